@@ -1,0 +1,131 @@
+"""Averages of models over orderings, masks or separate trainings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from arcore.model import AutoregressiveModel, Decoder, require_int
+
+
+class Ensemble(AutoregressiveModel):
+    """The uniform mixture of its members: ln p(x) = logsumexp_k ln p_k(x) - ln K, per example.
+
+    Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model.
+    Members share an event but no schedule, so there are no joint conditionals and no decoder;
+    a sample is drawn from one member, chosen for each example.
+
+    Reference:
+        Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014, sec. 4.
+
+    Arguments:
+        members: at least one model; all over the same event and classes. They may share weights.
+
+    Raises:
+        ValueError: for no members, or members over different events.
+
+    Example:
+        >>> import torch, arcore
+        >>> event = arcore.events.Binary((3,))
+        >>> pair = [arcore.create_model("nade", event, ordering=o) for o in ("raster", "reverse")]
+        >>> arcore.Ensemble(pair).log_prob(torch.zeros(2, 3)).shape
+        torch.Size([2])
+    """
+
+    def __init__(self, members: Iterable[AutoregressiveModel]) -> None:
+        members = list(members)
+        if not members:
+            raise ValueError("members: expected at least one model, got none")
+        first = members[0]
+        for member in members:
+            if member.event != first.event or member.num_classes != first.num_classes:
+                raise ValueError(
+                    f"members: expected models over {first.event}, got one over {member.event}"
+                )
+        self.supports = (type(first.event),)  # type: ignore[misc]
+        super().__init__(first.event, first.hyperparameters)
+        self.exact = all(member.exact for member in members)
+        self.members = nn.ModuleList(members)
+
+    def __len__(self) -> int:
+        """Return the number of members."""
+        return len(self.members)
+
+    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        scores = torch.stack([member._log_prob(x, condition) for member in self])
+        return torch.logsumexp(scores, 0) - math.log(len(self))
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        """Iterate over the members."""
+        return iter(self.members)
+
+    def _refuse(self) -> ValueError:
+        return ValueError(
+            f"an ensemble of {len(self)} members has no schedule in common, hence no joint "
+            "conditionals and no decoder; expected a single member, e.g. ensemble.members[0]"
+        )
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        raise self._refuse()
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """Refused: members share no schedule."""
+        raise self._refuse()
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Refused: members share no schedule."""
+        raise self._refuse()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw n events, each from one member drawn uniformly."""
+        require_int(n, "n", 1)
+        self._check_condition(condition, n)
+        drawn = self._blank(n).view(n, *self.event.shape)
+        for member, rows in self._share(n, generator):
+            part = None if condition is None else condition[rows]
+            drawn[rows] = member.sample(len(rows), part, generator, temperature)
+        return drawn
+
+    @torch.no_grad()
+    def impute(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Complete each example by one member drawn uniformly (see `AutoregressiveModel.impute`).
+
+        The mixture's posterior would weight members by their evidence for what is observed; that
+        marginal is tractable only where the observed dimensions come first in every member.
+        """
+        n = len(x)
+        self._check_condition(condition, n)
+        observed = observed.expand(x.shape)
+        completed = self._blank(n).view(n, *self.event.shape)
+        for member, rows in self._share(n, generator):
+            part = None if condition is None else condition[rows]
+            completed[rows] = member.impute(
+                x[rows], observed[rows], part, generator, temperature
+            )
+        return completed
+
+    def _share(
+        self, n: int, generator: torch.Generator | None
+    ) -> list[tuple[AutoregressiveModel, Tensor]]:
+        choice = torch.randint(len(self), (n,), generator=generator, device=self.device)
+        shares = [(member, (choice == k).nonzero()[:, 0]) for k, member in enumerate(self)]
+        return [(member, rows) for member, rows in shares if len(rows)]

@@ -1,0 +1,190 @@
+"""What is modelled: binary, k-level or real events of a shape; and the one conversion of units.
+
+An event is one datum. Discrete events travel as integer levels in [0, num_levels).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int | None, ...]
+Number = TypeVar("Number", float, Tensor)
+
+
+def _checked_shape(shape: Sequence[int | None]) -> Shape:
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) == 0:
+        raise ValueError(f"shape: expected a non-empty sequence of positive integers, got {shape!r}")
+    for extent in shape:
+        if extent is not None and (
+            not isinstance(extent, int) or isinstance(extent, bool) or extent < 1
+        ):
+            raise ValueError(
+                f"shape: expected positive integers (or None for any length), got {tuple(shape)!r}"
+            )
+    return tuple(shape)
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of a given shape; use `Binary`, `Levels` or `Real`."""
+
+    shape: Shape
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _checked_shape(self.shape))
+
+    @property
+    def size(self) -> int:
+        """Number of dimensions D, sub-pixels counted apart.
+
+        Raises:
+            ValueError: if a dimension of the shape is open (None).
+        """
+        size = 1
+        for extent in self.shape:
+            if extent is None:
+                raise ValueError(f"size: the event's shape {self.shape} has an open dimension")
+            size *= extent
+        return size
+
+    def check(self, x: Tensor, name: str = "x") -> Tensor:
+        """Return `x` if it is a batch (N, *shape) of this event.
+
+        Raises:
+            ValueError: naming the argument, the expected shape or range, and what came.
+        """
+        if not isinstance(x, Tensor):
+            raise ValueError(f"{name}: expected a tensor, got {type(x).__name__}")
+        if x.dim() != len(self.shape) + 1 or any(
+            want is not None and want != got
+            for want, got in zip(self.shape, x.shape[1:], strict=True)
+        ):
+            wanted = ", ".join("any" if n is None else str(n) for n in self.shape)
+            raise ValueError(f"{name}: expected shape (batch, {wanted}), got {tuple(x.shape)}")
+        return x
+
+
+@dataclass(frozen=True)
+class Levels(Event):
+    """A discrete event: integers in [0, num_levels).
+
+    Example:
+        >>> Levels(17, (1, 8, 8)).size
+        64
+    """
+
+    num_levels: int
+
+    def __init__(self, num_levels: int, shape: Sequence[int | None]) -> None:
+        if not isinstance(num_levels, int) or isinstance(num_levels, bool) or num_levels < 2:
+            raise ValueError(f"num_levels: expected an integer >= 2, got {num_levels!r}")
+        object.__setattr__(self, "num_levels", num_levels)
+        object.__setattr__(self, "shape", _checked_shape(shape))
+
+    def check(self, x: Tensor, name: str = "x") -> Tensor:
+        """Check shape, integral values and range of a batch of levels (any dtype)."""
+        super().check(x, name)
+        if x.is_complex():
+            raise ValueError(f"{name}: expected integer levels, got dtype {x.dtype}")
+        if x.numel():
+            if x.is_floating_point() and not bool((x == x.round()).all()):
+                raise ValueError(f"{name}: expected integer levels, got fractional values")
+            low, high = (float(v) for v in torch.aminmax(x if x.dtype != torch.bool else x.byte()))
+            if low < 0 or high >= self.num_levels:
+                raise ValueError(
+                    f"{name}: expected levels in [0, {self.num_levels}), "
+                    f"got values in [{low:g}, {high:g}]"
+                )
+        return x
+
+
+@dataclass(frozen=True)
+class Binary(Levels):
+    """A binary event: values 0 and 1.
+
+    Example:
+        >>> Binary((1, 28, 28)).num_levels
+        2
+    """
+
+    def __init__(self, shape: Sequence[int | None]) -> None:
+        super().__init__(2, shape)
+
+
+@dataclass(frozen=True)
+class Real(Event):
+    """A real-valued event.
+
+    Example:
+        >>> Real((11,)).size
+        11
+    """
+
+    def check(self, x: Tensor, name: str = "x") -> Tensor:
+        """Check the shape of a batch of finite floating-point values."""
+        super().check(x, name)
+        if not x.is_floating_point():
+            raise ValueError(f"{name}: expected floating-point values, got dtype {x.dtype}")
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+        return x
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """Describe an event with plain types; `from_dict` reads it back.
+
+    Example:
+        >>> to_dict(Binary((3,)))
+        {'kind': 'binary', 'shape': [3]}
+    """
+    described: dict[str, Any] = {"kind": type(event).__name__.lower(), "shape": list(event.shape)}
+    if type(event) is Levels:
+        described["num_levels"] = event.num_levels
+    return described
+
+
+def from_dict(described: Mapping[str, Any]) -> Event:
+    """Build the event that `to_dict` described.
+
+    Raises:
+        ValueError: for an unknown kind or missing fields.
+    """
+    fields = dict(described)
+    kind = fields.pop("kind", None)
+    expected = {"binary": {"shape"}, "levels": {"shape", "num_levels"}, "real": {"shape"}}
+    if kind not in expected:
+        raise ValueError(f"event kind: expected one of {sorted(expected)}, got {kind!r}")
+    if set(fields) != expected[kind]:
+        raise ValueError(f"event: expected fields {sorted(expected[kind])}, got {sorted(fields)}")
+    shape = tuple(fields["shape"])
+    if kind == "levels":
+        return Levels(fields["num_levels"], shape)
+    return Binary(shape) if kind == "binary" else Real(shape)
+
+
+def nats_to_bits_per_dim(nats: Number, event: Event) -> Number:
+    """Convert nats per event to bits per dimension: nats / (D ln 2).
+
+    The only place in the project where units are converted. D counts sub-pixels.
+
+    Example:
+        >>> round(nats_to_bits_per_dim(64 * math.log(256), Levels(256, (1, 8, 8))), 6)
+        8.0
+    """
+    return nats / (event.size * math.log(2))
+
+
+def bits_per_dim_to_nats(bits: Number, event: Event) -> Number:
+    """Convert bits per dimension to nats per event: bits * D ln 2.
+
+    Example:
+        >>> round(bits_per_dim_to_nats(1.0, Binary((10,))), 4)
+        6.9315
+    """
+    return bits * (event.size * math.log(2))

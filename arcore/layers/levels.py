@@ -1,0 +1,47 @@
+"""How levels enter a network and how its outputs become distributions over levels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution
+
+from arcore.events import Binary, Event, Levels
+
+ENCODINGS = ("scaled", "one_hot")
+
+
+def num_features(event: Event, encoding: str) -> int:
+    """Number of input features a dimension: 1 when scaled, num_levels - 1 when one-hot."""
+    assert isinstance(event, Levels)
+    return event.num_levels - 1 if encoding == "one_hot" else 1
+
+
+def encode(x: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor:
+    """Encode levels (batch, D) as features (batch, D, F), all zero exactly where a level is 0.
+
+    `scaled` gives x / (k - 1); `one_hot` gives the indicators of levels 1..k-1. Level 0 has no
+    indicator of its own, which leaves sparse data sparse.
+
+    Example:
+        >>> encode(torch.tensor([[0, 2]]), Levels(3, (2,)), "one_hot", torch.float32).tolist()
+        [[[0.0, 0.0], [0.0, 1.0]]]
+    """
+    assert isinstance(event, Levels)
+    if encoding == "one_hot":
+        levels = torch.arange(1, event.num_levels, device=x.device)
+        return (x[..., None] == levels).to(dtype)
+    return x[..., None].to(dtype) / (event.num_levels - 1)
+
+
+def num_logits(event: Event) -> int:
+    """Number of network outputs a dimension: 1 for a Bernoulli, k for a Categorical."""
+    assert isinstance(event, Levels)
+    return 1 if isinstance(event, Binary) else event.num_levels
+
+
+def distribution(logits: Tensor) -> Distribution:
+    """Turn logits (..., 1) into a Bernoulli, (..., k) into a Categorical."""
+    if logits.shape[-1] == 1:
+        return Bernoulli(logits=logits[..., 0], validate_args=False)
+    return Categorical(logits=logits, validate_args=False)

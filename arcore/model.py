@@ -1,0 +1,360 @@
+"""The contract that every model keeps, and everything sequential, written once.
+
+A model factorises p(x) = prod_b p(x_b | x_<b) over the blocks b of its schedule. Scoring is
+parallel (`conditionals`, `log_prob`); generation is incremental (`decoder`), and sampling,
+imputing and coding are written here on top of the decoder.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from arcore.events import Event
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Base of each model's hyperparameters: plain types only, validated on construction."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the hyperparameters as plain types (tuples become lists)."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+
+def require(holds: bool, name: str, expected: str, got: object) -> None:
+    """Raise the library's one form of error unless `holds`.
+
+    Raises:
+        ValueError: "<name>: expected <expected>, got <got>".
+    """
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+
+
+def require_int(value: object, name: str, minimum: int) -> None:
+    """Raise ValueError unless `value` is an integer (not a bool) >= minimum."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    require(fits, name, f"an integer >= {minimum}", value)
+
+
+def build_hyperparameters(
+    kind: type[Hyperparameters], given: Mapping[str, Any], model: str
+) -> Hyperparameters:
+    """Build a model's hyperparameters; lists become tuples.
+
+    Raises:
+        ValueError: for a name that the model does not have (with the nearest one), or a value
+            that its hyperparameters refuse.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(
+                f"{model}: expected hyperparameters among {', '.join(known)}, got {key!r}{hint}"
+            )
+    plain = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    return kind(**plain)
+
+
+class AutoregressiveModel(nn.Module, abc.ABC):
+    """An autoregressive density model over one kind of event.
+
+    A subclass defines `Config` (its hyperparameters), `supports`, `schedule`, `_conditionals`
+    and, where it can do better than recomputing everything, `decoder`.
+
+    Attributes:
+        event: what is modelled.
+        hyperparameters: the frozen dataclass that it was built from.
+        exact: False where `log_prob` would only be a bound.
+        num_classes: size of the class condition, or None for an unconditional model.
+    """
+
+    Config: ClassVar[type[Hyperparameters]]
+    supports: ClassVar[tuple[type[Event], ...]]
+    exact: bool = True
+
+    def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
+        super().__init__()
+        if not isinstance(event, self.supports):
+            wanted = " or ".join(kind.__name__ for kind in self.supports)
+            raise ValueError(f"event: {type(self).__name__} expects {wanted}, got {event!r}")
+        self.event = event
+        self.hyperparameters = hyperparameters
+        self.num_classes: int | None = getattr(hyperparameters, "num_classes", None)
+
+    # -- scoring
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
+
+        Only shapes are checked here, since looking at values would stall an accelerator.
+        """
+        Event.check(self.event, x)
+        return -self._log_prob(x, condition)
+
+    def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x | condition), (batch,), in nats.
+
+        Arguments:
+            x: (batch, *event.shape); integer levels (any dtype) or reals.
+            condition: (batch,) int64 class labels for a model with `num_classes`, else None.
+
+        Raises:
+            ValueError: if `x` or `condition` has another shape, or x values out of range.
+        """
+        self._check(x, condition)
+        return self._log_prob(x, condition)
+
+    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        terms = self._conditionals(x, condition).log_prob(self._as_value(x))
+        return terms.flatten(1).sum(1)
+
+    def conditionals(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
+        """Return all one-dimensional conditionals p(x_d | x_<d) at once, teacher-forced.
+
+        Returns:
+            A distribution with batch shape (batch, *event.shape).
+        """
+        self._check(x, condition)
+        return self._conditionals(x, condition)
+
+    @abc.abstractmethod
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        """Conditionals of a checked batch."""
+
+    def _as_value(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return next(self.parameters()).device
+
+    def _check(self, x: Tensor, condition: Tensor | None) -> None:
+        self.event.check(x)
+        self._check_condition(condition, x.shape[0])
+
+    def _check_condition(self, condition: Tensor | None, batch: int) -> None:
+        if self.num_classes is None:
+            require(condition is None, "condition", "None for an unconditional model", condition)
+            return
+        if not isinstance(condition, Tensor) or condition.shape != (batch,):
+            got = tuple(condition.shape) if isinstance(condition, Tensor) else condition
+            raise ValueError(f"condition: expected class labels of shape ({batch},), got {got!r}")
+        fits = not condition.is_floating_point() and (
+            batch == 0
+            or (int(condition.min()) >= 0 and int(condition.max()) < self.num_classes)
+        )
+        require(fits, "condition", f"integer classes in [0, {self.num_classes})", condition)
+
+    # -- randomness of a step
+
+    def set_step(self, seed: int, step: int) -> None:  # noqa: B027
+        """Choose what a training step draws (masks, orderings): a function of (seed, step)."""
+
+    # -- generation
+
+    @property
+    @abc.abstractmethod
+    def schedule(self) -> tuple[Tensor, ...]:
+        """How dimensions are generated: blocks of indices into the flattened event.
+
+        Each block is drawn in parallel given all earlier ones; together they partition range(D).
+        """
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the incremental form for `batch` events generated side by side."""
+        self._check_condition(condition, batch)
+        return RecomputingDecoder(self, batch, condition)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw n events, (n, *event.shape): int64 levels, or reals.
+
+        Arguments:
+            n: number of events, >= 1.
+            condition: (n,) class labels for a conditional model.
+            generator: source of randomness, on the model's device; None uses torch's global one.
+            temperature: scales the log-probabilities by 1 / temperature (> 0).
+
+        Example:
+            >>> import arcore
+            >>> model = arcore.create_model("nade", arcore.events.Binary((3,)))
+            >>> model.sample(2, generator=torch.Generator().manual_seed(0)).shape
+            torch.Size([2, 3])
+        """
+        require_int(n, "n", 1)
+        nothing = torch.zeros(n, self.event.size, dtype=torch.bool, device=self.device)
+        blank = self._blank(n)
+        return self._complete(blank, nothing, condition, generator, temperature)
+
+    @torch.no_grad()
+    def impute(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw the unobserved dimensions given the observed ones that precede them.
+
+        The draw is from the conditional of each missing dimension given all earlier dimensions
+        in the model's own order. That is the exact posterior where every observed dimension
+        comes first in the schedule; elsewhere later observations do not inform earlier draws.
+
+        Arguments:
+            x: (batch, *event.shape); values where `observed` is False are ignored.
+            observed: bool, of x's shape or of the event's.
+
+        Returns:
+            (batch, *event.shape) with the observed values unchanged.
+        """
+        fits = isinstance(observed, Tensor) and observed.dtype == torch.bool
+        require(fits, "observed", "a bool tensor", getattr(observed, "dtype", observed))
+        fits = observed.shape in (x.shape, x.shape[1:])
+        require(fits, "observed", f"shape {tuple(x.shape)}", tuple(observed.shape))
+        mask = observed.to(self.device).expand(x.shape).flatten(1)
+        known = torch.where(mask.view(x.shape), x.to(self.device), 0)
+        self._check(known, condition)
+        known = known.to(self._blank(1).dtype).flatten(1)
+        return self._complete(known, mask, condition, generator, temperature)
+
+    def _blank(self, n: int) -> Tensor:
+        dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype
+        return torch.zeros(n, self.event.size, dtype=dtype, device=self.device)
+
+    def _complete(
+        self,
+        x: Tensor,
+        known: Tensor,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
+        temperature: float,
+    ) -> Tensor:
+        require(temperature > 0, "temperature", "a number > 0", temperature)
+        x = x.clone()
+        decoder = self.decoder(x.shape[0], condition)
+        for block in decoder.blocks:
+            drawn = draw(decoder.next(), generator, temperature).to(x.dtype)
+            x[:, block] = torch.where(known[:, block], x[:, block], drawn)
+            decoder.push(x[:, block])
+        return x.view(x.shape[0], *self.event.shape)
+
+    def __repr__(self) -> str:
+        """Name the model, its event and its size, not every layer."""
+        count = sum(p.numel() for p in self.parameters())
+        return f"{type(self).__name__}({self.event}, {self.hyperparameters}, parameters={count:,})"
+
+
+class Decoder(abc.ABC):
+    """The incremental form of a model: `next()` and `push()` in turn, block by block.
+
+    Attributes:
+        blocks: the model's schedule; `next` concerns blocks[0] first.
+    """
+
+    def __init__(self, blocks: tuple[Tensor, ...]) -> None:
+        self.blocks = blocks
+        self.position = 0
+
+    def next(self) -> Distribution:
+        """Return the distribution of the next block, batch shape (batch, len(block))."""
+        require(self.position < len(self.blocks), "next", "a block left to decode", "the end")
+        return self._next(self.blocks[self.position])
+
+    def push(self, values: Tensor) -> None:
+        """Fix the next block's values, (batch, len(block))."""
+        require(self.position < len(self.blocks), "push", "a block left to decode", "the end")
+        self._push(self.blocks[self.position], values)
+        self.position += 1
+
+    @abc.abstractmethod
+    def _next(self, block: Tensor) -> Distribution: ...
+
+    @abc.abstractmethod
+    def _push(self, block: Tensor, values: Tensor) -> None: ...
+
+
+class RecomputingDecoder(Decoder):
+    """The slow, obviously right decoder: a full pass of `conditionals` for every block."""
+
+    def __init__(
+        self, model: AutoregressiveModel, batch: int, condition: Tensor | None = None
+    ) -> None:
+        super().__init__(model.schedule)
+        self.model = model
+        self.condition = condition
+        self.x = model._blank(batch)
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        x = self.x.view(-1, *self.model.event.shape)
+        return select(self.model.conditionals(x, self.condition), self.x.shape, block)
+
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        self.x[:, block] = values.to(self.x.dtype)
+
+
+def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Distribution:
+    """Select the conditionals of a block of flattened indices.
+
+    Raises:
+        ValueError: for a distribution without logits (its model must define its own decoder).
+    """
+    kind = type(conditionals)
+    require(kind in DISCRETE, "conditionals", "Bernoulli or Categorical", kind.__name__)
+    logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
+    flat = logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :])
+    return kind(logits=flat[:, block], validate_args=False)
+
+
+DISCRETE = (torch.distributions.Bernoulli, torch.distributions.Categorical)
+
+
+def draw(
+    distribution: Distribution, generator: torch.Generator | None, temperature: float = 1.0
+) -> Tensor:
+    """Draw from a Bernoulli or Categorical with an explicit generator.
+
+    The draw inverts the cumulative distribution at one uniform number a dimension.
+
+    Returns:
+        int64 levels of the distribution's batch shape.
+    """
+    kind = type(distribution)
+    require(kind in DISCRETE, "distribution", "Bernoulli or Categorical", kind.__name__)
+    logits: Tensor = distribution.logits / temperature  # type: ignore[attr-defined]
+    shape = distribution.batch_shape
+    uniform = torch.rand(shape, generator=generator, device=logits.device, dtype=logits.dtype)
+    if kind is torch.distributions.Bernoulli:
+        return (uniform < torch.sigmoid(logits)).long()
+    cumulative = torch.softmax(logits, -1).cumsum(-1)
+    levels = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1)
+    return levels.clamp(max=logits.shape[-1] - 1)

@@ -1,0 +1,1 @@
+"""One file per system, named as the lecture names it."""

@@ -1,0 +1,290 @@
+"""MADE, the masked autoencoder for distribution estimation."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import dropout, linear
+
+from arcore import masks, orderings
+from arcore.ensembles import Ensemble
+from arcore.events import Event, Levels
+from arcore.layers import levels
+from arcore.layers.masked_linear import MaskedLinear
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, require, require_int
+
+ACTIVATIONS = ("relu", "tanh", "sigmoid")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MADEConfig(Hyperparameters):
+    """Hyperparameters of MADE.
+
+    Arguments:
+        hidden: units of each hidden layer.
+        activation: relu, tanh or sigmoid.
+        ordering: a name of `arcore.orderings.ORDERINGS`, the order of every mask that is not
+            order-agnostic; `ordering_seed` serves `random`.
+        num_masks: 1 trains one network with evenly spread degrees; K > 1 cycles over a list of K
+            masks, one a minibatch; 0 draws fresh masks for every minibatch.
+        order_agnostic: each mask of several has a random ordering of its own.
+        connectivity_agnostic: each mask of several has random hidden degrees of its own.
+        mask_seed: seed of the list of masks.
+        direct: connect inputs to outputs directly.
+        conditioning_weights: tell units which inputs their mask shows them.
+        dropout: probability of dropping a hidden unit in training.
+        inputs: scaled (one weight a dimension) or one_hot (one weight a level but the lowest).
+        num_classes: classes of an optional condition, which shifts the first hidden layer and
+            the outputs.
+    """
+
+    hidden: tuple[int, ...] = (500,)
+    activation: str = "relu"
+    ordering: str = "raster"
+    ordering_seed: int = 0
+    num_masks: int = 1
+    order_agnostic: bool = False
+    connectivity_agnostic: bool = True
+    mask_seed: int = 0
+    direct: bool = True
+    conditioning_weights: bool = False
+    dropout: float = 0.0
+    inputs: str = "scaled"
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        fits = isinstance(self.hidden, tuple) and len(self.hidden) > 0
+        require(fits, "hidden", "a non-empty list of widths", self.hidden)
+        for width in self.hidden:
+            require_int(width, "hidden", 1)
+        require_int(self.num_masks, "num_masks", 0)
+        require_int(self.mask_seed, "mask_seed", 0)
+        require_int(self.ordering_seed, "ordering_seed", 0)
+        if self.num_classes is not None:
+            require_int(self.num_classes, "num_classes", 1)
+        for name in ("order_agnostic", "connectivity_agnostic", "direct", "conditioning_weights"):
+            value = getattr(self, name)
+            require(isinstance(value, bool), name, "true or false", value)
+        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
+        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+        require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
+        require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
+        known = orderings.ORDERINGS
+        require(self.ordering in known, "ordering", f"one of {known}", self.ordering)
+        if self.num_masks != 1:
+            agnostic = self.order_agnostic or self.connectivity_agnostic
+            what = "order_agnostic or connectivity_agnostic, for masks that differ"
+            require(agnostic, "num_masks", f"1 without {what}", self.num_masks)
+        elif self.order_agnostic:
+            require(False, "num_masks", "0 or > 1 with order_agnostic", self.num_masks)
+
+
+class MADE(AutoregressiveModel):
+    """Masked autoencoder over binary or k-level events; log p(x) takes one pass.
+
+    Input d has degree m0(d), its position 1..D in the ordering; hidden units draw degrees
+
+        m_l(k') in [min m_{l-1}, D-1],  h_l = g(b_l + (W_l * M_l) h_{l-1}),
+        M_l[k', k] = 1[m_l(k') >= m_{l-1}(k)],
+        logits = c + (V * M_V) h_L + (A * M_A) x,  M_V[d, k] = 1[m0(d) > m_L(k)],
+
+    and likewise for direct connections A. With several masks, `set_step` chooses the mask of a
+    minibatch, `member(i)` is the network under mask i (sharing the weights), and `ensemble(n)`
+    averages the probabilities of n members. The model itself scores and samples under mask 0.
+
+    Reference:
+        Germain, Gregor, Murray and Larochelle, "MADE: Masked Autoencoder for Distribution
+        Estimation", ICML 2015, eq. 8-13 and section 4.
+
+    Example:
+        >>> import torch, arcore
+        >>> event = arcore.events.Binary((6,))
+        >>> model = arcore.create_model("made", event, hidden=[8, 8], num_masks=4)
+        >>> model.ensemble(4).log_prob(torch.zeros(2, 6)).shape  # nats
+        torch.Size([2])
+    """
+
+    Config = MADEConfig
+    supports = (Levels,)
+    hyperparameters: MADEConfig
+
+    def __init__(self, event: Event, hyperparameters: MADEConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        size, conditioning = event.size, p.conditioning_weights
+        self.num_features = levels.num_features(event, p.inputs)
+        self.num_logits = levels.num_logits(event)
+        widths = [size * self.num_features, *p.hidden]
+        self.hidden_layers = nn.ModuleList(
+            MaskedLinear(a, b, conditioning) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.output = MaskedLinear(widths[-1], size * self.num_logits, conditioning)
+        if p.direct:
+            self.direct = MaskedLinear(widths[0], size * self.num_logits, conditioning, bias=False)
+        if p.num_classes is not None:
+            self.class_hidden = nn.Parameter(torch.zeros(p.num_classes, widths[1]))
+            self.class_output = nn.Parameter(torch.zeros(p.num_classes, size * self.num_logits))
+        order = orderings.make_ordering(p.ordering, event.shape, p.ordering_seed)  # type: ignore[arg-type]
+        self.register_buffer("base_order", order, persistent=False)
+        self.base_order: Tensor
+        self._choose(p.mask_seed, 0)
+
+    # -- masks
+
+    def set_step(self, seed: int, step: int) -> None:
+        """Choose a training step's mask: the next of the list, or a fresh draw (num_masks 0)."""
+        count = self.hyperparameters.num_masks
+        if count > 1:
+            self._choose(self.hyperparameters.mask_seed, step % count)
+        elif count == 0:
+            self._choose(seed, step)
+
+    def member(self, index: int) -> MADE:
+        """Return the model under mask `index` of the list; it shares this model's weights."""
+        count = self.hyperparameters.num_masks
+        fits = isinstance(index, int) and index >= 0 and (count == 0 or index < count)
+        require(fits, "index", f"a mask in [0, {count or 'any'})", index)
+        view = copy.copy(self)
+        view._modules = {name: _share(module) for name, module in self._modules.items()}
+        view._buffers = dict(self._buffers)
+        view._choose(self.hyperparameters.mask_seed, index)
+        return view
+
+    def ensemble(self, num_members: int) -> Ensemble:
+        """Return the mixture of the model under its first `num_members` masks."""
+        require_int(num_members, "num_members", 1)
+        return Ensemble(self.member(index) for index in range(num_members))
+
+    def _choose(self, seed: int, index: int) -> None:
+        """Set the masks of draw `index`, a function of (seed, index) on every rank."""
+        p = self.hyperparameters
+        size = self.event.size
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+        several = p.num_masks != 1
+        order = self.base_order.cpu()
+        if several and p.order_agnostic:
+            order = order[torch.randperm(size, generator=generator)]
+        source = generator if several and p.connectivity_agnostic else None
+        self.order = order.to(self.base_order.device)
+        self.positions = orderings.inverse(order) + 1
+        self.degrees = masks.hidden_degrees(size, p.hidden, source)
+        inputs = self.positions.repeat_interleave(self.num_features)
+        outputs = self.positions.repeat_interleave(self.num_logits)
+        even = source is None
+        below = inputs
+        for layer, degrees in zip(self.hidden_layers, self.degrees, strict=True):
+            layer.set_mask(masks.hidden_mask(degrees, below), even and bool((below.diff() >= 0).all()))
+            below = degrees
+        ordered = bool((outputs.diff() >= 0).all())
+        self.output.set_mask(masks.output_mask(outputs, below), even and ordered)
+        if p.direct:
+            self.direct.set_mask(masks.output_mask(outputs, inputs), ordered)
+
+    # -- scoring
+
+    def _activate(self, a: Tensor) -> Tensor:
+        activation = self.hyperparameters.activation
+        return torch.relu(a) if activation == "relu" else cast(Tensor, getattr(torch, activation)(a))
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        p = self.hyperparameters
+        features = levels.encode(x.flatten(1), self.event, p.inputs, self.dtype).flatten(1)
+        h = features
+        for depth, layer in enumerate(self.hidden_layers):
+            a = layer(h)
+            if depth == 0 and condition is not None:
+                a = a + self.class_hidden[condition]
+            h = dropout(self._activate(a), p.dropout, self.training)
+        logits = self.output(h)
+        if p.direct:
+            logits = logits + self.direct(features)
+        if condition is not None:
+            logits = logits + self.class_output[condition]
+        shape = (len(x), *self.event.shape, self.num_logits)
+        return levels.distribution(logits.to(self.dtype).view(shape))  # type: ignore[arg-type]
+
+    # -- generation
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """One dimension a block, in the ordering of the present mask."""
+        return tuple(self.order.split(1))
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the decoder that computes each hidden unit once, as soon as its inputs are known.
+
+        A unit of degree m is final after m pushes, so that a whole event costs one forward pass.
+        """
+        self._check_condition(condition, batch)
+        return MADEDecoder(self, batch, condition)
+
+
+def _share(module: nn.Module | None) -> nn.Module | None:
+    """Copy a tree of modules, sharing parameters but not masks."""
+    if module is None:
+        return None
+    view = copy.copy(module)
+    view._buffers = dict(module._buffers)
+    view._modules = {name: _share(child) for name, child in module._modules.items()}
+    return view
+
+
+class MADEDecoder(Decoder):
+    """At step t, computes the hidden units of degree t and the outputs of the t-th dimension."""
+
+    @torch.no_grad()
+    def __init__(self, model: MADE, batch: int, condition: Tensor | None) -> None:
+        super().__init__(model.schedule)
+        self.model = model
+        layers = [*cast(list[MaskedLinear], list(model.hidden_layers)), model.output]
+        self.weights = [layer.masked(layer.weight) for layer in layers]
+        zero = model.output.weight.new_zeros(())
+        self.offsets = [
+            (zero if (offset := layer.offset()) is None else offset).expand(batch, len(layer.weight))
+            for layer in layers
+        ]
+        self.direct = None
+        if model.hyperparameters.direct:
+            self.direct = model.direct.masked(model.direct.weight)
+            if (offset := model.direct.offset()) is not None:
+                self.offsets[-1] = self.offsets[-1] + offset
+        if condition is not None:
+            self.offsets[0] = self.offsets[0] + model.class_hidden[condition]
+            self.offsets[-1] = self.offsets[-1] + model.class_output[condition]
+        self.values = [self.weights[0].new_zeros(batch, w.shape[1]) for w in self.weights]
+        self.units = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        model, last = self.model, len(self.units)
+        for depth, units in enumerate(self.units):
+            new = units[self.position]
+            if len(new):
+                a = linear(self.values[depth], self.weights[depth][new])
+                h = model._activate(a + self.offsets[depth][:, new])
+                self.values[depth + 1][:, new] = h
+        rows = _columns(block, model.num_logits)
+        logits = linear(self.values[last], self.weights[last][rows]) + self.offsets[last][:, rows]
+        if self.direct is not None:
+            logits = logits + linear(self.values[0], self.direct[rows])
+        return levels.distribution(logits[:, None])
+
+    @torch.no_grad()
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        model = self.model
+        inputs = model.hyperparameters.inputs
+        features = levels.encode(values, model.event, inputs, self.values[0].dtype)
+        self.values[0][:, _columns(block, model.num_features)] = features.flatten(1)
+
+
+def _columns(block: Tensor, width: int) -> Tensor:
+    return (block[:, None] * width + torch.arange(width, device=block.device)).flatten()
+
+
+def _by_degree(degrees: Tensor, size: int, device: torch.device) -> list[Tensor]:
+    return [(degrees == degree).nonzero()[:, 0].to(device) for degree in range(size)]

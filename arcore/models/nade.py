@@ -1,0 +1,279 @@
+"""NADE, the neural autoregressive distribution estimator."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import embedding_bag
+
+from arcore import orderings
+from arcore.events import Event, Levels
+from arcore.layers import levels
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, require, require_int
+
+ACTIVATIONS = ("sigmoid", "relu")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NADEConfig(Hyperparameters):
+    """Hyperparameters of NADE.
+
+    Arguments:
+        hidden: number of hidden units H.
+        activation: sigmoid (the paper's) or relu.
+        ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
+        inputs: scaled (one weight a dimension) or one_hot (one weight a level but the lowest).
+        num_classes: classes of an optional condition, which shifts the hidden bias.
+        block: dimensions handled at once; memory a datum grows with H * (D / block + block).
+    """
+
+    hidden: int = 500
+    activation: str = "sigmoid"
+    ordering: str = "raster"
+    ordering_seed: int = 0
+    inputs: str = "scaled"
+    num_classes: int | None = None
+    block: int = 64
+
+    def __post_init__(self) -> None:
+        require_int(self.hidden, "hidden", 1)
+        require_int(self.block, "block", 1)
+        require_int(self.ordering_seed, "ordering_seed", 0)
+        if self.num_classes is not None:
+            require_int(self.num_classes, "num_classes", 1)
+        known = orderings.ORDERINGS
+        require(self.ordering in known, "ordering", f"one of {known}", self.ordering)
+        require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
+        require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
+
+
+class NADE(AutoregressiveModel):
+    """Neural autoregressive distribution estimator over binary or k-level events.
+
+    With an ordering o and hidden activations shared across dimensions,
+
+        a_1 = c,  h_d = g(a_d),  p(x_od | x_o<d) = softmax(b_od + V_od h_d),
+        a_{d+1} = a_d + W[:, od] phi(x_od),
+
+    where phi encodes a level (zero for level 0) and the softmax is a sigmoid for binary events.
+    Scoring and its gradient take O(D H) a datum and store the activations of every `block`-th
+    dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
+    g is evaluated once for each run of zeros.
+
+    Reference:
+        Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", AISTATS 2011,
+        eq. 6-8 and algorithm 1.
+
+    Example:
+        >>> import torch, arcore
+        >>> model = arcore.create_model("nade", arcore.events.Binary((1, 4, 4)), hidden=8)
+        >>> model.log_prob(torch.zeros(3, 1, 4, 4)).shape  # nats
+        torch.Size([3])
+    """
+
+    Config = NADEConfig
+    supports = (Levels,)
+    hyperparameters: NADEConfig
+
+    def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        size, hidden = event.size, p.hidden
+        features, logits = levels.num_features(event, p.inputs), levels.num_logits(event)
+        order = orderings.make_ordering(p.ordering, event.shape, p.ordering_seed)  # type: ignore[arg-type]
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("position", orderings.inverse(order), persistent=False)
+        self.order: Tensor
+        self.position: Tensor
+        self.input_weight = nn.Parameter(torch.empty(size, features, hidden))
+        self.output_weight = nn.Parameter(torch.empty(size, logits, hidden))
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        self.output_bias = nn.Parameter(torch.zeros(size, logits))
+        nn.init.normal_(self.input_weight, std=0.01)
+        nn.init.normal_(self.output_weight, std=0.01)
+        if p.num_classes is not None:
+            self.class_bias = nn.Parameter(torch.zeros(p.num_classes, hidden))
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """One dimension a block, in the chosen ordering."""
+        return tuple(self.order.split(1))
+
+    def _start(self, batch: int, condition: Tensor | None) -> Tensor:
+        if condition is None:
+            return self.hidden_bias.expand(batch, -1)
+        return self.hidden_bias + self.class_bias[condition]
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
+        p = self.hyperparameters
+        ordered = x.flatten(1)[:, self.order]
+        features = levels.encode(ordered, self.event, p.inputs, self.dtype)
+        start = self._start(len(x), condition)
+        logits = _nade_logits(
+            features, ordered != 0, self.input_weight, self.output_weight, start, p
+        )
+        logits = (logits + self.output_bias)[:, self.position]
+        return levels.distribution(logits.view(len(x), *self.event.shape, -1))  # type: ignore[arg-type]
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the decoder with running sums: O(H) a dimension, O(D H) an event."""
+        self._check_condition(condition, batch)
+        return NADEDecoder(self, batch, condition)
+
+
+class NADEDecoder(Decoder):
+    """Keeps a_d and adds one column of W at each push."""
+
+    @torch.no_grad()
+    def __init__(self, model: NADE, batch: int, condition: Tensor | None) -> None:
+        super().__init__(model.schedule)
+        self.model = model
+        self.activations = model._start(batch, condition).clone()
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        model, t = self.model, self.position
+        hidden = _activate(self.activations, model.hyperparameters.activation)
+        logits = hidden @ model.output_weight[t].t() + model.output_bias[t]
+        return levels.distribution(logits[:, None])
+
+    @torch.no_grad()
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        model = self.model
+        inputs = model.hyperparameters.inputs
+        features = levels.encode(values, model.event, inputs, self.activations.dtype)
+        self.activations += features[:, 0] @ model.input_weight[self.position]
+
+
+def _activate(a: Tensor, activation: str) -> Tensor:
+    return torch.sigmoid(a) if activation == "sigmoid" else torch.relu(a)
+
+
+def _activation_gradient(gradient: Tensor, h: Tensor, activation: str) -> Tensor:
+    if activation == "sigmoid":
+        return gradient.mul_(h).mul_(1 - h)
+    return gradient.mul_(h > 0)
+
+
+def _nade_logits(
+    features: Tensor, active: Tensor, w: Tensor, v: Tensor, start: Tensor, p: NADEConfig
+) -> Tensor:
+    logits: Tensor = _NADELogits.apply(features, active, w, v, start, p.block, p.activation)
+    return logits
+
+
+class _Runs:
+    """The distinct hidden states of a block of dimensions, one for each run of zeros.
+
+    A state begins at the block's first dimension and after every active (non-zero) one, so that
+    in C order of (batch, dimension) states are numbered by runs.
+    """
+
+    def __init__(self, features: Tensor, active: Tensor) -> None:
+        batch, width, _ = features.shape
+        begins = torch.cat([torch.ones_like(active[:, :1]), active[:, :-1]], dim=1).flatten()
+        self.offsets = begins.nonzero()[:, 0]
+        self.state = (begins.cumsum(0) - 1).view(batch, width)
+        self.row = self.offsets // width
+        earlier = torch.arange(width, device=active.device) < (self.offsets % width)[:, None]
+        self.prefix = (features[self.row] * earlier[..., None]).flatten(1)
+
+    def hidden(self, start: Tensor, w: Tensor, activation: str) -> Tensor:
+        """h of every state, (states, H)."""
+        a = torch.addmm(start[self.row], self.prefix, w.flatten(0, 1))
+        return _activate(a, activation)
+
+    def outputs(self, h: Tensor, v: Tensor) -> Tensor:
+        """The products V_d h of every (row, dimension, logit), without a copy of h for each.
+
+        They are the derivative of a weighted embedding bag by its weights, for which torch has a
+        sampled dense-dense kernel on every device.
+        """
+        batch, width = self.state.shape
+        ones = h.new_ones(batch * width * v.shape[1], requires_grad=True)
+        with torch.enable_grad():
+            bags = self.sum_by_state(ones, v)
+        (products,) = torch.autograd.grad(bags, ones, h)
+        return products.view(batch, width, v.shape[1])
+
+    def sum_by_state(self, weights: Tensor, v: Tensor) -> Tensor:
+        """sum of weights[row, d, o] V[d, o] over the (d, o) that a state serves, (states, H)."""
+        width, outputs, _ = v.shape
+        rows = torch.arange(width * outputs, device=v.device).repeat(self.state.shape[0])
+        return embedding_bag(
+            rows,
+            v.flatten(0, 1),
+            self.offsets * outputs,
+            mode="sum",
+            per_sample_weights=weights.flatten(),
+        )
+
+    def sum_by_output(self, weights: Tensor, h: Tensor) -> Tensor:
+        """sum over rows of weights[row, d, o] h(row, d), (width, outputs, H)."""
+        batch, width, outputs = weights.shape
+        states = self.state.t()[:, None].expand(width, outputs, batch).reshape(-1)
+        bags = torch.arange(0, states.numel(), batch, device=h.device)
+        sums = embedding_bag(
+            states, h, bags, mode="sum", per_sample_weights=weights.permute(1, 2, 0).reshape(-1)
+        )
+        return sums.view(width, outputs, -1)
+
+
+class _NADELogits(torch.autograd.Function):
+    """V_d h_d for all d, (batch, D, logits), without storing the hidden states.
+
+    Forward keeps a at the first dimension of each block. Backward goes through the blocks from
+    the last to the first with da, the gradient at the block's end: dV_d = sum db_d h_d;
+    dh_d = V_d' db_d; dW_d = phi(x_d) (gradient of all later a); da += sum of the block's own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        active: Tensor,
+        w: Tensor,
+        v: Tensor,
+        start: Tensor,
+        block: int,
+        activation: str,
+    ) -> Tensor:
+        size = features.shape[1]
+        logits = features.new_empty(len(features), size, v.shape[1])
+        starts = []
+        with torch.autocast(features.device.type, enabled=False):
+            for first in range(0, size, block):
+                part = slice(first, min(first + block, size))
+                starts.append(start)
+                runs = _Runs(features[:, part], active[:, part])
+                h = runs.hidden(start, w[part], activation)
+                logits[:, part] = runs.outputs(h, v[part])
+                start = torch.addmm(
+                    start, features[:, part].flatten(1), w[part].flatten(0, 1)
+                )
+        ctx.save_for_backward(features, active, w, v, torch.stack(starts))
+        ctx.block, ctx.activation = block, activation
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        features, active, w, v, starts = ctx.saved_tensors
+        dw, dv = torch.empty_like(w), torch.empty_like(v)
+        da = torch.zeros_like(starts[0])
+        with torch.autocast(features.device.type, enabled=False):
+            for index in range(len(starts) - 1, -1, -1):
+                part = slice(index * ctx.block, min((index + 1) * ctx.block, w.shape[0]))
+                runs = _Runs(features[:, part], active[:, part])
+                h = runs.hidden(starts[index], w[part], ctx.activation)
+                dv[part] = runs.sum_by_output(gradient[:, part], h)
+                dh = runs.sum_by_state(gradient[:, part].contiguous(), v[part])
+                dh = _activation_gradient(dh, h, ctx.activation)
+                inputs = features[:, part].flatten(1)
+                dw[part] = torch.addmm(inputs.t() @ da, runs.prefix.t(), dh).view_as(dw[part])
+                da = da.index_add(0, runs.row, dh)
+        return None, None, dw, dv, da, None, None

@@ -1,0 +1,1 @@
+"""The machinery around the models: data, training, search, evaluation, reports, registry."""

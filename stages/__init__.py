@@ -1,0 +1,1 @@
+"""One thin module per DVC stage; reading the folder is reading the DAG."""

@@ -1,0 +1,23 @@
+"""What the command lines of all stages share: logging to stderr, and errors in one line."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+
+from pipeline.errors import UserError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; a UserError or a full disk ends it with one line and status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"error: no space left on device while writing {error.filename or 'an output'}")
