@@ -1,0 +1,88 @@
+"""Ray: an embedded one on this machine, or the cluster of RAY_ADDRESS."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.config import ClusterConfig
+from pipeline.errors import UserError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_worker_niceness": "0",
+}
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Connect to RAY_ADDRESS, or start an embedded Ray that ends with the block.
+
+    Nothing leaves the machine: usage statistics are off, and an embedded Ray opens no dashboard
+    and listens on loopback.
+
+    Raises:
+        UserError: if RAY_ADDRESS cannot be reached.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, logging_level=logging.WARNING)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                logging_level=logging.WARNING,
+                _node_ip_address="127.0.0.1",
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"RAY_ADDRESS={address}: cannot connect: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cpus_per_worker(config: ClusterConfig) -> int:
+    """Return the CPUs (and threads) that each worker gets: as configured, or an equal share."""
+    if config.cpus_per_worker is not None:
+        return config.cpus_per_worker
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) // config.num_workers)
+
+
+def require_resources(config: ClusterConfig) -> None:
+    """Check that the cluster can ever hold the workers, rather than wait for ever.
+
+    Raises:
+        UserError: naming what is asked for and what the cluster has. An autoscaling cluster can
+            set ARCORE_AUTOSCALING=1 to wait for nodes instead.
+    """
+    import ray
+
+    if os.environ.get("ARCORE_AUTOSCALING") == "1":
+        return
+    have = ray.cluster_resources()
+    cpus = config.num_workers * cpus_per_worker(config)
+    if cpus > have.get("CPU", 0):
+        raise UserError(
+            f"cluster: expected {cpus} CPUs for {config.num_workers} workers, "
+            f"got a cluster of {have.get('CPU', 0):g}"
+        )
+    if config.use_gpu and config.num_workers > have.get("GPU", 0):
+        raise UserError(
+            f"cluster: expected {config.num_workers} GPUs, got a cluster of {have.get('GPU', 0):g}"
+        )

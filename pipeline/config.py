@@ -1,0 +1,321 @@
+"""Typed configuration of an experiment: Hydra groups, the entry of params.yaml, overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.errors import UserError, unknown_name
+
+CONF = Path(__file__).parent / "conf"
+GROUPS = ("dataset", "model", "trainer", "cluster")
+ENTRY_KEYS = ("dataset", "model", "model_overrides", "trainer", "evaluation")
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
+SCHEDULES = ("constant", "linear", "cosine", "inverse_time")
+PRECISIONS = ("float32", "bfloat16", "float64")
+T = TypeVar("T")
+
+
+def _require(holds: bool, name: str, expected: str, got: object) -> None:
+    if not holds:
+        raise UserError(f"{name}: expected {expected}, got {got!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """An optimiser of torch.optim by name; options that it lacks must stay at their default."""
+
+    name: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        where = "trainer.optimizer."
+        _require(self.name in OPTIMIZERS, where + "name", f"one of {OPTIMIZERS}", self.name)
+        _require(self.learning_rate > 0, where + "learning_rate", "> 0", self.learning_rate)
+        _require(self.weight_decay >= 0, where + "weight_decay", ">= 0", self.weight_decay)
+        _require(0 <= self.momentum < 1, where + "momentum", "in [0, 1)", self.momentum)
+        fits = self.momentum == 0 or self.name in ("sgd", "rmsprop")
+        _require(fits, where + "momentum", f"0 for {self.name}", self.momentum)
+        _require(all(0 <= b < 1 for b in self.betas), where + "betas", "in [0, 1)", self.betas)
+        _require(self.eps is None or self.eps > 0, where + "eps", "> 0 or null", self.eps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over steps, as a factor of the optimiser's.
+
+    constant; linear or cosine from 1 to `final_factor` over the whole run; inverse_time
+    1 / (1 + decay * step). `warmup_steps` rise linearly from 0 first.
+    """
+
+    name: str = "cosine"
+    warmup_steps: int = 0
+    final_factor: float = 0.0
+    decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        where = "trainer.schedule."
+        _require(self.name in SCHEDULES, where + "name", f"one of {SCHEDULES}", self.name)
+        _require(self.warmup_steps >= 0, where + "warmup_steps", ">= 0", self.warmup_steps)
+        _require(0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor)
+        _require(self.decay >= 0, where + "decay", ">= 0", self.decay)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How a model is trained.
+
+    Attributes:
+        max_epochs: passes over the training split.
+        batch_size: rows of one optimiser step, over all workers together.
+        seed: of weights, shuffling, masks and dropout.
+        ema_decay: decay of the averaged weights that are validated and kept; 0 turns it off.
+        clip_norm: largest norm of the gradient; null turns clipping off.
+        precision: float32, bfloat16 (autocast) or float64.
+        compile: run the training call through torch.compile.
+        patience: stop after so many validations without a new best; null never stops.
+        validate_every: epochs from one validation to the next.
+        validate_members: members of the ensemble that is validated (1: the model itself).
+        checkpoint_every: epochs from one checkpoint to the next.
+    """
+
+    max_epochs: int = 20
+    batch_size: int = 100
+    seed: int = 0
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    ema_decay: float = 0.0
+    clip_norm: float | None = None
+    precision: str = "float32"
+    compile: bool = False
+    patience: int | None = None
+    validate_every: int = 1
+    validate_members: int = 1
+    checkpoint_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "batch_size", "validate_every", "validate_members"):
+            _require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
+        _require(self.checkpoint_every >= 1, "trainer.checkpoint_every", ">= 1", self.checkpoint_every)
+        _require(self.seed >= 0, "trainer.seed", ">= 0", self.seed)
+        _require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
+        fits = self.clip_norm is None or self.clip_norm > 0
+        _require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
+        fits = self.patience is None or self.patience >= 1
+        _require(fits, "trainer.patience", ">= 1 or null", self.patience)
+        _require(self.precision in PRECISIONS, "trainer.precision", str(PRECISIONS), self.precision)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How a model is evaluated.
+
+    Attributes:
+        num_members: members of the ensemble that is scored (1: the model itself).
+        batch_size: rows scored at once.
+        num_samples: events sampled for the pictures.
+        seed: of the samples.
+        published: {model, variant} of the published row that the table compares with.
+    """
+
+    num_members: int = 1
+    batch_size: int = 500
+    num_samples: int = 64
+    seed: int = 0
+    published: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_members", "batch_size", "num_samples"):
+            _require(getattr(self, name) >= 1, f"evaluation.{name}", ">= 1", getattr(self, name))
+        fits = self.published is None or set(self.published) == {"model", "variant"}
+        _require(fits, "evaluation.published", "{model, variant} or null", self.published)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Where training runs; never a DVC parameter.
+
+    Attributes:
+        num_workers: DDP workers.
+        use_gpu: one GPU a worker (NCCL), else CPUs (gloo).
+        cpus_per_worker: CPUs that a worker reserves and uses as threads; null shares the
+            cluster's among the workers.
+        max_failures: restarts from the last checkpoint after a worker is lost.
+        storage: folder or URI of checkpoints that every node reaches; null is `.arcore/`.
+    """
+
+    num_workers: int = 1
+    use_gpu: bool = False
+    cpus_per_worker: int | None = None
+    max_failures: int = 3
+    storage: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.num_workers >= 1, "cluster.num_workers", ">= 1", self.num_workers)
+        fits = self.cpus_per_worker is None or self.cpus_per_worker >= 1
+        _require(fits, "cluster.cpus_per_worker", ">= 1 or null", self.cpus_per_worker)
+        _require(self.max_failures >= 0, "cluster.max_failures", ">= 0", self.max_failures)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """One experiment: which dataset, which model, how it is trained and evaluated."""
+
+    name: str
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    trainer: TrainerConfig
+    evaluation: EvaluationConfig
+    cluster: ClusterConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what decides the result, as plain types: everything but the cluster."""
+        described = dataclasses.asdict(self)
+        del described["cluster"]
+        plain: dict[str, Any] = json.loads(json.dumps(described))
+        return plain
+
+    def identity(self, dataset_sha256: str) -> str:
+        """Return a hash of what decides the trained weights: name, data, model and trainer."""
+        described = {key: value for key, value in self.to_dict().items() if key != "evaluation"}
+        described["dataset_sha256"] = dataset_sha256
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def build(kind: type[T], given: Mapping[str, Any], where: str) -> T:
+    """Build a config dataclass from plain data, checking names and types.
+
+    Raises:
+        UserError: naming the key (with the nearest known one), or the expected type and the value.
+    """
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in given.items():
+        if key not in known:
+            raise unknown_name(f"parameter of {where}", key, known)
+        values[key] = _typed(value, hints[key], f"{where}.{key}")
+    return kind(**values)
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        _require(isinstance(value, Mapping), name, "a mapping", value)
+        return build(typing.cast(type, hint), value, name)
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        kind = typing.get_origin(option) or option
+        if kind is tuple and isinstance(value, list | tuple):
+            wanted = typing.get_args(option)
+            if len(wanted) == len(value):
+                return tuple(_typed(v, w, name) for v, w in zip(value, wanted, strict=True))
+        elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        elif kind is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        elif kind in (str, bool, dict, types.NoneType) and isinstance(value, kind):
+            return value
+    wanted = " or ".join(
+        "null" if o is types.NoneType else getattr(o, "__name__", str(o)) for o in options
+    )
+    raise UserError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def read_params(path: Path | None = None) -> dict[str, Any]:
+    """Read params.yaml (from the working directory by default) as plain data.
+
+    Raises:
+        UserError: if it is missing or not valid YAML with a mapping of experiments.
+    """
+    path = path or Path("params.yaml")
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
+    except Exception as error:  # yaml and OmegaConf raise many kinds
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
+        raise UserError(f"{path}: expected a mapping 'experiments', found none")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _compose(choices: Mapping[str, str]) -> DictConfig:
+    for group, choice in choices.items():
+        known = [path.stem for path in (CONF / group).glob("*.yaml")]
+        if choice not in known:
+            raise unknown_name(group, choice, known)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [f"{group}={choice}" for group, choice in choices.items()])
+
+
+def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Compose an experiment: Hydra's groups, then its entry of params.yaml, then overrides.
+
+    Arguments:
+        name: a key of `experiments` in params.yaml.
+        overrides: `group=choice` (dataset, model, trainer, cluster) or `dotted.key=value`.
+
+    Raises:
+        UserError: for an unknown experiment, group choice or parameter (with the nearest names),
+            and for a value of the wrong type or range.
+    """
+    experiments = read_params()["experiments"]
+    if name not in experiments:
+        raise unknown_name("experiment", name, experiments)
+    entry = experiments[name]
+    _require(isinstance(entry, dict), f"experiments.{name}", "a mapping", entry)
+    for key in entry:
+        if key not in ENTRY_KEYS:
+            raise unknown_name(f"key of experiments.{name}", key, ENTRY_KEYS)
+    choices = {"cluster": os.environ.get("ARCORE_CLUSTER", "local")}
+    for group in ("dataset", "model"):
+        _require(isinstance(entry.get(group), str), f"experiments.{name}.{group}", "a name", entry.get(group))
+        choices[group] = entry[group]
+    dotted = []
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        _require(bool(key and separator), "override", "key=value", override)
+        if key in GROUPS:
+            choices[key] = value
+        else:
+            dotted.append(override)
+    config = _compose(choices)
+    overlays = {
+        "model": entry.get("model_overrides") or {},
+        "trainer": entry.get("trainer") or {},
+        "evaluation": entry.get("evaluation") or {},
+    }
+    OmegaConf.set_struct(config, False)
+    try:
+        config = typing.cast(DictConfig, OmegaConf.merge(config, overlays))
+        config = typing.cast(DictConfig, OmegaConf.merge(config, OmegaConf.from_dotlist(dotted)))
+        plain = typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except (OmegaConfBaseException, HydraException) as error:
+        raise UserError(f"experiments.{name}: {' '.join(str(error).split())}") from None
+    for key in plain:
+        if key not in (*GROUPS, "evaluation"):
+            raise unknown_name("parameter", key, (*GROUPS, "evaluation"))
+    return ExperimentConfig(
+        name=name,
+        dataset=plain["dataset"],
+        model=plain["model"],
+        trainer=build(TrainerConfig, plain["trainer"], "trainer"),
+        evaluation=build(EvaluationConfig, plain["evaluation"], "evaluation"),
+        cluster=build(ClusterConfig, plain["cluster"], "cluster"),
+    )

@@ -1,0 +1,141 @@
+"""What a dataset is to the pipeline: raw files, how they decode, and its published protocol."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from arcore.events import Event
+from pipeline.errors import UserError, unknown_name
+
+SPLITS = ("train", "valid", "test")
+Unit = Literal["nats", "bits_per_dim"]
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One raw file as its publisher names it.
+
+    Args:
+        name: file name in the raw folder and in a mirror (a mirror may add `.gz`).
+        sha256: of the decompressed bytes.
+        size: decompressed bytes.
+        url: public address, compressed or not; None when there is none.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    url: str | None
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """One decoded split.
+
+    Args:
+        x: (N, *event shape), uint8 for discrete events and float32 for real ones.
+        labels: (N,) int64, or None.
+        binarize: "bernoulli" when `x` holds gray levels that are drawn each time they are read.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None = None
+    binarize: Literal["bernoulli"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options that every dataset has; a dataset adds its own in a subclass.
+
+    Args:
+        rows_per_shard: rows of a Parquet shard, the last one excepted.
+    """
+
+    rows_per_shard: int = 16384
+
+    def __post_init__(self) -> None:
+        if self.rows_per_shard < 1:
+            raise UserError(
+                f"dataset option rows_per_shard: expected an integer >= 1, "
+                f"got {self.rows_per_shard}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(abc.ABC):
+    """A dataset of the pipeline.
+
+    Args:
+        name: as listed by `pipeline.datasets.list_datasets()`.
+        family: its folder in a mirror; datasets of a family share raw files.
+        event: what one row is.
+        unit: the unit in which the field reports it.
+        files: raw files; empty when the data comes inside a package.
+        provenance: source and protocol, in words.
+        options: the parsed options.
+        num_classes: number of labels, or None without labels.
+        published_name: its name in published_results.yaml, or None.
+        system_folders: folders where a system package may have put the files.
+    """
+
+    name: str
+    family: str
+    event: Event
+    unit: Unit
+    files: tuple[RawFile, ...]
+    provenance: str
+    options: Options
+    num_classes: int | None = None
+    published_name: str | None = None
+    system_folders: tuple[str, ...] = ()
+
+    @abc.abstractmethod
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        """Decode the raw files of a folder into the splits train, valid and test.
+
+        Raises:
+            UserError: naming the file that is missing, truncated or malformed.
+        """
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, Any]) -> OptionsT:
+    """Build a dataset's options from plain values; the key `name` is passed over.
+
+    Example:
+        >>> parse_options(Options, "digits", {"name": "digits", "rows_per_shard": 100})
+        Options(rows_per_shard=100)
+
+    Raises:
+        UserError: naming the option, what was expected and what came.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    values = {key: config[key] for key in config if key != "name"}
+    for key, value in values.items():
+        if key not in names:
+            raise unknown_name(f"{dataset} option", key, names)
+        hint = hints[key]
+        if typing.get_origin(hint) is Literal:
+            valid = value in typing.get_args(hint)
+            expected = "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
+        else:
+            # bool is an int to isinstance, never to a reader of a config file.
+            valid = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+            expected = f"a value of type {hint.__name__}"
+        if not valid:
+            raise UserError(
+                f"option {key} of dataset {dataset!r}: expected {expected}, "
+                f"got {value!r} of type {type(value).__name__}"
+            )
+    return cls(**values)

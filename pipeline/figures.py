@@ -1,0 +1,146 @@
+"""The report's HTML page: one file, figures inside, nothing fetched from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline import paths
+from pipeline.reporting import UNITS, Report, context_table, nothing_published, our_table
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
+  color: #1c2733; background: #fff; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; } p { color: #4a5866; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .7rem; border-bottom: 1px solid #dde3ea; text-align: left; }
+th { background: #f3f6f9; }
+figure { display: inline-block; margin: 1rem 1rem 0 0; vertical-align: top; }
+figcaption { color: #4a5866; font-size: 13px; }
+img { max-width: 100%; }
+"""
+MAX_CHART_ROWS = 24
+
+
+def learning_curves(report: Report) -> Figure | None:
+    """Draw the validation curves of a dataset's experiments over epochs, in the dataset's unit.
+
+    Returns:
+        None if no experiment has a history.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    column = f"valid_{report.unit}"
+    for row in report.rows:
+        path = paths.model(row.result.experiment) / "history.csv"
+        if not path.is_file():
+            continue
+        with open(path, newline="") as lines:
+            points = [(line.get("epoch"), line.get(column)) for line in csv.DictReader(lines)]
+        known = [(float(x), float(y)) for x, y in points if x and y]
+        if known:
+            axes.plot(*zip(*known, strict=True), label=row.result.experiment)
+    if not axes.lines:
+        return None
+    axes.set(xlabel="epoch", ylabel=f"validation {UNITS[report.unit]}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def comparison(report: Report) -> Figure:
+    """Draw our test values beside the valid published ones nearest to ours, best on top."""
+    error: float | None
+    dots: list[tuple[float, str, float | None]] = []
+    for row in report.rows:
+        result = row.result
+        error = result.nats_stderr if report.unit == "nats" else result.bits_per_dim_stderr
+        sign = "" if result.exact else ", <="
+        dots.append((result.value, f"{result.experiment} (ours, {result.members}{sign})", error))
+    others = {row.published: row.published_value for row in report.rows if row.published}
+    published = [
+        (value, f"{row.label} {row.sign}", None)
+        for row, value in [*others.items(), *report.context]
+        if value is not None and row.comparable
+    ]
+    best = report.rows[0].result.value
+    published.sort(key=lambda dot: abs(dot[0] - best))
+    dots = sorted([*dots, *published[:MAX_CHART_ROWS]], key=lambda dot: dot[:2], reverse=True)
+    figure = Figure(figsize=(7, 1 + 0.24 * len(dots)), layout="constrained")
+    axes = figure.subplots()
+    for height, (value, _, error) in enumerate(dots):
+        if error is None:
+            axes.plot(value, height, "D", color="#64748b")
+        else:
+            axes.errorbar(value, height, xerr=error, fmt="o", color="#c2410c", capsize=3)
+    axes.set_yticks(range(len(dots)), [label for _, label, _ in dots], fontsize=8)
+    axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def html_page(report: Report) -> str:
+    """Render a report as one self-contained HTML page: tables, curves, samples, comparison."""
+    name = html.escape(report.dataset)
+    unit = UNITS[report.unit]
+    parts = [
+        f"<h1>{name}</h1>",
+        f"<p>Test split, {unit}, lower is better; ± is one standard error of the mean. "
+        "Difference is ours minus published.</p>",
+        _table(*our_table(report)),
+        "<h2>Beside published values</h2>",
+        _picture(_png(comparison(report)), "ours (dots) and published (diamonds)"),
+    ]
+    curves = learning_curves(report)
+    if curves is not None:
+        parts += ["<h2>Learning curves</h2>", _picture(_png(curves), f"validation {unit}")]
+    grids = [
+        _picture(path.read_bytes(), row.result.experiment)
+        for row in report.rows
+        if (path := row.result.folder / "samples.png").is_file()
+    ]
+    if grids:
+        parts += ["<h2>Samples</h2>", *grids]
+    parts.append("<h2>Published results of models that are not matched above</h2>")
+    if report.context:
+        parts.append(_table(*context_table(report)))
+    else:
+        parts.append(f"<p>{html.escape(nothing_published(report))}</p>")
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{name} - arcore</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
+    )
+    return f'<div class="scroll"><table><tr>{head}</tr>\n{rows}\n</table></div>'
+
+
+def _picture(png: bytes, caption: str) -> str:
+    text = html.escape(caption)
+    data = base64.b64encode(png).decode()
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,196 @@
+"""The manifest of a dataset's shards: `manifest.json`, its fields and their checks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from arcore import events
+from arcore.events import Event
+from pipeline.datasets.base import SPLITS, Dataset
+from pipeline.errors import UserError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+Binarize = Literal["bernoulli"] | None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file: its plain name, its rows and the SHA-256 of its bytes."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """One split in the manifest.
+
+    Args:
+        rows: number of rows.
+        sha256: of its content (rows' bytes, labels' bytes), however it is cut into shards.
+        binarize: "bernoulli" when rows are gray levels that are drawn when read.
+        shards: in row order.
+    """
+
+    rows: int
+    sha256: str
+    binarize: Binarize
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of shards holds; see `read_manifest`.
+
+    Args:
+        dataset: its name.
+        event: what one row is.
+        num_classes: number of labels, or None without labels.
+        unit: "nats" or "bits_per_dim", as the field reports it.
+        published_name: its name in published_results.yaml, or None.
+        provenance: source and protocol, in words.
+        options: the dataset's options.
+        splits: train, valid and test.
+        sha256: of the whole content and its meaning (event, classes, draws).
+    """
+
+    dataset: str
+    event: Event
+    num_classes: int | None
+    unit: str
+    published_name: str | None
+    provenance: str
+    options: dict[str, Any]
+    splits: dict[str, SplitInfo]
+    sha256: str
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read and check `manifest.json`.
+
+    Raises:
+        UserError: if it is missing or malformed.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: file not found; run python -m stages.preprocess first") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file ({error})") from None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        got = described.get("format") if isinstance(described, dict) else described
+        raise UserError(f"{path}: expected a manifest of format {FORMAT}, got {got!r}")
+    try:
+        return _parse_manifest(described)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: malformed manifest: {reason}") from None
+
+
+def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Path) -> None:
+    """Write `manifest.json` for shards that have been written."""
+    described = {
+        "format": FORMAT,
+        "dataset": dataset.name,
+        "event": events.to_dict(dataset.event),
+        "num_classes": dataset.num_classes,
+        "unit": dataset.unit,
+        "published_name": dataset.published_name,
+        "provenance": dataset.provenance,
+        "options": asdict(dataset.options),
+        "splits": {split: asdict(info) for split, info in splits.items()},
+        "sha256": _dataset_sha256(dataset.event, dataset.num_classes, splits),
+    }
+    text = json.dumps(described, indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _dataset_sha256(event: Event, num_classes: int | None, splits: Mapping[str, SplitInfo]) -> str:
+    parts = [[split, splits[split].sha256, splits[split].binarize] for split in SPLITS]
+    described = json.dumps([events.to_dict(event), num_classes, parts], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _field(
+    described: Mapping[str, Any], name: str, valid: Callable[[Any], bool], expected: str
+) -> Any:
+    value = described[name]
+    if not valid(value):
+        raise ValueError(f"field {name}: expected {expected}, got {value!r}")
+    return value
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
+    """Turn the JSON into a Manifest; KeyError, TypeError or ValueError for what is amiss."""
+    event = events.from_dict(described["event"])
+    splits = _field(
+        described, "splits", lambda v: set(v) == set(SPLITS), f"the splits {', '.join(SPLITS)}"
+    )
+    parsed = {split: _parse_split(split, splits[split]) for split in SPLITS}
+    num_classes = _field(
+        described, "num_classes", lambda v: v is None or _is_count(v), "an integer >= 1 or null"
+    )
+    sha256 = _field(described, "sha256", _is_sha256, "64 hexadecimal digits")
+    if sha256 != _dataset_sha256(event, num_classes, parsed):
+        raise ValueError("field sha256: it does not match event, classes and splits")
+    return Manifest(
+        dataset=_field(described, "dataset", _is_text, "a text"),
+        event=event,
+        num_classes=num_classes,
+        unit=_field(
+            described, "unit", lambda v: v in ("nats", "bits_per_dim"), "nats or bits_per_dim"
+        ),
+        published_name=_field(
+            described, "published_name", lambda v: v is None or _is_text(v), "a text or null"
+        ),
+        provenance=_field(described, "provenance", _is_text, "a text"),
+        options=_field(described, "options", lambda v: isinstance(v, dict), "a mapping"),
+        splits=parsed,
+        sha256=sha256,
+    )
+
+
+def _parse_split(split: str, described: Mapping[str, Any]) -> SplitInfo:
+    pattern = re.compile(rf"{split}-\d{{5}}-of-\d{{5}}\.parquet")
+    shards = []
+    for entry in described["shards"]:
+        file = _field(
+            entry,
+            "file",
+            lambda v: isinstance(v, str) and pattern.fullmatch(v) is not None,
+            f"a plain file name such as {split}-00000-of-00001.parquet",
+        )
+        rows = _field(entry, "rows", _is_count, "an integer >= 1")
+        shards.append(Shard(file, rows, _field(entry, "sha256", _is_sha256, "64 hex digits")))
+    rows = _field(described, "rows", _is_count, "an integer >= 1")
+    if rows != sum(shard.rows for shard in shards):
+        raise ValueError(f"split {split}: expected shards of {rows} rows altogether")
+    return SplitInfo(
+        rows=rows,
+        sha256=_field(described, "sha256", _is_sha256, "64 hexadecimal digits"),
+        binarize=_field(
+            described, "binarize", lambda v: v in (None, "bernoulli"), "null or bernoulli"
+        ),
+        shards=tuple(shards),
+    )

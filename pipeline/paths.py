@@ -1,0 +1,45 @@
+"""Where things are: every path below one root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def root() -> Path:
+    """Return the absolute folder that holds data, models and reports.
+
+    `ARCORE_HOME` if it is set (jobs submitted to a cluster run in a copy of the code, elsewhere),
+    else the working directory.
+    """
+    return Path(os.environ.get("ARCORE_HOME") or Path.cwd()).resolve()
+
+
+def raw(dataset: str) -> Path:
+    """Return the folder of a dataset's raw files."""
+    return root() / "data" / "raw" / dataset
+
+
+def shards(dataset: str) -> Path:
+    """Return the folder of a dataset's Parquet shards and manifest."""
+    return root() / "data" / "shards" / dataset
+
+
+def model(experiment: str) -> Path:
+    """Return the folder of a trained model."""
+    return root() / "models" / experiment
+
+
+def evaluation(dataset: str, experiment: str) -> Path:
+    """Return the folder of an evaluation."""
+    return root() / "evaluation" / dataset / experiment
+
+
+def report(dataset: str) -> Path:
+    """Return the folder of a dataset's report."""
+    return root() / "reports" / dataset
+
+
+def work() -> Path:
+    """Return the folder of running trainings: checkpoints that nobody else reads."""
+    return root() / ".arcore"

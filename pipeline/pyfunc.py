@@ -1,0 +1,120 @@
+"""The script that MLflow runs to load a registered model ("models from code"); no pickle.
+
+It travels with the model and runs where neither this repository nor its pipeline is installed:
+it imports arcore (which travels too), torch, yaml and safetensors, and nothing of ours else.
+
+Example:
+    >>> import mlflow, numpy                                              # doctest: +SKIP
+    >>> model = mlflow.pyfunc.load_model("models:/arcore-digits@champion")  # doctest: +SKIP
+    >>> images = model.predict(                                           # doctest: +SKIP
+    ...     numpy.empty((0, 1, 8, 8), "int64"), params={"method": "sample", "num_samples": 4}
+    ... )
+    >>> model.predict(images)                    # columns nats, bits_per_dim  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignore]
+from safetensors.torch import load_file
+
+import arcore
+
+BATCH = 256
+
+
+def load(folder: str | Path) -> arcore.AutoregressiveModel:
+    """Rebuild the model that `config.yaml` and `model.safetensors` of a folder describe.
+
+    Where the config's `evaluation.num_members` is above 1, the model is an ensemble of so many
+    members, as it was evaluated.
+    """
+    config = yaml.safe_load(Path(folder, "config.yaml").read_text())
+    hyperparameters = dict(config["model"])
+    name = hyperparameters.pop("name")
+    model = arcore.create_model(name, arcore.events.from_dict(config["event"]), **hyperparameters)
+    model.load_state_dict(load_file(Path(folder, "model.safetensors")))
+    members = int((config.get("evaluation") or {}).get("num_members") or 1)
+    if members > 1:
+        model = model.ensemble(members)  # type: ignore[operator, unused-ignore]
+    return model.eval().requires_grad_(False)
+
+
+class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
+    """Scores events, or draws samples, by `params["method"]`."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the model from the artifact folder `model`."""
+        self.model = load(context.artifacts["model"])
+
+    def predict(  # type: ignore[override, unused-ignore]
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame | np.ndarray:
+        """Score or sample.
+
+        Arguments:
+            context: MLflow's, unused.
+            model_input: for "score", events: an array or tensor (N, *shape) or flattened (N, D),
+                or a DataFrame with a column a dimension, or one column of flat lists. MLflow's
+                signature lets through arrays (N, *shape) of int64 (float32 for reals), frames of
+                one column, and for vectors the other frame. Ignored by "sample" (give an empty
+                array).
+            params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
+                and `condition`: class labels, one a row, for a conditional model (else empty).
+
+        Returns:
+            For "score" a DataFrame with columns `nats` (of the whole event) and `bits_per_dim`;
+            for "sample" an array (num_samples, *shape) of int64 levels, or reals.
+
+        Raises:
+            ValueError: for an unknown method, or events or labels that do not fit the model.
+        """
+        params = params or {}
+        method = params.get("method", "score")
+        if method not in ("score", "sample"):
+            raise ValueError(f"method: expected 'score' or 'sample', got {method!r}")
+        labels = params.get("condition")
+        condition = None
+        if labels is not None and len(labels):
+            condition = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+        if method == "sample":
+            generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
+            count = int(params.get("num_samples", 16))
+            return self.model.sample(count, condition, generator=generator).numpy()
+        return self._score(_events(model_input, self.model.event), condition)
+
+    def _score(self, events: torch.Tensor, condition: torch.Tensor | None) -> pd.DataFrame:
+        parts = []
+        with torch.no_grad():
+            for first in range(0, len(events), BATCH):
+                rows = slice(first, first + BATCH)
+                part = None if condition is None else condition[rows]
+                parts.append(-self.model.log_prob(events[rows], part))
+        nats = torch.cat(parts) if parts else torch.empty(0)
+        bits = arcore.events.nats_to_bits_per_dim(nats, self.model.event)
+        return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
+
+
+def _events(given: Any, event: arcore.events.Event) -> torch.Tensor:
+    """Turn what a caller may hold into a batch (N, *shape)."""
+    if isinstance(given, pd.DataFrame):
+        if given.shape[1] == 1 and event.shape != (1,):
+            given = np.stack([np.asarray(row) for row in given.iloc[:, 0]])
+        else:
+            given = given.to_numpy()
+    batch = given if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
+    if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
+        batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
+    if isinstance(event, arcore.events.Real):
+        batch = batch.to(torch.get_default_dtype())
+    return event.check(batch, "model_input")
+
+
+mlflow.models.set_model(ArcoreModel())

@@ -1,0 +1,32 @@
+"""Stage preprocess: decode data/raw/<dataset>/ into Parquet shards in data/shards/<dataset>/.
+
+Example: python -m stages.preprocess dna split=as_distributed
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline import datasets, shards
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and write the shards."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.preprocess",
+        description="Decode a dataset's raw files into Parquet shards and a manifest.",
+        epilog="Options and their defaults are in pipeline/conf/dataset/<dataset>.yaml. Known "
+        "datasets: " + ", ".join(datasets.list_datasets()),
+    )
+    parser.add_argument("dataset", help="name of the dataset")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="option=value", help="options of the dataset"
+    )
+    arguments = parser.parse_args()
+    config = datasets.load_config(arguments.dataset, arguments.overrides)
+    shards.preprocess(datasets.get_dataset(config))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,110 @@
+"""Stage `report`: a dataset's results beside the published ones, as Markdown, CSV and HTML.
+
+Example: python -m stages.report digits; python -m stages.report --show
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline import paths, reporting, tracking
+from pipeline.errors import UserError
+from stages import cli
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "arcore-reports"
+
+
+def main() -> None:
+    """Write one dataset's report, or print existing ones."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.report",
+        description="Write reports/<dataset>/ (table.md, table.csv, report.html) and log it.",
+    )
+    parser.add_argument("datasets", nargs="*", metavar="dataset")
+    parser.add_argument("--show", action="store_true", help="only print the tables that exist")
+    options = parser.parse_args()
+    if options.show:
+        print(reporting.show(options.datasets))
+        return
+    if not options.datasets:
+        parser.error("which dataset?")
+    for dataset in options.datasets:
+        write(dataset)
+
+
+def write(dataset: str) -> Path:
+    """Write `reports/<dataset>/`, then log it to MLflow; an MLflow outage costs a warning.
+
+    Raises:
+        UserError: for missing or malformed results.
+    """
+    from pipeline import figures
+
+    report = reporting.build_report(dataset)
+    files = {
+        "table.md": reporting.markdown(report),
+        "table.csv": reporting.csv_text(report),
+        "report.html": figures.html_page(report),
+    }
+    folder = paths.report(dataset)
+    replace_folder(folder, files)
+    log.info("wrote %s", folder)
+    log_report(report, folder, files)
+    return folder
+
+
+def replace_folder(folder: Path, files: Mapping[str, str]) -> None:
+    """Put text files into a folder, replacing it whole: a reader never sees half of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        fresh.chmod(0o755)
+        for name, text in files.items():
+            (fresh / name).write_text(text)
+        if folder.exists():
+            old = fresh.with_name(fresh.name + ".old")
+            os.rename(folder, old)
+            os.rename(fresh, folder)
+            shutil.rmtree(old)
+        else:
+            os.rename(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def log_report(report: reporting.Report, folder: Path, files: Mapping[str, str]) -> None:
+    """Log a report as an MLflow run, once for each content."""
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+    identity = f"report:{report.dataset}:{digest}"
+    try:
+        store = tracking.require_store()
+        where = tracking.experiment_id(store, EXPERIMENT)
+        runs = tracking.find_runs(store, where, tracking.IDENTITY, identity)
+    except UserError as error:
+        log.warning("warning: report not logged: %s", error)
+        return
+    if any(run.info.status == "FINISHED" for run in runs):
+        return
+    run_id = tracking.start_run(
+        EXPERIMENT, report.dataset, identity, {}, {"dataset": report.dataset, "unit": report.unit}
+    )
+    logger = tracking.RunLogger(run_id)
+    rows = reporting.csv_rows(report)
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    for name in files:
+        logger.artifact(folder / name)
+    logger.table(columns, "table.json")
+    logger.finish("FAILED" if logger.failures else "FINISHED")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,24 @@
+"""Train an experiment of params.yaml with Ray Train; writes models/<experiment>/."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline import config, training
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
+    parser.add_argument("experiment", help="a key of `experiments` in params.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="e.g. trainer.max_epochs=3 cluster=gpu"
+    )
+    parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
+    arguments = parser.parse_args()
+    training.train(config.load_experiment(arguments.experiment, arguments.overrides), arguments.fresh)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,293 @@
+"""Datasets: options, decoders and their errors, protocols, draws."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arcore.events import Binary, Levels
+from pipeline import datasets
+from pipeline.datasets import digits, draws
+from pipeline.datasets.decoding import read_bits, read_idx
+from pipeline.datasets.idx_images import IdxImages, Variant
+from pipeline.errors import UserError
+
+MIRROR = Path(__file__).parents[3] / "shared" / "data"
+needs_mirror = pytest.mark.skipif(
+    not (MIRROR / "uci_binary").is_dir(), reason=f"no data mirror at {MIRROR}"
+)
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+def idx_folder(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for part, rows in (("train", 60), ("t10k", 20)):
+        images = rng.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
+        labels = rng.integers(0, 10, rows, dtype=np.uint8)
+        write_idx(folder / f"{part}-images-idx3-ubyte", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte", labels)
+    return folder
+
+
+def small_mnist(variant: Variant) -> IdxImages:
+    return IdxImages(
+        name="small",
+        family="small",
+        event=Levels(256, (1, 28, 28)) if variant == "gray" else Binary((1, 28, 28)),
+        unit="nats",
+        files=(),
+        provenance="test",
+        options=datasets.base.Options(),
+        num_classes=10,
+        variant=variant,
+        num_train_file=60,
+        num_valid=10,
+        num_test=20,
+    )
+
+
+# Configuration
+
+
+@pytest.mark.parametrize("name", datasets.list_datasets())
+def test_every_conf_builds_its_dataset_with_all_options_spelt_out(name: str) -> None:
+    config = datasets.load_config(name)
+    dataset = datasets.get_dataset(config)
+    assert dataset.name == name == config["name"]
+    assert dataset == datasets.get_dataset({"name": name})
+    assert set(config) == {"name", *vars(dataset.options)}
+    assert dataset.unit == ("nats" if isinstance(dataset.event, Binary) else "bits_per_dim")
+    assert len({file.name for file in dataset.files}) == len(dataset.files)
+
+
+def test_conf_folder_lists_the_datasets() -> None:
+    confs = sorted(path.stem for path in datasets.CONF_FOLDER.glob("*.yaml"))
+    assert confs == datasets.list_datasets()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "digit"}, "unknown dataset 'digit'; did you mean 'digits'"),
+        ({}, "expected a mapping with the key name"),
+        ({"name": "dna", "splt": "published"}, "unknown dna option 'splt'; did you mean 'split'"),
+        ({"name": "dna", "split": "mine"}, "expected one of 'published', 'as_distributed', got"),
+        ({"name": "dna", "rows_per_shard": "7"}, "rows_per_shard .*: expected .* int, got '7'"),
+        ({"name": "dna", "rows_per_shard": True}, "expected .* int, got True"),
+        ({"name": "dna", "rows_per_shard": 0}, "rows_per_shard: expected an integer >= 1, got 0"),
+    ],
+)
+def test_bad_configuration_is_one_clear_line(config: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        datasets.get_dataset(config)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("override", ["split", "name=digits", "a.b=1", "split=[1"])
+def test_bad_override_is_one_clear_line(override: str) -> None:
+    with pytest.raises(UserError, match="override") as raised:
+        datasets.load_config("dna", [override])
+    assert "\n" not in str(raised.value)
+
+
+def test_overrides_are_typed() -> None:
+    config = datasets.load_config("dna", ["split=as_distributed", "rows_per_shard=5"])
+    assert config == {"name": "dna", "split": "as_distributed", "rows_per_shard": 5}
+
+
+# Decoders
+
+
+def test_read_idx_round_trip(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    write_idx(tmp_path / "f", array)
+    np.testing.assert_array_equal(read_idx(tmp_path / "f", 3), array)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda b: b[:-1], r"f: truncated IDX file: expected 40 bytes for shape \(2, 3, 4\)"),
+        (lambda b: b + b"0", "f: overlong IDX file"),
+        (lambda b: b[:5], "f: truncated IDX file: expected a header of 16 bytes, got 5"),
+        (lambda b: b"", "f: truncated IDX file"),
+        (gzip.compress, "f: not an IDX file"),
+    ],
+)
+def test_read_idx_names_file_and_reason(tmp_path: Path, change, message: str) -> None:
+    write_idx(tmp_path / "f", np.zeros((2, 3, 4), np.uint8))
+    (tmp_path / "f").write_bytes(change((tmp_path / "f").read_bytes()))
+    with pytest.raises(UserError, match=message):
+        read_idx(tmp_path / "f", 3)
+
+
+def test_read_bits(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("0,1,1\n1,0,0\n")
+    np.testing.assert_array_equal(read_bits(tmp_path / "f", 3, ","), [[0, 1, 1], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,1,1\n1,0", "f: truncated: .* got 1 whole rows and 3 bytes"),
+        ("", "f: truncated: .* got 0 whole rows"),
+        ("0,1,1\n1,2,0\n", "f: row 2, column 2: expected 0 or 1 and then ',' .* got '2,'"),
+        ("0,1,1\n1 0,0\n", "f: row 2, column 1: .* got '1 '"),
+        ("0,1,1,0\n1,0\n", "f: row 1, column 3: .* got '1,'"),
+    ],
+)
+def test_read_bits_names_file_row_and_column(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "f").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_bits(tmp_path / "f", 3, ",")
+
+
+def test_missing_raw_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="binarized_mnist_train.amat: file not found"):
+        datasets.get_dataset({"name": "binarized_mnist"}).decode(tmp_path)
+
+
+def test_wrong_number_of_rows_names_the_file(tmp_path: Path) -> None:
+    for split in datasets.SPLITS:
+        (tmp_path / f"dna.{split}.data").write_text(",".join("0" * 180) + "\n")
+    with pytest.raises(UserError, match="dna.train.data: expected 1600 rows, got 1"):
+        datasets.get_dataset({"name": "dna"}).decode(tmp_path)
+
+
+# Protocols
+
+
+def test_digits_split_is_recorded_stratified_and_disjoint(tmp_path: Path) -> None:
+    split = digits.read_split()
+    assert [len(split[name]) for name in datasets.SPLITS] == [1257, 180, 360]
+    assert sorted(np.concatenate(list(split.values()))) == list(range(1797))
+    _, labels = digits.load()
+    overall = np.bincount(labels) / len(labels)
+    for rows in split.values():
+        shares = np.bincount(labels[rows], minlength=10) / len(rows)
+        assert np.abs(shares - overall).max() < 1 / len(rows)
+
+
+def test_digits_split_is_what_the_documented_command_writes(tmp_path: Path) -> None:
+    digits.write_split(tmp_path / "split.json")
+    assert (tmp_path / "split.json").read_text() == digits.SPLIT_FILE.read_text()
+
+
+def test_digits_binary_thresholds_the_same_rows(tmp_path: Path) -> None:
+    gray = datasets.get_dataset({"name": "digits"}).decode(tmp_path)
+    binary = datasets.get_dataset({"name": "digits_binary"}).decode(tmp_path)
+    for split in datasets.SPLITS:
+        assert gray[split].x.dtype == np.uint8 and gray[split].x.max() == 16
+        np.testing.assert_array_equal(binary[split].x, gray[split].x >= 8)
+        np.testing.assert_array_equal(binary[split].labels, gray[split].labels)
+
+
+def test_mnist_variants_agree_on_rows_and_on_valid_and_test_draws(tmp_path: Path) -> None:
+    raw = idx_folder(tmp_path)
+    gray = small_mnist("gray").decode(raw)
+    static = small_mnist("static").decode(raw)
+    dynamic = small_mnist("dynamic").decode(raw)
+    assert [len(gray[split].x) for split in datasets.SPLITS] == [50, 10, 20]
+    for split in datasets.SPLITS:
+        np.testing.assert_array_equal(static[split].labels, gray[split].labels)
+        assert static[split].binarize is None and static[split].x.max() == 1
+        assert not static[split].x[gray[split].x == 0].any()
+        assert static[split].x[gray[split].x == 255].all()
+    for split in ("valid", "test"):
+        np.testing.assert_array_equal(dynamic[split].x, static[split].x)
+        assert dynamic[split].binarize is None
+    np.testing.assert_array_equal(dynamic["train"].x, gray["train"].x)
+    assert dynamic["train"].binarize == "bernoulli"
+
+
+@needs_mirror
+def test_dna_follows_the_papers_by_default() -> None:
+    raw = MIRROR / "uci_binary"
+    published = datasets.get_dataset({"name": "dna"})
+    distributed = datasets.get_dataset({"name": "dna", "split": "as_distributed"})
+    assert "1400/600/1186 as in the papers" in published.provenance
+    assert "as distributed, 1600/400/1186" in distributed.provenance
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            datasets.decoding,
+            "read_bytes",
+            lambda path: gzip.decompress((raw / f"{path.name}.gz").read_bytes()),
+        )
+        ours, theirs = published.decode(raw), distributed.decode(raw)
+    assert [len(ours[split].x) for split in datasets.SPLITS] == [1400, 600, 1186]
+    assert [len(theirs[split].x) for split in datasets.SPLITS] == [1600, 400, 1186]
+    for parts in zip(*[(s["train"].x, s["valid"].x) for s in (ours, theirs)], strict=True):
+        assert parts[0].shape[1] == parts[1].shape[1] == 180
+    np.testing.assert_array_equal(
+        np.concatenate([ours["train"].x, ours["valid"].x]),
+        np.concatenate([theirs["train"].x, theirs["valid"].x]),
+    )
+
+
+# Draws
+
+
+def test_dynamic_binarize_is_a_pure_function_of_seed_epoch_and_index() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (300, 1, 5, 5), dtype=np.uint8)
+    indices = np.arange(300)
+    whole = draws.dynamic_binarize(x, indices, epoch=3, seed=5)
+    assert whole.dtype == np.uint8 and whole.shape == x.shape and set(np.unique(whole)) == {0, 1}
+    order = np.random.default_rng(1).permutation(300)
+    for part in (order[:1], order[:7], order):
+        drawn = draws.dynamic_binarize(x[part], indices[part], epoch=3, seed=5)
+        np.testing.assert_array_equal(drawn, whole[part])
+    for epoch, seed in ((4, 5), (3, 6), (5, 3)):
+        other = draws.dynamic_binarize(x, indices, epoch=epoch, seed=seed)
+        assert 0.2 < (other != whole).mean() < 0.45  # independent bits: E[2p(1-p)] = 1/3
+    assert draws.dynamic_binarize(x[:0], indices[:0], 0, 0).shape == (0, 1, 5, 5)
+
+
+def test_dynamic_binarize_never_changes() -> None:
+    # Golden bits: a change here changes the numbers of every dynamically binarised experiment.
+    x = np.full((2, 8), 128, np.uint8)
+    drawn = draws.dynamic_binarize(x, np.array([0, 1]), epoch=0, seed=0)
+    assert drawn.tolist() == [[0, 1, 1, 1, 0, 0, 1, 0], [1, 0, 0, 1, 1, 0, 0, 1]]
+    assert draws.choose_rows(60_000, 10_000, 0)[:5].tolist() == [0, 12, 13, 16, 19]
+
+
+def test_dynamic_binarize_has_the_right_means_and_independent_dimensions() -> None:
+    levels = np.array([0, 1, 64, 128, 254, 255], np.uint8)
+    n = 40_000
+    x = np.broadcast_to(levels, (n, 6))
+    bits = draws.dynamic_binarize(x, np.arange(n), epoch=0, seed=0)
+    p = levels / 255
+    # Five standard errors of a mean of n Bernoulli draws.
+    assert (np.abs(bits.mean(0) - p) <= 5 * np.sqrt(p * (1 - p) / n)).all()
+    correlation = np.corrcoef(bits[:, 2], bits[:, 3])[0, 1]
+    assert abs(correlation) < 5 / np.sqrt(n)
+
+
+def test_dynamic_binarize_is_fast() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (50_000, 784), dtype=np.uint8)
+    start = time.process_time()
+    draws.dynamic_binarize(x, np.arange(50_000), epoch=0, seed=0)
+    assert time.process_time() - start < 5  # about 0.3 s on an idle core
+
+
+@pytest.mark.parametrize(
+    ("x", "indices", "epoch", "message"),
+    [
+        (np.zeros((2, 3)), np.arange(2), 0, "x: expected .* uint8, got float64"),
+        (np.zeros((2, 3), np.uint8), np.arange(3), 0, "indices: expected 2 integers"),
+        (np.zeros((2, 3), np.uint8), np.zeros(2), 0, "indices: expected 2 integers"),
+        (np.zeros((2, 3), np.uint8), np.array([0, -1]), 0, "expected integers >= 0"),
+        (np.zeros((2, 3), np.uint8), np.arange(2), -1, "expected integers >= 0"),
+    ],
+)
+def test_dynamic_binarize_refuses(x, indices, epoch: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        draws.dynamic_binarize(x, indices, epoch, 0)

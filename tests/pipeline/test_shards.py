@@ -1,0 +1,369 @@
+"""Shards: bytes, atomic writing, reading by rank, and every way in which they can be corrupt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arcore.events import Binary, Event, Levels, Real
+from pipeline import manifest as manifest_module
+from pipeline import shards
+from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData
+from pipeline.errors import UserError
+
+ROWS = {"train": 5000, "valid": 7, "test": 11}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Dataset):
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        raise NotImplementedError
+
+
+def toy(
+    event: Event = Levels(5, (2, 3)),  # noqa: B008
+    num_classes: int | None = 4,
+    rows_per_shard: int = 3000,
+) -> Toy:
+    return Toy(
+        name="toy",
+        family="toy",
+        event=event,
+        unit="nats",
+        files=(),
+        provenance="made up",
+        options=Options(rows_per_shard=rows_per_shard),
+        num_classes=num_classes,
+    )
+
+
+def toy_splits(dataset: Dataset) -> dict[str, SplitData]:
+    rng = np.random.default_rng(0)
+    splits = {}
+    for split, rows in ROWS.items():
+        shape = (rows, *dataset.event.shape)
+        if isinstance(dataset.event, Levels):
+            x = rng.integers(0, dataset.event.num_levels, shape, dtype=np.uint8)
+        else:
+            x = rng.standard_normal(shape, dtype=np.float32)
+        labels = None if dataset.num_classes is None else rng.integers(0, 4, rows)
+        splits[split] = SplitData(x, labels)
+    return splits
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    dataset = toy()
+    return shards.write(dataset, toy_splits(dataset), tmp_path / "toy")
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    described = json.loads(path.read_text())
+    edit(described)
+    path.write_text(json.dumps(described))
+
+
+# Writing and reading
+
+
+@pytest.mark.parametrize(
+    ("event", "num_classes"),
+    [
+        (Levels(5, (2, 3)), 4),
+        (Levels(256, (1,)), None),
+        (Binary((7,)), None),
+        (Real((3,)), None),
+        (Real((1, 2, 2)), 4),
+    ],
+    ids=str,
+)
+def test_round_trip(tmp_path: Path, event: Event, num_classes: int | None) -> None:
+    dataset = toy(event, num_classes)
+    splits = toy_splits(dataset)
+    folder = shards.write(dataset, splits, tmp_path / "toy")
+    manifest = shards.verify(folder)
+    assert manifest.event == event and type(manifest.event) is type(event)
+    assert (manifest.dataset, manifest.num_classes, manifest.unit) == ("toy", num_classes, "nats")
+    assert manifest.options == {"rows_per_shard": 3000} and manifest.provenance == "made up"
+    for split in SPLITS:
+        read = shards.read_split(folder, split)
+        assert len(read) == manifest.splits[split].rows == ROWS[split]
+        assert read.x.dtype == splits[split].x.dtype and read.x.flags.writeable
+        np.testing.assert_array_equal(read.x, splits[split].x)
+        if num_classes is None:
+            assert read.labels is None
+        else:
+            assert read.labels is not None and read.labels.dtype == np.int64
+            np.testing.assert_array_equal(read.labels, splits[split].labels)
+
+
+def test_layout(written: Path) -> None:
+    assert sorted(path.name for path in written.iterdir()) == [
+        "manifest.json",
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+        "valid-00000-of-00001.parquet",
+    ]
+    assert [path.name for path in written.parent.iterdir()] == ["toy"]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7, 8])
+@pytest.mark.parametrize("verify", [True, False])
+def test_ranks_partition_the_split_in_order(written: Path, world_size: int, verify: bool) -> None:
+    for split in ("train", "valid"):
+        whole = shards.read_split(written, split)
+        parts = [
+            shards.read_split(written, split, verify, rank, world_size)
+            for rank in range(world_size)
+        ]
+        np.testing.assert_array_equal(np.concatenate([part.x for part in parts]), whole.x)
+        assert whole.labels is not None
+        labels = [part.labels for part in parts if part.labels is not None]
+        np.testing.assert_array_equal(np.concatenate(labels), whole.labels)
+        assert [part.start for part in parts] == np.cumsum([0, *map(len, parts[:-1])]).tolist()
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_rank_reads_only_its_shards(written: Path) -> None:
+    (written / "train-00001-of-00002.parquet").unlink()
+    assert len(shards.read_split(written, "train", rank=0, world_size=2)) == 2500
+    with pytest.raises(UserError, match="train-00001-of-00002.parquet: shard not found"):
+        shards.read_split(written, "train", rank=1, world_size=2)
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
+def test_rank_out_of_range(written: Path, rank: int, world_size: int) -> None:
+    with pytest.raises(ValueError, match="rank: expected 0 <= rank <"):
+        shards.read_split(written, "train", rank=rank, world_size=world_size)
+
+
+def test_unknown_split(written: Path) -> None:
+    with pytest.raises(ValueError, match="split: expected one of train, valid, test, got 'dev'"):
+        shards.read_split(written, "dev")
+
+
+def test_bytes_are_deterministic(tmp_path: Path, written: Path) -> None:
+    dataset = toy()
+    again = shards.write(dataset, toy_splits(dataset), tmp_path / "again")
+    assert folder_bytes(again) == folder_bytes(written)
+
+
+def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, written: Path) -> None:
+    dataset = toy(rows_per_shard=100)
+    splits = toy_splits(dataset)
+    cut = shards.read_manifest(shards.write(dataset, splits, tmp_path / "cut"))
+    sha256 = shards.read_manifest(written).sha256
+    assert cut.sha256 == sha256 and len(cut.splits["train"].shards) == 50
+    labels = splits["valid"].labels
+    assert labels is not None
+    splits["valid"] = replace(splits["valid"], labels=(labels + 1) % 4)
+    changed = shards.read_manifest(shards.write(dataset, splits, tmp_path / "changed"))
+    assert changed.sha256 != sha256
+
+
+def test_rows_to_be_drawn_keep_their_gray_levels(tmp_path: Path) -> None:
+    dataset = toy(Binary((3,)), None)
+    splits = toy_splits(dataset)
+    gray = np.random.default_rng(1).integers(0, 256, (50, 3), dtype=np.uint8)
+    splits["train"] = SplitData(gray, None, "bernoulli")
+    folder = shards.write(dataset, splits, tmp_path / "toy")
+    train = shards.read_split(folder, "train", rank=1, world_size=2)
+    assert train.binarize == "bernoulli" and train.start == 25
+    np.testing.assert_array_equal(train.x, gray[25:])
+    bits = shards.dynamic_binarize(train.x, np.arange(25, 50), epoch=0, seed=0)
+    whole = shards.dynamic_binarize(gray, np.arange(50), epoch=0, seed=0)
+    np.testing.assert_array_equal(bits, whole[25:])
+    assert shards.read_split(folder, "valid").binarize is None
+
+
+# Atomicity
+
+
+def test_failure_midway_leaves_the_old_shards_and_nothing_else(
+    tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folder_bytes(written)
+    dataset = toy()
+    splits = toy_splits(dataset)
+    splits["test"] = replace(splits["test"], x=splits["test"].x + 1)
+    with pytest.raises(UserError, match=r"toy, split test: expected levels in \[0, 5\), got 5"):
+        shards.write(dataset, splits, written)
+    assert folder_bytes(written) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_leftovers_of_a_killed_run_are_never_read_and_are_removed(tmp_path: Path) -> None:
+    dataset = toy()
+    for state in ("partial", "old"):
+        (tmp_path / f".toy.{state}").mkdir()
+        (tmp_path / f".toy.{state}/train-00000-of-00002.parquet").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"toy.manifest.json: file not found; run python -m stages"):
+        shards.read_split(tmp_path / "toy", "train")
+    folder = shards.write(dataset, toy_splits(dataset), tmp_path / "toy")
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+    shards.verify(folder)
+
+
+def test_rewriting_removes_shards_of_another_cut(tmp_path: Path, written: Path) -> None:
+    dataset = toy(rows_per_shard=9999)
+    shards.write(dataset, toy_splits(dataset), written)
+    assert len(list(written.iterdir())) == 4
+    shards.verify(written)
+
+
+def test_full_disk_is_an_oserror_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, data: object) -> int:
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    dataset = toy()
+    with pytest.raises(OSError, match="No space left"):
+        shards.write(dataset, toy_splits(dataset), tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Bad rows
+
+
+@pytest.mark.parametrize(
+    ("event", "num_classes", "x", "labels", "message"),
+    [
+        (Binary((2,)), None, np.full((3, 2), 2, np.uint8), None, r"levels in \[0, 2\), got 2"),
+        (Binary((2,)), None, np.zeros((3, 3), np.uint8), None, r"rows of shape \(2,\)"),
+        (Binary((2,)), None, np.zeros((3, 2), np.int64), None, "dtype uint8, got .* int64"),
+        (Binary((2,)), None, np.zeros((0, 2), np.uint8), None, r"got an array of shape \(0, 2\)"),
+        (Real((2,)), None, np.full((3, 2), np.nan, np.float32), None, "got NaN or infinity"),
+        (Binary((2,)), 4, np.zeros((3, 2), np.uint8), None, "expected 4 classes"),
+        (Binary((2,)), 4, np.zeros((3, 2), np.uint8), np.array([0, 1]), "expected 3 labels"),
+        (Binary((2,)), 4, np.zeros((3, 2), np.uint8), np.array([0, 1, 4]), r"labels in \[0, 4\)"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path, event, num_classes, x, labels, message: str) -> None:
+    dataset = toy(event, num_classes)
+    splits = {**toy_splits(dataset), "valid": SplitData(x, labels)}
+    with pytest.raises(UserError, match=f"toy, split valid: .*{message}"):
+        shards.write(dataset, splits, tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Corruption
+
+SHARD = "train-00001-of-00002.parquet"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: b[:-10],
+        lambda b: b"",
+        lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:],
+        lambda b: b + b"0",
+    ],
+    ids=["truncated", "empty", "flipped bit", "overlong"],
+)
+def test_corrupt_shard_is_named(written: Path, change: Callable[[bytes], bytes]) -> None:
+    path = written / SHARD
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError, match=f"{SHARD}: corrupt shard: expected sha256") as raised:
+        shards.read_split(written, "train")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UserError, match=SHARD):
+        shards.verify(written)
+    assert len(shards.read_split(written, "valid")) == 7
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense PAR1"])
+def test_corrupt_shard_is_named_without_verification(written: Path, content: bytes) -> None:
+    (written / SHARD).write_bytes(content)
+    with pytest.raises(UserError, match=f"{SHARD}: corrupt shard"):
+        shards.read_split(written, "train", verify=False)
+
+
+def swap(folder: Path, source: Path) -> None:
+    """Put another valid Parquet file in the place of SHARD, with its right sum."""
+    content = source.read_bytes()
+    (folder / SHARD).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    edit_manifest(folder, lambda m: m["splits"]["train"]["shards"][1].update(sha256=digest))
+
+
+def test_shard_with_other_rows_is_named(written: Path) -> None:
+    swap(written, written / "valid-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=f"{SHARD}: expected 2000 rows, got 7"):
+        shards.read_split(written, "train")
+
+
+def test_shard_of_another_shape_or_range_is_named(tmp_path: Path, written: Path) -> None:
+    for event, message in (
+        (Levels(5, (2, 4)), "expected rows of 6 bytes, got fixed_size_binary"),
+        (Levels(200, (2, 3)), r"expected levels in \[0, 5\), got 199"),
+    ):
+        other = toy(event)
+        source = shards.write(other, toy_splits(other), tmp_path / "other")
+        swap(written, source / SHARD)
+        with pytest.raises(UserError, match=f"{SHARD}: {message}"):
+            shards.read_split(written, "train")
+
+
+def test_shard_without_labels_is_named(tmp_path: Path, written: Path) -> None:
+    other = toy(num_classes=None)
+    swap(written, shards.write(other, toy_splits(other), tmp_path / "other") / SHARD)
+    with pytest.raises(UserError, match=f"{SHARD}: corrupt shard: .*label"):
+        shards.read_split(written, "train")
+
+
+def test_verify_compares_the_content_hash(tmp_path: Path, written: Path) -> None:
+    other = toy()
+    splits = toy_splits(other)
+    splits["train"] = replace(splits["train"], x=4 - splits["train"].x)
+    swap(written, shards.write(other, splits, tmp_path / "other") / SHARD)
+    with pytest.raises(UserError, match="manifest.json: content of split train"):
+        shards.verify(written)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda m: m.pop("event"), "no field 'event'"),
+        (lambda m: m.update(format=2), "expected a manifest of format 1, got 2"),
+        (lambda m: m.update(sha256="0" * 64), "field sha256: it does not match"),
+        (lambda m: m["event"].update(num_levels=6), "field sha256: it does not match"),
+        (lambda m: m["event"].update(kind="odd"), "event kind"),
+        (lambda m: m.update(unit="furlongs"), "field unit: expected nats or bits_per_dim"),
+        (lambda m: m.update(num_classes="4"), "field num_classes"),
+        (lambda m: m["splits"].pop("valid"), "field splits: expected the splits train, valid"),
+        (lambda m: m.update(splits=3), "malformed"),
+        (lambda m: m["splits"]["train"].update(rows=1), "expected shards of 1 rows"),
+        (lambda m: m["splits"]["train"]["shards"][0].update(file="../x.parquet"), "plain file"),
+        (lambda m: m["splits"]["train"]["shards"][0].update(file="/etc/passwd"), "plain file"),
+        (lambda m: m["splits"]["train"]["shards"][0].update(rows=True), "field rows"),
+        (lambda m: m["splits"]["train"].update(shards=[1]), "malformed"),
+    ],
+)
+def test_malformed_manifest(written: Path, edit: Callable[[Any], object], message: str) -> None:
+    edit_manifest(written, edit)
+    with pytest.raises(UserError, match=f"manifest.json: .*{message}") as raised:
+        shards.read_manifest(written)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1', "\x00"])
+def test_manifest_that_is_not_one(written: Path, text: str) -> None:
+    (written / manifest_module.MANIFEST).write_text(text)
+    with pytest.raises(UserError, match="manifest.json: "):
+        shards.read_manifest(written)

@@ -1,0 +1,213 @@
+import json
+import os
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import arcore
+from pipeline import registry, tracking
+from pipeline.errors import UserError
+from stages import register
+
+EVENT = arcore.events.Levels(5, (1, 2, 3))
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """An SQLite store whose schema is built once; the file is shared with test_tracking."""
+    path = tmp_path_factory.getbasetemp() / "migrated.db"
+    tracking.init_store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, migrated):
+    """A working directory with an empty store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARCORE_HOME", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
+    return tmp_path
+
+
+def experiment(name: str, model: str, valid_nats: float, members: int = 1, **hyperparameters):
+    """Write what train and evaluate leave behind; return the model as it was evaluated."""
+    torch.manual_seed(len(name))
+    built = arcore.create_model(model, EVENT, **hyperparameters)
+    folder = Path("models", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(built.state_dict(), folder / "model.safetensors")
+    config = {
+        "name": name,
+        "dataset": {"name": "toy"},
+        "model": {"name": model, **built.hyperparameters.to_dict()},
+        "event": arcore.events.to_dict(EVENT),
+        "evaluation": {"num_members": members},
+        "dataset_sha256": "d" * 64,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "history.csv").write_text(
+        "epoch,step,seconds,learning_rate,train_nats,valid_nats,valid_bits_per_dim\n"
+        "1,10,0.5,0.1,9.0,9.1,2.2\n2,20,0.5,0.1,8.0,8.1,1.9\n"
+    )
+    training = {"experiment": name, "run_id": "0" * 32, "mlflow_experiment": "arcore-toy"}
+    (folder / "training.json").write_text(json.dumps({**training, "commit": "abc"}))
+    nats = 8.0
+    metrics = {
+        "experiment": name,
+        "dataset": "toy",
+        "model": model,
+        "num_members": members,
+        "unit": "bits_per_dim",
+        "nats": nats,
+        "nats_stderr": 0.1,
+        "bits_per_dim": arcore.events.nats_to_bits_per_dim(nats, EVENT),
+        "bits_per_dim_stderr": arcore.events.nats_to_bits_per_dim(0.1, EVENT),
+        "num_rows": 7,
+        "valid_nats": valid_nats,
+    }
+    evaluation = Path("evaluation", "toy", name)
+    evaluation.mkdir(parents=True, exist_ok=True)
+    (evaluation / "metrics.json").write_text(json.dumps(metrics))
+    return built.ensemble(members) if members > 1 else built
+
+
+CLEAN = """
+import json, sys, warnings
+import mlflow, numpy as np, pandas as pd
+model = mlflow.pyfunc.load_model("models:/arcore-toy@champion")
+events = np.array(json.loads(sys.argv[1]))
+scores = model.predict(events)
+flat = pd.DataFrame({"event": [event.ravel().tolist() for event in events]})
+assert model.predict(flat).equals(scores)
+draw = {"method": "sample", "num_samples": 3, "seed": 4}
+samples = model.predict(events[:0], params=draw)
+import arcore
+print(json.dumps({"nats": scores["nats"].tolist(), "bits": scores["bits_per_dim"].tolist(),
+    "samples": samples.tolist(), "again": model.predict(events[:0], params=draw).tolist(),
+    "code": arcore.__file__}))
+"""
+
+
+def test_a_clean_process_scores_and_samples(home, tmp_path_factory):
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    model = experiment("toy-made", "made", valid_nats=8.0, members=3, num_masks=3, hidden=[8])
+    register.write("toy")
+    events = model.sample(5, generator=torch.Generator().manual_seed(0))
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    env["MLFLOW_TRACKING_URI"] = tracking.tracking_uri()
+    ran = subprocess.run(
+        [sys.executable, "-c", CLEAN, json.dumps(events.tolist())],
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    got = json.loads(ran.stdout)
+    nats = -model.log_prob(events)
+    torch.testing.assert_close(torch.tensor(got["nats"]), nats.detach())
+    bits = arcore.events.nats_to_bits_per_dim(nats, EVENT)
+    torch.testing.assert_close(torch.tensor(got["bits"]), bits.detach())
+    wanted = model.sample(3, generator=torch.Generator().manual_seed(4))
+    assert got["samples"] == got["again"] == wanted.tolist()
+    # The code comes from the registry, not from this repository.
+    assert Path(got["code"]).is_relative_to(home / "mlartifacts")
+
+
+def test_registering_is_idempotent_and_a_lost_store_is_rebuilt(home, migrated, monkeypatch):
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    experiment("toy-made.v1", "made", valid_nats=8.0)
+    monkeypatch.setattr(sys, "argv", ["register", "--all"])
+    register.main()
+    path = Path("registry", "toy.json")
+    first = json.loads(path.read_text())
+    register.main()
+    assert json.loads(path.read_text()) == first
+    store = tracking.client()
+    versions = list(store.search_model_versions("name = 'arcore-toy'"))
+    assert len(versions) == 2
+    made = store.get_model_version_by_alias("arcore-toy", "toy-made-v1")
+    assert store.get_model_version_by_alias("arcore-toy", "champion").version == made.version
+    assert made.tags["commit"] == "abc" and made.tags["dataset_sha256"] == "d" * 64
+    assert float(made.tags["test_nats"]) == 8.0
+    run = store.get_run(made.run_id)
+    assert run.data.metrics["valid_nats"] == 8.1 and run.data.params["model.name"] == "made"
+    assert [m.step for m in store.get_metric_history(made.run_id, "train_nats")] == [1, 2]
+    logged = store.get_logged_model(made.source.rpartition("/")[2])
+    files = [f.name for f in artifact_folder(logged).rglob("*")]
+    assert "input_example.json" in files and "model.safetensors" in files
+    assert not [name for name in files if name.endswith((".pkl", ".pickle", ".pt"))]
+
+    # Another file, since MLflow keeps its connections to the first.
+    (home / "new.db").write_bytes(migrated.read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/new.db")
+    hashes = {name: entry["sha256"] for name, entry in first["experiments"].items()}
+    register.main()
+    rebuilt = json.loads(path.read_text())
+    assert {n: e["sha256"] for n, e in rebuilt["experiments"].items()} == hashes
+    assert rebuilt["champion"] == first["champion"]
+    assert len(list(tracking.client().search_model_versions("name = 'arcore-toy'"))) == 2
+
+
+def artifact_folder(logged) -> Path:
+    return Path(urllib.parse.unquote(urllib.parse.urlparse(logged.artifact_location).path))
+
+
+def test_a_model_goes_into_the_run_that_trained_it(home):
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    run_id = tracking.start_run("arcore-toy", "toy-nade", "id", {"a": 1}, {})
+    tracking.RunLogger(run_id).finish()
+    path = Path("models", "toy-nade", "training.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": run_id}))
+    entry = registry.register_dataset("toy")["experiments"]["toy-nade"]
+    assert entry["run_id"] == run_id
+    assert tracking.client().get_run(run_id).info.status == "FINISHED"
+
+
+def test_new_weights_make_a_new_version_and_take_the_alias(home):
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    before = registry.register_dataset("toy")["experiments"]["toy-nade"]["version"]
+    experiment("toy-nade", "nade", valid_nats=8.5, hidden=3)
+    after = registry.register_dataset("toy")
+    assert after["experiments"]["toy-nade"]["version"] == before + 1
+    assert after["champion"] == {"experiment": "toy-nade", "version": before + 1}
+
+
+def test_errors_are_one_line(home, monkeypatch):
+    with pytest.raises(UserError, match="no evaluated experiment"):
+        registry.register_dataset("toy")
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="http://127.0.0.1:9 is unreachable") as caught:
+        registry.register_dataset("toy")
+    assert "\n" not in str(caught.value)
+    Path("models", "toy-nade", "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors: missing"):
+        registry.register_dataset("toy")
+
+
+def test_scoring_takes_what_a_caller_may_hold(home):
+    import pandas as pd
+
+    from pipeline import pyfunc
+
+    model = experiment("toy-nade", "nade", valid_nats=9.0)
+    loaded = pyfunc.ArcoreModel()
+    loaded.model = pyfunc.load("models/toy-nade")
+    events = model.sample(4)
+    wanted = loaded.predict(None, events.numpy())
+    assert list(wanted.columns) == ["nats", "bits_per_dim"]
+    flat = events.flatten(1).numpy()
+    for given in (events, flat, pd.DataFrame(flat), pd.DataFrame({"x": list(flat)})):
+        assert loaded.predict(None, given).equals(wanted)
+    with pytest.raises(ValueError, match="model_input: expected levels"):
+        loaded.predict(None, flat + 5)
+    with pytest.raises(ValueError, match="method: expected 'score' or 'sample', got 'draw'"):
+        loaded.predict(None, flat, {"method": "draw"})
