@@ -163,8 +163,12 @@ def _activation_gradient(gradient: Tensor, h: Tensor, activation: str) -> Tensor
 def _nade_logits(
     features: Tensor, active: Tensor, w: Tensor, v: Tensor, start: Tensor, p: NADEConfig
 ) -> Tensor:
-    logits: Tensor = _NADELogits.apply(features, active, w, v, start, p.block, p.activation)
-    return logits
+    inputs = (features, active, w, v, start)
+    if torch.is_inference_mode_enabled():  # `_Runs.outputs` differentiates, which it forbids
+        with torch.inference_mode(False), torch.no_grad():
+            inputs = tuple(tensor.clone() for tensor in inputs)
+            return _NADELogits.apply(*inputs, p.block, p.activation)  # type: ignore[no-any-return]
+    return _NADELogits.apply(*inputs, p.block, p.activation)  # type: ignore[no-any-return]
 
 
 class _Runs:
@@ -185,8 +189,8 @@ class _Runs:
 
     def hidden(self, start: Tensor, w: Tensor, activation: str) -> Tensor:
         """h of every state, (states, H)."""
-        a = torch.addmm(start[self.row], self.prefix, w.flatten(0, 1))
-        return _activate(a, activation)
+        a = start[self.row].addmm_(self.prefix, w.flatten(0, 1))
+        return a.sigmoid_() if activation == "sigmoid" else a.relu_()
 
     def outputs(self, h: Tensor, v: Tensor) -> Tensor:
         """The products V_d h of every (row, dimension, logit), without a copy of h for each.
