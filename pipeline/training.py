@@ -129,7 +129,10 @@ def _fit(
 
     cluster.require_resources(config.cluster)
     job["threads"] = cluster.cpus_per_worker(config.cluster)
-    variables = {"MLFLOW_TRACKING_URI": job["tracking_uri"], "OMP_NUM_THREADS": str(job["threads"])}
+    variables = cluster.MALLOC | {
+        "MLFLOW_TRACKING_URI": job["tracking_uri"],
+        "OMP_NUM_THREADS": str(job["threads"]),
+    }
     if "ARCORE_HOME" in os.environ:
         variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
 

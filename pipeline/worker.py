@@ -37,7 +37,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         job: plain data from `pipeline.training`: identity, event, model, trainer, shards, run_id,
             tracking_uri, threads.
     """
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    logging.getLogger().setLevel(logging.WARNING)  # Ray Train names each report in several lines
     try:
         return _Worker(job).run()
     except UserError as error:

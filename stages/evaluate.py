@@ -1,0 +1,23 @@
+"""Evaluate a trained experiment on its test split; writes evaluation/<dataset>/<experiment>/."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline import config, evaluation
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and evaluate."""
+    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
+    parser.add_argument("experiment", help="a key of `experiments` in params.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_members=8"
+    )
+    arguments = parser.parse_args()
+    evaluation.evaluate(config.load_experiment(arguments.experiment, arguments.overrides))
+
+
+if __name__ == "__main__":
+    cli.run(main)
