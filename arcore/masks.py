@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from arcore.orderings import CPU
+
 
 def hidden_degrees(
     size: int, widths: Sequence[int], generator: torch.Generator | None = None
@@ -33,9 +35,9 @@ def hidden_degrees(
     low = min(1, size - 1)
     for width in widths:
         if generator is None:
-            layer = low + torch.arange(width) * (size - low) // width
+            layer = low + torch.arange(width, device=CPU) * (size - low) // width
         else:
-            layer = torch.randint(low, max(size, 1), (width,), generator=generator)
+            layer = torch.randint(low, max(size, 1), (width,), generator=generator, device=CPU)
         degrees.append(layer)
         low = int(layer.min())
     return degrees

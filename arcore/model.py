@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from arcore.events import Event
+from arcore.events import Event, Levels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,7 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         Only shapes are checked here, since looking at values would stall an accelerator.
         """
         Event.check(self.event, x)
+        self._check_condition_shape(condition, x.shape[0])
         return -self._log_prob(x, condition)
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -138,7 +139,8 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         """Conditionals of a checked batch."""
 
     def _as_value(self, x: Tensor) -> Tensor:
-        return x.to(self.dtype)
+        many = isinstance(self.event, Levels) and self.event.num_levels > 2
+        return x.long() if many else x.to(self.dtype)  # bfloat16 cannot hold levels above 256
 
     @property
     def dtype(self) -> torch.dtype:
@@ -155,17 +157,21 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         self._check_condition(condition, x.shape[0])
 
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:
+        self._check_condition_shape(condition, batch)
+        if condition is not None and self.num_classes is not None and batch:
+            fits = int(condition.min()) >= 0 and int(condition.max()) < self.num_classes
+            require(fits, "condition", f"classes in [0, {self.num_classes})", condition)
+
+    def _check_condition_shape(self, condition: Tensor | None, batch: int) -> None:
+        """Check all but values; int64 only, since other integers index as masks or not at all."""
         if self.num_classes is None:
             require(condition is None, "condition", "None for an unconditional model", condition)
             return
-        if not isinstance(condition, Tensor) or condition.shape != (batch,):
-            got = tuple(condition.shape) if isinstance(condition, Tensor) else condition
-            raise ValueError(f"condition: expected class labels of shape ({batch},), got {got!r}")
-        fits = not condition.is_floating_point() and (
-            batch == 0
-            or (int(condition.min()) >= 0 and int(condition.max()) < self.num_classes)
-        )
-        require(fits, "condition", f"integer classes in [0, {self.num_classes})", condition)
+        expected = f"int64 class labels of shape ({batch},)"
+        require(isinstance(condition, Tensor), "condition", expected, condition)
+        assert condition is not None
+        fits = condition.shape == (batch,) and condition.dtype == torch.int64
+        require(fits, "condition", expected, (condition.dtype, tuple(condition.shape)))
 
     # -- randomness of a step
 
@@ -236,6 +242,7 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         Returns:
             (batch, *event.shape) with the observed values unchanged.
         """
+        Event.check(self.event, x)
         fits = isinstance(observed, Tensor) and observed.dtype == torch.bool
         require(fits, "observed", "a bool tensor", getattr(observed, "dtype", observed))
         fits = observed.shape in (x.shape, x.shape[1:])
@@ -258,7 +265,8 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         generator: torch.Generator | None,
         temperature: float,
     ) -> Tensor:
-        require(temperature > 0, "temperature", "a number > 0", temperature)
+        fits = isinstance(temperature, (int, float)) and temperature > 0
+        require(fits, "temperature", "a number > 0", temperature)
         x = x.clone()
         decoder = self.decoder(x.shape[0], condition)
         for block in decoder.blocks:

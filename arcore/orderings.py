@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+# Named, so that a model also builds inside `with torch.device("meta")`.
+CPU = torch.device("cpu")
 ORDERINGS = ("raster", "reverse", "column", "snake", "spiral", "random")
 
 
@@ -39,19 +41,19 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     if name == "random":
         return random_ordering(size, seed)
     if name == "reverse":
-        return torch.arange(size).flip(0)
+        return torch.arange(size, device=CPU).flip(0)
     height, width = (1, shape[-1]) if len(shape) == 1 else shape[-2:]
     positions = _spatial(name, height, width)
     channels = shape[-3] if len(shape) >= 3 else 1
     plane = height * width
-    pixels = (positions[:, None] + plane * torch.arange(channels)[None]).reshape(-1)
+    pixels = (positions[:, None] + plane * torch.arange(channels, device=CPU)[None]).reshape(-1)
     frames = math.prod(shape[:-3]) if len(shape) > 3 else 1
     frame = channels * plane
-    return (frame * torch.arange(frames)[:, None] + pixels[None]).reshape(-1)
+    return (frame * torch.arange(frames, device=CPU)[:, None] + pixels[None]).reshape(-1)
 
 
 def _spatial(name: str, height: int, width: int) -> Tensor:
-    grid = torch.arange(height * width).view(height, width)
+    grid = torch.arange(height * width, device=CPU).view(height, width)
     if name == "raster":
         return grid.reshape(-1)
     if name == "column":
@@ -73,7 +75,7 @@ def random_ordering(size: int, seed: int) -> Tensor:
         >>> sorted(random_ordering(4, seed=1).tolist())
         [0, 1, 2, 3]
     """
-    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed), device=CPU)
 
 
 def inverse(order: Tensor) -> Tensor:

@@ -129,9 +129,6 @@ class MADE(AutoregressiveModel):
         if p.num_classes is not None:
             self.class_hidden = nn.Parameter(torch.zeros(p.num_classes, widths[1]))
             self.class_output = nn.Parameter(torch.zeros(p.num_classes, size * self.num_logits))
-        order = orderings.make_ordering(p.ordering, event.shape, p.ordering_seed)  # type: ignore[arg-type]
-        self.register_buffer("base_order", order, persistent=False)
-        self.base_order: Tensor
         self._choose(p.mask_seed, 0)
 
     # -- masks
@@ -166,11 +163,11 @@ class MADE(AutoregressiveModel):
         size = self.event.size
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         several = p.num_masks != 1
-        order = self.base_order.cpu()
+        order = orderings.make_ordering(p.ordering, self.event.shape, p.ordering_seed)  # type: ignore[arg-type]
         if several and p.order_agnostic:
-            order = order[torch.randperm(size, generator=generator)]
+            order = order[torch.randperm(size, generator=generator, device=orderings.CPU)]
         source = generator if several and p.connectivity_agnostic else None
-        self.order = order.to(self.base_order.device)
+        self.order = order.to(self.output.weight.device)
         self.positions = orderings.inverse(order) + 1
         self.degrees = masks.hidden_degrees(size, p.hidden, source)
         inputs = self.positions.repeat_interleave(self.num_features)

@@ -118,7 +118,8 @@ class NADE(AutoregressiveModel):
             features, ordered != 0, self.input_weight, self.output_weight, start, p
         )
         logits = (logits + self.output_bias)[:, self.position]
-        return levels.distribution(logits.view(len(x), *self.event.shape, -1))  # type: ignore[arg-type]
+        shape = (len(x), *self.event.shape, logits.shape[-1])
+        return levels.distribution(logits.view(shape))  # type: ignore[arg-type]
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the decoder with running sums: O(H) a dimension, O(D H) an event."""

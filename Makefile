@@ -1,0 +1,60 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+STAMP := $(VENV)/.installed
+EMBEDDED := digits digits_binary
+TARGETS ?= $(foreach dataset,$(EMBEDDED),report@$(dataset) register@$(dataset))
+export PATH := $(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test test-slow lint format ui bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON): expected Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(STAMP)  ## make .venv with everything in it
+
+repro: $(STAMP)  ## the main job: embedded data to trained, registered models and the tables
+	dvc repro --quiet $(TARGETS)
+	@python -m stages.report --show $(EMBEDDED)
+
+test: $(STAMP)  ## the default tests
+	python -m pytest
+
+test-slow: $(STAMP)  ## the longer tests too
+	python -m pytest -m 'slow or not slow'
+
+lint: $(STAMP)  ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: $(STAMP)  ## let ruff mend what it can
+	ruff check --fix .
+	ruff format .
+
+ui: $(STAMP)  ## MLflow on http://127.0.0.1:5000
+	mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+bench: $(STAMP)  ## training speed against common implementations, as ratios
+	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
+	python benchmarks/training_speed.py
+
+lock: $(STAMP)  ## write constraints.txt from what is installed
+	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \
+	  python -m pip freeze --exclude-editable | grep -viE '^(torch|nvidia[^=]*|triton|setuptools|pip|wheel)=='; } > constraints.tmp
+	@mv constraints.tmp constraints.txt
+
+clean:  ## remove outputs, not data, caches or the MLflow store
+	rm -rf models evaluation reports registry .arcore

@@ -1,0 +1,521 @@
+"""The laws that every row of the case table keeps (see the contract in arcore/model.py)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.testing import assert_close
+
+import arcore
+from arcore import events
+from arcore.events import Binary, Levels
+from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder, draw
+
+from .cases import (
+    CUBE,
+    NINE,
+    Case,
+    all_levels,
+    cases_where,
+    chi_square_p_value,
+    every_case,
+    influence,
+    logits_of,
+    randomize,
+    state_of,
+)
+
+every_model = pytest.mark.parametrize("name", arcore.list_models())
+few_states = cases_where(lambda case: case.event.num_levels**case.event.size <= 600)
+TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+# -- probabilities
+
+
+@every_case
+def test_probabilities_sum_to_one_for_every_class(case: Case) -> None:
+    model, x = case.build(), all_levels(case.event)
+    for condition in case.conditions(len(x)):
+        with torch.no_grad():
+            total = model.log_prob(x, condition).exp().sum().item()
+        assert total == pytest.approx(1, abs=1e-9)
+
+
+@every_case
+def test_log_prob_is_the_sum_of_the_conditionals_log_prob(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(7), case.labels(7)
+    conditionals = model.conditionals(x, condition)
+    assert conditionals.batch_shape == x.shape
+    terms = conditionals.log_prob(x.double())
+    assert_close(model.log_prob(x, condition), terms.flatten(1).sum(1), **TIGHT)
+    assert_close(model(x, condition), -model.log_prob(x, condition), rtol=0, atol=0)
+
+
+@every_case
+def test_classes_differ_and_examples_do_not_mix(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(6), case.labels(6)
+    scores = model.log_prob(x, condition)
+    for i in range(len(x)):
+        label = None if condition is None else condition[i : i + 1]
+        assert_close(model.log_prob(x[i : i + 1], label), scores[i : i + 1], **TIGHT)
+    if condition is not None:
+        assert not torch.equal(scores, model.log_prob(x, condition.roll(1)))
+
+
+@every_case
+def test_zero_parameters_are_uniform(case: Case) -> None:
+    model = case.build()
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    uniform = -case.event.size * math.log(case.event.num_levels)
+    expected = torch.full((5,), uniform, dtype=torch.float64)
+    assert_close(model.log_prob(case.levels(5), case.labels(5)), expected, rtol=1e-14, atol=0)
+
+
+@every_model
+def test_zero_parameters_cost_8_bits_per_dim_at_256_levels(name: str) -> None:
+    event = Levels(256, (1, 2, 2))
+    model = arcore.create_model(name, event).double()
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    nats = -model.log_prob(torch.tensor([0, 17, 128, 255]).view(1, 1, 2, 2)).item()
+    assert events.nats_to_bits_per_dim(nats, event) == pytest.approx(8, abs=1e-12)
+
+
+# -- order
+
+
+@every_case
+def test_schedule_partitions_the_event(case: Case) -> None:
+    blocks = case.build().schedule
+    assert sorted(torch.cat(blocks).tolist()) == list(range(case.event.size))
+    assert all(len(block) for block in blocks)
+
+
+@every_case
+def test_conditionals_depend_on_all_earlier_blocks_and_nothing_else(case: Case) -> None:
+    model = case.build()
+    seen = influence(model, case.levels(32), case.labels(32))
+    block = torch.cat([torch.full_like(b, t) for t, b in enumerate(model.schedule)])
+    earlier = block[:, None] > block[None, :]
+    assert not (seen & ~earlier).any(), f"leaks:\n{seen.int()}"
+    assert not case.full or (seen == earlier).all(), f"blind spots:\n{seen.int()}"
+
+
+# -- decoding and sampling
+
+
+def walk(decoder: Decoder, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Push x through a decoder; return its logits and the log-probability of x."""
+    flat, total, logits = x.flatten(1), 0, []
+    for block in decoder.blocks:
+        following = decoder.next()
+        assert following.batch_shape == (len(x), len(block))
+        logits.append(following.logits.reshape(len(x), len(block), -1))
+        total = total + following.log_prob(flat[:, block].to(logits[0].dtype)).sum(1)
+        decoder.push(flat[:, block])
+    return torch.cat(logits, 1), total
+
+
+@every_case
+def test_fast_decoder_equals_recomputing_decoder(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(9), case.labels(9)
+    fast, score = walk(model.decoder(9, condition), x)
+    slow, _ = walk(RecomputingDecoder(model, 9, condition), x)
+    assert_close(fast, slow, **TIGHT)
+    assert_close(fast, logits_of(model, x, condition), **TIGHT)
+    assert_close(score, model.log_prob(x, condition), **TIGHT)
+
+
+class Recorder(Decoder):
+    """Adds up the log-probability of what is pushed through another decoder."""
+
+    def __init__(self, inner: Decoder) -> None:
+        super().__init__(inner.blocks)
+        self.inner, self.total = inner, torch.zeros(())
+
+    def _next(self, block: Tensor) -> torch.distributions.Distribution:
+        self.following = self.inner.next()
+        return self.following
+
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        self.total = self.total + self.following.log_prob(values.double()).sum(1)
+        self.inner.push(values)
+
+
+@every_case
+def test_sample_scores_what_sampling_saw(
+    case: Case, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, condition = case.build(), case.labels(11)
+    recorder = Recorder(model.decoder(11, condition))
+    monkeypatch.setattr(model, "decoder", lambda batch, condition: recorder)
+    x = model.sample(11, condition, generator)
+    assert x.shape == (11, *case.event.shape) and x.dtype == torch.int64
+    assert_close(model.log_prob(x, condition), recorder.total, **TIGHT)
+
+
+@every_case
+def test_sample_is_a_function_of_the_generator(case: Case) -> None:
+    model, condition = case.build(), case.labels(64)
+
+    def sample(seed: int) -> Tensor:
+        return model.sample(64, condition, torch.Generator().manual_seed(seed))
+
+    assert torch.equal(sample(1), sample(1))
+    assert not torch.equal(sample(1), sample(2))
+
+
+@few_states
+def test_sampled_frequencies_fit_the_probabilities(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, states, n = case.build(), all_levels(case.event), 4000
+    for condition in case.conditions(1):
+        drawn_for, scored_for = (
+            None if condition is None else condition.expand(m) for m in (n, len(states))
+        )
+        drawn = state_of(model.sample(n, drawn_for, generator), case.event)
+        with torch.no_grad():
+            probabilities = model.log_prob(states, scored_for).exp()
+        assert chi_square_p_value(drawn, probabilities) > 1e-4
+
+
+@few_states
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_temperature_scales_every_conditional(
+    case: Case, temperature: float, generator: torch.Generator
+) -> None:
+    model, states, n = case.build(), all_levels(case.event), 4000
+    condition = next(iter(case.conditions(1)))
+    wide = [None if condition is None else condition.expand(m) for m in (n, len(states))]
+    conditionals = model.conditionals(states, wide[1])
+    kind = type(conditionals)
+    tempered = kind(logits=conditionals.logits.detach() / temperature)
+    probabilities = tempered.log_prob(states.double()).flatten(1).sum(1).exp()
+    drawn = state_of(model.sample(n, wide[0], generator, temperature), case.event)
+    assert chi_square_p_value(drawn, probabilities) > 1e-4
+
+
+@few_states
+def test_impute_draws_the_posterior_where_the_observed_come_first(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, n = case.build(), 4000
+    first = torch.cat(model.schedule)[: case.event.size // 2]
+    observed = torch.zeros(case.event.size, dtype=torch.bool)
+    observed[first] = True
+    x = case.levels(1, seed=3).expand(n, *case.event.shape)
+    condition = next(iter(case.conditions(1)))
+    label, state_label = (
+        None if condition is None else condition.expand(m)
+        for m in (n, case.event.num_levels**case.event.size)
+    )
+    completed = model.impute(x, observed.view(case.event.shape), label, generator)
+    assert torch.equal(completed.flatten(1)[:, first], x.flatten(1)[:, first])
+
+    states = all_levels(case.event)
+    with torch.no_grad():
+        joint = model.log_prob(states, state_label).exp()
+    joint[(states.flatten(1)[:, first] != x.flatten(1)[:1, first]).any(1)] = 0
+    assert chi_square_p_value(state_of(completed, case.event), joint / joint.sum()) > 1e-4
+
+
+@every_case
+def test_impute_keeps_observed_values_and_ignores_the_others(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, x, condition = case.build(), case.levels(20), case.labels(20)
+    observed = torch.rand(x.shape, generator=generator) < 0.5
+    garbage = torch.where(observed, x.double(), torch.nan)
+    completed = model.impute(garbage, observed, condition, generator)
+    assert torch.equal(completed[observed], x[observed])
+    case.event.check(completed)
+    assert torch.equal(model.impute(x, torch.ones_like(observed), condition), x)
+
+
+def test_draw_never_takes_a_level_of_probability_zero(generator: torch.Generator) -> None:
+    logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]).expand(20_000, 5)
+    drawn = draw(torch.distributions.Categorical(logits=logits), generator)
+    assert sorted(drawn.unique().tolist()) == [1, 3]
+    certain = torch.distributions.Bernoulli(logits=torch.tensor([-torch.inf, torch.inf]))
+    assert draw(certain, generator).tolist() == [0, 1]
+
+
+# -- tensors
+
+
+@every_case
+def test_levels_of_any_dtype_and_layout_score_the_same(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(8), case.labels(8)
+    expected = model.log_prob(x, condition)
+    for dtype in (torch.uint8, torch.int32, torch.float32, torch.float64, torch.bfloat16):
+        assert_close(model.log_prob(x.to(dtype), condition), expected, rtol=0, atol=0)
+    strided = x.unsqueeze(-1).repeat_interleave(2, -1)[..., 0]
+    assert_close(model.log_prob(strided, condition), expected, rtol=0, atol=0)
+    if case.event.num_levels == 2:
+        assert_close(model.log_prob(x.bool(), condition), expected, rtol=0, atol=0)
+
+
+@every_case
+def test_empty_batch(case: Case) -> None:
+    model = case.build()
+    assert model.log_prob(case.levels(0), case.labels(0)).shape == (0,)
+    assert model(case.levels(0), case.labels(0)).shape == (0,)
+
+
+@every_case
+def test_every_parameter_gets_a_gradient(case: Case) -> None:
+    model = case.build()
+    model(case.levels(32), case.labels(32)).mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        # a single dimension has nothing before it, so only biases matter
+        assert case.event.size == 1 or parameter.grad.count_nonzero(), name
+
+
+@every_case
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_lower_precision_is_close_and_finite(case: Case, autocast: bool) -> None:
+    exact = case.build()
+    model, x, condition = copy.deepcopy(exact).float(), case.levels(16), case.labels(16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = model(x, condition)
+    assert loss.dtype == torch.float32 and loss.shape == (16,)
+    tolerance = 0.05 if autocast else 1e-5
+    assert_close(loss.double(), exact(x, condition), rtol=tolerance, atol=tolerance)
+    loss.mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", arcore.list_models())
+def test_many_levels_survive_a_bfloat16_model(name: str) -> None:
+    model = arcore.create_model(name, Levels(1000, (2,))).to(torch.bfloat16)
+    x = torch.tensor([[999, 998], [997, 301]])
+    terms = model.conditionals(x).logits.gather(-1, x[..., None]).sum((1, 2))
+    assert_close(model.log_prob(x), terms)
+
+
+@every_case
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_scores_and_samples_without_autograd(case: Case, mode: type) -> None:
+    model, x, condition = case.build(), case.levels(5), case.labels(5)
+    expected = model.log_prob(x, condition)
+    with mode():
+        assert_close(model.log_prob(x, condition), expected.detach(), **TIGHT)
+        model.conditionals(x, condition)
+        drawn = model.sample(5, condition)
+    assert drawn.shape == x.shape
+
+
+# -- training
+
+
+@every_case
+def test_loss_of_a_batch_is_the_weighted_mean_of_its_parts(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(10), case.labels(10)
+
+    def gradients(part: slice) -> list[Tensor]:
+        loss = model(x[part], None if condition is None else condition[part]).mean()
+        return [loss, *torch.autograd.grad(loss, list(model.parameters()))]
+
+    parts = zip(gradients(slice(0, 3)), gradients(slice(3, 10)), strict=True)
+    for whole, (a, b) in zip(gradients(slice(0, 10)), parts, strict=True):
+        assert_close(whole, 0.3 * a + 0.7 * b, **TIGHT)
+
+
+@every_case
+def test_training_mode_scores_as_evaluation_mode(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(5), case.labels(5)
+    assert torch.equal(model.train()(x, condition), model.eval()(x, condition))
+
+
+class Chain:
+    """Eight bits, each depending on two earlier ones in a scrambled order: a Bayesian network."""
+
+    event = Binary((2, 4))
+
+    def __init__(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        bits = self.states.flatten(1)
+        order = torch.randperm(8, generator=generator)
+        log_p = torch.zeros(len(bits), dtype=torch.float64)
+        for t, index in enumerate(order):
+            table = torch.rand(4, generator=generator, dtype=torch.float64) * 0.96 + 0.02
+            parents = order[torch.randint(t, (2,), generator=generator)] if t else [index] * 2
+            context = (2 * bits[:, parents[0]] + bits[:, parents[1]]) if t else 0 * bits[:, 0]
+            p = table[context]
+            log_p += torch.where(bits[:, index] == 1, p, 1 - p).log()
+        self.log_p = log_p
+        self.entropy = -(log_p.exp() * log_p).sum().item()
+
+    @property
+    def states(self) -> Tensor:
+        return all_levels(self.event)
+
+    def cost(self, log_q: Tensor) -> Tensor:
+        """The exact expected negative log-likelihood under the source."""
+        return -(self.log_p.exp() * log_q).sum()
+
+
+@every_model
+def test_training_approaches_a_known_entropy_and_never_beats_it(name: str) -> None:
+    source = Chain(seed=5)
+    assert source.log_p.exp().sum().item() == pytest.approx(1)
+    torch.manual_seed(0)
+    model = arcore.create_model(name, source.event).double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    untrained = source.cost(model.log_prob(source.states)).item()
+    for _ in range(500):
+        cost = source.cost(-model(source.states))
+        assert cost.item() >= source.entropy - 1e-9
+        optimizer.zero_grad()
+        cost.backward()
+        optimizer.step()
+    assert cost.item() < source.entropy + 0.01 < untrained
+
+
+# -- copies
+
+
+@every_case
+def test_saved_model_is_rebuilt_from_plain_types(case: Case, tmp_path: Path) -> None:
+    model, x, condition = case.build(), case.levels(5), case.labels(5)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    description = {
+        "event": events.to_dict(model.event),
+        "hyperparameters": model.hyperparameters.to_dict(),
+    }
+    read = json.loads(json.dumps(description))
+    event = events.from_dict(read["event"])
+    again = Case(case.model, event, read["hyperparameters"], case.mask).create().double()
+    again.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert again.hyperparameters == model.hyperparameters and again.event == model.event
+    assert torch.equal(again.log_prob(x, condition), model.log_prob(x, condition))
+
+
+@every_case
+def test_construction_is_a_function_of_the_seed(case: Case) -> None:
+    first, second = [], []
+    for parameters in (first, second):
+        torch.manual_seed(7)
+        parameters += case.create().parameters()
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@every_case
+def test_deepcopy_scores_the_same_and_shares_nothing(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(5), case.labels(5)
+    expected = model.log_prob(x, condition).detach()
+    twin = copy.deepcopy(model)
+    randomize(model, seed=1)
+    assert torch.equal(twin.log_prob(x, condition), expected)
+    assert not torch.equal(model.log_prob(x, condition), expected)
+
+
+@every_case
+def test_repr_names_event_and_size(case: Case) -> None:
+    model = case.create()
+    assert str(case.event) in repr(model) and "parameters=" in repr(model)
+
+
+# -- bad arguments
+
+X = torch.zeros(2, 1, 3, 3)
+MASK = torch.ones(3, 3).bool()[None]
+BAD_CALLS = [
+    (lambda m: m.log_prob(X[0]), ["x", "(batch, 1, 3, 3)", "(1, 3, 3)"]),
+    (lambda m: m.log_prob(X[..., :2]), ["x", "(batch, 1, 3, 3)", "(2, 1, 3, 2)"]),
+    (lambda m: m.log_prob(X.tolist()), ["x", "tensor", "list"]),
+    (lambda m: m.log_prob(X + 2), ["x", "[0, 2)", "[2, 2]"]),
+    (lambda m: m.log_prob(X - 1), ["x", "[0, 2)", "[-1, -1]"]),
+    (lambda m: m.log_prob(X + 0.5), ["x", "integer levels", "fractional"]),
+    (lambda m: m.log_prob(X + torch.nan), ["x", "integer levels", "fractional"]),
+    (lambda m: m.log_prob(X + torch.inf), ["x", "[0, 2)", "inf"]),
+    (lambda m: m.log_prob(X.to(torch.complex64)), ["x", "integer levels", "complex64"]),
+    (lambda m: m.conditionals(X + 2), ["x", "[0, 2)", "[2, 2]"]),
+    (lambda m: m(X[0]), ["x", "(batch, 1, 3, 3)", "(1, 3, 3)"]),
+    (lambda m: m.log_prob(X, torch.zeros(2).long()), ["condition", "None", "tensor"]),
+    (lambda m: m(X, torch.zeros(2).long()), ["condition", "None", "tensor"]),
+    (lambda m: m.decoder(2, torch.zeros(2).long()), ["condition", "None", "tensor"]),
+    (lambda m: m.sample(0), ["n", ">= 1", "0"]),
+    (lambda m: m.sample(-3), ["n", ">= 1", "-3"]),
+    (lambda m: m.sample(2.0), ["n", ">= 1", "2.0"]),
+    (lambda m: m.sample(True), ["n", ">= 1", "True"]),
+    (lambda m: m.sample(2, torch.zeros(2).long()), ["condition", "None", "tensor"]),
+    (lambda m: m.sample(2, temperature=0), ["temperature", "> 0", "0"]),
+    (lambda m: m.sample(2, temperature=-1.0), ["temperature", "> 0", "-1.0"]),
+    (lambda m: m.sample(2, temperature=float("nan")), ["temperature", "> 0", "nan"]),
+    (lambda m: m.sample(2, temperature="hot"), ["temperature", "> 0", "'hot'"]),
+    (lambda m: m.impute(X, MASK.long()), ["observed", "bool", "int64"]),
+    (lambda m: m.impute(X, [True]), ["observed", "bool", "[True]"]),
+    (lambda m: m.impute(X, MASK[..., 0]), ["observed", "(2, 1, 3, 3)", "(1, 3)"]),
+    (lambda m: m.impute(X + 2, MASK), ["x", "[0, 2)", "2"]),
+    (lambda m: m.impute(X.tolist(), MASK), ["x", "tensor", "list"]),
+    (lambda m: m.impute(X[0], MASK), ["x", "(batch, 1, 3, 3)", "(1, 3, 3)"]),
+    (lambda m: m.impute(X, MASK, temperature=0), ["temperature", "> 0", "0"]),
+]
+BAD_CONDITIONS = [
+    (None, ["condition", "(2,)", "None"]),
+    ([0, 1], ["condition", "(2,)", "[0, 1]"]),
+    (torch.zeros(3).long(), ["condition", "(2,)", "(3,)"]),
+    (torch.zeros(2, 1).long(), ["condition", "(2,)", "(2, 1)"]),
+    (torch.zeros(2), ["condition", "int64", "float32"]),
+    (torch.zeros(2).bool(), ["condition", "int64", "bool"]),
+    (torch.zeros(2).byte(), ["condition", "int64", "uint8"]),
+]
+
+
+def refuses(call, parts: list[str]) -> None:  # type: ignore[no-untyped-def]
+    """Check that the error is one ValueError that names argument, expectation and what came."""
+    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
+        call()
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@every_model
+@pytest.mark.parametrize(("call", "parts"), BAD_CALLS)
+def test_bad_arguments_are_named(name: str, call, parts: list[str]) -> None:  # type: ignore[no-untyped-def]
+    model = arcore.create_model(name, NINE)
+    refuses(lambda: call(model), parts)
+
+
+@every_model
+@pytest.mark.parametrize(("condition", "parts"), BAD_CONDITIONS)
+def test_bad_conditions_are_named(name: str, condition: object, parts: list[str]) -> None:
+    model = arcore.create_model(name, NINE, num_classes=3)
+    for method in (model.log_prob, model, model.conditionals):
+        refuses(lambda method=method: method(X, condition), parts)
+    refuses(lambda: model.sample(2, condition), parts)
+    refuses(lambda: model.decoder(2, condition), parts)
+    refuses(lambda: model.impute(X, MASK, condition), parts)
+
+
+@every_model
+@pytest.mark.parametrize("label", [-1, 3])
+def test_classes_out_of_range_are_refused(name: str, label: int) -> None:
+    model = arcore.create_model(name, NINE, num_classes=3)
+    refuses(
+        lambda: model.log_prob(X, torch.tensor([0, label])), ["condition", "[0, 3)", str(label)]
+    )
+
+
+@every_model
+def test_decoder_ends(name: str) -> None:
+    model: AutoregressiveModel = arcore.create_model(name, CUBE)
+    decoder = model.decoder(2)
+    for block in decoder.blocks:
+        decoder.next()
+        decoder.push(torch.zeros(2, len(block)).long())
+    for method, argument in ((decoder.next, ()), (decoder.push, (torch.zeros(2, 1),))):
+        refuses(lambda m=method, a=argument: m(*a), [method.__name__, "a block left", "the end"])
