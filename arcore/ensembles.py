@@ -92,7 +92,7 @@ class Ensemble(AutoregressiveModel):
         """Draw n events, each from one member drawn uniformly."""
         require_int(n, "n", 1)
         self._check_condition(condition, n)
-        drawn = self._blank(n).view(n, *self.event.shape)
+        drawn = self._blank(n).view(n, *self.event.extents)
         for member, rows in self._share(n, generator):
             part = None if condition is None else condition[rows]
             drawn[rows] = member.sample(len(rows), part, generator, temperature)
@@ -115,12 +115,10 @@ class Ensemble(AutoregressiveModel):
         n = len(x)
         self._check_condition(condition, n)
         observed = observed.expand(x.shape)
-        completed = self._blank(n).view(n, *self.event.shape)
+        completed = self._blank(n).view(n, *self.event.extents)
         for member, rows in self._share(n, generator):
             part = None if condition is None else condition[rows]
-            completed[rows] = member.impute(
-                x[rows], observed[rows], part, generator, temperature
-            )
+            completed[rows] = member.impute(x[rows], observed[rows], part, generator, temperature)
         return completed
 
     def _share(

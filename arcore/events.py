@@ -19,7 +19,9 @@ Number = TypeVar("Number", float, Tensor)
 
 def _checked_shape(shape: Sequence[int | None]) -> Shape:
     if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) == 0:
-        raise ValueError(f"shape: expected a non-empty sequence of positive integers, got {shape!r}")
+        raise ValueError(
+            f"shape: expected a non-empty sequence of positive integers, got {shape!r}"
+        )
     for extent in shape:
         if extent is not None and (
             not isinstance(extent, int) or isinstance(extent, bool) or extent < 1
@@ -40,18 +42,24 @@ class Event:
         object.__setattr__(self, "shape", _checked_shape(self.shape))
 
     @property
+    def extents(self) -> tuple[int, ...]:
+        """The shape, where every dimension is fixed.
+
+        Raises:
+            ValueError: if a dimension of the shape is open (None).
+        """
+        if None in self.shape:
+            raise ValueError(f"shape: expected every dimension fixed, got {self.shape}")
+        return tuple(extent for extent in self.shape if extent is not None)
+
+    @property
     def size(self) -> int:
         """Number of dimensions D, sub-pixels counted apart.
 
         Raises:
             ValueError: if a dimension of the shape is open (None).
         """
-        size = 1
-        for extent in self.shape:
-            if extent is None:
-                raise ValueError(f"size: the event's shape {self.shape} has an open dimension")
-            size *= extent
-        return size
+        return math.prod(self.extents)
 
     def check(self, x: Tensor, name: str = "x") -> Tensor:
         """Return `x` if it is a batch (N, *shape) of this event.

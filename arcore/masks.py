@@ -47,7 +47,8 @@ def hidden_mask(degrees_out: Tensor, degrees_in: Tensor) -> Tensor:
     """Mask of a hidden layer, M[k', k] = 1[m(k') >= m(k)] (Germain et al. 2015, eq. 8 and 12).
 
     Arguments:
-        degrees_out: (n_out,); degrees_in: (n_in,), positions 1..D for the input layer.
+        degrees_out: (n_out,) degrees of the layer.
+        degrees_in: (n_in,) degrees of the layer below; positions 1..D for the inputs.
 
     Returns:
         (n_out, n_in) bool.

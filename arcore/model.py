@@ -238,6 +238,9 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
+            condition: (batch,) class labels for a conditional model.
+            generator: source of randomness, on the model's device.
+            temperature: scales the log-probabilities by 1 / temperature (> 0).
 
         Returns:
             (batch, *event.shape) with the observed values unchanged.
@@ -273,7 +276,7 @@ class AutoregressiveModel(nn.Module, abc.ABC):
             drawn = draw(decoder.next(), generator, temperature).to(x.dtype)
             x[:, block] = torch.where(known[:, block], x[:, block], drawn)
             decoder.push(x[:, block])
-        return x.view(x.shape[0], *self.event.shape)
+        return x.view(x.shape[0], *self.event.extents)
 
     def __repr__(self) -> str:
         """Name the model, its event and its size, not every layer."""
@@ -323,7 +326,7 @@ class RecomputingDecoder(Decoder):
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
-        x = self.x.view(-1, *self.model.event.shape)
+        x = self.x.view(-1, *self.model.event.extents)
         return select(self.model.conditionals(x, self.condition), self.x.shape, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
@@ -340,7 +343,7 @@ def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Dist
     require(kind in DISCRETE, "conditionals", "Bernoulli or Categorical", kind.__name__)
     logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
     flat = logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :])
-    return kind(logits=flat[:, block], validate_args=False)
+    return kind(logits=flat[:, block], validate_args=False)  # type: ignore[call-arg]
 
 
 DISCRETE = (torch.distributions.Bernoulli, torch.distributions.Categorical)

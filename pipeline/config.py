@@ -73,7 +73,9 @@ class ScheduleConfig:
         where = "trainer.schedule."
         _require(self.name in SCHEDULES, where + "name", f"one of {SCHEDULES}", self.name)
         _require(self.warmup_steps >= 0, where + "warmup_steps", ">= 0", self.warmup_steps)
-        _require(0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor)
+        _require(
+            0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor
+        )
         _require(self.decay >= 0, where + "decay", ">= 0", self.decay)
 
 
@@ -112,7 +114,9 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "validate_every", "validate_members"):
             _require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
-        _require(self.checkpoint_every >= 1, "trainer.checkpoint_every", ">= 1", self.checkpoint_every)
+        _require(
+            self.checkpoint_every >= 1, "trainer.checkpoint_every", ">= 1", self.checkpoint_every
+        )
         _require(self.seed >= 0, "trainer.seed", ">= 0", self.seed)
         _require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
         fits = self.clip_norm is None or self.clip_norm > 0
@@ -222,9 +226,9 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
     for option in options:
         kind = typing.get_origin(option) or option
         if kind is tuple and isinstance(value, list | tuple):
-            wanted = typing.get_args(option)
-            if len(wanted) == len(value):
-                return tuple(_typed(v, w, name) for v, w in zip(value, wanted, strict=True))
+            kinds = typing.get_args(option)
+            if len(kinds) == len(value):
+                return tuple(_typed(v, k, name) for v, k in zip(value, kinds, strict=True))
         elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         elif kind is int and isinstance(value, int) and not isinstance(value, bool):
@@ -285,7 +289,12 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfi
             raise unknown_name(f"key of experiments.{name}", key, ENTRY_KEYS)
     choices = {"cluster": os.environ.get("ARCORE_CLUSTER", "local")}
     for group in ("dataset", "model"):
-        _require(isinstance(entry.get(group), str), f"experiments.{name}.{group}", "a name", entry.get(group))
+        _require(
+            isinstance(entry.get(group), str),
+            f"experiments.{name}.{group}",
+            "a name",
+            entry.get(group),
+        )
         choices[group] = entry[group]
     dotted = []
     for override in overrides:
@@ -305,7 +314,9 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfi
     try:
         config = typing.cast(DictConfig, OmegaConf.merge(config, overlays))
         config = typing.cast(DictConfig, OmegaConf.merge(config, OmegaConf.from_dotlist(dotted)))
-        plain = typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        plain = typing.cast(
+            dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        )
     except (OmegaConfBaseException, HydraException) as error:
         raise UserError(f"experiments.{name}: {' '.join(str(error).split())}") from None
     for key in plain:

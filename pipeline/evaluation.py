@@ -26,9 +26,7 @@ from pipeline.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def scores(
-    model: arcore.AutoregressiveModel, split: shards.Split, batch_size: int
-) -> Tensor:
+def scores(model: arcore.AutoregressiveModel, split: shards.Split, batch_size: int) -> Tensor:
     """Score every row of a split, -ln p(x) in nats, (rows,) float64; each row counts once.
 
     A split that is binarised when read has one fixed draw (epoch 0, seed 0).
@@ -76,7 +74,9 @@ def evaluate(config: ExperimentConfig) -> Path:
     test = shards.read_split(folder, "test")
     nats = scores(model, test, plan.batch_size)
     seconds = time.perf_counter() - began
-    valid_nats, _ = mean_and_error(scores(model, shards.read_split(folder, "valid"), plan.batch_size))
+    valid_nats, _ = mean_and_error(
+        scores(model, shards.read_split(folder, "valid"), plan.batch_size)
+    )
     samples, sample_seconds = _sample(model, plan)
     mean, error = mean_and_error(nats)
     metrics = {
@@ -158,9 +158,18 @@ def sample_figure(samples: np.ndarray, real: np.ndarray, event: arcore.events.Ev
     """Draw samples beside real events: grids of images, or vectors as rows of a matrix."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     levels = getattr(event, "num_levels", 2)
-    for axes, title, x in zip(figure.subplots(1, 2), ("samples", "real"), (samples, real), strict=True):
+    for axes, title, x in zip(
+        figure.subplots(1, 2), ("samples", "real"), (samples, real), strict=True
+    ):
         grid = tile(x) if len(event.shape) == 3 else x.reshape(len(x), -1)
-        axes.imshow(grid, cmap="gray", vmin=0, vmax=levels - 1, interpolation="nearest", aspect="auto" if len(event.shape) != 3 else "equal")
+        axes.imshow(
+            grid,
+            cmap="gray",
+            vmin=0,
+            vmax=levels - 1,
+            interpolation="nearest",
+            aspect="auto" if len(event.shape) != 3 else "equal",
+        )
         axes.set(title=title, xticks=[], yticks=[])
     return figure
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline.config import OptimizerConfig, ScheduleConfig
 
@@ -51,10 +50,3 @@ def schedule_factor(config: ScheduleConfig, step: int, total_steps: int) -> floa
         return 1.0 / (1.0 + config.decay * (step - config.warmup_steps))
     shape = 1 - progress if config.name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
     return config.final_factor + (1 - config.final_factor) * shape
-
-
-def make_schedule(
-    optimizer: torch.optim.Optimizer, config: ScheduleConfig, total_steps: int
-) -> LambdaLR:
-    """Make the schedule; it is a function of the step alone, stepped once a minibatch."""
-    return LambdaLR(optimizer, lambda step: schedule_factor(config, step, total_steps))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import logging
 import os
@@ -136,7 +135,7 @@ def _fit(
     if "ARCORE_HOME" in os.environ:
         variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
 
-    class Trainer(TorchTrainer):
+    class Trainer(TorchTrainer):  # type: ignore[misc]
         """Without the cleaner of orphaned placement groups, which needs Ray's dashboard."""
 
         def _create_default_callbacks(self) -> list[Any]:
@@ -151,7 +150,8 @@ def _fit(
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.cluster.num_workers,
             use_gpu=config.cluster.use_gpu,
-            resources_per_worker={"CPU": job["threads"]} | ({"GPU": 1} if config.cluster.use_gpu else {}),
+            resources_per_worker={"CPU": job["threads"]}
+            | ({"GPU": 1} if config.cluster.use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             name=name,

@@ -98,12 +98,6 @@ class _Worker:
         self.progress, self.best = checkpoints.Progress(), checkpoints.weights_of(self.model)
         self._restore()
         self.steps_per_epoch = self._count_steps()
-        self.schedule = optimization.make_schedule(
-            self.optimizer, config.schedule, config.max_epochs * self.steps_per_epoch
-        )
-        for _ in range(self.progress.step):
-            self.schedule.last_epoch += 1
-        self._set_learning_rate()
         call: torch.nn.Module = self.model
         if config.compile:
             call = cast(torch.nn.Module, torch.compile(call))
@@ -138,7 +132,7 @@ class _Worker:
                 f"trainer.batch_size: expected >= {self.world} (workers) and rows for a batch, "
                 f"got {self.config.batch_size} with {len(self.train)} rows"
             )
-        return steps
+        return int(steps)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """This worker's rows of each batch of an epoch, and the batch's rows over all workers.
@@ -146,7 +140,9 @@ class _Worker:
         The shuffle is a function of (seed, epoch); workers take interleaved rows.
         """
         seed = np.random.SeedSequence((self.config.seed, epoch))
-        order = torch.from_numpy(np.random.Generator(np.random.PCG64(seed)).permutation(len(self.train)))
+        order = torch.from_numpy(
+            np.random.Generator(np.random.PCG64(seed)).permutation(len(self.train))
+        )
         for step in range(self.steps_per_epoch):
             batch = order[step * self.config.batch_size : (step + 1) * self.config.batch_size]
             yield batch[self.rank :: self.world], len(batch)
@@ -182,7 +178,9 @@ class _Worker:
         last = progress.step + self.steps_per_epoch
         for indices, batch_rows in self._batches(progress.epoch):
             loss = self._step(indices, batch_rows, progress.step)
-            failed = torch.where(torch.isfinite(loss) | torch.isfinite(failed), failed, progress.step)
+            failed = torch.where(
+                torch.isfinite(loss) | torch.isfinite(failed), failed, progress.step
+            )
             loss_sum += loss
             rows += batch_rows
             progress.step += 1
@@ -223,16 +221,14 @@ class _Worker:
         (loss * (self.world / batch_rows)).backward()
         if config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        total = config.max_epochs * self.steps_per_epoch
+        factor = optimization.schedule_factor(config.schedule, step, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.optimizer.learning_rate * factor
         self.optimizer.step()
-        self.schedule.last_epoch += 1
-        self._set_learning_rate()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-        return loss.detach().double()
-
-    def _set_learning_rate(self) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
-            group["lr"] = rate * self.schedule.lr_lambdas[0](self.schedule.last_epoch)
+        return cast(Tensor, loss.detach().double())
 
     def _scored(self) -> arcore.AutoregressiveModel:
         module = self.averaged.module if self.averaged is not None else self.model
@@ -246,7 +242,7 @@ class _Worker:
         if self.config.validate_members > 1:
             scorer = cast(Any, model).ensemble(self.config.validate_members)
         elif hasattr(model, "member"):
-            scorer = model.member(0)
+            scorer = cast(Any, model).member(0)
         rows = torch.arange(self.rank, len(self.valid), self.world)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in rows.split(500):

@@ -17,7 +17,9 @@ def main() -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
     arguments = parser.parse_args()
-    training.train(config.load_experiment(arguments.experiment, arguments.overrides), arguments.fresh)
+    training.train(
+        config.load_experiment(arguments.experiment, arguments.overrides), arguments.fresh
+    )
 
 
 if __name__ == "__main__":

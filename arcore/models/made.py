@@ -131,6 +131,9 @@ class MADE(AutoregressiveModel):
             self.class_output = nn.Parameter(torch.zeros(p.num_classes, size * self.num_logits))
         self._choose(p.mask_seed, 0)
 
+    def _hidden(self) -> list[MaskedLinear]:
+        return cast(list[MaskedLinear], list(self.hidden_layers))
+
     # -- masks
 
     def set_step(self, seed: int, step: int) -> None:
@@ -163,7 +166,7 @@ class MADE(AutoregressiveModel):
         size = self.event.size
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         several = p.num_masks != 1
-        order = orderings.make_ordering(p.ordering, self.event.shape, p.ordering_seed)  # type: ignore[arg-type]
+        order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
         if several and p.order_agnostic:
             order = order[torch.randperm(size, generator=generator, device=orderings.CPU)]
         source = generator if several and p.connectivity_agnostic else None
@@ -174,8 +177,10 @@ class MADE(AutoregressiveModel):
         outputs = self.positions.repeat_interleave(self.num_logits)
         even = source is None
         below = inputs
-        for layer, degrees in zip(self.hidden_layers, self.degrees, strict=True):
-            layer.set_mask(masks.hidden_mask(degrees, below), even and bool((below.diff() >= 0).all()))
+        for layer, degrees in zip(self._hidden(), self.degrees, strict=True):
+            layer.set_mask(
+                masks.hidden_mask(degrees, below), even and bool((below.diff() >= 0).all())
+            )
             below = degrees
         ordered = bool((outputs.diff() >= 0).all())
         self.output.set_mask(masks.output_mask(outputs, below), even and ordered)
@@ -186,7 +191,9 @@ class MADE(AutoregressiveModel):
 
     def _activate(self, a: Tensor) -> Tensor:
         activation = self.hyperparameters.activation
-        return torch.relu(a) if activation == "relu" else cast(Tensor, getattr(torch, activation)(a))
+        return (
+            torch.relu(a) if activation == "relu" else cast(Tensor, getattr(torch, activation)(a))
+        )
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         p = self.hyperparameters
@@ -202,8 +209,8 @@ class MADE(AutoregressiveModel):
             logits = logits + self.direct(features)
         if condition is not None:
             logits = logits + self.class_output[condition]
-        shape = (len(x), *self.event.shape, self.num_logits)
-        return levels.distribution(logits.to(self.dtype).view(shape))  # type: ignore[arg-type]
+        shape = (len(x), *self.event.extents, self.num_logits)
+        return levels.distribution(logits.to(self.dtype).view(shape))
 
     # -- generation
 
@@ -238,11 +245,13 @@ class MADEDecoder(Decoder):
     def __init__(self, model: MADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule)
         self.model = model
-        layers = [*cast(list[MaskedLinear], list(model.hidden_layers)), model.output]
+        layers = [*model._hidden(), model.output]
         self.weights = [layer.masked(layer.weight) for layer in layers]
         zero = model.output.weight.new_zeros(())
         self.offsets = [
-            (zero if (offset := layer.offset()) is None else offset).expand(batch, len(layer.weight))
+            (zero if (offset := layer.offset()) is None else offset).expand(
+                batch, len(layer.weight)
+            )
             for layer in layers
         ]
         self.direct = None

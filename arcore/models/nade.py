@@ -84,7 +84,7 @@ class NADE(AutoregressiveModel):
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = levels.num_features(event, p.inputs), levels.num_logits(event)
-        order = orderings.make_ordering(p.ordering, event.shape, p.ordering_seed)  # type: ignore[arg-type]
+        order = orderings.make_ordering(p.ordering, event.extents, p.ordering_seed)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("position", orderings.inverse(order), persistent=False)
         self.order: Tensor
@@ -118,8 +118,8 @@ class NADE(AutoregressiveModel):
             features, ordered != 0, self.input_weight, self.output_weight, start, p
         )
         logits = (logits + self.output_bias)[:, self.position]
-        shape = (len(x), *self.event.shape, logits.shape[-1])
-        return levels.distribution(logits.view(shape))  # type: ignore[arg-type]
+        shape = (len(x), *self.event.extents, logits.shape[-1])
+        return levels.distribution(logits.view(shape))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the decoder with running sums: O(H) a dimension, O(D H) an event."""
@@ -167,8 +167,8 @@ def _nade_logits(
     inputs = (features, active, w, v, start)
     if torch.is_inference_mode_enabled():  # `_Runs.outputs` differentiates, which it forbids
         with torch.inference_mode(False), torch.no_grad():
-            inputs = tuple(tensor.clone() for tensor in inputs)
-            return _NADELogits.apply(*inputs, p.block, p.activation)  # type: ignore[no-any-return]
+            copies = [tensor.clone() for tensor in inputs]
+            return _NADELogits.apply(*copies, p.block, p.activation)  # type: ignore[no-any-return]
     return _NADELogits.apply(*inputs, p.block, p.activation)  # type: ignore[no-any-return]
 
 
@@ -189,7 +189,7 @@ class _Runs:
         self.prefix = (features[self.row] * earlier[..., None]).flatten(1)
 
     def hidden(self, start: Tensor, w: Tensor, activation: str) -> Tensor:
-        """h of every state, (states, H)."""
+        """H of every state, (states, H)."""
         a = start[self.row].addmm_(self.prefix, w.flatten(0, 1))
         return a.sigmoid_() if activation == "sigmoid" else a.relu_()
 
@@ -207,7 +207,7 @@ class _Runs:
         return products.view(batch, width, v.shape[1])
 
     def sum_by_state(self, weights: Tensor, v: Tensor) -> Tensor:
-        """sum of weights[row, d, o] V[d, o] over the (d, o) that a state serves, (states, H)."""
+        """Sum of weights[row, d, o] V[d, o] over the (d, o) that a state serves, (states, H)."""
         width, outputs, _ = v.shape
         rows = torch.arange(width * outputs, device=v.device).repeat(self.state.shape[0])
         return embedding_bag(
@@ -219,7 +219,7 @@ class _Runs:
         )
 
     def sum_by_output(self, weights: Tensor, h: Tensor) -> Tensor:
-        """sum over rows of weights[row, d, o] h(row, d), (width, outputs, H)."""
+        """Sum over rows of weights[row, d, o] h(row, d), (width, outputs, H)."""
         batch, width, outputs = weights.shape
         states = self.state.t()[:, None].expand(width, outputs, batch).reshape(-1)
         bags = torch.arange(0, states.numel(), batch, device=h.device)
@@ -258,9 +258,7 @@ class _NADELogits(torch.autograd.Function):
                 runs = _Runs(features[:, part], active[:, part])
                 h = runs.hidden(start, w[part], activation)
                 logits[:, part] = runs.outputs(h, v[part])
-                start = torch.addmm(
-                    start, features[:, part].flatten(1), w[part].flatten(0, 1)
-                )
+                start = torch.addmm(start, features[:, part].flatten(1), w[part].flatten(0, 1))
         ctx.save_for_backward(features, active, w, v, torch.stack(starts))
         ctx.block, ctx.activation = block, activation
         return logits

@@ -1,0 +1,79 @@
+"""Events: construction, checking, plain types, and the one conversion of units."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+
+from arcore.events import (
+    Binary,
+    Event,
+    Levels,
+    Real,
+    bits_per_dim_to_nats,
+    from_dict,
+    nats_to_bits_per_dim,
+    to_dict,
+)
+
+EVENTS = [Binary((1, 28, 28)), Levels(17, (1, 8, 8)), Levels(2, (4,)), Real((11,)), Binary((None,))]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=str)
+def test_plain_types_describe_an_event(event: Event) -> None:
+    assert from_dict(to_dict(event)) == event
+
+
+def test_events_are_values() -> None:
+    assert Binary([2, 3]) == Binary((2, 3)) and hash(Binary([2, 3])) == hash(Binary((2, 3)))
+    assert Binary((3,)) != Levels(2, (3,))
+    assert Levels(5, (3, 32, 32)).size == 3072
+    with pytest.raises(AttributeError):
+        Binary((2,)).shape = (3,)
+
+
+def test_units_convert_both_ways() -> None:
+    event = Levels(256, (3, 32, 32))
+    assert nats_to_bits_per_dim(3072 * math.log(256), event) == pytest.approx(8, abs=1e-12)
+    assert nats_to_bits_per_dim(torch.tensor([math.log(2)]), Binary((1,))).item() == 1
+    assert bits_per_dim_to_nats(nats_to_bits_per_dim(88.33, event), event) == pytest.approx(88.33)
+
+
+def test_check_returns_what_fits() -> None:
+    for x in (torch.tensor([[0, 16]]), torch.tensor([[0.0, 16.0]]), torch.zeros(0, 2)):
+        assert Levels(17, (2,)).check(x) is x
+    x = torch.tensor([[True, False]])
+    assert Binary((2,)).check(x) is x
+    for length in (1, 5):
+        Binary((None,)).check(torch.zeros(3, length))
+    Real((2,)).check(torch.randn(3, 2))
+
+
+BAD = [
+    (lambda: Binary(()), ["shape", "non-empty", "()"]),
+    (lambda: Binary(3), ["shape", "sequence", "3"]),
+    (lambda: Binary("12"), ["shape", "sequence", "'12'"]),
+    (lambda: Binary((0, 2)), ["shape", "positive integers", "(0, 2)"]),
+    (lambda: Real((2.0,)), ["shape", "positive integers", "(2.0,)"]),
+    (lambda: Levels(17, (True,)), ["shape", "positive integers", "(True,)"]),
+    (lambda: Levels(1, (2,)), ["num_levels", ">= 2", "1"]),
+    (lambda: Levels(2.0, (2,)), ["num_levels", "integer", "2.0"]),
+    (lambda: Binary((None, 2)).size, ["size", "(None, 2)"]),
+    (lambda: Binary((None,)).check(torch.zeros(2, 2, 2)), ["x", "(batch, any)", "(2, 2, 2)"]),
+    (lambda: Levels(3, (2,)).check(torch.full((1, 2), 3), "image"), ["image", "[0, 3)", "[3, 3]"]),
+    (lambda: Real((2,)).check(torch.zeros(1, 2).long()), ["x", "floating-point", "int64"]),
+    (lambda: Real((2,)).check(torch.full((1, 2), torch.nan)), ["x", "finite", "NaN"]),
+    (lambda: from_dict({"kind": "levles", "shape": [2]}), ["event kind", "levels", "'levles'"]),
+    (lambda: from_dict({"shape": [2]}), ["event kind", "binary", "None"]),
+    (lambda: from_dict({"kind": "levels", "shape": [2]}), ["event", "num_levels", "['shape']"]),
+]
+
+
+@pytest.mark.parametrize(("call", "parts"), BAD)
+def test_bad_arguments_are_named(call, parts: list[str]) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
+        call()
+    assert all(part in str(caught.value) for part in parts), str(caught.value)

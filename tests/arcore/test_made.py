@@ -1,0 +1,239 @@
+"""MADE: golden value, dense reference, masks of a step, members."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import arcore
+from arcore.events import Binary
+from arcore.models.made import MADE
+
+from .cases import NINE, Case, cases_where, influence, logits_of, randomize
+
+every_made = cases_where(lambda case: case.model == "made")
+X = torch.arange(6 * 9).view(6, 1, 3, 3) % 5 % 2
+
+
+def made(**hyperparameters: object) -> MADE:
+    model = arcore.create_model("made", NINE, hidden=[12, 12], **hyperparameters)
+    return randomize(model.double())
+
+
+def masks_of(model: MADE) -> list[Tensor]:
+    return [module.mask for module in model.modules() if hasattr(module, "mask")]
+
+
+def same_masks(a: MADE, b: MADE) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(masks_of(a), masks_of(b), strict=True))
+
+
+def test_golden_value() -> None:
+    """D = 2, one relu unit (degree 1, so it sees x_1 and feeds output 2), x = (1, 1):
+
+    h       = relu(-0.5 + 1.5 * 1)   = 1
+    logit_1 = c_1                    = 0.3
+    logit_2 = c_2 + V h + A x_1      = -1 + 2 * 1 + 0.7 * 1 = 1.7
+    ln p    = ln s(0.3) + ln s(1.7)  = -0.5543552 - 0.1676545 = -0.7220097
+    Masked weights are set to 99 and must not matter.
+    """
+    model = arcore.create_model("made", Binary((2,)), hidden=[1]).double()
+    hidden = model.hidden_layers[0]
+    hidden.weight.data.copy_(torch.tensor([[1.5, 99.0]]))
+    hidden.bias.data.fill_(-0.5)
+    model.output.weight.data.copy_(torch.tensor([[99.0], [2.0]]))
+    model.output.bias.data.copy_(torch.tensor([0.3, -1.0]))
+    model.direct.weight.data.copy_(torch.tensor([[99.0, 99.0], [0.7, 99.0]]))
+    x = torch.tensor([[1, 1]])
+    assert model.conditionals(x).logits[0].tolist() == pytest.approx([0.3, 1.7])
+    assert model.log_prob(x).item() == pytest.approx(-0.7220097, abs=1e-7)
+
+
+def dense(model: MADE, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+    """MADE by its definition, mask entries one by one; also which inputs reach which outputs."""
+    p, k, size = model.hyperparameters, model.event.num_levels, model.event.size
+    step = {int(index): t + 1 for t, index in enumerate(model.schedule)}
+    flat = x.flatten(1)
+    if p.inputs == "one_hot":
+        features = torch.nn.functional.one_hot(flat, k)[..., 1:].double().flatten(1)
+        below = [step[d] for d in range(size) for _ in range(k - 1)]
+    else:
+        features = flat.double() / (k - 1)
+        below = [step[d] for d in range(size)]
+    outputs = [step[d] for d in range(size) for _ in range(model.num_logits)]
+
+    def apply(layer: torch.nn.Module, mask: Tensor, h: Tensor) -> Tensor:
+        y = h @ (layer.weight * mask).t()
+        if layer.conditioning is not None:
+            y = y + (layer.conditioning * mask).sum(1)
+        return y if layer.bias is None else y + layer.bias
+
+    inputs, h, paths = below, features, torch.eye(len(below)).double()
+    for depth, layer in enumerate(model.hidden_layers):
+        degrees = model.degrees[depth].tolist()
+        mask = torch.tensor([[float(m >= n) for n in below] for m in degrees]).double()
+        a = apply(layer, mask, h)
+        if depth == 0 and condition is not None:
+            a = a + model.class_hidden[condition]
+        h = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}[p.activation](a)
+        below, paths = degrees, mask @ paths
+    mask = torch.tensor([[float(m > n) for n in below] for m in outputs]).double()
+    logits, paths = apply(model.output, mask, h), mask @ paths
+    if p.direct:
+        direct = torch.tensor([[float(m > n) for n in inputs] for m in outputs]).double()
+        logits, paths = logits + apply(model.direct, direct, features), paths + direct
+    if condition is not None:
+        logits = logits + model.class_output[condition]
+
+    order = torch.cat(model.schedule)
+    logits = logits.view(len(x), size, -1)[:, order]
+    per_input = paths.view(size, model.num_logits, size, -1).sum((1, 3))
+    return logits, (per_input > 0)[order][:, order]
+
+
+@every_made
+def test_equals_dense_masks(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(12), case.labels(12)
+    ours, (reference, _) = logits_of(model, x, condition), dense(model, x, condition)
+    assert_close(ours, reference, rtol=1e-10, atol=1e-11)
+
+
+@every_made
+def test_outputs_see_exactly_what_the_masks_let_through(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(64), case.labels(64)
+    _, reach = dense(model, x, condition)
+    earlier = torch.ones_like(reach).tril(-1)
+    assert not (reach & ~earlier).any()
+    assert not case.hyperparameters.get("direct", True) or torch.equal(reach, earlier)
+    assert torch.equal(influence(model, x, condition), reach)
+
+
+@every_made
+def test_decoder_computes_each_hidden_unit_once(case: Case) -> None:
+    model = case.build()
+    decoder = model.decoder(2, case.labels(2))
+    for units, width in zip(decoder.units, model.hyperparameters.hidden, strict=True):
+        assert sorted(torch.cat(units).tolist()) == list(range(width))
+
+
+# -- masks of a step
+
+
+def test_one_mask_stays() -> None:
+    model, fresh = made(), made()
+    model.set_step(seed=3, step=17)
+    assert same_masks(model, fresh)
+
+
+@pytest.mark.parametrize("num_masks", [0, 3])
+def test_masks_are_a_function_of_seed_and_step(num_masks: int) -> None:
+    a, b = (made(num_masks=num_masks, order_agnostic=True) for _ in range(2))
+    a.set_step(seed=1, step=2)
+    for step in (9, 4, 2):  # another history
+        b.set_step(seed=1, step=step)
+    assert same_masks(a, b) and torch.equal(a.order, b.order)
+    assert torch.equal(a(X), b(X))
+
+
+def test_a_list_of_masks_cycles_whatever_the_seed() -> None:
+    model = made(num_masks=3, order_agnostic=True)
+    losses = []
+    for step in range(7):
+        model.set_step(seed=step, step=step)
+        assert same_masks(model, model.member(step % 3))
+        losses.append(model(X))
+    for step in range(7):
+        for other in range(step):
+            same = torch.equal(losses[step], losses[other])
+            assert same == ((step - other) % 3 == 0)
+
+
+def test_fresh_masks_differ_by_step_and_seed() -> None:
+    model = made(num_masks=0)
+    drawn = []
+    for seed, step in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        model.set_step(seed, step)
+        drawn.append([mask.clone() for mask in masks_of(model)])
+    for i, first in enumerate(drawn):
+        for second in drawn[:i]:
+            assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("order_agnostic", "connectivity_agnostic"), [(True, True), (True, False), (False, True)]
+)
+def test_what_is_agnostic_varies_and_nothing_else(
+    order_agnostic: bool, connectivity_agnostic: bool
+) -> None:
+    model = made(
+        num_masks=4,
+        order_agnostic=order_agnostic,
+        connectivity_agnostic=connectivity_agnostic,
+        ordering="snake",
+    )
+    members = [model.member(i) for i in range(4)]
+    orders = {tuple(member.order.tolist()) for member in members}
+    degrees = {tuple(torch.cat(member.degrees).tolist()) for member in members}
+    assert len(orders) == (4 if order_agnostic else 1)
+    assert len(degrees) == (4 if connectivity_agnostic else 1)
+
+
+@pytest.mark.parametrize("num_masks", [0, 1, 3])
+def test_evaluation_by_member_0_does_not_depend_on_the_last_step(num_masks: int) -> None:
+    model = made(num_masks=num_masks, order_agnostic=num_masks != 1)
+    expected = model.log_prob(X)  # a new model is under mask 0
+    assert torch.equal(model.member(0).log_prob(X), expected)
+    model.set_step(seed=5, step=4)
+    assert torch.equal(model.member(0).log_prob(X), expected)
+
+
+def test_mask_seed_selects_the_list() -> None:
+    one, two = (made(num_masks=3, mask_seed=seed) for seed in (0, 1))
+    assert not same_masks(one, two)
+
+
+def test_members_share_weights_and_keep_their_masks() -> None:
+    model = made(num_masks=3, order_agnostic=True)
+    member = model.member(2)
+    pairs = zip(model.parameters(), member.parameters(), strict=True)
+    assert all(ours is theirs for ours, theirs in pairs)
+    before, order = member.log_prob(X), member.order
+    model.set_step(seed=0, step=1)
+    assert torch.equal(member.log_prob(X), before) and torch.equal(member.order, order)
+    randomize(model, seed=9)
+    assert not torch.equal(member.log_prob(X), before)
+
+
+def test_members_follow_a_change_of_dtype_and_loaded_weights() -> None:
+    model = made(num_masks=2)
+    member = model.member(1)
+    model.load_state_dict(randomize(made(num_masks=2), seed=4).state_dict())
+    assert torch.equal(member.log_prob(X), randomize(made(num_masks=2), seed=4).member(1).log_prob(X))
+
+
+@pytest.mark.parametrize("num_masks", [1, 3])
+@pytest.mark.parametrize("index", [-1, "last", 0.0])
+def test_members_outside_the_list_are_refused(num_masks: int, index: object) -> None:
+    model = made(num_masks=num_masks)
+    index = num_masks if index == "last" else index
+    with pytest.raises(ValueError, match=f"^index: expected a mask in .*, got {index!r}"):
+        model.member(index)
+
+
+def test_masked_weights_do_not_matter_even_when_an_optimiser_moves_them() -> None:
+    model = made(ordering="spiral")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(X).mean().backward()
+        optimizer.step()
+    seen = influence(model, X, None)
+    assert not (seen & ~torch.ones_like(seen).tril(-1)).any()
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model = made(dropout=0.5)
+    assert not torch.equal(model.train()(X), model(X))
+    assert torch.equal(model.eval()(X), made().eval()(X))

@@ -1,0 +1,139 @@
+"""NADE: golden values, its hand-written backward pass, and its memory."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import arcore
+from arcore.events import Binary, Levels
+
+from .cases import CUBE, Case, cases_where, randomize
+
+every_nade = cases_where(lambda case: case.model == "nade")
+TIGHT = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def test_golden_value() -> None:
+    """D = 2, H = 1, c = 0.5, W = (2, any), V = (1, -3), b = (0.25, -1), x = (1, 0):
+
+    h_1 = s(0.5)     = 0.6224593   logit_1 = 0.25 + 1 * 0.6224593 =  0.8724593
+    h_2 = s(0.5 + 2) = 0.9241418   logit_2 = -1 - 3 * 0.9241418   = -3.7724254
+    ln p = ln s(0.8724593) + ln(1 - s(-3.7724254)) = -0.3490253 - 0.0227369 = -0.3717622
+    """
+    model = arcore.create_model("nade", Binary((2,)), hidden=1).double()
+    model.hidden_bias.data.fill_(0.5)
+    model.input_weight.data.view(2).copy_(torch.tensor([2.0, 99.0]))
+    model.output_weight.data.view(2).copy_(torch.tensor([1.0, -3.0]))
+    model.output_bias.data.view(2).copy_(torch.tensor([0.25, -1.0]))
+    logits = model.conditionals(torch.tensor([[1, 0]])).logits[0]
+    assert logits.tolist() == pytest.approx([0.8724593, -3.7724254], abs=1e-7)
+    assert model.log_prob(torch.tensor([[1, 0]])).item() == pytest.approx(-0.3717622, abs=1e-7)
+
+
+def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
+    """NADE as its paper writes it: a loop over dimensions, differentiated by autograd."""
+    p, k = model.hyperparameters, model.event.num_levels
+    a = model.hidden_bias.expand(len(x), -1)
+    if condition is not None:
+        a = a + model.class_bias[condition]
+    loss = 0
+    for t, index in enumerate(model.schedule):
+        level = x.flatten(1)[:, int(index)]
+        h = torch.sigmoid(a) if p.activation == "sigmoid" else a.clamp(min=0)
+        logits = h @ model.output_weight[t].t() + model.output_bias[t]
+        if logits.shape[1] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], 1)
+        loss = loss - logits.log_softmax(1).gather(1, level[:, None])[:, 0]
+        if p.inputs == "one_hot":
+            a = a + torch.nn.functional.one_hot(level, k)[:, 1:].double() @ model.input_weight[t]
+        else:
+            a = a + level[:, None] / (k - 1) * model.input_weight[t, 0]
+    return loss
+
+
+@every_nade
+def test_equals_a_loop_over_dimensions(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(20), case.labels(20)
+    weights = torch.linspace(0.5, 2, 20, dtype=torch.float64)
+    results = []
+    for loss in (model(x, condition), naive_loss(model, x, condition)):
+        gradients = torch.autograd.grad(
+            (loss * weights).sum(), list(model.parameters()), allow_unused=True
+        )
+        zeros = [torch.zeros_like(parameter) for parameter in model.parameters()]
+        filled = [z if g is None else g for g, z in zip(gradients, zeros, strict=True)]
+        results.append([loss, *filled])
+    for ours, reference in zip(*results, strict=True):
+        assert_close(ours, reference, **TIGHT)
+
+
+@pytest.mark.parametrize("block", [1, 3, 8, 100])
+@pytest.mark.parametrize("inputs", ["scaled", "one_hot"])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+def test_backward_is_the_numerical_gradient(block: int, inputs: str, activation: str) -> None:
+    case = Case(
+        "nade",
+        CUBE,
+        {"hidden": 3, "block": block, "inputs": inputs, "activation": activation, "num_classes": 2},
+    )
+    model, x, condition = case.build(), case.levels(4), case.labels(4)
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    def loss(*parameters: Tensor) -> Tensor:
+        named = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(model, named, (x, condition))
+
+    assert torch.autograd.gradcheck(loss, values)
+
+
+@pytest.mark.parametrize("pattern", ["zeros", "ones", "sparse"])
+def test_block_size_changes_nothing(pattern: str, generator: torch.Generator) -> None:
+    event = Binary((23,))
+    rate = {"zeros": 0.0, "ones": 1.0, "sparse": 0.1}[pattern]
+    x = (torch.rand(6, 23, generator=generator) < rate).long()
+    losses = [
+        randomize(arcore.create_model("nade", event, hidden=7, block=block).double())(x)
+        for block in (1, 2, 5, 22, 23, 24, 1000)
+    ]
+    for loss in losses[1:]:
+        assert_close(loss, losses[0], **TIGHT)
+
+
+def test_memory_a_datum_grows_with_blocks_not_with_dimensions() -> None:
+    size, hidden, block = 512, 64, 64
+    model = arcore.create_model("nade", Binary((size,)), hidden=hidden, block=block)
+
+    def saved_bytes(batch: int) -> int:
+        seen: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(torch.ones(batch, size, dtype=torch.uint8)).mean()
+        assert loss.requires_grad
+        return sum(seen.values())
+
+    a_datum = (saved_bytes(32) - saved_bytes(16)) / 16
+    allowed = 4 * (math.ceil(size / block) * hidden + 8 * size)
+    assert 4 * size * hidden > 6 * allowed, "the setting would not tell the two apart"
+    assert 0 < a_datum <= allowed
+
+
+def test_level_zero_adds_nothing_and_one_hot_weights_are_a_levels_own() -> None:
+    event = Levels(4, (2,))
+    model = randomize(arcore.create_model("nade", event, hidden=3, inputs="one_hot").double())
+    before = model.conditionals(torch.tensor([[0, 0], [2, 0]])).logits.detach()
+    model.input_weight.data[0, [0, 2]] += 1  # the weights of levels 1 and 3
+    after = model.conditionals(torch.tensor([[0, 0], [2, 0]])).logits.detach()
+    assert torch.equal(before, after)
+    model.input_weight.data[0, 1] += 1
+    moved = model.conditionals(torch.tensor([[0, 0], [2, 0]])).logits
+    assert torch.equal(moved[0], after[0]) and not torch.equal(moved[1, 1], after[1, 1])

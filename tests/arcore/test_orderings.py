@@ -1,0 +1,59 @@
+"""Orderings: permutations for every shape, and their pictures for small ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from arcore.orderings import ORDERINGS, inverse, make_ordering, random_ordering
+
+SHAPES = [(1,), (7,), (3, 4), (1, 1, 1), (1, 3, 4), (3, 4, 3), (2, 3, 2, 4), (2, 2, 1, 3, 2)]
+PICTURES = {
+    "raster": [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]],
+    "reverse": [[11, 10, 9, 8], [7, 6, 5, 4], [3, 2, 1, 0]],
+    "column": [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]],
+    "snake": [[0, 1, 2, 3], [7, 6, 5, 4], [8, 9, 10, 11]],
+    "spiral": [[0, 1, 2, 3], [9, 10, 11, 4], [8, 7, 6, 5]],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", ORDERINGS)
+def test_every_ordering_is_a_permutation(name: str, shape: tuple[int, ...]) -> None:
+    order = make_ordering(name, shape, seed=3)
+    assert order.dtype == torch.int64
+    assert sorted(order.tolist()) == list(range(math.prod(shape)))
+    assert torch.equal(order[inverse(order)], torch.arange(len(order)))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("shape", [(3, 4), (1, 3, 4)], ids=str)
+def test_pictures_show_the_step_of_each_pixel(name: str, shape: tuple[int, ...]) -> None:
+    steps = inverse(make_ordering(name, shape)).view(3, 4)
+    assert steps.tolist() == PICTURES[name]
+
+
+@pytest.mark.parametrize("name", ["raster", "column", "snake", "spiral"])
+def test_a_pixels_channels_are_neighbours_and_frames_follow(name: str) -> None:
+    frames, channels, height, width = 2, 3, 3, 4
+    order = make_ordering(name, (frames, channels, height, width))
+    pixels = make_ordering(name, (height, width))
+    steps = order.view(frames, height * width, channels)
+    plane = height * width
+    for frame in range(frames):
+        for channel in range(channels):
+            offset = (frame * channels + channel) * plane
+            assert torch.equal(steps[frame, :, channel], offset + pixels)
+
+
+def test_random_orderings_are_a_function_of_the_seed() -> None:
+    assert torch.equal(random_ordering(50, 1), random_ordering(50, 1))
+    assert not torch.equal(random_ordering(50, 1), random_ordering(50, 2))
+    assert torch.equal(make_ordering("random", (5, 10), seed=1), random_ordering(50, 1))
+
+
+def test_unknown_ordering_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="^ordering: expected one of raster, .*, got 'zigzag'"):
+        make_ordering("zigzag", (2, 2))

@@ -1,0 +1,118 @@
+"""create_model: defaults for every event, hyperparameters as plain types, errors that help."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+import torch
+
+import arcore
+from arcore.events import Binary, Event, Levels, Real
+from arcore.zoo import MODELS
+
+from .cases import CASES
+
+every_model = pytest.mark.parametrize("name", arcore.list_models())
+EVENTS = [
+    *(kind for shape in ((1,), (1, 1, 1), (2,), (7, 2), (3, 2, 2), (2, 1, 3, 2))
+      for kind in (Binary(shape), Levels(2, shape), Levels(256, shape))),
+    Binary((1, 28, 28)),
+]  # fmt: skip
+
+
+@every_model
+@pytest.mark.parametrize("event", EVENTS, ids=str)
+def test_defaults_build_on_every_supported_event(name: str, event: Event) -> None:
+    model = arcore.create_model(name, event)
+    x = torch.randint(event.num_levels, (2, *event.shape))
+    model(x).mean().backward()
+    assert model.log_prob(x).isfinite().all() and model.exact
+    assert model.event is event and model.dtype == torch.float32
+    if event.size <= 12:
+        assert model.sample(2).shape == x.shape
+
+
+def test_list_and_case_table_cover_every_model() -> None:
+    assert arcore.list_models() == sorted(MODELS)
+    assert {case.model for case in CASES} == set(MODELS)
+
+
+@every_model
+def test_hyperparameters_are_frozen_plain_and_rebuild_the_model(name: str) -> None:
+    config = MODELS[name].Config()
+    plain = config.to_dict()
+    for value in plain.values():
+        assert isinstance(value, (int, float, str, list, type(None)))
+    again = arcore.create_model(name, Binary((2,)), **plain).hyperparameters
+    assert again == config
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.hidden = 3
+    with pytest.raises(TypeError):
+        MODELS[name].Config(3)
+
+
+@every_model
+def test_a_scaled_untrained_model_is_near_uniform(name: str) -> None:
+    """Initial weights are random but tame: within half a bit of uniform a dimension."""
+    torch.manual_seed(0)
+    event = Levels(17, (1, 8, 8))
+    nats = -arcore.create_model(name, event).log_prob(torch.randint(17, (50, 1, 8, 8))).mean()
+    bits = arcore.events.nats_to_bits_per_dim(nats.item(), event)
+    assert bits == pytest.approx(torch.tensor(17.0).log2().item(), abs=0.5)
+
+
+BINARY = Binary((4,))
+BAD = [
+    (("nad", BINARY), {}, ["name", "made, nade", "'nad'", "did you mean 'nade'"]),
+    (("pixelcnn", BINARY), {}, ["name", "made, nade", "'pixelcnn'"]),
+    ((None, BINARY), {}, ["name", "made, nade", "None"]),
+    (("nade", Real((4,))), {}, ["event", "Levels", "Real"]),
+    (("made", Real((4,))), {}, ["event", "Levels", "Real"]),
+    (("nade", (4,)), {}, ["event", "Levels", "(4,)"]),
+    (("made", None), {}, ["event", "Levels", "None"]),
+    (("nade", Binary((None,))), {}, ["size", "(None,)", "open dimension"]),
+    (("nade", BINARY), {"hiden": 3}, ["nade", "'hiden'", "did you mean 'hidden'"]),
+    (("made", BINARY), {"hiden": [3]}, ["made", "'hiden'", "did you mean 'hidden'"]),
+    (("made", BINARY), {"block": 3}, ["made", "hyperparameters among hidden", "'block'"]),
+    (("nade", BINARY), {"hidden": 0}, ["hidden", ">= 1", "0"]),
+    (("nade", BINARY), {"hidden": 2.0}, ["hidden", "integer", "2.0"]),
+    (("nade", BINARY), {"hidden": "500"}, ["hidden", "integer", "'500'"]),
+    (("nade", BINARY), {"hidden": True}, ["hidden", "integer", "True"]),
+    (("nade", BINARY), {"hidden": [500]}, ["hidden", "integer", "(500,)"]),
+    (("nade", BINARY), {"block": 0}, ["block", ">= 1", "0"]),
+    (("nade", BINARY), {"activation": "gelu"}, ["activation", "sigmoid", "'gelu'"]),
+    (("nade", BINARY), {"inputs": "onehot"}, ["inputs", "one_hot", "'onehot'"]),
+    (("nade", BINARY), {"ordering": "zigzag"}, ["ordering", "raster", "'zigzag'"]),
+    (("nade", BINARY), {"ordering_seed": -1}, ["ordering_seed", ">= 0", "-1"]),
+    (("nade", BINARY), {"num_classes": 0}, ["num_classes", ">= 1", "0"]),
+    (("made", BINARY), {"hidden": 500}, ["hidden", "list of widths", "500"]),
+    (("made", BINARY), {"hidden": []}, ["hidden", "non-empty", "()"]),
+    (("made", BINARY), {"hidden": [8, 0]}, ["hidden", ">= 1", "0"]),
+    (("made", BINARY), {"activation": "gelu"}, ["activation", "relu", "'gelu'"]),
+    (("made", BINARY), {"inputs": ["scaled"]}, ["inputs", "one_hot", "('scaled',)"]),
+    (("made", BINARY), {"ordering": "zigzag"}, ["ordering", "raster", "'zigzag'"]),
+    (("made", BINARY), {"num_masks": -1}, ["num_masks", ">= 0", "-1"]),
+    (("made", BINARY), {"num_masks": 1, "order_agnostic": True}, ["num_masks", "order_agnostic"]),
+    (
+        ("made", BINARY),
+        {"num_masks": 4, "connectivity_agnostic": False},
+        ["num_masks", "order_agnostic or connectivity_agnostic", "4"],
+    ),
+    (("made", BINARY), {"mask_seed": -1}, ["mask_seed", ">= 0", "-1"]),
+    (("made", BINARY), {"direct": 1}, ["direct", "true or false", "1"]),
+    (("made", BINARY), {"order_agnostic": "yes"}, ["order_agnostic", "true or false", "'yes'"]),
+    (("made", BINARY), {"dropout": 1.0}, ["dropout", "[0, 1)", "1.0"]),
+    (("made", BINARY), {"dropout": "0.5"}, ["dropout", "[0, 1)", "'0.5'"]),
+    (("made", BINARY), {"num_classes": 2.5}, ["num_classes", "integer", "2.5"]),
+]
+
+
+@pytest.mark.parametrize(("args", "hyperparameters", "parts"), BAD)
+def test_bad_arguments_are_named(
+    args: tuple, hyperparameters: dict[str, object], parts: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
+        arcore.create_model(*args, **hyperparameters)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
