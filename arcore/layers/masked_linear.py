@@ -30,7 +30,7 @@ class MaskedLinear(nn.Module):
     """
 
     GROUPS = 8
-    SMALLEST_GROUP = 64
+    SMALLEST_GROUP = 32
 
     def __init__(
         self, inputs: int, outputs: int, conditioning: bool = False, bias: bool = True
@@ -42,9 +42,9 @@ class MaskedLinear(nn.Module):
         for weight in (self.weight, self.conditioning):
             if weight is not None:
                 nn.init.xavier_uniform_(weight)
-        self.register_buffer("mask", torch.ones(outputs, inputs).bool(), persistent=False)
+        self.register_buffer("mask", torch.ones(outputs, inputs), persistent=False)
         self.mask: Tensor
-        self.groups: list[tuple[int, int]] = []
+        self.reaches: list[int] = []
 
     def set_mask(self, mask: Tensor, sorted_rows: bool = False) -> None:
         """Replace the mask, (outputs, inputs) bool.
@@ -53,21 +53,19 @@ class MaskedLinear(nn.Module):
             mask: True where a weight is kept.
             sorted_rows: the rows see growing prefixes of the inputs, which allows groups.
         """
-        self.mask = mask.to(self.weight.device)
-        self.groups = []
+        self.mask = mask.to(self.weight)
+        self.reaches = []
         outputs = len(mask)
         width = -(-outputs // self.GROUPS)
         if sorted_rows and width >= self.SMALLEST_GROUP:
             columns = torch.arange(1, mask.shape[1] + 1, device=mask.device)
             reach = (mask * columns).amax(1).tolist()
-            self.groups = [
-                (first, max(int(reach[min(first + width, outputs) - 1]), 1))
-                for first in range(0, outputs, width)
-            ]
+            lasts = range(width - 1, outputs + width - 1, width)
+            self.reaches = [max(int(reach[min(last, outputs - 1)]), 1) for last in lasts]
 
     def masked(self, weight: Tensor) -> Tensor:
         """Return a weight with masked entries zero."""
-        return torch.where(self.mask, weight, 0)
+        return weight * self.mask
 
     def offset(self) -> Tensor | None:
         """What does not depend on the input: b + (U * M) 1."""
@@ -79,12 +77,12 @@ class MaskedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs) to (batch, outputs)."""
         offset = self.offset()
-        if not self.groups:
+        if not self.reaches:
             return linear(x, self.masked(self.weight), offset)
         width = -(-len(self.weight) // self.GROUPS)
         parts = []
-        pieces = zip(self.groups, self.weight.split(width), self.mask.split(width), strict=True)
-        for (_, reach), weight, mask in pieces:
-            parts.append(linear(x[:, :reach], torch.where(mask[:, :reach], weight[:, :reach], 0)))
+        pieces = zip(self.reaches, self.weight.split(width), self.mask.split(width), strict=True)
+        for reach, weight, mask in pieces:
+            parts.append(linear(x[:, :reach], weight[:, :reach] * mask[:, :reach]))
         y = torch.cat(parts, 1)
         return y if offset is None else y + offset

@@ -37,7 +37,7 @@ class NADEConfig(Hyperparameters):
     ordering_seed: int = 0
     inputs: str = "scaled"
     num_classes: int | None = None
-    block: int = 64
+    block: int = 32
 
     def __post_init__(self) -> None:
         require_int(self.hidden, "hidden", 1)
