@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
+from pipeline.tracking import one_line
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -24,6 +25,11 @@ EMBEDDED = {
     "RAY_worker_niceness": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_AUTH_MODE": "token",
+    # Ray replaces 127.0.0.1 by the machine's outer address where it supports clusters.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # On a busy machine the parts of Ray take longer than its 30 s to start.
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_raylet_start_wait_time_s": "120",
 }
 # Without these glibc gives freed temporaries back to the kernel at every step and faults them in
 # again at the next, a fifth of the time of a small model's step.
@@ -38,7 +44,7 @@ def connected() -> Iterator[None]:
     and listens on loopback.
 
     Raises:
-        UserError: if RAY_ADDRESS cannot be reached.
+        UserError: if RAY_ADDRESS cannot be reached, or an embedded Ray does not start.
     """
     address = os.environ.get("RAY_ADDRESS")
     for name, value in (QUIET if address else QUIET | EMBEDDED).items():
@@ -55,8 +61,10 @@ def connected() -> Iterator[None]:
                 logging_level=logging.WARNING,
                 _node_ip_address="127.0.0.1",
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"RAY_ADDRESS={address}: cannot connect: {error}") from error
+    except Exception as error:  # Ray raises many kinds, among them Exception itself
+        ray.shutdown()
+        what = f"RAY_ADDRESS={address}: cannot connect" if address else "Ray did not start"
+        raise UserError(f"{what}: {one_line(error)}") from error
     try:
         yield
     finally:
