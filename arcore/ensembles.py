@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from arcore.model import AutoregressiveModel, Decoder, require_int
+from arcore.model import AutoregressiveModel, Decoder, require, require_int
 
 
 class Ensemble(AutoregressiveModel):
@@ -42,10 +42,10 @@ class Ensemble(AutoregressiveModel):
             raise ValueError("members: expected at least one model, got none")
         first = members[0]
         for member in members:
-            if member.event != first.event or member.num_classes != first.num_classes:
-                raise ValueError(
-                    f"members: expected models over {first.event}, got one over {member.event}"
-                )
+            require(isinstance(member, AutoregressiveModel), "members", "models", member)
+            expected = f"models over {first.event} with {first.num_classes} classes"
+            fits = member.event == first.event and member.num_classes == first.num_classes
+            require(fits, "members", expected, (member.event, member.num_classes))
         self.supports = (type(first.event),)  # type: ignore[misc]
         super().__init__(first.event, first.hyperparameters)
         self.exact = all(member.exact for member in members)
@@ -112,9 +112,9 @@ class Ensemble(AutoregressiveModel):
         The mixture's posterior would weight members by their evidence for what is observed; that
         marginal is tractable only where the observed dimensions come first in every member.
         """
+        observed = self._check_observed(x, observed)
         n = len(x)
         self._check_condition(condition, n)
-        observed = observed.expand(x.shape)
         completed = self._blank(n).view(n, *self.event.extents)
         for member, rows in self._share(n, generator):
             part = None if condition is None else condition[rows]

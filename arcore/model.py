@@ -245,16 +245,20 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         Returns:
             (batch, *event.shape) with the observed values unchanged.
         """
+        mask = self._check_observed(x, observed).to(self.device).flatten(1)
+        known = torch.where(mask.view(x.shape), x.to(self.device), 0)
+        self._check(known, condition)
+        known = known.to(self._blank(1).dtype).flatten(1)
+        return self._complete(known, mask, condition, generator, temperature)
+
+    def _check_observed(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Check the shape of x and all of `observed`, which is returned in x's shape."""
         Event.check(self.event, x)
         fits = isinstance(observed, Tensor) and observed.dtype == torch.bool
         require(fits, "observed", "a bool tensor", getattr(observed, "dtype", observed))
         fits = observed.shape in (x.shape, x.shape[1:])
         require(fits, "observed", f"shape {tuple(x.shape)}", tuple(observed.shape))
-        mask = observed.to(self.device).expand(x.shape).flatten(1)
-        known = torch.where(mask.view(x.shape), x.to(self.device), 0)
-        self._check(known, condition)
-        known = known.to(self._blank(1).dtype).flatten(1)
-        return self._complete(known, mask, condition, generator, temperature)
+        return observed.expand(x.shape)
 
     def _blank(self, n: int) -> Tensor:
         dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from pipeline import datasets
 from pipeline.errors import UserError, unknown_name
 
 CONF = Path(__file__).parent / "conf"
@@ -47,7 +51,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         where = "trainer.optimizer."
         _require(self.name in OPTIMIZERS, where + "name", f"one of {OPTIMIZERS}", self.name)
-        _require(self.learning_rate > 0, where + "learning_rate", "> 0", self.learning_rate)
+        fits = 0 < self.learning_rate < math.inf
+        _require(fits, where + "learning_rate", "> 0 and finite", self.learning_rate)
         _require(self.weight_decay >= 0, where + "weight_decay", ">= 0", self.weight_decay)
         _require(0 <= self.momentum < 1, where + "momentum", "in [0, 1)", self.momentum)
         fits = self.momentum == 0 or self.name in ("sgd", "rmsprop")
@@ -208,6 +213,7 @@ def build(kind: type[T], given: Mapping[str, Any], where: str) -> T:
     Raises:
         UserError: naming the key (with the nearest known one), or the expected type and the value.
     """
+    _require(isinstance(given, Mapping), where, "a mapping", given)
     hints = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     values = {}
@@ -220,7 +226,6 @@ def build(kind: type[T], given: Mapping[str, Any], where: str) -> T:
 
 def _typed(value: Any, hint: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        _require(isinstance(value, Mapping), name, "a mapping", value)
         return build(typing.cast(type, hint), value, name)
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
@@ -249,14 +254,16 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
     """
     path = path or Path("params.yaml")
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        read = OmegaConf.load(path)
+        loaded = OmegaConf.to_container(read, resolve=True, throw_on_missing=True)
     except FileNotFoundError:
         raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
     except Exception as error:  # yaml and OmegaConf raise many kinds
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not valid: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
         raise UserError(f"{path}: expected a mapping 'experiments', found none")
-    return {str(key): value for key, value in loaded.items()}
+    experiments = {str(key): value for key, value in loaded["experiments"].items()}
+    return {str(key): value for key, value in loaded.items()} | {"experiments": experiments}
 
 
 def _compose(choices: Mapping[str, str]) -> DictConfig:
@@ -282,6 +289,8 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfi
     experiments = read_params()["experiments"]
     if name not in experiments:
         raise unknown_name("experiment", name, experiments)
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+    _require(fits, "experiment", "a name of letters, digits, '.', '_' and '-'", name)
     entry = experiments[name]
     _require(isinstance(entry, dict), f"experiments.{name}", "a mapping", entry)
     for key in entry:
@@ -313,15 +322,19 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfi
     OmegaConf.set_struct(config, False)
     try:
         config = typing.cast(DictConfig, OmegaConf.merge(config, overlays))
-        config = typing.cast(DictConfig, OmegaConf.merge(config, OmegaConf.from_dotlist(dotted)))
+        given = OmegaConf.from_dotlist(dotted)
+        for key in OmegaConf.missing_keys(given):
+            raise UserError(f"{key}: expected a value, got '???'")
+        config = typing.cast(DictConfig, OmegaConf.merge(config, given))
         plain = typing.cast(
             dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         )
-    except (OmegaConfBaseException, HydraException) as error:
+    except (OmegaConfBaseException, HydraException, YAMLError) as error:
         raise UserError(f"experiments.{name}: {' '.join(str(error).split())}") from None
     for key in plain:
         if key not in (*GROUPS, "evaluation"):
             raise unknown_name("parameter", key, (*GROUPS, "evaluation"))
+    datasets.get_dataset(plain["dataset"])
     return ExperimentConfig(
         name=name,
         dataset=plain["dataset"],

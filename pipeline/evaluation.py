@@ -6,7 +6,6 @@ import csv
 import json
 import logging
 import math
-import shutil
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ from arcore.events import nats_to_bits_per_dim
 from pipeline import paths, shards, tracking, training
 from pipeline.config import EvaluationConfig, ExperimentConfig
 from pipeline.errors import UserError
+from pipeline.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -101,19 +101,17 @@ def evaluate(config: ExperimentConfig) -> Path:
         "published": plan.published,
     }
     out = paths.evaluation(dataset, config.name)
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    with open(temporary / "scores.csv", "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "nats"])
-        writer.writerows((row, f"{value:.6f}") for row, value in enumerate(nats.tolist()))
-    real = test.x[np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]]
-    sample_figure(samples.cpu().numpy(), real, model.event).savefig(temporary / "samples.png")
-    curve_figure(paths.model(config.name) / "history.csv").savefig(temporary / "learning_curve.png")
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+    with replacing(out) as temporary:
+        (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        with open(temporary / "scores.csv", "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["row", "nats"])
+            writer.writerows((row, f"{value:.6f}") for row, value in enumerate(nats.tolist()))
+        real = test.x[np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]]
+        sample_figure(samples.cpu().numpy(), real, model.event).savefig(temporary / "samples.png")
+        curve_figure(paths.model(config.name) / "history.csv").savefig(
+            temporary / "learning_curve.png"
+        )
     _track(record["run_id"], metrics, out)
     log.info(
         "%s: test %.3f +- %.3f nats, %.4f bits/dim (%d rows)",

@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from pipeline import fetching, paths
 from pipeline.datasets.base import SPLITS, Dataset, SplitData
 from pipeline.datasets.draws import dynamic_binarize
 from pipeline.errors import UserError
+from pipeline.files import replacing
 from pipeline.manifest import (
     MANIFEST,
     Binarize,
@@ -109,12 +108,7 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData], folder: Path) -> Pa
     Raises:
         UserError: for rows that don't fit the dataset's event or classes.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with replacing(folder) as partial:
         infos = {}
         for split in SPLITS:
             data = splits[split]
@@ -122,12 +116,6 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData], folder: Path) -> Pa
             _check_rows(data, dataset.event, dataset.num_classes, where)
             infos[split] = _write_split(partial, split, data, dataset.options.rows_per_shard)
         write_manifest(dataset, infos, partial)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(partial, folder)
-    finally:
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
     return folder
 
 

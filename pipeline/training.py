@@ -18,6 +18,7 @@ import arcore
 from pipeline import checkpoints, cluster, paths, provenance, shards, tracking
 from pipeline.config import ExperimentConfig
 from pipeline.errors import UserError
+from pipeline.files import replacing
 from pipeline.registry import flatten
 
 log = logging.getLogger(__name__)
@@ -175,37 +176,32 @@ def _fit(
 def _write(
     config: ExperimentConfig, described: dict[str, Any], summary: dict[str, Any], checkpoint: Path
 ) -> Path:
-    """Write models/<experiment>/ under a temporary name and move it into place."""
     state = json.loads((checkpoint / "state.json").read_text())
     progress = checkpoints.Progress(**state["progress"])
     out = paths.model(config.name)
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    shutil.copyfile(checkpoint / "best.safetensors", temporary / "model.safetensors")
-    averaged = checkpoint / "averaged.safetensors"
-    last = averaged if averaged.exists() else checkpoint / "last.safetensors"
-    shutil.copyfile(last, temporary / "last.safetensors")
-    (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
-    with open(temporary / "history.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, HISTORY, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(progress.history)
-    training = {
-        "experiment": config.name,
-        "run_id": summary["run_id"],
-        "mlflow_experiment": summary["mlflow_experiment"],
-        "num_parameters": summary["num_parameters"],
-        "train_seconds": round(progress.seconds, 1),
-        "device": summary["device"],
-        "num_workers": summary["world"],
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "commit": provenance.commit(),
-    }
-    (temporary / "training.json").write_text(json.dumps(training, indent=2) + "\n")
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+    with replacing(out) as temporary:
+        shutil.copyfile(checkpoint / "best.safetensors", temporary / "model.safetensors")
+        averaged = checkpoint / "averaged.safetensors"
+        last = averaged if averaged.exists() else checkpoint / "last.safetensors"
+        shutil.copyfile(last, temporary / "last.safetensors")
+        (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
+        with open(temporary / "history.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, HISTORY, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(progress.history)
+        training = {
+            "experiment": config.name,
+            "run_id": summary["run_id"],
+            "mlflow_experiment": summary["mlflow_experiment"],
+            "num_parameters": summary["num_parameters"],
+            "train_seconds": round(progress.seconds, 1),
+            "device": summary["device"],
+            "num_workers": summary["world"],
+            "epochs": progress.epoch,
+            "best_epoch": progress.best_epoch,
+            "commit": provenance.commit(),
+        }
+        (temporary / "training.json").write_text(json.dumps(training, indent=2) + "\n")
     log.info("wrote %s", out)
     return out
 

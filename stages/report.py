@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import paths, reporting, tracking
 from pipeline.errors import UserError
+from pipeline.files import replacing
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -56,29 +54,12 @@ def write(dataset: str) -> Path:
         "report.html": figures.html_page(report),
     }
     folder = paths.report(dataset)
-    replace_folder(folder, files)
+    with replacing(folder) as partial:
+        for name, text in files.items():
+            (partial / name).write_text(text)
     log.info("wrote %s", folder)
     log_report(report, folder, files)
     return folder
-
-
-def replace_folder(folder: Path, files: Mapping[str, str]) -> None:
-    """Put text files into a folder, replacing it whole: a reader never sees half of it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        fresh.chmod(0o755)
-        for name, text in files.items():
-            (fresh / name).write_text(text)
-        if folder.exists():
-            old = fresh.with_name(fresh.name + ".old")
-            os.rename(folder, old)
-            os.rename(fresh, folder)
-            shutil.rmtree(old)
-        else:
-            os.rename(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def log_report(report: reporting.Report, folder: Path, files: Mapping[str, str]) -> None:

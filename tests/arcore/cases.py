@@ -84,6 +84,7 @@ def randomize(model: AutoregressiveModel, seed: int = 0) -> AutoregressiveModel:
 
 NINE = Binary((1, 3, 3))
 CUBE = Levels(3, (2, 2, 2))
+TANH = {"hidden": [12, 12], "activation": "tanh"}
 
 CASES = [
     *(Case("nade", NINE, {"hidden": 8, "ordering": name}) for name in ORDERINGS),
@@ -111,7 +112,7 @@ CASES = [
     Case("made", CUBE, {"hidden": [1, 1], "direct": False, "activation": "tanh"}, full=False),
     Case("made", NINE, {"hidden": [12], "num_masks": 4}, mask=3),
     Case("made", NINE, {"hidden": [12, 12], "num_masks": 3, "order_agnostic": True}, mask=2),
-    Case("made", NINE, {"hidden": [12, 12], "num_masks": 3, "direct": False}, 1, full=False),
+    Case("made", NINE, {"num_masks": 3, "direct": False, **TANH}, mask=1, full=False),
     Case(
         "made",
         CUBE,

@@ -35,7 +35,9 @@ ENSEMBLES: dict[str, Callable[[], Ensemble]] = {
     "masks": lambda: made_ensemble(Case("made", NINE, {"hidden": [12], "num_masks": 3}), 3),
     "orders": lambda: made_ensemble(Case("made", NINE, {"num_masks": 4, **AGNOSTIC}), 3),
     "fresh": lambda: made_ensemble(Case("made", NINE, {"num_masks": 0, **AGNOSTIC}), 5),
-    "classes": lambda: made_ensemble(Case("made", CUBE, {"num_masks": 2, **AGNOSTIC, **CLASSES}), 2),
+    "classes": lambda: made_ensemble(
+        Case("made", CUBE, {"num_masks": 2, **AGNOSTIC, **CLASSES}), 2
+    ),
     "nade": orders_of_nade,
     "mixed": lambda: Ensemble([Case("nade", NINE).build(), Case("made", NINE).build()]),
     "nested": lambda: Ensemble([orders_of_nade(), Case("nade", NINE, {"hidden": 4}).build()]),
@@ -82,7 +84,9 @@ def test_differs_from_averages_of_logits_and_of_log_probabilities() -> None:
 
 def test_underflowing_members_average_in_the_log_domain() -> None:
     event = Levels(256, (500,))
-    members = [arcore.create_model("nade", event, hidden=2, ordering=o) for o in ("raster", "reverse")]
+    members = [
+        arcore.create_model("nade", event, hidden=2, ordering=o) for o in ("raster", "reverse")
+    ]
     model = Ensemble(members).double()
     for parameter in model.parameters():
         parameter.data.zero_()
@@ -197,7 +201,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("call", "parts"), BAD)
-def test_bad_arguments_are_named(call, parts: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         call()
     assert all(part in str(caught.value) for part in parts), str(caught.value)

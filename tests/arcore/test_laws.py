@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -176,9 +177,7 @@ def test_sample_is_a_function_of_the_generator(case: Case) -> None:
 
 
 @few_states
-def test_sampled_frequencies_fit_the_probabilities(
-    case: Case, generator: torch.Generator
-) -> None:
+def test_sampled_frequencies_fit_the_probabilities(case: Case, generator: torch.Generator) -> None:
     model, states, n = case.build(), all_levels(case.event), 4000
     for condition in case.conditions(1):
         drawn_for, scored_for = (
@@ -249,6 +248,17 @@ def test_draw_never_takes_a_level_of_probability_zero(generator: torch.Generator
     assert sorted(drawn.unique().tolist()) == [1, 3]
     certain = torch.distributions.Bernoulli(logits=torch.tensor([-torch.inf, torch.inf]))
     assert draw(certain, generator).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("uniform", "level"), [(0.0, 1), (1 - 2**-24, 3)])
+def test_draw_at_the_ends_of_the_uniform_range(
+    uniform: float, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, uniform))
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]])
+    assert draw(torch.distributions.Categorical(logits=logits), None).item() == level
+    certain = torch.distributions.Bernoulli(logits=torch.tensor([-torch.inf, torch.inf]))
+    assert draw(certain, None).tolist() == [0, 1]
 
 
 # -- tensors
@@ -476,7 +486,7 @@ BAD_CONDITIONS = [
 ]
 
 
-def refuses(call, parts: list[str]) -> None:  # type: ignore[no-untyped-def]
+def refuses(call: Callable[[], object], parts: list[str]) -> None:
     """Check that the error is one ValueError that names argument, expectation and what came."""
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         call()
@@ -485,7 +495,7 @@ def refuses(call, parts: list[str]) -> None:  # type: ignore[no-untyped-def]
 
 @every_model
 @pytest.mark.parametrize(("call", "parts"), BAD_CALLS)
-def test_bad_arguments_are_named(name: str, call, parts: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_bad_arguments_are_named(name: str, call: Callable, parts: list[str]) -> None:
     model = arcore.create_model(name, NINE)
     refuses(lambda: call(model), parts)
 

@@ -68,10 +68,10 @@ def test_groups_of_rows_give_the_full_product(
     mask = hidden_mask(torch.arange(outputs) * 7 // outputs, torch.arange(1, 7))  # row 0 is empty
     x = torch.randn(5, 6, dtype=torch.float64)
     layer.set_mask(mask)
-    assert not layer.groups
+    assert not layer.reaches
     plain = layer(x)
     layer.set_mask(mask, sorted_rows=True)
-    assert layer.groups
+    assert layer.reaches
     torch.testing.assert_close(layer(x), plain)
 
     expected = x @ (layer.weight * mask).t()

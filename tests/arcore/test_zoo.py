@@ -72,7 +72,7 @@ BAD = [
     (("made", Real((4,))), {}, ["event", "Levels", "Real"]),
     (("nade", (4,)), {}, ["event", "Levels", "(4,)"]),
     (("made", None), {}, ["event", "Levels", "None"]),
-    (("nade", Binary((None,))), {}, ["size", "(None,)", "open dimension"]),
+    (("nade", Binary((None,))), {}, ["shape", "fixed", "(None,)"]),
     (("nade", BINARY), {"hiden": 3}, ["nade", "'hiden'", "did you mean 'hidden'"]),
     (("made", BINARY), {"hiden": [3]}, ["made", "'hiden'", "did you mean 'hidden'"]),
     (("made", BINARY), {"block": 3}, ["made", "hyperparameters among hidden", "'block'"]),

@@ -1,0 +1,155 @@
+"""Configuration: every file composes, and what decides a result is what the identity hashes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import arcore
+from pipeline import config, datasets, training
+from pipeline.errors import UserError
+from pipeline.published import match, published_for
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(config.CONF.glob("*/*.yaml"))
+EXPERIMENTS = sorted(config.read_params(ROOT / "params.yaml")["experiments"])
+EVENT = arcore.events.Levels(5, (1, 3, 2))
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    """A function that writes params.yaml with one experiment, `toy`, and loads it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
+
+    def load(*overrides: str, **entry: Any) -> config.ExperimentConfig:
+        entry = {"dataset": "digits", "model": "made"} | entry
+        Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+        return config.load_experiment("toy", overrides)
+
+    return load
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_file_composes(params, path: Path) -> None:
+    group, choice = path.parent.name, path.stem
+    loaded = params(f"{group}={choice}")
+    written = yaml.safe_load(path.read_text())
+    if group == "model":
+        with torch.device("meta"):
+            model = training.create_model(loaded.model, EVENT)
+        assert {"name": choice} | model.hyperparameters.to_dict() == written
+        assert all(parameter.is_meta for parameter in model.parameters())
+    elif group == "dataset":
+        dataset = datasets.get_dataset(loaded.dataset)
+        assert {"name": choice} | dataclasses.asdict(dataset.options) == written
+    else:
+        built = getattr(loaded, group)
+        kind = {"trainer": config.TrainerConfig, "cluster": config.ClusterConfig}[group]
+        assert config.build(kind, written, group) == built
+        assert set(written) == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_defaults_are_written_out() -> None:
+    """The YAML files and the dataclasses give the same defaults, and all of them."""
+
+    def read(name: str) -> Any:
+        return yaml.safe_load((config.CONF / f"{name}.yaml").read_text())
+
+    assert config.build(config.TrainerConfig, read("trainer/default"), "") == config.TrainerConfig()
+    assert config.build(config.ClusterConfig, read("cluster/local"), "") == config.ClusterConfig()
+    assert read("config")["evaluation"] == dataclasses.asdict(config.EvaluationConfig())
+    assert {path.stem for path in FILES if path.parent.name == "model"} == set(arcore.list_models())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_of_the_project(monkeypatch, name: str) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
+    loaded = config.load_experiment(name)
+    dataset = datasets.get_dataset(loaded.dataset)
+    assert dataset.name in config.read_params()["datasets"]
+    with torch.device("meta"):
+        model = training.create_model(loaded.model, dataset.event)
+    members = max(loaded.evaluation.num_members, loaded.trainer.validate_members)
+    if members > 1:
+        assert len(model.ensemble(members)) == members
+    if loaded.evaluation.published is not None:
+        match(published_for(dataset.published_name), loaded.evaluation.published, name)
+
+
+def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    listed = {
+        param.removeprefix("experiments.${key}.")
+        for stage in ("train", "evaluate")
+        for param in stages[stage]["do"]["params"]
+    }
+    assert listed == set(config.ENTRY_KEYS)
+
+
+def test_layers_are_laid_over_each_other(params) -> None:
+    loaded = params(
+        "trainer.optimizer.learning_rate=0.5",
+        "model.hidden=[7]",
+        "cluster=gpu",
+        model_overrides={"hidden": [9, 9], "num_masks": 3},
+        trainer={"optimizer": {"name": "sgd", "learning_rate": 0.1}, "patience": 2},
+        evaluation={"num_members": 3, "published": {"model": "MADE", "variant": "-"}},
+    )
+    assert loaded.trainer.optimizer == config.OptimizerConfig(name="sgd", learning_rate=0.5)
+    assert loaded.trainer.patience == 2 and loaded.trainer.max_epochs == 20
+    assert loaded.model["hidden"] == [7] and loaded.model["num_masks"] == 3
+    assert loaded.cluster.use_gpu and loaded.evaluation.num_members == 3
+    assert params("trainer.optimizer.betas=[0.5,0.9]").trainer.optimizer.betas == (0.5, 0.9)
+    assert params("trainer.optimizer.learning_rate=1e-2").trainer.optimizer.learning_rate == 0.01
+
+
+def test_the_cluster_may_come_from_the_environment(params, monkeypatch) -> None:
+    monkeypatch.setenv("ARCORE_CLUSTER", "gpu")
+    assert params().cluster.use_gpu
+    assert not params("cluster=local").cluster.use_gpu
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["model.hidden=[3]", "trainer.max_epochs=3", "trainer.seed=1", "dataset=digits_binary"],
+)
+def test_what_decides_the_weights_changes_the_identity(params, changed: str) -> None:
+    assert params(changed).identity("d") != params().identity("d")
+
+
+@pytest.mark.parametrize(
+    "unchanged", ["cluster.num_workers=2", "cluster=gpu", "evaluation.num_samples=3"]
+)
+def test_what_does_not_keeps_the_identity(params, unchanged: str) -> None:
+    assert params(unchanged).identity("d") == params().identity("d")
+    assert params().identity("d") != params().identity("e")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        (config.TrainerConfig, {"precision": "half"}, r"trainer\.precision: expected .*got 'half'"),
+        (config.TrainerConfig, {"compile": 1}, r"trainer\.compile: expected bool, got 1"),
+        (config.TrainerConfig, {"batch_size": True}, r"batch_size: expected int, got True"),
+        (config.TrainerConfig, {"ema_decay": 1}, r"ema_decay: expected in \[0, 1\), got 1\.0"),
+        (config.TrainerConfig, {"clip_norm": 0}, r"clip_norm: expected > 0 or null, got 0\.0"),
+        (config.TrainerConfig, {"patience": 0}, r"patience: expected >= 1 or null, got 0"),
+        (config.TrainerConfig, {"schedule": {"name": "cosin"}}, r"schedule\.name: expected one of"),
+        (config.TrainerConfig, {"schedule": {"final_factor": 2}}, r"final_factor: .* got 2\.0"),
+        (config.TrainerConfig, {"optimizer": {"betas": [0.9]}}, r"betas: expected tuple"),
+        (config.EvaluationConfig, {"published": {"model": "MADE"}}, r"\{model, variant\} or null"),
+        (config.ClusterConfig, {"num_workers": 0}, r"cluster\.num_workers: expected >= 1, got 0"),
+        (config.ClusterConfig, {"storage": 3}, r"storage: expected str or null, got 3"),
+    ],
+)
+def test_values_are_checked(kind, given, message: str) -> None:
+    where = kind.__name__.removesuffix("Config").lower()
+    with pytest.raises(UserError, match=message):
+        config.build(kind, given, where)

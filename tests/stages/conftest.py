@@ -1,0 +1,167 @@
+"""A project folder in which the stages run as commands."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import cluster, datasets, fetching, shards, tracking
+from stages import cli
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 280.0  # seconds that one command may take on a busy machine
+
+
+class Project:
+    """A working directory with params.yaml, an MLflow store and, mostly, preprocessed digits.
+
+    Arguments:
+        folder: the directory.
+        code: where `arcore`, `pipeline` and `stages` are imported from.
+    """
+
+    def __init__(self, folder: Path, code: Path = ROOT) -> None:
+        self.folder, self.code = folder, code
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        dropped = ("ARCORE_", "MLFLOW_TRACKING_URI", "RAY_", "DVC_", "OMP_NUM_THREADS")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return kept | {"PYTHONPATH": str(self.code), "PATH": path} | extra
+
+    def run(
+        self, *command: str, timeout: float = PATIENCE, **extra: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, with its stdout and stderr apart."""
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(**extra),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def stage(self, name: str, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        """Run a stage to its end."""
+        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, **extra)
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a stage in a process group of its own, with its output in `stage.log`."""
+        with open(self.folder / "stage.log", "wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", f"stages.{name}", *arguments],
+                cwd=self.folder,
+                env=self.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def log(self) -> str:
+        return (self.folder / "stage.log").read_text(errors="replace")
+
+    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, f"timed out waiting until {what}"
+            time.sleep(0.1)
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+    def edit_params(self, change: Callable[[dict[str, Any]], None]) -> None:
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        change(params)
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def runs(self, experiment: str = "arcore-digits_binary") -> list[Any]:
+        """The MLflow runs of an MLflow experiment."""
+        store = tracking.client(f"sqlite:///{self.folder}/mlflow.db")
+        found = store.get_experiment_by_name(experiment)
+        return [] if found is None else list(store.search_runs([found.experiment_id]))
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store whose schema is built once; the file is shared with tests/pipeline."""
+    path = tmp_path_factory.getbasetemp() / "migrated.db"
+    tracking.init_store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/raw and data/shards of digits_binary."""
+    folder = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("ARCORE_HOME", raising=False)
+        dataset = datasets.get_dataset({"name": "digits_binary"})
+        fetching.fetch(dataset)
+        shards.preprocess(dataset)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_project(
+    tmp_path_factory: pytest.TempPathFactory, digits: Path, migrated: Path
+) -> Callable[[dict[str, Any]], Project]:
+    """A function from the experiments of params.yaml to a new project."""
+
+    def make(experiments: dict[str, Any]) -> Project:
+        folder = tmp_path_factory.mktemp("project")
+        shutil.copytree(digits / "data", folder / "data")
+        shutil.copy(migrated, folder / "mlflow.db")
+        params = {"datasets": ["digits_binary"], "experiments": experiments}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        return Project(folder)
+
+    return make
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """A function that runs a stage which must fail, in this process; returns its one line."""
+
+    def run(folder: Path, stage: str, *arguments: str) -> str:
+        monkeypatch.chdir(folder)
+        for name in ("ARCORE_HOME", "ARCORE_CLUSTER", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(sys, "argv", [stage, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(importlib.import_module(f"stages.{stage}").main)
+        assert isinstance(ended.value.code, str), "the exit status is 1 and the line goes to stderr"
+        assert ended.value.code.startswith("error: ") and "\n" not in ended.value.code
+        assert capsys.readouterr().err == ""
+        return ended.value.code
+
+    return run
+
+
+@pytest.fixture
+def small_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray of two CPUs that is asked what it has, and must not be used."""
+    import ray
+
+    def init(*_: object, **__: object) -> None:
+        raise AssertionError("training starts")
+
+    monkeypatch.setattr(cluster, "connected", contextlib.nullcontext)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})

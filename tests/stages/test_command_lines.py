@@ -1,0 +1,137 @@
+"""Bad input to each stage: exit status 1 and one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+TOY: dict[str, Any] = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"num_masks": 2, "hidden": [8]},
+    "trainer": {"max_epochs": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def project(make_project):
+    """A project with shards of one dataset, and nothing trained."""
+    return make_project(
+        {
+            "toy": TOY,
+            "toys": TOY | {"evaluation": {"num_members": 3}},
+            "elsewhere": TOY | {"dataset": "dna"},
+            "misspelt": TOY | {"optimiser": {}},
+            "unnamed": {"dataset": "digits_binary"},
+            "nameless": "made",
+            "../up": TOY,
+            1: {"dataset": "digits_binary"},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ty"], "unknown experiment 'ty'; did you mean 'toy'"),
+        (["toy", "dataset=digts"], "unknown dataset 'digts'; did you mean 'digits'"),
+        (["toy", "model=mad"], "unknown model 'mad'; did you mean 'made'"),
+        (["toy", "cluster=gpus"], "unknown cluster 'gpus'; did you mean 'gpu'"),
+        (["toy", "trainer.max_epoch=3"], "unknown parameter of trainer 'max_epoch'; did you mean"),
+        (["toy", "trainr.max_epochs=3"], "unknown parameter 'trainr'; did you mean 'trainer'"),
+        (["toy", "model.hiden=[8]"], "got 'hiden' (did you mean 'hidden'?)"),
+        (["toy", "trainer.optimizer.lr=1"], "unknown parameter of trainer.optimizer 'lr'"),
+        (["toy", "trainer.max_epochs=many"], "trainer.max_epochs: expected int, got 'many'"),
+        (["toy", "trainer.max_epochs=1.5"], "trainer.max_epochs: expected int, got 1.5"),
+        (["toy", "trainer.max_epochs=0"], "trainer.max_epochs: expected >= 1, got 0"),
+        (["toy", "trainer.optimizer=adam"], "trainer.optimizer: expected a mapping, got 'adam'"),
+        (["toy", "evaluation=3"], "evaluation: expected a mapping, got 3"),
+        (["toy", "dataset.row=3"], "unknown digits_binary option 'row'"),
+        (["toy", "trainer.optimizer.learning_rate=.inf"], "learning_rate: expected > 0 and finite"),
+        (["toy", "trainer=fast"], "unknown trainer 'fast'; did you mean 'default'?"),
+        (["toy", "trainer.optimizer.name=adamm"], "trainer.optimizer.name: expected one of"),
+        (["toy", "trainer.optimizer.momentum=0.5"], "momentum: expected 0 for adam, got 0.5"),
+        (["toy", "trainer.max_epochs"], "override: expected key=value, got 'trainer.max_epochs'"),
+        (["toy", "=3"], "override: expected key=value, got '=3'"),
+        (["toy", "trainer.max_epochs=[3"], "experiments.toy: "),
+        (["toy", "trainer.seed=${nothing}"], "experiments.toy: "),
+        (["toy", "trainer.seed=???"], "trainer.seed: expected a value, got '???'"),
+        (["toy", "model.hidden=8"], "model: hidden: expected "),
+        (["toy", "model.num_masks=-1"], "model: num_masks: expected an integer >= 0, got -1"),
+        (["toy", "model.num_classes=3"], "model.num_classes: expected "),
+        (["toys"], "num_members: expected at most num_masks = 2, got 3"),
+        (["toy", "model=nade", "evaluation.num_members=2"], "model: "),
+        (["elsewhere"], "data/shards/dna/manifest.json: file not found; run python -m stages.prep"),
+        (["misspelt"], "unknown key of experiments.misspelt 'optimiser'"),
+        (["unnamed"], "experiments.unnamed.model: expected a name, got None"),
+        (
+            ["../up"],
+            "experiment: expected a name of letters, digits, '.', '_' and '-', got '../up'",
+        ),
+        (["1"], "experiments.1.model: expected a name, got None"),
+        (["nameless"], "experiments.nameless: expected a mapping, got 'made'"),
+        (["toy", "cluster.num_workers=64"], "cluster: expected 64 CPUs for 64 workers, got a clus"),
+        (["toy", "cluster.use_gpu=true"], "cluster: expected 1 GPUs, got a cluster of 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_train(
+    project,
+    command,
+    small_cluster: None,
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert message in command(project.folder, "train", *arguments)
+    assert not (project.folder / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "message"),
+    [
+        ("evaluate", ["toy"], "models/toy/config.yaml: expected the trained model of 'toy'"),
+        ("evaluate", ["ty"], "unknown experiment 'ty'; did you mean 'toy'"),
+        ("evaluate", ["toy", "evaluation.num_members=0"], "evaluation.num_members: expected >= 1"),
+        ("evaluate", ["toy", "evaluation.members=2"], "unknown parameter of evaluation 'members'"),
+        ("report", ["digits_binary"], "evaluation/digits_binary"),
+        ("report", ["digits_binry"], "digits_binry"),
+        ("register", ["digits_binary"], "evaluation/digits_binary"),
+        ("register", ["--all"], "nothing evaluated yet; run evaluate first"),
+    ],
+)
+def test_other_stages(project, command, stage: str, arguments: list[str], message: str) -> None:
+    assert message in command(project.folder, stage, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "params.yaml: expected a file in "),
+        ("experiments: [", "params.yaml: not valid: "),
+        ("experiments: {a: ${b}}", "params.yaml: not valid: "),
+        ("- toy", "params.yaml: expected a mapping 'experiments', found none"),
+        (
+            "experiments:\n  toy:\n    dataset: ???",
+            "params.yaml: not valid: Missing mandatory value",
+        ),
+        ("experiments:", "params.yaml: expected a mapping 'experiments', found none"),
+    ],
+)
+def test_params(tmp_path, command, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "params.yaml").write_text(text)
+    assert message in command(tmp_path, "train", "toy")
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "report", "register"])
+def test_help_and_usage(project, stage: str) -> None:
+    helped = project.stage(stage, "--help")
+    assert helped.returncode == 0 and helped.stdout.startswith(f"usage: python -m stages.{stage}")
+    assert helped.stderr == ""
+
+
+def test_the_process_exits_with_1_and_one_line(project) -> None:
+    done = project.stage("train", "toy", "trainer.max_epochs=0")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "error: trainer.max_epochs: expected >= 1, got 0\n"
