@@ -72,12 +72,13 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     if fresh and "://" not in storage:
         shutil.rmtree(Path(storage) / name, ignore_errors=True)
     experiment = f"arcore-{config.dataset['name']}"
+    commit = provenance.commit()
     run_id = tracking.start_run(
         experiment,
         config.name,
         identity,
         params=flatten(described),
-        tags={"commit": provenance.commit(), "dataset_sha256": manifest.sha256},
+        tags={"commit": commit, "dataset_sha256": manifest.sha256},
     )
     job = {
         "identity": identity,
@@ -94,7 +95,7 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
             tracking.RunLogger(run_id).finish("FAILED")
             raise UserError(f"{config.name}: {summary['error']}")
         with final.as_directory() as checkpoint:
-            summary |= {"run_id": run_id, "mlflow_experiment": experiment}
+            summary |= {"run_id": run_id, "mlflow_experiment": experiment, "commit": commit}
             out = _write(config, described, summary, Path(checkpoint))
     tracking.RunLogger(run_id).finish("FINISHED")
     if "://" not in storage:
@@ -199,7 +200,7 @@ def _write(
             "num_workers": summary["world"],
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
-            "commit": provenance.commit(),
+            "commit": summary["commit"],
         }
         (temporary / "training.json").write_text(json.dumps(training, indent=2) + "\n")
     log.info("wrote %s", out)
