@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow lint format ui bench lock clean
+.PHONY: help install repro test test-slow lint format ui bench results lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -50,6 +50,11 @@ ui: $(STAMP)  ## MLflow on http://127.0.0.1:5000
 bench: $(STAMP)  ## training speed against common implementations, as ratios
 	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
 	python benchmarks/training_speed.py
+
+results:  ## keep what is measured: copy EXPERIMENTS' records and DATASETS' tables to results/
+	@for e in $(EXPERIMENTS); do mkdir -p results/$$e && \
+	  cp models/$$e/config.yaml models/$$e/training.json models/$$e/history.csv evaluation/*/$$e/metrics.json results/$$e/; done
+	@for d in $(DATASETS); do cp reports/$$d/table.md results/$$d.md; done
 
 lock: $(STAMP)  ## write constraints.txt from what is installed
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \
