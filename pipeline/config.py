@@ -58,7 +58,11 @@ class OptimizerConfig:
         fits = self.momentum == 0 or self.name in ("sgd", "rmsprop")
         _require(fits, where + "momentum", f"0 for {self.name}", self.momentum)
         _require(all(0 <= b < 1 for b in self.betas), where + "betas", "in [0, 1)", self.betas)
+        fits = self.name in ("adam", "adamw") or self.betas == (0.9, 0.999)
+        _require(fits, where + "betas", f"the default for {self.name}", self.betas)
         _require(self.eps is None or self.eps > 0, where + "eps", "> 0 or null", self.eps)
+        fits = self.eps is None or self.name != "sgd"
+        _require(fits, where + "eps", "null for sgd", self.eps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

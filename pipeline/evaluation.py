@@ -32,10 +32,12 @@ def scores(model: arcore.AutoregressiveModel, split: shards.Split, batch_size: i
     A split that is binarised when read has one fixed draw (epoch 0, seed 0).
     """
     device, parts = model.device, []
-    for rows in torch.arange(len(split)).split(batch_size):
+    for first in range(0, len(split), batch_size):
+        rows = slice(first, first + batch_size)
         x = split.x[rows]
         if split.binarize is not None:
-            x = shards.dynamic_binarize(x, rows.numpy() + split.start, 0, 0)
+            indices = np.arange(first, first + len(x)) + split.start
+            x = shards.dynamic_binarize(x, indices, 0, 0)
         condition = None
         if model.num_classes is not None:
             condition = torch.from_numpy(cast(np.ndarray, split.labels)[rows]).to(device)

@@ -17,7 +17,7 @@ def make_optimizer(
     """Make the optimiser that `config` names, with torch's default for every option left out."""
     kind: Callable[..., torch.optim.Optimizer]
     options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    if config.eps is not None and config.name != "sgd":
+    if config.eps is not None:
         options["eps"] = config.eps
     if config.name in ("adam", "adamw"):
         kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam

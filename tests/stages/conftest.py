@@ -21,7 +21,7 @@ from pipeline import cluster, datasets, fetching, shards, tracking
 from stages import cli
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 280.0  # seconds that one command may take on a busy machine
+PATIENCE = 400.0  # seconds that one command may take on a busy machine
 
 
 class Project:

@@ -13,10 +13,12 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from safetensors.torch import load_file, save_file
+
+from pipeline import tracking
 
 WIDE = {
     "dataset": "digits_binary",
@@ -48,8 +50,13 @@ def undisturbed(make_project):
     project = make_project({"wide": WIDE})
     done = project.stage("train", "wide", ONE_CPU, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
-    (project.folder / "stage.log").write_text(done.stderr)
+    (project.folder / "stage.log").write_text(own(done.stderr))
     return project
+
+
+def own(stderr: str) -> str:
+    """Without the lines of Ray's processes, which complain where the machine is busy."""
+    return "".join(line for line in stderr.splitlines(True) if not line.startswith("\x1b[36m("))
 
 
 def result(project) -> tuple[bytes, bytes, list[dict[str, str]]]:
@@ -85,8 +92,6 @@ def require_one_run(project, epochs: int = 30) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.metrics["train_nats"] > 0
     assert project.json("models/wide/training.json")["run_id"] == run.info.run_id
-    from pipeline import tracking
-
     store = tracking.client(f"sqlite:///{project.folder}/mlflow.db")
     history = store.get_metric_history(run.info.run_id, "valid_nats")
     assert [metric.step for metric in history] == list(range(1, epochs + 1))
@@ -144,8 +149,9 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(
     project = make_project({"exploding": EXPLODING})
     done = project.stage("train", "exploding", ONE_CPU)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: exploding: the training loss is not finite at step ")
-    assert done.stderr.count("\n") == 1
+    line = own(done.stderr)
+    assert line.startswith("error: exploding: the training loss is not finite at step ")
+    assert line.count("\n") == 1
     assert not (project.folder / "models").exists()
     (run,) = project.runs()
     assert run.info.status == "FAILED"
@@ -175,19 +181,17 @@ def test_a_full_disk_is_one_line(tiny_disk: Path, digits: Path, make_project) ->
         "train", "wide", ONE_CPU, "cluster.max_failures=0", ARCORE_HOME=str(tiny_disk)
     )
     assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    errors = [line for line in own(done.stderr).splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "No space left on device" in errors[0], done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in own(done.stderr)
     assert not (tiny_disk / "models").exists()
 
 
-def fill(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
 
 
 def swap(path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(path)
     name = min(weights)
     save_file({**weights, name: weights[name][:1].clone()}, path)
@@ -195,7 +199,7 @@ def swap(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(fill, "not a readable safetensors file"), (swap, "weights of another architecture: ")],
+    [(truncate, "not a readable safetensors file"), (swap, "weights of another architecture: ")],
     ids=["truncated", "another architecture"],
 )
 def test_a_damaged_model_is_one_line(
@@ -217,13 +221,8 @@ def test_other_shards_than_trained_on_are_refused(undisturbed, make_project, com
     project = make_project({"wide": WIDE})
     shutil.copytree(undisturbed.folder / "models", project.folder / "models")
 
-    def relabel(path: Path) -> Any:
-        text = path.read_text()
-        old = project.json("models/wide/training.json")
-        assert old
-        path.write_text(text.replace("dataset_sha256: ", "dataset_sha256: 0"))
-
-    relabel(project.folder / "models/wide/config.yaml")
+    config = project.folder / "models/wide/config.yaml"
+    config.write_text(config.read_text().replace("dataset_sha256: ", "dataset_sha256: 0"))
     line = command(project.folder, "evaluate", "wide")
     assert "wide: expected shards that it was trained on (0" in line
     assert "train it again" in line
