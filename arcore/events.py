@@ -103,7 +103,8 @@ class Levels(Event):
         if x.numel():
             if x.is_floating_point() and not bool((x == x.round()).all()):
                 raise ValueError(f"{name}: expected integer levels, got fractional values")
-            low, high = (float(v) for v in torch.aminmax(x if x.dtype != torch.bool else x.byte()))
+            values = x if x.is_floating_point() else x.long()
+            low, high = (float(v) for v in torch.aminmax(values))
             if low < 0 or high >= self.num_levels:
                 raise ValueError(
                     f"{name}: expected levels in [0, {self.num_levels}), "

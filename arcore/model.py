@@ -178,6 +178,16 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     def set_step(self, seed: int, step: int) -> None:  # noqa: B027
         """Choose what a training step draws (masks, orderings): a function of (seed, step)."""
 
+    def _rebuild(self) -> None:  # noqa: B027
+        """Compute again what follows from the hyperparameters alone (masks, orderings)."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> AutoregressiveModel:
+        meta = self.device.type == "meta"
+        super()._apply(fn, recurse)
+        if meta and self.device.type != "meta":  # after `to_empty`, such buffers hold garbage
+            self._rebuild()
+        return self
+
     # -- generation
 
     @property

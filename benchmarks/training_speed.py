@@ -92,7 +92,9 @@ def seconds(step: Step) -> float:
     return time.perf_counter() - began
 
 
-def compare(ours: nn.Module, theirs: nn.Module, x: Tensor, pairs: int) -> tuple[float, float, float]:
+def compare(
+    ours: nn.Module, theirs: nn.Module, x: Tensor, pairs: int
+) -> tuple[float, float, float]:
     """Return median milliseconds of ours and theirs, and the median ratio theirs / ours."""
     a, b = step_of(ours, x), step_of(theirs, x)
     for step in (a, b):
@@ -129,7 +131,9 @@ def main() -> None:
         ("MADE 4000-4000", "zuko", made(wide), zuko_made(wide), sparse),
         ("MADE 4000-4000", "nflows", made(wide), nflows_made(wide), sparse),
     ]
-    print(f"{provenance.device_name(torch.device('cpu'))}, torch {torch.__version__}, batch {BATCH}")
+    print(
+        f"{provenance.device_name(torch.device('cpu'))}, torch {torch.__version__}, batch {BATCH}"
+    )
     print(f"{'ours':20} {'against':14} {'ours ms':>9} {'theirs ms':>10} {'theirs/ours':>12}")
     for name, other, ours, theirs, x in rows:
         mine, other_ms, ratio = compare(ours, theirs, x, arguments.pairs)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
@@ -27,10 +28,8 @@ EMBEDDED = {
     "RAY_AUTH_MODE": "token",
     # Ray replaces 127.0.0.1 by the machine's outer address where it supports clusters.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # On a busy machine the parts of Ray take longer than its 30 s to start.
-    "RAY_agent_register_timeout_ms": "120000",
-    "RAY_raylet_start_wait_time_s": "120",
 }
+STARTS = 3  # On a busy machine parts of Ray start later than its fixed 20 s allow, and it gives up.
 # Without these glibc gives freed temporaries back to the kernel at every step and faults them in
 # again at the next, a fifth of the time of a small model's step.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
@@ -51,20 +50,22 @@ def connected() -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray
 
-    try:
-        if address:
-            ray.init(address=address, logging_level=logging.WARNING)
-        else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                logging_level=logging.WARNING,
-                _node_ip_address="127.0.0.1",
-            )
-    except Exception as error:  # Ray raises many kinds, among them Exception itself
-        ray.shutdown()
-        what = f"RAY_ADDRESS={address}: cannot connect" if address else "Ray did not start"
-        raise UserError(f"{what}: {one_line(error)}") from error
+    where: dict[str, Any] = {"address": address}
+    if not address:
+        where = {
+            "address": "local",
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+        }
+    for attempts_left in reversed(range(1 if address else STARTS)):
+        try:
+            ray.init(logging_level=logging.WARNING, **where)
+            break
+        except Exception as error:  # Ray raises many kinds, among them Exception itself
+            ray.shutdown()
+            if not attempts_left:
+                what = f"RAY_ADDRESS={address}: cannot connect" if address else "Ray did not start"
+                raise UserError(f"{what}: {one_line(error)}") from error
     try:
         yield
     finally:

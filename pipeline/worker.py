@@ -241,8 +241,6 @@ class _Worker:
         scorer = model
         if self.config.validate_members > 1:
             scorer = cast(Any, model).ensemble(self.config.validate_members)
-        elif hasattr(model, "member"):
-            scorer = cast(Any, model).member(0)
         rows = torch.arange(self.rank, len(self.valid), self.world)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in rows.split(500):

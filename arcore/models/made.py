@@ -95,7 +95,8 @@ class MADE(AutoregressiveModel):
 
     and likewise for direct connections A. With several masks, `set_step` chooses the mask of a
     minibatch, `member(i)` is the network under mask i (sharing the weights), and `ensemble(n)`
-    averages the probabilities of n members. The model itself scores and samples under mask 0.
+    averages the probabilities of n members. Out of training the model scores and samples under
+    mask 0: `eval()` undoes `set_step`.
 
     Reference:
         Germain, Gregor, Murray and Larochelle, "MADE: Masked Autoencoder for Distribution
@@ -129,6 +130,7 @@ class MADE(AutoregressiveModel):
         if p.num_classes is not None:
             self.class_hidden = nn.Parameter(torch.zeros(p.num_classes, widths[1]))
             self.class_output = nn.Parameter(torch.zeros(p.num_classes, size * self.num_logits))
+        self._index = 0
         self._choose(p.mask_seed, 0)
 
     def _hidden(self) -> list[MaskedLinear]:
@@ -152,13 +154,24 @@ class MADE(AutoregressiveModel):
         view = copy.copy(self)
         view._modules = {name: _share(module) for name, module in self._modules.items()}
         view._buffers = dict(self._buffers)
-        view._choose(self.hyperparameters.mask_seed, index)
+        view._index = index
+        view._rebuild()
         return view
 
     def ensemble(self, num_members: int) -> Ensemble:
         """Return the mixture of the model under its first `num_members` masks."""
         require_int(num_members, "num_members", 1)
         return Ensemble(self.member(index) for index in range(num_members))
+
+    def train(self, mode: bool = True) -> MADE:
+        """Switch between training and evaluation, which restores the model's own mask."""
+        super().train(mode)
+        if not mode:
+            self._rebuild()
+        return self
+
+    def _rebuild(self) -> None:
+        self._choose(self.hyperparameters.mask_seed, self._index)
 
     def _choose(self, seed: int, index: int) -> None:
         """Set the masks of draw `index`, a function of (seed, index) on every rank."""

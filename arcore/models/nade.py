@@ -84,11 +84,6 @@ class NADE(AutoregressiveModel):
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = levels.num_features(event, p.inputs), levels.num_logits(event)
-        order = orderings.make_ordering(p.ordering, event.extents, p.ordering_seed)
-        self.register_buffer("order", order, persistent=False)
-        self.register_buffer("position", orderings.inverse(order), persistent=False)
-        self.order: Tensor
-        self.position: Tensor
         self.input_weight = nn.Parameter(torch.empty(size, features, hidden))
         self.output_weight = nn.Parameter(torch.empty(size, logits, hidden))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
@@ -97,6 +92,15 @@ class NADE(AutoregressiveModel):
         nn.init.normal_(self.output_weight, std=0.01)
         if p.num_classes is not None:
             self.class_bias = nn.Parameter(torch.zeros(p.num_classes, hidden))
+        self.order: Tensor
+        self.position: Tensor
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        p = self.hyperparameters
+        order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
+        for name, buffer in (("order", order), ("position", orderings.inverse(order))):
+            self.register_buffer(name, buffer.to(self.device), persistent=False)
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:

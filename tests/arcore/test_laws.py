@@ -529,3 +529,13 @@ def test_decoder_ends(name: str) -> None:
         decoder.push(torch.zeros(2, len(block)).long())
     for method, argument in ((decoder.next, ()), (decoder.push, (torch.zeros(2, 1),))):
         refuses(lambda m=method, a=argument: m(*a), [method.__name__, "a block left", "the end"])
+
+
+@every_case
+def test_built_on_meta_and_loaded_scores_the_same(case: Case) -> None:
+    model, x, condition = case.build(), case.levels(4), case.labels(4)
+    with torch.device("meta"):
+        other = case.create().double()
+    other = other.to_empty(device="cpu")
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.log_prob(x, condition), model.log_prob(x, condition))

@@ -241,3 +241,18 @@ def test_dropout_acts_in_training_only() -> None:
     model = made(dropout=0.5)
     assert not torch.equal(model.train()(X), model(X))
     assert torch.equal(model.eval()(X), made().eval()(X))
+
+
+def test_evaluation_restores_the_models_own_mask() -> None:
+    event = Binary((6,))
+    model = arcore.create_model("made", event, hidden=[12], num_masks=4, order_agnostic=True)
+    x = torch.randint(0, 2, (5, 6), generator=torch.Generator().manual_seed(0))
+    before, member = model.log_prob(x), model.member(2)
+    of_member = member.log_prob(x)
+    model.train()
+    model.set_step(0, 3)
+    assert not torch.equal(model.log_prob(x), before)
+    model.eval()
+    member.eval()
+    assert torch.equal(model.log_prob(x), before)
+    assert torch.equal(member.log_prob(x), of_member)
