@@ -169,9 +169,15 @@ def _fit(
     except ray.train.TrainingFailedError as error:
         raise UserError(
             f"{config.name}: training failed after {config.cluster.max_failures} restarts "
-            f"(the last checkpoint is kept, rerun to go on): {tracking.one_line(error)}"
+            f"(the last checkpoint is kept, rerun to go on): {_cause(error)}"
         ) from error
     return dict(result.return_value), result.checkpoint
+
+
+def _cause(error: Exception) -> str:
+    """Return the last line of a failed worker's traceback, which names the exception."""
+    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
+    return (str(failures[0]).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _write(

