@@ -53,7 +53,8 @@ def configure() -> None:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    # An outage is reported here, once; urllib3 would report each attempt.
+    # A failure is reported here, once; MLflow would add a traceback, urllib3 each attempt.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").addFilter(
         lambda record: "/mlflow" not in record.getMessage()
     )

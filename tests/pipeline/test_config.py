@@ -73,7 +73,9 @@ def test_every_experiment_of_the_project(monkeypatch, name: str) -> None:
     monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
     loaded = config.load_experiment(name)
     dataset = datasets.get_dataset(loaded.dataset)
-    assert dataset.name in config.read_params()["datasets"]
+    params = config.read_params()
+    assert dataset.name in params["datasets"]
+    assert set(params["experiments"][name]) == set(config.ENTRY_KEYS), "DVC asks for all of them"
     with torch.device("meta"):
         model = training.create_model(loaded.model, dataset.event)
     members = max(loaded.evaluation.num_members, loaded.trainer.validate_members)
