@@ -174,6 +174,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tiny_disk: Path, digits: Path, make_project) -> None:
     project = make_project({"wide": WIDE})
     shutil.copytree(digits / "data", tiny_disk / "data")
