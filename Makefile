@@ -62,4 +62,4 @@ lock: $(STAMP)  ## write constraints.txt from what is installed
 	@mv constraints.tmp constraints.txt
 
 clean:  ## remove outputs, not data, caches or the MLflow store
-	rm -rf models evaluation reports registry .arcore
+	rm -rf models evaluation reports registry searches .arcore

@@ -82,11 +82,13 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         hyperparameters: the frozen dataclass that it was built from.
         exact: False where `log_prob` would only be a bound.
         num_classes: size of the class condition, or None for an unconditional model.
+        num_members: masks or orderings that it is trained for, whose mixture `ensemble` gives.
     """
 
     Config: ClassVar[type[Hyperparameters]]
     supports: ClassVar[tuple[type[Event], ...]]
     exact: bool = True
+    num_members: int = 1
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__()

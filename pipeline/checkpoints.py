@@ -23,7 +23,8 @@ class Progress:
 
     Attributes:
         epoch, step: finished epochs, finished optimiser steps.
-        rows_in_epoch, loss_in_epoch: rows and summed nats of the epoch under way.
+        steps_in_epoch, rows_in_epoch, loss_in_epoch: steps, rows and summed nats of the epoch under
+            way, over all workers.
         seconds: time spent training, over all restarts.
         best_nats, best_epoch: lowest validation nats so far and its epoch (0: none yet).
         validations_since_best: for early stopping.
@@ -33,6 +34,7 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
+    steps_in_epoch: int = 0
     rows_in_epoch: int = 0
     loss_in_epoch: float = 0.0
     seconds: float = 0.0

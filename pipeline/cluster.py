@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 from pipeline.tracking import one_line
+
+log = logging.getLogger(__name__)
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -36,11 +41,14 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "100
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
     """Connect to RAY_ADDRESS, or start an embedded Ray that ends with the block.
 
     Nothing leaves the machine: usage statistics are off, and an embedded Ray opens no dashboard
     and listens on loopback.
+
+    Arguments:
+        variables: environment of all workers of this driver.
 
     Raises:
         UserError: if RAY_ADDRESS cannot be reached, or an embedded Ray does not start.
@@ -51,8 +59,10 @@ def connected() -> Iterator[None]:
     import ray
 
     where: dict[str, Any] = {"address": address}
+    if variables:
+        where["runtime_env"] = {"env_vars": dict(variables)}
     if not address:
-        where = {
+        where |= {
             "address": "local",
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
@@ -70,6 +80,24 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def on_sigterm(action: Callable[[], None]) -> Iterator[None]:
+    """Do something at the first SIGTERM inside the block; a second one ends the process."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, before)
+        log.warning("SIGTERM: stopping at the next checkpoint")
+        # Not in the handler itself: it interrupts a call of Ray's and would make another in it.
+        threading.Thread(target=action, daemon=True).start()
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def cpus_per_worker(config: ClusterConfig) -> int:

@@ -20,12 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline import datasets
+from pipeline import datasets, paths
 from pipeline.errors import UserError, unknown_name
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("dataset", "model", "trainer", "cluster")
-ENTRY_KEYS = ("dataset", "model", "model_overrides", "trainer", "evaluation")
+ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "evaluation")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_time")
 PRECISIONS = ("float32", "bfloat16", "float64")
@@ -102,8 +102,11 @@ class TrainerConfig:
         compile: run the training call through torch.compile.
         patience: stop after so many validations without a new best; null never stops.
         validate_every: epochs from one validation to the next.
-        validate_members: members of the ensemble that is validated (1: the model itself).
+        validate_members: members of the ensemble that is validated (1: the model itself; null: as
+            many as the model has masks or orderings).
         checkpoint_every: epochs from one checkpoint to the next.
+        shuffle_rows: rows that a worker holds and shuffles at once; a worker's part of the split
+            is shuffled whole if it is no larger, else streamed in windows of so many.
     """
 
     max_epochs: int = 20
@@ -117,15 +120,16 @@ class TrainerConfig:
     compile: bool = False
     patience: int | None = None
     validate_every: int = 1
-    validate_members: int = 1
+    validate_members: int | None = 1
     checkpoint_every: int = 1
+    shuffle_rows: int = 262_144
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "validate_every", "validate_members"):
+        counts = ("max_epochs", "batch_size", "validate_every", "checkpoint_every", "shuffle_rows")
+        for name in counts:
             _require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
-        _require(
-            self.checkpoint_every >= 1, "trainer.checkpoint_every", ">= 1", self.checkpoint_every
-        )
+        fits = self.validate_members is None or self.validate_members >= 1
+        _require(fits, "trainer.validate_members", ">= 1 or null", self.validate_members)
         _require(self.seed >= 0, "trainer.seed", ">= 0", self.seed)
         _require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
         fits = self.clip_norm is None or self.clip_norm > 0
@@ -140,22 +144,25 @@ class EvaluationConfig:
     """How a model is evaluated.
 
     Attributes:
-        num_members: members of the ensemble that is scored (1: the model itself).
+        num_members: members of the ensemble that is scored (1: the model itself; null: as many as
+            the model has masks or orderings).
         batch_size: rows scored at once.
         num_samples: events sampled for the pictures.
         seed: of the samples.
         published: {model, variant} of the published row that the table compares with.
     """
 
-    num_members: int = 1
+    num_members: int | None = 1
     batch_size: int = 500
     num_samples: int = 64
     seed: int = 0
     published: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_members", "batch_size", "num_samples"):
+        for name in ("batch_size", "num_samples"):
             _require(getattr(self, name) >= 1, f"evaluation.{name}", ">= 1", getattr(self, name))
+        fits = self.num_members is None or self.num_members >= 1
+        _require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
         fits = self.published is None or set(self.published) == {"model", "variant"}
         _require(fits, "evaluation.published", "{model, variant} or null", self.published)
 
@@ -166,21 +173,36 @@ class ClusterConfig:
 
     Attributes:
         num_workers: DDP workers.
+        min_workers: with fewer than num_workers at hand (a lost node) training goes on with as
+            few as this many; null waits for all. The numbers then depend on what was at hand.
         use_gpu: one GPU a worker (NCCL), else CPUs (gloo).
         cpus_per_worker: CPUs that a worker reserves and uses as threads; null shares the
-            cluster's among the workers.
+            cluster's among the workers (of one training; each trial of a search takes 1).
         max_failures: restarts from the last checkpoint after a worker is lost.
-        storage: folder or URI of checkpoints that every node reaches; null is `.arcore/`.
+        max_concurrent_trials: trials of a search at the same time; null is what fits.
+        checkpoint_minutes: longest time between checkpoints, within an epoch if need be.
+        storage: folder or URI that every node reaches, for shards, checkpoints and trials; null is
+            ARCORE_STORAGE, or `.arcore/` where that is not set.
     """
 
     num_workers: int = 1
+    min_workers: int | None = None
     use_gpu: bool = False
     cpus_per_worker: int | None = None
     max_failures: int = 3
+    max_concurrent_trials: int | None = None
+    checkpoint_minutes: float = 10.0
     storage: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.num_workers >= 1, "cluster.num_workers", ">= 1", self.num_workers)
+        fits = self.min_workers is None or 1 <= self.min_workers <= self.num_workers
+        _require(fits, "cluster.min_workers", "1 to num_workers, or null", self.min_workers)
+        fits = self.max_concurrent_trials is None or self.max_concurrent_trials >= 1
+        where = "cluster.max_concurrent_trials"
+        _require(fits, where, ">= 1 or null", self.max_concurrent_trials)
+        where = "cluster.checkpoint_minutes"
+        _require(self.checkpoint_minutes > 0, where, "> 0", self.checkpoint_minutes)
         fits = self.cpus_per_worker is None or self.cpus_per_worker >= 1
         _require(fits, "cluster.cpus_per_worker", ">= 1 or null", self.cpus_per_worker)
         _require(self.max_failures >= 0, "cluster.max_failures", ">= 0", self.max_failures)
@@ -279,6 +301,21 @@ def _compose(choices: Mapping[str, str]) -> DictConfig:
         return compose("config", [f"{group}={choice}" for group, choice in choices.items()])
 
 
+def check_name(kind: str, name: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the entry called `name`, whose name must do for a folder.
+
+    Raises:
+        UserError: for an unknown name (with the nearest ones) or an entry that is no mapping.
+    """
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+    _require(fits, kind, "a name of letters, digits, '.', '_' and '-'", name)
+    entry = known[name]
+    _require(isinstance(entry, dict), f"{kind} {name}", "a mapping", entry)
+    return typing.cast(Mapping[str, Any], entry)
+
+
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Compose an experiment: Hydra's groups, then its entry of params.yaml, then overrides.
 
@@ -290,25 +327,32 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfi
         UserError: for an unknown experiment, group choice or parameter (with the nearest names),
             and for a value of the wrong type or range.
     """
-    experiments = read_params()["experiments"]
-    if name not in experiments:
-        raise unknown_name("experiment", name, experiments)
-    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
-    _require(fits, "experiment", "a name of letters, digits, '.', '_' and '-'", name)
-    entry = experiments[name]
-    _require(isinstance(entry, dict), f"experiments.{name}", "a mapping", entry)
+    entry = check_name("experiment", name, read_params()["experiments"])
     for key in entry:
         if key not in ENTRY_KEYS:
             raise unknown_name(f"key of experiments.{name}", key, ENTRY_KEYS)
+    return compose_experiment(name, f"experiments.{name}", entry, overrides)
+
+
+def compose_experiment(
+    name: str, where: str, entry: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> ExperimentConfig:
+    """Compose an experiment from an entry: groups, base, the entry's overlays, overrides.
+
+    Arguments:
+        name: of the experiment.
+        where: what errors call the entry.
+        entry: dataset, model and, if they say anything, base, model_overrides, trainer, evaluation.
+        overrides: as for `load_experiment`.
+
+    Raises:
+        UserError: as for `load_experiment`, and for a base that is missing or malformed.
+    """
     choices = {"cluster": os.environ.get("ARCORE_CLUSTER", "local")}
     for group in ("dataset", "model"):
-        _require(
-            isinstance(entry.get(group), str),
-            f"experiments.{name}.{group}",
-            "a name",
-            entry.get(group),
-        )
-        choices[group] = entry[group]
+        given = entry.get(group)
+        _require(isinstance(given, str), f"{where}.{group}", "a name", given)
+        choices[group] = typing.cast(str, given)
     dotted = []
     for override in overrides:
         key, separator, value = override.partition("=")
@@ -325,16 +369,16 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfi
     }
     OmegaConf.set_struct(config, False)
     try:
-        config = typing.cast(DictConfig, OmegaConf.merge(config, overlays))
+        base = read_base(entry.get("base"), where)
         given = OmegaConf.from_dotlist(dotted)
         for key in OmegaConf.missing_keys(given):
             raise UserError(f"{key}: expected a value, got '???'")
-        config = typing.cast(DictConfig, OmegaConf.merge(config, given))
+        config = typing.cast(DictConfig, OmegaConf.merge(config, base, overlays, given))
         plain = typing.cast(
             dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         )
     except (OmegaConfBaseException, HydraException, YAMLError) as error:
-        raise UserError(f"experiments.{name}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
     for key in plain:
         if key not in (*GROUPS, "evaluation"):
             raise unknown_name("parameter", key, (*GROUPS, "evaluation"))
@@ -347,3 +391,22 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfi
         evaluation=build(EvaluationConfig, plain["evaluation"], "evaluation"),
         cluster=build(ClusterConfig, plain["cluster"], "cluster"),
     )
+
+
+def read_base(base: Any, where: str) -> Any:
+    """Read the YAML file that an experiment starts from: {model: {...}, trainer: {...}}."""
+    if base is None:
+        return {}
+    _require(isinstance(base, str), f"{where}.base", "the path of a YAML file", base)
+    path = paths.root() / base
+    try:
+        loaded = OmegaConf.load(path if path.exists() else base)
+    except FileNotFoundError:
+        raise UserError(f"{where}.base: {base}: expected a file, found none; tune first?") from None
+    except (OSError, YAMLError) as error:
+        raise UserError(f"{where}.base: {base}: {' '.join(str(error).split())}") from None
+    known = ("model", "trainer")
+    for key in loaded if isinstance(loaded, DictConfig) else ["a list"]:
+        if key not in known:
+            raise unknown_name(f"key of {base}", key, known)
+    return loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 import math
@@ -70,6 +71,7 @@ def evaluate(config: ExperimentConfig) -> Path:
             f"{config.name}: expected shards that it was trained on "
             f"({trained['dataset_sha256'][:12]}), got {manifest.sha256[:12]}; train it again"
         )
+    plan = dataclasses.replace(plan, num_members=plan.num_members or model.num_members)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _scored(model, plan, config.name).to(device).eval()
     began = time.perf_counter()

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from arcore import events
 from arcore.events import Event
+from pipeline import storage
 from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.errors import UserError
 
@@ -74,14 +75,15 @@ class Manifest:
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read and check `manifest.json`.
+    """Read and check `manifest.json` of a folder, or of a URI as in `pipeline.storage`.
 
     Raises:
         UserError: if it is missing or malformed.
     """
-    path = Path(folder) / MANIFEST
+    location = storage.join(folder, MANIFEST)
+    path = storage.displayed(location)
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(storage.read_bytes(location).decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; run python -m stages.preprocess first") from None
     except ValueError as error:

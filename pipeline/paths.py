@@ -35,6 +35,11 @@ def evaluation(dataset: str, experiment: str) -> Path:
     return root() / "evaluation" / dataset / experiment
 
 
+def search(name: str) -> Path:
+    """Return the folder of a search's outcome."""
+    return root() / "searches" / name
+
+
 def report(dataset: str) -> Path:
     """Return the folder of a dataset's report."""
     return root() / "reports" / dataset

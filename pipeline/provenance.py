@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -9,23 +10,26 @@ from pathlib import Path
 import torch
 
 
-def commit() -> str:
+def commit(folder: Path | None = None) -> str:
     """Return the Git commit of the code, with `-dirty` if tracked files differ from it.
 
-    Outside a Git checkout (a job's working directory, an installed package): "unknown".
+    Outside a Git checkout (a job's working directory, an installed package): ARCORE_COMMIT, which
+    `stages.submit` sets to the commit that it sends, else "unknown".
+
+    Arguments:
+        folder: of the checkout; None for this code's own.
     """
-    here = Path(__file__).parent
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"],
-            cwd=here,
+            cwd=folder or Path(__file__).parent,
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return os.environ.get("ARCORE_COMMIT") or "unknown"
     return run.stdout.strip()
 
 

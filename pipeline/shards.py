@@ -1,20 +1,20 @@
-"""Parquet shards of a dataset and their manifest: write, verify, read by rank.
+"""Parquet shards of a dataset and their manifest: write, verify, read by rank or by row group.
 
     data/shards/<dataset>/manifest.json
     data/shards/<dataset>/{train,valid,test}-00000-of-0000N.parquet
 
 A shard has the column `x`, one fixed-size binary per row: the bytes of the C-ordered event, uint8
 for discrete events and little-endian float32 for real ones; and `label` (int64) if there are
-labels. The folder is written beside its place and renamed when whole. Nothing in it depends on the
+labels. Each shard is cut into row groups of `ROW_GROUP` rows, the blocks that streaming reads. The
+folder is written beside its place and renamed when whole. Nothing in it depends on the
 time or the machine, so that the same input gives the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.fs import FileSystem
 
 from arcore.events import Event, Levels
-from pipeline import fetching, paths
+from pipeline import fetching, paths, storage
 from pipeline.datasets.base import SPLITS, Dataset, SplitData
 from pipeline.datasets.draws import dynamic_binarize
 from pipeline.errors import UserError
@@ -40,11 +41,15 @@ from pipeline.manifest import (
 )
 
 __all__ = [
+    "Block",
     "Manifest",
     "Shard",
     "Split",
     "SplitInfo",
+    "SplitReader",
     "dynamic_binarize",
+    "list_blocks",
+    "part",
     "preprocess",
     "read_manifest",
     "read_split",
@@ -56,6 +61,8 @@ __all__ = [
 ROW_GROUP = 2048
 
 logger = logging.getLogger(__name__)
+# Shards whose sum this process has checked: place, path, sum, size, time of change.
+_verified: set[tuple[str, str, str, int | None, int | None]] = set()
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,23 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A row group of a shard, the least that can be read.
+
+    Args:
+        shard: where it is.
+        group: its number in the shard.
+        start: position of its first row in the whole split.
+        rows: number of its rows.
+    """
+
+    shard: Shard
+    group: int
+    start: int
+    rows: int
 
 
 def shards_folder(name: str) -> Path:
@@ -127,9 +151,9 @@ def read_split(
     Only the shards and row groups that hold those rows are read.
 
     Args:
-        folder: of the shards.
+        folder: of the shards, or a URI as in `pipeline.storage`.
         split: train, valid or test.
-        verify: check the SHA-256 of each shard that is touched.
+        verify: check the SHA-256 of each shard that is touched, once a process.
         rank: integer in [0, world_size).
         world_size: number of ranks W, at least 1.
 
@@ -137,28 +161,122 @@ def read_split(
         UserError: naming the shard that is missing, corrupt, of another size, or out of range.
         ValueError: for an unknown split or a rank out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    reader = SplitReader(folder, split, verify)
+    begin, end = part(reader.info.rows, rank, world_size)
+    data = reader.read([(begin, end)])
+    return Split(data.x, data.labels, data.binarize, begin)
+
+
+def part(rows: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Return the first row of a rank's contiguous part, and the one after its last.
+
+    Example:
+        >>> [part(10, rank, 3) for rank in range(3)]
+        [(0, 3), (3, 6), (6, 10)]
+
+    Raises:
+        ValueError: for a rank out of range.
+    """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank: expected 0 <= rank < {world_size} (world_size), got {rank}")
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    info = manifest.splits[split]
-    begin, end = (info.rows * r // world_size for r in (rank, rank + 1))
-    dtype, width = _row_format(manifest.event)
-    x = np.empty((end - begin, width), np.uint8)
-    labels = np.empty(end - begin, np.int64) if manifest.num_classes is not None else None
-    position = 0
+    return rows * rank // world_size, rows * (rank + 1) // world_size
+
+
+def list_blocks(info: SplitInfo) -> list[Block]:
+    """List the row groups of a split in row order, without opening a shard.
+
+    Example:
+        >>> shard = Shard("train-00000-of-00001.parquet", 5000, "0" * 64)
+        >>> [(b.start, b.rows) for b in list_blocks(SplitInfo(5000, "0" * 64, None, (shard,)))]
+        [(0, 2048), (2048, 2048), (4096, 904)]
+    """
+    blocks, position = [], 0
     for shard in info.shards:
-        low, high = max(begin - position, 0), min(end - position, shard.rows)
-        if low < high:
-            rows = slice(position + low - begin, position + high - begin)
-            part = None if labels is None else labels[rows]
-            _read_shard(folder / shard.file, shard, verify, low, high, x[rows], part)
-            data = SplitData(_as_events(x[rows], manifest.event, dtype), part, info.binarize)
-            _check_rows(data, manifest.event, manifest.num_classes, str(folder / shard.file))
+        for low in range(0, shard.rows, ROW_GROUP):
+            rows = min(ROW_GROUP, shard.rows - low)
+            blocks.append(Block(shard, low // ROW_GROUP, position + low, rows))
         position += shard.rows
-    return Split(_as_events(x, manifest.event, dtype), labels, info.binarize, begin)
+    return blocks
+
+
+class SplitReader:
+    """Reads any rows of a split, row group by row group; it has no state, so threads may share it.
+
+    Args:
+        location: folder of the shards, or a URI as in `pipeline.storage`.
+        split: train, valid or test.
+        verify: check the SHA-256 of each shard that is touched, once a process.
+
+    Raises:
+        UserError: for a manifest that is missing or malformed.
+        ValueError: for an unknown split.
+    """
+
+    def __init__(self, location: str | Path, split: str, verify: bool = True) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        self.manifest = read_manifest(location)
+        self.info = self.manifest.splits[split]
+        self._location, self._verify = location, verify
+        self._filesystem, self._path = storage.filesystem(location)
+
+    def read(self, ranges: Sequence[tuple[int, int]]) -> SplitData:
+        """Read the rows of some ranges, one after the other.
+
+        Fast when ranges are ascending and begin and end where blocks do: a shard is opened once
+        for ranges that follow each other.
+
+        Args:
+            ranges: pairs (first row, the one after the last) of positions in the split.
+
+        Returns:
+            Rows (N, *event shape) and labels (N,), or None without labels, that nobody else holds.
+
+        Raises:
+            UserError: naming the shard that is missing, corrupt, of another size, or out of range.
+        """
+        manifest, info = self.manifest, self.info
+        dtype, width = _row_format(manifest.event)
+        total = sum(stop - start for start, stop in ranges)
+        x = np.empty((total, width), np.uint8)
+        labels = None if manifest.num_classes is None else np.empty(total, np.int64)
+        filled = 0
+        for shard, spans in _by_shard(info, ranges):
+            where = storage.displayed(storage.join(self._location, shard.file))
+            for rows, numbers in self._read_shard(shard, spans, width, where):
+                out = slice(filled, filled + len(rows))
+                x[out] = rows
+                if labels is not None and numbers is not None:
+                    labels[out] = numbers
+                seen = SplitData(
+                    _as_events(x[out], manifest.event, dtype),
+                    None if labels is None else labels[out],
+                    info.binarize,
+                )
+                _check_rows(seen, manifest.event, manifest.num_classes, where)
+                filled = out.stop
+        return SplitData(_as_events(x, manifest.event, dtype), labels, info.binarize)
+
+    def _read_shard(
+        self, shard: Shard, spans: list[tuple[int, int]], width: int, where: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield pieces of a shard's rows (n, width) and labels that make up some spans of it."""
+        has_labels = self.manifest.num_classes is not None
+        path = f"{self._path}/{shard.file}"
+        try:
+            with self._filesystem.open_input_file(path) as file:
+                if self._verify:
+                    _verify_sum(self._filesystem, path, file, shard, where)
+                with pq.ParquetFile(file) as parquet:
+                    _check_layout(parquet, shard, width, where)
+                    for low, high in spans:
+                        yield from _read_rows(parquet, low, high, width, has_labels)
+        except FileNotFoundError:
+            raise UserError(
+                f"{where}: shard not found; run python -m stages.preprocess again"
+            ) from None
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise UserError(f"{where}: corrupt shard: {str(error).splitlines()[0]}") from None
 
 
 def verify(folder: str | Path) -> Manifest:
@@ -172,12 +290,13 @@ def verify(folder: str | Path) -> Manifest:
     """
     manifest = read_manifest(folder)
     for split, info in manifest.splits.items():
-        read = read_split(folder, split)
-        got = _content_sha256(read.x, read.labels)
+        reader = SplitReader(folder, split)
+        blocks = (reader.read([(b.start, b.start + b.rows)]) for b in list_blocks(info))
+        got = _content_sha256((block.x, block.labels) for block in blocks)
         if got != info.sha256:
             raise UserError(
-                f"{Path(folder) / MANIFEST}: content of split {split}: expected sha256 "
-                f"{info.sha256}, got {got}"
+                f"{storage.displayed(storage.join(folder, MANIFEST))}: content of split {split}: "
+                f"expected sha256 {info.sha256}, got {got}"
             )
     return manifest
 
@@ -223,10 +342,15 @@ def _check_rows(data: SplitData, event: Event, num_classes: int | None, where: s
             )
 
 
-def _content_sha256(x: np.ndarray, labels: np.ndarray | None) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(x).reshape(-1).data)
-    if labels is not None:
-        digest.update(labels.astype("<i8").tobytes())
+def _content_sha256(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> str:
+    """Hash all rows, then all labels, of blocks that follow each other."""
+    digest, after = hashlib.sha256(), []
+    for x, labels in blocks:
+        digest.update(np.ascontiguousarray(x).reshape(-1).data)
+        if labels is not None:
+            after.append(labels.astype("<i8").tobytes())
+    for part_of_labels in after:
+        digest.update(part_of_labels)
     return digest.hexdigest()
 
 
@@ -239,7 +363,7 @@ def _write_split(folder: Path, split: str, data: SplitData, rows_per_shard: int)
         name = f"{split}-{number:05d}-of-{count:05d}.parquet"
         (folder / name).write_bytes(content)
         shards.append(Shard(name, len(data.x[rows]), hashlib.sha256(content).hexdigest()))
-    content_sha256 = _content_sha256(data.x, data.labels)
+    content_sha256 = _content_sha256([(data.x, data.labels)])
     return SplitInfo(len(data.x), content_sha256, data.binarize, tuple(shards))
 
 
@@ -264,59 +388,67 @@ def _to_parquet(x: np.ndarray, labels: np.ndarray | None) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def _read_shard(
-    path: Path,
-    shard: Shard,
-    verify: bool,
-    low: int,
-    high: int,
-    x: np.ndarray,
-    labels: np.ndarray | None,
+def _by_shard(
+    info: SplitInfo, ranges: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Shard, list[tuple[int, int]]]]:
+    """Cut ranges of a split into spans of its shards; spans of one shard in a row go together."""
+    starts = np.cumsum([0, *(shard.rows for shard in info.shards)])
+    current, spans = -1, list[tuple[int, int]]()
+    for start, stop in ranges:
+        while start < stop:
+            number = int(np.searchsorted(starts, start, side="right")) - 1
+            if number != current and spans:
+                yield info.shards[current], spans
+                spans = []
+            current = number
+            first, end = int(starts[number]), min(stop, int(starts[number + 1]))
+            spans.append((start - first, end - first))
+            start = end
+    if spans:
+        yield info.shards[current], spans
+
+
+def _verify_sum(
+    filesystem: FileSystem, path: str, file: pa.NativeFile, shard: Shard, where: str
 ) -> None:
-    """Fill `x` (rows, bytes) and `labels` with rows [low, high) of a shard."""
-    try:
-        content = path.read_bytes() if verify else b""
-        if verify:
-            got = hashlib.sha256(content).hexdigest()
-            if got != shard.sha256:
-                raise UserError(
-                    f"{path}: corrupt shard: expected sha256 {shard.sha256}, got {got}; "
-                    f"run python -m stages.preprocess again"
-                )
-        with pq.ParquetFile(io.BytesIO(content) if verify else path) as parquet:
-            _read_rows(path, parquet, shard, low, high, x, labels)
-    except FileNotFoundError:
-        raise UserError(f"{path}: shard not found; run python -m stages.preprocess again") from None
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise UserError(f"{path}: corrupt shard: {str(error).splitlines()[0]}") from None
+    """Check the SHA-256 of an open file in chunks, unless this process did."""
+    found = filesystem.get_file_info(path)
+    key = (where, path, shard.sha256, found.size, found.mtime_ns)
+    if key in _verified:
+        return
+    digest = hashlib.sha256()
+    while len(chunk := file.read_buffer(storage.CHUNK)):
+        digest.update(chunk)
+    if digest.hexdigest() != shard.sha256:
+        raise UserError(
+            f"{where}: corrupt shard: expected sha256 {shard.sha256}, got {digest.hexdigest()}; "
+            f"run python -m stages.preprocess again"
+        )
+    file.seek(0)
+    _verified.add(key)
+
+
+def _check_layout(parquet: pq.ParquetFile, shard: Shard, width: int, where: str) -> None:
+    got = parquet.metadata.num_rows
+    if got != shard.rows:
+        raise UserError(f"{where}: expected {shard.rows} rows, got {got}")
+    schema = parquet.schema_arrow
+    if schema.field("x").type != pa.binary(width):
+        raise UserError(f"{where}: expected rows of {width} bytes, got {schema.field('x').type}")
 
 
 def _read_rows(
-    path: Path,
-    parquet: pq.ParquetFile,
-    shard: Shard,
-    low: int,
-    high: int,
-    x: np.ndarray,
-    labels: np.ndarray | None,
-) -> None:
-    width = x.shape[1]
-    got = parquet.metadata.num_rows
-    if got != shard.rows:
-        raise UserError(f"{path}: expected {shard.rows} rows, got {got}")
-    schema = parquet.schema_arrow
-    if schema.field("x").type != pa.binary(width):
-        raise UserError(f"{path}: expected rows of {width} bytes, got {schema.field('x').type}")
+    parquet: pq.ParquetFile, low: int, high: int, width: int, has_labels: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield views of rows [low, high) of a shard and of their labels, by row group."""
     position = 0
     for group in range(parquet.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
         first, last = max(low - position, 0), min(high - position, rows)
         if first < last:
-            out = slice(position + first - low, position + last - low)
-            table = parquet.read_row_group(group).combine_chunks()
+            table = parquet.read_row_group(group, use_threads=False).combine_chunks()
             column = table.column("x").chunk(0)
             raw = np.frombuffer(column.buffers()[1], np.uint8, rows * width, column.offset * width)
-            x[out] = raw.reshape(rows, width)[first:last]
-            if labels is not None:
-                labels[out] = table.column("label").to_numpy()[first:last]
+            labels = table.column("label").to_numpy()[first:last] if has_labels else None
+            yield raw.reshape(rows, width)[first:last], labels
         position += rows

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,17 @@ import torch
 import yaml
 
 import arcore
-from pipeline import checkpoints, cluster, paths, provenance, shards, tracking
-from pipeline.config import ExperimentConfig
+from pipeline import (
+    checkpoints,
+    cluster,
+    paths,
+    provenance,
+    sessions,
+    shards,
+    storage,
+    tracking,
+)
+from pipeline.config import ClusterConfig, ExperimentConfig
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.registry import flatten
@@ -56,21 +65,13 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
         UserError: for missing shards, a model that does not fit them, a cluster that cannot be
             reached, or a loss that is not finite.
     """
-    folder = paths.shards(config.dataset["name"])
-    manifest = shards.read_manifest(folder)
-    with torch.device("meta"):
-        model = create_model(config.model, manifest.event)
-    _check(config, model, manifest)
-    described = config.to_dict() | {
-        "model": {"name": config.model["name"]} | model.hyperparameters.to_dict(),
-        "event": arcore.events.to_dict(manifest.event),
-        "dataset_sha256": manifest.sha256,
-    }
+    manifest = shards.read_manifest(paths.shards(config.dataset["name"]))
+    described = describe(config, manifest)
     identity = config.identity(manifest.sha256)
     name = f"{config.name}-{identity[:12]}"
-    storage = config.cluster.storage or str(paths.work() / "train")
-    if fresh and "://" not in storage:
-        shutil.rmtree(Path(storage) / name, ignore_errors=True)
+    place = storage.join(storage_of(config.cluster), "train")
+    if fresh:
+        storage.remove(storage.join(place, name))
     experiment = f"arcore-{config.dataset['name']}"
     commit = provenance.commit()
     run_id = tracking.start_run(
@@ -80,27 +81,70 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
         params=flatten(described),
         tags={"commit": commit, "dataset_sha256": manifest.sha256},
     )
-    job = {
-        "identity": identity,
-        "event": described["event"],
-        "model": described["model"],
-        "trainer": described["trainer"],
-        "shards": str(folder),
-        "run_id": run_id,
-        "tracking_uri": tracking.tracking_uri(),
-    }
+    job = make_job(config, described, identity) | {"run_id": run_id}
     with cluster.connected():
-        summary, final = _fit(config, job, storage, name)
-        if "error" in summary:
-            tracking.RunLogger(run_id).finish("FAILED")
-            raise UserError(f"{config.name}: {summary['error']}")
+        cluster.require_resources(config.cluster)
+        job["threads"] = cluster.cpus_per_worker(config.cluster)
+        with cluster.on_sigterm(lambda: sessions.request_stop(job["stop_key"])):
+            summary, final = _fit(config, job, place, name)
+        for ending in ("error", "stopped"):
+            if ending in summary:
+                failed = ending == "error"
+                tracking.RunLogger(run_id).finish("FAILED" if failed else "KILLED")
+                why = "" if failed else "asked to stop; the checkpoint is kept, rerun to go on: "
+                raise UserError(f"{config.name}: {why}{summary[ending]}")
         with final.as_directory() as checkpoint:
             summary |= {"run_id": run_id, "mlflow_experiment": experiment, "commit": commit}
             out = _write(config, described, summary, Path(checkpoint))
     tracking.RunLogger(run_id).finish("FINISHED")
-    if "://" not in storage:
-        shutil.rmtree(Path(storage) / name, ignore_errors=True)
+    storage.remove(storage.join(place, name))
     return out
+
+
+def storage_of(config: ClusterConfig) -> str:
+    """Return where shards, checkpoints and trials are kept for all nodes: a folder or URI."""
+    return config.storage or os.environ.get("ARCORE_STORAGE") or str(paths.work())
+
+
+def describe(config: ExperimentConfig, manifest: shards.Manifest) -> dict[str, Any]:
+    """Check an experiment against its shards; return the full config that decides its result.
+
+    Raises:
+        UserError: for a model that does not fit the data, or members that it does not have.
+    """
+    with torch.device("meta"):
+        model = create_model(config.model, manifest.event)
+    _check(config, model, manifest)
+    return config.to_dict() | {
+        "model": {"name": config.model["name"]} | model.hyperparameters.to_dict(),
+        "event": arcore.events.to_dict(manifest.event),
+        "dataset_sha256": manifest.sha256,
+    }
+
+
+def make_job(config: ExperimentConfig, described: dict[str, Any], identity: str) -> dict[str, Any]:
+    """Return what a worker must know, as plain data; run_id and threads are still to be set.
+
+    Where a storage is configured the shards are copied there first, for workers on other hosts.
+    """
+    location = str(paths.shards(config.dataset["name"]))
+    if config.cluster.storage or os.environ.get("ARCORE_STORAGE"):
+        folder = f"{config.dataset['name']}-{described['dataset_sha256'][:12]}"
+        shared = storage.join(storage_of(config.cluster), "shards", folder)
+        storage.publish(Path(location), shared)
+        location = shared
+    return {
+        "identity": identity,
+        "event": described["event"],
+        "model": described["model"],
+        "trainer": described["trainer"],
+        "shards": location,
+        "tracking_uri": tracking.tracking_uri(),
+        "stop_key": f"stop-{identity}",
+        "checkpoint_seconds": 60 * config.cluster.checkpoint_minutes,
+        "run_id": None,
+        "quiet": False,
+    }
 
 
 def _check(
@@ -111,7 +155,7 @@ def _check(
             f"model.num_classes: expected {manifest.num_classes} for dataset "
             f"{config.dataset['name']}, got {model.num_classes}"
         )
-    members = max(config.trainer.validate_members, config.evaluation.num_members)
+    members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)
     if members > 1:
         if not hasattr(model, "ensemble"):
             raise UserError(f"num_members: expected 1 for {config.model['name']}, got {members}")
@@ -120,16 +164,19 @@ def _check(
             raise UserError(f"num_members: expected at most num_masks = {count}, got {members}")
 
 
-def _fit(
-    config: ExperimentConfig, job: dict[str, Any], storage: str, name: str
-) -> tuple[dict[str, Any], Any]:
+def make_trainer(
+    config: ClusterConfig,
+    job: dict[str, Any],
+    place: str,
+    name: str,
+    callbacks: Sequence[Any] = (),
+) -> Any:
+    """Return the TorchTrainer of a job, with its checkpoints in `<place>/<name>`."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
     from pipeline.worker import train_worker
 
-    cluster.require_resources(config.cluster)
-    job["threads"] = cluster.cpus_per_worker(config.cluster)
     variables = cluster.MALLOC | {
         "MLFLOW_TRACKING_URI": job["tracking_uri"],
         "OMP_NUM_THREADS": str(job["threads"]),
@@ -146,35 +193,49 @@ def _fit(
                 return list(callbacks)
             return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
 
-    trainer = Trainer(
+    workers: int | tuple[int, int] = config.num_workers
+    if config.min_workers is not None and config.min_workers < config.num_workers:
+        workers = (config.min_workers, config.num_workers)
+    filesystem, path = storage.filesystem(place)
+    return Trainer(
         train_worker,
         train_loop_config=job,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.cluster.num_workers,
-            use_gpu=config.cluster.use_gpu,
-            resources_per_worker={"CPU": job["threads"]}
-            | ({"GPU": 1} if config.cluster.use_gpu else {}),
+            num_workers=workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": job["threads"]} | ({"GPU": 1} if config.use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             name=name,
-            storage_path=storage,
-            failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             worker_runtime_env={"env_vars": variables},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            callbacks=list(callbacks),
         ),
     )
+
+
+def _fit(
+    config: ExperimentConfig, job: dict[str, Any], place: str, name: str
+) -> tuple[dict[str, Any], Any]:
+    import ray.train
+
+    sessions.withdraw_stop(job["stop_key"])
+    trainer = make_trainer(config.cluster, job, place, name)
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise UserError(
             f"{config.name}: training failed after {config.cluster.max_failures} restarts "
-            f"(the last checkpoint is kept, rerun to go on): {_cause(error)}"
+            f"(the last checkpoint is kept, rerun to go on): {cause(error)}"
         ) from error
     return dict(result.return_value), result.checkpoint
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """Return the last line of a failed worker's traceback, which names the exception."""
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
     return (str(failures[0]).strip().splitlines() or [type(error).__name__])[-1]

@@ -130,6 +130,7 @@ class MADE(AutoregressiveModel):
         if p.num_classes is not None:
             self.class_hidden = nn.Parameter(torch.zeros(p.num_classes, widths[1]))
             self.class_output = nn.Parameter(torch.zeros(p.num_classes, size * self.num_logits))
+        self.num_members = max(1, p.num_masks)
         self._index = 0
         self._choose(p.mask_seed, 0)
 

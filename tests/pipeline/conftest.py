@@ -33,37 +33,43 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Worker:
-    """Stands for Ray Train with one worker: keeps what it reports, gives back a checkpoint.
+    """Stands for Ray Train with one worker: keeps what it reports, gives back checkpoints.
 
     Arguments:
         folder: where checkpoints are copied to, `1`, `2`, ... by epoch.
         data: folder of the shards.
+
+    Attributes:
+        resume: the checkpoints to go on from, the newest first.
+        stop_at: the optimiser step after which it is asked to stop.
     """
 
+    rank, world = 0, 1
+
     def __init__(self, folder: Path, data: Path) -> None:
+        import torch
+
         self.folder, self.data = folder, data
+        self.device = torch.device("cpu")
         self.metrics: list[dict[str, Any]] = []
-        self.resume: Path | None = None
+        self.resume: list[Path] = []
+        self.stop_at: int | None = None
+        self.checkpoint_seconds = 600.0
         self.progress: Any = None
 
-    def get_context(self) -> Worker:
-        return self
-
-    def get_world_rank(self) -> int:
-        return 0
-
-    def get_world_size(self) -> int:
-        return 1
-
-    def get_checkpoint(self) -> Any:
+    def checkpoints(self) -> Any:
         import ray.train
 
-        return None if self.resume is None else ray.train.Checkpoint(str(self.resume))
+        return iter([ray.train.Checkpoint(str(path)) for path in self.resume])
 
-    def report(self, metrics: dict[str, Any], checkpoint: Any = None) -> None:
+    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
         self.metrics.append(metrics)
-        if checkpoint is not None:
-            shutil.copytree(checkpoint.path, self.folder / str(int(metrics["epoch"])))
+        if folder is not None:
+            name = str(int(metrics["epoch"])) if "train_nats" in metrics else "midway"
+            shutil.copytree(folder, self.folder / name, dirs_exist_ok=True)
+
+    def stop_requested(self) -> bool:
+        return self.stop_at is not None and self.worker.progress.step >= self.stop_at
 
     def train(self, model: dict[str, Any] | None = None, **trainer: Any) -> dict[str, Any]:
         """Run the training function of the real workers; return what it returns."""
@@ -78,10 +84,12 @@ class Worker:
             "run_id": None,
             "tracking_uri": "",
             "threads": 1,
+            "checkpoint_seconds": self.checkpoint_seconds,
+            "quiet": False,
         }
-        running = worker._Worker(job)
-        self.progress, self.worker = running.progress, running
-        return running.run()
+        self.worker = worker.Worker(job, self)
+        self.progress = self.worker.progress
+        return self.worker.run()
 
     def weights(self, epoch: int, which: str = "last") -> Any:
         from safetensors.torch import load_file
@@ -91,18 +99,11 @@ class Worker:
 
 @pytest.fixture
 def make_worker(
-    tmp_path_factory: pytest.TempPathFactory, few_digits: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, few_digits: Path
 ) -> Callable[[], Worker]:
     """A function that returns a new worker, which takes the place of Ray Train."""
-    import ray.train
-    import ray.train.torch
-    import torch
 
     def make() -> Worker:
-        made = Worker(tmp_path_factory.mktemp("checkpoints"), few_digits)
-        for name in ("get_context", "get_checkpoint", "report"):
-            monkeypatch.setattr(ray.train, name, getattr(made, name))
-        return made
+        return Worker(tmp_path_factory.mktemp("checkpoints"), few_digits)
 
-    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
     return make

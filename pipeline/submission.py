@@ -1,0 +1,327 @@
+"""Jobs on a Ray cluster: a clean export of the checkout, submitted and followed to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import logging
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline import cluster, provenance
+from pipeline.errors import UserError
+from pipeline.tracking import one_line
+
+log = logging.getLogger(__name__)
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+LARGEST_PACKAGE = 50_000_000  # bytes; the dashboard refuses requests of 100 MiB
+LEFT_OUT = ("tests", "results", "benchmarks", "docs", "deploy", ".ci", ".rayignore")
+SECRET_FILES = (
+    ".env*", "*.pem", "*.key", "*.p12", "*.pfx", "*credential*", "secret*", "id_rsa*", "id_ecdsa*",
+    "id_ed25519*", ".netrc", ".pgpass", ".npmrc", ".pypirc", "kubeconfig*", "auth_token*",
+    "config.local",
+)  # fmt: skip
+SECRET_FOLDERS = (".aws", ".azure", ".gcloud", ".gnupg", ".kube", ".ssh")
+FORWARDED = (
+    "ARCORE_AUTOSCALING", "ARCORE_CLUSTER", "ARCORE_HOME", "ARCORE_MIRROR", "ARCORE_STORAGE",
+    "MLFLOW_TRACKING_URI",
+)  # fmt: skip
+QUIET = {"DO_NOT_TRACK": "true", "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# A job has no .git, without which DVC refuses to work unless it is told so.
+NO_SCM = "[core]\n    no_scm = true\n"
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+ATTEMPTS = 6  # to reach a lost cluster again, over about a minute
+
+
+def looks_secret(name: str) -> bool:
+    """Return whether a path's name is one that keys and passwords are kept under.
+
+    Example:
+        >>> [looks_secret(n) for n in ("deploy/.env", "a/id_rsa", ".aws/config", "stages/env.py")]
+        [True, True, True, False]
+    """
+    path = PurePosixPath(name.lower())
+    folders = any(part in SECRET_FOLDERS for part in path.parts[:-1])
+    return folders or any(fnmatch.fnmatchcase(path.name, pattern) for pattern in SECRET_FILES)
+
+
+def select(root: Path) -> tuple[list[str], bool]:
+    """Return the files of a checkout that a job needs, and whether some are new to Git.
+
+    Tracked and new files as they are now; never what Git ignores, what looks like a secret, or a
+    link to anything but another file of the selection.
+
+    Raises:
+        UserError: if `root` is not in a Git checkout.
+    """
+    tracked, new = _git_files(root, "--cached"), _git_files(root, "--others", "--exclude-standard")
+    names = [n for n in tracked | new if PurePosixPath(n).parts[0] not in LEFT_OUT]
+    secret = sorted(n for n in names if looks_secret(n) and (root / n).exists())
+    fit = {n for n in names if not looks_secret(n) and (root / n).is_file()}
+    real = root.resolve()
+    links = {n for n in fit if _target(root / n, real) not in fit}
+    if secret:
+        log.warning("left out, since they look like secrets: %s", ", ".join(secret))
+    if links:
+        log.warning("left out, since they link elsewhere: %s", ", ".join(sorted(links)))
+    return sorted(fit - links), bool((fit - links) & new)
+
+
+def _git_files(root: Path, *which: str) -> set[str]:
+    try:
+        run = subprocess.run(
+            ["git", "ls-files", "-z", *which], cwd=root, capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        raise UserError(f"{root}: expected a Git checkout, whose files make the job") from None
+    return {os.fsdecode(name) for name in run.stdout.split(b"\0") if name}
+
+
+def _target(path: Path, root: Path) -> str | None:
+    target = path.resolve()
+    return target.relative_to(root).as_posix() if target.is_relative_to(root) else None
+
+
+def export(root: Path, folder: Path) -> str:
+    """Copy what a job needs into `folder`; return the commit, `-dirty` if it lacks some of that.
+
+    Raises:
+        UserError: if `root` is not in a Git checkout, or the files are too large for a job.
+    """
+    names, new = select(root)
+    sizes = {name: (root / name).stat().st_size for name in names}
+    if sum(sizes.values()) >= LARGEST_PACKAGE:
+        largest = sorted(names, key=lambda name: -sizes[name])[:3]
+        raise UserError(
+            f"{root}: expected less than {LARGEST_PACKAGE / 1e6:g} MB of files that Git does not "
+            f"ignore, got {sum(sizes.values()) / 1e6:.1f} MB; the largest: "
+            + ", ".join(f"{name} ({sizes[name] / 1e6:.1f} MB)" for name in largest)
+        )
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, folder / name)
+    if (folder / ".dvc").is_dir():
+        (folder / ".dvc" / "config.local").write_text(NO_SCM)
+    # Jobs of one content would share a folder on the cluster, with DVC's lock and all outputs.
+    (folder / ".arcore-job").write_text(f"{uuid.uuid4().hex}\n")
+    commit = provenance.commit(root)
+    return f"{commit}-dirty" if new and not commit.endswith(("-dirty", "unknown")) else commit
+
+
+def variables(
+    here: Mapping[str, str], named: Sequence[str], command: Sequence[str], commit: str
+) -> dict[str, str]:
+    """Return a job's environment variables: ours that are set here, those named, no telemetry.
+
+    Arguments:
+        here: this process's variables.
+        named: `KEY=VALUE`, or `KEY` for the value that it has here.
+        command: of the job. DVC looks for outputs in the job's folder, so that a DVC command gets
+            no ARCORE_HOME.
+        commit: what the job's results say they came from.
+
+    Raises:
+        UserError: for a name that is malformed or not set here, and for a password in an address
+            that was not named.
+    """
+    chosen = cluster.QUIET | QUIET | {"ARCORE_COMMIT": commit}
+    chosen |= {name: here[name] for name in FORWARDED if here.get(name)}
+    if re.search(r"(^|[\s;&|('])dvc\s", shlex.join(command)):
+        chosen["ARCORE_HOME"] = ""
+    explicit = {}
+    for item in named:
+        name, given, value = item.partition("=")
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+            raise UserError(f"--env: expected KEY=VALUE or KEY, got {name!r}")
+        if not given and name not in here:
+            raise UserError(f"--env {name}: expected a variable that is set here, found none")
+        explicit[name] = value if given else here[name]
+    for name in set(FORWARDED) - set(explicit):
+        if "://" in chosen.get(name, "") and urlsplit(chosen[name]).password is not None:
+            raise UserError(
+                f"{name}: expected an address without a password, got one with; "
+                f"--env {name} sends it all the same"
+            )
+    return chosen | explicit
+
+
+def find_address(given: str | None, here: Mapping[str, str]) -> str:
+    """Return the URL of a cluster's dashboard: as given, of Ray's variables, or of this machine.
+
+    Raises:
+        UserError: if it is not an http(s) URL.
+
+    Example:
+        >>> find_address(None, {"RAY_ADDRESS": "10.0.0.1:6379"})
+        'http://127.0.0.1:8265'
+    """
+    where, address = "--address", given
+    if address is None:
+        where, address = "RAY_API_SERVER_ADDRESS", here.get("RAY_API_SERVER_ADDRESS")
+    if not address:
+        address = here.get("RAY_ADDRESS", "")
+        address = address if address.startswith(("http://", "https://")) else DEFAULT_ADDRESS
+    if not address.startswith(("http://", "https://")) or not urlsplit(address).hostname:
+        raise UserError(f"{where}: expected http://host:port of a dashboard, got {address!r}")
+    return address.rstrip("/")
+
+
+def shown(address: str) -> str:
+    """Return an address without the user and password that it may have.
+
+    Example:
+        >>> shown("http://me:secret@ray.example.org:8265")
+        'http://ray.example.org:8265'
+    """
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def connect(address: str) -> Any:
+    """Return a client of a cluster's jobs.
+
+    Raises:
+        UserError: if nothing answers there, or it refuses the token.
+    """
+    import requests
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with _explained(address), _environment(RAY_API_SERVER_ADDRESS=address):
+        requests.get(f"{address}/api/version", timeout=10)  # Ray's own requests wait for ever.
+        return JobSubmissionClient(address)
+
+
+def submit(
+    client: Any,
+    root: Path,
+    command: Sequence[str],
+    named: Sequence[str] = (),
+    submission_id: str | None = None,
+) -> str:
+    """Submit a command as a job with a clean export of a checkout; return the job's id.
+
+    Arguments:
+        client: of `connect`.
+        root: the checkout.
+        command: the program and its arguments, for the cluster's shell; `python` is the cluster's.
+        named: variables that go along, see `variables`.
+        submission_id: the job's id; None lets Ray choose.
+
+    Raises:
+        UserError: if the checkout cannot be exported, or the cluster refuses the job.
+    """
+    fits = submission_id is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", submission_id)
+    if not fits:
+        raise UserError(f"--id: expected letters, digits, '.', '_' and '-', got {submission_id!r}")
+    with tempfile.TemporaryDirectory(prefix="arcore-job-") as folder:
+        commit = export(root, Path(folder))
+        chosen = variables(os.environ, named, command, commit)
+        # The export is clean already, and .gitignore would take .dvc/config.local out of it.
+        with _explained(client.get_address()), _environment(RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1"):
+            try:
+                job = client.submit_job(
+                    entrypoint=shlex.join(command),
+                    submission_id=submission_id,
+                    runtime_env={"working_dir": folder, "env_vars": chosen},
+                    metadata={"commit": commit, "command": shlex.join(command)},
+                )
+            except RuntimeError as error:
+                if submission_id is None or "already exists" not in str(error):
+                    raise
+                raise UserError(
+                    f"--id: expected one that the cluster has not seen, got {submission_id!r}"
+                ) from None
+    return str(job)
+
+
+def follow(client: Any, job: str, show: Callable[[str], object]) -> int:
+    """Show a job's log until it ends; return its exit status.
+
+    After a broken connection the log goes on where it stopped.
+
+    Raises:
+        UserError: if the cluster stays out of reach. The job may run on.
+    """
+    return asyncio.run(_follow(client, job, show))
+
+
+async def _follow(client: Any, job: str, show: Callable[[str], object]) -> int:
+    seen = failures = 0
+    while True:
+        known, skip, problem = seen, seen, ""
+        try:
+            async for text in client.tail_job_logs(job):
+                show(text[skip:])
+                seen += len(text[skip:])
+                skip = max(0, skip - len(text))
+        except Exception as error:  # of aiohttp, requests and Ray
+            problem = one_line(error)
+        failures = 1 if seen > known else failures + 1
+        try:
+            info = client.get_job_info(job)
+            if info.status in ENDED and (not problem or failures > ATTEMPTS):
+                if info.status == "FAILED" and info.driver_exit_code is None:
+                    log.warning("%s never ran: %s", job, one_line(Exception(info.message or "")))
+                return exit_code(info)
+        except Exception as error:
+            problem = one_line(error)
+        if failures > ATTEMPTS:
+            where = shown(client.get_address())
+            raise UserError(f"lost job {job} at {where}, which may run on: {problem or 'no log'}")
+        await asyncio.sleep(min(2.0 ** (failures - 1), 30.0))
+
+
+def exit_code(info: Any) -> int:
+    """Return a finished job's exit status: its command's own; never 0 unless it succeeded."""
+    if info.status == "SUCCEEDED":
+        return 0
+    code = info.driver_exit_code or 1
+    return int(code) if code > 0 else 128 - int(code)  # as a shell reports a signal
+
+
+@contextlib.contextmanager
+def _explained(address: str) -> Iterator[None]:
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    where = shown(address)
+    try:
+        yield
+    except AuthenticationError:
+        raise UserError(
+            f"{where}: expected the cluster's token, which it asks for, got none or another; set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH unless it is ~/.ray/auth_token"
+        ) from None
+    except (ConnectionError, requests.exceptions.RequestException) as error:
+        raise UserError(
+            f"{where}: expected the dashboard of a Ray cluster, got {type(error).__name__}; "
+            "is it running, and is this its address?"
+        ) from None
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set variables that Ray reads and has no argument for (or prefers to its argument)."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
