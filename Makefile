@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow lint format ui bench results lock clean
+.PHONY: help install repro test test-slow test-cluster lint format ui submit bench results lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test: $(STAMP)  ## the default tests
 test-slow: $(STAMP)  ## the longer tests too
 	python -m pytest -m 'slow or not slow'
 
+test-cluster: $(STAMP)  ## training, jobs and faults on several hosts made of network namespaces
+	python -m pytest -m cluster tests/cluster
+
 lint: $(STAMP)  ## ruff and mypy
 	ruff check .
 	ruff format --check .
@@ -47,9 +50,15 @@ format: $(STAMP)  ## let ruff mend what it can
 ui: $(STAMP)  ## MLflow on http://127.0.0.1:5000
 	mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
-bench: $(STAMP)  ## training speed against common implementations, as ratios
+submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=evaluate@..., or RUN='...'
+	@test -n "$(STAGE)$(TARGET)$(RUN)" || { echo "error: expected STAGE and EXPERIMENT, TARGET, or RUN"; exit 1; }
+	@python -m stages.submit $(SUBMIT) -- $(or $(RUN),$(if $(TARGET),dvc repro $(TARGET),python -m stages.$(STAGE) $(EXPERIMENT)))
+
+bench: $(STAMP)  ## training speed against common implementations, the loader, overheads
 	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
 	python benchmarks/training_speed.py
+	python benchmarks/loading.py
+	python benchmarks/overheads.py
 
 results:  ## keep what is measured: copy EXPERIMENTS' records and DATASETS' tables to results/
 	@for e in $(EXPERIMENTS); do mkdir -p results/$$e && \

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +25,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # in a job, which sets some of the same variables
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
@@ -34,6 +36,7 @@ EMBEDDED = {
     # Ray replaces 127.0.0.1 by the machine's outer address where it supports clusters.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+SAME_SIGNAL_SECONDS = 3.0
 STARTS = 3  # On a busy machine parts of Ray start later than its fixed 20 s allow, and it gives up.
 # Without these glibc gives freed temporaries back to the kernel at every step and faults them in
 # again at the next, a fifth of the time of a small model's step.
@@ -84,14 +87,23 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
 
 @contextmanager
 def on_sigterm(action: Callable[[], None]) -> Iterator[None]:
-    """Do something at the first SIGTERM inside the block; a second one ends the process."""
+    """Do something at the first SIGTERM inside the block; a later one ends the process.
+
+    One that comes within seconds is the same one, sent to a process and to its group.
+    """
     before = signal.getsignal(signal.SIGTERM)
+    since: float | None = None
 
     def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, before)
-        log.warning("SIGTERM: stopping at the next checkpoint")
-        # Not in the handler itself: it interrupts a call of Ray's and would make another in it.
-        threading.Thread(target=action, daemon=True).start()
+        nonlocal since
+        if since is None:
+            since = time.monotonic()
+            log.warning("SIGTERM: saving a checkpoint and leaving")
+            # Not in the handler itself: it interrupts a call of Ray's and would make another in it.
+            threading.Thread(target=action, daemon=True).start()
+        elif time.monotonic() - since > SAME_SIGNAL_SECONDS:
+            signal.signal(signal.SIGTERM, before)
+            signal.raise_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, handle)
     try:

@@ -1,8 +1,10 @@
-"""What a worker trains on: its part of a split, shuffled by (seed, epoch), in batches.
+"""What a worker trains on: its rows of a split, shuffled by (seed, epoch), in batches.
 
-A part of at most `shuffle_rows` rows is held in memory and shuffled whole. A larger one is
-streamed: its blocks (row groups) are permuted and read window by window, of `shuffle_rows` rows at
-most; rows are permuted within a window, and while one window is consumed the next is read.
+A split of at most `shuffle_rows` rows is held in memory by every worker and shuffled whole, so that
+the batches do not depend on the number of workers. Of a larger split each worker reads its own part
+alone. A part of at most `shuffle_rows` rows is held and shuffled whole; a larger one is streamed:
+its blocks (row groups) are permuted and read window by window, of `shuffle_rows` rows at most; rows
+are permuted within a window, and while one window is consumed the next is read.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -35,10 +37,11 @@ Plan = TypeVar("Plan")
 class Loader:
     """Batches of one rank's part of a split.
 
-    The part of rank r of W is the rows [r N / W, (r + 1) N / W) of the split's N; no other rows
-    are read. All ranks take the same number of steps, and what a rank takes at a step is a
-    function of (seed, epoch, step, rank): of its n shuffled rows, those from min(s B, N) n / N to
-    min((s + 1) B, N) n / N at step s, for batches of B rows over all ranks.
+    All ranks take the same number of steps. Of a split of at most `shuffle_rows` rows, rank r of W
+    takes every W-th row from the r-th of each batch of the shuffled split. Of a larger one it reads
+    the rows [r N / W, (r + 1) N / W) of the split's N, its part, and no others; of its n shuffled
+    rows it takes those from min(s B, N) n / N to min((s + 1) B, N) n / N at step s, for batches of
+    B rows over all ranks. `sequential` reads the part in either case.
 
     Args:
         location: folder of the shards, or a URI as in `pipeline.storage`.
@@ -48,8 +51,8 @@ class Loader:
         batch_size: rows B of a batch of `epoch` over all ranks; None for a loader that is read by
             `sequential` alone.
         seed: of the shuffle and of dynamic binarisation.
-        shuffle_rows: rows of a part that is held in memory, and of a window of a larger part. Two
-            windows are in memory at a time.
+        shuffle_rows: rows of a split, or part, that is held in memory, and of a window of a larger
+            part. Two windows are in memory at a time.
         use_labels: return labels, if the split has them.
 
     Attributes:
@@ -96,12 +99,16 @@ class Loader:
         self._rank, self._world, self._seed = rank, world_size, seed
         self._batch_size, self._use_labels = batch_size, use_labels
         self._shuffle_rows = shuffle_rows
+        self._whole = batch_size is not None and self.rows <= shuffle_rows
         self.steps_per_epoch = 0
         if batch_size is not None:
-            self.steps_per_epoch = _count_steps(self.rows, batch_size, world_size)
+            count = _count_steps_whole if self._whole else _count_steps
+            self.steps_per_epoch = count(self.rows, batch_size, world_size)
         self._held: SplitData | None = None
-        if self._end - self._begin <= shuffle_rows:
-            sha256 = self._reader.manifest.sha256
+        sha256 = self._reader.manifest.sha256
+        if self._whole:
+            self._held = _cached_part(str(location), sha256, split, 0, 1)
+        elif self._end - self._begin <= shuffle_rows:
             self._held = _cached_part(str(location), sha256, split, rank, world_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor | None, int]]:
@@ -127,7 +134,8 @@ class Loader:
                 f"first_step: expected 0 <= first_step <= {self.steps_per_epoch} (steps of batches "
                 f"of {self._batch_size}), got {first_step}"
             )
-        return self._batches(epoch, first_step, self._batch_size)
+        batches = self._batches_whole if self._whole else self._batches
+        return batches(epoch, first_step, self._batch_size)
 
     def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Iterate over this rank's rows in order, as validation does.
@@ -148,6 +156,17 @@ class Loader:
             cursor = _Cursor(windows)
             for first in range(0, total, batch_size):
                 yield self._batch(cursor.take(min(batch_size, total - first)), 0, 0)
+
+    def _batches_whole(
+        self, epoch: int, first_step: int, batch_size: int
+    ) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+        order = _permutation((self._seed, epoch), self.rows)
+        window = _Window(cast(SplitData, self._held), np.arange(self.rows), order)
+        for step in range(first_step, self.steps_per_epoch):
+            low, high = (min(s * batch_size, self.rows) for s in (step, step + 1))
+            piece = window.take(slice(low + self._rank, high, self._world))
+            x, labels = self._batch([piece], self._seed, epoch)
+            yield x, labels, high - low
 
     def _batches(
         self, epoch: int, first_step: int, batch_size: int
@@ -174,17 +193,13 @@ class Loader:
     def _shuffled(self, epoch: int, done: int) -> Generator[_Window, None, None]:
         """Yield the windows of an epoch without their first `done` rows."""
         if self._held is not None:
-            # With one rank the words are those that the recorded results were shuffled by.
-            held = (self._seed, epoch) if self._world == 1 else (self._seed, epoch, self._rank)
             rows = np.arange(self._begin, self._end)
-            yield _Window(self._held, rows, _permutation(held, len(rows))[done:])
+            order = _permutation((self._seed, epoch, self._rank), len(rows))
+            yield _Window(self._held, rows, order[done:])
             return
-        words = (
-            self._seed,
-            epoch,
-            self._rank,
-        )  # numpy takes a further word 0 for none: count from 1
+        words = (self._seed, epoch, self._rank)
         plans = []
+        # Windows count from 1: to numpy, words that end in 0 are the words without it.
         for number, blocks in enumerate(self._permuted_windows(words), start=1):
             total = sum(stop - start for start, stop in blocks)
             if done < total:
@@ -202,8 +217,9 @@ class Loader:
     def _in_order(self) -> Generator[_Window, None, None]:
         """Yield this rank's rows in order: at once if they are held, else block by block."""
         if self._held is not None:
+            first = 0 if self._whole else self._begin
             rows = np.arange(self._begin, self._end)
-            yield _Window(self._held, rows, rows - self._begin)
+            yield _Window(self._held, np.arange(first, self._end), rows - first)
             return
 
         def read(block: tuple[int, int]) -> _Window:
@@ -252,15 +268,15 @@ class _Window:
     rows: np.ndarray
     order: np.ndarray
 
-    def take(self, low: int, high: int) -> _Piece:
-        """Copy rows `low` to `high` of the order."""
-        chosen = self.order[low:high]
+    def take(self, places: slice) -> _Piece:
+        """Copy some rows of the order."""
+        chosen = self.order[places]
         labels = None if self.data.labels is None else self.data.labels[chosen]
         return _Piece(self.data.x.take(chosen, axis=0), labels, self.rows[chosen])
 
 
 class _Cursor:
-    """Takes rows from windows that follow each other; lets go of one before it asks for the next."""
+    """Takes rows from windows in turn; lets go of one before it asks for the next."""
 
     def __init__(self, windows: Iterator[_Window]) -> None:
         self._windows, self._position = windows, 0
@@ -273,7 +289,7 @@ class _Cursor:
             if self._window is None or self._position == len(self._window.order):
                 self._window = None
                 self._window, self._position = next(self._windows), 0
-            piece = self._window.take(self._position, self._position + size)
+            piece = self._window.take(slice(self._position, self._position + size))
             pieces.append(piece)
             self._position += len(piece.rows)
             size -= len(piece.rows)
@@ -302,15 +318,27 @@ def _shares(rows: int, batch_size: int, world_size: int, step: int) -> list[int]
     return [high * n // rows - low * n // rows for n in (end - begin for begin, end in parts)]
 
 
+def _count_steps_whole(rows: int, batch_size: int, world_size: int) -> int:
+    """Batches of an epoch of a split that all ranks hold."""
+    if batch_size < world_size or rows < world_size:
+        raise _too_small(world_size, batch_size, rows)
+    full, rest = divmod(rows, batch_size)
+    return full + (rest >= world_size)
+
+
+def _too_small(least: int, batch_size: int, rows: int) -> UserError:
+    return UserError(
+        f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
+        f"got {batch_size} with {rows} rows"
+    )
+
+
 def _count_steps(rows: int, batch_size: int, world_size: int) -> int:
     """Batches of an epoch; the last may be short, but all have a row for each rank."""
     smallest_part = rows // world_size
     least = -(-rows // smallest_part) if smallest_part else world_size
     if smallest_part == 0 or batch_size < least:
-        raise UserError(
-            f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
-            f"got {batch_size} with {rows} rows"
-        )
+        raise _too_small(least, batch_size, rows)
     full = rows // batch_size
     return full + (min(_shares(rows, batch_size, world_size, full)) > 0)
 

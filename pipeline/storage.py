@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
@@ -146,7 +146,8 @@ def publish(folder: Path, location: str | Path) -> None:
 
     Args:
         folder: has a `manifest.json`, which names the content.
-        location: a folder or a URI; what was there before is replaced.
+        location: a folder or a URI. A folder of other content is replaced; in an object store its
+            files are overwritten, and those of names that aren't written now stay.
 
     Raises:
         UserError: if the folder has no manifest, or an object store refuses.

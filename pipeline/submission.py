@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pipeline import cluster, provenance
 from pipeline.errors import UserError
+from pipeline.storage import displayed
 from pipeline.tracking import one_line
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,13 @@ FORWARDED = (
     "ARCORE_AUTOSCALING", "ARCORE_CLUSTER", "ARCORE_HOME", "ARCORE_MIRROR", "ARCORE_STORAGE",
     "MLFLOW_TRACKING_URI",
 )  # fmt: skip
-QUIET = {"DO_NOT_TRACK": "true", "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+ALWAYS = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Else a driver may not give its workers a variable that the job has too.
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+}
 # A job has no .git, without which DVC refuses to work unless it is told so.
 NO_SCM = "[core]\n    no_scm = true\n"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -44,7 +51,7 @@ ATTEMPTS = 6  # to reach a lost cluster again, over about a minute
 
 
 def looks_secret(name: str) -> bool:
-    """Return whether a path's name is one that keys and passwords are kept under.
+    """Return whether keys and passwords are kept under a path of this name.
 
     Example:
         >>> [looks_secret(n) for n in ("deploy/.env", "a/id_rsa", ".aws/config", "stages/env.py")]
@@ -68,8 +75,8 @@ def select(root: Path) -> tuple[list[str], bool]:
     names = [n for n in tracked | new if PurePosixPath(n).parts[0] not in LEFT_OUT]
     secret = sorted(n for n in names if looks_secret(n) and (root / n).exists())
     fit = {n for n in names if not looks_secret(n) and (root / n).is_file()}
-    real = root.resolve()
-    links = {n for n in fit if _target(root / n, real) not in fit}
+    real = {root.resolve() / n for n in fit}
+    links = {n for n in fit if (root / n).resolve() not in real}
     if secret:
         log.warning("left out, since they look like secrets: %s", ", ".join(secret))
     if links:
@@ -85,11 +92,6 @@ def _git_files(root: Path, *which: str) -> set[str]:
     except (OSError, subprocess.CalledProcessError):
         raise UserError(f"{root}: expected a Git checkout, whose files make the job") from None
     return {os.fsdecode(name) for name in run.stdout.split(b"\0") if name}
-
-
-def _target(path: Path, root: Path) -> str | None:
-    target = path.resolve()
-    return target.relative_to(root).as_posix() if target.is_relative_to(root) else None
 
 
 def export(root: Path, folder: Path) -> str:
@@ -134,7 +136,7 @@ def variables(
         UserError: for a name that is malformed or not set here, and for a password in an address
             that was not named.
     """
-    chosen = cluster.QUIET | QUIET | {"ARCORE_COMMIT": commit}
+    chosen = cluster.QUIET | ALWAYS | {"ARCORE_COMMIT": commit}
     chosen |= {name: here[name] for name in FORWARDED if here.get(name)}
     if re.search(r"(^|[\s;&|('])dvc\s", shlex.join(command)):
         chosen["ARCORE_HOME"] = ""
@@ -176,17 +178,6 @@ def find_address(given: str | None, here: Mapping[str, str]) -> str:
     return address.rstrip("/")
 
 
-def shown(address: str) -> str:
-    """Return an address without the user and password that it may have.
-
-    Example:
-        >>> shown("http://me:secret@ray.example.org:8265")
-        'http://ray.example.org:8265'
-    """
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
 def connect(address: str) -> Any:
     """Return a client of a cluster's jobs.
 
@@ -222,8 +213,7 @@ def submit(
     Raises:
         UserError: if the checkout cannot be exported, or the cluster refuses the job.
     """
-    fits = submission_id is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", submission_id)
-    if not fits:
+    if submission_id is not None and not re.fullmatch(r"\w[\w.-]*", submission_id, re.ASCII):
         raise UserError(f"--id: expected letters, digits, '.', '_' and '-', got {submission_id!r}")
     with tempfile.TemporaryDirectory(prefix="arcore-job-") as folder:
         commit = export(root, Path(folder))
@@ -278,7 +268,7 @@ async def _follow(client: Any, job: str, show: Callable[[str], object]) -> int:
         except Exception as error:
             problem = one_line(error)
         if failures > ATTEMPTS:
-            where = shown(client.get_address())
+            where = displayed(client.get_address())
             raise UserError(f"lost job {job} at {where}, which may run on: {problem or 'no log'}")
         await asyncio.sleep(min(2.0 ** (failures - 1), 30.0))
 
@@ -296,7 +286,7 @@ def _explained(address: str) -> Iterator[None]:
     import requests
     from ray.exceptions import AuthenticationError
 
-    where = shown(address)
+    where = displayed(address)
     try:
         yield
     except AuthenticationError:
@@ -316,12 +306,11 @@ def _explained(address: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
     """Set variables that Ray reads and has no argument for (or prefers to its argument)."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ.pop(name) for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)

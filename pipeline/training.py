@@ -185,12 +185,13 @@ def make_trainer(
         variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
 
     class Trainer(TorchTrainer):  # type: ignore[misc]
-        """Without the cleaner of orphaned placement groups, which needs Ray's dashboard."""
+        """Without the cleaner of orphaned placement groups, which needs Ray's dashboard.
+
+        Ours end with the driver in any case.
+        """
 
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
-            if "RAY_ADDRESS" in os.environ:
-                return list(callbacks)
             return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
 
     workers: int | tuple[int, int] = config.num_workers

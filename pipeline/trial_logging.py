@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -103,7 +104,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         """Wait for MLflow."""
         for trial in trials:
             if trial.status not in ("TERMINATED", "ERROR") and trial.trial_id in self._loggers:
-                self._track(lambda trial=trial: self._logger(trial).finish("KILLED"))
+                self._track(functools.partial(self._loggers[trial.trial_id].finish, "KILLED"))
         self._thread.shutdown(wait=True)
 
     # --

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import submission
+from pipeline import storage, submission
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def main() -> None:
     address = submission.find_address(options.address, os.environ)
     client = submission.connect(address)
     job = submission.submit(client, Path.cwd(), command, options.env, options.id)
-    at = f"--address {submission.shown(address)}"
+    at = f"--address {storage.displayed(address)}"
     follow, stop = f"ray job logs {at} --follow {job}", f"ray job stop {at} {job}"
     if options.no_wait:
         print(job)

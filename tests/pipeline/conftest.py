@@ -98,9 +98,7 @@ class Worker:
 
 
 @pytest.fixture
-def make_worker(
-    tmp_path_factory: pytest.TempPathFactory, few_digits: Path
-) -> Callable[[], Worker]:
+def make_worker(tmp_path_factory: pytest.TempPathFactory, few_digits: Path) -> Callable[[], Worker]:
     """A function that returns a new worker, which takes the place of Ray Train."""
 
     def make() -> Worker:

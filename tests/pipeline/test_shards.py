@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from arcore.events import Binary, Event, Levels, Real
@@ -187,6 +188,82 @@ def test_rows_to_be_drawn_keep_their_gray_levels(tmp_path: Path) -> None:
     whole = shards.dynamic_binarize(gray, np.arange(50), epoch=0, seed=0)
     np.testing.assert_array_equal(bits, whole[25:])
     assert shards.read_split(folder, "valid").binarize is None
+
+
+# Blocks
+
+
+@pytest.mark.parametrize("rows_per_shard", [100, 2048, 3000, 9999])
+def test_blocks_are_the_row_groups_of_the_shards(tmp_path: Path, rows_per_shard: int) -> None:
+    dataset = toy(rows_per_shard=rows_per_shard)
+    splits = toy_splits(dataset)
+    folder = shards.write(dataset, splits, tmp_path / "toy")
+    reader = shards.SplitReader(folder, "train")
+    position = 0
+    for block in shards.list_blocks(reader.info):
+        with pq.ParquetFile(folder / block.shard.file) as parquet:
+            assert parquet.metadata.row_group(block.group).num_rows == block.rows
+        assert block.start == position
+        position += block.rows
+        data = reader.read([(block.start, position)])
+        np.testing.assert_array_equal(data.x, splits["train"].x[block.start : position])
+    assert position == ROWS["train"]
+
+
+def test_any_ranges_can_be_read(written: Path) -> None:
+    whole = shards.read_split(written, "train")
+    ranges = [(4990, 5000), (10, 20), (2040, 3001), (0, 0), (2999, 3000)]
+    data = shards.SplitReader(written, "train").read(ranges)
+    rows = np.concatenate([np.arange(*pair) for pair in ranges])
+    np.testing.assert_array_equal(data.x, whole.x[rows])
+    assert whole.labels is not None and data.labels is not None
+    np.testing.assert_array_equal(data.labels, whole.labels[rows])
+
+
+def test_only_the_row_groups_that_are_asked_for_are_read(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    original = pq.ParquetFile.read_row_group
+
+    def counted(self: Any, group: int, **options: Any) -> Any:
+        groups.append(group)
+        return original(self, group, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    shards.SplitReader(written, "train").read([(2048, 3000)])
+    assert groups == [1]
+
+
+def test_sum_is_checked_once_a_process_unless_the_file_changes(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums: list[int] = []
+    original = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", lambda *a: sums.append(1) or original(*a))
+    shards.SplitReader(written, "valid")  # the manifest has sums of its own
+    base = len(sums)
+    for _ in range(3):
+        shards.read_split(written, "valid")
+    assert len(sums) == 4 * base + 1
+    path = written / "valid-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(UserError, match="valid-00000-of-00001.parquet: corrupt shard"):
+        shards.read_split(written, "valid")
+
+
+def test_a_uri_is_read_like_a_folder(written: Path) -> None:
+    uri = written.as_uri()
+    assert shards.read_manifest(uri) == shards.read_manifest(written)
+    np.testing.assert_array_equal(
+        shards.read_split(uri, "train", rank=1, world_size=3).x,
+        shards.read_split(written, "train", rank=1, world_size=3).x,
+    )
+    (written / SHARD).unlink()
+    with pytest.raises(UserError, match=f"^file://.*{SHARD}: shard not found"):
+        shards.read_split(uri, "train")
+    with pytest.raises(UserError, match="^file:///nowhere/manifest.json: file not found"):
+        shards.read_manifest("file:///nowhere")
 
 
 # Atomicity

@@ -1,0 +1,221 @@
+"""What deploy/ says fits the project and Kubernetes, as far as that shows without a cluster."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from pipeline import config, tracking
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+MANIFESTS = sorted([*DEPLOY.glob("kuberay/*.yaml"), DEPLOY / "mlflow" / "kubernetes.yaml"])
+FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
+SECRET_KEYS = re.compile(r"password|token|secret|access_key", re.IGNORECASE)
+
+
+def documents() -> list[Any]:
+    """Each document of each manifest, named for its kind and name."""
+    found = []
+    for path in MANIFESTS:
+        for document in yaml.safe_load_all(path.read_text()):
+            name = f"{document['kind']}/{document['metadata']['name']}"
+            found.append(pytest.param(document, id=name))
+    return found
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """All mappings in a document."""
+    if isinstance(value, dict):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value:
+        if isinstance(child, dict | list):
+            yield from nodes(child)
+
+
+def pods(document: Any) -> list[dict[str, Any]]:
+    return [node for node in nodes(document) if "containers" in node]
+
+
+def version(package: str) -> str:
+    pinned = re.search(rf"^{package}==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    return pinned.group(1)
+
+
+@pytest.mark.parametrize("document", documents())
+def test_nothing_listens_outside_the_cluster(document: Any) -> None:
+    for node in nodes(document):
+        assert "hostPort" not in node and "nodePort" not in node and not node.get("hostNetwork")
+        assert node.get("type") not in ("LoadBalancer", "NodePort")
+        assert node.get("serviceType", "ClusterIP") == "ClusterIP"
+    assert document["kind"] not in ("Ingress", "Secret"), "secrets are the user's to make"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_secret_has_a_value(path: Path) -> None:
+    if path.suffix == ".yaml":
+        for document in yaml.safe_load_all(path.read_text()):
+            for node in nodes(document):
+                name = str(node.get("name", ""))
+                assert not ("value" in node and SECRET_KEYS.search(name)), name
+                for key, value in node.items():
+                    if SECRET_KEYS.search(str(key)) and key.isupper():
+                        assert str(value).startswith("${"), key
+    assert not re.search(r"://[^/\s:@]+:(?!\$)[^/\s@]+@", path.read_text()), "a password in a URI"
+
+
+@pytest.mark.parametrize("document", documents())
+def test_pods(document: Any) -> None:
+    for pod in pods(document):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        for container in pod["containers"]:
+            assert re.fullmatch(r"arcore:0\.1\.0(-gpu)?|postgres:17", container["image"])
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+            names = [variable["name"] for variable in container.get("env", [])]
+            assert len(names) == len(set(names))
+
+
+def test_the_claims_that_are_mounted_exist() -> None:
+    found = [parameter.values[0] for parameter in documents()]
+    claims = {d["metadata"]["name"] for d in found if d["kind"] == "PersistentVolumeClaim"}
+    mounted = {n["claimName"] for d in found for n in nodes(d) if "claimName" in n}
+    assert mounted == claims
+
+
+def test_services_find_their_pods() -> None:
+    found = list(yaml.safe_load_all((DEPLOY / "mlflow" / "kubernetes.yaml").read_text()))
+    for service in (d for d in found if d["kind"] == "Service"):
+        templates = [d["spec"]["template"] for d in found if d["kind"] == "Deployment"]
+        matched = [t for t in templates if t["metadata"]["labels"] == service["spec"]["selector"]]
+        ports = {p["name"] for t in matched for c in t["spec"]["containers"] for p in c["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+
+
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_ray(name: str) -> None:
+    spec = yaml.safe_load((DEPLOY / "kuberay" / f"{name}.yaml").read_text())["spec"]
+    spec = spec.get("rayClusterSpec", spec)
+    assert spec["rayVersion"] == version("ray")
+    assert spec["authOptions"] == {"mode": "token", "secretName": "arcore-ray-token"}
+    for group in spec["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for pod in pods(spec):
+        variables = {v["name"]: v["value"] for v in pod["containers"][0]["env"]}
+        assert variables["RAY_USAGE_STATS_ENABLED"] == "0"
+        storage = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+        assert variables["ARCORE_STORAGE"] == storage["storage"]
+
+
+def test_the_job_runs_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    entrypoint = yaml.safe_load((DEPLOY / "kuberay" / "rayjob.yaml").read_text())["spec"][
+        "entrypoint"
+    ]
+    assert "\n" not in entrypoint
+    commands = re.findall(r"python -m (stages\.\w+) ([\w-]+)([^&']*)", entrypoint)
+    assert len(commands) == entrypoint.count("python -m")
+    for stage, name, overrides in commands:
+        importlib.import_module(stage)
+        if stage == "stages.train":
+            config.load_experiment(name, overrides.split())
+
+
+def test_the_image_copies_what_is_there() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().split("\n")
+    for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE):
+        for name in line.split():
+            assert (ROOT / name).exists() and f"!{name}" in ignored
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["1000"]
+    minor = re.search(r"^FROM python:3\.(\d+)-slim$", text, re.MULTILINE)
+    assert minor is not None and int(minor.group(1)) >= 11
+
+
+def test_compose_binds_loopback() -> None:
+    services = yaml.safe_load((DEPLOY / "mlflow" / "compose.yaml").read_text())["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "compose.yaml"])
+def test_mlflow_knows_the_options(name: str) -> None:
+    with tracking.quiet():
+        from mlflow.cli import server
+
+    known = {option for parameter in server.params for option in parameter.opts}
+    given = re.findall(r"- (--[a-z-]+)", (DEPLOY / "mlflow" / name).read_text())
+    assert len(given) >= 5 and set(given) <= known
+
+
+def test_the_runtime_environment_of_a_plain_job() -> None:
+    from ray.runtime_env import RuntimeEnv
+
+    described = yaml.safe_load((DEPLOY / "job.yaml").read_text())
+    assert RuntimeEnv(**described).env_vars() == described["env_vars"]
+    folder = ROOT / described["env_vars"]["DVC_GLOBAL_CONFIG_DIR"]
+    assert "no_scm = true" in (folder / "config").read_text()
+
+
+def test_what_a_plain_job_ships() -> None:
+    from pathspec import PathSpec
+
+    spec = PathSpec.from_lines("gitignore", (ROOT / ".rayignore").read_text().splitlines())
+    left = [
+        ".git", ".dvc/cache", ".dvc/tmp", ".dvc/site-cache", ".dvc/config.local", "tests",
+        "results", "benchmarks", "docs", ".env", "a/b.pem", "credentials.json",
+    ]  # fmt: skip
+    assert [name for name in left if not spec.match_file(name)] == []
+    sent = [
+        ".dvc", ".dvc/config", ".dvc/.gitignore", "deploy/job.yaml", "deploy/dvc/config",
+        "dvc.yaml", "stages/train.py", "pipeline/conf/dataset/digits.yaml", "arcore/models/made.py",
+    ]  # fmt: skip
+    assert [name for name in sent if spec.match_file(name)] == []
+
+
+@pytest.mark.parametrize("document", documents())
+def test_core_kinds_fit_kubernetes(document: Any) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+    if document["apiVersion"].startswith("ray.io/"):
+        pytest.skip("test_kuberay_kinds_fit_their_definitions has it")
+    validate.validate(document, "1.33", strict=True)
+
+
+@pytest.mark.parametrize("document", documents())
+def test_kuberay_kinds_fit_their_definitions(document: Any) -> None:
+    if not document["apiVersion"].startswith("ray.io/"):
+        pytest.skip("test_core_kinds_fit_kubernetes has it")
+    if "KUBERAY_CRDS" not in os.environ:
+        pytest.skip("KUBERAY_CRDS names no folder with KubeRay's definitions: docs/clusters.md")
+    crd = Path(os.environ["KUBERAY_CRDS"]) / f"ray.io_{document['kind'].lower()}s.yaml"
+    versions = yaml.safe_load(crd.read_text())["spec"]["versions"]
+    schema = next(v for v in versions if v["name"] == "v1")["schema"]["openAPIV3Schema"]
+    jsonschema.validate(document, closed(schema))
+
+
+def closed(schema: Any) -> Any:
+    """A definition that refuses unknown fields, as `kubectl --validate=strict` does."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(value) for key, value in schema.items()}
+    if isinstance(made.get("properties"), dict) and "additionalProperties" not in made:
+        open_ended = made.get("x-kubernetes-preserve-unknown-fields", False)
+        made |= {"additionalProperties": open_ended}
+        if set(made["properties"]) >= {"apiVersion", "kind", "metadata"}:
+            made["properties"]["metadata"] = {"type": "object"}
+    if made.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+    return made
