@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -31,7 +32,6 @@ QUIET = {
 }
 EMBEDDED = {
     "RAY_worker_niceness": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_AUTH_MODE": "token",
     # Ray replaces 127.0.0.1 by the machine's outer address where it supports clusters.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

@@ -175,6 +175,7 @@ def make_trainer(
     import ray.train
     from ray.train.torch import TorchTrainer
 
+    from pipeline.interfaces import ByAddress
     from pipeline.worker import train_worker
 
     variables = cluster.MALLOC | {
@@ -201,6 +202,7 @@ def make_trainer(
     return Trainer(
         train_worker,
         train_loop_config=job,
+        torch_config=ByAddress(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=config.use_gpu,
@@ -223,15 +225,22 @@ def _fit(
     config: ExperimentConfig, job: dict[str, Any], place: str, name: str
 ) -> tuple[dict[str, Any], Any]:
     import ray.train
+    from ray.exceptions import RayError
 
-    sessions.withdraw_stop(job["stop_key"])
-    trainer = make_trainer(config.cluster, job, place, name)
+    kept = "the last checkpoint is kept, rerun to go on"
     try:
-        result = trainer.fit()
-    except ray.train.TrainingFailedError as error:
+        sessions.withdraw_stop(job["stop_key"])
+        result = make_trainer(config.cluster, job, place, name).fit()
+    except ray.train.WorkerGroupError as error:
+        restarts = config.cluster.max_failures
         raise UserError(
-            f"{config.name}: training failed after {config.cluster.max_failures} restarts "
-            f"(the last checkpoint is kept, rerun to go on): {cause(error)}"
+            f"{config.name}: training failed after {restarts} restarts ({kept}): {cause(error)}"
+        ) from error
+    except ray.train.TrainingFailedError as error:
+        raise UserError(f"{config.name}: training failed ({kept}): {cause(error)}") from error
+    except RayError as error:
+        raise UserError(
+            f"{config.name}: the cluster was lost ({kept}): {tracking.one_line(error)}"
         ) from error
     return dict(result.return_value), result.checkpoint
 

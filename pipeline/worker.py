@@ -8,6 +8,7 @@ import logging
 import math
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -94,7 +95,9 @@ class Worker:
             call = cast(torch.nn.Module, torch.compile(call))
         if self.world > 1:
             ids = [self.device] if self.device.type == "cuda" else None
-            call = DistributedDataParallel(call, device_ids=ids, broadcast_buffers=False)
+            with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
+                warnings.simplefilter("ignore", FutureWarning)
+                call = DistributedDataParallel(call, device_ids=ids, broadcast_buffers=False)
         self.call = call
         self.logger = tracking.RunLogger(job["run_id"] if self.rank == 0 else None)
 

@@ -1,0 +1,305 @@
+"""Training over two hosts: the same bytes as on one, whatever happens to the hosts.
+
+Each host has two CPUs. One CPU of each is held, so that two workers find one on each host, until a
+test lets them be on one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.conftest import Cluster, ClusterProject
+from tests.cluster.hosts import Network, end
+from tests.stages.conftest import ROOT
+from tests.stages.test_faults import WIDE, own, result
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12}}
+
+
+def overrides(project: ClusterProject) -> list[str]:
+    return [
+        "cluster.num_workers=2",
+        "cluster.cpus_per_worker=1",
+        f"cluster.storage={project.folder}/storage",
+    ]
+
+
+@pytest.fixture
+def project(cluster_project) -> ClusterProject:
+    return cluster_project({"wide": LONG})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(two_hosts: Cluster, cluster_project) -> ClusterProject:
+    """A project with `wide` trained by two workers on one host."""
+    project = cluster_project({"wide": LONG})
+    done = project.stage("train", "wide", *overrides(project))
+    assert done.returncode == 0, done.stderr
+    (project.folder / "stage.log").write_text(done.stdout + done.stderr)
+    assert project.stage("evaluate", "wide").returncode == 0
+    return project
+
+
+@contextlib.contextmanager
+def training(project: ClusterProject) -> Iterator[subprocess.Popen[bytes]]:
+    """Start training with a worker on each host, and yield in its mid."""
+    process = project.start("train", "wide", *overrides(project))
+    try:
+        project.wait_until(
+            lambda: process.poll() is not None or "epoch 3/" in project.log(), "epoch 3 is done"
+        )
+        assert process.poll() is None, project.log()
+        hosts = project.cluster.head, project.cluster.worker
+        assert [len(host.train_workers()) for host in hosts] == [1, 1]
+        yield process
+    finally:
+        end(process)
+
+
+def require_same(project: ClusterProject, undisturbed: ClusterProject) -> None:
+    assert result(project) == result(undisturbed), project.log()
+    (run,) = project.runs()
+    assert run.info.status == "FINISHED"
+    assert not list((project.folder / "storage").glob("**/checkpoint_*"))
+
+
+def nats(project: ClusterProject) -> float:
+    return project.json("evaluation/digits_binary/wide/metrics.json")["nats"]
+
+
+def addresses(log: str) -> list[str]:
+    """Where the workers were that started first."""
+    line = re.search(r"2 workers: (\S+), (\S+)", log)
+    assert line is not None, log
+    return sorted(line.groups())
+
+
+def require_ends_well(
+    process: subprocess.Popen[bytes], project: ClusterProject, began: float
+) -> None:
+    assert process.wait(timeout=300) == 0, project.log()
+    print(f"\n{time.monotonic() - began:.1f} s from the fault to the end")
+
+
+def test_two_hosts_end_with_the_bytes_of_one(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    with two_hosts.one_cpu_held_on_each(), training(project) as process:
+        assert process.wait(timeout=300) == 0, project.log()
+    require_same(project, undisturbed)
+    assert project.stage("evaluate", "wide").returncode == 0
+    assert nats(project) == nats(undisturbed)
+    assert addresses(project.log()) == two_hosts.addresses
+    assert len(set(addresses(undisturbed.log()))) == 1
+
+
+def test_a_hostname_that_stands_for_loopback_changes_nothing(
+    network: Network, two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    """So Debian's installer sets hosts up; gloo would give the others that address."""
+    for host in network.hosts:
+        host.resolve({host.name: "127.0.1.1"})
+    try:
+        with two_hosts.one_cpu_held_on_each(), training(project) as process:
+            assert process.wait(timeout=300) == 0, project.log()
+    finally:
+        for host in network.hosts:
+            host.resolve(network.names)
+    require_same(project, undisturbed)
+
+
+def test_a_killed_worker_on_the_second_host_changes_nothing(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    with two_hosts.one_cpu_held_on_each(), training(project) as process:
+        began = time.monotonic()
+        two_hosts.worker.train_workers()[0].kill()
+        require_ends_well(process, project, began)
+    assert "resumes after epoch" in project.log()
+    require_same(project, undisturbed)
+
+
+def test_a_host_without_network_changes_nothing(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    try:
+        with two_hosts.one_cpu_held_on_each() as release, training(project) as process:
+            began = time.monotonic()
+            two_hosts.worker.link("down")
+            release()
+            require_ends_well(process, project, began)
+    finally:
+        two_hosts.worker.link("up")
+        two_hosts.restart_worker()
+    assert "resumes after epoch" in project.log()
+    require_same(project, undisturbed)
+
+
+def test_a_host_that_comes_back_is_used_again(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    with two_hosts.one_cpu_held_on_each(), training(project) as process:
+        began = time.monotonic()
+        (raylet,) = two_hosts.worker.named("raylet/raylet --raylet_socket_name")
+        raylet.kill()
+        two_hosts.restart_worker()
+        require_ends_well(process, project, began)
+    assert "resumes after epoch" in project.log()
+    require_same(project, undisturbed)
+
+
+def test_a_lost_head_is_one_line_and_the_next_goes_on(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    try:
+        with two_hosts.one_cpu_held_on_each(), training(project) as process:
+            began = time.monotonic()
+            two_hosts.head.kill_ray()
+            assert process.wait(timeout=120) == 1, project.log()
+            print(f"\n{time.monotonic() - began:.1f} s from the head's end to the driver's")
+            last = own(project.log()).splitlines()[-1]
+            assert last.startswith("error: wide: "), project.log()
+            assert "Traceback" not in own(project.log())
+    finally:
+        two_hosts.stop()
+        two_hosts.start()
+    with two_hosts.one_cpu_held_on_each():
+        done = project.stage("train", "wide", *overrides(project))
+    assert done.returncode == 0, done.stderr
+    assert "resumes after epoch" in done.stdout + done.stderr
+    require_same(project, undisturbed)
+
+
+def test_a_host_that_stands_still_for_a_while_changes_nothing(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    with two_hosts.one_cpu_held_on_each(), training(project) as process:
+        began = time.monotonic()
+        (worker,) = two_hosts.worker.train_workers()
+        worker.send_signal(signal.SIGSTOP)
+        time.sleep(10)
+        worker.send_signal(signal.SIGCONT)
+        require_ends_well(process, project, began)
+    assert "resumes after epoch" not in project.log()
+    require_same(project, undisturbed)
+
+
+def test_a_slow_network_changes_nothing(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    with two_hosts.one_cpu_held_on_each(), training(project) as process:
+        began = time.monotonic()
+        try:
+            two_hosts.worker.delay("20ms")
+        except OSError:  # a kernel without netem
+            two_hosts.worker.limit("200mbit")
+        try:
+            require_ends_well(process, project, began)
+        finally:
+            two_hosts.worker.restore_speed()
+    assert "resumes after epoch" not in project.log()
+    require_same(project, undisturbed)
+
+
+def test_storage_that_is_gone_for_a_while_changes_nothing(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject
+) -> None:
+    """Either the training waits for it, or ends with one line and goes on when run again."""
+    storage, aside = project.folder / "storage", project.folder / "aside"
+    with two_hosts.one_cpu_held_on_each(), training(project) as process:
+        began = time.monotonic()
+        os.rename(storage, aside)
+        storage.write_text("not a folder")
+        time.sleep(5)
+        storage.unlink()
+        os.rename(aside, storage)
+        code = process.wait(timeout=300)
+        print(f"\n{time.monotonic() - began:.1f} s from the fault to the end, status {code}")
+    if code != 0:
+        assert own(project.log()).splitlines()[-1].startswith("error: wide: "), project.log()
+        assert "Traceback" not in own(project.log())
+        with two_hosts.one_cpu_held_on_each():
+            done = project.stage("train", "wide", *overrides(project))
+        assert done.returncode == 0, done.stderr
+        assert "resumes after epoch" in done.stdout + done.stderr
+    require_same(project, undisturbed)
+
+
+@pytest.fixture
+def checkout(project: ClusterProject, tmp_path: Path) -> Path:
+    """A Git checkout of the code as it is now, with the project's experiments."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folder = tmp_path / "checkout"
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params |= yaml.safe_load((project.folder / "params.yaml").read_text())
+    # DVC, other than the stages, wants these in every entry.
+    params["experiments"]["wide"] |= {
+        "base": "pipeline/conf/base.yaml",
+        "evaluation": {"num_members": 1},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    clusters = folder / "pipeline/conf/cluster"
+    two = yaml.safe_load((clusters / "local.yaml").read_text())
+    two |= {"num_workers": 2, "cpus_per_worker": 1}
+    (clusters / "two.yaml").write_text(yaml.safe_dump(two))
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "all")):
+        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
+    return folder
+
+
+def test_a_job_runs_the_pipeline_in_a_copy_of_the_code(
+    two_hosts: Cluster, undisturbed: ClusterProject, project: ClusterProject, checkout: Path
+) -> None:
+    """Everything from raw data to evaluation; nothing is on both hosts but code and storage."""
+    began = time.monotonic()
+    command = f"dvc repro evaluate@wide && cp -r models evaluation {project.folder}"
+    variables = {
+        "ARCORE_CLUSTER": "two",
+        "ARCORE_STORAGE": str(project.folder / "storage"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project.folder}/mlflow.db",
+    }
+    with two_hosts.one_cpu_held_on_each():
+        done = two_hosts.head.run(
+            sys.executable, "-m", "stages.submit", "--address", two_hosts.head.dashboard,
+            "--", "sh", "-c", command,
+            timeout=300,
+            env=variables,
+            cwd=checkout,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(f"\n{time.monotonic() - began:.1f} s for the job")
+    assert addresses(done.stdout) == two_hosts.addresses
+    require_same(project, undisturbed)
+    assert nats(project) == nats(undisturbed)
+
+
+def test_a_failed_job_ends_with_its_status(two_hosts: Cluster, checkout: Path) -> None:
+    done = two_hosts.head.run(
+        sys.executable, "-m", "stages.submit", "--address", two_hosts.head.dashboard,
+        "--", "python", "-m", "stages.train", "none",
+        timeout=120,
+        cwd=checkout,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: unknown experiment 'none'" in done.stdout
