@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 
 Weights = dict[str, Tensor]
+# What torch.load and the others raise for damaged files, the last two for empty and garbled ones.
+DAMAGE = (
+    OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError, EOFError,
+    pickle.UnpicklingError,
+)  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -94,7 +100,7 @@ def load(
         best = load_file(folder / "best.safetensors")
         optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
         return Progress(**state["progress"]), best
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except DAMAGE as error:
         raise UserError(f"{folder}: damaged checkpoint: {' '.join(str(error).split())}") from error
 
 

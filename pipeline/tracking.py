@@ -373,6 +373,15 @@ class RunLogger:
             if monitor is not None:
                 monitor.finish()
 
+    @contextlib.contextmanager
+    def flushed(self) -> Iterator[None]:
+        """Send at the end what an outage kept back, without waiting for its pause to be over."""
+        try:
+            yield
+        finally:
+            if self._pending:
+                self._try(self._flush, insist=True)
+
     def _flush(self, store: MlflowClient, run: str) -> None:
         from mlflow.entities import Metric
 

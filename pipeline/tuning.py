@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 
 METRIC, TIME = "best_valid_nats", "epoch"
 QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1",  # what a kill may cost of the search's own state
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "300",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
@@ -64,7 +62,8 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
         | dataclasses.asdict(search.plan),
         tags={"commit": provenance.commit(), "dataset_sha256": manifest.sha256},
     )
-    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
     variables = cluster.MALLOC | {"MLFLOW_TRACKING_URI": tracking.tracking_uri()}
     if "ARCORE_HOME" in os.environ:
         variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
@@ -74,13 +73,15 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
         cluster.require_resources(resources)
         results = _run(search, resources, manifest, place, folder, run_id, experiment, identity)
         table = trials.read(search, results)
-    interrupted = [row for row in table if row.status == "unfinished"]
     logger = tracking.RunLogger(run_id)
-    if interrupted:
+    ended = sum(row.status != "unfinished" for row in table)
+    budget = search.plan.time_budget_minutes
+    in_time = budget is None or time.perf_counter() - began < 60 * budget
+    if ended < len(table) or (ended < search.total and in_time):
         logger.finish("KILLED")
         raise UserError(
-            f"{name}: interrupted with {len(table) - len(interrupted)} of {search.total} trials "
-            "ended, which are kept; rerun to go on"
+            f"{name}: interrupted with {ended} of {search.total} trials ended, which are kept; "
+            "rerun to go on"
         )
     record = {
         "run_id": run_id,
@@ -134,17 +135,17 @@ def _run(
 ) -> Any:
     import ray
     from ray import tune as ray_tune
+    from ray.exceptions import RayError
 
     from pipeline.trial_logging import TrialLogger
 
     alone = resources.num_workers == 1
     trial = functools.partial(
         run_trial,
-        search=dataclasses.replace(search, base=dataclasses.replace(search.base)),
+        search=search,
         resources=resources,
         manifest=manifest,
         place=storage.join(place, folder),
-        commit=provenance.commit(),
     )
     # The workers of a trial of several are Ray Train's; the trial itself only waits for them.
     needs = {"CPU": float(resources.cpus_per_worker or 1)} if alone else {"memory": 1.0}
@@ -178,7 +179,13 @@ def _run(
                     verbose=0,
                 ),
             )
-        return tuner.fit()
+        try:
+            return tuner.fit()
+        except RayError as error:
+            raise UserError(
+                f"{search.name}: the cluster was lost (what ended is kept, rerun to go on): "
+                f"{tracking.one_line(error)}"
+            ) from error
 
 
 def _tune_config(search: Search, limit: int | None) -> Any:
@@ -238,7 +245,6 @@ def run_trial(
     resources: ClusterConfig,
     manifest: shards.Manifest,
     place: str,
-    commit: str,
 ) -> None:
     """Train with the values of a trial and report to Ray Tune, in Ray Tune's process.
 

@@ -149,7 +149,7 @@ class Worker:
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch, an early stop, or a request to leave."""
-        with self.logger.system_metrics():
+        with self.logger.system_metrics(), self.logger.flushed():
             while self.progress.epoch < self.config.max_epochs and not self.progress.stopped:
                 ended = self._epoch()
                 if ended is not None:

@@ -58,13 +58,13 @@ class Project:
         """Run a stage to its end."""
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments, **extra)
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *arguments: str, **extra: str) -> subprocess.Popen[bytes]:
         """Start a stage in a process group of its own, with its output in `stage.log`."""
         with open(self.folder / "stage.log", "wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"stages.{name}", *arguments],
                 cwd=self.folder,
-                env=self.environment(),
+                env=self.environment(**extra),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -15,12 +15,14 @@ import yaml
 
 from pipeline import shards, tracking
 
+BASE = "pipeline/conf/base.yaml"
 PARAMS = {
     "datasets": ["digits_binary"],
     "experiments": {
         "tiny-made": {
             "dataset": "digits_binary",
             "model": "made",
+            "base": BASE,
             "model_overrides": {"hidden": [32], "num_masks": 2},
             "trainer": {"max_epochs": 3},
             "evaluation": {"num_members": 2, "num_samples": 9},
@@ -28,9 +30,34 @@ PARAMS = {
         "tiny-nade": {
             "dataset": "digits_binary",
             "model": "nade",
+            "base": BASE,
             "model_overrides": {"hidden": 16},
             "trainer": {"max_epochs": 3},
             "evaluation": {"num_samples": 9},
+        },
+        "tuned-made": {
+            "dataset": "digits_binary",
+            "model": "made",
+            "base": "searches/tiny/best.yaml",
+            "model_overrides": {},
+            "trainer": {},
+            "evaluation": {"num_members": None, "num_samples": 9},
+        },
+    },
+    "searches": {
+        "tiny": {
+            "dataset": "digits_binary",
+            "model": "made",
+            "base": BASE,
+            "model_overrides": {"hidden": [32]},
+            "trainer": {"max_epochs": 4, "validate_members": None},
+            "space": {
+                "model.ordering": {"choice": ["raster", "spiral"]},
+                "model.num_masks": {"choice": [1, 2]},
+                "trainer.optimizer.learning_rate": {"loguniform": [0.0003, 0.01]},
+            },
+            "num_trials": 6,
+            "scheduler": {"grace_epochs": 1, "reduction_factor": 2},
         },
     },
 }
@@ -85,11 +112,70 @@ def git(project, *arguments: str) -> None:
 def test_every_stage_ran_once(repository) -> None:
     assert repository.first == {
         "fetch@digits_binary", "preprocess@digits_binary",
-        "train@tiny-made", "train@tiny-nade", "evaluate@tiny-made", "evaluate@tiny-nade",
+        "tune@tiny", "train@tiny-made", "train@tiny-nade", "train@tuned-made",
+        "evaluate@tiny-made", "evaluate@tiny-nade", "evaluate@tuned-made",
         "report@digits_binary", "register@digits_binary",
     }  # fmt: skip
     assert "dvc.lock" in {path.name for path in repository.folder.iterdir()}
-    assert not list((repository.folder / ".arcore/train").iterdir())
+    for kind in ("train", "tune"):
+        assert not list((repository.folder / ".arcore" / kind).iterdir())
+
+
+def test_a_search_leaves_its_trials_and_the_best(repository) -> None:
+    folder = repository.folder / "searches/tiny"
+    with open(folder / "trials.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == [str(number) for number in range(1, 7)]
+    assert {row["status"] for row in rows} == {"finished", "stopped"}, "ASHA stops some"
+    assert rows[0]["model.ordering"] == "raster" and rows[0]["model.num_masks"] == "1"
+    assert float(rows[0]["trainer.optimizer.learning_rate"]) == 0.001, "first the entry itself"
+    best = min(rows, key=lambda row: float(row["best_valid_nats"]))
+    record = repository.json("searches/tiny/search.json")
+    assert record["best_trial"] == int(best["trial"]) and record["trials"] == 6
+    assert record["best_valid_nats"] == pytest.approx(float(best["best_valid_nats"]), abs=1e-6)
+    assert record["finished"] + record["stopped"] == 6 and record["default_trial"] == 1
+    found = yaml.safe_load((folder / "best.yaml").read_text())
+    assert found["model"]["ordering"] == best["model.ordering"]
+    with open(folder / "importance.csv", newline="") as file:
+        shares = [float(row["importance"]) for row in csv.DictReader(file)]
+    assert sum(shares) == pytest.approx(1.0, abs=1e-3)
+    assert {path.suffix for path in folder.iterdir()} == {".csv", ".json", ".yaml", ".png"}
+
+
+def test_an_experiment_trains_what_the_search_found(repository) -> None:
+    """With the same epochs and one thread it even ends where the best trial did."""
+    record = repository.json("searches/tiny/search.json")
+    found = yaml.safe_load((repository.folder / "searches/tiny/best.yaml").read_text())
+    config = yaml.safe_load((repository.folder / "models/tuned-made/config.yaml").read_text())
+    assert config["model"] == config["model"] | found["model"]
+    rate = found["trainer"]["optimizer"]["learning_rate"]
+    assert config["trainer"]["optimizer"]["learning_rate"] == rate
+    metrics = repository.json("evaluation/digits_binary/tuned-made/metrics.json")
+    assert metrics["num_members"] == found["model"]["num_masks"]
+    assert metrics["valid_nats"] <= record["best_valid_nats"] + 1e-3
+    table = (repository.folder / "reports/digits_binary/table.md").read_text()
+    assert "tuned-made" in table
+
+
+def test_trials_are_nested_under_one_run(repository) -> None:
+    record = repository.json("searches/tiny/search.json")
+    runs = repository.runs()
+    (parent,) = [run for run in runs if run.info.run_id == record["run_id"]]
+    assert parent.info.status == "FINISHED"
+    children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == record["run_id"]]
+    assert sorted(int(child.data.tags["trial"]) for child in children) == list(range(1, 7))
+    with open(repository.folder / "searches/tiny/trials.csv", newline="") as file:
+        rows = {int(row["trial"]): row for row in csv.DictReader(file)}
+    store = tracking.client(f"sqlite:///{repository.folder}/mlflow.db")
+    for child in children:
+        row = rows[int(child.data.tags["trial"])]
+        assert child.info.status == "FINISHED"
+        assert child.data.params["model.ordering"] == row["model.ordering"]
+        history = store.get_metric_history(child.info.run_id, "best_valid_nats")
+        assert [metric.step for metric in history] == list(range(1, int(row["epochs"]) + 1))
+        assert history[-1].value == pytest.approx(float(row["best_valid_nats"]), abs=1e-6)
+    artifacts = {item.path for item in store.list_artifacts(record["run_id"])}
+    assert {"trials.csv", "best.yaml", "objective.png"} <= artifacts
 
 
 @pytest.mark.parametrize(("name", "members"), [("tiny-made", 2), ("tiny-nade", 1)])
@@ -114,15 +200,17 @@ def test_report(repository) -> None:
 
 def test_mlflow_holds_everything(repository) -> None:
     store = tracking.client(f"sqlite:///{repository.folder}/mlflow.db")
-    runs = {run.info.run_name: run for run in repository.runs()}
-    assert set(runs) == {"tiny-made", "tiny-nade"} and len(repository.runs()) == 2
+    trained = [run for run in repository.runs() if "tiny " not in run.info.run_name]
+    runs = {run.info.run_name: run for run in trained}
+    assert set(runs) == {"tiny-made", "tiny-nade", "tuned-made"} and len(trained) == 3
     for name, run in runs.items():
         metrics = repository.json(f"evaluation/digits_binary/{name}/metrics.json")
         assert run.info.status == "FINISHED"
-        assert run.data.params["trainer.max_epochs"] == "3"
+        epochs = 4 if name == "tuned-made" else 3
+        assert run.data.params["trainer.max_epochs"] == str(epochs)
         assert run.data.metrics["test_nats"] == pytest.approx(metrics["nats"])
         curve = store.get_metric_history(run.info.run_id, "valid_nats")
-        assert [point.step for point in curve] == [1, 2, 3]
+        assert [point.step for point in curve] == list(range(1, epochs + 1))
         files = {file.path for file in store.list_artifacts(run.info.run_id)}
         assert {"samples.png", "learning_curve.png", "metrics.json"} <= files
     (report,) = repository.runs("arcore-reports")
@@ -141,7 +229,7 @@ print(json.dumps([float(scores[unit].mean()) for unit in ("nats", "bits_per_dim"
 
 def test_the_champion_scores_in_a_clean_process(repository, tmp_path_factory) -> None:
     registered = repository.json("registry/digits_binary.json")
-    assert set(registered["experiments"]) == {"tiny-made", "tiny-nade"}
+    assert set(registered["experiments"]) == {"tiny-made", "tiny-nade", "tuned-made"}
     champion = registered["champion"]["experiment"]
     metrics = repository.json(f"evaluation/digits_binary/{champion}/metrics.json")
     test = shards.read_split(repository.folder / "data/shards/digits_binary", "test").x
@@ -167,8 +255,9 @@ def test_the_champion_scores_in_a_clean_process(repository, tmp_path_factory) ->
 def test_dvc_shows_metrics_and_plots(repository) -> None:
     shown = json.loads(dvc(repository, "metrics", "show", "--json"))
     files = shown[""]["data"]
-    assert set(files) == {
-        f"evaluation/digits_binary/{name}/metrics.json" for name in ("tiny-made", "tiny-nade")
+    assert set(files) == {"searches/tiny/search.json"} | {
+        f"evaluation/digits_binary/{name}/metrics.json"
+        for name in ("tiny-made", "tiny-nade", "tuned-made")
     }
     dvc(repository, "plots", "show", "--out", "plots")
     page = (repository.folder / "plots/index.html").read_text()
@@ -195,4 +284,14 @@ def test_only_what_has_changed_runs(repository) -> None:
     (row,) = [row for row in shown if row["Experiment"] == "longer"]
     assert row["experiments.tiny-made.trainer.max_epochs"] == "4"
     assert row["evaluation/digits_binary/tiny-made/metrics.json:num_members"] == "1"
-    assert len(repository.runs()) == 3, "the longer training is a run of its own"
+    trained = [r for r in repository.runs() if r.info.run_name in ("tiny-made", "tiny-nade")]
+    assert len(trained) == 3, "the longer training is a run of its own"
+
+
+def test_a_search_is_rerun_alone(repository) -> None:
+    """What follows it runs only where the best has changed."""
+    output = dvc(
+        repository, "exp", "run", "--name", "more", "-S", "searches.tiny.num_trials=2", "tune@tiny"
+    )
+    assert ran(output) == {"tune@tiny"}
+    assert repository.json("searches/tiny/search.json")["trials"] == 2

@@ -1,4 +1,5 @@
-"""What goes wrong in mid-run: killed processes, a NaN loss, an MLflow outage, a full disk, damage.
+"""What goes wrong in mid-run: killed or stopped processes, a NaN loss, MLflow outages, a full disk,
+damage.
 
 An undisturbed training is made once; disturbed ones must end with the same bytes.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pipeline import tracking
+from pipeline.training import SNAPSHOT
 
 WIDE = {
     "dataset": "digits_binary",
@@ -72,12 +75,13 @@ def result(project) -> tuple[bytes, bytes, list[dict[str, str]]]:
 
 
 @contextlib.contextmanager
-def training(project) -> Iterator[subprocess.Popen[bytes]]:
+def training(project, epoch: int = 3, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start training and yield in its mid; its processes, and no others, end with the block."""
-    process = project.start("train", "wide", ONE_CPU)
+    process = project.start("train", "wide", ONE_CPU, **extra)
     try:
         project.wait_until(
-            lambda: process.poll() is not None or "epoch 3/" in project.log(), "epoch 3 is done"
+            lambda: process.poll() is not None or f"epoch {epoch}/" in project.log(),
+            f"epoch {epoch} is done",
         )
         assert process.poll() is None, project.log()
         yield process
@@ -141,6 +145,118 @@ def test_a_killed_run_goes_on_where_it_was(undisturbed, make_project) -> None:
     assert result(project) == result(undisturbed)
     require_one_run(project)
     require_nothing_left(project)
+
+
+@pytest.fixture(scope="module")
+def stopped(make_project):
+    """A project whose training got a SIGTERM in its mid, and left with status 1."""
+    project = make_project({"wide": WIDE})
+    with training(project, epoch=9) as process:
+        process.terminate()
+        assert process.wait(timeout=400) == 1, project.log()
+    return project
+
+
+@pytest.fixture
+def stopped_copy(stopped, tmp_path: Path):
+    """A project of its own in the state of `stopped`."""
+    return type(stopped)(shutil.copytree(stopped.folder, tmp_path / "project"))
+
+
+def folder_of_checkpoints(project) -> Path:
+    (folder,) = (project.folder / ".arcore/train").glob("wide-*")
+    return folder
+
+
+def newest_checkpoint(project) -> Path:
+    return max(folder_of_checkpoints(project).glob("checkpoint_2*"))
+
+
+def require_it_goes_on(project, undisturbed) -> str:
+    """Train the rest, which must end as if nothing had happened; return what it says."""
+    done = project.stage("train", "wide", ONE_CPU)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in own(done.stderr)
+    assert result(project) == result(undisturbed)
+    require_one_run(project)
+    require_nothing_left(project)
+    return done.stdout + done.stderr
+
+
+def test_a_training_that_gets_a_sigterm_says_where_it_stopped(stopped) -> None:
+    last = own(stopped.log()).splitlines()[-1]
+    why = "asked to stop; the checkpoint is kept, rerun to go on"
+    found = re.fullmatch(rf"error: wide: {why}: step (\d+) \(epoch (\d+)\)", last)
+    assert found is not None, last
+    progress = stopped.json(str(newest_checkpoint(stopped) / "state.json"))["progress"]
+    assert (progress["step"], progress["epoch"] + 1) == (int(found[1]), int(found[2]))
+    assert progress["steps_in_epoch"] > 0
+    assert not (stopped.folder / "models").exists()
+    (run,) = stopped.runs()
+    assert run.info.status == "KILLED"
+
+
+def test_a_training_that_got_a_sigterm_goes_on_inside_the_epoch(stopped_copy, undisturbed) -> None:
+    progress = stopped_copy.json(str(newest_checkpoint(stopped_copy) / "state.json"))["progress"]
+    said = require_it_goes_on(stopped_copy, undisturbed)
+    where = f"resumes after epoch {progress['epoch']} and {progress['steps_in_epoch']} steps"
+    assert where in said
+
+
+def shorten_optimizer(project) -> None:
+    truncate(newest_checkpoint(project) / "optimizer.pt")
+
+
+def empty_optimizer(project) -> None:
+    (newest_checkpoint(project) / "optimizer.pt").write_bytes(b"")
+
+
+def remove_weights(project) -> None:
+    (newest_checkpoint(project) / "last.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        shorten_optimizer,
+        pytest.param(empty_optimizer, marks=pytest.mark.slow),
+        pytest.param(remove_weights, marks=pytest.mark.slow),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over(stopped_copy, undisturbed, damage) -> None:
+    damage(stopped_copy)
+    newest = newest_checkpoint(stopped_copy)
+    progress = stopped_copy.json(str(newest / "state.json"))["progress"]
+    said = require_it_goes_on(stopped_copy, undisturbed)
+    assert said.count("trying the checkpoint before it") == 1
+    assert f"{newest}: damaged checkpoint: " in said
+    assert f"resumes after epoch {progress['epoch']}\n" in said
+
+
+def shorten_list(project) -> None:
+    path = folder_of_checkpoints(project) / SNAPSHOT
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def remove_newest(project) -> None:
+    shutil.rmtree(newest_checkpoint(project))
+
+
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        pytest.param(shorten_list, " and ", id="half a list"),
+        pytest.param(remove_newest, "\n", id="a checkpoint gone"),
+    ],
+)
+def test_a_damaged_list_of_checkpoints_is_mended(
+    stopped_copy, undisturbed, damage: Callable[..., None], left: str
+) -> None:
+    progress = stopped_copy.json(str(newest_checkpoint(stopped_copy) / "state.json"))["progress"]
+    damage(stopped_copy)
+    said = require_it_goes_on(stopped_copy, undisturbed)
+    assert said.count("damaged list of checkpoints") == 1
+    assert f"resumes after epoch {progress['epoch']}{left}" in said
 
 
 def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(
