@@ -116,6 +116,7 @@ def evaluate(config: ExperimentConfig) -> Path:
         curve_figure(paths.model(config.name) / "history.csv").savefig(
             temporary / "learning_curve.png"
         )
+    training.keep(config.cluster, out, "metrics.json")
     _track(record["run_id"], metrics, out)
     log.info(
         "%s: test %.3f +- %.3f nats, %.4f bits/dim (%d rows)",

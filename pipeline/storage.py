@@ -138,19 +138,19 @@ def remove(location: str | Path) -> None:
         raise UserError(f"{displayed(location)}: cannot remove: {_first_line(error)}") from None
 
 
-def publish(folder: Path, location: str | Path) -> None:
+def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     """Copy a local folder to a place, so that readers find it whole or not at all.
 
-    Nothing is done where the place already has the same `manifest.json`. Several processes may
+    Nothing is done where the place already has the same marker. Several processes may
     publish the same folder at the same time.
 
     Args:
-        folder: has a `manifest.json`, which names the content.
+        folder: has the marker.
         location: a folder or a URI. A folder of other content is replaced; in an object store its
             files are overwritten, and those of names that aren't written now stay.
 
     Raises:
-        UserError: if the folder has no manifest, or an object store refuses.
+        UserError: if the folder has no marker, or an object store refuses.
         OSError: if a local copy fails, on a full disk for example.
 
     Example:
@@ -161,18 +161,18 @@ def publish(folder: Path, location: str | Path) -> None:
         >>> read_bytes(place / "manifest.json")
         b'{}'
     """
-    marker = folder / MARKER
-    if not marker.is_file():
-        raise UserError(f"{marker}: file not found; run python -m stages.preprocess first")
-    content = marker.read_bytes()
-    if _marker_at(location) == content:
+    path_of_marker = folder / marker
+    if not path_of_marker.is_file():
+        raise UserError(f"{path_of_marker}: file not found; run the stage that writes it first")
+    content = path_of_marker.read_bytes()
+    if _marker_at(location, marker) == content:
         return
     found, path = filesystem(location)
     if isinstance(found, LocalFileSystem):
-        _publish_folder(folder, Path(path), content)
+        _publish_folder(folder, Path(path), marker, content)
         return
     try:
-        _publish_objects(folder, found, path, content)
+        _publish_objects(folder, found, path, marker, content)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{displayed(location)}: cannot write: {_first_line(error)}") from None
 
@@ -201,14 +201,14 @@ def _fsspec_filesystem(location: str) -> tuple[FileSystem, str]:
     return PyFileSystem(FSSpecHandler(found)), path
 
 
-def _marker_at(location: str | Path) -> bytes | None:
+def _marker_at(location: str | Path, marker: str) -> bytes | None:
     try:
-        return read_bytes(join(location, MARKER))
+        return read_bytes(join(location, marker))
     except FileNotFoundError:
         return None
 
 
-def _publish_folder(folder: Path, target: Path, content: bytes) -> None:
+def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> None:
     """Copy beside the target, then rename; whoever comes second finds the first one's copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with _hidden_sibling(target) as partial:
@@ -225,7 +225,7 @@ def _publish_folder(folder: Path, target: Path, content: bytes) -> None:
                 # A folder is in the way: ours from another process, or one of other content.
                 if not target.is_dir():
                     raise
-            if _marker_at(target) == content:
+            if _marker_at(target, marker) == content:
                 return
             with _hidden_sibling(target) as old, contextlib.suppress(FileNotFoundError):
                 os.rename(target, old)
@@ -251,19 +251,20 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _publish_objects(folder: Path, found: FileSystem, target: str, content: bytes) -> None:
-    """Write the files, then the manifest; one of other content is taken away before."""
-    marker = f"{target}/{MARKER}"
+def _publish_objects(
+    folder: Path, found: FileSystem, target: str, marker: str, content: bytes
+) -> None:
+    """Write the files, then the marker; one of other content is taken away before."""
     with contextlib.suppress(FileNotFoundError):
-        found.delete_file(marker)
+        found.delete_file(f"{target}/{marker}")
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
-        if name == MARKER:
+        if name == marker:
             continue
         parent, _, _ = f"{target}/{name}".rpartition("/")
         found.create_dir(parent, recursive=True)
         with path.open("rb") as source, found.open_output_stream(f"{target}/{name}") as sink:
             shutil.copyfileobj(source, sink, CHUNK)
     found.create_dir(target, recursive=True)
-    with found.open_output_stream(marker) as sink:
+    with found.open_output_stream(f"{target}/{marker}") as sink:
         sink.write(content)

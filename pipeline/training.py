@@ -99,13 +99,30 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
             summary |= {"run_id": run_id, "mlflow_experiment": experiment, "commit": commit}
             out = _write(config, described, summary, Path(checkpoint))
     tracking.RunLogger(run_id).finish("FINISHED")
+    keep(config.cluster, out, "training.json")
     storage.remove(storage.join(place, name))
     return out
 
 
+def shared_storage(config: ClusterConfig) -> str | None:
+    """Return the folder or URI that every node reaches, None if none is configured."""
+    return config.storage or os.environ.get("ARCORE_STORAGE") or None
+
+
 def storage_of(config: ClusterConfig) -> str:
-    """Return where shards, checkpoints and trials are kept for all nodes: a folder or URI."""
-    return config.storage or os.environ.get("ARCORE_STORAGE") or str(paths.work())
+    """Return where checkpoints and trials are kept: the shared storage, or `.arcore/`."""
+    return shared_storage(config) or str(paths.work())
+
+
+def keep(config: ClusterConfig, out: Path, marker: str) -> None:
+    """Copy a stage's output to `<storage>/results/`, for jobs whose own folder is removed.
+
+    Nothing is done without a shared storage.
+    """
+    shared = shared_storage(config)
+    if shared is not None:
+        relative = out.relative_to(paths.root()).parts
+        storage.publish(out, storage.join(shared, "results", *relative), marker)
 
 
 def describe(config: ExperimentConfig, manifest: shards.Manifest) -> dict[str, Any]:
@@ -130,11 +147,12 @@ def make_job(config: ExperimentConfig, described: dict[str, Any], identity: str)
     Where a storage is configured the shards are copied there first, for workers on other hosts.
     """
     location = str(paths.shards(config.dataset["name"]))
-    if config.cluster.storage or os.environ.get("ARCORE_STORAGE"):
+    shared = shared_storage(config.cluster)
+    if shared is not None:
         folder = f"{config.dataset['name']}-{described['dataset_sha256'][:12]}"
-        shared = storage.join(storage_of(config.cluster), "shards", folder)
-        storage.publish(Path(location), shared)
-        location = shared
+        copy = storage.join(shared, "shards", folder)
+        storage.publish(Path(location), copy)
+        location = copy
     return {
         "identity": identity,
         "event": described["event"],

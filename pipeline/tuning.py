@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 METRIC, TIME = "best_valid_nats", "epoch"
 QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "1",  # what a kill may cost of the search's own state
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "300",
@@ -98,6 +99,7 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
         logger.artifact(path)
     logger.metrics({"best_valid_nats": trials.best(table).value})
     logger.finish("FINISHED")
+    training.keep(search.base.cluster, out, "search.json")
     storage.remove(storage.join(place, folder))
     return out
 

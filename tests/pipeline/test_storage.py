@@ -215,3 +215,16 @@ def test_a_server_that_does_not_answer_is_named() -> None:
 def test_the_root_is_not_removed() -> None:
     with pytest.raises(ValueError, match="expected a path below the root, got /"):
         storage.remove("/")
+
+
+def test_another_marker_tells_contents_apart(tmp_path: Path) -> None:
+    """Outputs of stages are kept by the file that names their content."""
+    folder, place = tmp_path / "models/toy", tmp_path / "kept"
+    folder.mkdir(parents=True)
+    for content in ("first", "second"):
+        (folder / "training.json").write_text(content)
+        (folder / "history.csv").write_text(f"of the {content}")
+        storage.publish(folder, place, "training.json")
+        assert storage.read_bytes(place / "history.csv") == f"of the {content}".encode()
+    with pytest.raises(UserError, match="search.json: file not found"):
+        storage.publish(folder, place, "search.json")
