@@ -141,13 +141,14 @@ def remove(location: str | Path) -> None:
 def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     """Copy a local folder to a place, so that readers find it whole or not at all.
 
-    Nothing is done where the place already has the same marker. Several processes may
-    publish the same folder at the same time.
+    Nothing is done where the place already has the same marker. Several processes may publish the
+    same folder at the same time.
 
     Args:
         folder: has the marker.
         location: a folder or a URI. A folder of other content is replaced; in an object store its
             files are overwritten, and those of names that aren't written now stay.
+        marker: the file that tells one content from another; an object store gets it last.
 
     Raises:
         UserError: if the folder has no marker, or an object store refuses.
