@@ -210,9 +210,13 @@ class ClusterConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """One experiment: which dataset, which model, how it is trained and evaluated."""
+    """One experiment: which dataset, which model, how it is trained and evaluated.
+
+    `base` is the file that it started from, whose content is in model and trainer.
+    """
 
     name: str
+    base: str | None = None
     dataset: dict[str, Any]
     model: dict[str, Any]
     trainer: TrainerConfig
@@ -220,9 +224,9 @@ class ExperimentConfig:
     cluster: ClusterConfig
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what decides the result, as plain types: everything but the cluster."""
+        """Return what decides the result, as plain types: all but the cluster and the base."""
         described = dataclasses.asdict(self)
-        del described["cluster"]
+        del described["cluster"], described["base"]
         plain: dict[str, Any] = json.loads(json.dumps(described))
         return plain
 
@@ -385,6 +389,7 @@ def compose_experiment(
     datasets.get_dataset(plain["dataset"])
     return ExperimentConfig(
         name=name,
+        base=entry.get("base"),
         dataset=plain["dataset"],
         model=plain["model"],
         trainer=build(TrainerConfig, plain["trainer"], "trainer"),

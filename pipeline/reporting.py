@@ -13,12 +13,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from arcore import events
+from arcore.zoo import MODELS
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.published import PublishedResult, match, published_for
@@ -72,6 +73,19 @@ class Result:
     def members(self) -> str:
         """In words: one, or an ensemble of so many."""
         return "one" if self.num_members == 1 else f"ensemble of {self.num_members}"
+
+    @property
+    def settings(self) -> str:
+        """The hyperparameters that differ from the model's defaults, and the search they are of."""
+        given = {k: v for k, v in self.config["model"].items() if k != "name"}
+        if self.model not in MODELS:
+            return "-"
+        defaults = MODELS[self.model].Config().to_dict()
+        changed = [f"{k}={v}" for k, v in given.items() if v != defaults.get(k)]
+        base = PurePosixPath(str(self.config.get("base") or ""))
+        if base.parts[:1] == ("searches",):
+            changed.append(f"(found by {base.parent})")
+        return " ".join(changed).replace("'", "") or "defaults"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +277,7 @@ def published_text(row: PublishedResult, value: float | None) -> str:
 def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return the header and cells of our rows, as text."""
     other = next(unit for unit in UNITS if unit != report.unit)
-    header = ["experiment", "model", "members", f"test ({UNITS[report.unit]})"]
+    header = ["experiment", "model", "settings", "members", f"test ({UNITS[report.unit]})"]
     header += [f"test ({UNITS[other]})", "parameters", "train time", "device"]
     header += ["published", "difference", "source"]
     digits = 2 if report.unit == "nats" else 3
@@ -277,8 +291,8 @@ def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
             ),
         }
         count = "-" if result.num_parameters is None else f"{result.num_parameters:,}"
-        line = [result.experiment, result.model, result.members, both[report.unit], both[other]]
-        line += [count, duration(result.train_seconds), result.device or "-"]
+        line = [result.experiment, result.model, result.settings, result.members]
+        line += [both[report.unit], both[other], count, duration(result.train_seconds), result.device or "-"]
         if published is None:
             line += ["-", "-", "-"]
         else:

@@ -84,10 +84,14 @@ class TrialSession:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def checkpoints(self) -> Iterator[Any]:
-        """Yield Ray Tune's checkpoint, then the older ones beside it."""
+        """Yield Ray Tune's checkpoint, then the older ones beside it.
+
+        None where they are gone: the checkpoints of a trial that ended are removed, and a search
+        that was killed just then has it begin anew.
+        """
         import ray.tune
 
-        return newest_first(ray.tune.get_checkpoint())
+        return filter(is_there, newest_first(ray.tune.get_checkpoint()))
 
     def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
         """Report to Ray Tune, which may end the trial here."""
@@ -99,6 +103,12 @@ class TrialSession:
     def stop_requested(self) -> bool:
         """Return False."""
         return False
+
+
+def is_there(checkpoint: Any) -> bool:
+    """Tell whether a checkpoint's folder exists."""
+    info = checkpoint.filesystem.get_file_info(checkpoint.path)
+    return bool(info.type == pyarrow.fs.FileType.Directory)
 
 
 def newest_first(checkpoint: Any) -> Iterator[Any]:

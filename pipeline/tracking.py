@@ -54,7 +54,8 @@ def configure() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     # A failure is reported here, once; MLflow would add a traceback, urllib3 each attempt.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    for name in ("mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").addFilter(
         lambda record: "/mlflow" not in record.getMessage()
     )

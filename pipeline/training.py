@@ -135,6 +135,7 @@ def describe(config: ExperimentConfig, manifest: shards.Manifest) -> dict[str, A
         model = create_model(config.model, manifest.event)
     _check(config, model, manifest)
     return config.to_dict() | {
+        "base": config.base,
         "model": {"name": config.model["name"]} | model.hyperparameters.to_dict(),
         "event": arcore.events.to_dict(manifest.event),
         "dataset_sha256": manifest.sha256,

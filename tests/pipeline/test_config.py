@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import arcore
-from pipeline import config, datasets, training
+from pipeline import config, datasets, searches, training
 from pipeline.errors import UserError
 from pipeline.published import match, published_for
 
@@ -68,19 +68,30 @@ def test_defaults_are_written_out() -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_of_the_project(monkeypatch, name: str) -> None:
+def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> None:
+    """Where one starts from a search, any values of its space will do."""
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
+    params = config.read_params()
+    base = Path(params["experiments"][name]["base"])
+    if base.parts[0] == "searches":
+        search = searches.load_search(base.parts[1])
+        monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
+        (tmp_path / base).parent.mkdir(parents=True)
+        overlay = search.overlay({p.name: p.examples()[-1] for p in search.space})
+        (tmp_path / base).write_text(yaml.safe_dump(overlay))
+        for key in ("dataset", "model"):
+            assert params["experiments"][name][key] == params["searches"][search.name][key]
     loaded = config.load_experiment(name)
     dataset = datasets.get_dataset(loaded.dataset)
-    params = config.read_params()
     assert dataset.name in params["datasets"]
     assert set(params["experiments"][name]) == set(config.ENTRY_KEYS), "DVC asks for all of them"
     with torch.device("meta"):
         model = training.create_model(loaded.model, dataset.event)
-    members = max(loaded.evaluation.num_members, loaded.trainer.validate_members)
-    if members > 1:
-        assert len(model.ensemble(members)) == members
+    for members in (loaded.evaluation.num_members, loaded.trainer.validate_members):
+        members = members or model.num_members
+        if members > 1:
+            assert len(model.ensemble(members)) == members
     if loaded.evaluation.published is not None:
         match(published_for(dataset.published_name), loaded.evaluation.published, name)
 

@@ -10,7 +10,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from arcore import events
-from pipeline import figures, published, reporting
+from pipeline import figures, paths, published, reporting
 from pipeline.errors import UserError
 from pipeline.published import load_published, match, published_for
 from stages import report
@@ -143,7 +143,7 @@ def test_ours_beside_the_published_value(home):
     assert one.difference == pytest.approx(88.9 - 88.4)
     assert bound.published is None and bound.difference is None
     text = reporting.markdown(built)
-    assert re.search(r"mnist-made-32 +\| made +\| ensemble of 32 +\| 86.90 ± 0.21 ", text)
+    assert re.search(r"mnist-made-32 +\| made +\| [^|]+\| ensemble of 32 +\| 86.90 ± 0.21 ", text)
     assert "+0.26" in text and "1,234,567" in text and "12.6 min" in text and "<= 95.00" in text
     assert "cpu" in text and "cuda" not in text, "train time belongs to the training's device"
     assert "MADE (1hl, 1 mask): Germain et al. 2015, MNIST table [unconfirmed]" in text
@@ -184,6 +184,26 @@ def test_bits_per_dim_come_first_where_they_are_the_unit(home):
     assert line["test (nats)"] == "100.00 ± 0.21"
     assert "No published results for digits." in reporting.markdown(built)
     assert "No published results for digits." in figures.html_page(built)
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "expected"),
+    [
+        ({}, None, "defaults"),
+        ({}, "pipeline/conf/base.yaml", "defaults"),
+        ({"hidden": [64, 32], "ordering": "snake"}, None, "hidden=[64, 32] ordering=snake"),
+        ({"num_masks": 2}, "searches/toy/best.yaml", "num_masks=2 (found by searches/toy)"),
+    ],
+)
+def test_settings_are_what_differs_from_the_defaults(home, model, base, expected: str) -> None:
+    manifest("digits")
+    evaluated("digits", "digits-made", 100.0, DIGITS, "bits_per_dim")
+    path = paths.model("digits-made") / "config.yaml"
+    changed = yaml.safe_load(path.read_text())
+    changed |= {"model": {"name": "made"} | model, "base": base}
+    path.write_text(yaml.safe_dump(changed))
+    (row,) = reporting.build_report("digits").rows
+    assert row.result.settings == expected
 
 
 def test_html_is_self_contained_and_escaped(home):

@@ -6,11 +6,13 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,32 @@ class Project:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @contextlib.contextmanager
+    def running(
+        self, until: str, name: str, *arguments: str, **extra: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a stage and yield once its log has `until`, a regular expression.
+
+        Its processes, and no others, end with the block.
+        """
+        process = self.start(name, *arguments, **extra)
+        try:
+            self.wait_until(
+                lambda: process.poll() is not None or bool(re.search(until, self.log())),
+                f"the log has {until!r}",
+            )
+            assert process.poll() is None, self.log()
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    @staticmethod
+    def own(text: str) -> str:
+        """Return output without what Ray's processes say; they complain on a busy machine."""
+        return "".join(line for line in text.splitlines(True) if not line.startswith("\x1b[36m("))
 
     def log(self) -> str:
         return (self.folder / "stage.log").read_text(errors="replace")

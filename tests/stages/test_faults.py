@@ -12,9 +12,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -53,13 +57,8 @@ def undisturbed(make_project):
     project = make_project({"wide": WIDE})
     done = project.stage("train", "wide", ONE_CPU, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
-    (project.folder / "stage.log").write_text(own(done.stderr))
+    (project.folder / "stage.log").write_text(project.own(done.stderr))
     return project
-
-
-def own(stderr: str) -> str:
-    """Without the lines of Ray's processes, which complain where the machine is busy."""
-    return "".join(line for line in stderr.splitlines(True) if not line.startswith("\x1b[36m("))
 
 
 def result(project) -> tuple[bytes, bytes, list[dict[str, str]]]:
@@ -74,21 +73,9 @@ def result(project) -> tuple[bytes, bytes, list[dict[str, str]]]:
     )
 
 
-@contextlib.contextmanager
-def training(project, epoch: int = 3, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start training and yield in its mid; its processes, and no others, end with the block."""
-    process = project.start("train", "wide", ONE_CPU, **extra)
-    try:
-        project.wait_until(
-            lambda: process.poll() is not None or f"epoch {epoch}/" in project.log(),
-            f"epoch {epoch} is done",
-        )
-        assert process.poll() is None, project.log()
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def training(project, epoch: int = 3, *arguments: str, **extra: str):
+    """Start training; yields in its mid."""
+    return project.running(rf"epoch {epoch}/", "train", "wide", ONE_CPU, *arguments, **extra)
 
 
 def require_one_run(project, epochs: int = 30) -> None:
@@ -172,11 +159,15 @@ def newest_checkpoint(project) -> Path:
     return max(folder_of_checkpoints(project).glob("checkpoint_2*"))
 
 
+def progress_of(project) -> dict[str, Any]:
+    return project.json(str(newest_checkpoint(project) / "state.json"))["progress"]
+
+
 def require_it_goes_on(project, undisturbed) -> str:
     """Train the rest, which must end as if nothing had happened; return what it says."""
     done = project.stage("train", "wide", ONE_CPU)
     assert done.returncode == 0, done.stderr
-    assert "Traceback" not in own(done.stderr)
+    assert "Traceback" not in project.own(done.stderr)
     assert result(project) == result(undisturbed)
     require_one_run(project)
     require_nothing_left(project)
@@ -184,11 +175,11 @@ def require_it_goes_on(project, undisturbed) -> str:
 
 
 def test_a_training_that_gets_a_sigterm_says_where_it_stopped(stopped) -> None:
-    last = own(stopped.log()).splitlines()[-1]
+    last = stopped.own(stopped.log()).splitlines()[-1]
     why = "asked to stop; the checkpoint is kept, rerun to go on"
     found = re.fullmatch(rf"error: wide: {why}: step (\d+) \(epoch (\d+)\)", last)
     assert found is not None, last
-    progress = stopped.json(str(newest_checkpoint(stopped) / "state.json"))["progress"]
+    progress = progress_of(stopped)
     assert (progress["step"], progress["epoch"] + 1) == (int(found[1]), int(found[2]))
     assert progress["steps_in_epoch"] > 0
     assert not (stopped.folder / "models").exists()
@@ -197,7 +188,7 @@ def test_a_training_that_gets_a_sigterm_says_where_it_stopped(stopped) -> None:
 
 
 def test_a_training_that_got_a_sigterm_goes_on_inside_the_epoch(stopped_copy, undisturbed) -> None:
-    progress = stopped_copy.json(str(newest_checkpoint(stopped_copy) / "state.json"))["progress"]
+    progress = progress_of(stopped_copy)
     said = require_it_goes_on(stopped_copy, undisturbed)
     where = f"resumes after epoch {progress['epoch']} and {progress['steps_in_epoch']} steps"
     assert where in said
@@ -215,22 +206,8 @@ def remove_weights(project) -> None:
     (newest_checkpoint(project) / "last.safetensors").unlink()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        shorten_optimizer,
-        pytest.param(empty_optimizer, marks=pytest.mark.slow),
-        pytest.param(remove_weights, marks=pytest.mark.slow),
-    ],
-)
-def test_a_damaged_checkpoint_is_passed_over(stopped_copy, undisturbed, damage) -> None:
-    damage(stopped_copy)
-    newest = newest_checkpoint(stopped_copy)
-    progress = stopped_copy.json(str(newest / "state.json"))["progress"]
-    said = require_it_goes_on(stopped_copy, undisturbed)
-    assert said.count("trying the checkpoint before it") == 1
-    assert f"{newest}: damaged checkpoint: " in said
-    assert f"resumes after epoch {progress['epoch']}\n" in said
+def remove_checkpoint(project) -> None:
+    shutil.rmtree(newest_checkpoint(project))
 
 
 def shorten_list(project) -> None:
@@ -238,25 +215,115 @@ def shorten_list(project) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-def remove_newest(project) -> None:
-    shutil.rmtree(newest_checkpoint(project))
+PASSED_OVER = "trying the checkpoint before it"
+MENDED = "damaged list of checkpoints, trying those that are there"
 
 
 @pytest.mark.parametrize(
-    ("damage", "left"),
+    ("damages", "warnings"),
     [
-        pytest.param(shorten_list, " and ", id="half a list"),
-        pytest.param(remove_newest, "\n", id="a checkpoint gone"),
+        ([shorten_optimizer, shorten_list], {PASSED_OVER: 1, MENDED: 1}),
+        pytest.param([shorten_optimizer], {PASSED_OVER: 1, MENDED: 0}, marks=pytest.mark.slow),
+        pytest.param([empty_optimizer], {PASSED_OVER: 1, MENDED: 0}, marks=pytest.mark.slow),
+        pytest.param([remove_weights], {PASSED_OVER: 1, MENDED: 0}, marks=pytest.mark.slow),
+        pytest.param([remove_checkpoint], {PASSED_OVER: 0, MENDED: 1}, marks=pytest.mark.slow),
     ],
+    ids=lambda value: " and ".join(d.__name__ for d in value) if isinstance(value, list) else "",
 )
-def test_a_damaged_list_of_checkpoints_is_mended(
-    stopped_copy, undisturbed, damage: Callable[..., None], left: str
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    stopped_copy, undisturbed, damages: list[Callable[..., None]], warnings: dict[str, int]
 ) -> None:
-    progress = stopped_copy.json(str(newest_checkpoint(stopped_copy) / "state.json"))["progress"]
-    damage(stopped_copy)
+    epoch = progress_of(stopped_copy)["epoch"]
+    for damage in damages:
+        damage(stopped_copy)
     said = require_it_goes_on(stopped_copy, undisturbed)
-    assert said.count("damaged list of checkpoints") == 1
-    assert f"resumes after epoch {progress['epoch']}{left}" in said
+    assert {line: said.count(line) for line in warnings} == warnings
+    assert f"resumes after epoch {epoch}\n" in said, "the one before was made after the epoch"
+
+
+@pytest.mark.slow
+def test_a_damaged_list_of_whole_checkpoints_costs_nothing(stopped_copy, undisturbed) -> None:
+    progress = progress_of(stopped_copy)
+    shorten_list(stopped_copy)
+    said = require_it_goes_on(stopped_copy, undisturbed)
+    assert said.count(MENDED) == 1
+    where = f"resumes after epoch {progress['epoch']} and {progress['steps_in_epoch']} steps"
+    assert where in said
+
+
+@contextlib.contextmanager
+def serving(project, port: int) -> Iterator[Callable[[], None]]:
+    """MLflow's server on loopback with the project's own store; yields what kills it."""
+    store = f"sqlite:///{project.folder}/mlflow.db"
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with open(project.folder / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, *address],
+            cwd=project.folder,
+            env=project.environment(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true"),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, (project.folder / "server.log").read_text()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
+                return reply.status == 200
+        except OSError:
+            return False
+
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    try:
+        project.wait_until(answers, "MLflow's server answers")
+        yield kill
+    finally:
+        kill()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+FAILED = "warning: logging to MLflow failed, going on without it"
+
+
+def test_a_training_goes_on_when_the_mlflow_server_goes_away(undisturbed, make_project) -> None:
+    project, port = make_project({"wide": WIDE}), free_port()
+    uri = f"http://127.0.0.1:{port}"
+    with serving(project, port) as kill, training(project, MLFLOW_TRACKING_URI=uri) as process:
+        kill()
+        assert process.wait(timeout=400) == 0, project.log()
+    assert result(project) == result(undisturbed)
+    assert project.own(project.log()).count(FAILED) == 1, project.log()
+    assert project.log().count(FAILED) == 2, "the driver and the worker each say it once"
+    assert len(re.findall("warning", project.log(), re.IGNORECASE)) == 2, project.log()
+    (run,) = project.runs()
+    assert run.info.status == "RUNNING" and run.data.metrics["train_nats"] > 0
+    assert project.json("models/wide/training.json")["run_id"] == run.info.run_id
+
+
+@pytest.mark.slow
+def test_an_mlflow_server_that_comes_back_gets_every_epoch(make_project) -> None:
+    project, port, epochs = make_project({"wide": WIDE}), free_port(), 200
+    uri = f"http://127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+        kill = stack.enter_context(serving(project, port))
+        long = f"trainer.max_epochs={epochs}"
+        process = stack.enter_context(training(project, 3, long, MLFLOW_TRACKING_URI=uri))
+        kill()
+        project.wait_until(lambda: FAILED in project.log(), "the outage is noticed")
+        stack.enter_context(serving(project, port))
+        assert process.poll() is None, "the server is back in mid-run"
+        assert process.wait(timeout=400) == 0, project.log()
+    require_one_run(project, epochs)
 
 
 def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(
@@ -265,7 +332,7 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(
     project = make_project({"exploding": EXPLODING})
     done = project.stage("train", "exploding", ONE_CPU)
     assert done.returncode == 1
-    line = own(done.stderr)
+    line = project.own(done.stderr)
     assert line.startswith("error: exploding: the training loss is not finite at step ")
     assert line.count("\n") == 1
     assert not (project.folder / "models").exists()
@@ -296,9 +363,9 @@ def test_a_full_disk_is_one_line(tiny_disk: Path, digits: Path, make_project) ->
     shutil.copytree(digits / "data", tiny_disk / "data")
     done = project.stage("train", "wide", ONE_CPU, ARCORE_HOME=str(tiny_disk))
     assert done.returncode == 1
-    last = own(done.stderr).splitlines()[-1]
+    last = project.own(done.stderr).splitlines()[-1]
     assert last.startswith("error: wide: ") and "No space left on device" in last
-    assert "Traceback" not in own(done.stderr)
+    assert "Traceback" not in project.own(done.stderr)
     assert not (tiny_disk / "models").exists()
 
 

@@ -1,0 +1,347 @@
+"""What the pipeline costs: the start of a training, its loop, Ray Train, and a second worker.
+
+The data are made up in the shape of binarised MNIST. Every worker computes in one thread.
+
+*Start*: seconds from the command (`python -m stages.train`, embedded Ray, MLflow in SQLite, whose
+schema exists) to the end of the first optimiser step. The training has one step, so this is the
+time that MLflow gives for its only metrics (they follow a validation of ten rows). Where the
+worker starts is seen in the list of processes.
+
+*Loop and loader*: seconds per step of the worker's own loop against a bare one (data in one tensor,
+index, forward, backward, optimiser), epoch by epoch in turn in one process, with the allocator
+setting of the workers for both. The overhead is the median over pairs of epochs.
+
+*Ray Train*: the time between the epochs of a real run, from MLflow's times less `history.csv`'s
+seconds: validation of ten rows, report, checkpoint, MLflow. It comes once an epoch, so the share is
+that of an epoch of binarised MNIST (50 000 rows). "In all" adds both shares.
+
+*Two workers*: seconds per epoch of `stages.train` with one worker and with two, same global batch,
+in turn; medians of `history.csv` without each run's first epoch.
+
+    python benchmarks/overheads.py [--quick] [--only start loop workers]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import yaml
+from loading import bits
+
+import arcore
+from pipeline import cluster, datasets, optimization, provenance, shards, tracking
+from pipeline import worker as product
+from pipeline.config import TrainerConfig, build
+from pipeline.datasets.base import SplitData
+
+ROOT = Path(__file__).parents[1]
+DATASET = "binarized_mnist"
+MNIST_ROWS = 50_000
+PARTS = ("start", "loop", "workers")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and how it is trained.
+
+    Attributes:
+        title: its row of the table.
+        model: name and hyperparameters.
+        trainer: batch_size and, if need be, precision.
+        steps: of an epoch here.
+        pairs: epochs of each loop.
+    """
+
+    title: str
+    model: dict[str, Any]
+    trainer: dict[str, Any]
+    steps: int
+    pairs: int = 12
+    rows: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", self.steps * self.trainer["batch_size"])
+
+
+CASES = (
+    Case("MADE 500, batch 100", {"name": "made", "hidden": [500]}, {"batch_size": 100}, 120),
+    Case("NADE 500, batch 100", {"name": "nade", "hidden": 500}, {"batch_size": 100}, 25),
+    Case(
+        "MADE 8000, batch 250, bfloat16",
+        {"name": "made", "hidden": [8000]},
+        {"batch_size": 250, "precision": "bfloat16"},
+        steps=8,
+        pairs=6,
+    ),
+)
+TINY = Case("start", {"name": "made", "hidden": [500]}, {"batch_size": 100}, 1)
+TWO = (
+    Case("NADE 500, batch 500", {"name": "nade", "hidden": 500}, {"batch_size": 500}, 20),
+    Case("MADE 2000, batch 500", {"name": "made", "hidden": [2000]}, {"batch_size": 500}, 20),
+)
+
+
+def write_shards(case: Case, folder: Path) -> Path:
+    few = SplitData(bits(10))
+    splits = {"train": SplitData(bits(case.rows)), "valid": few, "test": few}
+    return shards.write(datasets.get_dataset({"name": DATASET}), splits, folder)
+
+
+# -- the worker's loop against a bare one, in one process
+
+
+class Alternating:
+    """Stands for Ray Train with one worker; runs a bare epoch after each of the worker's."""
+
+    rank, world = 0, 1
+    device = torch.device("cpu")
+
+    def __init__(self, bare: Bare) -> None:
+        self._bare = bare
+        self.pairs: list[tuple[float, float]] = []
+
+    def checkpoints(self) -> Iterator[Any]:
+        return iter([])
+
+    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
+        self.pairs.append((metrics["seconds"], self._bare.epoch()))
+
+    def stop_requested(self) -> bool:
+        return False
+
+
+class Bare:
+    """The shortest loop that trains the same model."""
+
+    def __init__(self, case: Case, event: arcore.events.Event) -> None:
+        self._config = build(TrainerConfig, case.trainer, "trainer")
+        hyperparameters = {k: v for k, v in case.model.items() if k != "name"}
+        self._model = arcore.create_model(case.model["name"], event, **hyperparameters)
+        self._optimizer = optimization.make_optimizer(
+            self._model.parameters(), self._config.optimizer
+        )
+        self._x = torch.from_numpy(bits(case.rows))
+
+    def epoch(self) -> float:
+        """Train an epoch; return its seconds."""
+        began = time.perf_counter()
+        for rows in torch.randperm(len(self._x)).split(self._config.batch_size):
+            x = self._x[rows]
+            with torch.autocast("cpu", torch.bfloat16, enabled=self._config.precision != "float32"):
+                loss = self._model(x).mean()
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+        return time.perf_counter() - began
+
+
+def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
+    """Return seconds of an epoch of the worker and of the bare loop, pair by pair."""
+    torch.set_num_threads(1)
+    event = shards.read_manifest(write_shards(case, folder)).event
+    session = Alternating(Bare(case, event))
+    job = {
+        "identity": "",
+        "event": arcore.events.to_dict(event),
+        "model": case.model,
+        "trainer": case.trainer | {"max_epochs": case.pairs + 1, "checkpoint_every": case.pairs},
+        "shards": str(folder),
+        "run_id": None,
+        "threads": 1,
+        "checkpoint_seconds": 1e9,
+        "quiet": True,
+    }
+    product.Worker(job, session).run()
+    return session.pairs[1:]
+
+
+def measure_loop(case: Case) -> tuple[float, float, float]:
+    """Return seconds per step of the bare loop, of the worker's, and their median overhead."""
+    command = [sys.executable, __file__, "--alternate", str(CASES.index(case))]
+    variables = os.environ | cluster.MALLOC | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    output = subprocess.run(command, env=variables, check=True, capture_output=True, text=True)
+    pairs = json.loads(output.stdout)
+    ours, bare = (statistics.median(column) / case.steps for column in zip(*pairs, strict=True))
+    return bare, ours, statistics.median(ours / bare for ours, bare in pairs) - 1
+
+
+# -- real runs
+
+
+class Project:
+    """A working directory with shards of a case, in which `stages.train` runs as a command.
+
+    Attributes:
+        began, worker_started: of the last training, in seconds since 1970.
+    """
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        self._case, self.folder = case, folder
+        self.began = self.worker_started = 0.0
+        write_shards(case, folder / "data/shards" / DATASET)
+        tracking.init_store(self._uri)
+
+    @property
+    def _uri(self) -> str:
+        return f"sqlite:///{self.folder}/mlflow.db"
+
+    def train(self, name: str, epochs: int, workers: int = 1) -> list[float]:
+        """Train; return each epoch's seconds."""
+        case = self._case
+        entry = {
+            "dataset": DATASET,
+            "model": case.model["name"],
+            "model_overrides": {k: v for k, v in case.model.items() if k != "name"},
+            "trainer": case.trainer | {"max_epochs": epochs},
+        }
+        (self.folder / "params.yaml").write_text(yaml.safe_dump({"experiments": {name: entry}}))
+        overrides = [f"cluster.num_workers={workers}", "cluster.cpus_per_worker=1"]
+        dropped = ("ARCORE_", "RAY_", "MLFLOW_", "OMP_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        self.began, self.worker_started = time.time(), 0.0
+        with open(self.folder / "log", "w+") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stages.train", name, *overrides],
+                cwd=self.folder,
+                env=kept | {"PYTHONPATH": str(ROOT), "ARCORE_HOME": str(self.folder)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            self._watch(process)
+            if process.wait() != 0:
+                raise RuntimeError((self.folder / "log").read_text())
+        with open(self.folder / "models" / name / "history.csv", newline="") as file:
+            return [float(row["seconds"]) for row in csv.DictReader(file)]
+
+    def _watch(self, process: subprocess.Popen[Any]) -> None:
+        """Note when the worker is there, or that the training ended before it was seen."""
+        while process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                try:
+                    if "RayTrainWorker" in " ".join(child.cmdline()):
+                        self.worker_started = time.time()
+                        return
+                except psutil.Error:
+                    continue
+            time.sleep(0.1)
+
+    def times(self) -> tuple[float, list[float]]:
+        """Return when the last run was opened in MLflow, and when each epoch's metrics came."""
+        store = tracking.client(self._uri)
+        experiment = store.get_experiment_by_name(f"arcore-{DATASET}")
+        assert experiment is not None
+        run = store.search_runs([experiment.experiment_id], max_results=1)[0]
+        metrics = store.get_metric_history(run.info.run_id, "train_nats")
+        return run.info.start_time / 1e3, [metric.timestamp / 1e3 for metric in metrics]
+
+
+def measure_start(folder: Path) -> list[tuple[str, float]]:
+    """Return the seconds of each phase from the command to the first step, and of the whole."""
+    project = Project(TINY, folder)
+    project.train("start", epochs=1)
+    ended = time.time()
+    run_started, (first_step,) = project.times()
+    moments = [
+        ("imports and configuration, to the run in MLflow", run_started - project.began),
+        ("embedded Ray, to the worker's process", project.worker_started - run_started),
+        ("imports and setup of the worker, first step", first_step - project.worker_started),
+        ("**command to first step**", first_step - project.began),
+        ("the command as a whole", ended - project.began),
+    ]
+    return moments
+
+
+def measure_ray(case: Case, folder: Path, epochs: int = 6) -> tuple[float, float]:
+    """Return seconds per step under Ray Train, and its seconds between two epochs."""
+    project = Project(case, folder)
+    seconds = project.train("between", epochs)
+    _, moments = project.times()
+    pauses = [b - a - s for a, b, s in zip(moments, moments[1:], seconds[1:], strict=False)]
+    return statistics.median(seconds[1:]) / case.steps, statistics.median(pauses)
+
+
+def measure_workers(case: Case, folder: Path, repeats: int, epochs: int = 5) -> tuple[float, float]:
+    """Return the median seconds of an epoch with one worker, and with two."""
+    project = Project(case, folder)
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for repeat in range(repeats):
+        for workers, seconds in found.items():
+            seconds += project.train(f"workers-{workers}-{repeat}", epochs, workers)[1:]
+    return statistics.median(found[1]), statistics.median(found[2])
+
+
+# -- the report
+
+
+def report_start(scratch: Path) -> None:
+    print("\n| start | seconds |\n|---|---|")
+    for what, seconds in measure_start(scratch / "start"):
+        print(f"| {what} | {seconds:.1f} |", flush=True)
+
+
+def report_loop(scratch: Path, cases: tuple[Case, ...]) -> None:
+    print("\n| | bare, ms/step | worker, ms/step | loop and loader | under Ray, ms/step ", end="")
+    print("| between epochs, s | share of an epoch | in all |\n|---|---|---|---|---|---|---|---|")
+    for number, case in enumerate(cases):
+        bare, ours, overhead = measure_loop(case)
+        under_ray, pause = measure_ray(case, scratch / f"ray{number}")
+        share = pause / (bare * MNIST_ROWS / case.trainer["batch_size"])
+        print(
+            f"| {case.title} | {1e3 * bare:.2f} | {1e3 * ours:.2f} | {overhead:+.1%} "
+            f"| {1e3 * under_ray:.2f} | {pause:.2f} | {share:.1%} | {overhead + share:.1%} |",
+            flush=True,
+        )
+
+
+def report_workers(scratch: Path, cases: tuple[Case, ...], repeats: int) -> None:
+    print("\n| | one worker, s/epoch | two workers | ratio |\n|---|---|---|---|")
+    for number, case in enumerate(cases):
+        one, two = measure_workers(case, scratch / f"workers{number}", repeats)
+        print(f"| {case.title} | {one:.2f} | {two:.2f} | {one / two:.2f} |", flush=True)
+
+
+def load() -> str:
+    return ", ".join(re.findall(r"[\d.]+", str(os.getloadavg())))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="without the larger models")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--repeats", type=int, default=1, help="runs with one worker and with two")
+    parser.add_argument("--alternate", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        if arguments.alternate is not None:
+            print(json.dumps(alternate(CASES[arguments.alternate], scratch / "shards")))
+            return
+        torch.set_num_threads(1)
+        device = provenance.device_name(torch.device("cpu"))
+        print(f"{device}, {os.cpu_count()} CPUs, torch {torch.__version__}, load {load()}")
+        if "start" in arguments.only:
+            report_start(scratch)
+        if "loop" in arguments.only:
+            report_loop(scratch, CASES[:2] if arguments.quick else CASES)
+        if "workers" in arguments.only:
+            report_workers(scratch, TWO[:1] if arguments.quick else TWO, arguments.repeats)
+        print(f"\nload at the end {load()}")
+
+
+if __name__ == "__main__":
+    main()

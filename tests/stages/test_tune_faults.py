@@ -1,0 +1,199 @@
+"""What goes wrong in a search: it is killed or stopped, a trial's process dies, a loss is NaN."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import psutil
+import pytest
+
+from pipeline import tracking
+
+ENTRY = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"hidden": [2000], "num_masks": 4},
+    "trainer": {"max_epochs": 8, "batch_size": 10},
+}
+RATE = "trainer.optimizer.learning_rate"
+HALVED = ENTRY | {
+    "space": {RATE: {"loguniform": [0.0003, 0.01]}},
+    "num_trials": 4,
+    "searcher": "optuna",
+    "scheduler": {"name": "asha", "grace_epochs": 2, "reduction_factor": 2},
+}
+# At the third rate Adam's first step makes every weight so large that the loss overflows.
+PARTLY_EXPLODING = ENTRY | {
+    "space": {RATE: {"grid": [0.001, 0.003, 1e38, 0.01]}},
+    "num_trials": 1,
+    "searcher": "random",
+    "scheduler": {"name": "none"},
+}
+EXPLODING = PARTLY_EXPLODING | {"space": {RATE: {"grid": [1e37, 1e38]}}}
+TWO_AT_A_TIME = "cluster.max_concurrent_trials=2"
+
+
+@pytest.fixture(scope="module")
+def make_search(make_project):
+    """A function from an entry of `searches` to a project that has it as `rates`."""
+
+    def make(entry):
+        project = make_project({})
+        project.edit_params(lambda params: params.update(searches={"rates": entry}))
+        return project
+
+    return make
+
+
+def trials(project) -> dict[int, dict[str, str]]:
+    """The rows of trials.csv by number."""
+    with open(project.folder / "searches/rates/trials.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["trial"] for row in rows}) == len(rows)
+    return {int(row["trial"]): row for row in rows}
+
+
+def ended(log: str) -> dict[int, str]:
+    """The trials that a log says ended with a value, and that value."""
+    found = re.findall(r"trial (\d)/4 ends: valid ([\d.]+) nats", log)
+    return {int(number): value for number, value in found}
+
+
+def started(log: str) -> set[int]:
+    return {int(number) for number in re.findall(r"trial (\d)/4 starts", log)}
+
+
+def require_runs(project, children: list[str]) -> None:
+    """One MLflow run for the search, finished, and one under it for each trial."""
+    runs = project.runs()
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.info.status == "FINISHED"
+    nested = [run for run in runs if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in nested} == {parent.info.run_id}
+    by_number = sorted(nested, key=lambda run: int(run.data.tags["trial"]))
+    assert [run.info.status for run in by_number] == children
+    table = trials(project)
+    store = tracking.client(f"sqlite:///{project.folder}/mlflow.db")
+    for run in by_number:
+        history = store.get_metric_history(run.info.run_id, "valid_nats")
+        epochs = int(table[int(run.data.tags["trial"])]["epochs"])
+        assert [metric.step for metric in history] == list(range(1, epochs + 1))
+
+
+def go_on(project) -> subprocess.CompletedProcess[str]:
+    """Run the rest of an interrupted search, which must complete it."""
+    before = ended(project.log())
+    done = project.stage("tune", "rates", TWO_AT_A_TIME)
+    assert done.returncode == 0, done.stderr
+    assert "rates: goes on with an interrupted search" in done.stderr
+    assert "Traceback" not in project.own(done.stderr)
+    table = trials(project)
+    assert sorted(table) == [1, 2, 3, 4]
+    assert {row["status"] for row in table.values()} <= {"finished", "stopped"}
+    for number, value in before.items():
+        assert f"{float(table[number]['best_valid_nats']):.3f}" == value
+    assert not started(done.stderr) & before.keys()
+    assert started(done.stderr) | before.keys() == {1, 2, 3, 4}
+    assert (project.folder / "searches/rates/best.yaml").exists()
+    assert list((project.folder / ".arcore/tune").iterdir()) == []
+    require_runs(project, ["FINISHED"] * 4)
+    return done
+
+
+def saved(project) -> bool:
+    """Tell whether Ray Tune has written down that a trial ended."""
+    states = (project.folder / ".arcore/tune").glob("rates-*/experiment_state-*.json")
+    return any("TERMINATED" in path.read_text() for path in states)
+
+
+def test_a_killed_search_keeps_the_trials_that_ended(make_search) -> None:
+    project = make_search(HALVED)
+    with project.running(r"trial \d/4 ends", "tune", "rates", TWO_AT_A_TIME) as process:
+        project.wait_until(lambda: saved(project), "the end of a trial is saved")
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    _, strays = psutil.wait_procs(children, timeout=60)
+    assert not strays, "Ray's processes outlive the stage"
+    assert 1 <= len(ended(project.log())) < 4
+    assert not (project.folder / "searches").exists()
+    go_on(project)
+
+
+@pytest.mark.slow
+def test_a_search_that_gets_a_sigterm_says_what_it_keeps(make_search) -> None:
+    project = make_search(HALVED)
+    with project.running(r"trial \d/4 ends", "tune", "rates", TWO_AT_A_TIME) as process:
+        process.terminate()
+        assert process.wait(timeout=400) == 1, project.log()
+    log = project.own(project.log())
+    number = len(ended(log))
+    assert log.splitlines()[-1] == (
+        f"error: rates: interrupted with {number} of 4 trials ended, which are kept; rerun to go on"
+    )
+    assert "Traceback" not in log
+    assert not (project.folder / "searches").exists()
+    assert {run.info.status for run in project.runs()} == {"KILLED", "FINISHED"}
+    # As if the search had been killed between the end of a trial and its own next save.
+    unfinished = [
+        path.parent
+        for path in (project.folder / ".arcore/tune").glob("rates-*/trial-*/checkpoint_000000")
+    ]
+    for path in unfinished[0].glob("checkpoint_*"):
+        shutil.rmtree(path)
+    go_on(project)
+
+
+@pytest.fixture(scope="module")
+def disturbed(make_search):
+    """A search of which one trial has a loss that is not finite, and another's process died."""
+    project = make_search(PARTLY_EXPLODING)
+    with project.running("trial 2/4 starts", "tune", "rates", TWO_AT_A_TIME) as process:
+        project.wait_until(
+            lambda: len(list(project.folder.glob(".arcore/tune/*/trial-*/checkpoint_000001"))) == 2,
+            "two trials have checkpoints",
+        )
+        actors = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if "ImplicitFunc" in child.name() + " ".join(child.cmdline())
+        ]
+        actors[0].kill()
+        assert process.wait(timeout=400) == 0, project.log()
+    return project
+
+
+def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint(disturbed) -> None:
+    assert disturbed.log().count("resumes after epoch") == 1
+    table = trials(disturbed)
+    assert [table[number]["epochs"] for number in (1, 2, 4)] == ["8"] * 3
+    require_runs(disturbed, ["FINISHED", "FINISHED", "FAILED", "FINISHED"])
+
+
+def test_a_trial_whose_loss_is_not_finite_fails_alone(disturbed) -> None:
+    table = trials(disturbed)
+    assert [table[number]["status"] for number in (1, 2, 3, 4)] == [
+        "finished", "finished", "failed", "finished",
+    ]  # fmt: skip
+    assert table[3]["problem"].startswith("the training loss is not finite at step ")
+    assert table[3]["best_valid_nats"] == ""
+    assert "trial 3/4 ends: fails: the training loss is not finite at step " in disturbed.log()
+    summary = disturbed.json("searches/rates/search.json")
+    assert (summary["finished"], summary["failed"]) == (3, 1)
+
+
+@pytest.mark.slow
+def test_a_search_of_which_all_trials_fail_is_one_line(make_search) -> None:
+    project = make_search(EXPLODING)
+    done = project.stage("tune", "rates", TWO_AT_A_TIME)
+    assert done.returncode == 1
+    last = project.own(done.stderr).splitlines()[-1]
+    assert last.startswith("error: no trial gave a finite validation value: the training loss ")
+    assert "Traceback" not in project.own(done.stderr)
+    assert not (project.folder / "searches").exists()
+    assert {run.info.status for run in project.runs()} == {"FAILED"}
