@@ -28,7 +28,6 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # in a job, which sets some of the same variables
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
 EMBEDDED = {
     "RAY_worker_niceness": "0",

@@ -292,7 +292,13 @@ def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
         }
         count = "-" if result.num_parameters is None else f"{result.num_parameters:,}"
         line = [result.experiment, result.model, result.settings, result.members]
-        line += [both[report.unit], both[other], count, duration(result.train_seconds), result.device or "-"]
+        line += [
+            both[report.unit],
+            both[other],
+            count,
+            duration(result.train_seconds),
+            result.device or "-",
+        ]
         if published is None:
             line += ["-", "-", "-"]
         else:

@@ -217,8 +217,12 @@ def make_trainer(
             return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
 
     workers: int | tuple[int, int] = config.num_workers
+    patience = 300
     if config.min_workers is not None and config.min_workers < config.num_workers:
         workers = (config.min_workers, config.num_workers)
+        # Ray counts the workers that fit once, then waits; a node just lost may still have counted.
+        patience = 10
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
     filesystem, path = storage.filesystem(place)
     mend_snapshot(filesystem, f"{path}/{name}")
     return Trainer(

@@ -42,6 +42,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self._loggers: dict[str, tracking.RunLogger] = {}
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._said = time.monotonic()
+        self._going: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the thread and the connections: Ray Tune saves its callbacks."""
@@ -100,10 +101,16 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self._say(f"{self._name(trial)} fails")
         self._track(lambda: self._logger(trial).finish("FAILED"))
 
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """Note which trials go on; where Ray Tune is interrupted it then calls them terminated."""
+        over = ("TERMINATED", "ERROR")
+        self._going = {trial.trial_id for trial in trials if trial.status not in over}
+
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        """Wait for MLflow."""
+        """Mark the trials that an interruption ends, then wait for MLflow."""
         for trial in trials:
-            if trial.status not in ("TERMINATED", "ERROR") and trial.trial_id in self._loggers:
+            trial.interrupted = trial.trial_id in self._going
+            if trial.interrupted and trial.trial_id in self._loggers:
                 self._track(functools.partial(self._loggers[trial.trial_id].finish, "KILLED"))
         self._thread.shutdown(wait=True)
 

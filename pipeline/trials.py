@@ -64,7 +64,7 @@ def read(search: Search, results: Any) -> list[Trial]:
             problem = (str(result.error).strip().splitlines() or ["error"])[-1]
         if problem:
             status, value = "failed", math.inf
-        elif trial.status != "TERMINATED":
+        elif trial.status != "TERMINATED" or getattr(trial, "interrupted", False):
             status = "unfinished"
         curve = []
         frame = result.metrics_dataframe
@@ -95,7 +95,8 @@ def best(table: Sequence[Trial]) -> Trial:
     found = min(table, key=lambda row: row.value, default=None)
     if found is None or not math.isfinite(found.value):
         problems = sorted({row.problem for row in table if row.problem})
-        raise UserError(f"no trial gave a finite validation value: {'; '.join(problems) or 'none'}")
+        why = "; ".join(problems) or "they were stopped before"
+        raise UserError(f"none of {len(table)} trials gave a finite validation value: {why}")
     return found
 
 

@@ -160,6 +160,7 @@ def _run(
     filesystem, path = storage.filesystem(place)
     with warnings.catch_warnings(), cluster.on_sigterm(_interrupt):
         warnings.simplefilter("ignore")  # of Ray Tune's about itself
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
         where = f"{path}/{folder}"
         if ray_tune.Tuner.can_restore(where, filesystem):
             log.info("%s: goes on with an interrupted search", search.name)

@@ -231,7 +231,7 @@ class Worker:
     def _step(self, x: Tensor, labels: Tensor | None, batch_rows: int, step: int) -> Tensor:
         """One optimiser step; return the summed nats of this worker's rows."""
         config = self.config
-        torch.manual_seed((config.seed * 1_000_003 + step) * self.world + self.rank)
+        self._seed((config.seed * 1_000_003 + step) * self.world + self.rank)
         self.model.set_step(config.seed, step)
         x, condition = self._move(x), None if labels is None else self._move(labels)
         with torch.autocast(
@@ -251,6 +251,12 @@ class Worker:
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         return cast(Tensor, loss.detach().double())
+
+    def _seed(self, seed: int) -> None:
+        # As torch.manual_seed, which formats the stack for each kind of accelerator not in use.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
 
     def _move(self, values: Tensor) -> Tensor:
         if self.device.type == "cuda":

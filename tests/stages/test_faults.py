@@ -228,7 +228,7 @@ MENDED = "damaged list of checkpoints, trying those that are there"
         pytest.param([remove_weights], {PASSED_OVER: 1, MENDED: 0}, marks=pytest.mark.slow),
         pytest.param([remove_checkpoint], {PASSED_OVER: 0, MENDED: 1}, marks=pytest.mark.slow),
     ],
-    ids=lambda value: " and ".join(d.__name__ for d in value) if isinstance(value, list) else "",
+    ids=["half a file and half a list", "half a file", "no content", "no file", "no checkpoint"],
 )
 def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     stopped_copy, undisturbed, damages: list[Callable[..., None]], warnings: dict[str, int]

@@ -219,6 +219,7 @@ def test_a_training_goes_on_with_the_node_that_is_left(
     assert float(last["valid_nats"]) == pytest.approx(float(same_last["valid_nats"]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_training_waits_for_a_node_in_place_of_a_lost_one(
     nodes: Nodes, undisturbed: Project, project: NodesProject
 ) -> None:

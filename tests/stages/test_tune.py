@@ -1,0 +1,73 @@
+"""Searches as commands: a grid, and trials of several workers. More in test_end_to_end.py."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import yaml
+
+TOY = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"hidden": [32]},
+    "trainer": {"max_epochs": 3},
+    "space": {"model.ordering": {"grid": ["raster", "snake", "random"]}},
+    "num_trials": 1,
+    "searcher": "random",
+    "scheduler": {"name": "none"},
+}
+
+
+def search(make_project, entry, *overrides: str):
+    project = make_project({})
+    project.edit_params(lambda params: params.update(searches={"toy": entry}))
+    done = project.stage("tune", "toy", *overrides)
+    assert done.returncode == 0, done.stderr
+    with open(project.folder / "searches/toy/trials.csv", newline="") as file:
+        return project, list(csv.DictReader(file)), done.stderr
+
+
+def test_a_grid_runs_each_option_once(make_project) -> None:
+    project, rows, log = search(make_project, TOY)
+    assert [row["trial"] for row in rows] == ["1", "2", "3"]
+    assert [row["model.ordering"] for row in rows] == ["raster", "snake", "random"]
+    assert {row["status"] for row in rows} == {"finished"} and {row["epochs"] for row in rows} == {
+        "3"
+    }
+    found = yaml.safe_load((project.folder / "searches/toy/best.yaml").read_text())
+    best = min(rows, key=lambda row: float(row["best_valid_nats"]))
+    assert found["model"] == {"hidden": [32], "ordering": best["model.ordering"]}
+    for number in ("1", "2", "3"):
+        assert f"trial {number}/3 starts" in log and f"trial {number}/3 ends: valid" in log
+    assert not list((project.folder / ".arcore/tune").iterdir())
+
+
+@pytest.mark.slow
+def test_trials_of_two_workers_find_the_same(make_project) -> None:
+    """Each trial is a Ray Train run of its own; the values differ by rounding alone."""
+    entry = TOY | {
+        "space": {"trainer.optimizer.learning_rate": {"loguniform": [0.001, 0.01]}},
+        "num_trials": 3,
+        "searcher": "optuna",
+    }
+    one = "cluster.max_concurrent_trials=1"
+    _, alone, _ = search(make_project, entry, one)
+    _, together, log = search(make_project, entry, one, "cluster.num_workers=2")
+    assert log.count("ends: valid") == 3
+    rate = "trainer.optimizer.learning_rate"
+    for first, second in zip(alone, together, strict=True):
+        assert first["epochs"] == second["epochs"] == "3"
+        assert float(second[rate]) == pytest.approx(float(first[rate]))
+        nats = float(first["best_valid_nats"])
+        assert float(second["best_valid_nats"]) == pytest.approx(nats, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_time_budget_ends_a_search_well(make_project) -> None:
+    """Running trials are stopped and count; the search is not an interrupted one."""
+    entry = TOY | {"trainer": {"max_epochs": 100_000}, "time_budget_minutes": 0.6}
+    project, rows, log = search(make_project, entry)
+    assert rows and {row["status"] for row in rows} == {"stopped"}
+    assert all(float(row["best_valid_nats"]) > 0 for row in rows)
+    assert project.json("searches/toy/search.json")["stopped"] == len(rows)
