@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow.fs
 from ray.tune import Callback
 
 from pipeline import tracking
@@ -132,12 +133,15 @@ class TrialLogger(Callback):  # type: ignore[misc]
 
     def _forget_checkpoints(self, trial: Any) -> None:
         """Free the space of a trial that ended; the best one is trained anew, to its end."""
-        checkpoint = trial.checkpoint
-        if checkpoint is not None:
-            parent = checkpoint.path.rstrip("/").rpartition("/")[0]
-            for info in checkpoint.filesystem.get_file_info(_in(parent)):
-                if info.base_name.startswith("checkpoint_"):
-                    checkpoint.filesystem.delete_dir(info.path)
+        filesystem, folder = trial.storage.storage_filesystem, trial.storage.experiment_fs_path
+        # Those of Ray Tune, and those of Ray Train where the trial has several workers.
+        own = filesystem.get_file_info(_in(trial.storage.trial_fs_path))
+        gone = [info.path for info in own if info.base_name.startswith("checkpoint_")]
+        together = filesystem.get_file_info(f"{folder}/train-{trial.trial_id}")
+        if together.type == pyarrow.fs.FileType.Directory:
+            gone.append(together.path)
+        for path in gone:
+            filesystem.delete_dir(path)
 
     def _track(self, action: Callable[[], object]) -> None:
         if self.parent is not None:
@@ -167,9 +171,7 @@ def values_of(search: Search, trial: Any) -> dict[str, Any]:
     return {p.name: p.decode(trial.config[p.name]) for p in search.space}
 
 
-def _in(folder: str) -> Any:
-    import pyarrow.fs
-
+def _in(folder: str) -> pyarrow.fs.FileSelector:
     return pyarrow.fs.FileSelector(folder, allow_not_found=True)
 
 

@@ -23,7 +23,7 @@ import yaml
 from tests.cluster.conftest import Cluster, ClusterProject
 from tests.cluster.hosts import Network, end
 from tests.stages.conftest import ROOT
-from tests.stages.test_faults import WIDE, own, result
+from tests.stages.test_faults import WIDE, result
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12}}
@@ -170,9 +170,9 @@ def test_a_lost_head_is_one_line_and_the_next_goes_on(
             two_hosts.head.kill_ray()
             assert process.wait(timeout=120) == 1, project.log()
             print(f"\n{time.monotonic() - began:.1f} s from the head's end to the driver's")
-            last = own(project.log()).splitlines()[-1]
+            last = project.own(project.log()).splitlines()[-1]
             assert last.startswith("error: wide: "), project.log()
-            assert "Traceback" not in own(project.log())
+            assert "Traceback" not in project.own(project.log())
     finally:
         two_hosts.stop()
         two_hosts.start()
@@ -229,8 +229,8 @@ def test_storage_that_is_gone_for_a_while_changes_nothing(
         code = process.wait(timeout=300)
         print(f"\n{time.monotonic() - began:.1f} s from the fault to the end, status {code}")
     if code != 0:
-        assert own(project.log()).splitlines()[-1].startswith("error: wide: "), project.log()
-        assert "Traceback" not in own(project.log())
+        assert project.own(project.log()).splitlines()[-1].startswith("error: wide: "), project.log()
+        assert "Traceback" not in project.own(project.log())
         with two_hosts.one_cpu_held_on_each():
             done = project.stage("train", "wide", *overrides(project))
         assert done.returncode == 0, done.stderr

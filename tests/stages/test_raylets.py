@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -39,7 +40,7 @@ LIGHT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
     "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": "a token of this test, not a secret: only loopback is listened on",
+    "RAY_AUTH_TOKEN": secrets.token_hex(16),
 }
 
 
@@ -76,6 +77,10 @@ class Node:
             assert self._process.poll() is None and time.monotonic() < deadline, log
             time.sleep(0.1)
 
+    def alive(self) -> bool:
+        """Tell whether it was not killed."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """Kill all its processes at once."""
         while ours := [p for p in psutil.pids() if _session(p) == self._process.pid]:
@@ -103,16 +108,27 @@ class Nodes:
             free.bind((HEAD, 0))
             self.address = f"{HEAD}:{free.getsockname()[1]}"
         self._folder, self._started = folder, list[Node]()
+
+    def start(self) -> None:
+        """Start both and wait for them."""
         port = self.address.rpartition(":")[2]
         options = ("--head", f"--port={port}", "--include-dashboard=false")
         self._start(HEAD, *options).wait()
-        self.other = self.add()
-        self.other.wait()
+        self.add().wait()
 
     def add(self) -> Node:
         """Start the other node; it joins in a few seconds."""
-        self.other = self._start(OTHER, f"--address={self.address}")
-        return self.other
+        self._other = self._start(OTHER, f"--address={self.address}")
+        return self._other
+
+    def lose(self) -> None:
+        """Kill the other node."""
+        self._other.kill()
+
+    def restore(self) -> None:
+        """Start the other node anew if it was lost, and wait for it."""
+        if not self._other.alive():
+            self.add().wait()
 
     def _start(self, address: str, *options: str) -> Node:
         folder = self._folder / str(len(self._started))
@@ -132,9 +148,12 @@ def nodes() -> Iterator[Nodes]:
         pytest.skip("two workers need two CPUs")
     folder = Path(tempfile.mkdtemp(prefix="nodes", dir="/tmp"))
     nodes = Nodes(folder)
-    yield nodes
-    nodes.close()
-    shutil.rmtree(folder)
+    try:
+        nodes.start()
+        yield nodes
+    finally:
+        nodes.close()
+        shutil.rmtree(folder)
 
 
 class NodesProject(Project):
@@ -150,6 +169,8 @@ class NodesProject(Project):
 
 @pytest.fixture
 def project(nodes: Nodes, make_project: Callable[[dict[str, Any]], Project]) -> NodesProject:
+    """A new project, with both nodes there."""
+    nodes.restore()
     return NodesProject(make_project({"wide": LONG}).folder, nodes)
 
 
@@ -210,9 +231,8 @@ def test_a_training_goes_on_with_the_node_that_is_left(
     nodes: Nodes, undisturbed: Project, project: NodesProject
 ) -> None:
     with training(project, "cluster.min_workers=1") as process:
-        nodes.other.kill()
+        nodes.lose()
         require_ends_well(process, project)
-    nodes.add().wait()
     assert "2 workers: " in project.log() and "resumes after epoch" in project.log()
     assert project.json("models/wide/training.json")["num_workers"] == 1
     *_, (last, same_last) = zip(result(project)[2], result(undisturbed)[2], strict=True)
@@ -224,7 +244,7 @@ def test_a_training_waits_for_a_node_in_place_of_a_lost_one(
     nodes: Nodes, undisturbed: Project, project: NodesProject
 ) -> None:
     with training(project) as process:
-        nodes.other.kill()
+        nodes.lose()
         nodes.add()
         require_ends_well(process, project)
     assert project.log().count("2 workers: ") == 2 and "resumes after epoch" in project.log()
