@@ -60,9 +60,11 @@ bench: $(STAMP)  ## training speed against common implementations, the loader, o
 	python benchmarks/loading.py
 	python benchmarks/overheads.py
 
-results:  ## keep what is measured: copy EXPERIMENTS' records and DATASETS' tables to results/
+results:  ## keep what is measured: copy EXPERIMENTS', SEARCHES' and DATASETS' records to results/
 	@for e in $(EXPERIMENTS); do mkdir -p results/$$e && \
 	  cp models/$$e/config.yaml models/$$e/training.json models/$$e/history.csv evaluation/*/$$e/metrics.json results/$$e/; done
+	@for s in $(SEARCHES); do mkdir -p results/searches/$$s && \
+	  cp searches/$$s/search.json searches/$$s/best.yaml searches/$$s/*.csv searches/$$s/objective.png results/searches/$$s/; done
 	@for d in $(DATASETS); do cp reports/$$d/table.md results/$$d.md; done
 
 lock: $(STAMP)  ## write constraints.txt from what is installed

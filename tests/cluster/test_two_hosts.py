@@ -229,8 +229,9 @@ def test_storage_that_is_gone_for_a_while_changes_nothing(
         code = process.wait(timeout=300)
         print(f"\n{time.monotonic() - began:.1f} s from the fault to the end, status {code}")
     if code != 0:
-        assert project.own(project.log()).splitlines()[-1].startswith("error: wide: "), project.log()
-        assert "Traceback" not in project.own(project.log())
+        said = project.own(project.log())
+        assert said.splitlines()[-1].startswith("error: wide: "), said
+        assert "Traceback" not in said
         with two_hosts.one_cpu_held_on_each():
             done = project.stage("train", "wide", *overrides(project))
         assert done.returncode == 0, done.stderr
