@@ -305,18 +305,25 @@ def _compose(choices: Mapping[str, str]) -> DictConfig:
         return compose("config", [f"{group}={choice}" for group, choice in choices.items()])
 
 
-def check_name(kind: str, name: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the entry called `name`, whose name must do for a folder.
+def read_entry(section: str, name: str) -> Mapping[str, Any]:
+    """Return an entry of params.yaml, whose name must do for a folder.
+
+    Arguments:
+        section: experiments or searches.
+        name: its key.
 
     Raises:
         UserError: for an unknown name (with the nearest ones) or an entry that is no mapping.
     """
+    kind = {"experiments": "experiment", "searches": "search"}[section]
+    known = read_params().get(section) or {}
+    _require(isinstance(known, dict), section, "a mapping", known)
     if name not in known:
         raise unknown_name(kind, name, known)
     fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
     _require(fits, kind, "a name of letters, digits, '.', '_' and '-'", name)
     entry = known[name]
-    _require(isinstance(entry, dict), f"{kind} {name}", "a mapping", entry)
+    _require(isinstance(entry, dict), f"{section}.{name}", "a mapping", entry)
     return typing.cast(Mapping[str, Any], entry)
 
 
@@ -331,7 +338,7 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfi
         UserError: for an unknown experiment, group choice or parameter (with the nearest names),
             and for a value of the wrong type or range.
     """
-    entry = check_name("experiment", name, read_params()["experiments"])
+    entry = read_entry("experiments", name)
     for key in entry:
         if key not in ENTRY_KEYS:
             raise unknown_name(f"key of experiments.{name}", key, ENTRY_KEYS)

@@ -175,7 +175,7 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     Raises:
         UserError: for an unknown search, key, parameter or kind, and for values that do not fit.
     """
-    entry = dict(config.check_name("search", name, config.read_params().get("searches") or {}))
+    entry = dict(config.read_entry("searches", name))
     where = f"searches.{name}"
     for key in entry:
         if key not in (*ENTRY_KEYS, *PLAN_KEYS):

@@ -87,6 +87,31 @@ def test_train(
     assert not (project.folder / "models").exists()
 
 
+SEARCH = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "space": {"model.hidden": {"choice": [[8], [16]]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "unknown search 'nothing'; (known: listed, toy)"),
+        (["listed"], "searches.listed: expected a mapping, got [1]"),
+        (["toy", "num_trials=none"], "searches.toy.num_trials: expected int, got 'none'"),
+        (["toy", "model.hidden=[0]"], "searches.toy: model: hidden: "),
+        (["toy", "trainer.epochs=2"], "unknown parameter of trainer 'epochs'"),
+        (["toy", "cluster.cpus_per_worker=64"], "cluster: expected 64 CPUs for 1 workers"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_tune(project, command, small_cluster: None, arguments: list[str], message: str) -> None:
+    """Nothing starts: the cluster of these tests must not be used."""
+    project.edit_params(lambda p: p.update(searches={"toy": SEARCH, "listed": [1]}))
+    assert message in command(project.folder, "tune", *arguments)
+
+
 @pytest.mark.parametrize(
     ("stage", "arguments", "message"),
     [
@@ -124,7 +149,7 @@ def test_params(tmp_path, command, text: str | None, message: str) -> None:
     assert message in command(tmp_path, "train", "toy")
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate", "report", "register"])
+@pytest.mark.parametrize("stage", ["tune", "train", "evaluate", "report", "register"])
 def test_help_and_usage(project, stage: str) -> None:
     helped = project.stage(stage, "--help")
     assert helped.returncode == 0 and helped.stdout.startswith(f"usage: python -m stages.{stage}")
