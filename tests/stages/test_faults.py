@@ -295,6 +295,7 @@ def free_port() -> int:
 FAILED = "warning: logging to MLflow failed, going on without it"
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_when_the_mlflow_server_goes_away(undisturbed, make_project) -> None:
     project, port = make_project({"wide": WIDE}), free_port()
     uri = f"http://127.0.0.1:{port}"

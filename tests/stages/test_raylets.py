@@ -227,6 +227,7 @@ def test_two_nodes_end_with_the_bytes_of_one(
     assert all((published / name).read_bytes() == (shards / name).read_bytes() for name in names)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_the_node_that_is_left(
     nodes: Nodes, undisturbed: Project, project: NodesProject
 ) -> None:
