@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Categorical, Distribution
 
-from arcore.model import AutoregressiveModel, Decoder, require, require_int
+from arcore.checks import require, require_int
+from arcore.model import AutoregressiveModel, Decoder, draw
 
 
 class Ensemble(AutoregressiveModel):
@@ -55,9 +56,16 @@ class Ensemble(AutoregressiveModel):
         """Return the number of members."""
         return len(self.members)
 
+    def member_log_probs(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p_k(x | condition) of each member, (batch, members), in nats."""
+        self._check(x, condition)
+        return self._member_log_probs(x, condition)
+
+    def _member_log_probs(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return torch.stack([member._log_prob(x, condition) for member in self], 1)
+
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        scores = torch.stack([member._log_prob(x, condition) for member in self])
-        return torch.logsumexp(scores, 0) - math.log(len(self))
+        return torch.logsumexp(self._member_log_probs(x, condition), 1) - math.log(len(self))
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         """Iterate over the members."""
@@ -127,3 +135,38 @@ class Ensemble(AutoregressiveModel):
         choice = torch.randint(len(self), (n,), generator=generator, device=self.device)
         shares = [(member, (choice == k).nonzero()[:, 0]) for k, member in enumerate(self)]
         return [(member, rows) for member, rows in shares if len(rows)]
+
+
+class OrderlessEnsemble(Ensemble):
+    """The mixture of an orderless model under several orderings, with its exact posteriors."""
+
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, as `OrderlessModel` does."""
+        evidence = self._evidence(x, observed, condition)
+        return torch.logsumexp(evidence, 1) - math.log(len(self))
+
+    def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
+        return torch.stack([m.log_marginal(x, observed, condition) for m in self], 1)
+
+    @torch.no_grad()
+    def impute(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw the missing dimensions from the mixture's exact posterior.
+
+        A member is drawn for each event by its evidence p_k(x_observed), and completes it.
+        """
+        observed = self._check_observed(x, observed)
+        evidence = Categorical(logits=self._evidence(x, observed, condition), validate_args=False)
+        choice = draw(evidence, generator)
+        completed = self._blank(len(x)).view(x.shape)
+        for index, member in enumerate(self):
+            rows = (choice == index).nonzero()[:, 0]
+            label = None if condition is None else condition[rows]
+            completed[rows] = member.impute(x[rows], observed[rows], label, generator, temperature)
+        return completed

@@ -130,10 +130,24 @@ class Binary(Levels):
 class Real(Event):
     """A real-valued event.
 
+    Arguments:
+        shape: its extents.
+        bin_width: where values are levels plus uniform noise (x = (level + u) bin_width, u in
+            [0, 1)), the width of a level's bin. A density then bounds the levels' probability:
+            P(level) = E[p(x) bin_width^D] >= exp E[ln p(x)] bin_width^D. None elsewhere.
+
     Example:
         >>> Real((11,)).size
         11
     """
+
+    bin_width: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        width = self.bin_width
+        if width is not None and not (isinstance(width, float) and 0 < width < math.inf):
+            raise ValueError(f"bin_width: expected a number > 0 or None, got {width!r}")
 
     def check(self, x: Tensor, name: str = "x") -> Tensor:
         """Check the shape of a batch of finite floating-point values."""
@@ -155,6 +169,8 @@ def to_dict(event: Event) -> dict[str, Any]:
     described: dict[str, Any] = {"kind": type(event).__name__.lower(), "shape": list(event.shape)}
     if type(event) is Levels:
         described["num_levels"] = event.num_levels
+    if isinstance(event, Real) and event.bin_width is not None:
+        described["bin_width"] = event.bin_width
     return described
 
 
@@ -169,31 +185,46 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     expected = {"binary": {"shape"}, "levels": {"shape", "num_levels"}, "real": {"shape"}}
     if kind not in expected:
         raise ValueError(f"event kind: expected one of {sorted(expected)}, got {kind!r}")
+    width = fields.pop("bin_width", None) if kind == "real" else None
     if set(fields) != expected[kind]:
         raise ValueError(f"event: expected fields {sorted(expected[kind])}, got {sorted(fields)}")
     shape = tuple(fields["shape"])
     if kind == "levels":
         return Levels(fields["num_levels"], shape)
-    return Binary(shape) if kind == "binary" else Real(shape)
+    return Binary(shape) if kind == "binary" else Real(shape, width)
 
 
-def nats_to_bits_per_dim(nats: Number, event: Event) -> Number:
-    """Convert nats per event to bits per dimension: nats / (D ln 2).
+def nats_to_bits_per_dim(nats: Number, event: Event, *, difference: bool = False) -> Number:
+    """Convert nats per event to bits per dimension: nats / (D ln 2) - log2(bin_width).
 
-    The only place in the project where units are converted. D counts sub-pixels.
+    The only place in the project where units are converted. D counts sub-pixels; only a
+    dequantised `Real` event has a bin width, which turns its density into a bound on bits of the
+    levels.
+
+    Arguments:
+        nats: per event.
+        event: what was scored.
+        difference: `nats` is a difference or a standard error, which bins do not shift.
 
     Example:
         >>> round(nats_to_bits_per_dim(64 * math.log(256), Levels(256, (1, 8, 8))), 6)
         8.0
+        >>> nats_to_bits_per_dim(0.0, Real((2,), bin_width=1 / 16))  # uniform on [0, 1)
+        4.0
     """
-    return nats / (event.size * math.log(2))
+    return nats / (event.size * math.log(2)) - (0.0 if difference else _bin_bits(event))
 
 
 def bits_per_dim_to_nats(bits: Number, event: Event) -> Number:
-    """Convert bits per dimension to nats per event: bits * D ln 2.
+    """Convert bits per dimension to nats per event: (bits + log2(bin_width)) D ln 2.
 
     Example:
         >>> round(bits_per_dim_to_nats(1.0, Binary((10,))), 4)
         6.9315
     """
-    return bits * (event.size * math.log(2))
+    return (bits + _bin_bits(event)) * (event.size * math.log(2))
+
+
+def _bin_bits(event: Event) -> float:
+    width = event.bin_width if isinstance(event, Real) else None
+    return 0.0 if width is None else math.log2(width)

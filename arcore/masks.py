@@ -68,3 +68,52 @@ def output_mask(positions: Tensor, degrees_in: Tensor) -> Tensor:
         [[0, 0], [1, 0]]
     """
     return positions[:, None] > degrees_in[None, :]
+
+
+def channel_groups(channels: int, groups: int) -> Tensor:
+    """Share feature maps out among colours: contiguous runs, as even as can be.
+
+    Example:
+        >>> channel_groups(7, 3).tolist()
+        [0, 0, 0, 1, 1, 2, 2]
+
+    Returns:
+        (channels,) int64 in [0, groups).
+    """
+    return torch.arange(channels, device=CPU) * groups // channels
+
+
+def causal_kernel_mask(
+    kind: str, size: tuple[int, int], centre: int, groups_out: Tensor, groups_in: Tensor
+) -> Tensor:
+    """Mask of a causal convolution kernel whose last row lies on the pixel's own row.
+
+    Rows above are seen whole, the own row left of column `centre`; at the centre, the pixel itself,
+    kind A shows the feature maps of earlier colours only and kind B those of the same colour too.
+
+    Reference:
+        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
+        section 3.4 and figure 4.
+
+    Arguments:
+        kind: A or B.
+        size: rows and columns of the kernel.
+        centre: the pixel's own column in the kernel.
+        groups_out: the colour of each output map.
+        groups_in: the colour of each input map.
+
+    Returns:
+        (outputs, inputs, rows, columns) bool.
+
+    Example:
+        >>> one = torch.zeros(1).long()
+        >>> causal_kernel_mask("A", (2, 3), 1, one, one)[0, 0].int().tolist()
+        [[1, 1, 1], [1, 0, 0]]
+    """
+    rows, columns = size
+    mask = torch.zeros(len(groups_out), len(groups_in), rows, columns, dtype=torch.bool, device=CPU)
+    mask[:, :, :-1] = True
+    mask[:, :, -1, :centre] = True
+    before, own = groups_in[None, :], groups_out[:, None]
+    mask[:, :, -1, centre] = before < own if kind == "A" else before <= own
+    return mask

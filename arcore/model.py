@@ -10,13 +10,16 @@ from __future__ import annotations
 import abc
 import dataclasses
 import difflib
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from arcore import conditions
+from arcore.checks import require, require_int
+from arcore.distributions import DiscretizedLogisticMixture
 from arcore.events import Event, Levels
 
 
@@ -30,22 +33,6 @@ class Hyperparameters:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
         }
-
-
-def require(holds: bool, name: str, expected: str, got: object) -> None:
-    """Raise the library's one form of error unless `holds`.
-
-    Raises:
-        ValueError: "<name>: expected <expected>, got <got>".
-    """
-    if not holds:
-        raise ValueError(f"{name}: expected {expected}, got {got!r}")
-
-
-def require_int(value: object, name: str, minimum: int) -> None:
-    """Raise ValueError unless `value` is an integer (not a bool) >= minimum."""
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-    require(fits, name, f"an integer >= {minimum}", value)
 
 
 def build_hyperparameters(
@@ -81,7 +68,8 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         event: what is modelled.
         hyperparameters: the frozen dataclass that it was built from.
         exact: False where `log_prob` would only be a bound.
-        num_classes: size of the class condition, or None for an unconditional model.
+        condition_kind: what it is conditioned on, or None for an unconditional model.
+        num_classes: number of classes where that is a class, else None.
         num_members: masks or orderings that it is trained for, whose mixture `ensemble` gives.
     """
 
@@ -97,6 +85,7 @@ class AutoregressiveModel(nn.Module, abc.ABC):
             raise ValueError(f"event: {type(self).__name__} expects {wanted}, got {event!r}")
         self.event = event
         self.hyperparameters = hyperparameters
+        self.condition_kind = conditions.of(hyperparameters)
         self.num_classes: int | None = getattr(hyperparameters, "num_classes", None)
 
     # -- scoring
@@ -115,7 +104,8 @@ class AutoregressiveModel(nn.Module, abc.ABC):
 
         Arguments:
             x: (batch, *event.shape); integer levels (any dtype) or reals.
-            condition: (batch,) int64 class labels for a model with `num_classes`, else None.
+            condition: as `arcore.conditions` describes the model's kind: (batch,) int64 class
+                labels, (batch, size) vectors, (batch, channels, height, width) maps, or None.
 
         Raises:
             ValueError: if `x` or `condition` has another shape, or x values out of range.
@@ -126,6 +116,14 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         terms = self._conditionals(x, condition).log_prob(self._as_value(x))
         return terms.flatten(1).sum(1)
+
+    def validation_loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return what training watches on held-out rows, (batch,), in nats; deterministic.
+
+        It is minus `log_prob` unless that is too slow or only bounded: orderless models give a
+        masked estimate under fixed masks, latent-variable models a bound under fixed noise.
+        """
+        return -self.log_prob(x, condition)
 
     def conditionals(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
         """Return all one-dimensional conditionals p(x_d | x_<d) at once, teacher-forced.
@@ -160,20 +158,14 @@ class AutoregressiveModel(nn.Module, abc.ABC):
 
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:
         self._check_condition_shape(condition, batch)
-        if condition is not None and self.num_classes is not None and batch:
-            fits = int(condition.min()) >= 0 and int(condition.max()) < self.num_classes
-            require(fits, "condition", f"classes in [0, {self.num_classes})", condition)
+        if condition is not None and self.condition_kind is not None:
+            self.condition_kind.check_values(condition)
 
     def _check_condition_shape(self, condition: Tensor | None, batch: int) -> None:
-        """Check all but values; int64 only, since other integers index as masks or not at all."""
-        if self.num_classes is None:
+        if self.condition_kind is None:
             require(condition is None, "condition", "None for an unconditional model", condition)
-            return
-        expected = f"int64 class labels of shape ({batch},)"
-        require(isinstance(condition, Tensor), "condition", expected, condition)
-        assert condition is not None
-        fits = condition.shape == (batch,) and condition.dtype == torch.int64
-        require(fits, "condition", expected, (condition.dtype, tuple(condition.shape)))
+        else:
+            self.condition_kind.check_shape(condition, batch)
 
     # -- randomness of a step
 
@@ -217,9 +209,10 @@ class AutoregressiveModel(nn.Module, abc.ABC):
 
         Arguments:
             n: number of events, >= 1.
-            condition: (n,) class labels for a conditional model.
+            condition: of n rows, for a conditional model.
             generator: source of randomness, on the model's device; None uses torch's global one.
-            temperature: scales the log-probabilities by 1 / temperature (> 0).
+            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
+                whose tempered mixture densities have no closed form.
 
         Example:
             >>> import arcore
@@ -250,9 +243,10 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            condition: (batch,) class labels for a conditional model.
+            condition: of one row an event, for a conditional model.
             generator: source of randomness, on the model's device.
-            temperature: scales the log-probabilities by 1 / temperature (> 0).
+            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
+                whose tempered mixture densities have no closed form.
 
         Returns:
             (batch, *event.shape) with the observed values unchanged.
@@ -352,35 +346,68 @@ class RecomputingDecoder(Decoder):
 def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Distribution:
     """Select the conditionals of a block of flattened indices.
 
-    Raises:
-        ValueError: for a distribution without logits (its model must define its own decoder).
+    A distribution without logits brings its own `select(block)`.
     """
+    if hasattr(conditionals, "select"):
+        return cast(Distribution, conditionals.select(block))
     kind = type(conditionals)
-    require(kind in DISCRETE, "conditionals", "Bernoulli or Categorical", kind.__name__)
+    require(kind in DISCRETE, "conditionals", DISCRETE_NAMES, kind.__name__)
     logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
     flat = logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :])
     return kind(logits=flat[:, block], validate_args=False)  # type: ignore[call-arg]
 
 
-DISCRETE = (torch.distributions.Bernoulli, torch.distributions.Categorical)
+def reshape(conditionals: Distribution, shape: Sequence[int]) -> Distribution:
+    """Give discrete conditionals another batch shape of as many elements."""
+    kind = type(conditionals)
+    if isinstance(conditionals, DiscretizedLogisticMixture):
+        return conditionals.reshape(shape)
+    logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
+    return kind(  # type: ignore[call-arg]
+        logits=logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :]),
+        validate_args=False,
+    )
+
+
+DISCRETE = (
+    torch.distributions.Bernoulli,
+    torch.distributions.Categorical,
+    DiscretizedLogisticMixture,
+)
+DISCRETE_NAMES = ", ".join(kind.__name__ for kind in DISCRETE) + " or one with its own draw"
 
 
 def draw(
     distribution: Distribution, generator: torch.Generator | None, temperature: float = 1.0
 ) -> Tensor:
-    """Draw from a Bernoulli or Categorical with an explicit generator.
+    """Draw from a one-dimensional conditional with an explicit generator.
 
-    The draw inverts the cumulative distribution at one uniform number a dimension.
+    A discrete draw inverts the cumulative distribution at one uniform number a dimension. A
+    distribution over reals brings its own `draw(generator, temperature)`.
 
     Returns:
-        int64 levels of the distribution's batch shape.
+        int64 levels, or reals, of the distribution's batch shape.
     """
+    if hasattr(distribution, "draw"):
+        return cast(Tensor, distribution.draw(generator, temperature))
     kind = type(distribution)
-    require(kind in DISCRETE, "distribution", "Bernoulli or Categorical", kind.__name__)
-    logits: Tensor = distribution.logits / temperature  # type: ignore[attr-defined]
+    require(kind in DISCRETE, "distribution", DISCRETE_NAMES, kind.__name__)
+    logits: Tensor = distribution.logits  # type: ignore[attr-defined]
     shape = distribution.batch_shape
     uniform = torch.rand(shape, generator=generator, device=logits.device, dtype=logits.dtype)
-    if kind is torch.distributions.Bernoulli:
+    return invert(distribution, uniform, temperature)
+
+
+def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the levels at which a discrete conditional's cumulative distribution passes `uniform`.
+
+    Arguments:
+        distribution: one of `DISCRETE`.
+        uniform: numbers in [0, 1) of its batch shape.
+        temperature: scales the log-probabilities by 1 / temperature.
+    """
+    logits: Tensor = distribution.logits / temperature  # type: ignore[attr-defined]
+    if isinstance(distribution, torch.distributions.Bernoulli):
         return (uniform < torch.sigmoid(logits)).long()
     cumulative = torch.softmax(logits, -1).cumsum(-1)
     levels = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1)

@@ -6,12 +6,32 @@ import difflib
 
 from arcore.events import Event
 from arcore.model import AutoregressiveModel, build_hyperparameters
+from arcore.models.conv_nade import ConvNADE
+from arcore.models.deep_nade import DeepNADE
+from arcore.models.diagonal_bilstm import DiagonalBiLSTM
+from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.made import MADE
+from arcore.models.multiscale_pixelrnn import MultiscalePixelRNN
 from arcore.models.nade import NADE
+from arcore.models.parallel_multiscale import ParallelMultiscale
+from arcore.models.pixelcnn import PixelCNN
+from arcore.models.pixelvae import PixelVAE
+from arcore.models.rnade import RNADE
+from arcore.models.row_lstm import RowLSTM
 
 MODELS: dict[str, type[AutoregressiveModel]] = {
     "nade": NADE,
     "made": MADE,
+    "deep_nade": DeepNADE,
+    "conv_nade": ConvNADE,
+    "pixelcnn": PixelCNN,
+    "gated_pixelcnn": GatedPixelCNN,
+    "row_lstm": RowLSTM,
+    "diagonal_bilstm": DiagonalBiLSTM,
+    "multiscale_pixelrnn": MultiscalePixelRNN,
+    "parallel_multiscale": ParallelMultiscale,
+    "pixelvae": PixelVAE,
+    "rnade": RNADE,
 }
 
 
@@ -19,8 +39,8 @@ def list_models() -> list[str]:
     """Return the names that `create_model` knows, sorted.
 
     Example:
-        >>> list_models()
-        ['made', 'nade']
+        >>> list_models()[:3]
+        ['conv_nade', 'deep_nade', 'diagonal_bilstm']
     """
     return sorted(MODELS)
 

@@ -12,11 +12,12 @@ from torch.distributions import Distribution
 from torch.nn.functional import dropout, linear
 
 from arcore import masks, orderings
+from arcore.checks import require, require_int
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.layers import levels
 from arcore.layers.masked_linear import MaskedLinear
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, require, require_int
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 

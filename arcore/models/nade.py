@@ -11,9 +11,10 @@ from torch.distributions import Distribution
 from torch.nn.functional import embedding_bag
 
 from arcore import orderings
+from arcore.checks import require, require_int
 from arcore.events import Event, Levels
 from arcore.layers import levels
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, require, require_int
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
 
 ACTIVATIONS = ("sigmoid", "relu")
 

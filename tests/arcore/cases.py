@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 import arcore
 from arcore.events import Binary, Levels
-from arcore.model import AutoregressiveModel
+from arcore.latent import LatentVariableModel
+from arcore.mixtures import RealMixture
+from arcore.model import AutoregressiveModel, Decoder
 from arcore.orderings import ORDERINGS
+from arcore.zoo import MODELS
 
 
 @dataclass(frozen=True)
@@ -50,20 +54,38 @@ class Case:
         """Create the model in float64 with random non-zero weights and biases."""
         return randomize(self.create().double(), seed)
 
+    def build_exact(self) -> AutoregressiveModel:
+        """Build the model, or p(x | z) at some z of one whose likelihood is only bounded."""
+        return exact_part(self.build())
+
     def levels(self, batch: int, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         shape = (batch, *self.event.shape)
         return torch.randint(self.event.num_levels, shape, generator=generator)
 
     def labels(self, batch: int) -> Tensor | None:
-        """Class labels that take every class in turn, or None for an unconditional model."""
-        classes = self.hyperparameters.get("num_classes")
-        return None if classes is None else torch.arange(batch) % classes
+        """Conditions that differ from row to row (classes in turn), None for an unconditional."""
+        if (classes := self.hyperparameters.get("num_classes")) is not None:
+            return torch.arange(batch) % classes
+        shape = self._condition_shape()
+        if shape is None:
+            return None
+        generator = torch.Generator().manual_seed(batch)
+        return torch.randint(-64, 64, (batch, *shape), generator=generator).double() / 64
 
     def conditions(self, batch: int) -> list[Tensor | None]:
-        """One condition a class, the same for the whole batch."""
-        classes = self.hyperparameters.get("num_classes")
-        return [None] if classes is None else [torch.full((batch,), c) for c in range(classes)]
+        """One condition a class, or two others, each the same for the whole batch."""
+        if (classes := self.hyperparameters.get("num_classes")) is not None:
+            return [torch.full((batch,), c) for c in range(classes)]
+        if self._condition_shape() is None:
+            return [None]
+        pair = self.labels(2)
+        assert pair is not None
+        return [one.expand(batch, *one.shape).contiguous() for one in pair]
+
+    def _condition_shape(self) -> tuple[int, ...] | None:
+        size = self.hyperparameters.get("condition_size")
+        return (size,) if size is not None else self.hyperparameters.get("condition_shape")
 
 
 @torch.no_grad()
@@ -75,7 +97,8 @@ def randomize(model: AutoregressiveModel, seed: int = 0) -> AutoregressiveModel:
     """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
-        std = min(1.0, 2 / parameter.shape[-1] ** 0.5)
+        inputs = parameter[0].numel() if parameter.dim() == 4 else parameter.shape[-1]
+        std = min(1.0, 2 / inputs**0.5)
         drawn = torch.empty(parameter.shape, dtype=torch.float64).normal_(generator=generator)
         steps = (64 * std * drawn).round()
         parameter.copy_(torch.where(steps == 0, 1, steps) / 64)
@@ -84,7 +107,36 @@ def randomize(model: AutoregressiveModel, seed: int = 0) -> AutoregressiveModel:
 
 NINE = Binary((1, 3, 3))
 CUBE = Levels(3, (2, 2, 2))
+RGB = Levels(2, (3, 2, 2))
+WIDE = Binary((1, 2, 5))
+TALL = Levels(2, (2, 3, 2))
+ROW = Levels(3, (2, 1, 3))
 TANH = {"hidden": [12, 12], "activation": "tanh"}
+SMALL = {"channels": [6, 6], "kernels": [3, 2]}
+LSTM = {"hidden": 6, "head_width": 16}
+SCALES = {**LSTM, "head_width": 24, "base_hidden": 6, "base_num_layers": 1, "condition_width": 6}
+COARSE = {
+    "base": "pixelcnn",
+    "base_size": 1,
+    "base_width": 8,
+    "base_layers": 1,
+    "width": 8,
+    "num_blocks": 1,
+    "head_width": 16,
+}
+PATCHES = {"upscaling": "B", "patch_grid": 2, "patch_blocks": 1}
+ONE_PATCH = {"upscaling": "B", "patch_grid": 1, "patch_blocks": 1}
+LATENT = {
+    "latent_size": 2,
+    "latent_channels": 2,
+    "encoder": [4, 4],
+    "prior_width": 4,
+    "prior_blocks": 1,
+    "condition_width": 4,
+    "width": 4,
+    "num_layers": 2,
+    "head_width": 12,
+}
 
 CASES = [
     *(Case("nade", NINE, {"hidden": 8, "ordering": name}) for name in ORDERINGS),
@@ -138,8 +190,132 @@ CASES = [
         },
         mask=1000,
     ),
+    *(Case("deep_nade", NINE, {"hidden": [12], "ordering": name}) for name in ORDERINGS),
+    Case("deep_nade", Binary((1,))),
+    Case("deep_nade", Levels(3, (1,)), {"hidden": [4, 4], "num_classes": 2}),
+    Case("deep_nade", Binary((7,)), {"hidden": [12, 12, 12], "activation": "tanh"}),
+    Case("deep_nade", NINE, {"hidden": [12], "mask_inputs": False, "ordering": "spiral"}),
+    Case("deep_nade", CUBE, {"hidden": [16, 16], "inputs": "one_hot", "num_classes": 3}),
+    Case("deep_nade", Levels(5, (3,)), {"hidden": [8], "ordering_seed": 7}),
+    Case("deep_nade", NINE, {"hidden": [12, 12], "num_orderings": 4}, mask=3),
+    Case("deep_nade", CUBE, {"hidden": [16], "activation": "tanh", "ordering": "snake"}, mask=1000),
+    Case("conv_nade", NINE, {**SMALL, "hidden": [8], "ordering": "raster"}),
+    Case("conv_nade", NINE, {"channels": [6, 4], "kernels": [2, 2], "hidden": [12, 8]}, mask=2),
+    Case("conv_nade", NINE, {"channels": [8], "kernels": [8], "hidden": [], "ordering": "column"}),
+    Case("conv_nade", WIDE, {**SMALL, "hidden": []}, full=False),
+    Case("conv_nade", Binary((1,)), {**SMALL, "hidden": [4]}),
+    Case("conv_nade", Binary((7,)), {**SMALL, "hidden": [8], "activation": "tanh"}),
+    Case("conv_nade", Levels(3, (2, 3)), {**SMALL, "hidden": [8], "num_classes": 2}),
+    Case("conv_nade", CUBE, {**SMALL, "hidden": [8], "inputs": "one_hot", "mask_inputs": False}),
+    Case("conv_nade", RGB, {"channels": [6], "kernels": [2], "hidden": [], "num_classes": 2}),
+    Case("conv_nade", Binary((2, 1, 2, 2)), {**SMALL, "hidden": [8]}),
+    # a blind spot is part of PixelCNN: a kernel as wide as the image leaves none
+    Case("pixelcnn", NINE, {"hidden": 4, "num_blocks": 2, "first_kernel": 5}),
+    Case("pixelcnn", NINE, {"hidden": 4, "num_blocks": 2, "first_kernel": 3}, full=False),
+    Case("pixelcnn", Binary((1,)), {"hidden": 1, "num_blocks": 1}),
+    Case("pixelcnn", Binary((7,)), {"hidden": 8, "num_blocks": 1, "first_kernel": 13}),
+    Case("pixelcnn", CUBE, {"hidden": 9, "num_blocks": 2, "head_width": 33}),
+    Case("pixelcnn", CUBE, {"hidden": 4, "num_blocks": 1, "inputs": "one_hot", "num_classes": 2}),
+    Case("pixelcnn", CUBE, {"hidden": 3, "num_blocks": 1, "head": "logistic_mixture"}),
+    *(
+        Case("gated_pixelcnn", NINE, {"width": 4, "num_layers": 3, "ordering": name})
+        for name in ORDERINGS[1:]
+    ),
+    Case("gated_pixelcnn", WIDE, {"width": 6, "num_layers": 4, "ordering": "column"}),
+    Case(
+        "gated_pixelcnn",
+        Levels(2, (2, 2, 3)),
+        {"width": 6, "num_layers": 2, "ordering": "reverse", "condition_shape": (1, 2, 3)},
+    ),
+    Case(
+        "gated_pixelcnn",
+        Levels(2, (2, 2, 3)),
+        {"width": 6, "num_layers": 2, "ordering": "column", "head": "logistic_mixture"},
+    ),
+    Case("pixelcnn", RGB, {"hidden": 6, "num_blocks": 1, "num_classes": 2}),
+    Case("gated_pixelcnn", NINE, {"width": 4, "num_layers": 3}),
+    Case("gated_pixelcnn", WIDE, {"width": 6, "num_layers": 4, "first_kernel": 3}),
+    Case("gated_pixelcnn", Binary((1,)), {"width": 2, "num_layers": 1}),
+    Case("gated_pixelcnn", Levels(3, (2, 3)), {"width": 4, "num_layers": 2, "num_classes": 3}),
+    Case("gated_pixelcnn", CUBE, {"width": 5, "num_layers": 2, "inputs": "one_hot"}),
+    Case("gated_pixelcnn", CUBE, {"width": 4, "num_layers": 2, "condition_size": 3}),
+    Case("gated_pixelcnn", CUBE, {"width": 4, "num_layers": 2, "condition_shape": (2, 1, 1)}),
+    Case("gated_pixelcnn", CUBE, {"width": 4, "num_layers": 2, "head": "logistic_mixture"}),
+    Case(
+        "gated_pixelcnn",
+        RGB,
+        {"width": 6, "num_layers": 2, "head": "logistic_mixture", "condition_shape": (1, 2, 3)},
+    ),
+    Case("gated_pixelcnn", RGB, {"width": 10, "num_layers": 2, "head_width": 25}),
+    # the Row LSTM's triangle leaves out pixels that a first kernel as wide as the image sees
+    Case("row_lstm", NINE, {**LSTM}),
+    Case("row_lstm", NINE, {**LSTM, "first_kernel": 3, "residual": False, "kernel": 5}, full=False),
+    Case("row_lstm", Binary((1,)), {"hidden": 1, "num_layers": 1, "skip": False}),
+    Case("row_lstm", Binary((7,)), {**LSTM, "first_kernel": 13, "num_layers": 1}),
+    Case("row_lstm", WIDE, {**LSTM, "hidden": 8, "first_kernel": 9, "skip": False}),
+    Case("row_lstm", Levels(3, (2, 3)), {**LSTM, "num_layers": 1, "num_classes": 3}),
+    Case("row_lstm", CUBE, {**LSTM, "hidden": 8, "head_width": 24, "inputs": "one_hot"}),
+    Case("row_lstm", CUBE, {**LSTM, "head": "logistic_mixture", "condition_size": 3}),
+    Case("row_lstm", RGB, {**LSTM, "hidden": 9, "head_width": 36, "num_classes": 2}),
+    Case("row_lstm", TALL, {**LSTM, "condition_shape": (1, 2, 3), "kernel": 1}),
+    Case("diagonal_bilstm", NINE, {**LSTM, "first_kernel": 3, "hidden": 8}),
+    Case("diagonal_bilstm", NINE, {**LSTM, "residual": False}),
+    Case("diagonal_bilstm", Binary((1,)), {"hidden": 1, "num_layers": 1, "skip": False}),
+    Case("diagonal_bilstm", Binary((7,)), {**LSTM, "hidden": 8, "residual": False}),
+    Case("diagonal_bilstm", WIDE, {**LSTM, "first_kernel": 3, "residual": False, "skip": False}),
+    Case("diagonal_bilstm", Levels(3, (2, 3)), {**LSTM, "num_layers": 1, "num_classes": 3}),
+    Case("diagonal_bilstm", CUBE, {**LSTM, "hidden": 8, "head_width": 24, "inputs": "one_hot"}),
+    Case("diagonal_bilstm", CUBE, {**LSTM, "head": "logistic_mixture", "condition_size": 3}),
+    Case("diagonal_bilstm", RGB, {**LSTM, "hidden": 9, "head_width": 36, "num_classes": 2}),
+    Case("diagonal_bilstm", TALL, {**LSTM, "hidden": 8, "condition_shape": (1, 2, 3)}),
+    Case("multiscale_pixelrnn", NINE, {**SCALES}),
+    Case("multiscale_pixelrnn", NINE, {**SCALES, "core": "row_lstm", "residual": False}),
+    Case("multiscale_pixelrnn", NINE, {**SCALES, "factor": 3, "skip": False}),
+    Case("multiscale_pixelrnn", Binary((1,)), {"base_hidden": 1, "core": "row_lstm"}),
+    Case("multiscale_pixelrnn", Levels(2, (3, 1, 1)), {**SCALES, "base_hidden": 9}),
+    Case("multiscale_pixelrnn", Binary((7,)), {**SCALES, "hidden": 8}, full=False),
+    Case("multiscale_pixelrnn", WIDE, {**SCALES, "num_layers": 1}),
+    Case("multiscale_pixelrnn", Levels(3, (2, 3)), {**SCALES, "num_classes": 2}),
+    Case("multiscale_pixelrnn", CUBE, {**SCALES, "inputs": "one_hot", "condition_size": 3}),
+    Case("multiscale_pixelrnn", CUBE, {**SCALES, "head": "logistic_mixture", "num_classes": 2}),
+    Case("multiscale_pixelrnn", RGB, {**SCALES, "hidden": 9, "base_hidden": 9, "head_width": 36}),
+    Case("multiscale_pixelrnn", TALL, {**SCALES, "condition_shape": (1, 2, 3)}),
+    Case("parallel_multiscale", NINE, {**COARSE, "base_size": 2}),
+    Case("parallel_multiscale", Binary((3, 4)), {**COARSE, "base_size": 2, **ONE_PATCH}),
+    Case("parallel_multiscale", Binary((1,)), {**COARSE}),
+    Case("parallel_multiscale", Binary((7,)), {**COARSE, "base_size": 2, **PATCHES}, full=False),
+    Case("parallel_multiscale", ROW, {**COARSE, "base_size": 2, "inputs": "one_hot"}),
+    Case(
+        "parallel_multiscale",
+        ROW,
+        {**COARSE, "base_size": 2, "head": "logistic_mixture", "num_classes": 2},
+    ),
+    Case("parallel_multiscale", RGB, {**COARSE, "condition_size": 3}),
+    Case("parallel_multiscale", TALL, {**COARSE, "condition_shape": (1, 2, 3)}, full=False),
+    Case("parallel_multiscale", TALL, {**COARSE, **ONE_PATCH, "num_classes": 2}),
+    Case(
+        "parallel_multiscale",
+        Levels(2, (2, 1, 5)),
+        {**COARSE, "base_size": 2, **ONE_PATCH, "head": "logistic_mixture"},
+    ),
+    Case("pixelvae", NINE, {**LATENT, "encoder": [4]}),
+    Case("pixelvae", NINE, {**LATENT, "encoder": [4], "upsample": False, "warmup_steps": 9}),
+    Case("pixelvae", NINE, {**LATENT, "encoder": [4], "num_levels": 2}),
+    Case("pixelvae", Binary((1,)), {**LATENT, "num_levels": 2}),
+    Case("pixelvae", WIDE, {**LATENT, "first_kernel": 9, "upsample": False}),
+    Case("pixelvae", Levels(3, (2, 3)), {**LATENT, "encoder": [4], "num_classes": 2}),
+    Case("pixelvae", CUBE, {**LATENT, "num_classes": 2, "upsample": False, "inputs": "one_hot"}),
+    Case("pixelvae", CUBE, {**LATENT, "head": "logistic_mixture", "head_width": 6}),
+    Case(
+        "pixelvae",
+        Levels(2, (1, 3, 3)),
+        {**LATENT, "encoder": [4], "num_levels": 2, "num_classes": 2},
+    ),
 ]
 
+DISCRETE_MODELS = [
+    name for name in arcore.list_models() if issubclass(MODELS[name].supports[0], Levels)
+]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -159,9 +335,64 @@ def state_of(x: Tensor, event: Levels) -> Tensor:
     return (x.flatten(1) * event.num_levels ** torch.arange(event.size)).sum(1)
 
 
+class GivenLatents(AutoregressiveModel):
+    """p(x | z) of a latent-variable model at one z, the same for all events: an exact model."""
+
+    def __init__(self, model: LatentVariableModel) -> None:
+        self.supports = model.supports
+        super().__init__(model.event, model.hyperparameters)
+        self.model = model
+        generator = torch.Generator().manual_seed(0)
+        self.latents = tuple(
+            (torch.randn(1, *shape, generator=generator) * 64).round() / 64
+            for shape in model.latent_shapes
+        )
+
+    def _given(self, batch: int) -> tuple[Tensor, ...]:
+        return tuple(z.to(self.dtype).expand(batch, *z.shape[1:]) for z in self.latents)
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        return self.model.schedule
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        return self.model.conditionals_given(x, self._given(len(x)), condition)
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        return self.model.decoder(batch, condition, self._given(batch))
+
+
+def exact_part(model: AutoregressiveModel) -> AutoregressiveModel:
+    """The model, or p(x | z) at some z of one whose likelihood is only bounded."""
+    return GivenLatents(model) if isinstance(model, LatentVariableModel) else model
+
+
+def has_own_objective(model: AutoregressiveModel) -> bool:
+    """Whether `forward` is another loss than -ln p(x), with draws of its own (masks, noise)."""
+    return type(model).forward is not AutoregressiveModel.forward
+
+
+def loss_of(
+    model: AutoregressiveModel, x: Tensor, condition: Tensor | None, seed: int = 0
+) -> Tensor:
+    """The training loss as a step computes it: what it draws is a function of the seed."""
+    torch.manual_seed(seed)
+    loss: Tensor = model(x, condition)
+    return loss
+
+
+def parameters_of(distribution: Distribution) -> Tensor:
+    """What decides a conditional: logits, or a mixture's weights, means and scales, (..., P)."""
+    if isinstance(distribution, RealMixture):
+        parts = (distribution.log_weights, distribution.means, distribution.log_scales)
+        return torch.cat(parts, -1)
+    logits: Tensor = distribution.logits
+    return logits if logits.dim() > len(distribution.batch_shape) else logits[..., None]
+
+
 def logits_of(model: AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
-    """The conditionals' logits in drawing order, (batch, D, logits)."""
-    logits = model.conditionals(x, condition).logits
+    """The conditionals' parameters in drawing order, (batch, D, P)."""
+    logits = parameters_of(model.conditionals(x, condition))
     return logits.reshape(len(x), model.event.size, -1)[:, torch.cat(model.schedule)]
 
 
@@ -172,7 +403,9 @@ def influence(model: AutoregressiveModel, x: Tensor, condition: Tensor | None) -
     changes = []
     for index in torch.cat(model.schedule).tolist():
         other = x.flatten(1).clone()
-        other[:, index] = (other[:, index] + 1) % model.event.num_levels
+        other[:, index] += 1
+        if isinstance(model.event, Levels):
+            other[:, index] %= model.event.num_levels
         after = logits_of(model, other.view(x.shape), condition)
         changes.append((after != before).any(-1).any(0))
     return torch.stack(changes, 1)

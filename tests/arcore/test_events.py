@@ -20,7 +20,10 @@ from arcore.events import (
     to_dict,
 )
 
-EVENTS = [Binary((1, 28, 28)), Levels(17, (1, 8, 8)), Levels(2, (4,)), Real((11,)), Binary((None,))]
+EVENTS = [
+    *(Binary((1, 28, 28)), Levels(17, (1, 8, 8)), Levels(2, (4,)), Binary((None,))),
+    *(Real((11,)), Real((1, 8, 8), bin_width=1 / 17)),
+]
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=str)
@@ -43,6 +46,18 @@ def test_units_convert_both_ways() -> None:
     assert bits_per_dim_to_nats(nats_to_bits_per_dim(88.33, event), event) == pytest.approx(88.33)
 
 
+def test_a_dequantised_density_counts_bits_of_its_levels() -> None:
+    """A density that is uniform on [0, 1) costs log2(17) bits, as do 17 equally likely levels."""
+    event = Real((1, 8, 8), bin_width=1 / 17)
+    assert nats_to_bits_per_dim(0.0, event) == pytest.approx(math.log2(17), abs=1e-12)
+    # The density that puts everything into the right bin, evenly: 17 on each.
+    assert nats_to_bits_per_dim(-64 * math.log(17), event) == pytest.approx(0, abs=1e-12)
+    assert bits_per_dim_to_nats(nats_to_bits_per_dim(-88.33, event), event) == pytest.approx(-88.33)
+    assert nats_to_bits_per_dim(1.0, Real((64,))) == 1 / (64 * math.log(2))
+    error = nats_to_bits_per_dim(0.5, event, difference=True)
+    assert error == pytest.approx(0.5 / 64 / math.log(2), abs=1e-15)
+
+
 def test_check_returns_what_fits() -> None:
     for x in (torch.tensor([[0, 16]]), torch.tensor([[0.0, 16.0]]), torch.zeros(0, 2)):
         assert Levels(17, (2,)).check(x) is x
@@ -60,6 +75,10 @@ BAD = [
     (lambda: Binary((0, 2)), ["shape", "positive integers", "(0, 2)"]),
     (lambda: Real((2.0,)), ["shape", "positive integers", "(2.0,)"]),
     (lambda: Levels(17, (True,)), ["shape", "positive integers", "(True,)"]),
+    (lambda: Real((2,), bin_width=0.0), ["bin_width", "> 0", "0.0"]),
+    (lambda: Real((2,), bin_width=math.nan), ["bin_width", "> 0", "nan"]),
+    (lambda: Real((2,), bin_width="1"), ["bin_width", "> 0", "'1'"]),
+    (lambda: from_dict({"kind": "real", "shape": [2], "bins": 2}), ["event", "['bins', 'shape']"]),
     (lambda: Levels(1, (2,)), ["num_levels", ">= 2", "1"]),
     (lambda: Levels(2.0, (2,)), ["num_levels", "integer", "2.0"]),
     (lambda: Binary((None, 2)).size, ["shape", "fixed", "(None, 2)"]),

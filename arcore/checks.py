@@ -1,0 +1,19 @@
+"""The one form of error for a bad argument."""
+
+from __future__ import annotations
+
+
+def require(holds: bool, name: str, expected: str, got: object) -> None:
+    """Raise the library's one form of error unless `holds`.
+
+    Raises:
+        ValueError: "<name>: expected <expected>, got <got>".
+    """
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+
+
+def require_int(value: object, name: str, minimum: int) -> None:
+    """Raise ValueError unless `value` is an integer (not a bool) >= minimum."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    require(fits, name, f"an integer >= {minimum}", value)

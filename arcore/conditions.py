@@ -1,0 +1,116 @@
+"""What a model may be conditioned on: a class, a vector or a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from arcore.checks import require, require_int
+
+if TYPE_CHECKING:
+    from arcore.model import Hyperparameters
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A kind of condition; use `Classes`, `Vector` or `Map`."""
+
+    def expected(self, batch: int) -> str:
+        """Say in words what a condition for `batch` events is."""
+        raise NotImplementedError
+
+    def check_shape(self, condition: object, batch: int) -> None:
+        """Check all but values.
+
+        Raises:
+            ValueError: naming what was expected and what came.
+        """
+        got: object = condition
+        if isinstance(condition, Tensor):
+            if self._fits(condition, batch):
+                return
+            got = (condition.dtype, tuple(condition.shape))
+        raise ValueError(f"condition: expected {self.expected(batch)}, got {got!r}")
+
+    def check_values(self, condition: Tensor) -> None:
+        """Check the values of a condition whose shape fits."""
+        if not bool(torch.isfinite(condition).all()):
+            raise ValueError("condition: expected finite values, got NaN or infinity")
+
+    def _fits(self, condition: Tensor, batch: int) -> bool:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Classes(Condition):
+    """A class label for each event, int64 in [0, num_classes)."""
+
+    num_classes: int
+
+    def expected(self, batch: int) -> str:
+        """Say in words what labels for `batch` events are."""
+        return f"int64 class labels of shape ({batch},)"
+
+    def _fits(self, condition: Tensor, batch: int) -> bool:
+        # int64 only, since other integers index as masks or not at all
+        return condition.shape == (batch,) and condition.dtype == torch.int64
+
+    def check_values(self, condition: Tensor) -> None:
+        """Check the range of labels."""
+        if len(condition) and not bool(((condition >= 0) & (condition < self.num_classes)).all()):
+            raise ValueError(
+                f"condition: expected classes in [0, {self.num_classes}), got {condition!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Vector(Condition):
+    """A vector for each event, floating-point (batch, size)."""
+
+    size: int
+
+    def expected(self, batch: int) -> str:
+        """Say in words what vectors for `batch` events are."""
+        return f"floating-point vectors of shape ({batch}, {self.size})"
+
+    def _fits(self, condition: Tensor, batch: int) -> bool:
+        return condition.shape == (batch, self.size) and condition.is_floating_point()
+
+
+@dataclass(frozen=True)
+class Map(Condition):
+    """A map for each event, floating-point (batch, channels, height, width) of any resolution."""
+
+    shape: tuple[int, int, int]
+
+    def expected(self, batch: int) -> str:
+        """Say in words what maps for `batch` events are."""
+        return f"floating-point maps of shape {(batch, *self.shape)}"
+
+    def _fits(self, condition: Tensor, batch: int) -> bool:
+        return condition.shape == (batch, *self.shape) and condition.is_floating_point()
+
+
+def of(hyperparameters: Hyperparameters) -> Condition | None:
+    """The condition that hyperparameters ask for by num_classes, condition_size or condition_shape.
+
+    Raises:
+        ValueError: for more than one of them, or one that is out of range.
+    """
+    names = ("num_classes", "condition_size", "condition_shape")
+    given = {n: v for n in names if (v := getattr(hyperparameters, n, None)) is not None}
+    if not given:
+        return None
+    require(len(given) == 1, " and ".join(given), "one of them at most", given)
+    ((name, value),) = given.items()
+    if name == "condition_shape":
+        fits = isinstance(value, tuple) and len(value) == 3
+        require(fits, name, "three extents: channels, height, width", value)
+        for extent in value:
+            require_int(extent, name, 1)
+        return Map(value)
+    require_int(value, name, 1)
+    return Classes(value) if name == "num_classes" else Vector(value)

@@ -1,0 +1,71 @@
+"""How a condition enters a network over images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, one_hot, relu
+
+from arcore.conditions import Classes, Condition, Map, Vector
+from arcore.layers.cursor import Cursor
+
+
+class ConditionMaps(nn.Module):
+    """Turns a condition into maps, (batch, channels, 1, 1) or (batch, channels, height, width).
+
+    A class becomes its indicator and a vector itself, so that each layer's own projection is its
+    own embedding. A map passes a small network that brings it to the image's resolution.
+
+    Reference:
+        van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", NIPS 2016, eq.
+        4 and 5 (its deconvolutional network is here a resize between two convolutions).
+
+    Arguments:
+        kind: of the condition.
+        size: the image's height and width.
+        width: channels for a map.
+    """
+
+    def __init__(self, kind: Condition, size: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.kind, self.size = kind, size
+        if isinstance(kind, Map):
+            self.coarse = nn.Conv2d(kind.shape[0], width, 3, padding=1)
+            self.fine = nn.Conv2d(width, width, 3, padding=1)
+            self.channels = width
+        else:
+            assert isinstance(kind, (Classes, Vector))
+            self.channels = kind.num_classes if isinstance(kind, Classes) else kind.size
+
+    def forward(self, condition: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the maps of a checked condition."""
+        if isinstance(self.kind, Classes):
+            return one_hot(condition, self.kind.num_classes).to(dtype)[:, :, None, None]
+        if isinstance(self.kind, Vector):
+            return condition.to(dtype)[:, :, None, None]
+        maps = relu(self.coarse(condition.to(dtype)))
+        if maps.shape[-2:] != self.size:
+            maps = interpolate(maps, self.size, mode="nearest")
+        return relu(self.fine(maps))
+
+
+class ConditionProjection(nn.Module):
+    """Adds a 1 x 1 projection of condition maps to a layer's maps.
+
+    Arguments:
+        channels: of the condition maps.
+        outputs: of the layer.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, outputs, 1, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to (batch, outputs, h, w)."""
+        projected: Tensor = self.project(maps)
+        return projected
+
+    def step(self, maps: Tensor, cursor: Cursor) -> Tensor:
+        """Project the whole maps once; return the piece at the cursor."""
+        return cursor.piece(cursor.state(self, lambda: self(maps)))

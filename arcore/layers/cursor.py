@@ -1,0 +1,67 @@
+"""Evaluating a network at one place of an image at a time.
+
+A network that takes its layers by a function, `run(layer, x)`, is written once and runs in two
+ways: `everywhere` evaluates it over whole images, a `Cursor` at one pixel or one row, where each
+layer keeps what later places need. The cost of a pixel is then one product a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+from torch import Tensor, nn
+
+State = TypeVar("State")
+
+
+class Run(Protocol):
+    """How a network evaluates a layer."""
+
+    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Return what the layer makes of x."""
+        ...
+
+
+def everywhere(layer: nn.Module, x: Tensor) -> Tensor:
+    """Evaluate a layer over whole images, (batch, channels, height, width)."""
+    return cast(Tensor, layer(x))
+
+
+class Cursor:
+    """A place in a batch of images, and the states of the layers that were evaluated there.
+
+    Rows come in order, and in each row pixels or the whole row. The same place may be evaluated
+    again with another input (the next colour of a pixel), which replaces what it left before.
+
+    Attributes:
+        height, width: of the image.
+        row, column: the place.
+        span: the number of columns from there on that are evaluated at once: 1 or the width.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self.row, self.column, self.span = 0, 0, 1
+        self._states: dict[nn.Module, Any] = {}
+
+    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Evaluate a layer on the piece of a row at the cursor, (batch, channels, 1, span)."""
+        return cast(Tensor, layer.step(x, self))  # type: ignore[operator]
+
+    def at(self, row: int, column: int, span: int = 1) -> Cursor:
+        """Move to a place."""
+        self.row, self.column, self.span = row, column, span
+        return self
+
+    def piece(self, maps: Tensor) -> Tensor:
+        """Cut the piece of a row at the cursor out of maps of full or of unit extent."""
+        rows = slice(self.row, self.row + 1) if maps.shape[-2] > 1 else slice(None)
+        columns = slice(self.column, self.column + self.span)
+        return maps[:, :, rows, columns if maps.shape[-1] > 1 else slice(None)]
+
+    def state(self, layer: nn.Module, make: Callable[[], State]) -> State:
+        """Return a layer's state, made at its first use."""
+        if layer not in self._states:
+            self._states[layer] = make()
+        return cast(State, self._states[layer])

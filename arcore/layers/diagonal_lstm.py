@@ -1,0 +1,159 @@
+"""The Diagonal BiLSTM's state-to-state part, which also runs at one pixel at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from arcore.layers.cursor import Cursor
+from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
+
+
+def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Return the pixels (numbered row by row) diagonal by diagonal, each from its top row down.
+
+    Pixel (r, c) lies on diagonal r + c, which is its column once row r is skewed right by r.
+
+    Example:
+        >>> diagonal_order(2, 3).tolist()
+        [0, 1, 3, 2, 4, 5]
+    """
+    rows = torch.arange(height, device=device)[:, None]
+    columns = torch.arange(width, device=device)
+    return ((rows + columns) * height + rows).flatten().argsort()
+
+
+class DiagonalLSTMLayer(nn.Module):
+    """Two LSTMs that sweep an image diagonal by diagonal, from the upper corners down.
+
+    From the upper left, with x the input-to-state part and a zero row above the first,
+
+        [o, f, i, g][r, c] = x[r, c] + K_1 h[r, c - 1] + K_2 h[r - 1, c],
+        c[r, c] = f c[r, c - 1] + i g,   h[r, c] = o tanh(c[r, c]),
+
+    with o, f, i through a sigmoid and g through tanh, and learned states h[r, -1], c[r, -1] for
+    each row r. The LSTM from the upper right does the same on the mirrored map. Its states know
+    pixels to the right on the same row, so they are shifted one row down before both are added.
+
+    All pixels of a diagonal are computed at once, height + width - 1 steps in all. Instead of
+    holding skewed rows' padding at the initial state, a step takes only the rows that the diagonal
+    meets: a row joins with its initial state and leaves when it is complete. Both directions share
+    a step's products. An image of a single row has no second direction.
+
+    Reference:
+        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
+        section 3.2, eq. 3 and figure 3.
+
+    Arguments:
+        hidden: h, maps of a state.
+        size: the image's height and width.
+
+    Example:
+        >>> DiagonalLSTMLayer(3, (6, 8))(torch.zeros(5, 24, 6, 8)).shape
+        torch.Size([5, 3, 6, 8])
+    """
+
+    def __init__(self, hidden: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.directions, self.hidden = num_directions(size), hidden
+        self.weight = state_weight(2, self.directions, hidden, 4 * hidden)
+        self.initial_h = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
+        self.initial_c = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map both directions' gates' inputs (batch, 8 h, height, width) to states (batch, h, ...).
+
+        An image of one row has (batch, 4 h, 1, width).
+        """
+        height, width = x.shape[2:]
+        plan = self._plan(height, width, x.device)
+        maps = x.unflatten(1, (self.directions, -1)).flatten(3).permute(1, 3, 0, 2)
+        states = lstm_scan(maps, self.weight, self.initial_h, self.initial_c, plan)
+        return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
+
+    def _plan(self, height: int, width: int, device: torch.device) -> Plan:
+        """Plan a diagonal a step; slots are a zero row and the image's rows."""
+        pixels = torch.arange(height * width, device=device).view(height, width)
+        order = diagonal_order(height, width, device)
+        mirrored = pixels.flip(1).flatten()[order]
+        steps = range(height + width - 1)
+        tops = [max(0, t - width + 1) for t in steps]
+        rows = torch.arange(height, device=device)
+        return Plan(
+            order=torch.stack([order, mirrored][: self.directions]),
+            sizes=tuple(min(t + 1, height) - top for t, top in zip(steps, tops, strict=True)),
+            first=tuple(1 + top for top in tops),
+            offsets=(0, -1),
+            num_slots=1 + height,
+            initial_steps=rows,
+            initial_slots=1 + rows,
+            delay=width,
+        )
+
+    def step(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Map a pixel's gates' inputs (batch, 8 h, 1, 1) to its state (batch, h, 1, 1)."""
+        state = cursor.state(self, lambda: _DiagonalState(self, x, cursor))
+        state.enter(cursor.row)
+        column = cursor.column
+        gates, *others = x[:, :, 0, 0].split(4 * self.hidden, 1)
+        before, above = state.h[:, column], state.above[:, column]
+        gates = gates + before @ self.weight[0, 0] + above @ self.weight[1, 0]
+        h, c = lstm_cell(gates, state.c[:, column])
+        state.h[:, column + 1], state.c[:, column + 1] = h, c
+        for behind in others:
+            state.behind[:, column] = behind
+            h = h + state.second[:, column]
+        return h[:, :, None, None]
+
+    def add_above(self, x: Tensor, cursor: Cursor) -> None:
+        """Add to the second LSTM's inputs on the row above the cursor's, (batch, 4 h, 1, width)."""
+        state = cursor.state(self, lambda: _DiagonalState(self, x, cursor))
+        if state.row < cursor.row:  # not yet used
+            state.behind += x[:, :, 0].transpose(1, 2)
+
+
+class _DiagonalState:
+    """The current row's states so far, and the finished rows' above it.
+
+    Attributes:
+        h, c: states of the first LSTM on this row, (batch, width + 1, h), the initial ones first.
+        above: h of the row above.
+        behind: inputs of the second LSTM on this row.
+        second: states of the second LSTM on the row above.
+    """
+
+    def __init__(self, layer: DiagonalLSTMLayer, x: Tensor, cursor: Cursor) -> None:
+        self.layer, self.row = layer, -1
+        width, hidden = cursor.width, layer.hidden
+        self.h, self.c = (x.new_zeros(len(x), width + 1, hidden) for _ in range(2))
+        self.second = x.new_zeros(len(x), width, hidden)
+        self.above = self.second
+        self.behind = x.new_zeros(len(x), width, 4 * hidden)
+
+    def enter(self, row: int) -> None:
+        """Go on to a row, once: what the row above has left is final."""
+        if row == self.row:
+            return
+        layer = self.layer
+        self.row = row
+        if row > 0:
+            self.above = self.h[:, 1:].clone()
+            if layer.directions == 2:
+                self._finish(row - 1)
+        self.h[:, 0], self.c[:, 0] = layer.initial_h[0, row], layer.initial_c[0, row]
+
+    def _finish(self, row: int) -> None:
+        """Run the second LSTM over a complete row, from its right end."""
+        layer, second = self.layer, torch.empty_like(self.second)
+        h, c = (s[1, row].to(second.dtype).expand(len(second), -1)
+                for s in (layer.initial_h, layer.initial_c))  # fmt: skip
+        for column in reversed(range(second.shape[1])):
+            pushed = h @ layer.weight[0, 1] + self.second[:, column] @ layer.weight[1, 1]
+            h, c = lstm_cell(self.behind[:, column] + pushed, c)
+            second[:, column] = h
+        self.second = second
+
+
+def num_directions(size: tuple[int, int]) -> int:
+    """Return 2, or 1 for an image of one row, where the second direction has nothing to say."""
+    return 1 if size[0] == 1 else 2

@@ -1,0 +1,101 @@
+"""Output heads of image models: what a network's maps say about each sub-pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from arcore.distributions import DiscretizedLogisticMixture
+from arcore.layers import levels
+
+HEADS = ("softmax", "logistic_mixture")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A softmax over levels (a sigmoid over two), or a mixture of discretised logistics.
+
+    The softmax needs a network whose maps are shared out among colours, so that the logits of a
+    colour see the pixel's earlier colours. The mixture takes one look at the pixel: a colour's
+    means move linearly with the true earlier colours, and since a pixel's colours share the
+    mixture's component, its weights are the component's posterior given those colours.
+
+    Reference:
+        Salimans, Karpathy, Chen and Kingma, "PixelCNN++", ICLR 2017, eq. 2 and 3.
+
+    Arguments:
+        name: softmax or logistic_mixture.
+        num_levels: k.
+        colours: channels C of the image.
+        num_mixtures: components K of a logistic mixture.
+    """
+
+    name: str
+    num_levels: int
+    colours: int
+    num_mixtures: int
+
+    @property
+    def groups(self) -> int:
+        """Into how many groups of colours the network's maps must be shared out."""
+        return self.colours if self.name == "softmax" else 1
+
+    @property
+    def num_outputs(self) -> int:
+        """Maps that the network must give."""
+        if self.name == "softmax":
+            return self.colours * (1 if self.num_levels == 2 else self.num_levels)
+        return self.num_mixtures * (1 + 2 * self.colours + self._pairs)
+
+    @property
+    def _pairs(self) -> int:
+        return self.colours * (self.colours - 1) // 2
+
+    def initial_bias(self) -> Tensor:
+        """Return the output bias to start from, (num_outputs,): mixtures spread over the levels."""
+        bias = torch.zeros(self.num_outputs)
+        if self.name == "logistic_mixture":
+            k, c = self.num_mixtures, self.colours
+            if k > 1:
+                bias[k : k + c * k] = torch.linspace(-1, 1, k).repeat(c)
+            bias[k + c * k : k + 2 * c * k] = math.log(1 / k)
+        return bias
+
+    def distribution(self, outputs: Tensor, image: Tensor, shape: Sequence[int]) -> Distribution:
+        """Turn maps into conditionals.
+
+        Arguments:
+            outputs: (batch, num_outputs, height, width).
+            image: (batch, colours, height, width) levels; a colour is read by later ones only.
+            shape: of the conditionals, as many as `image` has elements.
+        """
+        if self.name == "softmax":
+            logits = outputs.unflatten(1, (self.colours, -1)).movedim(2, -1)
+            return levels.distribution(logits.reshape(*shape, logits.shape[-1]))
+        return self._mixture(outputs, image, shape)
+
+    def _mixture(
+        self, outputs: Tensor, image: Tensor, shape: Sequence[int]
+    ) -> DiscretizedLogisticMixture:
+        k, colours = self.num_mixtures, self.colours
+        parts = outputs.movedim(1, -1).unflatten(-1, (-1, k)).movedim(-2, 0)
+        weights, means, log_scales, coefficients = parts.split([1, colours, colours, self._pairs])
+        y = image.to(outputs.dtype) * (2 / (self.num_levels - 1)) - 1
+        posterior, pair = weights[0], 0
+        found = []
+        for colour in range(colours):
+            mean = means[colour]
+            for earlier in range(colour):
+                mean = mean + torch.tanh(coefficients[pair]) * y[:, earlier, ..., None]
+                pair += 1
+            one = DiscretizedLogisticMixture(self.num_levels, posterior, mean, log_scales[colour])
+            found.append((one.log_weights, one.means, one.log_scales))
+            if colour < colours - 1:
+                posterior = one.log_weights + one.components_log_prob(image[:, colour])
+        stacked = (torch.stack(part, 1).reshape(*shape, k) for part in zip(*found, strict=True))
+        return DiscretizedLogisticMixture(self.num_levels, *stacked)

@@ -1,0 +1,97 @@
+"""A multilayer perceptron that can be shown its inputs one dimension after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, linear
+
+ACTIVATIONS = ("relu", "tanh")
+
+
+def activate(a: Tensor, activation: str) -> Tensor:
+    """Apply relu or tanh."""
+    return torch.relu(a) if activation == "relu" else torch.tanh(a)
+
+
+class IncrementalMLP(nn.Module):
+    """MLP from D dimensions of F features each to D dimensions of K outputs each.
+
+        a = b + sum_d W_d phi_d,  h_1 = g(a),  h_l = g(b_l + W_l h_{l-1}),  y_d = c_d + V_d h_L
+
+    `forward` takes all dimensions at once. Otherwise a is a running sum: `start` gives b, `shown`
+    adds one dimension and `output` computes one y_d, in O(F H + L H^2 + K H).
+
+    Arguments:
+        size: D.
+        features: F.
+        outputs: K.
+        hidden: the widths of the hidden layers, at least one.
+        activation: relu or tanh.
+        rate: probability of dropping a hidden unit in training.
+        num_classes: classes of a condition, which shifts a and y.
+
+    Example:
+        >>> net = IncrementalMLP(3, 2, 1, [8])
+        >>> net(torch.zeros(5, 3, 2)).shape
+        torch.Size([5, 3, 1])
+        >>> a = net.shown(net.start(5), 0, torch.ones(5, 2))
+        >>> net.output(a, 1).shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        size: int,
+        features: int,
+        outputs: int,
+        hidden: Sequence[int],
+        activation: str = "relu",
+        rate: float = 0.0,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.activation, self.rate = activation, rate
+        self.input_weight = nn.Parameter(torch.empty(size, features, hidden[0]))
+        self.input_bias = nn.Parameter(torch.zeros(hidden[0]))
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(hidden, hidden[1:], strict=False)
+        )
+        self.output_weight = nn.Parameter(torch.empty(size, outputs, hidden[-1]))
+        self.output_bias = nn.Parameter(torch.zeros(size, outputs))
+        nn.init.uniform_(self.input_weight, -((size * features) ** -0.5), (size * features) ** -0.5)
+        nn.init.uniform_(self.output_weight, -(hidden[-1] ** -0.5), hidden[-1] ** -0.5)
+        if num_classes is not None:
+            self.class_hidden = nn.Parameter(torch.zeros(num_classes, hidden[0]))
+            self.class_output = nn.Parameter(torch.zeros(num_classes, size, outputs))
+
+    def forward(self, inputs: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Map inputs (batch, D, F) to outputs (batch, D, K)."""
+        a = inputs.flatten(1) @ self.input_weight.flatten(0, 1)
+        h = self._hidden(a + self.start(len(inputs), condition))
+        y = linear(h, self.output_weight.flatten(0, 1), self.output_bias.flatten())
+        y = y.view(len(inputs), *self.output_bias.shape)
+        return y if condition is None else y + self.class_output[condition]
+
+    def start(self, batch: int, condition: Tensor | None = None) -> Tensor:
+        """Return a before any dimension is shown, (batch, H)."""
+        if condition is None:
+            return self.input_bias.expand(batch, -1)
+        return self.input_bias + self.class_hidden[condition]
+
+    def shown(self, a: Tensor, dimension: int, inputs: Tensor) -> Tensor:
+        """Return a with the inputs (batch, F) of one dimension added."""
+        return torch.addmm(a, inputs, self.input_weight[dimension])
+
+    def output(self, a: Tensor, dimension: int, condition: Tensor | None = None) -> Tensor:
+        """Return the outputs of one dimension, (batch, K)."""
+        y = linear(self._hidden(a), self.output_weight[dimension], self.output_bias[dimension])
+        return y if condition is None else y + self.class_output[condition, dimension]
+
+    def _hidden(self, a: Tensor) -> Tensor:
+        h = dropout(activate(a, self.activation), self.rate, self.training)
+        for layer in self.layers:
+            h = dropout(activate(layer(h), self.activation), self.rate, self.training)
+        return h

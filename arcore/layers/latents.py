@@ -1,0 +1,140 @@
+"""Gaussian latents over images: how they are inferred, and an autoregressive prior over a map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.nn.functional import elu, softsign
+
+from arcore.layers.cursor import Cursor, Run, everywhere
+from arcore.layers.masked_conv import pixel_conv
+from arcore.masks import channel_groups
+
+MIN_SCALE = 1e-4
+
+
+def gaussian(parameters: Tensor, bound: float | None = None) -> Normal:
+    """Turn maps (batch, 2 c, ...) into c Gaussians: standard normal ones where the maps are zero.
+
+    sigma = 1 + softsign(s) lies in (0, 2): neither end can be reached by a step too long. It is
+    twice the reference code's (softsign(s) + 1) / 2, so that zero is the prior and costs nothing.
+
+    Reference:
+        Gulrajani et al., "PixelVAE", ICLR 2017; the bounds are those of the authors' code.
+
+    Arguments:
+        parameters: means m, then s.
+        bound: the mean is bound * softsign(m / bound); None leaves it m.
+
+    Example:
+        >>> gaussian(torch.zeros(1, 4)).stddev.tolist()
+        [[1.0, 1.0]]
+    """
+    mean, scale = parameters.chunk(2, 1)
+    if bound is not None:
+        mean = bound * softsign(mean / bound)
+    return Normal(mean, (1 + softsign(scale)).clamp(min=MIN_SCALE), validate_args=False)
+
+
+class Encoder(nn.Module):
+    """Convolutions that halve an image with each stage: 3 x 3, then 3 x 3 in steps of 2.
+
+    Arguments:
+        inputs: feature maps of the image.
+        size: height and width, of any extent; each stage halves them, rounded up.
+        stages: feature maps of each stage.
+    """
+
+    def __init__(self, inputs: int, size: tuple[int, int], stages: Sequence[int]) -> None:
+        super().__init__()
+        layers = []
+        for channels in stages:
+            layers += [nn.Conv2d(inputs, channels, 3, padding=1)]
+            layers += [nn.Conv2d(channels, channels, 3, stride=2, padding=1)]
+            inputs, size = channels, ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        self.layers = nn.ModuleList(layers)
+        self.channels, self.size = inputs, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, inputs, height, width) to (batch, channels, *size)."""
+        for layer in self.layers:
+            x = elu(layer(x))
+        return x
+
+
+class GaussianPixelCNN(nn.Module):
+    """A PixelCNN over a latent map: all channels of a location at once, Gaussian, given z2.
+
+        s = elu(V z2),  u = conv_A(z) + s,  u <- u + W elu(conv_B(elu(u)) + s),
+        z[r, c] ~ N(m, sigma^2) with parameters W_o elu(u)[r, c],
+
+    where a convolution sees the rows above and the locations to the left, and B the location
+    itself too. Means lie in (-2, 2) and scales in (0, 2).
+
+    Arguments:
+        channels: of a location.
+        size: height and width of the map.
+        condition_size: length of the vector z2 (with a class's indicator).
+        width: feature maps.
+        num_blocks: residual blocks.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        condition_size: int,
+        width: int,
+        num_blocks: int,
+    ) -> None:
+        super().__init__()
+        self.channels, self.size, self.width = channels, size, width
+        # one group: no channel of a location precedes another
+        z, u = channel_groups(channels, 1), channel_groups(width, 1)
+        self.expand = nn.Linear(condition_size, width * size[0] * size[1])
+        self.input = pixel_conv("A", z, u, 5)
+        self.cores = nn.ModuleList(pixel_conv("B", u, u, 3) for _ in range(num_blocks))
+        self.mixes = nn.ModuleList(pixel_conv("B", u, u) for _ in range(num_blocks))
+        self.output = pixel_conv("B", u, z.repeat(2))
+
+    def _network(self, z: Tensor, maps: Tensor, run: Run) -> Tensor:
+        u = run(self.input, z) + maps
+        for core, mix in zip(self.cores, self.mixes, strict=True):
+            u = u + run(mix, elu(run(core, elu(u)) + maps))
+        return run(self.output, elu(u))
+
+    def _maps(self, condition: Tensor) -> Tensor:
+        return elu(self.expand(condition)).view(-1, self.width, *self.size)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Normal:
+        """Return p(z | condition) at all locations at once, teacher-forced, like z.
+
+        Arguments:
+            z: (batch, channels, *size).
+            condition: (batch, condition_size).
+        """
+        outputs = self._network(z, self._maps(condition), everywhere)
+        return gaussian(outputs.to(z.dtype), bound=2.0)
+
+    @torch.no_grad()
+    def transform(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Turn standard normal noise into z, location by location: z = m(z_<) + sigma(z_<) noise.
+
+        Arguments:
+            noise: (batch, channels, *size).
+            condition: (batch, condition_size).
+        """
+        z, maps = torch.zeros_like(noise), self._maps(condition)
+        cursor = Cursor(*self.size)
+        for row in range(self.size[0]):
+            for column in range(self.size[1]):
+                cursor.at(row, column)
+                outputs = self._network(cursor.piece(z), cursor.piece(maps), cursor)
+                here = gaussian(outputs.to(z.dtype), bound=2.0)
+                value = here.mean + here.stddev * cursor.piece(noise)
+                z[:, :, row : row + 1, column : column + 1] = value
+                self.input.see(value, cursor)
+        return z

@@ -1,0 +1,183 @@
+"""What LSTMs over images share: the cell, and a scan of it over rows or diagonals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Advance a cell: c' = f c + i tanh(g), h' = o tanh(c'), gates o, f, i through a sigmoid.
+
+    Arguments:
+        gates: (..., 4 h), as [o | f | i | g].
+        c: (..., h).
+
+    Returns:
+        h' and c', (..., h).
+
+    Example:
+        >>> h, c = lstm_cell(torch.zeros(2, 12), torch.ones(2, 3))
+        >>> c[0, 0].item()  # sigm(0) 1 + sigm(0) tanh(0)
+        0.5
+    """
+    width = c.shape[-1]
+    o, f, i = torch.sigmoid(gates[..., : 3 * width]).split(width, -1)
+    c = f * c + i * torch.tanh(gates[..., 3 * width :])
+    return o * torch.tanh(c), c
+
+
+def state_weight(*shape: int) -> nn.Parameter:
+    """Make a weight (kernel, ..., h, 4 h) from states to gates, uniform by number of inputs."""
+    bound = math.sqrt(3 / (shape[0] * shape[-2]))
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+@torch.no_grad()
+def remember(bias: nn.Parameter | None, width: int) -> None:
+    """Start with forget gates open: add 1 to f in a bias of [o | f | i | g] cells, (n * 4 h,)."""
+    assert bias is not None
+    bias.view(-1, 4, width)[:, 1] += 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """In which order a scan takes pixels, and where it keeps their states.
+
+    States live in slots. Step t takes the states before it at slots `first[t]` + offset, for each
+    offset of the kernel, and leaves new ones at `first[t]` and those that follow. Slots that no
+    step has written yet hold zeros or initial states.
+
+    Attributes:
+        order: (directions, pixels) pixel by pixel in the order of computation, a step's in a run.
+        sizes: number of pixels of each step.
+        first: slot of each step's first pixel.
+        offsets: of the kernel, in slots.
+        num_slots: slots of a direction.
+        initial_steps, initial_slots: before which step each initial state enters, and where.
+        delay: the output of direction d is moved on by d * delay pixels.
+    """
+
+    order: Tensor
+    sizes: tuple[int, ...]
+    first: tuple[int, ...]
+    offsets: tuple[int, ...]
+    num_slots: int
+    initial_steps: Tensor
+    initial_slots: Tensor
+    delay: int = 0
+
+    def places(self) -> Tensor:
+        """Return where each pixel's state is, (directions, pixels), in (steps + 1) * slots."""
+        device = self.order.device
+        sizes = torch.tensor(self.sizes, device=device)
+        begins = torch.tensor(self.first, device=device) + self.num_slots * torch.arange(
+            1, len(sizes) + 1, device=device
+        )
+        ends = sizes.cumsum(0)
+        within = torch.arange(self.order.shape[1], device=device)
+        within = within + (begins - ends + sizes).repeat_interleave(sizes)
+        return torch.empty_like(self.order).scatter_(1, self.order, within.expand_as(self.order))
+
+
+def lstm_scan(
+    x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: Plan
+) -> Tensor:
+    """Run LSTMs over the pixels of an image, each step's pixels at once.
+
+    Only the recurrence is computed, one product for each offset of the kernel a step; backward
+    passes are written out, since what automatic differentiation keeps and copies for that many
+    small steps costs more than they do.
+
+    Arguments:
+        x: gates' inputs, (directions, pixels, batch, 4 h) with [o | f | i | g].
+        weight: (offsets, directions, h, 4 h).
+        initial_h: (directions, initial states, h).
+        initial_c: (directions, initial states, h).
+        plan: order and places.
+
+    Returns:
+        h of each pixel, directions added up, (pixels, batch, h).
+    """
+    with torch.autocast(x.device.type, enabled=False):  # states keep the parameters' precision
+        out: Tensor = _Scan.apply(x.to(weight.dtype), weight, initial_h, initial_c, plan)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: Plan
+    ) -> Tensor:
+        directions, pixels, batch, width = x.shape
+        gates = x.new_empty(x.shape)
+        for one, order, source in zip(gates, plan.order, x, strict=True):
+            torch.index_select(source, 0, order, out=one)
+        shape = (directions, len(plan.sizes) + 1, plan.num_slots, batch, width // 4)
+        h, c = x.new_zeros(shape), x.new_zeros(shape)
+        h[:, plan.initial_steps, plan.initial_slots] = initial_h[:, :, None]
+        c[:, plan.initial_steps, plan.initial_slots] = initial_c[:, :, None]
+        for t, gate in enumerate(gates.split(plan.sizes, 1)):
+            here = _slots(plan, t)
+            flat = gate.flatten(1, 2)
+            for matrix, offset in zip(weight, plan.offsets, strict=True):
+                flat.baddbmm_(h[:, t, _slots(plan, t, offset)].flatten(1, 2), matrix)
+            gate[..., : 3 * width // 4].sigmoid_()
+            gate[..., 3 * width // 4 :].tanh_()
+            o, f, i, g = gate.chunk(4, -1)
+            now = torch.mul(f, c[:, t, here], out=c[:, t + 1, here]).addcmul_(i, g)
+            torch.mul(o, now.tanh(), out=h[:, t + 1, here])
+        places = plan.places()
+        out = h[0].flatten(0, 1).index_select(0, places[0])
+        for d in range(1, directions):
+            moved = places[d, : pixels - d * plan.delay]
+            out[d * plan.delay :] += h[d].flatten(0, 1).index_select(0, moved)
+        ctx.plan, ctx.places = plan, places
+        ctx.save_for_backward(weight, gates, h, c)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        plan, places = ctx.plan, ctx.places
+        weight, gates, h, c = ctx.saved_tensors
+        directions, pixels, batch, width = gates.shape
+        dh, dc, dweight = torch.zeros_like(h), torch.zeros_like(c), torch.zeros_like(weight)
+        dgates = torch.empty_like(gates)
+        for d in range(directions):
+            moved = places[d, : pixels - d * plan.delay]
+            dh[d].flatten(0, 1).index_copy_(0, moved, grad[d * plan.delay :])
+        steps = zip(gates.split(plan.sizes, 1), dgates.split(plan.sizes, 1), strict=True)
+        for t, (gate, dgate) in reversed(list(enumerate(steps))):
+            here = _slots(plan, t)
+            o, f, i, g = gate.chunk(4, -1)
+            do, df, di, dg = dgate.chunk(4, -1)
+            tanh, dh_now = c[:, t + 1, here].tanh(), dh[:, t + 1, here]
+            torch.mul(dh_now, tanh, out=do)
+            dc_now = dc[:, t + 1, here] + torch.ops.aten.tanh_backward(dh_now * o, tanh)
+            torch.mul(dc_now, c[:, t, here], out=df)
+            torch.mul(dc_now, g, out=di)
+            torch.ops.aten.tanh_backward(dc_now * i, g, grad_input=dg)
+            logistic, dlogistic = (part[..., : 3 * width // 4] for part in (gate, dgate))
+            torch.ops.aten.sigmoid_backward(dlogistic, logistic, grad_input=dlogistic)
+            torch.mul(dc_now, f, out=dc[:, t, here])
+            flat = dgate.flatten(1, 2)
+            for k, offset in enumerate(plan.offsets):
+                seen = _slots(plan, t, offset)
+                dh[:, t, seen].flatten(1, 2).baddbmm_(flat, weight[k].transpose(1, 2))
+                dweight[k].baddbmm_(h[:, t, seen].flatten(1, 2).transpose(1, 2), flat)
+        dx = gates.new_empty(batch, pixels, directions, width).permute(2, 1, 0, 3)
+        for one, order, source in zip(dx, plan.order, dgates, strict=True):
+            one.index_copy_(0, order, source)
+        starts = (slice(None), plan.initial_steps, plan.initial_slots)
+        return dx, dweight, dh[starts].sum(2), dc[starts].sum(2), None
+
+
+def _slots(plan: Plan, t: int, offset: int = 0) -> slice:
+    begin = plan.first[t] + offset
+    return slice(begin, begin + plan.sizes[t])

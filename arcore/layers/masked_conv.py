@@ -1,0 +1,151 @@
+"""Causal convolutions, which also run at one place of an image at a time."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear, pad
+
+from arcore.layers.cursor import Cursor
+from arcore.masks import causal_kernel_mask
+
+
+class CausalConv2d(nn.Module):
+    """A convolution whose kernel ends on the pixel's own row; images keep their size.
+
+    y[r, c] = b + sum_{i, j} (W * M)[i, j] x[r - (rows - 1) + i, c - centre + j], zero outside.
+
+    The mask is applied at every forward pass, so no optimiser can revive a masked weight. The
+    kernel holds no rows below the pixel, which a square kernel would hold as zeros.
+
+    Arguments:
+        inputs, outputs: numbers of feature maps.
+        size: rows and columns of the kernel.
+        centre: the pixel's own column in the kernel.
+        mask: (outputs, inputs, rows, columns) bool, or None for a full kernel.
+        bias: add b.
+
+    Example:
+        >>> CausalConv2d(2, 4, (2, 3), centre=1)(torch.ones(5, 2, 8, 8)).shape
+        torch.Size([5, 4, 8, 8])
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: tuple[int, int] = (1, 1),
+        centre: int = 0,
+        mask: Tensor | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        rows, columns = size
+        self.size, self.centre = size, centre
+        self.padding = (centre, columns - 1 - centre, rows - 1, 0)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, rows, columns))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.pattern = mask
+        self.mask: Tensor | None
+        self.register_buffer("mask", mask, persistent=False)
+        self.reset_parameters()
+
+    def reset_mask(self) -> None:
+        """Set the mask again, after `to_empty` has left garbage in it."""
+        if self.pattern is not None:
+            self.mask = self.pattern.to(self.weight.device)
+
+    def reset_parameters(self) -> None:
+        """Draw weights uniformly, scaled by the number of inputs that the mask lets through."""
+        seen = self.weight[0].numel()
+        if self.pattern is not None:
+            seen = max(1, int(self.pattern.flatten(1).sum(1).max()))
+        nn.init.uniform_(self.weight, -math.sqrt(3 / seen), math.sqrt(3 / seen))
+
+    @torch.no_grad()
+    def set_bias(self, bias: Tensor) -> None:
+        """Start from a bias, (outputs,), and small weights, as an output layer does."""
+        assert self.bias is not None
+        self.bias.copy_(bias)
+        self.weight.mul_(0.1)
+
+    def masked_weight(self) -> Tensor:
+        """Return the weight with masked entries zero."""
+        return self.weight if self.mask is None else self.weight * self.mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
+        if any(self.padding):
+            x = pad(x, self.padding)
+        return conv2d(x, self.masked_weight(), self.bias)
+
+    def step(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Map a piece of a row at the cursor, (batch, inputs, 1, n), to (batch, outputs, 1, n)."""
+        x = self.see(x, cursor)
+        state = cursor.state(self, lambda: _ConvState(self, x, cursor))
+        if x.shape[-2:] == self.size:
+            return linear(x.flatten(1), state.matrix, self.bias)[:, :, None, None]
+        return conv2d(x, state.weight, self.bias)
+
+    def see(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Take in a piece of a row at the cursor; return the inputs that the kernel covers."""
+        state = cursor.state(self, lambda: _ConvState(self, x, cursor))
+        return x if self.size == (1, 1) else state.extend(x, cursor)
+
+
+class _ConvState:
+    """The padded input so far, and the masked weight."""
+
+    def __init__(self, layer: CausalConv2d, x: Tensor, cursor: Cursor) -> None:
+        self.weight = layer.masked_weight()
+        self.matrix = self.weight.flatten(1)
+        self.size = layer.size
+        self.centre, self.right, self.above, _ = layer.padding
+        if layer.size != (1, 1):
+            height, width = cursor.height + self.above, cursor.width + self.centre + self.right
+            self.canvas = x.new_zeros(len(x), x.shape[1], height, width)
+
+    def extend(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Write x at the cursor; return what the kernel sees for it."""
+        row, column, n = cursor.row, cursor.column, x.shape[-1]
+        first = column + self.centre
+        self.canvas[:, :, row + self.above, first : first + n] = x[:, :, 0]
+        rows = slice(row, row + self.size[0])
+        return self.canvas[:, :, rows, column : column + n + self.size[1] - 1]
+
+
+def pixel_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int = 1) -> CausalConv2d:
+    """Make a convolution over rows above and pixels to the left: a PixelCNN's masked size x size.
+
+    Arguments:
+        kind: A (without the pixel itself) or B, see `arcore.masks.causal_kernel_mask`.
+        inputs: the colour of each input map, as `arcore.masks.channel_groups` shares them out.
+        outputs: the colour of each output map.
+        size: of the square kernel that it stands for, odd.
+    """
+    shape, centre = ((size + 1) // 2, size), (size - 1) // 2
+    mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
+    return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
+
+
+def row_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int) -> CausalConv2d:
+    """Make a convolution over the pixel's own row: the horizontal 1 x size, cropped at the pixel.
+
+    Arguments as of `pixel_conv`.
+    """
+    shape, centre = (1, (size + 1) // 2), (size - 1) // 2
+    mask = causal_kernel_mask(kind, shape, centre, outputs, inputs)
+    return CausalConv2d(len(inputs), len(outputs), shape, centre, mask)
+
+
+def rows_conv(inputs: int, outputs: int, size: int) -> CausalConv2d:
+    """Make a convolution over the own row and rows above, all columns: a vertical stack's.
+
+    Arguments:
+        inputs: number of maps below.
+        outputs: number of maps.
+        size: of the square kernel whose upper half it is, odd.
+    """
+    return CausalConv2d(inputs, outputs, ((size + 1) // 2, size), (size - 1) // 2)

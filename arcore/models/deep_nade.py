@@ -1,0 +1,83 @@
+"""Deep NADE, the orderless neural autoregressive distribution estimator with several layers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from arcore.checks import require
+from arcore.events import Event
+from arcore.layers.incremental_mlp import IncrementalMLP
+from arcore.orderless import Chain, OrderlessConfig, OrderlessModel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeepNADEConfig(OrderlessConfig):
+    """Hyperparameters of Deep NADE: those of `OrderlessConfig`, with at least one hidden layer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.hidden) > 0, "hidden", "a non-empty list of widths", self.hidden)
+
+
+class DeepNADE(OrderlessModel):
+    """One multilayer perceptron that gives every conditional of every ordering.
+
+        h_1 = g(W (x * m) + U m + b_1),  h_l = g(W_l h_{l-1} + b_l),
+        p(x_i | x_m, m) = softmax(c_i + V_i h_L) for all i with m_i = 0,
+
+    where a level enters as `inputs` says and the softmax is a sigmoid for binary events. Training
+    (`OrderlessModel`) costs one pass of the network. Scoring an ordering costs O(D L H^2): the
+    first layer is a running sum, and each step computes the outputs of one dimension alone.
+
+    Reference:
+        Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
+
+    Example:
+        >>> import torch, arcore
+        >>> model = arcore.create_model("deep_nade", arcore.events.Binary((1, 3, 3)), hidden=[8, 8])
+        >>> x = torch.zeros(2, 1, 3, 3)
+        >>> model(x).shape, model.ensemble(4).log_prob(x).shape  # nats
+        (torch.Size([2]), torch.Size([2]))
+        >>> model.impute(x, torch.tensor([[True, False, True]] * 3)[None]).shape
+        torch.Size([2, 1, 3, 3])
+    """
+
+    Config = DeepNADEConfig
+    hyperparameters: DeepNADEConfig
+
+    def __init__(self, event: Event, hyperparameters: DeepNADEConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        self.dense = IncrementalMLP(
+            event.size, self.num_features, self.num_logits,
+            p.hidden, p.activation, p.dropout, p.num_classes,
+        )  # fmt: skip
+        self._rebuild()
+
+    def _logits(self, inputs: Tensor, condition: Tensor | None) -> Tensor:
+        return self.dense(inputs, condition)  # type: ignore[no-any-return]
+
+    def _chain(self, batch: int, condition: Tensor | None) -> Chain:
+        return DenseChain(self.dense, batch, condition)
+
+    @property
+    def _width(self) -> int:
+        return max(self.hyperparameters.hidden)
+
+
+class DenseChain(Chain):
+    """Keeps the first layer's activations and adds one dimension's columns at each step."""
+
+    def __init__(self, dense: IncrementalMLP, batch: int, condition: Tensor | None) -> None:
+        self.dense, self.condition = dense, condition
+        self.activations = dense.start(batch, condition)
+
+    def show(self, dimension: int, inputs: Tensor) -> None:
+        """Add the dimension's columns."""
+        self.activations = self.dense.shown(self.activations, dimension, inputs)
+
+    def logits(self, dimension: int) -> Tensor:
+        """Compute the deeper layers and one dimension's outputs."""
+        return self.dense.output(self.activations, dimension, self.condition)

@@ -1,0 +1,167 @@
+"""Gated and Conditional PixelCNN: two stacks, no blind spot."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, pad, relu
+
+from arcore.checks import require, require_int
+from arcore.events import Event
+from arcore.layers.cursor import Cursor, Run
+from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
+from arcore.raster import OrderedRasterConfig, RasterModel, require_odd
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GatedPixelCNNConfig(OrderedRasterConfig):
+    """Hyperparameters of Gated PixelCNN.
+
+    Arguments:
+        width: p, maps of a layer.
+        num_layers: gated layers, the first included.
+        first_kernel, kernel: sizes of the first layer's kernels and of the others', odd.
+        head_width: maps of the head's hidden layer.
+        dropout: probability of dropping a gated value of the horizontal stack in training.
+    """
+
+    width: int = 32
+    num_layers: int = 5
+    first_kernel: int = 7
+    kernel: int = 3
+    head_width: int = 32
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int(self.width, "width", 1)
+        require_int(self.num_layers, "num_layers", 1)
+        require_int(self.head_width, "head_width", 1)
+        require_odd(self.first_kernel, "first_kernel")
+        require_odd(self.kernel, "kernel")
+        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
+        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+
+
+class GatedPixelCNN(RasterModel):
+    """Gated convolutional network over images, conditional on a class, a vector or a map.
+
+    A vertical stack v sees whole rows above the pixel, a horizontal stack h the pixel's own row:
+
+        a_v = K_v * v,   v' = tanh(a_v^f + V_v^f s) . sigm(a_v^g + V_v^g s),
+        a_h = K_h * h + L a_v,   z = tanh(a_h^f + V_h^f s) . sigm(a_h^g + V_h^g s),
+        h' = h + W z (h' = W z in the first layer),
+        logits = W_o relu(W_b relu(sum of the layers' skips S z)),
+
+    where * is a convolution, other products are 1 x 1, and s is the condition, constant or a map.
+    The image is shifted one row down before it enters the vertical stack, so that row r of v knows
+    the rows above r, and later layers may use their own row. No pixel above is out of sight. The
+    link L takes the unconditioned maps from before the gate.
+
+    Reference:
+        van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional Image
+        Generation with PixelCNN Decoders", NIPS 2016, eq. 2, 4, 5 and figure 2.
+
+    Example:
+        >>> import torch, arcore
+        >>> event = arcore.events.Levels(17, (1, 8, 8))
+        >>> model = arcore.create_model("gated_pixelcnn", event, num_classes=10)
+        >>> model.log_prob(torch.zeros(2, 1, 8, 8), torch.tensor([3, 7])).shape  # nats
+        torch.Size([2])
+    """
+
+    Config = GatedPixelCNNConfig
+    hyperparameters: GatedPixelCNNConfig
+
+    def __init__(self, event: Event, hyperparameters: GatedPixelCNNConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        self.layers = nn.ModuleList(_Layer(self, index) for index in range(p.num_layers))
+        head = self.colours(p.head_width)
+        self.hidden_head = pixel_conv("B", head, head)
+        self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
+        self.output.set_bias(self.head.initial_bias())
+
+    def _layers(self) -> list[_Layer]:
+        return cast(list[_Layer], list(self.layers))
+
+    @property
+    def first(self) -> list[CausalConv2d]:
+        """The layer that reads the pixel's own row; the vertical stack reads whole rows."""
+        return [self._layers()[0].horizontal]
+
+    def _network(self, features: Tensor, maps: Tensor | None, run: Run) -> Tensor:
+        above = pad(features, (0, 0, 1, -1))
+        return self._horizontal(features, self._vertical(above, maps, run), maps, run)
+
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+        row, column = cursor.row, cursor.column
+        links = cursor.state(self, list[Tensor])
+        if column == 0:
+            above = features[:, :, row - 1 : row] if row else torch.zeros_like(features[:, :, :1])
+            links[:] = self._vertical(above, maps, cursor.at(row, 0, cursor.width))
+            cursor.at(row, 0)
+        here = [link[..., column : column + 1] for link in links]
+        return self._horizontal(cursor.piece(features), here, maps, cursor)
+
+    def _vertical(self, v: Tensor, maps: Tensor | None, run: Run) -> list[Tensor]:
+        """Return what the vertical stack passes on to each horizontal layer."""
+        links = []
+        for layer in self._layers():
+            a = run(layer.vertical, v)
+            links.append(run(layer.link, a))
+            if not layer.is_last:
+                v = _gate(_conditioned(a, layer.vertical_projection, maps, run))
+        return links
+
+    def _horizontal(self, h: Tensor, links: list[Tensor], maps: Tensor | None, run: Run) -> Tensor:
+        total: Tensor | None = None
+        for layer, link in zip(self._layers(), links, strict=True):
+            a = run(layer.horizontal, h) + link
+            z = _gate(_conditioned(a, layer.horizontal_projection, maps, run))
+            z = dropout(z, self.hyperparameters.dropout, self.training)
+            skip = run(layer.skip, z)
+            total = skip if total is None else total + skip
+            if not layer.is_last:
+                residual = run(layer.residual, z)
+                h = residual if layer.is_first else h + residual
+        assert total is not None
+        return run(self.output, relu(run(self.hidden_head, relu(total))))
+
+
+class _Layer(nn.Module):
+    """The weights of one gated layer of both stacks.
+
+    Gates come as [tanh of all colours | sigmoid of all colours], so that halves keep the colours.
+    The last layer feeds the head alone.
+    """
+
+    def __init__(self, model: GatedPixelCNN, index: int) -> None:
+        super().__init__()
+        p = model.hyperparameters
+        self.is_first, self.is_last = index == 0, index == p.num_layers - 1
+        width = model.colours(p.width)
+        gates = width.repeat(2)
+        inputs = model.input_colours if self.is_first else width
+        kernel, kind = (p.first_kernel, "A") if self.is_first else (p.kernel, "B")
+        self.vertical = rows_conv(len(inputs), len(gates), kernel)
+        self.link = CausalConv2d(len(gates), len(gates))
+        self.horizontal = row_conv(kind, inputs, gates, kernel)
+        self.skip = pixel_conv("B", width, model.colours(p.head_width))
+        self.horizontal_projection = model.projection(len(gates))
+        if not self.is_last:
+            self.residual = pixel_conv("B", width, width)
+            self.vertical_projection = model.projection(len(gates))
+
+
+def _conditioned(a: Tensor, projection: nn.Module | None, maps: Tensor | None, run: Run) -> Tensor:
+    return a if maps is None or projection is None else a + run(projection, maps)
+
+
+def _gate(a: Tensor) -> Tensor:
+    """Return tanh of the first half of the maps times the sigmoid of the second."""
+    f, g = a.chunk(2, 1)
+    return torch.tanh(f) * torch.sigmoid(g)

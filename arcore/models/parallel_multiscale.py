@@ -1,0 +1,464 @@
+"""Parallel Multiscale: groups of pixels drawn in parallel, from coarse to fine."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import dropout, pad, relu
+
+from arcore.checks import require, require_int
+from arcore.events import Event, Levels
+from arcore.layers.conditioning import ConditionMaps, ConditionProjection
+from arcore.layers.cursor import Cursor, Run, everywhere
+from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.model import AutoregressiveModel, Decoder, select
+from arcore.models.gated_pixelcnn import GatedPixelCNN
+from arcore.models.pixelcnn import PixelCNN
+from arcore.pyramids import Group, Pyramid
+from arcore.raster import RasterConfig, RasterModel, image_shape, require_odd
+
+BASES = ("gated_pixelcnn", "pixelcnn")
+UPSCALINGS = ("A", "B")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParallelMultiscaleConfig(RasterConfig):
+    """Hyperparameters of Parallel Multiscale.
+
+    Arguments:
+        base: gated_pixelcnn or pixelcnn, the model of the lowest resolution.
+        base_size: least side of the lowest resolution; sides are halved as long as they keep it.
+        base_width, base_layers: maps and layers of the base (h and blocks of a PixelCNN).
+        upscaling: A, whose groups' pixels are independent given earlier groups, or B, with a
+            PixelCNN inside patches of a group.
+        width, num_blocks, kernel: maps, residual blocks and (odd) kernel of a group's ResNet.
+        head_width: maps of the layers that follow the ResNet.
+        patch_grid: B shares a group out among patch_grid x patch_grid patches at most.
+        patch_blocks, patch_kernel: residual blocks and (odd) kernel of B's PixelCNN.
+        dropout: probability of dropping a value inside a block in training.
+    """
+
+    base: str = "gated_pixelcnn"
+    base_size: int = 4
+    base_width: int = 32
+    base_layers: int = 3
+    upscaling: str = "A"
+    width: int = 64
+    num_blocks: int = 3
+    kernel: int = 3
+    head_width: int = 64
+    patch_grid: int = 4
+    patch_blocks: int = 2
+    patch_kernel: int = 3
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.base in BASES, "base", f"one of {BASES}", self.base)
+        require(self.upscaling in UPSCALINGS, "upscaling", "A or B", self.upscaling)
+        for name in ("base_size", "base_width", "width", "head_width", "patch_grid"):
+            require_int(getattr(self, name), name, 1)
+        require_int(self.base_layers, "base_layers", 1)
+        require_int(self.num_blocks, "num_blocks", 0)
+        require_int(self.patch_blocks, "patch_blocks", 0)
+        require_odd(self.kernel, "kernel")
+        require_odd(self.patch_kernel, "patch_kernel")
+        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
+        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+
+    def make_base(self, event: Event) -> RasterModel:
+        """Make the model of the lowest resolution."""
+        names = [field.name for field in dataclasses.fields(RasterConfig)]
+        shared = {name: getattr(self, name) for name in (*names, "head_width", "dropout")}
+        width, depth = self.base_width, self.base_layers
+        if self.base == "pixelcnn":
+            return PixelCNN(event, PixelCNN.Config(hidden=width, num_blocks=depth, **shared))
+        return GatedPixelCNN(event, GatedPixelCNN.Config(width=width, num_layers=depth, **shared))
+
+
+class ParallelMultiscale(AutoregressiveModel):
+    """Images drawn from coarse to fine in O(log N) network evaluations.
+
+    Of each resolution's 2 x 2 groups, the upper left one is the resolution below, so that
+
+        p(x) = p(x_base) prod_scales p(g2 | g1) p(g3 | g1, g2) p(g4 | g1, g2, g3),
+
+    where g1 = x[::2, ::2] is no average: each pixel is scored once. The base is a PixelCNN. Every
+    other group at every scale has its own network: a ResNet on the grid of g1, with the groups so
+    far as its channels, which sees them to all sides. In type A, 1 x 1 layers give the logits of
+    all pixels of the group from its maps, a colour seeing the pixel's earlier ones by masks. In
+    type B the maps are split into contiguous patches, and one shallow PixelCNN goes through all
+    patches side by side. With a logistic mixture one evaluation serves a pixel's colours.
+
+    Reference:
+        Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Belov and de Freitas, "Parallel
+        Multiscale Autoregressive Density Estimation", ICML 2017, section 3.
+
+    Attributes:
+        base: the model of the lowest resolution.
+        pyramid: the groups.
+
+    Example:
+        >>> import arcore
+        >>> event = arcore.events.Levels(256, (3, 32, 32))
+        >>> model = arcore.create_model("parallel_multiscale", event)
+        >>> model.num_evaluations  # to draw 3072 sub-pixels
+        75
+    """
+
+    Config = ParallelMultiscaleConfig
+    supports = (Levels,)
+    hyperparameters: ParallelMultiscaleConfig
+
+    def __init__(self, event: Event, hyperparameters: ParallelMultiscaleConfig) -> None:
+        super().__init__(event, hyperparameters)
+        assert isinstance(event, Levels)
+        self.image = image_shape(event)
+        self.pyramid = Pyramid(self.image[1:], hyperparameters.base_size)
+        lowest = self.pyramid.base.extents(self.image[1:])
+        self.base = hyperparameters.make_base(Levels(event.num_levels, (self.image[0], *lowest)))
+        self.head = self.base.head
+        self.scales = nn.ModuleList(_Scale(self, groups) for groups in self.pyramid.scales)
+
+    def _rebuild(self) -> None:
+        for module in self.modules():
+            if isinstance(module, CausalConv2d):
+                module.reset_mask()
+
+    def _scales(self) -> list[_Scale]:
+        return cast(list[_Scale], list(self.scales))
+
+    @property
+    def num_evaluations(self) -> int:
+        """How many network evaluations a sample takes.
+
+        One a sub-pixel of the base, and one a colour of a group, or of a position in its patches
+        in type B; with a logistic mixture colours do not count.
+        """
+        evaluations = self.base.event.size // self.image[0]
+        for scale in self._scales():
+            evaluations += sum(network.patch[0] * network.patch[1] for network in scale.groups())
+        return evaluations * self.head.groups
+
+    # -- scoring
+
+    def _image(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, *self.image)
+
+    def _context(self, network: _GroupNetwork, image: Tensor, maps: Tensor | None) -> Tensor:
+        """Return what a group's network makes of the groups before it."""
+        return network.context([self.base.encode(group.of(image)) for group in network.known], maps)
+
+    def _outputs(self, image: Tensor, condition: Tensor | None) -> Iterator[tuple[Group, Tensor]]:
+        """Yield each group with the head's maps for its pixels, in drawing order."""
+        base, maps = self.pyramid.base, self.base._condition_maps(condition)
+        features = self.base.encode(base.of(image))
+        yield base, self.base._network(features, maps, everywhere).to(self.dtype)
+        for scale in self._scales():
+            maps = scale.maps(condition, self.dtype)
+            for network in scale.groups():
+                own = self.base.encode(network.group.of(image))
+                context = self._context(network, image, maps)
+                yield network.group, network(own, context).to(self.dtype)
+
+    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        image, terms = self._image(x), []
+        for group, outputs in self._outputs(image, condition):
+            levels = group.of(image)
+            conditionals = self.head.distribution(outputs, levels, levels.shape)
+            terms.append(conditionals.log_prob(self._as_value(levels)).flatten(1).sum(1))
+        return torch.stack(terms).sum(0)
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        image = self._image(x)
+        shape = (len(image), self.head.num_outputs, *self.image[1:])
+        whole = torch.empty(shape, dtype=self.dtype, device=self.device)
+        for group, outputs in self._outputs(image, condition):
+            group.of(whole).copy_(outputs)
+        return self.head.distribution(whole, image, x.shape)
+
+    # -- generation
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """The base's sub-pixels one by one; then, group by group, one colour of all its pixels.
+
+        In type B, a block is one colour of the pixels at one position of all patches.
+        """
+        indices = torch.arange(self.event.size, device=self.device).view(self.image)
+        blocks = [self.pyramid.base.of(indices).flatten()[block] for block in self.base.schedule]
+        for scale in self._scales():
+            for network in scale.groups():
+                own = network.group.of(indices).flatten()
+                blocks += [own[block] for block in network.schedule(self.device)]
+        return tuple(blocks)
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the decoder that evaluates each group's ResNet once, and its head once a block."""
+        self._check_condition(condition, batch)
+        return MultiscaleDecoder(self, batch, condition)
+
+
+class _Scale(nn.Module):
+    """The networks of groups 2 to 4 of one resolution.
+
+    Arguments:
+        model: with its base made.
+        groups: 1 to 4.
+    """
+
+    def __init__(self, model: ParallelMultiscale, groups: list[Group]) -> None:
+        super().__init__()
+        grid = groups[0].extents(model.image[1:])
+        self.condition_maps: ConditionMaps | None = None
+        if model.condition_kind is not None:
+            width = model.hyperparameters.condition_width
+            self.condition_maps = ConditionMaps(model.condition_kind, grid, width)
+        self.networks = nn.ModuleList(
+            _GroupNetwork(model, groups[:n], groups[n], self.projection)
+            for n in range(1, len(groups))
+        )
+
+    def groups(self) -> list[_GroupNetwork]:
+        return cast(list[_GroupNetwork], list(self.networks))
+
+    def projection(self, outputs: int) -> ConditionProjection | None:
+        """Make a layer's projection of the condition, None without one."""
+        maps = self.condition_maps
+        return None if maps is None else ConditionProjection(maps.channels, outputs)
+
+    def maps(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """Return the maps of a condition on the grid of group 1."""
+        if condition is None or self.condition_maps is None:
+            return None
+        maps: Tensor = self.condition_maps(condition, dtype)
+        return maps
+
+
+class _Block(nn.Module):
+    """A residual block over the groups so far, u + W relu(K relu(u) + V s)."""
+
+    def __init__(self, p: ParallelMultiscaleConfig, projection: ConditionProjection | None) -> None:
+        super().__init__()
+        self.core = nn.Conv2d(p.width, p.width, p.kernel, padding=p.kernel // 2)
+        self.expand = nn.Conv2d(p.width, p.width, p.kernel, padding=p.kernel // 2)
+        self.projection = projection
+        self.dropout = p.dropout
+
+    def forward(self, u: Tensor, maps: Tensor | None) -> Tensor:
+        h = _conditioned(self.core(relu(u)), self.projection, maps)
+        return u + cast(Tensor, self.expand(dropout(relu(h), self.dropout, self.training)))
+
+
+class _PatchBlock(nn.Module):
+    """A residual block of the PixelCNN inside patches, u + W relu(K relu(u))."""
+
+    def __init__(self, p: ParallelMultiscaleConfig, width: Tensor) -> None:
+        super().__init__()
+        self.core = pixel_conv("B", width, width, p.patch_kernel)
+        self.expand = pixel_conv("B", width, width)
+        self.dropout = p.dropout
+
+    def forward(self, u: Tensor, run: Run) -> Tensor:
+        h = dropout(relu(run(self.core, relu(u))), self.dropout, self.training)
+        return u + run(self.expand, h)
+
+
+class _GroupNetwork(nn.Module):
+    """A ResNet over the groups before a group, and a shallow PixelCNN inside its patches.
+
+    Type A is type B with patches of one pixel: its PixelCNN has 1 x 1 kernels and no blocks, and
+    there is nothing of the group that the first colour could see.
+
+    Attributes:
+        group: whose pixels it draws.
+        known: the groups that it sees.
+        patch: height and width of a patch.
+
+    Arguments:
+        model: with its base made.
+        known, group: as above.
+        make_projection: of the condition.
+    """
+
+    def __init__(
+        self,
+        model: ParallelMultiscale,
+        known: list[Group],
+        group: Group,
+        make_projection: Callable[[int], ConditionProjection | None],
+    ) -> None:
+        super().__init__()
+        p, base = model.hyperparameters, model.base
+        self.known, self.group = known, group
+        self.grid = known[0].extents(model.image[1:])
+        self.extents = group.extents(model.image[1:])
+        self.colours = model.image[0]
+        height, width = self.extents
+        grid = p.patch_grid if p.upscaling == "B" else max(height, width)
+        self.patch = (-(-height // grid), -(-width // grid))
+        self.patches = (-(-height // self.patch[0]), -(-width // self.patch[1]))
+
+        inputs = len(known) * len(base.input_colours)
+        self.input = nn.Conv2d(inputs, p.width, p.kernel, padding=p.kernel // 2)
+        self.input_projection = make_projection(p.width)
+        self.blocks = nn.ModuleList(
+            _Block(p, make_projection(p.width)) for _ in range(p.num_blocks)
+        )
+        head = base.colours(p.head_width)
+        self.link = nn.Conv2d(p.width, len(head), 1)
+        self.own: CausalConv2d | None = None
+        spatial = self.patch != (1, 1)
+        if spatial or model.head.groups > 1:
+            kernel = p.patch_kernel if spatial else 1
+            self.own = pixel_conv("A", base.input_colours, head, kernel)
+        num_blocks = p.patch_blocks if spatial else 0
+        self.patch_blocks = nn.ModuleList(_PatchBlock(p, head) for _ in range(num_blocks))
+        self.hidden_head = pixel_conv("B", head, head)
+        self.output = pixel_conv("B", head, base.colours(model.head.num_outputs))
+        self.output.set_bias(model.head.initial_bias())
+
+    def schedule(self, device: torch.device) -> list[Tensor]:
+        """Return the group's own schedule: blocks of indices into (colours, height, width)."""
+        shape = (self.colours, *self.extents)
+        indices = torch.arange(math.prod(shape), device=device).view(shape)
+        return [
+            self.at(indices[colour], row, column).flatten()
+            for row in range(self.patch[0])
+            for column in range(self.patch[1])
+            for colour in range(self.colours)
+        ]
+
+    def at(self, maps: Tensor, row: int, column: int) -> Tensor:
+        """Return the pixels (..., r, c) at a position of all patches that have it, a view."""
+        return maps[..., row :: self.patch[0], column :: self.patch[1]]
+
+    def context(self, known: Sequence[Tensor], maps: Tensor | None) -> Tensor:
+        """Map the features of known groups to (batch, head_width, height, width) of the group."""
+        height, width = self.grid
+        padded = [pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for x in known]
+        u = _conditioned(self.input(torch.cat(padded, 1)), self.input_projection, maps)
+        for block in self.blocks:
+            u = block(u, maps)
+        height, width = self.extents
+        linked: Tensor = self.link(relu(u[..., :height, :width]))
+        return linked
+
+    def forward(self, own: Tensor, context: Tensor) -> Tensor:
+        """Return the head's maps of all pixels, given the features of these pixels themselves."""
+        if self.patch == (1, 1):
+            return self.pixels(own, context, everywhere)
+        outputs = self.pixels(self.split(own), self.split(context), everywhere)
+        return self.merge(outputs)
+
+    def pixels(self, own: Tensor, context: Tensor, run: Run) -> Tensor:
+        """Return the head's maps for patches, or for a place of theirs."""
+        u = context if self.own is None else context + run(self.own, own)
+        for block in self.patch_blocks:
+            u = block(u, run)
+        return run(self.output, relu(run(self.hidden_head, relu(u))))
+
+    def split(self, maps: Tensor) -> Tensor:
+        """Cut (batch, n, height, width) into (batch * patches, n, *patch), zero beyond the edge."""
+        (rows, columns), (height, width) = self.patches, self.patch
+        below, right = rows * height - maps.shape[-2], columns * width - maps.shape[-1]
+        cut = pad(maps, (0, right, 0, below)).view(*maps.shape[:2], rows, height, columns, width)
+        return cut.permute(0, 2, 4, 1, 3, 5).reshape(-1, maps.shape[1], height, width)
+
+    def merge(self, patches: Tensor) -> Tensor:
+        """Undo `split`."""
+        (rows, columns), (height, width) = self.patches, self.patch
+        cut = patches.view(-1, rows, columns, patches.shape[1], height, width)
+        whole = cut.permute(0, 3, 1, 4, 2, 5)
+        whole = whole.reshape(-1, patches.shape[1], rows * height, columns * width)
+        return whole[..., : self.extents[0], : self.extents[1]]
+
+
+def _conditioned(a: Tensor, projection: nn.Module | None, maps: Tensor | None) -> Tensor:
+    return a if maps is None or projection is None else a + cast(Tensor, projection(maps))
+
+
+class MultiscaleDecoder(Decoder):
+    """Goes through the base's decoder and those of the groups, each made when it is reached."""
+
+    @torch.no_grad()
+    def __init__(self, model: ParallelMultiscale, batch: int, condition: Tensor | None) -> None:
+        super().__init__(model.schedule)
+        self.model, self.condition = model, condition
+        self.x = model._blank(batch)
+        self.ahead = [(s, network) for s in model._scales() for network in s.groups()]
+        self.part = model.base.decoder(batch, condition)
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        if self.part.position == len(self.part.blocks):
+            model = self.model
+            scale, network = self.ahead.pop(0)
+            maps = scale.maps(self.condition, model.dtype)
+            context = model._context(network, self.x.view(-1, *model.image), maps)
+            self.part = _GroupDecoder(model, network, context)
+        return self.part.next()
+
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        self.x[:, block] = values.to(self.x.dtype)
+        self.part.push(values)
+
+
+class _GroupDecoder(Decoder):
+    """Evaluates a group's PixelCNN at one position of all patches at a time.
+
+    Arguments:
+        model: of the group.
+        network: of the group.
+        context: what the network makes of the groups before it.
+    """
+
+    def __init__(self, model: ParallelMultiscale, network: _GroupNetwork, context: Tensor) -> None:
+        super().__init__(tuple(network.schedule(context.device)))
+        self.model, self.network = model, network
+        self.context = network.split(context)
+        self.cursor = Cursor(*network.patch)
+        shape = (len(context), network.colours, *network.extents)
+        self.levels = torch.zeros(shape, dtype=torch.int64, device=context.device)
+        shape = (len(self.context), len(model.base.input_colours), *network.patch)
+        self.own = context.new_zeros(shape)
+        self.outputs = context
+
+    def _place(self) -> tuple[int, int, int]:
+        place, colour = divmod(self.position, self.network.colours)
+        return colour, *divmod(place, self.network.patch[1])
+
+    def _next(self, block: Tensor) -> Distribution:
+        network, head = self.network, self.model.head
+        colour, row, column = self._place()
+        levels = network.at(self.levels, row, column)
+        if colour == 0 or head.groups > 1:
+            cursor = self.cursor.at(row, column)
+            piece = cursor.piece(self.own), cursor.piece(self.context)
+            outputs = network.pixels(*piece, cursor).to(self.model.dtype)
+            outputs = outputs.view(len(levels), *network.patches, outputs.shape[1]).movedim(-1, 1)
+            self.outputs = outputs[..., : levels.shape[-2], : levels.shape[-1]]
+        conditionals = head.distribution(self.outputs, levels, levels.shape)
+        chosen = torch.arange(len(block), device=block.device) + colour * len(block)
+        return select(conditionals, levels.flatten(1).shape, chosen)
+
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        network = self.network
+        colour, row, column = self._place()
+        levels = network.at(self.levels, row, column)
+        levels[:, colour] = values.view(levels[:, colour].shape).to(levels.dtype)
+        if network.own is None:
+            return
+        height, width = levels.shape[-2:]
+        own = self.own.view(len(levels), *network.patches, *self.own.shape[1:])
+        features = self.model.base.encode(levels).permute(0, 2, 3, 1)
+        own[:, :height, :width, :, row, column] = features
+        if colour == network.colours - 1:
+            cursor = self.cursor.at(row, column)
+            network.own.see(cursor.piece(self.own), cursor)

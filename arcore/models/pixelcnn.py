@@ -1,0 +1,120 @@
+"""PixelCNN: masked convolutions over images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+from torch.nn.functional import dropout, relu
+
+from arcore.checks import require, require_int
+from arcore.events import Event
+from arcore.layers.cursor import Run
+from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.raster import OrderedRasterConfig, RasterModel, require_odd
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelCNNConfig(OrderedRasterConfig):
+    """Hyperparameters of PixelCNN.
+
+    Arguments:
+        hidden: h, maps inside a residual block; blocks pass 2 h maps on.
+        num_blocks: residual blocks.
+        first_kernel, kernel: sizes of the first convolution and of the blocks', odd.
+        head_width: maps of the head's hidden layers.
+        dropout: probability of dropping a value inside a block in training.
+    """
+
+    hidden: int = 16
+    num_blocks: int = 5
+    first_kernel: int = 7
+    kernel: int = 3
+    head_width: int = 32
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int(self.hidden, "hidden", 1)
+        require_int(self.num_blocks, "num_blocks", 0)
+        require_int(self.head_width, "head_width", 1)
+        require_odd(self.first_kernel, "first_kernel")
+        require_odd(self.kernel, "kernel")
+        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
+        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+
+
+class PixelCNN(RasterModel):
+    """Masked convolutional network over images of k levels and any number of colours.
+
+        u = conv_A(x),  u <- u + W_3 relu(conv_B(relu(W_1 relu(u)))),
+        logits = W_o relu(W_b relu(W_a relu(u))),
+
+    where conv_A sees the pixels above and to the left and earlier colours of the pixel itself, and
+    every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
+    blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
+
+    Reference:
+        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
+        sections 3.3 to 3.5 and table 1; conditions as in "Conditional Image Generation with
+        PixelCNN Decoders", NIPS 2016.
+
+    Example:
+        >>> import torch, arcore
+        >>> model = arcore.create_model("pixelcnn", arcore.events.Binary((1, 8, 8)))
+        >>> model.log_prob(torch.zeros(2, 1, 8, 8)).shape  # nats
+        torch.Size([2])
+    """
+
+    Config = PixelCNNConfig
+    hyperparameters: PixelCNNConfig
+
+    def __init__(self, event: Event, hyperparameters: PixelCNNConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        width = self.colours(2 * p.hidden)
+        self.input = pixel_conv("A", self.input_colours, width, p.first_kernel)
+        self.input_projection = self.projection(len(width))
+        self.blocks = nn.ModuleList(_Block(self) for _ in range(p.num_blocks))
+        head = self.colours(p.head_width)
+        self.hidden_head = nn.ModuleList(
+            [pixel_conv("B", width, head), pixel_conv("B", head, head)]
+        )
+        self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
+        self.output.set_bias(self.head.initial_bias())
+
+    @property
+    def first(self) -> list[CausalConv2d]:
+        """The layer that reads the image."""
+        return [self.input]
+
+    def _network(self, features: Tensor, maps: Tensor | None, run: Run) -> Tensor:
+        u = run(self.input, features)
+        if maps is not None and self.input_projection is not None:
+            u = u + run(self.input_projection, maps)
+        for block in self.blocks:
+            u = block(u, maps, run)
+        for layer in self.hidden_head:
+            u = run(layer, relu(u))
+        return run(self.output, relu(u))
+
+
+class _Block(nn.Module):
+    """A residual block: 2h -> h by 1 x 1, h -> h by k x k, h -> 2h by 1 x 1, plus its input."""
+
+    def __init__(self, model: PixelCNN) -> None:
+        super().__init__()
+        p = model.hyperparameters
+        wide, narrow = model.colours(2 * p.hidden), model.colours(p.hidden)
+        self.reduce = pixel_conv("B", wide, narrow)
+        self.core = pixel_conv("B", narrow, narrow, p.kernel)
+        self.expand = pixel_conv("B", narrow, wide)
+        self.projection = model.projection(p.hidden)
+        self.dropout = p.dropout
+
+    def forward(self, u: Tensor, maps: Tensor | None, run: Run) -> Tensor:
+        h = run(self.core, relu(run(self.reduce, relu(u))))
+        if maps is not None and self.projection is not None:
+            h = h + run(self.projection, maps)
+        h = dropout(relu(h), self.dropout, self.training)
+        return u + run(self.expand, h)

@@ -1,0 +1,208 @@
+"""PixelVAE: latents for the layout of an image, a few autoregressive layers for its details."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal
+from torch.nn.functional import elu, one_hot
+
+from arcore.checks import require, require_int
+from arcore.events import Event, Levels
+from arcore.latent import Latents, LatentVariableModel
+from arcore.layers import levels
+from arcore.layers.latents import Encoder, GaussianPixelCNN, gaussian
+from arcore.layers.masked_conv import CausalConv2d
+from arcore.model import Decoder, Hyperparameters
+from arcore.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
+from arcore.raster import RasterDecoder, image_shape
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelVAEConfig(Hyperparameters):
+    """Hyperparameters of PixelVAE.
+
+    Arguments:
+        num_levels: of latents: 1 (a vector) or 2 (a map under a vector).
+        latent_size: length of the vector z, of two levels the upper one.
+        latent_channels: of each location of the map z1 of two levels.
+        encoder: feature maps of the encoder's stages, each of which halves the image; the map z1 of
+            two levels is of the last stage's size.
+        upsample: bring the latents to the image's resolution, as maps; else (one level alone) each
+            gate takes a projection of the vector, the same everywhere.
+        condition_width: maps of the upsampled latents.
+        prior_width, prior_blocks: feature maps and residual blocks of p(z1 | z2).
+        warmup_steps: training steps over which the weight of the KL rises linearly to 1.
+        width, num_layers, first_kernel, kernel, head_width, dropout, head, num_mixtures, inputs: of
+            p(x | z), see `arcore.models.gated_pixelcnn`.
+        num_classes: classes of an optional condition.
+    """
+
+    num_levels: int = 1
+    latent_size: int = 16
+    latent_channels: int = 4
+    encoder: tuple[int, ...] = (16, 32)
+    upsample: bool = True
+    condition_width: int = 16
+    prior_width: int = 32
+    prior_blocks: int = 2
+    warmup_steps: int = 0
+    width: int = 16
+    num_layers: int = 3
+    first_kernel: int = 5
+    kernel: int = 3
+    head_width: int = 32
+    dropout: float = 0.0
+    head: str = "softmax"
+    num_mixtures: int = 5
+    inputs: str = "scaled"
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.num_levels in (1, 2), "num_levels", "1 or 2", self.num_levels)
+        fits = isinstance(self.encoder, tuple) and len(self.encoder) > 0
+        require(fits, "encoder", "a non-empty list of widths", self.encoder)
+        for width in self.encoder:
+            require_int(width, "encoder", 1)
+        for name in ("latent_size", "latent_channels", "prior_width"):
+            require_int(getattr(self, name), name, 1)
+        for name in ("prior_blocks", "warmup_steps"):
+            require_int(getattr(self, name), name, 0)
+        require(isinstance(self.upsample, bool), "upsample", "true or false", self.upsample)
+        fits = self.upsample or self.num_levels == 1
+        require(fits, "upsample", "true for two levels, whose z1 is a map", self.upsample)
+        if self.num_classes is not None:
+            require_int(self.num_classes, "num_classes", 1)
+        self.pixels()
+
+    def pixels(self, **condition: Any) -> GatedPixelCNNConfig:
+        """Return the hyperparameters of p(x | z), which checks its own."""
+        shared = {field.name for field in dataclasses.fields(GatedPixelCNNConfig)}
+        given = {name: getattr(self, name) for name in shared if hasattr(self, name)}
+        return GatedPixelCNNConfig(**{**given, "num_classes": None, **condition})
+
+
+class PixelVAE(LatentVariableModel):
+    """Variational autoencoder whose decoder p(x | z) is a Gated PixelCNN of few layers.
+
+        p(x) = int p(x | z) p(z) dz,  z ~ N(0, I),                             one level,
+        p(x) = int p(x | z1) p(z1 | z2) p(z2) dz1 dz2,  z2 ~ N(0, I),          two levels,
+
+    where z and z2 are vectors, and p(z1 | z2) is autoregressive over the locations of a map (see
+    `GaussianPixelCNN`). The latents enter every gate of the decoder. Posteriors are diagonal
+    Gaussians, q(z | x) or q(z1 | h) q(z2 | h), both read from the same features h of x.
+
+    Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
+
+    Reference:
+        Gulrajani, Kumar, Ahmed, Taiga, Visin, Vazquez and Courville, "PixelVAE: A Latent Variable
+        Model for Natural Images", ICLR 2017.
+
+    Example:
+        >>> import torch, arcore
+        >>> model = arcore.create_model("pixelvae", arcore.events.Binary((1, 8, 8)))
+        >>> x = model.sample(2)
+        >>> model.elbo(x).shape, model.importance_weighted(x, 10).shape  # nats
+        (torch.Size([2]), torch.Size([2]))
+    """
+
+    Config = PixelVAEConfig
+    supports = (Levels,)
+    hyperparameters: PixelVAEConfig
+
+    def __init__(self, event: Event, hyperparameters: PixelVAEConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p, classes = hyperparameters, hyperparameters.num_classes or 0
+        self.image = image_shape(event)
+        features = self.image[0] * levels.num_features(event, p.inputs)
+        self.encoder = Encoder(features + classes, self.image[1:], p.encoder)
+        channels, size = self.encoder.channels, self.encoder.size
+        condition: dict[str, Any] = {"condition_shape": (channels + classes, *size)}
+        if p.num_levels == 1:
+            self.levels = ("latent", "pixels")
+            self.latent_shapes = ((p.latent_size,),)
+            self.infer = nn.Linear(channels * math.prod(size), 2 * p.latent_size)
+            if p.upsample:
+                self.expand = nn.Linear(p.latent_size, channels * math.prod(size))
+            else:
+                condition = {"condition_size": p.latent_size + classes}
+        else:
+            self.levels = ("top", "latent", "pixels")
+            self.latent_shapes = ((p.latent_size,), (p.latent_channels, *size))
+            self.infer_map = nn.Conv2d(channels, 2 * p.latent_channels, 1)
+            self.top = Encoder(channels, size, (channels,))
+            self.infer = nn.Linear(channels * math.prod(self.top.size), 2 * p.latent_size)
+            self.map_prior = GaussianPixelCNN(
+                p.latent_channels, size, p.latent_size + classes, p.prior_width, p.prior_blocks
+            )
+            condition = {"condition_shape": (p.latent_channels + classes, *size)}
+        self.pixels = GatedPixelCNN(event, p.pixels(**condition))
+
+    def _rebuild(self) -> None:
+        super()._rebuild()
+        for module in self.modules():
+            if isinstance(module, CausalConv2d):
+                module.reset_mask()
+
+    @property
+    def _width(self) -> int:
+        return 2 * self.hyperparameters.width * math.prod(self.image[1:])
+
+    def _with_class(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Append a class's indicator to the channels of (batch, channels, ...)."""
+        if condition is None:
+            return x
+        assert self.num_classes is not None
+        label = one_hot(condition, self.num_classes).to(x.dtype)
+        label = label.view(*label.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+        return torch.cat([x, label], 1)
+
+    # -- latents
+
+    def _posterior(self, x: Tensor, condition: Tensor | None) -> tuple[Normal, ...]:
+        image = self.pixels.encode(x.reshape(-1, *self.image))
+        h = self.encoder(self._with_class(image, condition))
+        if self.hyperparameters.num_levels == 1:
+            return (gaussian(self.infer(h.flatten(1)).to(self.dtype)),)
+        top = self.infer(self.top(h).flatten(1))
+        return gaussian(top.to(self.dtype)), gaussian(self.infer_map(h).to(self.dtype))
+
+    def _prior(self, latents: Latents, condition: Tensor | None) -> tuple[Normal, ...]:
+        zeros = torch.zeros_like(latents[0])
+        top = Normal(zeros, zeros + 1, validate_args=False)
+        if self.hyperparameters.num_levels == 1:
+            return (top,)
+        return top, self.map_prior(latents[1], self._with_class(latents[0], condition))
+
+    def _from_prior(self, noise: Latents, condition: Tensor | None) -> Latents:
+        if self.hyperparameters.num_levels == 1:
+            return noise
+        top = noise[0]
+        return top, self.map_prior.transform(noise[1], self._with_class(top, condition))
+
+    # -- pixels
+
+    def _maps(self, latents: Latents, condition: Tensor | None) -> Tensor:
+        """What the latents show to the gates of p(x | z)."""
+        z, p = latents[-1], self.hyperparameters
+        if p.num_levels == 1 and p.upsample:
+            z = elu(self.expand(z)).view(-1, self.encoder.channels, *self.encoder.size)
+        maps: Tensor = self.pixels.condition_maps(self._with_class(z, condition), self.dtype)
+        return maps
+
+    def _conditionals_given(
+        self, x: Tensor, latents: Latents, condition: Tensor | None
+    ) -> Distribution:
+        return self.pixels.conditionals_given(x, self._maps(latents, condition))
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """One sub-pixel a block, in raster order, once the latents are drawn."""
+        return self.pixels.schedule
+
+    def _decoder_given(self, batch: int, latents: Latents, condition: Tensor | None) -> Decoder:
+        return RasterDecoder(self.pixels, batch, self._maps(latents, condition))

@@ -1,0 +1,256 @@
+"""RNADE, the real-valued neural autoregressive density estimator."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.utils.checkpoint import checkpoint
+
+from arcore import orderings
+from arcore.checks import require, require_int
+from arcore.events import Event, Real
+from arcore.mixtures import COMPONENTS, RealMixture
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RNADEConfig(Hyperparameters):
+    """Hyperparameters of RNADE.
+
+    Arguments:
+        hidden: number of hidden units H.
+        components: components K of each dimension's mixture.
+        component: gaussian or laplace.
+        sigma_preconditioner: multiply the gradient of the means' own weights and biases by each
+            component's scale; the loss and all other gradients stay the same.
+        min_log_scale: floor of the components' log-scales, for the density and for draws alike.
+            Data on a grid (rounded measurements) has no finite best likelihood without one.
+        mean_range: where the initial means lie, evenly spaced; None is [0, 1] for dequantised
+            events and [-3, 3] for others, which suits standardised data.
+        ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
+        num_classes: classes of an optional condition, which shifts the hidden bias.
+        block: dimensions handled at once; memory a datum grows with H * (D / block + block).
+    """
+
+    hidden: int = 50
+    components: int = 10
+    component: str = "gaussian"
+    sigma_preconditioner: bool = False
+    min_log_scale: float = -7.0
+    mean_range: tuple[float, float] | None = None
+    ordering: str = "raster"
+    ordering_seed: int = 0
+    num_classes: int | None = None
+    block: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "components", "block"):
+            require_int(getattr(self, name), name, 1)
+        require_int(self.ordering_seed, "ordering_seed", 0)
+        if self.num_classes is not None:
+            require_int(self.num_classes, "num_classes", 1)
+        require(self.component in COMPONENTS, "component", f"one of {COMPONENTS}", self.component)
+        flag = self.sigma_preconditioner
+        require(isinstance(flag, bool), "sigma_preconditioner", "true or false", flag)
+        floor = self.min_log_scale
+        require(_is_finite(floor), "min_log_scale", "a finite number", floor)
+        span = self.mean_range
+        fits = span is None or (
+            isinstance(span, tuple)
+            and len(span) == 2
+            and all(map(_is_finite, span))
+            and span[0] < span[1]
+        )
+        require(fits, "mean_range", "two rising finite numbers or null", span)
+        known = orderings.ORDERINGS
+        require(self.ordering in known, "ordering", f"one of {known}", self.ordering)
+
+
+def _is_finite(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value)  # type: ignore[arg-type]
+
+
+class RNADE(AutoregressiveModel):
+    """Real-valued neural autoregressive density estimator.
+
+    With an ordering o, hidden activations as NADE's and K components a dimension,
+
+        a_1 = c,  h_d = relu(rho_d a_d),  a_{d+1} = a_d + W[:, od] x_od,
+        (z, mu, ln s) = V_od h_d + b_od,  p(x_od | x_o<d) = sum_j softmax(z)_j N(x_od; mu_j, s_j),
+
+    or Laplacians in place of N. rho_d is a learned scalar of each dimension, 1 at first. Biases
+    begin with equal weights, means evenly spaced over `mean_range` and s the spacing. Scoring and
+    its gradient take O(D H K) a datum; activations are cumulative sums over `block` dimensions,
+    which the backward pass computes again, one block at a time.
+
+    A scale never falls below exp(min_log_scale), when scoring and when sampling. Since a tempered
+    mixture density has no closed form, `sample` and `impute` refuse a temperature other than 1.
+
+    Where s is small, mu's gradient is large; `sigma_preconditioner` multiplies the gradient that
+    reaches mu's own V and b by s, as the authors do, without a trace in the loss.
+
+    Reference:
+        Uria, Murray and Larochelle, "RNADE: The real-valued neural autoregressive
+        density-estimator", NIPS 2013, eq. 5-14 and sec. 3.1.
+
+    Example:
+        >>> import torch, arcore
+        >>> model = arcore.create_model("rnade", arcore.events.Real((11,)), components=5)
+        >>> model.log_prob(torch.zeros(3, 11)).shape  # nats
+        torch.Size([3])
+    """
+
+    Config = RNADEConfig
+    supports = (Real,)
+    hyperparameters: RNADEConfig
+
+    def __init__(self, event: Event, hyperparameters: RNADEConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        size, hidden, k = event.size, p.hidden, p.components
+        self.input_weight = nn.Parameter(torch.empty(size, hidden))
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        self.rho = nn.Parameter(torch.ones(size))
+        self.mean_weight = nn.Parameter(torch.empty(size, k, hidden))
+        self.mean_bias = nn.Parameter(torch.empty(size, k))
+        self.shape_weight = nn.Parameter(torch.empty(size, 2 * k, hidden))  # weights, log-scales
+        self.shape_bias = nn.Parameter(torch.zeros(size, 2 * k))
+        for weight in (self.input_weight, self.mean_weight, self.shape_weight):
+            nn.init.normal_(weight, std=0.01)
+        low, high = p.mean_range or ((-3.0, 3.0) if _bin_width(event) is None else (0.0, 1.0))
+        spacing = (high - low) / k
+        with torch.no_grad():
+            self.mean_bias.copy_(low + spacing * (torch.arange(k) + 0.5))
+            self.shape_bias[:, k:] = math.log(spacing)
+        if p.num_classes is not None:
+            self.class_bias = nn.Parameter(torch.zeros(p.num_classes, hidden))
+        self.order: Tensor
+        self.position: Tensor
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        p = self.hyperparameters
+        order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
+        for name, buffer in (("order", order), ("position", orderings.inverse(order))):
+            self.register_buffer(name, buffer.to(self.device), persistent=False)
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """One dimension a block, in the chosen ordering."""
+        return tuple(self.order.split(1))
+
+    def _start(self, batch: int, condition: Tensor | None) -> Tensor:
+        if condition is None:
+            return self.hidden_bias.expand(batch, -1)
+        return self.hidden_bias + self.class_bias[condition]
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
+        p = self.hyperparameters
+        ordered = x.flatten(1)[:, self.order].to(self.dtype)
+        own = (self.input_weight, self.rho, self.mean_weight, self.mean_bias)
+        blocks = zip(
+            ordered.split(p.block, 1),
+            *(weight.split(p.block) for weight in (*own, self.shape_weight, self.shape_bias)),
+            strict=True,
+        )
+        a, parts = self._start(len(x), condition), []
+        with torch.autocast(x.device.type, enabled=False):  # means need more than 8 bits
+            for block in blocks:
+                *outputs, a = self._block(a, *block)
+                parts.append(outputs)
+        means, shapes = (torch.cat(kind, 1)[:, self.position] for kind in zip(*parts, strict=True))
+        extents = self.event.extents
+        return self._mixture(means.unflatten(1, extents), shapes.unflatten(1, extents))
+
+    def _block(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`_outputs`, of which training keeps the inputs alone where there are several blocks."""
+        if not torch.is_grad_enabled() or self.event.size <= self.hyperparameters.block:
+            return self._outputs(*inputs)
+        kept: tuple[Tensor, Tensor, Tensor] = checkpoint(
+            self._outputs, *inputs, use_reentrant=False, preserve_rng_state=False
+        )
+        return kept
+
+    def _outputs(
+        self, a: Tensor, x: Tensor, w: Tensor, rho: Tensor, mean_v: Tensor, mean_b: Tensor,
+        shape_v: Tensor, shape_b: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Outputs of dimensions that follow each other, (batch, width, K or 2 K), and the next a.
+
+        `a` (batch, H) are the activations before the first of them, `x` (batch, width) their
+        values, the others their rows of the parameters.
+        """
+        steps = torch.cat([a[:, None], x[..., None] * w], 1).cumsum(1)
+        h = torch.relu(rho[:, None] * steps[:, :-1]).transpose(0, 1)
+        shapes = torch.baddbmm(shape_b[:, None], h, shape_v.transpose(1, 2))
+        if self.hyperparameters.sigma_preconditioner:
+            floor = self.hyperparameters.min_log_scale
+            scales = shapes.detach()[..., mean_b.shape[1] :].clamp(min=floor).exp()
+            means = _PreconditionedMeans.apply(h, mean_v, mean_b, scales)
+        else:
+            means = torch.baddbmm(mean_b[:, None], h, mean_v.transpose(1, 2))
+        # A view of the last step would keep all the others in memory.
+        return means.transpose(0, 1), shapes.transpose(0, 1), steps[:, -1].clone()
+
+    def _mixture(self, means: Tensor, shapes: Tensor) -> RealMixture:
+        p = self.hyperparameters
+        log_weights, log_scales = shapes.chunk(2, -1)
+        return RealMixture(p.component, log_weights, means, log_scales, p.min_log_scale)
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the decoder with running sums: O(H K) a dimension, O(D H K) an event."""
+        self._check_condition(condition, batch)
+        return RNADEDecoder(self, batch, condition)
+
+
+class RNADEDecoder(Decoder):
+    """Keeps a_d and adds one column of W at each push."""
+
+    @torch.no_grad()
+    def __init__(self, model: RNADE, batch: int, condition: Tensor | None) -> None:
+        super().__init__(model.schedule)
+        self.model = model
+        self.activations = model._start(batch, condition).clone()
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        model, t = self.model, self.position
+        h = torch.relu(model.rho[t] * self.activations)
+        means = h @ model.mean_weight[t].t() + model.mean_bias[t]
+        shapes = h @ model.shape_weight[t].t() + model.shape_bias[t]
+        return model._mixture(means[:, None], shapes[:, None])
+
+    @torch.no_grad()
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        values = values.to(self.activations.dtype)
+        self.activations += values * self.model.input_weight[self.position]
+
+
+def _bin_width(event: Event) -> float | None:
+    return event.bin_width if isinstance(event, Real) else None
+
+
+class _PreconditionedMeans(torch.autograd.Function):
+    """mu = V h + b; backward multiplies the gradients of V and b by each component's scale.
+
+    The gradient of h stays as it is, which is the scope of the authors' code for orderless models;
+    their gradient of a fixed ordering, written by hand, lets the product flow into h as well.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, v: Tensor, b: Tensor, scales: Tensor) -> Tensor:
+        ctx.save_for_backward(h, v, scales)
+        return torch.baddbmm(b[:, None], h, v.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        h, v, scales = ctx.saved_tensors
+        scaled = gradient * scales
+        return gradient @ v, scaled.transpose(1, 2) @ h, scaled.sum(1), None

@@ -1,0 +1,54 @@
+"""Row LSTM: a PixelRNN that goes down the image row by row."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from arcore.layers.masked_conv import CausalConv2d, row_conv
+from arcore.layers.row_lstm import RowLSTMLayer
+from arcore.pixelrnn import PixelRNN, PixelRNNConfig
+from arcore.raster import require_odd
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowLSTMConfig(PixelRNNConfig):
+    """Hyperparameters of Row LSTM, beside those that PixelRNNs share.
+
+    Arguments:
+        kernel: size of the convolutions along the row, from inputs and from states, odd.
+    """
+
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_odd(self.kernel, "kernel")
+
+
+class RowLSTM(PixelRNN):
+    """Recurrent network over images whose LSTMs compute a row at once from the row above.
+
+    A layer is `arcore.layers.row_lstm.RowLSTMLayer`, the network around it `arcore.pixelrnn`'s.
+    The input-to-state part is a convolution along the row, masked to the pixel and those left of
+    it. The context above a pixel is a triangle, kernel // 2 pixels wider with each row: pixels
+    outside of it and of the first convolution are never seen (`diagonal_bilstm` sees all).
+
+    Reference:
+        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
+        sections 3.1, 3.3 and 3.4, eq. 3 and table 1.
+
+    Example:
+        >>> import torch, arcore
+        >>> model = arcore.create_model("row_lstm", arcore.events.Binary((1, 8, 8)))
+        >>> model.log_prob(torch.zeros(2, 1, 8, 8)).shape  # nats
+        torch.Size([2])
+    """
+
+    Config = RowLSTMConfig
+    hyperparameters: RowLSTMConfig
+
+    def _lstm(self, index: int, wide: Tensor, gates: Tensor) -> tuple[CausalConv2d, nn.Module]:
+        p = self.hyperparameters
+        return row_conv("B", wide, gates, p.kernel), RowLSTMLayer(p.hidden, self.image[2], p.kernel)

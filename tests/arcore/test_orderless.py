@@ -1,0 +1,421 @@
+"""Orderless models: unbiased objective, exact scores by a slow reference, orderings, posteriors."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import arcore
+from arcore import orderless
+from arcore.events import Binary, Levels
+from arcore.layers import levels
+from arcore.layers.conv_branch import ConvBranch
+from arcore.model import RecomputingDecoder
+from arcore.orderless import OrderlessModel, draw_masks
+
+from .cases import (
+    CUBE,
+    NINE,
+    Case,
+    all_levels,
+    cases_where,
+    chi_square_p_value,
+    has_own_objective,
+    loss_of,
+    randomize,
+    state_of,
+)
+
+NAMES = ("deep_nade", "conv_nade")
+every_name = pytest.mark.parametrize("name", NAMES)
+every_orderless = cases_where(lambda case: case.model in NAMES)
+HYPERPARAMETERS = {
+    "deep_nade": {"hidden": [8, 6]},
+    "conv_nade": {"hidden": [6], "channels": [4], "kernels": [2]},
+}
+FOUR = Binary((2, 2))
+TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def build(name: str, event: Levels = FOUR, **hyperparameters: object) -> OrderlessModel:
+    return Case(name, event, HYPERPARAMETERS[name] | hyperparameters).build()
+
+
+def masks_of_size(size: int, count: int) -> Tensor:
+    chosen = itertools.combinations(range(size), count)
+    empty = torch.zeros(size).bool()
+    return torch.stack([empty.index_fill(0, torch.tensor(c).long(), True) for c in chosen])
+
+
+# -- the objective
+
+
+@every_name
+@pytest.mark.parametrize("event", [FOUR, Levels(3, (3,))], ids=str)
+def test_objective_is_unbiased_for_the_average_over_orderings(name: str, event: Levels) -> None:
+    """The mean over all (c, subset) is the mean of -ln p over all D! orderings, exactly."""
+    model, size = build(name, event), event.size
+    x = all_levels(event)[::2]
+    by_size = [
+        torch.stack([
+            model.masked_loss(x, mask.view(event.shape)) for mask in masks_of_size(size, count)
+        ]).mean(0)
+        for count in range(size)
+    ]  # fmt: skip
+    orders = [torch.tensor(order) for order in itertools.permutations(range(size))]
+    scores = torch.stack([model.under(order).log_prob(x) for order in orders])
+    assert_close(torch.stack(by_size).mean(0), -scores.mean(0), **TIGHT)
+    assert scores.std(0).max() > 0.01, "orderings of a random network differ"
+
+
+def test_masks_are_uniform_over_sizes_and_then_over_subsets(generator: torch.Generator) -> None:
+    size, n = 4, 30_000
+    masks = draw_masks(n, size, generator)
+    probabilities = torch.zeros(2**size, dtype=torch.float64)
+    for count in range(size):
+        subsets = masks_of_size(size, count)
+        probabilities[state_of(subsets.long(), Binary((size,)))] = 1 / (size * len(subsets))
+    assert probabilities.sum().item() == pytest.approx(1)
+    assert chi_square_p_value(state_of(masks.long(), Binary((size,))), probabilities) > 1e-4
+
+
+@every_name
+def test_forward_is_the_objective_under_masks_of_the_global_generator(name: str) -> None:
+    model, x = build(name, CUBE), all_levels(CUBE)[::700]
+    torch.manual_seed(3)
+    masks = draw_masks(len(x), CUBE.size)
+    assert masks.unique(dim=0).shape[0] > 3, "each example has its own"
+    expected = model.masked_loss(x, masks.view(x.shape))
+    assert torch.equal(loss_of(model, x, None, seed=3), expected)
+    assert has_own_objective(model)
+
+
+@every_name
+def test_draws_of_the_objective_approach_the_average_over_orderings(name: str) -> None:
+    model, x = build(name), all_levels(FOUR)
+    orders = [torch.tensor(order) for order in itertools.permutations(range(4))]
+    with torch.no_grad():
+        exact = -torch.stack([model.under(order).log_prob(x) for order in orders]).mean()
+        repeated = x.repeat(1000, 1, 1)
+        losses, estimate = loss_of(model, repeated, None), model.validation_loss(repeated)
+    for drawn in (losses, estimate):
+        error = drawn.std() / math.sqrt(len(drawn))
+        assert abs(drawn.mean() - exact) < 5 * error
+    assert estimate.std() < losses.std(), "several masks a row"
+
+
+@every_name
+def test_the_objective_alone_learns_what_the_exact_score_shows(name: str) -> None:
+    """Eight bits: two free ones, the others their exclusive or or a copy, flipped one in ten."""
+    generator = torch.Generator().manual_seed(0)
+    free = torch.rand(4000, 2, generator=generator) < 0.5
+    flips = torch.rand(4000, 4, generator=generator) < 0.1
+    parents = torch.stack([free[:, 0] ^ free[:, 1], free[:, 0], free[:, 1], free[:, 0]], 1)
+    x = torch.cat([free, parents ^ flips], 1).long()
+    entropy = 2 * math.log(2) - 4 * (0.1 * math.log(0.1) + 0.9 * math.log(0.9))
+    torch.manual_seed(0)
+    model = arcore.create_model(name, Binary((6,)), hidden=[64, 64])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for step in range(400):
+        rows = torch.randint(len(x), (250,), generator=generator)
+        loss = model(x[rows]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 400)
+        optimizer.step()
+    with torch.no_grad():
+        for member in model.ensemble(3):
+            nats = -member.log_prob(x).mean().item()
+            assert entropy - 0.1 < nats < entropy + 0.1 < 6 * math.log(2)
+
+
+@every_name
+def test_validation_loss_does_not_depend_on_what_was_drawn_before(name: str) -> None:
+    model, x = build(name, CUBE), all_levels(CUBE)[::700]
+    torch.manual_seed(1)
+    first = model.validation_loss(x)
+    torch.rand(3)
+    assert torch.equal(model.validation_loss(x), first)
+    assert torch.equal(model.member(1).validation_loss(x), first), "no ordering enters"
+
+
+# -- exact scores
+
+
+@every_orderless
+def test_equals_a_full_pass_for_every_step(case: Case) -> None:
+    """Each conditional from a pass of the whole network with what precedes it unmasked."""
+    model, x, condition = case.build(), case.levels(6), case.labels(6)
+    flat, total = x.flatten(1), 0
+    inputs = model._inputs(flat)
+    shown = torch.zeros(case.event.size, 1, dtype=torch.float64)
+    for block in model.schedule:
+        logits = model._logits(inputs * shown, condition)[:, block]
+        total = total + levels.distribution(logits).log_prob(flat[:, block].double())[:, 0]
+        shown[block] = 1
+    assert_close(model.log_prob(x, condition), total, **TIGHT)
+
+
+def test_golden_value() -> None:
+    """D = 2, order (1, 0), one relu unit, x = (1, 1); inputs are [x m, m], each with its weight:
+
+    logit_1 = c_1 + V_1 relu(-0.5)                 = 0.3 + 2 * 0        = 0.3
+    logit_0 = c_0 + V_0 relu(-0.5 + 1.5 + 0.25)    = -1 + 0.8 * 1.25    = 0
+    ln p    = ln s(0.3) + ln s(0)                  = -0.5543552 - 0.6931472 = -1.2475024
+    """
+    model = arcore.create_model("deep_nade", Binary((2,)), hidden=[1], ordering="reverse").double()
+    dense = model.dense
+    dense.input_weight.data.copy_(torch.tensor([[[99.0], [99.0]], [[1.5], [0.25]]]))
+    dense.input_bias.data.fill_(-0.5)
+    dense.output_weight.data.copy_(torch.tensor([[[0.8]], [[2.0]]]))
+    dense.output_bias.data.copy_(torch.tensor([[-1.0], [0.3]]))
+    assert model.log_prob(torch.tensor([[1, 1]])).item() == pytest.approx(-1.2475024, abs=1e-7)
+
+
+@every_name
+def test_rows_scored_in_parts_score_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = build(name, CUBE, num_classes=2), all_levels(CUBE)[::300]
+    condition = torch.arange(len(x)) % 2
+    score, logits = model.log_prob(x, condition), model.conditionals(x, condition).logits
+    monkeypatch.setattr(orderless, "FLOATS_AT_ONCE", 3 * model._width)
+    assert_close(model.log_prob(x, condition), score, **TIGHT)
+    assert_close(model.conditionals(x, condition).logits, logits, **TIGHT)
+
+
+def test_without_mask_inputs_zero_is_missing() -> None:
+    """Level 0 looks like a missing dimension, unless the mask is an input."""
+    blind, sighted = (build("deep_nade", NINE, mask_inputs=m) for m in (False, True))
+    assert blind.num_features == 1 and sighted.num_features == 2
+    x = torch.zeros(1, 1, 3, 3).long()
+    changes = []
+    for model in (blind, sighted):
+        logits = model.conditionals(x).logits.flatten(1)[0]
+        start = RecomputingDecoder(model, 1).next().logits[0]
+        nothing = model._logits(model._inputs(x.flatten(1)) * 0, None)[0, :, 0]
+        assert torch.equal(nothing[model.order[:1]], start)
+        changes.append((logits - nothing).abs().max().item())
+    assert changes[0] < 1e-12 < 0.01 < changes[1]
+
+
+# -- convolutions
+
+
+@pytest.mark.parametrize("extents", [(28, 28), (8, 8), (1, 1), (1, 12), (3, 5)])
+def test_convolutions_fit_any_map_and_agree_at_a_pixel(extents: tuple[int, int]) -> None:
+    net = ConvBranch(2, 3, extents, [4, 3, 5, 2], [8, 4, 6, 7]).double()
+    maps = torch.randn(2, 2, *extents, dtype=torch.float64)
+    whole = net(maps)
+    assert whole.shape == (2, 3, *extents)
+    for row in sorted({0, extents[0] // 2, extents[0] - 1}):
+        for column in sorted({0, extents[1] // 3, extents[1] - 1}):
+            assert_close(net.at(maps, row, column), whole[:, :, row, column], **TIGHT)
+
+
+def test_the_papers_network_has_the_papers_sides() -> None:
+    """28-21-18-13-7-13-18-21-28; channels 64 throughout."""
+    net = ConvBranch(2, 1, (28, 28), [64] * 4, [8, 4, 6, 7])
+    assert [side for side, _ in net._input_sides()] == [28, 21, 18, 13, 7, 13, 18, 21]
+    assert [layer.out_channels for layer in net.layers] == [64] * 7 + [1]
+    assert [layer.kernel_size[0] for layer in net.layers] == [8, 4, 6, 7, 7, 6, 4, 8]
+    assert [padding[0] for padding in net.paddings] == [0, 0, 0, 0, 6, 5, 3, 7]
+
+
+def test_a_pixel_is_computed_from_its_surroundings_alone() -> None:
+    """Four layers of kernel 3 see 4 pixels to each side; nothing else is even read."""
+    net = ConvBranch(1, 1, (28, 28), [4, 4], [3, 3])
+    maps = torch.full((2, 1, 28, 28), torch.nan)
+    maps[:, :, 10:19, 10:19] = torch.randn(9, 9)
+    assert net.at(maps, 14, 14).isfinite().all()
+    assert net.at(maps, 15, 14).isnan().all()
+
+
+# -- orderings
+
+
+@every_name
+def test_members_share_weights_and_differ_in_ordering(name: str) -> None:
+    model, x = build(name, NINE, ordering="snake", num_orderings=3), all_levels(NINE)[::40]
+    members = [model.member(index) for index in range(4)]
+    assert torch.equal(members[0].order, model.order) and model.num_members == 3
+    assert len({tuple(member.order.tolist()) for member in members}) == 4
+    scores = [member.log_prob(x) for member in members]
+    assert torch.equal(scores[0], model.log_prob(x))
+    assert not torch.equal(scores[1], scores[2])
+    pairs = zip(model.parameters(), members[2].parameters(), strict=True)
+    assert all(ours is theirs for ours, theirs in pairs)
+    randomize(model, seed=9)
+    assert not torch.equal(members[1].log_prob(x), scores[1])
+    assert torch.equal(model.member(2).order, members[2].order)
+    other = build(name, NINE, ordering_seed=1).member(1)
+    assert not torch.equal(other.order, members[1].order)
+
+
+@every_name
+def test_ensembles_of_orderings_average_probabilities(name: str) -> None:
+    model = build(name, Binary((1, 2, 3)))
+    ensemble, x = model.ensemble(4), all_levels(model.event)
+    scores = torch.stack([member.log_prob(x) for member in ensemble])
+    assert ensemble.log_prob(x).exp().sum().item() == pytest.approx(1, abs=1e-9)
+    assert_close(ensemble.log_prob(x), scores.exp().mean(0).log(), **TIGHT)
+    logits = torch.stack([member.conditionals(x).logits for member in ensemble]).mean(0)
+    of_logits = torch.distributions.Bernoulli(logits=logits).log_prob(x.double()).flatten(1).sum(1)
+    for wrong in (of_logits, scores.mean(0)):
+        assert abs(wrong.exp().sum().item() - 1) > 1e-4
+    assert len(list(copy.deepcopy(ensemble).parameters())) == len(list(model.parameters()))
+
+
+@every_name
+def test_samples_of_an_ensemble_fit_it(name: str, generator: torch.Generator) -> None:
+    ensemble = build(name).ensemble(3)
+    drawn = ensemble.sample(6000, generator=generator)
+    probabilities = ensemble.log_prob(all_levels(FOUR)).detach().exp()
+    assert chi_square_p_value(state_of(drawn, FOUR), probabilities) > 1e-4
+
+
+# -- what is observed
+
+
+def observed_first(model: OrderlessModel, observed: Tensor) -> OrderlessModel:
+    order = model.order
+    return model.under(torch.cat([order[observed[order]], order[~observed[order]]]))
+
+
+LAST = torch.tensor([False, True, False, True])
+
+
+@every_name
+def test_marginals_are_exact_for_any_observed_set(name: str) -> None:
+    model, x = build(name, ordering="raster"), all_levels(FOUR)
+    for bits in itertools.product([False, True], repeat=4):
+        observed = torch.tensor(bits)
+        joint = observed_first(model, observed).log_prob(x).exp()
+        mask = observed.view(2, 2)
+        same = (x[:, None] == x[None]) | ~mask
+        expected = (same.flatten(2).all(2) * joint).sum(1).log()
+        assert_close(model.log_marginal(x, mask), expected, **TIGHT)
+    mask = torch.ones_like(x).bool()
+    assert_close(model.log_marginal(x, mask), model.log_prob(x), **TIGHT)
+
+
+@every_name
+@pytest.mark.parametrize("event", [FOUR, Levels(3, (4,))], ids=str)
+def test_impute_draws_the_posterior_of_any_missing_set(
+    name: str, event: Levels, generator: torch.Generator
+) -> None:
+    """Here the observed dimensions are not first in the model's ordering, but 2nd and 4th."""
+    model = build(name, event, ordering="raster")
+    states, n = all_levels(event), 6000
+    given = states[-2]
+    completed = model.impute(
+        given.expand(n, *event.shape), LAST.view(event.shape), generator=generator
+    )
+    joint = observed_first(model, LAST).log_prob(states).detach().exp()
+    joint[(states.flatten(1)[:, LAST] != given.flatten()[LAST]).any(1)] = 0
+    assert chi_square_p_value(state_of(completed, event), joint / joint.sum()) > 1e-4
+    # which the model's own ordering would not give, since it draws the 1st without the 2nd
+    own = model.log_prob(states).detach().exp()
+    own[joint == 0] = 0
+    assert (own / own.sum() - joint / joint.sum()).abs().max() > 0.01
+
+
+@every_name
+def test_impute_takes_a_mask_an_example(name: str, generator: torch.Generator) -> None:
+    model = build(name, ordering="raster", num_classes=2)
+    states, n = all_levels(FOUR), 12_000
+    x = states[9].expand(n, 2, 2)
+    masks = torch.stack([LAST, ~LAST, torch.tensor([True, True, False, True])]).view(3, 2, 2)
+    which = torch.arange(n) % 3
+    condition = torch.ones(n).long()
+    completed = model.impute(x, masks[which], condition, generator)
+    for index, mask in enumerate(masks):
+        label = torch.ones(len(states)).long()
+        joint = observed_first(model, mask.flatten()).log_prob(states, label).detach().exp()
+        joint[((states != x[:1]) & mask).flatten(1).any(1)] = 0
+        drawn = state_of(completed[which == index], FOUR)
+        assert chi_square_p_value(drawn, joint / joint.sum()) > 1e-4
+
+
+@every_name
+def test_an_ensemble_imputes_from_the_posterior_of_the_mixture(
+    name: str, generator: torch.Generator
+) -> None:
+    model = build(name, ordering="raster")
+    ensemble, states, n = model.ensemble(3), all_levels(FOUR), 8000
+    mask = LAST.view(2, 2)
+    joint = torch.stack(
+        [observed_first(m, LAST).log_prob(states).detach().exp() for m in ensemble]
+    ).mean(0)
+    same = ((states[:, None] == states[None]) | ~mask).flatten(2).all(2)
+    assert_close(ensemble.log_marginal(states, mask), (same * joint).sum(1).log(), **TIGHT)
+    joint[~same[6]] = 0
+    completed = ensemble.impute(states[6].expand(n, 2, 2), mask, generator=generator)
+    assert chi_square_p_value(state_of(completed, FOUR), joint / joint.sum()) > 1e-4
+
+
+# -- bad arguments
+
+X = torch.zeros(2, 2, 2)
+SEEN = torch.ones(2, 2).bool()
+BAD = [
+    ({}, lambda m: m.masked_loss(X, SEEN), ["observed", "missing", "none"]),
+    ({}, lambda m: m.masked_loss(X, SEEN.long()), ["observed", "bool", "int64"]),
+    ({}, lambda m: m.masked_loss(X + 2, ~SEEN), ["x", "[0, 2)", "[2, 2]"]),
+    ({}, lambda m: m.log_marginal(X, SEEN[0]), ["observed", "(2, 2, 2)", "(2,)"]),
+    ({}, lambda m: m.log_marginal(X, SEEN, torch.zeros(2).long()), ["condition", "None"]),
+    ({}, lambda m: m.impute(X, SEEN, temperature=0), ["temperature", "> 0", "0"]),
+    ({}, lambda m: m.under(torch.arange(3)), ["order", "permutation of range(4)"]),
+    ({}, lambda m: m.under(torch.tensor([0, 1, 1, 3])), ["order", "permutation of range(4)"]),
+    ({}, lambda m: m.under([0, 1, 2, 3]), ["order", "permutation of range(4)"]),
+    ({}, lambda m: m.member(-1), ["index", ">= 0", "-1"]),
+    ({}, lambda m: m.ensemble(0), ["num_members", ">= 1", "0"]),
+    ({"num_orderings": 0}, None, ["num_orderings", ">= 1", "0"]),
+    ({"ordering": "zigzag"}, None, ["ordering", "raster", "'zigzag'"]),
+    ({"ordering_seed": -1}, None, ["ordering_seed", ">= 0", "-1"]),
+    ({"mask_inputs": 1}, None, ["mask_inputs", "true or false", "1"]),
+    ({"dropout": 1.0}, None, ["dropout", "[0, 1)", "1.0"]),
+    ({"activation": "sigmoid"}, None, ["activation", "relu", "'sigmoid'"]),
+    ({"inputs": "onehot"}, None, ["inputs", "one_hot", "'onehot'"]),
+    ({"hidden": 500}, None, ["hidden", "list of widths", "500"]),
+    ({"hidden": [8, 0]}, None, ["hidden", ">= 1", "0"]),
+    ({"num_classes": 0}, None, ["num_classes", ">= 1", "0"]),
+]
+OWN_BAD = [
+    ("deep_nade", {"hidden": []}, ["hidden", "non-empty", "()"]),
+    ("deep_nade", {"kernels": [3]}, ["deep_nade", "'kernels'"]),
+    ("conv_nade", {"channels": []}, ["channels", "non-empty", "()"]),
+    ("conv_nade", {"channels": 64}, ["channels", "non-empty", "64"]),
+    ("conv_nade", {"kernels": [3, 0]}, ["kernels", ">= 1", "0"]),
+    ("conv_nade", {"kernels": [3]}, ["kernels", "2 of them", "(3,)"]),
+]
+
+
+@every_name
+@pytest.mark.parametrize(("hyperparameters", "call", "parts"), BAD)
+def test_bad_arguments_are_named(
+    name: str,
+    hyperparameters: dict[str, object],
+    call: Callable[[OrderlessModel], object] | None,
+    parts: list[str],
+) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
+        model = arcore.create_model(name, FOUR, **hyperparameters)
+        if call is not None:
+            call(model)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "hyperparameters", "parts"), OWN_BAD)
+def test_bad_architectures_are_named(
+    name: str, hyperparameters: dict[str, object], parts: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
+        arcore.create_model(name, FOUR, **hyperparameters)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)

@@ -1,0 +1,484 @@
+"""PixelVAE: its bound and its estimate against integrals over the latents, and its two priors."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+from torch.testing import assert_close
+
+import arcore
+from arcore.events import Binary, Levels
+from arcore.latent import LatentVariableModel
+from arcore.layers.latents import GaussianPixelCNN, gaussian
+from arcore.model import RecomputingDecoder
+
+from .cases import Case, all_levels, cases_where, chi_square_p_value, loss_of, randomize, state_of
+
+TINY = {
+    "latent_size": 1,
+    "latent_channels": 1,
+    "encoder": [3],
+    "prior_width": 3,
+    "prior_blocks": 1,
+    "condition_width": 3,
+    "width": 3,
+    "num_layers": 2,
+    "head_width": 4,
+}
+ONE = Case("pixelvae", Levels(3, (2,)), TINY)
+FLAT = Case("pixelvae", Binary((1, 2, 2)), {**TINY, "upsample": False, "num_classes": 2})
+TWO = Case("pixelvae", Binary((2,)), {**TINY, "num_levels": 2})
+TWO_CLASSES = Case("pixelvae", Binary((2,)), {**TINY, "num_levels": 2, "num_classes": 2})
+TINY_CASES = [ONE, FLAT, TWO, TWO_CLASSES]
+tiny = pytest.mark.parametrize("case", TINY_CASES, ids=str)
+every_latent_case = cases_where(lambda case: case.model == "pixelvae")
+
+
+def build(case: Case) -> LatentVariableModel:
+    """Create a model of moderate weights, whose posterior is a fair proposal for latents."""
+    model = case.build()
+    assert isinstance(model, LatentVariableModel)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.mul_(0.3 if name.startswith(("encoder", "infer", "top")) else 0.7)
+            if name.startswith("infer") and name.endswith("bias"):
+                parameter[len(parameter) // 2 :] = 1.5  # wide, so that no latent is missed
+    return model
+
+
+def label(case: Case, batch: int) -> Tensor | None:
+    return torch.full((batch,), 1) if case.hyperparameters.get("num_classes") else None
+
+
+@torch.no_grad()
+def integrated(model: LatentVariableModel, x: Tensor, condition: Tensor | None) -> Tensor:
+    """ln p(x) by the trapezoidal rule over a grid of one or two latents."""
+    dims = len(model.latent_shapes)
+    points, span = (1001, 9.0) if dims == 1 else (161, 8.0)
+    line = torch.linspace(-span, span, points, dtype=torch.float64)
+    grid = torch.cartesian_prod(*[line] * dims).view(-1, dims)
+    latents = tuple(
+        grid[:, level].view(-1, *shape) for level, shape in enumerate(model.latent_shapes)
+    )
+    wide = None if condition is None else condition[:1].expand(len(grid))
+    volume = dims * math.log(2 * span / (points - 1))
+    prior = model.prior(latents, wide)
+    density = sum(p.log_prob(z).flatten(1).sum(1) for p, z in zip(prior, latents, strict=True))
+    totals = []
+    for row in x:
+        repeated = row.expand(len(grid), *row.shape)
+        conditionals = model.conditionals_given(repeated, latents, wide)
+        score = conditionals.log_prob(repeated.double()).flatten(1).sum(1)
+        totals.append(torch.logsumexp(score + density, 0) + volume)
+    return torch.stack(totals)
+
+
+def repeated(x: Tensor, condition: Tensor | None, count: int) -> tuple[Tensor, Tensor | None]:
+    label = None if condition is None else condition.repeat_interleave(count, 0)
+    return x.repeat_interleave(count, 0), label
+
+
+# -- the bound and the estimate
+
+
+@tiny
+def test_bound_is_below_the_estimate_is_below_the_integral(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, x = build(case), all_levels(case.event)
+    condition = label(case, len(x))
+    exact = integrated(model, x, condition)
+    assert exact.exp().sum().item() == pytest.approx(1, abs=1e-5)
+    with torch.no_grad():
+        bounds = model.elbo(*repeated(x, condition, 1500), generator).view(len(x), -1)
+        wide, labels = repeated(x, condition, 300)
+        few = model.importance_weighted(wide, 5, labels, generator).view(len(x), -1)
+        many = model.importance_weighted(x, 5000, condition, generator)
+    bound, error = bounds.mean(1), bounds.std(1) / 1500**0.5
+    middle, spread = few.mean(1), few.std(1) / 300**0.5
+    assert (bound <= middle + 4 * (error + spread)).all() and (bound < exact).all()
+    assert (middle <= exact + 4 * spread).all()
+    assert bound.mean() < middle.mean() < exact.mean()
+    assert_close(many, exact, rtol=0, atol=0.05)
+    assert many.exp().sum().item() == pytest.approx(1, abs=0.05)
+
+
+@tiny
+def test_gap_of_the_bound_is_the_divergence_from_the_true_posterior(
+    case: Case, generator: torch.Generator
+) -> None:
+    """ln p(x) - ELBO = E_q[ln q(z) - ln p(z | x)], where p(z | x) = p(x | z) p(z) / p(x)."""
+    model, x = build(case), case.levels(3)
+    condition = label(case, 3)
+    exact = integrated(model, x, condition)
+    n = 5000
+    wide, labels = repeated(x, condition, n)
+    with torch.no_grad():
+        q = model.posterior(wide, labels)
+        latents = tuple(
+            d.mean + d.stddev * torch.randn(d.mean.shape, generator=generator).double() for d in q
+        )
+        score = model.conditionals_given(wide, latents, labels).log_prob(wide.double())
+        joint = score.flatten(1).sum(1)
+        for p, z in zip(model.prior(latents, labels), latents, strict=True):
+            joint = joint + p.log_prob(z).flatten(1).sum(1)
+        entropy = sum(d.log_prob(z).flatten(1).sum(1) for d, z in zip(q, latents, strict=True))
+        gap = (entropy - joint).view(3, n) + exact[:, None]
+        bounds = model.elbo(wide, labels, generator).view(3, n)
+    error = (gap.std(1) + bounds.std(1)) / n**0.5
+    assert ((exact - bounds.mean(1) - gap.mean(1)).abs() <= 4 * error).all()
+
+
+def test_divergence_of_one_level_is_that_of_gaussians(generator: torch.Generator) -> None:
+    model, x = build(ONE), all_levels(ONE.event)
+    (q,) = model.posterior(x)
+    line = torch.linspace(-12, 12, 40_001, dtype=torch.float64)[:, None]
+    density = Normal(q.mean[:, 0], q.stddev[:, 0])
+    ratio = density.log_prob(line) - Normal(0, 1).log_prob(line)
+    expected = (density.log_prob(line).exp() * ratio).sum(0) * (line[1] - line[0])
+    torch.testing.assert_close(
+        model._terms(x, None, model._noise(len(x), generator))[1], expected, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_divergence_of_a_map_averages_to_the_joint_one(generator: torch.Generator) -> None:
+    """Location by location given draws, against E[ln q(z1, z2) - ln p(z1 | z2) p(z2)]."""
+    case = Case("pixelvae", Binary((1, 3, 4)), {**TINY, "num_levels": 2, "latent_channels": 2})
+    model, n = build(case), 10_000
+    assert model.latent_shapes == ((1,), (2, 2, 2))
+    wide, _ = repeated(case.levels(1), None, n)
+    with torch.no_grad():
+        divergence = model._terms(wide, None, model._noise(n, generator))[1]
+        q = model.posterior(wide)
+        latents = tuple(
+            d.mean + d.stddev * e for d, e in zip(q, model._noise(n, generator), strict=True)
+        )
+        joint = -model._log_ratio(latents, q, None)
+    error = (divergence.std() + joint.std()) / n**0.5
+    assert abs(divergence.mean() - joint.mean()) < 4 * error
+    assert divergence.std() < joint.std()
+
+
+@every_latent_case
+def test_warm_up_weighs_the_divergence_in_the_loss_alone(case: Case) -> None:
+    hyperparameters = {**case.hyperparameters, "warmup_steps": 10}
+    case = Case(case.model, case.event, hyperparameters)
+    model, x, condition = case.build(), case.levels(4), case.labels(4)
+    assert isinstance(model, LatentVariableModel)
+    bound, full = model.log_prob(x, condition), loss_of(model, x, condition)
+    torch.manual_seed(0)
+    likelihood, divergence = model._terms(x, condition, model._noise(4))
+    assert_close(full, divergence - likelihood)
+    assert (divergence >= 0).all()
+    for step, beta in ((0, 0.1), (4, 0.5), (9, 1.0), (1000, 1.0)):
+        model.set_step(0, step)
+        assert_close(loss_of(model, x, condition), beta * divergence - likelihood)
+        assert torch.equal(model.log_prob(x, condition), bound)
+        assert torch.equal(model.validation_loss(x, condition), -bound)
+        seeded = [torch.Generator().manual_seed(1) for _ in range(2)]
+        elbo = model.elbo(x, condition, seeded[0])
+        estimate = model.importance_weighted(x, 3, condition, seeded[1])
+        model.set_step(0, 0)
+        assert torch.equal(model.elbo(x, condition, torch.Generator().manual_seed(1)), elbo)
+        again = model.importance_weighted(x, 3, condition, torch.Generator().manual_seed(1))
+        assert torch.equal(again, estimate)
+    torch.manual_seed(0)
+    without = arcore.create_model(case.model, case.event, **{**hyperparameters, "warmup_steps": 0})
+    without.set_step(0, 0)
+    assert without.beta == 1
+
+
+@every_latent_case
+def test_one_importance_sample_is_a_single_ratio(case: Case, generator: torch.Generator) -> None:
+    model, x, condition = case.build(), case.levels(5), case.labels(5)
+    assert isinstance(model, LatentVariableModel)
+    one = model.importance_weighted(x, 1, condition, torch.Generator().manual_seed(3))
+    q = model.posterior(x, condition)
+    noise = model._noise(5, torch.Generator().manual_seed(3))
+    latents = tuple(d.mean + d.stddev * e for d, e in zip(q, noise, strict=True))
+    expected = model._log_likelihood(x, latents, condition) + model._log_ratio(
+        latents, q, condition
+    )
+    assert_close(one, expected)
+
+
+def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = build(ONE), ONE.levels(3)
+    whole = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
+    monkeypatch.setattr("arcore.latent.FLOATS_AT_ONCE", 3 * 50 * model._width)
+    parts = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
+    assert not torch.equal(parts, whole)
+    assert_close(parts, whole, rtol=0, atol=0.1)
+    assert model.importance_weighted(x[:0], 3).shape == (0,)
+
+
+def test_fixed_noise_is_standard_normal_and_belongs_to_each_event() -> None:
+    event = Binary((1, 4, 4))
+    model = arcore.create_model("pixelvae", event, latent_size=3).double()
+    x = all_levels(event)[:5000]
+    (noise,) = model._fixed_noise(x)
+    assert noise.shape == (5000, 3)
+    assert noise.mean(0).abs().max() < 0.06 and (noise.std(0) - 1).abs().max() < 0.06
+    assert torch.corrcoef(noise.T).fill_diagonal_(0).abs().max() < 0.06
+    assert len(noise[:, 0].unique()) == 5000
+    assert torch.equal(model._fixed_noise(x.flip(0))[0], noise.flip(0))
+    assert torch.equal(model._fixed_noise(x.to(torch.uint8))[0], noise)
+
+
+def test_training_approaches_a_known_distribution_and_never_beats_it(
+    generator: torch.Generator,
+) -> None:
+    """Two patterns and noise, by the loss alone, whose noise no weights can learn by heart."""
+    torch.manual_seed(0)
+    event = Binary((4,))
+    states = all_levels(event)
+    probabilities = torch.full((16,), 0.2 / 16, dtype=torch.float64)
+    probabilities[[0, 15]] += 0.4
+    entropy = -(probabilities * probabilities.log()).sum().item()
+    model = arcore.create_model("pixelvae", event, latent_size=2, encoder=[8], width=8).double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(200):
+        loss = (probabilities * model(states)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        bounds = model.elbo(repeated(states, None, 50)[0], None, generator).view(16, 50).mean(1)
+        estimate = model.importance_weighted(states, 500, None, generator)
+    cost, close = (-(probabilities * score).sum().item() for score in (bounds, estimate))
+    assert entropy - 0.01 < close <= cost + 0.01 < entropy + 0.1
+
+
+# -- exact given latents
+
+
+@tiny
+def test_given_latents_probabilities_sum_to_one_and_decoders_agree(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, x = case.build(), all_levels(case.event)
+    assert isinstance(model, LatentVariableModel)
+    condition = label(case, len(x))
+    latents = model.draw_latents(1, label(case, 1), generator)
+    latents = tuple(z.expand(len(x), *z.shape[1:]) for z in latents)
+    conditionals = model.conditionals_given(x, latents, condition)
+    scores = conditionals.log_prob(x.double()).flatten(1).sum(1)
+    assert scores.exp().sum().item() == pytest.approx(1, abs=1e-9)
+    decoder, flat = model.decoder(len(x), condition, latents), x.flatten(1)
+    total = torch.zeros(len(x), dtype=torch.float64)
+    for block in decoder.blocks:
+        total += decoder.next().log_prob(flat[:, block].double()).sum(1)
+        decoder.push(flat[:, block])
+    assert_close(total, scores)
+
+
+def test_conditionals_are_at_the_mean_of_the_posterior() -> None:
+    model, x = TWO.build(), TWO.levels(4)
+    means = tuple(q.mean for q in model.posterior(x))
+    given = model.conditionals_given(x, means)
+    assert torch.equal(model.conditionals(x).logits, given.logits)
+
+
+@tiny
+def test_sampled_frequencies_fit_the_integral(case: Case, generator: torch.Generator) -> None:
+    model, states = build(case), all_levels(case.event)
+    exact = integrated(model, states, label(case, len(states))).exp()
+    drawn = state_of(model.sample(4000, label(case, 4000), generator), case.event)
+    assert chi_square_p_value(drawn, exact) > 1e-4
+
+
+@tiny
+def test_decoder_without_latents_draws_them_from_the_prior(case: Case) -> None:
+    model, condition = case.build(), label(case, 3)
+    seed = torch.Generator().manual_seed(5)
+    latents = model.draw_latents(3, condition, torch.Generator().manual_seed(5))
+    first = model.decoder(3, condition, generator=seed).next().logits
+    assert torch.equal(first, model.decoder(3, condition, latents).next().logits)
+
+
+@tiny
+@pytest.mark.parametrize("index", [0, -1], ids=["first", "last"])
+def test_many_candidates_impute_the_exact_posterior(
+    case: Case, index: int, generator: torch.Generator
+) -> None:
+    """Also where the observed dimension comes last, which likelihood weights take into account."""
+    model, states, n = build(case), all_levels(case.event), 800
+    model.impute_candidates = 40
+    joint = integrated(model, states, label(case, len(states))).exp()
+    flat = states.flatten(1)
+    observed = torch.zeros(case.event.size, dtype=torch.bool)
+    observed[index] = True
+    x = states[-1:].expand(n, *case.event.shape)
+    view = observed.view(case.event.shape)
+    completed = model.impute(x, view, label(case, n), generator)
+    joint[flat[:, index] != flat[-1, index]] = 0
+    assert chi_square_p_value(state_of(completed, case.event), joint / joint.sum()) > 1e-4
+
+
+def test_low_temperature_sharpens_latents_and_pixels(generator: torch.Generator) -> None:
+    model = build(TWO)
+    cold = model.draw_latents(2000, None, generator, 0.25)
+    assert cold[0].std().item() == pytest.approx(0.5, abs=0.05)
+    frozen = model.sample(50, None, generator, 1e-9)
+    assert (frozen == frozen[:1]).all()
+
+
+# -- the prior over a map
+
+
+@torch.no_grad()
+def test_prior_over_a_map_is_autoregressive_over_locations(generator: torch.Generator) -> None:
+    """A location's Gaussians, all channels, depend on all earlier locations and nothing else."""
+    prior = randomize(GaussianPixelCNN(2, (2, 3), 3, 6, 2).double())
+    z = torch.randn(4, 2, 2, 3, generator=generator, dtype=torch.float64)
+    top = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    before = prior(z, top)
+    for channel in range(2):
+        for place in range(6):
+            other = z.clone()
+            other[:, channel, place // 3, place % 3] += 1
+            after = prior(other, top)
+            for name in ("mean", "stddev"):
+                changed = getattr(after, name) != getattr(before, name)
+                changed = changed.flatten(2).permute(2, 0, 1).flatten(1)
+                assert not changed[: place + 1].any()
+                assert changed[place + 1 :].any(1).all()
+    assert (prior(z, top + 1).mean != before.mean).any()
+
+
+@torch.no_grad()
+def test_prior_draws_location_by_location_what_it_scores(generator: torch.Generator) -> None:
+    prior = randomize(GaussianPixelCNN(2, (3, 2), 3, 4, 2).double())
+    noise = torch.randn(5, 2, 3, 2, generator=generator, dtype=torch.float64)
+    top = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    z = prior.transform(noise, top)
+    scored = prior(z, top)
+    assert_close(z, scored.mean + scored.stddev * noise)
+
+
+def test_gaussians_are_bounded_and_standard_at_zero() -> None:
+    for bound in (None, 2.0):
+        standard = gaussian(torch.zeros(2, 6, 1), bound)
+        assert (standard.mean == 0).all() and (standard.stddev == 1).all()
+    extreme = gaussian(torch.tensor([[1e9, -1e9, 1e9, -1e9]]), 2.0)
+    assert extreme.mean.abs().max() <= 2 and extreme.stddev.max() <= 2
+    assert extreme.stddev.min() > 0
+    parameters = torch.zeros(1, 2, requires_grad=True)
+    gaussian(parameters, 2.0).stddev.sum().backward()
+    assert parameters.grad is not None and parameters.grad[0, 1] == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((1,), (1, 1)), ((7,), (1, 2)), ((3, 5), (1, 2)), ((1, 28, 28), (7, 7))]
+)
+def test_maps_of_any_size(shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    model = arcore.create_model("pixelvae", Binary(shape), num_levels=2)
+    assert model.latent_shapes == ((16,), (4, *size))
+    x = torch.zeros(2, *shape)
+    model(x).mean().backward()
+    assert model.log_prob(x).isfinite().all()
+
+
+# -- varying one level
+
+
+@every_latent_case
+def test_varying_one_level_keeps_the_others_fixed(case: Case, monkeypatch) -> None:
+    model, n = case.build(), 12
+    condition = None if case.labels(1) is None else torch.zeros(n).long()
+    given, pushed = [], []
+    decoder = model.decoder
+
+    def recording(batch, condition, latents):
+        given.append(latents)
+        return decoder(batch, condition, latents)
+
+    def inverting(distribution, uniform):
+        pushed.append(uniform)
+        return (uniform < 0.5).long()
+
+    monkeypatch.setattr(model, "decoder", recording)
+    for level in model.levels:
+        seed = torch.Generator().manual_seed(2)
+        x = model.sample_varying(n, level, condition, seed)
+        again = model.sample_varying(n, level, condition, torch.Generator().manual_seed(2))
+        assert torch.equal(x, again) and x.dtype == torch.int64
+        case.event.check(x)
+    monkeypatch.setattr("arcore.latent.invert", inverting)
+    shared: dict[str, Tensor] = {}
+    for level in model.levels:
+        given.clear(), pushed.clear()
+        model.sample_varying(n, level, condition, torch.Generator().manual_seed(2))
+        found = dict(zip(model.levels, (*given[0], torch.cat(pushed, 1)), strict=True))
+        varies = {name for name, value in found.items() if (value != value[:1]).any()}
+        lower = {"top": {"top", "latent"}}.get(level, {level})  # z1 is drawn given z2
+        assert varies == lower
+        for name in set(model.levels) - lower:
+            assert torch.equal(shared.setdefault(name, found[name]), found[name])
+
+
+# -- arguments
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    model = arcore.create_model("pixelvae", Binary((3,)), num_levels=2)
+    x = torch.zeros(2, 3)
+    latents = model.draw_latents(2)
+    for call, parts in (
+        (lambda: model.importance_weighted(x, 0), ["num_samples", ">= 1", "0"]),
+        (lambda: model.sample_varying(0, "top"), ["n", ">= 1", "0"]),
+        (lambda: model.sample_varying(2, "bottom"), ["level", "top", "'bottom'"]),
+        (lambda: model.conditionals_given(x, latents[:1]), ["latents", "(2, 4, 1, 1)", "(2, 16)"]),
+        (lambda: model.decoder(3, None, latents), ["latents", "(3, 16)", "(2, 16)"]),
+        (lambda: model.decoder(2, None, list(latents)), ["latents", "a tuple", "["]),
+        (lambda: model.elbo(x + 2), ["x", "[0, 2)"]),
+        (lambda: model.impute(x, x.bool(), temperature=0), ["temperature", "> 0"]),
+    ):
+        with pytest.raises(ValueError, match="^" + parts[0]) as caught:
+            call()
+        assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "parts"),
+    [
+        ({"num_levels": 3}, ["num_levels", "1 or 2", "3"]),
+        ({"num_levels": 2, "upsample": False}, ["upsample", "two levels", "False"]),
+        ({"upsample": 1}, ["upsample", "true or false", "1"]),
+        ({"encoder": []}, ["encoder", "non-empty", "()"]),
+        ({"encoder": [0]}, ["encoder", ">= 1", "0"]),
+        ({"latent_size": 0}, ["latent_size", ">= 1", "0"]),
+        ({"warmup_steps": -1}, ["warmup_steps", ">= 0", "-1"]),
+        ({"kernel": 4}, ["kernel", "odd", "4"]),
+        ({"head": "gauss"}, ["head", "softmax", "'gauss'"]),
+        ({"num_classes": 0}, ["num_classes", ">= 1", "0"]),
+    ],
+)
+def test_bad_hyperparameters_are_named(hyperparameters: dict, parts: list[str]) -> None:
+    with pytest.raises(ValueError, match="^" + parts[0]) as caught:
+        arcore.create_model("pixelvae", Binary((3,)), **hyperparameters)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_an_ensemble_of_bounds_is_a_bound() -> None:
+    members = [TWO.build(seed) for seed in range(2)]
+    ensemble = arcore.Ensemble(copy.deepcopy(members))
+    assert not ensemble.exact
+    x = TWO.levels(3)
+    each = torch.stack([member.log_prob(x) for member in members])
+    assert_close(ensemble.log_prob(x), torch.logsumexp(each, 0) - math.log(2))
+
+
+def test_the_recomputing_decoder_would_infer_latents_from_blanks() -> None:
+    """Why `decoder` takes latents: the default form would look at what is not drawn yet."""
+    model = TWO.build()
+    slow = RecomputingDecoder(model, 2)
+    blank = torch.zeros(2, 2)
+    means = tuple(q.mean for q in model.posterior(blank))
+    fast = model.decoder(2, None, means)
+    assert_close(slow.next().logits, fast.next().logits)

@@ -1,0 +1,194 @@
+"""RNADE: golden value, its paper's loop, the preconditioner, its first guess and its memory."""
+
+from __future__ import annotations
+
+import gc
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Laplace, Normal
+from torch.testing import assert_close
+
+import arcore
+from arcore.events import Real
+
+from .cases import randomize
+from .real_cases import RealCase, every_real_case
+
+TIGHT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+def test_golden_value() -> None:
+    """D = 2, H = 1, K = 1, c = 1, W = (2, any), rho = (1, 0.5), x = (-0.25, 1):
+
+    h_1 = relu(1 * 1) = 1                     mu_1 = 0.5 + 1 = 1.5      s_1 = exp(0.2 - 0.2) = 1
+    h_2 = relu(0.5 (1 - 0.25 * 2)) = 0.25     mu_2 = 0.25 * 4 = 1       s_2 = exp(-1 + 0.25 * 4) = 1
+    ln p = -ln(2 pi) - (1.75^2 + 0) / 2 = -1.8378771 - 1.5312500 = -3.3691271
+    """
+    model = arcore.create_model("rnade", Real((2,)), hidden=1, components=1).double()
+    values = {
+        "hidden_bias": [1.0], "input_weight": [2.0, 99.0], "rho": [1.0, 0.5],
+        "mean_weight": [1.0, 4.0], "mean_bias": [0.5, 0.0],
+        "shape_weight": [3.0, -0.2, 7.0, 4.0], "shape_bias": [0.0, 0.2, 0.0, -1.0],
+    }  # fmt: skip
+    for name, value in values.items():
+        model.get_parameter(name).data.view(-1).copy_(torch.tensor(value))
+    x = torch.tensor([[-0.25, 1.0]], dtype=torch.float64)
+    assert model.log_prob(x).item() == pytest.approx(-3.3691271, abs=1e-7)
+
+
+def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
+    """RNADE as its paper writes it: a loop over dimensions, differentiated by autograd."""
+    p = model.hyperparameters
+    a = model.hidden_bias.expand(len(x), -1)
+    if condition is not None:
+        a = a + model.class_bias[condition]
+    loss = 0
+    for t, index in enumerate(model.schedule):
+        value = x.flatten(1)[:, int(index)]
+        h = torch.relu(model.rho[t] * a)
+        means = h @ model.mean_weight[t].t() + model.mean_bias[t]
+        z, log_scales = (h @ model.shape_weight[t].t() + model.shape_bias[t]).chunk(2, 1)
+        family = {"gaussian": Normal, "laplace": Laplace}[p.component]
+        terms = family(means, log_scales.clamp(min=p.min_log_scale).exp()).log_prob(value[:, None])
+        loss = loss - torch.logsumexp(z.log_softmax(1) + terms, 1)
+        a = a + value[:, None] * model.input_weight[t]
+    return loss
+
+
+def gradients(model: arcore.AutoregressiveModel, loss: Tensor) -> dict[str, Tensor]:
+    weights = torch.linspace(0.5, 2, len(loss), dtype=torch.float64)
+    names, values = zip(*model.named_parameters(), strict=True)
+    found = torch.autograd.grad((loss * weights).sum(), values, allow_unused=True)
+    return {
+        name: torch.zeros_like(value) if grad is None else grad
+        for name, value, grad in zip(names, values, found, strict=True)
+    }
+
+
+@every_real_case
+def test_equals_a_loop_over_dimensions(case: RealCase) -> None:
+    model, x, condition = case.build(), case.levels(20), case.labels(20)
+    ours, reference = model(x, condition), naive_loss(model, x, condition)
+    assert_close(ours, reference, **TIGHT)
+    if not case.hyperparameters.get("sigma_preconditioner"):
+        wanted = gradients(model, reference)
+        for name, grad in gradients(model, ours).items():
+            assert_close(grad, wanted[name], **TIGHT)
+
+
+@pytest.mark.parametrize("block", [2, 4, 32])
+@pytest.mark.parametrize("component", ["gaussian", "laplace"])
+def test_preconditioner_scales_the_gradient_of_the_means_own_parameters_alone(
+    block: int, component: str
+) -> None:
+    options = {"hidden": 6, "components": 3, "block": block, "component": component}
+    plain, scaled = (
+        RealCase("rnade", Real((4,)), {**options, "sigma_preconditioner": on}).build()
+        for on in (False, True)
+    )
+    x = RealCase("rnade", Real((4,))).levels(1)  # one row: the scale is one number a component
+    assert torch.equal(plain(x), scaled(x))
+    before, after = gradients(plain, plain(x)), gradients(scaled, scaled(x))
+    scales = plain.conditionals(x).log_scales[0].exp().detach()
+    assert scales.std() > 0.1
+    assert_close(after.pop("mean_bias"), before.pop("mean_bias") * scales, **TIGHT)
+    assert_close(after.pop("mean_weight"), before.pop("mean_weight") * scales[..., None], **TIGHT)
+    for name in before:
+        assert_close(after[name], before[name], **TIGHT)
+
+
+@pytest.mark.parametrize("component", ["gaussian", "laplace"])
+def test_first_guess_covers_the_range_evenly(component: str) -> None:
+    event = Real((3,))
+    model = arcore.create_model("rnade", event, components=4, component=component)
+    first = model.conditionals(torch.zeros(1, 3))
+    assert first.means[0, 0].tolist() == pytest.approx([-2.25, -0.75, 0.75, 2.25])
+    assert first.log_scales[0, 0].tolist() == pytest.approx([math.log(1.5)] * 4)
+    assert first.log_weights[0, 0].tolist() == pytest.approx([math.log(1 / 4)] * 4)
+    unit = arcore.create_model("rnade", Real((3,), bin_width=1 / 17), components=2)
+    assert unit.conditionals(torch.zeros(1, 3)).means[0, 0].tolist() == [0.25, 0.75]
+
+
+def test_a_dequantised_density_untrained_is_near_the_uniform_levels() -> None:
+    event = Real((1, 8, 8), bin_width=1 / 17)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(50, 1, 8, 8, generator=generator)
+    nats = -arcore.create_model("rnade", event).log_prob(x).mean().item()
+    assert arcore.events.nats_to_bits_per_dim(nats, event) == pytest.approx(math.log2(17), abs=0.5)
+
+
+def test_block_size_changes_nothing() -> None:
+    x = RealCase("rnade", Real((23,))).levels(6)
+    results = []
+    for block in (1, 2, 5, 22, 23, 24, 1000):
+        model = randomize(arcore.create_model("rnade", Real((23,)), hidden=7, block=block).double())
+        for parameter in model.parameters():
+            parameter.data.mul_(0.25)
+        loss = model(x)
+        results.append([loss, *gradients(model, loss).values()])
+    for other in results[1:]:
+        for ours, first in zip(other, results[0], strict=True):
+            assert_close(ours, first, **TIGHT)
+
+
+def test_memory_a_datum_grows_with_blocks_not_with_dimensions() -> None:
+    size, hidden, block, k = 512, 256, 32, 2
+    model = arcore.create_model("rnade", Real((size,)), hidden=hidden, block=block, components=k)
+
+    def kept_bytes(batch: int) -> int:
+        """Of all tensors that the graph of a loss keeps, those behind closures included."""
+        seen: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        x = torch.ones(batch, size)
+        gc.collect()
+        others = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = model(x).mean()
+        for thing in gc.get_objects():
+            if issubclass(type(thing), Tensor):
+                note(thing)
+        assert loss.requires_grad
+        for thing in others:
+            seen.pop(thing.untyped_storage().data_ptr(), None)
+        return sum(seen.values())
+
+    a_datum = (kept_bytes(32) - kept_bytes(16)) / 16
+    allowed = 4 * (math.ceil(size / block) * hidden + 24 * k * size)
+    assert 4 * size * hidden > 4 * allowed, "the setting would not tell the two apart"
+    assert 0 < a_datum <= allowed
+
+
+BAD = [
+    ({"hidden": 0}, "hidden: expected an integer >= 1, got 0"),
+    ({"components": 0}, "components: expected an integer >= 1, got 0"),
+    ({"block": 2.0}, "block: expected an integer >= 1, got 2.0"),
+    ({"component": "logistic"}, "component: expected one of .*, got 'logistic'"),
+    ({"sigma_preconditioner": 1}, "sigma_preconditioner: expected true or false, got 1"),
+    ({"min_log_scale": math.inf}, "min_log_scale: expected a finite number, got inf"),
+    ({"min_log_scale": "-7"}, "min_log_scale: expected a finite number, got '-7'"),
+    ({"mean_range": [1, 1]}, r"mean_range: expected two rising finite numbers or null, got \(1, 1"),
+    ({"mean_range": [0, math.nan]}, "mean_range: expected two rising finite numbers or null"),
+    ({"mean_range": 3}, "mean_range: expected two rising finite numbers or null, got 3"),
+    ({"ordering": "zigzag"}, "ordering: expected one of .*, got 'zigzag'"),
+    ({"ordering_seed": -1}, "ordering_seed: expected an integer >= 0, got -1"),
+    ({"num_classes": 0}, "num_classes: expected an integer >= 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("hyperparameters", "message"), BAD)
+def test_bad_hyperparameters_are_named(hyperparameters: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        arcore.create_model("rnade", Real((2,)), **hyperparameters)
+
+
+def test_discrete_events_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^event: RNADE expects Real, got Binary"):
+        arcore.create_model("rnade", arcore.events.Binary((2,)))
