@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## make .venv with everything in it
 
 repro: $(STAMP)  ## the main job: embedded data to trained, registered models and the tables
-	dvc repro --quiet $(TARGETS)
+	python -m stages.with_ray dvc repro --quiet $(TARGETS)
 	@python -m stages.report --show $(EMBEDDED)
 
 test: $(STAMP)  ## the default tests
@@ -54,9 +54,10 @@ submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=
 	@test -n "$(STAGE)$(TARGET)$(RUN)" || { echo "error: expected STAGE and EXPERIMENT, TARGET, or RUN"; exit 1; }
 	@python -m stages.submit $(SUBMIT) -- $(or $(RUN),$(if $(TARGET),dvc repro $(TARGET),python -m stages.$(STAGE) $(EXPERIMENT)))
 
-bench: $(STAMP)  ## training speed against common implementations, the loader, overheads
+bench: $(STAMP)  ## training speed against common implementations, sampling, the loader, overheads
 	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
 	python benchmarks/training_speed.py
+	python benchmarks/sampling.py
 	python benchmarks/loading.py
 	python benchmarks/overheads.py
 
@@ -73,4 +74,4 @@ lock: $(STAMP)  ## write constraints.txt from what is installed
 	@mv constraints.tmp constraints.txt
 
 clean:  ## remove outputs, not data, caches or the MLflow store
-	rm -rf models evaluation reports registry searches .arcore
+	rm -rf models evaluation codecs reports registry searches .arcore

@@ -84,6 +84,13 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
+def address() -> str:
+    """Return the address of the Ray that this process is connected to, for RAY_ADDRESS."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
 @contextmanager
 def on_sigterm(action: Callable[[], None]) -> Iterator[None]:
     """Do something at the first SIGTERM inside the block; a later one ends the process.

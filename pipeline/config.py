@@ -147,24 +147,45 @@ class EvaluationConfig:
         num_members: members of the ensemble that is scored (1: the model itself; null: as many as
             the model has masks or orderings).
         batch_size: rows scored at once.
+        num_test_rows: rows that are scored, a random subset of the split; null scores all. The
+            validation split is scored on as many.
         num_samples: events sampled for the pictures.
-        seed: of the samples.
+        seed: of the samples and of the subset.
         published: {model, variant} of the published row that the table compares with.
+        published_member: likewise for one member of an ensemble, which has a row of its own then.
+        importance_samples: of each row, for the estimate that goes with the bound of a model with
+            latents; 0 makes none.
+        importance_rows: rows of which that estimate is made, at most: a random subset.
+        published_importance: likewise for that estimate, which has a row of its own.
     """
 
     num_members: int | None = 1
     batch_size: int = 500
+    num_test_rows: int | None = None
     num_samples: int = 64
     seed: int = 0
     published: dict[str, str] | None = None
+    published_member: dict[str, str] | None = None
+    importance_samples: int = 100
+    importance_rows: int = 1000
+    published_importance: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_samples"):
             _require(getattr(self, name) >= 1, f"evaluation.{name}", ">= 1", getattr(self, name))
         fits = self.num_members is None or self.num_members >= 1
         _require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
-        fits = self.published is None or set(self.published) == {"model", "variant"}
-        _require(fits, "evaluation.published", "{model, variant} or null", self.published)
+        fits = self.num_test_rows is None or self.num_test_rows >= 2
+        _require(fits, "evaluation.num_test_rows", ">= 2 or null", self.num_test_rows)
+        samples = self.importance_samples
+        _require(samples >= 0, "evaluation.importance_samples", ">= 0", samples)
+        _require(
+            self.importance_rows >= 2, "evaluation.importance_rows", ">= 2", self.importance_rows
+        )
+        for name in ("published", "published_member", "published_importance"):
+            value = getattr(self, name)
+            fits = value is None or set(value) == {"model", "variant"}
+            _require(fits, f"evaluation.{name}", "{model, variant} or null", value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -309,13 +330,14 @@ def read_entry(section: str, name: str) -> Mapping[str, Any]:
     """Return an entry of params.yaml, whose name must do for a folder.
 
     Arguments:
-        section: experiments or searches.
+        section: experiments, searches or folds.
         name: its key.
 
     Raises:
         UserError: for an unknown name (with the nearest ones) or an entry that is no mapping.
     """
-    kind = {"experiments": "experiment", "searches": "search"}[section]
+    kinds = {"experiments": "experiment", "searches": "search", "folds": "protocol of folds"}
+    kind = kinds[section]
     known = read_params().get(section) or {}
     _require(isinstance(known, dict), section, "a mapping", known)
     if name not in known:

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,32 +20,98 @@ from torch import Tensor
 
 import arcore
 from arcore.events import nats_to_bits_per_dim
+from arcore.latent import LatentVariableModel
 from pipeline import paths, shards, tracking, training
 from pipeline.config import EvaluationConfig, ExperimentConfig
+from pipeline.datasets.draws import choose_rows
 from pipeline.errors import UserError
 from pipeline.files import replacing
 
 log = logging.getLogger(__name__)
+MAX_PANELS = 6
 
 
-def scores(model: arcore.AutoregressiveModel, split: shards.Split, batch_size: int) -> Tensor:
-    """Score every row of a split, -ln p(x) in nats, (rows,) float64; each row counts once.
+def scores(
+    model: arcore.AutoregressiveModel,
+    split: shards.Split,
+    batch_size: int,
+    chosen: np.ndarray | None = None,
+) -> Tensor:
+    """Score rows of a split, all or those chosen, -ln p(x) in nats; each counts once.
 
-    A split that is binarised when read has one fixed draw (epoch 0, seed 0).
+    A split that is drawn when read has one fixed draw (epoch 0, seed 0).
+
+    Returns:
+        (rows,) float64.
     """
-    device, parts = model.device, []
-    for first in range(0, len(split), batch_size):
-        rows = slice(first, first + batch_size)
-        x = split.x[rows]
-        if split.binarize is not None:
-            indices = np.arange(first, first + len(x)) + split.start
-            x = shards.dynamic_binarize(x, indices, 0, 0)
+    return mixture(member_scores(model, split, batch_size, chosen))
+
+
+def member_scores(
+    model: arcore.AutoregressiveModel,
+    split: shards.Split,
+    batch_size: int,
+    chosen: np.ndarray | None = None,
+) -> Tensor:
+    """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
+    parts = []
+    chosen = np.arange(len(split)) if chosen is None else chosen
+    for batch, condition in _batches(model, split, batch_size, chosen):
+        with torch.no_grad():
+            if isinstance(model, arcore.Ensemble):
+                nats = -model.member_log_probs(batch, condition)
+            else:
+                nats = -model.log_prob(batch, condition)[:, None]
+        parts.append(nats.double().cpu())
+    return torch.cat(parts)
+
+
+def importance_scores(
+    model: LatentVariableModel, split: shards.Split, plan: EvaluationConfig, chosen: np.ndarray
+) -> Tensor:
+    """Estimate -ln p(x) in nats by importance samples, for at most `plan.importance_rows` rows.
+
+    Returns:
+        (rows,) float64, of a random subset of the rows chosen.
+    """
+    count = min(plan.importance_rows, len(chosen))
+    chosen = chosen[choose_rows(len(chosen), count, plan.seed)]
+    generator = torch.Generator(model.device).manual_seed(plan.seed)
+    parts = [
+        -model.importance_weighted(batch, plan.importance_samples, condition, generator).cpu()
+        for batch, condition in _batches(model, split, plan.batch_size, chosen)
+    ]
+    return torch.cat(parts).double()
+
+
+def _batches(
+    model: arcore.AutoregressiveModel, split: shards.Split, batch_size: int, chosen: np.ndarray
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Read chosen rows, and their labels for a conditional model, onto the model's device."""
+    for first in range(0, len(chosen), batch_size):
+        rows = chosen[first : first + batch_size]
+        x = shards.draw(split.binarize, split.x[rows], model.event, rows + split.start, 0, 0)
         condition = None
         if model.num_classes is not None:
-            condition = torch.from_numpy(cast(np.ndarray, split.labels)[rows]).to(device)
-        with torch.no_grad():
-            parts.append(-model.log_prob(torch.from_numpy(x).to(device), condition).double().cpu())
-    return torch.cat(parts)
+            labels = cast(np.ndarray, split.labels)[rows]
+            condition = torch.from_numpy(labels).to(model.device)
+        yield torch.from_numpy(x).to(model.device), condition
+
+
+def mixture(nats: Tensor) -> Tensor:
+    """Average the probabilities of members: (rows, members) nats to those of the mixture, (rows,).
+
+    Example:
+        >>> round(mixture(torch.tensor([[0.0, torch.inf]])).item(), 4)
+        0.6931
+    """
+    return math.log(nats.shape[1]) - torch.logsumexp(-nats, 1)
+
+
+def choose(split: shards.Split, plan: EvaluationConfig) -> np.ndarray:
+    """Return the rows of a split that are scored, ascending: all, or a subset that `seed` names."""
+    count = len(split) if plan.num_test_rows is None else min(plan.num_test_rows, len(split))
+    return choose_rows(len(split), count, plan.seed)
 
 
 def mean_and_error(nats: Tensor) -> tuple[float, float]:
@@ -56,8 +123,11 @@ def mean_and_error(nats: Tensor) -> tuple[float, float]:
 def evaluate(config: ExperimentConfig) -> Path:
     """Evaluate models/<experiment>/ on the test split; write evaluation/<dataset>/<experiment>/.
 
-    Test rows are scored once, all of them; the validation split is scored in the same way, for
-    choosing between models. Metrics and pictures go to the training's MLflow run too.
+    Test rows are scored once, all of them or the random subset that the config asks for; the
+    validation split is scored in the same way, for choosing between models. What the members of an
+    ensemble score, on average, comes with it. Where `exact` is false, `nats` is an upper bound on
+    the negative log-likelihood, and an importance-weighted estimate, made of fewer rows, comes with
+    it. Metrics and pictures go to the training's MLflow run too.
 
     Raises:
         UserError: for a missing or damaged model or shards, or one trained on other data.
@@ -76,11 +146,12 @@ def evaluate(config: ExperimentConfig) -> Path:
     model = _scored(model, plan, config.name).to(device).eval()
     began = time.perf_counter()
     test = shards.read_split(folder, "test")
-    nats = scores(model, test, plan.batch_size)
+    chosen = choose(test, plan)
+    by_member = member_scores(model, test, plan.batch_size, chosen)
+    nats = mixture(by_member)
     seconds = time.perf_counter() - began
-    valid_nats, _ = mean_and_error(
-        scores(model, shards.read_split(folder, "valid"), plan.batch_size)
-    )
+    valid = shards.read_split(folder, "valid")
+    valid_nats, _ = mean_and_error(scores(model, valid, plan.batch_size, choose(valid, plan)))
     samples, sample_seconds = _sample(model, plan)
     mean, error = mean_and_error(nats)
     metrics = {
@@ -93,8 +164,9 @@ def evaluate(config: ExperimentConfig) -> Path:
         "nats": mean,
         "nats_stderr": error,
         "bits_per_dim": nats_to_bits_per_dim(mean, manifest.event),
-        "bits_per_dim_stderr": nats_to_bits_per_dim(error, manifest.event),
+        "bits_per_dim_stderr": nats_to_bits_per_dim(error, manifest.event, difference=True),
         "num_rows": len(nats),
+        "num_split_rows": len(test),
         "exact": model.exact,
         "valid_nats": valid_nats,
         "num_parameters": record["num_parameters"],
@@ -103,16 +175,30 @@ def evaluate(config: ExperimentConfig) -> Path:
         "sample_seconds": round(sample_seconds, 3),
         "device": record["device"],
         "published": plan.published,
+        "published_member": plan.published_member,
+        "published_importance": plan.published_importance,
     }
+    if by_member.shape[1] > 1:
+        metrics["member_nats"], metrics["member_nats_stderr"] = mean_and_error(by_member.mean(1))
+    if isinstance(model, LatentVariableModel) and plan.importance_samples:
+        estimates = importance_scores(model, test, plan, chosen)
+        estimate, spread = mean_and_error(estimates)
+        metrics["nats_importance_weighted"] = estimate
+        metrics["nats_importance_weighted_stderr"] = spread
+        metrics["importance_samples"] = plan.importance_samples
+        metrics["importance_rows"] = len(estimates)
     out = paths.evaluation(dataset, config.name)
     with replacing(out) as temporary:
         (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         with open(temporary / "scores.csv", "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["row", "nats"])
-            writer.writerows((row, f"{value:.6f}") for row, value in enumerate(nats.tolist()))
-        real = test.x[np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]]
-        sample_figure(samples.cpu().numpy(), real, model.event).savefig(temporary / "samples.png")
+            pairs = zip(chosen.tolist(), nats.tolist(), strict=True)
+            writer.writerows((row, f"{value:.6f}") for row, value in pairs)
+        rows = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
+        real = shards.draw(test.binarize, test.x[rows], model.event, rows, 0, 0)
+        pictures = {"samples": samples.cpu().numpy(), "real": real, **_varied(model, plan)}
+        sample_figure(pictures, model.event).savefig(temporary / "samples.png")
         curve_figure(paths.model(config.name) / "history.csv").savefig(
             temporary / "learning_curve.png"
         )
@@ -147,33 +233,93 @@ def _sample(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> tuple[
     return drawn, time.perf_counter() - began
 
 
+def _varied(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> dict[str, np.ndarray]:
+    """Draw samples of a model with latents that differ by the noise of one level alone."""
+    if not isinstance(model, LatentVariableModel):
+        return {}
+    condition = None
+    if model.num_classes is not None:
+        condition = torch.zeros(plan.num_samples, dtype=torch.int64, device=model.device)
+    varied = {}
+    for level in model.levels:
+        generator = torch.Generator(model.device).manual_seed(plan.seed)
+        drawn = model.sample_varying(plan.num_samples, level, condition, generator)
+        varied[f"only {level} noise varies"] = drawn.cpu().numpy()
+    return varied
+
+
 def _track(run_id: str | None, metrics: dict[str, Any], out: Path) -> None:
     logger = tracking.RunLogger(run_id)
     measured = ("nats", "nats_stderr", "bits_per_dim", "bits_per_dim_stderr", "sample_seconds")
     logger.metrics({f"test_{name}": metrics[name] for name in measured})
     logger.metrics({"best_valid_nats": metrics["valid_nats"]})
+    if "nats_importance_weighted" in metrics:
+        logger.metrics({"test_nats_importance_weighted": metrics["nats_importance_weighted"]})
     for picture in ("samples.png", "learning_curve.png"):
         logger.figure(out / picture, picture)
     logger.artifact(out / "metrics.json")
 
 
-def sample_figure(samples: np.ndarray, real: np.ndarray, event: arcore.events.Event) -> Figure:
-    """Draw samples beside real events: grids of images, or vectors as rows of a matrix."""
-    figure = Figure(figsize=(9, 4.8), layout="constrained")
-    levels = getattr(event, "num_levels", 2)
-    for axes, title, x in zip(
-        figure.subplots(1, 2), ("samples", "real"), (samples, real), strict=True
-    ):
+def sample_figure(pictures: Mapping[str, np.ndarray], event: arcore.events.Event) -> Figure:
+    """Draw samples beside real events: grids of images, discrete vectors as rows of a matrix.
+
+    Real vectors are points in the planes of neighbouring dimensions, see `scatter_figure`.
+
+    Arguments:
+        pictures: events (N, *shape) by title: "samples", "real", and others for a second row.
+        event: what is modelled.
+    """
+    samples, real = pictures["samples"], pictures["real"]
+    if isinstance(event, arcore.events.Real) and len(event.shape) == 1:
+        return scatter_figure(samples, real)
+    columns = max(2, len(pictures) - 2)
+    rows = 1 if len(pictures) == 2 else 2
+    figure = Figure(figsize=(4.5 * columns, 4.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels[0, 2:]:
+        axes.set_axis_off()
+    low, high = 0.0, getattr(event, "num_levels", 2) - 1.0
+    if isinstance(event, arcore.events.Real) and event.bin_width is None:
+        low, high = float(real.min()), float(real.max())
+    used = [*panels[0, :2], *panels[1:].ravel()]
+    for axes, (title, x) in zip(used, pictures.items(), strict=True):
         grid = tile(x) if len(event.shape) == 3 else x.reshape(len(x), -1)
+        if grid.ndim == 3:  # imshow takes colours in [0, 1]
+            grid = (grid - low) / (high - low)
         axes.imshow(
             grid,
             cmap="gray",
-            vmin=0,
-            vmax=levels - 1,
+            vmin=low,
+            vmax=high,
             interpolation="nearest",
             aspect="auto" if len(event.shape) != 3 else "equal",
         )
         axes.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
+def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
+    """Draw real vectors (N, D) and samples as points, one panel for each pair (d, d + 1).
+
+    At most six panels, which show the range of the real ones; a lone dimension is a histogram.
+    """
+    pairs = [(d, d + 1) for d in range(min(real.shape[1] - 1, MAX_PANELS))]
+    columns = max(1, min(3, len(pairs)))
+    rows = max(1, math.ceil(len(pairs) / columns))
+    figure = Figure(figsize=(3 * columns + 1, 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    if not pairs:
+        panels[0].hist([real[:, 0], samples[:, 0]], bins=20, label=["real", "samples"])
+    for axes, (first, second) in zip(panels, pairs, strict=False):
+        for x, label in ((real, "real"), (samples, "samples")):
+            axes.plot(x[:, first], x[:, second], ".", alpha=0.6, label=label)
+        for column, limit in ((first, axes.set_xlim), (second, axes.set_ylim)):
+            margin = 0.2 * float(np.ptp(real[:, column])) or 1.0
+            limit(float(real[:, column].min()) - margin, float(real[:, column].max()) + margin)
+        axes.set(xlabel=f"dimension {first}", ylabel=f"dimension {second}")
+    for axes in panels[len(pairs) or 1 :]:
+        axes.set_axis_off()
+    panels[0].legend(loc="upper right")  # the best place takes long to find
     return figure
 
 

@@ -2,19 +2,21 @@
 
 Sources, in order: what is there already (also `<file>.gz`, put there by hand), the mirror of
 `ARCORE_MIRROR`, raw folders of datasets with the same files, folders of system packages, the
-public address. A file gets its name only once it is whole and verified.
+public address. Where that is an archive of which the file is a part, the archive will do at each of
+them. A file gets its name only once it is whole and verified.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import logging
 import os
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -23,7 +25,7 @@ import urllib3
 from tqdm import tqdm
 
 from pipeline import paths
-from pipeline.datasets import Dataset, RawFile, get_dataset, list_datasets
+from pipeline.datasets import Dataset, RawFile, archives, get_dataset, list_datasets
 from pipeline.errors import UserError
 
 MIRROR_VARIABLE = "ARCORE_MIRROR"
@@ -151,6 +153,8 @@ def _candidates(dataset: Dataset, file: RawFile, mirror: Path | str | None) -> I
     elif mirror is not None:
         address = f"{mirror}/{dataset.family}/{quote(file.name)}"
         yield from (address, f"{address}.gz")
+        if archive := _archive(file):
+            yield f"{mirror}/{dataset.family}/{quote(archive)}"
     for name in list_datasets():
         if name != dataset.name and get_dataset({"name": name}).family == dataset.family:
             folders.append(raw_folder(name))
@@ -159,8 +163,26 @@ def _candidates(dataset: Dataset, file: RawFile, mirror: Path | str | None) -> I
         found = _find(folder, file.name)
         if found is not None:
             yield found
+        if (archive := _archive(file)) and (folder / archive).is_file():
+            yield folder / archive
     if file.url is not None:
         yield file.url
+
+
+def _archive(file: RawFile) -> str | None:
+    """The name of the archive that has the file as a member, or None."""
+    if file.member is None or file.url is None:
+        return None
+    return PurePosixPath(urlsplit(file.url).path).name
+
+
+def _refused(dataset: Dataset, folder: Path, mirror: Path | str | None) -> str:
+    """Name what lies where a raw file is looked for and isn't read, and say why."""
+    places = [folder, *([mirror / dataset.family] if isinstance(mirror, Path) else [])]
+    for pattern, reason in dataset.refused:
+        for path in (found for place in places for found in sorted(place.glob(pattern))):
+            return f"; {path} is not read: {reason}"
+    return ""
 
 
 def _already_there(file: RawFile, folder: Path) -> bool:
@@ -195,7 +217,7 @@ def _fetch_file(dataset: Dataset, file: RawFile, folder: Path, mirror: Path | st
     for source in _candidates(dataset, file, mirror):
         if isinstance(source, Path):
             try:
-                _unpack(source, target, file)
+                _unpack(source, target, file, source.name)
             except _WrongChecksum as error:
                 if source.parent.parent == target.parent.parent:
                     logger.info("%s: %s; passed over", source, error)
@@ -219,7 +241,7 @@ def _fetch_file(dataset: Dataset, file: RawFile, folder: Path, mirror: Path | st
     raise UserError(
         f"cannot fetch {file.name} of {dataset.name}: tried {where}; put the file at {target} "
         f"(or {target}.gz), or set {MIRROR_VARIABLE} to a folder or address that has "
-        f"{dataset.family}/{file.name}"
+        f"{dataset.family}/{file.name}{_refused(dataset, folder, mirror)}"
     )
 
 
@@ -233,7 +255,7 @@ def _check(file: RawFile, path: Path) -> None:
 
 
 def _compare(file: RawFile, got: str) -> None:
-    if got != file.sha256:
+    if got not in (file.sha256, *file.equals):
         raise _WrongChecksum(
             f"wrong checksum for {file.name}: expected sha256 {file.sha256}, got {got}"
         )
@@ -251,13 +273,20 @@ def _progress(file: RawFile, doing: str, total: int | None = None) -> tqdm[Any]:
     )
 
 
-def _unpack(source: Path, target: Path, file: RawFile) -> None:
-    """Copy (and decompress, if it is gzip) to `target`, which appears only once verified."""
+def _unpack(source: Path, target: Path, file: RawFile, source_name: str | None = None) -> None:
+    """Copy to `target`, which appears only once verified; decompress gzip.
+
+    Where `source_name` is that of the file's archive, the file is taken out of it.
+    """
     temporary = target.with_name(f".{target.name}.unpacked.part")
     try:
         with source.open("rb") as probe:
             compressed = probe.read(2) == _GZIP_MAGIC and not file.name.endswith((".gz", ".tgz"))
-        opened = gzip.open(source, "rb") if compressed else source.open("rb")
+        opened: Any
+        if file.member is not None and source_name == _archive(file):
+            opened = _open_member(source, file.member, file.size)
+        else:
+            opened = gzip.open(source, "rb") if compressed else source.open("rb")
         with (
             cast(BinaryIO, opened) as stream,
             temporary.open("wb") as out,
@@ -272,6 +301,13 @@ def _unpack(source: Path, target: Path, file: RawFile) -> None:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _open_member(archive: Path, member: str, size: int) -> BinaryIO:
+    try:
+        return io.BytesIO(archives.read_first(archive, member, size))
+    except UserError as error:
+        raise _WrongChecksum(str(error)) from None
 
 
 def _gzip_safe_chunks(stream: BinaryIO) -> Iterator[bytes]:
@@ -292,7 +328,7 @@ def _download_and_unpack(url: str, target: Path, file: RawFile) -> None:
     resumed = part.exists()
     _download(url, part, file)
     try:
-        _unpack(part, target, file)
+        _unpack(part, target, file, PurePosixPath(urlsplit(url).path).name)
     except _WrongChecksum as error:
         part.unlink()
         if resumed:  # the partial file may have been of another version of the file

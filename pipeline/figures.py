@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline import paths
-from pipeline.reporting import UNITS, Report, context_table, nothing_published, our_table
+from pipeline.reporting import (
+    UNITS,
+    Report,
+    context_table,
+    introduction,
+    nothing_published,
+    our_table,
+)
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
@@ -27,6 +34,8 @@ figcaption { color: #4a5866; font-size: 13px; }
 img { max-width: 100%; }
 """
 MAX_CHART_ROWS = 24
+MAX_CODEC_RATIO = 2.0
+_COLORS = {"o": "#c2410c", "s": "#0f766e", "D": "#64748b"}
 
 
 def learning_curves(report: Report) -> Figure | None:
@@ -57,31 +66,36 @@ def learning_curves(report: Report) -> Figure | None:
 
 
 def comparison(report: Report) -> Figure:
-    """Draw our test values beside the valid published ones nearest to ours, best on top."""
+    """Draw our test values beside codecs and the valid published ones nearest to ours, best on top.
+
+    Codecs far above ours are left out: on tiny images their headers would flatten all the rest.
+    """
     error: float | None
-    dots: list[tuple[float, str, float | None]] = []
+    best = report.rows[0].result.value
+    dots: list[tuple[float, str, float | None, str]] = []
     for row in report.rows:
         result = row.result
         error = result.nats_stderr if report.unit == "nats" else result.bits_per_dim_stderr
-        sign = "" if result.exact else ", <="
-        dots.append((result.value, f"{result.experiment} (ours, {result.members}{sign})", error))
+        sign = result.sign_in(report.unit)
+        label = f"{result.experiment} (ours, {result.members}{sign and ', ' + sign})"
+        dots.append((result.value, label, error, "o"))
+    for codec in report.codecs:
+        if codec.value <= MAX_CODEC_RATIO * best:
+            error = codec.nats_stderr if report.unit == "nats" else codec.bits_per_dim_stderr
+            dots.append((codec.value, codec.label, error, "s"))
     others = {row.published: row.published_value for row in report.rows if row.published}
     published = [
-        (value, f"{row.label} {row.sign}", None)
+        (value, f"{row.label} {row.sign}", None, "D")
         for row, value in [*others.items(), *report.context]
         if value is not None and row.comparable
     ]
-    best = report.rows[0].result.value
     published.sort(key=lambda dot: abs(dot[0] - best))
     dots = sorted([*dots, *published[:MAX_CHART_ROWS]], key=lambda dot: dot[:2], reverse=True)
     figure = Figure(figsize=(7, 1 + 0.24 * len(dots)), layout="constrained")
     axes = figure.subplots()
-    for height, (value, _, error) in enumerate(dots):
-        if error is None:
-            axes.plot(value, height, "D", color="#64748b")
-        else:
-            axes.errorbar(value, height, xerr=error, fmt="o", color="#c2410c", capsize=3)
-    axes.set_yticks(range(len(dots)), [label for _, label, _ in dots], fontsize=8)
+    for height, (value, _, error, marker) in enumerate(dots):
+        axes.errorbar(value, height, xerr=error, fmt=marker, color=_COLORS[marker], capsize=3)
+    axes.set_yticks(range(len(dots)), [label for _, label, *_ in dots], fontsize=8)
     axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)")
     axes.grid(axis="x", alpha=0.3)
     return figure
@@ -93,11 +107,10 @@ def html_page(report: Report) -> str:
     unit = UNITS[report.unit]
     parts = [
         f"<h1>{name}</h1>",
-        f"<p>Test split, {unit}, lower is better; ± is one standard error of the mean. "
-        "Difference is ours minus published.</p>",
+        f"<p>{html.escape(introduction(report))}</p>",
         _table(*our_table(report)),
         "<h2>Beside published values</h2>",
-        _picture(_png(comparison(report)), "ours (dots) and published (diamonds)"),
+        _picture(_png(comparison(report)), "ours (dots), codecs (squares), published (diamonds)"),
     ]
     curves = learning_curves(report)
     if curves is not None:
@@ -105,7 +118,9 @@ def html_page(report: Report) -> str:
     grids = [
         _picture(path.read_bytes(), row.result.experiment)
         for row in report.rows
-        if (path := row.result.folder / "samples.png").is_file()
+        if row.result.num_averaged == 1
+        and not row.result.approximate
+        and (path := row.result.folder / "samples.png").is_file()
     ]
     if grids:
         parts += ["<h2>Samples</h2>", *grids]

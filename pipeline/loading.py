@@ -50,7 +50,7 @@ class Loader:
         world_size: number of ranks W.
         batch_size: rows B of a batch of `epoch` over all ranks; None for a loader that is read by
             `sequential` alone.
-        seed: of the shuffle and of dynamic binarisation.
+        seed: of the shuffle and of what is drawn when read.
         shuffle_rows: rows of a split, or part, that is held in memory, and of a window of a larger
             part. Two windows are in memory at a time.
         use_labels: return labels, if the split has them.
@@ -93,7 +93,7 @@ class Loader:
         if shuffle_rows < 1:
             raise UserError(f"shuffle_rows: expected an integer >= 1, got {shuffle_rows}")
         self._reader = shards.SplitReader(location, split)
-        self._binarize = self._reader.info.binarize is not None
+        self._binarize = self._reader.info.binarize
         self.rows = self._reader.info.rows
         self._begin, self._end = shards.part(self.rows, rank, world_size)
         self._rank, self._world, self._seed = rank, world_size, seed
@@ -140,8 +140,8 @@ class Loader:
     def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Iterate over this rank's rows in order, as validation does.
 
-        Gray levels are drawn as of seed 0 and epoch 0. A part that is not held in memory is read
-        block by block.
+        What is drawn when read is drawn as of seed 0 and epoch 0. A part that is not held in memory
+        is read block by block.
 
         Args:
             batch_size: rows of each batch but the last, of this rank alone.
@@ -180,11 +180,11 @@ class Loader:
                 yield x, labels, sum(shares)
 
     def _batch(self, pieces: list[_Piece], seed: int, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Put pieces of windows together; draw gray levels, which depend on the row alone."""
+        """Put pieces of windows together; draw from levels, which depends on the row alone."""
         x = _concatenate([piece.x for piece in pieces])
         if self._binarize:
             rows = _concatenate([piece.rows for piece in pieces])
-            x = shards.dynamic_binarize(x, rows, epoch, seed)
+            x = shards.draw(self._binarize, x, self._reader.manifest.event, rows, epoch, seed)
         labels = [piece.labels for piece in pieces if piece.labels is not None]
         if not self._use_labels or not labels:
             return torch.from_numpy(x), None

@@ -8,17 +8,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from arcore import events
 from arcore.events import Event
 from pipeline import storage
 from pipeline.datasets.base import SPLITS, Dataset
+from pipeline.datasets.draws import Drawing, num_bins
 from pipeline.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-Binarize = Literal["bernoulli"] | None
+Binarize = Drawing | None
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class SplitInfo:
     Args:
         rows: number of rows.
         sha256: of its content (rows' bytes, labels' bytes), however it is cut into shards.
-        binarize: "bernoulli" when rows are gray levels that are drawn when read.
+        binarize: how rows are drawn when read, "bernoulli" from gray levels to bits or "dequantize"
+            from levels to reals; None where they are stored as they are.
         shards: in row order.
     """
 
@@ -150,6 +152,8 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
         described, "splits", lambda v: set(v) == set(SPLITS), f"the splits {', '.join(SPLITS)}"
     )
     parsed = {split: _parse_split(split, splits[split]) for split in SPLITS}
+    if any(info.binarize == "dequantize" for info in parsed.values()):
+        num_bins(event)
     num_classes = _field(
         described, "num_classes", lambda v: v is None or _is_count(v), "an integer >= 1 or null"
     )
@@ -192,7 +196,10 @@ def _parse_split(split: str, described: Mapping[str, Any]) -> SplitInfo:
         rows=rows,
         sha256=_field(described, "sha256", _is_sha256, "64 hexadecimal digits"),
         binarize=_field(
-            described, "binarize", lambda v: v in (None, "bernoulli"), "null or bernoulli"
+            described,
+            "binarize",
+            lambda v: v in (None, *get_args(Drawing)),
+            "null, bernoulli or dequantize",
         ),
         shards=tuple(shards),
     )

@@ -35,6 +35,11 @@ def evaluation(dataset: str, experiment: str) -> Path:
     return root() / "evaluation" / dataset / experiment
 
 
+def codecs(dataset: str) -> Path:
+    """Return the file of what general codecs need for a dataset's test images."""
+    return root() / "codecs" / f"{dataset}.json"
+
+
 def search(name: str) -> Path:
     """Return the folder of a search's outcome."""
     return root() / "searches" / name

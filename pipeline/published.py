@@ -24,7 +24,7 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "kind": ("published", "author_rerun", "reimplementation"),
     "confidence": (None, "low", "medium"),
 }
-_SIGNS = {"exact": "", "upper_bound": "<=", "approx": "~", "below": "<", "above": ">"}
+SIGNS = {"exact": "", "upper_bound": "<=", "approx": "~", "below": "<", "above": ">"}
 _NEGATED = {"below": "above", "above": "below"}
 
 
@@ -92,7 +92,7 @@ class PublishedResult:
     def sign(self) -> str:
         """What precedes the negative log-likelihood: nothing, <=, ~, < or >."""
         negated = _NEGATED.get(self.relation, self.relation)
-        return _SIGNS[negated if self.sense == "ll" else self.relation]
+        return SIGNS[negated if self.sense == "ll" else self.relation]
 
     @property
     def invalid(self) -> bool:

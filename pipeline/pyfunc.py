@@ -70,7 +70,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 and `condition`: class labels, one a row, for a conditional model (else empty).
 
         Returns:
-            For "score" a DataFrame with columns `nats` (of the whole event) and `bits_per_dim`;
+            For "score" a DataFrame with columns `nats` (of the whole event) and `bits_per_dim`,
+            upper bounds where the model is not exact (its version's tag `exact` is False);
             for "sample" an array (num_samples, *shape) of int64 levels, or reals.
 
         Raises:

@@ -90,13 +90,15 @@ def content_hash(folder: Path, config: Mapping[str, Any], result: reporting.Resu
 
 
 def candidates(dataset: str) -> list[Candidate]:
-    """Return every evaluated experiment of a dataset, by name.
+    """Return every evaluated experiment of a dataset, by name; outcomes over folds have no model.
 
     Raises:
         UserError: if none is evaluated, or a model's files are missing or malformed.
     """
     found = []
     for result in reporting.read_results(dataset):
+        if result.num_folds > 1:
+            continue
         folder = paths.model(result.experiment)
         if not (folder / "model.safetensors").is_file():
             raise UserError(f"{folder / 'model.safetensors'}: missing; train the experiment first")
@@ -111,7 +113,9 @@ def register_dataset(dataset: str) -> dict[str, Any]:
 
     A version whose content hash is already there is reused, so a second call makes nothing. Each
     experiment's version carries an alias named after it. `champion` goes to the lowest VALIDATION
-    nats: choosing by the test split would make its numbers optimistic. It stays where it is if
+    nats: choosing by the test split would make its numbers optimistic. A model that is only bounded
+    competes with its bound, above its true nats, so that it wins no title that it does not deserve
+    (it may miss one), and its version's tag `exact` is False. The champion stays where it is if
     an experiment unknown here, on the same data, validates better.
 
     Raises:

@@ -22,10 +22,11 @@ from arcore import events
 from arcore.zoo import MODELS
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.published import PublishedResult, match, published_for
+from pipeline.published import SIGNS, PublishedResult, match, published_for
 
 UNITS = {"nats": "nats", "bits_per_dim": "bits/dim"}
 TERMINAL_CONTEXT_ROWS = 8
+_VALUES = ("nats", "nats_stderr", "bits_per_dim", "bits_per_dim_stderr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,19 @@ class Result:
     Attributes:
         num_members: 1 for a single model, else an ensemble of so many.
         unit: the dataset's unit, "nats" (per event) or "bits_per_dim"; both values are given.
-        nats_stderr, bits_per_dim_stderr: standard errors of the mean over `num_rows` rows.
+        nats_stderr, bits_per_dim_stderr: standard errors of the mean over `num_rows` rows, of the
+            `num_split_rows` of the test split if that is known.
         device: of the training, as far as it is known.
         published: `{model, variant}` of the published counterpart.
+        member_nats, member_nats_stderr: what a member of an ensemble scores, averaged over them.
+        published_member: `{model, variant}` of a member's counterpart.
+        num_averaged: above 1, the values are the mean over so many single models.
         exact: False where the number only bounds the negative log-likelihood from above.
+        nats_importance_weighted, nats_importance_weighted_stderr: an estimate, below the bound, of
+            `importance_samples` samples a row on `importance_rows` rows, where one was made.
+        published_importance: `{model, variant}` of the estimate's counterpart.
+        approximate: whether the values are that estimate.
+        num_folds: above 1, the mean over so many folds; standard errors are over folds then.
         config: the content of the model's `config.yaml`.
         event: what is modelled.
         folder: `evaluation/<dataset>/<experiment>`.
@@ -54,7 +64,19 @@ class Result:
     bits_per_dim: float
     bits_per_dim_stderr: float
     num_rows: int
+    num_split_rows: int | None
+    member_nats: float | None
+    member_nats_stderr: float | None
+    published_member: Mapping[str, Any] | None
+    num_averaged: int = 1
     exact: bool
+    nats_importance_weighted: float | None
+    nats_importance_weighted_stderr: float | None
+    importance_samples: int | None
+    importance_rows: int | None
+    published_importance: Mapping[str, Any] | None
+    approximate: bool = False
+    num_folds: int
     valid_nats: float | None
     num_parameters: int | None
     train_seconds: float | None
@@ -69,10 +91,77 @@ class Result:
         """The test value in the dataset's unit."""
         return self.nats if self.unit == "nats" else self.bits_per_dim
 
+    def exact_in(self, unit: str) -> bool:
+        """Whether the value in a unit is exact: bits of dequantised levels are only bounded."""
+        width = self.event.bin_width if isinstance(self.event, events.Real) else None
+        return self.exact and (unit == "nats" or width is None)
+
+    def relation_in(self, unit: str) -> str:
+        """Say as in `published_results.yaml` what the value in a unit is to the true one."""
+        if self.approximate:
+            return "approx"
+        return "exact" if self.exact_in(unit) else "upper_bound"
+
+    def sign_in(self, unit: str) -> str:
+        """What precedes the value in a unit: nothing, <= or ~."""
+        return SIGNS[self.relation_in(unit)]
+
     @property
     def members(self) -> str:
-        """In words: one, or an ensemble of so many."""
-        return "one" if self.num_members == 1 else f"ensemble of {self.num_members}"
+        """In words: one, or an ensemble of so many; of each fold, where there are several."""
+        members = "one" if self.num_members == 1 else f"ensemble of {self.num_members}"
+        if self.num_averaged > 1:
+            members = f"one (mean of {self.num_averaged})"
+        return members if self.num_folds == 1 else f"{members} for each of {self.num_folds} folds"
+
+    @property
+    def rows(self) -> str:
+        """In words: nothing where the whole test split was scored, else how much of it."""
+        if self.num_split_rows is None or self.num_rows >= self.num_split_rows:
+            return ""
+        return f" ({self.num_rows:,} of {self.num_split_rows:,} rows)"
+
+    def of_member(self) -> Result:
+        """Return what a member of this ensemble scores, averaged over them."""
+        if self.member_nats is None or self.member_nats_stderr is None:
+            raise UserError(
+                f"{self.experiment}: evaluation.published_member: expected an ensemble, got "
+                f"num_members {self.num_members}"
+            )
+        nats, error = self.member_nats, self.member_nats_stderr
+        return dataclasses.replace(
+            self,
+            experiment=f"{self.experiment} (a member)",
+            num_members=1,
+            num_averaged=self.num_members,
+            nats=nats,
+            nats_stderr=error,
+            bits_per_dim=events.nats_to_bits_per_dim(nats, self.event),
+            bits_per_dim_stderr=events.nats_to_bits_per_dim(error, self.event, difference=True),
+            valid_nats=None,
+            published=self.published_member,
+        )
+
+    def of_importance(self) -> Result:
+        """Return the importance-weighted estimate of this bound."""
+        nats, error = self.nats_importance_weighted, self.nats_importance_weighted_stderr
+        if nats is None or error is None:
+            raise UserError(
+                f"{self.experiment}: evaluation.published_importance: expected an estimate, which "
+                "a model with latents has where evaluation.importance_samples is above 0"
+            )
+        return dataclasses.replace(
+            self,
+            experiment=f"{self.experiment} ({self.importance_samples:,} importance samples)",
+            approximate=True,
+            num_rows=self.importance_rows or self.num_rows,
+            nats=nats,
+            nats_stderr=error,
+            bits_per_dim=events.nats_to_bits_per_dim(nats, self.event),
+            bits_per_dim_stderr=events.nats_to_bits_per_dim(error, self.event, difference=True),
+            valid_nats=None,
+            published=self.published_importance,
+        )
 
     @property
     def settings(self) -> str:
@@ -103,11 +192,38 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CodecResult:
+    """What stage `codecs` measured of one general lossless codec on the test images.
+
+    Attributes:
+        label: its name in tables, which says that it was measured here.
+        settings: in words.
+        unit: the dataset's unit; both values are given.
+        nats_stderr, bits_per_dim_stderr: standard errors of the mean over `num_rows` images.
+    """
+
+    label: str
+    settings: str
+    unit: str
+    nats: float
+    nats_stderr: float
+    bits_per_dim: float
+    bits_per_dim_stderr: float
+    num_rows: int
+
+    @property
+    def value(self) -> float:
+        """The test value in the dataset's unit."""
+        return self.nats if self.unit == "nats" else self.bits_per_dim
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that a dataset's table says.
 
     Attributes:
         rows: ours, best first.
+        codecs: general codecs on the same images, best first; none for other data.
         context: published rows that none of ours is matched with, and their values in the
             dataset's unit (None where the metric is another quantity), best first; those that are
             no valid likelihood of the test split come last.
@@ -117,6 +233,7 @@ class Report:
     published_name: str | None
     unit: str
     rows: tuple[Row, ...]
+    codecs: tuple[CodecResult, ...]
     context: tuple[tuple[PublishedResult, float | None], ...]
 
 
@@ -151,13 +268,19 @@ def read_results(dataset: str) -> list[Result]:
 
 def _read_result(path: Path) -> Result:
     metrics = read_json(path)
-    config = _read_config(paths.model(path.parent.name) / "config.yaml")
+    own = path.with_name("config.yaml")  # as an outcome over folds has, of whose models none stays
+    config = _read_config(own if own.is_file() else paths.model(path.parent.name) / own.name)
     try:
         event = events.from_dict(config["event"])
         names = {item.name for item in dataclasses.fields(Result)} - {"config", "event", "folder"}
-        optional = ("valid_nats", "num_parameters", "train_seconds", "device")
+        names -= {"num_averaged", "approximate"}
+        optional = ["valid_nats", "num_parameters", "train_seconds", "device", "num_split_rows"]
+        optional += ["member_nats", "member_nats_stderr", "published_member"]
+        optional += ["nats_importance_weighted", "nats_importance_weighted_stderr"]
+        optional += ["importance_samples", "importance_rows", "published_importance"]
         published = (config.get("evaluation") or {}).get("published")
-        given = {**dict.fromkeys(optional), "exact": True, "published": published, **metrics}
+        given: dict[str, Any] = {**dict.fromkeys(optional), "published": published}
+        given |= {"exact": True, "num_folds": 1} | metrics
         missing = names - set(given)
         if missing:
             raise ValueError(f"missing {', '.join(sorted(missing))}")
@@ -172,16 +295,52 @@ def _read_result(path: Path) -> Result:
     return result
 
 
+def read_codecs(dataset: str, unit: str, event: events.Event) -> list[CodecResult]:
+    """Read `codecs/<dataset>.json`, best first.
+
+    Raises:
+        UserError: if it is missing, malformed or of other data than the shards.
+    """
+    path = paths.codecs(dataset)
+    if not path.is_file():
+        raise UserError(f"{path}: missing; run `python -m stages.codecs {dataset}`")
+    measured, manifest = read_json(path), read_json(paths.shards(dataset) / "manifest.json")
+    expected, got = (
+        str(found) for found in (manifest.get("sha256"), measured.get("dataset_sha256"))
+    )
+    if got != expected:
+        raise UserError(
+            f"{path}: expected measurements on the shards ({expected[:12]}), got {got[:12]}; "
+            f"run `python -m stages.codecs {dataset}`"
+        )
+    names = {item.name for item in dataclasses.fields(CodecResult)} - {"unit"}
+    results = []
+    try:
+        for entry in measured["codecs"]:
+            result = CodecResult(unit=unit, **{name: entry[name] for name in names})
+            _check_values(result, event)
+            results.append(result)
+    except KeyError as error:
+        raise UserError(f"{path}: missing {error}") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from error
+    return sorted(results, key=lambda result: (result.value, result.label))
+
+
 def _check(result: Result) -> None:
     if result.unit not in UNITS:
         raise ValueError(f"unit: expected one of {list(UNITS)}, got {result.unit!r}")
-    for name in ("nats", "nats_stderr", "bits_per_dim", "bits_per_dim_stderr"):
+    if not isinstance(result.num_members, int) or result.num_members < 1:
+        raise ValueError(f"num_members: expected an integer >= 1, got {result.num_members!r}")
+    _check_values(result, result.event)
+
+
+def _check_values(result: Result | CodecResult, event: events.Event) -> None:
+    for name in _VALUES:
         value = getattr(result, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
             raise ValueError(f"{name}: expected a number, got {value!r}")
-    if not isinstance(result.num_members, int) or result.num_members < 1:
-        raise ValueError(f"num_members: expected an integer >= 1, got {result.num_members!r}")
-    bits = events.nats_to_bits_per_dim(float(result.nats), result.event)
+    bits = events.nats_to_bits_per_dim(float(result.nats), event)
     if not math.isclose(bits, result.bits_per_dim, rel_tol=1e-4, abs_tol=1e-6):
         raise ValueError(
             f"bits_per_dim: expected {bits:.6g} for {result.nats:.6g} nats, "
@@ -204,12 +363,22 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 def build_report(dataset: str) -> Report:
     """Put a dataset's results beside the published ones.
 
-    An experiment names its counterpart in its config, `evaluation.published: {model, variant}`.
+    An experiment names its counterpart in its config, `evaluation.published: {model, variant}`, and
+    an ensemble that of one member, `evaluation.published_member`, which gives it a second row. A
+    bound has a second row for its importance-weighted estimate, where one was made.
 
     Raises:
         UserError: for missing or malformed files, or a counterpart that is not published.
     """
-    results = sorted(read_results(dataset), key=lambda result: (result.value, result.experiment))
+    read = read_results(dataset)
+    members = [result.of_member() for result in read if result.published_member is not None]
+    read += [
+        result.of_importance()
+        for result in read
+        if result.nats_importance_weighted is not None or result.published_importance is not None
+    ]
+    read += members
+    results = sorted(read, key=lambda result: (result.value, result.experiment))
     name = read_json(paths.shards(dataset) / "manifest.json").get("published_name")
     units = {result.unit for result in results}
     if len(units) > 1 or len({result.event for result in results}) > 1:
@@ -234,21 +403,22 @@ def build_report(dataset: str) -> Report:
         published_name=name,
         unit=unit,
         rows=tuple(rows),
+        codecs=tuple(read_codecs(dataset, unit, event)),
         context=tuple(context),
     )
 
 
-def with_error(value: float, stderr: float, exact: bool = True) -> str:
-    """Print a value and its standard error; "<=" marks a bound.
+def with_error(value: float, stderr: float, sign: str = "") -> str:
+    """Print a value and its standard error; "<=" marks a bound, "~" an estimate.
 
     Example:
-        >>> with_error(88.4567, 0.2134), with_error(1.23456, 0.0042, exact=False)
+        >>> with_error(88.4567, 0.2134), with_error(1.23456, 0.0042, "<=")
         ('88.46 ± 0.21', '<= 1.2346 ± 0.0042')
     """
     digits = 2
     if 0 < stderr < 0.1:
         digits = min(4, 1 - math.floor(math.log10(stderr)))
-    return f"{'' if exact else '<= '}{value:.{digits}f} ± {stderr:.{digits}f}"
+    return f"{sign} {value:.{digits}f} ± {stderr:.{digits}f}".lstrip()
 
 
 def duration(seconds: float | None) -> str:
@@ -274,26 +444,42 @@ def published_text(row: PublishedResult, value: float | None) -> str:
     return f"{row.sign} {text}".strip()
 
 
+def measured_rows(report: Report) -> list[Row | CodecResult]:
+    """Return our rows and those of codecs as one list, best first."""
+    return sorted(
+        [*report.rows, *report.codecs],
+        key=lambda row: row.value if isinstance(row, CodecResult) else row.result.value,
+    )
+
+
 def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Return the header and cells of our rows, as text."""
+    """Return the header and cells of our rows and those of codecs, best first, as text."""
     other = next(unit for unit in UNITS if unit != report.unit)
     header = ["experiment", "model", "settings", "members", f"test ({UNITS[report.unit]})"]
     header += [f"test ({UNITS[other]})", "parameters", "train time", "device"]
     header += ["published", "difference", "source"]
     digits = 2 if report.unit == "nats" else 3
     cells = []
-    for row in report.rows:
+    for row in measured_rows(report):
+        if isinstance(row, CodecResult):
+            both = {
+                "nats": with_error(row.nats, row.nats_stderr),
+                "bits_per_dim": with_error(row.bits_per_dim, row.bits_per_dim_stderr),
+            }
+            line = [row.label, "codec", row.settings, "-", both[report.unit], both[other]]
+            cells.append(line + ["-"] * (len(header) - len(line)))
+            continue
         result, published = row.result, row.published
         both = {
-            "nats": with_error(result.nats, result.nats_stderr, result.exact),
+            "nats": with_error(result.nats, result.nats_stderr, result.sign_in("nats")),
             "bits_per_dim": with_error(
-                result.bits_per_dim, result.bits_per_dim_stderr, result.exact
+                result.bits_per_dim, result.bits_per_dim_stderr, result.sign_in("bits_per_dim")
             ),
         }
         count = "-" if result.num_parameters is None else f"{result.num_parameters:,}"
         line = [result.experiment, result.model, result.settings, result.members]
         line += [
-            both[report.unit],
+            both[report.unit] + result.rows,
             both[other],
             count,
             duration(result.train_seconds),
@@ -328,13 +514,34 @@ def nothing_published(report: Report) -> str:
     return "Every published result on record has a counterpart above."
 
 
+def introduction(report: Report) -> str:
+    """Say what the table's columns are."""
+    text = (
+        f"Test split, {UNITS[report.unit]}, lower is better; ± is one standard error of the mean. "
+        "Difference is ours minus published."
+    )
+    if any(row.result.num_folds > 1 for row in report.rows):
+        text += " Rows over folds give the mean over them, and its standard error over folds."
+    if not all(row.result.exact for row in report.rows):
+        text += (
+            " <= is an upper bound on the negative log-likelihood (a lower one on the likelihood), "
+            "~ an importance-weighted estimate, itself above the true value on average."
+        )
+    if isinstance(report.rows[0].result.event, events.Real):
+        text += " Nats are of a density, so that they may be negative."
+    if report.codecs:
+        text += (
+            " Codecs are general lossless ones on the same images, each image a file of its own, "
+            "all bytes counted."
+        )
+    return text
+
+
 def markdown(report: Report) -> str:
     """Render a report as Markdown."""
-    unit = UNITS[report.unit]
     parts = [
         f"# {report.dataset}\n",
-        f"Test split, {unit}, lower is better; ± is one standard error of the mean. "
-        "Difference is ours minus published.\n",
+        introduction(report) + "\n",
         markdown_table(*our_table(report)),
         "## Published results of models that are not matched above\n",
     ]
@@ -356,12 +563,20 @@ def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str
 
 
 def csv_rows(report: Report) -> list[dict[str, Any]]:
-    """Return every row as raw numbers, ours and then the published ones.
+    """Return every row as raw numbers: ours and codecs, best first, and then the published ones.
 
     `nats` and `bits_per_dim` are both given; `published_value` and `difference` are in `unit`.
     """
     rows: list[dict[str, Any]] = []
-    for row in report.rows:
+    for row in measured_rows(report):
+        if isinstance(row, CodecResult):
+            values = {name: getattr(row, name) for name in (*_VALUES, "num_rows")}
+            rows.append(
+                {"kind": "codec", "model": row.label, "variant": row.settings, "relation": "exact"}
+                | values
+                | {"split": "test"}
+            )
+            continue
         result, published = row.result, row.published
         rows.append(
             {
@@ -369,12 +584,13 @@ def csv_rows(report: Report) -> list[dict[str, Any]]:
                 "experiment": result.experiment,
                 "model": result.model,
                 "num_members": result.num_members,
-                "relation": "exact" if result.exact else "upper_bound",
+                "relation": result.relation_in(report.unit),
                 "nats": result.nats,
                 "nats_stderr": result.nats_stderr,
                 "bits_per_dim": result.bits_per_dim,
                 "bits_per_dim_stderr": result.bits_per_dim_stderr,
                 "num_rows": result.num_rows,
+                "num_split_rows": result.num_split_rows,
                 "num_parameters": result.num_parameters,
                 "train_seconds": result.train_seconds,
                 "device": result.device,

@@ -4,10 +4,10 @@
     data/shards/<dataset>/{train,valid,test}-00000-of-0000N.parquet
 
 A shard has the column `x`, one fixed-size binary per row: the bytes of the C-ordered event, uint8
-for discrete events and little-endian float32 for real ones; and `label` (int64) if there are
-labels. Each shard is cut into row groups of `ROW_GROUP` rows, the blocks that streaming reads. The
-folder is written beside its place and renamed when whole. Nothing in it depends on the
-time or the machine, so that the same input gives the same bytes.
+for discrete events, and for levels that become reals when read, else little-endian float32; and
+`label` (int64) if there are labels. Each shard is cut into row groups of `ROW_GROUP` rows, the
+blocks that streaming reads. The folder is written beside its place and renamed when whole. Nothing
+in it depends on the time or the machine, so that the same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pyarrow.fs import FileSystem
 
 from arcore.events import Event, Levels
 from pipeline import fetching, paths, storage
-from pipeline.datasets.base import SPLITS, Dataset, SplitData
-from pipeline.datasets.draws import dynamic_binarize
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
+from pipeline.datasets.draws import draw, dynamic_binarize, num_bins
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.manifest import (
@@ -47,6 +47,7 @@ __all__ = [
     "Split",
     "SplitInfo",
     "SplitReader",
+    "draw",
     "dynamic_binarize",
     "list_blocks",
     "part",
@@ -72,7 +73,7 @@ class Split:
     Args:
         x: (N, *event shape), uint8 or float32.
         labels: (N,) int64, or None.
-        binarize: "bernoulli" when `x` must pass through `dynamic_binarize`.
+        binarize: how `x` must pass through `draw`, None for as it is.
         start: position of the first row in the whole split.
     """
 
@@ -121,24 +122,20 @@ def preprocess(dataset: Dataset) -> Path:
     return folder
 
 
-def write(dataset: Dataset, splits: Mapping[str, SplitData], folder: Path) -> Path:
+def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folder: Path) -> Path:
     """Write shards and manifest; `folder` appears, or is replaced, only when they are whole.
 
     Args:
         dataset: describes the rows.
-        splits: train, valid and test.
+        splits: train, valid and test; of a stream, the rows of a shard are in memory at a time.
         folder: where they go; leftovers of killed runs beside it are removed.
 
     Raises:
-        UserError: for rows that don't fit the dataset's event or classes.
+        UserError: for rows that don't fit the dataset's event or classes, or a stream of another
+            number of rows than it says.
     """
     with replacing(folder) as partial:
-        infos = {}
-        for split in SPLITS:
-            data = splits[split]
-            where = f"{dataset.name}, split {split}"
-            _check_rows(data, dataset.event, dataset.num_classes, where)
-            infos[split] = _write_split(partial, split, data, dataset.options.rows_per_shard)
+        infos = {split: _write_split(partial, split, splits[split], dataset) for split in SPLITS}
         write_manifest(dataset, infos, partial)
     return folder
 
@@ -236,7 +233,7 @@ class SplitReader:
             UserError: naming the shard that is missing, corrupt, of another size, or out of range.
         """
         manifest, info = self.manifest, self.info
-        dtype, width = _row_format(manifest.event)
+        dtype, width = _row_format(manifest.event, info.binarize)
         total = sum(stop - start for start, stop in ranges)
         x = np.empty((total, width), np.uint8)
         labels = None if manifest.num_classes is None else np.empty(total, np.int64)
@@ -301,9 +298,9 @@ def verify(folder: str | Path) -> Manifest:
     return manifest
 
 
-def _row_format(event: Event) -> tuple[np.dtype[Any], int]:
+def _row_format(event: Event, binarize: Binarize) -> tuple[np.dtype[Any], int]:
     """Element type and bytes of one row."""
-    dtype = np.dtype(np.uint8 if isinstance(event, Levels) else "<f4")
+    dtype = np.dtype(np.uint8 if isinstance(event, Levels) or binarize else "<f4")
     return dtype, event.size * dtype.itemsize
 
 
@@ -314,19 +311,18 @@ def _as_events(rows: np.ndarray, event: Event, dtype: np.dtype[Any]) -> np.ndarr
 
 def _check_rows(data: SplitData, event: Event, num_classes: int | None, where: str) -> None:
     """Check shape, type and range of decoded rows and their labels."""
-    dtype, _ = _row_format(event)
+    dtype, _ = _row_format(event, data.binarize)
     if data.x.dtype != dtype or data.x.shape[1:] != event.shape or len(data.x) == 0:
         raise UserError(
             f"{where}: expected rows of shape {event.shape} and dtype {dtype}, "
             f"got an array of shape {data.x.shape} and dtype {data.x.dtype}"
         )
-    if not isinstance(event, Levels):
-        if not np.isfinite(data.x).all():
-            raise UserError(f"{where}: expected finite values, got NaN or infinity")
-    elif data.binarize is None and int(data.x.max()) >= event.num_levels:
-        raise UserError(
-            f"{where}: expected levels in [0, {event.num_levels}), got {int(data.x.max())}"
-        )
+    if data.binarize == "dequantize" or (isinstance(event, Levels) and data.binarize is None):
+        levels = event.num_levels if isinstance(event, Levels) else num_bins(event)
+        if int(data.x.max()) >= levels:
+            raise UserError(f"{where}: expected levels in [0, {levels}), got {int(data.x.max())}")
+    elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
+        raise UserError(f"{where}: expected finite values, got NaN or infinity")
     if (data.labels is None) != (num_classes is None):
         raise UserError(f"{where}: expected {num_classes} classes, got labels={data.labels!r}")
     if data.labels is not None and num_classes is not None:
@@ -354,17 +350,63 @@ def _content_sha256(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> s
     return digest.hexdigest()
 
 
-def _write_split(folder: Path, split: str, data: SplitData, rows_per_shard: int) -> SplitInfo:
-    count = -(-len(data.x) // rows_per_shard)
-    shards = []
-    for number in range(count):
-        rows = slice(number * rows_per_shard, (number + 1) * rows_per_shard)
-        content = _to_parquet(data.x[rows], None if data.labels is None else data.labels[rows])
-        name = f"{split}-{number:05d}-of-{count:05d}.parquet"
-        (folder / name).write_bytes(content)
-        shards.append(Shard(name, len(data.x[rows]), hashlib.sha256(content).hexdigest()))
-    content_sha256 = _content_sha256([(data.x, data.labels)])
-    return SplitInfo(len(data.x), content_sha256, data.binarize, tuple(shards))
+def _write_split(
+    folder: Path, split: str, data: SplitData | SplitStream, dataset: Dataset
+) -> SplitInfo:
+    stream = data if isinstance(data, SplitStream) else SplitStream(len(data.x), [data])
+    rows_per_shard = dataset.options.rows_per_shard
+    count = -(-stream.rows // rows_per_shard)
+    where = f"{dataset.name}, split {split}"
+    shards: list[Shard] = []
+
+    def written() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        parts = _checked(stream.parts, dataset, where)
+        for number, (x, labels) in enumerate(_cut(parts, rows_per_shard)):
+            content = _to_parquet(x, labels)
+            name = f"{split}-{number:05d}-of-{count:05d}.parquet"
+            (folder / name).write_bytes(content)
+            shards.append(Shard(name, len(x), hashlib.sha256(content).hexdigest()))
+            yield x, labels
+
+    content_sha256 = _content_sha256(written())
+    rows = sum(shard.rows for shard in shards)
+    if rows != stream.rows:
+        raise UserError(f"{where}: expected {stream.rows} rows, got {rows}")
+    binarize = data.binarize if isinstance(data, SplitData) else None
+    return SplitInfo(rows, content_sha256, binarize, tuple(shards))
+
+
+def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:
+    for data in parts:
+        _check_rows(data, dataset.event, dataset.num_classes, where)
+        yield data
+
+
+def _cut(parts: Iterable[SplitData], rows: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Cut parts that follow each other anew, into pieces of `rows` rows, the last one excepted."""
+    waiting: list[tuple[np.ndarray, np.ndarray | None]] = []
+    filled = 0
+    for data in parts:
+        start = 0
+        while start < len(data.x):
+            taken = slice(start, start + rows - filled)
+            x, labels = data.x[taken], None if data.labels is None else data.labels[taken]
+            waiting.append((x, labels))
+            start, filled = start + len(x), filled + len(x)
+            if filled == rows:
+                yield _joined(waiting)
+                waiting, filled = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(
+    pieces: Sequence[tuple[np.ndarray, np.ndarray | None]],
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if len(pieces) == 1:
+        return pieces[0]
+    labels = [part for _, part in pieces if part is not None]
+    return np.concatenate([x for x, _ in pieces]), np.concatenate(labels) if labels else None
 
 
 def _to_parquet(x: np.ndarray, labels: np.ndarray | None) -> memoryview:

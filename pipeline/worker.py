@@ -278,7 +278,7 @@ class Worker:
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
         for x, labels in self.valid.sequential(500):
             condition = None if labels is None else self._move(labels)
-            total -= scorer.log_prob(self._move(x), condition).double().sum()
+            total += scorer.validation_loss(self._move(x), condition).double().sum()
         (summed,) = self._reduce(total, dist.ReduceOp.SUM)
         nats = summed / self.valid.rows
         row["valid_nats"] = nats

@@ -6,6 +6,7 @@ A new dataset is one module with a `DATASETS` table, one entry in `_MODULES` bel
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.datasets import binarized_mnist, digits, idx_images, uci_binary
-from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
+from pipeline.datasets import (
+    binarized_mnist,
+    cifar,
+    digits,
+    idx_images,
+    imagenet,
+    tables,
+    uci_binary,
+)
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
 from pipeline.errors import UserError, unknown_name
 
 __all__ = [
@@ -23,20 +32,21 @@ __all__ = [
     "Dataset",
     "RawFile",
     "SplitData",
+    "SplitStream",
     "get_dataset",
     "list_datasets",
     "load_config",
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
-_MODULES = (digits, binarized_mnist, idx_images, uci_binary)
+_MODULES = (digits, binarized_mnist, idx_images, cifar, imagenet, uci_binary, tables)
 _BUILDERS: dict[str, Callable[[Mapping[str, Any]], Dataset]] = {
     name: build for module in _MODULES for name, build in module.DATASETS.items()
 }
 
 
 def list_datasets() -> list[str]:
-    """List the names of all datasets.
+    """List the names of the datasets that come with the project.
 
     Example:
         >>> "digits" in list_datasets()
@@ -49,7 +59,8 @@ def get_dataset(config: Mapping[str, Any]) -> Dataset:
     """Build a dataset from its configuration.
 
     Args:
-        config: `name` and the dataset's options; options left out have their defaults.
+        config: `name` and the dataset's options; options left out have their defaults. A dataset
+            of the user's own has a `kind` too (see `pipeline.datasets.tables`).
 
     Example:
         >>> get_dataset({"name": "dna", "split": "as_distributed"}).event.shape
@@ -61,9 +72,23 @@ def get_dataset(config: Mapping[str, Any]) -> Dataset:
     if not isinstance(config, Mapping) or "name" not in config:
         raise UserError(f"dataset: expected a mapping with the key name, got {config!r}")
     name = config["name"]
+    if "kind" in config:
+        return _own_dataset(name, config)
     if not isinstance(name, str) or name not in _BUILDERS:
         raise unknown_name("dataset", name, _BUILDERS)
     return _BUILDERS[name](config)
+
+
+def _own_dataset(name: Any, config: Mapping[str, Any]) -> Dataset:
+    if config["kind"] not in tables.KINDS:
+        raise unknown_name("kind of dataset", str(config["kind"]), tables.KINDS)
+    fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name)
+    if not fits or name in _BUILDERS:
+        raise UserError(
+            f"dataset: expected a new name of letters, digits and '_' for one of kind "
+            f"{config['kind']}, got {name!r}"
+        )
+    return tables.KINDS[config["kind"]](config)
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -76,11 +101,12 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         UserError: for an unknown dataset or an override that isn't `option=value`.
     """
-    if name not in _BUILDERS:
-        raise unknown_name("dataset", name, _BUILDERS)
+    known = [path.stem for path in CONF_FOLDER.glob("*.yaml")]
+    if name not in known:
+        raise unknown_name("dataset", name, known)
     for override in overrides:
         key, equals, _ = override.partition("=")
-        if not equals or not key.isidentifier() or key == "name":
+        if not equals or not key.isidentifier() or key in ("name", "kind"):
             raise UserError(
                 f"override {override!r}: expected option=value with an option of dataset {name!r}"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from arcore.events import Event
+from pipeline.datasets.draws import Drawing
 from pipeline.errors import UserError, unknown_name
 
 SPLITS = ("train", "valid", "test")
@@ -28,12 +29,16 @@ class RawFile:
         sha256: of the decompressed bytes.
         size: decompressed bytes.
         url: public address, compressed or not; None when there is none.
+        equals: sums of other files with the same values, which differ in how they are written.
+        member: where `url` is a tar archive: the path in it whose first `size` bytes the file is.
     """
 
     name: str
     sha256: str
     size: int
     url: str | None
+    member: str | None = None
+    equals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,29 @@ class SplitData:
     """One decoded split.
 
     Args:
-        x: (N, *event shape), uint8 for discrete events and float32 for real ones.
+        x: (N, *event shape), uint8 for discrete events and levels that are drawn when read, float32
+            for real ones.
         labels: (N,) int64, or None.
-        binarize: "bernoulli" when `x` holds gray levels that are drawn each time they are read.
+        binarize: what is done each time that rows are read: "bernoulli" where `x` holds gray
+            levels that become bits, "dequantize" where it holds levels that become reals.
     """
 
     x: np.ndarray
     labels: np.ndarray | None = None
-    binarize: Literal["bernoulli"] | None = None
+    binarize: Drawing | None = None
+
+
+@dataclass(frozen=True)
+class SplitStream:
+    """A decoded split that may be larger than memory.
+
+    Args:
+        rows: number of its rows.
+        parts: its rows in order, in parts of any size; read once.
+    """
+
+    rows: int
+    parts: Iterable[SplitData]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +104,9 @@ class Dataset(abc.ABC):
         num_classes: number of labels, or None without labels.
         published_name: its name in published_results.yaml, or None.
         system_folders: folders where a system package may have put the files.
+        num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
+        refused: glob patterns of files that people have instead of the raw files, each with the
+            reason why they are not read, for the message that a raw file is missing.
     """
 
     name: str
@@ -96,9 +119,11 @@ class Dataset(abc.ABC):
     num_classes: int | None = None
     published_name: str | None = None
     system_folders: tuple[str, ...] = ()
+    num_folds: int = 1
+    refused: tuple[tuple[str, str], ...] = ()
 
     @abc.abstractmethod
-    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+    def decode(self, raw_dir: Path) -> Mapping[str, SplitData | SplitStream]:
         """Decode the raw files of a folder into the splits train, valid and test.
 
         Raises:

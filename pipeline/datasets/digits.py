@@ -1,4 +1,4 @@
-"""The digits inside scikit-learn: 1,797 images of 8 x 8 pixels in 17 levels, and binarised.
+"""The digits inside scikit-learn: 1,797 images of 8 x 8 pixels in 17 levels, binarised, and noisy.
 
 The embedded default: no network. The split is the index list in digits_split.json, made once by
 
@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from arcore.events import Binary, Levels
+from arcore.events import Binary, Levels, Real
 from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, parse_options
+from pipeline.datasets.draws import dequantize
 from pipeline.errors import UserError
 
 SPLIT_FILE = Path(__file__).with_name("digits_split.json")
 NUM_VALID, NUM_TEST = 180, 360
-THRESHOLD = 8
+NUM_LEVELS, THRESHOLD = 17, 8
+NOISE_SEEDS = {"valid": 1, "test": 2}
 # Of the 1,797 x 64 levels as bytes, then the labels as bytes.
 CONTENT_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 
@@ -78,16 +80,28 @@ def write_split(path: Path = SPLIT_FILE, seed: int = 0) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Digits(Dataset):
-    """scikit-learn's digits, in levels or binarised by a threshold."""
+    """scikit-learn's digits, in levels, binarised by a threshold, or with noise added to levels.
+
+    Training levels are dequantised each time that they are read, the others by one draw.
+    """
 
     binary: bool = False
+    dequantized: bool = False
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Split the embedded data; `raw_dir` is not read."""
         x, labels = load()
         if self.binary:
             x = (x >= THRESHOLD).astype(np.uint8)
-        return {split: SplitData(x[rows], labels[rows]) for split, rows in read_split().items()}
+        splits = {split: SplitData(x[rows], labels[rows]) for split, rows in read_split().items()}
+        if not self.dequantized:
+            return splits
+        noisy = {"train": SplitData(splits["train"].x, splits["train"].labels, "dequantize")}
+        for split, seed in NOISE_SEEDS.items():
+            levels = splits[split]
+            drawn = dequantize(levels.x, np.arange(len(levels.x)), 0, seed, NUM_LEVELS)
+            noisy[split] = SplitData(drawn, levels.labels)
+        return noisy
 
 
 _PROVENANCE = (
@@ -100,7 +114,7 @@ def _levels(config: Mapping[str, Any]) -> Dataset:
     return Digits(
         name="digits",
         family="digits",
-        event=Levels(17, (1, 8, 8)),
+        event=Levels(NUM_LEVELS, (1, 8, 8)),
         num_classes=10,
         unit="bits_per_dim",
         files=(),
@@ -123,4 +137,21 @@ def _binary(config: Mapping[str, Any]) -> Dataset:
     )
 
 
-DATASETS = {"digits": _levels, "digits_binary": _binary}
+def _dequantized(config: Mapping[str, Any]) -> Dataset:
+    return Digits(
+        name="digits_dequantized",
+        family="digits",
+        event=Real((1, 8, 8), bin_width=1 / NUM_LEVELS),
+        num_classes=10,
+        unit="bits_per_dim",
+        files=(),
+        provenance=(
+            f"{_PROVENANCE}; (level + u) / {NUM_LEVELS} with u uniform on [0, 1): in train by "
+            "(seed, epoch, index) when read, in valid and test by one draw, seeds 1 and 2"
+        ),
+        options=parse_options(Options, "digits_dequantized", config),
+        dequantized=True,
+    )
+
+
+DATASETS = {"digits": _levels, "digits_binary": _binary, "digits_dequantized": _dequantized}

@@ -7,8 +7,12 @@ does not depend on the batch it is in, and no release of numpy can change it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
+
+from arcore.events import Event, Real
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -16,6 +20,9 @@ _GOLDEN = 0x9E3779B97F4A7C15
 # so that level 0 is never one and level 255 always.
 _THRESHOLDS = ((np.arange(256, dtype=np.uint64) << np.uint64(31)) // np.uint64(255)).astype("<u4")
 _BLOCK = 1 << 17
+
+# What is done to stored levels each time that they are read.
+Drawing = Literal["bernoulli", "dequantize"]
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
@@ -46,8 +53,50 @@ def choose_rows(num_rows: int, num_chosen: int, seed: int) -> np.ndarray:
     Returns:
         (num_chosen,) int64, ascending.
     """
+    return np.sort(permute_rows(num_rows, seed)[:num_chosen])
+
+
+def permute_rows(num_rows: int, seed: int) -> np.ndarray:
+    """Return the permutation of rows that `seed` names, (num_rows,) int64.
+
+    Example:
+        >>> [int(i) for i in permute_rows(5, seed=0)]
+        [0, 2, 4, 3, 1]
+    """
     keys = _row_states(np.arange(num_rows), epoch=0, seed=seed)
-    return np.sort(np.argsort(keys, kind="stable")[:num_chosen])
+    return np.argsort(keys, kind="stable")
+
+
+def draw(
+    kind: Drawing | None, x: np.ndarray, event: Event, indices: np.ndarray, epoch: int, seed: int
+) -> np.ndarray:
+    """Turn stored rows of a split into events, by `dynamic_binarize` or `dequantize` or as is.
+
+    Args:
+        kind: as the manifest says in `binarize`.
+        x: (N, *shape) as stored.
+        event: what rows become; of a dequantised one, the bin width says how many levels there are.
+        indices: (N,) integers >= 0, the rows' positions in their split.
+        epoch: integer >= 0.
+        seed: integer.
+    """
+    if kind is None:
+        return x
+    if kind == "bernoulli":
+        return dynamic_binarize(x, indices, epoch, seed)
+    return dequantize(x, indices, epoch, seed, num_bins(event))
+
+
+def num_bins(event: Event) -> int:
+    """Number of levels of a dequantised event, whose values are in [0, 1).
+
+    Raises:
+        ValueError: for another kind of event.
+    """
+    width = event.bin_width if isinstance(event, Real) else None
+    if width is None or not math.isclose(round(1 / width) * width, 1, rel_tol=1e-9):
+        raise ValueError(f"event: expected Real with a bin_width of 1 / levels, got {event}")
+    return round(1 / width)
 
 
 def dynamic_binarize(x: np.ndarray, indices: np.ndarray, epoch: int, seed: int) -> np.ndarray:
@@ -70,6 +119,50 @@ def dynamic_binarize(x: np.ndarray, indices: np.ndarray, epoch: int, seed: int) 
     Raises:
         ValueError: for another dtype, or indices that don't match the rows.
     """
+    rows = x.reshape(len(x), math.prod(x.shape[1:]))
+    bits = np.empty(rows.shape, np.uint8)
+    for part, random31 in _random31(x, indices, epoch, seed):
+        np.less(random31, _THRESHOLDS[rows[part]], out=bits[part].view(bool))
+    return bits.reshape(x.shape)
+
+
+def dequantize(
+    x: np.ndarray, indices: np.ndarray, epoch: int, seed: int, num_levels: int
+) -> np.ndarray:
+    """Add uniform noise to levels: (x + u) / num_levels, u a function of (seed, epoch, index, dim).
+
+    u is a multiple of 2^-16 in [0, 1), so that every value stays in its level's bin in float32.
+
+    Args:
+        x: (N, *shape) uint8 levels.
+        indices: (N,) integers >= 0, the rows' positions in their split.
+        epoch: integer >= 0.
+        seed: integer.
+        num_levels: number of levels, at most 256.
+
+    Example:
+        >>> x = np.array([[0, 1, 3]], np.uint8)
+        >>> np.floor(4 * dequantize(x, np.array([7]), 0, 0, num_levels=4)).tolist()
+        [[0.0, 1.0, 3.0]]
+
+    Returns:
+        (N, *shape) float32 in [0, 1).
+
+    Raises:
+        ValueError: for another dtype, or indices that don't match the rows.
+    """
+    rows = x.reshape(len(x), math.prod(x.shape[1:]))
+    values = np.empty(rows.shape, np.float32)
+    for part, random31 in _random31(x, indices, epoch, seed):
+        noise = (random31 >> np.uint32(15)) * 2.0**-16
+        values[part] = (rows[part] + noise) / num_levels
+    return values.reshape(x.shape)
+
+
+def _random31(
+    x: np.ndarray, indices: np.ndarray, epoch: int, seed: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield 31 random bits for each dimension of blocks of rows, which stay within the cache."""
     if x.dtype != np.uint8:
         raise ValueError(f"x: expected gray levels of dtype uint8, got {x.dtype}")
     indices = np.asarray(indices)
@@ -80,16 +173,12 @@ def dynamic_binarize(x: np.ndarray, indices: np.ndarray, epoch: int, seed: int) 
         )
     if epoch < 0 or (len(indices) and indices.min() < 0):
         raise ValueError("epoch and indices: expected integers >= 0, got a negative one")
-    rows = x.reshape(len(x), math.prod(x.shape[1:]))
-    bits = np.empty(rows.shape, np.uint8)
-    words = (rows.shape[1] + 1) // 2
+    size = math.prod(x.shape[1:])
+    words = (size + 1) // 2
     steps = np.arange(1, words + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     states = _row_states(indices, epoch, seed)
-    # Blocks of rows keep the intermediate 64-bit words within the processor's cache.
     block = max(1, _BLOCK // max(words, 1))
-    for start in range(0, len(rows), block):
+    for start in range(0, len(x), block):
         part = slice(start, start + block)
         words64 = _mix(states[part, None] + steps).astype("<u8", copy=False)
-        random31 = words64.view("<u4")[:, : rows.shape[1]] >> np.uint32(1)
-        np.less(random31, _THRESHOLDS[rows[part]], out=bits[part].view(bool))
-    return bits.reshape(x.shape)
+        yield part, words64.view("<u4")[:, :size] >> np.uint32(1)

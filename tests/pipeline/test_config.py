@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import arcore
+from arcore.zoo import MODELS
 from pipeline import config, datasets, searches, training
 from pipeline.errors import UserError
 from pipeline.published import match, published_for
@@ -42,7 +43,9 @@ def test_every_file_composes(params, path: Path) -> None:
     written = yaml.safe_load(path.read_text())
     if group == "model":
         with torch.device("meta"):
-            model = training.create_model(loaded.model, EVENT)
+            kinds = MODELS[choice].supports
+            event = EVENT if isinstance(EVENT, kinds) else arcore.events.Real((2, 3))
+            model = training.create_model(loaded.model, event)
         assert {"name": choice} | model.hyperparameters.to_dict() == written
         assert all(parameter.is_meta for parameter in model.parameters())
     elif group == "dataset":
@@ -92,8 +95,10 @@ def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> No
         members = members or model.num_members
         if members > 1:
             assert len(model.ensemble(members)) == members
-    if loaded.evaluation.published is not None:
-        match(published_for(dataset.published_name), loaded.evaluation.published, name)
+    plan = loaded.evaluation
+    for counterpart in (plan.published, plan.published_member, plan.published_importance):
+        if counterpart is not None:
+            match(published_for(dataset.published_name), counterpart, name)
 
 
 def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
@@ -158,6 +163,10 @@ def test_what_does_not_keeps_the_identity(params, unchanged: str) -> None:
         (config.TrainerConfig, {"schedule": {"final_factor": 2}}, r"final_factor: .* got 2\.0"),
         (config.TrainerConfig, {"optimizer": {"betas": [0.9]}}, r"betas: expected tuple"),
         (config.EvaluationConfig, {"published": {"model": "MADE"}}, r"\{model, variant\} or null"),
+        (config.EvaluationConfig, {"published_member": {}}, r"published_member: expected \{model"),
+        (config.EvaluationConfig, {"importance_samples": -1}, "importance_samples: expected >= 0"),
+        (config.EvaluationConfig, {"importance_rows": 1}, "importance_rows: expected >= 2, got 1"),
+        (config.EvaluationConfig, {"num_test_rows": 1}, r"num_test_rows: expected >= 2 or null"),
         (config.ClusterConfig, {"num_workers": 0}, r"cluster\.num_workers: expected >= 1, got 0"),
         (config.ClusterConfig, {"storage": 3}, r"storage: expected str or null, got 3"),
     ],

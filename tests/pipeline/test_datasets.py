@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arcore.events import Binary, Levels
+from arcore.events import Binary, Levels, Real
 from pipeline import datasets
 from pipeline.datasets import digits, draws
 from pipeline.datasets.decoding import read_bits, read_idx
@@ -65,7 +65,9 @@ def test_every_conf_builds_its_dataset_with_all_options_spelt_out(name: str) -> 
     assert dataset.name == name == config["name"]
     assert dataset == datasets.get_dataset({"name": name})
     assert set(config) == {"name", *vars(dataset.options)}
-    assert dataset.unit == ("nats" if isinstance(dataset.event, Binary) else "bits_per_dim")
+    reals = isinstance(dataset.event, Real) and dataset.event.bin_width is None
+    in_nats = reals or isinstance(dataset.event, Binary)
+    assert dataset.unit == ("nats" if in_nats else "bits_per_dim")
     assert len({file.name for file in dataset.files}) == len(dataset.files)
 
 
@@ -291,3 +293,62 @@ def test_dynamic_binarize_is_fast() -> None:
 def test_dynamic_binarize_refuses(x, indices, epoch: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draws.dynamic_binarize(x, indices, epoch, 0)
+
+
+def test_dequantize_stays_in_the_bin_and_is_a_pure_function_of_seed_epoch_and_index() -> None:
+    x = np.random.default_rng(0).integers(0, 17, (300, 1, 5, 5), dtype=np.uint8)
+    indices = np.arange(300)
+    whole = draws.dequantize(x, indices, epoch=3, seed=5, num_levels=17)
+    assert whole.dtype == np.float32 and whole.shape == x.shape
+    np.testing.assert_array_equal(np.floor(whole.astype(np.float64) * 17), x)
+    order = np.random.default_rng(1).permutation(300)
+    part = draws.dequantize(x[order[:7]], indices[order[:7]], epoch=3, seed=5, num_levels=17)
+    np.testing.assert_array_equal(part, whole[order[:7]])
+    for epoch, seed in ((4, 5), (3, 6)):
+        assert (draws.dequantize(x, indices, epoch, seed, 17) != whole).mean() > 0.99
+    noise = whole * 17 - x
+    # Five standard errors of the mean and variance of 7,500 uniform draws.
+    assert abs(noise.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / noise.size)
+    assert abs(noise.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / noise.size)
+
+
+def test_dequantize_never_changes() -> None:
+    x = np.full((1, 4), 3, np.uint8)
+    drawn = draws.dequantize(x, np.array([1]), epoch=0, seed=0, num_levels=4)
+    assert (drawn * 4 * 2**16).tolist() == [[196674.0, 235369.0, 252784.0, 215778.0]]
+
+
+def test_dequantize_at_256_levels_stays_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = np.full((1, 1), 2**31 - 1, np.uint32)
+    monkeypatch.setattr(draws, "_random31", lambda *_: [(slice(0, 1), most)])
+    x = np.array([[255]], np.uint8)
+    drawn = draws.dequantize(x, np.array([0]), epoch=0, seed=0, num_levels=256)
+    assert drawn.item() < 1 and np.floor(drawn * 256).item() == 255
+
+
+def test_draw_does_what_the_manifest_says() -> None:
+    x = np.random.default_rng(0).integers(0, 4, (6, 3), dtype=np.uint8)
+    event, rows = Real((3,), bin_width=0.25), np.arange(6)
+    assert draws.draw(None, x, event, rows, 0, 0) is x
+    expected = draws.dequantize(x, rows, 2, 1, num_levels=4)
+    np.testing.assert_array_equal(draws.draw("dequantize", x, event, rows, 2, 1), expected)
+    expected = draws.dynamic_binarize(x, rows, 2, 1)
+    np.testing.assert_array_equal(draws.draw("bernoulli", x, Binary((3,)), rows, 2, 1), expected)
+    for wrong in (Real((3,)), Real((3,), bin_width=0.3), Binary((3,))):
+        with pytest.raises(ValueError, match="event: expected Real with a bin_width of 1 / levels"):
+            draws.num_bins(wrong)
+
+
+def test_digits_dequantized_adds_noise_to_the_same_rows(tmp_path: Path) -> None:
+    gray = datasets.get_dataset({"name": "digits"}).decode(tmp_path)
+    noisy = datasets.get_dataset({"name": "digits_dequantized"}).decode(tmp_path)
+    assert noisy["train"].binarize == "dequantize"
+    np.testing.assert_array_equal(noisy["train"].x, gray["train"].x)
+    for split in ("valid", "test"):
+        assert noisy[split].binarize is None and noisy[split].x.dtype == np.float32
+        np.testing.assert_array_equal(np.floor(noisy[split].x * 17.0), gray[split].x)
+    first = noisy["valid"].x[:100] * 17 - gray["valid"].x[:100]
+    second = noisy["test"].x[:100] * 17 - gray["test"].x[:100]
+    assert abs(first - second).mean() > 0.2  # another draw
+    for split in datasets.SPLITS:
+        np.testing.assert_array_equal(noisy[split].labels, gray[split].labels)

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from arcore.events import Binary
+from arcore.events import Binary, Real
 from pipeline import loading, shards
+from pipeline.datasets import draws
 from pipeline.datasets.base import Dataset, Options, SplitData
 from pipeline.errors import UserError
 from pipeline.loading import Loader
@@ -233,6 +234,25 @@ def test_sequential_of_fewer_rows_than_ranks(folder: Path) -> None:
         for r in range(5)
     ]
     assert sorted(got) == [0, 0, 1, 1, 1]
+
+
+def test_dequantised_rows_are_noisy_anew_each_epoch(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 4, (300, 3), dtype=np.uint8)
+    data = SplitData(levels, None, "dequantize")
+    dataset = replace(toy(3), event=Real((3,), bin_width=0.25))
+    place = shards.write(dataset, {"train": data, "valid": data, "test": data}, tmp_path / "toy")
+    loader = Loader(place, "train", batch_size=100, seed=5)
+    epochs = [torch.cat([x for x, _, _ in loader.epoch(epoch)]).numpy() for epoch in (0, 1)]
+    for epoch, got in enumerate(epochs):
+        order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((5, epoch))))
+        rows = order.permutation(300)
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(np.floor(4 * got), levels[rows])
+        expected = draws.dequantize(levels[rows], rows, epoch, 5, num_levels=4)
+        np.testing.assert_array_equal(got, expected)
+    fixed = torch.cat([x for x, _ in loader.sequential(77)]).numpy()
+    expected = draws.dequantize(levels, np.arange(300), 0, 0, num_levels=4)
+    np.testing.assert_array_equal(fixed, expected)
 
 
 @pytest.mark.parametrize("shuffle_rows", [1, 2100, 2500])

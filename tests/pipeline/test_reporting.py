@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import math
 import re
 import sys
 from pathlib import Path
@@ -30,6 +31,28 @@ def manifest(dataset, published_name=None):
     folder = Path("data", "shards", dataset)
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"published_name": published_name}))
+    measured(dataset)
+
+
+def measured(dataset, *codecs, event=MNIST, **more):
+    """Write what stage codecs leaves behind, of (label, nats)."""
+    entries = [
+        {
+            "label": label,
+            "settings": "level=9",
+            "num_rows": 10000,
+            "bytes": 1,
+            "nats": value,
+            "nats_stderr": 0.4,
+            "bits_per_dim": events.nats_to_bits_per_dim(value, event),
+            "bits_per_dim_stderr": events.nats_to_bits_per_dim(0.4, event),
+        }
+        for label, value in codecs
+    ]
+    path = Path("codecs", f"{dataset}.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"codecs": entries, **more}))
+    return path
 
 
 def evaluated(
@@ -79,12 +102,67 @@ def mnist_report():
     return reporting.build_report("binarized_mnist")
 
 
+def test_a_bound_has_a_row_for_its_estimate(home):
+    manifest("binarized_mnist", "binarized_mnist")
+    bound = {"model": "PixelVAE", "variant": "gated, no upsampling, ELBO"}
+    samples = {"model": "PixelVAE", "variant": "gated, no upsampling, 1000 importance samples"}
+    estimate = {"nats_importance_weighted": 80.5, "nats_importance_weighted_stderr": 0.7}
+    estimate |= {"importance_samples": 1000, "importance_rows": 500}
+    given = {"exact": False, "num_rows": 10000, "num_split_rows": 10000}
+    path = evaluated("binarized_mnist", "vae", 81.2, counterpart=bound, **given, **estimate)
+    metrics = json.loads(path.read_text()) | {"published_importance": samples}
+    path.write_text(json.dumps(metrics))
+    evaluated("binarized_mnist", "exact", 85.0)
+    report = reporting.build_report("binarized_mnist")
+    names = ["vae (1,000 importance samples)", "vae", "exact"]
+    assert [row.result.experiment for row in report.rows] == names
+    assert report.rows[0].difference == pytest.approx(80.5 - 79.02)
+    assert report.rows[1].difference == pytest.approx(81.2 - 79.66)
+    text = reporting.markdown(report)
+    assert "~ 80.50 ± 0.70 (500 of 10,000 rows)" in text and "<= 81.20 ± 0.21 " in text
+    assert "| ~ 79.02 " in text and "| <= 79.66 " in text and "~ an importance-weighted" in text
+    rows = reporting.csv_rows(report)[:3]
+    assert [row["relation"] for row in rows] == ["approx", "upper_bound", "exact"]
+    assert rows[0]["bits_per_dim"] == pytest.approx(80.5 / 784 / math.log(2))
+    assert len(reporting.read_results("binarized_mnist")) == 2, "only what was trained registers"
+    page = figures.html_page(report)
+    assert page.count('alt="vae"') == 1 and "~ 80.50" in page
+    path.write_text(json.dumps({k: v for k, v in metrics.items() if "importance_w" not in k}))
+    with pytest.raises(UserError, match="vae: evaluation.published_importance: expected an est"):
+        reporting.build_report("binarized_mnist")
+
+
+def test_a_member_of_an_ensemble_has_a_row_of_its_own_and_subsets_are_named(home):
+    manifest("binarized_mnist", "binarized_mnist")
+    many = {"model": "EoNADE", "variant": "2hl, 16 orderings"}
+    one = {"model": "DeepNADE", "variant": "2hl, 1 orderings"}
+    given = {"num_members": 16, "num_rows": 1000, "num_split_rows": 10000}
+    members = {"member_nats": 89.5, "member_nats_stderr": 0.7, "published_member": one}
+    evaluated("binarized_mnist", "deep", 86.5, counterpart=many, **given, **members)
+    report = reporting.build_report("binarized_mnist")
+    assert [row.result.experiment for row in report.rows] == ["deep", "deep (a member)"]
+    assert [row.result.members for row in report.rows] == ["ensemble of 16", "one (mean of 16)"]
+    assert [row.difference for row in report.rows] == pytest.approx([86.5 - 85.96, 89.5 - 89.17])
+    text = reporting.markdown(report)
+    assert "86.50 ± 0.21 (1,000 of 10,000 rows)" in text
+    assert "89.50 ± 0.70 (1,000 of 10,000 rows)" in text
+    assert len(reporting.read_results("binarized_mnist")) == 1, "only what was trained registers"
+    path = Path("evaluation/binarized_mnist/deep/metrics.json")
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in metrics.items() if k != "member_nats"}))
+    with pytest.raises(UserError, match="deep: evaluation.published_member: expected an ensemble"):
+        reporting.build_report("binarized_mnist")
+
+
 def test_every_published_row_loads_and_null_values_are_skipped():
     rows = load_published()
     names = {"binarized_mnist", "dna", "mushrooms", "nips-0-12", "mnist_dynamic_binarized"}
+    names |= {"red-wine"}
     assert {row.dataset for row in rows} == names
-    assert len(rows) == 92 - 3
-    assert all(row.nll("nats", MNIST) == row.value for row in rows)
+    assert len(rows) == 98 - 3
+    signs = {"nll": 1, "ll": -1}
+    assert all(row.nll("nats", MNIST) == signs[row.sense] * row.value for row in rows)
+    assert {row.sense for row in rows if row.dataset == "red-wine"} == {"ll"}
 
 
 def row(**more):
@@ -186,6 +264,43 @@ def test_bits_per_dim_come_first_where_they_are_the_unit(home):
     assert "No published results for digits." in figures.html_page(built)
 
 
+def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not(home):
+    event = events.Real((1, 8, 8), bin_width=1 / 17)
+    manifest("noisy")
+    evaluated("noisy", "n", -80.0, event, "bits_per_dim", "rnade", bits_per_dim_stderr=0.01)
+    built = reporting.build_report("noisy")
+    header, cells = reporting.our_table(built)
+    line = dict(zip(header, cells[0], strict=True))
+    bits = math.log2(17) - 80 / 64 / math.log(2)
+    assert line["test (bits/dim)"] == f"<= {bits:.3f} ± 0.010"
+    assert line["test (nats)"] == "-80.00 ± 0.21"
+    assert reporting.csv_rows(built)[0]["relation"] == "upper_bound"
+    assert "n (ours, one, &lt;=)" not in figures.html_page(built), "labels are in the picture"
+    ticks = figures.comparison(built).axes[0].get_yticklabels()
+    assert [tick.get_text() for tick in ticks] == ["n (ours, one, <=)"]
+
+
+def test_folds_are_one_row_with_a_config_of_their_own(home):
+    event = events.Real((11,))
+    manifest("red_wine", "red-wine")
+    evaluated("red_wine", "wine-rnade", 9.5, event, model="rnade")
+    folds = evaluated(
+        *("red_wine", "wine-folds", 9.25, event),
+        model="rnade", counterpart={"model": "RNADE", "variant": "MoG"}, num_folds=10,
+    )  # fmt: skip
+    Path("models/wine-folds/config.yaml").rename(folds.with_name("config.yaml"))
+    for path in Path("models/wine-folds").iterdir():
+        path.unlink()
+    built = reporting.build_report("red_wine")
+    assert [row.result.experiment for row in built.rows] == ["wine-folds", "wine-rnade"]
+    assert built.rows[0].result.members == "one for each of 10 folds"
+    assert built.rows[0].difference == pytest.approx(9.25 - 9.36)
+    text = reporting.markdown(built)
+    assert "standard error over folds" in text and "Nats are of a density" in text
+    assert "-0.11" in text and "| EoRNADE (best)" in text and "| 8.76 " in text
+    assert "wine-folds" in figures.html_page(built)
+
+
 @pytest.mark.parametrize(
     ("model", "base", "expected"),
     [
@@ -204,6 +319,63 @@ def test_settings_are_what_differs_from_the_defaults(home, model, base, expected
     path.write_text(yaml.safe_dump(changed))
     (row,) = reporting.build_report("digits").rows
     assert row.result.settings == expected
+
+
+def test_codecs_are_rows_among_ours_by_value(home):
+    manifest("binarized_mnist", "binarized_mnist")
+    evaluated("binarized_mnist", "mnist-made", 88.9)
+    evaluated("binarized_mnist", "mnist-nade", 120.0)
+    measured("binarized_mnist", ("PNG (measured here)", 743.8), ("zstd (measured here)", 100.5))
+    built = reporting.build_report("binarized_mnist")
+    header, cells = reporting.our_table(built)
+    assert [line[0] for line in cells] == [
+        "mnist-made", "zstd (measured here)", "mnist-nade", "PNG (measured here)",
+    ]  # fmt: skip
+    line = dict(zip(header, cells[1], strict=True))
+    assert line["model"] == "codec" and line["settings"] == "level=9"
+    assert line["test (nats)"] == "100.50 ± 0.40" and line["test (bits/dim)"].startswith("0.1849 ±")
+    assert {line[name] for name in header[6:]} == {"-"}
+    rows = list(csv.DictReader(reporting.csv_text(built).splitlines()))
+    kinds = [row["kind"] for row in rows]
+    assert kinds[:5] == ["ours", "codec", "ours", "codec", "published"]
+    assert float(rows[1]["nats"]) == 100.5 and rows[1]["model"] == "zstd (measured here)"
+    assert "all bytes counted" in reporting.markdown(built)
+    page = figures.html_page(built)
+    assert "all bytes counted" in page and "<td>PNG (measured here)</td>" in page
+    (axes,) = figures.comparison(built).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert "zstd (measured here)" in labels
+    assert "PNG (measured here)" not in labels, "its headers would flatten the rest"
+
+
+def test_what_is_no_image_has_no_codec_rows(home):
+    manifest("dna", "dna")
+    evaluated("dna", "dna-made", 82.0, events.Binary((180,)))
+    built = reporting.build_report("dna")
+    assert built.codecs == () and "bytes" not in reporting.markdown(built)
+
+
+def test_measurements_of_other_data_or_malformed_ones_name_the_file(home):
+    manifest("digits")
+    evaluated("digits", "m", 100.0, DIGITS, "bits_per_dim")
+    path = measured("digits", ("PNG", 500.0), event=DIGITS, dataset_sha256="0" * 64)
+    again = "run `python -m stages.codecs digits`"
+    with pytest.raises(
+        UserError, match=f"codecs/digits.json: expected .*None.*, got 0{{12}}; {again}"
+    ):
+        reporting.build_report("digits")
+    measured("digits", ("PNG", 500.0))
+    with pytest.raises(UserError, match="codecs/digits.json: bits_per_dim: expected 11.27"):
+        reporting.build_report("digits")
+    path.write_text('{"codecs": [{"label": "PNG"}]}')
+    with pytest.raises(UserError, match="codecs/digits.json: missing '"):
+        reporting.build_report("digits")
+    path.write_text('{"codecs": [7]}')
+    with pytest.raises(UserError, match="codecs/digits.json: "):
+        reporting.build_report("digits")
+    path.unlink()
+    with pytest.raises(UserError, match=f"codecs/digits.json: missing; {again}"):
+        reporting.build_report("digits")
 
 
 def test_html_is_self_contained_and_escaped(home):

@@ -16,7 +16,7 @@ import pytest
 from arcore.events import Binary, Event, Levels, Real
 from pipeline import manifest as manifest_module
 from pipeline import shards
-from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, SplitStream
 from pipeline.errors import UserError
 
 ROWS = {"train": 5000, "valid": 7, "test": 11}
@@ -188,6 +188,78 @@ def test_rows_to_be_drawn_keep_their_gray_levels(tmp_path: Path) -> None:
     whole = shards.dynamic_binarize(gray, np.arange(50), epoch=0, seed=0)
     np.testing.assert_array_equal(bits, whole[25:])
     assert shards.read_split(folder, "valid").binarize is None
+
+
+def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
+    dataset = toy(Real((3,), bin_width=0.25), None)
+    rng = np.random.default_rng(1)
+    levels = rng.integers(0, 4, (50, 3), dtype=np.uint8)
+    reals = rng.random((7, 3), dtype=np.float32)
+    splits = {"train": SplitData(levels, None, "dequantize")}
+    splits |= {"valid": SplitData(reals), "test": SplitData(reals)}
+    folder = shards.write(dataset, splits, tmp_path / "toy")
+    train, valid = (shards.read_split(folder, split) for split in ("train", "valid"))
+    assert train.binarize == "dequantize" and valid.binarize is None
+    np.testing.assert_array_equal(train.x, levels)
+    np.testing.assert_array_equal(valid.x, reals)
+    assert train.x.dtype == np.uint8 and valid.x.dtype == np.float32
+    assert shards.verify(folder).event == dataset.event
+    splits["train"] = SplitData(levels + np.uint8(1), None, "dequantize")
+    with pytest.raises(UserError, match=r"split train: expected levels in \[0, 4\), got 4"):
+        shards.write(dataset, splits, tmp_path / "wrong")
+    described = json.loads((folder / "manifest.json").read_text())
+    described["event"] = {"kind": "real", "shape": [3]}
+    (folder / "manifest.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="malformed manifest: event: expected Real with a bin_w"):
+        shards.read_manifest(folder)
+
+
+# Streams
+
+
+def in_parts(data: SplitData, sizes: list[int]) -> SplitStream:
+    parts, start = [], 0
+    for size in sizes:
+        rows = slice(start, start + size)
+        parts.append(SplitData(data.x[rows], None if data.labels is None else data.labels[rows]))
+        start += size
+    return SplitStream(len(data.x), iter(parts))
+
+
+@pytest.mark.parametrize("sizes", [[5000], [3000, 2000], [1] * 9 + [4991], [2999, 2, 1999]])
+@pytest.mark.parametrize("num_classes", [4, None])
+def test_a_stream_gives_the_bytes_of_the_array(
+    tmp_path: Path, sizes: list[int], num_classes: int | None
+) -> None:
+    dataset = toy(num_classes=num_classes)
+    splits = toy_splits(dataset)
+    whole = shards.write(dataset, splits, tmp_path / "whole")
+    streamed = {**splits, "train": in_parts(splits["train"], sizes)}
+    folder = shards.write(dataset, streamed, tmp_path / "streamed")
+    assert folder_bytes(folder) == folder_bytes(whole)
+    shards.verify(folder)
+
+
+@pytest.mark.parametrize(("rows", "got"), [(4999, 5000), (5001, 5000), (9000, 5000)])
+def test_a_stream_of_another_number_of_rows_is_refused(tmp_path: Path, rows: int, got: int) -> None:
+    dataset = toy()
+    splits = toy_splits(dataset)
+    wrong = replace(in_parts(splits["train"], [5000]), rows=rows)
+    with pytest.raises(UserError, match=f"toy, split train: expected {rows} rows, got {got}"):
+        shards.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_part_of_a_stream_is_checked(tmp_path: Path) -> None:
+    dataset = toy()
+    splits = toy_splits(dataset)
+    train = splits["train"]
+    x = train.x.copy()
+    x[4999] = 5
+    wrong = in_parts(replace(train, x=x), [3000, 1000, 1000])
+    with pytest.raises(UserError, match=r"toy, split train: expected levels in \[0, 5\), got 5"):
+        shards.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Blocks

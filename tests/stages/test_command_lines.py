@@ -119,6 +119,7 @@ def test_tune(project, command, small_cluster: None, arguments: list[str], messa
         ("evaluate", ["ty"], "unknown experiment 'ty'; did you mean 'toy'"),
         ("evaluate", ["toy", "evaluation.num_members=0"], "evaluation.num_members: expected >= 1"),
         ("evaluate", ["toy", "evaluation.members=2"], "unknown parameter of evaluation 'members'"),
+        ("codecs", ["digits_binry"], "data/shards/digits_binry/manifest.json: file not found"),
         ("report", ["digits_binary"], "evaluation/digits_binary"),
         ("report", ["digits_binry"], "digits_binry"),
         ("register", ["digits_binary"], "evaluation/digits_binary"),
@@ -149,7 +150,7 @@ def test_params(tmp_path, command, text: str | None, message: str) -> None:
     assert message in command(tmp_path, "train", "toy")
 
 
-@pytest.mark.parametrize("stage", ["tune", "train", "evaluate", "report", "register"])
+@pytest.mark.parametrize("stage", ["tune", "train", "evaluate", "codecs", "report", "register"])
 def test_help_and_usage(project, stage: str) -> None:
     helped = project.stage(stage, "--help")
     assert helped.returncode == 0 and helped.stdout.startswith(f"usage: python -m stages.{stage}")

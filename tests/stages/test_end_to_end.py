@@ -44,6 +44,7 @@ PARAMS = {
             "evaluation": {"num_members": None, "num_samples": 9},
         },
     },
+    "folds": {},
     "searches": {
         "tiny": {
             "dataset": "digits_binary",
@@ -111,7 +112,7 @@ def git(project, *arguments: str) -> None:
 
 def test_every_stage_ran_once(repository) -> None:
     assert repository.first == {
-        "fetch@digits_binary", "preprocess@digits_binary",
+        "fetch@digits_binary", "preprocess@digits_binary", "codecs@digits_binary",
         "tune@tiny", "train@tiny-made", "train@tiny-nade", "train@tuned-made",
         "evaluate@tiny-made", "evaluate@tiny-nade", "evaluate@tuned-made",
         "report@digits_binary", "register@digits_binary",
@@ -194,6 +195,7 @@ def test_report(repository) -> None:
     folder = repository.folder / "reports/digits_binary"
     table = (folder / "table.md").read_text()
     assert "tiny-nade" in table and "tiny-made" in table and "ensemble of 2" in table
+    assert "PNG (Pillow, measured here)" in table and "zstd (pyarrow, measured here)" in table
     page = (folder / "report.html").read_text()
     assert "ensemble of 2" in page and "data:image/" in page and "http://" not in page
 

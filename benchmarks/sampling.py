@@ -1,0 +1,130 @@
+"""Sampling with each model's own decoder against a full pass a step, as ratios in one run.
+
+Images are binary, weights random. "Fast" draws all images with `sample`. "Slow" is what the same
+draws cost through `RecomputingDecoder`: so many full passes would take long, so that only some
+steps are timed, evenly spaced over the schedule, and the table says how many of how many; the
+others are filled in with drawn values at no cost. Each repeat measures both in turn; columns are
+medians over repeats. In one thread, seconds are the processor's, which other processes on the
+machine do not stretch; in several, the clock's.
+
+    python benchmarks/sampling.py [--images 64] [--side 28] [--steps 8] [--repeats 3] [--threads 1]
+    python benchmarks/sampling.py --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.model import AutoregressiveModel, RecomputingDecoder, draw
+from pipeline import provenance
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model and the ratio that it should reach, if any."""
+
+    title: str
+    model: str
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    target: float | None = None
+
+
+ROWS = (
+    Row("Gated PixelCNN, 5 layers of 32", "gated_pixelcnn", {"num_layers": 5, "width": 32}, 30),
+    Row("PixelCNN, 5 blocks, h = 16", "pixelcnn", {"num_blocks": 5, "hidden": 16}, 20),
+    Row("Row LSTM", "row_lstm", target=20),
+    Row("Diagonal BiLSTM", "diagonal_bilstm", target=20),
+    Row("MADE 500", "made", {"hidden": [500]}, 5),
+    Row("NADE 500", "nade", {"hidden": 500}),
+    Row("DeepNADE 500-500", "deep_nade", {"hidden": [500, 500]}),
+    Row("Parallel Multiscale A", "parallel_multiscale"),
+    Row("Parallel Multiscale B", "parallel_multiscale", {"upscaling": "B"}),
+)
+
+
+def fast_seconds(model: AutoregressiveModel, images: int, clock: Clock) -> tuple[float, Tensor]:
+    """Return the seconds that sampling takes, and the images."""
+    began = clock()
+    drawn = model.sample(images)
+    return clock() - began, drawn
+
+
+def slow_seconds(model: AutoregressiveModel, drawn: Tensor, steps: int, clock: Clock) -> float:
+    """Return the seconds that all of the schedule's full passes would take, from some of them."""
+    decoder = RecomputingDecoder(model, len(drawn))
+    count, flat, taken = len(decoder.blocks), drawn.flatten(1), 0.0
+    timed = {int((step + 0.5) * count / steps) for step in range(steps)}
+    for position, block in enumerate(decoder.blocks):
+        if position in timed:
+            began = clock()
+            decoder.push(draw(decoder.next(), None))
+            taken += clock() - began
+        else:
+            decoder.push(flat[:, block])
+    return taken * count / len(timed)
+
+
+def measure(
+    model: AutoregressiveModel, images: int, steps: int, repeats: int, clock: Clock
+) -> tuple[float, float, float]:
+    """Return median seconds, fast and slow, and the median ratio slow / fast."""
+    slow_seconds(model, model.sample(images), 1, clock)
+    times = []
+    for _ in range(repeats):
+        fast, drawn = fast_seconds(model, images, clock)
+        times.append((fast, slow_seconds(model, drawn, steps, clock)))
+    fast, slow = (statistics.median(column) for column in zip(*times, strict=True))
+    return fast, slow, statistics.median(slow / fast for fast, slow in times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--side", type=int, default=28, help="of an image, in pixels")
+    parser.add_argument("--steps", type=int, default=8, help="full passes timed in a repeat")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="4 images of 8 x 8, once")
+    parser.add_argument("--only", nargs="+", choices=sorted({row.model for row in ROWS}))
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.images, arguments.side, arguments.steps, arguments.repeats = 4, 8, 2, 1
+    torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    event = arcore.events.Binary((1, arguments.side, arguments.side))
+    device = provenance.device_name(torch.device("cpu"))
+    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
+    print(f"{device}, torch {torch.__version__}, {arguments.threads} threads, load {load}")
+    print(f"{arguments.images} images of {arguments.side} x {arguments.side}")
+    print("| | fast, s | slow, s | full passes timed | slow/fast | target |")
+    print("|---|---|---|---|---|---|")
+    for row in ROWS:
+        if arguments.only and row.model not in arguments.only:
+            continue
+        torch.manual_seed(0)
+        model = arcore.create_model(row.model, event, **row.hyperparameters).eval()
+        count = len(model.schedule)
+        steps = min(arguments.steps, count)
+        fast, slow, ratio = measure(model, arguments.images, steps, arguments.repeats, clock)
+        passes = f"{arguments.repeats} x {steps} of {count}"
+        target = "" if row.target is None else f">= {row.target}"
+        print(
+            f"| {row.title} | {fast:.3f} | {slow:.2f} | {passes} | {ratio:.1f} | {target} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""ImageNet at 32 x 32 and 64 x 64 pixels, as van den Oord et al. 2016 made it: archives of PNGs.
+
+Papers report on the published validation archive, which is the test split here; valid is the end of
+the training archive. There are no labels. The sets are larger than memory, so that they are decoded
+as streams. The archives are no longer at image-net.org/small and must be put in place by hand or
+by a mirror; the sums are those that TensorFlow Datasets recorded.
+
+The sets that image-net.org gives now under the same names (Chrabaszcz et al. 2017: pickles or npz)
+are another downsampling; likelihoods on them don't compare with those papers'.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from arcore.events import Levels
+from pipeline.datasets.archives import open_archive
+from pipeline.datasets.base import (
+    Dataset,
+    Options,
+    RawFile,
+    SplitData,
+    SplitStream,
+    parse_options,
+)
+from pipeline.datasets.decoding import check_rows
+from pipeline.errors import UserError
+
+NUM_TRAIN_FILE, NUM_VALID, NUM_TEST = 1_281_149, 5_000, 49_999
+PART = 1024
+LARGEST_PNG = 1 << 20
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_RGB = 2
+_FILES = {
+    32: (
+        ("train_32x32.tar", "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5"),
+        ("valid_32x32.tar", "862e559462b24cf736212a19f6b0d47b55c2dc8ebdaa95ccecfe71260124c8f7"),
+    ),
+    64: (
+        ("train_64x64.tar", "e2a2c1947a748d0d256e98e6d82800d855441dc9e4de2e71a773f1324c4524d7"),
+        ("valid_64x64.tar", "eeac03ec4f585baf871d2b4cb9c974bfe345e74878a74e5820fe6eb1041629cd"),
+    ),
+}
+_SIZES = {
+    "train_32x32.tar": 4_113_018_880,
+    "valid_32x32.tar": 161_474_560,
+    "train_64x64.tar": 12_112_588_800,
+    "valid_64x64.tar": 477_255_680,
+}
+_OTHER = "it is another downsampling (Chrabaszcz et al. 2017), whose likelihoods don't compare"
+_PICKLED = f"it is pickled, and nothing is unpickled here; besides, {_OTHER}"
+_REFUSED = (
+    ("*.npz", _OTHER),
+    ("Imagenet*_npz.zip", _OTHER),
+    ("Imagenet*_train.zip", _PICKLED),
+    ("Imagenet*_train_part?.zip", _PICKLED),
+    ("Imagenet*_val.zip", _PICKLED),
+    ("train_data_batch_?", _PICKLED),
+    ("train_data_batch_??", _PICKLED),
+    ("val_data", _PICKLED),
+)
+
+
+def decode_png(data: bytes, size: int, where: str) -> np.ndarray:
+    """Decode a PNG of 8-bit RGB without alpha.
+
+    Args:
+        data: the file.
+        size: pixels of a side.
+        where: what to call it in an error.
+
+    Returns:
+        (3, size, size) uint8.
+
+    Raises:
+        UserError: if it is truncated, damaged, of another size or kind.
+    """
+    if data[:8] != _SIGNATURE or data[12:16] != b"IHDR" or len(data) < 26:
+        raise UserError(f"{where}: expected a PNG file, got one that begins with {data[:8].hex()}")
+    width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
+    if (width, height) != (size, size):
+        raise UserError(f"{where}: expected {size} x {size} pixels, got {width} x {height}")
+    if (depth, kind) != (8, _RGB):
+        raise UserError(
+            f"{where}: expected 8-bit RGB (colour type {_RGB}), got {depth} bits of colour type "
+            f"{kind}"
+        )
+    # Pillow is content without the end, once it has all pixels.
+    if b"IEND" not in data:
+        raise UserError(f"{where}: truncated or damaged PNG: it has no end")
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.load()
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
+        raise UserError(f"{where}: truncated or damaged PNG: {str(error) or 'no data'}") from None
+    return pixels.transpose(2, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallImagenet(Dataset):
+    """Images of one size, in the archives train_<n>x<n>.tar and valid_<n>x<n>.tar.
+
+    Args:
+        num_train_file: images of the training archive.
+        num_valid: the last ones of these, which are valid.
+        num_test: images of the validation archive, which are test.
+    """
+
+    num_train_file: int = NUM_TRAIN_FILE
+    num_valid: int = NUM_VALID
+    num_test: int = NUM_TEST
+
+    def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
+        """Return streams of the three splits; the training archive is passed over twice."""
+        size = self.event.extents[-1]
+        train, test = (raw_dir / f"{part}_{size}x{size}.tar" for part in ("train", "valid"))
+        rows, cut = self.num_train_file, self.num_train_file - self.num_valid
+        return {
+            "train": SplitStream(cut, _stream(train, size, rows, 0, cut)),
+            "valid": SplitStream(self.num_valid, _stream(train, size, rows, cut, rows)),
+            "test": SplitStream(
+                self.num_test, _stream(test, size, self.num_test, 0, self.num_test)
+            ),
+        }
+
+
+def _stream(path: Path, size: int, rows: int, start: int, stop: int) -> Iterator[SplitData]:
+    """Decode images [start, stop) of an archive of `rows` images, in parts."""
+    images: list[np.ndarray] = []
+    number = 0
+    with open_archive(path) as files:
+        for member, content in files:
+            where = f"{path}: {member.name}"
+            if member.size > LARGEST_PNG:
+                raise UserError(f"{where}: expected a small PNG file, got {member.size} bytes")
+            if start <= number < stop:
+                images.append(decode_png(content.read(), size, where))
+            number += 1
+            if len(images) == PART or (images and number == stop):
+                yield SplitData(np.stack(images))
+                images = []
+            if number == stop < rows:
+                return
+    check_rows(path, number, rows)
+
+
+def _build(size: int, config: Mapping[str, Any]) -> Dataset:
+    name = f"imagenet{size}"
+    return SmallImagenet(
+        name=name,
+        family=name,
+        event=Levels(256, (3, size, size)),
+        unit="bits_per_dim",
+        files=tuple(RawFile(file, sha256, _SIZES[file], None) for file, sha256 in _FILES[size]),
+        provenance=(
+            f"train_{size}x{size}.tar and valid_{size}x{size}.tar of image-net.org/small (van den "
+            f"Oord et al. 2016), no longer there; valid = the last {NUM_VALID} images of the "
+            f"training archive in its order; test = the validation archive, on which papers report"
+        ),
+        options=parse_options(Options, name, config),
+        published_name=name,
+        refused=_REFUSED,
+    )
+
+
+DATASETS = {f"imagenet{size}": partial(_build, size) for size in _FILES}

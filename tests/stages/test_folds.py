@@ -1,0 +1,66 @@
+"""Stage `folds`: every fold trains and tests, a killed run keeps what is finished."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+import yaml
+
+from arcore.events import Real, nats_to_bits_per_dim
+
+MIRROR = Path(__file__).parents[3] / "shared" / "data"
+ENTRY = {
+    "dataset": "red_wine",
+    "model": "rnade",
+    "model_overrides": {"hidden": 8, "components": 2},
+    "trainer": {"max_epochs": 1},
+    "evaluation": {"num_samples": 4},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (MIRROR / "uci_real").is_dir(), reason=f"no data mirror at {MIRROR}")
+def test_ten_folds_and_a_row_in_the_report(make_project) -> None:
+    project = make_project({"wine": ENTRY})
+    path = project.folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    published = {"model": "RNADE", "variant": "MoG"}
+    params["folds"] = {"wine": {"dataset": "red_wine", "model": "rnade", "published": published}}
+    path.write_text(yaml.safe_dump(params))
+    fetched = project.stage("fetch", "red_wine", ARCORE_MIRROR=str(MIRROR))
+    assert fetched.returncode == 0, fetched.stderr
+
+    with project.running(r"wine, fold 1: test", "folds", "wine"):
+        pass  # killed when the block ends
+    assert not (project.folder / "evaluation").exists()
+    homes = project.folder / ".arcore/folds/wine"
+    assert (homes / "0/models/wine/model.safetensors").is_file()
+    done = project.stage("folds", "wine")
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"wrote .*/folds/wine/[01]/models", done.stderr), "finished folds are kept"
+    assert not homes.exists()
+
+    out = project.folder / "evaluation/red_wine/wine-folds"
+    metrics = json.loads((out / "metrics.json").read_text())
+    with open(out / "folds.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    nats = [float(row["nats"]) for row in rows]
+    assert len(nats) == 10 == metrics["num_folds"] and metrics["num_rows"] == 1599
+    assert len(set(nats)) == 10
+    assert metrics["nats"] == pytest.approx(statistics.mean(nats))
+    assert metrics["nats_stderr"] == pytest.approx(statistics.stdev(nats) / 10**0.5)
+    bits = nats_to_bits_per_dim(metrics["nats"], Real((11,)))
+    assert metrics["bits_per_dim"] == pytest.approx(bits)
+
+    for stage, *arguments in (("preprocess", "red_wine"), ("codecs", "red_wine"),
+                              ("report", "red_wine")):  # fmt: skip
+        ran = project.stage(stage, *arguments)
+        assert ran.returncode == 0, ran.stderr
+    table = (project.folder / "reports/red_wine/table.md").read_text()
+    assert "one for each of 10 folds" in table and "| 9.36 (unconfirmed) |" in table
+    assert "RNADE (MoG): Uria et al. 2013, Table 1" in table
