@@ -121,6 +121,8 @@ class RasterModel(AutoregressiveModel):
             channels, height, width = self.image
             self.image = channels, width, height
         self.order: Tensor
+        self.dimensions: Tensor
+        self.places: Tensor
         self._set_order(torch.get_default_device())
 
     def _set_order(self, device: torch.device) -> None:
