@@ -319,8 +319,10 @@ def test_every_parameter_gets_a_gradient(case: Case) -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-        # a single dimension has nothing before it, so only biases matter
-        assert case.event.size == 1 or parameter.grad.count_nonzero(), name
+        # the first pixel has nothing before it, so only biases matter where it is alone
+        base = getattr(model, "base", None) if name.startswith("base.") else None
+        alone = case.event.size == 1 or (base is not None and math.prod(base.image[1:]) == 1)
+        assert alone or parameter.grad.count_nonzero(), name
 
 
 @every_case
@@ -419,11 +421,13 @@ def test_training_approaches_a_known_entropy_and_never_beats_it(name: str) -> No
     assert source.log_p.exp().sum().item() == pytest.approx(1)
     torch.manual_seed(0)
     model = arcore.create_model(name, source.event).double()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     untrained = source.cost(model.log_prob(source.states)).item()
-    for _ in range(500):
+    for _ in range(1000):
         cost = source.cost(model.log_prob(source.states))
         assert cost.item() >= source.entropy - 1e-9
+        if cost.item() < source.entropy + 0.01:
+            break
         optimizer.zero_grad()
         cost.backward()
         optimizer.step()
