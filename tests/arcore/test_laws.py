@@ -434,6 +434,24 @@ def test_training_approaches_a_known_entropy_and_never_beats_it(name: str) -> No
     assert cost.item() < source.entropy + 0.01 < untrained
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
+@pytest.mark.parametrize("name", arcore.list_models())
+def test_compiled_training_call_is_the_same(name: str) -> None:
+    """Traced and differentiated by the compiler; its code generation is not ours to test."""
+    event = Real((4,)) if MODELS[name].supports == (Real,) else Levels(3, (1, 3, 3))
+    model = randomize(arcore.create_model(name, event).double())
+    x = torch.zeros(4, *event.shape) + torch.arange(4).view(-1, *[1] * len(event.shape)) % 3
+    compiled = torch.compile(model, backend="aot_eager")
+    results = []
+    for call in (model, compiled):
+        loss = loss_of(call, x, None)
+        loss.mean().backward()
+        results.append((loss.detach(), [p.grad for p in model.parameters()]))
+        model.zero_grad(set_to_none=True)
+    assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
+    torch._dynamo.reset()
+
+
 # -- copies
 
 
