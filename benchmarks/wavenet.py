@@ -1,8 +1,8 @@
 """WaveNet's generation by queues against a full pass over the receptive field a sample.
 
-The network is that of the paper's port: three cycles of dilations 1 to 512, 32 residual and 256 skip
-channels, 256 levels; weights random. "Queues" is what `sample` does. "Window" evaluates the parallel
-network on the last `receptive_field` samples and the head at the last one alone, for each sample.
+The network has three cycles of dilations 1 to 512, 32 residual and 256 skip channels and 256
+levels; weights are random. "Queues" is what `sample` does, "window" evaluates the parallel network
+on the last `receptive_field` samples and the head at the last one alone, for each sample.
 Each repeat measures both in turn; columns are medians over repeats. In one thread, seconds are the
 processor's, which other processes on the machine do not stretch; in several, the clock's.
 
