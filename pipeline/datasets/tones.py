@@ -32,7 +32,7 @@ from pipeline.datasets.base import (
 NUM_LEVELS = 16
 PERIODS, WIDTHS = (4, 7), (1.0, 1.6)
 NEAR, ECHO = 0.25, -0.7
-ROWS = {"train": 240, "valid": 40, "test": 80}
+ROWS = {"train": 960, "valid": 40, "test": 80}
 LENGTHS = (150, 450)
 SOUND = Sound(8000, LENGTHS[1], 1, ("short", "long"), ("clear", "rough"))
 _MIDDLE = (NUM_LEVELS - 1) / 2

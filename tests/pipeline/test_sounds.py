@@ -308,7 +308,7 @@ def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) ->
 
 
 def test_splits_that_do_not_fit_in_memory_are_refused(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"trainer.shuffle_rows: expected >= 240, all rows"):
+    with pytest.raises(UserError, match=r"trainer.shuffle_rows: expected >= 960, all rows"):
         sounds.SoundLoader(folder, "train", model=build(), shuffle_rows=100)
 
 
