@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 
 def delayed(x: Tensor, steps: int) -> Tensor:
@@ -61,11 +61,13 @@ class GatedLayer(nn.Module):
             local: y, (batch, T, local_width), or None.
         """
         steps = range((self.kernel - 1) * self.dilation, -1, -self.dilation)
-        a = self.taps(torch.cat([delayed(h, step) for step in steps], -1))
+        seen, weight = [delayed(h, step) for step in steps], self.taps.weight
+        if self.local is not None and local is not None:  # one product for both
+            seen.append(local)
+            weight = torch.cat([weight, self.local.weight], 1)
+        a = linear(torch.cat(seen, -1), weight, self.taps.bias)
         if given is not None:
             a = a + given
-        if self.local is not None and local is not None:
-            a = a + self.local(local)
         f, g = a.chunk(2, -1)
         z = torch.tanh(f) * torch.sigmoid(g)
         return z, h if self.residual is None else h + self.residual(z)
