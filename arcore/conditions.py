@@ -1,4 +1,4 @@
-"""What a model may be conditioned on: a class, a vector or a map."""
+"""What a model may be conditioned on: a class, a vector, a map or a sequence at a lower rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Condition:
-    """A kind of condition; use `Classes`, `Vector` or `Map`."""
+    """A kind of condition; use `Classes`, `Vector`, `Map`, `Symbols` or `Frames`."""
 
     def expected(self, batch: int) -> str:
         """Say in words what a condition for `batch` events is."""
@@ -92,6 +92,75 @@ class Map(Condition):
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         return condition.shape == (batch, *self.shape) and condition.is_floating_point()
+
+
+@dataclass(frozen=True)
+class Symbols(Condition):
+    """A symbol for each frame of an event, int64 (batch, frames), behind a class if there are any.
+
+    Arguments:
+        num_symbols: symbols are in [0, num_symbols).
+        num_classes: classes of the first column, None without that column.
+        frames: of an event, None where events have any length.
+    """
+
+    num_symbols: int
+    num_classes: int | None
+    frames: int | None
+
+    def expected(self, batch: int) -> str:
+        """Say in words what symbols for `batch` events are."""
+        frames = "any" if self.frames is None else str(self.frames)
+        if self.num_classes is None:
+            return f"int64 symbols of shape ({batch}, {frames})"
+        return f"int64 of shape ({batch}, 1 + {frames}), a class and its frames' symbols"
+
+    def _fits(self, condition: Tensor, batch: int) -> bool:
+        if condition.dim() != 2 or len(condition) != batch or condition.dtype != torch.int64:
+            return False
+        frames = condition.shape[1] - (self.num_classes is not None)
+        return frames >= 1 if self.frames is None else frames == self.frames
+
+    def split(self, condition: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the classes (batch,), None without any, and the symbols (batch, frames)."""
+        if self.num_classes is None:
+            return None, condition
+        return condition[:, 0], condition[:, 1:]
+
+    def check_values(self, condition: Tensor) -> None:
+        """Check the range of classes and of symbols."""
+        classes, symbols = self.split(condition)
+        if classes is not None and self.num_classes is not None:
+            Classes(self.num_classes).check_values(classes)
+        if symbols.numel() and not bool(((symbols >= 0) & (symbols < self.num_symbols)).all()):
+            low, high = (int(value) for value in torch.aminmax(symbols))
+            raise ValueError(
+                f"condition: expected symbols in [0, {self.num_symbols}), got [{low}, {high}]"
+            )
+
+
+@dataclass(frozen=True)
+class Frames(Condition):
+    """Features for each frame of an event, floating-point (batch, frames, size).
+
+    Arguments:
+        size: features a frame.
+        frames: of an event, None where events have any length.
+    """
+
+    size: int
+    frames: int | None
+
+    def expected(self, batch: int) -> str:
+        """Say in words what features for `batch` events are."""
+        frames = "any" if self.frames is None else str(self.frames)
+        return f"floating-point features of shape ({batch}, {frames}, {self.size})"
+
+    def _fits(self, condition: Tensor, batch: int) -> bool:
+        if condition.dim() != 3 or not condition.is_floating_point():
+            return False
+        count, frames, size = condition.shape
+        return count == batch and size == self.size and frames == (self.frames or max(frames, 1))
 
 
 def of(hyperparameters: Hyperparameters) -> Condition | None:

@@ -194,7 +194,9 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     return Binary(shape) if kind == "binary" else Real(shape, width)
 
 
-def nats_to_bits_per_dim(nats: Number, event: Event, *, difference: bool = False) -> Number:
+def nats_to_bits_per_dim(
+    nats: Number, event: Event, *, difference: bool = False, size: float | None = None
+) -> Number:
     """Convert nats per event to bits per dimension: nats / (D ln 2) - log2(bin_width).
 
     The only place in the project where units are converted. D counts sub-pixels; only a
@@ -205,6 +207,8 @@ def nats_to_bits_per_dim(nats: Number, event: Event, *, difference: bool = False
         nats: per event.
         event: what was scored.
         difference: `nats` is a difference or a standard error, which bins do not shift.
+        size: D of an event of open length; of a mean over such events, their mean length, so that
+            the bits are all nats over all dimensions.
 
     Example:
         >>> round(nats_to_bits_per_dim(64 * math.log(256), Levels(256, (1, 8, 8))), 6)
@@ -212,7 +216,8 @@ def nats_to_bits_per_dim(nats: Number, event: Event, *, difference: bool = False
         >>> nats_to_bits_per_dim(0.0, Real((2,), bin_width=1 / 16))  # uniform on [0, 1)
         4.0
     """
-    return nats / (event.size * math.log(2)) - (0.0 if difference else _bin_bits(event))
+    dims = event.size if size is None else size
+    return nats / (dims * math.log(2)) - (0.0 if difference else _bin_bits(event))
 
 
 def bits_per_dim_to_nats(bits: Number, event: Event) -> Number:

@@ -18,6 +18,7 @@ from arcore.models.pixelcnn import PixelCNN
 from arcore.models.pixelvae import PixelVAE
 from arcore.models.rnade import RNADE
 from arcore.models.row_lstm import RowLSTM
+from arcore.models.wavenet import WaveNet
 
 MODELS: dict[str, type[AutoregressiveModel]] = {
     "nade": NADE,
@@ -32,6 +33,7 @@ MODELS: dict[str, type[AutoregressiveModel]] = {
     "parallel_multiscale": ParallelMultiscale,
     "pixelvae": PixelVAE,
     "rnade": RNADE,
+    "wavenet": WaveNet,
 }
 
 

@@ -107,6 +107,8 @@ class TrainerConfig:
         checkpoint_every: epochs from one checkpoint to the next.
         shuffle_rows: rows that a worker holds and shuffles at once; a worker's part of the split
             is shuffled whole if it is no larger, else streamed in windows of so many.
+        window: samples of a training window of sounds, of which `batch_size` counts windows then;
+            null trains on whole sounds. Without effect on other data.
     """
 
     max_epochs: int = 20
@@ -123,6 +125,7 @@ class TrainerConfig:
     validate_members: int | None = 1
     checkpoint_every: int = 1
     shuffle_rows: int = 262_144
+    window: int | None = None
 
     def __post_init__(self) -> None:
         counts = ("max_epochs", "batch_size", "validate_every", "checkpoint_every", "shuffle_rows")
@@ -134,8 +137,9 @@ class TrainerConfig:
         _require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
         fits = self.clip_norm is None or self.clip_norm > 0
         _require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
-        fits = self.patience is None or self.patience >= 1
-        _require(fits, "trainer.patience", ">= 1 or null", self.patience)
+        for name in ("patience", "window"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"trainer.{name}", ">= 1 or null", value)
         _require(self.precision in PRECISIONS, "trainer.precision", str(PRECISIONS), self.precision)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 import arcore
 from arcore.events import nats_to_bits_per_dim
 from arcore.latent import LatentVariableModel
-from pipeline import paths, shards, tracking, training
+from pipeline import audio, paths, shards, sounds, tracking, training
 from pipeline.config import EvaluationConfig, ExperimentConfig
 from pipeline.datasets.draws import choose_rows
 from pipeline.errors import UserError
@@ -54,16 +54,18 @@ def member_scores(
     chosen: np.ndarray | None = None,
 ) -> Tensor:
     """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
-    parts = []
+    parts, places = [], []
     chosen = np.arange(len(split)) if chosen is None else chosen
-    for batch, condition in _batches(model, split, batch_size, chosen):
+    for place, batch, given in _batches(model, split, batch_size, chosen):
         with torch.no_grad():
             if isinstance(model, arcore.Ensemble):
-                nats = -model.member_log_probs(batch, condition)
+                nats = -model.member_log_probs(batch, *given)
             else:
-                nats = -model.log_prob(batch, condition)[:, None]
+                nats = -model.log_prob(batch, *given)[:, None]
         parts.append(nats.double().cpu())
-    return torch.cat(parts)
+        places.append(torch.from_numpy(place))
+    scored = torch.cat(parts)
+    return scored[torch.cat(places).argsort()]
 
 
 def importance_scores(
@@ -78,24 +80,31 @@ def importance_scores(
     chosen = chosen[choose_rows(len(chosen), count, plan.seed)]
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     parts = [
-        -model.importance_weighted(batch, plan.importance_samples, condition, generator).cpu()
-        for batch, condition in _batches(model, split, plan.batch_size, chosen)
+        -model.importance_weighted(batch, plan.importance_samples, given[0], generator).cpu()
+        for _, batch, given in _batches(model, split, plan.batch_size, chosen)
     ]
     return torch.cat(parts).double()
 
 
 def _batches(
     model: arcore.AutoregressiveModel, split: shards.Split, batch_size: int, chosen: np.ndarray
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Read chosen rows, and their labels for a conditional model, onto the model's device."""
+) -> Iterator[tuple[np.ndarray, Tensor, tuple[Any, ...]]]:
+    """Read chosen rows, and what the model takes beside them, onto the model's device.
+
+    Each batch comes with the places of its rows among the chosen ones.
+    """
+    if sounds.is_open(model):
+        yield from sounds.whole_rows(model, split, batch_size, chosen)
+        return
     for first in range(0, len(chosen), batch_size):
-        rows = chosen[first : first + batch_size]
+        place = np.arange(first, min(first + batch_size, len(chosen)))
+        rows = chosen[place]
         x = shards.draw(split.binarize, split.x[rows], model.event, rows + split.start, 0, 0)
         condition = None
         if model.num_classes is not None:
             labels = cast(np.ndarray, split.labels)[rows]
             condition = torch.from_numpy(labels).to(model.device)
-        yield torch.from_numpy(x).to(model.device), condition
+        yield place, torch.from_numpy(x).to(model.device), (condition,)
 
 
 def mixture(nats: Tensor) -> Tensor:
@@ -152,8 +161,15 @@ def evaluate(config: ExperimentConfig) -> Path:
     seconds = time.perf_counter() - began
     valid = shards.read_split(folder, "valid")
     valid_nats, _ = mean_and_error(scores(model, valid, plan.batch_size, choose(valid, plan)))
-    samples, sample_seconds = _sample(model, plan)
+    shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
+    samples, sample_seconds = _sample(model, plan, test, shown)
     mean, error = mean_and_error(nats)
+    size, deviations = None, nats
+    if manifest.sound is not None:
+        lengths = torch.from_numpy(sounds.lengths(test)[chosen])
+        size = float(lengths.double().mean())
+        deviations = nats - mean / size * lengths  # of a ratio of sums
+    bits_error = mean_and_error(deviations)[1]
     metrics = {
         "experiment": config.name,
         "dataset": dataset,
@@ -163,8 +179,11 @@ def evaluate(config: ExperimentConfig) -> Path:
         "split": "test",
         "nats": mean,
         "nats_stderr": error,
-        "bits_per_dim": nats_to_bits_per_dim(mean, manifest.event),
-        "bits_per_dim_stderr": nats_to_bits_per_dim(error, manifest.event, difference=True),
+        "bits_per_dim": nats_to_bits_per_dim(mean, manifest.event, size=size),
+        "bits_per_dim_stderr": nats_to_bits_per_dim(
+            bits_error, manifest.event, difference=True, size=size
+        ),
+        "mean_size": size,
         "num_rows": len(nats),
         "num_split_rows": len(test),
         "exact": model.exact,
@@ -195,10 +214,17 @@ def evaluate(config: ExperimentConfig) -> Path:
             writer.writerow(["row", "nats"])
             pairs = zip(chosen.tolist(), nats.tolist(), strict=True)
             writer.writerows((row, f"{value:.6f}") for row, value in pairs)
-        rows = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
-        real = shards.draw(test.binarize, test.x[rows], model.event, rows, 0, 0)
+        (temporary / "media").mkdir()
+        real = shards.draw(test.binarize, test.x[shown], model.event, shown, 0, 0)
         pictures = {"samples": samples.cpu().numpy(), "real": real, **_varied(model, plan)}
-        sample_figure(pictures, model.event).savefig(temporary / "samples.png")
+        if manifest.sound is not None:
+            labels = cast(np.ndarray, test.labels)[shown]
+            pair = audio.Pairs(pictures["samples"], real, labels, model.event, manifest.sound)
+            pair.write(temporary / "media")
+            figure = pair.spectrograms()
+        else:
+            figure = sample_figure(pictures, model.event)
+        figure.savefig(temporary / "samples.png")
         curve_figure(paths.model(config.name) / "history.csv").savefig(
             temporary / "learning_curve.png"
         )
@@ -223,13 +249,23 @@ def _scored(
     return cast(arcore.AutoregressiveModel, ensemble)
 
 
-def _sample(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> tuple[Tensor, float]:
+def _sample(
+    model: arcore.AutoregressiveModel,
+    plan: EvaluationConfig,
+    test: shards.Split,
+    shown: np.ndarray,
+) -> tuple[Tensor, float]:
+    """Draw samples; sounds have the lengths, speakers and texts of the test rows shown."""
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     condition = None
-    if model.num_classes is not None:
+    count = plan.num_samples
+    if sounds.is_open(model):
+        model, condition = sounds.to_sample(model, test, shown)
+        count = len(shown)
+    elif model.num_classes is not None:
         condition = torch.arange(plan.num_samples, device=model.device) % model.num_classes
     began = time.perf_counter()
-    drawn = model.sample(plan.num_samples, condition, generator)
+    drawn = model.sample(count, condition, generator)
     return drawn, time.perf_counter() - began
 
 

@@ -7,11 +7,12 @@ import csv
 import html
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline import paths
+from pipeline import audio, paths
 from pipeline.reporting import (
     UNITS,
     Report,
@@ -31,7 +32,7 @@ th, td { padding: .35rem .7rem; border-bottom: 1px solid #dde3ea; text-align: le
 th { background: #f3f6f9; }
 figure { display: inline-block; margin: 1rem 1rem 0 0; vertical-align: top; }
 figcaption { color: #4a5866; font-size: 13px; }
-img { max-width: 100%; }
+img { max-width: 100%; } audio { height: 32px; vertical-align: middle; }
 """
 MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0
@@ -124,6 +125,9 @@ def html_page(report: Report) -> str:
     ]
     if grids:
         parts += ["<h2>Samples</h2>", *grids]
+    parts += [
+        line for row in report.rows for line in _players(row.result.folder, row.result.experiment)
+    ]
     parts.append("<h2>Published results of models that are not matched above</h2>")
     if report.context:
         parts.append(_table(*context_table(report)))
@@ -153,6 +157,26 @@ def _picture(png: bytes, caption: str) -> str:
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
+
+
+def _players(folder: Path, experiment: str) -> list[str]:
+    """Return players of the sounds in `media/`, generated beside real, of one experiment."""
+    rows = []
+    for title in sorted((folder / "media").glob("*.txt")):
+        cells = [f"<td>{html.escape(title.read_text(encoding='utf-8').strip())}</td>"]
+        for kind in audio.KINDS:
+            data = base64.b64encode((title.parent / f"{title.stem}-{kind}.wav").read_bytes())
+            source = f"data:audio/wav;base64,{data.decode()}"
+            cells.append(f'<td><audio controls preload="none" src="{source}"></audio></td>')
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    if not rows:
+        return []
+    head = "<tr><th>speaker, text</th><th>generated</th><th>real</th></tr>"
+    table = "\n".join([head, *rows])
+    return [
+        f"<h3>Sounds of {html.escape(experiment)}</h3>",
+        f'<div class="scroll"><table>{table}</table></div>',
+    ]
 
 
 def _png(figure: Figure) -> bytes:

@@ -25,7 +25,7 @@ from pipeline import shards
 from pipeline.datasets.base import SplitData
 from pipeline.errors import UserError
 
-__all__ = ["SHUFFLE_ROWS", "Loader"]
+__all__ = ["SHUFFLE_ROWS", "Loader", "cached_part", "count_steps_whole", "permutation"]
 
 SHUFFLE_ROWS = 1 << 17
 _CACHED_PARTS = 4
@@ -57,6 +57,7 @@ class Loader:
 
     Attributes:
         rows: rows of the split over all ranks.
+        events_per_row, mean_size: 1 and None, see `pipeline.sounds.SoundLoader`.
         steps_per_epoch: batches of an epoch; the last may be short, and is left out if a rank
             would have no row of it. 0 without a batch size.
 
@@ -77,6 +78,9 @@ class Loader:
         >>> x.shape, x.dtype, labels, rows
         (torch.Size([100, 1, 8, 8]), torch.uint8, None, 100)
     """
+
+    events_per_row = 1.0
+    mean_size: float | None = None
 
     def __init__(
         self,
@@ -102,14 +106,14 @@ class Loader:
         self._whole = batch_size is not None and self.rows <= shuffle_rows
         self.steps_per_epoch = 0
         if batch_size is not None:
-            count = _count_steps_whole if self._whole else _count_steps
+            count = count_steps_whole if self._whole else _count_steps
             self.steps_per_epoch = count(self.rows, batch_size, world_size)
         self._held: SplitData | None = None
         sha256 = self._reader.manifest.sha256
         if self._whole:
-            self._held = _cached_part(str(location), sha256, split, 0, 1)
+            self._held = cached_part(str(location), sha256, split, 0, 1)
         elif self._end - self._begin <= shuffle_rows:
-            self._held = _cached_part(str(location), sha256, split, rank, world_size)
+            self._held = cached_part(str(location), sha256, split, rank, world_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor | None, int]]:
         """Iterate over the batches of an epoch, from a step on.
@@ -160,7 +164,7 @@ class Loader:
     def _batches_whole(
         self, epoch: int, first_step: int, batch_size: int
     ) -> Iterator[tuple[Tensor, Tensor | None, int]]:
-        order = _permutation((self._seed, epoch), self.rows)
+        order = permutation((self._seed, epoch), self.rows)
         window = _Window(cast(SplitData, self._held), np.arange(self.rows), order)
         for step in range(first_step, self.steps_per_epoch):
             low, high = (min(s * batch_size, self.rows) for s in (step, step + 1))
@@ -194,7 +198,7 @@ class Loader:
         """Yield the windows of an epoch without their first `done` rows."""
         if self._held is not None:
             rows = np.arange(self._begin, self._end)
-            order = _permutation((self._seed, epoch, self._rank), len(rows))
+            order = permutation((self._seed, epoch, self._rank), len(rows))
             yield _Window(self._held, rows, order[done:])
             return
         words = (self._seed, epoch, self._rank)
@@ -209,7 +213,7 @@ class Loader:
         def read(plan: tuple[int, Ranges, int]) -> _Window:
             number, blocks, skipped = plan
             rows = np.concatenate([np.arange(*block) for block in blocks])
-            order = _permutation((*words, number), len(rows))[skipped:]
+            order = permutation((*words, number), len(rows))[skipped:]
             return _Window(self._reader.read(blocks), rows, order)
 
         yield from _read_ahead(read, plans)
@@ -241,7 +245,7 @@ class Loader:
         """Permute blocks and yield them in windows of at most `shuffle_rows` rows, or one block."""
         blocks = self._blocks()
         window, rows = Ranges(), 0
-        for number in _permutation(words, len(blocks)):
+        for number in permutation(words, len(blocks)):
             start, stop = blocks[number]
             if window and rows + stop - start > self._shuffle_rows:
                 yield window
@@ -297,7 +301,7 @@ class _Cursor:
 
 
 @functools.lru_cache(maxsize=_CACHED_PARTS)
-def _cached_part(location: str, sha256: str, split: str, rank: int, world_size: int) -> SplitData:
+def cached_part(location: str, sha256: str, split: str, rank: int, world_size: int) -> SplitData:
     """Read a part; loaders of one process (trials of a search) share it, so it is read-only."""
     read = shards.read_split(location, split, rank=rank, world_size=world_size)
     for array in (read.x, read.labels):
@@ -318,7 +322,7 @@ def _shares(rows: int, batch_size: int, world_size: int, step: int) -> list[int]
     return [high * n // rows - low * n // rows for n in (end - begin for begin, end in parts)]
 
 
-def _count_steps_whole(rows: int, batch_size: int, world_size: int) -> int:
+def count_steps_whole(rows: int, batch_size: int, world_size: int) -> int:
     """Batches of an epoch of a split that all ranks hold."""
     if batch_size < world_size or rows < world_size:
         raise _too_small(world_size, batch_size, rows)
@@ -343,7 +347,7 @@ def _count_steps(rows: int, batch_size: int, world_size: int) -> int:
     return full + (min(_shares(rows, batch_size, world_size, full)) > 0)
 
 
-def _permutation(words: tuple[int, ...], size: int) -> np.ndarray:
+def permutation(words: tuple[int, ...], size: int) -> np.ndarray:
     """Permute 0 to size - 1, a function of the words alone."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
     return generator.permutation(size)

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from arcore import events
 from arcore.events import Event
 from pipeline import storage
-from pipeline.datasets.base import SPLITS, Dataset
+from pipeline.datasets.base import SPLITS, Dataset, Sound
 from pipeline.datasets.draws import Drawing, num_bins
 from pipeline.errors import UserError
 
@@ -62,7 +62,8 @@ class Manifest:
         provenance: source and protocol, in words.
         options: the dataset's options.
         splits: train, valid and test.
-        sha256: of the whole content and its meaning (event, classes, draws).
+        sha256: of the whole content and its meaning (event, classes, draws, sound).
+        sound: what rows are beyond their event, where they are sounds.
     """
 
     dataset: str
@@ -74,6 +75,7 @@ class Manifest:
     options: dict[str, Any]
     splits: dict[str, SplitInfo]
     sha256: str
+    sound: Sound | None = None
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -112,15 +114,25 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         "provenance": dataset.provenance,
         "options": asdict(dataset.options),
         "splits": {split: asdict(info) for split, info in splits.items()},
-        "sha256": _dataset_sha256(dataset.event, dataset.num_classes, splits),
+        "sha256": _dataset_sha256(dataset.event, dataset.num_classes, splits, dataset.sound),
     }
+    if dataset.sound is not None:
+        described["sound"] = asdict(dataset.sound)
     text = json.dumps(described, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
-def _dataset_sha256(event: Event, num_classes: int | None, splits: Mapping[str, SplitInfo]) -> str:
+def _dataset_sha256(
+    event: Event,
+    num_classes: int | None,
+    splits: Mapping[str, SplitInfo],
+    sound: Sound | None,
+) -> str:
     parts = [[split, splits[split].sha256, splits[split].binarize] for split in SPLITS]
-    described = json.dumps([events.to_dict(event), num_classes, parts], sort_keys=True)
+    meaning = [events.to_dict(event), num_classes, parts]
+    if sound is not None:
+        meaning.append(asdict(sound))
+    described = json.dumps(meaning, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()
 
 
@@ -157,9 +169,15 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
     num_classes = _field(
         described, "num_classes", lambda v: v is None or _is_count(v), "an integer >= 1 or null"
     )
+    sound = described.get("sound")
+    if sound is not None:
+        lists = {name: tuple(sound[name]) for name in ("speakers", "symbols")}
+        sound = Sound(**{**sound, **lists})
     sha256 = _field(described, "sha256", _is_sha256, "64 hexadecimal digits")
-    if sha256 != _dataset_sha256(event, num_classes, parsed):
+    if sha256 != _dataset_sha256(event, num_classes, parsed, sound):
         raise ValueError("field sha256: it does not match event, classes and splits")
+    if (None in event.shape) != (sound is not None):
+        raise ValueError("field sound: expected for events of open length, and no others")
     return Manifest(
         dataset=_field(described, "dataset", _is_text, "a text"),
         event=event,
@@ -174,6 +192,7 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
         options=_field(described, "options", lambda v: isinstance(v, dict), "a mapping"),
         splits=parsed,
         sha256=sha256,
+        sound=sound,
     )
 
 

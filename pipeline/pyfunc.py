@@ -67,7 +67,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 one column, and for vectors the other frame. Ignored by "sample" (give an empty
                 array).
             params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
-                and `condition`: class labels, one a row, for a conditional model (else empty).
+                `condition`: class labels, one a row, for a conditional model (else empty), of a
+                model with a local condition all rows' integers one after the other, and `length`
+                (4000): of samples of events of open length.
 
         Returns:
             For "score" a DataFrame with columns `nats` (of the whole event) and `bits_per_dim`,
@@ -85,10 +87,16 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         condition = None
         if labels is not None and len(labels):
             condition = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+            if isinstance(self.model.condition_kind, arcore.conditions.Symbols):
+                rows = len(model_input) if method == "score" else int(params["num_samples"])
+                condition = condition.reshape(rows, -1)
         if method == "sample":
             generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
             count = int(params.get("num_samples", 16))
-            return self.model.sample(count, condition, generator=generator).numpy()
+            model: Any = self.model
+            if None in model.event.shape:
+                model = model.of_length(int(params.get("length", 4000)))
+            return np.asarray(model.sample(count, condition, generator=generator).numpy())
         return self._score(_events(model_input, self.model.event), condition)
 
     def _score(self, events: torch.Tensor, condition: torch.Tensor | None) -> pd.DataFrame:
@@ -99,7 +107,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 part = None if condition is None else condition[rows]
                 parts.append(-self.model.log_prob(events[rows], part))
         nats = torch.cat(parts) if parts else torch.empty(0)
-        bits = arcore.events.nats_to_bits_per_dim(nats, self.model.event)
+        size = events.shape[1] if None in self.model.event.shape else None
+        bits = arcore.events.nats_to_bits_per_dim(nats, self.model.event, size=size)
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
 
 

@@ -51,6 +51,7 @@ class Result:
         num_folds: above 1, the mean over so many folds; standard errors are over folds then.
         config: the content of the model's `config.yaml`.
         event: what is modelled.
+        mean_size: mean D of the rows, for events of open length.
         folder: `evaluation/<dataset>/<experiment>`.
     """
 
@@ -84,6 +85,7 @@ class Result:
     published: Mapping[str, Any] | None
     config: Mapping[str, Any] = field(repr=False)
     event: events.Event
+    mean_size: float | None = None
     folder: Path
 
     @property
@@ -200,6 +202,8 @@ class CodecResult:
         settings: in words.
         unit: the dataset's unit; both values are given.
         nats_stderr, bits_per_dim_stderr: standard errors of the mean over `num_rows` images.
+        kind: codec, baseline (a simple model of sounds), or entropy (of a known source).
+        mean_size: mean D of the rows, for events of open length.
     """
 
     label: str
@@ -210,6 +214,8 @@ class CodecResult:
     bits_per_dim: float
     bits_per_dim_stderr: float
     num_rows: int
+    kind: str = "codec"
+    mean_size: float | None = None
 
     @property
     def value(self) -> float:
@@ -273,7 +279,7 @@ def _read_result(path: Path) -> Result:
     try:
         event = events.from_dict(config["event"])
         names = {item.name for item in dataclasses.fields(Result)} - {"config", "event", "folder"}
-        names -= {"num_averaged", "approximate"}
+        names -= {"num_averaged", "approximate", "mean_size"}
         optional = ["valid_nats", "num_parameters", "train_seconds", "device", "num_split_rows"]
         optional += ["member_nats", "member_nats_stderr", "published_member"]
         optional += ["nats_importance_weighted", "nats_importance_weighted_stderr"]
@@ -288,7 +294,8 @@ def _read_result(path: Path) -> Result:
         training = paths.model(path.parent.name) / "training.json"
         if training.is_file():
             values["device"] = read_json(training).get("device") or values["device"]
-        result = Result(**values, config=config, event=event, folder=path.parent)
+        size = given.get("mean_size")
+        result = Result(**values, config=config, event=event, mean_size=size, folder=path.parent)
         _check(result)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
@@ -313,11 +320,14 @@ def read_codecs(dataset: str, unit: str, event: events.Event) -> list[CodecResul
             f"{path}: expected measurements on the shards ({expected[:12]}), got {got[:12]}; "
             f"run `python -m stages.codecs {dataset}`"
         )
-    names = {item.name for item in dataclasses.fields(CodecResult)} - {"unit"}
+    optional = {"kind", "mean_size"}
+    names = {item.name for item in dataclasses.fields(CodecResult)} - {"unit", *optional}
     results = []
     try:
         for entry in measured["codecs"]:
-            result = CodecResult(unit=unit, **{name: entry[name] for name in names})
+            given = {name: entry[name] for name in optional if name in entry}
+            given |= {name: entry[name] for name in names}
+            result = CodecResult(unit=unit, **given)
             _check_values(result, event)
             results.append(result)
     except KeyError as error:
@@ -340,7 +350,7 @@ def _check_values(result: Result | CodecResult, event: events.Event) -> None:
         value = getattr(result, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
             raise ValueError(f"{name}: expected a number, got {value!r}")
-    bits = events.nats_to_bits_per_dim(float(result.nats), event)
+    bits = events.nats_to_bits_per_dim(float(result.nats), event, size=result.mean_size)
     if not math.isclose(bits, result.bits_per_dim, rel_tol=1e-4, abs_tol=1e-6):
         raise ValueError(
             f"bits_per_dim: expected {bits:.6g} for {result.nats:.6g} nats, "
@@ -466,7 +476,7 @@ def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
                 "nats": with_error(row.nats, row.nats_stderr),
                 "bits_per_dim": with_error(row.bits_per_dim, row.bits_per_dim_stderr),
             }
-            line = [row.label, "codec", row.settings, "-", both[report.unit], both[other]]
+            line = [row.label, row.kind, row.settings, "-", both[report.unit], both[other]]
             cells.append(line + ["-"] * (len(header) - len(line)))
             continue
         result, published = row.result, row.published
@@ -529,7 +539,15 @@ def introduction(report: Report) -> str:
         )
     if isinstance(report.rows[0].result.event, events.Real):
         text += " Nats are of a density, so that they may be negative."
-    if report.codecs:
+    if any(row.kind != "codec" for row in report.codecs):
+        text += (
+            " Bits are of all real samples, padding never counts. Baselines are simple models "
+            "fitted to the training split, codecs code each sound as a file of its own, all bytes "
+            "counted."
+        )
+        if any(row.kind == "entropy" for row in report.codecs):
+            text += " The source itself is what drew the data: no model is better but by chance."
+    elif report.codecs:
         text += (
             " Codecs are general lossless ones on the same images, each image a file of its own, "
             "all bytes counted."
@@ -572,7 +590,7 @@ def csv_rows(report: Report) -> list[dict[str, Any]]:
         if isinstance(row, CodecResult):
             values = {name: getattr(row, name) for name in (*_VALUES, "num_rows")}
             rows.append(
-                {"kind": "codec", "model": row.label, "variant": row.settings, "relation": "exact"}
+                {"kind": row.kind, "model": row.label, "variant": row.settings, "relation": "exact"}
                 | values
                 | {"split": "test"}
             )

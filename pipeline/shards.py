@@ -5,15 +5,17 @@
 
 A shard has the column `x`, one fixed-size binary per row: the bytes of the C-ordered event, uint8
 for discrete events, and for levels that become reals when read, else little-endian float32; and
-`label` (int64) if there are labels. Each shard is cut into row groups of `ROW_GROUP` rows, the
-blocks that streaming reads. The folder is written beside its place and renamed when whole. Nothing
-in it depends on the time or the machine, so that the same input gives the same bytes.
+`label` (int64; of sounds a list of them) if there are labels. Each shard is cut into row groups of
+`ROW_GROUP` rows, the blocks that streaming reads. The folder is written beside its place and
+renamed when whole. Nothing in it depends on the time or the machine, so that the same input gives
+the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ from pyarrow.fs import FileSystem
 
 from arcore.events import Event, Levels
 from pipeline import fetching, paths, storage
-from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, SplitStream
 from pipeline.datasets.draws import draw, dynamic_binarize, num_bins
 from pipeline.errors import UserError
 from pipeline.files import replacing
@@ -233,10 +235,11 @@ class SplitReader:
             UserError: naming the shard that is missing, corrupt, of another size, or out of range.
         """
         manifest, info = self.manifest, self.info
-        dtype, width = _row_format(manifest.event, info.binarize)
+        dtype, width = _row_format(manifest.event, info.binarize, manifest.sound)
         total = sum(stop - start for start, stop in ranges)
         x = np.empty((total, width), np.uint8)
-        labels = None if manifest.num_classes is None else np.empty(total, np.int64)
+        columns = _label_shape(manifest.num_classes, manifest.sound)
+        labels = None if columns is None else np.empty((total, *columns), np.int64)
         filled = 0
         for shard, spans in _by_shard(info, ranges):
             where = storage.displayed(storage.join(self._location, shard.file))
@@ -246,19 +249,19 @@ class SplitReader:
                 if labels is not None and numbers is not None:
                     labels[out] = numbers
                 seen = SplitData(
-                    _as_events(x[out], manifest.event, dtype),
+                    _as_events(x[out], manifest, dtype),
                     None if labels is None else labels[out],
                     info.binarize,
                 )
-                _check_rows(seen, manifest.event, manifest.num_classes, where)
+                _check_rows(seen, manifest, where)
                 filled = out.stop
-        return SplitData(_as_events(x, manifest.event, dtype), labels, info.binarize)
+        return SplitData(_as_events(x, manifest, dtype), labels, info.binarize)
 
     def _read_shard(
         self, shard: Shard, spans: list[tuple[int, int]], width: int, where: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield pieces of a shard's rows (n, width) and labels that make up some spans of it."""
-        has_labels = self.manifest.num_classes is not None
+        columns = _label_shape(self.manifest.num_classes, self.manifest.sound)
         path = f"{self._path}/{shard.file}"
         try:
             with self._filesystem.open_input_file(path) as file:
@@ -267,7 +270,7 @@ class SplitReader:
                 with pq.ParquetFile(file) as parquet:
                     _check_layout(parquet, shard, width, where)
                     for low, high in spans:
-                        yield from _read_rows(parquet, low, high, width, has_labels)
+                        yield from _read_rows(parquet, low, high, width, columns)
         except FileNotFoundError:
             raise UserError(
                 f"{where}: shard not found; run python -m stages.preprocess again"
@@ -298,23 +301,35 @@ def verify(folder: str | Path) -> Manifest:
     return manifest
 
 
-def _row_format(event: Event, binarize: Binarize) -> tuple[np.dtype[Any], int]:
+def _row_shape(event: Event, sound: Sound | None) -> tuple[int, ...]:
+    return event.extents if sound is None else (sound.max_length,)
+
+
+def _row_format(event: Event, binarize: Binarize, sound: Sound | None) -> tuple[np.dtype[Any], int]:
     """Element type and bytes of one row."""
     dtype = np.dtype(np.uint8 if isinstance(event, Levels) or binarize else "<f4")
-    return dtype, event.size * dtype.itemsize
+    return dtype, math.prod(_row_shape(event, sound)) * dtype.itemsize
 
 
-def _as_events(rows: np.ndarray, event: Event, dtype: np.dtype[Any]) -> np.ndarray:
-    shape = [len(rows), *(n for n in event.shape if n is not None)]
-    return rows.view(dtype).reshape(shape)
+def _label_shape(num_classes: int | None, sound: Sound | None) -> tuple[int, ...] | None:
+    """Shape of a row's label, None without labels."""
+    if sound is not None:
+        return (sound.label_width,)
+    return None if num_classes is None else ()
 
 
-def _check_rows(data: SplitData, event: Event, num_classes: int | None, where: str) -> None:
+def _as_events(rows: np.ndarray, manifest: Manifest, dtype: np.dtype[Any]) -> np.ndarray:
+    return rows.view(dtype).reshape(len(rows), *_row_shape(manifest.event, manifest.sound))
+
+
+def _check_rows(data: SplitData, kind: Manifest | Dataset, where: str) -> None:
     """Check shape, type and range of decoded rows and their labels."""
-    dtype, _ = _row_format(event, data.binarize)
-    if data.x.dtype != dtype or data.x.shape[1:] != event.shape or len(data.x) == 0:
+    event, num_classes = kind.event, kind.num_classes
+    dtype, _ = _row_format(event, data.binarize, kind.sound)
+    shape = _row_shape(event, kind.sound)
+    if data.x.dtype != dtype or data.x.shape[1:] != shape or len(data.x) == 0:
         raise UserError(
-            f"{where}: expected rows of shape {event.shape} and dtype {dtype}, "
+            f"{where}: expected rows of shape {shape} and dtype {dtype}, "
             f"got an array of shape {data.x.shape} and dtype {data.x.dtype}"
         )
     if data.binarize == "dequantize" or (isinstance(event, Levels) and data.binarize is None):
@@ -323,6 +338,9 @@ def _check_rows(data: SplitData, event: Event, num_classes: int | None, where: s
             raise UserError(f"{where}: expected levels in [0, {levels}), got {int(data.x.max())}")
     elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
         raise UserError(f"{where}: expected finite values, got NaN or infinity")
+    if kind.sound is not None:
+        _check_sound_labels(data, kind.sound, where)
+        return
     if (data.labels is None) != (num_classes is None):
         raise UserError(f"{where}: expected {num_classes} classes, got labels={data.labels!r}")
     if data.labels is not None and num_classes is not None:
@@ -335,6 +353,25 @@ def _check_rows(data: SplitData, event: Event, num_classes: int | None, where: s
         if low < 0 or high >= num_classes:
             raise UserError(
                 f"{where}: expected labels in [0, {num_classes}), got values in [{low}, {high}]"
+            )
+
+
+def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:
+    labels, shape = data.labels, (len(data.x), sound.label_width)
+    if labels is None or labels.shape != shape or labels.dtype != np.int64:
+        raise UserError(f"{where}: expected int64 labels of shape {shape}, got {labels!r}")
+    length, speaker, count, symbols = labels[:, 0], labels[:, 1], labels[:, 2], labels[:, 3:]
+    ranges = (
+        ("lengths", length, 1, sound.max_length),
+        ("speakers", speaker, 0, len(sound.speakers) - 1),
+        ("numbers of symbols", count, min(1, sound.max_symbols), sound.max_symbols),
+        ("symbols", symbols, 0, max(len(sound.symbols) - 1, 0)),
+    )
+    for name, values, low, high in ranges:
+        if values.size and not low <= values.min() <= values.max() <= high:
+            raise UserError(
+                f"{where}: expected {name} in [{low}, {high}], got values in "
+                f"[{values.min()}, {values.max()}]"
             )
 
 
@@ -378,7 +415,7 @@ def _write_split(
 
 def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:
     for data in parts:
-        _check_rows(data, dataset.event, dataset.num_classes, where)
+        _check_rows(data, dataset, where)
         yield data
 
 
@@ -416,8 +453,11 @@ def _to_parquet(x: np.ndarray, labels: np.ndarray | None) -> memoryview:
     columns = [pa.FixedSizeBinaryArray.from_buffers(row_type, len(x), [None, pa.py_buffer(rows)])]
     fields = [pa.field("x", row_type, nullable=False)]
     if labels is not None:
-        columns.append(pa.array(labels, pa.int64()))
-        fields.append(pa.field("label", pa.int64(), nullable=False))
+        column = pa.array(labels.reshape(-1), pa.int64())
+        if labels.ndim == 2:
+            column = pa.FixedSizeListArray.from_arrays(column, labels.shape[1])
+        columns.append(column)
+        fields.append(pa.field("label", column.type, nullable=False))
     sink = pa.BufferOutputStream()
     pq.write_table(
         pa.Table.from_arrays(columns, schema=pa.schema(fields)),
@@ -480,7 +520,7 @@ def _check_layout(parquet: pq.ParquetFile, shard: Shard, width: int, where: str)
 
 
 def _read_rows(
-    parquet: pq.ParquetFile, low: int, high: int, width: int, has_labels: bool
+    parquet: pq.ParquetFile, low: int, high: int, width: int, columns: tuple[int, ...] | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yield views of rows [low, high) of a shard and of their labels, by row group."""
     position = 0
@@ -491,6 +531,11 @@ def _read_rows(
             table = parquet.read_row_group(group, use_threads=False).combine_chunks()
             column = table.column("x").chunk(0)
             raw = np.frombuffer(column.buffers()[1], np.uint8, rows * width, column.offset * width)
-            labels = table.column("label").to_numpy()[first:last] if has_labels else None
+            labels = None
+            if columns is not None:
+                column_of_labels = table.column("label")
+                if columns:
+                    column_of_labels = column_of_labels.chunk(0).flatten()
+                labels = column_of_labels.to_numpy().reshape(rows, *columns)[first:last]
             yield raw.reshape(rows, width)[first:last], labels
         position += rows

@@ -23,6 +23,7 @@ from pipeline import (
     provenance,
     sessions,
     shards,
+    sounds,
     storage,
     tracking,
 )
@@ -171,7 +172,9 @@ def make_job(config: ExperimentConfig, described: dict[str, Any], identity: str)
 def _check(
     config: ExperimentConfig, model: arcore.AutoregressiveModel, manifest: shards.Manifest
 ) -> None:
-    if model.num_classes is not None and model.num_classes != manifest.num_classes:
+    if manifest.sound is not None:
+        sounds.check(model, manifest.sound)
+    elif model.num_classes is not None and model.num_classes != manifest.num_classes:
         raise UserError(
             f"model.num_classes: expected {manifest.num_classes} for dataset "
             f"{config.dataset['name']}, got {model.num_classes}"

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arcore
 from arcore.events import nats_to_bits_per_dim
-from pipeline import checkpoints, optimization, provenance, tracking
+from pipeline import checkpoints, optimization, provenance, sounds, tracking
 from pipeline.config import TrainerConfig, build
 from pipeline.errors import UserError
 from pipeline.loading import Loader
@@ -81,11 +81,16 @@ class Worker:
             "rank": self.rank,
             "world_size": self.world,
             "shuffle_rows": config.shuffle_rows,
-            "use_labels": model.num_classes is not None,
         }
-        batch = config.batch_size
-        self.train = Loader(job["shards"], "train", seed=config.seed, batch_size=batch, **part)
-        self.valid = Loader(job["shards"], "valid", **part)
+        batch: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size}
+        load: Any = Loader
+        if sounds.is_open(model):
+            load = sounds.SoundLoader
+            part["model"], batch["window"] = model, config.window
+        else:
+            part["use_labels"] = model.num_classes is not None
+        self.train: Loader | sounds.SoundLoader = load(job["shards"], "train", **batch, **part)
+        self.valid: Loader | sounds.SoundLoader = load(job["shards"], "valid", **part)
         self.progress, self.best = checkpoints.Progress(), checkpoints.weights_of(self.model)
         self.restored_from = self._restore()
         self.checkpoint_seconds, self.quiet = job["checkpoint_seconds"], job["quiet"]
@@ -201,7 +206,7 @@ class Worker:
             "step": progress.step,
             "seconds": round(progress.seconds + time.perf_counter() - began, 3),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_nats": nats / progress.rows_in_epoch,
+            "train_nats": nats / progress.rows_in_epoch / self.train.events_per_row,
         }
         progress.seconds += time.perf_counter() - began
         progress.epoch += 1
@@ -233,11 +238,11 @@ class Worker:
         config = self.config
         self._seed((config.seed * 1_000_003 + step) * self.world + self.rank)
         self.model.set_step(config.seed, step)
-        x, condition = self._move(x), None if labels is None else self._move(labels)
+        x, given = self._move(x), None if labels is None else self._move(labels)
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
         ):
-            loss = self.call(x, condition).sum()
+            loss = self.call(x, *sounds.arguments(self.model, given)).sum()
         self.optimizer.zero_grad(set_to_none=True)
         # DDP averages over workers; scaled so, the average is the mean over the whole batch.
         (loss * (self.world / batch_rows)).backward()
@@ -277,12 +282,14 @@ class Worker:
             scorer = cast(Any, model).ensemble(members)
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
         for x, labels in self.valid.sequential(500):
-            condition = None if labels is None else self._move(labels)
-            total += scorer.validation_loss(self._move(x), condition).double().sum()
+            given = sounds.arguments(model, None if labels is None else self._move(labels))
+            total += scorer.validation_loss(self._move(x), *given).double().sum()
         (summed,) = self._reduce(total, dist.ReduceOp.SUM)
         nats = summed / self.valid.rows
         row["valid_nats"] = nats
-        row["valid_bits_per_dim"] = nats_to_bits_per_dim(nats, self.event)
+        row["valid_bits_per_dim"] = nats_to_bits_per_dim(
+            nats, self.event, size=self.valid.mean_size
+        )
         progress = self.progress
         if nats < progress.best_nats:
             progress.best_nats, progress.best_epoch = nats, progress.epoch

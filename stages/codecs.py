@@ -1,6 +1,6 @@
-"""Stage `codecs`: what PNG, WebP and zstd need for a dataset's test images.
+"""Stage `codecs`: what codecs need for a dataset's test images, and simple models for sounds.
 
-Writes codecs/<dataset>.json, without measurements for a dataset that is not of images.
+Writes codecs/<dataset>.json, without measurements for a dataset of neither.
 
 Example: python -m stages.codecs cifar10_4k
 """
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from arcore.events import Levels
-from pipeline import codecs, paths, shards
+from pipeline import baselines, codecs, datasets, paths, shards
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -27,14 +27,14 @@ def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.codecs",
-        description="Measure general lossless codecs on a dataset's test images.",
+        description="Measure codecs on a dataset's test images, or baselines on its sounds.",
     )
     parser.add_argument("dataset", help="name of a dataset that is preprocessed")
     write(parser.parse_args().dataset)
 
 
 def write(dataset: str) -> Path:
-    """Measure every codec on all test images and write `codecs/<dataset>.json`.
+    """Measure every codec on all test images or sounds and write `codecs/<dataset>.json`.
 
     Raises:
         UserError: for missing or damaged shards, or a library without one of the codecs.
@@ -59,6 +59,12 @@ def write(dataset: str) -> Path:
         for codec in codecs.CODECS.values():
             measured.append(codecs.measure(codec, images, event))
             log.info("%s: %s %.4f bits/dim", dataset, codec.label, measured[-1]["bits_per_dim"])
+    elif isinstance(event, Levels) and manifest.sound is not None:
+        splits = [shards.read_split(paths.shards(dataset), split) for split in datasets.SPLITS]
+        described_by = datasets.get_dataset(datasets.load_config(dataset))
+        measured += baselines.measure(described_by, event, manifest.sound, *splits)
+        for one in measured:
+            log.info("%s: %s %.4f bits/dim", dataset, one["label"], one["bits_per_dim"])
     else:
         log.info("%s: no images, no codecs", dataset)
     path = paths.codecs(dataset)

@@ -21,8 +21,11 @@ from pipeline.datasets import (
     digits,
     idx_images,
     imagenet,
+    spoken_digits,
     tables,
+    tones,
     uci_binary,
+    wav_folder,
 )
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
 from pipeline.errors import UserError, unknown_name
@@ -39,7 +42,18 @@ __all__ = [
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
-_MODULES = (digits, binarized_mnist, idx_images, cifar, imagenet, uci_binary, tables)
+_MODULES = (
+    digits,
+    binarized_mnist,
+    idx_images,
+    cifar,
+    imagenet,
+    uci_binary,
+    tables,
+    spoken_digits,
+    tones,
+)
+_KINDS = tables.KINDS | wav_folder.KINDS
 _BUILDERS: dict[str, Callable[[Mapping[str, Any]], Dataset]] = {
     name: build for module in _MODULES for name, build in module.DATASETS.items()
 }
@@ -60,7 +74,8 @@ def get_dataset(config: Mapping[str, Any]) -> Dataset:
 
     Args:
         config: `name` and the dataset's options; options left out have their defaults. A dataset
-            of the user's own has a `kind` too (see `pipeline.datasets.tables`).
+            of the user's own has a `kind` too (see `pipeline.datasets.tables` and
+            `pipeline.datasets.wav_folder`).
 
     Example:
         >>> get_dataset({"name": "dna", "split": "as_distributed"}).event.shape
@@ -80,15 +95,15 @@ def get_dataset(config: Mapping[str, Any]) -> Dataset:
 
 
 def _own_dataset(name: Any, config: Mapping[str, Any]) -> Dataset:
-    if config["kind"] not in tables.KINDS:
-        raise unknown_name("kind of dataset", str(config["kind"]), tables.KINDS)
+    if config["kind"] not in _KINDS:
+        raise unknown_name("kind of dataset", str(config["kind"]), _KINDS)
     fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name)
     if not fits or name in _BUILDERS:
         raise UserError(
             f"dataset: expected a new name of letters, digits and '_' for one of kind "
             f"{config['kind']}, got {name!r}"
         )
-    return tables.KINDS[config["kind"]](config)
+    return _KINDS[config["kind"]](config)
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

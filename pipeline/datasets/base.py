@@ -42,13 +42,40 @@ class RawFile:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """What rows of sounds are, whose event has an open length.
+
+    A row is padded at its end to `max_length`. Its label is a row of integers: the number of its
+    samples, its speaker, the number of its symbols, and these, padded to `max_symbols`.
+
+    Args:
+        sample_rate: samples a second.
+        max_length: samples of the longest row.
+        max_symbols: symbols of the longest text, 0 without texts.
+        speakers: their names.
+        symbols: what texts are made of.
+    """
+
+    sample_rate: int
+    max_length: int
+    max_symbols: int
+    speakers: tuple[str, ...]
+    symbols: tuple[str, ...]
+
+    @property
+    def label_width(self) -> int:
+        """Integers of a row's label."""
+        return 3 + self.max_symbols
+
+
+@dataclass(frozen=True)
 class SplitData:
     """One decoded split.
 
     Args:
-        x: (N, *event shape), uint8 for discrete events and levels that are drawn when read, float32
-            for real ones.
-        labels: (N,) int64, or None.
+        x: (N, *event shape), of open length (N, max_length); uint8 for discrete events and levels
+            that are drawn when read, float32 for real ones.
+        labels: (N,) int64, of sounds (N, label_width), or None.
         binarize: what is done each time that rows are read: "bernoulli" where `x` holds gray
             levels that become bits, "dequantize" where it holds levels that become reals.
     """
@@ -105,6 +132,7 @@ class Dataset(abc.ABC):
         published_name: its name in published_results.yaml, or None.
         system_folders: folders where a system package may have put the files.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
+        sound: what rows are beyond their event, where they are sounds.
         refused: glob patterns of files that people have instead of the raw files, each with the
             reason why they are not read, for the message that a raw file is missing.
     """
@@ -121,6 +149,14 @@ class Dataset(abc.ABC):
     system_folders: tuple[str, ...] = ()
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
+    sound: Sound | None = None
+
+    def source_nats(self, data: SplitData) -> np.ndarray | None:
+        """Return -ln p of rows under the source that drew them, (N,), None where it is unknown.
+
+        No model can score better on average than its source.
+        """
+        return None
 
     @abc.abstractmethod
     def decode(self, raw_dir: Path) -> Mapping[str, SplitData | SplitStream]:

@@ -67,6 +67,20 @@ def permute_rows(num_rows: int, seed: int) -> np.ndarray:
     return np.argsort(keys, kind="stable")
 
 
+def draw_integers(highs: np.ndarray, indices: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+    """Draw an integer in [0, high] for each index, a pure function of (seed, epoch, index).
+
+    Example:
+        >>> draw_integers(np.array([0, 9, 9]), np.array([4, 5, 6]), epoch=0, seed=0).tolist()
+        [0, 4, 4]
+
+    Returns:
+        (N,) int64.
+    """
+    states = _row_states(indices, epoch, seed) >> np.uint64(16)
+    return (states % (highs.astype(np.uint64) + np.uint64(1))).astype(np.int64)
+
+
 def draw(
     kind: Drawing | None, x: np.ndarray, event: Event, indices: np.ndarray, epoch: int, seed: int
 ) -> np.ndarray:

@@ -5,6 +5,7 @@ Adding a model is adding rows to CASES.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from arcore.events import Binary, Levels
 from arcore.latent import LatentVariableModel
 from arcore.mixtures import RealMixture
 from arcore.model import AutoregressiveModel, Decoder
+from arcore.models.wavenet import WaveNet
 from arcore.orderings import ORDERINGS
 from arcore.zoo import MODELS
 
@@ -65,6 +67,8 @@ class Case:
 
     def labels(self, batch: int) -> Tensor | None:
         """Conditions that differ from row to row (classes in turn), None for an unconditional."""
+        if (symbols := self.hyperparameters.get("local_classes")) is not None:
+            return self._symbols(batch, symbols)
         if (classes := self.hyperparameters.get("num_classes")) is not None:
             return torch.arange(batch) % classes
         shape = self._condition_shape()
@@ -75,15 +79,29 @@ class Case:
 
     def conditions(self, batch: int) -> list[Tensor | None]:
         """One condition a class, or two others, each the same for the whole batch."""
-        if (classes := self.hyperparameters.get("num_classes")) is not None:
+        classes = self.hyperparameters.get("num_classes")
+        if classes is not None and "local_classes" not in self.hyperparameters:
             return [torch.full((batch,), c) for c in range(classes)]
-        if self._condition_shape() is None:
-            return [None]
         pair = self.labels(2)
-        assert pair is not None
+        if pair is None:
+            return [None]
         return [one.expand(batch, *one.shape).contiguous() for one in pair]
 
+    def _frames(self) -> int:
+        return -(-self.event.size // math.prod(self.hyperparameters["local_strides"]))
+
+    def _symbols(self, batch: int, symbols: int) -> Tensor:
+        generator = torch.Generator().manual_seed(batch)
+        drawn = torch.randint(symbols, (batch, self._frames()), generator=generator)
+        drawn[:, 0] = torch.arange(batch) % symbols
+        classes = self.hyperparameters.get("num_classes")
+        if classes is None:
+            return drawn
+        return torch.cat([torch.arange(batch)[:, None] % classes, drawn], 1)
+
     def _condition_shape(self) -> tuple[int, ...] | None:
+        if (size := self.hyperparameters.get("local_size")) is not None:
+            return (self._frames(), size)
         size = self.hyperparameters.get("condition_size")
         return (size,) if size is not None else self.hyperparameters.get("condition_shape")
 
@@ -124,6 +142,7 @@ COARSE = {
     "num_blocks": 1,
     "head_width": 16,
 }
+NET = {"width": 4, "gate_width": 3, "skip_width": 12, "cycle": 3, "num_blocks": 2}
 PATCHES = {"upscaling": "B", "patch_grid": 2, "patch_blocks": 1}
 ONE_PATCH = {"upscaling": "B", "patch_grid": 1, "patch_blocks": 1}
 LATENT = {
@@ -311,6 +330,30 @@ CASES = [
         Levels(2, (1, 3, 3)),
         {**LATENT, "encoder": [4], "num_levels": 2, "num_classes": 2},
     ),
+    Case("wavenet", NINE),
+    Case("wavenet", NINE, {**NET, "inputs": "scaled"}),
+    Case("wavenet", Binary((1,)), {**NET, "num_blocks": 1, "cycle": 1}),
+    Case("wavenet", Binary((12,)), {**NET, "cycle": 2, "kernel": 4}),
+    Case("wavenet", Binary((12,)), {**NET, "cycle": 2}, full=False),  # sees 8 samples
+    Case("wavenet", Levels(5, (4,)), {**NET, "num_classes": 3}),
+    Case("wavenet", CUBE, {**NET, "kernel": 3, "condition_size": 3}),
+    Case("wavenet", CUBE, {**NET, "head": "logistic_mixture", "num_classes": 2}),
+    Case("wavenet", Levels(4, (7,)), {**NET, "local_classes": 3, "local_strides": [2]}),
+    Case(
+        "wavenet",
+        Binary((11,)),
+        {**NET, "num_classes": 2, "local_classes": 3, "local_strides": [2, 2], "kernel": 3},
+    ),
+    Case(
+        "wavenet",
+        Levels(3, (5,)),
+        {**NET, "local_classes": 2, "local_strides": [5], "upsampling": "repeat", "num_classes": 2},
+    ),
+    Case(
+        "wavenet",
+        Levels(9, (6,)),
+        {**NET, "local_size": 2, "local_strides": [4], "head": "logistic_mixture"},
+    ),
 ]
 
 DISCRETE_MODELS = [
@@ -369,7 +412,8 @@ def exact_part(model: AutoregressiveModel) -> AutoregressiveModel:
 
 def has_own_objective(model: AutoregressiveModel) -> bool:
     """Whether `forward` is another loss than -ln p(x), with draws of its own (masks, noise)."""
-    return type(model).forward is not AutoregressiveModel.forward
+    likelihoods = (AutoregressiveModel.forward, WaveNet.forward)  # the latter takes spans too
+    return type(model).forward not in likelihoods
 
 
 def loss_of(

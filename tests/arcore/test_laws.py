@@ -97,7 +97,7 @@ def test_classes_differ_and_examples_do_not_mix(case: Case) -> None:
         label = None if condition is None else condition[i : i + 1]
         assert_close(model.log_prob(x[i : i + 1], label), scores[i : i + 1], **TIGHT)
     if condition is not None:
-        assert not torch.equal(scores, model.log_prob(x, condition.roll(1)))
+        assert not torch.equal(scores, model.log_prob(x, condition.roll(1, 0)))
 
 
 @cases_where(lambda case: case.hyperparameters.get("head") != "logistic_mixture")
@@ -165,6 +165,11 @@ def test_fast_decoder_equals_recomputing_decoder(case: Case) -> None:
     assert_close(score, model.log_prob(x, condition), **TIGHT)
 
 
+def expanded(condition: Tensor, rows: int) -> Tensor:
+    """Repeat the condition of one row."""
+    return condition.expand(rows, *condition.shape[1:])
+
+
 class Recorder(Decoder):
     """Adds up the log-probability of what is pushed through another decoder."""
 
@@ -210,7 +215,7 @@ def test_sampled_frequencies_fit_the_probabilities(case: Case, generator: torch.
     model, states, n = case.build_exact(), all_levels(case.event), 4000
     for condition in case.conditions(1):
         drawn_for, scored_for = (
-            None if condition is None else condition.expand(m) for m in (n, len(states))
+            None if condition is None else expanded(condition, m) for m in (n, len(states))
         )
         drawn = state_of(model.sample(n, drawn_for, generator), case.event)
         with torch.no_grad():
@@ -225,7 +230,7 @@ def test_temperature_scales_every_conditional(
 ) -> None:
     model, states, n = case.build_exact(), all_levels(case.event), 4000
     condition = next(iter(case.conditions(1)))
-    wide = [None if condition is None else condition.expand(m) for m in (n, len(states))]
+    wide = [None if condition is None else expanded(condition, m) for m in (n, len(states))]
     conditionals = model.conditionals(states, wide[1])
     kind = type(conditionals)
     tempered = kind(logits=conditionals.logits.detach() / temperature)
@@ -245,7 +250,7 @@ def test_impute_draws_the_posterior_where_the_observed_come_first(
     x = case.levels(1, seed=3).expand(n, *case.event.shape)
     condition = next(iter(case.conditions(1)))
     label, state_label = (
-        None if condition is None else condition.expand(m)
+        None if condition is None else expanded(condition, m)
         for m in (n, case.event.num_levels**case.event.size)
     )
     completed = model.impute(x, observed.view(case.event.shape), label, generator)

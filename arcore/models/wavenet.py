@@ -1,0 +1,331 @@
+"""WaveNet: dilated causal convolutions over a waveform, generated with a queue a layer."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import relu
+
+from arcore.checks import require, require_int
+from arcore.conditions import Classes, Frames, Symbols
+from arcore.events import Event, Levels
+from arcore.layers import levels
+from arcore.layers.dilated import GatedLayer, Upsampler, delayed
+from arcore.layers.heads import HEADS, Head
+from arcore.layers.queues import QueueDecoder
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
+
+UPSAMPLING = ("transposed", "repeat")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WaveNetConfig(Hyperparameters):
+    """Hyperparameters of WaveNet.
+
+    Arguments:
+        width: residual channels.
+        gate_width: channels of each gate.
+        skip_width: channels of the sum of skips and of the head's hidden layer.
+        num_blocks: times that the cycle of dilations is repeated.
+        cycle: layers of a cycle, of dilations 1, 2, ..., 2^(cycle - 1).
+        kernel: taps of a convolution.
+        head: softmax (over levels; a sigmoid over two) or logistic_mixture.
+        num_mixtures: components of a logistic mixture.
+        inputs: one_hot or scaled (to [-1, 1]).
+        num_classes: classes of a global condition (a speaker).
+        condition_size: length of a global vector instead.
+        local_classes: symbols of a local condition, one a frame; may go with `num_classes`.
+        local_size: features a frame of a local condition instead, which goes alone: what is global
+            beside them is a feature that is constant over frames.
+        local_strides: of the upsampling; their product is the samples of a frame.
+        local_width: channels of the upsampled condition.
+        upsampling: transposed (learned) or repeat.
+    """
+
+    width: int = 32
+    gate_width: int = 32
+    skip_width: int = 64
+    num_blocks: int = 2
+    cycle: int = 8
+    kernel: int = 2
+    head: str = "softmax"
+    num_mixtures: int = 5
+    inputs: str = "one_hot"
+    num_classes: int | None = None
+    condition_size: int | None = None
+    local_classes: int | None = None
+    local_size: int | None = None
+    local_strides: tuple[int, ...] = (8, 8)
+    local_width: int = 16
+    upsampling: str = "transposed"
+
+    def __post_init__(self) -> None:
+        least_one = ("width", "gate_width", "skip_width", "num_blocks", "cycle", "num_mixtures")
+        for name in (*least_one, "local_width"):
+            require_int(getattr(self, name), name, 1)
+        require_int(self.kernel, "kernel", 2)
+        require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
+        require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
+        fits = self.upsampling in UPSAMPLING
+        require(fits, "upsampling", f"one of {UPSAMPLING}", self.upsampling)
+        fits = isinstance(self.local_strides, tuple) and len(self.local_strides) > 0
+        require(fits, "local_strides", "a list of strides", self.local_strides)
+        for stride in self.local_strides:
+            require_int(stride, "local_strides", 1)
+        for name in ("local_classes", "local_size"):
+            if getattr(self, name) is not None:
+                require_int(getattr(self, name), name, 1)
+        names = ("num_classes", "condition_size", "local_classes", "local_size")
+        given = [name for name in names if getattr(self, name) is not None]
+        fits = len(given) < 2 or given == ["num_classes", "local_classes"]
+        require(fits, " and ".join(given), "one of them, or num_classes and local_classes", given)
+
+
+class WaveNet(AutoregressiveModel):
+    """Dilated causal convolutional network over a sequence, conditional on speaker and text.
+
+    With u[t] the encoded sample x[t - 1], layers l of dilation d and conditions g, y:
+
+        h_0 = W * u + b,
+        z_l = tanh(W_l^f *_d h_l + V_l^f g + U_l^f y) . sigm(W_l^g *_d h_l + V_l^g g + U_l^g y),
+        h_(l+1) = h_l + R_l z_l,
+        logits = W_2 relu(W_1 relu(sum_l S_l z_l)).
+
+    A global condition g is the same at all samples; a local one is a sequence at a lower rate that
+    is upsampled to y. Before the first sample every layer's input is zero, in training, scoring and
+    generation alike. Events of more dimensions are flattened.
+
+    An event's length may be open, `Levels(256, (None,))`: such a model scores sequences of any
+    length, batches of several lengths or windows of them by `scored`, and `of_length` gives the
+    same model for one length, which samples.
+
+    Reference:
+        van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016, eq. 2 and 3; its
+        queues are those of Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
+
+    Attributes:
+        receptive_field: past samples that a conditional depends on, k + B (k - 1) (2^cycle - 1)
+            for B blocks.
+        hop: samples of a frame of the local condition, 1 without one.
+
+    Example:
+        >>> import torch, arcore
+        >>> event = arcore.events.Levels(256, (None,))
+        >>> model = arcore.create_model("wavenet", event, num_classes=6)
+        >>> model.receptive_field
+        512
+        >>> x, speakers = torch.zeros(2, 100), torch.tensor([0, 5])
+        >>> model.log_prob(x, speakers, torch.tensor([[0, 100], [0, 60]])).shape  # nats
+        torch.Size([2])
+        >>> model.of_length(50).sample(2, speakers).shape
+        torch.Size([2, 50])
+    """
+
+    Config = WaveNetConfig
+    supports = (Levels,)
+    hyperparameters: WaveNetConfig
+
+    def __init__(self, event: Event, hyperparameters: WaveNetConfig) -> None:
+        super().__init__(event, hyperparameters)
+        assert isinstance(event, Levels)
+        p = hyperparameters
+        fits = None not in event.shape or event.shape == (None,)
+        require(fits, "event", "a fixed shape or (None,)", event)
+        self.head = Head(p.head, event.num_levels, 1, p.num_mixtures)
+        self._set_condition_kind()
+        is_local = isinstance(self.condition_kind, (Symbols, Frames))
+        self.hop = math.prod(p.local_strides) if is_local else 1
+        dilations = [2**i for i in range(p.cycle)] * p.num_blocks
+        self.receptive_field = p.kernel + (p.kernel - 1) * sum(dilations)
+        # all taps of the first convolution at once, the newest first
+        self.encoding: nn.Module
+        if p.inputs == "one_hot":
+            self.encoding = nn.Embedding(event.num_levels, p.kernel * p.width)
+            nn.init.normal_(self.encoding.weight, std=p.kernel**-0.5)
+        else:
+            self.encoding = nn.Linear(1, p.kernel * p.width, bias=False)
+        self.input_bias = nn.Parameter(torch.zeros(p.width))
+        self.layers = nn.ModuleList(
+            GatedLayer(
+                p.width,
+                p.gate_width,
+                p.kernel,
+                dilation,
+                p.local_width if is_local else 0,
+                number == len(dilations) - 1,
+            )
+            for number, dilation in enumerate(dilations)
+        )
+        gates = len(dilations) * 2 * p.gate_width
+        self.projection: nn.Module | None = None
+        if p.condition_size is not None:
+            self.projection = nn.Linear(p.condition_size, gates, bias=False)
+        elif p.num_classes is not None:
+            self.projection = nn.Embedding(p.num_classes, gates)
+            nn.init.normal_(self.projection.weight, std=0.1)
+        self.upsampler: Upsampler | None = None
+        if is_local:
+            self.upsampler = Upsampler(
+                p.local_classes,
+                p.local_size,
+                p.local_width,
+                p.local_strides,
+                p.upsampling == "repeat",
+            )
+        self.skip = nn.Linear(len(dilations) * p.gate_width, p.skip_width)
+        self.hidden_head = nn.Linear(p.skip_width, p.skip_width)
+        self.output = nn.Linear(p.skip_width, self.head.num_outputs)
+        with torch.no_grad():
+            self.output.bias.copy_(self.head.initial_bias())
+
+    def _set_condition_kind(self) -> None:
+        p = self.hyperparameters
+        frames = None
+        if None not in self.event.shape:
+            frames = -(-self.event.size // math.prod(p.local_strides))
+        if p.local_classes is not None:
+            self.condition_kind = Symbols(p.local_classes, p.num_classes, frames)
+        elif p.local_size is not None:
+            self.condition_kind = Frames(p.local_size, frames)
+
+    def __repr__(self) -> str:
+        """Name the receptive field too."""
+        return f"{super().__repr__()[:-1]}, receptive_field={self.receptive_field})"
+
+    def of_length(self, length: int) -> WaveNet:
+        """Return the same model, sharing weights, for events of one length."""
+        require_int(length, "length", 1)
+        assert isinstance(self.event, Levels)
+        twin = copy.copy(self)
+        twin.event = Levels(self.event.num_levels, (length,))
+        twin._set_condition_kind()
+        return twin
+
+    # -- scoring
+
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
+        """Return the training loss of each example, (batch,), in nats; see `log_prob`."""
+        Event.check(self.event, x)
+        self._check_condition_shape(condition, x.shape[0])
+        return -self._log_prob(x, condition, scored)
+
+    def log_prob(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
+        """Return ln p(x | condition), (batch,), in nats.
+
+        Arguments:
+            x: (batch, *event.shape) levels.
+            condition: (batch,) classes, (batch, size) vectors, (batch, frames) symbols, (batch, 1 +
+                frames) classes before symbols, (batch, frames, size) features, or None.
+            scored: (batch, 2) int64, the first sample that counts and the one after the last; None
+                for all. Rows of a batch of several lengths are padded at their end with any levels.
+                A window of a longer sequence is exact if it begins with the sequence, or
+                `receptive_field` samples or more before the first that counts; with a local
+                condition, where a frame begins.
+
+        Raises:
+            ValueError: for x, a condition or spans of another shape or out of range.
+        """
+        self._check(x, condition)
+        if scored is not None:
+            fits = scored.shape == (len(x), 2) and scored.dtype == torch.int64
+            got = (scored.dtype, tuple(scored.shape))
+            require(fits, "scored", f"int64 spans of shape ({len(x)}, 2)", got)
+            first, end = scored.unbind(1)
+            fits = bool(((first >= 0) & (first <= end) & (end <= x[0:1].numel())).all())
+            require(fits, "scored", f"0 <= first <= end <= {x[0:1].numel()}", scored.tolist())
+        return self._log_prob(x, condition, scored)
+
+    def validation_loss(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
+        """Return minus `log_prob`, (batch,), in nats."""
+        return -self.log_prob(x, condition, scored)
+
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, scored: Tensor | None = None
+    ) -> Tensor:
+        if scored is None:
+            return super()._log_prob(x, condition)
+        # the head, most of the cost, is evaluated at the samples that count alone
+        flat = x.flatten(1).long()
+        time = torch.arange(flat.shape[1], device=x.device)
+        mask = (time >= scored[:, :1]) & (time < scored[:, 1:])
+        values = flat[mask]
+        outputs = self._head(self._gates(flat, condition)[mask])
+        terms = self._distribution(outputs, values).log_prob(self._as_value(values))
+        rows = mask.nonzero()[:, 0]
+        return terms.new_zeros(len(x)).index_add(0, rows, terms)
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        flat = x.flatten(1).long()
+        return self._distribution(self._head(self._gates(flat, condition)), flat, x.shape)
+
+    def _distribution(
+        self, outputs: Tensor, values: Tensor, shape: Sequence[int] | None = None
+    ) -> Distribution:
+        maps = outputs.to(self.dtype).reshape(1, -1, 1, outputs.shape[-1]).movedim(-1, 1)
+        image = values.reshape(1, 1, -1, 1)
+        return self.head.distribution(maps, image, values.shape if shape is None else shape)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        """Encode levels (batch, T) as what each tap of the first convolution adds for them."""
+        assert isinstance(self.event, Levels)
+        if isinstance(self.encoding, nn.Embedding):
+            return cast(Tensor, self.encoding(x))
+        scaled = x.to(self.dtype) * (2 / (self.event.num_levels - 1)) - 1
+        return cast(Tensor, self.encoding(scaled[..., None]))
+
+    def _given(self, condition: Tensor | None, length: int) -> tuple[Tensor | None, Tensor | None]:
+        """Return the layers' projections of a global condition (batch, L, 2 G), and a local one."""
+        given, frames = condition, None
+        if isinstance(self.condition_kind, Symbols) and condition is not None:
+            given, frames = self.condition_kind.split(condition)
+        elif isinstance(self.condition_kind, Frames) and condition is not None:
+            given, frames = None, condition.to(self.dtype)
+        if given is not None and self.projection is not None:
+            if not isinstance(self.condition_kind, (Classes, Symbols)):
+                given = given.to(self.dtype)
+            given = self.projection(given).unflatten(-1, (len(self.layers), -1))
+        if frames is None or self.upsampler is None:
+            return given, None
+        fits = frames.shape[1] >= -(-length // self.hop)
+        wanted = f"{-(-length // self.hop)} frames for {length} samples"
+        require(fits, "condition", wanted, frames.shape[1])
+        return given, self.upsampler(frames, length)
+
+    def _gates(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return all layers' z side by side, (batch, T, L G), for levels (batch, T)."""
+        given, local = self._given(condition, x.shape[1])
+        taps = self._encode(x).chunk(self.hyperparameters.kernel, -1)
+        h = self.input_bias + sum(delayed(tap, 1 + steps) for steps, tap in enumerate(taps))
+        found = []
+        for number, layer in enumerate(self.layers):
+            z, h = layer(h, None if given is None else given[:, number, None], local)
+            found.append(z)
+        return torch.cat(found, -1)
+
+    def _head(self, z: Tensor) -> Tensor:
+        return cast(Tensor, self.output(relu(self.hidden_head(relu(self.skip(z))))))
+
+    # -- generation
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """One sample a block, in order."""
+        return tuple(torch.arange(self.event.size, device=self.device).split(1))
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the decoder that keeps a queue a layer."""
+        self._check_condition(condition, batch)
+        return QueueDecoder(self, batch, condition)

@@ -1,0 +1,110 @@
+"""The Free Spoken Digit Dataset: 3,000 spoken digits of six speakers at 8 kHz.
+
+A sound is companded to 256 levels by the mu law. Its speaker is a global condition, its digit a
+text of one symbol. The official test split is takes 0 to 4 of each digit and speaker; of the
+others, which are train, takes 5 to 9 are valid here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from arcore.events import Levels
+from pipeline.datasets import waves
+from pipeline.datasets.archives import open_archive
+from pipeline.datasets.base import (
+    SPLITS,
+    Dataset,
+    Options,
+    RawFile,
+    Sound,
+    SplitData,
+    parse_options,
+)
+from pipeline.errors import UserError
+
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+TAKES = {"test": range(0, 5), "valid": range(5, 10), "train": range(10, 50)}
+SOUND = Sound(8000, 18_262, 1, SPEAKERS, tuple("0123456789"))
+_VERSION = "free-spoken-digit-dataset-1.0.10"
+_ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+_ARCHIVE = RawFile(
+    f"{_VERSION}.tar",
+    "5a380f2aa079c52450522e745925268b8e19e3d307cce72402fa7cc1bd4cec3e",
+    23_439_360,
+    f"{_ADDRESS}/archive/refs/tags/v1.0.10.tar.gz",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenDigits(Dataset):
+    """The recordings of an archive.
+
+    Args:
+        takes: by split, the takes of each digit and speaker.
+    """
+
+    takes: Mapping[str, range]
+
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        """Decode all recordings and split them by take."""
+        path = raw_dir / _ARCHIVE.name
+        found: dict[tuple[int, int, int], waves.Utterance] = {}
+        assert self.sound is not None
+        with open_archive(path) as files:
+            for member, content in files:
+                name = PurePosixPath(member.name).name
+                parts = re.fullmatch(r"(\d)_([a-z]+)_(\d+)\.wav", name)
+                if parts is None:
+                    continue
+                where = f"{path}: {name}"
+                if parts[2] not in SPEAKERS:
+                    raise UserError(f"{where}: expected a speaker of {', '.join(SPEAKERS)}")
+                digit, speaker, take = int(parts[1]), SPEAKERS.index(parts[2]), int(parts[3])
+                data = io.BytesIO(content.read())
+                levels = waves.encode(waves.read_wave(data, self.sound.sample_rate, where))
+                if len(levels) > self.sound.max_length:
+                    raise UserError(
+                        f"{where}: expected at most {self.sound.max_length} samples, "
+                        f"got {len(levels)}"
+                    )
+                found[digit, speaker, take] = waves.Utterance(levels, speaker, (digit,))
+        splits = {}
+        for split in SPLITS:
+            keys = [
+                (digit, speaker, take)
+                for take in self.takes[split]
+                for digit in range(10)
+                for speaker in range(len(SPEAKERS))
+            ]
+            for digit, speaker, take in keys:
+                if (digit, speaker, take) not in found:
+                    name = f"{digit}_{SPEAKERS[speaker]}_{take}.wav"
+                    raise UserError(f"{path}: expected the file {name} in it, found none")
+            splits[split] = waves.rows([found[key] for key in keys], self.sound)
+        return splits
+
+
+def _build(config: Mapping[str, Any]) -> Dataset:
+    return SpokenDigits(
+        name="spoken_digits",
+        family="fsdd",
+        event=Levels(waves.NUM_LEVELS, (None,)),
+        unit="bits_per_dim",
+        files=(_ARCHIVE,),
+        provenance=(
+            f"{_ADDRESS} 1.0.10; mu-law, {waves.NUM_LEVELS} levels; takes 0-4 test (official), "
+            "5-9 valid, 10-49 train, of each digit and speaker"
+        ),
+        options=parse_options(Options, "spoken_digits", config),
+        sound=SOUND,
+        takes=TAKES,
+    )
+
+
+DATASETS = {"spoken_digits": _build}

@@ -1,0 +1,261 @@
+"""WaveNet: its field, its left context, windows, lengths, conditions and queues."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import arcore
+from arcore.companding import mu_law_decode, mu_law_encode
+from arcore.events import Binary, Levels
+from arcore.models.wavenet import WaveNet
+
+from .cases import influence, randomize
+
+OPEN = Levels(8, (None,))
+SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 2}
+TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+CONDITIONS = [
+    {},
+    {"num_classes": 3},
+    {"local_classes": 4, "local_strides": [2, 3]},
+    {"num_classes": 3, "local_classes": 4, "local_strides": [2, 3], "upsampling": "repeat"},
+    {"local_size": 2, "local_strides": [6]},
+]
+every_condition = pytest.mark.parametrize("condition", CONDITIONS, ids=lambda c: ",".join(c))
+
+
+def build(event: Levels = OPEN, **hyperparameters: object) -> WaveNet:
+    model = randomize(arcore.create_model("wavenet", event, **SMALL, **hyperparameters).double())
+    assert isinstance(model, WaveNet)
+    return model
+
+
+def draw(model: WaveNet, batch: int, length: int) -> tuple[Tensor, Tensor | None]:
+    generator = torch.Generator().manual_seed(length)
+    p = model.hyperparameters
+    x = torch.randint(8, (batch, length), generator=generator)
+    frames = -(-length // model.hop)
+    if p.local_size is not None:
+        shape = (batch, frames, p.local_size)
+        return x, torch.randn(shape, generator=generator, dtype=torch.float64)
+    classes = torch.arange(batch) % (p.num_classes or 1)
+    if p.local_classes is None:
+        return x, None if p.num_classes is None else classes
+    symbols = torch.randint(p.local_classes, (batch, frames), generator=generator)
+    return x, symbols if p.num_classes is None else torch.cat([classes[:, None], symbols], 1)
+
+
+def from_frame(model: WaveNet, condition: Tensor | None, frame: int) -> Tensor | None:
+    """The condition of a window that begins with a frame."""
+    p = model.hyperparameters
+    if condition is None or (p.local_classes is None and p.local_size is None):
+        return condition
+    if p.num_classes is None:
+        return condition[:, frame:]
+    return torch.cat([condition[:, :1], condition[:, 1 + frame :]], 1)
+
+
+# -- order
+
+
+@pytest.mark.parametrize(
+    ("shape", "field"),
+    [
+        ({"kernel": 2, "cycle": 3, "num_blocks": 1}, 9),
+        ({"kernel": 2, "cycle": 2, "num_blocks": 2}, 8),
+        ({"kernel": 3, "cycle": 2, "num_blocks": 1}, 9),
+        ({"kernel": 4, "cycle": 1, "num_blocks": 2}, 10),
+    ],
+)
+def test_receptive_field_is_exact(shape: dict[str, int], field: int) -> None:
+    event = Binary((field + 4,))
+    hyperparameters = {**SMALL, **shape}
+    model = randomize(arcore.create_model("wavenet", event, **hyperparameters).double())
+    assert isinstance(model, WaveNet) and model.receptive_field == field
+    assert f"receptive_field={field}" in repr(model)
+    x = torch.randint(2, (64, field + 4), generator=torch.Generator().manual_seed(0))
+    seen = influence(model, x, None)
+    t = torch.arange(field + 4)
+    lag = t[:, None] - t
+    assert torch.equal(seen, (lag >= 1) & (lag <= field))
+
+
+def test_published_receptive_fields() -> None:
+    for blocks, field in ((3, 3070), (4, 4093), (5, 5116)):
+        with torch.device("meta"):
+            model = arcore.create_model("wavenet", OPEN, cycle=10, num_blocks=blocks)
+        # published without the first convolution, whose two taps see one sample more
+        assert model.receptive_field == field + 1
+
+
+# -- lengths and windows
+
+
+@every_condition
+def test_padding_and_batch_composition_change_nothing(condition: dict) -> None:
+    model = build(**condition)
+    x, given = draw(model, 4, 30)
+    lengths = torch.tensor([30, 1, 17, 24])
+    scored = torch.stack([torch.zeros_like(lengths), lengths], 1)
+    together = model.log_prob(x, given, scored)
+    for row, length in enumerate(lengths.tolist()):
+        own = None if given is None else given[row : row + 1]
+        alone = model.log_prob(x[row : row + 1, :length], own)
+        assert_close(together[row : row + 1], alone, **TIGHT)
+    garbage = torch.where(torch.arange(30) < lengths[:, None], x, 7 - x)
+    assert torch.equal(model.log_prob(garbage, given, scored), together)
+    assert torch.equal(model(x, given, scored), -together)
+    assert torch.equal(model.validation_loss(x, given, scored), -together)
+
+
+@every_condition
+def test_windows_score_every_sample_once_with_its_full_past(condition: dict) -> None:
+    model, length, window = build(**condition), 100, 13
+    x, given = draw(model, 3, length)
+    assert model.receptive_field + model.hop + window < length
+    total = torch.zeros(3, dtype=torch.float64)
+    for first in range(0, length, window):
+        begin = max(0, first - model.receptive_field) // model.hop * model.hop
+        end = min(first + window, length)
+        span = torch.tensor([[first - begin, end - begin]]).expand(3, 2)
+        part = from_frame(model, given, begin // model.hop)
+        total += model.log_prob(x[:, begin:end], part, span)
+    assert_close(total, model.log_prob(x, given), **TIGHT)
+
+
+def test_scored_none_and_all_samples_are_the_same() -> None:
+    model = build()
+    x, _ = draw(model, 5, 20)
+    everything = torch.tensor([[0, 20]]).expand(5, 2)
+    assert_close(model.log_prob(x, None, everything), model.log_prob(x), **TIGHT)
+    assert model.log_prob(x, None, everything * 0).tolist() == [0] * 5
+    assert model.log_prob(x[:0], None, everything[:0]).shape == (0,)
+
+
+# -- generation
+
+
+@every_condition
+def test_queues_give_what_the_scorer_gives_beyond_the_field(condition: dict) -> None:
+    model = build(kernel=3, **condition)
+    x, given = draw(model, 4, 70)
+    assert model.receptive_field < 40
+    fixed = model.of_length(70)
+    expected = model.conditionals(x, given).logits
+    decoder = fixed.decoder(4, given)
+    for t in range(70):
+        assert_close(decoder.next().logits[:, 0], expected[:, t], **TIGHT)
+        assert_close(decoder.next().logits[:, 0], expected[:, t], **TIGHT)  # looks change nothing
+        decoder.push(x[:, t : t + 1])
+    decoder = fixed.decoder(4, given)
+    for t in range(69):
+        decoder.push(x[:, t : t + 1])  # without looking
+    assert_close(decoder.next().logits[:, 0], expected[:, 69], **TIGHT)
+
+
+def test_of_length_shares_weights() -> None:
+    model = build(local_classes=3, local_strides=[4])
+    fixed = model.of_length(10)
+    assert fixed.event.shape == (10,) and model.event.shape == (None,)
+    assert all(a is b for a, b in zip(fixed.parameters(), model.parameters(), strict=True))
+    assert fixed.sample(2, torch.zeros(2, 3).long()).shape == (2, 10)
+    for call in (lambda: model.sample(2, torch.zeros(2, 3).long()), lambda: model.schedule):
+        with pytest.raises(ValueError, match=r"^shape: expected every dimension fixed, got"):
+            call()
+
+
+# -- arguments
+
+X = torch.zeros(2, 20).long()
+BAD = [
+    (lambda m: m.log_prob(X, X[:, 0], X[:, :1]), ["scored", "(2, 2)", "(2, 1)"]),
+    (lambda m: m.log_prob(X, X[:, 0], X[:, :2] + 21), ["scored", "<= 20", "21"]),
+    (lambda m: m.log_prob(X, X[:, 0], torch.zeros(2, 2)), ["scored", "int64", "float32"]),
+    (lambda m: m.log_prob(X.view(2, 4, 5), X[:, 0]), ["x", "(batch, any)", "(2, 4, 5)"]),
+]
+
+
+@pytest.mark.parametrize(("call", "parts"), BAD)
+def test_bad_spans_are_named(call: object, parts: list[str]) -> None:
+    assert callable(call)
+    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
+        call(build(num_classes=3))
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+BAD_LOCAL = [
+    (X[:, 0], ["condition", "(2, 1 + any)", "(2,)"]),
+    (X[:, :1], ["condition", "(2, 1 + any)", "(2, 1)"]),
+    (X[:, :3].float(), ["condition", "int64", "float32"]),
+    (X[:, :3], ["condition", "4 frames for 20 samples", "2"]),
+    (X[:, :5] + 4, ["condition", "[0, 3)", "4"]),
+    (X[:, :5] - torch.tensor([0, 0, 1, 0, 0]), ["condition", "symbols in [0, 4)", "-1"]),
+]
+
+
+@pytest.mark.parametrize(("condition", "parts"), BAD_LOCAL)
+def test_bad_local_conditions_are_named(condition: Tensor, parts: list[str]) -> None:
+    model = build(num_classes=3, local_classes=4, local_strides=[5])
+    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
+        model.log_prob(X, condition)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "name"),
+    [
+        ({"kernel": 1}, "kernel"),
+        ({"width": 0}, "width"),
+        ({"upsampling": "linear"}, "upsampling"),
+        ({"local_strides": []}, "local_strides"),
+        ({"local_strides": [0]}, "local_strides"),
+        ({"local_classes": 2, "local_size": 2}, "local_classes and local_size"),
+        ({"num_classes": 2, "local_size": 2}, "num_classes and local_size"),
+    ],
+)
+def test_bad_hyperparameters_are_named(hyperparameters: dict, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        arcore.create_model("wavenet", OPEN, **hyperparameters)
+
+
+def test_events_with_another_open_dimension_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^event: expected a fixed shape or \(None,\)"):
+        arcore.create_model("wavenet", Levels(4, (None, 2)))
+
+
+# -- companding
+
+
+@pytest.mark.parametrize("levels", [2, 16, 255, 256])
+def test_mu_law_is_undone_at_every_level(levels: int) -> None:
+    every = torch.arange(levels)
+    amplitudes = mu_law_decode(every, levels)
+    assert amplitudes.dtype == torch.float32 and torch.equal(
+        mu_law_encode(amplitudes, levels), every
+    )
+    assert bool((amplitudes.diff() > 0).all())
+    assert amplitudes[0] == -1 and amplitudes[-1] == 1
+
+
+def test_mu_law_values() -> None:
+    # ln(1 + 255 / 2) / ln 256 = 0.875695, hence floor(1.875695 / 2 * 255 + 0.5) = floor(239.65)
+    given = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0])
+    assert mu_law_encode(given).tolist() == [0, 16, 128, 239, 255]
+
+
+@pytest.mark.parametrize(
+    ("amplitudes", "levels", "name"),
+    [
+        (torch.zeros(2).long(), 256, "amplitudes"),
+        (torch.tensor([torch.nan]), 256, "amplitudes"),
+        (torch.zeros(2), 1, "num_levels"),
+    ],
+)
+def test_bad_amplitudes_are_named(amplitudes: Tensor, levels: int, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        mu_law_encode(amplitudes, levels)
