@@ -84,8 +84,10 @@ class Case:
         return [one.expand(batch, *one.shape).contiguous() for one in pair]
 
     def _condition_shape(self) -> tuple[int, ...] | None:
-        size = self.hyperparameters.get("condition_size")
-        return (size,) if size is not None else self.hyperparameters.get("condition_shape")
+        given = self.hyperparameters
+        if (size := given.get("condition_size")) is not None:
+            return (size,)
+        return given.get("condition_sequence") or given.get("condition_shape")
 
 
 @torch.no_grad()
@@ -137,6 +139,15 @@ LATENT = {
     "num_layers": 2,
     "head_width": 12,
 }
+VIDEO_BASE = {
+    "width": 4,
+    "encoder_blocks": 1,
+    "recurrent_width": 4,
+    "decoder_blocks": 2,
+    "head_width": 12,
+}
+VIDEO = {**VIDEO_BASE, "first_kernel": 5}
+CLIP = Binary((3, 1, 2, 2))
 
 CASES = [
     *(Case("nade", NINE, {"hidden": 8, "ordering": name}) for name in ORDERINGS),
@@ -311,6 +322,23 @@ CASES = [
         Levels(2, (1, 3, 3)),
         {**LATENT, "encoder": [4], "num_levels": 2, "num_classes": 2},
     ),
+    Case("video_pixel_network", NINE, {**VIDEO}),
+    Case("video_pixel_network", WIDE, {**VIDEO, "first_kernel": 9}),
+    Case("video_pixel_network", Binary((1,)), {**VIDEO}),
+    Case("video_pixel_network", RGB, {**VIDEO, "width": 6, "head_width": 24, "num_classes": 2}),
+    Case("video_pixel_network", Binary((3, 1, 2, 1)), {**VIDEO, "num_classes": 2}),
+    Case("video_pixel_network", CLIP, {**VIDEO, "dilations": [2, 1], "encoder_blocks": 3}),
+    Case("video_pixel_network", CLIP, {**VIDEO, "condition_size": 3}),
+    Case("video_pixel_network", CLIP, {**VIDEO, "condition_sequence": (3, 2)}),
+    Case("video_pixel_network", Levels(3, (3, 1, 2, 1)), {**VIDEO, "inputs": "one_hot"}),
+    Case("video_pixel_network", Levels(2, (3, 2, 2, 1)), {**VIDEO, "width": 8, "head_width": 24}),
+    Case("video_pixel_network", Levels(2, (3, 2, 2, 1)), {**VIDEO, "head": "logistic_mixture"}),
+    Case("video_pixel_baseline", Binary((1,)), {**VIDEO_BASE}),
+    Case("video_pixel_baseline", Binary((3, 1, 2, 1)), {**VIDEO_BASE, "num_classes": 2}),
+    Case("video_pixel_baseline", CLIP, {**VIDEO_BASE, "condition_sequence": (3, 2)}),
+    Case("video_pixel_baseline", CLIP, {**VIDEO_BASE, "condition_size": 3}),
+    Case("video_pixel_baseline", Levels(3, (3, 1, 1, 2)), {**VIDEO_BASE, "inputs": "one_hot"}),
+    Case("video_pixel_baseline", Levels(2, (3, 3, 1, 1)), {**VIDEO_BASE}),
 ]
 
 DISCRETE_MODELS = [

@@ -413,7 +413,11 @@ class Chain:
         return -(self.log_p.exp() * log_q).sum()
 
 
-@pytest.mark.parametrize("name", [name for name in DISCRETE_MODELS if MODELS[name].exact])
+# the baseline's pixels of a frame are independent, so it stays above
+DEPENDENT = [name for name in DISCRETE_MODELS if name != "video_pixel_baseline"]
+
+
+@pytest.mark.parametrize("name", [name for name in DEPENDENT if MODELS[name].exact])
 def test_training_approaches_a_known_entropy_and_never_beats_it(name: str) -> None:
     source = Chain(seed=5)
     assert source.log_p.exp().sum().item() == pytest.approx(1)
