@@ -261,12 +261,53 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     return Binary(shape) if kind == "binary" else Real(shape, width)
 
 
+UNITS = ("nats", "bits_per_dim", "nats_per_frame", "nats_per_dim")
+
+
+def nats_to(unit: str, nats: Number, event: Event, *, difference: bool = False) -> Number:
+    """Convert nats per event to a unit.
+
+    The only place in the project where units are converted, with its inverse `to_nats`.
+
+    Arguments:
+        unit: nats (per event), nats_per_frame (of a clip (T, ...): nats / T), nats_per_dim
+            (nats / D), or bits_per_dim, see `nats_to_bits_per_dim`.
+        nats: per event.
+        event: what was scored.
+        difference: `nats` is a difference or a standard error, which bins do not shift.
+
+    Example:
+        >>> nats_to("nats_per_frame", 863.0, Gray((10, 1, 64, 64)))
+        86.3
+
+    Raises:
+        ValueError: for another unit.
+    """
+    if unit == "bits_per_dim":
+        return nats_to_bits_per_dim(nats, event, difference=difference)
+    return nats / _parts(unit, event)
+
+
+def to_nats(unit: str, value: Number, event: Event) -> Number:
+    """Convert a value in a unit to nats per event, the inverse of `nats_to`."""
+    if unit == "bits_per_dim":
+        return bits_per_dim_to_nats(value, event)
+    return value * _parts(unit, event)
+
+
+def _parts(unit: str, event: Event) -> int:
+    if unit not in UNITS:
+        raise ValueError(f"unit: expected one of {', '.join(UNITS)}, got {unit!r}")
+    if unit == "nats":
+        return 1
+    return event.extents[0] if unit == "nats_per_frame" else event.size
+
+
 def nats_to_bits_per_dim(nats: Number, event: Event, *, difference: bool = False) -> Number:
     """Convert nats per event to bits per dimension: nats / (D ln 2) - log2(bin_width).
 
-    The only place in the project where units are converted. D counts sub-pixels; only a
-    dequantised `Real` event has a bin width, which turns its density into a bound on bits of the
-    levels.
+    D counts sub-pixels; only a dequantised `Real` event has a bin width, which turns its density
+    into a bound on bits of the levels.
 
     Arguments:
         nats: per event.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,7 +234,8 @@ class SplitReader:
             UserError: naming the shard that is missing, corrupt, of another size, or out of range.
         """
         manifest, info = self.manifest, self.info
-        dtype, width = _row_format(manifest.event, info.binarize)
+        shape = info.row_shape or manifest.event.extents
+        dtype, width = _row_format(manifest.event, info.binarize, shape)
         total = sum(stop - start for start, stop in ranges)
         x = np.empty((total, width), np.uint8)
         labels = None if manifest.num_classes is None else np.empty(total, np.int64)
@@ -246,13 +248,13 @@ class SplitReader:
                 if labels is not None and numbers is not None:
                     labels[out] = numbers
                 seen = SplitData(
-                    _as_events(x[out], manifest.event, dtype),
+                    _as_rows(x[out], shape, dtype),
                     None if labels is None else labels[out],
                     info.binarize,
                 )
-                _check_rows(seen, manifest.event, manifest.num_classes, where)
+                _check_rows(seen, manifest.event, shape, manifest.num_classes, where)
                 filled = out.stop
-        return SplitData(_as_events(x, manifest.event, dtype), labels, info.binarize)
+        return SplitData(_as_rows(x, shape, dtype), labels, info.binarize)
 
     def _read_shard(
         self, shard: Shard, spans: list[tuple[int, int]], width: int, where: str
@@ -298,23 +300,35 @@ def verify(folder: str | Path) -> Manifest:
     return manifest
 
 
-def _row_format(event: Event, binarize: Binarize) -> tuple[np.dtype[Any], int]:
-    """Element type and bytes of one row."""
+def _row_format(
+    event: Event, binarize: Binarize, shape: tuple[int, ...]
+) -> tuple[np.dtype[Any], int]:
+    """Element type and bytes of one row of a shape."""
     dtype = np.dtype(np.uint8 if isinstance(event, Levels) or binarize else "<f4")
-    return dtype, event.size * dtype.itemsize
+    return dtype, math.prod(shape) * dtype.itemsize
 
 
-def _as_events(rows: np.ndarray, event: Event, dtype: np.dtype[Any]) -> np.ndarray:
-    shape = [len(rows), *(n for n in event.shape if n is not None)]
-    return rows.view(dtype).reshape(shape)
+def _as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    return rows.view(dtype).reshape(len(rows), *shape)
 
 
-def _check_rows(data: SplitData, event: Event, num_classes: int | None, where: str) -> None:
+def _stored_shape(data: SplitData, event: Event) -> tuple[int, ...]:
+    """The shape of a stored row: the event's, or that of a row of digits."""
+    return data.x.shape[1:] if data.binarize == "moving" else event.extents
+
+
+def _check_rows(
+    data: SplitData,
+    event: Event,
+    shape: tuple[int, ...],
+    num_classes: int | None,
+    where: str,
+) -> None:
     """Check shape, type and range of decoded rows and their labels."""
-    dtype, _ = _row_format(event, data.binarize)
-    if data.x.dtype != dtype or data.x.shape[1:] != event.shape or len(data.x) == 0:
+    dtype, _ = _row_format(event, data.binarize, shape)
+    if data.x.dtype != dtype or data.x.shape[1:] != shape or len(data.x) == 0:
         raise UserError(
-            f"{where}: expected rows of shape {event.shape} and dtype {dtype}, "
+            f"{where}: expected rows of shape {shape} and dtype {dtype}, "
             f"got an array of shape {data.x.shape} and dtype {data.x.dtype}"
         )
     if data.binarize == "dequantize" or (isinstance(event, Levels) and data.binarize is None):
@@ -372,13 +386,17 @@ def _write_split(
     rows = sum(shard.rows for shard in shards)
     if rows != stream.rows:
         raise UserError(f"{where}: expected {stream.rows} rows, got {rows}")
-    binarize = data.binarize if isinstance(data, SplitData) else None
-    return SplitInfo(rows, content_sha256, binarize, tuple(shards))
+    binarize, row_shape = None, None
+    if isinstance(data, SplitData):
+        binarize = data.binarize
+        row_shape = _stored_shape(data, dataset.event) if binarize == "moving" else None
+    return SplitInfo(rows, content_sha256, binarize, tuple(shards), row_shape)
 
 
 def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:
     for data in parts:
-        _check_rows(data, dataset.event, dataset.num_classes, where)
+        shape = _stored_shape(data, dataset.event)
+        _check_rows(data, dataset.event, shape, dataset.num_classes, where)
         yield data
 
 

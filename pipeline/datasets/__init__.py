@@ -21,6 +21,8 @@ from pipeline.datasets import (
     digits,
     idx_images,
     imagenet,
+    moving,
+    robotic_pushing,
     tables,
     uci_binary,
 )
@@ -39,7 +41,17 @@ __all__ = [
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
-_MODULES = (digits, binarized_mnist, idx_images, cifar, imagenet, uci_binary, tables)
+_MODULES = (
+    digits,
+    binarized_mnist,
+    idx_images,
+    cifar,
+    imagenet,
+    moving,
+    robotic_pushing,
+    uci_binary,
+    tables,
+)
 _BUILDERS: dict[str, Callable[[Mapping[str, Any]], Dataset]] = {
     name: build for module in _MODULES for name, build in module.DATASETS.items()
 }

@@ -143,11 +143,12 @@ VIDEO_BASE = {
     "width": 4,
     "encoder_blocks": 1,
     "recurrent_width": 4,
-    "decoder_blocks": 2,
+    "decoder_blocks": 1,
     "head_width": 12,
 }
 VIDEO = {**VIDEO_BASE, "first_kernel": 5}
-CLIP = Binary((3, 1, 2, 2))
+CLIP = Binary((3, 1, 2, 2))  # the least in which every weight has a part
+COLOURS = Levels(2, (3, 2, 2, 1))
 
 CASES = [
     *(Case("nade", NINE, {"hidden": 8, "ordering": name}) for name in ORDERINGS),
@@ -323,16 +324,16 @@ CASES = [
         {**LATENT, "encoder": [4], "num_levels": 2, "num_classes": 2},
     ),
     Case("video_pixel_network", NINE, {**VIDEO}),
+    Case("video_pixel_network", NINE, {**VIDEO, "decoder_blocks": 3, "first_kernel": 3}),
     Case("video_pixel_network", WIDE, {**VIDEO, "first_kernel": 9}),
     Case("video_pixel_network", Binary((1,)), {**VIDEO}),
     Case("video_pixel_network", RGB, {**VIDEO, "width": 6, "head_width": 24, "num_classes": 2}),
-    Case("video_pixel_network", Binary((3, 1, 2, 1)), {**VIDEO, "num_classes": 2}),
-    Case("video_pixel_network", CLIP, {**VIDEO, "dilations": [2, 1], "encoder_blocks": 3}),
-    Case("video_pixel_network", CLIP, {**VIDEO, "condition_size": 3}),
+    Case("video_pixel_network", CLIP, {**VIDEO, "encoder_blocks": 2, "decoder_blocks": 2}),
+    Case("video_pixel_network", CLIP, {**VIDEO, "dilations": [2], "condition_size": 3}),
     Case("video_pixel_network", CLIP, {**VIDEO, "condition_sequence": (3, 2)}),
-    Case("video_pixel_network", Levels(3, (3, 1, 2, 1)), {**VIDEO, "inputs": "one_hot"}),
-    Case("video_pixel_network", Levels(2, (3, 2, 2, 1)), {**VIDEO, "width": 8, "head_width": 24}),
-    Case("video_pixel_network", Levels(2, (3, 2, 2, 1)), {**VIDEO, "head": "logistic_mixture"}),
+    Case("video_pixel_network", COLOURS, {**VIDEO, "width": 8, "head_width": 24}),
+    Case("video_pixel_network", CUBE, {**VIDEO, "head": "logistic_mixture", "num_classes": 2}),
+    Case("video_pixel_network", Levels(3, (2, 2)), {**VIDEO, "inputs": "one_hot"}),
     Case("video_pixel_baseline", Binary((1,)), {**VIDEO_BASE}),
     Case("video_pixel_baseline", Binary((3, 1, 2, 1)), {**VIDEO_BASE, "num_classes": 2}),
     Case("video_pixel_baseline", CLIP, {**VIDEO_BASE, "condition_sequence": (3, 2)}),
