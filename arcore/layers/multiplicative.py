@@ -26,9 +26,9 @@ def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
         >>> round(multiplicative_unit(h, gates)[0, 0].item(), 4)  # 0.5 tanh(0.5)
         0.2311
     """
-    width = h.shape[1]
-    g1, g2, g3 = torch.sigmoid(gates[:, : 3 * width]).chunk(3, 1)
-    return g1 * torch.tanh(g2 * h + g3 * torch.tanh(gates[:, 3 * width :]))
+    g1, g2, g3, u = gates.chunk(4, 1)
+    g1, g2, g3 = torch.sigmoid(g1), torch.sigmoid(g2), torch.sigmoid(g3)
+    return g1 * torch.tanh(g2 * h + g3 * torch.tanh(u))
 
 
 class MultiplicativeUnit(nn.Module):

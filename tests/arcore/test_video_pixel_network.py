@@ -75,7 +75,7 @@ def test_no_frame_pixel_or_colour_leaks_and_none_is_out_of_sight(blocks: int) ->
     event = Levels(3, (3, 3, 4, 3))
     small = {**VIDEO, "width": 6, "head_width": 27, "decoder_blocks": blocks, "encoder_blocks": 2}
     model = create(VPN, event, **small)
-    x = torch.randint(3, (4, *event.shape), generator=torch.Generator().manual_seed(0))
+    x = torch.randint(3, (32, *event.shape), generator=torch.Generator().manual_seed(0))
     seen = influence(model, x, None)
     assert torch.equal(seen, torch.ones_like(seen).tril(-1)), f"\n{seen.int()}"
     order = torch.cat(model.schedule)
