@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
+from arcore.layers.uncompiled import uncompiled
 
 
 def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -55,6 +56,7 @@ class DiagonalLSTMLayer(nn.Module):
 
     def __init__(self, hidden: int, size: tuple[int, int]) -> None:
         super().__init__()
+        self._scan = uncompiled(lstm_scan)
         self.directions, self.hidden = num_directions(size), hidden
         self.weight = state_weight(2, self.directions, hidden, 4 * hidden)
         self.initial_h = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
@@ -68,7 +70,7 @@ class DiagonalLSTMLayer(nn.Module):
         height, width = x.shape[2:]
         plan = self._plan(height, width, x.device)
         maps = x.unflatten(1, (self.directions, -1)).flatten(3).permute(1, 3, 0, 2)
-        states = lstm_scan(maps, self.weight, self.initial_h, self.initial_c, plan)
+        states = self._scan(maps, self.weight, self.initial_h, self.initial_c, plan)
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
     def _plan(self, height: int, width: int, device: torch.device) -> Plan:

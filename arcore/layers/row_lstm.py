@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 
 from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
+from arcore.layers.uncompiled import uncompiled
 
 
 class RowLSTMLayer(nn.Module):
@@ -36,6 +37,7 @@ class RowLSTMLayer(nn.Module):
 
     def __init__(self, hidden: int, width: int, kernel: int = 3) -> None:
         super().__init__()
+        self._scan = uncompiled(lstm_scan)
         self.kernel = kernel
         self.weight = state_weight(kernel, 1, hidden, 4 * hidden)
         self.initial_h = nn.Parameter(torch.zeros(1, width, hidden))
@@ -46,7 +48,7 @@ class RowLSTMLayer(nn.Module):
         height, width = x.shape[2:]
         plan = self._plan(height, width, x.device)
         maps = x.flatten(2).permute(2, 0, 1)[None]  # (1, pixel, batch, 4 h)
-        states = lstm_scan(maps, self.weight, self.initial_h, self.initial_c, plan)
+        states = self._scan(maps, self.weight, self.initial_h, self.initial_c, plan)
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
     def _plan(self, height: int, width: int, device: torch.device) -> Plan:

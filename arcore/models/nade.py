@@ -14,6 +14,7 @@ from arcore import orderings
 from arcore.checks import require, require_int
 from arcore.events import Event, Levels
 from arcore.layers import levels
+from arcore.layers.uncompiled import uncompiled
 from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
 
 ACTIVATIONS = ("sigmoid", "relu")
@@ -82,6 +83,7 @@ class NADE(AutoregressiveModel):
 
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
         super().__init__(event, hyperparameters)
+        self._logits = uncompiled(_nade_logits)
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = levels.num_features(event, p.inputs), levels.num_logits(event)
@@ -119,7 +121,7 @@ class NADE(AutoregressiveModel):
         ordered = x.flatten(1)[:, self.order]
         features = levels.encode(ordered, self.event, p.inputs, self.dtype)
         start = self._start(len(x), condition)
-        logits = _nade_logits(
+        logits = self._logits(
             features, ordered != 0, self.input_weight, self.output_weight, start, p
         )
         logits = (logits + self.output_bias)[:, self.position]

@@ -319,8 +319,10 @@ def test_every_parameter_gets_a_gradient(case: Case) -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-        # a single dimension has nothing before it, so only biases matter
-        assert case.event.size == 1 or parameter.grad.count_nonzero(), name
+        # the first pixel has nothing before it, so only biases matter where it is alone
+        base = getattr(model, "base", None) if name.startswith("base.") else None
+        alone = case.event.size == 1 or (base is not None and math.prod(base.image[1:]) == 1)
+        assert alone or parameter.grad.count_nonzero(), name
 
 
 @every_case
@@ -424,15 +426,35 @@ def test_training_approaches_a_known_entropy_and_never_beats_it(name: str) -> No
     assert source.log_p.exp().sum().item() == pytest.approx(1)
     torch.manual_seed(0)
     model = arcore.create_model(name, source.event, **SMALL.get(name, {})).double()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     untrained = source.cost(model.log_prob(source.states)).item()
-    for _ in range(500):
+    for _ in range(1000):
         cost = source.cost(model.log_prob(source.states))
         assert cost.item() >= source.entropy - 1e-9
+        if cost.item() < source.entropy + 0.01:
+            break
         optimizer.zero_grad()
         cost.backward()
         optimizer.step()
     assert cost.item() < source.entropy + 0.01 < untrained
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
+@pytest.mark.parametrize("name", arcore.list_models())
+def test_compiled_training_call_is_the_same(name: str) -> None:
+    """Traced and differentiated by the compiler; its code generation is not ours to test."""
+    event = Real((4,)) if MODELS[name].supports == (Real,) else Levels(3, (1, 3, 3))
+    model = randomize(arcore.create_model(name, event).double())
+    x = torch.zeros(4, *event.shape) + torch.arange(4).view(-1, *[1] * len(event.shape)) % 3
+    compiled = torch.compile(model, backend="aot_eager")
+    results = []
+    for call in (model, compiled):
+        loss = loss_of(call, x, None)
+        loss.mean().backward()
+        results.append((loss.detach(), [p.grad for p in model.parameters()]))
+        model.zero_grad(set_to_none=True)
+    assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
+    torch._dynamo.reset()
 
 
 # -- copies
