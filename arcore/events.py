@@ -142,9 +142,8 @@ class Gray(Levels):
         Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 5.1.
 
     Example:
-        >>> event = Gray((2, 1, 1, 1))
-        >>> event.entropy(torch.tensor([0, 255]).view(1, 2, 1, 1, 1)).item()
-        0.0
+        >>> round(Gray((2,)).entropy(torch.tensor([[0, 51]])).item(), 4)  # of a bit of p = 1 / 5
+        0.5004
     """
 
     def __init__(self, shape: Sequence[int | None]) -> None:
@@ -153,7 +152,7 @@ class Gray(Levels):
     def entropy(self, x: Tensor) -> Tensor:
         """Return the least cross-entropy that targets (batch, *shape) allow, (batch,) in nats."""
         z = self.check(x).to(torch.float64).flatten(1) / (self.num_levels - 1)
-        return -(torch.xlogy(z, z) + torch.xlogy(1 - z, 1 - z)).sum(1)
+        return -torch.xlogy(z, z).sum(1) - torch.xlogy(1 - z, 1 - z).sum(1)
 
 
 @dataclass(frozen=True)

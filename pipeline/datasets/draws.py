@@ -117,7 +117,7 @@ def uniforms(indices: np.ndarray, epoch: int, seed: int, count: int) -> np.ndarr
 
     Example:
         >>> uniforms(np.array([7]), epoch=0, seed=0, count=2).round(3).tolist()
-        [[0.0, 0.0]]
+        [[0.46, 0.321]]
     """
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     words = _mix(_row_states(np.asarray(indices), epoch, seed)[:, None] + steps)
