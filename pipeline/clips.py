@@ -1,12 +1,17 @@
-"""Animated pictures of clips: predictions beside the truth, as animated PNG."""
+"""Animated pictures of clips: predictions below the truth, as animated PNG."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
+from arcore.clips import ClipModel
 from arcore.events import Event, Levels
 
 MIN_SIDE = 64
@@ -16,18 +21,15 @@ GIVEN, DRAWN = (15, 118, 110), (194, 65, 12)
 MAX_CLIPS = 8
 
 
-def save_clips(
-    path: Path, samples: np.ndarray, real: np.ndarray, event: Event, context_frames: int
-) -> None:
-    """Write an animated PNG with a column for each clip: the truth on top, the sample below.
+def save_clips(path: Path, rows: Sequence[np.ndarray], event: Event, context_frames: int) -> None:
+    """Write an animated PNG with a column for each clip and a row for each version of it.
 
-    Frames that were given have a teal border, drawn ones an orange one. A viewer that does not
-    know animated PNG shows the first frame drawn.
+    The first row is the truth. In the others, frames that were given have a teal border and those
+    of the model an orange one. A viewer that does not know animated PNG shows the model's first.
 
     Arguments:
         path: of the file.
-        samples: levels (N, T, C, H, W); of more than eight, the first.
-        real: levels (N, T, C, H, W).
+        rows: levels (N, T, C, H, W) each; of more than eight clips, the first.
         event: what is modelled.
         context_frames: frames that were given.
 
@@ -35,15 +37,15 @@ def save_clips(
         ValueError: for an event of other than one or three colours.
     """
     assert isinstance(event, Levels)
-    count = min(len(samples), len(real), MAX_CLIPS)
+    count = min(MAX_CLIPS, *(len(clips) for clips in rows))
     pictures = []
-    for frame in range(samples.shape[1]):
+    for frame in range(rows[0].shape[1]):
         border = GIVEN if frame < context_frames else DRAWN
-        rows = [
+        strips = [
             np.concatenate([_tile(clip[frame], event, color) for clip in clips[:count]], 1)
-            for clips, color in ((real, GIVEN), (samples, border))
+            for clips, color in zip(rows, [GIVEN] + [border] * (len(rows) - 1), strict=True)
         ]
-        pictures.append(Image.fromarray(np.concatenate(rows, 0)))
+        pictures.append(Image.fromarray(np.concatenate(strips, 0)))
     start = min(context_frames, len(pictures) - 1)
     pictures[start].save(
         path,
@@ -54,6 +56,26 @@ def save_clips(
         duration=FRAME_MS,
         loop=0,
     )
+
+
+@torch.no_grad()
+def expected(
+    model: ClipModel, real: np.ndarray, condition: Tensor | None, context_frames: int
+) -> np.ndarray:
+    """Return what a model expects of each frame after those given, given the true ones before it.
+
+    Returns:
+        (N, T, C, H, W) levels, fractional; the true ones where frames were given.
+    """
+    x = torch.from_numpy(real).to(model.device)
+    conditionals = model.conditionals(x, condition)
+    logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
+    if logits.dim() == x.dim():
+        levels = torch.sigmoid(logits) * (cast(Levels, model.event).num_levels - 1)
+    else:
+        levels = torch.softmax(logits, -1) @ torch.arange(logits.shape[-1]).to(logits)
+    levels[:, :context_frames] = x[:, :context_frames].to(levels)
+    return levels.cpu().numpy()
 
 
 def _tile(frame: np.ndarray, event: Levels, border: tuple[int, int, int]) -> np.ndarray:

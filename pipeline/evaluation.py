@@ -243,7 +243,9 @@ def evaluate(config: ExperimentConfig) -> Path:
             writer.writerows((row, f"{value:.6f}") for row, value in pairs)
         drawn = samples.cpu().numpy()
         if isinstance(model, ClipModel) and len(model.event.shape) == 4:
-            clips.save_clips(temporary / "samples.png", drawn, real, model.event, context)
+            labels = _condition(model, len(real))
+            versions = [real, clips.expected(model, real, labels, context), drawn]
+            clips.save_clips(temporary / "samples.png", versions, model.event, context)
         else:
             pictures = {"samples": drawn, "real": real, **_varied(model, plan)}
             sample_figure(pictures, model.event).savefig(temporary / "samples.png")
@@ -279,18 +281,22 @@ def _sample(
 ) -> tuple[Tensor, float]:
     """Sample, or go on from the first frames of real clips; return the seconds that it took too."""
     generator = torch.Generator(model.device).manual_seed(plan.seed)
-    condition = None
-    if model.num_classes is not None:
-        condition = torch.arange(plan.num_samples, device=model.device) % model.num_classes
+    condition = _condition(model, plan.num_samples if real is None else len(real))
     began = time.perf_counter()
     if real is None:
         drawn = model.sample(plan.num_samples, condition, generator)
     else:
         observed = torch.zeros(model.event.extents, dtype=torch.bool)
         observed[:context_frames] = True
-        labels = None if condition is None else condition[: len(real)]
-        drawn = model.impute(torch.from_numpy(real), observed, labels, generator)
+        drawn = model.impute(torch.from_numpy(real), observed, condition, generator)
     return drawn, time.perf_counter() - began
+
+
+def _condition(model: arcore.AutoregressiveModel, count: int) -> Tensor | None:
+    """Return classes in turn, None for an unconditional model."""
+    if model.num_classes is None:
+        return None
+    return torch.arange(count, device=model.device) % model.num_classes
 
 
 def _varied(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> dict[str, np.ndarray]:

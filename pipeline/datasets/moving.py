@@ -7,7 +7,7 @@ of seed 0 and epoch 0, always the same. Digits of a split appear in no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,11 @@ _GRAY = "gray levels are targets of Bernoulli conditionals, cross-entropy and no
 
 def _build(name: str, config: Mapping[str, Any]) -> Dataset:
     still, canvas, train_rows, valid_rows, halved = _VARIANTS[name]
-    source = {**digits.DATASETS, **idx_images.DATASETS}[still]({"name": still})
+    families: dict[str, Callable[[Mapping[str, Any]], Dataset]] = {
+        **digits.DATASETS,
+        **idx_images.DATASETS,
+    }
+    source = families[still]({"name": still})
     shape = (NUM_FRAMES, 1, canvas, canvas)
     binary = isinstance(source.event, Binary)
     defaults = {"train_rows": train_rows, "valid_rows": valid_rows}

@@ -219,9 +219,9 @@ def test_scores_are_of_the_frames_after_those_given(few: Path) -> None:
 def test_clips_become_an_animated_picture(levels: int, colours: int, tmp_path: Path) -> None:
     event = arcore.events.Levels(levels, (5, colours, 8, 8))
     x = np.random.default_rng(0).integers(0, levels, (3, *event.shape), dtype=np.uint8)
-    clips.save_clips(tmp_path / "a.png", x, x, event, 2)
+    clips.save_clips(tmp_path / "a.png", [x, x, x], event, 2)
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.size == (3 * 68, 2 * 68)
+        assert picture.size == (3 * 68, 3 * 68)
         assert getattr(picture, "n_frames", 1) == 6  # a still one for other viewers, then 5
         colours_of = []
         for frame in range(1, 6):
@@ -234,4 +234,18 @@ def test_clips_of_other_colours_are_refused(tmp_path: Path) -> None:
     event = arcore.events.Levels(2, (2, 2, 4, 4))
     x = np.zeros((1, *event.shape), np.uint8)
     with pytest.raises(ValueError, match="event: expected clips of one or three colours"):
-        clips.save_clips(tmp_path / "a.png", x, x, event, 1)
+        clips.save_clips(tmp_path / "a.png", [x, x], event, 1)
+
+
+@pytest.mark.parametrize("event", [Gray((3, 1, 4, 4)), arcore.events.Levels(5, (3, 1, 4, 4))])
+def test_expected_frames_are_means_of_the_conditionals(event: arcore.events.Levels) -> None:
+    model = arcore.create_model("video_pixel_network", event, **SMALL)
+    x = np.random.default_rng(0).integers(0, event.num_levels, (2, *event.shape), dtype=np.uint8)
+    means = clips.expected(model, x, None, 1)
+    assert np.array_equal(means[:, 0], x[:, 0])
+    conditionals = model.conditionals(torch.from_numpy(x))
+    if isinstance(event, Gray):
+        wanted = 255 * conditionals.probs
+    else:
+        wanted = (conditionals.probs * torch.arange(5)).sum(-1)
+    assert np.allclose(means[:, 1:], wanted[:, 1:].detach().numpy(), atol=1e-3)
