@@ -1,4 +1,4 @@
-"""What a model may be conditioned on: a class, a vector, a map or a sequence at a lower rate."""
+"""What a model may be conditioned on: a class, a vector, a map, or something for each frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Condition:
-    """A kind of condition; use `Classes`, `Vector`, `Map`, `Symbols` or `Frames`."""
+    """A kind of condition; use `Classes`, `Vector`, `Sequence`, `Map`, `Symbols` or `Frames`."""
 
     def expected(self, batch: int) -> str:
         """Say in words what a condition for `batch` events is."""
@@ -78,6 +78,20 @@ class Vector(Condition):
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         return condition.shape == (batch, self.size) and condition.is_floating_point()
+
+
+@dataclass(frozen=True)
+class Sequence(Condition):
+    """A vector for each step of an event (frame of a clip), floating-point (batch, steps, size)."""
+
+    shape: tuple[int, int]
+
+    def expected(self, batch: int) -> str:
+        """Say in words what sequences for `batch` events are."""
+        return f"floating-point sequences of shape {(batch, *self.shape)}"
+
+    def _fits(self, condition: Tensor, batch: int) -> bool:
+        return condition.shape == (batch, *self.shape) and condition.is_floating_point()
 
 
 @dataclass(frozen=True)
@@ -164,22 +178,26 @@ class Frames(Condition):
 
 
 def of(hyperparameters: Hyperparameters) -> Condition | None:
-    """The condition that hyperparameters ask for by num_classes, condition_size or condition_shape.
+    """The condition that hyperparameters ask for by one of the names below.
 
     Raises:
         ValueError: for more than one of them, or one that is out of range.
     """
-    names = ("num_classes", "condition_size", "condition_shape")
+    names = ("num_classes", "condition_size", "condition_sequence", "condition_shape")
     given = {n: v for n in names if (v := getattr(hyperparameters, n, None)) is not None}
     if not given:
         return None
     require(len(given) == 1, " and ".join(given), "one of them at most", given)
     ((name, value),) = given.items()
-    if name == "condition_shape":
-        fits = isinstance(value, tuple) and len(value) == 3
-        require(fits, name, "three extents: channels, height, width", value)
+    extents = {
+        "condition_shape": "three extents: channels, height, width",
+        "condition_sequence": "two extents: steps, size",
+    }
+    if name in extents:
+        fits = isinstance(value, tuple) and len(value) == (3 if name == "condition_shape" else 2)
+        require(fits, name, extents[name], value)
         for extent in value:
             require_int(extent, name, 1)
-        return Map(value)
+        return Map(value) if name == "condition_shape" else Sequence(value)
     require_int(value, name, 1)
     return Classes(value) if name == "num_classes" else Vector(value)

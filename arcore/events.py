@@ -1,4 +1,4 @@
-"""What is modelled: binary, k-level or real events of a shape; and the one conversion of units.
+"""What is modelled: binary, k-level, gray or real events of a shape; and the conversion of units.
 
 An event is one datum. Discrete events travel as integer levels in [0, num_levels).
 """
@@ -127,6 +127,35 @@ class Binary(Levels):
 
 
 @dataclass(frozen=True)
+class Gray(Levels):
+    """Gray levels in [0, 256) that are read as the probabilities z = level / 255 of bits.
+
+    What models score is the cross-entropy of Bernoulli conditionals with these targets,
+
+        -log_prob(x) = -sum_d z_d ln p_d + (1 - z_d) ln(1 - p_d)    (nats),
+
+    the published protocol of Moving MNIST. It is no likelihood of gray levels: it is never below
+    `entropy`, and their difference is a divergence from the targets. On x of 0 and 255 alone it is
+    the exact likelihood of bits. Samples are such bits, 0 and 255.
+
+    Reference:
+        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 5.1.
+
+    Example:
+        >>> round(Gray((2,)).entropy(torch.tensor([[0, 51]])).item(), 4)  # of a bit of p = 1 / 5
+        0.5004
+    """
+
+    def __init__(self, shape: Sequence[int | None]) -> None:
+        super().__init__(256, shape)
+
+    def entropy(self, x: Tensor) -> Tensor:
+        """Return the least cross-entropy that targets (batch, *shape) allow, (batch,) in nats."""
+        z = self.check(x).to(torch.float64).flatten(1) / (self.num_levels - 1)
+        return -torch.xlogy(z, z).sum(1) - torch.xlogy(1 - z, 1 - z).sum(1)
+
+
+@dataclass(frozen=True)
 class Real(Event):
     """A real-valued event.
 
@@ -159,6 +188,36 @@ class Real(Event):
         return x
 
 
+def resized(event: Levels, shape: Sequence[int | None]) -> Levels:
+    """Return the same kind of discrete event with another shape.
+
+    Example:
+        >>> resized(Binary((2, 3)), (3,))
+        Binary(shape=(3,), num_levels=2)
+    """
+    if isinstance(event, Gray):
+        return Gray(shape)
+    return Binary(shape) if isinstance(event, Binary) else Levels(event.num_levels, shape)
+
+
+def after_frames(event: Event, context: int) -> Event:
+    """Return the event that remains of a clip (T, ...) when its first frames are given.
+
+    Raises:
+        ValueError: unless a frame remains.
+
+    Example:
+        >>> after_frames(Gray((20, 1, 64, 64)), 10).size
+        40960
+    """
+    if context == 0:
+        return event
+    frames = event.extents[0]
+    if not isinstance(event, Levels) or not 0 < context < frames:
+        raise ValueError(f"context: expected 0 <= frames given < {frames}, got {context!r}")
+    return resized(event, (frames - context, *event.shape[1:]))
+
+
 def to_dict(event: Event) -> dict[str, Any]:
     """Describe an event with plain types; `from_dict` reads it back.
 
@@ -182,7 +241,12 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     """
     fields = dict(described)
     kind = fields.pop("kind", None)
-    expected = {"binary": {"shape"}, "levels": {"shape", "num_levels"}, "real": {"shape"}}
+    expected = {
+        "binary": {"shape"},
+        "gray": {"shape"},
+        "levels": {"shape", "num_levels"},
+        "real": {"shape"},
+    }
     if kind not in expected:
         raise ValueError(f"event kind: expected one of {sorted(expected)}, got {kind!r}")
     width = fields.pop("bin_width", None) if kind == "real" else None
@@ -191,7 +255,51 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     shape = tuple(fields["shape"])
     if kind == "levels":
         return Levels(fields["num_levels"], shape)
+    if kind == "gray":
+        return Gray(shape)
     return Binary(shape) if kind == "binary" else Real(shape, width)
+
+
+UNITS = ("nats", "bits_per_dim", "nats_per_frame", "nats_per_dim")
+
+
+def nats_to(unit: str, nats: Number, event: Event, *, difference: bool = False) -> Number:
+    """Convert nats per event to a unit.
+
+    The only place in the project where units are converted, with its inverse `to_nats`.
+
+    Arguments:
+        unit: nats (per event), nats_per_frame (of a clip (T, ...): nats / T), nats_per_dim
+            (nats / D), or bits_per_dim, see `nats_to_bits_per_dim`.
+        nats: per event.
+        event: what was scored.
+        difference: `nats` is a difference or a standard error, which bins do not shift.
+
+    Example:
+        >>> nats_to("nats_per_frame", 863.0, Gray((10, 1, 64, 64)))
+        86.3
+
+    Raises:
+        ValueError: for another unit.
+    """
+    if unit == "bits_per_dim":
+        return nats_to_bits_per_dim(nats, event, difference=difference)
+    return nats / _parts(unit, event)
+
+
+def to_nats(unit: str, value: Number, event: Event) -> Number:
+    """Convert a value in a unit to nats per event, the inverse of `nats_to`."""
+    if unit == "bits_per_dim":
+        return bits_per_dim_to_nats(value, event)
+    return value * _parts(unit, event)
+
+
+def _parts(unit: str, event: Event) -> int:
+    if unit not in UNITS:
+        raise ValueError(f"unit: expected one of {', '.join(UNITS)}, got {unit!r}")
+    if unit == "nats":
+        return 1
+    return event.extents[0] if unit == "nats_per_frame" else event.size
 
 
 def nats_to_bits_per_dim(
@@ -199,9 +307,8 @@ def nats_to_bits_per_dim(
 ) -> Number:
     """Convert nats per event to bits per dimension: nats / (D ln 2) - log2(bin_width).
 
-    The only place in the project where units are converted. D counts sub-pixels; only a
-    dequantised `Real` event has a bin width, which turns its density into a bound on bits of the
-    levels.
+    D counts sub-pixels; only a dequantised `Real` event has a bin width, which turns its density
+    into a bound on bits of the levels.
 
     Arguments:
         nats: per event.

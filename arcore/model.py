@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 from arcore import conditions
 from arcore.checks import require, require_int
 from arcore.distributions import DiscretizedLogisticMixture
-from arcore.events import Event, Levels
+from arcore.events import Event, Gray, Levels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,9 @@ class AutoregressiveModel(nn.Module, abc.ABC):
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__()
-        if not isinstance(event, self.supports):
+        # gray targets are scored in another way than levels, so a model must name them
+        fits = not isinstance(event, Gray) or Gray in self.supports
+        if not isinstance(event, self.supports) or not fits:
             wanted = " or ".join(kind.__name__ for kind in self.supports)
             raise ValueError(f"event: {type(self).__name__} expects {wanted}, got {event!r}")
         self.event = event
@@ -93,11 +95,12 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
 
-        Only shapes are checked here, since looking at values would stall an accelerator.
+        A model over clips may count some frames alone, see `scored_event`. Only shapes are checked
+        here, since looking at values would stall an accelerator.
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
-        return -self._log_prob(x, condition)
+        return -self._objective(x, condition)
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return ln p(x | condition), (batch,), in nats.
@@ -123,7 +126,17 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         It is minus `log_prob` unless that is too slow or only bounded: orderless models give a
         masked estimate under fixed masks, latent-variable models a bound under fixed noise.
         """
-        return -self.log_prob(x, condition)
+        self._check(x, condition)
+        return -self._objective(x, condition)
+
+    def _objective(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """What training maximises, (batch,) in nats: ln p of `scored_event`."""
+        return self._log_prob(x, condition)
+
+    @property
+    def scored_event(self) -> Event:
+        """The part of the event that the training loss counts: all of it, as a rule."""
+        return self.event
 
     def conditionals(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
         """Return all one-dimensional conditionals p(x_d | x_<d) at once, teacher-forced.
@@ -281,12 +294,16 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         fits = isinstance(temperature, (int, float)) and temperature > 0
         require(fits, "temperature", "a number > 0", temperature)
         x = x.clone()
-        decoder = self.decoder(x.shape[0], condition)
-        for block in decoder.blocks:
+        decoder = self._decoder_after(x, known, condition)
+        for block in decoder.blocks[decoder.position :]:
             drawn = draw(decoder.next(), generator, temperature).to(x.dtype)
             x[:, block] = torch.where(known[:, block], x[:, block], drawn)
             decoder.push(x[:, block])
         return x.view(x.shape[0], *self.event.extents)
+
+    def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:
+        """Return a decoder that may have taken in blocks that are known already."""
+        return self.decoder(x.shape[0], condition)
 
     def __repr__(self) -> str:
         """Name the model, its event and its size, not every layer."""

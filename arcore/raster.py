@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.nn.functional import pad
 
 from arcore.checks import require, require_int
-from arcore.events import Event, Levels
+from arcore.events import Event, Gray, Levels
 from arcore.layers import levels
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.cursor import Cursor, Run, everywhere
@@ -102,7 +104,7 @@ class RasterModel(AutoregressiveModel):
         image: (C, H, W) of the image that the network sees; a column ordering transposes it.
     """
 
-    supports = (Levels,)
+    supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
     hyperparameters: RasterConfig
 
     def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
@@ -111,7 +113,8 @@ class RasterModel(AutoregressiveModel):
         p = hyperparameters
         self.image = image_shape(event)
         self.ordering: str = getattr(p, "ordering", "raster")
-        self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures)
+        gray = isinstance(event, Gray)
+        self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray)
         self.num_features = levels.num_features(event, p.inputs)
         if self.condition_kind is not None:
             self.condition_maps = ConditionMaps(
@@ -179,11 +182,7 @@ class RasterModel(AutoregressiveModel):
 
     def encode(self, image: Tensor) -> Tensor:
         """Encode levels (batch, C, H, W) as features (batch, C * F, H, W)."""
-        p = self.hyperparameters
-        features = levels.encode(image, self.event, p.inputs, self.dtype)
-        if p.inputs == "scaled":
-            features = 2 * features - 1
-        return features.movedim(-1, 2).flatten(1, 2)
+        return levels.encode_image(image, self.event, self.hyperparameters.inputs, self.dtype)
 
     def _condition_maps(self, condition: Tensor | None) -> Tensor | None:
         if condition is None:
@@ -265,3 +264,34 @@ class RasterDecoder(Decoder):
             cursor = self.cursor.at(row, column)
             for layer in model.first:
                 layer.see(pixel, cursor)
+
+
+class TwoStackModel(RasterModel):
+    """A raster model of two stacks, which leave no blind spot.
+
+    A vertical stack knows the rows above the pixel, whole; a horizontal one the pixel's own row. A
+    subclass writes both. The image is shifted one row down before it enters the vertical stack, so
+    that row r of it knows the rows above r.
+    """
+
+    @abc.abstractmethod
+    def _vertical(self, above: Tensor, maps: Tensor | None, run: Run) -> list[Tensor]:
+        """Return what the vertical stack passes on to each horizontal layer."""
+
+    @abc.abstractmethod
+    def _horizontal(self, h: Tensor, links: list[Tensor], maps: Tensor | None, run: Run) -> Tensor:
+        """Return the head's maps for features h and what the vertical stack passes on."""
+
+    def _network(self, features: Tensor, maps: Tensor | None, run: Run) -> Tensor:
+        above = pad(features, (0, 0, 1, -1))
+        return self._horizontal(features, self._vertical(above, maps, run), maps, run)
+
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+        row, column = cursor.row, cursor.column
+        links = cursor.state(self, list[Tensor])
+        if column == 0:
+            above = features[:, :, row - 1 : row] if row else torch.zeros_like(features[:, :, :1])
+            links[:] = self._vertical(above, maps, cursor.at(row, 0, cursor.width))
+            cursor.at(row, 0)
+        here = [link[..., column : column + 1] for link in links]
+        return self._horizontal(cursor.piece(features), here, maps, cursor)

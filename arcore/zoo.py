@@ -18,6 +18,8 @@ from arcore.models.pixelcnn import PixelCNN
 from arcore.models.pixelvae import PixelVAE
 from arcore.models.rnade import RNADE
 from arcore.models.row_lstm import RowLSTM
+from arcore.models.video_pixel_baseline import VideoPixelBaseline
+from arcore.models.video_pixel_network import VideoPixelNetwork
 from arcore.models.wavenet import WaveNet
 
 MODELS: dict[str, type[AutoregressiveModel]] = {
@@ -32,6 +34,8 @@ MODELS: dict[str, type[AutoregressiveModel]] = {
     "multiscale_pixelrnn": MultiscalePixelRNN,
     "parallel_multiscale": ParallelMultiscale,
     "pixelvae": PixelVAE,
+    "video_pixel_network": VideoPixelNetwork,
+    "video_pixel_baseline": VideoPixelBaseline,
     "rnade": RNADE,
     "wavenet": WaveNet,
 }

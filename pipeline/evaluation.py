@@ -19,9 +19,10 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 import arcore
+from arcore.clips import ClipModel
 from arcore.events import nats_to_bits_per_dim
 from arcore.latent import LatentVariableModel
-from pipeline import audio, paths, shards, sounds, tracking, training
+from pipeline import audio, clips, paths, shards, sounds, tracking, training
 from pipeline.config import EvaluationConfig, ExperimentConfig
 from pipeline.datasets.draws import choose_rows
 from pipeline.errors import UserError
@@ -36,15 +37,17 @@ def scores(
     split: shards.Split,
     batch_size: int,
     chosen: np.ndarray | None = None,
+    context_frames: int = 0,
 ) -> Tensor:
     """Score rows of a split, all or those chosen, -ln p(x) in nats; each counts once.
 
-    A split that is drawn when read has one fixed draw (epoch 0, seed 0).
+    A split that is drawn when read has one fixed draw (epoch 0, seed 0). Of clips whose first
+    frames are given, the frames after them are scored, teacher-forced.
 
     Returns:
         (rows,) float64.
     """
-    return mixture(member_scores(model, split, batch_size, chosen))
+    return mixture(member_scores(model, split, batch_size, chosen, context_frames))
 
 
 def member_scores(
@@ -52,6 +55,7 @@ def member_scores(
     split: shards.Split,
     batch_size: int,
     chosen: np.ndarray | None = None,
+    context_frames: int = 0,
 ) -> Tensor:
     """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
     parts, places = [], []
@@ -60,6 +64,8 @@ def member_scores(
         with torch.no_grad():
             if isinstance(model, arcore.Ensemble):
                 nats = -model.member_log_probs(batch, *given)
+            elif isinstance(model, ClipModel):
+                nats = -model.frame_log_prob(batch, given[0], context_frames).sum(1, keepdim=True)
             else:
                 nats = -model.log_prob(batch, *given)[:, None]
         parts.append(nats.double().cpu())
@@ -99,12 +105,36 @@ def _batches(
     for first in range(0, len(chosen), batch_size):
         place = np.arange(first, min(first + batch_size, len(chosen)))
         rows = chosen[place]
-        x = shards.draw(split.binarize, split.x[rows], model.event, rows + split.start, 0, 0)
+        x = read_rows(split, rows, model.event)
         condition = None
         if model.num_classes is not None:
             labels = cast(np.ndarray, split.labels)[rows]
             condition = torch.from_numpy(labels).to(model.device)
         yield place, torch.from_numpy(x).to(model.device), (condition,)
+
+
+def read_rows(split: shards.Split, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
+    """Return events of a whole split in their fixed draw, (len(rows), *event.shape)."""
+    return shards.draw(
+        split.binarize, split.x[rows], event, rows + split.start, epoch=0, seed=0, pool=split.x
+    )
+
+
+def entropy_scores(
+    split: shards.Split,
+    event: arcore.events.Gray,
+    batch_size: int,
+    chosen: np.ndarray,
+    context_frames: int,
+) -> Tensor:
+    """Return the least nats that any model can have on the targets of rows, (rows,) float64."""
+    scored = arcore.events.after_frames(event, context_frames)
+    assert isinstance(scored, arcore.events.Gray)
+    parts = [
+        scored.entropy(torch.from_numpy(read_rows(split, rows, event))[:, context_frames:])
+        for rows in np.array_split(chosen, max(1, math.ceil(len(chosen) / batch_size)))
+    ]
+    return torch.cat(parts)
 
 
 def mixture(nats: Tensor) -> Tensor:
@@ -150,19 +180,31 @@ def evaluate(config: ExperimentConfig) -> Path:
             f"{config.name}: expected shards that it was trained on "
             f"({trained['dataset_sha256'][:12]}), got {manifest.sha256[:12]}; train it again"
         )
+    context = manifest.context_frames
+    if context and not isinstance(model, ClipModel):
+        raise UserError(
+            f"{config.name}: expected a model over clips for {dataset}, of which {context} frames "
+            f"are given, got {trained['model']['name']}"
+        )
+    scored_event = arcore.events.after_frames(manifest.event, context)
     plan = dataclasses.replace(plan, num_members=plan.num_members or model.num_members)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _scored(model, plan, config.name).to(device).eval()
     began = time.perf_counter()
     test = shards.read_split(folder, "test")
     chosen = choose(test, plan)
-    by_member = member_scores(model, test, plan.batch_size, chosen)
+    by_member = member_scores(model, test, plan.batch_size, chosen, context)
     nats = mixture(by_member)
     seconds = time.perf_counter() - began
     valid = shards.read_split(folder, "valid")
-    valid_nats, _ = mean_and_error(scores(model, valid, plan.batch_size, choose(valid, plan)))
+    valid_scores = scores(model, valid, plan.batch_size, choose(valid, plan), context)
+    valid_nats, _ = mean_and_error(valid_scores)
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
-    samples, sample_seconds = _sample(model, plan, test, shown)
+    real = read_rows(test, shown, model.event)
+    if sounds.is_open(model):
+        samples, sample_seconds = _sample_sounds(model, plan, test, shown)
+    else:
+        samples, sample_seconds = _sample(model, plan, real if context else None, context)
     mean, error = mean_and_error(nats)
     size, deviations = None, nats
     if manifest.sound is not None:
@@ -179,9 +221,9 @@ def evaluate(config: ExperimentConfig) -> Path:
         "split": "test",
         "nats": mean,
         "nats_stderr": error,
-        "bits_per_dim": nats_to_bits_per_dim(mean, manifest.event, size=size),
+        "bits_per_dim": nats_to_bits_per_dim(mean, scored_event, size=size),
         "bits_per_dim_stderr": nats_to_bits_per_dim(
-            bits_error, manifest.event, difference=True, size=size
+            bits_error, scored_event, difference=True, size=size
         ),
         "mean_size": size,
         "num_rows": len(nats),
@@ -197,6 +239,12 @@ def evaluate(config: ExperimentConfig) -> Path:
         "published_member": plan.published_member,
         "published_importance": plan.published_importance,
     }
+    if context:
+        metrics["context_frames"] = context
+    if isinstance(manifest.event, arcore.events.Gray):
+        bound = entropy_scores(test, manifest.event, plan.batch_size, chosen, context)
+        metrics["entropy_nats"] = mean_and_error(bound)[0]
+        metrics["excess_nats"], metrics["excess_nats_stderr"] = mean_and_error(nats - bound)
     if by_member.shape[1] > 1:
         metrics["member_nats"], metrics["member_nats_stderr"] = mean_and_error(by_member.mean(1))
     if isinstance(model, LatentVariableModel) and plan.importance_samples:
@@ -215,16 +263,19 @@ def evaluate(config: ExperimentConfig) -> Path:
             pairs = zip(chosen.tolist(), nats.tolist(), strict=True)
             writer.writerows((row, f"{value:.6f}") for row, value in pairs)
         (temporary / "media").mkdir()
-        real = shards.draw(test.binarize, test.x[shown], model.event, shown, 0, 0)
-        pictures = {"samples": samples.cpu().numpy(), "real": real, **_varied(model, plan)}
+        drawn = samples.cpu().numpy()
         if manifest.sound is not None:
             labels = cast(np.ndarray, test.labels)[shown]
-            pair = audio.Pairs(pictures["samples"], real, labels, model.event, manifest.sound)
+            pair = audio.Pairs(drawn, real, labels, model.event, manifest.sound)
             pair.write(temporary / "media")
-            figure = pair.spectrograms()
+            pair.spectrograms().savefig(temporary / "samples.png")
+        elif isinstance(model, ClipModel) and len(model.event.shape) == 4:
+            given = _condition(model, len(real))
+            versions = [real, clips.expected(model, real, given, context), drawn]
+            clips.save_clips(temporary / "samples.png", versions, model.event, context)
         else:
-            figure = sample_figure(pictures, model.event)
-        figure.savefig(temporary / "samples.png")
+            pictures = {"samples": drawn, "real": real, **_varied(model, plan)}
+            sample_figure(pictures, model.event).savefig(temporary / "samples.png")
         curve_figure(paths.model(config.name) / "history.csv").savefig(
             temporary / "learning_curve.png"
         )
@@ -249,24 +300,41 @@ def _scored(
     return cast(arcore.AutoregressiveModel, ensemble)
 
 
+def _sample_sounds(
+    model: arcore.AutoregressiveModel, plan: EvaluationConfig, test: shards.Split, shown: np.ndarray
+) -> tuple[Tensor, float]:
+    """Sample sounds of the lengths, speakers and texts of the test rows shown."""
+    generator = torch.Generator(model.device).manual_seed(plan.seed)
+    model, condition = sounds.to_sample(model, test, shown)
+    began = time.perf_counter()
+    drawn = model.sample(len(shown), condition, generator)
+    return drawn, time.perf_counter() - began
+
+
 def _sample(
     model: arcore.AutoregressiveModel,
     plan: EvaluationConfig,
-    test: shards.Split,
-    shown: np.ndarray,
+    real: np.ndarray | None,
+    context_frames: int,
 ) -> tuple[Tensor, float]:
-    """Draw samples; sounds have the lengths, speakers and texts of the test rows shown."""
+    """Sample, or go on from the first frames of real clips; return the seconds that it took too."""
     generator = torch.Generator(model.device).manual_seed(plan.seed)
-    condition = None
-    count = plan.num_samples
-    if sounds.is_open(model):
-        model, condition = sounds.to_sample(model, test, shown)
-        count = len(shown)
-    elif model.num_classes is not None:
-        condition = torch.arange(plan.num_samples, device=model.device) % model.num_classes
+    condition = _condition(model, plan.num_samples if real is None else len(real))
     began = time.perf_counter()
-    drawn = model.sample(count, condition, generator)
+    if real is None:
+        drawn = model.sample(plan.num_samples, condition, generator)
+    else:
+        observed = torch.zeros(model.event.extents, dtype=torch.bool)
+        observed[:context_frames] = True
+        drawn = model.impute(torch.from_numpy(real), observed, condition, generator)
     return drawn, time.perf_counter() - began
+
+
+def _condition(model: arcore.AutoregressiveModel, count: int) -> Tensor | None:
+    """Return classes in turn, None for an unconditional model."""
+    if model.num_classes is None:
+        return None
+    return torch.arange(count, device=model.device) % model.num_classes
 
 
 def _varied(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> dict[str, np.ndarray]:

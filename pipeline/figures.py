@@ -12,10 +12,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from arcore.events import Event, after_frames, from_dict, nats_to
 from pipeline import audio, paths
 from pipeline.reporting import (
     UNITS,
     Report,
+    Result,
     context_table,
     introduction,
     nothing_published,
@@ -47,14 +49,14 @@ def learning_curves(report: Report) -> Figure | None:
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    column = f"valid_{report.unit}"
     for row in report.rows:
         path = paths.model(row.result.experiment) / "history.csv"
         if not path.is_file():
             continue
         with open(path, newline="") as lines:
-            points = [(line.get("epoch"), line.get(column)) for line in csv.DictReader(lines)]
-        known = [(float(x), float(y)) for x, y in points if x and y]
+            points = [(line.get("epoch"), line.get("valid_nats")) for line in csv.DictReader(lines)]
+        event = _trained_event(row.result)
+        known = [(float(x), nats_to(report.unit, float(y), event)) for x, y in points if x and y]
         if known:
             axes.plot(*zip(*known, strict=True), label=row.result.experiment)
     if not axes.lines:
@@ -64,6 +66,12 @@ def learning_curves(report: Report) -> Figure | None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
+
+
+def _trained_event(result: Result) -> Event:
+    """What a model's own loss counts, which may be more frames of a clip than the protocol's."""
+    given = int(result.config["model"].get("context_frames") or 0)
+    return after_frames(from_dict(result.config["event"]), given)
 
 
 def comparison(report: Report) -> Figure:
@@ -76,7 +84,7 @@ def comparison(report: Report) -> Figure:
     dots: list[tuple[float, str, float | None, str]] = []
     for row in report.rows:
         result = row.result
-        error = result.nats_stderr if report.unit == "nats" else result.bits_per_dim_stderr
+        error = result.stderr_in(report.unit)
         sign = result.sign_in(report.unit)
         label = f"{result.experiment} (ours, {result.members}{sign and ', ' + sign})"
         dots.append((result.value, label, error, "o"))
@@ -96,6 +104,10 @@ def comparison(report: Report) -> Figure:
     axes = figure.subplots()
     for height, (value, _, error, marker) in enumerate(dots):
         axes.errorbar(value, height, xerr=error, fmt=marker, color=_COLORS[marker], capsize=3)
+    bound = report.rows[0].result.entropy_nats
+    if bound is not None:
+        value = nats_to(report.unit, bound, report.rows[0].result.event)
+        axes.axvline(value, linestyle="--", color=_COLORS["D"])
     axes.set_yticks(range(len(dots)), [label for _, label, *_ in dots], fontsize=8)
     axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)")
     axes.grid(axis="x", alpha=0.3)

@@ -103,7 +103,14 @@ class Loader:
         self._rank, self._world, self._seed = rank, world_size, seed
         self._batch_size, self._use_labels = batch_size, use_labels
         self._shuffle_rows = shuffle_rows
-        self._whole = batch_size is not None and self.rows <= shuffle_rows
+        fits = self.rows <= shuffle_rows
+        pooled = self._binarize == "moving"  # clips are made of digits of any row
+        if pooled and not fits:
+            raise UserError(
+                f"trainer.shuffle_rows: expected >= {self.rows}, the rows of the split, for clips "
+                f"that are drawn out of all of them, got {shuffle_rows}"
+            )
+        self._whole = (batch_size is not None and fits) or pooled
         self.steps_per_epoch = 0
         if batch_size is not None:
             count = count_steps_whole if self._whole else _count_steps
@@ -188,7 +195,9 @@ class Loader:
         x = _concatenate([piece.x for piece in pieces])
         if self._binarize:
             rows = _concatenate([piece.rows for piece in pieces])
-            x = shards.draw(self._binarize, x, self._reader.manifest.event, rows, epoch, seed)
+            pool = self._held.x if self._whole and self._held is not None else None
+            event = self._reader.manifest.event
+            x = shards.draw(self._binarize, x, event, rows, epoch, seed, pool)
         labels = [piece.labels for piece in pieces if piece.labels is not None]
         if not self._use_labels or not labels:
             return torch.from_numpy(x), None

@@ -38,15 +38,18 @@ class SplitInfo:
     Args:
         rows: number of rows.
         sha256: of its content (rows' bytes, labels' bytes), however it is cut into shards.
-        binarize: how rows are drawn when read, "bernoulli" from gray levels to bits or "dequantize"
-            from levels to reals; None where they are stored as they are.
+        binarize: how rows are drawn when read, "bernoulli" from gray levels to bits, "dequantize"
+            from levels to reals or "moving" from digits to clips; None where they are stored as
+            they are.
         shards: in row order.
+        row_shape: of a stored row, where that is not the event's.
     """
 
     rows: int
     sha256: str
     binarize: Binarize
     shards: tuple[Shard, ...]
+    row_shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,13 @@ class Manifest:
         dataset: its name.
         event: what one row is.
         num_classes: number of labels, or None without labels.
-        unit: "nats" or "bits_per_dim", as the field reports it.
+        unit: as the field reports it, one of `arcore.events.UNITS`.
         published_name: its name in published_results.yaml, or None.
         provenance: source and protocol, in words.
         options: the dataset's options.
         splits: train, valid and test.
-        sha256: of the whole content and its meaning (event, classes, draws, sound).
+        sha256: of the whole content and its meaning (event, classes, draws, frames given, sound).
+        context_frames: frames of a clip that the protocol gives.
         sound: what rows are beyond their event, where they are sounds.
     """
 
@@ -75,6 +79,7 @@ class Manifest:
     options: dict[str, Any]
     splits: dict[str, SplitInfo]
     sha256: str
+    context_frames: int = 0
     sound: Sound | None = None
 
 
@@ -113,27 +118,42 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         "published_name": dataset.published_name,
         "provenance": dataset.provenance,
         "options": asdict(dataset.options),
-        "splits": {split: asdict(info) for split, info in splits.items()},
-        "sha256": _dataset_sha256(dataset.event, dataset.num_classes, splits, dataset.sound),
+        "splits": {split: _described(info) for split, info in splits.items()},
+        "sha256": _dataset_sha256(
+            dataset.event, dataset.num_classes, splits, dataset.context_frames, dataset.sound
+        ),
     }
+    if dataset.context_frames:
+        described["context_frames"] = dataset.context_frames
     if dataset.sound is not None:
         described["sound"] = asdict(dataset.sound)
     text = json.dumps(described, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
+def _described(info: SplitInfo) -> dict[str, Any]:
+    described = asdict(info)
+    if info.row_shape is None:
+        del described["row_shape"]
+    return described
+
+
 def _dataset_sha256(
     event: Event,
     num_classes: int | None,
     splits: Mapping[str, SplitInfo],
+    context_frames: int,
     sound: Sound | None,
 ) -> str:
-    parts = [[split, splits[split].sha256, splits[split].binarize] for split in SPLITS]
-    meaning = [events.to_dict(event), num_classes, parts]
+    infos = [(split, splits[split]) for split in SPLITS]
+    parts = [
+        [split, info.sha256, info.binarize] + ([info.row_shape] if info.row_shape else [])
+        for split, info in infos
+    ]
+    meaning = [events.to_dict(event), num_classes, parts] + [context_frames] * bool(context_frames)
     if sound is not None:
         meaning.append(asdict(sound))
-    described = json.dumps(meaning, sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
 def _field(
@@ -169,12 +189,16 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
     num_classes = _field(
         described, "num_classes", lambda v: v is None or _is_count(v), "an integer >= 1 or null"
     )
+    context = 0
+    if "context_frames" in described:
+        context = _field(described, "context_frames", _is_count, "an integer >= 1")
+        events.after_frames(event, context)
     sound = described.get("sound")
     if sound is not None:
         lists = {name: tuple(sound[name]) for name in ("speakers", "symbols")}
         sound = Sound(**{**sound, **lists})
     sha256 = _field(described, "sha256", _is_sha256, "64 hexadecimal digits")
-    if sha256 != _dataset_sha256(event, num_classes, parsed, sound):
+    if sha256 != _dataset_sha256(event, num_classes, parsed, context, sound):
         raise ValueError("field sha256: it does not match event, classes and splits")
     if (None in event.shape) != (sound is not None):
         raise ValueError("field sound: expected for events of open length, and no others")
@@ -183,7 +207,7 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
         event=event,
         num_classes=num_classes,
         unit=_field(
-            described, "unit", lambda v: v in ("nats", "bits_per_dim"), "nats or bits_per_dim"
+            described, "unit", lambda v: v in events.UNITS, f"one of {', '.join(events.UNITS)}"
         ),
         published_name=_field(
             described, "published_name", lambda v: v is None or _is_text(v), "a text or null"
@@ -192,6 +216,7 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
         options=_field(described, "options", lambda v: isinstance(v, dict), "a mapping"),
         splits=parsed,
         sha256=sha256,
+        context_frames=context,
         sound=sound,
     )
 
@@ -218,7 +243,20 @@ def _parse_split(split: str, described: Mapping[str, Any]) -> SplitInfo:
             described,
             "binarize",
             lambda v: v in (None, *get_args(Drawing)),
-            "null, bernoulli or dequantize",
+            "null, bernoulli, dequantize or moving",
         ),
         shards=tuple(shards),
+        row_shape=_row_shape(described),
     )
+
+
+def _row_shape(described: Mapping[str, Any]) -> tuple[int, ...] | None:
+    if "row_shape" not in described:
+        return None
+    shape = _field(
+        described,
+        "row_shape",
+        lambda v: isinstance(v, list) and len(v) > 0 and all(_is_count(n) for n in v),
+        "a list of integers >= 1",
+    )
+    return tuple(shape)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from arcore.events import Event, bits_per_dim_to_nats, nats_to_bits_per_dim
+from arcore.events import UNITS, Event, nats_to, to_nats
 from pipeline.errors import UserError
 
 DEFAULT = Path(__file__).with_name("published_results.yaml")
@@ -34,7 +34,7 @@ class PublishedResult:
 
     Attributes:
         model: e.g. "MADE"; with `variant`, e.g. "2hl, 32 masks", unique in a dataset's split.
-        metric: the unit of `value`: "nats", "bits_per_dim" or one that is not convertible.
+        metric: the unit of `value`: one of `arcore.events.UNITS`, or one that is not convertible.
         value: as printed.
         verified: where it was checked; "memory" is not checked and prints as "unconfirmed".
         relation: of the true number to the printed one.
@@ -122,20 +122,18 @@ class PublishedResult:
         """Return the number as a negative log-likelihood, lower is better.
 
         Arguments:
-            unit: "nats" (per event) or "bits_per_dim".
+            unit: one of `arcore.events.UNITS`.
             event: what the dataset holds, for the conversion.
 
         Returns:
             None where the metric is another kind of quantity.
         """
-        if self.metric not in ("nats", "bits_per_dim"):
+        if self.metric not in UNITS:
             return None
         value = -self.value if self.sense == "ll" else float(self.value)
         if self.metric == unit:
             return value
-        if unit == "bits_per_dim":
-            return nats_to_bits_per_dim(value, event)
-        return bits_per_dim_to_nats(value, event)
+        return nats_to(unit, to_nats(self.metric, value, event), event)
 
 
 @functools.cache

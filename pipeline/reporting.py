@@ -24,7 +24,12 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.published import SIGNS, PublishedResult, match, published_for
 
-UNITS = {"nats": "nats", "bits_per_dim": "bits/dim"}
+UNITS = {
+    "nats": "nats",
+    "bits_per_dim": "bits/dim",
+    "nats_per_frame": "nats/frame",
+    "nats_per_dim": "nats/dim",
+}
 TERMINAL_CONTEXT_ROWS = 8
 _VALUES = ("nats", "nats_stderr", "bits_per_dim", "bits_per_dim_stderr")
 
@@ -35,7 +40,7 @@ class Result:
 
     Attributes:
         num_members: 1 for a single model, else an ensemble of so many.
-        unit: the dataset's unit, "nats" (per event) or "bits_per_dim"; both values are given.
+        unit: the dataset's, one of `UNITS`; nats (per scored event) and bits are given.
         nats_stderr, bits_per_dim_stderr: standard errors of the mean over `num_rows` rows, of the
             `num_split_rows` of the test split if that is known.
         device: of the training, as far as it is known.
@@ -50,7 +55,10 @@ class Result:
         approximate: whether the values are that estimate.
         num_folds: above 1, the mean over so many folds; standard errors are over folds then.
         config: the content of the model's `config.yaml`.
-        event: what is modelled.
+        context_frames: frames of a clip that were given.
+        entropy_nats: the least nats that gray targets allow, where they are gray.
+        excess_nats, excess_nats_stderr: nats above that.
+        event: what is scored.
         mean_size: mean D of the rows, for events of open length.
         folder: `evaluation/<dataset>/<experiment>`.
     """
@@ -83,6 +91,10 @@ class Result:
     train_seconds: float | None
     device: str | None
     published: Mapping[str, Any] | None
+    context_frames: int
+    entropy_nats: float | None
+    excess_nats: float | None
+    excess_nats_stderr: float | None
     config: Mapping[str, Any] = field(repr=False)
     event: events.Event
     mean_size: float | None = None
@@ -91,7 +103,31 @@ class Result:
     @property
     def value(self) -> float:
         """The test value in the dataset's unit."""
-        return self.nats if self.unit == "nats" else self.bits_per_dim
+        return self.value_in(self.unit)
+
+    def value_in(self, unit: str) -> float:
+        """Return the test value in a unit."""
+        return self.bits_per_dim if unit == "bits_per_dim" else self._in(unit, self.nats)
+
+    def stderr_in(self, unit: str) -> float:
+        """Return the test value's standard error in a unit."""
+        if unit == "bits_per_dim":
+            return self.bits_per_dim_stderr
+        return self._in(unit, self.nats_stderr)
+
+    def _in(self, unit: str, nats: float) -> float:
+        return events.nats_to(unit, nats, self.event, difference=True)
+
+    @property
+    def bound(self) -> tuple[str, str]:
+        """In words and the dataset's unit: the entropy bound, and how far the value is above it."""
+        entropy, excess, error = self.entropy_nats, self.excess_nats, self.excess_nats_stderr
+        if entropy is None or excess is None or error is None:
+            return "-", "-"
+        return (
+            f"{self._in(self.unit, entropy):.2f}",
+            with_error(self._in(self.unit, excess), self._in(self.unit, error)),
+        )
 
     def exact_in(self, unit: str) -> bool:
         """Whether the value in a unit is exact: bits of dequantised levels are only bounded."""
@@ -284,13 +320,15 @@ def _read_result(path: Path) -> Result:
         optional += ["member_nats", "member_nats_stderr", "published_member"]
         optional += ["nats_importance_weighted", "nats_importance_weighted_stderr"]
         optional += ["importance_samples", "importance_rows", "published_importance"]
+        optional += ["entropy_nats", "excess_nats", "excess_nats_stderr"]
         published = (config.get("evaluation") or {}).get("published")
         given: dict[str, Any] = {**dict.fromkeys(optional), "published": published}
-        given |= {"exact": True, "num_folds": 1} | metrics
+        given |= {"exact": True, "num_folds": 1, "context_frames": 0} | metrics
         missing = names - set(given)
         if missing:
             raise ValueError(f"missing {', '.join(sorted(missing))}")
         values = {name: given[name] for name in names}
+        event = events.after_frames(event, values["context_frames"])
         training = paths.model(path.parent.name) / "training.json"
         if training.is_file():
             values["device"] = read_json(training).get("device") or values["device"]
@@ -465,10 +503,12 @@ def measured_rows(report: Report) -> list[Row | CodecResult]:
 def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return the header and cells of our rows and those of codecs, best first, as text."""
     other = next(unit for unit in UNITS if unit != report.unit)
+    bounded = any(row.result.entropy_nats is not None for row in report.rows)
     header = ["experiment", "model", "settings", "members", f"test ({UNITS[report.unit]})"]
+    header += ["entropy bound", "above it"] if bounded else []
     header += [f"test ({UNITS[other]})", "parameters", "train time", "device"]
     header += ["published", "difference", "source"]
-    digits = 2 if report.unit == "nats" else 3
+    digits = 3 if report.unit in ("bits_per_dim", "nats_per_dim") else 2
     cells = []
     for row in measured_rows(report):
         if isinstance(row, CodecResult):
@@ -481,15 +521,14 @@ def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
             continue
         result, published = row.result, row.published
         both = {
-            "nats": with_error(result.nats, result.nats_stderr, result.sign_in("nats")),
-            "bits_per_dim": with_error(
-                result.bits_per_dim, result.bits_per_dim_stderr, result.sign_in("bits_per_dim")
-            ),
+            unit: with_error(result.value_in(unit), result.stderr_in(unit), result.sign_in(unit))
+            for unit in (report.unit, other)
         }
         count = "-" if result.num_parameters is None else f"{result.num_parameters:,}"
         line = [result.experiment, result.model, result.settings, result.members]
         line += [
             both[report.unit] + result.rows,
+            *(result.bound if bounded else ()),
             both[other],
             count,
             duration(result.train_seconds),
@@ -536,6 +575,17 @@ def introduction(report: Report) -> str:
         text += (
             " <= is an upper bound on the negative log-likelihood (a lower one on the likelihood), "
             "~ an importance-weighted estimate, itself above the true value on average."
+        )
+    context = report.rows[0].result.context_frames
+    if context:
+        text += (
+            f" The first {context} frames of a clip are given; those after them are scored, each "
+            "given the true frames before it."
+        )
+    if isinstance(report.rows[0].result.event, events.Gray):
+        text += (
+            " Gray levels are targets of Bernoulli conditionals: values are cross-entropies, no "
+            "likelihoods, and the entropy bound is what the same targets cost at least."
         )
     if isinstance(report.rows[0].result.event, events.Real):
         text += " Nats are of a density, so that they may be negative."
@@ -620,6 +670,9 @@ def csv_rows(report: Report) -> list[dict[str, Any]]:
                 "status": published.status if published else None,
             }
         )
+        if result.entropy_nats is not None:
+            names = ("context_frames", "entropy_nats", "excess_nats", "excess_nats_stderr")
+            rows[-1] |= {name: getattr(result, name) for name in names}
     event = report.rows[0].result.event
     for other, _ in report.context:
         rows.append(

@@ -235,7 +235,8 @@ class SplitReader:
             UserError: naming the shard that is missing, corrupt, of another size, or out of range.
         """
         manifest, info = self.manifest, self.info
-        dtype, width = _row_format(manifest.event, info.binarize, manifest.sound)
+        shape = info.row_shape or _row_shape(manifest)
+        dtype, width = _row_format(manifest.event, info.binarize, shape)
         total = sum(stop - start for start, stop in ranges)
         x = np.empty((total, width), np.uint8)
         columns = _label_shape(manifest.num_classes, manifest.sound)
@@ -249,13 +250,13 @@ class SplitReader:
                 if labels is not None and numbers is not None:
                     labels[out] = numbers
                 seen = SplitData(
-                    _as_events(x[out], manifest, dtype),
+                    _as_rows(x[out], shape, dtype),
                     None if labels is None else labels[out],
                     info.binarize,
                 )
-                _check_rows(seen, manifest, where)
+                _check_rows(seen, manifest, shape, where)
                 filled = out.stop
-        return SplitData(_as_events(x, manifest, dtype), labels, info.binarize)
+        return SplitData(_as_rows(x, shape, dtype), labels, info.binarize)
 
     def _read_shard(
         self, shard: Shard, spans: list[tuple[int, int]], width: int, where: str
@@ -301,14 +302,22 @@ def verify(folder: str | Path) -> Manifest:
     return manifest
 
 
-def _row_shape(event: Event, sound: Sound | None) -> tuple[int, ...]:
-    return event.extents if sound is None else (sound.max_length,)
+def _row_shape(kind: Manifest | Dataset) -> tuple[int, ...]:
+    """The shape of a row: the event's, or that of the longest sound."""
+    return kind.event.extents if kind.sound is None else (kind.sound.max_length,)
 
 
-def _row_format(event: Event, binarize: Binarize, sound: Sound | None) -> tuple[np.dtype[Any], int]:
-    """Element type and bytes of one row."""
+def _stored_shape(data: SplitData, dataset: Dataset) -> tuple[int, ...]:
+    """The shape of a stored row, which is another one where rows are digits that will move."""
+    return data.x.shape[1:] if data.binarize == "moving" else _row_shape(dataset)
+
+
+def _row_format(
+    event: Event, binarize: Binarize, shape: tuple[int, ...]
+) -> tuple[np.dtype[Any], int]:
+    """Element type and bytes of one row of a shape."""
     dtype = np.dtype(np.uint8 if isinstance(event, Levels) or binarize else "<f4")
-    return dtype, math.prod(_row_shape(event, sound)) * dtype.itemsize
+    return dtype, math.prod(shape) * dtype.itemsize
 
 
 def _label_shape(num_classes: int | None, sound: Sound | None) -> tuple[int, ...] | None:
@@ -318,15 +327,16 @@ def _label_shape(num_classes: int | None, sound: Sound | None) -> tuple[int, ...
     return None if num_classes is None else ()
 
 
-def _as_events(rows: np.ndarray, manifest: Manifest, dtype: np.dtype[Any]) -> np.ndarray:
-    return rows.view(dtype).reshape(len(rows), *_row_shape(manifest.event, manifest.sound))
+def _as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    return rows.view(dtype).reshape(len(rows), *shape)
 
 
-def _check_rows(data: SplitData, kind: Manifest | Dataset, where: str) -> None:
+def _check_rows(
+    data: SplitData, kind: Manifest | Dataset, shape: tuple[int, ...], where: str
+) -> None:
     """Check shape, type and range of decoded rows and their labels."""
     event, num_classes = kind.event, kind.num_classes
-    dtype, _ = _row_format(event, data.binarize, kind.sound)
-    shape = _row_shape(event, kind.sound)
+    dtype, _ = _row_format(event, data.binarize, shape)
     if data.x.dtype != dtype or data.x.shape[1:] != shape or len(data.x) == 0:
         raise UserError(
             f"{where}: expected rows of shape {shape} and dtype {dtype}, "
@@ -409,13 +419,16 @@ def _write_split(
     rows = sum(shard.rows for shard in shards)
     if rows != stream.rows:
         raise UserError(f"{where}: expected {stream.rows} rows, got {rows}")
-    binarize = data.binarize if isinstance(data, SplitData) else None
-    return SplitInfo(rows, content_sha256, binarize, tuple(shards))
+    binarize, row_shape = None, None
+    if isinstance(data, SplitData):
+        binarize = data.binarize
+        row_shape = _stored_shape(data, dataset) if binarize == "moving" else None
+    return SplitInfo(rows, content_sha256, binarize, tuple(shards), row_shape)
 
 
 def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:
     for data in parts:
-        _check_rows(data, dataset, where)
+        _check_rows(data, dataset, _stored_shape(data, dataset), where)
         yield data
 
 

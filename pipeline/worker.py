@@ -27,6 +27,7 @@ from pipeline.errors import UserError
 from pipeline.loading import Loader
 from pipeline.sessions import Session, TrainSession
 
+VALID_DIMENSIONS = 1 << 21  # at once in validation, of 500 rows at most: clips are large
 CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on
 SAVE, STOP = 1, 2
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -281,14 +282,16 @@ class Worker:
         if members > 1:
             scorer = cast(Any, model).ensemble(members)
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
-        for x, labels in self.valid.sequential(500):
+        is_open = None in self.event.shape
+        size = 500 if is_open else min(500, max(1, VALID_DIMENSIONS // self.event.size))
+        for x, labels in self.valid.sequential(size):
             given = sounds.arguments(model, None if labels is None else self._move(labels))
             total += scorer.validation_loss(self._move(x), *given).double().sum()
         (summed,) = self._reduce(total, dist.ReduceOp.SUM)
         nats = summed / self.valid.rows
         row["valid_nats"] = nats
         row["valid_bits_per_dim"] = nats_to_bits_per_dim(
-            nats, self.event, size=self.valid.mean_size
+            nats, self.model.scored_event, size=self.valid.mean_size
         )
         progress = self.progress
         if nats < progress.best_nats:

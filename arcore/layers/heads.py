@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.distributions import DiscretizedLogisticMixture
+from arcore.checks import require
+from arcore.distributions import DiscretizedLogisticMixture, GrayBernoulli
 from arcore.layers import levels
 
 HEADS = ("softmax", "logistic_mixture")
@@ -33,12 +34,18 @@ class Head:
         num_levels: k.
         colours: channels C of the image.
         num_mixtures: components K of a logistic mixture.
+        gray: levels are targets of Bernoulli conditionals, see `arcore.events.Gray`.
     """
 
     name: str
     num_levels: int
     colours: int
     num_mixtures: int
+    gray: bool = False
+
+    def __post_init__(self) -> None:
+        fits = not self.gray or self.name == "softmax"
+        require(fits, "head", "softmax for gray targets", self.name)
 
     @property
     def groups(self) -> int:
@@ -49,7 +56,7 @@ class Head:
     def num_outputs(self) -> int:
         """Maps that the network must give."""
         if self.name == "softmax":
-            return self.colours * (1 if self.num_levels == 2 else self.num_levels)
+            return self.colours * (1 if self.num_levels == 2 or self.gray else self.num_levels)
         return self.num_mixtures * (1 + 2 * self.colours + self._pairs)
 
     @property
@@ -76,7 +83,10 @@ class Head:
         """
         if self.name == "softmax":
             logits = outputs.unflatten(1, (self.colours, -1)).movedim(2, -1)
-            return levels.distribution(logits.reshape(*shape, logits.shape[-1]))
+            logits = logits.reshape(*shape, logits.shape[-1])
+            if self.gray:
+                return GrayBernoulli(logits=logits[..., 0], validate_args=False)
+            return levels.distribution(logits)
         return self._mixture(outputs, image, shape)
 
     def _mixture(

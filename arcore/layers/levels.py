@@ -45,3 +45,11 @@ def distribution(logits: Tensor) -> Distribution:
     if logits.shape[-1] == 1:
         return Bernoulli(logits=logits[..., 0], validate_args=False)
     return Categorical(logits=logits, validate_args=False)
+
+
+def encode_image(image: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor:
+    """Encode levels (batch, C, H, W) as features (batch, C * F, H, W), scaled ones in [-1, 1]."""
+    features = encode(image, event, encoding, dtype)
+    if encoding == "scaled":
+        features = 2 * features - 1
+    return features.movedim(-1, 2).flatten(1, 2)

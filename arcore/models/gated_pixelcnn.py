@@ -7,13 +7,13 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, pad, relu
+from torch.nn.functional import dropout, relu
 
 from arcore.checks import require, require_int
 from arcore.events import Event
-from arcore.layers.cursor import Cursor, Run
+from arcore.layers.cursor import Run
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
-from arcore.raster import OrderedRasterConfig, RasterModel, require_odd
+from arcore.raster import OrderedRasterConfig, TwoStackModel, require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
         require(fits, "dropout", "a number in [0, 1)", self.dropout)
 
 
-class GatedPixelCNN(RasterModel):
+class GatedPixelCNN(TwoStackModel):
     """Gated convolutional network over images, conditional on a class, a vector or a map.
 
     A vertical stack v sees whole rows above the pixel, a horizontal stack h the pixel's own row:
@@ -92,20 +92,6 @@ class GatedPixelCNN(RasterModel):
     def first(self) -> list[CausalConv2d]:
         """The layer that reads the pixel's own row; the vertical stack reads whole rows."""
         return [self._layers()[0].horizontal]
-
-    def _network(self, features: Tensor, maps: Tensor | None, run: Run) -> Tensor:
-        above = pad(features, (0, 0, 1, -1))
-        return self._horizontal(features, self._vertical(above, maps, run), maps, run)
-
-    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
-        row, column = cursor.row, cursor.column
-        links = cursor.state(self, list[Tensor])
-        if column == 0:
-            above = features[:, :, row - 1 : row] if row else torch.zeros_like(features[:, :, :1])
-            links[:] = self._vertical(above, maps, cursor.at(row, 0, cursor.width))
-            cursor.at(row, 0)
-        here = [link[..., column : column + 1] for link in links]
-        return self._horizontal(cursor.piece(features), here, maps, cursor)
 
     def _vertical(self, v: Tensor, maps: Tensor | None, run: Run) -> list[Tensor]:
         """Return what the vertical stack passes on to each horizontal layer."""

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import relu
 
 from arcore.checks import require, require_int
-from arcore.events import Binary, Event, Levels
+from arcore.events import Event, Levels, resized
 from arcore.layers.conditioning import ConditionMaps
 from arcore.layers.cursor import everywhere
 from arcore.model import AutoregressiveModel, Decoder
@@ -84,7 +84,7 @@ class MultiscalePixelRNN(AutoregressiveModel):
         channels, height, width = self.image
         small = (channels, -(-height // p.factor), -(-width // p.factor))
         base = dataclasses.replace(p, hidden=p.base_hidden, num_layers=p.base_num_layers)
-        self.base = _core(base, _resized(event, small))
+        self.base = _core(base, resized(event, small))
         self.detail: PixelRNN | None = None
         if height * width > 1:
             self.enlarge = _Enlarge(
@@ -97,7 +97,7 @@ class MultiscalePixelRNN(AutoregressiveModel):
                 num_maps += self.condition_maps.channels
             alone = {"num_classes": None, "condition_size": None, "condition_shape": None}
             detail = dataclasses.replace(p, **alone)  # type: ignore[arg-type]
-            self.detail = _core(detail, _resized(event, self.image), num_maps)
+            self.detail = _core(detail, resized(event, self.image), num_maps)
 
     # -- scoring
 
@@ -230,7 +230,3 @@ def _core(p: MultiscalePixelRNNConfig, event: Levels, num_maps: int = 0) -> Pixe
     names = [field.name for field in dataclasses.fields(core.Config)]
     config = core.Config(**{name: getattr(p, name) for name in names})
     return core(event, config, num_maps)  # type: ignore[arg-type]
-
-
-def _resized(event: Levels, shape: tuple[int, int, int]) -> Levels:
-    return Binary(shape) if isinstance(event, Binary) else Levels(event.num_levels, shape)

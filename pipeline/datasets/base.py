@@ -17,7 +17,7 @@ from pipeline.datasets.draws import Drawing
 from pipeline.errors import UserError, unknown_name
 
 SPLITS = ("train", "valid", "test")
-Unit = Literal["nats", "bits_per_dim"]
+Unit = Literal["nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class SplitData:
             that are drawn when read, float32 for real ones.
         labels: (N,) int64, of sounds (N, label_width), or None.
         binarize: what is done each time that rows are read: "bernoulli" where `x` holds gray
-            levels that become bits, "dequantize" where it holds levels that become reals.
+            levels that become bits, "dequantize" where it holds levels that become reals, "moving"
+            where it holds digits (N, n, side, side), n of them a row, that become clips.
     """
 
     x: np.ndarray
@@ -131,6 +132,8 @@ class Dataset(abc.ABC):
         num_classes: number of labels, or None without labels.
         published_name: its name in published_results.yaml, or None.
         system_folders: folders where a system package may have put the files.
+        context_frames: frames at the beginning of a clip that the protocol gives: what is scored is
+            the frames after them.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
         refused: glob patterns of files that people have instead of the raw files, each with the
@@ -147,6 +150,7 @@ class Dataset(abc.ABC):
     num_classes: int | None = None
     published_name: str | None = None
     system_folders: tuple[str, ...] = ()
+    context_frames: int = 0
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from arcore.events import Event, Real
+from pipeline.datasets.clips import NUM_UNIFORMS, render
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -22,7 +23,7 @@ _THRESHOLDS = ((np.arange(256, dtype=np.uint64) << np.uint64(31)) // np.uint64(2
 _BLOCK = 1 << 17
 
 # What is done to stored levels each time that they are read.
-Drawing = Literal["bernoulli", "dequantize"]
+Drawing = Literal["bernoulli", "dequantize", "moving"]
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
@@ -82,9 +83,15 @@ def draw_integers(highs: np.ndarray, indices: np.ndarray, epoch: int, seed: int)
 
 
 def draw(
-    kind: Drawing | None, x: np.ndarray, event: Event, indices: np.ndarray, epoch: int, seed: int
+    kind: Drawing | None,
+    x: np.ndarray,
+    event: Event,
+    indices: np.ndarray,
+    epoch: int,
+    seed: int,
+    pool: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Turn stored rows of a split into events, by `dynamic_binarize` or `dequantize` or as is.
+    """Turn stored rows of a split into events: bits, noisy levels, clips of digits, or as is.
 
     Args:
         kind: as the manifest says in `binarize`.
@@ -93,9 +100,15 @@ def draw(
         indices: (N,) integers >= 0, the rows' positions in their split.
         epoch: integer >= 0.
         seed: integer.
+        pool: stored rows of the whole split, out of whose digits "moving" draws clips.
     """
     if kind is None:
         return x
+    if kind == "moving":
+        if pool is None:
+            raise ValueError("pool: expected the rows of the whole split, got None")
+        digits = pool.reshape(-1, *pool.shape[-2:])
+        return render(digits, uniforms(indices, epoch, seed, NUM_UNIFORMS), event.extents)
     if kind == "bernoulli":
         return dynamic_binarize(x, indices, epoch, seed)
     return dequantize(x, indices, epoch, seed, num_bins(event))
@@ -111,6 +124,18 @@ def num_bins(event: Event) -> int:
     if width is None or not math.isclose(round(1 / width) * width, 1, rel_tol=1e-9):
         raise ValueError(f"event: expected Real with a bin_width of 1 / levels, got {event}")
     return round(1 / width)
+
+
+def uniforms(indices: np.ndarray, epoch: int, seed: int, count: int) -> np.ndarray:
+    """Draw numbers in [0, 1), (N, count), each a pure function of (seed, epoch, index, place).
+
+    Example:
+        >>> uniforms(np.array([7]), epoch=0, seed=0, count=2).round(3).tolist()
+        [[0.46, 0.321]]
+    """
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+    words = _mix(_row_states(np.asarray(indices), epoch, seed)[:, None] + steps)
+    return (words >> np.uint64(11)) * 2.0**-53
 
 
 def dynamic_binarize(x: np.ndarray, indices: np.ndarray, epoch: int, seed: int) -> np.ndarray:

@@ -100,10 +100,12 @@ class Case:
         return torch.cat([torch.arange(batch)[:, None] % classes, drawn], 1)
 
     def _condition_shape(self) -> tuple[int, ...] | None:
-        if (size := self.hyperparameters.get("local_size")) is not None:
+        given = self.hyperparameters
+        if (size := given.get("local_size")) is not None:
             return (self._frames(), size)
-        size = self.hyperparameters.get("condition_size")
-        return (size,) if size is not None else self.hyperparameters.get("condition_shape")
+        if (size := given.get("condition_size")) is not None:
+            return (size,)
+        return given.get("condition_sequence") or given.get("condition_shape")
 
 
 @torch.no_grad()
@@ -156,6 +158,16 @@ LATENT = {
     "num_layers": 2,
     "head_width": 12,
 }
+VIDEO_BASE = {
+    "width": 4,
+    "encoder_blocks": 1,
+    "recurrent_width": 4,
+    "decoder_blocks": 1,
+    "head_width": 12,
+}
+VIDEO = {**VIDEO_BASE, "first_kernel": 5}
+CLIP = Binary((3, 1, 2, 2))  # the least in which every weight has a part
+COLOURS = Levels(2, (3, 2, 2, 1))
 
 CASES = [
     *(Case("nade", NINE, {"hidden": 8, "ordering": name}) for name in ORDERINGS),
@@ -354,6 +366,23 @@ CASES = [
         Levels(9, (6,)),
         {**NET, "local_size": 2, "local_strides": [4], "head": "logistic_mixture"},
     ),
+    Case("video_pixel_network", NINE, {**VIDEO}),
+    Case("video_pixel_network", NINE, {**VIDEO, "decoder_blocks": 3, "first_kernel": 3}),
+    Case("video_pixel_network", WIDE, {**VIDEO, "first_kernel": 9}),
+    Case("video_pixel_network", Binary((1,)), {**VIDEO}),
+    Case("video_pixel_network", RGB, {**VIDEO, "width": 6, "head_width": 24, "num_classes": 2}),
+    Case("video_pixel_network", CLIP, {**VIDEO, "encoder_blocks": 2, "decoder_blocks": 2}),
+    Case("video_pixel_network", CLIP, {**VIDEO, "dilations": [2], "condition_size": 3}),
+    Case("video_pixel_network", CLIP, {**VIDEO, "condition_sequence": (3, 2)}),
+    Case("video_pixel_network", COLOURS, {**VIDEO, "width": 8, "head_width": 24}),
+    Case("video_pixel_network", CUBE, {**VIDEO, "head": "logistic_mixture", "num_classes": 2}),
+    Case("video_pixel_network", Levels(3, (2, 2)), {**VIDEO, "inputs": "one_hot"}),
+    Case("video_pixel_baseline", Binary((1,)), {**VIDEO_BASE}),
+    Case("video_pixel_baseline", Binary((3, 1, 2, 1)), {**VIDEO_BASE, "num_classes": 2}),
+    Case("video_pixel_baseline", CLIP, {**VIDEO_BASE, "condition_sequence": (3, 2)}),
+    Case("video_pixel_baseline", CLIP, {**VIDEO_BASE, "condition_size": 3}),
+    Case("video_pixel_baseline", Levels(3, (3, 1, 1, 2)), {**VIDEO_BASE, "inputs": "one_hot"}),
+    Case("video_pixel_baseline", Levels(2, (3, 3, 1, 1)), {**VIDEO_BASE}),
 ]
 
 DISCRETE_MODELS = [

@@ -420,12 +420,17 @@ class Chain:
         return -(self.log_p.exp() * log_q).sum()
 
 
-@pytest.mark.parametrize("name", [name for name in DISCRETE_MODELS if MODELS[name].exact])
+# the baseline's pixels of a frame are independent, so it stays above
+DEPENDENT = [name for name in DISCRETE_MODELS if name != "video_pixel_baseline"]
+SMALL = {"video_pixel_network": {"width": 4, "decoder_blocks": 1, "first_kernel": 5}}
+
+
+@pytest.mark.parametrize("name", [name for name in DEPENDENT if MODELS[name].exact])
 def test_training_approaches_a_known_entropy_and_never_beats_it(name: str) -> None:
     source = Chain(seed=5)
     assert source.log_p.exp().sum().item() == pytest.approx(1)
     torch.manual_seed(0)
-    model = arcore.create_model(name, source.event).double()
+    model = arcore.create_model(name, source.event, **SMALL.get(name, {})).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     untrained = source.cost(model.log_prob(source.states)).item()
     for _ in range(1000):

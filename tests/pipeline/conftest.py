@@ -32,6 +32,9 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+DEFAULT_MODEL = {"name": "made", "hidden": [16]}
+
+
 class Worker:
     """Stands for Ray Train with one worker: keeps what it reports, gives back checkpoints.
 
@@ -78,7 +81,7 @@ class Worker:
         job = {
             "identity": "i" * 64,
             "event": arcore.events.to_dict(shards.read_manifest(self.data).event),
-            "model": {"name": "made", "hidden": [16]} | (model or {}),
+            "model": model if "name" in (model or {}) else DEFAULT_MODEL | (model or {}),
             "trainer": {"max_epochs": 4, "batch_size": 16} | trainer,
             "shards": str(self.data),
             "run_id": None,

@@ -493,7 +493,7 @@ def test_verify_compares_the_content_hash(tmp_path: Path, written: Path) -> None
         (lambda m: m.update(sha256="0" * 64), "field sha256: it does not match"),
         (lambda m: m["event"].update(num_levels=6), "field sha256: it does not match"),
         (lambda m: m["event"].update(kind="odd"), "event kind"),
-        (lambda m: m.update(unit="furlongs"), "field unit: expected nats or bits_per_dim"),
+        (lambda m: m.update(unit="furlongs"), "field unit: expected one of nats, bits_per_dim"),
         (lambda m: m.update(num_classes="4"), "field num_classes"),
         (lambda m: m["splits"].pop("valid"), "field splits: expected the splits train, valid"),
         (lambda m: m.update(splits=3), "malformed"),

@@ -1,0 +1,61 @@
+"""An LSTM over frames whose states are maps."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from arcore.layers.lstm_scan import lstm_cell, remember
+
+State = tuple[Tensor, Tensor]
+
+
+class ConvLSTM(nn.Module):
+    """A convolutional LSTM: h_t, c_t = cell(W * x_t + U * h_{t-1} + b, c_{t-1}), from zeros.
+
+    Reference:
+        Shi et al., "Convolutional LSTM Network: A Machine Learning Approach for Precipitation
+        Nowcasting", NIPS 2015, eq. 3, without peepholes.
+
+    Arguments:
+        inputs: maps of x_t.
+        width: maps of h_t and c_t.
+        kernel: odd size of both convolutions.
+
+    Example:
+        >>> ConvLSTM(2, 3, 3)(torch.zeros(1, 4, 2, 5, 5)).shape
+        torch.Size([1, 4, 3, 5, 5])
+    """
+
+    def __init__(self, inputs: int, width: int, kernel: int) -> None:
+        super().__init__()
+        self.width = width
+        self.input_to_state = nn.Conv2d(inputs, 4 * width, kernel, padding=kernel // 2)
+        self.state_to_state = nn.Conv2d(width, 4 * width, kernel, padding=kernel // 2, bias=False)
+        remember(cast(nn.Parameter, self.input_to_state.bias), width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map frames (batch, T, inputs, height, width) to states h (batch, T, width, ...)."""
+        gates = self.input_to_state(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        state, states = self.zeros(x[:, 0]), []
+        for t in range(x.shape[1]):
+            state = self._advance(gates[:, t], state)
+            states.append(state[0])
+        return torch.stack(states, 1)
+
+    def zeros(self, x: Tensor) -> State:
+        """Return the state before the first frame, of maps (batch, *, height, width)."""
+        zero = x.new_zeros(len(x), self.width, *x.shape[-2:])
+        return zero, zero
+
+    def step(self, x: Tensor, state: State) -> State:
+        """Return h_t and c_t for a frame (batch, inputs, height, width) and the state before it."""
+        return self._advance(self.input_to_state(x), state)
+
+    def _advance(self, gates: Tensor, state: State) -> State:
+        h, c = state
+        gates = gates + self.state_to_state(h)
+        h, c = lstm_cell(gates.movedim(1, -1), c.movedim(1, -1))
+        return h.movedim(-1, 1), c.movedim(-1, 1)

@@ -1,0 +1,100 @@
+"""Multiplicative units and the residual blocks made of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from arcore.layers.conditioning import ConditionProjection
+
+
+def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
+    """Return g1 . tanh(g2 . h + g3 . u), with g1, g2, g3 = sigm(gates) and u = tanh(gates).
+
+    h enters as it is, not convolved: it must know nothing that the result must not know.
+
+    Reference:
+        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, eq. 3.
+
+    Arguments:
+        h: (batch, c, height, width).
+        gates: (batch, 4 c, height, width), as [g1 | g2 | g3 | u].
+
+    Example:
+        >>> h = torch.ones(1, 2, 1, 1)
+        >>> gates = torch.zeros(1, 8, 1, 1)
+        >>> round(multiplicative_unit(h, gates)[0, 0].item(), 4)  # 0.5 tanh(0.5)
+        0.2311
+    """
+    g1, g2, g3, u = gates.chunk(4, 1)
+    g1, g2, g3 = torch.sigmoid(g1), torch.sigmoid(g2), torch.sigmoid(g3)
+    return g1 * torch.tanh(g2 * h + g3 * torch.tanh(u))
+
+
+class MultiplicativeUnit(nn.Module):
+    """A multiplicative unit whose gates are convolutions of its input, without a mask.
+
+    Arguments:
+        width: maps c of input and output.
+        kernel: odd size of the convolutions.
+        dilation: of the convolutions.
+        projection: of a vector condition, which adds to the gates, or None.
+    """
+
+    def __init__(
+        self, width: int, kernel: int, dilation: int, projection: ConditionProjection | None
+    ) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.gates = nn.Conv2d(width, 4 * width, kernel, padding=padding, dilation=dilation)
+        self.projection = projection
+
+    def forward(self, h: Tensor, vectors: Tensor | None) -> Tensor:
+        """Map (batch, c, height, width) to as much, given vectors (batch, size, 1, 1) or None."""
+        gates: Tensor = self.gates(h)
+        if self.projection is not None and vectors is not None:
+            gates = gates + self.projection(vectors)
+        return multiplicative_unit(h, gates)
+
+
+class ResidualMultiplicativeBlock(nn.Module):
+    """A residual block over 2 c maps around two multiplicative units over c.
+
+    h + W_2 MU(MU(W_1 h)), where W_1 and W_2 are 1 x 1 convolutions.
+
+    Reference:
+        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 4.2 and figure 3.
+
+    Arguments:
+        width: c.
+        kernel: odd size of the units' convolutions.
+        dilation: of both units.
+        condition_size: length of the vectors that condition both units, 0 for none.
+
+    Example:
+        >>> block = ResidualMultiplicativeBlock(4, 3, dilation=2)
+        >>> block(torch.zeros(1, 8, 5, 5)).shape
+        torch.Size([1, 8, 5, 5])
+    """
+
+    def __init__(self, width: int, kernel: int, dilation: int = 1, condition_size: int = 0) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(2 * width, width, 1)
+        self.units = nn.ModuleList(
+            MultiplicativeUnit(
+                width,
+                kernel,
+                dilation,
+                ConditionProjection(condition_size, 4 * width) if condition_size else None,
+            )
+            for _ in range(2)
+        )
+        self.expand = nn.Conv2d(width, 2 * width, 1)
+
+    def forward(self, h: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """Map (batch, 2 c, height, width) to as much, given vectors (batch, size, 1, 1) or None."""
+        z = self.reduce(h)
+        for unit in self.units:
+            z = unit(z, vectors)
+        expanded: Tensor = self.expand(z)
+        return h + expanded

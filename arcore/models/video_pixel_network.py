@@ -1,0 +1,249 @@
+"""Video Pixel Network: frame encoders, an LSTM over frames, and a PixelCNN for the next frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import relu
+
+from arcore.checks import require_int
+from arcore.clips import ClipConfig, ClipModel
+from arcore.events import Event, Gray, Levels
+from arcore.layers.conditioning import ConditionProjection
+from arcore.layers.cursor import Run
+from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
+from arcore.layers.multiplicative import multiplicative_unit
+from arcore.model import Decoder
+from arcore.raster import RasterConfig, RasterDecoder, TwoStackModel, require_odd
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoPixelNetworkConfig(ClipConfig):
+    """Hyperparameters of a Video Pixel Network, beside those of models over clips.
+
+    Arguments:
+        first_kernel: odd size of the decoder's first convolutions, over pixels.
+        head: softmax (over levels; a sigmoid over two, or gray targets) or logistic_mixture.
+        num_mixtures: components of a logistic mixture.
+    """
+
+    first_kernel: int = 7
+    head: str = "softmax"
+    num_mixtures: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.frame_decoder()
+
+    def frame_decoder(self) -> FrameDecoderConfig:
+        """Return the hyperparameters of the frame decoder."""
+        names = {field.name for field in dataclasses.fields(FrameDecoderConfig)}
+        given = {k: v for k, v in dataclasses.asdict(self).items() if k in names}
+        conditions = {"num_classes": None, "condition_size": None}
+        return FrameDecoderConfig(**given | conditions | {"num_blocks": self.decoder_blocks})
+
+
+class VideoPixelNetwork(ClipModel):
+    """A network over clips that leaves out no dependency between frames, pixels or colours.
+
+        p(x) = prod_t prod_i p(x_{t,i,B} | x_{<t}, x_{t,<i}, x_{t,i,R}, x_{t,i,G}) ...
+
+    An encoder of residual multiplicative blocks (see `arcore.layers.multiplicative`) runs over each
+    frame, a convolutional LSTM over the results, and a PixelCNN of such blocks draws the next frame
+    given the LSTM's maps. Where the paper masks square kernels, which leaves a blind spot, the
+    PixelCNN has two stacks as Gated PixelCNN does: no pixel above is out of sight. Its first
+    convolution leaves out the pixel itself, so that the units, which multiply by their own input,
+    see earlier pixels and colours alone. The LSTM's maps enter it without a mask.
+
+    Each unit adds a 1 x 1 projection of a condition: a class, a vector, or a vector for each frame
+    (actions and states).
+
+    Reference:
+        Kalchbrenner, van den Oord, Simonyan, Danihelka, Vinyals, Graves and Kavukcuoglu, "Video
+        Pixel Networks", ICML 2017. Its size: `width=128, encoder_blocks=8, dilations=[1, 2, 4, 8],
+        recurrent_width=256, decoder_blocks=12`.
+
+    Example:
+        >>> import torch, arcore
+        >>> event = arcore.events.Binary((4, 1, 8, 8))  # frames, channels, height, width
+        >>> model = arcore.create_model("video_pixel_network", event)
+        >>> model.frame_log_prob(torch.zeros(2, 4, 1, 8, 8), first=2).shape  # nats
+        torch.Size([2, 2])
+    """
+
+    Config = VideoPixelNetworkConfig
+    hyperparameters: VideoPixelNetworkConfig
+
+    def __init__(self, event: Event, hyperparameters: VideoPixelNetworkConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        context = p.recurrent_width if self.clip[0] > 1 else 0
+        self.pixels = FrameDecoder(self.frame_event, p.frame_decoder(), context, self.num_vectors)
+
+    def _maps(self, contexts: Tensor, vectors: Tensor | None) -> Tensor | None:
+        """Put what conditions a frame together, (n, recurrent_width + num_vectors, h, w)."""
+        if self.clip[0] == 1:
+            return vectors
+        if vectors is None:
+            return contexts
+        return torch.cat([contexts, vectors.expand(-1, -1, *contexts.shape[-2:])], 1)
+
+    def _decode(self, frames: Tensor, contexts: Tensor, vectors: Tensor | None) -> Distribution:
+        return self.pixels.conditionals_given(frames, self._maps(contexts, vectors))
+
+    def _frame_decoder(self, context: Tensor, vectors: Tensor | None) -> Decoder:
+        return RasterDecoder(self.pixels, len(context), self._maps(context, vectors))
+
+    @property
+    def _frame_schedule(self) -> tuple[Tensor, ...]:
+        return self.pixels.schedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrameDecoderConfig(RasterConfig):
+    """Hyperparameters of the PixelCNN of one frame, as `VideoPixelNetworkConfig` describes them."""
+
+    width: int
+    num_blocks: int
+    first_kernel: int
+    kernel: int
+    head_width: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_odd(self.first_kernel, "first_kernel")
+        require_int(self.width, "width", 1)
+
+
+class FrameDecoder(TwoStackModel):
+    """The PixelCNN of one frame, given maps.
+
+    With the vertical stack v, the horizontal one h, maps s and vectors a of the condition,
+
+        v_0 = K_0 * (rows above) + V s,   h_0 = K'_0 * (pixels to the left) + L_0 v_0 + V' s,
+
+    and residual multiplicative blocks in both, whose horizontal units have the gates
+
+        K' * z + L (K * w) + P a
+
+    for the units' inputs z in the horizontal and w in the vertical stack; L is 1 x 1.
+
+    Arguments:
+        event: a frame.
+        hyperparameters: as above.
+        num_maps: channels of s, without the vectors'.
+        num_vectors: length of the vectors a, the last channels of the maps.
+    """
+
+    Config = FrameDecoderConfig
+    supports = (Levels, Gray)
+    hyperparameters: FrameDecoderConfig
+
+    def __init__(
+        self, event: Event, hyperparameters: FrameDecoderConfig, num_maps: int, num_vectors: int
+    ) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        self.num_maps, self.num_vectors = num_maps, num_vectors
+        wide, head = self.colours(2 * p.width), self.colours(p.head_width)
+        inputs = self.input_colours
+        self.vertical_input = rows_conv(len(inputs), len(wide), p.first_kernel)
+        self.horizontal_input = row_conv("A", inputs, wide, p.first_kernel)
+        self.link = CausalConv2d(len(wide), len(wide))
+        if num_maps:
+            self.vertical_context = ConditionProjection(num_maps, len(wide))
+            self.horizontal_context = ConditionProjection(num_maps, len(wide))
+        self.blocks = nn.ModuleList(
+            _Block(self, is_last=index == p.num_blocks - 1) for index in range(p.num_blocks)
+        )
+        self.hidden_head = pixel_conv("B", wide, head)
+        self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
+        self.output.set_bias(self.head.initial_bias())
+
+    def projections(self, outputs: int, units: int) -> nn.ModuleList:
+        """Make the projections of the vectors for so many units; none without vectors."""
+        count = units if self.num_vectors else 0
+        return nn.ModuleList(ConditionProjection(self.num_vectors, outputs) for _ in range(count))
+
+    @property
+    def first(self) -> list[CausalConv2d]:
+        """The layer that reads the pixel's own row; the vertical stack reads whole rows."""
+        return [self.horizontal_input]
+
+    def _split(self, maps: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Split maps into those of the context and the vectors."""
+        if maps is None:
+            return None, None
+        context, vectors = maps.split([self.num_maps, self.num_vectors], 1)
+        return context if self.num_maps else None, vectors if self.num_vectors else None
+
+    def _vertical(self, above: Tensor, maps: Tensor | None, run: Run) -> list[Tensor]:
+        context, vectors = self._split(maps)
+        v = run(self.vertical_input, above)
+        if context is not None:
+            v = v + run(self.vertical_context, context)
+        links = [run(self.link, v)]
+        for block in cast(list[_Block], list(self.blocks)):
+            v = block.vertical(v, vectors, links, run)
+        return links
+
+    def _horizontal(self, h: Tensor, links: list[Tensor], maps: Tensor | None, run: Run) -> Tensor:
+        context, vectors = self._split(maps)
+        h = run(self.horizontal_input, h) + links[0]
+        if context is not None:
+            h = h + run(self.horizontal_context, context)
+        for index, block in enumerate(cast(list[_Block], list(self.blocks))):
+            h = block.horizontal(h, vectors, links[2 * index + 1 : 2 * index + 3], run)
+        return run(self.output, relu(run(self.hidden_head, relu(h))))
+
+
+class _Block(nn.Module):
+    """A residual multiplicative block in both stacks; the last one's vertical half feeds links.
+
+    Gates come as [g1 of all colours | g2 | g3 | u], so that quarters keep the colours.
+    """
+
+    def __init__(self, model: FrameDecoder, is_last: bool) -> None:
+        super().__init__()
+        kernel = model.hyperparameters.kernel
+        narrow = model.colours(model.hyperparameters.width)
+        wide, gates = model.colours(2 * len(narrow)), narrow.repeat(4)
+        self.reduce_rows = CausalConv2d(len(wide), len(narrow))
+        self.rows = nn.ModuleList(rows_conv(len(narrow), len(gates), kernel) for _ in range(2))
+        self.row_projections = model.projections(len(gates), 1 if is_last else 2)
+        self.links = nn.ModuleList(CausalConv2d(len(gates), len(gates)) for _ in range(2))
+        self.expand_rows = None if is_last else CausalConv2d(len(narrow), len(wide))
+        self.reduce = pixel_conv("B", wide, narrow)
+        self.row = nn.ModuleList(row_conv("B", narrow, gates, kernel) for _ in range(2))
+        self.projections = model.projections(len(gates), 2)
+        self.expand = pixel_conv("B", narrow, wide)
+
+    def vertical(self, v: Tensor, vectors: Tensor | None, links: list[Tensor], run: Run) -> Tensor:
+        """Return the vertical maps after the block; append what it passes on to `links`."""
+        z = run(self.reduce_rows, v)
+        for unit in range(2):
+            gates = run(self.rows[unit], z)
+            links.append(run(self.links[unit], gates))
+            if unit == 1 and self.expand_rows is None:
+                return v
+            if vectors is not None:
+                gates = gates + run(self.row_projections[unit], vectors)
+            z = multiplicative_unit(z, gates)
+        assert self.expand_rows is not None
+        return v + run(self.expand_rows, z)
+
+    def horizontal(
+        self, h: Tensor, vectors: Tensor | None, links: list[Tensor], run: Run
+    ) -> Tensor:
+        """Return the horizontal maps after the block."""
+        z = run(self.reduce, h)
+        for unit, link in enumerate(links):
+            gates = run(self.row[unit], z) + link
+            if vectors is not None:
+                gates = gates + run(self.projections[unit], vectors)
+            z = multiplicative_unit(z, gates)
+        return h + run(self.expand, z)

@@ -1,0 +1,242 @@
+"""Video Pixel Networks and their baseline: units, frames, gray targets, the order in detail."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.testing import assert_close
+
+import arcore
+from arcore.clips import ClipModel
+from arcore.events import Binary, Gray, Levels, after_frames, from_dict, nats_to, to_dict, to_nats
+from arcore.layers.conv_lstm import ConvLSTM
+from arcore.layers.multiplicative import ResidualMultiplicativeBlock, multiplicative_unit
+
+from .cases import CLIP, VIDEO, VIDEO_BASE, all_levels, influence, randomize
+
+VPN, BASELINE = "video_pixel_network", "video_pixel_baseline"
+BOTH = [(VPN, VIDEO), (BASELINE, VIDEO_BASE)]
+both = pytest.mark.parametrize(("name", "small"), BOTH, ids=[VPN, BASELINE])
+TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def create(name: str, event: Levels, seed: int = 0, **hyperparameters: Any) -> ClipModel:
+    model = arcore.create_model(name, event, **hyperparameters)
+    assert isinstance(model, ClipModel)
+    return randomize(model.double(), seed)  # type: ignore[return-value]
+
+
+# -- layers
+
+
+def test_a_multiplicative_unit_is_its_formula() -> None:
+    h, gates = torch.randn(2, 3, 4, 4), torch.randn(2, 12, 4, 4)
+    g1, g2, g3, u = gates.chunk(4, 1)
+    expected = g1.sigmoid() * torch.tanh(g2.sigmoid() * h + g3.sigmoid() * torch.tanh(u))
+    assert_close(multiplicative_unit(h, gates), expected)
+
+
+def test_a_dilated_block_reaches_both_dilations_from_the_pixel() -> None:
+    block = ResidualMultiplicativeBlock(2, 3, dilation=2)
+    x = torch.zeros(1, 4, 11, 11, requires_grad=True)
+    block(x)[0, :, 5, 5].sum().backward()
+    assert x.grad is not None
+    reached = x.grad[0].abs().sum(0).nonzero()
+    assert sorted({int(i) for i in reached[:, 0]}) == [1, 3, 5, 7, 9]
+
+
+def test_conv_lstm_of_one_pixel_is_torchs_lstm() -> None:
+    ours, width = ConvLSTM(3, 5, 1).double(), 5
+    theirs = torch.nn.LSTM(3, width, batch_first=True).double()
+
+    def reordered(weight: Tensor) -> Tensor:  # ours o, f, i, g; torch's i, f, g, o
+        o, f, i, g = weight.flatten(1).split(width) if weight.dim() > 1 else weight.split(width)
+        return torch.cat([i, f, g, o])
+
+    with torch.no_grad():
+        theirs.weight_ih_l0.copy_(reordered(ours.input_to_state.weight))
+        theirs.weight_hh_l0.copy_(reordered(ours.state_to_state.weight))
+        theirs.bias_ih_l0.copy_(reordered(ours.input_to_state.bias))
+        theirs.bias_hh_l0.zero_()
+    x = torch.randn(2, 4, 3, dtype=torch.float64)
+    assert_close(ours(x[..., None, None])[..., 0, 0], theirs(x)[0], **TIGHT)
+
+
+# -- order
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_no_frame_pixel_or_colour_leaks_and_none_is_out_of_sight(blocks: int) -> None:
+    event = Levels(3, (3, 3, 4, 3))
+    small = {**VIDEO, "width": 6, "head_width": 27, "decoder_blocks": blocks, "encoder_blocks": 2}
+    model = create(VPN, event, **small)
+    x = torch.randint(3, (32, *event.shape), generator=torch.Generator().manual_seed(0))
+    seen = influence(model, x, None)
+    assert torch.equal(seen, torch.ones_like(seen).tril(-1)), f"\n{seen.int()}"
+    order = torch.cat(model.schedule)
+    assert order[:4].tolist() == [0, 12, 24, 1]  # a pixel's colours, then the next pixel
+    assert order[36] == 36  # then the next frame
+
+
+def test_the_baseline_links_frames_alone() -> None:
+    event = Levels(3, (3, 2, 3, 3))
+    model = create(BASELINE, event, **VIDEO_BASE)
+    x = torch.randint(3, (8, *event.shape), generator=torch.Generator().manual_seed(0))
+    frame = torch.arange(3).repeat_interleave(18)
+    assert torch.equal(influence(model, x, None), frame[:, None] > frame[None, :])
+    assert len(model.schedule) == 3
+
+
+# -- frames that are given
+
+
+@both
+def test_later_frames_given_earlier_ones_are_part_of_the_chain_rule(name: str, small: dict) -> None:
+    model = create(name, CLIP, context_frames=2, **small)
+    x = all_levels(CLIP)[::37]
+    frames = model.frame_log_prob(x)
+    assert_close(frames.sum(1), model.log_prob(x), **TIGHT)
+    assert_close(model.frame_log_prob(x, first=1), frames[:, 1:], **TIGHT)
+    assert_close(model(x), -frames[:, 2], **TIGHT)
+    assert_close(model.validation_loss(x), -frames[:, 2], **TIGHT)
+    assert model.scored_event == Binary((1, 1, 2, 2)) == after_frames(CLIP, 2)
+
+    given = torch.tensor([1, 0, 0, 1, 1, 1, 0, 1]).view(2, 1, 2, 2).expand(16, -1, -1, -1, -1)
+    clips = torch.cat([given, all_levels(Binary((1, 1, 2, 2)))], 1)
+    total = model.frame_log_prob(clips, first=2).exp().sum().item()
+    assert total == pytest.approx(1, abs=1e-9)
+
+
+@both
+def test_frames_are_encoded_once_each_when_sampling(
+    name: str, small: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = Binary((5, 1, 3, 3))
+    model = create(name, event, **small)
+    encoded: list[int] = []
+    encode = model._encode
+    monkeypatch.setattr(model, "_encode", lambda x, v: encoded.append(len(x)) or encode(x, v))
+    drawn = model.sample(3, generator=torch.Generator().manual_seed(0))
+    assert encoded == [3] * 4  # nothing comes after the last
+
+    decoded: list[int] = []
+    decode = model._frame_decoder
+    monkeypatch.setattr(model, "_frame_decoder", lambda c, v: decoded.append(1) or decode(c, v))
+    observed = torch.zeros(event.shape, dtype=torch.bool)
+    observed[:3] = True
+    again = model.impute(drawn, observed, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again[:, :3], drawn[:, :3])
+    assert len(decoded) == 2 and encoded == [3] * 8  # given frames are not drawn
+    observed[3, 0, 0] = True
+    partly = model.impute(drawn, observed, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(partly[:, 3, 0, 0], drawn[:, 3, 0, 0])
+
+
+def test_vectors_of_a_frame_reach_it_and_later_frames() -> None:
+    model = create(VPN, CLIP, condition_sequence=(3, 2), **VIDEO)
+    x, vectors = all_levels(CLIP)[:64], torch.zeros(64, 3, 2, dtype=torch.float64)
+    before = model.frame_log_prob(x, vectors)
+    vectors[:, 1] = 1.0
+    changed = (model.frame_log_prob(x, vectors) != before).any(0)
+    assert changed.tolist() == [False, True, True]
+
+
+# -- gray targets
+
+
+@both
+def test_gray_targets_cost_cross_entropy_and_never_less_than_their_entropy(
+    name: str, small: dict
+) -> None:
+    event = Gray((3, 1, 4, 4))
+    model = create(name, event, **small)
+    x = torch.randint(256, (6, *event.shape), generator=torch.Generator().manual_seed(0))
+    logits = model.conditionals(x).logits
+    assert logits.shape == x.shape
+    cost = binary_cross_entropy_with_logits(logits, x.double() / 255, reduction="none")
+    assert_close(-model.log_prob(x), cost.flatten(1).sum(1), **TIGHT)
+    assert (-model.log_prob(x) >= event.entropy(x)).all()
+    drawn = model.sample(4, generator=torch.Generator().manual_seed(0))
+    assert set(drawn.unique().tolist()) <= {0, 255}
+
+
+@both
+def test_black_and_white_targets_have_an_exact_likelihood(name: str, small: dict) -> None:
+    model = create(name, Gray(CLIP.shape), **small)
+    total = model.log_prob(255 * all_levels(CLIP)).exp().sum().item()
+    assert total == pytest.approx(1, abs=1e-9)
+
+
+def test_entropy_of_gray_targets() -> None:
+    # 51 / 255 = 1 / 5: -(0.2 ln 0.2 + 0.8 ln 0.8)
+    x = torch.tensor([[0, 255, 51]])
+    assert Gray((3,)).entropy(x).item() == pytest.approx(0.5004024235)
+
+
+def test_gray_events_are_plain_and_refused_where_they_would_be_levels() -> None:
+    event = Gray((2, 1, 3, 3))
+    assert from_dict(to_dict(event)) == event and to_dict(event)["kind"] == "gray"
+    with pytest.raises(ValueError, match="event: GatedPixelCNN expects Levels, got Gray"):
+        arcore.create_model("gated_pixelcnn", event)
+    with pytest.raises(ValueError, match="head: expected softmax for gray targets"):
+        arcore.create_model(VPN, event, head="logistic_mixture")
+
+
+def test_units_of_clips() -> None:
+    event = after_frames(Gray((20, 1, 64, 64)), 10)
+    assert nats_to("nats_per_frame", 863.0, event) == pytest.approx(86.3)
+    assert nats_to("nats_per_dim", 4096.0, event) == pytest.approx(0.1)
+    for unit in ("nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"):
+        assert to_nats(unit, nats_to(unit, 5.0, event), event) == pytest.approx(5.0)
+    with pytest.raises(ValueError, match="unit: expected one of nats, .*, got 'bits'"):
+        nats_to("bits", 1.0, event)
+
+
+# -- size and errors
+
+FULL = {
+    "width": 128,
+    "encoder_blocks": 8,
+    "dilations": [1, 2, 4, 8],
+    "recurrent_width": 256,
+    "decoder_blocks": 12,
+    "head_width": 256,
+}
+
+
+def test_the_papers_size_builds() -> None:
+    with torch.device("meta"):
+        model = arcore.create_model(VPN, Gray((20, 1, 64, 64)), context_frames=10, **FULL)
+    count = sum(p.numel() for p in model.parameters())
+    assert count > 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("event", "given", "message"),
+    [
+        (CLIP, {"context_frames": 3}, "context_frames: expected fewer than the 3 frames, got 3"),
+        (CLIP, {"condition_sequence": (2, 4)}, r"condition_sequence: expected 3 frames, got \(2"),
+        (CLIP, {"condition_sequence": (2,)}, "condition_sequence: expected two extents"),
+        (CLIP, {"dilations": []}, "dilations: expected a list of integers >= 1"),
+        (CLIP, {"dilations": [0]}, "dilations: expected an integer >= 1, got 0"),
+        (CLIP, {"kernel": 2}, "kernel: expected an odd integer, got 2"),
+        (CLIP, {"width": 0}, "width: expected an integer >= 1, got 0"),
+        (Binary((1, 1, 1, 1, 1)), {}, "event: expected a shape of at most four extents"),
+    ],
+)
+@pytest.mark.parametrize("name", [VPN, BASELINE])
+def test_bad_hyperparameters_are_named(name: str, event: Levels, given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        arcore.create_model(name, event, **given)
+
+
+def test_a_first_frame_out_of_range_is_named() -> None:
+    model = create(VPN, CLIP, **VIDEO)
+    with pytest.raises(ValueError, match="first: expected a frame of 0 to 2, got 3"):
+        model.frame_log_prob(all_levels(CLIP)[:1], first=3)
+    assert math.isfinite(model.log_prob(all_levels(CLIP)[:1]).item())
