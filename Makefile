@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
-EMBEDDED := digits digits_binary digits_dequantized
+EMBEDDED := digits digits_binary digits_dequantized tones
 TARGETS ?= $(foreach dataset,$(EMBEDDED),report@$(dataset) register@$(dataset))
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -58,6 +58,7 @@ bench: $(STAMP)  ## training speed against common implementations, sampling, the
 	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
 	python benchmarks/training_speed.py
 	python benchmarks/sampling.py
+	python benchmarks/wavenet.py
 	python benchmarks/loading.py
 	python benchmarks/overheads.py
 

@@ -56,7 +56,9 @@ def test_every_shipped_search_can_be(name: str, monkeypatch, manifest: Manifest)
     monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
     search = searches.load_search(name)
     dataset = datasets.get_dataset(search.base.dataset)
-    monkeypatch.setattr(type(manifest), "event", property(lambda _: dataset.event), raising=False)
+    for field in ("event", "sound"):
+        value = property(lambda _, field=field: getattr(dataset, field))
+        monkeypatch.setattr(type(manifest), field, value, raising=False)
     search.check(manifest)
     assert search.total >= 6
     assert search.defaults() is not None

@@ -15,7 +15,7 @@ import torch
 import arcore
 from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
-from pipeline import audio, datasets, evaluation, shards, sounds
+from pipeline import audio, baselines, datasets, evaluation, shards, sounds
 from pipeline.datasets import spoken_digits, tones, waves
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.errors import UserError
@@ -336,3 +336,49 @@ def test_pairs_are_written_and_drawn(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "1.txt").read_text() == "long clear\n"
     assert waves.count_samples(tmp_path / "0-real.wav", 8000, "x") == labels[0, 0]
     assert len(pairs.spectrograms().axes) == 4
+
+
+# -- baselines
+
+
+def test_back_off_is_a_distribution_and_uses_its_context() -> None:
+    rows = [np.array([0, 1, 2, 0, 1, 2, 0, 1], np.uint8), np.array([2, 0, 1], np.uint8)]
+    data = waves.rows([waves.Utterance(x) for x in rows], Sound(8000, 8, 0, ("",), ()))
+    split = shards.Split(data.x, data.labels, None)
+    model = baselines.BackOff(split, 3, (1.0, 1.0))
+    every = [np.array([a, b, c]) for a in range(3) for b in range(3) for c in range(3)]
+    for order in range(3):
+        total = sum(np.exp(-model.nats(x, order)) for x in every)
+        assert total == pytest.approx(1)
+    # counts of 0, 1, 2 are 4, 4 and 3 of 11; half a count each is added
+    expected = -np.log([4.5 / 12.5, 4.5 / 12.5, 3.5 / 12.5]).sum()
+    assert model.nats(np.array([0, 1, 2]), 0) == pytest.approx(expected)
+    assert model.nats(rows[0], 2) < model.nats(rows[0], 1) < model.nats(rows[0], 0)
+    model.fit_strengths(split)
+    assert model.strengths == (1.0, 1.0)
+
+
+def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
+    dataset = datasets.get_dataset({"name": "tones"})
+    splits = [shards.read_split(folder, split) for split in datasets.SPLITS]
+    measured = baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits)
+    bits = {one["label"].split(" (")[0]: one["bits_per_dim"] for one in measured}
+    assert bits["uniform"] == pytest.approx(4, abs=1e-12)
+    assert (
+        bits["the source itself"]
+        < bits["order-2 counts with back-off"]
+        < bits["marginal histogram"]
+        < bits["uniform"]
+    )
+    garbage = splits[2].x.copy()
+    for x, length in zip(garbage, sounds.lengths(splits[2]), strict=True):
+        x[length:] = 9
+    padded = shards.Split(garbage, splits[2].labels, None)
+    again = baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
+    assert again == measured
+
+
+def test_flac_goes_around() -> None:
+    pytest.importorskip("soundfile", reason="soundfile is not installed")
+    x = np.arange(256, dtype=np.uint8).repeat(4)
+    assert 0 < baselines.flac_bytes(x, 8000, 256) < len(x)
