@@ -33,6 +33,7 @@ __all__ = [
     "whole_rows",
 ]
 
+GRAIN = 256  # samples, of which the width of a batch is a multiple
 MAX_SAMPLES = 1 << 16  # of a batch that is scored, padding included, unless one row has more
 
 
@@ -260,7 +261,8 @@ class SoundLoader:
     def _gather(
         self, rows: np.ndarray, begin: np.ndarray, spans: np.ndarray
     ) -> tuple[Tensor, Tensor]:
-        width = int(spans[:, 1].max())
+        # few widths, since kernels of bfloat16 are kept for each
+        width = -(-int(spans[:, 1].max()) // GRAIN) * GRAIN
         places = np.minimum(begin[:, None] + np.arange(width), self._x.shape[1] - 1)
         x = self._x[rows[:, None], places]
         given = side(self._labels[rows], begin, spans, self._hop, width)

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.nn.functional import relu
+from torch.nn.functional import pad, relu
 
 from arcore.checks import require, require_int
 from arcore.conditions import Classes, Frames, Symbols
@@ -22,6 +22,7 @@ from arcore.layers.heads import HEADS, Head
 from arcore.layers.queues import QueueDecoder
 from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
 
+GRAIN = 1024
 UPSAMPLING = ("transposed", "repeat")
 
 
@@ -261,11 +262,14 @@ class WaveNet(AutoregressiveModel):
         flat = x.flatten(1).long()
         time = torch.arange(flat.shape[1], device=x.device)
         mask = (time >= scored[:, :1]) & (time < scored[:, 1:])
-        values = flat[mask]
-        outputs = self._head(self._gates(flat, condition)[mask])
-        terms = self._distribution(outputs, values).log_prob(self._as_value(values))
-        rows = mask.nonzero()[:, 0]
-        return terms.new_zeros(len(x)).index_add(0, rows, terms)
+        places = mask.flatten().nonzero()[:, 0]
+        count = len(places)
+        # kernels of bfloat16 are kept for each shape that was seen, so that there must be few
+        some = pad(places, (0, -count % GRAIN)) if count > GRAIN else places
+        values = flat.flatten()[some]
+        outputs = self._head(self._gates(flat, condition).flatten(0, 1)[some])
+        terms = self._distribution(outputs, values).log_prob(self._as_value(values))[:count]
+        return terms.new_zeros(len(x)).index_add(0, places // flat.shape[1], terms)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         flat = x.flatten(1).long()

@@ -137,6 +137,18 @@ def test_scored_none_and_all_samples_are_the_same() -> None:
     assert model.log_prob(x[:0], None, everything[:0]).shape == (0,)
 
 
+def test_many_samples_that_count() -> None:
+    """Their number is rounded up inside, which nothing shows."""
+    model = build()
+    x, _ = draw(model, 3, 800)
+    scored = torch.tensor([[1, 800], [0, 799], [40, 41]])
+    terms = model.conditionals(x).log_prob(x)
+    expected = torch.stack([row[a:b].sum() for row, (a, b) in zip(terms, scored, strict=True)])
+    assert_close(model.log_prob(x, None, scored), expected, **TIGHT)
+    gradients = torch.autograd.grad(model.log_prob(x, None, scored).sum(), model.skip.weight)
+    assert_close(gradients, torch.autograd.grad(expected.sum(), model.skip.weight), **TIGHT)
+
+
 # -- generation
 
 
