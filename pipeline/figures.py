@@ -54,9 +54,18 @@ def learning_curves(report: Report) -> Figure | None:
         if not path.is_file():
             continue
         with open(path, newline="") as lines:
-            points = [(line.get("epoch"), line.get("valid_nats")) for line in csv.DictReader(lines)]
+            points = [line for line in csv.DictReader(lines) if line.get("valid_nats")]
+        column = f"valid_{report.unit}"  # bits of events of open length are known there alone
         event = _trained_event(row.result)
-        known = [(float(x), nats_to(report.unit, float(y), event)) for x, y in points if x and y]
+        known = [
+            (
+                float(point["epoch"]),
+                float(point[column])
+                if column in point
+                else nats_to(report.unit, float(point["valid_nats"]), event),
+            )
+            for point in points
+        ]
         if known:
             axes.plot(*zip(*known, strict=True), label=row.result.experiment)
     if not axes.lines:
