@@ -101,7 +101,7 @@ class Ensemble(AutoregressiveModel):
         require_int(n, "n", 1)
         self._check_condition(condition, n)
         drawn = self._blank(n).view(n, *self.event.extents)
-        for member, rows in self._share(n, generator):
+        for member, rows in self._shares(self._uniform(n, generator)):
             part = None if condition is None else condition[rows]
             drawn[rows] = member.sample(len(rows), part, generator, temperature)
         return drawn
@@ -124,15 +124,26 @@ class Ensemble(AutoregressiveModel):
         n = len(x)
         self._check_condition(condition, n)
         completed = self._blank(n).view(n, *self.event.extents)
-        for member, rows in self._share(n, generator):
+        choice = self._choose(x, observed, condition, generator)
+        for member, rows in self._shares(choice):
             part = None if condition is None else condition[rows]
             completed[rows] = member.impute(x[rows], observed[rows], part, generator, temperature)
         return completed
 
-    def _share(
-        self, n: int, generator: torch.Generator | None
-    ) -> list[tuple[AutoregressiveModel, Tensor]]:
-        choice = torch.randint(len(self), (n,), generator=generator, device=self.device)
+    def _choose(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw which member completes each example, (batch,)."""
+        return self._uniform(len(x), generator)
+
+    def _uniform(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return torch.randint(len(self), (n,), generator=generator, device=self.device)
+
+    def _shares(self, choice: Tensor) -> list[tuple[AutoregressiveModel, Tensor]]:
         shares = [(member, (choice == k).nonzero()[:, 0]) for k, member in enumerate(self)]
         return [(member, rows) for member, rows in shares if len(rows)]
 
@@ -148,25 +159,13 @@ class OrderlessEnsemble(Ensemble):
     def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
         return torch.stack([m.log_marginal(x, observed, condition) for m in self], 1)
 
-    @torch.no_grad()
-    def impute(
+    def _choose(
         self,
         x: Tensor,
         observed: Tensor,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
     ) -> Tensor:
-        """Draw the missing dimensions from the mixture's exact posterior.
-
-        A member is drawn for each event by its evidence p_k(x_observed), and completes it.
-        """
-        observed = self._check_observed(x, observed)
+        """Draw members by their evidence p_k(x_observed): the mixture's exact posterior."""
         evidence = Categorical(logits=self._evidence(x, observed, condition), validate_args=False)
-        choice = draw(evidence, generator)
-        completed = self._blank(len(x)).view(x.shape)
-        for index, member in enumerate(self):
-            rows = (choice == index).nonzero()[:, 0]
-            label = None if condition is None else condition[rows]
-            completed[rows] = member.impute(x[rows], observed[rows], label, generator, temperature)
-        return completed
+        return draw(evidence, generator)

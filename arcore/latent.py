@@ -267,10 +267,6 @@ class LatentVariableModel(AutoregressiveModel):
         self._check_latents(latents, len(x))
         return self._conditionals_given(x, latents, condition)
 
-    def _check_temperature(self, temperature: float) -> None:
-        fits = isinstance(temperature, (int, float)) and temperature > 0
-        require(fits, "temperature", "a number > 0", temperature)
-
     def _check_latents(self, latents: Latents, batch: int) -> None:
         expected = tuple((batch, *shape) for shape in self.latent_shapes)
         fits = isinstance(latents, tuple) and all(isinstance(z, Tensor) for z in latents)

@@ -21,6 +21,7 @@ from arcore import conditions
 from arcore.checks import require, require_int
 from arcore.distributions import DiscretizedLogisticMixture
 from arcore.events import Event, Gray, Levels
+from arcore.orderings import inverse
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,6 +189,11 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     def _rebuild(self) -> None:  # noqa: B027
         """Compute again what follows from the hyperparameters alone (masks, orderings)."""
 
+    def _register_order(self, order: Tensor) -> None:
+        """Keep an ordering as the buffers `order` and, its inverse, `position`."""
+        for name, buffer in (("order", order), ("position", inverse(order))):
+            self.register_buffer(name, buffer.to(self.device), persistent=False)
+
     def _apply(self, fn: Any, recurse: bool = True) -> AutoregressiveModel:
         meta = self.device.type == "meta"
         super()._apply(fn, recurse)
@@ -279,6 +285,10 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         require(fits, "observed", f"shape {tuple(x.shape)}", tuple(observed.shape))
         return observed.expand(x.shape)
 
+    def _check_temperature(self, temperature: float) -> None:
+        fits = isinstance(temperature, (int, float)) and temperature > 0
+        require(fits, "temperature", "a number > 0", temperature)
+
     def _blank(self, n: int) -> Tensor:
         dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype
         return torch.zeros(n, self.event.size, dtype=dtype, device=self.device)
@@ -291,8 +301,7 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         generator: torch.Generator | None,
         temperature: float,
     ) -> Tensor:
-        fits = isinstance(temperature, (int, float)) and temperature > 0
-        require(fits, "temperature", "a number > 0", temperature)
+        self._check_temperature(temperature)
         x = x.clone()
         decoder = self._decoder_after(x, known, condition)
         for block in decoder.blocks[decoder.position :]:

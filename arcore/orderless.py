@@ -145,9 +145,7 @@ class OrderlessModel(AutoregressiveModel):
         self.position: Tensor
 
     def _rebuild(self) -> None:
-        order = self._ordering
-        for name, buffer in (("order", order), ("position", orderings.inverse(order))):
-            self.register_buffer(name, buffer.to(self.device), persistent=False)
+        self._register_order(self._ordering)
 
     # -- the network
 
@@ -364,8 +362,7 @@ class OrderlessModel(AutoregressiveModel):
     ) -> Tensor:
         if not known.any():
             return super()._complete(x, known, condition, generator, temperature)
-        fits = isinstance(temperature, (int, float)) and temperature > 0
-        require(fits, "temperature", "a number > 0", temperature)
+        self._check_temperature(temperature)
         x, chain = x.clone(), self._chain(len(x), condition)
         inputs = self._inputs(x)
         for dimension in known.any(0).nonzero()[:, 0].tolist():

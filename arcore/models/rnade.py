@@ -137,8 +137,7 @@ class RNADE(AutoregressiveModel):
     def _rebuild(self) -> None:
         p = self.hyperparameters
         order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
-        for name, buffer in (("order", order), ("position", orderings.inverse(order))):
-            self.register_buffer(name, buffer.to(self.device), persistent=False)
+        self._register_order(order)
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
