@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -47,7 +48,8 @@ ALWAYS = {
 # A job has no .git, without which DVC refuses to work unless it is told so.
 NO_SCM = "[core]\n    no_scm = true\n"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-ATTEMPTS = 6  # to reach a lost cluster again, over about a minute
+ATTEMPTS = 6  # to reach a lost cluster again, or one that starts, over about a minute
+NO_AGENT = "No available agent"  # Ray's words, after it waited for ten seconds
 
 
 def looks_secret(name: str) -> bool:
@@ -221,7 +223,8 @@ def submit(
         # The export is clean already, and .gitignore would take .dvc/config.local out of it.
         with _explained(client.get_address()), _environment(RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1"):
             try:
-                job = client.submit_job(
+                job = _submitted(
+                    client,
                     entrypoint=shlex.join(command),
                     submission_id=submission_id,
                     runtime_env={"working_dir": folder, "env_vars": chosen},
@@ -233,7 +236,27 @@ def submit(
                 raise UserError(
                     f"--id: expected one that the cluster has not seen, got {submission_id!r}"
                 ) from None
-    return str(job)
+    return job
+
+
+def _submitted(client: Any, **job: Any) -> str:
+    """Submit a job, again while the head, just started, has no agent yet that takes it."""
+    attempts = 0
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if NO_AGENT not in str(error):
+                raise
+            attempts += 1
+            if attempts == ATTEMPTS:
+                raise UserError(
+                    f"{displayed(client.get_address())}: expected an agent that takes jobs, found "
+                    f"none in {ATTEMPTS} attempts; is another Ray of this host on the port "
+                    "--dashboard-agent-listen-port?"
+                ) from None
+            log.info("the cluster takes no jobs yet; trying again")
+            time.sleep(1)
 
 
 def follow(client: Any, job: str, show: Callable[[str], object]) -> int:

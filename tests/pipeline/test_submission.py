@@ -269,11 +269,15 @@ class Client:
         self.submitted: dict[str, Any] = {}
         self.files: dict[str, str] = {}
         self.error: Exception | None = None
+        self.refusals = 0
 
     def get_address(self) -> str:
         return "http://me:hunter2@127.0.0.1:1"
 
     def submit_job(self, **job: Any) -> str:
+        if self.refusals:
+            self.refusals -= 1
+            raise RuntimeError(f"status code 500: {submission.NO_AGENT} to submit job")
         if self.error is not None:
             raise self.error
         self.submitted = job
@@ -317,6 +321,16 @@ def test_submit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ours(variables) == {"ARCORE_COMMIT": commit, "A": "b"}
     assert client.files["stages/train.py"] == "old\n"
     assert not Path(client.submitted["runtime_env"]["working_dir"]).exists()
+
+
+def test_a_head_that_has_just_started(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission.time, "sleep", lambda seconds: None)
+    client = Client()
+    client.refusals = submission.ATTEMPTS - 1
+    assert submission.submit(client, checkout, TRAIN) == "raysubmit_1"
+    client.refusals = submission.ATTEMPTS
+    with pytest.raises(UserError, match="^http://127.0.0.1:1: expected an agent that takes jobs"):
+        submission.submit(client, checkout, TRAIN)
 
 
 @pytest.mark.parametrize("given", ["", "a/b", "-x", "a b"])
