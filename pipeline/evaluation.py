@@ -107,9 +107,8 @@ def _batches(
         rows = chosen[place]
         x = read_rows(split, rows, model.event)
         condition = None
-        if model.num_classes is not None:
-            labels = cast(np.ndarray, split.labels)[rows]
-            condition = torch.from_numpy(labels).to(model.device)
+        if model.condition_kind is not None:
+            condition = _labels(model, split, rows)
         yield place, torch.from_numpy(x).to(model.device), (condition,)
 
 
@@ -201,10 +200,13 @@ def evaluate(config: ExperimentConfig) -> Path:
     valid_nats, _ = mean_and_error(valid_scores)
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
     real = read_rows(test, shown, model.event)
+    given = None
     if sounds.is_open(model):
         samples, sample_seconds = _sample_sounds(model, plan, test, shown)
     else:
-        samples, sample_seconds = _sample(model, plan, real if context else None, context)
+        if context and model.condition_kind is not None:
+            given = _labels(model, test, shown)
+        samples, sample_seconds = _sample(model, plan, real if context else None, given, context)
     mean, error = mean_and_error(nats)
     size, deviations = None, nats
     if manifest.sound is not None:
@@ -270,7 +272,6 @@ def evaluate(config: ExperimentConfig) -> Path:
             pair.write(temporary / "media")
             pair.spectrograms().savefig(temporary / "samples.png")
         elif isinstance(model, ClipModel) and len(model.event.shape) == 4:
-            given = _condition(model, len(real))
             versions = [real, clips.expected(model, real, given, context), drawn]
             clips.save_clips(temporary / "samples.png", versions, model.event, context)
         else:
@@ -315,23 +316,29 @@ def _sample(
     model: arcore.AutoregressiveModel,
     plan: EvaluationConfig,
     real: np.ndarray | None,
+    given: Tensor | None,
     context_frames: int,
 ) -> tuple[Tensor, float]:
     """Sample, or go on from the first frames of real clips; return the seconds that it took too."""
     generator = torch.Generator(model.device).manual_seed(plan.seed)
-    condition = _condition(model, plan.num_samples if real is None else len(real))
     began = time.perf_counter()
     if real is None:
+        condition = _classes_in_turn(model, plan.num_samples)
         drawn = model.sample(plan.num_samples, condition, generator)
     else:
         observed = torch.zeros(model.event.extents, dtype=torch.bool)
         observed[:context_frames] = True
-        drawn = model.impute(torch.from_numpy(real), observed, condition, generator)
+        drawn = model.impute(torch.from_numpy(real), observed, given, generator)
     return drawn, time.perf_counter() - began
 
 
-def _condition(model: arcore.AutoregressiveModel, count: int) -> Tensor | None:
-    """Return classes in turn, None for an unconditional model."""
+def _labels(model: arcore.AutoregressiveModel, split: shards.Split, rows: np.ndarray) -> Tensor:
+    """Return what rows come with, as the condition of a model, on its device."""
+    return torch.from_numpy(cast(np.ndarray, split.labels)[rows]).to(model.device)
+
+
+def _classes_in_turn(model: arcore.AutoregressiveModel, count: int) -> Tensor | None:
+    """Return a condition to sample under, None for an unconditional model."""
     if model.num_classes is None:
         return None
     return torch.arange(count, device=model.device) % model.num_classes

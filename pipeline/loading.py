@@ -133,7 +133,7 @@ class Loader:
             first_step: integer in [0, steps_per_epoch].
 
         Yields:
-            This rank's rows (n, *event shape), uint8 or float32; their labels (n,) int64, or None;
+            This rank's rows (n, *event shape), uint8 or float32; their labels, or None;
             the batch's rows over all ranks.
 
         Raises:
@@ -158,7 +158,7 @@ class Loader:
             batch_size: rows of each batch but the last, of this rank alone.
 
         Yields:
-            Rows (n, *event shape), uint8 or float32; their labels (n,) int64, or None.
+            Rows (n, *event shape), uint8 or float32; their labels, or None.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size}")

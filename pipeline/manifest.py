@@ -65,8 +65,9 @@ class Manifest:
         provenance: source and protocol, in words.
         options: the dataset's options.
         splits: train, valid and test.
-        sha256: of the whole content and its meaning (event, classes, draws, frames given, sound).
+        sha256: of the whole content and its meaning (event, classes, draws, frames given, ...).
         context_frames: frames of a clip that the protocol gives.
+        condition_sequence: frames, and length of the vector that each comes with, or None.
         sound: what rows are beyond their event, where they are sounds.
     """
 
@@ -80,6 +81,7 @@ class Manifest:
     splits: dict[str, SplitInfo]
     sha256: str
     context_frames: int = 0
+    condition_sequence: tuple[int, int] | None = None
     sound: Sound | None = None
 
 
@@ -120,11 +122,18 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         "options": asdict(dataset.options),
         "splits": {split: _described(info) for split, info in splits.items()},
         "sha256": _dataset_sha256(
-            dataset.event, dataset.num_classes, splits, dataset.context_frames, dataset.sound
+            dataset.event,
+            dataset.num_classes,
+            splits,
+            dataset.context_frames,
+            dataset.condition_sequence,
+            dataset.sound,
         ),
     }
     if dataset.context_frames:
         described["context_frames"] = dataset.context_frames
+    if dataset.condition_sequence is not None:
+        described["condition_sequence"] = dataset.condition_sequence
     if dataset.sound is not None:
         described["sound"] = asdict(dataset.sound)
     text = json.dumps(described, indent=2) + "\n"
@@ -143,6 +152,7 @@ def _dataset_sha256(
     num_classes: int | None,
     splits: Mapping[str, SplitInfo],
     context_frames: int,
+    condition_sequence: tuple[int, int] | None,
     sound: Sound | None,
 ) -> str:
     infos = [(split, splits[split]) for split in SPLITS]
@@ -151,6 +161,8 @@ def _dataset_sha256(
         for split, info in infos
     ]
     meaning = [events.to_dict(event), num_classes, parts] + [context_frames] * bool(context_frames)
+    if condition_sequence is not None:
+        meaning.append({"condition_sequence": condition_sequence})
     if sound is not None:
         meaning.append(asdict(sound))
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
@@ -193,12 +205,16 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
     if "context_frames" in described:
         context = _field(described, "context_frames", _is_count, "an integer >= 1")
         events.after_frames(event, context)
+    sequence = _counts(described, "condition_sequence")
+    if sequence is not None and (len(sequence) != 2 or sequence[0] != event.shape[0]):
+        raise ValueError("field condition_sequence: expected the event's frames, and a length")
     sound = described.get("sound")
     if sound is not None:
         lists = {name: tuple(sound[name]) for name in ("speakers", "symbols")}
         sound = Sound(**{**sound, **lists})
     sha256 = _field(described, "sha256", _is_sha256, "64 hexadecimal digits")
-    if sha256 != _dataset_sha256(event, num_classes, parsed, context, sound):
+    pair = None if sequence is None else (sequence[0], sequence[1])
+    if sha256 != _dataset_sha256(event, num_classes, parsed, context, pair, sound):
         raise ValueError("field sha256: it does not match event, classes and splits")
     if (None in event.shape) != (sound is not None):
         raise ValueError("field sound: expected for events of open length, and no others")
@@ -217,6 +233,7 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
         splits=parsed,
         sha256=sha256,
         context_frames=context,
+        condition_sequence=pair,
         sound=sound,
     )
 
@@ -246,17 +263,17 @@ def _parse_split(split: str, described: Mapping[str, Any]) -> SplitInfo:
             "null, bernoulli, dequantize or moving",
         ),
         shards=tuple(shards),
-        row_shape=_row_shape(described),
+        row_shape=_counts(described, "row_shape"),
     )
 
 
-def _row_shape(described: Mapping[str, Any]) -> tuple[int, ...] | None:
-    if "row_shape" not in described:
+def _counts(described: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
+    if name not in described:
         return None
-    shape = _field(
+    counts = _field(
         described,
-        "row_shape",
+        name,
         lambda v: isinstance(v, list) and len(v) > 0 and all(_is_count(n) for n in v),
         "a list of integers >= 1",
     )
-    return tuple(shape)
+    return tuple(counts)

@@ -68,7 +68,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 array).
             params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
                 `condition`: class labels, one a row, for a conditional model (else empty), of a
-                model with a local condition all rows' integers one after the other, and `length`
+                model with a local condition all rows' integers one after the other; `vectors`: of a
+                model of one vector a frame all rows' numbers one after the other; and `length`
                 (4000): of samples of events of open length.
 
         Returns:
@@ -83,21 +84,29 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         method = params.get("method", "score")
         if method not in ("score", "sample"):
             raise ValueError(f"method: expected 'score' or 'sample', got {method!r}")
-        labels = params.get("condition")
-        condition = None
-        if labels is not None and len(labels):
-            condition = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
-            if isinstance(self.model.condition_kind, arcore.conditions.Symbols):
-                rows = len(model_input) if method == "score" else int(params["num_samples"])
-                condition = condition.reshape(rows, -1)
+        count = int(params.get("num_samples", 16))
+        condition = self._condition(params, len(model_input) if method == "score" else count)
         if method == "sample":
             generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
-            count = int(params.get("num_samples", 16))
             model: Any = self.model
             if None in model.event.shape:
                 model = model.of_length(int(params.get("length", 4000)))
             return np.asarray(model.sample(count, condition, generator=generator).numpy())
         return self._score(_events(model_input, self.model.event), condition)
+
+    def _condition(self, params: dict[str, Any], rows: int) -> torch.Tensor | None:
+        integers, numbers = (params.get(name) for name in ("condition", "vectors"))
+        kind = self.model.condition_kind
+        if numbers is not None and len(numbers):
+            condition = torch.as_tensor(np.asarray(numbers), dtype=self.model.dtype)
+            shape = kind.shape if isinstance(kind, arcore.conditions.Sequence) else (-1,)
+            return condition.reshape(rows, *shape)
+        if integers is None or not len(integers):
+            return None
+        condition = torch.as_tensor(np.asarray(integers), dtype=torch.int64)
+        if isinstance(kind, arcore.conditions.Symbols):
+            return condition.reshape(rows, -1)
+        return condition
 
     def _score(self, events: torch.Tensor, condition: torch.Tensor | None) -> pd.DataFrame:
         parts = []

@@ -390,6 +390,7 @@ def _signature(event: arcore.events.Event) -> tuple[Any, Any]:
             ParamSpec("num_samples", "long", 16),
             ParamSpec("seed", "long", 0),
             ParamSpec("condition", "long", [], (-1,)),
+            ParamSpec("vectors", "double", [], (-1,)),
             ParamSpec("length", "long", 4000),
         ]
     )

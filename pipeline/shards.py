@@ -5,10 +5,11 @@
 
 A shard has the column `x`, one fixed-size binary per row: the bytes of the C-ordered event, uint8
 for discrete events, and for levels that become reals when read, else little-endian float32; and
-`label` (int64; of sounds a list of them) if there are labels. Each shard is cut into row groups of
-`ROW_GROUP` rows, the blocks that streaming reads. The folder is written beside its place and
-renamed when whole. Nothing in it depends on the time or the machine, so that the same input gives
-the same bytes.
+`label` (int64; of sounds a list of them; where each frame of a clip comes with a vector, all their
+numbers as a list of float32) if there are labels. Each shard is cut into row groups of `ROW_GROUP`
+rows, the blocks that streaming reads. The folder is written beside its place and renamed when
+whole. Nothing in it depends on the time or the machine, so that the same input gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Split:
 
     Args:
         x: (N, *event shape), uint8 or float32.
-        labels: (N,) int64, or None.
+        labels: as in `pipeline.datasets.base.SplitData`, or None.
         binarize: how `x` must pass through `draw`, None for as it is.
         start: position of the first row in the whole split.
     """
@@ -239,8 +240,8 @@ class SplitReader:
         dtype, width = _row_format(manifest.event, info.binarize, shape)
         total = sum(stop - start for start, stop in ranges)
         x = np.empty((total, width), np.uint8)
-        columns = _label_shape(manifest.num_classes, manifest.sound)
-        labels = None if columns is None else np.empty((total, *columns), np.int64)
+        layout = _label_layout(manifest)
+        labels = None if layout is None else np.empty((total, *layout[0]), layout[1])
         filled = 0
         for shard, spans in _by_shard(info, ranges):
             where = storage.displayed(storage.join(self._location, shard.file))
@@ -262,7 +263,7 @@ class SplitReader:
         self, shard: Shard, spans: list[tuple[int, int]], width: int, where: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield pieces of a shard's rows (n, width) and labels that make up some spans of it."""
-        columns = _label_shape(self.manifest.num_classes, self.manifest.sound)
+        layout = _label_layout(self.manifest)
         path = f"{self._path}/{shard.file}"
         try:
             with self._filesystem.open_input_file(path) as file:
@@ -271,7 +272,7 @@ class SplitReader:
                 with pq.ParquetFile(file) as parquet:
                     _check_layout(parquet, shard, width, where)
                     for low, high in spans:
-                        yield from _read_rows(parquet, low, high, width, columns)
+                        yield from _read_rows(parquet, low, high, width, layout)
         except FileNotFoundError:
             raise UserError(
                 f"{where}: shard not found; run python -m stages.preprocess again"
@@ -320,11 +321,13 @@ def _row_format(
     return dtype, math.prod(shape) * dtype.itemsize
 
 
-def _label_shape(num_classes: int | None, sound: Sound | None) -> tuple[int, ...] | None:
-    """Shape of a row's label, None without labels."""
-    if sound is not None:
-        return (sound.label_width,)
-    return None if num_classes is None else ()
+def _label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and element type of a row's label, None without labels."""
+    if kind.condition_sequence is not None:
+        return kind.condition_sequence, np.dtype("<f4")
+    if kind.sound is not None:
+        return (kind.sound.label_width,), np.dtype("<i8")
+    return None if kind.num_classes is None else ((), np.dtype("<i8"))
 
 
 def _as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
@@ -351,6 +354,9 @@ def _check_rows(
     if kind.sound is not None:
         _check_sound_labels(data, kind.sound, where)
         return
+    if kind.condition_sequence is not None:
+        _check_vectors(data, kind.condition_sequence, where)
+        return
     if (data.labels is None) != (num_classes is None):
         raise UserError(f"{where}: expected {num_classes} classes, got labels={data.labels!r}")
     if data.labels is not None and num_classes is not None:
@@ -364,6 +370,15 @@ def _check_rows(
             raise UserError(
                 f"{where}: expected labels in [0, {num_classes}), got values in [{low}, {high}]"
             )
+
+
+def _check_vectors(data: SplitData, condition_sequence: tuple[int, int], where: str) -> None:
+    vectors, shape = data.labels, (len(data.x), *condition_sequence)
+    if vectors is None or vectors.shape != shape or vectors.dtype != np.float32:
+        got = vectors if vectors is None else (vectors.dtype, vectors.shape)
+        raise UserError(f"{where}: expected float32 vectors of frames of shape {shape}, got {got}")
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{where}: expected finite vectors of frames, got NaN or infinity")
 
 
 def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:
@@ -391,7 +406,7 @@ def _content_sha256(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> s
     for x, labels in blocks:
         digest.update(np.ascontiguousarray(x).reshape(-1).data)
         if labels is not None:
-            after.append(labels.astype("<i8").tobytes())
+            after.append(labels.astype(labels.dtype.newbyteorder("<")).tobytes())
     for part_of_labels in after:
         digest.update(part_of_labels)
     return digest.hexdigest()
@@ -466,9 +481,9 @@ def _to_parquet(x: np.ndarray, labels: np.ndarray | None) -> memoryview:
     columns = [pa.FixedSizeBinaryArray.from_buffers(row_type, len(x), [None, pa.py_buffer(rows)])]
     fields = [pa.field("x", row_type, nullable=False)]
     if labels is not None:
-        column = pa.array(labels.reshape(-1), pa.int64())
-        if labels.ndim == 2:
-            column = pa.FixedSizeListArray.from_arrays(column, labels.shape[1])
+        column = pa.array(labels.reshape(-1))
+        if labels.ndim > 1:
+            column = pa.FixedSizeListArray.from_arrays(column, math.prod(labels.shape[1:]))
         columns.append(column)
         fields.append(pa.field("label", column.type, nullable=False))
     sink = pa.BufferOutputStream()
@@ -533,7 +548,11 @@ def _check_layout(parquet: pq.ParquetFile, shard: Shard, width: int, where: str)
 
 
 def _read_rows(
-    parquet: pq.ParquetFile, low: int, high: int, width: int, columns: tuple[int, ...] | None
+    parquet: pq.ParquetFile,
+    low: int,
+    high: int,
+    width: int,
+    layout: tuple[tuple[int, ...], np.dtype[Any]] | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yield views of rows [low, high) of a shard and of their labels, by row group."""
     position = 0
@@ -545,10 +564,10 @@ def _read_rows(
             column = table.column("x").chunk(0)
             raw = np.frombuffer(column.buffers()[1], np.uint8, rows * width, column.offset * width)
             labels = None
-            if columns is not None:
+            if layout is not None:
                 column_of_labels = table.column("label")
-                if columns:
+                if layout[0]:
                     column_of_labels = column_of_labels.chunk(0).flatten()
-                labels = column_of_labels.to_numpy().reshape(rows, *columns)[first:last]
+                labels = column_of_labels.to_numpy().reshape(rows, *layout[0])[first:last]
             yield raw.reshape(rows, width)[first:last], labels
         position += rows

@@ -174,11 +174,8 @@ def _check(
 ) -> None:
     if manifest.sound is not None:
         sounds.check(model, manifest.sound)
-    elif model.num_classes is not None and model.num_classes != manifest.num_classes:
-        raise UserError(
-            f"model.num_classes: expected {manifest.num_classes} for dataset "
-            f"{config.dataset['name']}, got {model.num_classes}"
-        )
+    else:
+        _check_condition(config, model, manifest)
     members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)
     if members > 1:
         if not hasattr(model, "ensemble"):
@@ -186,6 +183,19 @@ def _check(
         count = getattr(model.hyperparameters, "num_masks", 0)
         if count and members > count:
             raise UserError(f"num_members: expected at most num_masks = {count}, got {members}")
+
+
+def _check_condition(
+    config: ExperimentConfig, model: arcore.AutoregressiveModel, manifest: shards.Manifest
+) -> None:
+    """Check that a dataset of images, clips or vectors has the condition that a model asks for."""
+    for name in ("num_classes", "condition_size", "condition_sequence", "condition_shape"):
+        asked = getattr(model.hyperparameters, name, None)
+        known = getattr(manifest, name, None)
+        if asked is not None and asked != known:
+            expected = "null" if known is None else f"null or {known}"
+            where = f"for dataset {config.dataset['name']}"
+            raise UserError(f"model.{name}: expected {expected} {where}, got {asked}")
 
 
 def make_trainer(

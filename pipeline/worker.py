@@ -89,7 +89,7 @@ class Worker:
             load = sounds.SoundLoader
             part["model"], batch["window"] = model, config.window
         else:
-            part["use_labels"] = model.num_classes is not None
+            part["use_labels"] = model.condition_kind is not None
         self.train: Loader | sounds.SoundLoader = load(job["shards"], "train", **batch, **part)
         self.valid: Loader | sounds.SoundLoader = load(job["shards"], "valid", **part)
         self.progress, self.best = checkpoints.Progress(), checkpoints.weights_of(self.model)

@@ -75,7 +75,8 @@ class SplitData:
     Args:
         x: (N, *event shape), of open length (N, max_length); uint8 for discrete events and levels
             that are drawn when read, float32 for real ones.
-        labels: (N,) int64, of sounds (N, label_width), or None.
+        labels: (N,) int64, of sounds (N, label_width); of a dataset with a `condition_sequence`
+            (N, *condition_sequence) float32; or None.
         binarize: what is done each time that rows are read: "bernoulli" where `x` holds gray
             levels that become bits, "dequantize" where it holds levels that become reals, "moving"
             where it holds digits (N, n, side, side), n of them a row, that become clips.
@@ -134,6 +135,8 @@ class Dataset(abc.ABC):
         system_folders: folders where a system package may have put the files.
         context_frames: frames at the beginning of a clip that the protocol gives: what is scored is
             the frames after them.
+        condition_sequence: frames, and length of the vector that each frame of a clip comes with
+            (actions, states); None without. A dataset has these or classes.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
         refused: glob patterns of files that people have instead of the raw files, each with the
@@ -151,6 +154,7 @@ class Dataset(abc.ABC):
     published_name: str | None = None
     system_folders: tuple[str, ...] = ()
     context_frames: int = 0
+    condition_sequence: tuple[int, int] | None = None
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None

@@ -168,7 +168,12 @@ def _files(folder: Path, name: str) -> list[Path]:
 def _stream(files: list[Path]) -> SplitStream:
     rows = sum(1 for path in files for _ in read_records(path))
     return SplitStream(
-        rows, (SplitData(clip.frames[None]) for path in files for clip in read_clips(path))
+        rows,
+        (
+            SplitData(clip.frames[None], clip.vectors()[None])
+            for path in files
+            for clip in read_clips(path)
+        ),
     )
 
 
@@ -182,11 +187,12 @@ def _build(config: Mapping[str, Any]) -> Dataset:
         provenance=(
             f"{ADDRESS}; the first {NUM_FRAMES} frames of each clip, middle square, bicubic to "
             f"{SIDE} x {SIDE}; valid = the last training files; the first {CONTEXT_FRAMES} frames "
-            "are given; without actions"
+            "are given; each frame comes with the action before it and, while given, its state"
         ),
         options=parse_options(PushingOptions, "robotic_pushing", config),
         published_name="robotic_pushing",
         context_frames=CONTEXT_FRAMES,
+        condition_sequence=(NUM_FRAMES, 2 * VECTOR),
     )
 
 

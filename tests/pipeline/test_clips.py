@@ -201,6 +201,56 @@ def test_training_lowers_the_cross_entropy_of_the_frames_to_predict(
     assert rows[-1]["valid_bits_per_dim"] == pytest.approx(bits)
 
 
+def write_pushed(folder: Path, **changed: np.ndarray) -> Path:
+    """Shards of clips whose frames are all black or all white, as the vector of each frame says."""
+    dataset = dataclasses.replace(
+        datasets.get_dataset({"name": "moving_digits"}),
+        event=arcore.events.Levels(2, (5, 1, 4, 4)),
+        context_frames=1,
+        condition_sequence=(5, 2),
+    )
+    generator = np.random.default_rng(0)
+    splits = {}
+    for split, rows in zip(datasets.SPLITS, (64, 16, 9), strict=True):
+        vectors = generator.choice([-1.0, 1.0], (rows, 5, 2)).astype(np.float32)
+        white = (vectors[:, :, 1] > 0).astype(np.uint8)
+        x = np.ascontiguousarray(np.broadcast_to(white[:, :, None, None, None], (rows, 5, 1, 4, 4)))
+        splits[split] = SplitData(x, changed.get(split, vectors))
+    return shards.write(dataset, splits, folder / "pushed")
+
+
+def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> None:
+    folder = write_pushed(tmp_path)
+    assert shards.verify(folder).condition_sequence == (5, 2)
+    optimizer = {"name": "adamw", "learning_rate": 0.03}
+    nats = {}
+    for sequence in (None, (5, 2)):
+        worker = Worker(tmp_path / str(sequence), folder)
+        model = {"name": "video_pixel_network", "context_frames": 1, "condition_sequence": sequence}
+        worker.train(model | SMALL, max_epochs=12, batch_size=8, optimizer=optimizer)
+        nats[sequence] = worker.progress.best_nats
+        split = shards.read_split(folder, "valid")
+        scored = evaluation.scores(worker.worker.model.eval(), split, 5, context_frames=1)
+        assert scored.mean() == pytest.approx(worker.progress.history[-1]["valid_nats"], rel=1e-4)
+    entropy = 4 * math.log(2)  # of the frames after the first, without the vectors
+    assert nats[None] > 0.9 * entropy and nats[5, 2] < 0.3 * entropy
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros((9, 5, 3), np.float32), r"of shape \(9, 5, 2\), got .*\(9, 5, 3\)"),
+        (np.zeros((9, 5, 2)), "expected float32 vectors"),
+        (np.full((9, 5, 2), np.nan, np.float32), "expected finite vectors of frames"),
+    ],
+)
+def test_vectors_of_frames_that_do_not_fit(
+    vectors: np.ndarray, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        write_pushed(tmp_path, test=vectors)
+
+
 def test_scores_are_of_the_frames_after_those_given(few: Path) -> None:
     event, split = shards.read_manifest(few).event, shards.read_split(few, "test")
     model = arcore.create_model("video_pixel_network", event, **SMALL).double().eval()

@@ -5,6 +5,7 @@ import sys
 import urllib.parse
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -211,3 +212,23 @@ def test_scoring_takes_what_a_caller_may_hold(home):
         loaded.predict(None, flat + 5)
     with pytest.raises(ValueError, match="method: expected 'score' or 'sample', got 'draw'"):
         loaded.predict(None, flat, {"method": "draw"})
+
+
+def test_vectors_of_frames_are_a_parameter(home):
+    from pipeline import pyfunc
+
+    event = arcore.events.Levels(2, (2, 1, 4, 4))
+    small = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
+    loaded = pyfunc.ArcoreModel()
+    loaded.model = arcore.create_model(
+        "video_pixel_network", event, condition_sequence=(2, 3), **small
+    ).eval()
+    vectors = torch.arange(18.0).reshape(3, 2, 3)
+    flat = vectors.flatten().tolist()
+    drawn = loaded.predict(
+        None, np.empty((0, *event.shape)), {"method": "sample", "num_samples": 3, "vectors": flat}
+    )
+    assert drawn.shape == (3, *event.shape)
+    found = loaded.predict(None, drawn, {"vectors": flat})["nats"]
+    wanted = -loaded.model.log_prob(torch.from_numpy(drawn), vectors)
+    assert np.allclose(found, wanted.detach().numpy())
