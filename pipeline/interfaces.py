@@ -15,6 +15,7 @@ class ByAddress(TorchConfig):  # type: ignore[misc]
     """Let gloo use the interface with Ray's address of the node.
 
     By itself it takes the address that the hostname stands for, which is loopback on many hosts.
+    A worker alone gets no process group, whose store would listen on all interfaces.
     """
 
     @property
@@ -25,8 +26,9 @@ class ByAddress(TorchConfig):  # type: ignore[misc]
 
 class _Backend(_TorchBackend):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        worker_group.execute(choose_interface)
-        super().on_start(worker_group, backend_config)
+        if len(worker_group) > 1:
+            worker_group.execute(choose_interface)
+            super().on_start(worker_group, backend_config)
 
 
 def choose_interface() -> None:

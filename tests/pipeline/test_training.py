@@ -393,3 +393,11 @@ def test_create_model_passes_on_what_arcore_says() -> None:
 
     with pytest.raises(UserError, match="model: hidden: expected an integer >= 1, got 0"):
         training.create_model({"name": "nade", "hidden": 0}, arcore.events.Binary((2,)))
+
+
+def test_a_worker_alone_has_no_process_group() -> None:
+    from pipeline.interfaces import ByAddress
+
+    config = ByAddress()
+    config.backend_cls().on_start([None], config)
+    assert not torch.distributed.is_initialized()
