@@ -252,8 +252,8 @@ def _submitted(client: Any, **job: Any) -> str:
             if attempts == ATTEMPTS:
                 raise UserError(
                     f"{displayed(client.get_address())}: expected an agent that takes jobs, found "
-                    f"none in {ATTEMPTS} attempts; if another Ray on its host holds the port, start "
-                    "the head with --dashboard-agent-listen-port=0"
+                    f"none in {ATTEMPTS} attempts; if another Ray on its host holds the port, "
+                    "start the head with --dashboard-agent-listen-port=0"
                 ) from None
             log.info("the cluster takes no jobs yet; trying again")
             time.sleep(1)
