@@ -12,7 +12,7 @@ import argparse
 import json
 
 import arcore
-from pipeline import evaluation, paths, provenance, shards, training
+from pipeline import paths, provenance, scoring, shards, training
 
 
 def members_of(experiment: str) -> tuple[list[arcore.AutoregressiveModel], str]:
@@ -39,7 +39,7 @@ def main() -> None:
     for split in ("valid", "test"):
         rows = shards.read_split(folder, split)
         for name, model in scored.items():
-            nats, error = evaluation.mean_and_error(evaluation.scores(model, rows, 1000))
+            nats, error = scoring.mean_and_error(scoring.scores(model, rows, 1000))
             results[f"{name} {split} nats"] = [round(nats, 3), round(error, 3)]
     print(json.dumps(results, indent=2))
 

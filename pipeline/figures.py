@@ -14,15 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from arcore.events import Event, after_frames, from_dict, nats_to
 from pipeline import audio, paths
-from pipeline.reporting import (
-    UNITS,
-    Report,
-    Result,
-    context_table,
-    introduction,
-    nothing_published,
-    our_table,
-)
+from pipeline.reporting import Report
+from pipeline.results import UNITS, Result
+from pipeline.tables import context_table, introduction, nothing_published, our_table
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;

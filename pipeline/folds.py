@@ -34,6 +34,7 @@ from pipeline.config import ExperimentConfig, load_experiment, read_entry
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.registry import flatten
+from pipeline.scoring import mean_and_error
 
 log = logging.getLogger(__name__)
 COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats", "train_seconds")
@@ -119,7 +120,7 @@ def summary(
     metrics = dict(outcomes[0])
     for key in ("nats", "bits_per_dim"):
         values = torch.tensor([one[key] for one in outcomes], dtype=torch.float64)
-        metrics[key], metrics[f"{key}_stderr"] = evaluation.mean_and_error(values)
+        metrics[key], metrics[f"{key}_stderr"] = mean_and_error(values)
     metrics["valid_nats"] = sum(one["valid_nats"] for one in outcomes) / len(outcomes)
     metrics |= {key: round(sum(one[key] for one in outcomes), 3) for key in SUMMED}
     return metrics | {"experiment": title, "num_folds": len(outcomes), "published": published}

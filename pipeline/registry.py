@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import arcore
-from pipeline import paths, reporting, tracking
+from pipeline import paths, results, tracking
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Candidate:
         sha256: of the weights, the config without volatile keys, and the test and validation nats.
     """
 
-    result: reporting.Result
+    result: results.Result
     folder: Path
     training: Mapping[str, Any]
     sha256: str
@@ -78,7 +78,7 @@ def alias_of(experiment: str) -> str:
     return f"experiment-{alias}" if reserved else alias
 
 
-def content_hash(folder: Path, config: Mapping[str, Any], result: reporting.Result) -> str:
+def content_hash(folder: Path, config: Mapping[str, Any], result: results.Result) -> str:
     """Hash what makes a model version: weights, members, config without volatile keys, nats."""
     kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     digest = hashlib.sha256()
@@ -96,13 +96,13 @@ def candidates(dataset: str) -> list[Candidate]:
         UserError: if none is evaluated, or a model's files are missing or malformed.
     """
     found = []
-    for result in reporting.read_results(dataset):
+    for result in results.read_results(dataset):
         if result.num_folds > 1:
             continue
         folder = paths.model(result.experiment)
         if not (folder / "model.safetensors").is_file():
             raise UserError(f"{folder / 'model.safetensors'}: missing; train the experiment first")
-        training = reporting.read_json(folder / "training.json")
+        training = results.read_json(folder / "training.json")
         sha256 = content_hash(folder, result.config, result)
         found.append(Candidate(result=result, folder=folder, training=training, sha256=sha256))
     return found

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import paths, reporting, tracking
+from pipeline import paths, reporting, tables, tracking
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from stages import cli
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="only print the tables that exist")
     options = parser.parse_args()
     if options.show:
-        print(reporting.show(options.datasets))
+        print(tables.show(options.datasets))
         return
     if not options.datasets:
         parser.error("which dataset?")
@@ -49,8 +49,8 @@ def write(dataset: str) -> Path:
 
     report = reporting.build_report(dataset)
     files = {
-        "table.md": reporting.markdown(report),
-        "table.csv": reporting.csv_text(report),
+        "table.md": tables.markdown(report),
+        "table.csv": tables.csv_text(report),
         "report.html": figures.html_page(report),
     }
     folder = paths.report(dataset)
@@ -79,7 +79,7 @@ def log_report(report: reporting.Report, folder: Path, files: Mapping[str, str])
         EXPERIMENT, report.dataset, identity, {}, {"dataset": report.dataset, "unit": report.unit}
     )
     logger = tracking.RunLogger(run_id)
-    rows = reporting.csv_rows(report)
+    rows = tables.csv_rows(report)
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     for name in files:
         logger.artifact(folder / name)

@@ -16,7 +16,7 @@ from PIL import Image
 
 import arcore
 from arcore.events import Gray, after_frames, nats_to
-from pipeline import clips, datasets, evaluation, shards
+from pipeline import clips, datasets, scoring, shards
 from pipeline.datasets import draws
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.clips import render, trajectories
@@ -91,7 +91,7 @@ def entropy_and_sum(name: str, raw: Path) -> tuple[float, float, str]:
             own = scored.entropy(torch.from_numpy(x[:, dataset.context_frames :]))
             assert np.allclose(own.numpy(), bounds[0])
     nats = torch.from_numpy(np.concatenate(bounds))
-    mean, error = evaluation.mean_and_error(nats)
+    mean, error = scoring.mean_and_error(nats)
     return (
         nats_to("nats_per_frame", mean, scored),
         nats_to("nats_per_frame", error, scored),
@@ -158,7 +158,7 @@ def test_validation_clips_do_not_depend_on_workers_or_epochs(few: Path) -> None:
     assert torch.equal(torch.cat(parts), whole)
     split = shards.read_split(few, "valid")
     event = shards.read_manifest(few).event
-    assert np.array_equal(evaluation.read_rows(split, np.arange(4), event), whole.numpy())
+    assert np.array_equal(scoring.read_rows(split, np.arange(4), event), whole.numpy())
     with pytest.raises(UserError, match="shuffle_rows: expected >= 12, the rows of the split"):
         Loader(few, "train", batch_size=4, shuffle_rows=11)
 
@@ -230,7 +230,7 @@ def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> No
         worker.train(model | SMALL, max_epochs=12, batch_size=8, optimizer=optimizer)
         nats[sequence] = worker.progress.best_nats
         split = shards.read_split(folder, "valid")
-        scored = evaluation.scores(worker.worker.model.eval(), split, 5, context_frames=1)
+        scored = scoring.scores(worker.worker.model.eval(), split, 5, context_frames=1)
         assert scored.mean() == pytest.approx(worker.progress.history[-1]["valid_nats"], rel=1e-4)
     entropy = 4 * math.log(2)  # of the frames after the first, without the vectors
     assert nats[None] > 0.9 * entropy and nats[5, 2] < 0.3 * entropy
@@ -254,11 +254,11 @@ def test_vectors_of_frames_that_do_not_fit(
 def test_scores_are_of_the_frames_after_those_given(few: Path) -> None:
     event, split = shards.read_manifest(few).event, shards.read_split(few, "test")
     model = arcore.create_model("video_pixel_network", event, **SMALL).double().eval()
-    nats = evaluation.scores(model, split, 4, context_frames=3)
-    x = torch.from_numpy(evaluation.read_rows(split, np.arange(6), event))
+    nats = scoring.scores(model, split, 4, context_frames=3)
+    x = torch.from_numpy(scoring.read_rows(split, np.arange(6), event))
     assert torch.allclose(nats, -model.frame_log_prob(x)[:, 3:].sum(1).detach())
     assert isinstance(event, Gray)
-    bound = evaluation.entropy_scores(split, event, 4, np.arange(6), 3)
+    bound = scoring.entropy_scores(split, event, 4, np.arange(6), 3)
     assert bound.shape == (6,) and (nats > bound).all()
 
 

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import save_file
 
 import arcore
-from pipeline import config, datasets, evaluation, shards
+from pipeline import config, datasets, evaluation, pictures, scoring, shards
 from pipeline.errors import UserError
 
 EVENT = arcore.events.Binary((1, 8, 8))
@@ -141,7 +141,7 @@ def test_a_drawn_split_is_drawn_once_for_all(project) -> None:
     drawn = shards.dynamic_binarize(gray, np.arange(5, 15), 0, 0)
     expected = -project.log_prob(torch.from_numpy(drawn)).detach().double()
     for batch_size in (3, 10):
-        torch.testing.assert_close(evaluation.scores(project, split, batch_size), expected)
+        torch.testing.assert_close(scoring.scores(project, split, batch_size), expected)
 
 
 def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
@@ -170,14 +170,14 @@ def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
     noisy = shards.draw("dequantize", drawn.x[:9], dataset.event, np.arange(9), 0, 0)
     first = dataclasses.replace(drawn, x=drawn.x[:9], labels=None)
     expected = -model.log_prob(torch.from_numpy(noisy)).detach().double()
-    torch.testing.assert_close(evaluation.scores(model, first, 4), expected)
+    torch.testing.assert_close(scoring.scores(model, first, 4), expected)
 
 
 @pytest.mark.parametrize(("size", "shown"), [(1, 1), (2, 1), (5, 4), (11, 6)])
 def test_real_vectors_are_points_in_planes(size: int, shown: int) -> None:
     real = np.random.default_rng(0).normal(size=(20, size)).astype(np.float32)
-    pictures = {"samples": 100 * real[:7], "real": real}
-    figure = evaluation.sample_figure(pictures, arcore.events.Real((size,)))
+    events = {"samples": 100 * real[:7], "real": real}
+    figure = pictures.sample_figure(events, arcore.events.Real((size,)))
     panels = [axes for axes in figure.axes if axes.axison]
     assert len(panels) == shown
     if size > 1:
@@ -187,19 +187,19 @@ def test_real_vectors_are_points_in_planes(size: int, shown: int) -> None:
 def test_tiles() -> None:
     images = np.arange(1, 4, dtype=np.uint8).reshape(3, 1, 1, 1)
     # Three images in two columns, each with a border of half the largest value.
-    assert evaluation.tile(images).tolist() == [
+    assert pictures.tile(images).tolist() == [
         [1.5, 1.5, 1.5, 1.5, 1.5],
         [1.5, 1.0, 1.5, 2.0, 1.5],
         [1.5, 1.5, 1.5, 1.5, 1.5],
         [1.5, 3.0, 1.5, 1.5, 1.5],
         [1.5, 1.5, 1.5, 1.5, 1.5],
     ]
-    assert evaluation.tile(np.zeros((5, 3, 4, 6), np.uint8)).shape == (2 * 5 + 1, 3 * 7 + 1, 3)
+    assert pictures.tile(np.zeros((5, 3, 4, 6), np.uint8)).shape == (2 * 5 + 1, 3 * 7 + 1, 3)
 
 
 def test_mean_and_error() -> None:
-    assert evaluation.mean_and_error(torch.tensor([1.0, 3.0])) == pytest.approx((2.0, 1.0))
-    mean, error = evaluation.mean_and_error(torch.tensor([1.0]))
+    assert scoring.mean_and_error(torch.tensor([1.0, 3.0])) == pytest.approx((2.0, 1.0))
+    mean, error = scoring.mean_and_error(torch.tensor([1.0]))
     assert mean == 1.0 and math.isnan(error)
 
 
@@ -252,11 +252,11 @@ def test_no_importance_samples_no_estimate(latent_project) -> None:
 
 def test_pictures_show_what_each_level_varies(latent_project, monkeypatch) -> None:
     shown = []
-    draw = evaluation.sample_figure
+    draw = pictures.sample_figure
     monkeypatch.setattr(
-        evaluation,
+        pictures,
         "sample_figure",
-        lambda pictures, event: shown.append(pictures) or draw(pictures, event),
+        lambda events, event: shown.append(events) or draw(events, event),
     )
     evaluate(*FEW)
     titles = [f"only {level} noise varies" for level in ("top", "latent", "pixels")]

@@ -11,7 +11,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from arcore import events
-from pipeline import figures, paths, published, reporting
+from pipeline import figures, paths, published, reporting, results, tables
 from pipeline.errors import UserError
 from pipeline.published import load_published, match, published_for
 from stages import report
@@ -118,13 +118,13 @@ def test_a_bound_has_a_row_for_its_estimate(home):
     assert [row.result.experiment for row in report.rows] == names
     assert report.rows[0].difference == pytest.approx(80.5 - 79.02)
     assert report.rows[1].difference == pytest.approx(81.2 - 79.66)
-    text = reporting.markdown(report)
+    text = tables.markdown(report)
     assert "~ 80.50 ± 0.70 (500 of 10,000 rows)" in text and "<= 81.20 ± 0.21 " in text
     assert "| ~ 79.02 " in text and "| <= 79.66 " in text and "~ an importance-weighted" in text
-    rows = reporting.csv_rows(report)[:3]
+    rows = tables.csv_rows(report)[:3]
     assert [row["relation"] for row in rows] == ["approx", "upper_bound", "exact"]
     assert rows[0]["bits_per_dim"] == pytest.approx(80.5 / 784 / math.log(2))
-    assert len(reporting.read_results("binarized_mnist")) == 2, "only what was trained registers"
+    assert len(results.read_results("binarized_mnist")) == 2, "only what was trained registers"
     page = figures.html_page(report)
     assert page.count('alt="vae"') == 1 and "~ 80.50" in page
     path.write_text(json.dumps({k: v for k, v in metrics.items() if "importance_w" not in k}))
@@ -143,10 +143,10 @@ def test_a_member_of_an_ensemble_has_a_row_of_its_own_and_subsets_are_named(home
     assert [row.result.experiment for row in report.rows] == ["deep", "deep (a member)"]
     assert [row.result.members for row in report.rows] == ["ensemble of 16", "one (mean of 16)"]
     assert [row.difference for row in report.rows] == pytest.approx([86.5 - 85.96, 89.5 - 89.17])
-    text = reporting.markdown(report)
+    text = tables.markdown(report)
     assert "86.50 ± 0.21 (1,000 of 10,000 rows)" in text
     assert "89.50 ± 0.70 (1,000 of 10,000 rows)" in text
-    assert len(reporting.read_results("binarized_mnist")) == 1, "only what was trained registers"
+    assert len(results.read_results("binarized_mnist")) == 1, "only what was trained registers"
     path = Path("evaluation/binarized_mnist/deep/metrics.json")
     metrics = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k, v in metrics.items() if k != "member_nats"}))
@@ -221,7 +221,7 @@ def test_ours_beside_the_published_value(home):
     assert best.difference == pytest.approx(86.9 - 86.64)
     assert one.difference == pytest.approx(88.9 - 88.4)
     assert bound.published is None and bound.difference is None
-    text = reporting.markdown(built)
+    text = tables.markdown(built)
     assert re.search(r"mnist-made-32 +\| made +\| [^|]+\| ensemble of 32 +\| 86.90 ± 0.21 ", text)
     assert "+0.26" in text and "1,234,567" in text and "12.6 min" in text and "<= 95.00" in text
     assert "cpu" in text and "cuda" not in text, "train time belongs to the training's device"
@@ -243,7 +243,7 @@ def test_context_is_sorted_and_what_is_not_comparable_comes_last(home):
 
 def test_csv_gives_raw_numbers_in_both_units(home):
     built = mnist_report()
-    rows = list(csv.DictReader(reporting.csv_text(built).splitlines()))
+    rows = list(csv.DictReader(tables.csv_text(built).splitlines()))
     ours = rows[0]
     assert float(ours["nats"]) == 86.9 and ours["unit"] == "nats" and ours["num_members"] == "32"
     for line in rows:
@@ -256,12 +256,12 @@ def test_bits_per_dim_come_first_where_they_are_the_unit(home):
     manifest("digits")
     evaluated("digits", "digits-made", 100.0, DIGITS, "bits_per_dim")
     built = reporting.build_report("digits")
-    header, cells = reporting.our_table(built)
+    header, cells = tables.our_table(built)
     bits = events.nats_to_bits_per_dim(100.0, DIGITS)
     line = dict(zip(header, cells[0], strict=True))
     assert line["test (bits/dim)"].startswith(f"{bits:.4f} ± ")
     assert line["test (nats)"] == "100.00 ± 0.21"
-    assert "No published results for digits." in reporting.markdown(built)
+    assert "No published results for digits." in tables.markdown(built)
     assert "No published results for digits." in figures.html_page(built)
 
 
@@ -270,12 +270,12 @@ def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not
     manifest("noisy")
     evaluated("noisy", "n", -80.0, event, "bits_per_dim", "rnade", bits_per_dim_stderr=0.01)
     built = reporting.build_report("noisy")
-    header, cells = reporting.our_table(built)
+    header, cells = tables.our_table(built)
     line = dict(zip(header, cells[0], strict=True))
     bits = math.log2(17) - 80 / 64 / math.log(2)
     assert line["test (bits/dim)"] == f"<= {bits:.3f} ± 0.010"
     assert line["test (nats)"] == "-80.00 ± 0.21"
-    assert reporting.csv_rows(built)[0]["relation"] == "upper_bound"
+    assert tables.csv_rows(built)[0]["relation"] == "upper_bound"
     assert "n (ours, one, &lt;=)" not in figures.html_page(built), "labels are in the picture"
     ticks = figures.comparison(built).axes[0].get_yticklabels()
     assert [tick.get_text() for tick in ticks] == ["n (ours, one, <=)"]
@@ -296,7 +296,7 @@ def test_folds_are_one_row_with_a_config_of_their_own(home):
     assert [row.result.experiment for row in built.rows] == ["wine-folds", "wine-rnade"]
     assert built.rows[0].result.members == "one for each of 10 folds"
     assert built.rows[0].difference == pytest.approx(9.25 - 9.36)
-    text = reporting.markdown(built)
+    text = tables.markdown(built)
     assert "standard error over folds" in text and "Nats are of a density" in text
     assert "-0.11" in text and "| EoRNADE (best)" in text and "| 8.76 " in text
     assert "wine-folds" in figures.html_page(built)
@@ -328,7 +328,7 @@ def test_codecs_are_rows_among_ours_by_value(home):
     evaluated("binarized_mnist", "mnist-nade", 120.0)
     measured("binarized_mnist", ("PNG (measured here)", 743.8), ("zstd (measured here)", 100.5))
     built = reporting.build_report("binarized_mnist")
-    header, cells = reporting.our_table(built)
+    header, cells = tables.our_table(built)
     assert [line[0] for line in cells] == [
         "mnist-made", "zstd (measured here)", "mnist-nade", "PNG (measured here)",
     ]  # fmt: skip
@@ -336,11 +336,11 @@ def test_codecs_are_rows_among_ours_by_value(home):
     assert line["model"] == "codec" and line["settings"] == "level=9"
     assert line["test (nats)"] == "100.50 ± 0.40" and line["test (bits/dim)"].startswith("0.1849 ±")
     assert {line[name] for name in header[6:]} == {"-"}
-    rows = list(csv.DictReader(reporting.csv_text(built).splitlines()))
+    rows = list(csv.DictReader(tables.csv_text(built).splitlines()))
     kinds = [row["kind"] for row in rows]
     assert kinds[:5] == ["ours", "codec", "ours", "codec", "published"]
     assert float(rows[1]["nats"]) == 100.5 and rows[1]["model"] == "zstd (measured here)"
-    assert "all bytes counted" in reporting.markdown(built)
+    assert "all bytes counted" in tables.markdown(built)
     page = figures.html_page(built)
     assert "all bytes counted" in page and "<td>PNG (measured here)</td>" in page
     (axes,) = figures.comparison(built).axes
@@ -353,7 +353,7 @@ def test_what_is_no_image_has_no_codec_rows(home):
     manifest("dna", "dna")
     evaluated("dna", "dna-made", 82.0, events.Binary((180,)))
     built = reporting.build_report("dna")
-    assert built.codecs == () and "bytes" not in reporting.markdown(built)
+    assert built.codecs == () and "bytes" not in tables.markdown(built)
 
 
 def test_measurements_of_other_data_or_malformed_ones_name_the_file(home):
@@ -414,10 +414,10 @@ def test_missing_and_broken_files_name_the_file(home):
         reporting.build_report("dna")
     path.write_text('{"nats": 1')
     with pytest.raises(UserError, match="metrics.json: expected JSON"):
-        reporting.read_results("dna")
+        results.read_results("dna")
     path.write_text("{}")
     with pytest.raises(UserError, match="metrics.json: missing bits_per_dim"):
-        reporting.read_results("dna")
+        results.read_results("dna")
 
 
 def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
@@ -441,7 +441,7 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
     assert len(lines) == 3 and all(line[column:].startswith("made ") for line in lines)
     assert "source" not in shown and "more in" in shown
     with pytest.raises(UserError, match="run `python -m stages.report dna`"):
-        reporting.show(["dna"])
+        tables.show(["dna"])
 
 
 def test_a_report_is_logged_once_for_each_content(home, monkeypatch, tmp_path_factory):

@@ -15,7 +15,7 @@ import torch
 import arcore
 from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
-from pipeline import audio, baselines, datasets, evaluation, shards, sounds
+from pipeline import audio, baselines, datasets, scoring, shards, sounds
 from pipeline.datasets import spoken_digits, tones, waves
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.errors import UserError
@@ -299,9 +299,9 @@ def test_windows_add_up_to_whole_rows(folder: Path, condition: dict) -> None:
 def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) -> None:
     model, split = build(**condition), shards.read_split(folder, "test")
     chosen = np.array([3, 50, 7, 20])
-    scores = evaluation.scores(model, split, 3, chosen)
+    scores = scoring.scores(model, split, 3, chosen)
     for score, row in zip(scores.tolist(), chosen, strict=True):
-        (alone,) = evaluation.scores(model, split, 1, np.array([row])).tolist()
+        (alone,) = scoring.scores(model, split, 1, np.array([row])).tolist()
         assert score == pytest.approx(alone, rel=1e-10)
     sampler, given = sounds.to_sample(model, split, chosen)
     drawn = sampler.sample(4, given)

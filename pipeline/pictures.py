@@ -1,0 +1,116 @@
+"""Pictures of one evaluation: samples beside real events, and the learning curve."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+import arcore
+
+MAX_PANELS = 6
+
+
+def sample_figure(pictures: Mapping[str, np.ndarray], event: arcore.events.Event) -> Figure:
+    """Draw samples beside real events: grids of images, discrete vectors as rows of a matrix.
+
+    Real vectors are points in the planes of neighbouring dimensions, see `scatter_figure`.
+
+    Arguments:
+        pictures: events (N, *shape) by title: "samples", "real", and others for a second row.
+        event: what is modelled.
+    """
+    samples, real = pictures["samples"], pictures["real"]
+    if isinstance(event, arcore.events.Real) and len(event.shape) == 1:
+        return scatter_figure(samples, real)
+    columns = max(2, len(pictures) - 2)
+    rows = 1 if len(pictures) == 2 else 2
+    figure = Figure(figsize=(4.5 * columns, 4.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels[0, 2:]:
+        axes.set_axis_off()
+    low, high = 0.0, getattr(event, "num_levels", 2) - 1.0
+    if isinstance(event, arcore.events.Real) and event.bin_width is None:
+        low, high = float(real.min()), float(real.max())
+    used = [*panels[0, :2], *panels[1:].ravel()]
+    for axes, (title, x) in zip(used, pictures.items(), strict=True):
+        grid = tile(x) if len(event.shape) == 3 else x.reshape(len(x), -1)
+        if grid.ndim == 3:  # imshow takes colours in [0, 1]
+            grid = (grid - low) / (high - low)
+        axes.imshow(
+            grid,
+            cmap="gray",
+            vmin=low,
+            vmax=high,
+            interpolation="nearest",
+            aspect="auto" if len(event.shape) != 3 else "equal",
+        )
+        axes.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
+def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
+    """Draw real vectors (N, D) and samples as points, one panel for each pair (d, d + 1).
+
+    At most six panels, which show the range of the real ones; a lone dimension is a histogram.
+    """
+    pairs = [(d, d + 1) for d in range(min(real.shape[1] - 1, MAX_PANELS))]
+    columns = max(1, min(3, len(pairs)))
+    rows = max(1, math.ceil(len(pairs) / columns))
+    figure = Figure(figsize=(3 * columns + 1, 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    if not pairs:
+        panels[0].hist([real[:, 0], samples[:, 0]], bins=20, label=["real", "samples"])
+    for axes, (first, second) in zip(panels, pairs, strict=False):
+        for x, label in ((real, "real"), (samples, "samples")):
+            axes.plot(x[:, first], x[:, second], ".", alpha=0.6, label=label)
+        for column, limit in ((first, axes.set_xlim), (second, axes.set_ylim)):
+            margin = 0.2 * float(np.ptp(real[:, column])) or 1.0
+            limit(float(real[:, column].min()) - margin, float(real[:, column].max()) + margin)
+        axes.set(xlabel=f"dimension {first}", ylabel=f"dimension {second}")
+    for axes in panels[len(pairs) or 1 :]:
+        axes.set_axis_off()
+    panels[0].legend(loc="upper right")  # the best place takes long to find
+    return figure
+
+
+def tile(images: np.ndarray) -> np.ndarray:
+    """Arrange images (N, C, H, W) as one square grid with a border of one pixel.
+
+    Returns:
+        (rows * (H + 1) + 1, columns * (W + 1) + 1) for one channel, with a last axis of 3 for
+        three. The border has half the largest value.
+    """
+    count, channels, height, width = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    border = images.max() / 2 if images.size else 0
+    shape = (rows * (height + 1) + 1, columns * (width + 1) + 1, channels)
+    grid = np.full(shape, border, dtype=np.float32)
+    for index, image in enumerate(images):
+        top = (index // columns) * (height + 1) + 1
+        left = (index % columns) * (width + 1) + 1
+        grid[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return grid[..., 0] if channels == 1 else grid
+
+
+def curve_figure(history: Path) -> Figure:
+    """Draw the training and validation curves of a history.csv, in nats."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    with open(history, newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for column, label in (("train_nats", "train"), ("valid_nats", "valid")):
+        points = [(int(row["epoch"]), float(row[column])) for row in rows if row[column]]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label)
+    axes.set(xlabel="epoch", ylabel="nats")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure

@@ -1,0 +1,69 @@
+"""Drawing samples to look at: of every class in turn, of real rows' beginnings, of one level."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.latent import LatentVariableModel
+from pipeline import shards, sounds
+from pipeline.config import EvaluationConfig
+from pipeline.scoring import condition_of, read_rows
+
+
+def draw(
+    model: arcore.AutoregressiveModel,
+    plan: EvaluationConfig,
+    test: shards.Split,
+    shown: np.ndarray,
+    context_frames: int,
+) -> tuple[np.ndarray, float]:
+    """Sample events; return the seconds that it took too.
+
+    Sounds have the lengths, speakers and texts of the test rows shown, clips go on from these rows'
+    first frames, and other events are of each class in turn.
+    """
+    generator = torch.Generator(model.device).manual_seed(plan.seed)
+    condition: Tensor | None
+    if sounds.is_open(model):
+        model, condition = sounds.to_sample(model, test, shown)
+        count = len(shown)
+    elif context_frames:
+        real = torch.from_numpy(read_rows(test, shown, model.event)).to(model.device)
+        condition = condition_of(model, test, shown)
+        observed = torch.zeros(model.event.extents, dtype=torch.bool, device=model.device)
+        observed[:context_frames] = True
+        began = time.perf_counter()
+        drawn = model.impute(real, observed, condition, generator)
+        return drawn.cpu().numpy(), time.perf_counter() - began
+    else:
+        count, condition = plan.num_samples, _classes_in_turn(model, plan.num_samples)
+    began = time.perf_counter()
+    drawn = model.sample(count, condition, generator)
+    return drawn.cpu().numpy(), time.perf_counter() - began
+
+
+def _classes_in_turn(model: arcore.AutoregressiveModel, count: int) -> Tensor | None:
+    """Return a condition to sample under, None for an unconditional model."""
+    if model.num_classes is None:
+        return None
+    return torch.arange(count, device=model.device) % model.num_classes
+
+
+def draw_varied(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> dict[str, np.ndarray]:
+    """Draw samples of a model with latents that differ by the noise of one level alone."""
+    if not isinstance(model, LatentVariableModel):
+        return {}
+    condition = None
+    if model.num_classes is not None:
+        condition = torch.zeros(plan.num_samples, dtype=torch.int64, device=model.device)
+    varied = {}
+    for level in model.levels:
+        generator = torch.Generator(model.device).manual_seed(plan.seed)
+        drawn = model.sample_varying(plan.num_samples, level, condition, generator)
+        varied[f"only {level} noise varies"] = drawn.cpu().numpy()
+    return varied
