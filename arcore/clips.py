@@ -13,8 +13,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
 from arcore.checks import require, require_int
-from arcore.conditions import Classes, Vector
-from arcore.conditions import Sequence as SequenceCondition
+from arcore.conditions import Classes, Frames, Vector
 from arcore.events import Event, Gray, Levels, after_frames, resized
 from arcore.layers import levels
 from arcore.layers.conv_lstm import ConvLSTM, State
@@ -115,19 +114,13 @@ class ClipModel(AutoregressiveModel):
         fits = p.context_frames < frames
         require(fits, "context_frames", f"fewer than the {frames} frames", p.context_frames)
         kind = self.condition_kind
-        if isinstance(kind, SequenceCondition):
-            steps = kind.shape[0]
-            require(steps == frames, "condition_sequence", f"{frames} frames", kind.shape)
+        if isinstance(kind, Frames):
+            fits = kind.frames == frames
+            require(fits, "condition_sequence", f"{frames} frames", p.condition_sequence)
         self.num_vectors = 0
         if kind is not None:
-            assert isinstance(kind, (Classes, Vector, SequenceCondition))
-            self.num_vectors = (
-                kind.num_classes
-                if isinstance(kind, Classes)
-                else kind.size
-                if isinstance(kind, Vector)
-                else kind.shape[1]
-            )
+            assert isinstance(kind, (Classes, Vector, Frames))
+            self.num_vectors = kind.num_classes if isinstance(kind, Classes) else kind.size
         self.encoder: FrameEncoder | None = None
         if frames > 1:
             inputs = self.clip[1] * levels.num_features(event, p.inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Condition:
-    """A kind of condition; use `Classes`, `Vector`, `Sequence`, `Map`, `Symbols` or `Frames`."""
+class Condition(abc.ABC):
+    """A kind of condition; use `Classes`, `Vector`, `Map`, `Symbols` or `Frames`."""
 
+    @abc.abstractmethod
     def expected(self, batch: int) -> str:
         """Say in words what a condition for `batch` events is."""
-        raise NotImplementedError
 
     def check_shape(self, condition: object, batch: int) -> None:
         """Check all but values.
@@ -40,8 +41,9 @@ class Condition:
         if not bool(torch.isfinite(condition).all()):
             raise ValueError("condition: expected finite values, got NaN or infinity")
 
+    @abc.abstractmethod
     def _fits(self, condition: Tensor, batch: int) -> bool:
-        raise NotImplementedError
+        """Say whether the shape and the kind of numbers fit."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +80,6 @@ class Vector(Condition):
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         return condition.shape == (batch, self.size) and condition.is_floating_point()
-
-
-@dataclass(frozen=True)
-class Sequence(Condition):
-    """A vector for each step of an event (frame of a clip), floating-point (batch, steps, size)."""
-
-    shape: tuple[int, int]
-
-    def expected(self, batch: int) -> str:
-        """Say in words what sequences for `batch` events are."""
-        return f"floating-point sequences of shape {(batch, *self.shape)}"
-
-    def _fits(self, condition: Tensor, batch: int) -> bool:
-        return condition.shape == (batch, *self.shape) and condition.is_floating_point()
 
 
 @dataclass(frozen=True)
@@ -191,13 +179,13 @@ def of(hyperparameters: Hyperparameters) -> Condition | None:
     ((name, value),) = given.items()
     extents = {
         "condition_shape": "three extents: channels, height, width",
-        "condition_sequence": "two extents: steps, size",
+        "condition_sequence": "two extents: frames, size",
     }
     if name in extents:
         fits = isinstance(value, tuple) and len(value) == (3 if name == "condition_shape" else 2)
         require(fits, name, extents[name], value)
         for extent in value:
             require_int(extent, name, 1)
-        return Map(value) if name == "condition_shape" else Sequence(value)
+        return Map(value) if name == "condition_shape" else Frames(value[1], value[0])
     require_int(value, name, 1)
     return Classes(value) if name == "num_classes" else Vector(value)

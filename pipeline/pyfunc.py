@@ -99,8 +99,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         kind = self.model.condition_kind
         if numbers is not None and len(numbers):
             condition = torch.as_tensor(np.asarray(numbers), dtype=self.model.dtype)
-            shape = kind.shape if isinstance(kind, arcore.conditions.Sequence) else (-1,)
-            return condition.reshape(rows, *shape)
+            if isinstance(kind, arcore.conditions.Frames):
+                return condition.reshape(rows, -1, kind.size)
+            return condition.reshape(rows, -1)
         if integers is None or not len(integers):
             return None
         condition = torch.as_tensor(np.asarray(integers), dtype=torch.int64)
