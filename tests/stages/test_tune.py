@@ -66,7 +66,7 @@ def test_trials_of_two_workers_find_the_same(make_project) -> None:
 @pytest.mark.slow
 def test_a_time_budget_ends_a_search_well(make_project) -> None:
     """Running trials are stopped and count; the search is not an interrupted one."""
-    entry = TOY | {"trainer": {"max_epochs": 100_000}, "time_budget_minutes": 0.6}
+    entry = TOY | {"trainer": {"max_epochs": 100_000}, "time_budget_minutes": 1.0}
     project, rows, log = search(make_project, entry)
     assert rows and {row["status"] for row in rows} == {"stopped"}
     assert all(float(row["best_valid_nats"]) > 0 for row in rows)

@@ -198,7 +198,7 @@ def test_a_search_of_which_all_trials_fail_is_one_line(make_search) -> None:
     done = project.stage("tune", "rates", TWO_AT_A_TIME)
     assert done.returncode == 1
     last = project.own(done.stderr).splitlines()[-1]
-    assert last.startswith("error: none of 4 trials gave a finite validation value: the ")
+    assert last.startswith("error: none of 2 trials gave a finite validation value: the ")
     assert "Traceback" not in project.own(done.stderr)
     assert not (project.folder / "searches").exists()
     assert {run.info.status for run in project.runs()} == {"FAILED"}
