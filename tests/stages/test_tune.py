@@ -66,8 +66,9 @@ def test_trials_of_two_workers_find_the_same(make_project) -> None:
 @pytest.mark.slow
 def test_a_time_budget_ends_a_search_well(make_project) -> None:
     """Running trials are stopped and count; the search is not an interrupted one."""
-    entry = TOY | {"trainer": {"max_epochs": 100_000}, "time_budget_minutes": 1.0}
+    entry = TOY | {"trainer": {"max_epochs": 100_000}, "time_budget_minutes": 0.6}
     project, rows, log = search(make_project, entry)
     assert rows and {row["status"] for row in rows} == {"stopped"}
-    assert all(float(row["best_valid_nats"]) > 0 for row in rows)
+    ran = [row for row in rows if row["epochs"] != "0"]  # another may have waited for a CPU
+    assert ran and all(float(row["best_valid_nats"]) > 0 for row in ran)
     assert project.json("searches/toy/search.json")["stopped"] == len(rows)
