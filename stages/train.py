@@ -16,7 +16,7 @@ def main() -> None:
         "overrides", nargs="*", metavar="key=value", help="e.g. trainer.max_epochs=3 cluster=gpu"
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     training.train(
         config.load_experiment(arguments.experiment, arguments.overrides), arguments.fresh
     )

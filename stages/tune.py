@@ -22,7 +22,7 @@ def main() -> None:
         "overrides", nargs="*", metavar="key=value", help="e.g. num_trials=50 cluster=gpu"
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished search")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     tuning.tune(arguments.search, arguments.overrides, arguments.fresh)
 
 
