@@ -45,6 +45,7 @@ def project(make_project):
         (["toy", "trainer.max_epochs=many"], "trainer.max_epochs: expected int, got 'many'"),
         (["toy", "trainer.max_epochs=1.5"], "trainer.max_epochs: expected int, got 1.5"),
         (["toy", "trainer.max_epochs=0"], "trainer.max_epochs: expected >= 1, got 0"),
+        (["toy", "--fresh", "trainer.max_epochs=0"], "trainer.max_epochs: expected >= 1, got 0"),
         (["toy", "trainer.optimizer=adam"], "trainer.optimizer: expected a mapping, got 'adam'"),
         (["toy", "evaluation=3"], "evaluation: expected a mapping, got 3"),
         (["toy", "dataset.row=3"], "unknown digits_binary option 'row'"),
