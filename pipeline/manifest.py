@@ -84,6 +84,17 @@ class Manifest:
     condition_sequence: tuple[int, int] | None = None
     sound: Sound | None = None
 
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What rows come with, under the names of the hyperparameters that ask for it."""
+        if self.sound is not None:
+            speakers, symbols = len(self.sound.speakers), len(self.sound.symbols)
+            return {"num_classes": speakers or None, "local_classes": symbols or None}
+        return {
+            "num_classes": self.num_classes,
+            "condition_sequence": self.condition_sequence,
+        }
+
 
 def read_manifest(folder: str | Path) -> Manifest:
     """Read and check `manifest.json` of a folder, or of a URI as in `pipeline.storage`.
@@ -121,14 +132,7 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         "provenance": dataset.provenance,
         "options": asdict(dataset.options),
         "splits": {split: _described(info) for split, info in splits.items()},
-        "sha256": _dataset_sha256(
-            dataset.event,
-            dataset.num_classes,
-            splits,
-            dataset.context_frames,
-            dataset.condition_sequence,
-            dataset.sound,
-        ),
+        "sha256": _dataset_sha256(dataset, splits),
     }
     if dataset.context_frames:
         described["context_frames"] = dataset.context_frames
@@ -147,24 +151,19 @@ def _described(info: SplitInfo) -> dict[str, Any]:
     return described
 
 
-def _dataset_sha256(
-    event: Event,
-    num_classes: int | None,
-    splits: Mapping[str, SplitInfo],
-    context_frames: int,
-    condition_sequence: tuple[int, int] | None,
-    sound: Sound | None,
-) -> str:
+def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -> str:
     infos = [(split, splits[split]) for split in SPLITS]
     parts = [
         [split, info.sha256, info.binarize] + ([info.row_shape] if info.row_shape else [])
         for split, info in infos
     ]
-    meaning = [events.to_dict(event), num_classes, parts] + [context_frames] * bool(context_frames)
-    if condition_sequence is not None:
-        meaning.append({"condition_sequence": condition_sequence})
-    if sound is not None:
-        meaning.append(asdict(sound))
+    meaning = [events.to_dict(kind.event), kind.num_classes, parts]
+    if kind.context_frames:
+        meaning.append(kind.context_frames)
+    if kind.condition_sequence is not None:
+        meaning.append({"condition_sequence": kind.condition_sequence})
+    if kind.sound is not None:
+        meaning.append(asdict(kind.sound))
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
@@ -212,13 +211,7 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
     if sound is not None:
         lists = {name: tuple(sound[name]) for name in ("speakers", "symbols")}
         sound = Sound(**{**sound, **lists})
-    sha256 = _field(described, "sha256", _is_sha256, "64 hexadecimal digits")
-    pair = None if sequence is None else (sequence[0], sequence[1])
-    if sha256 != _dataset_sha256(event, num_classes, parsed, context, pair, sound):
-        raise ValueError("field sha256: it does not match event, classes and splits")
-    if (None in event.shape) != (sound is not None):
-        raise ValueError("field sound: expected for events of open length, and no others")
-    return Manifest(
+    manifest = Manifest(
         dataset=_field(described, "dataset", _is_text, "a text"),
         event=event,
         num_classes=num_classes,
@@ -231,11 +224,16 @@ def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
         provenance=_field(described, "provenance", _is_text, "a text"),
         options=_field(described, "options", lambda v: isinstance(v, dict), "a mapping"),
         splits=parsed,
-        sha256=sha256,
+        sha256=_field(described, "sha256", _is_sha256, "64 hexadecimal digits"),
         context_frames=context,
-        condition_sequence=pair,
+        condition_sequence=sequence,
         sound=sound,
     )
+    if manifest.sha256 != _dataset_sha256(manifest, parsed):
+        raise ValueError("field sha256: it does not match event, classes and splits")
+    if (None in event.shape) != (sound is not None):
+        raise ValueError("field sound: expected for events of open length, and no others")
+    return manifest
 
 
 def _parse_split(split: str, described: Mapping[str, Any]) -> SplitInfo:

@@ -159,17 +159,12 @@ class Result:
                 f"{self.experiment}: evaluation.published_member: expected an ensemble, got "
                 f"num_members {self.num_members}"
             )
-        nats, error = self.member_nats, self.member_nats_stderr
-        return dataclasses.replace(
-            self,
+        return self._with(
+            self.member_nats,
+            self.member_nats_stderr,
             experiment=f"{self.experiment} (a member)",
             num_members=1,
             num_averaged=self.num_members,
-            nats=nats,
-            nats_stderr=error,
-            bits_per_dim=events.nats_to_bits_per_dim(nats, self.event),
-            bits_per_dim_stderr=events.nats_to_bits_per_dim(error, self.event, difference=True),
-            valid_nats=None,
             published=self.published_member,
         )
 
@@ -181,17 +176,25 @@ class Result:
                 f"{self.experiment}: evaluation.published_importance: expected an estimate, which "
                 "a model with latents has where evaluation.importance_samples is above 0"
             )
-        return dataclasses.replace(
-            self,
+        return self._with(
+            nats,
+            error,
             experiment=f"{self.experiment} ({self.importance_samples:,} importance samples)",
             approximate=True,
             num_rows=self.importance_rows or self.num_rows,
-            nats=nats,
-            nats_stderr=error,
-            bits_per_dim=events.nats_to_bits_per_dim(nats, self.event),
-            bits_per_dim_stderr=events.nats_to_bits_per_dim(error, self.event, difference=True),
-            valid_nats=None,
             published=self.published_importance,
+        )
+
+    def _with(self, nats: float, stderr: float, **changed: Any) -> Result:
+        """Return this with another test value, which has no validation value beside it."""
+        return dataclasses.replace(
+            self,
+            nats=nats,
+            nats_stderr=stderr,
+            bits_per_dim=events.nats_to_bits_per_dim(nats, self.event),
+            bits_per_dim_stderr=events.nats_to_bits_per_dim(stderr, self.event, difference=True),
+            valid_nats=None,
+            **changed,
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,22 +29,20 @@ def draw(
     first frames, and other events are of each class in turn.
     """
     generator = torch.Generator(model.device).manual_seed(plan.seed)
-    condition: Tensor | None
     if sounds.is_open(model):
-        model, condition = sounds.to_sample(model, test, shown)
-        count = len(shown)
+        twin, condition = sounds.to_sample(model, test, shown)
+        run = partial(twin.sample, len(shown), condition, generator)
     elif context_frames:
         real = torch.from_numpy(read_rows(test, shown, model.event)).to(model.device)
-        condition = condition_of(model, test, shown)
         observed = torch.zeros(model.event.extents, dtype=torch.bool, device=model.device)
         observed[:context_frames] = True
-        began = time.perf_counter()
-        drawn = model.impute(real, observed, condition, generator)
-        return drawn.cpu().numpy(), time.perf_counter() - began
+        given = condition_of(model, test, shown)
+        run = partial(model.impute, real, observed, given, generator)
     else:
-        count, condition = plan.num_samples, _classes_in_turn(model, plan.num_samples)
+        classes = _classes_in_turn(model, plan.num_samples)
+        run = partial(model.sample, plan.num_samples, classes, generator)
     began = time.perf_counter()
-    drawn = model.sample(count, condition, generator)
+    drawn: Tensor = run()
     return drawn.cpu().numpy(), time.perf_counter() - began
 
 

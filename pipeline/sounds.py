@@ -17,14 +17,12 @@ from torch import Tensor
 
 import arcore
 from pipeline import loading, shards
-from pipeline.datasets.base import Sound
 from pipeline.datasets.draws import draw_integers
 from pipeline.errors import UserError
 
 __all__ = [
     "SoundLoader",
     "arguments",
-    "check",
     "is_open",
     "lengths",
     "padded_batches",
@@ -40,20 +38,6 @@ MAX_SAMPLES = 1 << 16  # of a batch that is scored, padding included, unless one
 def is_open(model: arcore.AutoregressiveModel) -> bool:
     """Tell whether a model is of sounds, events of open length."""
     return None in model.event.shape
-
-
-def check(model: arcore.AutoregressiveModel, sound: Sound) -> None:
-    """Check that a model's conditions fit a dataset.
-
-    Raises:
-        UserError: naming the hyperparameter.
-    """
-    if getattr(model.hyperparameters, "local_size", None) is not None:
-        raise UserError("model.local_size: expected null, as datasets have symbols alone")
-    for name, known in (("num_classes", sound.speakers), ("local_classes", sound.symbols)):
-        count = getattr(model.hyperparameters, name, None)
-        if count is not None and count != len(known):
-            raise UserError(f"model.{name}: expected null or {len(known)}, got {count}")
 
 
 def hop_of(model: arcore.AutoregressiveModel) -> int | None:

@@ -23,7 +23,6 @@ from pipeline import (
     provenance,
     sessions,
     shards,
-    sounds,
     storage,
     tracking,
 )
@@ -35,6 +34,10 @@ from pipeline.registry import flatten
 log = logging.getLogger(__name__)
 HISTORY = (
     "epoch", "step", "seconds", "learning_rate", "train_nats", "valid_nats", "valid_bits_per_dim",
+)  # fmt: skip
+CONDITIONS = (
+    "num_classes", "condition_size", "condition_sequence", "condition_shape", "local_classes",
+    "local_size",
 )  # fmt: skip
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 
@@ -172,10 +175,7 @@ def make_job(config: ExperimentConfig, described: dict[str, Any], identity: str)
 def _check(
     config: ExperimentConfig, model: arcore.AutoregressiveModel, manifest: shards.Manifest
 ) -> None:
-    if manifest.sound is not None:
-        sounds.check(model, manifest.sound)
-    else:
-        _check_condition(config, model, manifest)
+    check_condition(model, manifest)
     members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)
     if members > 1:
         if not hasattr(model, "ensemble"):
@@ -185,17 +185,19 @@ def _check(
             raise UserError(f"num_members: expected at most num_masks = {count}, got {members}")
 
 
-def _check_condition(
-    config: ExperimentConfig, model: arcore.AutoregressiveModel, manifest: shards.Manifest
-) -> None:
-    """Check that a dataset of images, clips or vectors has the condition that a model asks for."""
-    for name in ("num_classes", "condition_size", "condition_sequence", "condition_shape"):
+def check_condition(model: arcore.AutoregressiveModel, manifest: shards.Manifest) -> None:
+    """Check that a dataset's rows come with the condition that a model asks for.
+
+    Raises:
+        UserError: naming the hyperparameter.
+    """
+    for name in CONDITIONS:
         asked = getattr(model.hyperparameters, name, None)
-        known = getattr(manifest, name, None)
+        known = manifest.conditions.get(name)
         if asked is not None and asked != known:
             expected = "null" if known is None else f"null or {known}"
-            where = f"for dataset {config.dataset['name']}"
-            raise UserError(f"model.{name}: expected {expected} {where}, got {asked}")
+            where = f"for dataset {manifest.dataset}"
+            raise UserError(f"model.{name}: expected {expected}, got {asked}, {where}")
 
 
 def make_trainer(

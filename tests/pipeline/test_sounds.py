@@ -15,7 +15,7 @@ import torch
 import arcore
 from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
-from pipeline import audio, baselines, datasets, scoring, shards, sounds
+from pipeline import audio, baselines, datasets, scoring, shards, sounds, training
 from pipeline.datasets import spoken_digits, tones, waves
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.errors import UserError
@@ -317,11 +317,12 @@ def test_splits_that_do_not_fit_in_memory_are_refused(folder: Path) -> None:
     ("hyperparameters", "name"),
     [({"num_classes": 3}, "num_classes"), ({"local_classes": 5}, "local_classes")],
 )
-def test_conditions_must_fit_the_data(hyperparameters: dict, name: str) -> None:
+def test_conditions_must_fit_the_data(folder: Path, hyperparameters: dict, name: str) -> None:
+    manifest = shards.read_manifest(folder)
     with pytest.raises(UserError, match=f"model.{name}: expected null or 2, got"):
-        sounds.check(build(**hyperparameters), tones.SOUND)
+        training.check_condition(build(**hyperparameters), manifest)
     with pytest.raises(UserError, match="model.local_size: expected null"):
-        sounds.check(build(local_size=2), tones.SOUND)
+        training.check_condition(build(local_size=2), manifest)
 
 
 # -- what is shown
