@@ -24,10 +24,11 @@ class Ensemble(AutoregressiveModel):
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014, sec. 4.
 
     Arguments:
-        members: at least one model; all over the same event and classes. They may share weights.
+        members: at least one model; all over the same event and kind of condition. They may share
+            weights.
 
     Raises:
-        ValueError: for no members, or members over different events.
+        ValueError: for no members, or members over different events or conditions.
 
     Example:
         >>> import torch, arcore
@@ -44,11 +45,12 @@ class Ensemble(AutoregressiveModel):
         first = members[0]
         for member in members:
             require(isinstance(member, AutoregressiveModel), "members", "models", member)
-            expected = f"models over {first.event} with {first.num_classes} classes"
-            fits = member.event == first.event and member.num_classes == first.num_classes
-            require(fits, "members", expected, (member.event, member.num_classes))
+            expected = f"models over {first.event} given {first.condition_kind}"
+            fits = member.event == first.event and member.condition_kind == first.condition_kind
+            require(fits, "members", expected, (member.event, member.condition_kind))
         self.supports = (type(first.event),)  # type: ignore[misc]
         super().__init__(first.event, first.hyperparameters)
+        self.condition_kind = first.condition_kind
         self.exact = all(member.exact for member in members)
         self.members = nn.ModuleList(members)
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal, kl_divergence
 
 from arcore.checks import require, require_int
+from arcore.draws import for_each_row
 from arcore.events import Event
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, draw, invert
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, Share, draw, invert
 
 Latents = tuple[Tensor, ...]
 
-NOISE_SEED = 20170424  # of the noise under which `log_prob` and `validation_loss` score
 FLOATS_AT_ONCE = 1 << 22  # importance samples are scored in parts whose widest layer is no larger
 
 
@@ -56,6 +56,7 @@ class LatentVariableModel(AutoregressiveModel):
         self.warmup_steps: int = getattr(hyperparameters, "warmup_steps", 0)
         self.beta: Tensor
         self.register_buffer("beta", torch.ones(()), persistent=False)
+        self._drawn: Latents | None = None
 
     def _rebuild(self) -> None:
         self.beta.fill_(1)
@@ -63,6 +64,17 @@ class LatentVariableModel(AutoregressiveModel):
     def set_step(self, seed: int, step: int) -> None:
         """Set the weight of the KL in the training loss, which is 1 before the first call."""
         self.beta.fill_(min(1.0, (step + 1) / max(self.warmup_steps, 1)))
+
+    def draw_rows(self, share: Share) -> None:
+        """Draw the noise of the next training loss."""
+        self._drawn = self._as_latents(share.of(self._normal))
+
+    def train(self, mode: bool = True) -> LatentVariableModel:
+        """Switch between training and evaluation, which forgets the noise that was drawn."""
+        super().train(mode)
+        if not mode:
+            self._drawn = None
+        return self
 
     # -- the parts
 
@@ -127,36 +139,44 @@ class LatentVariableModel(AutoregressiveModel):
         return self._from_prior(tuple(e * math.sqrt(temperature) for e in noise), condition)
 
     def _noise(self, n: int, generator: torch.Generator | None = None) -> Latents:
+        return self._as_latents(self._normal(n, generator))
+
+    def _normal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw standard normal noise, in float64 whatever the model's dtype."""
         options: dict[str, Any] = {"dtype": torch.float64, "device": self.device}
-        drawn = (torch.randn(n, *s, generator=generator, **options) for s in self.latent_shapes)
-        return tuple(noise.to(self.dtype) for noise in drawn)
+        return torch.randn(n, self._noise_size, generator=generator, **options)
 
     def _fixed_noise(self, x: Tensor) -> Latents:
         """Draw noise that is a function of each event alone, whatever stands beside it."""
-        generator = torch.Generator().manual_seed(NOISE_SEED)
-        factors = torch.randint(1 << 31, (self.event.size,), generator=generator).to(x.device)
+
+        def draw_row(generator: torch.Generator) -> Tensor:
+            return torch.randn(self._noise_size, generator=generator, dtype=torch.float64)
+
+        return self._as_latents(for_each_row(x, draw_row))
+
+    @property
+    def _noise_size(self) -> int:
+        return sum(math.prod(shape) for shape in self.latent_shapes)
+
+    def _as_latents(self, noise: Tensor) -> Latents:
+        """Share rows of noise, (n, all latents' size), out among the latents."""
         sizes = [math.prod(shape) for shape in self.latent_shapes]
-        rows = [
-            torch.randn(sum(sizes), generator=generator.manual_seed(seed), dtype=torch.float64)
-            for seed in ((x.flatten(1).long() * factors).sum(1) % (1 << 62)).tolist()
-        ]
-        drawn = torch.stack(rows) if rows else torch.empty(0, sum(sizes))
-        parts = drawn.to(self.device, self.dtype).split(sizes, 1)
-        return tuple(
-            part.reshape(-1, *shape) for part, shape in zip(parts, self.latent_shapes, strict=True)
-        )
+        parts = noise.to(self.device, self.dtype).split(sizes, 1)
+        shapes = self.latent_shapes
+        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
     # -- scoring
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the training loss of each example, (batch,), in nats: -ln p(x | z) + beta KL.
 
-        z is drawn from q by torch's global generator. Only shapes are checked.
+        z is drawn from q with the noise of `draw_rows`, or by torch's global generator. Only shapes
+        are checked.
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
-        likelihood, divergence = self._terms(x, condition, self._noise(len(x)))
+        noise = self._noise(len(x)) if self._drawn is None else self._drawn
+        likelihood, divergence = self._terms(x, condition, noise)
         return self.beta * divergence - likelihood
 
     def elbo(

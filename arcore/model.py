@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -57,6 +57,31 @@ def build_hyperparameters(
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
     }
     return kind(**plain)
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A worker's rows of a training batch: the rank-th and every world_size-th after it.
+
+    What belongs to a row is drawn for the whole batch on every worker, who keeps its own part, so
+    that workers draw together what one alone would.
+
+    Example:
+        >>> Share(rows=2, batch_rows=5, rank=1, world_size=2).of(torch.arange)
+        tensor([1, 3])
+    """
+
+    rows: int
+    batch_rows: int
+    rank: int = 0
+    world_size: int = 1
+
+    def of(self, draw_rows: Callable[[int], Tensor]) -> Tensor:
+        """Draw for the whole batch, and return what belongs to this worker's rows."""
+        total = self.batch_rows
+        if len(range(self.rank, total, self.world_size)) < self.rows:
+            total = self.rows * self.world_size  # where workers read parts, one may have a row more
+        return draw_rows(total)[self.rank :: self.world_size][: self.rows]
 
 
 class AutoregressiveModel(nn.Module, abc.ABC):
@@ -184,7 +209,13 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     # -- randomness of a step
 
     def set_step(self, seed: int, step: int) -> None:  # noqa: B027
-        """Choose what a training step draws (masks, orderings): a function of (seed, step)."""
+        """Choose what a training step draws for all rows (masks, orderings), by (seed, step)."""
+
+    def draw_rows(self, share: Share) -> None:  # noqa: B027
+        """Draw, by torch's global generator, what the next training loss needs for each row.
+
+        Without it `forward` draws by itself. `eval()` forgets what was drawn.
+        """
 
     def _rebuild(self) -> None:  # noqa: B027
         """Compute again what follows from the hyperparameters alone (masks, orderings)."""

@@ -13,11 +13,12 @@ from torch.distributions import Distribution
 
 from arcore import orderings
 from arcore.checks import require, require_int
+from arcore.draws import for_each_row
 from arcore.ensembles import OrderlessEnsemble
 from arcore.events import Event, Levels
 from arcore.layers import levels
 from arcore.layers.incremental_mlp import ACTIVATIONS
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, draw
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, Share, draw
 
 VALIDATION_MASKS = 4  # masks a row of `validation_loss`
 FLOATS_AT_ONCE = 1 << 21  # rows are scored in parts whose widest layer is no larger
@@ -143,6 +144,7 @@ class OrderlessModel(AutoregressiveModel):
         self._ordering = orderings.make_ordering(p.ordering, event.extents, p.ordering_seed)
         self.order: Tensor
         self.position: Tensor
+        self._drawn: Tensor | None = None
 
     def _rebuild(self) -> None:
         self._register_order(self._ordering)
@@ -172,11 +174,25 @@ class OrderlessModel(AutoregressiveModel):
 
     # -- training
 
+    def draw_rows(self, share: Share) -> None:
+        """Draw the masks of the next training loss."""
+        self._drawn = share.of(self._draw_masks)
+
+    def _draw_masks(self, rows: int) -> Tensor:
+        return draw_masks(rows, self.event.size, device=self.device)
+
+    def train(self, mode: bool = True) -> OrderlessModel:
+        """Switch between training and evaluation, which forgets the masks that were drawn."""
+        super().train(mode)
+        if not mode:
+            self._drawn = None
+        return self
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return J(x) under fresh masks, (batch,), in nats."""
+        """Return J(x) under the masks of `draw_rows`, or fresh ones, (batch,), in nats."""
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
-        observed = draw_masks(len(x), self.event.size, device=self.device)
+        observed = self._draw_masks(len(x)) if self._drawn is None else self._drawn
         return self._masked_loss(x, observed, condition)
 
     def masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -203,15 +219,16 @@ class OrderlessModel(AutoregressiveModel):
     def validation_loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the mean of J(x) under a few fixed masks, (batch,), in nats; deterministic.
 
-        Each row has masks of its own, the same in every batch. It estimates the average over
-        orderings, at the cost of four passes instead of D.
+        A row's masks are a function of its values, whatever stands beside it. It estimates the
+        average over orderings, at the cost of four passes instead of D.
         """
         self._check(x, condition)
-        generator = torch.Generator().manual_seed(0)
+        masks = for_each_row(
+            x, lambda generator: draw_masks(VALIDATION_MASKS, self.event.size, generator)
+        )
         total = torch.zeros(len(x), dtype=self.dtype, device=self.device)
-        for _ in range(VALIDATION_MASKS):
-            observed = draw_masks(len(x), self.event.size, generator, orderings.CPU)
-            total = total + self._masked_loss(x, observed.to(self.device), condition)
+        for observed in masks.to(self.device).unbind(1):
+            total = total + self._masked_loss(x, observed, condition)
         return total / VALIDATION_MASKS
 
     # -- orderings

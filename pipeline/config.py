@@ -103,7 +103,8 @@ class TrainerConfig:
         patience: stop after so many validations without a new best; null never stops.
         validate_every: epochs from one validation to the next.
         validate_members: members of the ensemble that is validated (1: the model itself; null: as
-            many as the model has masks or orderings).
+            many as the model has masks or orderings, and exactly: where they are orderings, by D
+            passes for each instead of a masked estimate).
         checkpoint_every: epochs from one checkpoint to the next.
         shuffle_rows: rows that a worker holds and shuffles at once; a worker's part of the split
             is shuffled whole if it is no larger, else streamed in windows of so many.

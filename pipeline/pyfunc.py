@@ -26,6 +26,7 @@ from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignor
 from safetensors.torch import load_file
 
 import arcore
+from arcore.clips import ClipModel
 
 BATCH = 256
 
@@ -64,8 +65,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             model_input: for "score", events: an array or tensor (N, *shape) or flattened (N, D),
                 or a DataFrame with a column a dimension, or one column of flat lists. MLflow's
                 signature lets through arrays (N, *shape) of int64 (float32 for reals), frames of
-                one column, and for vectors the other frame. Ignored by "sample" (give an empty
-                array).
+                one column, and for vectors the other frame. "sample" ignores them (give an empty
+                array), but for a model of clips that go on from given frames (`context_frames`),
+                which it keeps, drawing the rest of each.
             params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
                 `condition`: class labels, one a row, for a conditional model (else empty), of a
                 model with a local condition all rows' integers one after the other; `vectors`: of a
@@ -73,9 +75,10 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 (4000): of samples of events of open length.
 
         Returns:
-            For "score" a DataFrame with columns `nats` (of the whole event) and `bits_per_dim`,
-            upper bounds where the model is not exact (its version's tag `exact` is False);
-            for "sample" an array (num_samples, *shape) of int64 levels, or reals.
+            For "score" a DataFrame with columns `nats` (of the whole event, or of the frames after
+            the given ones, as in the report) and `bits_per_dim`, upper bounds where the model is
+            not exact (its version's tag `exact` is False); for "sample" an array
+            (num_samples, *shape) of int64 levels, or reals.
 
         Raises:
             ValueError: for an unknown method, or events or labels that do not fit the model.
@@ -84,15 +87,30 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         method = params.get("method", "score")
         if method not in ("score", "sample"):
             raise ValueError(f"method: expected 'score' or 'sample', got {method!r}")
-        count = int(params.get("num_samples", 16))
-        condition = self._condition(params, len(model_input) if method == "score" else count)
-        if method == "sample":
-            generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
-            model: Any = self.model
-            if None in model.event.shape:
-                model = model.of_length(int(params.get("length", 4000)))
-            return np.asarray(model.sample(count, condition, generator=generator).numpy())
-        return self._score(_events(model_input, self.model.event), condition)
+        by_row = method == "score" or self._context_frames
+        count = len(model_input) if by_row else int(params.get("num_samples", 16))
+        condition = self._condition(params, count)
+        if method == "score":
+            return self._score(_events(model_input, self.model.event), condition)
+        generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
+        model: Any = self.model
+        if self._context_frames:
+            if not count:
+                frames = f"the first {self._context_frames} frames are kept"
+                raise ValueError(f"model_input: expected clips, of which {frames}, got none")
+            observed = torch.arange(model.event.shape[0]) < self._context_frames
+            observed = observed.view(-1, 1, 1, 1).expand(model.event.shape)
+            events = _events(model_input, model.event)
+            return np.asarray(model.impute(events, observed, condition, generator).numpy())
+        if None in model.event.shape:
+            model = model.of_length(int(params.get("length", 4000)))
+        return np.asarray(model.sample(count, condition, generator=generator).numpy())
+
+    @property
+    def _context_frames(self) -> int:
+        if not isinstance(self.model, ClipModel):
+            return 0
+        return int(self.model.hyperparameters.context_frames)
 
     def _condition(self, params: dict[str, Any], rows: int) -> torch.Tensor | None:
         integers, numbers = (params.get(name) for name in ("condition", "vectors"))
@@ -115,11 +133,16 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             for first in range(0, len(events), BATCH):
                 rows = slice(first, first + BATCH)
                 part = None if condition is None else condition[rows]
-                parts.append(-self.model.log_prob(events[rows], part))
+                parts.append(-self._log_prob(events[rows], part))
         nats = torch.cat(parts) if parts else torch.empty(0)
         size = events.shape[1] if None in self.model.event.shape else None
-        bits = arcore.events.nats_to_bits_per_dim(nats, self.model.event, size=size)
+        bits = arcore.events.nats_to_bits_per_dim(nats, self.model.scored_event, size=size)
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
+
+    def _log_prob(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        if isinstance(self.model, ClipModel):
+            return self.model.frame_log_prob(x, condition, self._context_frames).sum(1)
+        return self.model.log_prob(x, condition)
 
 
 def _events(given: Any, event: arcore.events.Event) -> torch.Tensor:

@@ -21,6 +21,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arcore
 from arcore.events import nats_to_bits_per_dim
+from arcore.model import Share
+from arcore.orderless import OrderlessModel
 from pipeline import checkpoints, optimization, provenance, sounds, tracking
 from pipeline.config import TrainerConfig, build
 from pipeline.errors import UserError
@@ -237,8 +239,11 @@ class Worker:
     def _step(self, x: Tensor, labels: Tensor | None, batch_rows: int, step: int) -> Tensor:
         """One optimiser step; return the summed nats of this worker's rows."""
         config = self.config
-        self._seed((config.seed * 1_000_003 + step) * self.world + self.rank)
         self.model.set_step(config.seed, step)
+        drawn = config.seed * 1_000_003 + step
+        self._seed(-1 - drawn)
+        self.model.draw_rows(Share(len(x), batch_rows, self.rank, self.world))
+        self._seed(drawn * self.world + self.rank)  # for dropout, in which ranks must differ
         x, given = self._move(x), None if labels is None else self._move(labels)
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
@@ -279,7 +284,8 @@ class Worker:
         model.eval()
         scorer = model
         members = self.config.validate_members or model.num_members
-        if members > 1:
+        exactly = self.config.validate_members is None and isinstance(model, OrderlessModel)
+        if members > 1 or exactly:
             scorer = cast(Any, model).ensemble(members)
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
         is_open = None in self.event.shape

@@ -186,7 +186,16 @@ BAD = [
     (lambda: Ensemble([]), ["members", "at least one", "none"]),
     (lambda: Ensemble([1]), ["members", "models", "1"]),
     (lambda: Ensemble([nade(), nade(Binary((9,)))]), ["members", "(1, 3, 3)", "(9,)"]),
-    (lambda: Ensemble([nade(num_classes=2), nade()]), ["members", "2 classes", "None"]),
+    (lambda: Ensemble([nade(num_classes=2), nade()]), ["members", "num_classes=2", "None"]),
+    (
+        lambda: Ensemble(
+            [
+                arcore.create_model("gated_pixelcnn", Binary((1, 2, 2)), condition_size=size)
+                for size in (3, 5)
+            ]
+        ),
+        ["members", "size=3", "size=5"],
+    ),
     (lambda: Ensemble(PAIR).sample(0), ["n", ">= 1", "0"]),
     (lambda: Ensemble(PAIR).sample(2, torch.zeros(2).long()), ["condition", "None", "tensor"]),
     (lambda: Ensemble(PAIR).sample(2, temperature=0), ["temperature", "> 0", "0"]),
@@ -205,3 +214,17 @@ def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         call()
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_members_may_share_a_local_condition() -> None:
+    event = Levels(4, (4,))
+    kinds = {"num_blocks": 1, "cycle": 2, "num_classes": 2, "local_classes": 3}
+    kinds["local_strides"] = [2]
+    members = [
+        randomize(arcore.create_model("wavenet", event, **kinds).double(), seed)
+        for seed in range(2)
+    ]
+    x, condition = torch.tensor([[0, 3, 1, 2]]), torch.tensor([[1, 2, 0]])
+    scores = torch.stack([member.log_prob(x, condition) for member in members])
+    mixed = Ensemble(members).log_prob(x, condition)
+    torch.testing.assert_close(mixed, scores.logsumexp(0) - math.log(2))

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 import arcore
 from arcore import events
 from arcore.events import Binary, Levels, Real
-from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder, draw
+from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder, Share, draw
 from arcore.zoo import MODELS
 
 from .cases import (
@@ -77,6 +77,26 @@ def test_an_objective_that_draws_is_a_function_of_the_seed(case: Case) -> None:
     assert case.event.size == 1 or not torch.equal(loss_of(model, x, condition, seed=2), first)
 
 
+@cases_where(lambda case: has_own_objective(case.create()))
+def test_workers_draw_together_what_one_would(case: Case) -> None:
+    x, condition = case.levels(7), case.labels(7)
+    model, losses = case.build(), torch.empty(7, dtype=torch.float64)
+    for world in (1, 2, 3):
+        for rank in range(world):
+            mine = slice(rank, None, world)
+            torch.manual_seed(5)
+            model.draw_rows(Share(len(x[mine]), 7, rank, world))
+            label = None if condition is None else condition[mine]
+            loss = model(x[mine], label)
+            if world == 1:
+                losses = loss
+            assert_close(loss, losses[mine], **TIGHT)
+    model.eval()
+    with torch.random.fork_rng():
+        first, second = model(x, condition), model(x, condition)
+    assert case.event.size == 1 or not torch.equal(first, second)
+
+
 @every_case
 def test_validation_loss_is_deterministic(case: Case) -> None:
     model, x, condition = case.build(), case.levels(7), case.labels(7)
@@ -85,6 +105,11 @@ def test_validation_loss_is_deterministic(case: Case) -> None:
     assert loss.shape == (7,) and loss.isfinite().all()
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(model.validation_loss(x, condition), loss)
+    parts = [
+        model.validation_loss(x[rows], None if condition is None else condition[rows])
+        for rows in (slice(0, 2), slice(2, 7))
+    ]
+    assert_close(torch.cat(parts), loss, **TIGHT)
     if not has_own_objective(model):
         assert torch.equal(loss, -model.log_prob(x, condition))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,28 @@ def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
         for param in stages[stage]["do"]["params"]
     }
     assert listed == set(config.ENTRY_KEYS)
+
+
+def imported(path: Path, seen: set[Path]) -> set[Path]:
+    """The files of arcore that a file imports, and those that they import."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            file = ROOT / (name.replace(".", "/") + ".py")
+            if name.startswith("arcore.") and file.is_file() and file not in seen:
+                seen = imported(file, seen | {file})
+    return seen
+
+
+@pytest.mark.parametrize("stage", ["tune", "train", "evaluate", "folds"])
+@pytest.mark.parametrize("model", arcore.list_models())
+def test_dvc_yaml_lists_the_code_that_a_model_is_made_of(model: str, stage: str) -> None:
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
+    listed = {ROOT / dep.replace("${item.model}", model) for dep in deps}
+    for file in imported(ROOT / f"arcore/models/{model}.py", set()):
+        assert file in listed or file.parent in listed, f"{stage}: {file}"
 
 
 def test_layers_are_laid_over_each_other(params) -> None:

@@ -232,3 +232,23 @@ def test_vectors_of_frames_are_a_parameter(home):
     found = loaded.predict(None, drawn, {"vectors": flat})["nats"]
     wanted = -loaded.model.log_prob(torch.from_numpy(drawn), vectors)
     assert np.allclose(found, wanted.detach().numpy())
+
+
+def test_given_frames_are_kept_and_not_scored(home):
+    from pipeline import pyfunc
+
+    event = arcore.events.Levels(2, (3, 1, 4, 4))
+    small = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
+    loaded = pyfunc.ArcoreModel()
+    loaded.model = arcore.create_model(
+        "video_pixel_network", event, context_frames=2, **small
+    ).eval()
+    clips = torch.randint(2, (5, *event.shape), generator=torch.Generator().manual_seed(0))
+    found = loaded.predict(None, clips.numpy())
+    wanted = loaded.model.frame_log_prob(clips, first=2).sum(1)
+    assert np.allclose(found["nats"], -wanted.detach().numpy())
+    assert np.allclose(found["bits_per_dim"], found["nats"] / 16 / np.log(2))
+    drawn = loaded.predict(None, clips.numpy(), {"method": "sample"})
+    assert np.array_equal(drawn[:, :2], clips[:, :2]) and not np.array_equal(drawn, clips)
+    with pytest.raises(ValueError, match="model_input: expected clips, of which the first 2"):
+        loaded.predict(None, np.empty((0, *event.shape)), {"method": "sample"})

@@ -1,0 +1,30 @@
+"""Draws that belong to a row: a function of its values, whatever stands beside it in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+SEED = 20170424
+
+
+def for_each_row(x: Tensor, draw_row: Callable[[torch.Generator], Tensor]) -> Tensor:
+    """Draw for each event by a generator that its levels seed; return the draws, stacked.
+
+    Arguments:
+        x: (batch, *event) integer levels.
+        draw_row: draws for one row by a generator of the CPU.
+
+    Example:
+        >>> x = torch.tensor([[0, 1], [1, 1], [0, 1]])
+        >>> a, b, c = for_each_row(x, lambda g: torch.rand((), generator=g)).tolist()
+        >>> a == c, a == b
+        (True, False)
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    factors = torch.randint(1 << 31, x[:1].flatten(1).shape[1:], generator=generator)
+    seeds = (x.flatten(1).long() * factors.to(x.device)).sum(1) % (1 << 62)
+    rows = [draw_row(generator.manual_seed(seed)) for seed in seeds.tolist()]
+    return torch.stack(rows) if rows else draw_row(generator)[None][:0]
