@@ -17,3 +17,9 @@ def require_int(value: object, name: str, minimum: int) -> None:
     """Raise ValueError unless `value` is an integer (not a bool) >= minimum."""
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
     require(fits, name, f"an integer >= {minimum}", value)
+
+
+def require_seed(value: object, name: str) -> None:
+    """Raise ValueError unless `value` is an integer in [0, 2^31), which leaves room to derive."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
+    require(fits, name, "an integer in [0, 2^31)", value)

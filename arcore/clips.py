@@ -237,6 +237,7 @@ class ClipModel(AutoregressiveModel):
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the decoder that encodes each frame once, when it is complete."""
+        require_int(batch, "batch", 0)
         self._check_condition(condition, batch)
         return ClipDecoder(self, self._blank(batch).view(batch, *self.clip), 0, condition)
 
@@ -289,7 +290,7 @@ class ClipDecoder(Decoder):
     def __init__(
         self, model: ClipModel, clip: Tensor, given: int, condition: Tensor | None
     ) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, len(clip))
         self.model, self.clip = model, clip
         self.vectors = model._vectors(condition)
         self.context = model._no_context(len(clip))

@@ -16,6 +16,16 @@ from torch.nn.functional import logsigmoid
 MIN_LOG_SCALE = -7.0
 
 
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which to add up many terms or to draw: bfloat16 is too coarse for both.
+
+    Example:
+        >>> at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
+        (torch.float32, torch.float64)
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
 class DiscretizedLogisticMixture(Distribution):
     """A mixture of K logistics, each with its mass gathered in k bins around the levels.
 
@@ -114,7 +124,8 @@ class GrayBernoulli(Bernoulli):
 
     def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
         """Draw levels 0 and 255, int64, of the batch shape."""
-        p = torch.sigmoid(self.logits / temperature)
+        logits = self.logits.to(at_least_float32(self.logits.dtype))
+        p = torch.sigmoid(logits / temperature)
         drawn = torch.rand(p.shape, generator=generator, device=p.device, dtype=p.dtype) < p
         return drawn.long() * self.LAST
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal, kl_divergence
 
 from arcore.checks import require, require_int
+from arcore.distributions import at_least_float32
 from arcore.draws import for_each_row
 from arcore.events import Event
 from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, Share, draw, invert
@@ -114,8 +115,9 @@ class LatentVariableModel(AutoregressiveModel):
 
     def prior(self, latents: Latents, condition: Tensor | None = None) -> tuple[Normal, ...]:
         """Return p(z_l | z_<l, condition) of each level at given latents, teacher-forced."""
-        self._check_condition(condition, len(latents[0]))
-        self._check_latents(latents, len(latents[0]))
+        batch = len(latents[0]) if latents else 0
+        self._check_latents(latents, batch)
+        self._check_condition(condition, batch)
         return self._prior(latents, condition)
 
     def draw_latents(
@@ -386,7 +388,8 @@ class LatentVariableModel(AutoregressiveModel):
         temperature: float,
     ) -> tuple[Tensor, Tensor]:
         """Draw what is not known; return it with the sum of ln p of what is, (batch,)."""
-        x, total = x.clone(), torch.zeros(len(x), dtype=self.dtype, device=self.device)
+        wide = at_least_float32(self.dtype)
+        x, total = x.clone(), torch.zeros(len(x), dtype=wide, device=self.device)
         decoder = self.decoder(len(x), condition, latents)
         for block in decoder.blocks:
             following = decoder.next()
@@ -433,7 +436,7 @@ class LatentVariableModel(AutoregressiveModel):
         return x.view(n, *self.event.extents)
 
     def _all_noise(self, n: int, generator: torch.Generator | None) -> Latents:
-        options: dict[str, Any] = {"dtype": self.dtype, "device": self.device}
+        options: dict[str, Any] = {"dtype": at_least_float32(self.dtype), "device": self.device}
         uniform = torch.rand(n, self.event.size, generator=generator, **options)
         return *self._noise(n, generator), uniform
 

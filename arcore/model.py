@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 
 from arcore import conditions
 from arcore.checks import require, require_int
-from arcore.distributions import DiscretizedLogisticMixture
+from arcore.distributions import DiscretizedLogisticMixture, at_least_float32
 from arcore.events import Event, Gray, Levels
 from arcore.orderings import inverse
 
@@ -356,10 +356,13 @@ class Decoder(abc.ABC):
 
     Attributes:
         blocks: the model's schedule; `next` concerns blocks[0] first.
+        batch: number of events side by side.
     """
 
-    def __init__(self, blocks: tuple[Tensor, ...]) -> None:
+    def __init__(self, blocks: tuple[Tensor, ...], batch: int) -> None:
+        require_int(batch, "batch", 0)
         self.blocks = blocks
+        self.batch = batch
         self.position = 0
 
     def next(self) -> Distribution:
@@ -368,9 +371,18 @@ class Decoder(abc.ABC):
         return self._next(self.blocks[self.position])
 
     def push(self, values: Tensor) -> None:
-        """Fix the next block's values, (batch, len(block))."""
+        """Fix the next block's values, (batch, len(block)).
+
+        Raises:
+            ValueError: for another shape, or at the end. Values are not looked at, which would
+                stall an accelerator.
+        """
         require(self.position < len(self.blocks), "push", "a block left to decode", "the end")
-        self._push(self.blocks[self.position], values)
+        block = self.blocks[self.position]
+        fits = isinstance(values, Tensor) and values.shape == (self.batch, len(block))
+        expected = f"a tensor of shape ({self.batch}, {len(block)})"
+        require(fits, "values", expected, getattr(values, "shape", values))
+        self._push(block, values)
         self.position += 1
 
     @abc.abstractmethod
@@ -386,7 +398,7 @@ class RecomputingDecoder(Decoder):
     def __init__(
         self, model: AutoregressiveModel, batch: int, condition: Tensor | None = None
     ) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         self.model = model
         self.condition = condition
         self.x = model._blank(batch)
@@ -451,7 +463,9 @@ def draw(
     require(kind in DISCRETE, "distribution", DISCRETE_NAMES, kind.__name__)
     logits: Tensor = distribution.logits  # type: ignore[attr-defined]
     shape = distribution.batch_shape
-    uniform = torch.rand(shape, generator=generator, device=logits.device, dtype=logits.dtype)
+    uniform = torch.rand(
+        shape, generator=generator, device=logits.device, dtype=at_least_float32(logits.dtype)
+    )
     return invert(distribution, uniform, temperature)
 
 
@@ -463,7 +477,8 @@ def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0
         uniform: numbers in [0, 1) of its batch shape.
         temperature: scales the log-probabilities by 1 / temperature.
     """
-    logits: Tensor = distribution.logits / temperature  # type: ignore[attr-defined]
+    logits: Tensor = distribution.logits  # type: ignore[attr-defined]
+    logits = logits.to(at_least_float32(logits.dtype)) / temperature
     if isinstance(distribution, torch.distributions.Bernoulli):
         return (uniform < torch.sigmoid(logits)).long()
     cumulative = torch.softmax(logits, -1).cumsum(-1)

@@ -29,7 +29,7 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
         (D,) int64: a permutation of range(D).
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name or an empty shape.
 
     Example:
         >>> make_ordering("snake", (1, 2, 3)).tolist()
@@ -37,6 +37,8 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     """
     if name not in ORDERINGS:
         raise ValueError(f"ordering: expected one of {', '.join(ORDERINGS)}, got {name!r}")
+    if not shape:
+        raise ValueError("shape: expected at least one extent, got ()")
     size = math.prod(shape)
     if name == "random":
         return random_ordering(size, seed)

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore import orderings
-from arcore.checks import require, require_int
+from arcore.checks import require, require_int, require_seed
+from arcore.distributions import at_least_float32
 from arcore.draws import for_each_row
 from arcore.ensembles import OrderlessEnsemble
 from arcore.events import Event, Levels
@@ -62,7 +63,7 @@ class OrderlessConfig(Hyperparameters):
         require(fits, "mask_inputs", "true or false", self.mask_inputs)
         known = orderings.ORDERINGS
         require(self.ordering in known, "ordering", f"one of {known}", self.ordering)
-        require_int(self.ordering_seed, "ordering_seed", 0)
+        require_seed(self.ordering_seed, "ordering_seed")
         require_int(self.num_orderings, "num_orderings", 1)
         require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
         if self.num_classes is not None:
@@ -213,8 +214,8 @@ class OrderlessModel(AutoregressiveModel):
         logits = self._logits(self._inputs(flat) * observed[..., None], condition)
         distribution = levels.distribution(logits.to(self.dtype))
         terms = distribution.log_prob(self._as_value(flat))
-        missing = (~observed).sum(1).to(self.dtype)
-        return -torch.where(observed, 0, terms).sum(1) * (self.event.size / missing)
+        weight = (self.event.size / (~observed).sum(1).double()).to(self.dtype)
+        return -torch.where(observed, 0, terms).sum(1) * weight
 
     def validation_loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the mean of J(x) under a few fixed masks, (batch,), in nats; deterministic.
@@ -322,13 +323,14 @@ class OrderlessModel(AutoregressiveModel):
         for rows, part in self._parts(x):
             label = None if condition is None else condition[rows]
             mask = None if observed is None else observed[rows]
-            total = torch.zeros(len(part), dtype=self.dtype, device=self.device)
+            wide = at_least_float32(self.dtype)
+            total = torch.zeros(len(part), dtype=wide, device=self.device)
             values = self._as_value(part.flatten(1))
             with torch.autocast(self.device.type, enabled=False):
                 for dimension, logits in self._steps(part, mask, label):
                     terms = levels.distribution(logits).log_prob(values[:, dimension])
                     total = total + (terms if mask is None else terms * mask[:, dimension])
-            totals.append(total)
+            totals.append(total.to(self.dtype))
         return torch.cat(totals)
 
     def _parts(self, x: Tensor) -> list[tuple[slice, Tensor]]:
@@ -399,7 +401,7 @@ class OrderlessDecoder(Decoder):
 
     @torch.no_grad()
     def __init__(self, model: OrderlessModel, batch: int, condition: Tensor | None) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         self.model = model
         self.chain = model._chain(batch, condition)
         self.dimensions = model._ordering.tolist()

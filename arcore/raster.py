@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import pad
 
-from arcore.checks import require, require_int
+from arcore.checks import require, require_int, require_seed
 from arcore.events import Event, Gray, Levels
 from arcore.layers import levels
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
@@ -90,7 +90,7 @@ class OrderedRasterConfig(RasterConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.ordering in ORDERINGS, "ordering", f"one of {ORDERINGS}", self.ordering)
-        require_int(self.ordering_seed, "ordering_seed", 0)
+        require_seed(self.ordering_seed, "ordering_seed")
 
 
 class RasterModel(AutoregressiveModel):
@@ -230,7 +230,7 @@ class RasterDecoder(Decoder):
     """
 
     def __init__(self, model: RasterModel, batch: int, maps: Tensor | None) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         self.model, self.maps = model, maps
         self.image = model._blank(batch).view(batch, *model.image)
         self.features = model.encode(self.image)

@@ -68,7 +68,7 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         >>> create_model("nade", Binary((3,)), hidden=2).event.size
         3
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         near = difflib.get_close_matches(str(name), MODELS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"name: expected one of {', '.join(list_models())}, got {name!r}{hint}")

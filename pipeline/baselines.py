@@ -6,8 +6,6 @@ Codecs code each sound alone, as a file of its own, all bytes counted.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import io
 import logging
 import math
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import soundfile
 
 from arcore.events import Levels, nats_to_bits_per_dim
 from pipeline import codecs
@@ -98,21 +97,15 @@ def zstd_bytes(x: np.ndarray) -> int:
 
 def flac_bytes(x: np.ndarray, sample_rate: int, num_levels: int) -> int:
     """Return the bytes of a FLAC file of 8 bits for a sound's levels; they are decoded again."""
-    library = importlib.import_module("soundfile")
     # soundfile takes 16 bits, of which FLAC of 8 keeps the upper half
     signed = ((x.astype(np.int16) - num_levels // 2) << 8).astype(np.int16)
     file = io.BytesIO()
-    library.write(file, signed, sample_rate, format="FLAC", subtype="PCM_S8")
+    soundfile.write(file, signed, sample_rate, format="FLAC", subtype="PCM_S8")
     data = file.getvalue()
-    again, _ = library.read(io.BytesIO(data), dtype="int16")
+    again, _ = soundfile.read(io.BytesIO(data), dtype="int16")
     if not np.array_equal(again, signed):
         raise RuntimeError("FLAC: a sound did not come back as it was")
     return len(data)
-
-
-def has_flac() -> bool:
-    """Tell whether the library that codes FLAC is installed."""
-    return importlib.util.find_spec("soundfile") is not None
 
 
 def measure(
@@ -144,11 +137,8 @@ def measure(
             np.array([zstd_bytes(x) for x in rows]) * byte,
         ),
     ]
-    if has_flac():
-        flac = [flac_bytes(x, sound.sample_rate, k) for x in rows]
-        found.append(("FLAC (soundfile, measured here)", "8 bits", "codec", np.array(flac) * byte))
-    else:
-        log.warning("FLAC: not measured, as soundfile is not installed (pip install soundfile)")
+    flac = np.array([flac_bytes(x, sound.sample_rate, k) for x in rows])
+    found.append(("FLAC (soundfile, measured here)", "8 bits", "codec", flac * byte))
     source = dataset.source_nats(SplitData(test.x, test.labels))
     if source is not None:
         found.append(("the source itself", "no model is better", "entropy", source))

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -36,6 +36,7 @@ class Progress:
         validations_since_best: for early stopping.
         stopped: early stopping has ended the training.
         history: one row a finished epoch.
+        world: number of workers.
     """
 
     epoch: int = 0
@@ -49,6 +50,12 @@ class Progress:
     validations_since_best: int = 0
     stopped: bool = False
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    world: int = 1
+
+    def begin_epoch_anew(self) -> None:
+        """Forget the steps of the epoch under way; weights keep what they learned from them."""
+        self.step -= self.steps_in_epoch
+        self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
 
 
 def weights_of(module: nn.Module) -> Weights:
@@ -98,10 +105,15 @@ def load(
         if averaged is not None:
             load_weights(folder / "averaged.safetensors", averaged)
         best = load_file(folder / "best.safetensors")
-        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        optimizer.load_state_dict(_load_optimizer(folder / "optimizer.pt"))
         return Progress(**state["progress"]), best
     except DAMAGE as error:
         raise UserError(f"{folder}: damaged checkpoint: {' '.join(str(error).split())}") from error
+
+
+def _load_optimizer(path: Path) -> dict[str, Any]:
+    # to the CPU, whatever wrote it: `load_state_dict` moves it to where the parameters are
+    return cast(dict[str, Any], torch.load(path, weights_only=True, map_location="cpu"))
 
 
 def load_weights(path: Path, module: nn.Module) -> None:

@@ -67,15 +67,17 @@ def expected(
     Returns:
         (N, T, C, H, W) levels, fractional; the true ones where frames were given.
     """
-    x = torch.from_numpy(real).to(model.device)
-    conditionals = model.conditionals(x, condition)
-    logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
-    if logits.dim() == x.dim():
-        levels = torch.sigmoid(logits) * (cast(Levels, model.event).num_levels - 1)
-    else:
-        levels = torch.softmax(logits, -1) @ torch.arange(logits.shape[-1]).to(logits)
-    levels[:, :context_frames] = x[:, :context_frames].to(levels)
-    return levels.cpu().numpy()
+    clips = []
+    for index, clip in enumerate(torch.from_numpy(real).to(model.device).split(1)):
+        given = None if condition is None else condition[index : index + 1]
+        logits: Tensor = model.conditionals(clip, given).logits  # type: ignore[attr-defined]
+        if logits.dim() == clip.dim():
+            levels = torch.sigmoid(logits) * (cast(Levels, model.event).num_levels - 1)
+        else:
+            levels = torch.softmax(logits, -1) @ torch.arange(logits.shape[-1]).to(logits)
+        levels[:, :context_frames] = clip[:, :context_frames].to(levels)
+        clips.append(levels.cpu().numpy())
+    return np.concatenate(clips)
 
 
 def _tile(frame: np.ndarray, event: Levels, border: tuple[int, int, int]) -> np.ndarray:

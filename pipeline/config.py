@@ -134,7 +134,7 @@ class TrainerConfig:
             _require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
         fits = self.validate_members is None or self.validate_members >= 1
         _require(fits, "trainer.validate_members", ">= 1 or null", self.validate_members)
-        _require(self.seed >= 0, "trainer.seed", ">= 0", self.seed)
+        _require(0 <= self.seed < 1 << 31, "trainer.seed", "in [0, 2^31)", self.seed)
         _require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
         fits = self.clip_norm is None or self.clip_norm > 0
         _require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
@@ -415,7 +415,13 @@ def compose_experiment(
         plain = typing.cast(
             dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         )
-    except (OmegaConfBaseException, HydraException, YAMLError) as error:
+    except (
+        OmegaConfBaseException,
+        HydraException,
+        YAMLError,
+        IndexError,  # OmegaConf's, for a key like "["
+        RecursionError,
+    ) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from None
     for key in plain:
         if key not in (*GROUPS, "evaluation"):

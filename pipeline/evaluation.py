@@ -22,6 +22,7 @@ from arcore.latent import LatentVariableModel
 from pipeline import (
     audio,
     clips,
+    datasets,
     paths,
     pictures,
     samples,
@@ -32,6 +33,7 @@ from pipeline import (
     training,
 )
 from pipeline.config import EvaluationConfig, ExperimentConfig
+from pipeline.datasets.base import SplitData
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.scoring import mean_and_error
@@ -61,7 +63,8 @@ def evaluate(config: ExperimentConfig) -> Path:
     model = _scored(model, plan, config.name).to(device).eval()
     test, valid = (shards.read_split(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
-    measured, nats = _measure(model, test, chosen, manifest, plan)
+    source = datasets.get_dataset(config.dataset).source_nats(SplitData(test.x, test.labels))
+    measured, nats = _measure(model, test, chosen, manifest, plan, source)
     chosen_valid = scoring.choose(valid, plan)
     context = manifest.context_frames
     valid_nats = scoring.scores(model, valid, plan.batch_size, chosen_valid, context)
@@ -131,35 +134,47 @@ def _measure(
     chosen: np.ndarray,
     manifest: shards.Manifest,
     plan: EvaluationConfig,
+    source: np.ndarray | None,
 ) -> tuple[dict[str, Any], Tensor]:
-    """Score test rows; return what is said of them on average, and the nats of each."""
+    """Score test rows; return what is said of them on average, and the nats of each.
+
+    `source` has the nats of each row of the split under what it was drawn from, if that is known.
+    """
     context = manifest.context_frames
     began = time.perf_counter()
     by_member = scoring.member_scores(model, test, plan.batch_size, chosen, context)
     nats = scoring.mixture(by_member)
     seconds = time.perf_counter() - began
     mean, error = mean_and_error(nats)
-    size, deviations = None, nats
-    if manifest.sound is not None:
-        lengths = torch.from_numpy(sounds.lengths(test)[chosen])
-        size = float(lengths.double().mean())
-        deviations = nats - mean / size * lengths  # of a ratio of sums
     event = arcore.events.after_frames(manifest.event, context)
-    spread = mean_and_error(deviations)[1]
+    lengths = None if manifest.sound is None else torch.from_numpy(sounds.lengths(test)[chosen])
+    size = None if lengths is None else float(lengths.double().mean())
+
+    def error_in_bits(nats: Tensor) -> float:
+        if lengths is not None and size is not None:
+            nats = nats - nats.mean() / size * lengths  # of a ratio of sums
+        spread = mean_and_error(nats)[1]
+        return nats_to_bits_per_dim(spread, event, difference=True, size=size)
+
     measured: dict[str, Any] = {
         "nats": mean,
         "nats_stderr": error,
         "bits_per_dim": nats_to_bits_per_dim(mean, event, size=size),
-        "bits_per_dim_stderr": nats_to_bits_per_dim(spread, event, difference=True, size=size),
+        "bits_per_dim_stderr": error_in_bits(nats),
         "mean_size": size,
         "evaluate_seconds": round(seconds, 2),
     }
     if context:
         measured["context_frames"] = context
+    bound = None if source is None else torch.from_numpy(source[chosen])
     if isinstance(manifest.event, arcore.events.Gray):
         bound = scoring.entropy_scores(test, manifest.event, plan.batch_size, chosen, context)
+    if bound is not None:
         measured["entropy_nats"] = mean_and_error(bound)[0]
         measured["excess_nats"], measured["excess_nats_stderr"] = mean_and_error(nats - bound)
+        measured["excess_bits_per_dim_stderr"] = error_in_bits(nats - bound)
+    facts = {name: getattr(model, name, None) for name in ("receptive_field", "num_evaluations")}
+    measured |= {name: value for name, value in facts.items() if value is not None}
     if by_member.shape[1] > 1:
         member, member_error = mean_and_error(by_member.mean(1))
         measured |= {"member_nats": member, "member_nats_stderr": member_error}
@@ -194,6 +209,7 @@ def _show(
         pairs.write(media)
         pairs.spectrograms().savefig(picture)
     elif isinstance(model, ClipModel) and len(model.event.shape) == 4:
+        shown, real, drawn = (rows[: clips.MAX_CLIPS] for rows in (shown, real, drawn))
         context, given = manifest.context_frames, scoring.condition_of(model, test, shown)
         versions = [real, clips.expected(model, real, given, context), drawn]
         clips.save_clips(picture, versions, model.event, context)

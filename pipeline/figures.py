@@ -107,10 +107,9 @@ def comparison(report: Report) -> Figure:
     axes = figure.subplots()
     for height, (value, _, error, marker) in enumerate(dots):
         axes.errorbar(value, height, xerr=error, fmt=marker, color=_COLORS[marker], capsize=3)
-    bound = report.rows[0].result.entropy_nats
+    bound = report.rows[0].result.entropy
     if bound is not None:
-        value = nats_to(report.unit, bound, report.rows[0].result.event)
-        axes.axvline(value, linestyle="--", color=_COLORS["D"])
+        axes.axvline(bound, linestyle="--", color=_COLORS["D"])
     axes.set_yticks(range(len(dots)), [label for _, label, *_ in dots], fontsize=8)
     axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)")
     axes.grid(axis="x", alpha=0.3)

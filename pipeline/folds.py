@@ -132,7 +132,8 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> dict[st
     dataset = datasets.get_dataset(config.dataset)
     with _root(home):
         folder = shards.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
-        identity = config.identity(shards.read_manifest(folder).sha256)
+        plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
+        identity = f"{config.identity(shards.read_manifest(folder).sha256)} {plan}"
         done = home / "done"
         out = paths.evaluation(dataset.name, config.name)
         if not done.is_file() or done.read_text() != identity:

@@ -58,6 +58,8 @@ class Loader:
     Attributes:
         rows: rows of the split over all ranks.
         events_per_row, mean_size: 1 and None, see `pipeline.sounds.SoundLoader`.
+        shared_out: each rank goes through a part of its own, so that an epoch's order depends on
+            their number.
         steps_per_epoch: batches of an epoch; the last may be short, and is left out if a rank
             would have no row of it. 0 without a batch size.
 
@@ -111,6 +113,7 @@ class Loader:
                 f"that are drawn out of all of them, got {shuffle_rows}"
             )
         self._whole = (batch_size is not None and fits) or pooled
+        self.shared_out = not self._whole
         self.steps_per_epoch = 0
         if batch_size is not None:
             count = count_steps_whole if self._whole else _count_steps

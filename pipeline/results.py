@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from arcore.zoo import MODELS
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.published import SIGNS
+
+log = logging.getLogger(__name__)
 
 UNITS = {
     "nats": "nats",
@@ -49,8 +52,12 @@ class Result:
         num_folds: above 1, the mean over so many folds; standard errors are over folds then.
         config: the content of the model's `config.yaml`.
         context_frames: frames of a clip that were given.
-        entropy_nats: the least nats that gray targets allow, where they are gray.
+        entropy_nats: the least nats that gray targets allow, or the nats under the source itself,
+            where it is known.
         excess_nats, excess_nats_stderr: nats above that.
+        excess_bits_per_dim_stderr: standard error of that in bits/dim.
+        receptive_field: past samples that a conditional depends on, of a WaveNet.
+        num_evaluations: of networks to draw an event, where pixels are drawn in parallel.
         event: what is scored.
         mean_size: mean D of the rows, for events of open length.
         folder: `evaluation/<dataset>/<experiment>`.
@@ -88,6 +95,9 @@ class Result:
     entropy_nats: float | None
     excess_nats: float | None
     excess_nats_stderr: float | None
+    excess_bits_per_dim_stderr: float | None
+    receptive_field: int | None
+    num_evaluations: int | None
     config: Mapping[str, Any] = field(repr=False)
     event: events.Event
     mean_size: float | None = None
@@ -112,15 +122,25 @@ class Result:
         return events.nats_to(unit, nats, self.event, difference=True)
 
     @property
+    def entropy(self) -> float | None:
+        """The entropy bound in the dataset's unit."""
+        if self.entropy_nats is None:
+            return None
+        if self.unit != "bits_per_dim":
+            return self._in(self.unit, self.entropy_nats)
+        return events.nats_to_bits_per_dim(self.entropy_nats, self.event, size=self.mean_size)
+
+    @property
     def bound(self) -> tuple[str, str]:
         """In words and the dataset's unit: the entropy bound, and how far the value is above it."""
-        entropy, excess, error = self.entropy_nats, self.excess_nats, self.excess_nats_stderr
+        entropy, excess, error = self.entropy, self.excess_nats, self.excess_nats_stderr
         if entropy is None or excess is None or error is None:
             return "-", "-"
-        return (
-            f"{self._in(self.unit, entropy):.2f}",
-            with_error(self._in(self.unit, excess), self._in(self.unit, error)),
-        )
+        if self.unit != "bits_per_dim":
+            above = with_error(self._in(self.unit, excess), self._in(self.unit, error))
+            return f"{entropy:.2f}", above
+        bits = events.nats_to_bits_per_dim(excess, self.event, difference=True, size=self.mean_size)
+        return f"{entropy:.3f}", with_error(bits, self.excess_bits_per_dim_stderr or 0.0)
 
     def exact_in(self, unit: str) -> bool:
         """Whether the value in a unit is exact: bits of dequantised levels are only bounded."""
@@ -205,6 +225,8 @@ class Result:
             return "-"
         defaults = MODELS[self.model].Config().to_dict()
         changed = [f"{k}={v}" for k, v in given.items() if v != defaults.get(k)]
+        facts = {name: getattr(self, name) for name in ("receptive_field", "num_evaluations")}
+        changed += [f"({k}={v})" for k, v in facts.items() if v is not None]
         base = PurePosixPath(str(self.config.get("base") or ""))
         if base.parts[:1] == ("searches",):
             changed.append(f"(found by {base.parent})")
@@ -261,13 +283,27 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_results(dataset: str) -> list[Result]:
     """Read `evaluation/<dataset>/*/metrics.json`, with each model's config; by experiment.
 
+    What was trained on other data than the shards is left out, with a warning.
+
     Raises:
         UserError: if nothing is evaluated, or naming the file that is malformed.
     """
     found = sorted((paths.root() / "evaluation" / dataset).glob("*/metrics.json"))
-    if not found:
+    present = paths.shards(dataset) / "manifest.json"
+    data = read_json(present).get("sha256") if present.is_file() else None
+    results = []
+    for result in map(_read_result, found):
+        trained = result.config.get("dataset_sha256", data)  # that of folds have none
+        if data in (None, trained):
+            results.append(result)
+        else:
+            log.warning(
+                "warning: evaluation/%s/%s: of other data (%s) than the shards (%s); left out",
+                dataset, result.experiment, str(trained)[:12], str(data)[:12],
+            )  # fmt: skip
+    if not results:
         raise UserError(f"evaluation/{dataset}: no evaluated experiment; run evaluate first")
-    return [_read_result(path) for path in found]
+    return results
 
 
 def _read_result(path: Path) -> Result:
@@ -283,6 +319,7 @@ def _read_result(path: Path) -> Result:
         optional += ["nats_importance_weighted", "nats_importance_weighted_stderr"]
         optional += ["importance_samples", "importance_rows", "published_importance"]
         optional += ["entropy_nats", "excess_nats", "excess_nats_stderr"]
+        optional += ["excess_bits_per_dim_stderr", "receptive_field", "num_evaluations"]
         published = (config.get("evaluation") or {}).get("published")
         given: dict[str, Any] = {**dict.fromkeys(optional), "published": published}
         given |= {"exact": True, "num_folds": 1, "context_frames": 0} | metrics
@@ -342,6 +379,8 @@ def _check(result: Result) -> None:
         raise ValueError(f"unit: expected one of {list(UNITS)}, got {result.unit!r}")
     if not isinstance(result.num_members, int) or result.num_members < 1:
         raise ValueError(f"num_members: expected an integer >= 1, got {result.num_members!r}")
+    if result.valid_nats is not None and not math.isfinite(result.valid_nats):
+        raise ValueError(f"valid_nats: expected a number, got {result.valid_nats!r}")
     _check_values(result, result.event)
 
 

@@ -72,7 +72,7 @@ class PlanConfig:
     def __post_init__(self) -> None:
         _require(self.num_trials >= 1, "num_trials", ">= 1", self.num_trials)
         _require(self.searcher in SEARCHERS, "searcher", f"one of {SEARCHERS}", self.searcher)
-        _require(self.seed >= 0, "seed", ">= 0", self.seed)
+        _require(0 <= self.seed < 1 << 31, "seed", "in [0, 2^31)", self.seed)
         fits = self.time_budget_minutes is None or self.time_budget_minutes > 0
         _require(fits, "time_budget_minutes", "> 0 or null", self.time_budget_minutes)
 

@@ -80,8 +80,8 @@ class TrialSession:
 
     rank, world = 0, 1
 
-    def __init__(self) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, use_gpu: bool) -> None:
+        self.device = torch.device("cuda" if use_gpu else "cpu")
 
     def checkpoints(self) -> Iterator[Any]:
         """Yield Ray Tune's checkpoint, then the older ones beside it.

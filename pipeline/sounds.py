@@ -168,6 +168,8 @@ class SoundLoader:
         UserError: naming what is amiss with the shards, or a split of more than `shuffle_rows`.
     """
 
+    shared_out = False
+
     def __init__(
         self,
         location: str | Path,

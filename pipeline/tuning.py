@@ -280,7 +280,7 @@ def _train_alone(
     from pipeline.sessions import TrialSession
     from pipeline.worker import Worker
 
-    return Worker(job, TrialSession()).run()
+    return Worker(job, TrialSession(resources.use_gpu)).run()
 
 
 def _train_together(

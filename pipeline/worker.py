@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import arcore
 from arcore.events import nats_to_bits_per_dim
 from arcore.model import Share
+from arcore.models.wavenet import WaveNet
 from arcore.orderless import OrderlessModel
 from pipeline import checkpoints, optimization, provenance, sounds, tracking
 from pipeline.config import TrainerConfig, build
@@ -90,12 +91,13 @@ class Worker:
         if sounds.is_open(model):
             load = sounds.SoundLoader
             part["model"], batch["window"] = model, config.window
+            self._say(f"receptive field: {cast(WaveNet, model).receptive_field:,} samples")
         else:
             part["use_labels"] = model.condition_kind is not None
         self.train: Loader | sounds.SoundLoader = load(job["shards"], "train", **batch, **part)
         self.valid: Loader | sounds.SoundLoader = load(job["shards"], "valid", **part)
         self.progress, self.best = checkpoints.Progress(), checkpoints.weights_of(self.model)
-        self.restored_from = self._restore()
+        self._restore()
         self.checkpoint_seconds, self.quiet = job["checkpoint_seconds"], job["quiet"]
         self.saved = time.monotonic()
         call: torch.nn.Module = self.model
@@ -109,10 +111,10 @@ class Worker:
         self.call = call
         self.logger = tracking.RunLogger(job["run_id"] if self.rank == 0 else None)
 
-    def _restore(self) -> str | None:
-        """Go on from the newest checkpoint that is whole; return its path, None for a start."""
+    def _restore(self) -> None:
+        """Go on from the newest checkpoint that is whole, if there is any."""
         damage: Exception | None = None
-        restored = None
+        restored = False
         for checkpoint in self.session.checkpoints():
             try:
                 with checkpoint.as_directory() as folder:
@@ -124,9 +126,9 @@ class Worker:
                 damage = error
                 self._say(f"warning: {tracking.one_line(error)}; trying the checkpoint before it")
                 continue
-            restored = str(checkpoint.path)
+            restored = True
             break
-        if restored is None and damage is not None:
+        if not restored and damage is not None:
             raise UserError(f"no checkpoint is whole; the oldest: {tracking.one_line(damage)}")
         step = torch.tensor([self.progress.step, -self.progress.step], dtype=torch.float64)
         if self.world > 1:
@@ -134,15 +136,19 @@ class Worker:
             low, high = self._reduce(step.to(self.device), dist.ReduceOp.MIN)
             if low != -high:
                 raise RuntimeError("workers see different checkpoints: is the storage shared?")
-        if restored is not None:
+        progress = self.progress
+        if restored:
+            midway = f" and {progress.steps_in_epoch} steps" if progress.steps_in_epoch else ""
+            self._say(f"resumes after epoch {progress.epoch}{midway}")
+            if midway and progress.world != self.world and self.train.shared_out:
+                self._say(
+                    f"warning: {progress.world} workers had shared out its rows; begins the epoch "
+                    f"anew with {self.world}"
+                )
+                progress.begin_epoch_anew()
             if self.averaged is not None:
-                self.averaged.n_averaged.fill_(self.progress.step)
-            midway = self.progress.steps_in_epoch
-            self._say(
-                f"resumes after epoch {self.progress.epoch}"
-                + (f" and {midway} steps" if midway else "")
-            )
-        return restored
+                self.averaged.n_averaged.fill_(progress.step)
+        progress.world = self.world
 
     def _hosts(self) -> list[str]:
         addresses: list[Any] = [None] * self.world
@@ -194,7 +200,7 @@ class Worker:
                 wishes = failed.new_tensor(-wish)
                 first, action = self._reduce(torch.stack([failed, wishes]), dist.ReduceOp.MIN)
                 if math.isfinite(first):
-                    return {"error": self._not_finite(int(first))}
+                    return {"error": self._not_finite("training", int(first))}
                 if action and not final:
                     progress.seconds += time.perf_counter() - began
                     began = time.perf_counter()
@@ -217,13 +223,16 @@ class Worker:
         final = progress.epoch == config.max_epochs
         if final or progress.epoch % config.validate_every == 0:
             self._validate(row)
+            if not math.isfinite(row["valid_nats"]):
+                return {"error": self._not_finite("validation", progress.step)}
         progress.history.append(row)
         self._report(row, final or progress.stopped)
         return None
 
-    def _not_finite(self, step: int) -> str:
+    def _not_finite(self, which: str, step: int) -> str:
+        epoch = self.progress.epoch + (which == "training")
         return (
-            f"the training loss is not finite at step {step} (epoch {self.progress.epoch + 1}); "
+            f"the {which} loss is not finite at step {step} (epoch {epoch}); "
             "stopped, the last good checkpoint is kept. "
             "Lower trainer.optimizer.learning_rate or set trainer.clip_norm, and rerun"
         )

@@ -35,7 +35,7 @@ class QueueDecoder(Decoder):
 
     @torch.no_grad()
     def __init__(self, model: WaveNet, batch: int, condition: Tensor | None) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         p = model.hyperparameters
         self.model, self.kernel = model, p.kernel
         self.ready = False

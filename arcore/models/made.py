@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import dropout, linear
 
 from arcore import masks, orderings
-from arcore.checks import require, require_int
+from arcore.checks import require, require_int, require_seed
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.layers import levels
@@ -64,8 +64,8 @@ class MADEConfig(Hyperparameters):
         for width in self.hidden:
             require_int(width, "hidden", 1)
         require_int(self.num_masks, "num_masks", 0)
-        require_int(self.mask_seed, "mask_seed", 0)
-        require_int(self.ordering_seed, "ordering_seed", 0)
+        require_seed(self.mask_seed, "mask_seed")
+        require_seed(self.ordering_seed, "ordering_seed")
         if self.num_classes is not None:
             require_int(self.num_classes, "num_classes", 1)
         for name in ("order_agnostic", "connectivity_agnostic", "direct", "conditioning_weights"):
@@ -163,6 +163,9 @@ class MADE(AutoregressiveModel):
     def ensemble(self, num_members: int) -> Ensemble:
         """Return the mixture of the model under its first `num_members` masks."""
         require_int(num_members, "num_members", 1)
+        count = self.hyperparameters.num_masks
+        fits = count == 0 or num_members <= max(count, 1)
+        require(fits, "num_members", f"at most {max(count, 1)}, the masks", num_members)
         return Ensemble(self.member(index) for index in range(num_members))
 
     def train(self, mode: bool = True) -> MADE:
@@ -258,7 +261,7 @@ class MADEDecoder(Decoder):
 
     @torch.no_grad()
     def __init__(self, model: MADE, batch: int, condition: Tensor | None) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         self.model = model
         layers = [*model._hidden(), model.output]
         self.weights = [layer.masked(layer.weight) for layer in layers]

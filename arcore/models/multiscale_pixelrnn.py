@@ -43,7 +43,8 @@ class MultiscalePixelRNNConfig(RowLSTMConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.core in CORES, "core", f"one of {', '.join(CORES)}", self.core)
+        fits = isinstance(self.core, str) and self.core in CORES
+        require(fits, "core", f"one of {', '.join(CORES)}", self.core)
         require_int(self.factor, "factor", 2)
         require_int(self.base_hidden, "base_hidden", 1)
         require_int(self.base_num_layers, "base_num_layers", 1)
@@ -160,7 +161,7 @@ class MultiscaleDecoder(Decoder):
     """
 
     def __init__(self, model: MultiscalePixelRNN, batch: int, condition: Tensor | None) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         self.model, self.condition = model, condition
         self.base = model.base.decoder(batch, condition)
         self.x = model._blank(batch)

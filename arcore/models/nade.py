@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import embedding_bag
 
 from arcore import orderings
-from arcore.checks import require, require_int
+from arcore.checks import require, require_int, require_seed
 from arcore.events import Event, Levels
 from arcore.layers import levels
 from arcore.layers.uncompiled import uncompiled
@@ -44,7 +44,7 @@ class NADEConfig(Hyperparameters):
     def __post_init__(self) -> None:
         require_int(self.hidden, "hidden", 1)
         require_int(self.block, "block", 1)
-        require_int(self.ordering_seed, "ordering_seed", 0)
+        require_seed(self.ordering_seed, "ordering_seed")
         if self.num_classes is not None:
             require_int(self.num_classes, "num_classes", 1)
         known = orderings.ORDERINGS
@@ -138,7 +138,7 @@ class NADEDecoder(Decoder):
 
     @torch.no_grad()
     def __init__(self, model: NADE, batch: int, condition: Tensor | None) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         self.model = model
         self.activations = model._start(batch, condition).clone()
 
@@ -228,7 +228,7 @@ class _Runs:
         """Sum over rows of weights[row, d, o] h(row, d), (width, outputs, H)."""
         batch, width, outputs = weights.shape
         states = self.state.t()[:, None].expand(width, outputs, batch).reshape(-1)
-        bags = torch.arange(0, states.numel(), batch, device=h.device)
+        bags = torch.arange(width * outputs, device=h.device) * batch
         sums = embedding_bag(
             states, h, bags, mode="sum", per_sample_weights=weights.permute(1, 2, 0).reshape(-1)
         )

@@ -389,7 +389,7 @@ class MultiscaleDecoder(Decoder):
 
     @torch.no_grad()
     def __init__(self, model: ParallelMultiscale, batch: int, condition: Tensor | None) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         self.model, self.condition = model, condition
         self.x = model._blank(batch)
         self.ahead = [(s, network) for s in model._scales() for network in s.groups()]
@@ -420,7 +420,7 @@ class _GroupDecoder(Decoder):
     """
 
     def __init__(self, model: ParallelMultiscale, network: _GroupNetwork, context: Tensor) -> None:
-        super().__init__(tuple(network.schedule(context.device)))
+        super().__init__(tuple(network.schedule(context.device)), len(context))
         self.model, self.network = model, network
         self.context = network.split(context)
         self.cursor = Cursor(*network.patch)

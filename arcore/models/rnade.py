@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
 from arcore import orderings
-from arcore.checks import require, require_int
+from arcore.checks import require, require_int, require_seed
 from arcore.events import Event, Real
 from arcore.mixtures import COMPONENTS, RealMixture
 from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
@@ -51,7 +51,7 @@ class RNADEConfig(Hyperparameters):
     def __post_init__(self) -> None:
         for name in ("hidden", "components", "block"):
             require_int(getattr(self, name), name, 1)
-        require_int(self.ordering_seed, "ordering_seed", 0)
+        require_seed(self.ordering_seed, "ordering_seed")
         if self.num_classes is not None:
             require_int(self.num_classes, "num_classes", 1)
         require(self.component in COMPONENTS, "component", f"one of {COMPONENTS}", self.component)
@@ -214,7 +214,7 @@ class RNADEDecoder(Decoder):
 
     @torch.no_grad()
     def __init__(self, model: RNADE, batch: int, condition: Tensor | None) -> None:
-        super().__init__(model.schedule)
+        super().__init__(model.schedule, batch)
         self.model = model
         self.activations = model._start(batch, condition).clone()
 

@@ -77,7 +77,7 @@ class FrameAtOnce(Decoder):
     """Decodes a frame as one block."""
 
     def __init__(self, model: VideoPixelBaseline, context: Tensor, vectors: Tensor | None) -> None:
-        super().__init__(model._frame_schedule)
+        super().__init__(model._frame_schedule, len(context))
         self.model, self.context, self.vectors = model, context, vectors
 
     def _next(self, block: Tensor) -> Distribution:

@@ -15,6 +15,7 @@ from torch.nn.functional import pad, relu
 
 from arcore.checks import require, require_int
 from arcore.conditions import Classes, Frames, Symbols
+from arcore.distributions import at_least_float32
 from arcore.events import Event, Levels
 from arcore.layers import levels
 from arcore.layers.dilated import GatedLayer, Upsampler, delayed
@@ -242,9 +243,10 @@ class WaveNet(AutoregressiveModel):
         """
         self._check(x, condition)
         if scored is not None:
-            fits = scored.shape == (len(x), 2) and scored.dtype == torch.int64
-            got = (scored.dtype, tuple(scored.shape))
-            require(fits, "scored", f"int64 spans of shape ({len(x)}, 2)", got)
+            fits = isinstance(scored, Tensor) and scored.dtype == torch.int64
+            require(fits, "scored", f"int64 spans of shape ({len(x)}, 2)", scored)
+            fits, got = scored.shape == (len(x), 2), tuple(scored.shape)
+            require(fits, "scored", f"spans of shape ({len(x)}, 2)", got)
             first, end = scored.unbind(1)
             fits = bool(((first >= 0) & (first <= end) & (end <= x[0:1].numel())).all())
             require(fits, "scored", f"0 <= first <= end <= {x[0:1].numel()}", scored.tolist())
@@ -272,7 +274,9 @@ class WaveNet(AutoregressiveModel):
         values = flat.flatten()[some]
         outputs = self._head(self._gates(flat, condition).flatten(0, 1)[some])
         terms = self._distribution(outputs, values).log_prob(self._as_value(values))[:count]
-        return terms.new_zeros(len(x)).index_add(0, places // flat.shape[1], terms)
+        total = torch.zeros(len(x), dtype=at_least_float32(terms.dtype), device=x.device)
+        total = total.index_add(0, places // flat.shape[1], terms.to(total.dtype))
+        return total.to(terms.dtype)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         flat = x.flatten(1).long()

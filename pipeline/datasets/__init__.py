@@ -99,15 +99,16 @@ def get_dataset(config: Mapping[str, Any]) -> Dataset:
 
 
 def _own_dataset(name: Any, config: Mapping[str, Any]) -> Dataset:
-    if config["kind"] not in _KINDS:
-        raise unknown_name("kind of dataset", str(config["kind"]), _KINDS)
+    kind = config["kind"]
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise unknown_name("kind of dataset", str(kind), _KINDS)
     fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name)
     if not fits or name in _BUILDERS:
         raise UserError(
             f"dataset: expected a new name of letters, digits and '_' for one of kind "
-            f"{config['kind']}, got {name!r}"
+            f"{kind}, got {name!r}"
         )
-    return _KINDS[config["kind"]](config)
+    return _KINDS[kind](config)
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -13,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributions import Bernoulli, Categorical
 from torch.testing import assert_close
 
 import arcore
 from arcore import events
+from arcore.distributions import GrayBernoulli
 from arcore.events import Binary, Levels, Real
 from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder, Share, draw
 from arcore.zoo import MODELS
@@ -199,7 +201,7 @@ class Recorder(Decoder):
     """Adds up the log-probability of what is pushed through another decoder."""
 
     def __init__(self, inner: Decoder) -> None:
-        super().__init__(inner.blocks)
+        super().__init__(inner.blocks, inner.batch)
         self.inner, self.total = inner, torch.zeros(())
 
     def _next(self, block: Tensor) -> torch.distributions.Distribution:
@@ -485,6 +487,45 @@ def test_compiled_training_call_is_the_same(name: str) -> None:
         model.zero_grad(set_to_none=True)
     assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
     torch._dynamo.reset()
+
+
+# -- coarse numbers
+
+
+def long_event(name: str) -> events.Event:
+    """About a thousand bits: sums of so many terms stop growing in bfloat16."""
+    if name == "wavenet":
+        return Levels(2, (1000,))
+    frames = (2,) if "video" in name else ()
+    return Levels(2, (*frames, 1, 28, 28))
+
+
+@pytest.mark.parametrize("name", [name for name in arcore.list_models() if name != "rnade"])
+def test_bfloat16_adds_up_and_draws_without_bias(name: str) -> None:
+    torch.manual_seed(0)
+    model = arcore.create_model(name, long_event(name)).eval()
+    x = torch.randint(2, (2, *model.event.shape), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = model.log_prob(x)
+        coarse = copy.deepcopy(model).to(torch.bfloat16)
+        assert_close(coarse.log_prob(x).float(), wanted, rtol=0.02, atol=0)
+        if name == "wavenet":
+            spans = torch.tensor([[0, 1000]]).expand(2, 2)
+            assert_close(coarse.log_prob(x, None, spans).float(), wanted, rtol=0.02, atol=0)
+        if has_own_objective(model):
+            loss = [loss_of(each, x, None).float() for each in (model, coarse)]
+            assert_close(loss[1], loss[0], rtol=0.05, atol=0)
+
+
+def test_draws_from_coarse_logits_are_not_coarse(generator: torch.Generator) -> None:
+    shape, p = (100_000,), 0.0025
+    logits = torch.full(shape, math.log(p / (1 - p)), dtype=torch.bfloat16)
+    for rare in (Bernoulli(logits=logits), GrayBernoulli(logits=logits)):
+        drawn = (draw(rare, generator) > 0).double().mean().item()
+        assert drawn == pytest.approx(p, abs=5 * math.sqrt(p / shape[0]) + 0.01 * p)
+    uniform = Categorical(logits=torch.zeros(*shape, 256, dtype=torch.bfloat16))
+    counts = torch.bincount(draw(uniform, generator), minlength=256) / shape[0] * 256
+    assert (counts - 1).abs().max() < 6 / math.sqrt(shape[0] / 256)
 
 
 # -- copies

@@ -385,7 +385,7 @@ BAD = [
     ({}, lambda m: m.ensemble(0), ["num_members", ">= 1", "0"]),
     ({"num_orderings": 0}, None, ["num_orderings", ">= 1", "0"]),
     ({"ordering": "zigzag"}, None, ["ordering", "raster", "'zigzag'"]),
-    ({"ordering_seed": -1}, None, ["ordering_seed", ">= 0", "-1"]),
+    ({"ordering_seed": -1}, None, ["ordering_seed", "[0, 2^31)", "-1"]),
     ({"mask_inputs": 1}, None, ["mask_inputs", "true or false", "1"]),
     ({"dropout": 1.0}, None, ["dropout", "[0, 1)", "1.0"]),
     ({"activation": "sigmoid"}, None, ["activation", "relu", "'sigmoid'"]),

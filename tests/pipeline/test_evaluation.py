@@ -105,7 +105,9 @@ def test_a_subset_of_rows_is_drawn_by_the_seed(project) -> None:
 
 
 def test_more_members_than_masks_are_refused(project) -> None:
-    with pytest.raises(UserError, match="toy: evaluation.num_members 4: index: expected a mask"):
+    with pytest.raises(
+        UserError, match="toy: evaluation.num_members 4: num_members: expected at most 3"
+    ):
         evaluate("evaluation.num_members=4")
     assert not Path("evaluation").exists()
 

@@ -396,6 +396,7 @@ def test_html_is_self_contained_and_escaped(home):
         ({"bits_per_dim": 88.0}, "bits_per_dim: expected 0.161.* got 88"),
         ({"unit": "bits"}, "unit: expected one of"),
         ({"nats": None}, "nats: expected a number"),
+        ({"valid_nats": math.nan}, "valid_nats: expected a number"),
         ({"num_members": 0}, "num_members: expected an integer >= 1"),
     ],
 )
@@ -404,6 +405,18 @@ def test_malformed_metrics_name_the_file(home, change, message):
     evaluated("binarized_mnist", "m", 88.0, **change)
     with pytest.raises(UserError, match=f"binarized_mnist/m/metrics.json: {message}"):
         reporting.build_report("binarized_mnist")
+
+
+def test_what_was_trained_on_other_data_is_left_out(home, caplog):
+    manifest("dna")
+    path = Path("data/shards/dna/manifest.json")
+    path.write_text(json.dumps({"published_name": None, "sha256": "a" * 64}))
+    for name, data in (("fresh", "a" * 64), ("stale", "b" * 64)):
+        evaluated("dna", name, 88.0)
+        config = Path("models", name, "config.yaml")
+        config.write_text(config.read_text() + f"dataset_sha256: {data}\n")
+    assert [result.experiment for result in results.read_results("dna")] == ["fresh"]
+    assert "warning: evaluation/dna/stale: of other data (bbbbbbbbbbbb)" in caplog.text
 
 
 def test_missing_and_broken_files_name_the_file(home):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
+import shutil
 import tarfile
 import wave
 from pathlib import Path
@@ -11,14 +14,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from safetensors.torch import save_file
 
 import arcore
 from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
-from pipeline import audio, baselines, datasets, scoring, shards, sounds, training
+from pipeline import (
+    audio,
+    baselines,
+    config,
+    datasets,
+    evaluation,
+    figures,
+    reporting,
+    scoring,
+    shards,
+    sounds,
+    tables,
+    training,
+)
 from pipeline.datasets import spoken_digits, tones, waves
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.errors import UserError
+from stages import codecs
 
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
 CONDITIONS = [
@@ -340,6 +359,48 @@ def test_pairs_are_written_and_drawn(folder: Path, tmp_path: Path) -> None:
     assert len(pairs.spectrograms().axes) == 4
 
 
+def test_a_report_plays_sounds_and_says_how_far_the_source_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ARCORE_HOME", "ARCORE_CLUSTER", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copytree(folder, "data/shards/tones")
+    model = build().float()
+    where = Path("models/toy")
+    where.mkdir(parents=True)
+    save_file(model.state_dict(), where / "model.safetensors")
+    described = {
+        "model": {"name": "wavenet"} | model.hyperparameters.to_dict(),
+        "event": arcore.events.to_dict(model.event),
+        "dataset_sha256": shards.read_manifest(folder).sha256,
+    }
+    (where / "config.yaml").write_text(yaml.safe_dump(described))
+    record = {"run_id": None, "num_parameters": 1, "train_seconds": 1.0, "device": "cpu"}
+    (where / "training.json").write_text(json.dumps(record))
+    (where / "history.csv").write_text("epoch,train_nats,valid_nats\n1,40.0,41.0\n2,39.0,\n")
+    entry = {"dataset": "tones", "model": "wavenet"}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    limits = ["evaluation.num_test_rows=9", "evaluation.num_samples=2"]
+    out = evaluation.evaluate(config.load_experiment("toy", limits))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["receptive_field"] == model.receptive_field
+    assert metrics["excess_nats"] == pytest.approx(metrics["nats"] - metrics["entropy_nats"])
+    assert metrics["excess_nats"] > 5 * metrics["excess_nats_stderr"], "the network is untrained"
+    assert (out / "samples.png").is_file()
+
+    codecs.write("tones")
+    report = reporting.build_report("tones")
+    (row,) = report.rows
+    bits = metrics["excess_nats"] / metrics["mean_size"] / math.log(2)
+    assert float(row.result.bound[1].split(" ±")[0]) == pytest.approx(bits, abs=0.006)
+    table = tables.markdown(report)
+    assert "| entropy bound | above it " in table and "the source itself" in table
+    assert f"(receptive_field={model.receptive_field})" in table
+    page = figures.html_page(report)
+    assert page.count("data:audio/wav;base64,") == 2 * len(audio.KINDS)
+
+
 # -- baselines
 
 
@@ -381,6 +442,5 @@ def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
 
 
 def test_flac_goes_around() -> None:
-    pytest.importorskip("soundfile", reason="soundfile is not installed")
     x = np.arange(256, dtype=np.uint8).repeat(4)
     assert 0 < baselines.flac_bytes(x, 8000, 256) < len(x)

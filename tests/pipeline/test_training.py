@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import json
 import math
 import os
 import shutil
@@ -250,6 +251,48 @@ def test_a_loss_that_is_not_finite_names_its_step(worker) -> None:
     assert "the training loss is not finite at step " in returned["error"]
     assert "trainer.optimizer.learning_rate" in returned["error"]
     assert worker.metrics == []
+
+
+def test_a_validation_that_is_not_finite_ends_the_training(worker) -> None:
+    """One step an epoch: the loss is still that of the initial weights."""
+    returned = worker.train(
+        max_epochs=1,
+        batch_size=96,
+        optimizer={"name": "sgd", "learning_rate": 1e38},
+        schedule={"name": "constant"},
+    )
+    assert "the validation loss is not finite at step 1 (epoch 1)" in returned["error"]
+    assert worker.metrics == []
+
+
+@pytest.mark.parametrize(("shuffle_rows", "anew"), [(30, True), (96, False)])
+def test_rows_shared_out_among_other_workers_are_gone_through_anew(
+    make_worker, capsys, shuffle_rows: int, anew: bool
+) -> None:
+    """Of a streamed split, since each rank goes through a part of its own; six steps an epoch."""
+    stopped = make_worker()
+    stopped.stop_at = 8
+    stopped.train(shuffle_rows=shuffle_rows)
+    state = stopped.folder / "midway/state.json"
+    assert json.loads(state.read_text())["progress"]["world"] == 1
+    state.write_text(state.read_text().replace('"world": 1', '"world": 2'))
+    resumed = make_worker()
+    resumed.resume = [stopped.folder / "midway"]
+    resumed.train(shuffle_rows=shuffle_rows)
+    said = capsys.readouterr().out
+    assert ("warning: 2 workers had shared out its rows; begins the epoch anew" in said) == anew
+    assert resumed.progress.step == 24 and resumed.progress.world == 1
+
+
+def test_a_checkpoint_of_a_gpu_loads_on_a_cpu(make_worker, monkeypatch) -> None:
+    whole = make_worker()
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        whole.train(max_epochs=1)
+    again = make_worker()
+    again.resume = [whole.folder / "1"]
+    again.train(max_epochs=2)
+    assert again.progress.epoch == 2
 
 
 @pytest.mark.parametrize(
