@@ -58,7 +58,8 @@ def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
                 "nats": with_error(row.nats, row.nats_stderr),
                 "bits_per_dim": with_error(row.bits_per_dim, row.bits_per_dim_stderr),
             }
-            line = [row.label, row.kind, row.settings, "-", both[report.unit], both[other]]
+            line = [row.label, row.kind, row.settings, "-", both[report.unit]]
+            line += [*(["-", "-"] if bounded else []), both[other]]
             cells.append(line + ["-"] * (len(header) - len(line)))
             continue
         result, published = row.result, row.published
