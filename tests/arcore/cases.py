@@ -385,6 +385,32 @@ CASES = [
     Case("video_pixel_baseline", Levels(2, (3, 3, 1, 1)), {**VIDEO_BASE}),
 ]
 
+# Colours, conditions and logistic mixtures with few enough states to compare frequencies; too small
+# for the laws that every weight has a part.
+INTRICATE = [
+    Case("gated_pixelcnn", Levels(2, (3, 1, 2)), {"width": 6, "num_layers": 2, "num_classes": 2}),
+    Case(
+        "gated_pixelcnn",
+        Levels(3, (2, 1, 2)),
+        {"width": 6, "num_layers": 2, "head": "logistic_mixture", "condition_size": 3},
+    ),
+    Case("pixelcnn", Levels(3, (2, 1, 2)), {"hidden": 4, "head": "logistic_mixture"}),
+    Case("row_lstm", Levels(2, (3, 1, 2)), {**LSTM, "hidden": 9, "num_classes": 2}),
+    Case(
+        "pixelvae",
+        Levels(2, (3, 2, 2)),
+        {**LATENT, "width": 6, "head_width": 18, "num_classes": 2},
+    ),
+    Case(
+        "wavenet",
+        Levels(4, (4,)),
+        {**NET, "local_size": 2, "local_strides": [2], "head": "logistic_mixture"},
+    ),
+    Case("video_pixel_network", Levels(2, (2, 1, 2, 2)), {**VIDEO}),
+    Case("video_pixel_network", Levels(2, (2, 3, 1, 1)), {**VIDEO, "condition_sequence": (2, 2)}),
+    Case("parallel_multiscale", Levels(2, (2, 1, 3)), {**COARSE, "head": "logistic_mixture"}),
+]
+
 DISCRETE_MODELS = [
     name for name in arcore.list_models() if issubclass(MODELS[name].supports[0], Levels)
 ]
@@ -445,12 +471,10 @@ def has_own_objective(model: AutoregressiveModel) -> bool:
     return type(model).forward not in likelihoods
 
 
-def loss_of(
-    model: AutoregressiveModel, x: Tensor, condition: Tensor | None, seed: int = 0
-) -> Tensor:
+def loss_of(model: AutoregressiveModel, x: Tensor, *given: Tensor | None, seed: int = 0) -> Tensor:
     """The training loss as a step computes it: what it draws is a function of the seed."""
     torch.manual_seed(seed)
-    loss: Tensor = model(x, condition)
+    loss: Tensor = model(x, *given)
     return loss
 
 

@@ -24,8 +24,10 @@ from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder, Share
 from arcore.zoo import MODELS
 
 from .cases import (
+    CASES,
     CUBE,
     DISCRETE_MODELS,
+    INTRICATE,
     NINE,
     Case,
     all_levels,
@@ -43,7 +45,11 @@ from .cases import (
 )
 
 every_model = pytest.mark.parametrize("name", DISCRETE_MODELS)
-few_states = cases_where(lambda case: case.event.num_levels**case.event.size <= 600)
+few_states = pytest.mark.parametrize(
+    "case",
+    [*(case for case in CASES if case.event.num_levels**case.event.size <= 600), *INTRICATE],
+    ids=str,
+)
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 
 
@@ -259,7 +265,7 @@ def test_temperature_scales_every_conditional(
     condition = next(iter(case.conditions(1)))
     wide = [None if condition is None else expanded(condition, m) for m in (n, len(states))]
     conditionals = model.conditionals(states, wide[1])
-    kind = type(conditionals)
+    kind = Bernoulli if isinstance(conditionals, Bernoulli) else Categorical
     tempered = kind(logits=conditionals.logits.detach() / temperature)
     probabilities = tempered.log_prob(states.double()).flatten(1).sum(1).exp()
     drawn = state_of(model.sample(n, wide[0], generator, temperature), case.event)
@@ -471,17 +477,31 @@ def test_training_approaches_a_known_entropy_and_never_beats_it(name: str) -> No
     assert cost.item() < source.entropy + 0.01 < untrained
 
 
+FLAT = Levels(3, (4,))
+SPEECH = {"num_classes": 2, "local_classes": 3, "local_strides": [2]}
+COMPILED = [
+    *((name, {}) for name in arcore.list_models()),
+    ("wavenet", SPEECH),
+    ("rnade", {"sigma_preconditioner": True}),
+]
+
+
 @pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
-@pytest.mark.parametrize("name", arcore.list_models())
-def test_compiled_training_call_is_the_same(name: str) -> None:
+@pytest.mark.parametrize(("name", "hyperparameters"), COMPILED)
+def test_compiled_training_call_is_the_same(name: str, hyperparameters: dict) -> None:
     """Traced and differentiated by the compiler; its code generation is not ours to test."""
-    event = Real((4,)) if MODELS[name].supports == (Real,) else Levels(3, (1, 3, 3))
-    model = randomize(arcore.create_model(name, event).double())
+    event: events.Event = Real((4,)) if MODELS[name].supports == (Real,) else Levels(3, (1, 3, 3))
+    given: tuple[Tensor, ...] = (None,)
+    if hyperparameters is SPEECH:
+        event = FLAT
+        spans = torch.tensor([[0, 4], [1, 3], [2, 4], [0, 1]])
+        given = (torch.tensor([[0, 2, 1], [1, 0, 0], [1, 1, 2], [0, 1, 1]]), spans)
+    model = randomize(arcore.create_model(name, event, **hyperparameters).double())
     x = torch.zeros(4, *event.shape) + torch.arange(4).view(-1, *[1] * len(event.shape)) % 3
     compiled = torch.compile(model, backend="aot_eager")
     results = []
     for call in (model, compiled):
-        loss = loss_of(call, x, None)
+        loss = loss_of(call, x, *given)
         loss.mean().backward()
         results.append((loss.detach(), [p.grad for p in model.parameters()]))
         model.zero_grad(set_to_none=True)

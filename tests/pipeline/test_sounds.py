@@ -378,7 +378,9 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(
     (where / "config.yaml").write_text(yaml.safe_dump(described))
     record = {"run_id": None, "num_parameters": 1, "train_seconds": 1.0, "device": "cpu"}
     (where / "training.json").write_text(json.dumps(record))
-    (where / "history.csv").write_text("epoch,train_nats,valid_nats\n1,40.0,41.0\n2,39.0,\n")
+    (where / "history.csv").write_text(
+        "epoch,train_nats,valid_nats,valid_bits_per_dim\n1,810.0,800.0,3.9\n2,720.0,700.0,3.5\n"
+    )
     entry = {"dataset": "tones", "model": "wavenet"}
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
     limits = ["evaluation.num_test_rows=9", "evaluation.num_samples=2"]
