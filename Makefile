@@ -69,7 +69,11 @@ results:  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEAR
 	  cp evaluation/*/$$f-folds/config.yaml evaluation/*/$$f-folds/metrics.json evaluation/*/$$f-folds/folds.csv results/$$f-folds/; done
 	@for s in $(SEARCHES); do mkdir -p results/searches/$$s && \
 	  cp searches/$$s/search.json searches/$$s/best.yaml searches/$$s/*.csv searches/$$s/objective.png results/searches/$$s/; done
-	@for d in $(DATASETS); do cp reports/$$d/table.md results/$$d.md; done
+	@set -e; for d in $(DATASETS); do home=$$(mktemp -d); mkdir -p $$home/evaluation/$$d $$home/data/shards/$$d; \
+	  cp -r codecs $$home/; cp data/shards/$$d/manifest.json $$home/data/shards/$$d/; \
+	  cp -r results/$$d-*/ $$home/evaluation/$$d/; \
+	  ARCORE_HOME=$$home MLFLOW_TRACKING_URI=sqlite:///$$home/mlflow.db python -m stages.report $$d; \
+	  cp $$home/reports/$$d/table.md results/$$d.md; rm -r $$home; done
 
 lock: $(STAMP)  ## write constraints.txt from what is installed
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \

@@ -23,3 +23,21 @@ def require_seed(value: object, name: str) -> None:
     """Raise ValueError unless `value` is an integer in [0, 2^31), which leaves room to derive."""
     fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
     require(fits, name, "an integer in [0, 2^31)", value)
+
+
+def require_odd(value: object, name: str) -> None:
+    """Raise ValueError unless `value` is an odd integer >= 1, as a centred kernel needs."""
+    require_int(value, name, 1)
+    assert isinstance(value, int)
+    require(value % 2 == 1, name, "an odd integer", value)
+
+
+def require_bool(value: object, name: str) -> None:
+    """Raise ValueError unless `value` is a bool."""
+    require(isinstance(value, bool), name, "true or false", value)
+
+
+def require_dropout(value: object, name: str = "dropout") -> None:
+    """Raise ValueError unless `value` is a probability below one."""
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
+    require(fits, name, "a number in [0, 1)", value)

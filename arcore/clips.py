@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
-from arcore.checks import require, require_int
+from arcore.checks import require, require_int, require_odd
 from arcore.conditions import Classes, Frames, Vector
 from arcore.events import Event, Gray, Levels, after_frames, resized
 from arcore.layers import levels
 from arcore.layers.conv_lstm import ConvLSTM, State
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock
 from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, reshape
-from arcore.raster import require_odd
 
 
 def clip_shape(event: Event) -> tuple[int, int, int, int]:

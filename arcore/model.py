@@ -1,8 +1,8 @@
 """The contract that every model keeps, and everything sequential, written once.
 
 A model factorises p(x) = prod_b p(x_b | x_<b) over the blocks b of its schedule. Scoring is
-parallel (`conditionals`, `log_prob`); generation is incremental (`decoder`), and sampling,
-imputing and coding are written here on top of the decoder.
+parallel (`conditionals`, `log_prob`); generation is incremental (`decoder`), and sampling and
+imputing are written here on top of the decoder.
 """
 
 from __future__ import annotations

@@ -11,9 +11,17 @@ import math
 import torch
 from torch import Tensor
 
+from arcore.checks import require, require_seed
+
 # Named, so that a model also builds inside `with torch.device("meta")`.
 CPU = torch.device("cpu")
 ORDERINGS = ("raster", "reverse", "column", "snake", "spiral", "random")
+
+
+def require_ordering(name: object, seed: object) -> None:
+    """Raise ValueError unless these are an `ordering` and an `ordering_seed`."""
+    require(name in ORDERINGS, "ordering", f"one of {ORDERINGS}", name)
+    require_seed(seed, "ordering_seed")
 
 
 def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:

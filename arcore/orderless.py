@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore import orderings
-from arcore.checks import require, require_int, require_seed
+from arcore.checks import require, require_bool, require_dropout, require_int
 from arcore.distributions import at_least_float32
 from arcore.draws import for_each_row
 from arcore.ensembles import OrderlessEnsemble
@@ -57,17 +57,11 @@ class OrderlessConfig(Hyperparameters):
         for width in self.hidden:
             require_int(width, "hidden", 1)
         require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
-        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
-        require(fits, "dropout", "a number in [0, 1)", self.dropout)
-        fits = isinstance(self.mask_inputs, bool)
-        require(fits, "mask_inputs", "true or false", self.mask_inputs)
-        known = orderings.ORDERINGS
-        require(self.ordering in known, "ordering", f"one of {known}", self.ordering)
-        require_seed(self.ordering_seed, "ordering_seed")
+        require_dropout(self.dropout)
+        require_bool(self.mask_inputs, "mask_inputs")
+        orderings.require_ordering(self.ordering, self.ordering_seed)
         require_int(self.num_orderings, "num_orderings", 1)
         require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
-        if self.num_classes is not None:
-            require_int(self.num_classes, "num_classes", 1)
 
 
 def draw_masks(

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from arcore.checks import require, require_int
+from arcore.checks import require_bool, require_dropout, require_int, require_odd
 from arcore.events import Event
 from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.cursor import Run
 from arcore.layers.lstm_scan import remember
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.raster import RasterConfig, RasterModel, require_odd
+from arcore.raster import RasterConfig, RasterModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,8 @@ class PixelRNNConfig(RasterConfig):
         require_odd(self.first_kernel, "first_kernel")
         require_int(self.head_width, "head_width", 1)
         for name in ("residual", "skip"):
-            value = getattr(self, name)
-            require(isinstance(value, bool), name, "true or false", value)
-        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
-        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+            require_bool(getattr(self, name), name)
+        require_dropout(self.dropout)
 
 
 class PixelRNN(RasterModel):

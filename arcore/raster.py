@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import pad
 
-from arcore.checks import require, require_int, require_seed
+from arcore.checks import require, require_int
 from arcore.events import Event, Gray, Levels
 from arcore.layers import levels
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
@@ -20,7 +20,7 @@ from arcore.layers.heads import HEADS, Head
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.masks import channel_groups
 from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, reshape, select
-from arcore.orderings import ORDERINGS, inverse, make_ordering
+from arcore.orderings import inverse, make_ordering, require_ordering
 
 
 def image_shape(event: Event) -> tuple[int, int, int]:
@@ -66,13 +66,6 @@ class RasterConfig(Hyperparameters):
         require_int(self.condition_width, "condition_width", 1)
 
 
-def require_odd(value: object, name: str) -> None:
-    """Raise ValueError unless `value` is an odd integer >= 1, as a centred kernel needs."""
-    require_int(value, name, 1)
-    assert isinstance(value, int)
-    require(value % 2 == 1, name, "an odd integer", value)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OrderedRasterConfig(RasterConfig):
     """Hyperparameters of a raster model that may read the image in another ordering.
@@ -89,8 +82,7 @@ class OrderedRasterConfig(RasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.ordering in ORDERINGS, "ordering", f"one of {ORDERINGS}", self.ordering)
-        require_seed(self.ordering_seed, "ordering_seed")
+        require_ordering(self.ordering, self.ordering_seed)
 
 
 class RasterModel(AutoregressiveModel):

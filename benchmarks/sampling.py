@@ -1,7 +1,7 @@
 """Sampling with each model's own decoder against a full pass a step, as ratios in one run.
 
 Images are binary, weights random. "Fast" draws all images with `sample`. "Slow" is what the same
-draws cost through `RecomputingDecoder`: so many full passes would take long, so that only some
+draws cost with a pass of the whole network a step: so many would take long, so that only some
 steps are timed, evenly spaced over the schedule, and the table says how many of how many; the
 others are filled in with drawn values at no cost. Each repeat measures both in turn; columns are
 medians over repeats. In one thread, seconds are the processor's, which other processes on the
@@ -23,9 +23,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 import arcore
-from arcore.model import AutoregressiveModel, RecomputingDecoder, draw
+from arcore.layers import levels
+from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder, draw
+from arcore.orderless import OrderlessModel
 from pipeline import provenance
 
 Clock = Callable[[], float]
@@ -46,12 +49,33 @@ ROWS = (
     Row("PixelCNN, 5 blocks, h = 16", "pixelcnn", {"num_blocks": 5, "hidden": 16}, 20),
     Row("Row LSTM", "row_lstm", target=20),
     Row("Diagonal BiLSTM", "diagonal_bilstm", target=20),
+    Row("Multi-scale PixelRNN", "multiscale_pixelrnn", target=20),
     Row("MADE 500", "made", {"hidden": [500]}, 5),
     Row("NADE 500", "nade", {"hidden": 500}),
     Row("DeepNADE 500-500", "deep_nade", {"hidden": [500, 500]}),
+    Row("ConvNADE", "conv_nade"),
     Row("Parallel Multiscale A", "parallel_multiscale"),
     Row("Parallel Multiscale B", "parallel_multiscale", {"upscaling": "B"}),
 )
+
+
+class OnePassDecoder(Decoder):
+    """A pass of an orderless model's network a step, whose `conditionals` are D of them."""
+
+    def __init__(self, model: OrderlessModel, batch: int) -> None:
+        super().__init__(model.schedule, batch)
+        self.model = model
+        self.x = torch.zeros(batch, model.event.size)
+        self.observed = torch.zeros(1, model.event.size, 1)
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        logits = self.model._logits(self.model._inputs(self.x) * self.observed, None)
+        return levels.distribution(logits[:, block])
+
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        self.x[:, block] = values.to(self.x.dtype)
+        self.observed[:, block] = 1
 
 
 def fast_seconds(model: AutoregressiveModel, images: int, clock: Clock) -> tuple[float, Tensor]:
@@ -63,7 +87,8 @@ def fast_seconds(model: AutoregressiveModel, images: int, clock: Clock) -> tuple
 
 def slow_seconds(model: AutoregressiveModel, drawn: Tensor, steps: int, clock: Clock) -> float:
     """Return the seconds that all of the schedule's full passes would take, from some of them."""
-    decoder = RecomputingDecoder(model, len(drawn))
+    kind = OnePassDecoder if isinstance(model, OrderlessModel) else RecomputingDecoder
+    decoder = kind(model, len(drawn))
     count, flat, taken = len(decoder.blocks), drawn.flatten(1), 0.0
     timed = {int((step + 0.5) * count / steps) for step in range(steps)}
     for position, block in enumerate(decoder.blocks):

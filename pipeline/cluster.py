@@ -13,8 +13,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.config import ClusterConfig
-from pipeline.errors import UserError
-from pipeline.tracking import one_line
+from pipeline.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 

@@ -238,5 +238,5 @@ def _track(run_id: str | None, metrics: dict[str, Any], out: Path) -> None:
     if "nats_importance_weighted" in metrics:
         logger.metrics({"test_nats_importance_weighted": metrics["nats_importance_weighted"]})
     for picture in ("samples.png", "learning_curve.png"):
-        logger.figure(out / picture, picture)
+        logger.artifact(out / picture)
     logger.artifact(out / "metrics.json")

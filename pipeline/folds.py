@@ -33,7 +33,6 @@ from pipeline import (
 from pipeline.config import ExperimentConfig, load_experiment, read_entry
 from pipeline.errors import UserError
 from pipeline.files import replacing
-from pipeline.registry import flatten
 from pipeline.scoring import mean_and_error
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         f"arcore-{dataset.name}",
         title,
         f"{config.identity('folds')}-{dataset.num_folds}",
-        params=flatten(config.to_dict()),
+        params=tracking.flatten(config.to_dict()),
         tags={"commit": provenance.commit()},
     )
     home = paths.work() / "folds" / name

@@ -270,7 +270,7 @@ def _run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
         experiment,
         result.experiment,
         f"rebuilt-{candidate.sha256}",
-        flatten(result.config),
+        tracking.flatten(result.config),
         {
             "arcore.rebuilt": "true",
             "arcore.commit": str(training.get("commit")),
@@ -302,7 +302,7 @@ def _relog(logger: tracking.RunLogger, candidate: Candidate) -> None:
     logger.metrics({key: value for key, value in final.items() if value is not None})
     for picture in ("learning_curve.png", "samples.png"):
         if (result.folder / picture).is_file():
-            logger.figure(result.folder / picture, f"figures/{picture}")
+            logger.artifact(result.folder / picture)
     logger.finish()
 
 
@@ -316,22 +316,6 @@ def _numbers(row: Mapping[str, str], without: tuple[str, ...]) -> dict[str, floa
         except ValueError:
             continue
     return numbers
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Flatten a nested config to dotted names, as MLflow parameters.
-
-    Example:
-        >>> flatten({"model": {"name": "made", "hidden": [500]}})
-        {'model.name': 'made', 'model.hidden': [500]}
-    """
-    flat: dict[str, object] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def log_exported_model(

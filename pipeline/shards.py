@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
-from arcore.events import Event, Levels
 from pipeline import fetching, paths, storage
-from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, SplitStream
-from pipeline.datasets.draws import draw, dynamic_binarize, num_bins
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
+from pipeline.datasets.draws import draw, dynamic_binarize
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.manifest import (
@@ -42,6 +40,16 @@ from pipeline.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipeline.shard_rows import (
+    ROW_GROUP,
+    as_rows,
+    check_rows,
+    content_sha256,
+    label_layout,
+    row_format,
+    row_shape,
+)
+from pipeline.shard_writing import write_split
 
 __all__ = [
     "Block",
@@ -61,8 +69,6 @@ __all__ = [
     "verify",
     "write",
 ]
-
-ROW_GROUP = 2048
 
 logger = logging.getLogger(__name__)
 # Shards whose sum this process has checked: place, path, sum, size, time of change.
@@ -138,7 +144,7 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
             number of rows than it says.
     """
     with replacing(folder) as partial:
-        infos = {split: _write_split(partial, split, splits[split], dataset) for split in SPLITS}
+        infos = {split: write_split(partial, split, splits[split], dataset) for split in SPLITS}
         write_manifest(dataset, infos, partial)
     return folder
 
@@ -236,11 +242,11 @@ class SplitReader:
             UserError: naming the shard that is missing, corrupt, of another size, or out of range.
         """
         manifest, info = self.manifest, self.info
-        shape = info.row_shape or _row_shape(manifest)
-        dtype, width = _row_format(manifest.event, info.binarize, shape)
+        shape = info.row_shape or row_shape(manifest)
+        dtype, width = row_format(manifest.event, info.binarize, shape)
         total = sum(stop - start for start, stop in ranges)
         x = np.empty((total, width), np.uint8)
-        layout = _label_layout(manifest)
+        layout = label_layout(manifest)
         labels = None if layout is None else np.empty((total, *layout[0]), layout[1])
         filled = 0
         for shard, spans in _by_shard(info, ranges):
@@ -251,19 +257,19 @@ class SplitReader:
                 if labels is not None and numbers is not None:
                     labels[out] = numbers
                 seen = SplitData(
-                    _as_rows(x[out], shape, dtype),
+                    as_rows(x[out], shape, dtype),
                     None if labels is None else labels[out],
                     info.binarize,
                 )
-                _check_rows(seen, manifest, shape, where)
+                check_rows(seen, manifest, shape, where)
                 filled = out.stop
-        return SplitData(_as_rows(x, shape, dtype), labels, info.binarize)
+        return SplitData(as_rows(x, shape, dtype), labels, info.binarize)
 
     def _read_shard(
         self, shard: Shard, spans: list[tuple[int, int]], width: int, where: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield pieces of a shard's rows (n, width) and labels that make up some spans of it."""
-        layout = _label_layout(self.manifest)
+        layout = label_layout(self.manifest)
         path = f"{self._path}/{shard.file}"
         try:
             with self._filesystem.open_input_file(path) as file:
@@ -294,208 +300,13 @@ def verify(folder: str | Path) -> Manifest:
     for split, info in manifest.splits.items():
         reader = SplitReader(folder, split)
         blocks = (reader.read([(b.start, b.start + b.rows)]) for b in list_blocks(info))
-        got = _content_sha256((block.x, block.labels) for block in blocks)
+        got = content_sha256((block.x, block.labels) for block in blocks)
         if got != info.sha256:
             raise UserError(
                 f"{storage.displayed(storage.join(folder, MANIFEST))}: content of split {split}: "
                 f"expected sha256 {info.sha256}, got {got}"
             )
     return manifest
-
-
-def _row_shape(kind: Manifest | Dataset) -> tuple[int, ...]:
-    """The shape of a row: the event's, or that of the longest sound."""
-    return kind.event.extents if kind.sound is None else (kind.sound.max_length,)
-
-
-def _stored_shape(data: SplitData, dataset: Dataset) -> tuple[int, ...]:
-    """The shape of a stored row, which is another one where rows are digits that will move."""
-    return data.x.shape[1:] if data.binarize == "moving" else _row_shape(dataset)
-
-
-def _row_format(
-    event: Event, binarize: Binarize, shape: tuple[int, ...]
-) -> tuple[np.dtype[Any], int]:
-    """Element type and bytes of one row of a shape."""
-    dtype = np.dtype(np.uint8 if isinstance(event, Levels) or binarize else "<f4")
-    return dtype, math.prod(shape) * dtype.itemsize
-
-
-def _label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
-    """Shape and element type of a row's label, None without labels."""
-    if kind.condition_sequence is not None:
-        return kind.condition_sequence, np.dtype("<f4")
-    if kind.sound is not None:
-        return (kind.sound.label_width,), np.dtype("<i8")
-    return None if kind.num_classes is None else ((), np.dtype("<i8"))
-
-
-def _as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    return rows.view(dtype).reshape(len(rows), *shape)
-
-
-def _check_rows(
-    data: SplitData, kind: Manifest | Dataset, shape: tuple[int, ...], where: str
-) -> None:
-    """Check shape, type and range of decoded rows and their labels."""
-    event, num_classes = kind.event, kind.num_classes
-    dtype, _ = _row_format(event, data.binarize, shape)
-    if data.x.dtype != dtype or data.x.shape[1:] != shape or len(data.x) == 0:
-        raise UserError(
-            f"{where}: expected rows of shape {shape} and dtype {dtype}, "
-            f"got an array of shape {data.x.shape} and dtype {data.x.dtype}"
-        )
-    if data.binarize == "dequantize" or (isinstance(event, Levels) and data.binarize is None):
-        levels = event.num_levels if isinstance(event, Levels) else num_bins(event)
-        if int(data.x.max()) >= levels:
-            raise UserError(f"{where}: expected levels in [0, {levels}), got {int(data.x.max())}")
-    elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
-        raise UserError(f"{where}: expected finite values, got NaN or infinity")
-    if kind.sound is not None:
-        _check_sound_labels(data, kind.sound, where)
-        return
-    if kind.condition_sequence is not None:
-        _check_vectors(data, kind.condition_sequence, where)
-        return
-    if (data.labels is None) != (num_classes is None):
-        raise UserError(f"{where}: expected {num_classes} classes, got labels={data.labels!r}")
-    if data.labels is not None and num_classes is not None:
-        if data.labels.shape != (len(data.x),) or data.labels.dtype != np.int64:
-            raise UserError(
-                f"{where}: expected {len(data.x)} labels of dtype int64, got shape "
-                f"{data.labels.shape} of dtype {data.labels.dtype}"
-            )
-        low, high = int(data.labels.min()), int(data.labels.max())
-        if low < 0 or high >= num_classes:
-            raise UserError(
-                f"{where}: expected labels in [0, {num_classes}), got values in [{low}, {high}]"
-            )
-
-
-def _check_vectors(data: SplitData, condition_sequence: tuple[int, int], where: str) -> None:
-    vectors, shape = data.labels, (len(data.x), *condition_sequence)
-    if vectors is None or vectors.shape != shape or vectors.dtype != np.float32:
-        got = vectors if vectors is None else (vectors.dtype, vectors.shape)
-        raise UserError(f"{where}: expected float32 vectors of frames of shape {shape}, got {got}")
-    if not np.isfinite(vectors).all():
-        raise UserError(f"{where}: expected finite vectors of frames, got NaN or infinity")
-
-
-def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:
-    labels, shape = data.labels, (len(data.x), sound.label_width)
-    if labels is None or labels.shape != shape or labels.dtype != np.int64:
-        raise UserError(f"{where}: expected int64 labels of shape {shape}, got {labels!r}")
-    length, speaker, count, symbols = labels[:, 0], labels[:, 1], labels[:, 2], labels[:, 3:]
-    ranges = (
-        ("lengths", length, 1, sound.max_length),
-        ("speakers", speaker, 0, len(sound.speakers) - 1),
-        ("numbers of symbols", count, min(1, sound.max_symbols), sound.max_symbols),
-        ("symbols", symbols, 0, max(len(sound.symbols) - 1, 0)),
-    )
-    for name, values, low, high in ranges:
-        if values.size and not low <= values.min() <= values.max() <= high:
-            raise UserError(
-                f"{where}: expected {name} in [{low}, {high}], got values in "
-                f"[{values.min()}, {values.max()}]"
-            )
-
-
-def _content_sha256(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> str:
-    """Hash all rows, then all labels, of blocks that follow each other."""
-    digest, after = hashlib.sha256(), []
-    for x, labels in blocks:
-        digest.update(np.ascontiguousarray(x).reshape(-1).data)
-        if labels is not None:
-            after.append(labels.astype(labels.dtype.newbyteorder("<")).tobytes())
-    for part_of_labels in after:
-        digest.update(part_of_labels)
-    return digest.hexdigest()
-
-
-def _write_split(
-    folder: Path, split: str, data: SplitData | SplitStream, dataset: Dataset
-) -> SplitInfo:
-    stream = data if isinstance(data, SplitStream) else SplitStream(len(data.x), [data])
-    rows_per_shard = dataset.options.rows_per_shard
-    count = -(-stream.rows // rows_per_shard)
-    where = f"{dataset.name}, split {split}"
-    shards: list[Shard] = []
-
-    def written() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        parts = _checked(stream.parts, dataset, where)
-        for number, (x, labels) in enumerate(_cut(parts, rows_per_shard)):
-            content = _to_parquet(x, labels)
-            name = f"{split}-{number:05d}-of-{count:05d}.parquet"
-            (folder / name).write_bytes(content)
-            shards.append(Shard(name, len(x), hashlib.sha256(content).hexdigest()))
-            yield x, labels
-
-    content_sha256 = _content_sha256(written())
-    rows = sum(shard.rows for shard in shards)
-    if rows != stream.rows:
-        raise UserError(f"{where}: expected {stream.rows} rows, got {rows}")
-    binarize, row_shape = None, None
-    if isinstance(data, SplitData):
-        binarize = data.binarize
-        row_shape = _stored_shape(data, dataset) if binarize == "moving" else None
-    return SplitInfo(rows, content_sha256, binarize, tuple(shards), row_shape)
-
-
-def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:
-    for data in parts:
-        _check_rows(data, dataset, _stored_shape(data, dataset), where)
-        yield data
-
-
-def _cut(parts: Iterable[SplitData], rows: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Cut parts that follow each other anew, into pieces of `rows` rows, the last one excepted."""
-    waiting: list[tuple[np.ndarray, np.ndarray | None]] = []
-    filled = 0
-    for data in parts:
-        start = 0
-        while start < len(data.x):
-            taken = slice(start, start + rows - filled)
-            x, labels = data.x[taken], None if data.labels is None else data.labels[taken]
-            waiting.append((x, labels))
-            start, filled = start + len(x), filled + len(x)
-            if filled == rows:
-                yield _joined(waiting)
-                waiting, filled = [], 0
-    if waiting:
-        yield _joined(waiting)
-
-
-def _joined(
-    pieces: Sequence[tuple[np.ndarray, np.ndarray | None]],
-) -> tuple[np.ndarray, np.ndarray | None]:
-    if len(pieces) == 1:
-        return pieces[0]
-    labels = [part for _, part in pieces if part is not None]
-    return np.concatenate([x for x, _ in pieces]), np.concatenate(labels) if labels else None
-
-
-def _to_parquet(x: np.ndarray, labels: np.ndarray | None) -> memoryview:
-    """Encode in memory, so that a full disk is an ordinary OSError of one write."""
-    rows = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
-    row_type = pa.binary(rows.shape[1])
-    columns = [pa.FixedSizeBinaryArray.from_buffers(row_type, len(x), [None, pa.py_buffer(rows)])]
-    fields = [pa.field("x", row_type, nullable=False)]
-    if labels is not None:
-        column = pa.array(labels.reshape(-1))
-        if labels.ndim > 1:
-            column = pa.FixedSizeListArray.from_arrays(column, math.prod(labels.shape[1:]))
-        columns.append(column)
-        fields.append(pa.field("label", column.type, nullable=False))
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=pa.schema(fields)),
-        sink,
-        row_group_size=ROW_GROUP,
-        compression="zstd",
-        use_dictionary=False,
-        write_statistics=False,
-    )
-    return memoryview(sink.getvalue())
 
 
 def _by_shard(

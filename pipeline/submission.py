@@ -20,9 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline import cluster, provenance
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.storage import displayed
-from pipeline.tracking import one_line
 
 log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"

@@ -11,8 +11,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -157,12 +155,6 @@ def require_store(uri: str | None = None) -> MlflowClient:
     return store
 
 
-def one_line(error: BaseException) -> str:
-    """Return an exception's message on one line, shortened."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
 def experiment_id(store: MlflowClient, name: str) -> str:
     """Return the id of the MLflow experiment called `name`, made (or restored) if needed."""
     found = store.get_experiment_by_name(name)
@@ -255,6 +247,22 @@ def find_runs(store: MlflowClient, experiment: str, tag: str, value: str) -> lis
     )
 
 
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Flatten a nested config to dotted names, as MLflow parameters.
+
+    Example:
+        >>> flatten({"model": {"name": "made", "hidden": [500]}})
+        {'model.name': 'made', 'model.hidden': [500]}
+    """
+    flat: dict[str, object] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 class RunLogger:
     """Logs to one run; a store that fails costs a warning, never the training.
 
@@ -302,33 +310,9 @@ class RunLogger:
         del self._pending[:-_MAX_PENDING]
         self._try(self._flush)
 
-    def figure(self, figure: Any, name: str) -> None:
-        """Log a picture.
-
-        Arguments:
-            figure: a path to an image file, or a matplotlib figure.
-            name: its path among the run's artifacts, e.g. `figures/samples.png`.
-        """
-        if isinstance(figure, (str, os.PathLike)):
-            self.artifact(figure, os.path.dirname(name), os.path.basename(name))
-        else:
-            self._try(lambda store, run: store.log_figure(run, figure, name))
-
-    def artifact(
-        self, path: str | os.PathLike[str], folder: str = "", name: str | None = None
-    ) -> None:
-        """Log a file into a folder of the run's artifacts, under another name if given."""
-        source = Path(path)
-
-        def send(store: MlflowClient, run: str) -> None:
-            if name in (None, source.name):
-                store.log_artifact(run, str(source), folder or None)
-                return
-            with tempfile.TemporaryDirectory() as scratch:
-                copy = shutil.copyfile(source, Path(scratch, str(name)))
-                store.log_artifact(run, str(copy), folder or None)
-
-        self._try(send)
+    def artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
+        """Log a file into a folder of the run's artifacts."""
+        self._try(lambda store, run: store.log_artifact(run, str(path), folder or None))
 
     def table(self, rows: Mapping[str, list[Any]], name: str) -> None:
         """Log a table, given by columns, as a JSON artifact that MLflow's pages show."""

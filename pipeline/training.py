@@ -27,9 +27,8 @@ from pipeline import (
     tracking,
 )
 from pipeline.config import ClusterConfig, ExperimentConfig
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files import replacing
-from pipeline.registry import flatten
 
 log = logging.getLogger(__name__)
 HISTORY = (
@@ -84,7 +83,7 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
         experiment,
         config.name,
         identity,
-        params=flatten(described),
+        params=tracking.flatten(described),
         tags={"commit": commit, "dataset_sha256": manifest.sha256},
     )
     job = make_job(config, described, identity) | {"run_id": run_id}
@@ -324,7 +323,7 @@ def _fit(
         raise UserError(f"{config.name}: training failed ({kept}): {cause(error)}") from error
     except RayError as error:
         raise UserError(
-            f"{config.name}: the cluster was lost ({kept}): {tracking.one_line(error)}"
+            f"{config.name}: the cluster was lost ({kept}): {one_line(error)}"
         ) from error
     return dict(result.return_value), result.checkpoint
 
@@ -385,7 +384,7 @@ def load(experiment: str) -> tuple[arcore.AutoregressiveModel, dict[str, Any], d
             f"python -m stages.train {experiment}"
         ) from None
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: damaged model folder: {tracking.one_line(error)}") from None
+        raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None
     model = create_model(config["model"], event)
     checkpoints.load_weights(folder / "model.safetensors", model)
     return model.eval(), config, training

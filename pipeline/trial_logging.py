@@ -16,6 +16,7 @@ import pyarrow.fs
 from ray.tune import Callback
 
 from pipeline import tracking
+from pipeline.errors import one_line
 from pipeline.searches import Search
 
 STATUS_SECONDS = 30.0
@@ -179,4 +180,4 @@ def _quietly(action: Callable[[], object]) -> None:
     try:
         action()
     except Exception as error:
-        logging.getLogger(__name__).warning("warning: MLflow: %s", tracking.one_line(error))
+        logging.getLogger(__name__).warning("warning: MLflow: %s", one_line(error))

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline import cluster, paths, provenance, shards, storage, tracking, training, trials
 from pipeline.config import ClusterConfig
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.searches import Search, load_search
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ def _run(
         except RayError as error:
             raise UserError(
                 f"{search.name}: the cluster was lost (what ended is kept, rerun to go on): "
-                f"{tracking.one_line(error)}"
+                f"{one_line(error)}"
             ) from error
 
 

@@ -26,7 +26,7 @@ from arcore.models.wavenet import WaveNet
 from arcore.orderless import OrderlessModel
 from pipeline import checkpoints, optimization, provenance, sounds, tracking
 from pipeline.config import TrainerConfig, build
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.loading import Loader
 from pipeline.sessions import Session, TrainSession
 
@@ -53,7 +53,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full or session.world > 1:
             raise
-        return {"error": f"cannot write a checkpoint: {tracking.one_line(error)}"}
+        return {"error": f"cannot write a checkpoint: {one_line(error)}"}
 
 
 class Worker:
@@ -124,12 +124,12 @@ class Worker:
                     )
             except (UserError, OSError) as error:
                 damage = error
-                self._say(f"warning: {tracking.one_line(error)}; trying the checkpoint before it")
+                self._say(f"warning: {one_line(error)}; trying the checkpoint before it")
                 continue
             restored = True
             break
         if not restored and damage is not None:
-            raise UserError(f"no checkpoint is whole; the oldest: {tracking.one_line(damage)}")
+            raise UserError(f"no checkpoint is whole; the oldest: {one_line(damage)}")
         step = torch.tensor([self.progress.step, -self.progress.step], dtype=torch.float64)
         if self.world > 1:
             self._say(f"{self.world} workers: {', '.join(self._hosts())}")

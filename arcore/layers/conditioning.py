@@ -50,7 +50,10 @@ class ConditionMaps(nn.Module):
 
 
 class ConditionProjection(nn.Module):
-    """Adds a 1 x 1 projection of condition maps to a layer's maps.
+    """Adds a 1 x 1 projection of condition maps to a layer's maps, nothing before training.
+
+    Weights begin at zero: the network learns what events have in common as fast as without a
+    condition, where random ones are noise to be unlearned.
 
     Arguments:
         channels: of the condition maps.
@@ -60,6 +63,7 @@ class ConditionProjection(nn.Module):
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.project = nn.Conv2d(channels, outputs, 1, bias=False)
+        nn.init.zeros_(self.project.weight)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (batch, channels, h, w) to (batch, outputs, h, w)."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from arcore.checks import require, require_int
+from arcore.checks import require_dropout, require_int, require_odd
 from arcore.events import Event
 from arcore.layers.cursor import Run
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
-from arcore.raster import OrderedRasterConfig, TwoStackModel, require_odd
+from arcore.raster import OrderedRasterConfig, TwoStackModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,7 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
         require_int(self.head_width, "head_width", 1)
         require_odd(self.first_kernel, "first_kernel")
         require_odd(self.kernel, "kernel")
-        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
-        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+        require_dropout(self.dropout)
 
 
 class GatedPixelCNN(TwoStackModel):

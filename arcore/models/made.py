@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import dropout, linear
 
 from arcore import masks, orderings
-from arcore.checks import require, require_int, require_seed
+from arcore.checks import require, require_bool, require_dropout, require_int, require_seed
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.layers import levels
@@ -65,18 +65,12 @@ class MADEConfig(Hyperparameters):
             require_int(width, "hidden", 1)
         require_int(self.num_masks, "num_masks", 0)
         require_seed(self.mask_seed, "mask_seed")
-        require_seed(self.ordering_seed, "ordering_seed")
-        if self.num_classes is not None:
-            require_int(self.num_classes, "num_classes", 1)
         for name in ("order_agnostic", "connectivity_agnostic", "direct", "conditioning_weights"):
-            value = getattr(self, name)
-            require(isinstance(value, bool), name, "true or false", value)
-        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
-        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+            require_bool(getattr(self, name), name)
+        require_dropout(self.dropout)
         require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
         require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
-        known = orderings.ORDERINGS
-        require(self.ordering in known, "ordering", f"one of {known}", self.ordering)
+        orderings.require_ordering(self.ordering, self.ordering_seed)
         if self.num_masks != 1:
             agnostic = self.order_agnostic or self.connectivity_agnostic
             what = "order_agnostic or connectivity_agnostic, for masks that differ"

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import embedding_bag
 
 from arcore import orderings
-from arcore.checks import require, require_int, require_seed
+from arcore.checks import require, require_int
 from arcore.events import Event, Levels
 from arcore.layers import levels
 from arcore.layers.uncompiled import uncompiled
@@ -44,11 +44,7 @@ class NADEConfig(Hyperparameters):
     def __post_init__(self) -> None:
         require_int(self.hidden, "hidden", 1)
         require_int(self.block, "block", 1)
-        require_seed(self.ordering_seed, "ordering_seed")
-        if self.num_classes is not None:
-            require_int(self.num_classes, "num_classes", 1)
-        known = orderings.ORDERINGS
-        require(self.ordering in known, "ordering", f"one of {known}", self.ordering)
+        orderings.require_ordering(self.ordering, self.ordering_seed)
         require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
         require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import dropout, pad, relu
 
-from arcore.checks import require, require_int
+from arcore.checks import require, require_dropout, require_int, require_odd
 from arcore.events import Event, Levels
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.cursor import Cursor, Run, everywhere
@@ -21,7 +21,7 @@ from arcore.model import AutoregressiveModel, Decoder, select
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
 from arcore.pyramids import Group, Pyramid
-from arcore.raster import RasterConfig, RasterModel, image_shape, require_odd
+from arcore.raster import RasterConfig, RasterModel, image_shape
 
 BASES = ("gated_pixelcnn", "pixelcnn")
 UPSCALINGS = ("A", "B")
@@ -69,8 +69,7 @@ class ParallelMultiscaleConfig(RasterConfig):
         require_int(self.patch_blocks, "patch_blocks", 0)
         require_odd(self.kernel, "kernel")
         require_odd(self.patch_kernel, "patch_kernel")
-        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
-        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+        require_dropout(self.dropout)
 
     def make_base(self, event: Event) -> RasterModel:
         """Make the model of the lowest resolution."""

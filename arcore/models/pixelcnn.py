@@ -7,11 +7,11 @@ import dataclasses
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from arcore.checks import require, require_int
+from arcore.checks import require_dropout, require_int, require_odd
 from arcore.events import Event
 from arcore.layers.cursor import Run
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.raster import OrderedRasterConfig, RasterModel, require_odd
+from arcore.raster import OrderedRasterConfig, RasterModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,7 @@ class PixelCNNConfig(OrderedRasterConfig):
         require_int(self.head_width, "head_width", 1)
         require_odd(self.first_kernel, "first_kernel")
         require_odd(self.kernel, "kernel")
-        fits = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
-        require(fits, "dropout", "a number in [0, 1)", self.dropout)
+        require_dropout(self.dropout)
 
 
 class PixelCNN(RasterModel):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 from torch.nn.functional import elu, one_hot
 
-from arcore.checks import require, require_int
+from arcore.checks import require, require_bool, require_int
 from arcore.events import Event, Levels
 from arcore.latent import Latents, LatentVariableModel
 from arcore.layers import levels
@@ -72,11 +72,9 @@ class PixelVAEConfig(Hyperparameters):
             require_int(getattr(self, name), name, 1)
         for name in ("prior_blocks", "warmup_steps"):
             require_int(getattr(self, name), name, 0)
-        require(isinstance(self.upsample, bool), "upsample", "true or false", self.upsample)
+        require_bool(self.upsample, "upsample")
         fits = self.upsample or self.num_levels == 1
         require(fits, "upsample", "true for two levels, whose z1 is a map", self.upsample)
-        if self.num_classes is not None:
-            require_int(self.num_classes, "num_classes", 1)
         self.pixels()
 
     def pixels(self, **condition: Any) -> GatedPixelCNNConfig:

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
 from arcore import orderings
-from arcore.checks import require, require_int, require_seed
+from arcore.checks import require, require_bool, require_int
 from arcore.events import Event, Real
 from arcore.mixtures import COMPONENTS, RealMixture
 from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
@@ -51,12 +51,8 @@ class RNADEConfig(Hyperparameters):
     def __post_init__(self) -> None:
         for name in ("hidden", "components", "block"):
             require_int(getattr(self, name), name, 1)
-        require_seed(self.ordering_seed, "ordering_seed")
-        if self.num_classes is not None:
-            require_int(self.num_classes, "num_classes", 1)
         require(self.component in COMPONENTS, "component", f"one of {COMPONENTS}", self.component)
-        flag = self.sigma_preconditioner
-        require(isinstance(flag, bool), "sigma_preconditioner", "true or false", flag)
+        require_bool(self.sigma_preconditioner, "sigma_preconditioner")
         floor = self.min_log_scale
         require(_is_finite(floor), "min_log_scale", "a finite number", floor)
         span = self.mean_range
@@ -67,8 +63,7 @@ class RNADEConfig(Hyperparameters):
             and span[0] < span[1]
         )
         require(fits, "mean_range", "two rising finite numbers or null", span)
-        known = orderings.ORDERINGS
-        require(self.ordering in known, "ordering", f"one of {known}", self.ordering)
+        orderings.require_ordering(self.ordering, self.ordering_seed)
 
 
 def _is_finite(value: object) -> bool:

@@ -6,10 +6,10 @@ import dataclasses
 
 from torch import Tensor, nn
 
+from arcore.checks import require_odd
 from arcore.layers.masked_conv import CausalConv2d, row_conv
 from arcore.layers.row_lstm import RowLSTMLayer
 from arcore.pixelrnn import PixelRNN, PixelRNNConfig
-from arcore.raster import require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

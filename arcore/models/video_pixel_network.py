@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import relu
 
-from arcore.checks import require_int
+from arcore.checks import require_int, require_odd
 from arcore.clips import ClipConfig, ClipModel
 from arcore.events import Event, Gray, Levels
 from arcore.layers.conditioning import ConditionProjection
@@ -18,7 +18,7 @@ from arcore.layers.cursor import Run
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.multiplicative import multiplicative_unit
 from arcore.model import Decoder
-from arcore.raster import RasterConfig, RasterDecoder, TwoStackModel, require_odd
+from arcore.raster import RasterConfig, RasterDecoder, TwoStackModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
