@@ -19,7 +19,6 @@ import soundfile
 from arcore.events import Levels, nats_to_bits_per_dim
 from pipeline import codecs
 from pipeline.datasets.base import Dataset, Sound, SplitData
-from pipeline.shards import Split
 
 PSEUDO_COUNT = 0.5
 STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)
@@ -27,7 +26,7 @@ STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)
 log = logging.getLogger(__name__)
 
 
-def sounds_of(split: Split) -> Iterator[np.ndarray]:
+def sounds_of(split: SplitData) -> Iterator[np.ndarray]:
     """Yield the rows of a split of sounds without their padding, (T,) levels."""
     assert split.labels is not None
     for x, length in zip(split.x, split.labels[:, 0], strict=True):
@@ -48,7 +47,7 @@ class BackOff:
     """
 
     def __init__(
-        self, train: Split, num_levels: int, strengths: tuple[float, float] = (1.0, 1.0)
+        self, train: SplitData, num_levels: int, strengths: tuple[float, float] = (1.0, 1.0)
     ) -> None:
         self.num_levels, self.strengths = num_levels, strengths
         self.counts = [np.zeros(num_levels ** (n + 1), np.int64) for n in range(3)]
@@ -75,7 +74,7 @@ class BackOff:
             p = (self.counts[n][codes] + a * p) / (self.totals[n][codes // k] + a)
         return -float(np.log(p).sum())
 
-    def fit_strengths(self, valid: Split) -> None:
+    def fit_strengths(self, valid: SplitData) -> None:
         """Choose the back-off weights, order by order, that score best on held-out sounds."""
         for order in (1, 2):
             scored = []
@@ -109,7 +108,12 @@ def flac_bytes(x: np.ndarray, sample_rate: int, num_levels: int) -> int:
 
 
 def measure(
-    dataset: Dataset, event: Levels, sound: Sound, train: Split, valid: Split, test: Split
+    dataset: Dataset,
+    event: Levels,
+    sound: Sound,
+    train: SplitData,
+    valid: SplitData,
+    test: SplitData,
 ) -> list[dict[str, Any]]:
     """Score the test sounds by each baseline, see `pipeline.codecs.measure` for what is returned.
 
@@ -139,7 +143,7 @@ def measure(
     ]
     flac = np.array([flac_bytes(x, sound.sample_rate, k) for x in rows])
     found.append(("FLAC (soundfile, measured here)", "8 bits", "codec", flac * byte))
-    source = dataset.source_nats(SplitData(test.x, test.labels))
+    source = dataset.source_nats(test)
     if source is not None:
         found.append(("the source itself", "no model is better", "entropy", source))
     return [_described(*one, sizes, event) for one in found]

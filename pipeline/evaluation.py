@@ -63,7 +63,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     model = _scored(model, plan, config.name).to(device).eval()
     test, valid = (shards.read_split(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
-    source = datasets.get_dataset(config.dataset).source_nats(SplitData(test.x, test.labels))
+    source = datasets.get_dataset(config.dataset).source_nats(test)
     measured, nats = _measure(model, test, chosen, manifest, plan, source)
     chosen_valid = scoring.choose(valid, plan)
     context = manifest.context_frames
@@ -130,7 +130,7 @@ def _check(
 
 def _measure(
     model: arcore.AutoregressiveModel,
-    test: shards.Split,
+    test: SplitData,
     chosen: np.ndarray,
     manifest: shards.Manifest,
     plan: EvaluationConfig,
@@ -193,7 +193,7 @@ def _measure(
 def _show(
     model: arcore.AutoregressiveModel,
     plan: EvaluationConfig,
-    test: shards.Split,
+    test: SplitData,
     shown: np.ndarray,
     drawn: np.ndarray,
     manifest: shards.Manifest,

@@ -319,7 +319,7 @@ def cached_part(location: str, sha256: str, split: str, rank: int, world_size: i
     for array in (read.x, read.labels):
         if array is not None:
             array.flags.writeable = False
-    return SplitData(read.x, read.labels, read.binarize)
+    return read
 
 
 def _shares(rows: int, batch_size: int, world_size: int, step: int) -> list[int]:

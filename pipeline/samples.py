@@ -11,15 +11,16 @@ from torch import Tensor
 
 import arcore
 from arcore.latent import LatentVariableModel
-from pipeline import shards, sounds
+from pipeline import sounds
 from pipeline.config import EvaluationConfig
+from pipeline.datasets.base import SplitData
 from pipeline.scoring import condition_of, read_rows
 
 
 def draw(
     model: arcore.AutoregressiveModel,
     plan: EvaluationConfig,
-    test: shards.Split,
+    test: SplitData,
     shown: np.ndarray,
     context_frames: int,
 ) -> tuple[np.ndarray, float]:

@@ -15,12 +15,13 @@ from arcore.clips import ClipModel
 from arcore.latent import LatentVariableModel
 from pipeline import shards, sounds
 from pipeline.config import EvaluationConfig
+from pipeline.datasets.base import SplitData
 from pipeline.datasets.draws import choose_rows
 
 
 def scores(
     model: arcore.AutoregressiveModel,
-    split: shards.Split,
+    split: SplitData,
     batch_size: int,
     chosen: np.ndarray | None = None,
     context_frames: int = 0,
@@ -38,7 +39,7 @@ def scores(
 
 def member_scores(
     model: arcore.AutoregressiveModel,
-    split: shards.Split,
+    split: SplitData,
     batch_size: int,
     chosen: np.ndarray | None = None,
     context_frames: int = 0,
@@ -61,7 +62,7 @@ def member_scores(
 
 
 def importance_scores(
-    model: LatentVariableModel, split: shards.Split, plan: EvaluationConfig, chosen: np.ndarray
+    model: LatentVariableModel, split: SplitData, plan: EvaluationConfig, chosen: np.ndarray
 ) -> Tensor:
     """Estimate -ln p(x) in nats by importance samples, for at most `plan.importance_rows` rows.
 
@@ -79,7 +80,7 @@ def importance_scores(
 
 
 def _batches(
-    model: arcore.AutoregressiveModel, split: shards.Split, batch_size: int, chosen: np.ndarray
+    model: arcore.AutoregressiveModel, split: SplitData, batch_size: int, chosen: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Tensor, tuple[Any, ...]]]:
     """Read chosen rows, and what the model takes beside them, onto the model's device.
 
@@ -97,7 +98,7 @@ def _batches(
 
 
 def condition_of(
-    model: arcore.AutoregressiveModel, split: shards.Split, rows: np.ndarray
+    model: arcore.AutoregressiveModel, split: SplitData, rows: np.ndarray
 ) -> Tensor | None:
     """Return what rows come with, as a model's condition on its device; None without one."""
     if model.condition_kind is None:
@@ -105,15 +106,13 @@ def condition_of(
     return torch.from_numpy(cast(np.ndarray, split.labels)[rows]).to(model.device)
 
 
-def read_rows(split: shards.Split, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
+def read_rows(split: SplitData, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
     """Return events of a whole split in their fixed draw, (len(rows), *event.shape)."""
-    return shards.draw(
-        split.binarize, split.x[rows], event, rows + split.start, epoch=0, seed=0, pool=split.x
-    )
+    return shards.draw(split.binarize, split.x[rows], event, rows, epoch=0, seed=0, pool=split.x)
 
 
 def entropy_scores(
-    split: shards.Split,
+    split: SplitData,
     event: arcore.events.Gray,
     batch_size: int,
     chosen: np.ndarray,
@@ -139,7 +138,7 @@ def mixture(nats: Tensor) -> Tensor:
     return math.log(nats.shape[1]) - torch.logsumexp(-nats, 1)
 
 
-def choose(split: shards.Split, plan: EvaluationConfig) -> np.ndarray:
+def choose(split: SplitData, plan: EvaluationConfig) -> np.ndarray:
     """Return the rows of a split that are scored, ascending: all, or a subset that `seed` names."""
     count = len(split) if plan.num_test_rows is None else min(plan.num_test_rows, len(split))
     return choose_rows(len(split), count, plan.seed)

@@ -33,7 +33,6 @@ from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.manifest import (
     MANIFEST,
-    Binarize,
     Manifest,
     Shard,
     SplitInfo,
@@ -55,7 +54,6 @@ __all__ = [
     "Block",
     "Manifest",
     "Shard",
-    "Split",
     "SplitInfo",
     "SplitReader",
     "draw",
@@ -73,26 +71,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 # Shards whose sum this process has checked: place, path, sum, size, time of change.
 _verified: set[tuple[str, str, str, int | None, int | None]] = set()
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows of a split, or one rank's contiguous part of them.
-
-    Args:
-        x: (N, *event shape), uint8 or float32.
-        labels: as in `pipeline.datasets.base.SplitData`, or None.
-        binarize: how `x` must pass through `draw`, None for as it is.
-        start: position of the first row in the whole split.
-    """
-
-    x: np.ndarray
-    labels: np.ndarray | None
-    binarize: Binarize
-    start: int = 0
-
-    def __len__(self) -> int:
-        return len(self.x)
 
 
 @dataclass(frozen=True)
@@ -151,7 +129,7 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
 
 def read_split(
     folder: str | Path, split: str, verify: bool = True, rank: int = 0, world_size: int = 1
-) -> Split:
+) -> SplitData:
     """Read a split, or rank `rank`'s contiguous part: rows [rank N / W, (rank + 1) N / W).
 
     Only the shards and row groups that hold those rows are read.
@@ -169,8 +147,7 @@ def read_split(
     """
     reader = SplitReader(folder, split, verify)
     begin, end = part(reader.info.rows, rank, world_size)
-    data = reader.read([(begin, end)])
-    return Split(data.x, data.labels, data.binarize, begin)
+    return reader.read([(begin, end)])
 
 
 def part(rows: int, rank: int, world_size: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import arcore
 from pipeline import loading, shards
+from pipeline.datasets.base import SplitData
 from pipeline.datasets.draws import draw_integers
 from pipeline.errors import UserError
 
@@ -107,13 +108,13 @@ def padded_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]
         first += size
 
 
-def lengths(split: shards.Split) -> np.ndarray:
+def lengths(split: SplitData) -> np.ndarray:
     """Return the real samples of each row of a split of sounds, (N,) int64."""
     return cast(np.ndarray, split.labels)[:, 0]
 
 
 def whole_rows(
-    model: arcore.AutoregressiveModel, split: shards.Split, batch_size: int, chosen: np.ndarray
+    model: arcore.AutoregressiveModel, split: SplitData, batch_size: int, chosen: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Tensor, tuple[Any, ...]]]:
     """Yield batches of chosen rows: their places among the chosen, x, and the model's arguments."""
     for place in padded_batches(lengths(split)[chosen], batch_size):
@@ -127,7 +128,7 @@ def whole_rows(
 
 
 def to_sample(
-    model: arcore.AutoregressiveModel, split: shards.Split, rows: np.ndarray
+    model: arcore.AutoregressiveModel, split: SplitData, rows: np.ndarray
 ) -> tuple[arcore.AutoregressiveModel, Tensor | None]:
     """Return the model of the longest row's length, and the rows' speakers and texts for it."""
     labels = cast(np.ndarray, split.labels)[rows]

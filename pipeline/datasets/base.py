@@ -86,6 +86,10 @@ class SplitData:
     labels: np.ndarray | None = None
     binarize: Drawing | None = None
 
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.x)
+
 
 @dataclass(frozen=True)
 class SplitStream:

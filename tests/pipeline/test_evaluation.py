@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import arcore
 from pipeline import config, datasets, evaluation, pictures, scoring, shards
+from pipeline.datasets.base import SplitData
 from pipeline.errors import UserError
 
 EVENT = arcore.events.Binary((1, 8, 8))
@@ -139,8 +140,8 @@ def test_a_damaged_model_folder_is_one_line(project, name: str, text: str, messa
 
 def test_a_drawn_split_is_drawn_once_for_all(project) -> None:
     gray = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8), dtype=np.uint8)
-    split = shards.Split(gray, None, "bernoulli", start=5)
-    drawn = shards.dynamic_binarize(gray, np.arange(5, 15), 0, 0)
+    split = SplitData(gray, None, "bernoulli")
+    drawn = shards.dynamic_binarize(gray, np.arange(10), 0, 0)
     expected = -project.log_prob(torch.from_numpy(drawn)).detach().double()
     for batch_size in (3, 10):
         torch.testing.assert_close(scoring.scores(project, split, batch_size), expected)

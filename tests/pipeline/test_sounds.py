@@ -411,7 +411,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(
 def test_back_off_is_a_distribution_and_uses_its_context() -> None:
     rows = [np.array([0, 1, 2, 0, 1, 2, 0, 1], np.uint8), np.array([2, 0, 1], np.uint8)]
     data = waves.rows([waves.Utterance(x) for x in rows], Sound(8000, 8, 0, ("",), ()))
-    split = shards.Split(data.x, data.labels, None)
+    split = SplitData(data.x, data.labels, None)
     model = baselines.BackOff(split, 3, (1.0, 1.0))
     every = [np.array([a, b, c]) for a in range(3) for b in range(3) for c in range(3)]
     for order in range(3):
@@ -440,7 +440,7 @@ def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
     garbage = splits[2].x.copy()
     for x, length in zip(garbage, sounds.lengths(splits[2]), strict=True):
         x[length:] = 9
-    padded = shards.Split(garbage, splits[2].labels, None)
+    padded = SplitData(garbage, splits[2].labels, None)
     again = baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
     assert again == measured
 
