@@ -14,23 +14,6 @@ from pipeline.errors import UserError
 DEAD = "http://127.0.0.1:9"
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory):
-    """An SQLite store whose schema is built once; the file is shared with test_register."""
-    path = tmp_path_factory.getbasetemp() / "migrated.db"
-    tracking.init_store(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch, migrated):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
-    return tmp_path
-
-
 def start(params=None, identity="same"):
     return tracking.start_run("arcore-toy", "toy", identity, params or {"a": 1}, {"commit": "abc"})
 

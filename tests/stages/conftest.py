@@ -124,14 +124,6 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store whose schema is built once; the file is shared with tests/pipeline."""
-    path = tmp_path_factory.getbasetemp() / "migrated.db"
-    tracking.init_store(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/raw and data/shards of digits_binary."""
     folder = tmp_path_factory.mktemp("digits")

@@ -19,24 +19,6 @@ from stages import register
 EVENT = arcore.events.Levels(5, (1, 2, 3))
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory):
-    """An SQLite store whose schema is built once; the file is shared with test_tracking."""
-    path = tmp_path_factory.getbasetemp() / "migrated.db"
-    tracking.init_store(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch, migrated):
-    """A working directory with an empty store."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
-    return tmp_path
-
-
 def experiment(name: str, model: str, valid_nats: float, members: int = 1, **hyperparameters):
     """Write what train and evaluate leave behind; return the model as it was evaluated."""
     torch.manual_seed(len(name))
