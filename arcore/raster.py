@@ -134,9 +134,6 @@ class RasterModel(AutoregressiveModel):
 
     def _rebuild(self) -> None:
         self._set_order(self.device)
-        for module in self.modules():
-            if isinstance(module, CausalConv2d):
-                module.reset_mask()
 
     # -- for networks
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot, relu
 
 from arcore.conditions import Classes, Condition, Map, Vector
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import Cursor, Run, everywhere
 
 
 class ConditionMaps(nn.Module):
@@ -73,3 +73,10 @@ class ConditionProjection(nn.Module):
     def step(self, maps: Tensor, cursor: Cursor) -> Tensor:
         """Project the whole maps once; return the piece at the cursor."""
         return cursor.piece(cursor.state(self, lambda: self(maps)))
+
+
+def conditioned(
+    a: Tensor, projection: nn.Module | None, maps: Tensor | None, run: Run = everywhere
+) -> Tensor:
+    """Add a projection of condition maps to a layer's maps, if there are any."""
+    return a if maps is None or projection is None else a + run(projection, maps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,6 @@ class CausalConv2d(nn.Module):
         size: rows and columns of the kernel.
         centre: the pixel's own column in the kernel.
         mask: (outputs, inputs, rows, columns) bool, or None for a full kernel.
-        bias: add b.
 
     Example:
         >>> CausalConv2d(2, 4, (2, 3), centre=1)(torch.ones(5, 2, 8, 8)).shape
@@ -39,23 +39,24 @@ class CausalConv2d(nn.Module):
         size: tuple[int, int] = (1, 1),
         centre: int = 0,
         mask: Tensor | None = None,
-        bias: bool = True,
     ) -> None:
         super().__init__()
         rows, columns = size
         self.size, self.centre = size, centre
         self.padding = (centre, columns - 1 - centre, rows - 1, 0)
         self.weight = nn.Parameter(torch.empty(outputs, inputs, rows, columns))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(outputs))
         self.pattern = mask
         self.mask: Tensor | None
         self.register_buffer("mask", mask, persistent=False)
         self.reset_parameters()
 
-    def reset_mask(self) -> None:
-        """Set the mask again, after `to_empty` has left garbage in it."""
-        if self.pattern is not None:
-            self.mask = self.pattern.to(self.weight.device)
+    def _apply(self, fn: Any, recurse: bool = True) -> CausalConv2d:
+        meta = self.weight.device.type == "meta"
+        super()._apply(fn, recurse)
+        if meta and self.pattern is not None and self.weight.device.type != "meta":
+            self.mask = self.pattern.to(self.weight.device)  # `to_empty` has left garbage in it
+        return self
 
     def reset_parameters(self) -> None:
         """Draw weights uniformly, scaled by the number of inputs that the mask lets through."""
@@ -67,7 +68,6 @@ class CausalConv2d(nn.Module):
     @torch.no_grad()
     def set_bias(self, bias: Tensor) -> None:
         """Start from a bias, (outputs,), and small weights, as an output layer does."""
-        assert self.bias is not None
         self.bias.copy_(bias)
         self.weight.mul_(0.1)
 

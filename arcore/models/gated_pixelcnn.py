@@ -11,6 +11,7 @@ from torch.nn.functional import dropout, relu
 
 from arcore.checks import require_dropout, require_int, require_odd
 from arcore.events import Event
+from arcore.layers.conditioning import conditioned
 from arcore.layers.cursor import Run
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.raster import OrderedRasterConfig, TwoStackModel
@@ -99,14 +100,14 @@ class GatedPixelCNN(TwoStackModel):
             a = run(layer.vertical, v)
             links.append(run(layer.link, a))
             if not layer.is_last:
-                v = _gate(_conditioned(a, layer.vertical_projection, maps, run))
+                v = _gate(conditioned(a, layer.vertical_projection, maps, run))
         return links
 
     def _horizontal(self, h: Tensor, links: list[Tensor], maps: Tensor | None, run: Run) -> Tensor:
         total: Tensor | None = None
         for layer, link in zip(self._layers(), links, strict=True):
             a = run(layer.horizontal, h) + link
-            z = _gate(_conditioned(a, layer.horizontal_projection, maps, run))
+            z = _gate(conditioned(a, layer.horizontal_projection, maps, run))
             z = dropout(z, self.hyperparameters.dropout, self.training)
             skip = run(layer.skip, z)
             total = skip if total is None else total + skip
@@ -140,10 +141,6 @@ class _Layer(nn.Module):
         if not self.is_last:
             self.residual = pixel_conv("B", width, width)
             self.vertical_projection = model.projection(len(gates))
-
-
-def _conditioned(a: Tensor, projection: nn.Module | None, maps: Tensor | None, run: Run) -> Tensor:
-    return a if maps is None or projection is None else a + run(projection, maps)
 
 
 def _gate(a: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.functional import dropout, pad, relu
 
 from arcore.checks import require, require_dropout, require_int, require_odd
 from arcore.events import Event, Levels
-from arcore.layers.conditioning import ConditionMaps, ConditionProjection
+from arcore.layers.conditioning import ConditionMaps, ConditionProjection, conditioned
 from arcore.layers.cursor import Cursor, Run, everywhere
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.model import AutoregressiveModel, Decoder, select
@@ -124,11 +124,6 @@ class ParallelMultiscale(AutoregressiveModel):
         self.base = hyperparameters.make_base(Levels(event.num_levels, (self.image[0], *lowest)))
         self.head = self.base.head
         self.scales = nn.ModuleList(_Scale(self, groups) for groups in self.pyramid.scales)
-
-    def _rebuild(self) -> None:
-        for module in self.modules():
-            if isinstance(module, CausalConv2d):
-                module.reset_mask()
 
     def _scales(self) -> list[_Scale]:
         return cast(list[_Scale], list(self.scales))
@@ -251,7 +246,7 @@ class _Block(nn.Module):
         self.dropout = p.dropout
 
     def forward(self, u: Tensor, maps: Tensor | None) -> Tensor:
-        h = _conditioned(self.core(relu(u)), self.projection, maps)
+        h = conditioned(self.core(relu(u)), self.projection, maps)
         return u + cast(Tensor, self.expand(dropout(relu(h), self.dropout, self.training)))
 
 
@@ -342,7 +337,7 @@ class _GroupNetwork(nn.Module):
         """Map the features of known groups to (batch, head_width, height, width) of the group."""
         height, width = self.grid
         padded = [pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for x in known]
-        u = _conditioned(self.input(torch.cat(padded, 1)), self.input_projection, maps)
+        u = conditioned(self.input(torch.cat(padded, 1)), self.input_projection, maps)
         for block in self.blocks:
             u = block(u, maps)
         height, width = self.extents
@@ -377,10 +372,6 @@ class _GroupNetwork(nn.Module):
         whole = cut.permute(0, 3, 1, 4, 2, 5)
         whole = whole.reshape(-1, patches.shape[1], rows * height, columns * width)
         return whole[..., : self.extents[0], : self.extents[1]]
-
-
-def _conditioned(a: Tensor, projection: nn.Module | None, maps: Tensor | None) -> Tensor:
-    return a if maps is None or projection is None else a + cast(Tensor, projection(maps))
 
 
 class MultiscaleDecoder(Decoder):

@@ -16,7 +16,6 @@ from arcore.events import Event, Levels
 from arcore.latent import Latents, LatentVariableModel
 from arcore.layers import levels
 from arcore.layers.latents import Encoder, GaussianPixelCNN, gaussian
-from arcore.layers.masked_conv import CausalConv2d
 from arcore.model import Decoder, Hyperparameters
 from arcore.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from arcore.raster import RasterDecoder, image_shape
@@ -139,12 +138,6 @@ class PixelVAE(LatentVariableModel):
             )
             condition = {"condition_shape": (p.latent_channels + classes, *size)}
         self.pixels = GatedPixelCNN(event, p.pixels(**condition))
-
-    def _rebuild(self) -> None:
-        super()._rebuild()
-        for module in self.modules():
-            if isinstance(module, CausalConv2d):
-                module.reset_mask()
 
     @property
     def _width(self) -> int:
