@@ -115,6 +115,10 @@ class LatentVariableModel(AutoregressiveModel):
 
     def prior(self, latents: Latents, condition: Tensor | None = None) -> tuple[Normal, ...]:
         """Return p(z_l | z_<l, condition) of each level at given latents, teacher-forced."""
+        fits = isinstance(latents, tuple) and all(
+            isinstance(z, Tensor) and z.dim() > 0 for z in latents
+        )
+        require(fits, "latents", "a tuple of tensors of a batch", latents)
         batch = len(latents[0]) if latents else 0
         self._check_latents(latents, batch)
         self._check_condition(condition, batch)
@@ -177,7 +181,10 @@ class LatentVariableModel(AutoregressiveModel):
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
-        noise = self._noise(len(x)) if self._drawn is None else self._drawn
+        noise = self._drawn
+        if noise is None:
+            noise = self._noise(len(x))
+        require(len(noise[0]) == len(x), "x", f"{len(noise[0])} rows, as drawn", len(x))
         likelihood, divergence = self._terms(x, condition, noise)
         return self.beta * divergence - likelihood
 
@@ -198,7 +205,7 @@ class LatentVariableModel(AutoregressiveModel):
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return a lower bound on ln p(x | condition), (batch,), in nats: the ELBO, fixed noise.
 
-        The noise of the one draw from q is a function of x (and `NOISE_SEED`), independent from
+        The noise of the one draw from q is a function of x (see `arcore.draws`), independent from
         event to event, so that the number is the same at every call and in every batch. Averaged
         over rows it estimates a lower bound; that of a single row may lie above ln p(x) by chance.
         Minus it is hence an upper bound on the negative log-likelihood.

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore.checks import require
+from arcore.distributions import at_least_float32
 
 COMPONENTS = ("gaussian", "laplace")
 
@@ -88,8 +89,9 @@ class RealMixture(Distribution):
                 closed form to draw from.
         """
         require(temperature == 1, "temperature", "1 for a mixture density over reals", temperature)
-        shape, weights = self.batch_shape, self.log_weights.exp()
-        options: dict[str, Any] = {"device": weights.device, "dtype": weights.dtype}
+        dtype = at_least_float32(self.log_weights.dtype)
+        shape, weights = self.batch_shape, self.log_weights.to(dtype).exp()
+        options: dict[str, Any] = {"device": weights.device, "dtype": dtype}
         uniform = torch.rand(shape, generator=generator, **options)
         cumulative = weights.cumsum(-1)
         chosen = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1, keepdim=True)
@@ -100,8 +102,8 @@ class RealMixture(Distribution):
             pair = torch.rand((2, *shape), generator=generator, **options)
             noise = torch.log1p(-pair[0]) - torch.log1p(-pair[1])
         mean, log_scale = (p.gather(-1, chosen)[..., 0] for p in (self.means, self.log_scales))
-        drawn: Tensor = mean + noise * torch.exp(log_scale)
-        return drawn
+        drawn: Tensor = mean.to(dtype) + noise * torch.exp(log_scale.to(dtype))
+        return drawn.to(mean.dtype)
 
     def select(self, block: Tensor) -> RealMixture:
         """Select a block of flattened indices: batch shape (first extent, len(block))."""

@@ -212,9 +212,10 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         """Choose what a training step draws for all rows (masks, orderings), by (seed, step)."""
 
     def draw_rows(self, share: Share) -> None:  # noqa: B027
-        """Draw, by torch's global generator, what the next training loss needs for each row.
+        """Draw, by torch's global generator, what a training loss needs for each row.
 
-        Without it `forward` draws by itself. `eval()` forgets what was drawn.
+        It serves until it is drawn anew, for batches of as many rows; `eval()` forgets it. Without
+        it `forward` draws by itself.
         """
 
     def _rebuild(self) -> None:  # noqa: B027

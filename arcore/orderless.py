@@ -187,7 +187,10 @@ class OrderlessModel(AutoregressiveModel):
         """Return J(x) under the masks of `draw_rows`, or fresh ones, (batch,), in nats."""
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
-        observed = self._draw_masks(len(x)) if self._drawn is None else self._drawn
+        observed = self._drawn
+        if observed is None:
+            observed = self._draw_masks(len(x))
+        require(len(observed) == len(x), "x", f"{len(observed)} rows, as drawn", len(x))
         return self._masked_loss(x, observed, condition)
 
     def masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:

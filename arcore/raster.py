@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import pad
 
 from arcore.checks import require, require_int
+from arcore.conditions import Classes
 from arcore.events import Event, Gray, Levels
 from arcore.layers import levels
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
@@ -152,7 +153,8 @@ class RasterModel(AutoregressiveModel):
         """Make a layer's projection of the condition, None without one."""
         if self.condition_kind is None:
             return None
-        return ConditionProjection(self.condition_maps.channels, outputs)
+        faint = isinstance(self.condition_kind, Classes)
+        return ConditionProjection(self.condition_maps.channels, outputs, faint)
 
     @property
     @abc.abstractmethod

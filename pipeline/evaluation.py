@@ -63,7 +63,9 @@ def evaluate(config: ExperimentConfig) -> Path:
     model = _scored(model, plan, config.name).to(device).eval()
     test, valid = (shards.read_split(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
-    source = datasets.get_dataset(config.dataset).source_nats(test)
+    source = None
+    if manifest.sound is not None:
+        source = datasets.get_dataset(config.dataset).source_nats(test)
     measured, nats = _measure(model, test, chosen, manifest, plan, source)
     chosen_valid = scoring.choose(valid, plan)
     context = manifest.context_frames

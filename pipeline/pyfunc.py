@@ -15,7 +15,7 @@ Example:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import numpy as np
@@ -51,9 +51,14 @@ def load(folder: str | Path) -> arcore.AutoregressiveModel:
 class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     """Scores events, or draws samples, by `params["method"]`."""
 
+    context_frames = 0
+
     def load_context(self, context: Any) -> None:
         """Load the model from the artifact folder `model`."""
-        self.model = load(context.artifacts["model"])
+        folder = context.artifacts["model"]
+        self.model = load(folder)
+        config = yaml.safe_load(Path(folder, "config.yaml").read_text())
+        self.context_frames = int(config["evaluation"].get("context_frames") or 0)
 
     def predict(  # type: ignore[override, unused-ignore]
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
@@ -66,8 +71,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 or a DataFrame with a column a dimension, or one column of flat lists. MLflow's
                 signature lets through arrays (N, *shape) of int64 (float32 for reals), frames of
                 one column, and for vectors the other frame. "sample" ignores them (give an empty
-                array), but for a model of clips that go on from given frames (`context_frames`),
-                which it keeps, drawing the rest of each.
+                array), but for clips of which the protocol gives the first frames: those are kept
+                and the rest of each clip is drawn, `num_samples` is ignored.
             params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
                 `condition`: class labels, one a row, for a conditional model (else empty), of a
                 model with a local condition all rows' integers one after the other; `vectors`: of a
@@ -87,30 +92,24 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         method = params.get("method", "score")
         if method not in ("score", "sample"):
             raise ValueError(f"method: expected 'score' or 'sample', got {method!r}")
-        by_row = method == "score" or self._context_frames
+        by_row = method == "score" or self.context_frames
         count = len(model_input) if by_row else int(params.get("num_samples", 16))
         condition = self._condition(params, count)
         if method == "score":
             return self._score(_events(model_input, self.model.event), condition)
         generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
         model: Any = self.model
-        if self._context_frames:
+        if self.context_frames:
             if not count:
-                frames = f"the first {self._context_frames} frames are kept"
+                frames = f"the first {self.context_frames} frames are kept"
                 raise ValueError(f"model_input: expected clips, of which {frames}, got none")
-            observed = torch.arange(model.event.shape[0]) < self._context_frames
+            observed = torch.arange(model.event.shape[0]) < self.context_frames
             observed = observed.view(-1, 1, 1, 1).expand(model.event.shape)
             events = _events(model_input, model.event)
             return np.asarray(model.impute(events, observed, condition, generator).numpy())
         if None in model.event.shape:
             model = model.of_length(int(params.get("length", 4000)))
         return np.asarray(model.sample(count, condition, generator=generator).numpy())
-
-    @property
-    def _context_frames(self) -> int:
-        if not isinstance(self.model, ClipModel):
-            return 0
-        return int(self.model.hyperparameters.context_frames)
 
     def _condition(self, params: dict[str, Any], rows: int) -> torch.Tensor | None:
         integers, numbers = (params.get(name) for name in ("condition", "vectors"))
@@ -136,12 +135,14 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 parts.append(-self._log_prob(events[rows], part))
         nats = torch.cat(parts) if parts else torch.empty(0)
         size = events.shape[1] if None in self.model.event.shape else None
-        bits = arcore.events.nats_to_bits_per_dim(nats, self.model.scored_event, size=size)
+        event = arcore.events.after_frames(self.model.event, self.context_frames)
+        bits = arcore.events.nats_to_bits_per_dim(nats, event, size=size)
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
 
     def _log_prob(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
-        if isinstance(self.model, ClipModel):
-            return self.model.frame_log_prob(x, condition, self._context_frames).sum(1)
+        if self.context_frames:
+            model = cast(ClipModel, self.model)
+            return model.frame_log_prob(x, condition, self.context_frames).sum(1)
         return self.model.log_prob(x, condition)
 
 

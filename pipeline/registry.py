@@ -84,7 +84,7 @@ def content_hash(folder: Path, config: Mapping[str, Any], result: results.Result
     digest = hashlib.sha256()
     with open(folder / "model.safetensors", "rb") as weights:
         digest.update(hashlib.file_digest(weights, "sha256").digest())
-    described = [kept, result.num_members, result.nats, result.valid_nats]
+    described = [kept, result.num_members, result.context_frames, result.nats, result.valid_nats]
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
@@ -209,7 +209,13 @@ def _choose_champion(
 def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate) -> Any:
     result, training = candidate.result, candidate.training
     run_id = _run_of(store, dataset, candidate)
-    uri = log_exported_model(run_id, candidate.folder, result.num_members, str(store.tracking_uri))
+    uri = log_exported_model(
+        run_id,
+        candidate.folder,
+        result.num_members,
+        str(store.tracking_uri),
+        result.context_frames,
+    )
     tags = {
         HASH: candidate.sha256,
         "experiment": result.experiment,
@@ -319,7 +325,11 @@ def _numbers(row: Mapping[str, str], without: tuple[str, ...]) -> dict[str, floa
 
 
 def log_exported_model(
-    run_id: str, model_folder: Path, num_members: int = 1, uri: str | None = None
+    run_id: str,
+    model_folder: Path,
+    num_members: int = 1,
+    uri: str | None = None,
+    context_frames: int = 0,
 ) -> str:
     """Log a trained model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
 
@@ -330,6 +340,7 @@ def log_exported_model(
         run_id: an existing run.
         model_folder: holds `config.yaml` and `model.safetensors`.
         num_members: above 1 the model is exported as an ensemble of so many members.
+        context_frames: frames of a clip that are given, and not scored.
         uri: the store; None for `tracking.tracking_uri()`.
 
     Returns:
@@ -337,7 +348,8 @@ def log_exported_model(
     """
     uri = uri or tracking.tracking_uri()
     config = yaml.safe_load((model_folder / "config.yaml").read_text())
-    config["evaluation"] = {**(config.get("evaluation") or {}), "num_members": num_members}
+    protocol = {"num_members": num_members, "context_frames": context_frames}
+    config["evaluation"] = {**(config.get("evaluation") or {}), **protocol}
     signature, example = _signature(arcore.events.from_dict(config["event"]))
     with (
         tempfile.TemporaryDirectory() as scratch,

@@ -140,7 +140,9 @@ class Result:
             above = with_error(self._in(self.unit, excess), self._in(self.unit, error))
             return f"{entropy:.2f}", above
         bits = events.nats_to_bits_per_dim(excess, self.event, difference=True, size=self.mean_size)
-        return f"{entropy:.3f}", with_error(bits, self.excess_bits_per_dim_stderr or 0.0)
+        if self.excess_bits_per_dim_stderr is None:
+            return f"{entropy:.3f}", "-"
+        return f"{entropy:.3f}", with_error(bits, self.excess_bits_per_dim_stderr)
 
     def exact_in(self, unit: str) -> bool:
         """Whether the value in a unit is exact: bits of dequantised levels are only bounded."""

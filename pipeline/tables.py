@@ -139,7 +139,10 @@ def introduction(report: Report) -> str:
             "counted."
         )
         if any(row.kind == "entropy" for row in report.codecs):
-            text += " The source itself is what drew the data: no model is better but by chance."
+            text += (
+                " The source itself is what drew the data: no model is better but by chance. The "
+                "entropy bound is what the rows that were scored cost under it."
+            )
     elif report.codecs:
         text += (
             " Codecs are general lossless ones on the same images, each image a file of its own, "
@@ -214,7 +217,8 @@ def csv_rows(report: Report) -> list[dict[str, Any]]:
             }
         )
         if result.entropy_nats is not None:
-            names = ("context_frames", "entropy_nats", "excess_nats", "excess_nats_stderr")
+            names = ["context_frames", "entropy_nats", "excess_nats", "excess_nats_stderr"]
+            names += ["excess_bits_per_dim_stderr"]
             rows[-1] |= {name: getattr(result, name) for name in names}
     event = report.rows[0].result.event
     for other, _ in report.context:

@@ -22,7 +22,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import arcore
 from arcore.events import nats_to_bits_per_dim
 from arcore.model import Share
-from arcore.models.wavenet import WaveNet
 from arcore.orderless import OrderlessModel
 from pipeline import checkpoints, optimization, provenance, sounds, tracking
 from pipeline.config import TrainerConfig, build
@@ -91,7 +90,7 @@ class Worker:
         if sounds.is_open(model):
             load = sounds.SoundLoader
             part["model"], batch["window"] = model, config.window
-            self._say(f"receptive field: {cast(WaveNet, model).receptive_field:,} samples")
+            self._say(f"receptive field: {cast(Any, model).receptive_field:,} samples")
         else:
             part["use_labels"] = model.condition_kind is not None
         self.train: Loader | sounds.SoundLoader = load(job["shards"], "train", **batch, **part)

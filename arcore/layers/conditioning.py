@@ -50,20 +50,21 @@ class ConditionMaps(nn.Module):
 
 
 class ConditionProjection(nn.Module):
-    """Adds a 1 x 1 projection of condition maps to a layer's maps, nothing before training.
-
-    Weights begin at zero: the network learns what events have in common as fast as without a
-    condition, where random ones are noise to be unlearned.
+    """Adds a 1 x 1 projection of condition maps to a layer's maps.
 
     Arguments:
         channels: of the condition maps.
         outputs: of the layer.
+        faint: begin at zero, so that a network learns what events of all classes have in common as
+            fast as without a condition; random weights are noise to be unlearned. Not for maps that
+            come from a network, which would have no gradient before the second step.
     """
 
-    def __init__(self, channels: int, outputs: int) -> None:
+    def __init__(self, channels: int, outputs: int, faint: bool = False) -> None:
         super().__init__()
         self.project = nn.Conv2d(channels, outputs, 1, bias=False)
-        nn.init.zeros_(self.project.weight)
+        if faint:
+            nn.init.zeros_(self.project.weight)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (batch, channels, h, w) to (batch, outputs, h, w)."""

@@ -158,8 +158,8 @@ class MADE(AutoregressiveModel):
         """Return the mixture of the model under its first `num_members` masks."""
         require_int(num_members, "num_members", 1)
         count = self.hyperparameters.num_masks
-        fits = count == 0 or num_members <= max(count, 1)
-        require(fits, "num_members", f"at most {max(count, 1)}, the masks", num_members)
+        fits = count == 0 or num_members <= count
+        require(fits, "num_members", f"at most {count}, the masks", num_members)
         return Ensemble(self.member(index) for index in range(num_members))
 
     def train(self, mode: bool = True) -> MADE:

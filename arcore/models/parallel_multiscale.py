@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import dropout, pad, relu
 
 from arcore.checks import require, require_dropout, require_int, require_odd
+from arcore.conditions import Classes
 from arcore.events import Event, Levels
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection, conditioned
 from arcore.layers.cursor import Cursor, Run, everywhere
@@ -225,7 +226,9 @@ class _Scale(nn.Module):
     def projection(self, outputs: int) -> ConditionProjection | None:
         """Make a layer's projection of the condition, None without one."""
         maps = self.condition_maps
-        return None if maps is None else ConditionProjection(maps.channels, outputs)
+        if maps is None:
+            return None
+        return ConditionProjection(maps.channels, outputs, faint=isinstance(maps.kind, Classes))
 
     def maps(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """Return the maps of a condition on the grid of group 1."""

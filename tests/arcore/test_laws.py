@@ -99,6 +99,8 @@ def test_workers_draw_together_what_one_would(case: Case) -> None:
             if world == 1:
                 losses = loss
             assert_close(loss, losses[mine], **TIGHT)
+    with pytest.raises(ValueError, match="^x: expected 2 rows, as drawn, got 1"):
+        model(x[:1], None if condition is None else condition[:1])
     model.eval()
     with torch.random.fork_rng():
         first, second = model(x, condition), model(x, condition)
@@ -507,6 +509,23 @@ def test_compiled_training_call_is_the_same(name: str, hyperparameters: dict) ->
         model.zero_grad(set_to_none=True)
     assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
     torch._dynamo.reset()
+
+
+@every_case
+def test_a_decoder_takes_blocks_of_its_shape_alone(case: Case) -> None:
+    decoder = case.build_exact().decoder(2, case.labels(2))
+    size = len(decoder.blocks[0])
+    for values in (torch.zeros(2), torch.zeros(1, size), torch.zeros(2, size + 1), [[0]]):
+        with pytest.raises(ValueError, match=rf"^values: expected .* \(2, {size}\)"):
+            decoder.push(values)
+    decoder.push(torch.zeros(2, size))
+
+
+@pytest.mark.parametrize("name", [name for name in DISCRETE_MODELS if MODELS[name].exact])
+def test_a_decoder_needs_a_batch(name: str) -> None:
+    for batch in (-1, 2.0, "2"):
+        with pytest.raises(ValueError, match="^batch: expected an integer >= 0"):
+            arcore.create_model(name, NINE).decoder(batch)
 
 
 # -- coarse numbers

@@ -105,3 +105,16 @@ def test_bad_arguments_are_named() -> None:
         RealMixture("cauchy", zeros, zeros, zeros, -7.0)
     with pytest.raises(ValueError, match=r"^temperature: expected 1 for a mixture.*, got 0.5"):
         RealMixture("gaussian", zeros, zeros, zeros, -7.0).draw(None, 0.5)
+
+
+def test_draws_of_a_coarse_mixture_are_not_coarse(generator: torch.Generator) -> None:
+    """In bfloat16 a weight of 0.0025 would be drawn twice as often, and noise end at 5.5."""
+    n = 100_000
+    log_weights = torch.tensor([0.9975, 0.0025]).log().expand(n, 2).bfloat16()
+    means = torch.tensor([0.0, 1000.0]).expand(n, 2).bfloat16()
+    drawn = RealMixture("laplace", log_weights, means, torch.zeros_like(means), -7.0).draw(
+        generator
+    )
+    rare = (drawn > 500).double().mean().item()
+    assert rare == pytest.approx(0.0025, abs=5 * math.sqrt(0.0025 / n) + 1e-5)
+    assert drawn[drawn < 500].abs().max() > 8

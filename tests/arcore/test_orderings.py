@@ -57,3 +57,8 @@ def test_random_orderings_are_a_function_of_the_seed() -> None:
 def test_unknown_ordering_lists_the_known() -> None:
     with pytest.raises(ValueError, match="^ordering: expected one of raster, .*, got 'zigzag'"):
         make_ordering("zigzag", (2, 2))
+
+
+def test_an_ordering_needs_a_shape() -> None:
+    with pytest.raises(ValueError, match=r"^shape: expected at least one extent, got \(\)"):
+        make_ordering("raster", ())

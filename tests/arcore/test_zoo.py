@@ -78,6 +78,8 @@ BAD = [
     (("made", Real((4,))), {}, ["event", "Levels", "Real"]),
     (("nade", (4,)), {}, ["event", "Levels", "(4,)"]),
     (("made", None), {}, ["event", "Levels", "None"]),
+    (([1], BINARY), {}, ["name", "nade", "[1]"]),
+    (("nade", BINARY), {"ordering_seed": 1 << 31}, ["ordering_seed", "[0, 2^31)", "2147483648"]),
     (("nade", Binary((None,))), {}, ["shape", "fixed", "(None,)"]),
     (("nade", BINARY), {"hiden": 3}, ["nade", "'hiden'", "did you mean 'hidden'"]),
     (("made", BINARY), {"hiden": [3]}, ["made", "'hiden'", "did you mean 'hidden'"]),
