@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.hosts import Host, Network, end, unsupported
-from tests.stages.conftest import Project, digits, make_project, migrated
+from tests.stages.conftest import Project, digits, make_project
 
 __all__ = ["digits", "make_project", "migrated"]
 # Keeps one CPU of each host until a line comes, so that two workers find one on each.
