@@ -15,7 +15,7 @@ import pytest
 from tests.cluster.hosts import Host, Network, end, unsupported
 from tests.stages.conftest import Project, digits, make_project
 
-__all__ = ["digits", "make_project", "migrated"]
+__all__ = ["digits", "make_project"]
 # Keeps one CPU of each host until a line comes, so that two workers find one on each.
 HOLD = """
 import ray
