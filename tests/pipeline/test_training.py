@@ -379,12 +379,7 @@ with cluster.connected():
 
 
 # Masks, orderings and noise are drawn alike; dropout is not, and none has any here.
-WORKERS_MATCH = [
-    ("made", "float32"),
-    ("made", "float64"),
-    ("deep_nade", "float64"),
-    ("pixelvae", "float64"),
-]
+WORKERS_MATCH = [("made", "float32"), ("deep_nade", "float64"), ("pixelvae", "float64")]
 
 
 @pytest.fixture(scope="module")
@@ -427,7 +422,7 @@ def trained_by_workers(tmp_path_factory, few_digits):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=800,
     )
     assert done.returncode == 0, done.stderr
     return folder
