@@ -243,10 +243,10 @@ class WaveNet(AutoregressiveModel):
         """
         self._check(x, condition)
         if scored is not None:
-            fits = isinstance(scored, Tensor) and scored.dtype == torch.int64
-            require(fits, "scored", f"int64 spans of shape ({len(x)}, 2)", scored)
-            fits, got = scored.shape == (len(x), 2), tuple(scored.shape)
-            require(fits, "scored", f"spans of shape ({len(x)}, 2)", got)
+            is_tensor = isinstance(scored, Tensor)
+            got = (scored.dtype, tuple(scored.shape)) if is_tensor else scored
+            fits = is_tensor and got == (torch.int64, (len(x), 2))
+            require(fits, "scored", f"int64 spans of shape ({len(x)}, 2)", got)
             first, end = scored.unbind(1)
             fits = bool(((first >= 0) & (first <= end) & (end <= x[0:1].numel())).all())
             require(fits, "scored", f"0 <= first <= end <= {x[0:1].numel()}", scored.tolist())

@@ -181,7 +181,7 @@ BAD = [
     ({"mean_range": [0, math.nan]}, "mean_range: expected two rising finite numbers or null"),
     ({"mean_range": 3}, "mean_range: expected two rising finite numbers or null, got 3"),
     ({"ordering": "zigzag"}, "ordering: expected one of .*, got 'zigzag'"),
-    ({"ordering_seed": -1}, "ordering_seed: expected an integer in [0, 2^31), got -1"),
+    ({"ordering_seed": -1}, "ordering_seed: expected an integer in"),
     ({"num_classes": 0}, "num_classes: expected an integer >= 1, got 0"),
 ]
 
