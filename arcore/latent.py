@@ -14,7 +14,7 @@ from arcore.checks import require, require_int
 from arcore.distributions import at_least_float32
 from arcore.draws import for_each_row
 from arcore.events import Event
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, Share, draw, invert
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, draw, invert
 
 Latents = tuple[Tensor, ...]
 
@@ -57,7 +57,6 @@ class LatentVariableModel(AutoregressiveModel):
         self.warmup_steps: int = getattr(hyperparameters, "warmup_steps", 0)
         self.beta: Tensor
         self.register_buffer("beta", torch.ones(()), persistent=False)
-        self._drawn: Latents | None = None
 
     def _rebuild(self) -> None:
         self.beta.fill_(1)
@@ -66,16 +65,8 @@ class LatentVariableModel(AutoregressiveModel):
         """Set the weight of the KL in the training loss, which is 1 before the first call."""
         self.beta.fill_(min(1.0, (step + 1) / max(self.warmup_steps, 1)))
 
-    def draw_rows(self, share: Share) -> None:
-        """Draw the noise of the next training loss."""
-        self._drawn = self._as_latents(share.of(self._normal))
-
-    def train(self, mode: bool = True) -> LatentVariableModel:
-        """Switch between training and evaluation, which forgets the noise that was drawn."""
-        super().train(mode)
-        if not mode:
-            self._drawn = None
-        return self
+    def _draw_rows(self, rows: int) -> Tensor:
+        return self._normal(rows)
 
     # -- the parts
 
@@ -115,12 +106,7 @@ class LatentVariableModel(AutoregressiveModel):
 
     def prior(self, latents: Latents, condition: Tensor | None = None) -> tuple[Normal, ...]:
         """Return p(z_l | z_<l, condition) of each level at given latents, teacher-forced."""
-        fits = isinstance(latents, tuple) and all(
-            isinstance(z, Tensor) and z.dim() > 0 for z in latents
-        )
-        require(fits, "latents", "a tuple of tensors of a batch", latents)
-        batch = len(latents[0]) if latents else 0
-        self._check_latents(latents, batch)
+        batch = self._check_latents(latents)
         self._check_condition(condition, batch)
         return self._prior(latents, condition)
 
@@ -181,10 +167,7 @@ class LatentVariableModel(AutoregressiveModel):
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
-        noise = self._drawn
-        if noise is None:
-            noise = self._noise(len(x))
-        require(len(noise[0]) == len(x), "x", f"{len(noise[0])} rows, as drawn", len(x))
+        noise = self._as_latents(self._rows_drawn(len(x)))
         likelihood, divergence = self._terms(x, condition, noise)
         return self.beta * divergence - likelihood
 
@@ -296,12 +279,18 @@ class LatentVariableModel(AutoregressiveModel):
         self._check_latents(latents, len(x))
         return self._conditionals_given(x, latents, condition)
 
-    def _check_latents(self, latents: Latents, batch: int) -> None:
-        expected = tuple((batch, *shape) for shape in self.latent_shapes)
-        fits = isinstance(latents, tuple) and all(isinstance(z, Tensor) for z in latents)
+    def _check_latents(self, latents: Latents, batch: int | None = None) -> int:
+        """Check latents of so many events, or of as many as they are; return the number."""
+        fits = isinstance(latents, tuple) and all(
+            isinstance(z, Tensor) and z.dim() > 0 for z in latents
+        )
         require(fits, "latents", "a tuple of tensors", latents)
+        if batch is None:
+            batch = len(latents[0]) if latents else 0
+        expected = tuple((batch, *shape) for shape in self.latent_shapes)
         got = tuple(tuple(z.shape) for z in latents)
         require(got == expected, "latents", f"shapes {expected}", got)
+        return batch
 
     # -- generation
 

@@ -115,6 +115,7 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         self.hyperparameters = hyperparameters
         self.condition_kind = conditions.of(hyperparameters)
         self.num_classes: int | None = getattr(hyperparameters, "num_classes", None)
+        self._drawn: Tensor | None = None
 
     # -- scoring
 
@@ -211,12 +212,30 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     def set_step(self, seed: int, step: int) -> None:  # noqa: B027
         """Choose what a training step draws for all rows (masks, orderings), by (seed, step)."""
 
-    def draw_rows(self, share: Share) -> None:  # noqa: B027
+    def draw_rows(self, share: Share) -> None:
         """Draw, by torch's global generator, what a training loss needs for each row.
 
         It serves until it is drawn anew, for batches of as many rows; `eval()` forgets it. Without
         it `forward` draws by itself.
         """
+        self._drawn = share.of(self._draw_rows)
+
+    def _draw_rows(self, rows: int) -> Tensor:
+        """Draw what a training loss needs for so many rows, (rows, ...): nothing as a rule."""
+        return torch.empty(rows, 0)
+
+    def _rows_drawn(self, rows: int) -> Tensor:
+        """Return what `draw_rows` drew for a batch of so many rows, or a fresh draw."""
+        drawn = self._draw_rows(rows) if self._drawn is None else self._drawn
+        require(len(drawn) == rows, "x", f"{len(drawn)} rows, as drawn", rows)
+        return drawn
+
+    def train(self, mode: bool = True) -> AutoregressiveModel:
+        """Switch between training and evaluation, which forgets what was drawn for rows."""
+        super().train(mode)
+        if not mode:
+            self._drawn = None
+        return self
 
     def _rebuild(self) -> None:  # noqa: B027
         """Compute again what follows from the hyperparameters alone (masks, orderings)."""

@@ -19,7 +19,7 @@ from arcore.ensembles import OrderlessEnsemble
 from arcore.events import Event, Levels
 from arcore.layers import levels
 from arcore.layers.incremental_mlp import ACTIVATIONS
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, Share, draw
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, draw
 
 VALIDATION_MASKS = 4  # masks a row of `validation_loss`
 FLOATS_AT_ONCE = 1 << 21  # rows are scored in parts whose widest layer is no larger
@@ -139,7 +139,6 @@ class OrderlessModel(AutoregressiveModel):
         self._ordering = orderings.make_ordering(p.ordering, event.extents, p.ordering_seed)
         self.order: Tensor
         self.position: Tensor
-        self._drawn: Tensor | None = None
 
     def _rebuild(self) -> None:
         self._register_order(self._ordering)
@@ -169,28 +168,14 @@ class OrderlessModel(AutoregressiveModel):
 
     # -- training
 
-    def draw_rows(self, share: Share) -> None:
-        """Draw the masks of the next training loss."""
-        self._drawn = share.of(self._draw_masks)
-
-    def _draw_masks(self, rows: int) -> Tensor:
+    def _draw_rows(self, rows: int) -> Tensor:
         return draw_masks(rows, self.event.size, device=self.device)
-
-    def train(self, mode: bool = True) -> OrderlessModel:
-        """Switch between training and evaluation, which forgets the masks that were drawn."""
-        super().train(mode)
-        if not mode:
-            self._drawn = None
-        return self
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return J(x) under the masks of `draw_rows`, or fresh ones, (batch,), in nats."""
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
-        observed = self._drawn
-        if observed is None:
-            observed = self._draw_masks(len(x))
-        require(len(observed) == len(x), "x", f"{len(observed)} rows, as drawn", len(x))
+        observed = self._rows_drawn(len(x))
         return self._masked_loss(x, observed, condition)
 
     def masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
