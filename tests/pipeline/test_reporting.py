@@ -457,11 +457,9 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
         tables.show(["dna"])
 
 
-def test_a_report_is_logged_once_for_each_content(home, monkeypatch, tmp_path_factory):
+def test_a_report_is_logged_once_for_each_content(home, monkeypatch, migrated):
     from pipeline import tracking
 
-    migrated = tmp_path_factory.getbasetemp() / "migrated.db"
-    tracking.init_store(f"sqlite:///{migrated}")
     (home / "mlflow.db").write_bytes(migrated.read_bytes())
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     manifest("dna", "dna")
