@@ -14,11 +14,12 @@ from torch.nn.functional import one_hot
 
 from arcore.checks import require, require_int, require_odd
 from arcore.conditions import Classes, Frames, Vector
+from arcore.distributions import reshape
 from arcore.events import Event, Gray, Levels, after_frames, resized
 from arcore.layers import levels
 from arcore.layers.conv_lstm import ConvLSTM, State
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, reshape
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
 
 
 def clip_shape(event: Event) -> tuple[int, int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -28,3 +29,28 @@ def for_each_row(x: Tensor, draw_row: Callable[[torch.Generator], Tensor]) -> Te
     seeds = (x.flatten(1).long() * factors.to(x.device)).sum(1) % (1 << 62)
     rows = [draw_row(generator.manual_seed(seed)) for seed in seeds.tolist()]
     return torch.stack(rows) if rows else draw_row(generator)[None][:0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A worker's rows of a training batch: the rank-th and every world_size-th after it.
+
+    What belongs to a row is drawn for the whole batch on every worker, who keeps its own part, so
+    that workers draw together what one alone would.
+
+    Example:
+        >>> Share(rows=2, batch_rows=5, rank=1, world_size=2).of(torch.arange)
+        tensor([1, 3])
+    """
+
+    rows: int
+    batch_rows: int
+    rank: int = 0
+    world_size: int = 1
+
+    def of(self, draw_rows: Callable[[int], Tensor]) -> Tensor:
+        """Draw for the whole batch, and return what belongs to this worker's rows."""
+        total = self.batch_rows
+        if len(range(self.rank, total, self.world_size)) < self.rows:
+            total = self.rows * self.world_size  # where workers read parts, one may have a row more
+        return draw_rows(total)[self.rank :: self.world_size][: self.rows]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
 from arcore.checks import require, require_int
-from arcore.model import AutoregressiveModel, Decoder, draw
+from arcore.distributions import draw
+from arcore.model import AutoregressiveModel, Decoder
 
 
 class Ensemble(AutoregressiveModel):

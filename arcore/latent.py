@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal, kl_divergence
 
 from arcore.checks import require, require_int
-from arcore.distributions import at_least_float32
+from arcore.distributions import at_least_float32, draw, invert
 from arcore.draws import for_each_row
 from arcore.events import Event
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, draw, invert
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
 
 Latents = tuple[Tensor, ...]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from torch.distributions import Distribution
 
 from arcore import conditions
 from arcore.checks import require, require_int
-from arcore.distributions import DiscretizedLogisticMixture, at_least_float32
+from arcore.distributions import draw, select
+from arcore.draws import Share
 from arcore.events import Event, Gray, Levels
 from arcore.orderings import inverse
 
@@ -57,31 +58,6 @@ def build_hyperparameters(
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
     }
     return kind(**plain)
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """A worker's rows of a training batch: the rank-th and every world_size-th after it.
-
-    What belongs to a row is drawn for the whole batch on every worker, who keeps its own part, so
-    that workers draw together what one alone would.
-
-    Example:
-        >>> Share(rows=2, batch_rows=5, rank=1, world_size=2).of(torch.arange)
-        tensor([1, 3])
-    """
-
-    rows: int
-    batch_rows: int
-    rank: int = 0
-    world_size: int = 1
-
-    def of(self, draw_rows: Callable[[int], Tensor]) -> Tensor:
-        """Draw for the whole batch, and return what belongs to this worker's rows."""
-        total = self.batch_rows
-        if len(range(self.rank, total, self.world_size)) < self.rows:
-            total = self.rows * self.world_size  # where workers read parts, one may have a row more
-        return draw_rows(total)[self.rank :: self.world_size][: self.rows]
 
 
 class AutoregressiveModel(nn.Module, abc.ABC):
@@ -430,77 +406,3 @@ class RecomputingDecoder(Decoder):
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         self.x[:, block] = values.to(self.x.dtype)
-
-
-def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Distribution:
-    """Select the conditionals of a block of flattened indices.
-
-    A distribution without logits brings its own `select(block)`.
-    """
-    if hasattr(conditionals, "select"):
-        return cast(Distribution, conditionals.select(block))
-    kind = type(conditionals)
-    require(kind in DISCRETE, "conditionals", DISCRETE_NAMES, kind.__name__)
-    logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
-    flat = logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :])
-    return kind(logits=flat[:, block], validate_args=False)  # type: ignore[call-arg]
-
-
-def reshape(conditionals: Distribution, shape: Sequence[int]) -> Distribution:
-    """Give discrete conditionals another batch shape of as many elements."""
-    kind = type(conditionals)
-    if isinstance(conditionals, DiscretizedLogisticMixture):
-        return conditionals.reshape(shape)
-    logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
-    return kind(  # type: ignore[call-arg]
-        logits=logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :]),
-        validate_args=False,
-    )
-
-
-DISCRETE = (
-    torch.distributions.Bernoulli,
-    torch.distributions.Categorical,
-    DiscretizedLogisticMixture,
-)
-DISCRETE_NAMES = ", ".join(kind.__name__ for kind in DISCRETE) + " or one with its own draw"
-
-
-def draw(
-    distribution: Distribution, generator: torch.Generator | None, temperature: float = 1.0
-) -> Tensor:
-    """Draw from a one-dimensional conditional with an explicit generator.
-
-    A discrete draw inverts the cumulative distribution at one uniform number a dimension. A
-    distribution over reals brings its own `draw(generator, temperature)`.
-
-    Returns:
-        int64 levels, or reals, of the distribution's batch shape.
-    """
-    if hasattr(distribution, "draw"):
-        return cast(Tensor, distribution.draw(generator, temperature))
-    kind = type(distribution)
-    require(kind in DISCRETE, "distribution", DISCRETE_NAMES, kind.__name__)
-    logits: Tensor = distribution.logits  # type: ignore[attr-defined]
-    shape = distribution.batch_shape
-    uniform = torch.rand(
-        shape, generator=generator, device=logits.device, dtype=at_least_float32(logits.dtype)
-    )
-    return invert(distribution, uniform, temperature)
-
-
-def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the levels at which a discrete conditional's cumulative distribution passes `uniform`.
-
-    Arguments:
-        distribution: one of `DISCRETE`.
-        uniform: numbers in [0, 1) of its batch shape.
-        temperature: scales the log-probabilities by 1 / temperature.
-    """
-    logits: Tensor = distribution.logits  # type: ignore[attr-defined]
-    logits = logits.to(at_least_float32(logits.dtype)) / temperature
-    if isinstance(distribution, torch.distributions.Bernoulli):
-        return (uniform < torch.sigmoid(logits)).long()
-    cumulative = torch.softmax(logits, -1).cumsum(-1)
-    levels = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1)
-    return levels.clamp(max=logits.shape[-1] - 1)

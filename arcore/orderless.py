@@ -13,13 +13,13 @@ from torch.distributions import Distribution
 
 from arcore import orderings
 from arcore.checks import require, require_bool, require_dropout, require_int
-from arcore.distributions import at_least_float32
+from arcore.distributions import at_least_float32, draw
 from arcore.draws import for_each_row
 from arcore.ensembles import OrderlessEnsemble
 from arcore.events import Event, Levels
 from arcore.layers import levels
 from arcore.layers.incremental_mlp import ACTIVATIONS
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, draw
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
 
 VALIDATION_MASKS = 4  # masks a row of `validation_loss`
 FLOATS_AT_ONCE = 1 << 21  # rows are scored in parts whose widest layer is no larger

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from arcore.checks import require, require_int
 from arcore.conditions import Classes
+from arcore.distributions import reshape, select
 from arcore.events import Event, Gray, Levels
 from arcore.layers import levels
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
@@ -20,7 +21,7 @@ from arcore.layers.cursor import Cursor, Run, everywhere
 from arcore.layers.heads import HEADS, Head
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.masks import channel_groups
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters, reshape, select
+from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
 from arcore.orderings import inverse, make_ordering, require_ordering
 
 

@@ -26,8 +26,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 import arcore
+from arcore.distributions import draw
 from arcore.layers import levels
-from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder, draw
+from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder
 from arcore.orderless import OrderlessModel
 from pipeline import provenance
 

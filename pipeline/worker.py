@@ -20,8 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arcore
+from arcore.draws import Share
 from arcore.events import nats_to_bits_per_dim
-from arcore.model import Share
 from arcore.orderless import OrderlessModel
 from pipeline import checkpoints, optimization, provenance, sounds, tracking
 from pipeline.config import TrainerConfig, build

@@ -14,11 +14,12 @@ from torch.nn.functional import dropout, pad, relu
 
 from arcore.checks import require, require_dropout, require_int, require_odd
 from arcore.conditions import Classes
+from arcore.distributions import select
 from arcore.events import Event, Levels
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection, conditioned
 from arcore.layers.cursor import Cursor, Run, everywhere
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.model import AutoregressiveModel, Decoder, select
+from arcore.model import AutoregressiveModel, Decoder
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
 from arcore.pyramids import Group, Pyramid

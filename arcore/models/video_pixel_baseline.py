@@ -10,10 +10,11 @@ from torch.distributions import Distribution
 from torch.nn.functional import relu
 
 from arcore.clips import ClipConfig, ClipModel
+from arcore.distributions import reshape
 from arcore.events import Event, Gray
 from arcore.layers.heads import Head
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock
-from arcore.model import Decoder, reshape
+from arcore.model import Decoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

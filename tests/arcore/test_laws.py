@@ -18,9 +18,10 @@ from torch.testing import assert_close
 
 import arcore
 from arcore import events
-from arcore.distributions import GrayBernoulli
+from arcore.distributions import GrayBernoulli, draw
+from arcore.draws import Share
 from arcore.events import Binary, Levels, Real
-from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder, Share, draw
+from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder
 from arcore.zoo import MODELS
 
 from .cases import (
