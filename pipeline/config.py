@@ -1,4 +1,4 @@
-"""Typed configuration of an experiment: Hydra groups, the entry of params.yaml, overrides."""
+"""Typed configuration of an experiment, validated on construction."""
 
 from __future__ import annotations
 
@@ -6,35 +6,17 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
-import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from pipeline.errors import UserError, require, unknown_name
 
-from pipeline import datasets, paths
-from pipeline.errors import UserError, unknown_name
-
-CONF = Path(__file__).parent / "conf"
-GROUPS = ("dataset", "model", "trainer", "cluster")
-ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "evaluation")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_time")
 PRECISIONS = ("float32", "bfloat16", "float64")
 T = TypeVar("T")
-
-
-def _require(holds: bool, name: str, expected: str, got: object) -> None:
-    if not holds:
-        raise UserError(f"{name}: expected {expected}, got {got!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,19 +32,19 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         where = "trainer.optimizer."
-        _require(self.name in OPTIMIZERS, where + "name", f"one of {OPTIMIZERS}", self.name)
+        require(self.name in OPTIMIZERS, where + "name", f"one of {OPTIMIZERS}", self.name)
         fits = 0 < self.learning_rate < math.inf
-        _require(fits, where + "learning_rate", "> 0 and finite", self.learning_rate)
-        _require(self.weight_decay >= 0, where + "weight_decay", ">= 0", self.weight_decay)
-        _require(0 <= self.momentum < 1, where + "momentum", "in [0, 1)", self.momentum)
+        require(fits, where + "learning_rate", "> 0 and finite", self.learning_rate)
+        require(self.weight_decay >= 0, where + "weight_decay", ">= 0", self.weight_decay)
+        require(0 <= self.momentum < 1, where + "momentum", "in [0, 1)", self.momentum)
         fits = self.momentum == 0 or self.name in ("sgd", "rmsprop")
-        _require(fits, where + "momentum", f"0 for {self.name}", self.momentum)
-        _require(all(0 <= b < 1 for b in self.betas), where + "betas", "in [0, 1)", self.betas)
+        require(fits, where + "momentum", f"0 for {self.name}", self.momentum)
+        require(all(0 <= b < 1 for b in self.betas), where + "betas", "in [0, 1)", self.betas)
         fits = self.name in ("adam", "adamw") or self.betas == (0.9, 0.999)
-        _require(fits, where + "betas", f"the default for {self.name}", self.betas)
-        _require(self.eps is None or self.eps > 0, where + "eps", "> 0 or null", self.eps)
+        require(fits, where + "betas", f"the default for {self.name}", self.betas)
+        require(self.eps is None or self.eps > 0, where + "eps", "> 0 or null", self.eps)
         fits = self.eps is None or self.name != "sgd"
-        _require(fits, where + "eps", "null for sgd", self.eps)
+        require(fits, where + "eps", "null for sgd", self.eps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,12 +62,10 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         where = "trainer.schedule."
-        _require(self.name in SCHEDULES, where + "name", f"one of {SCHEDULES}", self.name)
-        _require(self.warmup_steps >= 0, where + "warmup_steps", ">= 0", self.warmup_steps)
-        _require(
-            0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor
-        )
-        _require(self.decay >= 0, where + "decay", ">= 0", self.decay)
+        require(self.name in SCHEDULES, where + "name", f"one of {SCHEDULES}", self.name)
+        require(self.warmup_steps >= 0, where + "warmup_steps", ">= 0", self.warmup_steps)
+        require(0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor)
+        require(self.decay >= 0, where + "decay", ">= 0", self.decay)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,17 +111,17 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         counts = ("max_epochs", "batch_size", "validate_every", "checkpoint_every", "shuffle_rows")
         for name in counts:
-            _require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
         fits = self.validate_members is None or self.validate_members >= 1
-        _require(fits, "trainer.validate_members", ">= 1 or null", self.validate_members)
-        _require(0 <= self.seed < 1 << 31, "trainer.seed", "in [0, 2^31)", self.seed)
-        _require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
+        require(fits, "trainer.validate_members", ">= 1 or null", self.validate_members)
+        require(0 <= self.seed < 1 << 31, "trainer.seed", "in [0, 2^31)", self.seed)
+        require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
         fits = self.clip_norm is None or self.clip_norm > 0
-        _require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
+        require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
         for name in ("patience", "window"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, f"trainer.{name}", ">= 1 or null", value)
-        _require(self.precision in PRECISIONS, "trainer.precision", str(PRECISIONS), self.precision)
+            require(value is None or value >= 1, f"trainer.{name}", ">= 1 or null", value)
+        require(self.precision in PRECISIONS, "trainer.precision", str(PRECISIONS), self.precision)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,20 +157,20 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_samples"):
-            _require(getattr(self, name) >= 1, f"evaluation.{name}", ">= 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"evaluation.{name}", ">= 1", getattr(self, name))
         fits = self.num_members is None or self.num_members >= 1
-        _require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
+        require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
         fits = self.num_test_rows is None or self.num_test_rows >= 2
-        _require(fits, "evaluation.num_test_rows", ">= 2 or null", self.num_test_rows)
+        require(fits, "evaluation.num_test_rows", ">= 2 or null", self.num_test_rows)
         samples = self.importance_samples
-        _require(samples >= 0, "evaluation.importance_samples", ">= 0", samples)
-        _require(
+        require(samples >= 0, "evaluation.importance_samples", ">= 0", samples)
+        require(
             self.importance_rows >= 2, "evaluation.importance_rows", ">= 2", self.importance_rows
         )
         for name in ("published", "published_member", "published_importance"):
             value = getattr(self, name)
             fits = value is None or set(value) == {"model", "variant"}
-            _require(fits, f"evaluation.{name}", "{model, variant} or null", value)
+            require(fits, f"evaluation.{name}", "{model, variant} or null", value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,17 +201,17 @@ class ClusterConfig:
     storage: str | None = None
 
     def __post_init__(self) -> None:
-        _require(self.num_workers >= 1, "cluster.num_workers", ">= 1", self.num_workers)
+        require(self.num_workers >= 1, "cluster.num_workers", ">= 1", self.num_workers)
         fits = self.min_workers is None or 1 <= self.min_workers <= self.num_workers
-        _require(fits, "cluster.min_workers", "1 to num_workers, or null", self.min_workers)
+        require(fits, "cluster.min_workers", "1 to num_workers, or null", self.min_workers)
         fits = self.max_concurrent_trials is None or self.max_concurrent_trials >= 1
         where = "cluster.max_concurrent_trials"
-        _require(fits, where, ">= 1 or null", self.max_concurrent_trials)
+        require(fits, where, ">= 1 or null", self.max_concurrent_trials)
         where = "cluster.checkpoint_minutes"
-        _require(self.checkpoint_minutes > 0, where, "> 0", self.checkpoint_minutes)
+        require(self.checkpoint_minutes > 0, where, "> 0", self.checkpoint_minutes)
         fits = self.cpus_per_worker is None or self.cpus_per_worker >= 1
-        _require(fits, "cluster.cpus_per_worker", ">= 1 or null", self.cpus_per_worker)
-        _require(self.max_failures >= 0, "cluster.max_failures", ">= 0", self.max_failures)
+        require(fits, "cluster.cpus_per_worker", ">= 1 or null", self.cpus_per_worker)
+        require(self.max_failures >= 0, "cluster.max_failures", ">= 0", self.max_failures)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -269,7 +249,7 @@ def build(kind: type[T], given: Mapping[str, Any], where: str) -> T:
     Raises:
         UserError: naming the key (with the nearest known one), or the expected type and the value.
     """
-    _require(isinstance(given, Mapping), where, "a mapping", given)
+    require(isinstance(given, Mapping), where, "a mapping", given)
     hints = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     values = {}
@@ -300,158 +280,3 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
         "null" if o is types.NoneType else getattr(o, "__name__", str(o)) for o in options
     )
     raise UserError(f"{name}: expected {wanted}, got {value!r}")
-
-
-def read_params(path: Path | None = None) -> dict[str, Any]:
-    """Read params.yaml (from the working directory by default) as plain data.
-
-    Raises:
-        UserError: if it is missing or not valid YAML with a mapping of experiments.
-    """
-    path = path or Path("params.yaml")
-    try:
-        read = OmegaConf.load(path)
-        loaded = OmegaConf.to_container(read, resolve=True, throw_on_missing=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
-    except Exception as error:  # yaml and OmegaConf raise many kinds
-        raise UserError(f"{path}: not valid: {' '.join(str(error).split())}") from None
-    if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
-        raise UserError(f"{path}: expected a mapping 'experiments', found none")
-    experiments = {str(key): value for key, value in loaded["experiments"].items()}
-    return {str(key): value for key, value in loaded.items()} | {"experiments": experiments}
-
-
-def _compose(choices: Mapping[str, str]) -> DictConfig:
-    for group, choice in choices.items():
-        known = [path.stem for path in (CONF / group).glob("*.yaml")]
-        if choice not in known:
-            raise unknown_name(group, choice, known)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", [f"{group}={choice}" for group, choice in choices.items()])
-
-
-def read_entry(section: str, name: str) -> Mapping[str, Any]:
-    """Return an entry of params.yaml, whose name must do for a folder.
-
-    Arguments:
-        section: experiments, searches or folds.
-        name: its key.
-
-    Raises:
-        UserError: for an unknown name (with the nearest ones) or an entry that is no mapping.
-    """
-    kinds = {"experiments": "experiment", "searches": "search", "folds": "protocol of folds"}
-    kind = kinds[section]
-    known = read_params().get(section) or {}
-    _require(isinstance(known, dict), section, "a mapping", known)
-    if name not in known:
-        raise unknown_name(kind, name, known)
-    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
-    _require(fits, kind, "a name of letters, digits, '.', '_' and '-'", name)
-    entry = known[name]
-    _require(isinstance(entry, dict), f"{section}.{name}", "a mapping", entry)
-    return typing.cast(Mapping[str, Any], entry)
-
-
-def load_experiment(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Compose an experiment: Hydra's groups, then its entry of params.yaml, then overrides.
-
-    Arguments:
-        name: a key of `experiments` in params.yaml.
-        overrides: `group=choice` (dataset, model, trainer, cluster) or `dotted.key=value`.
-
-    Raises:
-        UserError: for an unknown experiment, group choice or parameter (with the nearest names),
-            and for a value of the wrong type or range.
-    """
-    entry = read_entry("experiments", name)
-    for key in entry:
-        if key not in ENTRY_KEYS:
-            raise unknown_name(f"key of experiments.{name}", key, ENTRY_KEYS)
-    return compose_experiment(name, f"experiments.{name}", entry, overrides)
-
-
-def compose_experiment(
-    name: str, where: str, entry: Mapping[str, Any], overrides: Sequence[str] = ()
-) -> ExperimentConfig:
-    """Compose an experiment from an entry: groups, base, the entry's overlays, overrides.
-
-    Arguments:
-        name: of the experiment.
-        where: what errors call the entry.
-        entry: dataset, model and, if they say anything, base, model_overrides, trainer, evaluation.
-        overrides: as for `load_experiment`.
-
-    Raises:
-        UserError: as for `load_experiment`, and for a base that is missing or malformed.
-    """
-    choices = {"cluster": os.environ.get("ARCORE_CLUSTER", "local")}
-    for group in ("dataset", "model"):
-        given = entry.get(group)
-        _require(isinstance(given, str), f"{where}.{group}", "a name", given)
-        choices[group] = typing.cast(str, given)
-    dotted = []
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        _require(bool(key and separator), "override", "key=value", override)
-        if key in GROUPS:
-            choices[key] = value
-        else:
-            dotted.append(override)
-    config = _compose(choices)
-    overlays = {
-        "model": entry.get("model_overrides") or {},
-        "trainer": entry.get("trainer") or {},
-        "evaluation": entry.get("evaluation") or {},
-    }
-    OmegaConf.set_struct(config, False)
-    try:
-        base = read_base(entry.get("base"), where)
-        given = OmegaConf.from_dotlist(dotted)
-        for key in OmegaConf.missing_keys(given):
-            raise UserError(f"{key}: expected a value, got '???'")
-        config = typing.cast(DictConfig, OmegaConf.merge(config, base, overlays, given))
-        plain = typing.cast(
-            dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        )
-    except (
-        OmegaConfBaseException,
-        HydraException,
-        YAMLError,
-        IndexError,  # OmegaConf's, for a key like "["
-        RecursionError,
-    ) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
-    for key in plain:
-        if key not in (*GROUPS, "evaluation"):
-            raise unknown_name("parameter", key, (*GROUPS, "evaluation"))
-    datasets.get_dataset(plain["dataset"])
-    return ExperimentConfig(
-        name=name,
-        base=entry.get("base"),
-        dataset=plain["dataset"],
-        model=plain["model"],
-        trainer=build(TrainerConfig, plain["trainer"], "trainer"),
-        evaluation=build(EvaluationConfig, plain["evaluation"], "evaluation"),
-        cluster=build(ClusterConfig, plain["cluster"], "cluster"),
-    )
-
-
-def read_base(base: Any, where: str) -> Any:
-    """Read the YAML file that an experiment starts from: {model: {...}, trainer: {...}}."""
-    if base is None:
-        return {}
-    _require(isinstance(base, str), f"{where}.base", "the path of a YAML file", base)
-    path = paths.root() / base
-    try:
-        loaded = OmegaConf.load(path if path.exists() else base)
-    except FileNotFoundError:
-        raise UserError(f"{where}.base: {base}: expected a file, found none; tune first?") from None
-    except (OSError, YAMLError) as error:
-        raise UserError(f"{where}.base: {base}: {' '.join(str(error).split())}") from None
-    known = ("model", "trainer")
-    for key in loaded if isinstance(loaded, DictConfig) else ["a list"]:
-        if key not in known:
-            raise unknown_name(f"key of {base}", key, known)
-    return loaded

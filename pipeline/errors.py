@@ -20,6 +20,19 @@ class UserError(Exception):
     """
 
 
+def require(holds: bool, name: str, expected: str, got: object) -> None:
+    """Refuse what a user gave unless it holds.
+
+    Example:
+        >>> require(False, "seed", "an integer", 0.5)
+        Traceback (most recent call last):
+        ...
+        pipeline.errors.UserError: seed: expected an integer, got 0.5
+    """
+    if not holds:
+        raise UserError(f"{name}: expected {expected}, got {got!r}")
+
+
 def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
     """Build the error for a name that is not known, with the nearest known names.
 

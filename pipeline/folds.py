@@ -23,6 +23,7 @@ import yaml
 from pipeline import (
     datasets,
     evaluation,
+    experiments,
     fetching,
     paths,
     provenance,
@@ -30,7 +31,7 @@ from pipeline import (
     tracking,
     training,
 )
-from pipeline.config import ExperimentConfig, load_experiment, read_entry
+from pipeline.config import ExperimentConfig
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.scoring import mean_and_error
@@ -48,7 +49,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
 
     Arguments:
         name: a key of `folds` in params.yaml, and of `experiments`.
-        overrides: as for `pipeline.config.load_experiment`.
+        overrides: as for `pipeline.experiments.load`.
 
     Returns:
         The folder `evaluation/<dataset>/<experiment>-folds`.
@@ -57,7 +58,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         UserError: for a dataset without folds, an entry that does not fit its experiment, missing
             raw files, or what training and evaluating raise.
     """
-    entry, config = read_entry("folds", name), load_experiment(name, overrides)
+    entry, config = experiments.read_entry("folds", name), experiments.load(name, overrides)
     for key, chosen in (("dataset", config.dataset["name"]), ("model", config.model["name"])):
         if entry.get(key) != chosen:
             raise UserError(f"folds.{name}.{key}: expected {chosen!r}, got {entry.get(key)!r}")

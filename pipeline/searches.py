@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline import config, shards, training
+from pipeline import config, experiments, shards, training
 from pipeline.errors import UserError, unknown_name
 from pipeline.spaces import Parameter, parse_space
 
@@ -109,7 +109,7 @@ class Search:
         """Compose the experiment of a trial from its values by parameter name."""
         drawn = [f"{name}={json.dumps(value)}" for name, value in values.items()]
         where = f"searches.{self.name}"
-        return config.compose_experiment(self.name, where, self.entry, [*self.overrides, *drawn])
+        return experiments.compose(self.name, where, self.entry, [*self.overrides, *drawn])
 
     def defaults(self) -> dict[str, Any] | None:
         """Return the base experiment's own values, None if a draw could not give them."""
@@ -129,7 +129,7 @@ class Search:
         given = {"model": self.entry.get("model_overrides"), "trainer": self.entry.get("trainer")}
         drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
         fixed = [o for o in self.overrides if o.partition(".")[0] in given]
-        below = config.read_base(self.entry.get("base"), f"searches.{self.name}")
+        below = experiments.read_base(self.entry.get("base"), f"searches.{self.name}")
         merged = OmegaConf.merge(
             below, {k: v or {} for k, v in given.items()}, OmegaConf.from_dotlist(fixed), drawn
         )
@@ -170,12 +170,12 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
 
     Arguments:
         name: a key of `searches`.
-        overrides: of the plan (`num_trials=4`), or as for `config.load_experiment`.
+        overrides: of the plan (`num_trials=4`), or as for `experiments.load`.
 
     Raises:
         UserError: for an unknown search, key, parameter or kind, and for values that do not fit.
     """
-    entry = dict(config.read_entry("searches", name))
+    entry = dict(experiments.read_entry("searches", name))
     where = f"searches.{name}"
     for key in entry:
         if key not in (*ENTRY_KEYS, *PLAN_KEYS):
@@ -192,5 +192,5 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     built = config.build(PlanConfig, plan, where)
     if built.searcher != "random" and any(p.kind == "grid" for p in space):
         raise UserError(f"{where}.searcher: expected 'random' for a space with a grid")
-    base = config.compose_experiment(name, where, entry, theirs)
+    base = experiments.compose(name, where, entry, theirs)
     return Search(name, entry, theirs, base, space, built)

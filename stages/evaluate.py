@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import config, evaluation
+from pipeline import evaluation, experiments
 from stages import cli
 
 
@@ -16,7 +16,7 @@ def main() -> None:
         "overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_members=8"
     )
     arguments = parser.parse_args()
-    evaluation.evaluate(config.load_experiment(arguments.experiment, arguments.overrides))
+    evaluation.evaluate(experiments.load(arguments.experiment, arguments.overrides))
 
 
 if __name__ == "__main__":

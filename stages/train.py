@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import config, training
+from pipeline import experiments, training
 from stages import cli
 
 
@@ -17,9 +17,7 @@ def main() -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
     arguments = parser.parse_intermixed_args()
-    training.train(
-        config.load_experiment(arguments.experiment, arguments.overrides), arguments.fresh
-    )
+    training.train(experiments.load(arguments.experiment, arguments.overrides), arguments.fresh)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import arcore
-from pipeline import config, datasets
+from pipeline import datasets, experiments
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,6 +36,6 @@ def test_every_model_and_dataset_is_listed() -> None:
         assert f"| `{model}` |" in README
     for dataset in datasets.list_datasets():
         assert f"`{dataset}`" in README or "binarized" in dataset
-    experiments = config.read_params(ROOT / "params.yaml")["experiments"]
+    known = experiments.read_params(ROOT / "params.yaml")["experiments"]
     for name in re.findall(r"stages\.train ([a-z_]+-[a-z-]+)", README):
-        assert name in experiments
+        assert name in known

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline import config, tracking
+from pipeline import experiments, tracking
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -129,7 +129,7 @@ def test_the_job_runs_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     for stage, name, overrides in commands:
         importlib.import_module(stage)
         if stage == "stages.train":
-            config.load_experiment(name, overrides.split())
+            experiments.load(name, overrides.split())
 
 
 def test_the_image_copies_what_is_there() -> None:

@@ -13,13 +13,13 @@ import yaml
 
 import arcore
 from arcore.zoo import MODELS
-from pipeline import config, datasets, searches, training
+from pipeline import config, datasets, experiments, searches, training
 from pipeline.errors import UserError
 from pipeline.published import match, published_for
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(config.CONF.glob("*/*.yaml"))
-EXPERIMENTS = sorted(config.read_params(ROOT / "params.yaml")["experiments"])
+FILES = sorted(experiments.CONF.glob("*/*.yaml"))
+EXPERIMENTS = sorted(experiments.read_params(ROOT / "params.yaml")["experiments"])
 EVENT = arcore.events.Levels(5, (1, 3, 2))
 
 
@@ -32,7 +32,7 @@ def params(tmp_path, monkeypatch):
     def load(*overrides: str, **entry: Any) -> config.ExperimentConfig:
         entry = {"dataset": "digits", "model": "made"} | entry
         Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
-        return config.load_experiment("toy", overrides)
+        return experiments.load("toy", overrides)
 
     return load
 
@@ -63,7 +63,7 @@ def test_defaults_are_written_out() -> None:
     """The YAML files and the dataclasses give the same defaults, and all of them."""
 
     def read(name: str) -> Any:
-        return yaml.safe_load((config.CONF / f"{name}.yaml").read_text())
+        return yaml.safe_load((experiments.CONF / f"{name}.yaml").read_text())
 
     assert config.build(config.TrainerConfig, read("trainer/default"), "") == config.TrainerConfig()
     assert config.build(config.ClusterConfig, read("cluster/local"), "") == config.ClusterConfig()
@@ -76,7 +76,7 @@ def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> No
     """Where one starts from a search, any values of its space will do."""
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
-    params = config.read_params()
+    params = experiments.read_params()
     base = Path(params["experiments"][name]["base"])
     if base.parts[0] == "searches":
         search = searches.load_search(base.parts[1])
@@ -86,10 +86,12 @@ def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> No
         (tmp_path / base).write_text(yaml.safe_dump(overlay))
         for key in ("dataset", "model"):
             assert params["experiments"][name][key] == params["searches"][search.name][key]
-    loaded = config.load_experiment(name)
+    loaded = experiments.load(name)
     dataset = datasets.get_dataset(loaded.dataset)
     assert dataset.name in params["datasets"]
-    assert set(params["experiments"][name]) == set(config.ENTRY_KEYS), "DVC asks for all of them"
+    assert set(params["experiments"][name]) == set(experiments.ENTRY_KEYS), (
+        "DVC asks for all of them"
+    )
     with torch.device("meta"):
         model = training.create_model(loaded.model, dataset.event)
     for members in (loaded.evaluation.num_members, loaded.trainer.validate_members):
@@ -109,7 +111,7 @@ def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
         for stage in ("train", "evaluate")
         for param in stages[stage]["do"]["params"]
     }
-    assert listed == set(config.ENTRY_KEYS)
+    assert listed == set(experiments.ENTRY_KEYS)
 
 
 def imported(path: Path, seen: set[Path]) -> set[Path]:

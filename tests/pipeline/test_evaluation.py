@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import save_file
 
 import arcore
-from pipeline import config, datasets, evaluation, pictures, scoring, shards
+from pipeline import datasets, evaluation, experiments, pictures, scoring, shards
 from pipeline.datasets.base import SplitData
 from pipeline.errors import UserError
 
@@ -49,7 +49,7 @@ def project(tmp_path, monkeypatch, few_digits):
 
 
 def evaluate(*overrides: str) -> dict:
-    out = evaluation.evaluate(config.load_experiment("toy", overrides))
+    out = evaluation.evaluate(experiments.load("toy", overrides))
     return json.loads((out / "metrics.json").read_text())
 
 

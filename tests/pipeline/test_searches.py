@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import config, datasets, searches, shards, tuning
+from pipeline import datasets, experiments, searches, shards, tuning
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
-PARAMS = config.read_params(ROOT / "params.yaml")
+PARAMS = experiments.read_params(ROOT / "params.yaml")
 TOY: dict[str, Any] = {
     "dataset": "digits_binary",
     "model": "made",
@@ -89,7 +89,7 @@ def test_an_experiment_on_the_overlay_trains_as_the_trial(load) -> None:
     Path("searches/best.yaml").write_text(yaml.safe_dump(search.overlay(values)))
     entry = {"dataset": "digits_binary", "model": "made", "base": "searches/best.yaml"}
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
-    assert config.load_experiment("toy").to_dict() == search.experiment(values).to_dict()
+    assert experiments.load("toy").to_dict() == search.experiment(values).to_dict()
 
 
 def test_overrides_reach_the_plan_the_trials_and_the_overlay(load) -> None:

@@ -23,9 +23,9 @@ from arcore.models.wavenet import WaveNet
 from pipeline import (
     audio,
     baselines,
-    config,
     datasets,
     evaluation,
+    experiments,
     figures,
     reporting,
     scoring,
@@ -384,7 +384,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(
     entry = {"dataset": "tones", "model": "wavenet"}
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
     limits = ["evaluation.num_test_rows=9", "evaluation.num_samples=2"]
-    out = evaluation.evaluate(config.load_experiment("toy", limits))
+    out = evaluation.evaluate(experiments.load("toy", limits))
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["receptive_field"] == model.receptive_field
     assert metrics["excess_nats"] == pytest.approx(metrics["nats"] - metrics["entropy_nats"])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from arcore.events import Real
-from pipeline import config, datasets, fetching, folds, shards
+from pipeline import datasets, experiments, fetching, folds, shards
 from pipeline.datasets import tables
 from pipeline.errors import UserError
 
@@ -270,7 +270,7 @@ def test_the_project_names_published_counterparts_that_exist(monkeypatch) -> Non
     monkeypatch.chdir(Path(__file__).parents[2])
     from pipeline.published import match, published_for
 
-    for name, entry in config.read_params()["folds"].items():
+    for name, entry in experiments.read_params()["folds"].items():
         dataset = datasets.get_dataset({"name": entry["dataset"]})
         assert dataset.num_folds > 1
         if entry["published"] is not None:

@@ -369,12 +369,12 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch) -> None:
 # Trains each experiment with the number of workers that ends its name, in one Ray.
 TRAIN_ALL = """
 import contextlib
-from pipeline import cluster, config, training
+from pipeline import cluster, experiments, training
 with cluster.connected():
     cluster.connected = contextlib.nullcontext
-    for name in config.read_params()["experiments"]:
+    for name in experiments.read_params()["experiments"]:
         overrides = ["cluster.cpus_per_worker=1", f"cluster.num_workers={name[-1]}"]
-        training.train(config.load_experiment(name, overrides))
+        training.train(experiments.load(name, overrides))
 """
 
 
