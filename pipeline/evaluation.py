@@ -25,11 +25,11 @@ from pipeline import (
     datasets,
     paths,
     pictures,
+    run_logging,
     samples,
     scoring,
     shards,
     sounds,
-    tracking,
     training,
 )
 from pipeline.config import EvaluationConfig, ExperimentConfig
@@ -233,7 +233,7 @@ def _scored(
 
 
 def _track(run_id: str | None, metrics: dict[str, Any], out: Path) -> None:
-    logger = tracking.RunLogger(run_id)
+    logger = run_logging.RunLogger(run_id)
     measured = ("nats", "nats_stderr", "bits_per_dim", "bits_per_dim_stderr", "sample_seconds")
     logger.metrics({f"test_{name}": metrics[name] for name in measured})
     logger.metrics({"best_valid_nats": metrics["valid_nats"]})

@@ -27,6 +27,7 @@ from pipeline import (
     fetching,
     paths,
     provenance,
+    run_logging,
     shards,
     tracking,
     training,
@@ -91,7 +92,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
             writer.writeheader()
             writer.writerows({"fold": fold, **one} for fold, one in enumerate(outcomes))
     shutil.rmtree(home)
-    logger = tracking.RunLogger(run_id)
+    logger = run_logging.RunLogger(run_id)
     logger.metrics({f"test_{key}": metrics[key] for key in ("nats", "nats_stderr")})
     for file_name in ("metrics.json", "folds.csv"):
         logger.artifact(out / file_name)

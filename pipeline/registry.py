@@ -8,24 +8,17 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import importlib.metadata
 import io
 import json
 import logging
 import math
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-import arcore
-from pipeline import paths, results, tracking
+from pipeline import exporting, paths, results, run_logging, tracking
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -209,7 +202,7 @@ def _choose_champion(
 def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate) -> Any:
     result, training = candidate.result, candidate.training
     run_id = _run_of(store, dataset, candidate)
-    uri = log_exported_model(
+    uri = exporting.log_exported_model(
         run_id,
         candidate.folder,
         result.num_members,
@@ -232,24 +225,13 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
     }
     known = {key: str(value) for key, value in tags.items() if value is not None}
     # register_model reports on stderr by print, which no log level silences.
-    with _fluent(str(store.tracking_uri)) as mlflow, contextlib.redirect_stderr(io.StringIO()):
+    with (
+        tracking.fluent(str(store.tracking_uri)) as mlflow,
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         version = mlflow.register_model(uri, name, tags=known)
     log.info("registered %s version %s (%s)", name, version.version, result.experiment)
     return version
-
-
-@contextlib.contextmanager
-def _fluent(uri: str) -> Iterator[Any]:
-    """Point MLflow's module-level functions at a store for a while."""
-    import mlflow
-
-    # MLflow also writes the URI into the environment, where it would outlive this call.
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield mlflow
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]
 
 
 def _run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
@@ -285,12 +267,12 @@ def _run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
     )
     if new is None:
         raise UserError(f"MLflow store {store.tracking_uri} stopped answering")
-    _relog(tracking.RunLogger(new, str(store.tracking_uri)), candidate)
+    _relog(run_logging.RunLogger(new, str(store.tracking_uri)), candidate)
     store.set_tag(new, HASH, candidate.sha256)
     return new
 
 
-def _relog(logger: tracking.RunLogger, candidate: Candidate) -> None:
+def _relog(logger: run_logging.RunLogger, candidate: Candidate) -> None:
     result = candidate.result
     history = candidate.folder / "history.csv"
     if history.is_file():
@@ -322,80 +304,3 @@ def _numbers(row: Mapping[str, str], without: tuple[str, ...]) -> dict[str, floa
         except ValueError:
             continue
     return numbers
-
-
-def log_exported_model(
-    run_id: str,
-    model_folder: Path,
-    num_members: int = 1,
-    uri: str | None = None,
-    context_frames: int = 0,
-) -> str:
-    """Log a trained model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
-
-    Weights travel as safetensors, the config as YAML, the code (`pipeline/pyfunc.py` and the
-    arcore package) as source; no pickle.
-
-    Arguments:
-        run_id: an existing run.
-        model_folder: holds `config.yaml` and `model.safetensors`.
-        num_members: above 1 the model is exported as an ensemble of so many members.
-        context_frames: frames of a clip that are given, and not scored.
-        uri: the store; None for `tracking.tracking_uri()`.
-
-    Returns:
-        The model's URI, `models:/m-...`.
-    """
-    uri = uri or tracking.tracking_uri()
-    config = yaml.safe_load((model_folder / "config.yaml").read_text())
-    protocol = {"num_members": num_members, "context_frames": context_frames}
-    config["evaluation"] = {**(config.get("evaluation") or {}), **protocol}
-    signature, example = _signature(arcore.events.from_dict(config["event"]))
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        tracking.quiet(),
-        _fluent(uri) as mlflow,
-        mlflow.start_run(run_id=run_id),
-    ):
-        exported = Path(scratch, "model")
-        exported.mkdir()
-        shutil.copyfile(model_folder / "model.safetensors", exported / "model.safetensors")
-        (exported / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(Path(__file__).with_name("pyfunc.py")),
-            artifacts={"model": str(exported)},
-            code_paths=[str(Path(arcore.__file__).parent)],
-            signature=signature,
-            input_example=example,
-            pip_requirements=_requirements(),
-        )
-    return str(info.model_uri)
-
-
-def _signature(event: arcore.events.Event) -> tuple[Any, Any]:
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ParamSchema, ParamSpec, Schema, TensorSpec
-
-    dtype = np.dtype("float32" if isinstance(event, arcore.events.Real) else "int64")
-    shape = tuple(-1 if extent is None else extent for extent in event.shape)
-    params = ParamSchema(
-        [
-            ParamSpec("method", "string", "score"),
-            ParamSpec("num_samples", "long", 16),
-            ParamSpec("seed", "long", 0),
-            ParamSpec("condition", "long", [], (-1,)),
-            ParamSpec("vectors", "double", [], (-1,)),
-            ParamSpec("length", "long", 4000),
-        ]
-    )
-    example = np.zeros((2, *(16 if extent == -1 else extent for extent in shape)), dtype)
-    return ModelSignature(Schema([TensorSpec(dtype, (-1, *shape))]), None, params), example
-
-
-def _requirements() -> list[str]:
-    installed = importlib.metadata.version
-    torch_version = installed("torch").split("+")[0]
-    pinned = [f"{name}=={installed(name)}" for name in ("numpy", "pandas", "pyyaml", "safetensors")]
-    return [f"torch>={torch_version},<{int(torch_version.split('.')[0]) + 1}", *pinned]

@@ -21,6 +21,7 @@ from pipeline import (
     cluster,
     paths,
     provenance,
+    run_logging,
     sessions,
     shards,
     storage,
@@ -95,13 +96,13 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
         for ending in ("error", "stopped"):
             if ending in summary:
                 failed = ending == "error"
-                tracking.RunLogger(run_id).finish("FAILED" if failed else "KILLED")
+                run_logging.RunLogger(run_id).finish("FAILED" if failed else "KILLED")
                 why = "" if failed else "asked to stop; the checkpoint is kept, rerun to go on: "
                 raise UserError(f"{config.name}: {why}{summary[ending]}")
         with final.as_directory() as checkpoint:
             summary |= {"run_id": run_id, "mlflow_experiment": experiment, "commit": commit}
             out = _write(config, described, summary, Path(checkpoint))
-    tracking.RunLogger(run_id).finish("FINISHED")
+    run_logging.RunLogger(run_id).finish("FINISHED")
     keep(config.cluster, out, "training.json")
     storage.remove(storage.join(place, name))
     return out

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.fs
 from ray.tune import Callback
 
-from pipeline import tracking
+from pipeline import run_logging, tracking
 from pipeline.errors import one_line
 from pipeline.searches import Search
 
@@ -41,7 +41,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self._open()
 
     def _open(self) -> None:
-        self._loggers: dict[str, tracking.RunLogger] = {}
+        self._loggers: dict[str, run_logging.RunLogger] = {}
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._said = time.monotonic()
         self._going: set[str] = set()
@@ -148,7 +148,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         if self.parent is not None:
             self._thread.submit(_quietly, action)
 
-    def _logger(self, trial: Any) -> tracking.RunLogger:
+    def _logger(self, trial: Any) -> run_logging.RunLogger:
         if trial.trial_id not in self._loggers:
             run_id = tracking.start_run(
                 self.experiment,
@@ -157,7 +157,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
                 values_of(self.search, trial),
                 {"mlflow.parentRunId": str(self.parent), "trial": str(number(trial))},
             )
-            self._loggers[trial.trial_id] = tracking.RunLogger(run_id)
+            self._loggers[trial.trial_id] = run_logging.RunLogger(run_id)
         return self._loggers[trial.trial_id]
 
 

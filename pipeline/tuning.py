@@ -14,7 +14,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import cluster, paths, provenance, shards, storage, tracking, training, trials
+from pipeline import (
+    cluster,
+    paths,
+    provenance,
+    run_logging,
+    shards,
+    storage,
+    tracking,
+    training,
+    trials,
+)
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError, one_line
 from pipeline.searches import Search, load_search
@@ -74,7 +84,7 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
         cluster.require_resources(resources)
         results = _run(search, resources, manifest, place, folder, run_id, experiment, identity)
         table = trials.read(search, results)
-    logger = tracking.RunLogger(run_id)
+    logger = run_logging.RunLogger(run_id)
     ended = sum(row.status != "unfinished" for row in table)
     budget = search.plan.time_budget_minutes
     in_time = budget is None or time.perf_counter() - began < 60 * budget

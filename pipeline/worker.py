@@ -23,7 +23,7 @@ import arcore
 from arcore.draws import Share
 from arcore.events import nats_to_bits_per_dim
 from arcore.orderless import OrderlessModel
-from pipeline import checkpoints, optimization, provenance, sounds, tracking
+from pipeline import checkpoints, optimization, provenance, run_logging, sounds
 from pipeline.config import TrainerConfig, build
 from pipeline.errors import UserError, one_line
 from pipeline.loading import Loader
@@ -108,7 +108,7 @@ class Worker:
                 warnings.simplefilter("ignore", FutureWarning)
                 call = DistributedDataParallel(call, device_ids=ids, broadcast_buffers=False)
         self.call = call
-        self.logger = tracking.RunLogger(job["run_id"] if self.rank == 0 else None)
+        self.logger = run_logging.RunLogger(job["run_id"] if self.rank == 0 else None)
 
     def _restore(self) -> None:
         """Go on from the newest checkpoint that is whole, if there is any."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import paths, reporting, tables, tracking
+from pipeline import paths, reporting, run_logging, tables, tracking
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from stages import cli
@@ -78,7 +78,7 @@ def log_report(report: reporting.Report, folder: Path, files: Mapping[str, str])
     run_id = tracking.start_run(
         EXPERIMENT, report.dataset, identity, {}, {"dataset": report.dataset, "unit": report.unit}
     )
-    logger = tracking.RunLogger(run_id)
+    logger = run_logging.RunLogger(run_id)
     rows = tables.csv_rows(report)
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     for name in files:

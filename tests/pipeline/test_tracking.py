@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import tracking
+from pipeline import run_logging, tracking
 from pipeline.errors import UserError
 
 DEAD = "http://127.0.0.1:9"
@@ -48,12 +48,12 @@ def test_telemetry_is_off_in_every_process_and_mlflow_is_imported_late():
 
 def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
     run_id = start()
-    logger = tracking.RunLogger(run_id)
+    logger = run_logging.RunLogger(run_id)
     for step in range(3):
         logger.metrics({"train_nats": 3.0 - step}, step)
     # No finish: the process was killed.
     assert start({"a": 2, "b": 3}) == run_id
-    logger = tracking.RunLogger(run_id)
+    logger = run_logging.RunLogger(run_id)
     for step in range(1, 4):
         logger.metrics({"train_nats": 3.0 - step}, step)
     logger.metrics({"test_nats": 1.5})
@@ -70,7 +70,7 @@ def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
 
 def test_failed_runs_are_resumed_and_identities_kept_apart(home):
     run_id = start()
-    tracking.RunLogger(run_id).finish("FAILED")
+    run_logging.RunLogger(run_id).finish("FAILED")
     assert start(identity="other") != run_id
     assert start() == run_id
     assert tracking.client().get_run(run_id).info.status == "RUNNING"
@@ -78,7 +78,7 @@ def test_failed_runs_are_resumed_and_identities_kept_apart(home):
 
 def test_artifacts_lie_under_the_working_directory(home):
     run_id = start()
-    logger = pickle.loads(pickle.dumps(tracking.RunLogger(run_id)))
+    logger = pickle.loads(pickle.dumps(run_logging.RunLogger(run_id)))
     (home / "grid.png").write_bytes(b"png")
     logger.artifact(home / "grid.png", "figures")
     logger.artifact(home / "grid.png", "files")
@@ -90,7 +90,7 @@ def test_artifacts_lie_under_the_working_directory(home):
 
 def test_system_metrics(home):
     run_id = start()
-    logger = tracking.RunLogger(run_id)
+    logger = run_logging.RunLogger(run_id)
     with logger.system_metrics(interval=0.3):
         time.sleep(0.8)
     assert "system/cpu_utilization_percentage" in tracking.client().get_run(run_id).data.metrics
@@ -99,25 +99,25 @@ def test_system_metrics(home):
 def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     began = time.monotonic()
-    with caplog.at_level(logging.WARNING, logger="pipeline.tracking"):
+    with caplog.at_level(logging.WARNING, logger="pipeline"):
         assert start() is None
-        logger = tracking.RunLogger("0" * 32)
+        logger = run_logging.RunLogger("0" * 32)
         with logger.system_metrics():
             for step in range(100):
                 logger.metrics({"train_nats": 1.0}, step)
             logger.artifact(home / "a.png")
         logger.finish()
     assert time.monotonic() - began < 15
-    lines = [r.message for r in caplog.records if r.name == "pipeline.tracking"]
+    lines = [r.message for r in caplog.records if r.name.startswith("pipeline.")]
     assert len(lines) == 2 and all(line.startswith("warning: ") for line in lines)
     with pytest.raises(UserError, match="unreachable"):
         tracking.require_store()
-    tracking.RunLogger(None).metrics({"train_nats": 1.0}, 0)
+    run_logging.RunLogger(None).metrics({"train_nats": 1.0}, 0)
 
 
 def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
     run_id = start()
-    logger = tracking.RunLogger(run_id, pause=0.0)
+    logger = run_logging.RunLogger(run_id, pause=0.0)
     real = tracking.client
     with monkeypatch.context() as outage, caplog.at_level(logging.WARNING):
         outage.setattr(tracking, "client", lambda uri=None: real("nonsense://"))

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 import arcore
-from pipeline import registry, tracking
+from pipeline import registry, run_logging, tracking
 from pipeline.errors import UserError
 from stages import register
 
@@ -146,7 +146,7 @@ def artifact_folder(logged) -> Path:
 def test_a_model_goes_into_the_run_that_trained_it(home):
     experiment("toy-nade", "nade", valid_nats=9.0)
     run_id = tracking.start_run("arcore-toy", "toy-nade", "id", {"a": 1}, {})
-    tracking.RunLogger(run_id).finish()
+    run_logging.RunLogger(run_id).finish()
     path = Path("models", "toy-nade", "training.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": run_id}))
     entry = registry.register_dataset("toy")["experiments"]["toy-nade"]
