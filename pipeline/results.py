@@ -27,6 +27,7 @@ UNITS = {
     "nats_per_frame": "nats/frame",
     "nats_per_dim": "nats/dim",
 }
+_OTHERS = {"config", "event", "folder", "num_averaged", "approximate"}  # not of metrics.json
 VALUES = ("nats", "nats_stderr", "bits_per_dim", "bits_per_dim_stderr")
 
 
@@ -73,31 +74,31 @@ class Result:
     bits_per_dim: float
     bits_per_dim_stderr: float
     num_rows: int
-    num_split_rows: int | None
-    member_nats: float | None
-    member_nats_stderr: float | None
-    published_member: Mapping[str, Any] | None
+    num_split_rows: int | None = None
+    member_nats: float | None = None
+    member_nats_stderr: float | None = None
+    published_member: Mapping[str, Any] | None = None
     num_averaged: int = 1
-    exact: bool
-    nats_importance_weighted: float | None
-    nats_importance_weighted_stderr: float | None
-    importance_samples: int | None
-    importance_rows: int | None
-    published_importance: Mapping[str, Any] | None
+    exact: bool = True
+    nats_importance_weighted: float | None = None
+    nats_importance_weighted_stderr: float | None = None
+    importance_samples: int | None = None
+    importance_rows: int | None = None
+    published_importance: Mapping[str, Any] | None = None
     approximate: bool = False
-    num_folds: int
-    valid_nats: float | None
-    num_parameters: int | None
-    train_seconds: float | None
-    device: str | None
-    published: Mapping[str, Any] | None
-    context_frames: int
-    entropy_nats: float | None
-    excess_nats: float | None
-    excess_nats_stderr: float | None
-    excess_bits_per_dim_stderr: float | None
-    receptive_field: int | None
-    num_evaluations: int | None
+    num_folds: int = 1
+    valid_nats: float | None = None
+    num_parameters: int | None = None
+    train_seconds: float | None = None
+    device: str | None = None
+    published: Mapping[str, Any] | None = None
+    context_frames: int = 0
+    entropy_nats: float | None = None
+    excess_nats: float | None = None
+    excess_nats_stderr: float | None = None
+    excess_bits_per_dim_stderr: float | None = None
+    receptive_field: int | None = None
+    num_evaluations: int | None = None
     config: Mapping[str, Any] = field(repr=False)
     event: events.Event
     mean_size: float | None = None
@@ -314,27 +315,17 @@ def _read_result(path: Path) -> Result:
     config = _read_config(own if own.is_file() else paths.model(path.parent.name) / own.name)
     try:
         event = events.from_dict(config["event"])
-        names = {item.name for item in dataclasses.fields(Result)} - {"config", "event", "folder"}
-        names -= {"num_averaged", "approximate", "mean_size"}
-        optional = ["valid_nats", "num_parameters", "train_seconds", "device", "num_split_rows"]
-        optional += ["member_nats", "member_nats_stderr", "published_member"]
-        optional += ["nats_importance_weighted", "nats_importance_weighted_stderr"]
-        optional += ["importance_samples", "importance_rows", "published_importance"]
-        optional += ["entropy_nats", "excess_nats", "excess_nats_stderr"]
-        optional += ["excess_bits_per_dim_stderr", "receptive_field", "num_evaluations"]
-        published = (config.get("evaluation") or {}).get("published")
-        given: dict[str, Any] = {**dict.fromkeys(optional), "published": published}
-        given |= {"exact": True, "num_folds": 1, "context_frames": 0} | metrics
-        missing = names - set(given)
-        if missing:
+        known = {item.name: item for item in dataclasses.fields(Result) if item.name not in _OTHERS}
+        needed = {name for name, item in known.items() if item.default is dataclasses.MISSING}
+        if missing := needed - set(metrics):
             raise ValueError(f"missing {', '.join(sorted(missing))}")
-        values = {name: given[name] for name in names}
-        event = events.after_frames(event, values["context_frames"])
+        values: dict[str, Any] = {"published": (config.get("evaluation") or {}).get("published")}
+        values |= {name: metrics[name] for name in known if name in metrics}
+        event = events.after_frames(event, values.get("context_frames", 0))
         training = paths.model(path.parent.name) / "training.json"
         if training.is_file():
-            values["device"] = read_json(training).get("device") or values["device"]
-        size = given.get("mean_size")
-        result = Result(**values, config=config, event=event, mean_size=size, folder=path.parent)
+            values["device"] = read_json(training).get("device") or values.get("device")
+        result = Result(**values, config=config, event=event, folder=path.parent)
         _check(result)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
