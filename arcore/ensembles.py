@@ -19,7 +19,9 @@ class Ensemble(AutoregressiveModel):
 
     Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model.
     Members share an event but no schedule, so there are no joint conditionals and no decoder;
-    a sample is drawn from one member, chosen for each example.
+    a sample is drawn from one member, chosen for each example. Where members' likelihoods are only
+    bounded, `log_prob` is the mean of their bounds, which is a bound since the logarithm is
+    concave; the logsumexp of bounds by draws of latents may lie above.
 
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014, sec. 4.
@@ -68,7 +70,10 @@ class Ensemble(AutoregressiveModel):
         return torch.stack([member._log_prob(x, condition) for member in self], 1)
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        return torch.logsumexp(self._member_log_probs(x, condition), 1) - math.log(len(self))
+        each = self._member_log_probs(x, condition)
+        if not self.exact:
+            return each.mean(1)
+        return torch.logsumexp(each, 1) - math.log(len(self))
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         """Iterate over the members."""
@@ -123,7 +128,7 @@ class Ensemble(AutoregressiveModel):
         The mixture's posterior would weight members by their evidence for what is observed; that
         marginal is tractable only where the observed dimensions come first in every member.
         """
-        observed = self._check_observed(x, observed)
+        x, observed = x.to(self.device), self._check_observed(x, observed).to(self.device)
         n = len(x)
         self._check_condition(condition, n)
         completed = self._blank(n).view(n, *self.event.extents)

@@ -32,9 +32,9 @@ class LatentVariableModel(AutoregressiveModel):
 
     whose expectation is at most ln p(x). The KLs between Gaussians are exact; where a p(z_l | z_<l)
     is itself autoregressive, each of its factors' KL is, given the draws before it. `log_prob` is
-    this bound under fixed noise, `importance_weighted` a tighter estimate. Training weights the KL
-    by beta = min(1, (t + 1) / warmup_steps) at step t (see `set_step`), which enters no other
-    number.
+    this bound under fixed noise, `importance_weighted` a tighter estimate. Training weights the
+    KL's gradient by beta = min(1, (t + 1) / warmup_steps) at step t (see `set_step`), the same for
+    all levels, which enters no number.
 
     For given latents the model is exact: `conditionals_given` and `decoder(..., latents=z)`.
 
@@ -62,7 +62,7 @@ class LatentVariableModel(AutoregressiveModel):
         self.beta.fill_(1)
 
     def set_step(self, seed: int, step: int) -> None:
-        """Set the weight of the KL in the training loss, which is 1 before the first call."""
+        """Set the weight of the KL's gradient in training, which is 1 before the first call."""
         self.beta.fill_(min(1.0, (step + 1) / max(self.warmup_steps, 1)))
 
     def _draw_rows(self, rows: int) -> Tensor:
@@ -160,16 +160,17 @@ class LatentVariableModel(AutoregressiveModel):
     # -- scoring
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return the training loss of each example, (batch,), in nats: -ln p(x | z) + beta KL.
+        """Return minus the bound of each example, (batch,), in nats, for training.
 
-        z is drawn from q with the noise of `draw_rows`, or by torch's global generator. Only shapes
-        are checked.
+        Its gradient is that of -ln p(x | z) + beta KL, so that the warm-up enters no reported
+        number. z is drawn from q with the noise of `draw_rows`, or by torch's global generator.
+        Only shapes are checked.
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
         noise = self._as_latents(self._rows_drawn(len(x)))
         likelihood, divergence = self._terms(x, condition, noise)
-        return self.beta * divergence - likelihood
+        return self.beta * divergence - likelihood + ((1 - self.beta) * divergence).detach()
 
     def elbo(
         self,

@@ -28,8 +28,9 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     """Make an ordering by name.
 
     Arguments:
-        name: raster, reverse, column, snake (boustrophedon rows), spiral (from the border
-            inwards, clockwise) or random. A vector (D,) counts as one row.
+        name: raster, reverse (raster from the last pixel to the first), column, snake
+            (boustrophedon rows), spiral (from the border inwards, clockwise) or random. A vector
+            (D,) counts as one row.
         shape: the event's shape: (D,), (H, W) or (C, H, W) or longer (leading axes are frames).
         seed: for `random` only.
 
@@ -50,22 +51,31 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     size = math.prod(shape)
     if name == "random":
         return random_ordering(size, seed)
-    if name == "reverse":
-        return torch.arange(size, device=CPU).flip(0)
     height, width = (1, shape[-1]) if len(shape) == 1 else shape[-2:]
     positions = _spatial(name, height, width)
     channels = shape[-3] if len(shape) >= 3 else 1
-    plane = height * width
-    pixels = (positions[:, None] + plane * torch.arange(channels, device=CPU)[None]).reshape(-1)
+    pixels = with_channels(positions, channels)
     frames = math.prod(shape[:-3]) if len(shape) > 3 else 1
-    frame = channels * plane
+    frame = len(pixels)
     return (frame * torch.arange(frames, device=CPU)[:, None] + pixels[None]).reshape(-1)
+
+
+def with_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Turn an ordering of (H, W) into one of (C, H, W): each pixel's channels one after the other.
+
+    Example:
+        >>> with_channels(torch.tensor([1, 0]), 2).tolist()
+        [1, 3, 0, 2]
+    """
+    return (pixels[:, None] + len(pixels) * torch.arange(channels, device=CPU)).reshape(-1)
 
 
 def _spatial(name: str, height: int, width: int) -> Tensor:
     grid = torch.arange(height * width, device=CPU).view(height, width)
     if name == "raster":
         return grid.reshape(-1)
+    if name == "reverse":
+        return grid.reshape(-1).flip(0)
     if name == "column":
         return grid.t().reshape(-1)
     if name == "snake":

@@ -22,7 +22,7 @@ from arcore.layers.heads import HEADS, Head
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.masks import channel_groups
 from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
-from arcore.orderings import inverse, make_ordering, require_ordering
+from arcore.orderings import inverse, make_ordering, require_ordering, with_channels
 
 
 def image_shape(event: Event) -> tuple[int, int, int]:
@@ -73,9 +73,9 @@ class OrderedRasterConfig(RasterConfig):
     """Hyperparameters of a raster model that may read the image in another ordering.
 
     Arguments:
-        ordering: a name of `arcore.orderings.ORDERINGS`; the image is rearranged so that the
-            network's raster order is that ordering. `column` transposes it and `reverse` turns it
-            round, which leaves neighbours together; `snake`, `spiral` and `random` do not.
+        ordering: of the pixels, a name of `arcore.orderings.ORDERINGS`; the image is rearranged so
+            that the network's raster order is that ordering. `column` transposes it and `reverse`
+            turns it round, which leaves neighbours together; `snake`, `spiral` and `random` do not.
         ordering_seed: for `random`.
     """
 
@@ -123,14 +123,13 @@ class RasterModel(AutoregressiveModel):
         self._set_order(torch.get_default_device())
 
     def _set_order(self, device: torch.device) -> None:
-        shape = image_shape(self.event)
-        order = make_ordering(
-            self.ordering, shape, getattr(self.hyperparameters, "ordering_seed", 0)
-        )
+        channels, *size = image_shape(self.event)
+        seed = getattr(self.hyperparameters, "ordering_seed", 0)
+        order = with_channels(make_ordering(self.ordering, tuple(size), seed), channels)
         self.register_buffer("order", order.to(device), persistent=False)
         if self.ordering != "raster":
             # the dimension at each place of the network's image, and the place of each dimension
-            places = order.view(-1, shape[0]).t().reshape(-1)
+            places = order.view(-1, channels).t().reshape(-1)
             self.register_buffer("dimensions", places.to(device), persistent=False)
             self.register_buffer("places", inverse(places).to(device), persistent=False)
 

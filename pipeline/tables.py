@@ -114,7 +114,7 @@ def introduction(report: Report) -> str:
     )
     if any(row.result.num_folds > 1 for row in report.rows):
         text += " Rows over folds give the mean over them, and its standard error over folds."
-    if not all(row.result.exact for row in report.rows):
+    if any(row.result.sign_in(report.unit) for row in report.rows):
         text += (
             " <= is an upper bound on the negative log-likelihood (a lower one on the likelihood), "
             "~ an importance-weighted estimate, itself above the true value on average."

@@ -92,10 +92,11 @@ class ParallelMultiscale(AutoregressiveModel):
 
     where g1 = x[::2, ::2] is no average: each pixel is scored once. The base is a PixelCNN. Every
     other group at every scale has its own network: a ResNet on the grid of g1, with the groups so
-    far as its channels, which sees them to all sides. In type A, 1 x 1 layers give the logits of
-    all pixels of the group from its maps, a colour seeing the pixel's earlier ones by masks. In
-    type B the maps are split into contiguous patches, and one shallow PixelCNN goes through all
-    patches side by side. With a logistic mixture one evaluation serves a pixel's colours.
+    far as its channels, which sees them to all sides (in the paper's type A they are interleaved,
+    columns and then rows, and the grid grows). In type A, 1 x 1 layers give the logits of all
+    pixels of the group from its maps, a colour seeing the pixel's earlier ones by masks. In type B
+    the maps are split into contiguous patches, and one shallow PixelCNN goes through all patches
+    side by side. With a logistic mixture one evaluation serves a pixel's colours.
 
     Reference:
         Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Belov and de Freitas, "Parallel

@@ -91,7 +91,9 @@ class PixelVAE(LatentVariableModel):
 
     where z and z2 are vectors, and p(z1 | z2) is autoregressive over the locations of a map (see
     `GaussianPixelCNN`). The latents enter every gate of the decoder. Posteriors are diagonal
-    Gaussians, q(z | x) or q(z1 | h) q(z2 | h), both read from the same features h of x.
+    Gaussians, q(z | x) or q(z1 | h) q(z2 | h), both read from the same features h of x. The paper's
+    networks with upsampling concatenate its maps with those of x before the PixelCNN's layers, and
+    warm up the KLs of two levels one after the other; here they warm up together.
 
     Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
 

@@ -263,7 +263,12 @@ CASES = [
         Levels(2, (2, 2, 3)),
         {"width": 6, "num_layers": 2, "ordering": "column", "head": "logistic_mixture"},
     ),
+    *(
+        Case("pixelcnn", NINE, {"hidden": 4, "num_blocks": 2, "first_kernel": 5, "ordering": name})
+        for name in ("column", "random")
+    ),
     Case("pixelcnn", RGB, {"hidden": 6, "num_blocks": 1, "num_classes": 2}),
+    Case("pixelcnn", RGB, {"hidden": 6, "num_blocks": 1, "ordering": "random"}),
     Case("gated_pixelcnn", NINE, {"width": 4, "num_layers": 3}),
     Case("gated_pixelcnn", WIDE, {"width": 6, "num_layers": 4, "first_kernel": 3}),
     Case("gated_pixelcnn", Binary((1,)), {"width": 2, "num_layers": 1}),
@@ -386,7 +391,7 @@ CASES = [
 ]
 
 # Colours, conditions and logistic mixtures with few enough states to compare frequencies; too small
-# for the laws that every weight has a part.
+# for the laws on weights.
 INTRICATE = [
     Case("gated_pixelcnn", Levels(2, (3, 1, 2)), {"width": 6, "num_layers": 2, "num_classes": 2}),
     Case(
@@ -401,6 +406,7 @@ INTRICATE = [
         Levels(2, (3, 2, 2)),
         {**LATENT, "width": 6, "head_width": 18, "num_classes": 2},
     ),
+    Case("pixelvae", RGB, {**LATENT, "width": 6, "head_width": 18, "num_levels": 2}),
     Case(
         "wavenet",
         Levels(4, (4,)),
@@ -415,6 +421,7 @@ DISCRETE_MODELS = [
     name for name in arcore.list_models() if issubclass(MODELS[name].supports[0], Levels)
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
+even_intricate = pytest.mark.parametrize("case", [*CASES, *INTRICATE], ids=str)
 
 
 def cases_where(holds: Callable[[Case], bool]) -> pytest.MarkDecorator:

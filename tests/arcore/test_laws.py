@@ -34,6 +34,7 @@ from .cases import (
     all_levels,
     cases_where,
     chi_square_p_value,
+    even_intricate,
     every_case,
     exact_part,
     has_own_objective,
@@ -57,7 +58,7 @@ TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 # -- probabilities
 
 
-@every_case
+@even_intricate
 def test_probabilities_sum_to_one_for_every_class(case: Case) -> None:
     model, x = case.build_exact(), all_levels(case.event)
     for condition in case.conditions(len(x)):
@@ -166,7 +167,7 @@ def test_schedule_partitions_the_event(case: Case) -> None:
     assert all(len(block) for block in blocks)
 
 
-@every_case
+@even_intricate
 def test_conditionals_depend_on_all_earlier_blocks_and_nothing_else(case: Case) -> None:
     model = case.build_exact()
     seen = influence(model, case.levels(32), case.labels(32))

@@ -35,7 +35,7 @@ def test_pictures_show_the_step_of_each_pixel(name: str, shape: tuple[int, ...])
     assert steps.tolist() == PICTURES[name]
 
 
-@pytest.mark.parametrize("name", ["raster", "column", "snake", "spiral"])
+@pytest.mark.parametrize("name", ["raster", "reverse", "column", "snake", "spiral"])
 def test_a_pixels_channels_are_neighbours_and_frames_follow(name: str) -> None:
     frames, channels, height, width = 2, 3, 3, 4
     order = make_ordering(name, (frames, channels, height, width))

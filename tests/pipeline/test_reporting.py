@@ -276,6 +276,7 @@ def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not
     assert line["test (bits/dim)"] == f"<= {bits:.3f} ± 0.010"
     assert line["test (nats)"] == "-80.00 ± 0.21"
     assert tables.csv_rows(built)[0]["relation"] == "upper_bound"
+    assert "<= is an upper bound" in tables.introduction(built)
     assert "n (ours, one, &lt;=)" not in figures.html_page(built), "labels are in the picture"
     ticks = figures.comparison(built).axes[0].get_yticklabels()
     assert [tick.get_text() for tick in ticks] == ["n (ours, one, <=)"]
