@@ -128,7 +128,8 @@ class Ensemble(AutoregressiveModel):
         The mixture's posterior would weight members by their evidence for what is observed; that
         marginal is tractable only where the observed dimensions come first in every member.
         """
-        x, observed = x.to(self.device), self._check_observed(x, observed).to(self.device)
+        observed = self._check_observed(x, observed).to(self.device)
+        x = x.to(self.device)
         n = len(x)
         self._check_condition(condition, n)
         completed = self._blank(n).view(n, *self.event.extents)

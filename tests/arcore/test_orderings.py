@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 
+import arcore
+from arcore.events import Levels
 from arcore.orderings import ORDERINGS, inverse, make_ordering, random_ordering
 
 SHAPES = [(1,), (7,), (3, 4), (1, 1, 1), (1, 3, 4), (3, 4, 3), (2, 3, 2, 4), (2, 2, 1, 3, 2)]
@@ -46,6 +48,14 @@ def test_a_pixels_channels_are_neighbours_and_frames_follow(name: str) -> None:
         for channel in range(channels):
             offset = (frame * channels + channel) * plane
             assert torch.equal(steps[frame, :, channel], offset + pixels)
+
+
+@pytest.mark.parametrize("name", ORDERINGS)
+def test_image_models_draw_a_pixels_colours_one_after_the_other(name: str) -> None:
+    model = arcore.create_model("pixelcnn", Levels(2, (3, 2, 4)), ordering=name)
+    planes, places = (torch.cat(model.schedule) // 8, torch.cat(model.schedule) % 8)
+    assert torch.equal(planes.view(8, 3), torch.arange(3).expand(8, 3))
+    assert torch.equal(places.view(8, 3), make_ordering(name, (2, 4)).view(8, 1).expand(8, 3))
 
 
 def test_random_orderings_are_a_function_of_the_seed() -> None:
