@@ -14,17 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline import config, experiments, shards, training
-from pipeline.errors import UserError, unknown_name
+from pipeline.errors import UserError, require, unknown_name
 from pipeline.spaces import Parameter, parse_space
 
 SEARCHERS = ("optuna", "random")
 SCHEDULERS = ("asha", "none")
 ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "space")
-
-
-def _require(holds: bool, name: str, expected: str, got: object) -> None:
-    if not holds:
-        raise UserError(f"{name}: expected {expected}, got {got!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,11 +39,11 @@ class SchedulerConfig:
     brackets: int = 1
 
     def __post_init__(self) -> None:
-        _require(self.name in SCHEDULERS, "scheduler.name", f"one of {SCHEDULERS}", self.name)
-        _require(self.grace_epochs >= 1, "scheduler.grace_epochs", ">= 1", self.grace_epochs)
+        require(self.name in SCHEDULERS, "scheduler.name", f"one of {SCHEDULERS}", self.name)
+        require(self.grace_epochs >= 1, "scheduler.grace_epochs", ">= 1", self.grace_epochs)
         where = "scheduler.reduction_factor"
-        _require(self.reduction_factor > 1, where, "> 1", self.reduction_factor)
-        _require(self.brackets >= 1, "scheduler.brackets", ">= 1", self.brackets)
+        require(self.reduction_factor > 1, where, "> 1", self.reduction_factor)
+        require(self.brackets >= 1, "scheduler.brackets", ">= 1", self.brackets)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,11 +65,11 @@ class PlanConfig:
     time_budget_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        _require(self.num_trials >= 1, "num_trials", ">= 1", self.num_trials)
-        _require(self.searcher in SEARCHERS, "searcher", f"one of {SEARCHERS}", self.searcher)
-        _require(0 <= self.seed < 1 << 31, "seed", "in [0, 2^31)", self.seed)
+        require(self.num_trials >= 1, "num_trials", ">= 1", self.num_trials)
+        require(self.searcher in SEARCHERS, "searcher", f"one of {SEARCHERS}", self.searcher)
+        require(0 <= self.seed < 1 << 31, "seed", "in [0, 2^31)", self.seed)
         fits = self.time_budget_minutes is None or self.time_budget_minutes > 0
-        _require(fits, "time_budget_minutes", "> 0 or null", self.time_budget_minutes)
+        require(fits, "time_budget_minutes", "> 0 or null", self.time_budget_minutes)
 
 
 PLAN_KEYS = tuple(field.name for field in dataclasses.fields(PlanConfig))

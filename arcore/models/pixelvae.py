@@ -93,7 +93,7 @@ class PixelVAE(LatentVariableModel):
     `GaussianPixelCNN`). The latents enter every gate of the decoder. Posteriors are diagonal
     Gaussians, q(z | x) or q(z1 | h) q(z2 | h), both read from the same features h of x. The paper's
     networks with upsampling concatenate its maps with those of x before the PixelCNN's layers, and
-    warm up the KLs of two levels one after the other; here they warm up together.
+    weight the KLs of two levels apart while they warm up; here one weight serves both.
 
     Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
 

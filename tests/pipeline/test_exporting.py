@@ -21,6 +21,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Event, Levels, Real
 from pipeline import exporting, run_logging, tracking
+from tests.arcore.cases import randomize
 
 Export = Callable[..., arcore.AutoregressiveModel]
 
@@ -29,22 +30,13 @@ def event_of(name: str) -> Event:
     return Real((3,)) if name == "rnade" else Levels(3, (2, 1, 2, 2))
 
 
-def randomize(model: arcore.AutoregressiveModel) -> None:
-    """Move weights from where they begin, where many a conditional is uniform."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-
-
 @pytest.fixture
 def export(tmp_path: Path) -> Export:
     """Write a model as training does; return it as it is evaluated."""
 
     def write(name: str, members: int = 1, **given: object) -> arcore.AutoregressiveModel:
         event = event_of(name)
-        model = arcore.create_model(name, event, **given)
-        randomize(model)
+        model = randomize(arcore.create_model(name, event, **given))
         folder = tmp_path / name
         folder.mkdir()
         save_file(model.state_dict(), folder / "model.safetensors")
