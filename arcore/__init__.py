@@ -7,9 +7,11 @@ Example:
     >>> images = model.sample(4)
 """
 
-from arcore import events, orderings
+from arcore import events, units
+from arcore.decoding import Decoder
 from arcore.ensembles import Ensemble
-from arcore.model import AutoregressiveModel, Decoder
+from arcore.model import AutoregressiveModel
+from arcore.primitives import orderings
 from arcore.zoo import create_model, list_models
 
 __all__ = [
@@ -20,4 +22,5 @@ __all__ = [
     "events",
     "list_models",
     "orderings",
+    "units",
 ]

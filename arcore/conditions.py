@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from arcore.checks import require, require_int
+from arcore.primitives.checks import require, require_int
 
 if TYPE_CHECKING:
-    from arcore.model import Hyperparameters
+    from arcore.hyperparameters import Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Frames(Condition):
         return count == batch and size == self.size and frames == (self.frames or max(frames, 1))
 
 
-def of(hyperparameters: Hyperparameters) -> Condition | None:
+def condition_from(hyperparameters: Hyperparameters) -> Condition | None:
     """The condition that hyperparameters ask for by one of the names below.
 
     Raises:

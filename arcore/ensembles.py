@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution
+from torch.distributions import Distribution
 
-from arcore.checks import require, require_int
-from arcore.distributions import draw
-from arcore.model import AutoregressiveModel, Decoder
+from arcore.decoding import Decoder
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require, require_int
 
 
 class Ensemble(AutoregressiveModel):
@@ -155,26 +155,3 @@ class Ensemble(AutoregressiveModel):
     def _shares(self, choice: Tensor) -> list[tuple[AutoregressiveModel, Tensor]]:
         shares = [(member, (choice == k).nonzero()[:, 0]) for k, member in enumerate(self)]
         return [(member, rows) for member, rows in shares if len(rows)]
-
-
-class OrderlessEnsemble(Ensemble):
-    """The mixture of an orderless model under several orderings, with its exact posteriors."""
-
-    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return ln p(x_observed | condition), (batch,), in nats, as `OrderlessModel` does."""
-        evidence = self._evidence(x, observed, condition)
-        return torch.logsumexp(evidence, 1) - math.log(len(self))
-
-    def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
-        return torch.stack([m.log_marginal(x, observed, condition) for m in self], 1)
-
-    def _choose(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        condition: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Draw members by their evidence p_k(x_observed): the mixture's exact posterior."""
-        evidence = Categorical(logits=self._evidence(x, observed, condition), validate_args=False)
-        return draw(evidence, generator)

@@ -8,9 +8,6 @@ imputing are written here on top of the decoder.
 from __future__ import annotations
 
 import abc
-import dataclasses
-import difflib
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -18,46 +15,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from arcore import conditions
-from arcore.checks import require, require_int
-from arcore.distributions import draw, select
-from arcore.draws import Share
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import draw, select
 from arcore.events import Event, Gray, Levels
-from arcore.orderings import inverse
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Hyperparameters:
-    """Base of each model's hyperparameters: plain types only, validated on construction."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the hyperparameters as plain types (tuples become lists)."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
-
-
-def build_hyperparameters(
-    kind: type[Hyperparameters], given: Mapping[str, Any], model: str
-) -> Hyperparameters:
-    """Build a model's hyperparameters; lists become tuples.
-
-    Raises:
-        ValueError: for a name that the model does not have (with the nearest one), or a value
-            that its hyperparameters refuse.
-    """
-    known = [field.name for field in dataclasses.fields(kind)]
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(
-                f"{model}: expected hyperparameters among {', '.join(known)}, got {key!r}{hint}"
-            )
-    plain = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
-    return kind(**plain)
+from arcore.hyperparameters import Hyperparameters
+from arcore.primitives.checks import require, require_int
+from arcore.primitives.orderings import inverse
+from arcore.primitives.row_noise import BatchSlice
 
 
 class AutoregressiveModel(nn.Module, abc.ABC):
@@ -89,9 +53,9 @@ class AutoregressiveModel(nn.Module, abc.ABC):
             raise ValueError(f"event: {type(self).__name__} expects {wanted}, got {event!r}")
         self.event = event
         self.hyperparameters = hyperparameters
-        self.condition_kind = conditions.of(hyperparameters)
+        self.condition_kind = conditions.condition_from(hyperparameters)
         self.num_classes: int | None = getattr(hyperparameters, "num_classes", None)
-        self._drawn: Tensor | None = None
+        self._sampled_noise: Tensor | None = None
 
     # -- scoring
 
@@ -188,21 +152,23 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     def set_step(self, seed: int, step: int) -> None:  # noqa: B027
         """Choose what a training step draws for all rows (masks, orderings), by (seed, step)."""
 
-    def draw_rows(self, share: Share) -> None:
+    def sample_training_noise(self, rows: BatchSlice) -> None:
         """Draw, by torch's global generator, what a training loss needs for each row.
 
         It serves until it is drawn anew, for batches of as many rows; `eval()` forgets it. Without
         it `forward` draws by itself.
         """
-        self._drawn = share.of(self._draw_rows)
+        self._sampled_noise = rows.draw(self._sample_training_noise)
 
-    def _draw_rows(self, rows: int) -> Tensor:
+    def _sample_training_noise(self, rows: int) -> Tensor:
         """Draw what a training loss needs for so many rows, (rows, ...): nothing as a rule."""
         return torch.empty(rows, 0)
 
-    def _rows_drawn(self, rows: int) -> Tensor:
-        """Return what `draw_rows` drew for a batch of so many rows, or a fresh draw."""
-        drawn = self._draw_rows(rows) if self._drawn is None else self._drawn
+    def _training_noise(self, rows: int) -> Tensor:
+        """Return what `sample_training_noise` drew for a batch of so many rows, or a fresh draw."""
+        drawn = self._sampled_noise
+        if drawn is None:
+            drawn = self._sample_training_noise(rows)
         require(len(drawn) == rows, "x", f"{len(drawn)} rows, as drawn", rows)
         return drawn
 
@@ -210,7 +176,7 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         """Switch between training and evaluation, which forgets what was drawn for rows."""
         super().train(mode)
         if not mode:
-            self._drawn = None
+            self._sampled_noise = None
         return self
 
     def _rebuild(self) -> None:  # noqa: B027
@@ -345,47 +311,6 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         """Name the model, its event and its size, not every layer."""
         count = sum(p.numel() for p in self.parameters())
         return f"{type(self).__name__}({self.event}, {self.hyperparameters}, parameters={count:,})"
-
-
-class Decoder(abc.ABC):
-    """The incremental form of a model: `next()` and `push()` in turn, block by block.
-
-    Attributes:
-        blocks: the model's schedule; `next` concerns blocks[0] first.
-        batch: number of events side by side.
-    """
-
-    def __init__(self, blocks: tuple[Tensor, ...], batch: int) -> None:
-        require_int(batch, "batch", 0)
-        self.blocks = blocks
-        self.batch = batch
-        self.position = 0
-
-    def next(self) -> Distribution:
-        """Return the distribution of the next block, batch shape (batch, len(block))."""
-        require(self.position < len(self.blocks), "next", "a block left to decode", "the end")
-        return self._next(self.blocks[self.position])
-
-    def push(self, values: Tensor) -> None:
-        """Fix the next block's values, (batch, len(block)).
-
-        Raises:
-            ValueError: for another shape, or at the end. Values are not looked at, which would
-                stall an accelerator.
-        """
-        require(self.position < len(self.blocks), "push", "a block left to decode", "the end")
-        block = self.blocks[self.position]
-        fits = isinstance(values, Tensor) and values.shape == (self.batch, len(block))
-        expected = f"a tensor of shape ({self.batch}, {len(block)})"
-        require(fits, "values", expected, getattr(values, "shape", values))
-        self._push(block, values)
-        self.position += 1
-
-    @abc.abstractmethod
-    def _next(self, block: Tensor) -> Distribution: ...
-
-    @abc.abstractmethod
-    def _push(self, block: Tensor, values: Tensor) -> None: ...
 
 
 class RecomputingDecoder(Decoder):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 
 from arcore.events import Event
-from arcore.model import AutoregressiveModel, build_hyperparameters
+from arcore.hyperparameters import build_hyperparameters
+from arcore.model import AutoregressiveModel
 from arcore.models.conv_nade import ConvNADE
 from arcore.models.deep_nade import DeepNADE
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM

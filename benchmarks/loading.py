@@ -25,9 +25,10 @@ import numpy as np
 import torch
 
 import arcore
-from pipeline import loading, provenance, shards
+from pipeline.core import provenance
+from pipeline.data import loading, preprocess, shard_reader
+from pipeline.data.manifest import write_manifest
 from pipeline.datasets.base import Dataset, Options, SplitData
-from pipeline.manifest import write_manifest
 
 SIZE = 784
 EVENT = arcore.events.Binary((1, 28, 28))
@@ -59,7 +60,7 @@ def bits(rows: int) -> np.ndarray:
 def repeat(folder: Path, times: int, target: Path) -> Path:
     """Make a dataset whose training rows are those of another, several times, by hard links."""
     target.mkdir()
-    splits = dict(shards.read_manifest(folder).splits)
+    splits = dict(shard_reader.read_manifest(folder).splits)
     found = splits["train"].shards
     count = len(found) * times
     repeated = []
@@ -140,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         few = SplitData(bits(10))
         splits = {"train": SplitData(bits(arguments.rows)), "valid": few, "test": few}
-        folder = shards.write(DATASET, splits, Path(temporary) / "shards")
+        folder = preprocess.write(DATASET, splits, Path(temporary) / "shards")
         del splits
         size = sum(path.stat().st_size for path in folder.iterdir())
         device = provenance.device_name(torch.device("cpu"))

@@ -12,12 +12,15 @@ import argparse
 import json
 
 import arcore
-from pipeline import paths, provenance, scoring, shards, training
+from pipeline.core import paths, provenance
+from pipeline.data import shard_reader
+from pipeline.evaluation import scoring
+from pipeline.training import saved_models
 
 
 def members_of(experiment: str) -> tuple[list[arcore.AutoregressiveModel], str]:
     """Return an experiment's members and its dataset."""
-    model, config, _ = training.load(experiment)
+    model, config, _ = saved_models.load(experiment)
     count = config["evaluation"]["num_members"]
     parts = [model] if count == 1 else list(model.ensemble(count))  # type: ignore[operator]
     return parts, config["dataset"]["name"]
@@ -37,7 +40,7 @@ def main() -> None:
     scored["mixture"] = mixture
     results: dict[str, object] = {"commit": provenance.commit(), "num_members": len(mixture)}
     for split in ("valid", "test"):
-        rows = shards.read_split(folder, split)
+        rows = shard_reader.read_split(folder, split)
         for name, model in scored.items():
             nats, error = scoring.mean_and_error(scoring.scores(model, rows, 1000))
             results[f"{name} {split} nats"] = [round(nats, 3), round(error, 3)]

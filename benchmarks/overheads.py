@@ -44,10 +44,15 @@ import yaml
 from loading import bits
 
 import arcore
-from pipeline import cluster, datasets, optimization, provenance, shards, tracking
-from pipeline import worker as product
-from pipeline.config import TrainerConfig, build
+from pipeline.cluster import connection
+from pipeline.core import provenance
+from pipeline.data import preprocess, shard_reader
+from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
+from pipeline.experiments.schema import TrainerConfig, build
+from pipeline.tracking import mlflow_store
+from pipeline.training import optimization
+from pipeline.training import worker as product
 
 ROOT = Path(__file__).parents[1]
 DATASET = "binarized_mnist"
@@ -99,7 +104,7 @@ TWO = (
 def write_shards(case: Case, folder: Path) -> Path:
     few = SplitData(bits(10))
     splits = {"train": SplitData(bits(case.rows)), "valid": few, "test": few}
-    return shards.write(datasets.get_dataset({"name": DATASET}), splits, folder)
+    return preprocess.write(catalog.get_dataset({"name": DATASET}), splits, folder)
 
 
 # -- the worker's loop against a bare one, in one process
@@ -160,7 +165,7 @@ class Bare:
 def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
     """Return processor seconds of an epoch of the worker and of the bare loop, pair by pair."""
     torch.set_num_threads(1)
-    event = shards.read_manifest(write_shards(case, folder)).event
+    event = shard_reader.read_manifest(write_shards(case, folder)).event
     session = Alternating(Bare(case, event))
     epochs = case.pairs + 1
     loop_alone = {"max_epochs": epochs, "validate_every": epochs, "checkpoint_every": epochs}
@@ -182,7 +187,7 @@ def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
 def measure_loop(case: Case) -> tuple[float, float, float]:
     """Return processor seconds of a step, bare and of the worker, and their median overhead."""
     command = [sys.executable, __file__, "--alternate", str(CASES.index(case))]
-    variables = os.environ | cluster.MALLOC | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    variables = os.environ | connection.MALLOC | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     output = subprocess.run(command, env=variables, check=True, capture_output=True, text=True)
     pairs = json.loads(output.stdout)
     ours, bare = (statistics.median(column) / case.steps for column in zip(*pairs, strict=True))
@@ -203,7 +208,7 @@ class Project:
         self._case, self.folder = case, folder
         self.began = self.worker_started = 0.0
         write_shards(case, folder / "data/shards" / DATASET)
-        tracking.init_store(self._uri)
+        mlflow_store.init_store(self._uri)
 
     @property
     def _uri(self) -> str:
@@ -252,7 +257,7 @@ class Project:
 
     def times(self) -> tuple[float, list[float]]:
         """Return when the last run was opened in MLflow, and when each epoch's metrics came."""
-        store = tracking.client(self._uri)
+        store = mlflow_store.client(self._uri)
         experiment = store.get_experiment_by_name(f"arcore-{DATASET}")
         assert experiment is not None
         run = store.search_runs([experiment.experiment_id], max_results=1)[0]

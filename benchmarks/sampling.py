@@ -26,11 +26,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 import arcore
-from arcore.distributions import draw
-from arcore.layers import levels
-from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder
-from arcore.orderless import OrderlessModel
-from pipeline import provenance
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import draw
+from arcore.families.orderless import OrderlessModel
+from arcore.layers import level_features
+from arcore.model import AutoregressiveModel, RecomputingDecoder
+from pipeline.core import provenance
 
 Clock = Callable[[], float]
 
@@ -72,7 +73,7 @@ class OnePassDecoder(Decoder):
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         logits = self.model._logits(self.model._inputs(self.x) * self.observed, None)
-        return levels.distribution(logits[:, block])
+        return level_features.distribution(logits[:, block])
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         self.x[:, block] = values.to(self.x.dtype)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import arcore
-from pipeline import provenance
+from pipeline.core import provenance
 
 SIZE = 784
 BATCH = 100

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import arcore
 from arcore.models.wavenet import WaveNet
-from pipeline import provenance
+from pipeline.core import provenance
 
 SHAPE = {"num_blocks": 3, "cycle": 10, "width": 32, "gate_width": 32, "skip_width": 256}
 BATCHES = (1, 16)

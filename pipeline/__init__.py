@@ -1,1 +1,1 @@
-"""The machinery around the models: data, training, search, evaluation, reports, registry."""
+"""The machinery around the models, in rooms; docs/architecture.md draws them."""

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 def run(main: Callable[[], None]) -> None:

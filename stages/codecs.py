@@ -17,7 +17,10 @@ from typing import Any
 import numpy as np
 
 from arcore.events import Levels
-from pipeline import baselines, codecs, datasets, paths, shards
+from pipeline.core import paths
+from pipeline.data import shard_reader
+from pipeline.datasets import catalog
+from pipeline.evaluation import image_codecs, sound_baselines
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -39,30 +42,30 @@ def write(dataset: str) -> Path:
     Raises:
         UserError: for missing or damaged shards, or a library without one of the codecs.
     """
-    manifest = shards.read_manifest(paths.shards(dataset))
+    manifest = shard_reader.read_manifest(paths.shards(dataset))
     measured: list[dict[str, Any]] = []
     described = {
         "dataset": dataset,
         "dataset_sha256": manifest.sha256,
         "split": "test",
         "unit": manifest.unit,
-        "libraries": codecs.libraries(),
+        "libraries": image_codecs.libraries(),
         "codecs": measured,
     }
     event = manifest.event
-    if isinstance(event, Levels) and codecs.applies(event):
-        codecs.require()
-        test = shards.read_split(paths.shards(dataset), "test")
+    if isinstance(event, Levels) and image_codecs.applies(event):
+        image_codecs.require()
+        test = shard_reader.read_split(paths.shards(dataset), "test")
         images = test.x
         if test.binarize is not None:  # the fixed draw on which models are evaluated
-            images = shards.dynamic_binarize(images, np.arange(len(images)), 0, 0)
-        for codec in codecs.CODECS.values():
-            measured.append(codecs.measure(codec, images, event))
+            images = shard_reader.dynamic_binarize(images, np.arange(len(images)), 0, 0)
+        for codec in image_codecs.CODECS.values():
+            measured.append(image_codecs.measure(codec, images, event))
             log.info("%s: %s %.4f bits/dim", dataset, codec.label, measured[-1]["bits_per_dim"])
     elif isinstance(event, Levels) and manifest.sound is not None:
-        splits = [shards.read_split(paths.shards(dataset), split) for split in datasets.SPLITS]
-        described_by = datasets.get_dataset(datasets.load_config(dataset))
-        measured += baselines.measure(described_by, event, manifest.sound, *splits)
+        splits = [shard_reader.read_split(paths.shards(dataset), split) for split in catalog.SPLITS]
+        described_by = catalog.get_dataset(catalog.load_config(dataset))
+        measured += sound_baselines.measure(described_by, event, manifest.sound, *splits)
         for one in measured:
             log.info("%s: %s %.4f bits/dim", dataset, one["label"], one["bits_per_dim"])
     else:

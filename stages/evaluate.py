@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import evaluation, experiments
+from pipeline.evaluation import evaluate
+from pipeline.experiments import compose
 from stages import cli
 
 
@@ -16,7 +17,7 @@ def main() -> None:
         "overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_members=8"
     )
     arguments = parser.parse_args()
-    evaluation.evaluate(experiments.load(arguments.experiment, arguments.overrides))
+    evaluate.evaluate(compose.load(arguments.experiment, arguments.overrides))
 
 
 if __name__ == "__main__":

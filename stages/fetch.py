@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import datasets, fetching
+from pipeline.data import fetching
+from pipeline.datasets import catalog
 from stages import cli
 
 
@@ -17,11 +18,11 @@ def main() -> None:
         prog="python -m stages.fetch",
         description="Bring a dataset's raw files to data/raw/<dataset>/ and verify them.",
         epilog="ARCORE_MIRROR=<folder or URL> is asked before the public address. Known datasets: "
-        + ", ".join(datasets.list_datasets()),
+        + ", ".join(catalog.list_datasets()),
     )
     parser.add_argument("dataset", help="name of the dataset")
     arguments = parser.parse_args()
-    fetching.fetch(datasets.get_dataset(datasets.load_config(arguments.dataset)))
+    fetching.fetch(catalog.get_dataset(catalog.load_config(arguments.dataset)))
 
 
 if __name__ == "__main__":

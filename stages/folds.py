@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import folds
+from pipeline.evaluation import cross_validation
 from stages import cli
 
 
@@ -19,7 +19,7 @@ def main() -> None:
         "overrides", nargs="*", metavar="key=value", help="e.g. trainer.max_epochs=3"
     )
     arguments = parser.parse_args()
-    folds.run(arguments.experiment, arguments.overrides)
+    cross_validation.run(arguments.experiment, arguments.overrides)
 
 
 if __name__ == "__main__":

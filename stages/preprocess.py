@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import datasets, shards
+from pipeline.data import preprocess
+from pipeline.datasets import catalog
 from stages import cli
 
 
@@ -17,15 +18,15 @@ def main() -> None:
         prog="python -m stages.preprocess",
         description="Decode a dataset's raw files into Parquet shards and a manifest.",
         epilog="Options and their defaults are in pipeline/conf/dataset/<dataset>.yaml. Known "
-        "datasets: " + ", ".join(datasets.list_datasets()),
+        "datasets: " + ", ".join(catalog.list_datasets()),
     )
     parser.add_argument("dataset", help="name of the dataset")
     parser.add_argument(
         "overrides", nargs="*", metavar="option=value", help="options of the dataset"
     )
     arguments = parser.parse_args()
-    config = datasets.load_config(arguments.dataset, arguments.overrides)
-    shards.preprocess(datasets.get_dataset(config))
+    config = catalog.load_config(arguments.dataset, arguments.overrides)
+    preprocess.preprocess(catalog.get_dataset(config))
 
 
 if __name__ == "__main__":

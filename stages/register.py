@@ -11,8 +11,9 @@ import logging
 import os
 from pathlib import Path
 
-from pipeline import paths, registry
-from pipeline.errors import UserError
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.registry import register
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def write(dataset: str) -> Path:
     Raises:
         UserError: if nothing is evaluated, or the store cannot be reached.
     """
-    registered = registry.register_dataset(dataset)
+    registered = register.register_dataset(dataset)
     path = paths.root() / "registry" / f"{dataset}.json"
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(path.name + ".partial")

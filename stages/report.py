@@ -11,9 +11,11 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import paths, reporting, run_logging, tables, tracking
-from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.core import paths
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError
+from pipeline.reporting import comparison, tables
+from pipeline.tracking import mlflow_store, run_logger
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -45,13 +47,13 @@ def write(dataset: str) -> Path:
     Raises:
         UserError: for missing or malformed results.
     """
-    from pipeline import figures
+    from pipeline.reporting import html
 
-    report = reporting.build_report(dataset)
+    report = comparison.build_report(dataset)
     files = {
         "table.md": tables.markdown(report),
         "table.csv": tables.csv_text(report),
-        "report.html": figures.html_page(report),
+        "report.html": html.html_page(report),
     }
     folder = paths.report(dataset)
     with replacing(folder) as partial:
@@ -62,23 +64,23 @@ def write(dataset: str) -> Path:
     return folder
 
 
-def log_report(report: reporting.Report, folder: Path, files: Mapping[str, str]) -> None:
+def log_report(report: comparison.Report, folder: Path, files: Mapping[str, str]) -> None:
     """Log a report as an MLflow run, once for each content."""
     digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
     identity = f"report:{report.dataset}:{digest}"
     try:
-        store = tracking.require_store()
-        where = tracking.experiment_id(store, EXPERIMENT)
-        runs = tracking.find_runs(store, where, tracking.IDENTITY, identity)
+        store = mlflow_store.require_store()
+        where = mlflow_store.experiment_id(store, EXPERIMENT)
+        runs = mlflow_store.find_runs(store, where, mlflow_store.IDENTITY, identity)
     except UserError as error:
         log.warning("warning: report not logged: %s", error)
         return
     if any(run.info.status == "FINISHED" for run in runs):
         return
-    run_id = tracking.start_run(
+    run_id = mlflow_store.start_run(
         EXPERIMENT, report.dataset, identity, {}, {"dataset": report.dataset, "unit": report.unit}
     )
-    logger = run_logging.RunLogger(run_id)
+    logger = run_logger.RunLogger(run_id)
     rows = tables.csv_rows(report)
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     for name in files:

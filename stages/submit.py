@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import storage, submission
+from pipeline.cluster import jobs
+from pipeline.core import storage
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -21,10 +22,10 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Submit, print the log, and exit with the job's own status."""
     options, command = parse(sys.argv[1:])
-    address = submission.find_address(options.address, os.environ)
-    client = submission.connect(address)
-    job = submission.submit(client, Path.cwd(), command, options.env, options.id)
-    at = f"--address {storage.displayed(address)}"
+    address = jobs.find_address(options.address, os.environ)
+    client = jobs.connect(address)
+    job = jobs.submit(client, Path.cwd(), command, options.env, options.id)
+    at = f"--address {storage.redacted(address)}"
     follow, stop = f"ray job logs {at} --follow {job}", f"ray job stop {at} {job}"
     if options.no_wait:
         print(job)
@@ -32,7 +33,7 @@ def main() -> None:
         return
     log.info("submitted %s", job)
     try:
-        status = submission.follow(client, job, lambda text: print(text, end="", flush=True))
+        status = jobs.follow(client, job, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
         log.info("\n%s runs on; follow it with: %s; stop it with: %s", job, follow, stop)
         sys.exit(130)
@@ -53,7 +54,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--address",
         metavar="URL",
         help="of the dashboard; else RAY_API_SERVER_ADDRESS, an http RAY_ADDRESS, or "
-        + submission.DEFAULT_ADDRESS,
+        + jobs.DEFAULT_ADDRESS,
     )
     parser.add_argument("--id", help="the job's id, new to the cluster; Ray chooses by default")
     parser.add_argument("--no-wait", action="store_true", help="print the id and leave")

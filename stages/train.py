@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import experiments, training
+from pipeline.experiments import compose
+from pipeline.training import driver
 from stages import cli
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
     arguments = parser.parse_intermixed_args()
-    training.train(experiments.load(arguments.experiment, arguments.overrides), arguments.fresh)
+    driver.train(compose.load(arguments.experiment, arguments.overrides), arguments.fresh)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import tuning
+from pipeline.search import tuning
 from stages import cli
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from pipeline import cluster
+from pipeline.cluster import connection
 from stages import cli
 
 
@@ -18,8 +18,8 @@ def main() -> None:
     command = parser.parse_args().command
     if not command:
         parser.error("command: expected a command and its arguments, got nothing")
-    with cluster.connected():
-        environment = os.environ | {"RAY_ADDRESS": cluster.address()}
+    with connection.connected():
+        environment = os.environ | {"RAY_ADDRESS": connection.address()}
         status = subprocess.run(command, env=environment, check=False).returncode
     sys.exit(status)
 

@@ -26,10 +26,10 @@ def generator() -> torch.Generator:
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite store whose schema is built once."""
-    from pipeline import tracking
+    from pipeline.tracking import mlflow_store
 
     path = tmp_path_factory.getbasetemp() / "migrated.db"
-    tracking.init_store(f"sqlite:///{path}")
+    mlflow_store.init_store(f"sqlite:///{path}")
     return path
 
 

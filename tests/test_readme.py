@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 import arcore
-from pipeline import datasets, experiments
+from pipeline.datasets import catalog
+from pipeline.experiments import compose
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
@@ -34,8 +34,8 @@ def test_stages_exist(stage: str) -> None:
 def test_every_model_and_dataset_is_listed() -> None:
     for model in arcore.list_models():
         assert f"| `{model}` |" in README
-    for dataset in datasets.list_datasets():
+    for dataset in catalog.list_datasets():
         assert f"`{dataset}`" in README or "binarized" in dataset
-    known = experiments.read_params(ROOT / "params.yaml")["experiments"]
+    known = compose.read_params(ROOT / "params.yaml")["experiments"]
     for name in re.findall(r"stages\.train ([a-z_]+-[a-z-]+)", README):
         assert name in known

@@ -1,1 +1,4 @@
-"""Layers that several models share."""
+"""Parametrised blocks of networks, with their steps for decoding.
+
+They know no model.
+"""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot, relu
 
 from arcore.conditions import Classes, Condition, Map, Vector
-from arcore.layers.cursor import Cursor, Run, everywhere
+from arcore.layers.cursor import Cursor, LayerCall, full_image
 
 
 class ConditionMaps(nn.Module):
@@ -55,15 +55,16 @@ class ConditionProjection(nn.Module):
     Arguments:
         channels: of the condition maps.
         outputs: of the layer.
-        faint: begin at zero, so that a network learns what events of all classes have in common as
-            fast as without a condition; random weights are noise to be unlearned. Not for maps that
-            come from a network, which would have no gradient before the second step.
+        zero_initialised: begin at zero, so that a network learns what events of all classes
+            have in common as fast as without a condition; random weights are noise to be unlearned.
+            Not for maps that come from a network, which would have no gradient before the second
+            step.
     """
 
-    def __init__(self, channels: int, outputs: int, faint: bool = False) -> None:
+    def __init__(self, channels: int, outputs: int, zero_initialised: bool = False) -> None:
         super().__init__()
         self.project = nn.Conv2d(channels, outputs, 1, bias=False)
-        if faint:
+        if zero_initialised:
             nn.init.zeros_(self.project.weight)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class ConditionProjection(nn.Module):
 
 
 def conditioned(
-    a: Tensor, projection: nn.Module | None, maps: Tensor | None, run: Run = everywhere
+    a: Tensor, projection: nn.Module | None, maps: Tensor | None, call: LayerCall = full_image
 ) -> Tensor:
     """Add a projection of condition maps to a layer's maps, if there are any."""
-    return a if maps is None or projection is None else a + run(projection, maps)
+    return a if maps is None or projection is None else a + call(projection, maps)

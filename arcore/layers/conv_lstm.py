@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from arcore.layers.lstm_scan import lstm_cell, remember
+from arcore.layers.lstm_scan import lstm_cell, open_forget_gate
 
 State = tuple[Tensor, Tensor]
 
@@ -34,7 +34,7 @@ class ConvLSTM(nn.Module):
         self.width = width
         self.input_to_state = nn.Conv2d(inputs, 4 * width, kernel, padding=kernel // 2)
         self.state_to_state = nn.Conv2d(width, 4 * width, kernel, padding=kernel // 2, bias=False)
-        remember(cast(nn.Parameter, self.input_to_state.bias), width)
+        open_forget_gate(cast(nn.Parameter, self.input_to_state.bias), width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map frames (batch, T, inputs, height, width) to states h (batch, T, width, ...)."""

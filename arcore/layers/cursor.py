@@ -1,7 +1,7 @@
 """Evaluating a network at one place of an image at a time.
 
-A network that takes its layers by a function, `run(layer, x)`, is written once and runs in two
-ways: `everywhere` evaluates it over whole images, a `Cursor` at one pixel or one row, where each
+A network that takes its layers by a function, `call(layer, x)`, is written once and runs in two
+ways: `full_image` evaluates it over whole images, a `Cursor` at one pixel or one row, where each
 layer keeps what later places need. The cost of a pixel is then one product a layer.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 State = TypeVar("State")
 
 
-class Run(Protocol):
+class LayerCall(Protocol):
     """How a network evaluates a layer."""
 
     def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class Run(Protocol):
         ...
 
 
-def everywhere(layer: nn.Module, x: Tensor) -> Tensor:
+def full_image(layer: nn.Module, x: Tensor) -> Tensor:
     """Evaluate a layer over whole images, (batch, channels, height, width)."""
     return cast(Tensor, layer(x))
 

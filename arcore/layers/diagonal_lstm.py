@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from arcore.layers.compile_guard import compile_guard
 from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
-from arcore.layers.uncompiled import uncompiled
 
 
 def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -56,7 +56,7 @@ class DiagonalLSTMLayer(nn.Module):
 
     def __init__(self, hidden: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self._scan = uncompiled(lstm_scan)
+        self._scan = compile_guard(lstm_scan)
         self.directions, self.hidden = num_directions(size), hidden
         self.weight = state_weight(2, self.directions, hidden, 4 * hidden)
         self.initial_h = nn.Parameter(torch.zeros(self.directions, size[0], hidden))
@@ -145,7 +145,7 @@ class _DiagonalState:
         self.h[:, 0], self.c[:, 0] = layer.initial_h[0, row], layer.initial_c[0, row]
 
     def _finish(self, row: int) -> None:
-        """Run the second LSTM over a complete row, from its right end."""
+        """LayerCall the second LSTM over a complete row, from its right end."""
         layer, second = self.layer, torch.empty_like(self.second)
         h, c = (s[1, row].to(second.dtype).expand(len(second), -1)
                 for s in (layer.initial_h, layer.initial_c))  # fmt: skip

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore.checks import require
-from arcore.distributions import DiscretizedLogisticMixture, GrayBernoulli
-from arcore.layers import levels
+from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
+from arcore.distributions.gray import GrayBernoulli
+from arcore.layers import level_features
+from arcore.primitives.checks import require
 
 HEADS = ("softmax", "logistic_mixture")
 
@@ -86,7 +87,7 @@ class Head:
             logits = logits.reshape(*shape, logits.shape[-1])
             if self.gray:
                 return GrayBernoulli(logits=logits[..., 0], validate_args=False)
-            return levels.distribution(logits)
+            return level_features.distribution(logits)
         return self._mixture(outputs, image, shape)
 
     def _mixture(

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import elu, softsign
 
-from arcore.layers.cursor import Cursor, Run, everywhere
+from arcore.layers.cursor import Cursor, LayerCall, full_image
 from arcore.layers.masked_conv import pixel_conv
-from arcore.masks import channel_groups
+from arcore.primitives.masks import channel_groups
 
 MIN_SCALE = 1e-4
 
@@ -100,11 +100,11 @@ class GaussianPixelCNN(nn.Module):
         self.mixes = nn.ModuleList(pixel_conv("B", u, u) for _ in range(num_blocks))
         self.output = pixel_conv("B", u, z.repeat(2))
 
-    def _network(self, z: Tensor, maps: Tensor, run: Run) -> Tensor:
-        u = run(self.input, z) + maps
+    def _network(self, z: Tensor, maps: Tensor, call: LayerCall) -> Tensor:
+        u = call(self.input, z) + maps
         for core, mix in zip(self.cores, self.mixes, strict=True):
-            u = u + run(mix, elu(run(core, elu(u)) + maps))
-        return run(self.output, elu(u))
+            u = u + call(mix, elu(call(core, elu(u)) + maps))
+        return call(self.output, elu(u))
 
     def _maps(self, condition: Tensor) -> Tensor:
         return elu(self.expand(condition)).view(-1, self.width, *self.size)
@@ -116,7 +116,7 @@ class GaussianPixelCNN(nn.Module):
             z: (batch, channels, *size).
             condition: (batch, condition_size).
         """
-        outputs = self._network(z, self._maps(condition), everywhere)
+        outputs = self._network(z, self._maps(condition), full_image)
         return gaussian(outputs.to(z.dtype), bound=2.0)
 
     @torch.no_grad()
@@ -136,5 +136,5 @@ class GaussianPixelCNN(nn.Module):
                 here = gaussian(outputs.to(z.dtype), bound=2.0)
                 value = here.mean + here.stddev * cursor.piece(noise)
                 z[:, :, row : row + 1, column : column + 1] = value
-                self.input.see(value, cursor)
+                self.input.write_cache(value, cursor)
         return z

@@ -39,7 +39,7 @@ def state_weight(*shape: int) -> nn.Parameter:
 
 
 @torch.no_grad()
-def remember(bias: nn.Parameter | None, width: int) -> None:
+def open_forget_gate(bias: nn.Parameter | None, width: int) -> None:
     """Start with forget gates open: add 1 to f in a bias of [o | f | i | g] cells, (n * 4 h,)."""
     assert bias is not None
     bias.view(-1, 4, width)[:, 1] += 1
@@ -88,7 +88,7 @@ class Plan:
 def lstm_scan(
     x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: Plan
 ) -> Tensor:
-    """Run LSTMs over the pixels of an image, each step's pixels at once.
+    """LayerCall LSTMs over the pixels of an image, each step's pixels at once.
 
     Only the recurrence is computed, one product for each offset of the kernel a step; backward
     passes are written out, since what automatic differentiation keeps and copies for that many

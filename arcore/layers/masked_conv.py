@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, pad
 
 from arcore.layers.cursor import Cursor
-from arcore.masks import causal_kernel_mask
+from arcore.primitives.masks import causal_kernel_mask
 
 
 class CausalConv2d(nn.Module):
@@ -83,13 +83,13 @@ class CausalConv2d(nn.Module):
 
     def step(self, x: Tensor, cursor: Cursor) -> Tensor:
         """Map a piece of a row at the cursor, (batch, inputs, 1, n), to (batch, outputs, 1, n)."""
-        x = self.see(x, cursor)
+        x = self.write_cache(x, cursor)
         state = cursor.state(self, lambda: _ConvState(self, x, cursor))
         if x.shape[-2:] == self.size:
             return linear(x.flatten(1), state.matrix, self.bias)[:, :, None, None]
         return conv2d(x, state.weight, self.bias)
 
-    def see(self, x: Tensor, cursor: Cursor) -> Tensor:
+    def write_cache(self, x: Tensor, cursor: Cursor) -> Tensor:
         """Take in a piece of a row at the cursor; return the inputs that the kernel covers."""
         state = cursor.state(self, lambda: _ConvState(self, x, cursor))
         return x if self.size == (1, 1) else state.extend(x, cursor)
@@ -120,8 +120,9 @@ def pixel_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int = 1) -> Cau
     """Make a convolution over rows above and pixels to the left: a PixelCNN's masked size x size.
 
     Arguments:
-        kind: A (without the pixel itself) or B, see `arcore.masks.causal_kernel_mask`.
-        inputs: the colour of each input map, as `arcore.masks.channel_groups` shares them out.
+        kind: A (without the pixel itself) or B, see `arcore.primitives.masks.causal_kernel_mask`.
+        inputs: the colour of each input map, as `arcore.primitives.masks.channel_groups` shares
+            them out.
         outputs: the colour of each output map.
         size: of the square kernel that it stands for, odd.
     """

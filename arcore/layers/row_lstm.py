@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from arcore.layers.compile_guard import compile_guard
 from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
-from arcore.layers.uncompiled import uncompiled
 
 
 class RowLSTMLayer(nn.Module):
@@ -37,7 +37,7 @@ class RowLSTMLayer(nn.Module):
 
     def __init__(self, hidden: int, width: int, kernel: int = 3) -> None:
         super().__init__()
-        self._scan = uncompiled(lstm_scan)
+        self._scan = compile_guard(lstm_scan)
         self.kernel = kernel
         self.weight = state_weight(kernel, 1, hidden, 4 * hidden)
         self.initial_h = nn.Parameter(torch.zeros(1, width, hidden))

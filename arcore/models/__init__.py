@@ -1,1 +1,1 @@
-"""One file per system, named as the lecture names it."""
+"""The systems, one final class a file, named as the lecture names them."""

@@ -8,12 +8,12 @@ import math
 import torch
 from torch import Tensor
 
-from arcore.checks import require, require_int
 from arcore.events import Event
+from arcore.families.orderless import Chain, OrderlessConfig, OrderlessModel
 from arcore.layers.conv_branch import ConvBranch
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.models.deep_nade import DenseChain
-from arcore.orderless import Chain, OrderlessConfig, OrderlessModel
+from arcore.primitives.checks import require, require_int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

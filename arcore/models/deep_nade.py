@@ -6,10 +6,10 @@ import dataclasses
 
 from torch import Tensor
 
-from arcore.checks import require
 from arcore.events import Event
+from arcore.families.orderless import Chain, OrderlessConfig, OrderlessModel
 from arcore.layers.incremental_mlp import IncrementalMLP
-from arcore.orderless import Chain, OrderlessConfig, OrderlessModel
+from arcore.primitives.checks import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

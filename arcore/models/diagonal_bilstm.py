@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from arcore.families.pixelrnn import PixelRNN, PixelRNNConfig
 from arcore.layers.cursor import Cursor
 from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, num_directions
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.masks import causal_kernel_mask
-from arcore.pixelrnn import PixelRNN, PixelRNNConfig
+from arcore.primitives.masks import causal_kernel_mask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class DiagonalBiLSTM(PixelRNN):
 
     A layer is `arcore.layers.diagonal_lstm.DiagonalLSTMLayer`: one LSTM from the upper left corner,
     and one from the upper right that stays a row behind. The network around it is
-    `arcore.pixelrnn`'s; the input-to-state part is 1 x 1.
+    `arcore.families.pixelrnn`'s; the input-to-state part is 1 x 1.
 
     The masks hide a pixel from the first layer's input at that pixel, so that the last pixel of the
     row above would be out of sight of pixels far to its left, although the second LSTM passes it.

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from arcore.checks import require_dropout, require_int, require_odd
 from arcore.events import Event
+from arcore.families.raster import OrderedRasterConfig
+from arcore.families.two_stack import TwoStackModel
 from arcore.layers.conditioning import conditioned
-from arcore.layers.cursor import Run
+from arcore.layers.cursor import LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
-from arcore.raster import OrderedRasterConfig, TwoStackModel
+from arcore.primitives.checks import require_dropout, require_int, require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,29 +94,31 @@ class GatedPixelCNN(TwoStackModel):
         """The layer that reads the pixel's own row; the vertical stack reads whole rows."""
         return [self._layers()[0].horizontal]
 
-    def _vertical(self, v: Tensor, maps: Tensor | None, run: Run) -> list[Tensor]:
+    def _vertical(self, v: Tensor, maps: Tensor | None, call: LayerCall) -> list[Tensor]:
         """Return what the vertical stack passes on to each horizontal layer."""
         links = []
         for layer in self._layers():
-            a = run(layer.vertical, v)
-            links.append(run(layer.link, a))
+            a = call(layer.vertical, v)
+            links.append(call(layer.link, a))
             if not layer.is_last:
-                v = _gate(conditioned(a, layer.vertical_projection, maps, run))
+                v = _gate(conditioned(a, layer.vertical_projection, maps, call))
         return links
 
-    def _horizontal(self, h: Tensor, links: list[Tensor], maps: Tensor | None, run: Run) -> Tensor:
+    def _horizontal(
+        self, h: Tensor, links: list[Tensor], maps: Tensor | None, call: LayerCall
+    ) -> Tensor:
         total: Tensor | None = None
         for layer, link in zip(self._layers(), links, strict=True):
-            a = run(layer.horizontal, h) + link
-            z = _gate(conditioned(a, layer.horizontal_projection, maps, run))
+            a = call(layer.horizontal, h) + link
+            z = _gate(conditioned(a, layer.horizontal_projection, maps, call))
             z = dropout(z, self.hyperparameters.dropout, self.training)
-            skip = run(layer.skip, z)
+            skip = call(layer.skip, z)
             total = skip if total is None else total + skip
             if not layer.is_last:
-                residual = run(layer.residual, z)
+                residual = call(layer.residual, z)
                 h = residual if layer.is_first else h + residual
         assert total is not None
-        return run(self.output, relu(run(self.hidden_head, relu(total))))
+        return call(self.output, relu(call(self.hidden_head, relu(total))))
 
 
 class _Layer(nn.Module):

@@ -11,13 +11,21 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import dropout, linear
 
-from arcore import masks, orderings
-from arcore.checks import require, require_bool, require_dropout, require_int, require_seed
+from arcore.decoding import Decoder
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
-from arcore.layers import levels
+from arcore.hyperparameters import Hyperparameters
+from arcore.layers import level_features
 from arcore.layers.masked_linear import MaskedLinear
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
+from arcore.model import AutoregressiveModel
+from arcore.primitives import masks, orderings
+from arcore.primitives.checks import (
+    require,
+    require_bool,
+    require_dropout,
+    require_int,
+    require_seed,
+)
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 
@@ -69,7 +77,12 @@ class MADEConfig(Hyperparameters):
             require_bool(getattr(self, name), name)
         require_dropout(self.dropout)
         require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
-        require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
+        require(
+            self.inputs in level_features.ENCODINGS,
+            "inputs",
+            str(level_features.ENCODINGS),
+            self.inputs,
+        )
         orderings.require_ordering(self.ordering, self.ordering_seed)
         if self.num_masks != 1:
             agnostic = self.order_agnostic or self.connectivity_agnostic
@@ -113,8 +126,8 @@ class MADE(AutoregressiveModel):
         super().__init__(event, hyperparameters)
         p = hyperparameters
         size, conditioning = event.size, p.conditioning_weights
-        self.num_features = levels.num_features(event, p.inputs)
-        self.num_logits = levels.num_logits(event)
+        self.num_features = level_features.num_features(event, p.inputs)
+        self.num_logits = level_features.num_logits(event)
         widths = [size * self.num_features, *p.hidden]
         self.hidden_layers = nn.ModuleList(
             MaskedLinear(a, b, conditioning) for a, b in zip(widths, widths[1:], strict=False)
@@ -209,7 +222,7 @@ class MADE(AutoregressiveModel):
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         p = self.hyperparameters
-        features = levels.encode(x.flatten(1), self.event, p.inputs, self.dtype).flatten(1)
+        features = level_features.encode(x.flatten(1), self.event, p.inputs, self.dtype).flatten(1)
         h = features
         for depth, layer in enumerate(self.hidden_layers):
             a = layer(h)
@@ -222,7 +235,7 @@ class MADE(AutoregressiveModel):
         if condition is not None:
             logits = logits + self.class_output[condition]
         shape = (len(x), *self.event.extents, self.num_logits)
-        return levels.distribution(logits.to(self.dtype).view(shape))
+        return level_features.distribution(logits.to(self.dtype).view(shape))
 
     # -- generation
 
@@ -290,13 +303,13 @@ class MADEDecoder(Decoder):
         logits = linear(self.values[last], self.weights[last][rows]) + self.offsets[last][:, rows]
         if self.direct is not None:
             logits = logits + linear(self.values[0], self.direct[rows])
-        return levels.distribution(logits[:, None])
+        return level_features.distribution(logits[:, None])
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         inputs = model.hyperparameters.inputs
-        features = levels.encode(values, model.event, inputs, self.values[0].dtype)
+        features = level_features.encode(values, model.event, inputs, self.values[0].dtype)
         self.values[0][:, _columns(block, model.num_features)] = features.flatten(1)
 
 

@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import relu
 
-from arcore.checks import require, require_int
+from arcore.decoding import Decoder
 from arcore.events import Event, Levels, resized
+from arcore.families.pixelrnn import PixelRNN
+from arcore.families.raster import RasterDecoder, image_shape
 from arcore.layers.conditioning import ConditionMaps
-from arcore.layers.cursor import everywhere
-from arcore.model import AutoregressiveModel, Decoder
+from arcore.layers.cursor import full_image
+from arcore.model import AutoregressiveModel
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM
 from arcore.models.row_lstm import RowLSTM, RowLSTMConfig
-from arcore.orderings import make_ordering
-from arcore.pixelrnn import PixelRNN
-from arcore.raster import RasterDecoder, image_shape
+from arcore.primitives.checks import require, require_int
+from arcore.primitives.orderings import make_ordering
 
 CORES: dict[str, type[PixelRNN]] = {"diagonal_bilstm": DiagonalBiLSTM, "row_lstm": RowLSTM}
 
@@ -119,10 +120,10 @@ class MultiscalePixelRNN(AutoregressiveModel):
         image = x.reshape(-1, *self.image)
         small = self.small(image)
         base = self.base
-        outputs = base._network(base.encode(small), base._condition_maps(condition), everywhere)
+        outputs = base._network(base.encode(small), base._condition_maps(condition), full_image)
         if self.detail is not None:
             maps = self.detail_maps(small, condition)
-            whole = self.detail._network(self.detail.encode(image), maps, everywhere).clone()
+            whole = self.detail._network(self.detail.encode(image), maps, full_image).clone()
             self.small(whole)[:] = outputs
             outputs = whole
         return base.head.distribution(outputs.to(self.dtype), image, x.shape)

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import embedding_bag
 
-from arcore import orderings
-from arcore.checks import require, require_int
+from arcore.decoding import Decoder
 from arcore.events import Event, Levels
-from arcore.layers import levels
-from arcore.layers.uncompiled import uncompiled
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
+from arcore.hyperparameters import Hyperparameters
+from arcore.layers import level_features
+from arcore.layers.compile_guard import compile_guard
+from arcore.model import AutoregressiveModel
+from arcore.primitives import orderings
+from arcore.primitives.checks import require, require_int
 
 ACTIVATIONS = ("sigmoid", "relu")
 
@@ -46,7 +48,12 @@ class NADEConfig(Hyperparameters):
         require_int(self.block, "block", 1)
         orderings.require_ordering(self.ordering, self.ordering_seed)
         require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
-        require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
+        require(
+            self.inputs in level_features.ENCODINGS,
+            "inputs",
+            str(level_features.ENCODINGS),
+            self.inputs,
+        )
 
 
 class NADE(AutoregressiveModel):
@@ -79,10 +86,13 @@ class NADE(AutoregressiveModel):
 
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
         super().__init__(event, hyperparameters)
-        self._logits = uncompiled(_nade_logits)
+        self._logits = compile_guard(_nade_logits)
         p = hyperparameters
         size, hidden = event.size, p.hidden
-        features, logits = levels.num_features(event, p.inputs), levels.num_logits(event)
+        features, logits = (
+            level_features.num_features(event, p.inputs),
+            level_features.num_logits(event),
+        )
         self.input_weight = nn.Parameter(torch.empty(size, features, hidden))
         self.output_weight = nn.Parameter(torch.empty(size, logits, hidden))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
@@ -114,14 +124,14 @@ class NADE(AutoregressiveModel):
         """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
         p = self.hyperparameters
         ordered = x.flatten(1)[:, self.order]
-        features = levels.encode(ordered, self.event, p.inputs, self.dtype)
+        features = level_features.encode(ordered, self.event, p.inputs, self.dtype)
         start = self._start(len(x), condition)
         logits = self._logits(
             features, ordered != 0, self.input_weight, self.output_weight, start, p
         )
         logits = (logits + self.output_bias)[:, self.position]
         shape = (len(x), *self.event.extents, logits.shape[-1])
-        return levels.distribution(logits.view(shape))
+        return level_features.distribution(logits.view(shape))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the decoder with running sums: O(H) a dimension, O(D H) an event."""
@@ -143,13 +153,13 @@ class NADEDecoder(Decoder):
         model, t = self.model, self.position
         hidden = _activate(self.activations, model.hyperparameters.activation)
         logits = hidden @ model.output_weight[t].t() + model.output_bias[t]
-        return levels.distribution(logits[:, None])
+        return level_features.distribution(logits[:, None])
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         inputs = model.hyperparameters.inputs
-        features = levels.encode(values, model.event, inputs, self.activations.dtype)
+        features = level_features.encode(values, model.event, inputs, self.activations.dtype)
         self.activations += features[:, 0] @ model.input_weight[self.position]
 
 

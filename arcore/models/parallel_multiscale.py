@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import dropout, pad, relu
 
-from arcore.checks import require, require_dropout, require_int, require_odd
 from arcore.conditions import Classes
-from arcore.distributions import select
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import select
 from arcore.events import Event, Levels
+from arcore.families.raster import RasterConfig, RasterModel, image_shape
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection, conditioned
-from arcore.layers.cursor import Cursor, Run, everywhere
+from arcore.layers.cursor import Cursor, LayerCall, full_image
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.model import AutoregressiveModel, Decoder
+from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
-from arcore.pyramids import Group, Pyramid
-from arcore.raster import RasterConfig, RasterModel, image_shape
+from arcore.primitives.checks import require, require_dropout, require_int, require_odd
+from arcore.primitives.pyramids import Group, Pyramid
 
 BASES = ("gated_pixelcnn", "pixelcnn")
 UPSCALINGS = ("A", "B")
@@ -156,7 +157,7 @@ class ParallelMultiscale(AutoregressiveModel):
         """Yield each group with the head's maps for its pixels, in drawing order."""
         base, maps = self.pyramid.base, self.base._condition_maps(condition)
         features = self.base.encode(base.of(image))
-        yield base, self.base._network(features, maps, everywhere).to(self.dtype)
+        yield base, self.base._network(features, maps, full_image).to(self.dtype)
         for scale in self._scales():
             maps = scale.maps(condition, self.dtype)
             for network in scale.groups():
@@ -230,7 +231,9 @@ class _Scale(nn.Module):
         maps = self.condition_maps
         if maps is None:
             return None
-        return ConditionProjection(maps.channels, outputs, faint=isinstance(maps.kind, Classes))
+        return ConditionProjection(
+            maps.channels, outputs, zero_initialised=isinstance(maps.kind, Classes)
+        )
 
     def maps(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """Return the maps of a condition on the grid of group 1."""
@@ -264,9 +267,9 @@ class _PatchBlock(nn.Module):
         self.expand = pixel_conv("B", width, width)
         self.dropout = p.dropout
 
-    def forward(self, u: Tensor, run: Run) -> Tensor:
-        h = dropout(relu(run(self.core, relu(u))), self.dropout, self.training)
-        return u + run(self.expand, h)
+    def forward(self, u: Tensor, call: LayerCall) -> Tensor:
+        h = dropout(relu(call(self.core, relu(u))), self.dropout, self.training)
+        return u + call(self.expand, h)
 
 
 class _GroupNetwork(nn.Module):
@@ -352,16 +355,16 @@ class _GroupNetwork(nn.Module):
     def forward(self, own: Tensor, context: Tensor) -> Tensor:
         """Return the head's maps of all pixels, given the features of these pixels themselves."""
         if self.patch == (1, 1):
-            return self.pixels(own, context, everywhere)
-        outputs = self.pixels(self.split(own), self.split(context), everywhere)
+            return self.pixels(own, context, full_image)
+        outputs = self.pixels(self.split(own), self.split(context), full_image)
         return self.merge(outputs)
 
-    def pixels(self, own: Tensor, context: Tensor, run: Run) -> Tensor:
+    def pixels(self, own: Tensor, context: Tensor, call: LayerCall) -> Tensor:
         """Return the head's maps for patches, or for a place of theirs."""
-        u = context if self.own is None else context + run(self.own, own)
+        u = context if self.own is None else context + call(self.own, own)
         for block in self.patch_blocks:
-            u = block(u, run)
-        return run(self.output, relu(run(self.hidden_head, relu(u))))
+            u = block(u, call)
+        return call(self.output, relu(call(self.hidden_head, relu(u))))
 
     def split(self, maps: Tensor) -> Tensor:
         """Cut (batch, n, height, width) into (batch * patches, n, *patch), zero beyond the edge."""
@@ -456,4 +459,4 @@ class _GroupDecoder(Decoder):
         own[:, :height, :width, :, row, column] = features
         if colour == network.colours - 1:
             cursor = self.cursor.at(row, column)
-            network.own.see(cursor.piece(self.own), cursor)
+            network.own.write_cache(cursor.piece(self.own), cursor)

@@ -7,11 +7,11 @@ import dataclasses
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from arcore.checks import require_dropout, require_int, require_odd
 from arcore.events import Event
-from arcore.layers.cursor import Run
+from arcore.families.raster import OrderedRasterConfig, RasterModel
+from arcore.layers.cursor import LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.raster import OrderedRasterConfig, RasterModel
+from arcore.primitives.checks import require_dropout, require_int, require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,15 +87,15 @@ class PixelCNN(RasterModel):
         """The layer that reads the image."""
         return [self.input]
 
-    def _network(self, features: Tensor, maps: Tensor | None, run: Run) -> Tensor:
-        u = run(self.input, features)
+    def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
+        u = call(self.input, features)
         if maps is not None and self.input_projection is not None:
-            u = u + run(self.input_projection, maps)
+            u = u + call(self.input_projection, maps)
         for block in self.blocks:
-            u = block(u, maps, run)
+            u = block(u, maps, call)
         for layer in self.hidden_head:
-            u = run(layer, relu(u))
-        return run(self.output, relu(u))
+            u = call(layer, relu(u))
+        return call(self.output, relu(u))
 
 
 class _Block(nn.Module):
@@ -111,9 +111,9 @@ class _Block(nn.Module):
         self.projection = model.projection(p.hidden)
         self.dropout = p.dropout
 
-    def forward(self, u: Tensor, maps: Tensor | None, run: Run) -> Tensor:
-        h = run(self.core, relu(run(self.reduce, relu(u))))
+    def forward(self, u: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
+        h = call(self.core, relu(call(self.reduce, relu(u))))
         if maps is not None and self.projection is not None:
-            h = h + run(self.projection, maps)
+            h = h + call(self.projection, maps)
         h = dropout(relu(h), self.dropout, self.training)
-        return u + run(self.expand, h)
+        return u + call(self.expand, h)

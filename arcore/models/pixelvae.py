@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 from torch.nn.functional import elu, one_hot
 
-from arcore.checks import require, require_bool, require_int
+from arcore.decoding import Decoder
 from arcore.events import Event, Levels
-from arcore.latent import Latents, LatentVariableModel
-from arcore.layers import levels
+from arcore.families.latent import Latents, LatentVariableModel
+from arcore.families.raster import RasterDecoder, image_shape
+from arcore.hyperparameters import Hyperparameters
+from arcore.layers import level_features
 from arcore.layers.latents import Encoder, GaussianPixelCNN, gaussian
-from arcore.model import Decoder, Hyperparameters
 from arcore.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
-from arcore.raster import RasterDecoder, image_shape
+from arcore.primitives.checks import require, require_bool, require_int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class PixelVAE(LatentVariableModel):
         super().__init__(event, hyperparameters)
         p, classes = hyperparameters, hyperparameters.num_classes or 0
         self.image = image_shape(event)
-        features = self.image[0] * levels.num_features(event, p.inputs)
+        features = self.image[0] * level_features.num_features(event, p.inputs)
         self.encoder = Encoder(features + classes, self.image[1:], p.encoder)
         channels, size = self.encoder.channels, self.encoder.size
         condition: dict[str, Any] = {"condition_shape": (channels + classes, *size)}

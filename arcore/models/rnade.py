@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
-from arcore import orderings
-from arcore.checks import require, require_bool, require_int
+from arcore.decoding import Decoder
+from arcore.distributions.real_mixture import COMPONENTS, RealMixture
 from arcore.events import Event, Real
-from arcore.mixtures import COMPONENTS, RealMixture
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
+from arcore.hyperparameters import Hyperparameters
+from arcore.model import AutoregressiveModel
+from arcore.primitives import orderings
+from arcore.primitives.checks import require, require_bool, require_int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import relu
 
-from arcore.clips import ClipConfig, ClipModel
-from arcore.distributions import reshape
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import reshape
 from arcore.events import Event, Gray
+from arcore.families.video import ClipConfig, ClipModel
 from arcore.layers.heads import Head
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock
-from arcore.model import Decoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

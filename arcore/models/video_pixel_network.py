@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import relu
 
-from arcore.checks import require_int, require_odd
-from arcore.clips import ClipConfig, ClipModel
+from arcore.decoding import Decoder
 from arcore.events import Event, Gray, Levels
+from arcore.families.raster import RasterConfig, RasterDecoder
+from arcore.families.two_stack import TwoStackModel
+from arcore.families.video import ClipConfig, ClipModel
 from arcore.layers.conditioning import ConditionProjection
-from arcore.layers.cursor import Run
+from arcore.layers.cursor import LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.multiplicative import multiplicative_unit
-from arcore.model import Decoder
-from arcore.raster import RasterConfig, RasterDecoder, TwoStackModel
+from arcore.primitives.checks import require_int, require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,24 +183,26 @@ class FrameDecoder(TwoStackModel):
         context, vectors = maps.split([self.num_maps, self.num_vectors], 1)
         return context if self.num_maps else None, vectors if self.num_vectors else None
 
-    def _vertical(self, above: Tensor, maps: Tensor | None, run: Run) -> list[Tensor]:
+    def _vertical(self, above: Tensor, maps: Tensor | None, call: LayerCall) -> list[Tensor]:
         context, vectors = self._split(maps)
-        v = run(self.vertical_input, above)
+        v = call(self.vertical_input, above)
         if context is not None:
-            v = v + run(self.vertical_context, context)
-        links = [run(self.link, v)]
+            v = v + call(self.vertical_context, context)
+        links = [call(self.link, v)]
         for block in cast(list[_Block], list(self.blocks)):
-            v = block.vertical(v, vectors, links, run)
+            v = block.vertical(v, vectors, links, call)
         return links
 
-    def _horizontal(self, h: Tensor, links: list[Tensor], maps: Tensor | None, run: Run) -> Tensor:
+    def _horizontal(
+        self, h: Tensor, links: list[Tensor], maps: Tensor | None, call: LayerCall
+    ) -> Tensor:
         context, vectors = self._split(maps)
-        h = run(self.horizontal_input, h) + links[0]
+        h = call(self.horizontal_input, h) + links[0]
         if context is not None:
-            h = h + run(self.horizontal_context, context)
+            h = h + call(self.horizontal_context, context)
         for index, block in enumerate(cast(list[_Block], list(self.blocks))):
-            h = block.horizontal(h, vectors, links[2 * index + 1 : 2 * index + 3], run)
-        return run(self.output, relu(run(self.hidden_head, relu(h))))
+            h = block.horizontal(h, vectors, links[2 * index + 1 : 2 * index + 3], call)
+        return call(self.output, relu(call(self.hidden_head, relu(h))))
 
 
 class _Block(nn.Module):
@@ -223,28 +226,30 @@ class _Block(nn.Module):
         self.projections = model.projections(len(gates), 2)
         self.expand = pixel_conv("B", narrow, wide)
 
-    def vertical(self, v: Tensor, vectors: Tensor | None, links: list[Tensor], run: Run) -> Tensor:
+    def vertical(
+        self, v: Tensor, vectors: Tensor | None, links: list[Tensor], call: LayerCall
+    ) -> Tensor:
         """Return the vertical maps after the block; append what it passes on to `links`."""
-        z = run(self.reduce_rows, v)
+        z = call(self.reduce_rows, v)
         for unit in range(2):
-            gates = run(self.rows[unit], z)
-            links.append(run(self.links[unit], gates))
+            gates = call(self.rows[unit], z)
+            links.append(call(self.links[unit], gates))
             if unit == 1 and self.expand_rows is None:
                 return v
             if vectors is not None:
-                gates = gates + run(self.row_projections[unit], vectors)
+                gates = gates + call(self.row_projections[unit], vectors)
             z = multiplicative_unit(z, gates)
         assert self.expand_rows is not None
-        return v + run(self.expand_rows, z)
+        return v + call(self.expand_rows, z)
 
     def horizontal(
-        self, h: Tensor, vectors: Tensor | None, links: list[Tensor], run: Run
+        self, h: Tensor, vectors: Tensor | None, links: list[Tensor], call: LayerCall
     ) -> Tensor:
         """Return the horizontal maps after the block."""
-        z = run(self.reduce, h)
+        z = call(self.reduce, h)
         for unit, link in enumerate(links):
-            gates = run(self.row[unit], z) + link
+            gates = call(self.row[unit], z) + link
             if vectors is not None:
-                gates = gates + run(self.projections[unit], vectors)
+                gates = gates + call(self.projections[unit], vectors)
             z = multiplicative_unit(z, gates)
-        return h + run(self.expand, z)
+        return h + call(self.expand, z)

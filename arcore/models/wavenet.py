@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import pad, relu
 
-from arcore.checks import require, require_int
 from arcore.conditions import Classes, Frames, Symbols
-from arcore.distributions import at_least_float32
+from arcore.decoding import Decoder
 from arcore.events import Event, Levels
-from arcore.layers import levels
+from arcore.hyperparameters import Hyperparameters
+from arcore.layers import level_features
 from arcore.layers.dilated import GatedLayer, Upsampler, delayed
+from arcore.layers.dilated_queue import DilatedQueues
 from arcore.layers.heads import HEADS, Head
-from arcore.layers.queues import QueueDecoder
-from arcore.model import AutoregressiveModel, Decoder, Hyperparameters
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require, require_int
+from arcore.primitives.precision import at_least_float32
 
 GRAIN = 1024
 UPSAMPLING = ("transposed", "repeat")
@@ -74,7 +76,12 @@ class WaveNetConfig(Hyperparameters):
             require_int(getattr(self, name), name, 1)
         require_int(self.kernel, "kernel", 2)
         require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
-        require(self.inputs in levels.ENCODINGS, "inputs", str(levels.ENCODINGS), self.inputs)
+        require(
+            self.inputs in level_features.ENCODINGS,
+            "inputs",
+            str(level_features.ENCODINGS),
+            self.inputs,
+        )
         fits = self.upsampling in UPSAMPLING
         require(fits, "upsampling", f"one of {UPSAMPLING}", self.upsampling)
         fits = isinstance(self.local_strides, tuple) and len(self.local_strides) > 0
@@ -340,3 +347,32 @@ class WaveNet(AutoregressiveModel):
         """Return the decoder that keeps a queue a layer."""
         self._check_condition(condition, batch)
         return QueueDecoder(self, batch, condition)
+
+
+class QueueDecoder(Decoder):
+    """Generates by `DilatedQueues`, one sample a block.
+
+    Arguments:
+        model: whose event has a fixed length.
+        batch: sequences decoded side by side.
+        condition: of so many rows, or None.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: WaveNet, batch: int, condition: Tensor | None) -> None:
+        super().__init__(model.schedule, batch)
+        self.model = model
+        given, local = model._given(condition, len(self.blocks))
+        layers = cast(list[GatedLayer], list(model.layers))
+        head = (model.skip, model.hidden_head, model.output)
+        self.queues = DilatedQueues(layers, head, model.input_bias, batch, given, local)
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        out = self.queues.outputs()
+        return self.model._distribution(out[:, None], block.new_zeros(len(out), 1))
+
+    @torch.no_grad()
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        encoded = self.model._encode(values.long())[:, 0]
+        self.queues.push(encoded.chunk(self.model.hyperparameters.kernel, 1))

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from arcore.events import Event
-from pipeline.datasets.draws import Drawing
-from pipeline.errors import UserError, unknown_name
+from pipeline.core.errors import UserError, unknown_name
+from pipeline.datasets.read_transforms import Drawing
 
 SPLITS = ("train", "valid", "test")
 Unit = Literal["nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"]

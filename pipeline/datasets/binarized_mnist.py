@@ -13,7 +13,7 @@ from typing import Any
 
 from arcore.events import Binary
 from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
-from pipeline.datasets.decoding import check_rows, read_bits
+from pipeline.datasets.formats.text_and_idx import check_rows, read_bits
 
 _URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 _SUMS = {

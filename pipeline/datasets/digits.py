@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from arcore.events import Binary, Levels, Real
+from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, parse_options
-from pipeline.datasets.draws import dequantize
-from pipeline.errors import UserError
+from pipeline.datasets.read_transforms import dequantize
 
 SPLIT_FILE = Path(__file__).with_name("digits_split.json")
 NUM_VALID, NUM_TEST = 180, 360

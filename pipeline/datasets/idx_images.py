@@ -18,8 +18,8 @@ import numpy as np
 
 from arcore.events import Binary, Levels
 from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
-from pipeline.datasets.decoding import check_rows, read_idx
-from pipeline.datasets.draws import choose_rows, dynamic_binarize
+from pipeline.datasets.formats.text_and_idx import check_rows, read_idx
+from pipeline.datasets.read_transforms import choose_rows, dynamic_binarize
 
 Variant = Literal["gray", "static", "dynamic"]
 

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from arcore.events import Levels
-from pipeline.datasets.archives import open_archive
+from pipeline.core.errors import UserError
 from pipeline.datasets.base import (
     Dataset,
     Options,
@@ -33,8 +33,8 @@ from pipeline.datasets.base import (
     SplitStream,
     parse_options,
 )
-from pipeline.datasets.decoding import check_rows
-from pipeline.errors import UserError
+from pipeline.datasets.formats.archives import open_archive
+from pipeline.datasets.formats.text_and_idx import check_rows
 
 NUM_TRAIN_FILE, NUM_VALID, NUM_TEST = 1_281_149, 5_000, 49_999
 PART = 1024

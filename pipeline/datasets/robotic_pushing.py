@@ -29,10 +29,10 @@ import numpy as np
 from PIL import Image
 
 from arcore.events import Levels
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.datasets.base import Dataset, Options, SplitData, SplitStream, parse_options
-from pipeline.datasets.tfrecords import Feature, parse_example, read_records
-from pipeline.errors import UserError
+from pipeline.datasets.formats.tfrecords import Feature, parse_example, read_records
 
 NUM_FRAMES, CONTEXT_FRAMES, SIDE = 20, 2, 64
 VECTOR = 5  # of an action and of a state: a position, pitch and yaw

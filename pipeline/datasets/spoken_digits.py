@@ -15,8 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from arcore.events import Levels
-from pipeline.datasets import waves
-from pipeline.datasets.archives import open_archive
+from pipeline.core.errors import UserError
 from pipeline.datasets.base import (
     SPLITS,
     Dataset,
@@ -26,7 +25,8 @@ from pipeline.datasets.base import (
     SplitData,
     parse_options,
 )
-from pipeline.errors import UserError
+from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats.archives import open_archive
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 TAKES = {"test": range(0, 5), "valid": range(5, 10), "train": range(10, 50)}
@@ -54,7 +54,7 @@ class SpokenDigits(Dataset):
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode all recordings and split them by take."""
         path = raw_dir / _ARCHIVE.name
-        found: dict[tuple[int, int, int], waves.Utterance] = {}
+        found: dict[tuple[int, int, int], wave_files.Utterance] = {}
         assert self.sound is not None
         with open_archive(path) as files:
             for member, content in files:
@@ -67,13 +67,15 @@ class SpokenDigits(Dataset):
                     raise UserError(f"{where}: expected a speaker of {', '.join(SPEAKERS)}")
                 digit, speaker, take = int(parts[1]), SPEAKERS.index(parts[2]), int(parts[3])
                 data = io.BytesIO(content.read())
-                levels = waves.encode(waves.read_wave(data, self.sound.sample_rate, where))
+                levels = wave_files.encode(
+                    wave_files.read_wave(data, self.sound.sample_rate, where)
+                )
                 if len(levels) > self.sound.max_length:
                     raise UserError(
                         f"{where}: expected at most {self.sound.max_length} samples, "
                         f"got {len(levels)}"
                     )
-                found[digit, speaker, take] = waves.Utterance(levels, speaker, (digit,))
+                found[digit, speaker, take] = wave_files.Utterance(levels, speaker, (digit,))
         splits = {}
         for split in SPLITS:
             keys = [
@@ -86,7 +88,7 @@ class SpokenDigits(Dataset):
                 if (digit, speaker, take) not in found:
                     name = f"{digit}_{SPEAKERS[speaker]}_{take}.wav"
                     raise UserError(f"{path}: expected the file {name} in it, found none")
-            splits[split] = waves.rows([found[key] for key in keys], self.sound)
+            splits[split] = wave_files.rows([found[key] for key in keys], self.sound)
         return splits
 
 
@@ -94,12 +96,12 @@ def _build(config: Mapping[str, Any]) -> Dataset:
     return SpokenDigits(
         name="spoken_digits",
         family="fsdd",
-        event=Levels(waves.NUM_LEVELS, (None,)),
+        event=Levels(wave_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
         files=(_ARCHIVE,),
         provenance=(
-            f"{_ADDRESS} 1.0.10; mu-law, {waves.NUM_LEVELS} levels; takes 0-4 test (official), "
-            "5-9 valid, 10-49 train, of each digit and speaker"
+            f"{_ADDRESS} 1.0.10; mu-law, {wave_files.NUM_LEVELS} levels; takes 0-4 test "
+            "(official), 5-9 valid, 10-49 train, of each digit and speaker"
         ),
         options=parse_options(Options, "spoken_digits", config),
         sound=SOUND,

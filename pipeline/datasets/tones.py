@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.datasets import waves
 from pipeline.datasets.base import (
     SPLITS,
     Dataset,
@@ -28,6 +27,7 @@ from pipeline.datasets.base import (
     SplitData,
     parse_options,
 )
+from pipeline.datasets.formats import wave_files
 
 NUM_LEVELS = 16
 PERIODS, WIDTHS = (4, 7), (1.0, 1.6)
@@ -81,10 +81,10 @@ class Tones(Dataset):
             padded[:, _PAD + t] = drawn - _MIDDLE
         levels = (padded[:, _PAD:] + _MIDDLE).astype(np.uint8)
         utterances = [
-            waves.Utterance(x[:length], int(speaker), (int(symbol),))
+            wave_files.Utterance(x[:length], int(speaker), (int(symbol),))
             for x, length, speaker, symbol in zip(levels, lengths, speakers, symbols, strict=True)
         ]
-        return waves.rows(utterances, SOUND)
+        return wave_files.rows(utterances, SOUND)
 
     def source_nats(self, data: SplitData) -> np.ndarray:
         """Return the exact -ln p of rows under their own source, (N,)."""

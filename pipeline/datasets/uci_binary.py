@@ -15,7 +15,7 @@ import numpy as np
 
 from arcore.events import Binary
 from pipeline.datasets.base import SPLITS, Dataset, Options, RawFile, SplitData, parse_options
-from pipeline.datasets.decoding import check_rows, read_bits
+from pipeline.datasets.formats.text_and_idx import check_rows, read_bits
 
 _URL = "https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Datasets/master/datasets/"
 

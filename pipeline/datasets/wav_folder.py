@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from arcore.events import Levels
-from pipeline import paths
-from pipeline.datasets import waves
+from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.datasets.base import (
     SPLITS,
     Dataset,
@@ -38,9 +38,9 @@ from pipeline.datasets.base import (
     SplitStream,
     parse_options,
 )
-from pipeline.datasets.decoding import read_bytes
-from pipeline.datasets.draws import permute_rows
-from pipeline.errors import UserError
+from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats.text_and_idx import read_bytes
+from pipeline.datasets.read_transforms import permute_rows
 
 COLUMNS = ("file", "speaker", "text")
 _PART = 256
@@ -138,11 +138,11 @@ class WavFolder(Dataset):
         assert self.sound is not None
         utterances = []
         for entry in (self.entries[number] for number in numbers):
-            samples = waves.read_wave(entry.file, self.sound.sample_rate, entry.file)
+            samples = wave_files.read_wave(entry.file, self.sound.sample_rate, entry.file)
             speaker = self.sound.speakers.index(entry.speaker) if self.sound.speakers else 0
             symbols = tuple(self.sound.symbols.index(symbol) for symbol in entry.text)
-            utterances.append(waves.Utterance(waves.encode(samples), speaker, symbols))
-        return waves.rows(utterances, self.sound)
+            utterances.append(wave_files.Utterance(wave_files.encode(samples), speaker, symbols))
+        return wave_files.rows(utterances, self.sound)
 
 
 def build(config: Mapping[str, Any]) -> Dataset:
@@ -167,16 +167,16 @@ def build(config: Mapping[str, Any]) -> Dataset:
     if table is not None and not table.is_file():
         raise UserError(f"option table {where}: expected an existing file, got {options.table!r}")
     entries = tuple(read_entries(folder, table))
-    lengths = [waves.count_samples(e.file, options.sample_rate, e.file) for e in entries]
+    lengths = [wave_files.count_samples(e.file, options.sample_rate, e.file) for e in entries]
     speakers = tuple(sorted({entry.speaker for entry in entries}))
     return WavFolder(
         name=name,
         family=name,
-        event=Levels(waves.NUM_LEVELS, (None,)),
+        event=Levels(wave_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
         files=(),
         provenance=(
-            f"{len(entries)} files of {options.path}; mu-law, {waves.NUM_LEVELS} levels; "
+            f"{len(entries)} files of {options.path}; mu-law, {wave_files.NUM_LEVELS} levels; "
             f"{options.test_fraction} test and {options.valid_fraction} valid of the files, chosen "
             f"by seed {options.split_seed}"
         ),

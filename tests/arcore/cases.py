@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 import arcore
+from arcore.decoding import Decoder
+from arcore.distributions.real_mixture import RealMixture
 from arcore.events import Binary, Levels
-from arcore.latent import LatentVariableModel
-from arcore.mixtures import RealMixture
-from arcore.model import AutoregressiveModel, Decoder
+from arcore.families.latent import LatentVariableModel
+from arcore.model import AutoregressiveModel
 from arcore.models.wavenet import WaveNet
-from arcore.orderings import ORDERINGS
+from arcore.primitives.orderings import ORDERINGS
 from arcore.zoo import MODELS
 
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from arcore.events import Real
 from arcore.model import AutoregressiveModel
-from arcore.orderings import ORDERINGS
-
-from .cases import Case
+from arcore.primitives.orderings import ORDERINGS
+from tests.arcore.cases import Case
 
 
 @dataclass(frozen=True)

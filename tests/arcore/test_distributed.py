@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 import arcore
 from arcore.events import Event, Levels, Real
 from arcore.zoo import MODELS
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 from tests.arcore.test_distributed import main

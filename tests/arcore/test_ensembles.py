@@ -14,8 +14,7 @@ from torch.testing import assert_close
 import arcore
 from arcore import Ensemble
 from arcore.events import Binary, Levels
-
-from .cases import CUBE, NINE, Case, all_levels, chi_square_p_value, randomize, state_of
+from tests.arcore.cases import CUBE, NINE, Case, all_levels, chi_square_p_value, randomize, state_of
 
 
 def made_ensemble(case: Case, members: int) -> Ensemble:

@@ -9,16 +9,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from arcore.events import (
-    Binary,
-    Event,
-    Levels,
-    Real,
-    bits_per_dim_to_nats,
-    from_dict,
-    nats_to_bits_per_dim,
-    to_dict,
-)
+from arcore.events import Binary, Event, Levels, Real, from_dict, to_dict
+from arcore.units import bits_per_dim_to_nats, nats_to_bits_per_dim
 
 EVENTS = [
     *(Binary((1, 28, 28)), Levels(17, (1, 8, 8)), Levels(2, (4,)), Binary((None,))),

@@ -17,14 +17,15 @@ from torch.distributions import Bernoulli, Categorical
 from torch.testing import assert_close
 
 import arcore
-from arcore import events
-from arcore.distributions import GrayBernoulli, draw
-from arcore.draws import Share
+from arcore import events, units
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import draw
+from arcore.distributions.gray import GrayBernoulli
 from arcore.events import Binary, Levels, Real
-from arcore.model import AutoregressiveModel, Decoder, RecomputingDecoder
+from arcore.model import AutoregressiveModel, RecomputingDecoder
+from arcore.primitives.row_noise import BatchSlice
 from arcore.zoo import MODELS
-
-from .cases import (
+from tests.arcore.cases import (
     CASES,
     CUBE,
     DISCRETE_MODELS,
@@ -95,7 +96,7 @@ def test_workers_draw_together_what_one_would(case: Case) -> None:
         for rank in range(world):
             mine = slice(rank, None, world)
             torch.manual_seed(5)
-            model.draw_rows(Share(len(x[mine]), 7, rank, world))
+            model.sample_training_noise(BatchSlice(len(x[mine]), 7, rank, world))
             label = None if condition is None else condition[mine]
             loss = model(x[mine], label)
             if world == 1:
@@ -154,7 +155,7 @@ def test_zero_parameters_cost_8_bits_per_dim_at_256_levels(name: str) -> None:
     for parameter in model.parameters():
         parameter.data.zero_()
     nats = -model.log_prob(torch.tensor([0, 17, 128, 255]).view(1, 1, 2, 2)).item()
-    assert events.nats_to_bits_per_dim(nats, event) == pytest.approx(8, abs=1e-12)
+    assert units.nats_to_bits_per_dim(nats, event) == pytest.approx(8, abs=1e-12)
 
 
 # -- order

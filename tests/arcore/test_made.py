@@ -10,8 +10,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary
 from arcore.models.made import MADE
-
-from .cases import NINE, Case, cases_where, influence, logits_of, randomize
+from tests.arcore.cases import NINE, Case, cases_where, influence, logits_of, randomize
 
 every_made = cases_where(lambda case: case.model == "made")
 X = torch.arange(6 * 9).view(6, 1, 3, 3) % 5 % 2

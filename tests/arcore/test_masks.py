@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from arcore.layers.masked_linear import MaskedLinear
-from arcore.masks import hidden_degrees, hidden_mask, output_mask
+from arcore.primitives.masks import hidden_degrees, hidden_mask, output_mask
 
 
 @pytest.mark.parametrize("drawn", [False, True], ids=["even", "drawn"])

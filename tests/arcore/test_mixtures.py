@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Laplace, MixtureSameFamily, Normal
 from torch.testing import assert_close
 
-from arcore.mixtures import COMPONENTS, RealMixture
+from arcore.distributions.real_mixture import COMPONENTS, RealMixture
 
 from .test_real_laws import quadrature, uniform_p_value
 

@@ -11,8 +11,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
-
-from .cases import CUBE, Case, cases_where, randomize
+from tests.arcore.cases import CUBE, Case, cases_where, randomize
 
 every_nade = cases_where(lambda case: case.model == "nade")
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}

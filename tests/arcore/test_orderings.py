@@ -9,7 +9,7 @@ import torch
 
 import arcore
 from arcore.events import Levels
-from arcore.orderings import ORDERINGS, inverse, make_ordering, random_ordering
+from arcore.primitives.orderings import ORDERINGS, inverse, make_ordering, random_ordering
 
 SHAPES = [(1,), (7,), (3, 4), (1, 1, 1), (1, 3, 4), (3, 4, 3), (2, 3, 2, 4), (2, 2, 1, 3, 2)]
 PICTURES = {

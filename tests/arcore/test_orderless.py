@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import arcore
-from arcore import orderless
 from arcore.events import Binary, Levels
-from arcore.layers import levels
+from arcore.families import orderless
+from arcore.families.orderless import OrderlessModel, draw_masks
+from arcore.layers import level_features
 from arcore.layers.conv_branch import ConvBranch
 from arcore.model import RecomputingDecoder
-from arcore.orderless import OrderlessModel, draw_masks
-
-from .cases import (
+from tests.arcore.cases import (
     CUBE,
     NINE,
     Case,
@@ -166,7 +165,7 @@ def test_equals_a_full_pass_for_every_step(case: Case) -> None:
     shown = torch.zeros(case.event.size, 1, dtype=torch.float64)
     for block in model.schedule:
         logits = model._logits(inputs * shown, condition)[:, block]
-        total = total + levels.distribution(logits).log_prob(flat[:, block].double())[:, 0]
+        total = total + level_features.distribution(logits).log_prob(flat[:, block].double())[:, 0]
         shown[block] = 1
     assert_close(model.log_prob(x, condition), total, **TIGHT)
 

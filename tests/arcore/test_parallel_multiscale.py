@@ -14,11 +14,10 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
+from arcore.families.raster import RasterModel, image_shape
 from arcore.models.parallel_multiscale import ParallelMultiscale, _GroupNetwork
-from arcore.pyramids import Group, Pyramid
-from arcore.raster import RasterModel, image_shape
-
-from .cases import COARSE, all_levels, influence, randomize
+from arcore.primitives.pyramids import Group, Pyramid
+from tests.arcore.cases import COARSE, all_levels, influence, randomize
 
 IMAGE = Levels(256, (3, 32, 32))
 SIZES = [(1, 1), (1, 9), (7, 1), (2, 2), (3, 5), (8, 8), (5, 4), (28, 28), (31, 33), (2, 40)]

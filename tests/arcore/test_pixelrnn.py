@@ -16,8 +16,7 @@ from arcore.layers.cursor import Cursor
 from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, diagonal_order
 from arcore.layers.row_lstm import RowLSTMLayer
 from arcore.model import AutoregressiveModel
-
-from .cases import Case, influence, randomize
+from tests.arcore.cases import Case, influence, randomize
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 SIZES = [(1, 1), (1, 5), (4, 1), (3, 3), (2, 5), (5, 3)]

@@ -13,11 +13,18 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
-from arcore.latent import LatentVariableModel
+from arcore.families.latent import LatentVariableModel
 from arcore.layers.latents import GaussianPixelCNN, gaussian
 from arcore.model import RecomputingDecoder
-
-from .cases import Case, all_levels, cases_where, chi_square_p_value, loss_of, randomize, state_of
+from tests.arcore.cases import (
+    Case,
+    all_levels,
+    cases_where,
+    chi_square_p_value,
+    loss_of,
+    randomize,
+    state_of,
+)
 
 TINY = {
     "latent_size": 1,
@@ -217,7 +224,7 @@ def test_one_importance_sample_is_a_single_ratio(case: Case, generator: torch.Ge
 def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = build(ONE), ONE.levels(3)
     whole = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
-    monkeypatch.setattr("arcore.latent.FLOATS_AT_ONCE", 3 * 50 * model._width)
+    monkeypatch.setattr("arcore.families.latent.FLOATS_AT_ONCE", 3 * 50 * model._width)
     parts = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
     assert not torch.equal(parts, whole)
     assert_close(parts, whole, rtol=0, atol=0.1)
@@ -416,7 +423,7 @@ def test_varying_one_level_keeps_the_others_fixed(case: Case, monkeypatch) -> No
         again = model.sample_varying(n, level, condition, torch.Generator().manual_seed(2))
         assert torch.equal(x, again) and x.dtype == torch.int64
         case.event.check(x)
-    monkeypatch.setattr("arcore.latent.invert", inverting)
+    monkeypatch.setattr("arcore.families.latent.invert", inverting)
     shared: dict[str, Tensor] = {}
     for level in model.levels:
         given.clear(), pushed.clear()

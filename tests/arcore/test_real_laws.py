@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import arcore
+from arcore.distributions.real_mixture import RealMixture
 from arcore.events import Real
-from arcore.mixtures import RealMixture
 from arcore.model import AutoregressiveModel
 from arcore.zoo import MODELS
+from tests.arcore.real_cases import NINE, REAL_CASES, RealCase, every_real_case
 
 from . import test_laws as laws
-from .real_cases import NINE, REAL_CASES, RealCase, every_real_case
 
 REAL_MODELS = [name for name in arcore.list_models() if issubclass(MODELS[name].supports[0], Real)]
 every_real_model = pytest.mark.parametrize("name", REAL_MODELS)

@@ -13,9 +13,8 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Real
-
-from .cases import randomize
-from .real_cases import RealCase, every_real_case
+from tests.arcore.cases import randomize
+from tests.arcore.real_cases import RealCase, every_real_case
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -117,7 +116,7 @@ def test_a_dequantised_density_untrained_is_near_the_uniform_levels() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(50, 1, 8, 8, generator=generator)
     nats = -arcore.create_model("rnade", event).log_prob(x).mean().item()
-    assert arcore.events.nats_to_bits_per_dim(nats, event) == pytest.approx(math.log2(17), abs=0.5)
+    assert arcore.units.nats_to_bits_per_dim(nats, event) == pytest.approx(math.log2(17), abs=0.5)
 
 
 def test_block_size_changes_nothing() -> None:

@@ -13,12 +13,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.testing import assert_close
 
 import arcore
-from arcore.clips import ClipModel
-from arcore.events import Binary, Gray, Levels, after_frames, from_dict, nats_to, to_dict, to_nats
+from arcore.events import Binary, Gray, Levels, after_frames, from_dict, to_dict
+from arcore.families.video import ClipModel
 from arcore.layers.conv_lstm import ConvLSTM
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock, multiplicative_unit
-
-from .cases import CLIP, VIDEO, VIDEO_BASE, all_levels, influence, randomize
+from arcore.units import nats_to, to_nats
+from tests.arcore.cases import CLIP, VIDEO, VIDEO_BASE, all_levels, influence, randomize
 
 VPN, BASELINE = "video_pixel_network", "video_pixel_baseline"
 BOTH = [(VPN, VIDEO), (BASELINE, VIDEO_BASE)]

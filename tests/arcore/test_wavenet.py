@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import arcore
-from arcore.companding import mu_law_decode, mu_law_encode
 from arcore.events import Binary, Levels
 from arcore.models.wavenet import WaveNet
-
-from .cases import influence, randomize
+from arcore.primitives.companding import mu_law_decode, mu_law_encode
+from tests.arcore.cases import influence, randomize
 
 OPEN = Levels(8, (None,))
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 2}

@@ -10,11 +10,10 @@ import torch
 
 import arcore
 from arcore.events import Binary, Event, Levels, Real
-from arcore.latent import LatentVariableModel
+from arcore.families.latent import LatentVariableModel
 from arcore.zoo import MODELS
-
-from .cases import CASES, DISCRETE_MODELS
-from .real_cases import REAL_CASES
+from tests.arcore.cases import CASES, DISCRETE_MODELS
+from tests.arcore.real_cases import REAL_CASES
 
 every_model = pytest.mark.parametrize("name", arcore.list_models())
 every_discrete_model = pytest.mark.parametrize("name", DISCRETE_MODELS)
@@ -65,7 +64,7 @@ def test_a_scaled_untrained_model_is_near_uniform(name: str) -> None:
     torch.manual_seed(0)
     event = Levels(17, (1, 8, 8))
     nats = -arcore.create_model(name, event).log_prob(torch.randint(17, (50, 1, 8, 8))).mean()
-    bits = arcore.events.nats_to_bits_per_dim(nats.item(), event)
+    bits = arcore.units.nats_to_bits_per_dim(nats.item(), event)
     assert bits == pytest.approx(torch.tensor(17.0).log2().item(), abs=0.5)
 
 

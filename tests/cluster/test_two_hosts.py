@@ -22,7 +22,7 @@ import yaml
 
 from tests.cluster.conftest import Cluster, ClusterProject
 from tests.cluster.hosts import Network, end
-from tests.stages.conftest import ROOT
+from tests.places import ROOT
 from tests.stages.test_faults import WIDE, result
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]

@@ -13,9 +13,10 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline import experiments, tracking
+from pipeline.experiments import compose
+from pipeline.tracking import mlflow_store
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted([*DEPLOY.glob("kuberay/*.yaml"), DEPLOY / "mlflow" / "kubernetes.yaml"])
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
@@ -129,7 +130,7 @@ def test_the_job_runs_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     for stage, name, overrides in commands:
         importlib.import_module(stage)
         if stage == "stages.train":
-            experiments.load(name, overrides.split())
+            compose.load(name, overrides.split())
 
 
 def test_the_image_copies_what_is_there() -> None:
@@ -151,7 +152,7 @@ def test_compose_binds_loopback() -> None:
 
 @pytest.mark.parametrize("name", ["kubernetes.yaml", "compose.yaml"])
 def test_mlflow_knows_the_options(name: str) -> None:
-    with tracking.quiet():
+    with mlflow_store.quiet():
         from mlflow.cli import server
 
     known = {option for parameter in server.params for option in parameter.opts}

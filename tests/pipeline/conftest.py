@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 import arcore
-from pipeline import datasets, shards
+from pipeline.data import preprocess, shard_reader
+from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 
 
 @pytest.fixture(scope="session")
 def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of shards of 96 training, 24 validation and 24 test rows of the digits' shape."""
-    dataset = datasets.get_dataset({"name": "digits_binary"})
+    dataset = catalog.get_dataset({"name": "digits_binary"})
     generator = np.random.default_rng(0)
     shape = generator.random((1, 8, 8)) * 0.9
 
@@ -27,7 +28,7 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return SplitData(x, generator.integers(0, 10, rows), None)
 
     folder = tmp_path_factory.mktemp("shards") / "digits_binary"
-    return shards.write(
+    return preprocess.write(
         dataset, {"train": split(96), "valid": split(24), "test": split(24)}, folder
     )
 
@@ -76,11 +77,11 @@ class Worker:
 
     def train(self, model: dict[str, Any] | None = None, **trainer: Any) -> dict[str, Any]:
         """Run the training function of the real workers; return what it returns."""
-        from pipeline import worker
+        from pipeline.training import worker
 
         job = {
             "identity": "i" * 64,
-            "event": arcore.events.to_dict(shards.read_manifest(self.data).event),
+            "event": arcore.events.to_dict(shard_reader.read_manifest(self.data).event),
             "model": model if "name" in (model or {}) else DEFAULT_MODEL | (model or {}),
             "trainer": {"max_epochs": 4, "batch_size": 16} | trainer,
             "shards": str(self.data),

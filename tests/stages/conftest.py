@@ -19,10 +19,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import cluster, datasets, fetching, shards, tracking
+from pipeline.cluster import connection
+from pipeline.data import fetching, preprocess
+from pipeline.datasets import catalog
+from pipeline.tracking import mlflow_store
 from stages import cli
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 400.0  # seconds that one command may take on a busy machine
 
 
@@ -118,7 +121,7 @@ class Project:
 
     def runs(self, experiment: str = "arcore-digits_binary") -> list[Any]:
         """The MLflow runs of an MLflow experiment."""
-        store = tracking.client(f"sqlite:///{self.folder}/mlflow.db")
+        store = mlflow_store.client(f"sqlite:///{self.folder}/mlflow.db")
         found = store.get_experiment_by_name(experiment)
         return [] if found is None else list(store.search_runs([found.experiment_id]))
 
@@ -130,9 +133,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("ARCORE_HOME", raising=False)
-        dataset = datasets.get_dataset({"name": "digits_binary"})
+        dataset = catalog.get_dataset({"name": "digits_binary"})
         fetching.fetch(dataset)
-        shards.preprocess(dataset)
+        preprocess.preprocess(dataset)
     return folder
 
 
@@ -182,6 +185,6 @@ def small_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(*_: object, **__: object) -> None:
         raise AssertionError("training starts")
 
-    monkeypatch.setattr(cluster, "connected", contextlib.nullcontext)
+    monkeypatch.setattr(connection, "connected", contextlib.nullcontext)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import datasets, shards
-
-ROOT = Path(__file__).parents[2]
-MIRROR = ROOT.parent / "shared" / "data"
+from pipeline.data import preprocess, shard_reader
+from pipeline.datasets import catalog
+from tests.places import MIRROR, ROOT
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -50,9 +49,9 @@ def test_digits_end_to_end_and_twice_the_same_bytes(
     first = folder_bytes(folder)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARCORE_HOME", raising=False)
-    shards.preprocess(datasets.get_dataset({"name": "digits", "rows_per_shard": 500}))
+    preprocess.preprocess(catalog.get_dataset({"name": "digits", "rows_per_shard": 500}))
     assert folder_bytes(folder) == first and len(first) == 6
-    manifest = shards.verify(folder)
+    manifest = shard_reader.verify(folder)
     assert manifest.num_classes == 10 and manifest.unit == "bits_per_dim"
     assert manifest.options == {"rows_per_shard": 500}
 
@@ -104,7 +103,8 @@ def test_truncated_raw_file_is_one_line(tmp_path: Path) -> None:
 KILLED = """
 import os, signal
 from pathlib import Path
-from pipeline import datasets, shards
+from pipeline.data import preprocess
+from pipeline.datasets import catalog
 write, count = Path.write_bytes, 0
 def dying(self, data):
     global count
@@ -114,7 +114,7 @@ def dying(self, data):
         os.kill(os.getpid(), signal.SIGKILL)
     return write(self, data)
 Path.write_bytes = dying
-shards.preprocess(datasets.get_dataset({"name": "digits"}))
+preprocess.preprocess(catalog.get_dataset({"name": "digits"}))
 """
 
 
@@ -127,9 +127,9 @@ def test_killed_preprocess_leaves_nothing_that_is_read_and_the_next_run_cleans(
     assert [path.name for path in root.iterdir()] == [".digits.partial"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARCORE_HOME", raising=False)
-    shards.preprocess(datasets.get_dataset({"name": "digits"}))
+    preprocess.preprocess(catalog.get_dataset({"name": "digits"}))
     assert [path.name for path in root.iterdir()] == ["digits"]
-    shards.verify(root / "digits")
+    shard_reader.verify(root / "digits")
 
 
 @pytest.mark.skipif(not (MIRROR / "uci_binary").is_dir(), reason=f"no data mirror at {MIRROR}")
@@ -137,9 +137,9 @@ def test_dna_from_the_mirror(tmp_path: Path) -> None:
     done = stage(tmp_path, "stages.fetch", "dna", ARCORE_MIRROR=str(MIRROR))
     assert done.returncode == 0, done.stderr
     assert stage(tmp_path, "stages.preprocess", "dna").returncode == 0
-    manifest = shards.verify(tmp_path / "data/shards/dna")
+    manifest = shard_reader.verify(tmp_path / "data/shards/dna")
     assert [manifest.splits[s].rows for s in ("train", "valid", "test")] == [1400, 600, 1186]
     assert "1400/600/1186 as in the papers" in manifest.provenance
     assert manifest.published_name == "dna"
-    x = shards.read_split(tmp_path / "data/shards/dna", "train").x
+    x = shard_reader.read_split(tmp_path / "data/shards/dna", "train").x
     assert x.shape == (1400, 180) and set(np.unique(x)) == {0, 1}

@@ -8,12 +8,13 @@ import math
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline import shards, tracking
+from pipeline.data import shard_reader
+from pipeline.tracking import mlflow_store
+from tests.places import ROOT
 
 BASE = "pipeline/conf/base.yaml"
 PARAMS = {
@@ -83,7 +84,7 @@ def repository(tmp_path_factory, make_project, migrated):
     """A clone's tracked files with another params.yaml, after `dvc repro`."""
     project = make_project({})
     folder = project.folder
-    root = Path(__file__).parents[2]
+    root = ROOT
     for package in ("arcore", "pipeline", "stages"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(root / package, folder / package, ignore=ignored)
@@ -167,7 +168,7 @@ def test_trials_are_nested_under_one_run(repository) -> None:
     assert sorted(int(child.data.tags["trial"]) for child in children) == list(range(1, 7))
     with open(repository.folder / "searches/tiny/trials.csv", newline="") as file:
         rows = {int(row["trial"]): row for row in csv.DictReader(file)}
-    store = tracking.client(f"sqlite:///{repository.folder}/mlflow.db")
+    store = mlflow_store.client(f"sqlite:///{repository.folder}/mlflow.db")
     for child in children:
         row = rows[int(child.data.tags["trial"])]
         assert child.info.status == "FINISHED"
@@ -201,7 +202,7 @@ def test_report(repository) -> None:
 
 
 def test_mlflow_holds_everything(repository) -> None:
-    store = tracking.client(f"sqlite:///{repository.folder}/mlflow.db")
+    store = mlflow_store.client(f"sqlite:///{repository.folder}/mlflow.db")
     searched = ("tune tiny", "tiny trial")
     trained = [run for run in repository.runs() if not run.info.run_name.startswith(searched)]
     runs = {run.info.run_name: run for run in trained}
@@ -235,7 +236,7 @@ def test_the_champion_scores_in_a_clean_process(repository, tmp_path_factory) ->
     assert set(registered["experiments"]) == {"tiny-made", "tiny-nade", "tuned-made"}
     champion = registered["champion"]["experiment"]
     metrics = repository.json(f"evaluation/digits_binary/{champion}/metrics.json")
-    test = shards.read_split(repository.folder / "data/shards/digits_binary", "test").x
+    test = shard_reader.read_split(repository.folder / "data/shards/digits_binary", "test").x
     environment = repository.environment(
         MLFLOW_TRACKING_URI=f"sqlite:///{repository.folder}/mlflow.db"
     )

@@ -24,8 +24,8 @@ import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipeline import tracking
-from pipeline.training import SNAPSHOT
+from pipeline.tracking import mlflow_store
+from pipeline.training.ray_checkpoints import SNAPSHOT
 
 WIDE = {
     "dataset": "digits_binary",
@@ -83,7 +83,7 @@ def require_one_run(project, epochs: int = 30) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.metrics["train_nats"] > 0
     assert project.json("models/wide/training.json")["run_id"] == run.info.run_id
-    store = tracking.client(f"sqlite:///{project.folder}/mlflow.db")
+    store = mlflow_store.client(f"sqlite:///{project.folder}/mlflow.db")
     history = store.get_metric_history(run.info.run_id, "valid_nats")
     assert [metric.step for metric in history] == list(range(1, epochs + 1))
 

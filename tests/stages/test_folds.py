@@ -6,14 +6,14 @@ import csv
 import json
 import re
 import statistics
-from pathlib import Path
 
 import pytest
 import yaml
 
-from arcore.events import Real, nats_to_bits_per_dim
+from arcore.events import Real
+from arcore.units import nats_to_bits_per_dim
+from tests.places import MIRROR
 
-MIRROR = Path(__file__).parents[3] / "shared" / "data"
 ENTRY = {
     "dataset": "red_wine",
     "model": "rnade",

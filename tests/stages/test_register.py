@@ -12,9 +12,10 @@ import yaml
 from safetensors.torch import save_file
 
 import arcore
-from pipeline import registry, run_logging, tracking
-from pipeline.errors import UserError
-from stages import register
+from pipeline.core.errors import UserError
+from pipeline.registry import register
+from pipeline.tracking import mlflow_store, run_logger
+from stages import register as stage
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
 
@@ -50,8 +51,8 @@ def experiment(name: str, model: str, valid_nats: float, members: int = 1, **hyp
         "unit": "bits_per_dim",
         "nats": nats,
         "nats_stderr": 0.1,
-        "bits_per_dim": arcore.events.nats_to_bits_per_dim(nats, EVENT),
-        "bits_per_dim_stderr": arcore.events.nats_to_bits_per_dim(0.1, EVENT),
+        "bits_per_dim": arcore.units.nats_to_bits_per_dim(nats, EVENT),
+        "bits_per_dim_stderr": arcore.units.nats_to_bits_per_dim(0.1, EVENT),
         "num_rows": 7,
         "valid_nats": valid_nats,
     }
@@ -81,10 +82,10 @@ print(json.dumps({"nats": scores["nats"].tolist(), "bits": scores["bits_per_dim"
 def test_a_clean_process_scores_and_samples(home, tmp_path_factory):
     experiment("toy-nade", "nade", valid_nats=9.0)
     model = experiment("toy-made", "made", valid_nats=8.0, members=3, num_masks=3, hidden=[8])
-    register.write("toy")
+    stage.write("toy")
     events = model.sample(5, generator=torch.Generator().manual_seed(0))
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    env["MLFLOW_TRACKING_URI"] = tracking.tracking_uri()
+    env["MLFLOW_TRACKING_URI"] = mlflow_store.tracking_uri()
     ran = subprocess.run(
         [sys.executable, "-c", CLEAN, json.dumps(events.tolist())],
         cwd=tmp_path_factory.mktemp("elsewhere"),
@@ -96,7 +97,7 @@ def test_a_clean_process_scores_and_samples(home, tmp_path_factory):
     got = json.loads(ran.stdout)
     nats = -model.log_prob(events)
     torch.testing.assert_close(torch.tensor(got["nats"]), nats.detach())
-    bits = arcore.events.nats_to_bits_per_dim(nats, EVENT)
+    bits = arcore.units.nats_to_bits_per_dim(nats, EVENT)
     torch.testing.assert_close(torch.tensor(got["bits"]), bits.detach())
     wanted = model.sample(3, generator=torch.Generator().manual_seed(4))
     assert got["samples"] == got["again"] == wanted.tolist()
@@ -108,12 +109,12 @@ def test_registering_is_idempotent_and_a_lost_store_is_rebuilt(home, migrated, m
     experiment("toy-nade", "nade", valid_nats=9.0)
     experiment("toy-made.v1", "made", valid_nats=8.0)
     monkeypatch.setattr(sys, "argv", ["register", "--all"])
-    register.main()
+    stage.main()
     path = Path("registry", "toy.json")
     first = json.loads(path.read_text())
-    register.main()
+    stage.main()
     assert json.loads(path.read_text()) == first
-    store = tracking.client()
+    store = mlflow_store.client()
     versions = list(store.search_model_versions("name = 'arcore-toy'"))
     assert len(versions) == 2
     made = store.get_model_version_by_alias("arcore-toy", "toy-made-v1")
@@ -132,11 +133,11 @@ def test_registering_is_idempotent_and_a_lost_store_is_rebuilt(home, migrated, m
     (home / "new.db").write_bytes(migrated.read_bytes())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/new.db")
     hashes = {name: entry["sha256"] for name, entry in first["experiments"].items()}
-    register.main()
+    stage.main()
     rebuilt = json.loads(path.read_text())
     assert {n: e["sha256"] for n, e in rebuilt["experiments"].items()} == hashes
     assert rebuilt["champion"] == first["champion"]
-    assert len(list(tracking.client().search_model_versions("name = 'arcore-toy'"))) == 2
+    assert len(list(mlflow_store.client().search_model_versions("name = 'arcore-toy'"))) == 2
 
 
 def artifact_folder(logged) -> Path:
@@ -145,41 +146,41 @@ def artifact_folder(logged) -> Path:
 
 def test_a_model_goes_into_the_run_that_trained_it(home):
     experiment("toy-nade", "nade", valid_nats=9.0)
-    run_id = tracking.start_run("arcore-toy", "toy-nade", "id", {"a": 1}, {})
-    run_logging.RunLogger(run_id).finish()
+    run_id = mlflow_store.start_run("arcore-toy", "toy-nade", "id", {"a": 1}, {})
+    run_logger.RunLogger(run_id).finish()
     path = Path("models", "toy-nade", "training.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": run_id}))
-    entry = registry.register_dataset("toy")["experiments"]["toy-nade"]
+    entry = register.register_dataset("toy")["experiments"]["toy-nade"]
     assert entry["run_id"] == run_id
-    assert tracking.client().get_run(run_id).info.status == "FINISHED"
+    assert mlflow_store.client().get_run(run_id).info.status == "FINISHED"
 
 
 def test_new_weights_make_a_new_version_and_take_the_alias(home):
     experiment("toy-nade", "nade", valid_nats=9.0)
-    before = registry.register_dataset("toy")["experiments"]["toy-nade"]["version"]
+    before = register.register_dataset("toy")["experiments"]["toy-nade"]["version"]
     experiment("toy-nade", "nade", valid_nats=8.5, hidden=3)
-    after = registry.register_dataset("toy")
+    after = register.register_dataset("toy")
     assert after["experiments"]["toy-nade"]["version"] == before + 1
     assert after["champion"] == {"experiment": "toy-nade", "version": before + 1}
 
 
 def test_errors_are_one_line(home, monkeypatch):
     with pytest.raises(UserError, match="no evaluated experiment"):
-        registry.register_dataset("toy")
+        register.register_dataset("toy")
     experiment("toy-nade", "nade", valid_nats=9.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="http://127.0.0.1:9 is unreachable") as caught:
-        registry.register_dataset("toy")
+        register.register_dataset("toy")
     assert "\n" not in str(caught.value)
     Path("models", "toy-nade", "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors: missing"):
-        registry.register_dataset("toy")
+        register.register_dataset("toy")
 
 
 def test_scoring_takes_what_a_caller_may_hold(home):
     import pandas as pd
 
-    from pipeline import pyfunc
+    from pipeline.registry import pyfunc
 
     model = experiment("toy-nade", "nade", valid_nats=9.0)
     loaded = pyfunc.ArcoreModel()
@@ -197,7 +198,7 @@ def test_scoring_takes_what_a_caller_may_hold(home):
 
 
 def test_vectors_of_frames_are_a_parameter(home):
-    from pipeline import pyfunc
+    from pipeline.registry import pyfunc
 
     event = arcore.events.Levels(2, (2, 1, 4, 4))
     small = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
@@ -217,7 +218,7 @@ def test_vectors_of_frames_are_a_parameter(home):
 
 
 def test_given_frames_are_kept_and_not_scored(home):
-    from pipeline import pyfunc
+    from pipeline.registry import pyfunc
 
     event = arcore.events.Levels(2, (3, 1, 4, 4))
     small = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}

@@ -17,9 +17,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import submission
+from pipeline.cluster import jobs
 from stages import cli, submit
-from tests.stages.conftest import PATIENCE, ROOT
+from tests.places import ROOT
+from tests.stages.conftest import PATIENCE
 
 TOKEN = "token-of-this-test-alone"
 
@@ -49,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.chdir(ROOT)
         monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr(submission, "connect", lambda address: Client(status, code))
+        monkeypatch.setattr(jobs, "connect", lambda address: Client(status, code))
         monkeypatch.setattr(sys, "argv", ["submit", *arguments])
         try:
             cli.run(submit.main)
@@ -78,7 +79,7 @@ def test_interrupt_leaves_the_job(run, monkeypatch, caplog) -> None:
     def interrupt(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(submission, "follow", interrupt)
+    monkeypatch.setattr(jobs, "follow", interrupt)
     caplog.set_level("INFO")
     assert run("--id", "mine", "--", "true") == 130
     assert "ray job logs --address http://127.0.0.1:8265 --follow mine" in caplog.messages[-1]
@@ -196,7 +197,8 @@ def test_jobs(dashboard: str) -> None:
     assert "error: unknown experiment 'digits-mad'; did you mean 'digits-made'" in done.stdout
 
     code = (
-        "import os, sys; from pathlib import Path; from pipeline import provenance; import ray;"
+        "import os, sys; from pathlib import Path; import ray;"
+        "from pipeline.core import provenance;"
         "ray.init(runtime_env={'env_vars': {'A': 'c'}}, log_to_driver=False);"
         "print('commit', provenance.commit(), os.environ['A']);"
         "print('files', *sorted(map(str, Path().glob('*'))), *Path('.dvc').glob('*'));"

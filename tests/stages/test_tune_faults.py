@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import tracking
+from pipeline.tracking import mlflow_store
 
 ENTRY = {
     "dataset": "digits_binary",
@@ -79,7 +79,7 @@ def require_runs(project, children: list[str]) -> None:
     by_number = sorted(nested, key=lambda run: int(run.data.tags["trial"]))
     assert [run.info.status for run in by_number] == children
     table = trials(project)
-    store = tracking.client(f"sqlite:///{project.folder}/mlflow.db")
+    store = mlflow_store.client(f"sqlite:///{project.folder}/mlflow.db")
     for run in by_number:
         history = store.get_metric_history(run.info.run_id, "valid_nats")
         epochs = int(table[int(run.data.tags["trial"])]["epochs"])

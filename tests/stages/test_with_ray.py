@@ -7,10 +7,10 @@ import sys
 
 TWICE = """
 import sys
-from pipeline import cluster
-with cluster.connected():
+from pipeline.cluster import connection
+with connection.connected():
     import ray
-    print(cluster.address(), ray.get(ray.remote(lambda: 6 * 7).remote()))
+    print(connection.address(), ray.get(ray.remote(lambda: 6 * 7).remote()))
 sys.exit(3)
 """
 

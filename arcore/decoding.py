@@ -1,0 +1,51 @@
+"""The incremental form of a model, `next()` and `push()` in turn."""
+
+from __future__ import annotations
+
+import abc
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from arcore.primitives.checks import require, require_int
+
+
+class Decoder(abc.ABC):
+    """The incremental form of a model: `next()` and `push()` in turn, block by block.
+
+    Attributes:
+        blocks: the model's schedule; `next` concerns blocks[0] first.
+        batch: number of events side by side.
+    """
+
+    def __init__(self, blocks: tuple[Tensor, ...], batch: int) -> None:
+        require_int(batch, "batch", 0)
+        self.blocks = blocks
+        self.batch = batch
+        self.position = 0
+
+    def next(self) -> Distribution:
+        """Return the distribution of the next block, batch shape (batch, len(block))."""
+        require(self.position < len(self.blocks), "next", "a block left to decode", "the end")
+        return self._next(self.blocks[self.position])
+
+    def push(self, values: Tensor) -> None:
+        """Fix the next block's values, (batch, len(block)).
+
+        Raises:
+            ValueError: for another shape, or at the end. Values are not looked at, which would
+                stall an accelerator.
+        """
+        require(self.position < len(self.blocks), "push", "a block left to decode", "the end")
+        block = self.blocks[self.position]
+        fits = isinstance(values, Tensor) and values.shape == (self.batch, len(block))
+        expected = f"a tensor of shape ({self.batch}, {len(block)})"
+        require(fits, "values", expected, getattr(values, "shape", values))
+        self._push(block, values)
+        self.position += 1
+
+    @abc.abstractmethod
+    def _next(self, block: Tensor) -> Distribution: ...
+
+    @abc.abstractmethod
+    def _push(self, block: Tensor, values: Tensor) -> None: ...

@@ -1,0 +1,92 @@
+"""Distributions of conditionals: those that torch.distributions lacks, and draws from all of them.
+
+Each is a `torch.distributions.Distribution` whose batch shape is that of the one-dimensional
+conditionals which it stands for, with `select(block)` for a block of flattened indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
+from arcore.primitives.checks import require
+from arcore.primitives.precision import at_least_float32
+
+
+def select(conditionals: Distribution, shape: torch.Size, block: Tensor) -> Distribution:
+    """Select the conditionals of a block of flattened indices.
+
+    A distribution without logits brings its own `select(block)`.
+    """
+    if hasattr(conditionals, "select"):
+        return cast(Distribution, conditionals.select(block))
+    kind = type(conditionals)
+    require(kind in DISCRETE, "conditionals", DISCRETE_NAMES, kind.__name__)
+    logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
+    flat = logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :])
+    return kind(logits=flat[:, block], validate_args=False)  # type: ignore[call-arg]
+
+
+def reshape(conditionals: Distribution, shape: Sequence[int]) -> Distribution:
+    """Give discrete conditionals another batch shape of as many elements."""
+    kind = type(conditionals)
+    if isinstance(conditionals, DiscretizedLogisticMixture):
+        return conditionals.reshape(shape)
+    logits: Tensor = conditionals.logits  # type: ignore[attr-defined]
+    return kind(  # type: ignore[call-arg]
+        logits=logits.reshape(*shape, *logits.shape[len(conditionals.batch_shape) :]),
+        validate_args=False,
+    )
+
+
+DISCRETE = (
+    torch.distributions.Bernoulli,
+    torch.distributions.Categorical,
+    DiscretizedLogisticMixture,
+)
+DISCRETE_NAMES = ", ".join(kind.__name__ for kind in DISCRETE) + " or one with its own draw"
+
+
+def draw(
+    distribution: Distribution, generator: torch.Generator | None, temperature: float = 1.0
+) -> Tensor:
+    """Draw from a one-dimensional conditional with an explicit generator.
+
+    A discrete draw inverts the cumulative distribution at one uniform number a dimension. A
+    distribution over reals brings its own `draw(generator, temperature)`.
+
+    Returns:
+        int64 levels, or reals, of the distribution's batch shape.
+    """
+    if hasattr(distribution, "draw"):
+        return cast(Tensor, distribution.draw(generator, temperature))
+    kind = type(distribution)
+    require(kind in DISCRETE, "distribution", DISCRETE_NAMES, kind.__name__)
+    logits: Tensor = distribution.logits  # type: ignore[attr-defined]
+    shape = distribution.batch_shape
+    uniform = torch.rand(
+        shape, generator=generator, device=logits.device, dtype=at_least_float32(logits.dtype)
+    )
+    return invert(distribution, uniform, temperature)
+
+
+def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the levels at which a discrete conditional's cumulative distribution passes `uniform`.
+
+    Arguments:
+        distribution: one of `DISCRETE`.
+        uniform: numbers in [0, 1) of its batch shape.
+        temperature: scales the log-probabilities by 1 / temperature.
+    """
+    logits: Tensor = distribution.logits  # type: ignore[attr-defined]
+    logits = logits.to(at_least_float32(logits.dtype)) / temperature
+    if isinstance(distribution, torch.distributions.Bernoulli):
+        return (uniform < torch.sigmoid(logits)).long()
+    cumulative = torch.softmax(logits, -1).cumsum(-1)
+    levels = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1)
+    return levels.clamp(max=logits.shape[-1] - 1)

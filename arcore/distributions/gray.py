@@ -1,0 +1,43 @@
+"""Bits with gray targets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli
+from torch.nn.functional import logsigmoid
+
+from arcore.primitives.precision import at_least_float32
+
+
+class GrayBernoulli(Bernoulli):
+    """Bits whose targets are gray: levels v in [0, 256) that stand for probabilities z = v / 255.
+
+    log_prob(v) = z ln p + (1 - z) ln(1 - p), minus the cross-entropy in nats: a likelihood for the
+    levels 0 and 255 alone, which are what is drawn.
+
+    Arguments:
+        logits: of p, of the batch shape.
+
+    Example:
+        >>> GrayBernoulli(logits=torch.zeros(2)).log_prob(torch.tensor([0, 51])).tolist()
+        [-0.6931471824645996, -0.6931471824645996]
+    """
+
+    LAST = 255
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return minus the cross-entropy of each level, in nats."""
+        z = value.to(self.logits.dtype) / self.LAST
+        return logsigmoid(-self.logits) + z * self.logits
+
+    def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
+        """Draw levels 0 and 255, int64, of the batch shape."""
+        logits = self.logits.to(at_least_float32(self.logits.dtype))
+        p = torch.sigmoid(logits / temperature)
+        drawn = torch.rand(p.shape, generator=generator, device=p.device, dtype=p.dtype) < p
+        return drawn.long() * self.LAST
+
+    def select(self, block: Tensor) -> GrayBernoulli:
+        """Select a block of flattened indices: batch shape (first extent, len(block))."""
+        return GrayBernoulli(logits=self.logits.flatten(1)[:, block], validate_args=False)

@@ -1,0 +1,430 @@
+"""Orderless models: one network trained for every ordering, then scored exactly under any."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution
+
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import draw
+from arcore.ensembles import Ensemble
+from arcore.events import Event, Levels
+from arcore.hyperparameters import Hyperparameters
+from arcore.layers import level_features
+from arcore.layers.incremental_mlp import ACTIVATIONS
+from arcore.model import AutoregressiveModel
+from arcore.primitives import orderings
+from arcore.primitives.checks import require, require_bool, require_dropout, require_int
+from arcore.primitives.precision import at_least_float32
+from arcore.primitives.row_noise import for_each_row
+
+VALIDATION_MASKS = 4  # masks a row of `validation_loss`
+FLOATS_AT_ONCE = 1 << 21  # rows are scored in parts whose widest layer is no larger
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OrderlessConfig(Hyperparameters):
+    """Hyperparameters that orderless models share.
+
+    Arguments:
+        hidden: units of each hidden layer of the dense network.
+        activation: relu or tanh.
+        dropout: probability of dropping a hidden unit in training.
+        mask_inputs: tell the network which dimensions are observed, by a second input for each.
+        ordering: a name of `arcore.orderings.ORDERINGS`, under which the model scores and samples
+            (training takes all orderings alike); `ordering_seed` serves `random` and the members.
+        num_orderings: orderings whose mixture is scored where an evaluation asks for all.
+        inputs: scaled (one weight a dimension) or one_hot (one weight a level but the lowest).
+        num_classes: classes of an optional condition, which shifts the first hidden layer and
+            the outputs.
+    """
+
+    hidden: tuple[int, ...] = (500, 500)
+    activation: str = "relu"
+    dropout: float = 0.0
+    mask_inputs: bool = True
+    ordering: str = "random"
+    ordering_seed: int = 0
+    num_orderings: int = 1
+    inputs: str = "scaled"
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.hidden, tuple), "hidden", "a list of widths", self.hidden)
+        for width in self.hidden:
+            require_int(width, "hidden", 1)
+        require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
+        require_dropout(self.dropout)
+        require_bool(self.mask_inputs, "mask_inputs")
+        orderings.require_ordering(self.ordering, self.ordering_seed)
+        require_int(self.num_orderings, "num_orderings", 1)
+        require(
+            self.inputs in level_features.ENCODINGS,
+            "inputs",
+            str(level_features.ENCODINGS),
+            self.inputs,
+        )
+
+
+def draw_masks(
+    batch: int,
+    size: int,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draw which dimensions are observed, (batch, size) bool: those that precede a random one.
+
+    Each row has a random ordering, that of uniform numbers u_i, and a random dimension j; observed
+    are the i with u_i < u_j. So their number is uniform on {0..size-1}, and they are uniform among
+    the subsets of that size, without sorting. The draws do not depend on the model's dtype.
+
+    Arguments:
+        batch: number of rows.
+        size: number of dimensions.
+        generator: source of randomness, on `device`; None uses torch's global one.
+        device: where to draw.
+
+    Example:
+        >>> masks = draw_masks(2, 5, torch.Generator().manual_seed(0))
+        >>> masks.shape, bool(masks.all(1).any())
+        (torch.Size([2, 5]), False)
+    """
+    u = torch.rand(batch, size, generator=generator, device=device, dtype=torch.float64)
+    j = torch.randint(size, (batch, 1), generator=generator, device=device)
+    return u < u.gather(1, j)
+
+
+class Chain(abc.ABC):
+    """What an orderless model keeps of the dimensions shown to it, so that showing one is cheap."""
+
+    @abc.abstractmethod
+    def show(self, dimension: int, inputs: Tensor) -> None:
+        """Show one dimension's inputs, (batch, features); zeros leave it missing."""
+
+    @abc.abstractmethod
+    def logits(self, dimension: int) -> Tensor:
+        """Return the logits of one dimension given those shown, (batch, logits)."""
+
+
+class OrderlessModel(AutoregressiveModel):
+    """Base of models of every conditional p(x_i | x_O), i not in O, for all sets O at once.
+
+    With a mask m of the observed dimensions, c = |m| of D, the network sees [x * m; m], and
+    training minimises
+
+        J(x) = D / (D - c) sum_{i: m_i = 0} -ln p(x_i | x_m, m),
+
+    with c uniform on {0..D-1} and m uniform among the masks of c ones, drawn for each example from
+    torch's global generator: an unbiased estimate of -ln p(x) averaged over all D! orderings.
+    Different orderings give different joint distributions, and each is exact: `log_prob`,
+    `conditionals` and `sample` follow the model's own ordering, `under(order)` is the model under
+    another, and `ensemble(n)` averages the probabilities of n (EoNADE). Scoring takes D steps.
+
+    Since any set may be observed, `impute` draws the exact posterior of whatever is missing, and
+    `log_marginal` scores any part of an event alone: the observed dimensions come first.
+
+    A subclass defines `_logits`, `_chain` and `_width`, and calls `_rebuild` when it is built.
+
+    Reference:
+        Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
+    """
+
+    supports = (Levels,)
+    hyperparameters: OrderlessConfig
+
+    def __init__(self, event: Event, hyperparameters: OrderlessConfig) -> None:
+        super().__init__(event, hyperparameters)
+        p = hyperparameters
+        self.num_features = level_features.num_features(event, p.inputs) + p.mask_inputs
+        self.num_logits = level_features.num_logits(event)
+        self.num_members = p.num_orderings
+        self._ordering = orderings.make_ordering(p.ordering, event.extents, p.ordering_seed)
+        self.order: Tensor
+        self.position: Tensor
+
+    def _rebuild(self) -> None:
+        self._register_order(self._ordering)
+
+    # -- the network
+
+    @abc.abstractmethod
+    def _logits(self, inputs: Tensor, condition: Tensor | None) -> Tensor:
+        """Logits of all dimensions, (batch, D, logits), from inputs (batch, D, features)."""
+
+    @abc.abstractmethod
+    def _chain(self, batch: int, condition: Tensor | None) -> Chain:
+        """A chain that has been shown nothing."""
+
+    @property
+    @abc.abstractmethod
+    def _width(self) -> int:
+        """Floats a row of the widest layer."""
+
+    def _inputs(self, flat: Tensor) -> Tensor:
+        """What a dimension shows where it is observed, (batch, D, features)."""
+        p = self.hyperparameters
+        features = level_features.encode(flat, self.event, p.inputs, self.dtype)
+        if p.mask_inputs:
+            features = torch.cat([features, torch.ones_like(features[..., :1])], -1)
+        return features
+
+    # -- training
+
+    def _sample_training_noise(self, rows: int) -> Tensor:
+        return draw_masks(rows, self.event.size, device=self.device)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return J(x), (batch,), in nats, under sampled masks or fresh ones."""
+        Event.check(self.event, x)
+        self._check_condition_shape(condition, x.shape[0])
+        observed = self._training_noise(len(x))
+        return self._masked_loss(x, observed, condition)
+
+    def masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return J(x) under given masks, (batch,), in nats.
+
+        Arguments:
+            x: (batch, *event.shape) levels.
+            observed: bool, of x's shape or of the event's; False somewhere in each row.
+            condition: of one row an event, for a conditional model.
+        """
+        self._check(x, condition)
+        mask = self._check_observed(x, observed).to(self.device).flatten(1)
+        require(not bool(mask.all(1).any()), "observed", "a missing dimension in each row", "none")
+        return self._masked_loss(x, mask, condition)
+
+    def _masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
+        flat = x.flatten(1)
+        logits = self._logits(self._inputs(flat) * observed[..., None], condition)
+        distribution = level_features.distribution(logits.to(self.dtype))
+        terms = distribution.log_prob(self._as_value(flat))
+        weight = (self.event.size / (~observed).sum(1).double()).to(self.dtype)
+        return -torch.where(observed, 0, terms).sum(1) * weight
+
+    def validation_loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the mean of J(x) under a few fixed masks, (batch,), in nats; deterministic.
+
+        A row's masks are a function of its values, whatever stands beside it. It estimates the
+        average over orderings, at the cost of four passes instead of D.
+        """
+        self._check(x, condition)
+        masks = for_each_row(
+            x, lambda generator: draw_masks(VALIDATION_MASKS, self.event.size, generator)
+        )
+        total = torch.zeros(len(x), dtype=self.dtype, device=self.device)
+        for observed in masks.to(self.device).unbind(1):
+            total = total + self._masked_loss(x, observed, condition)
+        return total / VALIDATION_MASKS
+
+    # -- orderings
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """One dimension a block, in the model's ordering."""
+        return tuple(self.order.split(1))
+
+    def under(self, order: Tensor) -> OrderlessModel:
+        """Return the model under an ordering, (D,) int64; it shares this model's weights."""
+        size = self.event.size
+        fits = isinstance(order, Tensor) and order.shape == (size,)
+        fits = fits and sorted(order.tolist()) == list(range(size))
+        require(fits, "order", f"a permutation of range({size})", order)
+        view = copy.copy(self)
+        view._buffers = dict(self._buffers)
+        view._ordering = order.long().cpu()
+        view._rebuild()
+        return view
+
+    def member(self, index: int) -> OrderlessModel:
+        """Return the model under ordering `index`; it shares this model's weights.
+
+        Ordering 0 is the named one; the others are random, functions of (ordering_seed, index).
+        """
+        require_int(index, "index", 0)
+        p, shape = self.hyperparameters, self.event.extents
+        if index == 0:
+            return self.under(orderings.make_ordering(p.ordering, shape, p.ordering_seed))
+        seed = p.ordering_seed * 1_000_003 + index
+        return self.under(orderings.random_ordering(self.event.size, seed))
+
+    def ensemble(self, num_members: int) -> OrderlessEnsemble:
+        """Return the mixture of the model under its first `num_members` orderings."""
+        require_int(num_members, "num_members", 1)
+        return OrderlessEnsemble(self.member(index) for index in range(num_members))
+
+    # -- scoring
+
+    def _steps(
+        self, x: Tensor, observed: Tensor | None, condition: Tensor | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Each dimension in turn with its logits, given those before it that are observed."""
+        inputs = self._inputs(x.flatten(1))
+        if observed is not None:
+            inputs = inputs * observed[..., None]
+        chain = self._chain(len(x), condition)
+        for dimension in self._ordering.tolist():
+            yield dimension, chain.logits(dimension)
+            chain.show(dimension, inputs[:, dimension])
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        parts = []
+        for rows, part in self._parts(x):
+            label = None if condition is None else condition[rows]
+            with torch.autocast(self.device.type, enabled=False):
+                logits = [logits for _, logits in self._steps(part, None, label)]
+            parts.append(torch.stack(logits, 1)[:, self.position])
+        shape = (len(x), *self.event.extents, self.num_logits)
+        return level_features.distribution(torch.cat(parts).view(shape))
+
+    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return self._log_marginal(x, None, condition)
+
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, whatever the rest may be.
+
+        It is exact for orderings in which the observed dimensions come first, and in the model's
+        own order among each other.
+
+        Arguments:
+            x: (batch, *event.shape); values where `observed` is False are ignored.
+            observed: bool, of x's shape or of the event's.
+            condition: of one row an event, for a conditional model.
+
+        Example:
+            >>> import arcore
+            >>> model = arcore.create_model("deep_nade", arcore.events.Binary((2,)), hidden=[4])
+            >>> x, left = torch.tensor([[0, 0], [1, 0]]), torch.tensor([True, False])
+            >>> round(model.log_marginal(x, left).exp().sum().item(), 4)
+            1.0
+        """
+        mask = self._check_observed(x, observed).to(self.device)
+        known = torch.where(mask, x.to(self.device), 0)
+        self._check(known, condition)
+        return self._log_marginal(known, mask.flatten(1), condition)
+
+    def _log_marginal(self, x: Tensor, observed: Tensor | None, condition: Tensor | None) -> Tensor:
+        totals = []
+        for rows, part in self._parts(x):
+            label = None if condition is None else condition[rows]
+            mask = None if observed is None else observed[rows]
+            wide = at_least_float32(self.dtype)
+            total = torch.zeros(len(part), dtype=wide, device=self.device)
+            values = self._as_value(part.flatten(1))
+            with torch.autocast(self.device.type, enabled=False):
+                for dimension, logits in self._steps(part, mask, label):
+                    terms = level_features.distribution(logits).log_prob(values[:, dimension])
+                    total = total + (terms if mask is None else terms * mask[:, dimension])
+            totals.append(total.to(self.dtype))
+        return torch.cat(totals)
+
+    def _parts(self, x: Tensor) -> list[tuple[slice, Tensor]]:
+        count = max(1, FLOATS_AT_ONCE // self._width)
+        starts = range(0, max(len(x), 1), count)
+        return [(slice(first, first + count), x[first : first + count]) for first in starts]
+
+    # -- generation
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the decoder that computes one dimension's logits a step."""
+        self._check_condition(condition, batch)
+        return OrderlessDecoder(self, batch, condition)
+
+    @torch.no_grad()
+    def impute(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw the missing dimensions from their exact posterior given all that is observed.
+
+        The observed dimensions come first, whichever they are (each event may have its own), then
+        the missing ones in the model's order.
+
+        Arguments:
+            x: (batch, *event.shape); values where `observed` is False are ignored.
+            observed: bool, of x's shape or of the event's.
+            condition: of one row an event, for a conditional model.
+            generator: source of randomness, on the model's device.
+            temperature: scales the log-probabilities by 1 / temperature (> 0).
+
+        Returns:
+            (batch, *event.shape) with the observed values unchanged.
+        """
+        return super().impute(x, observed, condition, generator, temperature)
+
+    def _complete(
+        self,
+        x: Tensor,
+        known: Tensor,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
+        temperature: float,
+    ) -> Tensor:
+        if not known.any():
+            return super()._complete(x, known, condition, generator, temperature)
+        self._check_temperature(temperature)
+        x, chain = x.clone(), self._chain(len(x), condition)
+        inputs = self._inputs(x)
+        for dimension in known.any(0).nonzero()[:, 0].tolist():
+            chain.show(dimension, inputs[:, dimension] * known[:, dimension, None])
+        missing = ~known
+        for dimension in self._ordering[missing.any(0).cpu()[self._ordering]].tolist():
+            given = level_features.distribution(chain.logits(dimension))
+            drawn = draw(given, generator, temperature).to(x.dtype)
+            x[:, dimension] = torch.where(known[:, dimension], x[:, dimension], drawn)
+            shown = self._inputs(x[:, dimension, None])[:, 0]
+            chain.show(dimension, shown * missing[:, dimension, None])
+        return x.view(len(x), *self.event.extents)
+
+
+class OrderlessDecoder(Decoder):
+    """Shows a chain what is pushed."""
+
+    @torch.no_grad()
+    def __init__(self, model: OrderlessModel, batch: int, condition: Tensor | None) -> None:
+        super().__init__(model.schedule, batch)
+        self.model = model
+        self.chain = model._chain(batch, condition)
+        self.dimensions = model._ordering.tolist()
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        logits = self.chain.logits(self.dimensions[self.position])
+        return level_features.distribution(logits[:, None])
+
+    @torch.no_grad()
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        self.chain.show(self.dimensions[self.position], self.model._inputs(values)[:, 0])
+
+
+class OrderlessEnsemble(Ensemble):
+    """The mixture of an orderless model under several orderings, with its exact posteriors."""
+
+    def log_marginal(self, x: Tensor, observed: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p(x_observed | condition), (batch,), in nats, as `OrderlessModel` does."""
+        evidence = self._evidence(x, observed, condition)
+        return torch.logsumexp(evidence, 1) - math.log(len(self))
+
+    def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
+        return torch.stack([m.log_marginal(x, observed, condition) for m in self], 1)
+
+    def _choose(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw members by their evidence p_k(x_observed): the mixture's exact posterior."""
+        evidence = Categorical(logits=self._evidence(x, observed, condition), validate_args=False)
+        return draw(evidence, generator)

@@ -1,0 +1,265 @@
+"""What image models in raster order share: encoding, head, conditions and the fast decoder."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from arcore.conditions import Classes
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import reshape, select
+from arcore.events import Event, Gray, Levels
+from arcore.hyperparameters import Hyperparameters
+from arcore.layers import level_features
+from arcore.layers.conditioning import ConditionMaps, ConditionProjection
+from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.heads import HEADS, Head
+from arcore.layers.masked_conv import CausalConv2d
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require, require_int
+from arcore.primitives.masks import channel_groups
+from arcore.primitives.orderings import inverse, make_ordering, require_ordering, with_channels
+
+
+def image_shape(event: Event) -> tuple[int, int, int]:
+    """Return the event's shape as an image (C, H, W).
+
+    A vector is one row, (H, W) has one channel, and the frames of a clip (T, C, H, W) count as
+    channels, T C of them.
+
+    Example:
+        >>> image_shape(Levels(2, (5,)))
+        (1, 1, 5)
+    """
+    height, width = (1, *event.extents)[-2:]
+    return event.size // (height * width), height, width
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RasterConfig(Hyperparameters):
+    """Hyperparameters that all raster models have.
+
+    Arguments:
+        head: softmax (over levels; a sigmoid over two) or logistic_mixture.
+        num_mixtures: components of a logistic mixture.
+        inputs: scaled (to [-1, 1]) or one_hot.
+        num_classes: classes of a class condition.
+        condition_size: length of a vector condition.
+        condition_shape: channels, height and width of a map condition.
+        condition_width: maps that the network for a map condition gives.
+    """
+
+    head: str = "softmax"
+    num_mixtures: int = 5
+    inputs: str = "scaled"
+    num_classes: int | None = None
+    condition_size: int | None = None
+    condition_shape: tuple[int, int, int] | None = None
+    condition_width: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
+        require(
+            self.inputs in level_features.ENCODINGS,
+            "inputs",
+            str(level_features.ENCODINGS),
+            self.inputs,
+        )
+        require_int(self.num_mixtures, "num_mixtures", 1)
+        require_int(self.condition_width, "condition_width", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OrderedRasterConfig(RasterConfig):
+    """Hyperparameters of a raster model that may read the image in another ordering.
+
+    Arguments:
+        ordering: of the pixels, a name of `arcore.orderings.ORDERINGS`; the image is rearranged so
+            that the network's raster order is that ordering. `column` transposes it and `reverse`
+            turns it round, which leaves neighbours together; `snake`, `spiral` and `random` do not.
+        ordering_seed: for `random`.
+    """
+
+    ordering: str = "raster"
+    ordering_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_ordering(self.ordering, self.ordering_seed)
+
+
+class RasterModel(AutoregressiveModel):
+    """A model that draws an image pixel by pixel in raster order, each pixel colour by colour.
+
+    A subclass sets `first` (the layers that read the image itself) and writes its network once, in
+    terms of `call(layer, x)`: see `arcore.layers.cursor`. Its maps are shared out among `groups` of
+    colours by `self.colours(width)`.
+
+    Attributes:
+        image: (C, H, W) of the image that the network sees; a column ordering transposes it.
+    """
+
+    supports: ClassVar[tuple[type[Event], ...]] = (Levels,)
+    hyperparameters: RasterConfig
+
+    def __init__(self, event: Event, hyperparameters: RasterConfig) -> None:
+        super().__init__(event, hyperparameters)
+        assert isinstance(event, Levels)
+        p = hyperparameters
+        self.image = image_shape(event)
+        self.ordering: str = getattr(p, "ordering", "raster")
+        gray = isinstance(event, Gray)
+        self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray)
+        self.num_features = level_features.num_features(event, p.inputs)
+        if self.condition_kind is not None:
+            self.condition_maps = ConditionMaps(
+                self.condition_kind, self.image[1:], p.condition_width
+            )
+        if self.ordering == "column":
+            channels, height, width = self.image
+            self.image = channels, width, height
+        self.order: Tensor
+        self.dimensions: Tensor
+        self.places: Tensor
+        self._set_order(torch.get_default_device())
+
+    def _set_order(self, device: torch.device) -> None:
+        channels, *size = image_shape(self.event)
+        seed = getattr(self.hyperparameters, "ordering_seed", 0)
+        order = with_channels(make_ordering(self.ordering, tuple(size), seed), channels)
+        self.register_buffer("order", order.to(device), persistent=False)
+        if self.ordering != "raster":
+            # the dimension at each place of the network's image, and the place of each dimension
+            places = order.view(-1, channels).t().reshape(-1)
+            self.register_buffer("dimensions", places.to(device), persistent=False)
+            self.register_buffer("places", inverse(places).to(device), persistent=False)
+
+    def _rebuild(self) -> None:
+        self._set_order(self.device)
+
+    # -- for networks
+
+    @property
+    def input_colours(self) -> Tensor:
+        """The colour of each feature map of the image."""
+        return channel_groups(self.image[0] * self.num_features, self.head.groups)
+
+    def colours(self, width: int) -> Tensor:
+        """The colour of each of `width` maps."""
+        fits = width >= self.head.groups
+        require(fits, "width", f"at least one map a colour, {self.head.groups}", width)
+        return channel_groups(width, self.head.groups)
+
+    def projection(self, outputs: int) -> ConditionProjection | None:
+        """Make a layer's projection of the condition, None without one."""
+        if self.condition_kind is None:
+            return None
+        zero_initialised = isinstance(self.condition_kind, Classes)
+        return ConditionProjection(self.condition_maps.channels, outputs, zero_initialised)
+
+    @property
+    @abc.abstractmethod
+    def first(self) -> list[CausalConv2d]:
+        """The layers that read the features of the pixel itself and of those before it."""
+
+    @abc.abstractmethod
+    def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
+        """Return the head's maps (batch, outputs, h, w) for features (batch, inputs, h, w)."""
+
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+        """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
+        return self._network(cursor.piece(features), maps, cursor)
+
+    # -- scoring
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Encode levels (batch, C, H, W) as features (batch, C * F, H, W)."""
+        return level_features.encode_image(
+            image, self.event, self.hyperparameters.inputs, self.dtype
+        )
+
+    def _condition_maps(self, condition: Tensor | None) -> Tensor | None:
+        if condition is None:
+            return None
+        maps: Tensor = self.condition_maps(condition, self.dtype)
+        if self.ordering != "raster" and maps.shape[-1] * maps.shape[-2] > 1:
+            pixels = self.order[:: self.image[0]] % (self.image[1] * self.image[2])
+            maps = maps.flatten(2)[:, :, pixels].unflatten(2, self.image[1:])
+        return maps
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        return self.conditionals_given(x, self._condition_maps(condition))
+
+    def conditionals_given(self, x: Tensor, maps: Tensor | None) -> Distribution:
+        """Return all conditionals, given condition maps (batch, channels, h, w)."""
+        flat = x.flatten(1) if self.ordering == "raster" else x.flatten(1)[:, self.dimensions]
+        image = flat.reshape(len(x), *self.image)
+        outputs = self._network(self.encode(image), maps, full_image).to(self.dtype)
+        if self.ordering == "raster":
+            return self.head.distribution(outputs, image, x.shape)
+        arranged = self.head.distribution(outputs, image, flat.shape)
+        return reshape(select(arranged, flat.shape, self.places), x.shape)
+
+    # -- generation
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """One sub-pixel a block in the ordering, a pixel's colours one after the other."""
+        return tuple(self.order.split(1))
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the decoder that evaluates the network at one pixel at a time."""
+        self._check_condition(condition, batch)
+        with torch.no_grad():
+            return RasterDecoder(self, batch, self._condition_maps(condition))
+
+
+class RasterDecoder(Decoder):
+    """Evaluates the network at the next pixel alone; layers keep what later pixels need.
+
+    Arguments:
+        model: a raster model.
+        batch: images decoded side by side.
+        maps: condition maps (batch, channels, h, w), or None.
+    """
+
+    def __init__(self, model: RasterModel, batch: int, maps: Tensor | None) -> None:
+        super().__init__(model.schedule, batch)
+        self.model, self.maps = model, maps
+        self.image = model._blank(batch).view(batch, *model.image)
+        self.features = model.encode(self.image)
+        self.cursor = Cursor(*model.image[1:])
+        self.outputs = self.features
+
+    def _place(self) -> tuple[int, int, int]:
+        channels, _, width = self.model.image
+        pixel, colour = divmod(self.position, channels)
+        return colour, *divmod(pixel, width)
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        model = self.model
+        colour, row, column = self._place()
+        if colour == 0 or model.head.groups > 1:
+            cursor = self.cursor.at(row, column)
+            self.outputs = model._network_at(self.features, self.maps, cursor).to(model.dtype)
+        pixel = self.image[:, :, row : row + 1, column : column + 1]
+        conditionals = model.head.distribution(self.outputs, pixel, pixel.shape[:2])
+        return select(conditionals, pixel.shape[:2], block.new_tensor([colour]))
+
+    @torch.no_grad()
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        model = self.model
+        colour, row, column = self._place()
+        self.image[:, colour, row, column] = values[:, 0].to(self.image.dtype)
+        pixel = model.encode(self.image[:, :, row : row + 1, column : column + 1])
+        self.features[:, :, row : row + 1, column : column + 1] = pixel
+        if colour == model.image[0] - 1:
+            cursor = self.cursor.at(row, column)
+            for layer in model.first:
+                layer.write_cache(pixel, cursor)

@@ -1,0 +1,340 @@
+"""What models over clips share: frame encoders, an LSTM over frames, conditions, the decoder."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import itertools
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn.functional import one_hot
+
+from arcore.conditions import Classes, Frames, Vector
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import reshape
+from arcore.events import Event, Gray, Levels, after_frames, resized
+from arcore.hyperparameters import Hyperparameters
+from arcore.layers import level_features
+from arcore.layers.conv_lstm import ConvLSTM, State
+from arcore.layers.multiplicative import ResidualMultiplicativeBlock
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require, require_int, require_odd
+
+
+def clip_shape(event: Event) -> tuple[int, int, int, int]:
+    """Return the event's shape as a clip (T, C, H, W): an image, (H, W) or a vector is one frame.
+
+    Raises:
+        ValueError: for more than four extents.
+
+    Example:
+        >>> clip_shape(Levels(2, (3, 8, 8)))
+        (1, 3, 8, 8)
+    """
+    extents = event.extents
+    require(len(extents) <= 4, "event", "a shape of at most four extents (T, C, H, W)", extents)
+    frames, channels, height, width = (1,) * (4 - len(extents)) + extents
+    return frames, channels, height, width
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipConfig(Hyperparameters):
+    """Hyperparameters that all models over clips have.
+
+    Arguments:
+        width: c; multiplicative units have c maps, residual blocks 2 c.
+        kernel: odd size of the convolutions of encoders, LSTM and units.
+        encoder_blocks: residual multiplicative blocks of the frame encoder.
+        dilations: of the encoder's blocks in turn, again from the first after the last.
+        recurrent_width: maps of the LSTM's state.
+        decoder_blocks: residual multiplicative blocks of the decoder.
+        head_width: maps of the head's hidden layer.
+        inputs: scaled (to [-1, 1]) or one_hot.
+        context_frames: frames at the beginning that are always given. The training loss counts
+            later ones only; `log_prob` is of the whole clip all the same.
+        num_classes: classes of a class condition.
+        condition_size: length of a vector condition.
+        condition_sequence: frames T and length of a condition of one vector a frame (actions and
+            states): what is known of a frame before it is seen.
+    """
+
+    width: int = 16
+    kernel: int = 3
+    encoder_blocks: int = 2
+    dilations: tuple[int, ...] = (1, 2)
+    recurrent_width: int = 32
+    decoder_blocks: int = 2
+    head_width: int = 32
+    inputs: str = "scaled"
+    context_frames: int = 0
+    num_classes: int | None = None
+    condition_size: int | None = None
+    condition_sequence: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("width", "encoder_blocks", "recurrent_width", "decoder_blocks", "head_width"):
+            require_int(getattr(self, name), name, 1)
+        require_odd(self.kernel, "kernel")
+        fits = isinstance(self.dilations, tuple) and len(self.dilations) > 0
+        require(fits, "dilations", "a list of integers >= 1", self.dilations)
+        for dilation in self.dilations:
+            require_int(dilation, "dilations", 1)
+        require(
+            self.inputs in level_features.ENCODINGS,
+            "inputs",
+            str(level_features.ENCODINGS),
+            self.inputs,
+        )
+        require_int(self.context_frames, "context_frames", 0)
+
+
+class ClipModel(AutoregressiveModel):
+    """A model that draws a clip frame by frame, each given what an LSTM remembers of those before.
+
+    Every frame is encoded by itself, e_t = blocks(K * x_t); h_t = ConvLSTM(e_1, ..., e_t); and the
+    frame t + 1 is decoded given the maps h_t, zero for the first frame. The likelihood of frames
+    from t on given those before, which a protocol of prediction asks for, is part of the chain
+    rule: `frame_log_prob(x, first=t).sum(1)`.
+
+    A subclass decodes: `_decode` all pixels of frames at once, `_frame_decoder` one after the other
+    in the order of `_frame_schedule`.
+
+    Attributes:
+        clip: (T, C, H, W).
+        frame_event: what one frame is.
+        num_vectors: length of the vectors that condition each frame, 0 for none.
+    """
+
+    supports = (Levels, Gray)
+    hyperparameters: ClipConfig
+
+    def __init__(self, event: Event, hyperparameters: ClipConfig) -> None:
+        super().__init__(event, hyperparameters)
+        assert isinstance(event, Levels)
+        p = hyperparameters
+        self.clip = clip_shape(event)
+        self.frame_event = resized(event, self.clip[1:])
+        frames = self.clip[0]
+        fits = p.context_frames < frames
+        require(fits, "context_frames", f"fewer than the {frames} frames", p.context_frames)
+        kind = self.condition_kind
+        if isinstance(kind, Frames):
+            fits = kind.frames == frames
+            require(fits, "condition_sequence", f"{frames} frames", p.condition_sequence)
+        self.num_vectors = 0
+        if kind is not None:
+            assert isinstance(kind, (Classes, Vector, Frames))
+            self.num_vectors = kind.num_classes if isinstance(kind, Classes) else kind.size
+        self.encoder: FrameEncoder | None = None
+        if frames > 1:
+            inputs = self.clip[1] * level_features.num_features(event, p.inputs)
+            self.encoder = FrameEncoder(inputs, p, self.num_vectors)
+            self.memory = ConvLSTM(2 * p.width, p.recurrent_width, p.kernel)
+
+    @property
+    def scored_event(self) -> Event:
+        """The frames after those that `context_frames` gives."""
+        return after_frames(self.event, self.hyperparameters.context_frames)
+
+    # -- for subclasses
+
+    @abc.abstractmethod
+    def _decode(self, frames: Tensor, contexts: Tensor, vectors: Tensor | None) -> Distribution:
+        """Return the conditionals of frames (n, C, H, W), of that batch shape.
+
+        Arguments:
+            frames: levels.
+            contexts: (n, recurrent_width, H, W).
+            vectors: (n, num_vectors, 1, 1), or None.
+        """
+
+    @abc.abstractmethod
+    def _frame_decoder(self, context: Tensor, vectors: Tensor | None) -> Decoder:
+        """Return the incremental form of `_decode` for one frame of each clip."""
+
+    @property
+    @abc.abstractmethod
+    def _frame_schedule(self) -> tuple[Tensor, ...]:
+        """The blocks of a frame, indices into (C, H, W) flattened."""
+
+    # -- frames
+
+    def _vectors(self, condition: Tensor | None) -> Tensor | None:
+        """Return a condition as a vector for each frame, (batch, T, num_vectors, 1, 1)."""
+        if condition is None:
+            return None
+        if isinstance(self.condition_kind, Classes):
+            condition = one_hot(condition, self.condition_kind.num_classes)
+        vectors = condition.to(self.dtype)
+        if vectors.dim() == 2:
+            vectors = vectors[:, None].expand(-1, self.clip[0], -1)
+        return vectors[..., None, None]
+
+    def _encode(self, frames: Tensor, vectors: Tensor | None) -> Tensor:
+        """Encode frames (n, C, H, W) by themselves, (n, 2 c, H, W)."""
+        assert self.encoder is not None
+        p = self.hyperparameters
+        features = level_features.encode_image(frames, self.event, p.inputs, self.dtype)
+        encoded: Tensor = self.encoder(features, vectors)
+        return encoded
+
+    def _no_context(self, batch: int) -> Tensor:
+        p = self.hyperparameters
+        shape = (batch, p.recurrent_width, *self.clip[2:])
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def _contexts(self, clip: Tensor, vectors: Tensor | None) -> Tensor:
+        """Return what is remembered before each frame of (batch, T, C, H, W), (batch, T, ...)."""
+        none = self._no_context(len(clip))[:, None]
+        if self.clip[0] == 1:
+            return none
+        past, given = clip[:, :-1], None if vectors is None else vectors[:, :-1].flatten(0, 1)
+        encoded = self._encode(past.flatten(0, 1), given)
+        states = self.memory(encoded.unflatten(0, past.shape[:2]))
+        return torch.cat([none, states.to(self.dtype)], 1)
+
+    def _conditionals_from(self, x: Tensor, condition: Tensor | None, first: int) -> Distribution:
+        """Return the conditionals of frames from `first` on, (batch, T - first, C, H, W)."""
+        clip = x.reshape(len(x), *self.clip)
+        vectors = self._vectors(condition)
+        contexts = self._contexts(clip, vectors)[:, first:].flatten(0, 1)
+        given = None if vectors is None else vectors[:, first:].flatten(0, 1)
+        frames = clip[:, first:]
+        conditionals = self._decode(frames.flatten(0, 1), contexts, given)
+        return reshape(conditionals, frames.shape)
+
+    # -- scoring
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        return reshape(self._conditionals_from(x, condition, 0), x.shape)
+
+    def frame_log_prob(self, x: Tensor, condition: Tensor | None = None, first: int = 0) -> Tensor:
+        """Return ln p(frame t | those before) for t from `first` on, (batch, T - first), in nats.
+
+        Raises:
+            ValueError: as `log_prob`, or unless 0 <= first < T.
+        """
+        self._check(x, condition)
+        frames = self.clip[0]
+        fits = isinstance(first, int) and 0 <= first < frames
+        require(fits, "first", f"a frame of 0 to {frames - 1}", first)
+        return self._frame_log_prob(x, condition, first)
+
+    def _frame_log_prob(self, x: Tensor, condition: Tensor | None, first: int) -> Tensor:
+        frames = self._as_value(x).reshape(len(x), *self.clip)[:, first:]
+        return self._conditionals_from(x, condition, first).log_prob(frames).flatten(2).sum(2)
+
+    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return self._frame_log_prob(x, condition, 0).sum(1)
+
+    def _objective(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        p = self.hyperparameters
+        return self._frame_log_prob(x, condition, p.context_frames).sum(1)
+
+    # -- generation
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """Frame after frame, each in the decoder's order."""
+        size, frame = self.frame_event.size, self._frame_schedule
+        return tuple(block + t * size for t in range(self.clip[0]) for block in frame)
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return the decoder that encodes each frame once, when it is complete."""
+        require_int(batch, "batch", 0)
+        self._check_condition(condition, batch)
+        return ClipDecoder(self, self._blank(batch).view(batch, *self.clip), 0, condition)
+
+    def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:
+        frames = known.view(len(known), self.clip[0], -1).all(2).all(0).tolist()
+        given = len(list(itertools.takewhile(bool, frames)))
+        if given == 0:
+            return self.decoder(len(x), condition)
+        self._check_condition(condition, len(x))
+        return ClipDecoder(self, x.reshape(len(x), *self.clip).clone(), given, condition)
+
+
+class FrameEncoder(nn.Module):
+    """Residual multiplicative blocks over a frame at its full resolution.
+
+    Arguments:
+        inputs: feature maps of a frame.
+        p: hyperparameters.
+        condition_size: length of the vectors that condition every unit, 0 for none.
+    """
+
+    def __init__(self, inputs: int, p: ClipConfig, condition_size: int) -> None:
+        super().__init__()
+        self.input = nn.Conv2d(inputs, 2 * p.width, p.kernel, padding=p.kernel // 2)
+        dilations = itertools.islice(itertools.cycle(p.dilations), p.encoder_blocks)
+        self.blocks = nn.ModuleList(
+            ResidualMultiplicativeBlock(p.width, p.kernel, dilation, condition_size)
+            for dilation in dilations
+        )
+
+    def forward(self, features: Tensor, vectors: Tensor | None) -> Tensor:
+        """Map (batch, inputs, height, width) to (batch, 2 c, height, width)."""
+        h: Tensor = self.input(features)
+        for block in self.blocks:
+            h = block(h, vectors)
+        return h
+
+
+class ClipDecoder(Decoder):
+    """Goes through one frame's decoder after the other.
+
+    Arguments:
+        model: over clips.
+        clip: levels (batch, T, C, H, W), whose first frames may be given already.
+        given: number of frames that are.
+        condition: of `batch` rows, for a conditional model.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, model: ClipModel, clip: Tensor, given: int, condition: Tensor | None
+    ) -> None:
+        super().__init__(model.schedule, len(clip))
+        self.model, self.clip = model, clip
+        self.vectors = model._vectors(condition)
+        self.context = model._no_context(len(clip))
+        self.state: State | None = None
+        self.frame = 0
+        self.part: Any = None
+        for _ in range(given):
+            self._remember()
+        self.position = given * (len(self.blocks) // model.clip[0])
+
+    def _vectors_now(self) -> Tensor | None:
+        return None if self.vectors is None else self.vectors[:, self.frame]
+
+    def _remember(self) -> None:
+        """Take in the frame that is complete."""
+        model = self.model
+        if self.frame < model.clip[0] - 1:
+            encoded = model._encode(self.clip[:, self.frame], self._vectors_now())
+            before = model.memory.zeros(encoded) if self.state is None else self.state
+            self.state = model.memory.step(encoded, before)
+            self.context = self.state[0]
+        self.frame += 1
+        self.part = None
+
+    def _decoder(self) -> Decoder:
+        if self.part is None:
+            self.part = self.model._frame_decoder(self.context, self._vectors_now())
+        return cast(Decoder, self.part)
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        return self._decoder().next()
+
+    @torch.no_grad()
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        part = self._decoder()
+        part.push(values)
+        self.clip.view(len(self.clip), -1)[:, block] = values.to(self.clip.dtype)
+        if part.position == len(part.blocks):
+            self._remember()

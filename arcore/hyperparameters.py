@@ -1,0 +1,43 @@
+"""Frozen hyperparameters of models."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Base of each model's hyperparameters: plain types only, validated on construction."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the hyperparameters as plain types (tuples become lists)."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+
+def build_hyperparameters(
+    kind: type[Hyperparameters], given: Mapping[str, Any], model: str
+) -> Hyperparameters:
+    """Build a model's hyperparameters; lists become tuples.
+
+    Raises:
+        ValueError: for a name that the model does not have (with the nearest one), or a value
+            that its hyperparameters refuse.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(
+                f"{model}: expected hyperparameters among {', '.join(known)}, got {key!r}{hint}"
+            )
+    plain = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    return kind(**plain)

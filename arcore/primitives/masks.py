@@ -1,0 +1,119 @@
+"""Small pure functions for masks. Degrees follow Germain et al. (2015), section 4, 1-based."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from arcore.primitives.orderings import CPU
+
+
+def hidden_degrees(
+    size: int, widths: Sequence[int], generator: torch.Generator | None = None
+) -> list[Tensor]:
+    """Draw the degrees m_l(k) of MADE's hidden units, layer by layer.
+
+    A unit of degree m may see the first m inputs in the ordering. Degrees are integers in
+    [min_k' m_{l-1}(k'), D - 1] (Germain et al. 2015, eq. 12): 0 would make a constant and D a unit
+    that feeds no output. Only for D = 1, where no other choice exists, are they 0.
+
+    Arguments:
+        size: number of inputs D.
+        widths: units of each hidden layer.
+        generator: draw uniformly; None spreads the degrees evenly and sorts them.
+
+    Returns:
+        One int64 tensor (width,) a layer.
+
+    Example:
+        >>> [m.tolist() for m in hidden_degrees(3, [4])]
+        [[1, 1, 2, 2]]
+    """
+    degrees: list[Tensor] = []
+    low = min(1, size - 1)
+    for width in widths:
+        if generator is None:
+            layer = low + torch.arange(width, device=CPU) * (size - low) // width
+        else:
+            layer = torch.randint(low, max(size, 1), (width,), generator=generator, device=CPU)
+        degrees.append(layer)
+        low = int(layer.min())
+    return degrees
+
+
+def hidden_mask(degrees_out: Tensor, degrees_in: Tensor) -> Tensor:
+    """Mask of a hidden layer, M[k', k] = 1[m(k') >= m(k)] (Germain et al. 2015, eq. 8 and 12).
+
+    Arguments:
+        degrees_out: (n_out,) degrees of the layer.
+        degrees_in: (n_in,) degrees of the layer below; positions 1..D for the inputs.
+
+    Returns:
+        (n_out, n_in) bool.
+
+    Example:
+        >>> hidden_mask(torch.tensor([1, 2]), torch.tensor([1, 2, 3])).int().tolist()
+        [[1, 0, 0], [1, 1, 0]]
+    """
+    return degrees_out[:, None] >= degrees_in[None, :]
+
+
+def output_mask(positions: Tensor, degrees_in: Tensor) -> Tensor:
+    """Mask of the output layer and of direct connections, M[d, k] = 1[m0(d) > m(k)] (eq. 9).
+
+    Example:
+        >>> output_mask(torch.tensor([1, 2]), torch.tensor([1, 2])).int().tolist()
+        [[0, 0], [1, 0]]
+    """
+    return positions[:, None] > degrees_in[None, :]
+
+
+def channel_groups(channels: int, groups: int) -> Tensor:
+    """Share feature maps out among colours: contiguous runs, as even as can be.
+
+    Example:
+        >>> channel_groups(7, 3).tolist()
+        [0, 0, 0, 1, 1, 2, 2]
+
+    Returns:
+        (channels,) int64 in [0, groups).
+    """
+    return torch.arange(channels, device=CPU) * groups // channels
+
+
+def causal_kernel_mask(
+    kind: str, size: tuple[int, int], centre: int, groups_out: Tensor, groups_in: Tensor
+) -> Tensor:
+    """Mask of a causal convolution kernel whose last row lies on the pixel's own row.
+
+    Rows above are seen whole, the own row left of column `centre`; at the centre, the pixel itself,
+    kind A shows the feature maps of earlier colours only and kind B those of the same colour too.
+
+    Reference:
+        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
+        section 3.4 and figure 4.
+
+    Arguments:
+        kind: A or B.
+        size: rows and columns of the kernel.
+        centre: the pixel's own column in the kernel.
+        groups_out: the colour of each output map.
+        groups_in: the colour of each input map.
+
+    Returns:
+        (outputs, inputs, rows, columns) bool.
+
+    Example:
+        >>> one = torch.zeros(1).long()
+        >>> causal_kernel_mask("A", (2, 3), 1, one, one)[0, 0].int().tolist()
+        [[1, 1, 1], [1, 0, 0]]
+    """
+    rows, columns = size
+    mask = torch.zeros(len(groups_out), len(groups_in), rows, columns, dtype=torch.bool, device=CPU)
+    mask[:, :, :-1] = True
+    mask[:, :, -1, :centre] = True
+    before, own = groups_in[None, :], groups_out[:, None]
+    mask[:, :, -1, centre] = before < own if kind == "A" else before <= own
+    return mask

@@ -1,0 +1,110 @@
+"""Orderings: permutations of an event's D dimensions. `order[t]` is the dimension drawn at step t.
+
+Dimensions are numbered in C order of the event's shape. For images (C, H, W) every spatial
+ordering visits a pixel's channels one after the other before it goes on to the next pixel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from arcore.primitives.checks import require, require_seed
+
+# Named, so that a model also builds inside `with torch.device("meta")`.
+CPU = torch.device("cpu")
+ORDERINGS = ("raster", "reverse", "column", "snake", "spiral", "random")
+
+
+def require_ordering(name: object, seed: object) -> None:
+    """Raise ValueError unless these are an `ordering` and an `ordering_seed`."""
+    require(name in ORDERINGS, "ordering", f"one of {ORDERINGS}", name)
+    require_seed(seed, "ordering_seed")
+
+
+def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    """Make an ordering by name.
+
+    Arguments:
+        name: raster, reverse (raster from the last pixel to the first), column, snake
+            (boustrophedon rows), spiral (from the border inwards, clockwise) or random. A vector
+            (D,) counts as one row.
+        shape: the event's shape: (D,), (H, W) or (C, H, W) or longer (leading axes are frames).
+        seed: for `random` only.
+
+    Returns:
+        (D,) int64: a permutation of range(D).
+
+    Raises:
+        ValueError: for an unknown name or an empty shape.
+
+    Example:
+        >>> make_ordering("snake", (1, 2, 3)).tolist()
+        [0, 1, 2, 5, 4, 3]
+    """
+    if name not in ORDERINGS:
+        raise ValueError(f"ordering: expected one of {', '.join(ORDERINGS)}, got {name!r}")
+    if not shape:
+        raise ValueError("shape: expected at least one extent, got ()")
+    size = math.prod(shape)
+    if name == "random":
+        return random_ordering(size, seed)
+    height, width = (1, shape[-1]) if len(shape) == 1 else shape[-2:]
+    positions = _spatial(name, height, width)
+    channels = shape[-3] if len(shape) >= 3 else 1
+    pixels = with_channels(positions, channels)
+    frames = math.prod(shape[:-3]) if len(shape) > 3 else 1
+    frame = len(pixels)
+    return (frame * torch.arange(frames, device=CPU)[:, None] + pixels[None]).reshape(-1)
+
+
+def with_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Turn an ordering of (H, W) into one of (C, H, W): each pixel's channels one after the other.
+
+    Example:
+        >>> with_channels(torch.tensor([1, 0]), 2).tolist()
+        [1, 3, 0, 2]
+    """
+    return (pixels[:, None] + len(pixels) * torch.arange(channels, device=CPU)).reshape(-1)
+
+
+def _spatial(name: str, height: int, width: int) -> Tensor:
+    grid = torch.arange(height * width, device=CPU).view(height, width)
+    if name == "raster":
+        return grid.reshape(-1)
+    if name == "reverse":
+        return grid.reshape(-1).flip(0)
+    if name == "column":
+        return grid.t().reshape(-1)
+    if name == "snake":
+        rows = [row if r % 2 == 0 else row.flip(0) for r, row in enumerate(grid)]
+        return torch.cat(rows)
+    turns = []
+    while grid.numel():
+        turns.append(grid[0])
+        grid = grid[1:].t().flip(0)
+    return torch.cat(turns)
+
+
+def random_ordering(size: int, seed: int) -> Tensor:
+    """Draw a uniform permutation of range(size), a function of (size, seed) on every device.
+
+    Example:
+        >>> sorted(random_ordering(4, seed=1).tolist())
+        [0, 1, 2, 3]
+    """
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed), device=CPU)
+
+
+def inverse(order: Tensor) -> Tensor:
+    """Return the positions: `inverse(order)[d]` is the step at which dimension d is drawn.
+
+    Example:
+        >>> inverse(torch.tensor([2, 0, 1])).tolist()
+        [1, 2, 0]
+    """
+    positions = torch.empty_like(order)
+    positions[order] = torch.arange(order.numel(), device=order.device)
+    return positions

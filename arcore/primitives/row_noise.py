@@ -1,0 +1,56 @@
+"""Draws that belong to a row: a function of its values, whatever stands beside it in a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+SEED = 20170424
+
+
+def for_each_row(x: Tensor, draw_row: Callable[[torch.Generator], Tensor]) -> Tensor:
+    """Draw for each event by a generator that its levels seed; return the draws, stacked.
+
+    Arguments:
+        x: (batch, *event) integer levels.
+        draw_row: draws for one row by a generator of the CPU.
+
+    Example:
+        >>> x = torch.tensor([[0, 1], [1, 1], [0, 1]])
+        >>> a, b, c = for_each_row(x, lambda g: torch.rand((), generator=g)).tolist()
+        >>> a == c, a == b
+        (True, False)
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    factors = torch.randint(1 << 31, x[:1].flatten(1).shape[1:], generator=generator)
+    seeds = (x.flatten(1).long() * factors.to(x.device)).sum(1) % (1 << 62)
+    rows = [draw_row(generator.manual_seed(seed)) for seed in seeds.tolist()]
+    return torch.stack(rows) if rows else draw_row(generator)[None][:0]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSlice:
+    """A worker's rows of a training batch: the rank-th and every world_size-th after it.
+
+    What belongs to a row is drawn for the whole batch on every worker, who keeps its own part, so
+    that workers draw together what one alone would.
+
+    Example:
+        >>> BatchSlice(rows=2, batch_rows=5, rank=1, world_size=2).draw(torch.arange)
+        tensor([1, 3])
+    """
+
+    rows: int
+    batch_rows: int
+    rank: int = 0
+    world_size: int = 1
+
+    def draw(self, sample: Callable[[int], Tensor]) -> Tensor:
+        """Draw for the whole batch, and return what belongs to this worker's rows."""
+        total = self.batch_rows
+        if len(range(self.rank, total, self.world_size)) < self.rows:
+            total = self.rows * self.world_size  # where workers read parts, one may have a row more
+        return sample(total)[self.rank :: self.world_size][: self.rows]

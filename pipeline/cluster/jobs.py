@@ -1,0 +1,255 @@
+"""Jobs on a Ray cluster: a clean export of the checkout, submitted and followed to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.cluster import connection
+from pipeline.cluster.checkout import export
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.storage import redacted
+
+log = logging.getLogger(__name__)
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+FORWARDED = (
+    "ARCORE_AUTOSCALING", "ARCORE_CLUSTER", "ARCORE_HOME", "ARCORE_MIRROR", "ARCORE_STORAGE",
+    "MLFLOW_TRACKING_URI",
+)  # fmt: skip
+ALWAYS = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Else a driver may not give its workers a variable that the job has too.
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+}
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+ATTEMPTS = 6  # to reach a lost cluster again, or one that starts, over about a minute
+NO_AGENT = "No available agent"  # Ray's words, after it waited for ten seconds
+
+
+def variables(
+    here: Mapping[str, str], named: Sequence[str], command: Sequence[str], commit: str
+) -> dict[str, str]:
+    """Return a job's environment variables: ours that are set here, those named, no telemetry.
+
+    Arguments:
+        here: this process's variables.
+        named: `KEY=VALUE`, or `KEY` for the value that it has here.
+        command: of the job. DVC looks for outputs in the job's folder, so that a DVC command gets
+            no ARCORE_HOME.
+        commit: what the job's results say they came from.
+
+    Raises:
+        UserError: for a name that is malformed or not set here, and for a password in an address
+            that was not named.
+    """
+    chosen = connection.QUIET | ALWAYS | {"ARCORE_COMMIT": commit}
+    chosen |= {name: here[name] for name in FORWARDED if here.get(name)}
+    if re.search(r"(^|[\s;&|('])dvc\s", shlex.join(command)):
+        chosen["ARCORE_HOME"] = ""
+    explicit = {}
+    for item in named:
+        name, given, value = item.partition("=")
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+            raise UserError(f"--env: expected KEY=VALUE or KEY, got {name!r}")
+        if not given and name not in here:
+            raise UserError(f"--env {name}: expected a variable that is set here, found none")
+        explicit[name] = value if given else here[name]
+    for name in set(FORWARDED) - set(explicit):
+        if "://" in chosen.get(name, "") and urlsplit(chosen[name]).password is not None:
+            raise UserError(
+                f"{name}: expected an address without a password, got one with; "
+                f"--env {name} sends it all the same"
+            )
+    return chosen | explicit
+
+
+def find_address(given: str | None, here: Mapping[str, str]) -> str:
+    """Return the URL of a cluster's dashboard: as given, of Ray's variables, or of this machine.
+
+    Raises:
+        UserError: if it is not an http(s) URL.
+
+    Example:
+        >>> find_address(None, {"RAY_ADDRESS": "10.0.0.1:6379"})
+        'http://127.0.0.1:8265'
+    """
+    where, address = "--address", given
+    if address is None:
+        where, address = "RAY_API_SERVER_ADDRESS", here.get("RAY_API_SERVER_ADDRESS")
+    if not address:
+        address = here.get("RAY_ADDRESS", "")
+        address = address if address.startswith(("http://", "https://")) else DEFAULT_ADDRESS
+    if not address.startswith(("http://", "https://")) or not urlsplit(address).hostname:
+        raise UserError(f"{where}: expected http://host:port of a dashboard, got {address!r}")
+    return address.rstrip("/")
+
+
+def connect(address: str) -> Any:
+    """Return a client of a cluster's jobs.
+
+    Raises:
+        UserError: if nothing answers there, or it refuses the token.
+    """
+    import requests
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with _explained(address), _environment(RAY_API_SERVER_ADDRESS=address):
+        requests.get(f"{address}/api/version", timeout=10)  # Ray's own requests wait for ever.
+        return JobSubmissionClient(address)
+
+
+def submit(
+    client: Any,
+    root: Path,
+    command: Sequence[str],
+    named: Sequence[str] = (),
+    submission_id: str | None = None,
+) -> str:
+    """Submit a command as a job with a clean export of a checkout; return the job's id.
+
+    Arguments:
+        client: of `connect`.
+        root: the checkout.
+        command: the program and its arguments, for the cluster's shell; `python` is the cluster's.
+        named: variables that go along, see `variables`.
+        submission_id: the job's id; None lets Ray choose.
+
+    Raises:
+        UserError: if the checkout cannot be exported, or the cluster refuses the job.
+    """
+    if submission_id is not None and not re.fullmatch(r"\w[\w.-]*", submission_id, re.ASCII):
+        raise UserError(f"--id: expected letters, digits, '.', '_' and '-', got {submission_id!r}")
+    with tempfile.TemporaryDirectory(prefix="arcore-job-") as folder:
+        commit = export(root, Path(folder))
+        chosen = variables(os.environ, named, command, commit)
+        # The export is clean already, and .gitignore would take .dvc/config.local out of it.
+        with _explained(client.get_address()), _environment(RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1"):
+            try:
+                job = _submitted(
+                    client,
+                    entrypoint=shlex.join(command),
+                    submission_id=submission_id,
+                    runtime_env={"working_dir": folder, "env_vars": chosen},
+                    metadata={"commit": commit, "command": shlex.join(command)},
+                )
+            except RuntimeError as error:
+                if submission_id is None or "already exists" not in str(error):
+                    raise
+                raise UserError(
+                    f"--id: expected one that the cluster has not seen, got {submission_id!r}"
+                ) from None
+    return job
+
+
+def _submitted(client: Any, **job: Any) -> str:
+    """Submit a job, again while the head, just started, has no agent yet that takes it."""
+    attempts = 0
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if NO_AGENT not in str(error):
+                raise
+            attempts += 1
+            if attempts == ATTEMPTS:
+                raise UserError(
+                    f"{redacted(client.get_address())}: expected an agent that takes jobs, found "
+                    f"none in {ATTEMPTS} attempts; if another Ray on its host holds the port, "
+                    "start the head with --dashboard-agent-listen-port=0"
+                ) from None
+            log.info("the cluster takes no jobs yet; trying again")
+            time.sleep(1)
+
+
+def follow(client: Any, job: str, show: Callable[[str], object]) -> int:
+    """Show a job's log until it ends; return its exit status.
+
+    After a broken connection the log goes on where it stopped.
+
+    Raises:
+        UserError: if the cluster stays out of reach. The job may run on.
+    """
+    return asyncio.run(_follow(client, job, show))
+
+
+async def _follow(client: Any, job: str, show: Callable[[str], object]) -> int:
+    seen = failures = 0
+    while True:
+        known, skip, problem = seen, seen, ""
+        try:
+            async for text in client.tail_job_logs(job):
+                show(text[skip:])
+                seen += len(text[skip:])
+                skip = max(0, skip - len(text))
+        except Exception as error:  # of aiohttp, requests and Ray
+            problem = one_line(error)
+        failures = 1 if seen > known else failures + 1
+        try:
+            info = client.get_job_info(job)
+            if info.status in ENDED and (not problem or failures > ATTEMPTS):
+                if info.status == "FAILED" and info.driver_exit_code is None:
+                    log.warning("%s never ran: %s", job, one_line(Exception(info.message or "")))
+                return exit_code(info)
+        except Exception as error:
+            problem = one_line(error)
+        if failures > ATTEMPTS:
+            where = redacted(client.get_address())
+            raise UserError(f"lost job {job} at {where}, which may run on: {problem or 'no log'}")
+        await asyncio.sleep(min(2.0 ** (failures - 1), 30.0))
+
+
+def exit_code(info: Any) -> int:
+    """Return a finished job's exit status: its command's own; never 0 unless it succeeded."""
+    if info.status == "SUCCEEDED":
+        return 0
+    code = info.driver_exit_code or 1
+    return int(code) if code > 0 else 128 - int(code)  # as a shell reports a signal
+
+
+@contextlib.contextmanager
+def _explained(address: str) -> Iterator[None]:
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    where = redacted(address)
+    try:
+        yield
+    except AuthenticationError:
+        raise UserError(
+            f"{where}: expected the cluster's token, which it asks for, got none or another; set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH unless it is ~/.ray/auth_token"
+        ) from None
+    except (ConnectionError, requests.exceptions.RequestException) as error:
+        raise UserError(
+            f"{where}: expected the dashboard of a Ray cluster, got {type(error).__name__}; "
+            "is it running, and is this its address?"
+        ) from None
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set variables that Ray reads and has no argument for (or prefers to its argument)."""
+    before = {name: os.environ.pop(name) for name in values if name in os.environ}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)

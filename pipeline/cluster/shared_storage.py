@@ -1,0 +1,30 @@
+"""The storage that every node reaches, and copies of outputs in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.core import paths, storage
+from pipeline.experiments.schema import ClusterConfig
+
+
+def shared_storage(config: ClusterConfig) -> str | None:
+    """Return the folder or URI that every node reaches, None if none is configured."""
+    return config.storage or os.environ.get("ARCORE_STORAGE") or None
+
+
+def storage_of(config: ClusterConfig) -> str:
+    """Return where checkpoints and trials are kept: the shared storage, or `.arcore/`."""
+    return shared_storage(config) or str(paths.work())
+
+
+def publish(config: ClusterConfig, out: Path, marker: str) -> None:
+    """Copy a stage's output to `<storage>/results/`, for jobs whose own folder is removed.
+
+    Nothing is done without a shared storage.
+    """
+    shared = shared_storage(config)
+    if shared is not None:
+        relative = out.relative_to(paths.root()).parts
+        storage.publish(out, storage.join(shared, "results", *relative), marker)

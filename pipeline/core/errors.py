@@ -1,0 +1,52 @@
+"""The one exception that a user sees as a single line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend: bad input, missing data, no network, no disk space.
+
+    The message names the argument or file, what was expected and what came, in one line. Stages
+    print it without a traceback and exit with status 1.
+
+    Example:
+        >>> raise UserError("trainer.max_epochs: expected an integer >= 1, got -3")
+        Traceback (most recent call last):
+        ...
+        pipeline.core.errors.UserError: trainer.max_epochs: expected an integer >= 1, got -3
+    """
+
+
+def require(holds: bool, name: str, expected: str, got: object) -> None:
+    """Refuse what a user gave unless it holds.
+
+    Example:
+        >>> require(False, "seed", "an integer", 0.5)
+        Traceback (most recent call last):
+        ...
+        pipeline.core.errors.UserError: seed: expected an integer, got 0.5
+    """
+    if not holds:
+        raise UserError(f"{name}: expected {expected}, got {got!r}")
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
+    """Build the error for a name that is not known, with the nearest known names.
+
+    Example:
+        >>> str(unknown_name("dataset", "digit", ["digits", "mnist"]))
+        "unknown dataset 'digit'; did you mean 'digits'? (known: digits, mnist)"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ";"
+    return UserError(f"unknown {what} {str(name)!r}{hint} (known: {', '.join(names) or 'none'})")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message on one line, shortened."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

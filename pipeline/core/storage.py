@@ -1,0 +1,272 @@
+"""Places where data lies: a local folder, or a URI of an object store that all hosts reach.
+
+    data/shards/digits                                      a folder
+    s3://bucket/shards/digits?endpoint_override=host:9000   what pyarrow knows: s3, gs, file, ...
+    memory://shards/digits                                  any protocol of fsspec
+
+A place is whole when its `manifest.json` is there: `publish` writes that file last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+from pyarrow.fs import FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
+
+from pipeline.core.errors import UserError
+
+__all__ = ["redacted", "filesystem", "is_uri", "join", "publish", "read_bytes", "remove"]
+
+MARKER = "manifest.json"
+CHUNK = 1 << 22
+ABANDONED_SECONDS = 24 * 3600
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
+
+
+def is_uri(location: str | Path) -> bool:
+    """Tell whether a place is a URI rather than a folder.
+
+    Example:
+        >>> is_uri("s3://bucket/key"), is_uri("data/shards")
+        (True, False)
+    """
+    return isinstance(location, str) and _SCHEME.match(location) is not None
+
+
+def redacted(location: str | Path) -> str:
+    """Return a place as messages show it: without credentials and options of a URI.
+
+    Example:
+        >>> redacted("s3://key:secret@bucket/digits?scheme=http")
+        's3://bucket/digits'
+    """
+    if not is_uri(location):
+        return str(location)
+    return re.sub(r"://[^/@]*@", "://", str(location)).split("?")[0]
+
+
+def join(location: str | Path, *parts: str) -> str:
+    """Append parts to a place; a URI's query stays at its end.
+
+    Example:
+        >>> join("s3://bucket/shards/?scheme=http", "digits", "manifest.json")
+        's3://bucket/shards/digits/manifest.json?scheme=http'
+        >>> join("data", "shards")
+        'data/shards'
+    """
+    if not is_uri(location):
+        return str(Path(location, *parts))
+    base, question, query = str(location).partition("?")
+    return "/".join([base.rstrip("/"), *parts]) + question + query
+
+
+def filesystem(location: str | Path) -> tuple[FileSystem, str]:
+    """Open the file system of a place.
+
+    Args:
+        location: a folder (relative ones are made absolute), or a URI. Options of pyarrow's own
+            file systems go into the query, as in `?endpoint_override=host:port&scheme=http`.
+
+    Returns:
+        The file system and the path in it.
+
+    Raises:
+        UserError: for an unknown protocol, a missing package or a malformed URI.
+
+    Example:
+        >>> filesystem("/tmp/digits")[1]
+        '/tmp/digits'
+    """
+    if not is_uri(location):
+        return LocalFileSystem(), os.path.abspath(location)
+    try:
+        found, path = _arrow_filesystem(str(location)) or _fsspec_filesystem(str(location))
+    except (pa.ArrowException, OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"{redacted(location)}: expected a folder or the URI of a known file system: "
+            f"{_first_line(error)}"
+        ) from None
+    return found, path.rstrip("/") or path
+
+
+def read_bytes(location: str | Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        UserError: if it can't be read.
+    """
+    found, path = filesystem(location)
+    try:
+        with found.open_input_stream(path, compression=None) as stream:
+            return bytes(stream.read())
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{redacted(location)}: cannot read: {_first_line(error)}") from None
+
+
+def remove(location: str | Path) -> None:
+    """Remove a file, or a folder and all in it; do nothing if there is none.
+
+    Raises:
+        ValueError: for the root of a file system.
+        UserError: if it can't be removed.
+    """
+    found, path = filesystem(location)
+    if not path.strip("/"):
+        raise ValueError(f"location: expected a path below the root, got {redacted(location)}")
+    try:
+        # A file system may list what another process is just removing.
+        with contextlib.suppress(FileNotFoundError):
+            kind = found.get_file_info(path).type
+            if kind == FileType.Directory:
+                found.delete_dir(path)
+            elif kind != FileType.NotFound:
+                found.delete_file(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
+
+
+def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
+    """Copy a local folder to a place, so that readers find it whole or not at all.
+
+    Nothing is done where the place already has the same marker. Several processes may publish the
+    same folder at the same time.
+
+    Args:
+        folder: has the marker.
+        location: a folder or a URI. A folder of other content is replaced; in an object store its
+            files are overwritten, and those of names that aren't written now stay.
+        marker: the file that tells one content from another; an object store gets it last.
+
+    Raises:
+        UserError: if the folder has no marker, or an object store refuses.
+        OSError: if a local copy fails, on a full disk for example.
+
+    Example:
+        >>> import tempfile
+        >>> source, place = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp()) / "there"
+        >>> _ = (source / "manifest.json").write_text("{}")
+        >>> publish(source, place)
+        >>> read_bytes(place / "manifest.json")
+        b'{}'
+    """
+    path_of_marker = folder / marker
+    if not path_of_marker.is_file():
+        raise UserError(f"{path_of_marker}: file not found; run the stage that writes it first")
+    content = path_of_marker.read_bytes()
+    if _marker_at(location, marker) == content:
+        return
+    found, path = filesystem(location)
+    if isinstance(found, LocalFileSystem):
+        _publish_folder(folder, Path(path), marker, content)
+        return
+    try:
+        _publish_objects(folder, found, path, marker, content)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _arrow_filesystem(location: str) -> tuple[FileSystem, str] | None:
+    """Open a file system of pyarrow's own; None if it doesn't know the protocol."""
+    try:
+        found: tuple[FileSystem, str] = FileSystem.from_uri(location)
+        return found
+    except pa.ArrowNotImplementedError:
+        return None
+    except pa.ArrowInvalid as error:
+        if str(error).startswith("Unrecognized filesystem type"):
+            return None
+        raise
+
+
+def _fsspec_filesystem(location: str) -> tuple[FileSystem, str]:
+    if "::" in location.split("://")[0]:
+        raise ValueError("chained URIs are not supported")
+    found, path = fsspec.core.url_to_fs(location)
+    return PyFileSystem(FSSpecHandler(found)), path
+
+
+def _marker_at(location: str | Path, marker: str) -> bytes | None:
+    try:
+        return read_bytes(join(location, marker))
+    except FileNotFoundError:
+        return None
+
+
+def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> None:
+    """Copy beside the target, then rename; whoever comes second finds the first one's copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _hidden_sibling(target) as partial:
+        partial.mkdir()
+        for path in _files(folder):
+            copy = partial / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        while True:
+            try:
+                os.rename(partial, target)
+                return
+            except OSError:
+                # A folder is in the way: ours from another process, or one of other content.
+                if not target.is_dir():
+                    raise
+            if _marker_at(target, marker) == content:
+                return
+            with _hidden_sibling(target) as old, contextlib.suppress(FileNotFoundError):
+                os.rename(target, old)
+
+
+@contextlib.contextmanager
+def _hidden_sibling(target: Path) -> Iterator[Path]:
+    """Name a sibling that no other process uses; remove it, and those of killed ones, at the end.
+
+    `pipeline.core.atomic.replacing` has one name for all processes, which hosts that share a disk
+    can't.
+    """
+    name = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield name
+    finally:
+        for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+            with contextlib.suppress(FileNotFoundError):
+                if leftover == name or time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _publish_objects(
+    folder: Path, found: FileSystem, target: str, marker: str, content: bytes
+) -> None:
+    """Write the files, then the marker; one of other content is taken away before."""
+    with contextlib.suppress(FileNotFoundError):
+        found.delete_file(f"{target}/{marker}")
+    for path in _files(folder):
+        name = path.relative_to(folder).as_posix()
+        if name == marker:
+            continue
+        parent, _, _ = f"{target}/{name}".rpartition("/")
+        found.create_dir(parent, recursive=True)
+        with path.open("rb") as source, found.open_output_stream(f"{target}/{name}") as sink:
+            shutil.copyfileobj(source, sink, CHUNK)
+    found.create_dir(target, recursive=True)
+    with found.open_output_stream(f"{target}/{marker}") as sink:
+        sink.write(content)

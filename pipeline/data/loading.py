@@ -1,0 +1,390 @@
+"""What a worker trains on: its rows of a split, shuffled by (seed, epoch), in batches.
+
+A split of at most `shuffle_rows` rows is held in memory by every worker and shuffled whole, so that
+the batches do not depend on the number of workers. Of a larger split each worker reads its own part
+alone. A part of at most `shuffle_rows` rows is held and shuffled whole; a larger one is streamed:
+its blocks (row groups) are permuted and read window by window, of `shuffle_rows` rows at most; rows
+are permuted within a window, and while one window is consumed the next is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.core.errors import UserError
+from pipeline.data import shard_reader
+from pipeline.datasets.base import SplitData
+
+__all__ = ["SHUFFLE_ROWS", "Loader", "cached_part", "count_steps_whole", "permutation"]
+
+SHUFFLE_ROWS = 1 << 17
+_CACHED_PARTS = 4
+
+Ranges = list[tuple[int, int]]
+Plan = TypeVar("Plan")
+
+
+class Loader:
+    """Batches of one rank's part of a split.
+
+    All ranks take the same number of steps. Of a split of at most `shuffle_rows` rows, rank r of W
+    takes every W-th row from the r-th of each batch of the shuffled split. Of a larger one it reads
+    the rows [r N / W, (r + 1) N / W) of the split's N, its part, and no others; of its n shuffled
+    rows it takes those from min(s B, N) n / N to min((s + 1) B, N) n / N at step s, for batches of
+    B rows over all ranks. `sequential` reads the part in either case.
+
+    Args:
+        location: folder of the shards, or a URI as in `pipeline.core.storage`.
+        split: train, valid or test.
+        rank: integer in [0, world_size).
+        world_size: number of ranks W.
+        batch_size: rows B of a batch of `epoch` over all ranks; None for a loader that is read by
+            `sequential` alone.
+        seed: of the shuffle and of what is drawn when read.
+        shuffle_rows: rows of a split, or part, that is held in memory, and of a window of a larger
+            part. Two windows are in memory at a time.
+        use_labels: return labels, if the split has them.
+
+    Attributes:
+        rows: rows of the split over all ranks.
+        events_per_row, mean_size: 1 and None, see `pipeline.data.sound_loading.SoundLoader`.
+        shared_out: each rank goes through a part of its own, so that an epoch's order depends on
+            their number.
+        steps_per_epoch: batches of an epoch; the last may be short, and is left out if a rank
+            would have no row of it. 0 without a batch size.
+
+    Raises:
+        UserError: naming what is amiss with the shards, or if a rank would have no row in a batch.
+        ValueError: for an unknown split or a rank out of range.
+
+    Example:
+        >>> import tempfile
+        >>> from pipeline.datasets import catalog
+        >>> digits = catalog.get_dataset({"name": "digits"})
+        >>> raw = Path(tempfile.mkdtemp())
+        >>> from pipeline.data import preprocess
+        >>> folder = preprocess.write(digits, digits.decode(raw), raw / "shards")
+        >>> loader = Loader(folder, "train", batch_size=100)
+        >>> loader.rows, loader.steps_per_epoch
+        (1257, 13)
+        >>> x, labels, rows = next(loader.epoch(0))
+        >>> x.shape, x.dtype, labels, rows
+        (torch.Size([100, 1, 8, 8]), torch.uint8, None, 100)
+    """
+
+    events_per_row = 1.0
+    mean_size: float | None = None
+
+    def __init__(
+        self,
+        location: str | Path,
+        split: str,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        batch_size: int | None = None,
+        seed: int = 0,
+        shuffle_rows: int = SHUFFLE_ROWS,
+        use_labels: bool = False,
+    ) -> None:
+        if shuffle_rows < 1:
+            raise UserError(f"shuffle_rows: expected an integer >= 1, got {shuffle_rows}")
+        self._reader = shard_reader.SplitReader(location, split)
+        self._binarize = self._reader.info.binarize
+        self.rows = self._reader.info.rows
+        self._begin, self._end = shard_reader.part(self.rows, rank, world_size)
+        self._rank, self._world, self._seed = rank, world_size, seed
+        self._batch_size, self._use_labels = batch_size, use_labels
+        self._shuffle_rows = shuffle_rows
+        fits = self.rows <= shuffle_rows
+        pooled = self._binarize == "moving"  # clips are made of digits of any row
+        if pooled and not fits:
+            raise UserError(
+                f"trainer.shuffle_rows: expected >= {self.rows}, the rows of the split, for clips "
+                f"that are drawn out of all of them, got {shuffle_rows}"
+            )
+        self._whole = (batch_size is not None and fits) or pooled
+        self.shared_out = not self._whole
+        self.steps_per_epoch = 0
+        if batch_size is not None:
+            count = count_steps_whole if self._whole else _count_steps
+            self.steps_per_epoch = count(self.rows, batch_size, world_size)
+        self._held: SplitData | None = None
+        sha256 = self._reader.manifest.sha256
+        if self._whole:
+            self._held = cached_part(str(location), sha256, split, 0, 1)
+        elif self._end - self._begin <= shuffle_rows:
+            self._held = cached_part(str(location), sha256, split, rank, world_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+        """Iterate over the batches of an epoch, from a step on.
+
+        Windows before `first_step` are not read. Close the iterator, or use it up, to end the
+        thread that reads ahead.
+
+        Args:
+            epoch: integer >= 0.
+            first_step: integer in [0, steps_per_epoch].
+
+        Yields:
+            This rank's rows (n, *event shape), uint8 or float32; their labels, or None;
+            the batch's rows over all ranks.
+
+        Raises:
+            UserError: naming the shard that is missing or corrupt.
+            ValueError: without a batch size, or for a step out of range.
+        """
+        if self._batch_size is None or not 0 <= first_step <= self.steps_per_epoch:
+            raise ValueError(
+                f"first_step: expected 0 <= first_step <= {self.steps_per_epoch} (steps of batches "
+                f"of {self._batch_size}), got {first_step}"
+            )
+        batches = self._batches_whole if self._whole else self._batches
+        return batches(epoch, first_step, self._batch_size)
+
+    def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Iterate over this rank's rows in order, as validation does.
+
+        What is drawn when read is drawn as of seed 0 and epoch 0. A part that is not held in memory
+        is read block by block.
+
+        Args:
+            batch_size: rows of each batch but the last, of this rank alone.
+
+        Yields:
+            Rows (n, *event shape), uint8 or float32; their labels, or None.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size}")
+        total = self._end - self._begin
+        with contextlib.closing(self._in_order()) as windows:
+            cursor = _Cursor(windows)
+            for first in range(0, total, batch_size):
+                yield self._batch(cursor.take(min(batch_size, total - first)), 0, 0)
+
+    def _batches_whole(
+        self, epoch: int, first_step: int, batch_size: int
+    ) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+        order = permutation((self._seed, epoch), self.rows)
+        window = _Window(cast(SplitData, self._held), np.arange(self.rows), order)
+        for step in range(first_step, self.steps_per_epoch):
+            low, high = (min(s * batch_size, self.rows) for s in (step, step + 1))
+            piece = window.take(slice(low + self._rank, high, self._world))
+            x, labels = self._batch([piece], self._seed, epoch)
+            yield x, labels, high - low
+
+    def _batches(
+        self, epoch: int, first_step: int, batch_size: int
+    ) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+        done = min(first_step * batch_size, self.rows) * (self._end - self._begin) // self.rows
+        with contextlib.closing(self._shuffled(epoch, done)) as windows:
+            cursor = _Cursor(windows)
+            for step in range(first_step, self.steps_per_epoch):
+                shares = _shares(self.rows, batch_size, self._world, step)
+                x, labels = self._batch(cursor.take(shares[self._rank]), self._seed, epoch)
+                yield x, labels, sum(shares)
+
+    def _batch(self, pieces: list[_Piece], seed: int, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Put pieces of windows together; draw from levels, which depends on the row alone."""
+        x = _concatenate([piece.x for piece in pieces])
+        if self._binarize:
+            rows = _concatenate([piece.rows for piece in pieces])
+            pool = self._held.x if self._whole and self._held is not None else None
+            event = self._reader.manifest.event
+            x = shard_reader.draw(self._binarize, x, event, rows, epoch, seed, pool)
+        labels = [piece.labels for piece in pieces if piece.labels is not None]
+        if not self._use_labels or not labels:
+            return torch.from_numpy(x), None
+        return torch.from_numpy(x), torch.from_numpy(_concatenate(labels))
+
+    def _shuffled(self, epoch: int, done: int) -> Generator[_Window, None, None]:
+        """Yield the windows of an epoch without their first `done` rows."""
+        if self._held is not None:
+            rows = np.arange(self._begin, self._end)
+            order = permutation((self._seed, epoch, self._rank), len(rows))
+            yield _Window(self._held, rows, order[done:])
+            return
+        words = (self._seed, epoch, self._rank)
+        plans = []
+        # Windows count from 1: to numpy, words that end in 0 are the words without it.
+        for number, blocks in enumerate(self._permuted_windows(words), start=1):
+            total = sum(stop - start for start, stop in blocks)
+            if done < total:
+                plans.append((number, sorted(blocks), done))
+            done = max(done - total, 0)
+
+        def read(plan: tuple[int, Ranges, int]) -> _Window:
+            number, blocks, skipped = plan
+            rows = np.concatenate([np.arange(*block) for block in blocks])
+            order = permutation((*words, number), len(rows))[skipped:]
+            return _Window(self._reader.read(blocks), rows, order)
+
+        yield from _read_ahead(read, plans)
+
+    def _in_order(self) -> Generator[_Window, None, None]:
+        """Yield this rank's rows in order: at once if they are held, else block by block."""
+        if self._held is not None:
+            first = 0 if self._whole else self._begin
+            rows = np.arange(self._begin, self._end)
+            yield _Window(self._held, np.arange(first, self._end), rows - first)
+            return
+
+        def read(block: tuple[int, int]) -> _Window:
+            rows = np.arange(*block)
+            return _Window(self._reader.read([block]), rows, rows - block[0])
+
+        yield from _read_ahead(read, self._blocks())
+
+    def _blocks(self) -> Ranges:
+        """List this rank's rows by block; blocks at the part's ends are cut."""
+        blocks = shard_reader.list_blocks(self._reader.info)
+        cut = [
+            (max(block.start, self._begin), min(block.start + block.rows, self._end))
+            for block in blocks
+        ]
+        return [(start, stop) for start, stop in cut if start < stop]
+
+    def _permuted_windows(self, words: tuple[int, ...]) -> Iterator[Ranges]:
+        """Permute blocks and yield them in windows of at most `shuffle_rows` rows, or one block."""
+        blocks = self._blocks()
+        window, rows = Ranges(), 0
+        for number in permutation(words, len(blocks)):
+            start, stop = blocks[number]
+            if window and rows + stop - start > self._shuffle_rows:
+                yield window
+                window, rows = Ranges(), 0
+            window.append((start, stop))
+            rows += stop - start
+        yield window
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of a batch out of one window: x (n, ...), labels (n,) or None, positions (n,)."""
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Rows in memory, their positions in the split, and the order in which they are taken."""
+
+    data: SplitData
+    rows: np.ndarray
+    order: np.ndarray
+
+    def take(self, places: slice) -> _Piece:
+        """Copy some rows of the order."""
+        chosen = self.order[places]
+        labels = None if self.data.labels is None else self.data.labels[chosen]
+        return _Piece(self.data.x.take(chosen, axis=0), labels, self.rows[chosen])
+
+
+class _Cursor:
+    """Takes rows from windows in turn; lets go of one before it asks for the next."""
+
+    def __init__(self, windows: Iterator[_Window]) -> None:
+        self._windows, self._position = windows, 0
+        self._window: _Window | None = None
+
+    def take(self, size: int) -> list[_Piece]:
+        """Copy the next `size` rows, which may lie in several windows."""
+        pieces = []
+        while size > 0:
+            if self._window is None or self._position == len(self._window.order):
+                self._window = None
+                self._window, self._position = next(self._windows), 0
+            piece = self._window.take(slice(self._position, self._position + size))
+            pieces.append(piece)
+            self._position += len(piece.rows)
+            size -= len(piece.rows)
+        return pieces
+
+
+@functools.lru_cache(maxsize=_CACHED_PARTS)
+def cached_part(location: str, sha256: str, split: str, rank: int, world_size: int) -> SplitData:
+    """Read a part; loaders of one process (trials of a search) share it, so it is read-only."""
+    read = shard_reader.read_split(location, split, rank=rank, world_size=world_size)
+    for array in (read.x, read.labels):
+        if array is not None:
+            array.flags.writeable = False
+    return read
+
+
+def _shares(rows: int, batch_size: int, world_size: int, step: int) -> list[int]:
+    """Return how many rows each rank takes at a step.
+
+    Example:
+        >>> [_shares(10, 4, 3, step) for step in range(3)]
+        [[1, 1, 1], [1, 1, 2], [1, 1, 1]]
+    """
+    low, high = (min(s * batch_size, rows) for s in (step, step + 1))
+    parts = (shard_reader.part(rows, rank, world_size) for rank in range(world_size))
+    return [high * n // rows - low * n // rows for n in (end - begin for begin, end in parts)]
+
+
+def count_steps_whole(rows: int, batch_size: int, world_size: int) -> int:
+    """Batches of an epoch of a split that all ranks hold."""
+    if batch_size < world_size or rows < world_size:
+        raise _too_small(world_size, batch_size, rows)
+    full, rest = divmod(rows, batch_size)
+    return full + (rest >= world_size)
+
+
+def _too_small(least: int, batch_size: int, rows: int) -> UserError:
+    return UserError(
+        f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
+        f"got {batch_size} with {rows} rows"
+    )
+
+
+def _count_steps(rows: int, batch_size: int, world_size: int) -> int:
+    """Batches of an epoch; the last may be short, but all have a row for each rank."""
+    smallest_part = rows // world_size
+    least = -(-rows // smallest_part) if smallest_part else world_size
+    if smallest_part == 0 or batch_size < least:
+        raise _too_small(least, batch_size, rows)
+    full = rows // batch_size
+    return full + (min(_shares(rows, batch_size, world_size, full)) > 0)
+
+
+def permutation(words: tuple[int, ...], size: int) -> np.ndarray:
+    """Permute 0 to size - 1, a function of the words alone."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+    return generator.permutation(size)
+
+
+def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _read_ahead(
+    read: Callable[[Plan], _Window], plans: Sequence[Plan]
+) -> Generator[_Window, None, None]:
+    """Yield what `read` makes of each plan; a thread makes the next one meanwhile.
+
+    Two windows exist at most, if the consumer lets go of one before it asks for the next.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="loading")
+    try:
+        ahead = [pool.submit(read, plan) for plan in plans[:1]]
+        for plan in [*plans[1:], None]:
+            window = ahead.pop().result()
+            if plan is not None:
+                ahead.append(pool.submit(read, plan))
+            yield window
+            del window
+    finally:
+        pool.shutdown(cancel_futures=True)

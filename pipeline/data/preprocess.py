@@ -1,0 +1,51 @@
+"""Preprocessing: a dataset's raw files into Parquet shards, written whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.core.atomic import replacing
+from pipeline.data import fetching
+from pipeline.data.manifest import (
+    read_manifest,
+    write_manifest,
+)
+from pipeline.data.shard_reader import shards_folder
+from pipeline.data.shard_writer import write_split
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
+
+logger = logging.getLogger(__name__)
+
+
+def preprocess(dataset: Dataset) -> Path:
+    """Decode `data/raw/<dataset>` into `data/shards/<dataset>`.
+
+    Raises:
+        UserError: naming the raw file that is missing, truncated or altered.
+    """
+    raw = fetching.verify_raw(dataset)
+    folder = write(dataset, dataset.decode(raw), shards_folder(dataset.name))
+    manifest = read_manifest(folder)
+    rows = "/".join(str(manifest.splits[split].rows) for split in SPLITS)
+    logger.info("%s: %s rows of train/valid/test in %s", dataset.name, rows, folder)
+    return folder
+
+
+def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folder: Path) -> Path:
+    """Write shards and manifest; `folder` appears, or is replaced, only when they are whole.
+
+    Args:
+        dataset: describes the rows.
+        splits: train, valid and test; of a stream, the rows of a shard are in memory at a time.
+        folder: where they go; leftovers of killed runs beside it are removed.
+
+    Raises:
+        UserError: for rows that don't fit the dataset's event or classes, or a stream of another
+            number of rows than it says.
+    """
+    with replacing(folder) as partial:
+        infos = {split: write_split(partial, split, splits[split], dataset) for split in SPLITS}
+        write_manifest(dataset, infos, partial)
+    return folder

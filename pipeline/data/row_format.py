@@ -1,0 +1,123 @@
+"""What the rows of shards are: their shape, type, labels and range, and the hash of them all."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from arcore.events import Event, Levels
+from pipeline.core.errors import UserError
+from pipeline.data.manifest import Binarize, Manifest
+from pipeline.datasets.base import Dataset, Sound, SplitData
+from pipeline.datasets.read_transforms import num_bins
+
+ROW_GROUP = 2048
+
+
+def row_shape(kind: Manifest | Dataset) -> tuple[int, ...]:
+    """The shape of a row: the event's, or that of the longest sound."""
+    return kind.event.extents if kind.sound is None else (kind.sound.max_length,)
+
+
+def row_format(
+    event: Event, binarize: Binarize, shape: tuple[int, ...]
+) -> tuple[np.dtype[Any], int]:
+    """Element type and bytes of one row of a shape."""
+    dtype = np.dtype(np.uint8 if isinstance(event, Levels) or binarize else "<f4")
+    return dtype, math.prod(shape) * dtype.itemsize
+
+
+def label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and element type of a row's label, None without labels."""
+    if kind.condition_sequence is not None:
+        return kind.condition_sequence, np.dtype("<f4")
+    if kind.sound is not None:
+        return (kind.sound.label_width,), np.dtype("<i8")
+    return None if kind.num_classes is None else ((), np.dtype("<i8"))
+
+
+def as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """View the bytes of rows, (n, width), as rows of a shape."""
+    return rows.view(dtype).reshape(len(rows), *shape)
+
+
+def check_rows(
+    data: SplitData, kind: Manifest | Dataset, shape: tuple[int, ...], where: str
+) -> None:
+    """Check shape, type and range of decoded rows and their labels."""
+    event, num_classes = kind.event, kind.num_classes
+    dtype, _ = row_format(event, data.binarize, shape)
+    if data.x.dtype != dtype or data.x.shape[1:] != shape or len(data.x) == 0:
+        raise UserError(
+            f"{where}: expected rows of shape {shape} and dtype {dtype}, "
+            f"got an array of shape {data.x.shape} and dtype {data.x.dtype}"
+        )
+    if data.binarize == "dequantize" or (isinstance(event, Levels) and data.binarize is None):
+        levels = event.num_levels if isinstance(event, Levels) else num_bins(event)
+        if int(data.x.max()) >= levels:
+            raise UserError(f"{where}: expected levels in [0, {levels}), got {int(data.x.max())}")
+    elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
+        raise UserError(f"{where}: expected finite values, got NaN or infinity")
+    if kind.sound is not None:
+        _check_sound_labels(data, kind.sound, where)
+        return
+    if kind.condition_sequence is not None:
+        _check_vectors(data, kind.condition_sequence, where)
+        return
+    if (data.labels is None) != (num_classes is None):
+        raise UserError(f"{where}: expected {num_classes} classes, got labels={data.labels!r}")
+    if data.labels is not None and num_classes is not None:
+        if data.labels.shape != (len(data.x),) or data.labels.dtype != np.int64:
+            raise UserError(
+                f"{where}: expected {len(data.x)} labels of dtype int64, got shape "
+                f"{data.labels.shape} of dtype {data.labels.dtype}"
+            )
+        low, high = int(data.labels.min()), int(data.labels.max())
+        if low < 0 or high >= num_classes:
+            raise UserError(
+                f"{where}: expected labels in [0, {num_classes}), got values in [{low}, {high}]"
+            )
+
+
+def _check_vectors(data: SplitData, condition_sequence: tuple[int, int], where: str) -> None:
+    vectors, shape = data.labels, (len(data.x), *condition_sequence)
+    if vectors is None or vectors.shape != shape or vectors.dtype != np.float32:
+        got = vectors if vectors is None else (vectors.dtype, vectors.shape)
+        raise UserError(f"{where}: expected float32 vectors of frames of shape {shape}, got {got}")
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{where}: expected finite vectors of frames, got NaN or infinity")
+
+
+def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:
+    labels, shape = data.labels, (len(data.x), sound.label_width)
+    if labels is None or labels.shape != shape or labels.dtype != np.int64:
+        raise UserError(f"{where}: expected int64 labels of shape {shape}, got {labels!r}")
+    length, speaker, count, symbols = labels[:, 0], labels[:, 1], labels[:, 2], labels[:, 3:]
+    ranges = (
+        ("lengths", length, 1, sound.max_length),
+        ("speakers", speaker, 0, len(sound.speakers) - 1),
+        ("numbers of symbols", count, min(1, sound.max_symbols), sound.max_symbols),
+        ("symbols", symbols, 0, max(len(sound.symbols) - 1, 0)),
+    )
+    for name, values, low, high in ranges:
+        if values.size and not low <= values.min() <= values.max() <= high:
+            raise UserError(
+                f"{where}: expected {name} in [{low}, {high}], got values in "
+                f"[{values.min()}, {values.max()}]"
+            )
+
+
+def content_sha256(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> str:
+    """Hash all rows, then all labels, of blocks that follow each other."""
+    digest, after = hashlib.sha256(), []
+    for x, labels in blocks:
+        digest.update(np.ascontiguousarray(x).reshape(-1).data)
+        if labels is not None:
+            after.append(labels.astype(labels.dtype.newbyteorder("<")).tobytes())
+    for part_of_labels in after:
+        digest.update(part_of_labels)
+    return digest.hexdigest()

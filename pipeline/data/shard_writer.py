@@ -1,0 +1,113 @@
+"""Writing the shards of a split: rows checked, cut into shards, encoded as Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core.errors import UserError
+from pipeline.data.manifest import Shard, SplitInfo
+from pipeline.data.row_format import ROW_GROUP, check_rows, content_sha256, row_shape
+from pipeline.datasets.base import Dataset, SplitData, SplitStream
+
+
+def _stored_shape(data: SplitData, dataset: Dataset) -> tuple[int, ...]:
+    """The shape of a stored row, which is another one where rows are digits that will move."""
+    return data.x.shape[1:] if data.binarize == "moving" else row_shape(dataset)
+
+
+def write_split(
+    folder: Path, split: str, data: SplitData | SplitStream, dataset: Dataset
+) -> SplitInfo:
+    """Write a split's shards into a folder; return what the manifest says of it.
+
+    Raises:
+        UserError: for rows that don't fit the dataset, or a stream of another number of rows.
+    """
+    stream = data if isinstance(data, SplitStream) else SplitStream(len(data.x), [data])
+    rows_per_shard = dataset.options.rows_per_shard
+    count = -(-stream.rows // rows_per_shard)
+    where = f"{dataset.name}, split {split}"
+    shards: list[Shard] = []
+
+    def written() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        parts = _checked(stream.parts, dataset, where)
+        for number, (x, labels) in enumerate(_cut(parts, rows_per_shard)):
+            content = _to_parquet(x, labels)
+            name = f"{split}-{number:05d}-of-{count:05d}.parquet"
+            (folder / name).write_bytes(content)
+            shards.append(Shard(name, len(x), hashlib.sha256(content).hexdigest()))
+            yield x, labels
+
+    digest = content_sha256(written())
+    rows = sum(shard.rows for shard in shards)
+    if rows != stream.rows:
+        raise UserError(f"{where}: expected {stream.rows} rows, got {rows}")
+    binarize, stored = None, None
+    if isinstance(data, SplitData):
+        binarize = data.binarize
+        stored = _stored_shape(data, dataset) if binarize == "moving" else None
+    return SplitInfo(rows, digest, binarize, tuple(shards), stored)
+
+
+def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:
+    for data in parts:
+        check_rows(data, dataset, _stored_shape(data, dataset), where)
+        yield data
+
+
+def _cut(parts: Iterable[SplitData], rows: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Cut parts that follow each other anew, into pieces of `rows` rows, the last one excepted."""
+    waiting: list[tuple[np.ndarray, np.ndarray | None]] = []
+    filled = 0
+    for data in parts:
+        start = 0
+        while start < len(data.x):
+            taken = slice(start, start + rows - filled)
+            x, labels = data.x[taken], None if data.labels is None else data.labels[taken]
+            waiting.append((x, labels))
+            start, filled = start + len(x), filled + len(x)
+            if filled == rows:
+                yield _joined(waiting)
+                waiting, filled = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(
+    pieces: Sequence[tuple[np.ndarray, np.ndarray | None]],
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if len(pieces) == 1:
+        return pieces[0]
+    labels = [part for _, part in pieces if part is not None]
+    return np.concatenate([x for x, _ in pieces]), np.concatenate(labels) if labels else None
+
+
+def _to_parquet(x: np.ndarray, labels: np.ndarray | None) -> memoryview:
+    """Encode in memory, so that a full disk is an ordinary OSError of one write."""
+    rows = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
+    row_type = pa.binary(rows.shape[1])
+    columns = [pa.FixedSizeBinaryArray.from_buffers(row_type, len(x), [None, pa.py_buffer(rows)])]
+    fields = [pa.field("x", row_type, nullable=False)]
+    if labels is not None:
+        column = pa.array(labels.reshape(-1))
+        if labels.ndim > 1:
+            column = pa.FixedSizeListArray.from_arrays(column, math.prod(labels.shape[1:]))
+        columns.append(column)
+        fields.append(pa.field("label", column.type, nullable=False))
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=pa.schema(fields)),
+        sink,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+    )
+    return memoryview(sink.getvalue())

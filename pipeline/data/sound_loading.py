@@ -1,0 +1,148 @@
+"""Sounds of several lengths: windows to train on, whole rows to score, and what goes with them.
+
+The side information of a batch is one int64 matrix: the first sample that counts and the one after
+the last (`scored`), the speaker, and a symbol for each frame if the model has a local condition.
+`arguments` turns it into what the model takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from pipeline.core.errors import UserError
+from pipeline.data import loading, shard_reader
+from pipeline.data.sound_batches import hop_of, lengths, padded_batches, side
+from pipeline.datasets.read_transforms import draw_integers
+
+__all__ = [
+    "SoundLoader",
+    "lengths",
+    "padded_batches",
+    "side",
+]
+
+GRAIN = 256  # samples, of which the width of a batch is a multiple
+
+
+class SoundLoader:
+    """Batches of a split of sounds; the counterpart of `pipeline.data.loading.Loader`.
+
+    An epoch goes over windows: a row of L samples is cut into ceil(L / W) windows of W samples,
+    where the first begins up to W samples before the row, at an offset drawn by (seed, epoch, row).
+    So every sample is trained on exactly once an epoch, whatever the lengths, and no padding ever
+    counts. In front of a window come the `context` samples before it, as far as the row has them,
+    which do not count: a window is scored as the whole row would score it.
+
+    Args:
+        location: folder of the shards, or a URI as in `pipeline.core.storage`.
+        split: train, valid or test.
+        model: whose receptive field and frames windows must fit.
+        rank: integer in [0, world_size).
+        world_size: number of ranks.
+        batch_size: windows of a batch of `epoch` over all ranks; None for `sequential` alone.
+        seed: of the shuffle and the offsets.
+        window: samples W of a window, None for whole rows.
+        shuffle_rows: rows that a worker may hold; a split of sounds is held whole.
+
+    Attributes:
+        rows: windows of an epoch over all ranks.
+        events_per_row: rows of the split by windows.
+        mean_size: mean samples of a row of the split.
+        steps_per_epoch: batches of an epoch, 0 without a batch size.
+
+    Raises:
+        UserError: naming what is amiss with the shards, or a split of more than `shuffle_rows`.
+    """
+
+    shared_out = False
+
+    def __init__(
+        self,
+        location: str | Path,
+        split: str,
+        *,
+        model: arcore.AutoregressiveModel,
+        rank: int = 0,
+        world_size: int = 1,
+        batch_size: int | None = None,
+        seed: int = 0,
+        window: int | None = None,
+        shuffle_rows: int = loading.SHUFFLE_ROWS,
+    ) -> None:
+        reader = shard_reader.SplitReader(location, split)
+        if reader.info.rows > shuffle_rows:
+            raise UserError(
+                f"trainer.shuffle_rows: expected >= {reader.info.rows}, all rows of split {split}, "
+                f"as sounds are held in memory, got {shuffle_rows}"
+            )
+        held = loading.cached_part(str(location), reader.manifest.sha256, split, 0, 1)
+        self._x, self._labels = held.x, cast(np.ndarray, held.labels)
+        self._lengths = self._labels[:, 0]
+        self._part = shard_reader.part(len(self._x), rank, world_size)
+        self._rank, self._world, self._seed = rank, world_size, seed
+        self._batch_size, self._window = batch_size, window
+        self._context, self._hop = cast(int, cast(Any, model).receptive_field), hop_of(model)
+        self._ends = np.cumsum(-(-self._lengths // (window or self._lengths.max())))
+        self.rows = int(self._ends[-1])
+        self.events_per_row = len(self._x) / self.rows
+        self.mean_size = float(self._lengths.mean())
+        self.steps_per_epoch = 0
+        if batch_size is not None:
+            self.steps_per_epoch = loading.count_steps_whole(self.rows, batch_size, world_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Iterate over the batches of an epoch, from a step on.
+
+        Yields:
+            This rank's windows (n, width) uint8 with what comes before them; their side
+            information; the batch's windows over all ranks.
+        """
+        assert self._batch_size is not None
+        order = loading.permutation((self._seed, epoch), self.rows)
+        for step in range(first_step, self.steps_per_epoch):
+            low, high = (min(s * self._batch_size, self.rows) for s in (step, step + 1))
+            x, given = self._windows(order[low + self._rank : high : self._world], epoch)
+            yield x, given, high - low
+
+    def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over this rank's rows, whole, longest first; each counts once.
+
+        Args:
+            batch_size: rows of a batch at most.
+        """
+        begin, end = self._part
+        for batch in padded_batches(self._lengths[begin:end], batch_size):
+            rows = begin + batch
+            spans = np.stack([np.zeros(len(rows), np.int64), self._lengths[rows]], 1)
+            yield self._gather(rows, spans[:, 0], spans)
+
+    def _windows(self, numbers: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+        rows = np.searchsorted(self._ends, numbers, side="right")
+        lengths = self._lengths[rows]
+        window = self._window or int(self._lengths.max())
+        counts = -(-lengths // window)
+        place = numbers - self._ends[rows] + counts
+        # whole rows stay whole, whatever the offset
+        slack = counts * window - lengths
+        start = place * window - draw_integers(slack, rows, epoch, self._seed)
+        first, end = np.maximum(start, 0), np.minimum(start + window, lengths)
+        hop = self._hop or 1
+        begin = np.maximum(first - self._context, 0) // hop * hop
+        return self._gather(rows, begin, np.stack([first - begin, end - begin], 1))
+
+    def _gather(
+        self, rows: np.ndarray, begin: np.ndarray, spans: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        # few widths, since kernels of bfloat16 are kept for each
+        width = -(-int(spans[:, 1].max()) // GRAIN) * GRAIN
+        places = np.minimum(begin[:, None] + np.arange(width), self._x.shape[1] - 1)
+        x = self._x[rows[:, None], places]
+        given = side(self._labels[rows], begin, spans, self._hop, width)
+        return torch.from_numpy(x), torch.from_numpy(given)

@@ -1,0 +1,142 @@
+"""The datasets: one module for each family, with its source, its decoding and its protocol.
+
+A new dataset is one module with a `DATASETS` table, one entry in `_MODULES` below and one file in
+`pipeline/conf/dataset/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from pipeline.core.errors import UserError, unknown_name
+from pipeline.datasets import (
+    binarized_mnist,
+    cifar,
+    csv_table,
+    digits,
+    idx_images,
+    imagenet,
+    moving_digits,
+    robotic_pushing,
+    spoken_digits,
+    tones,
+    uci_binary,
+    wav_folder,
+)
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
+
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "RawFile",
+    "SplitData",
+    "SplitStream",
+    "get_dataset",
+    "list_datasets",
+    "load_config",
+]
+
+CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
+_MODULES = (
+    digits,
+    binarized_mnist,
+    idx_images,
+    cifar,
+    imagenet,
+    moving_digits,
+    robotic_pushing,
+    uci_binary,
+    csv_table,
+    spoken_digits,
+    tones,
+)
+_KINDS = csv_table.KINDS | wav_folder.KINDS
+_BUILDERS: dict[str, Callable[[Mapping[str, Any]], Dataset]] = {
+    name: build for module in _MODULES for name, build in module.DATASETS.items()
+}
+
+
+def list_datasets() -> list[str]:
+    """List the names of the datasets that come with the project.
+
+    Example:
+        >>> "digits" in list_datasets()
+        True
+    """
+    return sorted(_BUILDERS)
+
+
+def get_dataset(config: Mapping[str, Any]) -> Dataset:
+    """Build a dataset from its configuration.
+
+    Args:
+        config: `name` and the dataset's options; options left out have their defaults. A dataset
+            of the user's own has a `kind` too (see `pipeline.datasets.csv_table` and
+            `pipeline.datasets.wav_folder`).
+
+    Example:
+        >>> get_dataset({"name": "dna", "split": "as_distributed"}).event.shape
+        (180,)
+
+    Raises:
+        UserError: for an unknown name, or an unknown or ill-typed option.
+    """
+    if not isinstance(config, Mapping) or "name" not in config:
+        raise UserError(f"dataset: expected a mapping with the key name, got {config!r}")
+    name = config["name"]
+    if "kind" in config:
+        return _own_dataset(name, config)
+    if not isinstance(name, str) or name not in _BUILDERS:
+        raise unknown_name("dataset", name, _BUILDERS)
+    return _BUILDERS[name](config)
+
+
+def _own_dataset(name: Any, config: Mapping[str, Any]) -> Dataset:
+    kind = config["kind"]
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise unknown_name("kind of dataset", str(kind), _KINDS)
+    fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name)
+    if not fits or name in _BUILDERS:
+        raise UserError(
+            f"dataset: expected a new name of letters, digits and '_' for one of kind "
+            f"{kind}, got {name!r}"
+        )
+    return _KINDS[kind](config)
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Load `pipeline/conf/dataset/<name>.yaml` overlaid with `option=value` strings.
+
+    Example:
+        >>> load_config("dna", ["rows_per_shard=100"])["rows_per_shard"]
+        100
+
+    Raises:
+        UserError: for an unknown dataset or an override that isn't `option=value`.
+    """
+    known = [path.stem for path in CONF_FOLDER.glob("*.yaml")]
+    if name not in known:
+        raise unknown_name("dataset", name, known)
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key.isidentifier() or key in ("name", "kind"):
+            raise UserError(
+                f"override {override!r}: expected option=value with an option of dataset {name!r}"
+            )
+    try:
+        merged = OmegaConf.merge(
+            OmegaConf.load(CONF_FOLDER / f"{name}.yaml"), OmegaConf.from_dotlist(list(overrides))
+        )
+        config = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"overrides {' '.join(overrides)}: {reason}") from None
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}

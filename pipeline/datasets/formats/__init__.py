@@ -1,0 +1,1 @@
+"""File formats that datasets come in, decoded without trust in what they say of themselves."""

@@ -1,0 +1,106 @@
+"""Generated sounds beside real ones: WAV files and spectrograms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from arcore.events import Event, Levels
+from arcore.primitives.companding import mu_law_decode
+from pipeline.datasets.base import Sound
+from pipeline.datasets.formats.wave_files import wave_bytes
+
+MAX_PAIRS = 6
+WINDOW_SECONDS = 0.032
+FLOOR_DB = -70.0
+KINDS = ("sample", "real")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Samples (N, T) and real rows (N, T') of the same lengths, speakers and texts.
+
+    Args:
+        samples, real: levels.
+        labels: of the real rows, see `pipeline.datasets.base.Sound`.
+        event: what is modelled.
+        sound: of the dataset.
+    """
+
+    samples: np.ndarray
+    real: np.ndarray
+    labels: np.ndarray
+    event: Event
+    sound: Sound
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of a sample."""
+        assert isinstance(self.event, Levels)
+        return self.event.num_levels
+
+    def title(self, row: int) -> str:
+        """Name a row's speaker and text."""
+        _, speaker, count, *symbols = self.labels[row].tolist()
+        text = "".join(self.sound.symbols[symbol] for symbol in symbols[:count])
+        return " ".join(part for part in (self.sound.speakers[speaker], text) if part)
+
+    def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a row's sample and the real sound, (length,) levels each."""
+        length = int(self.labels[row, 0])
+        return self.samples[row, :length], self.real[row, :length]
+
+    def write(self, folder: Path) -> None:
+        """Write `<row>-{sample,real}.wav` of the first rows, and `<row>.txt` with their titles."""
+        for row in range(min(len(self.labels), MAX_PAIRS)):
+            (folder / f"{row}.txt").write_text(self.title(row) + "\n", encoding="utf-8")
+            for kind, levels in zip(KINDS, self.pair(row), strict=True):
+                data = wave_bytes(levels, self.num_levels, self.sound.sample_rate)
+                (folder / f"{row}-{kind}.wav").write_bytes(data)
+
+    def spectrograms(self) -> Figure:
+        """Draw the spectrograms of samples (above) and of real sounds (below), in decibels."""
+        count = min(len(self.labels), MAX_PAIRS)
+        figure = Figure(figsize=(1 + 2.2 * count, 4.4), layout="constrained")
+        panels = figure.subplots(2, count, squeeze=False, sharey=True)
+        rate = self.sound.sample_rate
+        for row in range(count):
+            for axes, kind, levels in zip(panels[:, row], KINDS, self.pair(row), strict=True):
+                amplitudes = mu_law_decode(
+                    torch.from_numpy(levels.astype(np.int64)), self.num_levels
+                )
+                axes.imshow(
+                    spectrogram(amplitudes.numpy(), rate),
+                    origin="lower",
+                    aspect="auto",
+                    extent=(0, len(levels) / rate, 0, rate / 2000),
+                    vmin=FLOOR_DB,
+                    vmax=0,
+                    cmap="magma",
+                )
+                axes.set_title(f"{kind}: {self.title(row)}", fontsize=8)
+        panels[0, 0].set_ylabel("kHz")
+        panels[1, 0].set(xlabel="seconds", ylabel="kHz")
+        return figure
+
+
+def spectrogram(amplitudes: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return a magnitude spectrogram in decibels below the loudest, (frequencies, frames).
+
+    Frames are of 32 ms, three quarters overlapping, under a Hann window.
+
+    Example:
+        >>> tone = np.sin(2 * np.pi * 1000 / 8000 * np.arange(8000))
+        >>> int(spectrogram(tone, 8000).mean(1).argmax() * 8000 / 256)
+        1000
+    """
+    size = max(8, int(WINDOW_SECONDS * sample_rate))
+    padded = np.pad(amplitudes, size // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: max(1, size // 4)]
+    magnitudes = np.abs(np.fft.rfft(frames * np.hanning(size), axis=1)).T
+    loudest = max(float(magnitudes.max()), 1e-12)
+    return np.asarray(20 * np.log10(np.maximum(magnitudes / loudest, 10 ** (FLOOR_DB / 20))))

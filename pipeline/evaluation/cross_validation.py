@@ -1,0 +1,159 @@
+"""Protocols of several folds: an experiment is trained and tested on each, and the mean reported.
+
+Each fold has a home of its own under `.arcore/folds/`, where preprocessing, training and evaluation
+run as they do elsewhere; what stays is `evaluation/<dataset>/<experiment>-folds/`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pipeline.cluster import shared_storage
+from pipeline.core import paths, provenance
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError
+from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.datasets import catalog
+from pipeline.evaluation import evaluate
+from pipeline.evaluation.scoring import mean_and_error
+from pipeline.experiments import compose
+from pipeline.experiments.schema import ExperimentConfig
+from pipeline.tracking import mlflow_store, run_logger
+from pipeline.training import driver
+
+log = logging.getLogger(__name__)
+COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats", "train_seconds")
+SUMMED = ("num_rows", "num_split_rows", "train_seconds", "evaluate_seconds", "sample_seconds")
+
+
+def run(name: str, overrides: Sequence[str] = ()) -> Path:
+    """Train and evaluate an experiment on each fold of its dataset; write the mean over folds.
+
+    A run that was killed goes on: folds that are finished are kept, an unfinished training
+    continues. The standard error is that of the mean over folds, std / sqrt(folds).
+
+    Arguments:
+        name: a key of `folds` in params.yaml, and of `experiments`.
+        overrides: as for `pipeline.experiments.compose.load`.
+
+    Returns:
+        The folder `evaluation/<dataset>/<experiment>-folds`.
+
+    Raises:
+        UserError: for a dataset without folds, an entry that does not fit its experiment, missing
+            raw files, or what training and evaluating raise.
+    """
+    entry, config = compose.read_entry("folds", name), compose.load(name, overrides)
+    for key, chosen in (("dataset", config.dataset["name"]), ("model", config.model["name"])):
+        if entry.get(key) != chosen:
+            raise UserError(f"folds.{name}.{key}: expected {chosen!r}, got {entry.get(key)!r}")
+    config = dataclasses.replace(
+        config, evaluation=dataclasses.replace(config.evaluation, published=entry.get("published"))
+    )
+    dataset = catalog.get_dataset(config.dataset)
+    if dataset.num_folds < 2:
+        raise UserError(f"folds.{name}: expected a dataset of several folds, got {dataset.name}")
+    raw = fetching.verify_raw(dataset).resolve()
+    title = f"{name}-folds"
+    run_id = mlflow_store.start_run(
+        f"arcore-{dataset.name}",
+        title,
+        f"{config.identity('folds')}-{dataset.num_folds}",
+        params=mlflow_store.flatten(config.to_dict()),
+        tags={"commit": provenance.commit()},
+    )
+    home = paths.work() / "folds" / name
+    outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
+    metrics = summary(title, outcomes, entry.get("published"))
+    out = paths.evaluation(dataset.name, title)
+    with replacing(out) as temporary:
+        (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        described = yaml.safe_load((home / "0" / "models" / name / "config.yaml").read_text())
+        del described["dataset_sha256"], described["dataset"]["fold"]
+        (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
+        with open(temporary / "folds.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({"fold": fold, **one} for fold, one in enumerate(outcomes))
+    shutil.rmtree(home)
+    logger = run_logger.RunLogger(run_id)
+    logger.metrics({f"test_{key}": metrics[key] for key in ("nats", "nats_stderr")})
+    for file_name in ("metrics.json", "folds.csv"):
+        logger.artifact(out / file_name)
+    logger.finish("FINISHED")
+    shared_storage.publish(config.cluster, out, "metrics.json")
+    log.info(
+        "%s: test %.3f +- %.3f nats, mean over %d folds",
+        name, metrics["nats"], metrics["nats_stderr"], len(outcomes),
+    )  # fmt: skip
+    return out
+
+
+def summary(
+    title: str, outcomes: Sequence[Mapping[str, Any]], published: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Return the metrics of all folds: means of values, sums of rows and seconds.
+
+    Example:
+        >>> shared = {"nats_stderr": 1.0, "bits_per_dim_stderr": 1.0, "valid_nats": 2.0}
+        >>> shared |= dict.fromkeys(SUMMED, 10)
+        >>> folds = [shared | {"nats": nats, "bits_per_dim": nats} for nats in (1.0, 3.0)]
+        >>> both = summary("x-folds", folds, None)
+        >>> both["nats"], round(both["nats_stderr"], 6), both["num_rows"], both["num_folds"]
+        (2.0, 1.0, 20, 2)
+    """
+    metrics = dict(outcomes[0])
+    for key in ("nats", "bits_per_dim"):
+        values = torch.tensor([one[key] for one in outcomes], dtype=torch.float64)
+        metrics[key], metrics[f"{key}_stderr"] = mean_and_error(values)
+    metrics["valid_nats"] = sum(one["valid_nats"] for one in outcomes) / len(outcomes)
+    metrics |= {key: round(sum(one[key] for one in outcomes), 3) for key in SUMMED}
+    return metrics | {"experiment": title, "num_folds": len(outcomes), "published": published}
+
+
+def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> dict[str, Any]:
+    """Preprocess, train and evaluate one fold in its home; return its metrics."""
+    config = dataclasses.replace(config, dataset=config.dataset | {"fold": fold})
+    dataset = catalog.get_dataset(config.dataset)
+    with _root(home):
+        folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
+        plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
+        identity = f"{config.identity(shard_reader.read_manifest(folder).sha256)} {plan}"
+        done = home / "done"
+        out = paths.evaluation(dataset.name, config.name)
+        if not done.is_file() or done.read_text() != identity:
+            driver.train(config)
+            evaluate.evaluate(config)
+            done.write_text(identity)
+        metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    log.info("%s, fold %d: test %.3f nats", config.name, fold, metrics["nats"])
+    return metrics
+
+
+@contextmanager
+def _root(home: Path) -> Iterator[None]:
+    """Make another folder the root of data and models for a while; MLflow's store stays."""
+    given = {"ARCORE_HOME": str(home), "MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
+    before = {name: os.environ.get(name) for name in given}
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

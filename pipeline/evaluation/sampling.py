@@ -1,0 +1,69 @@
+"""Drawing samples to look at: of every class in turn, of real rows' beginnings, of one level."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.families.latent import LatentVariableModel
+from pipeline.data import sound_batches
+from pipeline.datasets.base import SplitData
+from pipeline.evaluation.scoring import condition_of, read_rows
+from pipeline.experiments.schema import EvaluationConfig
+
+
+def draw(
+    model: arcore.AutoregressiveModel,
+    plan: EvaluationConfig,
+    test: SplitData,
+    shown: np.ndarray,
+    context_frames: int,
+) -> tuple[np.ndarray, float]:
+    """Sample events; return the seconds that it took too.
+
+    Sounds have the lengths, speakers and texts of the test rows shown, clips go on from these rows'
+    first frames, and other events are of each class in turn.
+    """
+    generator = torch.Generator(model.device).manual_seed(plan.seed)
+    if sound_batches.is_open(model):
+        twin, condition = sound_batches.to_sample(model, test, shown)
+        run = partial(twin.sample, len(shown), condition, generator)
+    elif context_frames:
+        real = torch.from_numpy(read_rows(test, shown, model.event)).to(model.device)
+        observed = torch.zeros(model.event.extents, dtype=torch.bool, device=model.device)
+        observed[:context_frames] = True
+        given = condition_of(model, test, shown)
+        run = partial(model.impute, real, observed, given, generator)
+    else:
+        classes = _classes_in_turn(model, plan.num_samples)
+        run = partial(model.sample, plan.num_samples, classes, generator)
+    began = time.perf_counter()
+    drawn: Tensor = run()
+    return drawn.cpu().numpy(), time.perf_counter() - began
+
+
+def _classes_in_turn(model: arcore.AutoregressiveModel, count: int) -> Tensor | None:
+    """Return a condition to sample under, None for an unconditional model."""
+    if model.num_classes is None:
+        return None
+    return torch.arange(count, device=model.device) % model.num_classes
+
+
+def draw_varied(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> dict[str, np.ndarray]:
+    """Draw samples of a model with latents that differ by the noise of one level alone."""
+    if not isinstance(model, LatentVariableModel):
+        return {}
+    condition = None
+    if model.num_classes is not None:
+        condition = torch.zeros(plan.num_samples, dtype=torch.int64, device=model.device)
+    varied = {}
+    for level in model.levels:
+        generator = torch.Generator(model.device).manual_seed(plan.seed)
+        drawn = model.sample_varying(plan.num_samples, level, condition, generator)
+        varied[f"only {level} noise varies"] = drawn.cpu().numpy()
+    return varied

@@ -1,0 +1,152 @@
+"""Scoring rows of a split with a model: members, importance samples, bounds, means and errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.families.latent import LatentVariableModel
+from arcore.families.video import ClipModel
+from pipeline.data import shard_reader, sound_batches
+from pipeline.datasets.base import SplitData
+from pipeline.datasets.read_transforms import choose_rows
+from pipeline.experiments.schema import EvaluationConfig
+
+
+def scores(
+    model: arcore.AutoregressiveModel,
+    split: SplitData,
+    batch_size: int,
+    chosen: np.ndarray | None = None,
+    context_frames: int = 0,
+) -> Tensor:
+    """Score rows of a split, all or those chosen, -ln p(x) in nats; each counts once.
+
+    A split that is drawn when read has one fixed draw (epoch 0, seed 0). Of clips whose first
+    frames are given, the frames after them are scored, teacher-forced.
+
+    Returns:
+        (rows,) float64.
+    """
+    return mixture(member_scores(model, split, batch_size, chosen, context_frames))
+
+
+def member_scores(
+    model: arcore.AutoregressiveModel,
+    split: SplitData,
+    batch_size: int,
+    chosen: np.ndarray | None = None,
+    context_frames: int = 0,
+) -> Tensor:
+    """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
+    parts, places = [], []
+    chosen = np.arange(len(split)) if chosen is None else chosen
+    for place, batch, given in _batches(model, split, batch_size, chosen):
+        with torch.no_grad():
+            if isinstance(model, arcore.Ensemble):
+                nats = -model.member_log_probs(batch, *given)
+            elif isinstance(model, ClipModel):
+                nats = -model.frame_log_prob(batch, given[0], context_frames).sum(1, keepdim=True)
+            else:
+                nats = -model.log_prob(batch, *given)[:, None]
+        parts.append(nats.double().cpu())
+        places.append(torch.from_numpy(place))
+    scored = torch.cat(parts)
+    return scored[torch.cat(places).argsort()]
+
+
+def importance_scores(
+    model: LatentVariableModel, split: SplitData, plan: EvaluationConfig, chosen: np.ndarray
+) -> Tensor:
+    """Estimate -ln p(x) in nats by importance samples, for at most `plan.importance_rows` rows.
+
+    Returns:
+        (rows,) float64, of a random subset of the rows chosen.
+    """
+    count = min(plan.importance_rows, len(chosen))
+    chosen = chosen[choose_rows(len(chosen), count, plan.seed)]
+    generator = torch.Generator(model.device).manual_seed(plan.seed)
+    parts = [
+        -model.importance_weighted(batch, plan.importance_samples, given[0], generator).cpu()
+        for _, batch, given in _batches(model, split, plan.batch_size, chosen)
+    ]
+    return torch.cat(parts).double()
+
+
+def _batches(
+    model: arcore.AutoregressiveModel, split: SplitData, batch_size: int, chosen: np.ndarray
+) -> Iterator[tuple[np.ndarray, Tensor, tuple[Any, ...]]]:
+    """Read chosen rows, and what the model takes beside them, onto the model's device.
+
+    Each batch comes with the places of its rows among the chosen ones.
+    """
+    if sound_batches.is_open(model):
+        yield from sound_batches.whole_rows(model, split, batch_size, chosen)
+        return
+    for first in range(0, len(chosen), batch_size):
+        place = np.arange(first, min(first + batch_size, len(chosen)))
+        rows = chosen[place]
+        x = read_rows(split, rows, model.event)
+        condition = condition_of(model, split, rows)
+        yield place, torch.from_numpy(x).to(model.device), (condition,)
+
+
+def condition_of(
+    model: arcore.AutoregressiveModel, split: SplitData, rows: np.ndarray
+) -> Tensor | None:
+    """Return what rows come with, as a model's condition on its device; None without one."""
+    if model.condition_kind is None:
+        return None
+    return torch.from_numpy(cast(np.ndarray, split.labels)[rows]).to(model.device)
+
+
+def read_rows(split: SplitData, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
+    """Return events of a whole split in their fixed draw, (len(rows), *event.shape)."""
+    return shard_reader.draw(
+        split.binarize, split.x[rows], event, rows, epoch=0, seed=0, pool=split.x
+    )
+
+
+def entropy_scores(
+    split: SplitData,
+    event: arcore.events.Gray,
+    batch_size: int,
+    chosen: np.ndarray,
+    context_frames: int,
+) -> Tensor:
+    """Return the least nats that any model can have on the targets of rows, (rows,) float64."""
+    scored = arcore.events.after_frames(event, context_frames)
+    assert isinstance(scored, arcore.events.Gray)
+    parts = [
+        scored.entropy(torch.from_numpy(read_rows(split, rows, event))[:, context_frames:])
+        for rows in np.array_split(chosen, max(1, math.ceil(len(chosen) / batch_size)))
+    ]
+    return torch.cat(parts)
+
+
+def mixture(nats: Tensor) -> Tensor:
+    """Average the probabilities of members: (rows, members) nats to those of the mixture, (rows,).
+
+    Example:
+        >>> round(mixture(torch.tensor([[0.0, torch.inf]])).item(), 4)
+        0.6931
+    """
+    return math.log(nats.shape[1]) - torch.logsumexp(-nats, 1)
+
+
+def choose(split: SplitData, plan: EvaluationConfig) -> np.ndarray:
+    """Return the rows of a split that are scored, ascending: all, or a subset that `seed` names."""
+    count = len(split) if plan.num_test_rows is None else min(plan.num_test_rows, len(split))
+    return choose_rows(len(split), count, plan.seed)
+
+
+def mean_and_error(nats: Tensor) -> tuple[float, float]:
+    """Return the mean and its standard error, std / sqrt(N)."""
+    error = float(nats.std(correction=1)) / math.sqrt(len(nats)) if len(nats) > 1 else math.nan
+    return float(nats.mean()), error

@@ -1,0 +1,169 @@
+"""What simple models and codecs score on the test sounds of a dataset, beside the networks.
+
+Count models are fitted to the training split. Back-off weights are chosen on the validation split.
+Codecs code each sound alone, as a file of its own, all bytes counted.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+
+from arcore.events import Levels
+from arcore.units import nats_to_bits_per_dim
+from pipeline.datasets.base import Dataset, Sound, SplitData
+from pipeline.evaluation import image_codecs
+
+PSEUDO_COUNT = 0.5
+STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)
+
+log = logging.getLogger(__name__)
+
+
+def sounds_of(split: SplitData) -> Iterator[np.ndarray]:
+    """Yield the rows of a split of sounds without their padding, (T,) levels."""
+    assert split.labels is not None
+    for x, length in zip(split.x, split.labels[:, 0], strict=True):
+        yield x[:length]
+
+
+class BackOff:
+    """An order-2 count model: each order's estimate is smoothed with the order below.
+
+        p_n(v | context) = (count(context v) + a_n p_(n-1)(v)) / (count(context) + a_n),
+
+    where p_(-1) is uniform. Samples before the first are level k / 2, silence.
+
+    Args:
+        train: what is counted.
+        num_levels: k.
+        strengths: a_1 and a_2; a_0 is k / 2, half a count a level.
+    """
+
+    def __init__(
+        self, train: SplitData, num_levels: int, strengths: tuple[float, float] = (1.0, 1.0)
+    ) -> None:
+        self.num_levels, self.strengths = num_levels, strengths
+        self.counts = [np.zeros(num_levels ** (n + 1), np.int64) for n in range(3)]
+        codes = [self._codes(x) for x in sounds_of(train)]
+        for order, counts in enumerate(self.counts):
+            joined = np.concatenate([code[order] for code in codes])
+            counts += np.bincount(joined, minlength=len(counts))
+        self.totals = [counts.reshape(-1, num_levels).sum(1) for counts in self.counts]
+
+    def _codes(self, x: np.ndarray) -> list[np.ndarray]:
+        """Number each sample with its context of each order, (T,) an order."""
+        k = self.num_levels
+        padded = np.concatenate([np.full(2, k // 2), x.astype(np.int64)])
+        now, last, before = padded[2:], padded[1:-1], padded[:-2]
+        return [now, k * last + now, k * (k * before + last) + now]
+
+    def nats(self, x: np.ndarray, order: int) -> float:
+        """Return -ln p of a sound under the model of an order."""
+        k = self.num_levels
+        p = np.full(len(x), 1 / k)
+        strengths = (PSEUDO_COUNT * k, *self.strengths)
+        for n, codes in enumerate(self._codes(x)[: order + 1]):
+            a = strengths[n]
+            p = (self.counts[n][codes] + a * p) / (self.totals[n][codes // k] + a)
+        return -float(np.log(p).sum())
+
+    def fit_strengths(self, valid: SplitData) -> None:
+        """Choose the back-off weights, order by order, that score best on held-out sounds."""
+        for order in (1, 2):
+            scored = []
+            for a in STRENGTHS:
+                first, second = self.strengths
+                self.strengths = (a, second) if order == 1 else (first, a)
+                scored.append((sum(self.nats(x, order) for x in sounds_of(valid)), self.strengths))
+            self.strengths = min(scored)[1]
+
+
+def zstd_bytes(x: np.ndarray) -> int:
+    """Return the bytes that zstd needs for a sound's levels as bytes; they are decoded again."""
+    codec = pa.Codec("zstd", compression_level=image_codecs.ZSTD_LEVEL)
+    data = codec.compress(x.tobytes(), asbytes=True)
+    if codec.decompress(data, len(x), asbytes=True) != x.tobytes():
+        raise RuntimeError("zstd: a sound did not come back as it was")
+    return len(data)
+
+
+def flac_bytes(x: np.ndarray, sample_rate: int, num_levels: int) -> int:
+    """Return the bytes of a FLAC file of 8 bits for a sound's levels; they are decoded again."""
+    # soundfile takes 16 bits, of which FLAC of 8 keeps the upper half
+    signed = ((x.astype(np.int16) - num_levels // 2) << 8).astype(np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, signed, sample_rate, format="FLAC", subtype="PCM_S8")
+    data = file.getvalue()
+    again, _ = soundfile.read(io.BytesIO(data), dtype="int16")
+    if not np.array_equal(again, signed):
+        raise RuntimeError("FLAC: a sound did not come back as it was")
+    return len(data)
+
+
+def measure(
+    dataset: Dataset,
+    event: Levels,
+    sound: Sound,
+    train: SplitData,
+    valid: SplitData,
+    test: SplitData,
+) -> list[dict[str, Any]]:
+    """Score the test sounds by each baseline; returns what `image_codecs.measure` does.
+
+    Without the library for FLAC that one is left out with a warning.
+    """
+    k, rows = event.num_levels, list(sounds_of(test))
+    sizes = np.array([len(x) for x in rows])
+    model = BackOff(train, k)
+    model.fit_strengths(valid)
+    by_order = [np.array([model.nats(x, order) for x in rows]) for order in range(3)]
+    byte = math.log(256)
+    found = [
+        ("uniform", f"{k} levels", "baseline", sizes * math.log(k)),
+        ("marginal histogram", "of train", "baseline", by_order[0]),
+        (
+            "order-2 counts with back-off",
+            "strengths={:g},{:g}".format(*model.strengths),
+            "baseline",
+            by_order[2],
+        ),
+        (
+            "zstd (pyarrow, measured here)",
+            f"level={image_codecs.ZSTD_LEVEL}",
+            "codec",
+            np.array([zstd_bytes(x) for x in rows]) * byte,
+        ),
+    ]
+    flac = np.array([flac_bytes(x, sound.sample_rate, k) for x in rows])
+    found.append(("FLAC (soundfile, measured here)", "8 bits", "codec", flac * byte))
+    source = dataset.source_nats(test)
+    if source is not None:
+        found.append(("the source itself", "no model is better", "entropy", source))
+    return [_described(*one, sizes, event) for one in found]
+
+
+def _described(
+    label: str, settings: str, kind: str, nats: np.ndarray, sizes: np.ndarray, event: Levels
+) -> dict[str, Any]:
+    mean, size, root = float(nats.mean()), float(sizes.mean()), math.sqrt(len(nats))
+    # the standard error of a ratio of sums
+    spread = float((nats - mean / size * sizes).std(ddof=1)) / root
+    return {
+        "label": label,
+        "settings": settings,
+        "kind": kind,
+        "num_rows": len(nats),
+        "nats": mean,
+        "nats_stderr": float(nats.std(ddof=1)) / root,
+        "bits_per_dim": nats_to_bits_per_dim(mean, event, size=size),
+        "bits_per_dim_stderr": nats_to_bits_per_dim(spread, event, difference=True, size=size),
+        "mean_size": size,
+    }

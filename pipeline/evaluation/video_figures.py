@@ -1,0 +1,94 @@
+"""Animated pictures of clips: predictions below the truth, as animated PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from arcore.events import Event, Levels
+from arcore.families.video import ClipModel
+
+MIN_SIDE = 64
+FRAME_MS = 150
+# the border says whether a frame was given or drawn
+GIVEN, DRAWN = (15, 118, 110), (194, 65, 12)
+MAX_CLIPS = 8
+
+
+def save_clips(path: Path, rows: Sequence[np.ndarray], event: Event, context_frames: int) -> None:
+    """Write an animated PNG with a column for each clip and a row for each version of it.
+
+    The first row is the truth. In the others, frames that were given have a teal border and those
+    of the model an orange one. A viewer that does not know animated PNG shows the model's first.
+
+    Arguments:
+        path: of the file.
+        rows: levels (N, T, C, H, W) each; of more than eight clips, the first.
+        event: what is modelled.
+        context_frames: frames that were given.
+
+    Raises:
+        ValueError: for an event of other than one or three colours.
+    """
+    assert isinstance(event, Levels)
+    count = min(MAX_CLIPS, *(len(clips) for clips in rows))
+    pictures = []
+    for frame in range(rows[0].shape[1]):
+        border = GIVEN if frame < context_frames else DRAWN
+        strips = [
+            np.concatenate([_tile(clip[frame], event, color) for clip in clips[:count]], 1)
+            for clips, color in zip(rows, [GIVEN] + [border] * (len(rows) - 1), strict=True)
+        ]
+        pictures.append(Image.fromarray(np.concatenate(strips, 0)))
+    start = min(context_frames, len(pictures) - 1)
+    pictures[start].save(
+        path,
+        format="PNG",
+        save_all=True,
+        append_images=pictures,
+        default_image=True,
+        duration=FRAME_MS,
+        loop=0,
+    )
+
+
+@torch.no_grad()
+def expected(
+    model: ClipModel, real: np.ndarray, condition: Tensor | None, context_frames: int
+) -> np.ndarray:
+    """Return what a model expects of each frame after those given, given the true ones before it.
+
+    Returns:
+        (N, T, C, H, W) levels, fractional; the true ones where frames were given.
+    """
+    clips = []
+    for index, clip in enumerate(torch.from_numpy(real).to(model.device).split(1)):
+        given = None if condition is None else condition[index : index + 1]
+        logits: Tensor = model.conditionals(clip, given).logits  # type: ignore[attr-defined]
+        if logits.dim() == clip.dim():
+            levels = torch.sigmoid(logits) * (cast(Levels, model.event).num_levels - 1)
+        else:
+            levels = torch.softmax(logits, -1) @ torch.arange(logits.shape[-1]).to(logits)
+        levels[:, :context_frames] = clip[:, :context_frames].to(levels)
+        clips.append(levels.cpu().numpy())
+    return np.concatenate(clips)
+
+
+def _tile(frame: np.ndarray, event: Levels, border: tuple[int, int, int]) -> np.ndarray:
+    """Enlarge a frame (C, H, W) to whole multiples, RGB, with a border."""
+    channels, height, width = frame.shape
+    if channels not in (1, 3):
+        raise ValueError(f"event: expected clips of one or three colours, got {event}")
+    gray = (frame.astype(np.float32) * (255 / (event.num_levels - 1))).round().astype(np.uint8)
+    scale = max(1, -(-MIN_SIDE // max(height, width)))
+    large = gray.repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)
+    tile = np.empty((large.shape[0] + 4, large.shape[1] + 4, 3), np.uint8)
+    tile[:] = border
+    tile[2:-2, 2:-2] = large
+    return tile

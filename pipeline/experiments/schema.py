@@ -1,0 +1,282 @@
+"""Typed configuration of an experiment, validated on construction."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pipeline.core.errors import UserError, require, unknown_name
+
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
+SCHEDULES = ("constant", "linear", "cosine", "inverse_time")
+PRECISIONS = ("float32", "bfloat16", "float64")
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """An optimiser of torch.optim by name; options that it lacks must stay at their default."""
+
+    name: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        where = "trainer.optimizer."
+        require(self.name in OPTIMIZERS, where + "name", f"one of {OPTIMIZERS}", self.name)
+        fits = 0 < self.learning_rate < math.inf
+        require(fits, where + "learning_rate", "> 0 and finite", self.learning_rate)
+        require(self.weight_decay >= 0, where + "weight_decay", ">= 0", self.weight_decay)
+        require(0 <= self.momentum < 1, where + "momentum", "in [0, 1)", self.momentum)
+        fits = self.momentum == 0 or self.name in ("sgd", "rmsprop")
+        require(fits, where + "momentum", f"0 for {self.name}", self.momentum)
+        require(all(0 <= b < 1 for b in self.betas), where + "betas", "in [0, 1)", self.betas)
+        fits = self.name in ("adam", "adamw") or self.betas == (0.9, 0.999)
+        require(fits, where + "betas", f"the default for {self.name}", self.betas)
+        require(self.eps is None or self.eps > 0, where + "eps", "> 0 or null", self.eps)
+        fits = self.eps is None or self.name != "sgd"
+        require(fits, where + "eps", "null for sgd", self.eps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over steps, as a factor of the optimiser's.
+
+    constant; linear or cosine from 1 to `final_factor` over the whole run; inverse_time
+    1 / (1 + decay * step). `warmup_steps` rise linearly from 0 first.
+    """
+
+    name: str = "cosine"
+    warmup_steps: int = 0
+    final_factor: float = 0.0
+    decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        where = "trainer.schedule."
+        require(self.name in SCHEDULES, where + "name", f"one of {SCHEDULES}", self.name)
+        require(self.warmup_steps >= 0, where + "warmup_steps", ">= 0", self.warmup_steps)
+        require(0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor)
+        require(self.decay >= 0, where + "decay", ">= 0", self.decay)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How a model is trained.
+
+    Attributes:
+        max_epochs: passes over the training split.
+        batch_size: rows of one optimiser step, over all workers together.
+        seed: of weights, shuffling, masks and dropout.
+        ema_decay: decay of the averaged weights that are validated and kept; 0 turns it off.
+        clip_norm: largest norm of the gradient; null turns clipping off.
+        precision: float32, bfloat16 (autocast) or float64.
+        compile: run the training call through torch.compile.
+        patience: stop after so many validations without a new best; null never stops.
+        validate_every: epochs from one validation to the next.
+        validate_members: members of the ensemble that is validated (1: the model itself; null: as
+            many as the model has masks or orderings, and exactly: where they are orderings, by D
+            passes for each instead of a masked estimate).
+        checkpoint_every: epochs from one checkpoint to the next.
+        shuffle_rows: rows that a worker holds and shuffles at once; a worker's part of the split
+            is shuffled whole if it is no larger, else streamed in windows of so many.
+        window: samples of a training window of sounds, of which `batch_size` counts windows then;
+            null trains on whole sounds. Without effect on other data.
+    """
+
+    max_epochs: int = 20
+    batch_size: int = 100
+    seed: int = 0
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    ema_decay: float = 0.0
+    clip_norm: float | None = None
+    precision: str = "float32"
+    compile: bool = False
+    patience: int | None = None
+    validate_every: int = 1
+    validate_members: int | None = 1
+    checkpoint_every: int = 1
+    shuffle_rows: int = 262_144
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        counts = ("max_epochs", "batch_size", "validate_every", "checkpoint_every", "shuffle_rows")
+        for name in counts:
+            require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
+        fits = self.validate_members is None or self.validate_members >= 1
+        require(fits, "trainer.validate_members", ">= 1 or null", self.validate_members)
+        require(0 <= self.seed < 1 << 31, "trainer.seed", "in [0, 2^31)", self.seed)
+        require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
+        fits = self.clip_norm is None or self.clip_norm > 0
+        require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
+        for name in ("patience", "window"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"trainer.{name}", ">= 1 or null", value)
+        require(self.precision in PRECISIONS, "trainer.precision", str(PRECISIONS), self.precision)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How a model is evaluated.
+
+    Attributes:
+        num_members: members of the ensemble that is scored (1: the model itself; null: as many as
+            the model has masks or orderings).
+        batch_size: rows scored at once.
+        num_test_rows: rows that are scored, a random subset of the split; null scores all. The
+            validation split is scored on as many.
+        num_samples: events sampled for the pictures.
+        seed: of the samples and of the subset.
+        published: {model, variant} of the published row that the table compares with.
+        published_member: likewise for one member of an ensemble, which has a row of its own then.
+        importance_samples: of each row, for the estimate that goes with the bound of a model with
+            latents; 0 makes none.
+        importance_rows: rows of which that estimate is made, at most: a random subset.
+        published_importance: likewise for that estimate, which has a row of its own.
+    """
+
+    num_members: int | None = 1
+    batch_size: int = 500
+    num_test_rows: int | None = None
+    num_samples: int = 64
+    seed: int = 0
+    published: dict[str, str] | None = None
+    published_member: dict[str, str] | None = None
+    importance_samples: int = 100
+    importance_rows: int = 1000
+    published_importance: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "num_samples"):
+            require(getattr(self, name) >= 1, f"evaluation.{name}", ">= 1", getattr(self, name))
+        fits = self.num_members is None or self.num_members >= 1
+        require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
+        fits = self.num_test_rows is None or self.num_test_rows >= 2
+        require(fits, "evaluation.num_test_rows", ">= 2 or null", self.num_test_rows)
+        samples = self.importance_samples
+        require(samples >= 0, "evaluation.importance_samples", ">= 0", samples)
+        require(
+            self.importance_rows >= 2, "evaluation.importance_rows", ">= 2", self.importance_rows
+        )
+        for name in ("published", "published_member", "published_importance"):
+            value = getattr(self, name)
+            fits = value is None or set(value) == {"model", "variant"}
+            require(fits, f"evaluation.{name}", "{model, variant} or null", value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Where training runs; never a DVC parameter.
+
+    Attributes:
+        num_workers: DDP workers.
+        min_workers: with fewer than num_workers at hand (a lost node) training goes on with as
+            few as this many; null waits for all. The numbers then depend on what was at hand.
+        use_gpu: one GPU a worker (NCCL), else CPUs (gloo).
+        cpus_per_worker: CPUs that a worker reserves and uses as threads; null shares the
+            cluster's among the workers (of one training; each trial of a search takes 1).
+        max_failures: restarts from the last checkpoint after a worker is lost.
+        max_concurrent_trials: trials of a search at the same time; null is what fits.
+        checkpoint_minutes: longest time between checkpoints, within an epoch if need be.
+        storage: folder or URI that every node reaches, for shards, checkpoints and trials; null is
+            ARCORE_STORAGE, or `.arcore/` where that is not set.
+    """
+
+    num_workers: int = 1
+    min_workers: int | None = None
+    use_gpu: bool = False
+    cpus_per_worker: int | None = None
+    max_failures: int = 3
+    max_concurrent_trials: int | None = None
+    checkpoint_minutes: float = 10.0
+    storage: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.num_workers >= 1, "cluster.num_workers", ">= 1", self.num_workers)
+        fits = self.min_workers is None or 1 <= self.min_workers <= self.num_workers
+        require(fits, "cluster.min_workers", "1 to num_workers, or null", self.min_workers)
+        fits = self.max_concurrent_trials is None or self.max_concurrent_trials >= 1
+        where = "cluster.max_concurrent_trials"
+        require(fits, where, ">= 1 or null", self.max_concurrent_trials)
+        where = "cluster.checkpoint_minutes"
+        require(self.checkpoint_minutes > 0, where, "> 0", self.checkpoint_minutes)
+        fits = self.cpus_per_worker is None or self.cpus_per_worker >= 1
+        require(fits, "cluster.cpus_per_worker", ">= 1 or null", self.cpus_per_worker)
+        require(self.max_failures >= 0, "cluster.max_failures", ">= 0", self.max_failures)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """One experiment: which dataset, which model, how it is trained and evaluated.
+
+    `base` is the file that it started from, whose content is in model and trainer.
+    """
+
+    name: str
+    base: str | None = None
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    trainer: TrainerConfig
+    evaluation: EvaluationConfig
+    cluster: ClusterConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what decides the result, as plain types: all but the cluster and the base."""
+        described = dataclasses.asdict(self)
+        del described["cluster"], described["base"]
+        plain: dict[str, Any] = json.loads(json.dumps(described))
+        return plain
+
+    def identity(self, dataset_sha256: str) -> str:
+        """Return a hash of what decides the trained weights: name, data, model and trainer."""
+        described = {key: value for key, value in self.to_dict().items() if key != "evaluation"}
+        described["dataset_sha256"] = dataset_sha256
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def build(kind: type[T], given: Mapping[str, Any], where: str) -> T:
+    """Build a config dataclass from plain data, checking names and types.
+
+    Raises:
+        UserError: naming the key (with the nearest known one), or the expected type and the value.
+    """
+    require(isinstance(given, Mapping), where, "a mapping", given)
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in given.items():
+        if key not in known:
+            raise unknown_name(f"parameter of {where}", key, known)
+        values[key] = _typed(value, hints[key], f"{where}.{key}")
+    return kind(**values)
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), value, name)
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        kind = typing.get_origin(option) or option
+        if kind is tuple and isinstance(value, list | tuple):
+            kinds = typing.get_args(option)
+            if len(kinds) == len(value):
+                return tuple(_typed(v, k, name) for v, k in zip(value, kinds, strict=True))
+        elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        elif kind is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        elif kind in (str, bool, dict, types.NoneType) and isinstance(value, kind):
+            return value
+    wanted = " or ".join(
+        "null" if o is types.NoneType else getattr(o, "__name__", str(o)) for o in options
+    )
+    raise UserError(f"{name}: expected {wanted}, got {value!r}")

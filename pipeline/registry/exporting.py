@@ -1,0 +1,91 @@
+"""A trained model as one of MLflow's, which needs nothing else to be loaded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import arcore
+from pipeline.tracking import mlflow_store
+
+
+def log_exported_model(
+    run_id: str,
+    model_folder: Path,
+    num_members: int = 1,
+    uri: str | None = None,
+    context_frames: int = 0,
+) -> str:
+    """Log a trained model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
+
+    Weights travel as safetensors, the config as YAML, the code (`pipeline/registry/pyfunc.py` and
+    the arcore package) as source; no pickle.
+
+    Arguments:
+        run_id: an existing run.
+        model_folder: holds `config.yaml` and `model.safetensors`.
+        num_members: above 1 the model is exported as an ensemble of so many members.
+        context_frames: frames of a clip that are given, and not scored.
+        uri: the store; None for `tracking.tracking_uri()`.
+
+    Returns:
+        The model's URI, `models:/m-...`.
+    """
+    uri = uri or mlflow_store.tracking_uri()
+    config = yaml.safe_load((model_folder / "config.yaml").read_text())
+    protocol = {"num_members": num_members, "context_frames": context_frames}
+    config["evaluation"] = {**(config.get("evaluation") or {}), **protocol}
+    signature, example = _signature(arcore.events.from_dict(config["event"]))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        mlflow_store.quiet(),
+        mlflow_store.fluent(uri) as mlflow,
+        mlflow.start_run(run_id=run_id),
+    ):
+        exported = Path(scratch, "model")
+        exported.mkdir()
+        shutil.copyfile(model_folder / "model.safetensors", exported / "model.safetensors")
+        (exported / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
+            artifacts={"model": str(exported)},
+            code_paths=[str(Path(arcore.__file__).parent)],
+            signature=signature,
+            input_example=example,
+            pip_requirements=_requirements(),
+        )
+    return str(info.model_uri)
+
+
+def _signature(event: arcore.events.Event) -> tuple[Any, Any]:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ParamSchema, ParamSpec, Schema, TensorSpec
+
+    dtype = np.dtype("float32" if isinstance(event, arcore.events.Real) else "int64")
+    shape = tuple(-1 if extent is None else extent for extent in event.shape)
+    params = ParamSchema(
+        [
+            ParamSpec("method", "string", "score"),
+            ParamSpec("num_samples", "long", 16),
+            ParamSpec("seed", "long", 0),
+            ParamSpec("condition", "long", [], (-1,)),
+            ParamSpec("vectors", "double", [], (-1,)),
+            ParamSpec("length", "long", 4000),
+        ]
+    )
+    example = np.zeros((2, *(16 if extent == -1 else extent for extent in shape)), dtype)
+    return ModelSignature(Schema([TensorSpec(dtype, (-1, *shape))]), None, params), example
+
+
+def _requirements() -> list[str]:
+    installed = importlib.metadata.version
+    torch_version = installed("torch").split("+")[0]
+    pinned = [f"{name}=={installed(name)}" for name in ("numpy", "pandas", "pyyaml", "safetensors")]
+    return [f"torch>={torch_version},<{int(torch_version.split('.')[0]) + 1}", *pinned]

@@ -1,0 +1,164 @@
+"""The script that MLflow runs to load a registered model ("models from code"); no pickle.
+
+It travels with the model and runs where neither this repository nor its pipeline is installed:
+it imports arcore (which travels too), torch, yaml and safetensors, and nothing of ours else.
+
+Example:
+    >>> import mlflow, numpy                                              # doctest: +SKIP
+    >>> model = mlflow.pyfunc.load_model("models:/arcore-digits@champion")  # doctest: +SKIP
+    >>> images = model.predict(                                           # doctest: +SKIP
+    ...     numpy.empty((0, 1, 8, 8), "int64"), params={"method": "sample", "num_samples": 4}
+    ... )
+    >>> model.predict(images)                    # columns nats, bits_per_dim  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignore]
+from safetensors.torch import load_file
+
+import arcore
+from arcore.families.video import ClipModel
+
+BATCH = 256
+
+
+def load(folder: str | Path) -> arcore.AutoregressiveModel:
+    """Rebuild the model that `config.yaml` and `model.safetensors` of a folder describe.
+
+    Where the config's `evaluation.num_members` is above 1, the model is an ensemble of so many
+    members, as it was evaluated.
+    """
+    config = yaml.safe_load(Path(folder, "config.yaml").read_text())
+    hyperparameters = dict(config["model"])
+    name = hyperparameters.pop("name")
+    model = arcore.create_model(name, arcore.events.from_dict(config["event"]), **hyperparameters)
+    model.load_state_dict(load_file(Path(folder, "model.safetensors")))
+    members = int((config.get("evaluation") or {}).get("num_members") or 1)
+    if members > 1:
+        model = model.ensemble(members)  # type: ignore[operator, unused-ignore]
+    return model.eval().requires_grad_(False)
+
+
+class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
+    """Scores events, or draws samples, by `params["method"]`."""
+
+    context_frames = 0
+
+    def load_context(self, context: Any) -> None:
+        """Load the model from the artifact folder `model`."""
+        folder = context.artifacts["model"]
+        self.model = load(folder)
+        config = yaml.safe_load(Path(folder, "config.yaml").read_text())
+        self.context_frames = int(config["evaluation"].get("context_frames") or 0)
+
+    def predict(  # type: ignore[override, unused-ignore]
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame | np.ndarray:
+        """Score or sample.
+
+        Arguments:
+            context: MLflow's, unused.
+            model_input: for "score", events: an array or tensor (N, *shape) or flattened (N, D),
+                or a DataFrame with a column a dimension, or one column of flat lists. MLflow's
+                signature lets through arrays (N, *shape) of int64 (float32 for reals), frames of
+                one column, and for vectors the other frame. "sample" ignores them (give an empty
+                array), but for clips of which the protocol gives the first frames: those are kept
+                and the rest of each clip is drawn, `num_samples` is ignored.
+            params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
+                `condition`: class labels, one a row, for a conditional model (else empty), of a
+                model with a local condition all rows' integers one after the other; `vectors`: of a
+                model of one vector a frame all rows' numbers one after the other; and `length`
+                (4000): of samples of events of open length.
+
+        Returns:
+            For "score" a DataFrame with columns `nats` (of the whole event, or of the frames after
+            the given ones, as in the report) and `bits_per_dim`, upper bounds where the model is
+            not exact (its version's tag `exact` is False); for "sample" an array
+            (num_samples, *shape) of int64 levels, or reals.
+
+        Raises:
+            ValueError: for an unknown method, or events or labels that do not fit the model.
+        """
+        params = params or {}
+        method = params.get("method", "score")
+        if method not in ("score", "sample"):
+            raise ValueError(f"method: expected 'score' or 'sample', got {method!r}")
+        by_row = method == "score" or self.context_frames
+        count = len(model_input) if by_row else int(params.get("num_samples", 16))
+        condition = self._condition(params, count)
+        if method == "score":
+            return self._score(_events(model_input, self.model.event), condition)
+        generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
+        model: Any = self.model
+        if self.context_frames:
+            if not count:
+                frames = f"the first {self.context_frames} frames are kept"
+                raise ValueError(f"model_input: expected clips, of which {frames}, got none")
+            observed = torch.arange(model.event.shape[0]) < self.context_frames
+            observed = observed.view(-1, 1, 1, 1).expand(model.event.shape)
+            events = _events(model_input, model.event)
+            return np.asarray(model.impute(events, observed, condition, generator).numpy())
+        if None in model.event.shape:
+            model = model.of_length(int(params.get("length", 4000)))
+        return np.asarray(model.sample(count, condition, generator=generator).numpy())
+
+    def _condition(self, params: dict[str, Any], rows: int) -> torch.Tensor | None:
+        integers, numbers = (params.get(name) for name in ("condition", "vectors"))
+        kind = self.model.condition_kind
+        if numbers is not None and len(numbers):
+            condition = torch.as_tensor(np.asarray(numbers), dtype=self.model.dtype)
+            if isinstance(kind, arcore.conditions.Frames):
+                return condition.reshape(rows, -1, kind.size)
+            return condition.reshape(rows, -1)
+        if integers is None or not len(integers):
+            return None
+        condition = torch.as_tensor(np.asarray(integers), dtype=torch.int64)
+        if isinstance(kind, arcore.conditions.Symbols):
+            return condition.reshape(rows, -1)
+        return condition
+
+    def _score(self, events: torch.Tensor, condition: torch.Tensor | None) -> pd.DataFrame:
+        parts = []
+        with torch.no_grad():
+            for first in range(0, len(events), BATCH):
+                rows = slice(first, first + BATCH)
+                part = None if condition is None else condition[rows]
+                parts.append(-self._log_prob(events[rows], part))
+        nats = torch.cat(parts) if parts else torch.empty(0)
+        size = events.shape[1] if None in self.model.event.shape else None
+        event = arcore.events.after_frames(self.model.event, self.context_frames)
+        bits = arcore.units.nats_to_bits_per_dim(nats, event, size=size)
+        return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
+
+    def _log_prob(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        if self.context_frames:
+            model = cast(ClipModel, self.model)
+            return model.frame_log_prob(x, condition, self.context_frames).sum(1)
+        return self.model.log_prob(x, condition)
+
+
+def _events(given: Any, event: arcore.events.Event) -> torch.Tensor:
+    """Turn what a caller may hold into a batch (N, *shape)."""
+    if isinstance(given, pd.DataFrame):
+        if given.shape[1] == 1 and event.shape != (1,):
+            given = np.stack([np.asarray(row) for row in given.iloc[:, 0]])
+        else:
+            given = given.to_numpy()
+    batch = given if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
+    if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
+        batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
+    if isinstance(event, arcore.events.Real):
+        batch = batch.to(torch.get_default_dtype())
+    return event.check(batch, "model_input")
+
+
+mlflow.models.set_model(ArcoreModel())

@@ -1,0 +1,4 @@
+"""Results beside published ones, as tables and pages.
+
+Nothing here is measured.
+"""

@@ -1,0 +1,202 @@
+"""The numbers that papers report, from `published_results.yaml`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from arcore.events import Event
+from arcore.units import UNITS, nats_to, to_nats
+from pipeline.core.errors import UserError
+from pipeline.evaluation.results import SIGNS
+
+DEFAULT = Path(__file__).with_name("published_results.yaml")
+
+_CHOICES: Mapping[str, tuple[str | None, ...]] = {
+    "verified": ("lecture", "code", "pages", "memory"),
+    "relation": ("exact", "upper_bound", "approx", "below", "above"),
+    "sense": ("nll", "ll"),
+    "kind": ("published", "author_rerun", "reimplementation"),
+    "confidence": (None, "low", "medium"),
+}
+_NEGATED = {"below": "above", "above": "below"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedResult:
+    """One published number.
+
+    Attributes:
+        model: e.g. "MADE"; with `variant`, e.g. "2hl, 32 masks", unique in a dataset's split.
+        metric: the unit of `value`: one of `arcore.units.UNITS`, or one that is not convertible.
+        value: as printed.
+        verified: where it was checked; "memory" is not checked and prints as "unconfirmed".
+        relation: of the true number to the printed one.
+        sense: "ll" for a printed log-likelihood, where higher is better.
+        kind: "published", or who else ran it.
+        note: what a reader must know, e.g. that a likelihood is invalid.
+
+    Raises:
+        ValueError: for a value out of the choices, or of another type.
+    """
+
+    model: str
+    variant: str
+    dataset: str
+    metric: str
+    split: str
+    value: float
+    source: str
+    verified: str
+    relation: str = "exact"
+    sense: str = "nll"
+    kind: str = "published"
+    confidence: str | None = None
+    note: str | None = None
+    ci: float | None = None
+    speedup: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("model", "variant", "dataset", "metric", "split", "source"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ValueError(f"{name}: expected text, got {getattr(self, name)!r}")
+        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
+            raise ValueError(f"value: expected a number or null, got {self.value!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
+        if self.sense == "ll" and self.relation == "upper_bound":
+            raise ValueError(
+                "relation: expected no upper_bound for a log-likelihood, whose sign flips"
+            )
+
+    @property
+    def label(self) -> str:
+        """Model and variant.
+
+        Example:
+            >>> row = PublishedResult(model="MADE", variant="1hl, 1 mask", dataset="d", value=1.0,
+            ...     metric="nats", split="test", source="s", verified="code")
+            >>> row.label
+            'MADE (1hl, 1 mask)'
+        """
+        return self.model if self.variant == "-" else f"{self.model} ({self.variant})"
+
+    @property
+    def sign(self) -> str:
+        """What precedes the negative log-likelihood: nothing, <=, ~, < or >."""
+        negated = _NEGATED.get(self.relation, self.relation)
+        return SIGNS[negated if self.sense == "ll" else self.relation]
+
+    @property
+    def invalid(self) -> bool:
+        """Whether the note says that the number is no likelihood."""
+        return "INVALID" in (self.note or "")
+
+    @property
+    def status(self) -> str:
+        """How far the number can be trusted, in words."""
+        words = ["unconfirmed" if self.verified == "memory" else f"confirmed ({self.verified})"]
+        if self.confidence:
+            words.append(f"{self.confidence} confidence")
+        if self.kind != "published":
+            words.append(self.kind.replace("_", " "))
+        if self.split != "test":
+            words.append(f"{self.split} split")
+        if self.note:
+            words.append(self.note)
+        return "; ".join(words)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it is a valid likelihood of the test split."""
+        return not self.invalid and self.split == "test"
+
+    def nll(self, unit: str, event: Event) -> float | None:
+        """Return the number as a negative log-likelihood, lower is better.
+
+        Arguments:
+            unit: one of `arcore.units.UNITS`.
+            event: what the dataset holds, for the conversion.
+
+        Returns:
+            None where the metric is another kind of quantity.
+        """
+        if self.metric not in UNITS:
+            return None
+        value = -self.value if self.sense == "ll" else float(self.value)
+        if self.metric == unit:
+            return value
+        return nats_to(unit, to_nats(self.metric, value, event), event)
+
+
+@functools.cache
+def load_published(path: Path = DEFAULT) -> tuple[PublishedResult, ...]:
+    """Read and check every row; rows with a null value (known to exist, not recalled) are skipped.
+
+    Raises:
+        UserError: naming the file and the row that is malformed, or given twice.
+    """
+    try:
+        rows = yaml.safe_load(path.read_text())["results"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected a list `results`, got {error}") from error
+    fields = {field.name for field in dataclasses.fields(PublishedResult)}
+    found: dict[tuple[str, ...], PublishedResult] = {}
+    for number, row in enumerate(rows, 1):
+        where = f"{path}: row {number}"
+        if not isinstance(row, dict) or set(row) - fields:
+            raise UserError(f"{where}: expected fields among {sorted(fields)}, got {row}")
+        if "value" in row and row["value"] is None:
+            continue
+        try:
+            result = PublishedResult(**row)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: {error}") from error
+        key = (result.dataset, result.model, result.variant, result.metric, result.split)
+        if key in found:
+            raise UserError(f"{where}: {' / '.join(key)} is given twice")
+        found[key] = result
+    return tuple(found.values())
+
+
+def published_for(dataset: str | None) -> list[PublishedResult]:
+    """Return the rows of a dataset (its name in the file); none for None."""
+    return [row for row in load_published() if row.dataset == dataset]
+
+
+def match(rows: list[PublishedResult], wanted: Mapping[str, Any], where: str) -> PublishedResult:
+    """Find the row that an experiment names as its counterpart.
+
+    Arguments:
+        rows: of the experiment's dataset.
+        wanted: `{model, variant}`; variant "-" if left out. A test row goes before others.
+        where: what to call the setting in an error.
+
+    Raises:
+        UserError: if there is none, with the nearest.
+    """
+    if not isinstance(wanted, Mapping) or not {"model"} <= set(wanted) <= {"model", "variant"}:
+        raise UserError(f"{where}: expected {{model, variant}} or null, got {wanted!r}")
+    model, variant = str(wanted["model"]), str(wanted.get("variant", "-"))
+    same = [row for row in rows if (row.model, row.variant) == (model, variant)]
+    if same:
+        return min(same, key=lambda row: row.split != "test")
+    variants = [row.variant for row in rows if row.model == model]
+    if variants:
+        near = difflib.get_close_matches(variant, variants, n=len(variants), cutoff=0.0)
+        known = ", ".join(repr(name) for name in near)
+        raise UserError(f"{where}: no published {model} {variant!r}; its variants: {known}")
+    models = sorted({row.model for row in rows})
+    near = difflib.get_close_matches(model, models, n=3, cutoff=0.3) or models
+    raise UserError(
+        f"{where}: no published model {model!r} for this dataset; "
+        f"known: {', '.join(near) or 'none'}"
+    )

@@ -1,0 +1,303 @@
+"""A report as text: Markdown, CSV, and aligned for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from arcore import events
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.evaluation.results import UNITS, VALUES, CodecResult, with_error
+from pipeline.reporting.comparison import Report, measured_rows
+from pipeline.reporting.published import PublishedResult, published_for
+
+TERMINAL_CONTEXT_ROWS = 8
+
+
+def duration(seconds: float | None) -> str:
+    """Print a duration.
+
+    Example:
+        >>> duration(41.26), duration(754), duration(4000)
+        ('41 s', '12.6 min', '1.1 h')
+    """
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def published_text(row: PublishedResult, value: float | None) -> str:
+    """Print a published value in the dataset's unit, or as it is if it has no such unit."""
+    if value is None:
+        text = f"{row.value:g} {row.metric}"
+    else:
+        text = f"{value:.2f}"
+    return f"{row.sign} {text}".strip()
+
+
+def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return the header and cells of our rows and those of codecs, best first, as text."""
+    other = next(unit for unit in UNITS if unit != report.unit)
+    bounded = any(row.result.entropy_nats is not None for row in report.rows)
+    header = ["experiment", "model", "settings", "members", f"test ({UNITS[report.unit]})"]
+    header += ["entropy bound", "above it"] if bounded else []
+    header += [f"test ({UNITS[other]})", "parameters", "train time", "device"]
+    header += ["published", "difference", "source"]
+    digits = 3 if report.unit in ("bits_per_dim", "nats_per_dim") else 2
+    cells = []
+    for row in measured_rows(report):
+        if isinstance(row, CodecResult):
+            both = {
+                "nats": with_error(row.nats, row.nats_stderr),
+                "bits_per_dim": with_error(row.bits_per_dim, row.bits_per_dim_stderr),
+            }
+            line = [row.label, row.kind, row.settings, "-", both[report.unit]]
+            line += [*(["-", "-"] if bounded else []), both[other]]
+            cells.append(line + ["-"] * (len(header) - len(line)))
+            continue
+        result, published = row.result, row.published
+        both = {
+            unit: with_error(result.value_in(unit), result.stderr_in(unit), result.sign_in(unit))
+            for unit in (report.unit, other)
+        }
+        count = "-" if result.num_parameters is None else f"{result.num_parameters:,}"
+        line = [result.experiment, result.model, result.settings, result.members]
+        line += [
+            both[report.unit] + result.rows,
+            *(result.bound if bounded else ()),
+            both[other],
+            count,
+            duration(result.train_seconds),
+            result.device or "-",
+        ]
+        if published is None:
+            line += ["-", "-", "-"]
+        else:
+            unconfirmed = " (unconfirmed)" if published.verified == "memory" else ""
+            line += [
+                published_text(published, row.published_value) + unconfirmed,
+                "-" if row.difference is None else f"{row.difference:+.{digits}f}",
+                f"{published.label}: {published.source} [{published.status}]",
+            ]
+        cells.append(line)
+    return header, cells
+
+
+def context_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return the header and cells of the published rows without a counterpart of ours."""
+    header = ["model", f"published ({UNITS[report.unit]})", "status", "source"]
+    return header, [
+        [row.label, published_text(row, value), row.status, row.source]
+        for row, value in report.context
+    ]
+
+
+def nothing_published(report: Report) -> str:
+    """Say why a report has no context rows."""
+    if report.published_name is None or not published_for(report.published_name):
+        return f"No published results for {report.dataset}."
+    return "Every published result on record has a counterpart above."
+
+
+def introduction(report: Report) -> str:
+    """Say what the table's columns are."""
+    text = (
+        f"Test split, {UNITS[report.unit]}, lower is better; ± is one standard error of the mean. "
+        "Difference is ours minus published."
+    )
+    if any(row.result.num_folds > 1 for row in report.rows):
+        text += " Rows over folds give the mean over them, and its standard error over folds."
+    if any(row.result.sign_in(report.unit) for row in report.rows):
+        text += (
+            " <= is an upper bound on the negative log-likelihood (a lower one on the likelihood), "
+            "~ an importance-weighted estimate, itself above the true value on average."
+        )
+    context = report.rows[0].result.context_frames
+    if context:
+        text += (
+            f" The first {context} frames of a clip are given; those after them are scored, each "
+            "given the true frames before it."
+        )
+    if isinstance(report.rows[0].result.event, events.Gray):
+        text += (
+            " Gray levels are targets of Bernoulli conditionals: values are cross-entropies, no "
+            "likelihoods, and the entropy bound is what the same targets cost at least."
+        )
+    if isinstance(report.rows[0].result.event, events.Real):
+        text += " Nats are of a density, so that they may be negative."
+    if any(row.kind != "codec" for row in report.codecs):
+        text += (
+            " Bits are of all real samples, padding never counts. Baselines are simple models "
+            "fitted to the training split, codecs code each sound as a file of its own, all bytes "
+            "counted."
+        )
+        if any(row.kind == "entropy" for row in report.codecs):
+            text += (
+                " The source itself is what drew the data: no model is better but by chance. The "
+                "entropy bound is what the rows that were scored cost under it."
+            )
+    elif report.codecs:
+        text += (
+            " Codecs are general lossless ones on the same images, each image a file of its own, "
+            "all bytes counted."
+        )
+    return text
+
+
+def markdown(report: Report) -> str:
+    """Render a report as Markdown."""
+    parts = [
+        f"# {report.dataset}\n",
+        introduction(report) + "\n",
+        markdown_table(*our_table(report)),
+        "## Published results of models that are not matched above\n",
+    ]
+    if report.context:
+        parts.append(markdown_table(*context_table(report)))
+    else:
+        parts.append(nothing_published(report) + "\n")
+    return "\n".join(parts)
+
+
+def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Render a Markdown table with aligned columns."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (header, *cells)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    padded = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in padded]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def csv_rows(report: Report) -> list[dict[str, Any]]:
+    """Return every row as raw numbers: ours and codecs, best first, and then the published ones.
+
+    `nats` and `bits_per_dim` are both given; `published_value` and `difference` are in `unit`.
+    """
+    rows: list[dict[str, Any]] = []
+    for row in measured_rows(report):
+        if isinstance(row, CodecResult):
+            values = {name: getattr(row, name) for name in (*VALUES, "num_rows")}
+            rows.append(
+                {"kind": row.kind, "model": row.label, "variant": row.settings, "relation": "exact"}
+                | values
+                | {"split": "test"}
+            )
+            continue
+        result, published = row.result, row.published
+        rows.append(
+            {
+                "kind": "ours",
+                "experiment": result.experiment,
+                "model": result.model,
+                "num_members": result.num_members,
+                "relation": result.relation_in(report.unit),
+                "nats": result.nats,
+                "nats_stderr": result.nats_stderr,
+                "bits_per_dim": result.bits_per_dim,
+                "bits_per_dim_stderr": result.bits_per_dim_stderr,
+                "num_rows": result.num_rows,
+                "num_split_rows": result.num_split_rows,
+                "num_parameters": result.num_parameters,
+                "train_seconds": result.train_seconds,
+                "device": result.device,
+                "split": "test",
+                "published": published.label if published else None,
+                "published_value": row.published_value,
+                "difference": row.difference,
+                "source": published.source if published else None,
+                "status": published.status if published else None,
+            }
+        )
+        if result.entropy_nats is not None:
+            names = ["context_frames", "entropy_nats", "excess_nats", "excess_nats_stderr"]
+            names += ["excess_bits_per_dim_stderr"]
+            rows[-1] |= {name: getattr(result, name) for name in names}
+    event = report.rows[0].result.event
+    for other, _ in report.context:
+        rows.append(
+            {
+                "kind": "published",
+                "model": other.model,
+                "variant": other.variant,
+                "relation": other.relation,
+                "nats": other.nll("nats", event),
+                "bits_per_dim": other.nll("bits_per_dim", event),
+                "split": other.split,
+                "source": other.source,
+                "status": other.status,
+            }
+        )
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    head = {"dataset": report.dataset, "unit": report.unit}
+    return [{**head, **{column: row.get(column) for column in columns}} for row in rows]
+
+
+def csv_text(report: Report) -> str:
+    """Render a report as CSV, numbers raw (see `csv_rows`)."""
+    rows = csv_rows(report)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def show(datasets: Iterable[str] = ()) -> str:
+    """Return the tables of existing reports, aligned for a terminal (sources left out).
+
+    Arguments:
+        datasets: which; all under `reports/` if empty.
+
+    Raises:
+        UserError: if one has no report.
+    """
+    existing = (paths.root() / "reports").glob("*/table.md")
+    names = list(datasets) or sorted(path.parent.name for path in existing)
+    if not names:
+        raise UserError("reports: none yet; run `make repro` or `dvc repro`")
+    shown = []
+    for name in names:
+        path = paths.report(name) / "table.md"
+        if not path.is_file():
+            raise UserError(f"{path}: missing; run `python -m stages.report {name}`")
+        shown.append(_terminal(path.read_text(), path))
+    return "\n\n".join(shown)
+
+
+def _terminal(text: str, path: Path) -> str:
+    lines: list[str] = []
+    table: list[list[str]] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            cells = re.split(r"(?<!\\)\|", line)[1:-1]
+            if not set(line) <= set("|-"):
+                table.append([cell.strip().replace("\\|", "|") for cell in cells])
+            continue
+        if table:
+            first = not any(row.startswith("  ") for row in lines)
+            kept = table if first else table[: 1 + TERMINAL_CONTEXT_ROWS]
+            lines += _aligned(kept)
+            if len(kept) < len(table):
+                lines.append(f"  ... and {len(table) - len(kept)} more in {path}")
+            table = []
+        if line:
+            lines.append(line.lstrip("# "))
+    return "\n".join(lines)
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    keep = [i for i, name in enumerate(table[0]) if name != "source"]
+    widths = [max(len(row[i]) for row in table) for i in keep]
+    rows = [
+        "  " + "  ".join(row[i].ljust(w) for i, w in zip(keep, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return [rows[0], "  " + "-" * (max(map(len, rows)) - 2), *rows[1:]]

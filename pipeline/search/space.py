@@ -1,0 +1,131 @@
+"""The space of a search: typed parameters, checked before anything starts.
+
+    space:
+      model.ordering: {choice: [raster, snake, random]}
+      model.hidden: {choice: [[200], [500, 500]]}
+      trainer.optimizer.learning_rate: {loguniform: [0.0003, 0.01]}
+
+`choice` draws an option and `grid` runs each; `uniform`, `loguniform` (floats), `randint` and
+`lograndint` (integers) draw from [low, high): the high end is left out, as in Ray and NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.errors import UserError, unknown_name
+
+LISTS = ("choice", "grid")
+FLOATS = ("uniform", "loguniform")
+INTEGERS = ("randint", "lograndint")
+KINDS = (*LISTS, *FLOATS, *INTEGERS)
+GROUPS = ("model", "trainer")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of a space.
+
+    Arguments:
+        name: dotted, below `model.` or `trainer.`.
+        kind: one of KINDS.
+        values: the options of choice and grid; (low, high) of the others.
+
+    Example:
+        >>> Parameter("model.hidden", "choice", ([200], [500])).decode("[500]")
+        [500]
+    """
+
+    name: str
+    kind: str
+    values: tuple[Any, ...]
+
+    @property
+    def log(self) -> bool:
+        """Whether the parameter lives on a logarithmic scale."""
+        return self.kind in ("loguniform", "lograndint")
+
+    def domain(self) -> Any:
+        """Return Ray Tune's domain. Options are written in JSON, since searchers want scalars."""
+        from ray import tune
+
+        if self.kind in LISTS:
+            options = [json.dumps(value) for value in self.values]
+            return tune.choice(options) if self.kind == "choice" else tune.grid_search(options)
+        return getattr(tune, self.kind)(*self.values)
+
+    def decode(self, drawn: Any) -> Any:
+        """Return the value that Ray Tune's draw stands for, as a plain type."""
+        if self.kind in LISTS:
+            return json.loads(drawn)
+        return int(drawn) if self.kind in INTEGERS else float(drawn)
+
+    def encode(self, value: Any) -> Any:
+        """Return what Ray Tune draws for a value; the inverse of `decode`."""
+        return json.dumps(value) if self.kind in LISTS else value
+
+    def examples(self) -> list[Any]:
+        """Return values that must do for all to do: each option, or both ends of a range."""
+        if self.kind in LISTS:
+            return list(self.values)
+        low, high = self.values
+        return [low, high - 1 if self.kind in INTEGERS else high]
+
+    def contains(self, value: Any) -> bool:
+        """Tell whether a draw may give the value."""
+        if self.kind in LISTS:
+            return json.dumps(value) in [json.dumps(option) for option in self.values]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and self.values[0] <= value < self.values[1]
+
+
+def parse_space(space: Any, where: str) -> tuple[Parameter, ...]:
+    """Parse and check a space.
+
+    Arguments:
+        space: {dotted name: {kind: [...]}}, from params.yaml.
+        where: what errors call it.
+
+    Raises:
+        UserError: naming the parameter, what was expected and what came.
+
+    Example:
+        >>> parse_space({"trainer.batch_size": {"randint": [10, 200]}}, "space")
+        (Parameter(name='trainer.batch_size', kind='randint', values=(10, 200)),)
+    """
+    if not isinstance(space, Mapping) or not space:
+        raise UserError(f"{where}: expected a mapping of parameters, got {space!r}")
+    return tuple(_parse(str(name), given, f"{where}.{name}") for name, given in space.items())
+
+
+def _parse(name: str, given: Any, where: str) -> Parameter:
+    group, dot, rest = name.partition(".")
+    if group not in GROUPS or not dot or not rest:
+        raise UserError(f"{where}: expected a name below 'model.' or 'trainer.', got {name!r}")
+    if not isinstance(given, Mapping) or len(given) != 1:
+        raise UserError(f"{where}: expected one of {', '.join(KINDS)} with a list, got {given!r}")
+    ((kind, values),) = given.items()
+    if kind not in KINDS:
+        raise unknown_name(f"kind of {where}", kind, KINDS)
+    where = f"{where}.{kind}"
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{where}: expected a list, got {values!r}")
+    if kind in LISTS:
+        options = [json.dumps(value) for value in values]
+        if len(set(options)) < len(options):
+            raise UserError(f"{where}: expected distinct options, got {values!r}")
+        return Parameter(name, kind, tuple(values))
+    wanted = int if kind in INTEGERS else (int, float)
+    fits = len(values) == 2 and all(
+        isinstance(v, wanted) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    )
+    if not fits or values[0] >= values[1]:
+        numbers = "integers" if kind in INTEGERS else "numbers"
+        raise UserError(f"{where}: expected two {numbers} [low, high], low < high, got {values!r}")
+    if kind in ("loguniform", "lograndint") and values[0] <= 0:
+        raise UserError(f"{where}: expected low > 0, got {values!r}")
+    return Parameter(name, kind, tuple(values))

@@ -1,0 +1,193 @@
+"""Typed configuration of a search: an experiment, a space around it, how it is searched."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.data import shard_reader
+from pipeline.experiments import compose, schema
+from pipeline.search.space import Parameter, parse_space
+from pipeline.training import driver
+
+SEARCHERS = ("optuna", "random")
+SCHEDULERS = ("asha", "none")
+ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "space")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """How trials that promise little are stopped (ASHA; Li et al. 2018), or that none is.
+
+    Attributes:
+        name: asha or none.
+        grace_epochs: no trial is stopped before.
+        reduction_factor: at each rung one trial in so many goes on.
+        brackets: independent halvings, with later first rungs.
+    """
+
+    name: str = "asha"
+    grace_epochs: int = 1
+    reduction_factor: float = 3.0
+    brackets: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.name in SCHEDULERS, "scheduler.name", f"one of {SCHEDULERS}", self.name)
+        require(self.grace_epochs >= 1, "scheduler.grace_epochs", ">= 1", self.grace_epochs)
+        where = "scheduler.reduction_factor"
+        require(self.reduction_factor > 1, where, "> 1", self.reduction_factor)
+        require(self.brackets >= 1, "scheduler.brackets", ">= 1", self.brackets)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """How a space is searched.
+
+    Attributes:
+        num_trials: draws; where the space has grids, draws for each point of the grid.
+        searcher: optuna (TPE; Bergstra et al. 2011) or random, which grids need.
+        scheduler: what stops trials early.
+        seed: of the draws. With several trials at a time the order in which they end enters too.
+        time_budget_minutes: no trial starts later and running ones are stopped; null for no limit.
+    """
+
+    num_trials: int = 20
+    searcher: str = "optuna"
+    scheduler: SchedulerConfig = dataclasses.field(default_factory=SchedulerConfig)
+    seed: int = 0
+    time_budget_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.num_trials >= 1, "num_trials", ">= 1", self.num_trials)
+        require(self.searcher in SEARCHERS, "searcher", f"one of {SEARCHERS}", self.searcher)
+        require(0 <= self.seed < 1 << 31, "seed", "in [0, 2^31)", self.seed)
+        fits = self.time_budget_minutes is None or self.time_budget_minutes > 0
+        require(fits, "time_budget_minutes", "> 0 or null", self.time_budget_minutes)
+
+
+PLAN_KEYS = tuple(field.name for field in dataclasses.fields(PlanConfig))
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """A search of params.yaml.
+
+    Attributes:
+        name: its key.
+        entry: dataset, model, base, model_overrides, trainer: what a trial starts from.
+        overrides: from the command line, for every trial.
+        base: the experiment of the entry as it is.
+        space, plan: what is searched, and how.
+    """
+
+    name: str
+    entry: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    base: schema.ExperimentConfig
+    space: tuple[Parameter, ...]
+    plan: PlanConfig
+
+    @property
+    def total(self) -> int:
+        """Number of trials."""
+        grids = [len(p.values) for p in self.space if p.kind == "grid"]
+        return self.plan.num_trials * math.prod(grids)
+
+    def experiment(self, values: Mapping[str, Any]) -> schema.ExperimentConfig:
+        """Compose the experiment of a trial from its values by parameter name."""
+        drawn = [f"{name}={json.dumps(value)}" for name, value in values.items()]
+        where = f"searches.{self.name}"
+        return compose.compose(self.name, where, self.entry, [*self.overrides, *drawn])
+
+    def defaults(self) -> dict[str, Any] | None:
+        """Return the base experiment's own values, None if a draw could not give them."""
+        described: Any = self.base.to_dict()
+        values = {}
+        for parameter in self.space:
+            value = described
+            for key in parameter.name.split("."):
+                value = value[key]
+            if not parameter.contains(value):
+                return None
+            values[parameter.name] = value
+        return values
+
+    def overlay(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an experiment needs as its `base` to train as the trial with these values."""
+        given = {"model": self.entry.get("model_overrides"), "trainer": self.entry.get("trainer")}
+        drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
+        fixed = [o for o in self.overrides if o.partition(".")[0] in given]
+        below = compose.read_base(self.entry.get("base"), f"searches.{self.name}")
+        merged = OmegaConf.merge(
+            below, {k: v or {} for k, v in given.items()}, OmegaConf.from_dotlist(fixed), drawn
+        )
+        plain: dict[str, Any] = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
+        return plain
+
+    def identity(self, dataset_sha256: str) -> str:
+        """Return a hash of what decides the search: experiment, data, space and plan."""
+        described = {
+            "base": self.base.to_dict(),
+            "space": [dataclasses.astuple(parameter) for parameter in self.space],
+            "plan": dataclasses.asdict(self.plan),
+            "dataset_sha256": dataset_sha256,
+        }
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    def check(self, manifest: shard_reader.Manifest) -> None:
+        """Build the model, without memory, for each option and end of range of each parameter.
+
+        Raises:
+            UserError: naming the parameter and the value that cannot be.
+        """
+        try:
+            driver.describe(self.base, manifest)
+        except UserError as error:
+            raise UserError(f"searches.{self.name}: {error}") from None
+        for parameter in self.space:
+            for value in parameter.examples():
+                try:
+                    driver.describe(self.experiment({parameter.name: value}), manifest)
+                except UserError as error:
+                    where = f"searches.{self.name}.space.{parameter.name}"
+                    raise UserError(f"{where}: {json.dumps(value)}: {error}") from None
+
+
+def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
+    """Load a search of params.yaml.
+
+    Arguments:
+        name: a key of `searches`.
+        overrides: of the plan (`num_trials=4`), or as for `experiments.load`.
+
+    Raises:
+        UserError: for an unknown search, key, parameter or kind, and for values that do not fit.
+    """
+    entry = dict(compose.read_entry("searches", name))
+    where = f"searches.{name}"
+    for key in entry:
+        if key not in (*ENTRY_KEYS, *PLAN_KEYS):
+            raise unknown_name(f"key of {where}", key, (*ENTRY_KEYS, *PLAN_KEYS))
+    ours = [o for o in overrides if o.partition("=")[0].partition(".")[0] in PLAN_KEYS]
+    theirs = tuple(o for o in overrides if o not in ours)
+    plan = {key: entry.pop(key) for key in PLAN_KEYS if key in entry}
+    try:
+        merged = OmegaConf.merge(plan, OmegaConf.from_dotlist(ours))
+        plan = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
+    space = parse_space(entry.pop("space", None), f"{where}.space")
+    built = schema.build(PlanConfig, plan, where)
+    if built.searcher != "random" and any(p.kind == "grid" for p in space):
+        raise UserError(f"{where}.searcher: expected 'random' for a space with a grid")
+    base = compose.compose(name, where, entry, theirs)
+    return Search(name, entry, theirs, base, space, built)

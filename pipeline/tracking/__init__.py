@@ -1,0 +1,4 @@
+"""MLflow runs: the store, and a logger that an outage does not stop.
+
+The registry of models has a room of its own.
+"""

@@ -1,0 +1,275 @@
+"""MLflow in one place: where runs are kept, started and found.
+
+Nothing leaves the machine: the store is an SQLite file under the root folder unless
+MLFLOW_TRACKING_URI names a server, and MLflow's telemetry is off. mlflow itself is imported on
+first use, since that takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core import paths
+from pipeline.core.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+IDENTITY = "arcore.identity"
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # An unreachable server must cost seconds: MLflow's own defaults retry for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_PARAM_LENGTH = 6000
+_BATCH = 100
+
+
+def configure() -> None:
+    """Set MLflow's environment (telemetry off, short timeouts) where the user has not.
+
+    Runs on import of this module, so before mlflow is imported. The `make ui` server reads the
+    same variables.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    # A failure is reported here, once; MLflow would add a traceback, urllib3 each attempt.
+    for name in ("mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3.connectionpool").addFilter(
+        lambda record: "/mlflow" not in record.getMessage()
+    )
+
+
+configure()
+
+
+def tracking_uri() -> str:
+    """Return the store's URI: MLFLOW_TRACKING_URI, or an SQLite file under `paths.root()`.
+
+    The path of an SQLite URI is made absolute, since each process would resolve it anew.
+
+    Example:
+        >>> tracking_uri().startswith(("sqlite:////", "http", "file:"))
+        True
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not uri:
+        return f"sqlite:///{paths.root() / 'mlflow.db'}"
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{paths.root() / uri.removeprefix('sqlite:///')}"
+    return uri
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what MLflow's own code provokes; nothing that a user of ours could mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
+        warnings.filterwarnings("ignore", ".*'str' dtypes are included by select_dtypes")
+        warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
+        yield
+
+
+def client(uri: str | None = None) -> MlflowClient:
+    """Return a client of the store and its registry; the SQLite store is created if missing.
+
+    Arguments:
+        uri: the store; None for `tracking_uri()`.
+    """
+    uri = uri or tracking_uri()
+    init_store(uri)
+    with quiet():
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def init_store(uri: str | None = None) -> str:
+    """Create the SQLite store once, before workers use it; nothing to do for a server.
+
+    The schema is built in a temporary file under a file lock and renamed, so that neither a
+    concurrent first use nor a kill leaves half a database.
+
+    Returns:
+        The store's URI, to hand to workers.
+    """
+    uri = uri or tracking_uri()
+    if not uri.startswith("sqlite:///"):
+        return uri
+    path = Path(uri.removeprefix("sqlite:///"))
+    if path.exists():
+        return uri
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(path.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            fresh = path.with_name(path.name + ".partial")
+            fresh.unlink(missing_ok=True)
+            with quiet():
+                from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+                store = SqlAlchemyStore(  # type: ignore[no-untyped-call, unused-ignore]
+                    f"sqlite:///{fresh}", artifact_root()
+                )
+            store._dispose_engine()  # type: ignore[no-untyped-call, unused-ignore]
+            os.replace(fresh, path)
+    return uri
+
+
+def artifact_root() -> str:
+    """Return where a local store keeps artifacts: `<root>/mlartifacts`, as a file URI."""
+    return (paths.root() / "mlartifacts").as_uri()
+
+
+def require_store(uri: str | None = None) -> MlflowClient:
+    """Return a client of a store that answers.
+
+    Raises:
+        UserError: if the store cannot be reached.
+    """
+    uri = uri or tracking_uri()
+    try:
+        store = client(uri)
+        store.search_experiments(max_results=1)
+    except Exception as error:
+        raise UserError(f"MLflow store {uri} is unreachable: {one_line(error)}") from error
+    return store
+
+
+def experiment_id(store: MlflowClient, name: str) -> str:
+    """Return the id of the MLflow experiment called `name`, made (or restored) if needed."""
+    found = store.get_experiment_by_name(name)
+    if found is None:
+        local = str(store.tracking_uri).startswith("sqlite:")
+        try:
+            location = f"{artifact_root()}/{name}" if local else None
+            return store.create_experiment(name, artifact_location=location)
+        except Exception:
+            found = store.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        store.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def start_run(
+    experiment: str,
+    run_name: str,
+    identity: str,
+    params: Mapping[str, object],
+    tags: Mapping[str, str],
+) -> str | None:
+    """Start a run on the driver, or go on with the unfinished one of the same identity.
+
+    Arguments:
+        experiment: name of the MLflow experiment.
+        run_name: what MLflow's pages call the run.
+        identity: what makes two runs the same work, e.g. a hash of the config; a run that carries
+            it and has not finished is resumed.
+        params: logged once; a resumed run keeps those that it has.
+        tags: set on every start.
+
+    Returns:
+        The run's id; None (after one warning) if the store cannot be reached.
+    """
+    try:
+        store = client()
+        return _start_run(store, experiment, run_name, identity, params, tags)
+    except Exception as error:
+        log.warning(
+            "warning: MLflow store %s is unreachable, going on without it: %s",
+            tracking_uri(),
+            one_line(error),
+        )
+        return None
+
+
+def _start_run(
+    store: MlflowClient,
+    experiment: str,
+    run_name: str,
+    identity: str,
+    params: Mapping[str, object],
+    tags: Mapping[str, str],
+) -> str:
+    from mlflow.entities import Param, RunTag
+
+    where = experiment_id(store, experiment)
+    same = find_runs(store, where, IDENTITY, identity)
+    unfinished = [run for run in same if run.info.status != "FINISHED"]
+    if unfinished:
+        run = unfinished[0]
+        store.update_run(run.info.run_id, status="RUNNING")
+    else:
+        run = store.create_run(where, run_name=run_name, tags={IDENTITY: identity})
+    run_id = str(run.info.run_id)
+    missing = [
+        Param(key, str(value)[:_PARAM_LENGTH])
+        for key, value in params.items()
+        if key not in run.data.params
+    ]
+    for first in range(0, len(missing), _BATCH):
+        store.log_batch(run_id, params=missing[first : first + _BATCH])
+    if tags:
+        store.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+    return run_id
+
+
+def find_runs(store: MlflowClient, experiment: str, tag: str, value: str) -> list[Any]:
+    """Return the runs of an experiment (an id) that carry a tag's value, newest first."""
+    quoted = value.replace("'", "\\'")
+    return list(
+        store.search_runs(
+            [experiment],
+            filter_string=f"tags.`{tag}` = '{quoted}'",
+            order_by=["attributes.start_time DESC"],
+        )
+    )
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Flatten a nested config to dotted names, as MLflow parameters.
+
+    Example:
+        >>> flatten({"model": {"name": "made", "hidden": [500]}})
+        {'model.name': 'made', 'model.hidden': [500]}
+    """
+    flat: dict[str, object] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@contextlib.contextmanager
+def fluent(uri: str) -> Iterator[Any]:
+    """Point MLflow's module-level functions at a store for a while."""
+    import mlflow
+
+    # MLflow also writes the URI into the environment, where it would outlive this call.
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield mlflow
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]

@@ -1,0 +1,176 @@
+"""Logging to a run of MLflow that never stops a training."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.errors import one_line
+from pipeline.tracking import mlflow_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+_MAX_PENDING = 100_000
+
+
+class RunLogger:
+    """Logs to one run; a store that fails costs a warning, never the training.
+
+    Metrics are kept during an outage and sent when the store answers again. Picklable, so that
+    a driver can hand it to its workers; create it on the driver, where the store's URI is
+    resolved. `failures` counts the calls that failed.
+
+    Arguments:
+        run_id: from `tracking.start_run`; with None every call does nothing.
+        uri: the store; None for `tracking.tracking_uri()`.
+        pause: seconds without attempts after a failure.
+
+    Example:
+        >>> RunLogger(None).metrics({"train_nats": 1.0}, step=0)
+    """
+
+    def __init__(self, run_id: str | None, uri: str | None = None, pause: float = 30.0) -> None:
+        self.run_id = run_id
+        self.uri = uri or mlflow_store.tracking_uri()
+        self.pause = pause
+        self.failures = 0
+        self._client: MlflowClient | None = None
+        self._pending: list[tuple[str, float, int, int]] = []
+        self._last: dict[str, tuple[int, float]] = {}
+        self._down_since: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle everything but the connection."""
+        return {**self.__dict__, "_client": None}
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics, in one request.
+
+        Arguments:
+            values: by name; the unit belongs in the name (`valid_nats`, `valid_bits_per_dim`).
+            step: steps that the run already has for a key are left out, so that a resumed run
+                keeps a clean history. None for a final value, logged again only if it changed.
+        """
+        if self.run_id is None:
+            return
+        now = int(time.time() * 1000)
+        final = step is None
+        for key, value in values.items():
+            self._pending.append((key, float(value), -1 if final else int(step or 0), now))
+        del self._pending[:-_MAX_PENDING]
+        self._try(self._flush)
+
+    def artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
+        """Log a file into a folder of the run's artifacts."""
+        self._try(lambda store, run: store.log_artifact(run, str(path), folder or None))
+
+    def table(self, rows: Mapping[str, list[Any]], name: str) -> None:
+        """Log a table, given by columns, as a JSON artifact that MLflow's pages show."""
+
+        def send(store: MlflowClient, run: str) -> None:
+            with mlflow_store.quiet():
+                store.log_table(run, dict(rows), name)
+
+        self._try(send)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run: FINISHED, FAILED or KILLED (the last two are resumed later)."""
+
+        def end(store: MlflowClient, run: str) -> None:
+            self._flush(store, run)
+            store.set_terminated(run, status)
+
+        self._try(end, insist=True)
+
+    @contextlib.contextmanager
+    def system_metrics(self, interval: float = 5.0) -> Iterator[None]:
+        """Record CPU, memory, disk, network (and GPU) use under `system/` while inside.
+
+        Arguments:
+            interval: seconds between samples.
+        """
+        monitor: Any = None
+
+        def start(store: MlflowClient, run: str) -> None:
+            nonlocal monitor
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            store.get_run(run)
+            monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call, unused-ignore]
+                run, sampling_interval=interval, resume_logging=True, tracking_uri=self.uri
+            )
+            monitor.start()
+
+        self._try(start)
+        try:
+            yield
+        finally:
+            if monitor is not None:
+                monitor.finish()
+
+    @contextlib.contextmanager
+    def flushed(self) -> Iterator[None]:
+        """Send at the end what an outage kept back, without waiting for its pause to be over."""
+        try:
+            yield
+        finally:
+            if self._pending:
+                self._try(self._flush, insist=True)
+
+    def _flush(self, store: MlflowClient, run: str) -> None:
+        from mlflow.entities import Metric
+
+        sending, kept = [], list(self._pending)
+        for key, value, step, moment in kept:
+            last = self._last_logged(store, run, key)
+            final = step < 0
+            if last is not None and (last[1] == value if final else step <= last[0]):
+                continue
+            self._last[key] = (max(step, 0), value)
+            sending.append(Metric(key, value, moment, max(step, 0)))
+        try:
+            for first in range(0, len(sending), 1000):
+                store.log_batch(run, metrics=sending[first : first + 1000])
+        except Exception:
+            self._last.clear()
+            raise
+        del self._pending[: len(kept)]
+
+    def _last_logged(self, store: MlflowClient, run: str, key: str) -> tuple[int, float] | None:
+        if key not in self._last:
+            history = store.get_metric_history(run, key)
+            if not history:
+                return None
+            newest = max(history, key=lambda metric: (metric.step, metric.timestamp))
+            self._last[key] = (newest.step, newest.value)
+        return self._last[key]
+
+    def _try(self, action: Callable[[MlflowClient, str], object], insist: bool = False) -> None:
+        if self.run_id is None:
+            return
+        waiting = self._down_since is not None and (
+            time.monotonic() - self._down_since < self.pause
+        )
+        if waiting and not insist:
+            return
+        try:
+            self._client = self._client or mlflow_store.client(self.uri)
+            action(self._client, self.run_id)
+        except Exception as error:
+            if self._down_since is None:
+                log.warning(
+                    "warning: logging to MLflow failed, going on without it: %s", one_line(error)
+                )
+            self.failures += 1
+            self._down_since = time.monotonic()
+        else:
+            if self._down_since is not None:
+                log.warning("logging to MLflow works again")
+            self._down_since = None

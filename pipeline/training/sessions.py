@@ -1,0 +1,150 @@
+"""What runs a training: Ray Train's group of workers, or a trial of Ray Tune alone.
+
+Both give the same few things: who this worker is, the checkpoints to go on from, a place to report
+to, and word of a request to stop. A trial of one worker runs inside Ray Tune's own process, which
+takes the next trial without starting anew; a trial of several is a Ray Train run of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pyarrow.fs
+import torch
+
+POLL_SECONDS = 1.0
+
+
+class Session(Protocol):
+    """Attributes: rank and world of this worker (0 and 1 if alone), its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def checkpoints(self) -> Iterator[Any]:
+        """Yield the checkpoints to go on from, the newest first."""
+
+    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
+        """Report metrics and, if there is one, a folder to keep as a checkpoint.
+
+        Every worker calls it equally often; the folder is rank 0's.
+        """
+
+    def stop_requested(self) -> bool:
+        """Tell whether the training should save itself and leave."""
+
+
+class TrainSession:
+    """A worker of Ray Train.
+
+    Arguments:
+        stop_key: what the driver sets in the cluster's key-value store to end the training.
+    """
+
+    def __init__(self, stop_key: str) -> None:
+        import ray.train.torch
+
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.device = cast(torch.device, ray.train.torch.get_device())
+        self._stop_key = stop_key
+        self._asked = time.monotonic()
+
+    def checkpoints(self) -> Iterator[Any]:
+        """Yield Ray Train's checkpoint, then the older ones beside it."""
+        import ray.train
+
+        return newest_first(ray.train.get_checkpoint())
+
+    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
+        """Report to Ray Train, which waits for all workers."""
+        import ray.train
+
+        checkpoint = None if folder is None else ray.train.Checkpoint.from_directory(folder)
+        ray.train.report(metrics, checkpoint=checkpoint)
+
+    def stop_requested(self) -> bool:
+        """Ask the cluster, at most once a second."""
+        if time.monotonic() - self._asked < POLL_SECONDS:
+            return False
+        self._asked = time.monotonic()
+        return requested_stop(self._stop_key)
+
+
+class TrialSession:
+    """The only worker of a trial of Ray Tune; Ray Tune ends it by itself."""
+
+    rank, world = 0, 1
+
+    def __init__(self, use_gpu: bool) -> None:
+        self.device = torch.device("cuda" if use_gpu else "cpu")
+
+    def checkpoints(self) -> Iterator[Any]:
+        """Yield Ray Tune's checkpoint, then the older ones beside it.
+
+        None where they are gone: the checkpoints of a trial that ended are removed, and a search
+        that was killed just then has it begin anew.
+        """
+        import ray.tune
+
+        return filter(is_there, newest_first(ray.tune.get_checkpoint()))
+
+    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
+        """Report to Ray Tune, which may end the trial here."""
+        import ray.tune
+
+        checkpoint = None if folder is None else ray.tune.Checkpoint.from_directory(folder)
+        ray.tune.report(metrics, checkpoint=checkpoint)
+
+    def stop_requested(self) -> bool:
+        """Return False."""
+        return False
+
+
+def is_there(checkpoint: Any) -> bool:
+    """Tell whether a checkpoint's folder exists."""
+    info = checkpoint.filesystem.get_file_info(checkpoint.path)
+    return bool(info.type == pyarrow.fs.FileType.Directory)
+
+
+def newest_first(checkpoint: Any) -> Iterator[Any]:
+    """Yield a checkpoint, then those that were kept before it; nothing for None."""
+    if checkpoint is None:
+        return
+    yield checkpoint
+    parent, _, name = checkpoint.path.rstrip("/").rpartition("/")
+    selector = pyarrow.fs.FileSelector(parent, allow_not_found=True)
+    found = checkpoint.filesystem.get_file_info(selector)
+    older = [i for i in found if i.base_name.startswith("checkpoint_") and i.base_name < name]
+    for info in sorted(older, key=lambda info: info.base_name, reverse=True):
+        if info.type == pyarrow.fs.FileType.Directory:
+            yield type(checkpoint)(info.path, checkpoint.filesystem)
+
+
+def request_stop(key: str) -> None:
+    """Ask the workers of a training to save themselves and leave (on the driver)."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(key, b"1", overwrite=True, namespace="arcore")
+
+
+def requested_stop(key: str) -> bool:
+    """Tell whether `request_stop` was called with this key; a head that is away says nothing."""
+    from ray.exceptions import RayError
+    from ray.experimental import internal_kv
+
+    try:
+        return bool(internal_kv._internal_kv_exists(key, namespace="arcore"))
+    except RayError:
+        return False
+
+
+def clear_stop(key: str) -> None:
+    """Forget a request, before a training starts."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_del(key, namespace="arcore")

@@ -1,0 +1,401 @@
+"""What a job gets: the files, the variables, the address, and how it ends."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.cluster import checkout as exports
+from pipeline.cluster import connection, jobs
+from pipeline.core import provenance
+from pipeline.core.errors import UserError
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A Git checkout with a clean commit of code, DVC's files, tests and ignored data."""
+    folder = tmp_path / "checkout"
+    tracked = {
+        ".gitignore": "/data/\n/models/\n",
+        ".dvc/config": "[core]\n    analytics = false\n",
+        ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+        "dvc.yaml": "stages: {}\n",
+        "stages/train.py": "old\n",
+        "stages/gone.py": "",
+        "tests/test_train.py": "",
+        "results/README.md": "",
+    }
+    ignored = {"data/raw/x.bin": "x", "models/m/model.bin": "m", ".dvc/cache/files/ab": "c"}
+    write(folder, tracked | ignored | {".dvc/config.local": "password = hunter2\n"})
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "all")
+    return folder
+
+
+KEPT = {".gitignore", ".dvc/config", ".dvc/.gitignore", "dvc.yaml", "stages/train.py"}
+
+
+def export(checkout: Path) -> tuple[dict[str, str], str]:
+    folder = checkout.parent / "exported"
+    folder.mkdir()
+    commit = exports.export(checkout, folder)
+    files = contents(folder)
+    assert len(files.pop(".arcore-job")) == 33, "no two jobs share a folder"
+    return files, commit
+
+
+def test_a_clean_checkout(checkout: Path) -> None:
+    files, commit = export(checkout)
+    assert set(files) == KEPT | {"stages/gone.py", ".dvc/config.local"}
+    assert files[".dvc/config.local"] == exports.NO_SCM, "not the user's own"
+    assert len(commit) == 12 and commit == provenance.commit(checkout)
+
+
+def test_files_travel_as_they_are_now(checkout: Path) -> None:
+    write(checkout, {"stages/train.py": "new\n"})
+    (checkout / "stages/gone.py").unlink()
+    files, commit = export(checkout)
+    assert set(files) == KEPT | {".dvc/config.local"}
+    assert files["stages/train.py"] == "new\n" and commit.endswith("-dirty")
+
+
+def test_new_files_travel_and_make_the_commit_dirty(checkout: Path) -> None:
+    write(checkout, {"stages/new file é.py": "n"})
+    assert not provenance.commit(checkout).endswith("-dirty")
+    files, commit = export(checkout)
+    assert files["stages/new file é.py"] == "n" and commit.endswith("-dirty")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".env", ".env.local", "deep/server.PEM", "id_rsa", ".aws/config", "gcp-credentials.json"],
+)
+def test_secrets_stay(checkout: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    write(checkout, {name: "hunter2"})
+    git(checkout, "add", "-f", name)
+    files, _ = export(checkout)
+    assert name not in files and "hunter2" not in str(files)
+    assert caplog.messages == [f"left out, since they look like secrets: {name}"]
+
+
+def test_links_stay_in_the_selection(checkout: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outside = checkout.parent / "outside"
+    write(outside, {"password.txt": "hunter2", "train.py": "hunter2"})
+    write(checkout, {".env": "hunter2"})
+    (checkout / "inside").symlink_to("stages/train.py")
+    (checkout / "away").symlink_to(outside / "password.txt")
+    (checkout / "ignored").symlink_to("data/raw/x.bin")
+    (checkout / "hidden").symlink_to(".env")
+    (checkout / "broken").symlink_to("nowhere")
+    (checkout / "loop").symlink_to("loop")
+    (checkout / "stages/gone.py").unlink()
+    files, _ = export(checkout)
+    assert set(files) == KEPT | {".dvc/config.local", "inside"} and files["inside"] == "old\n"
+    assert caplog.messages[1] == "left out, since they link elsewhere: away, hidden, ignored"
+
+
+def test_a_tracked_folder_that_became_a_link(checkout: Path) -> None:
+    outside = checkout.parent / "outside"
+    (checkout / "stages").rename(outside)
+    (checkout / "stages").symlink_to(outside)
+    assert not any(name.startswith("stages") for name in export(checkout)[0])
+
+
+def test_the_size_of_a_package(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "LARGEST_PACKAGE", 1_000_000)
+    write(checkout, {"big.bin": "b" * 700_000, "stages/large.bin": "l" * 800_000})
+    expected = r"less than 1 MB .* got 1\.5 MB; the largest: stages/large.bin \(0\.8 MB\), big.bin"
+    with pytest.raises(UserError, match=expected):
+        exports.export(checkout, checkout.parent)
+
+
+def test_without_git(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected a Git checkout"):
+        exports.select(tmp_path)
+
+
+def test_the_commit_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ARCORE_COMMIT", raising=False)
+    assert provenance.commit(tmp_path) == "unknown"
+    monkeypatch.setenv("ARCORE_COMMIT", "0123456789ab")
+    assert provenance.commit(tmp_path) == "0123456789ab"
+
+
+def test_a_checkout_goes_by_its_own_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCORE_COMMIT", "not this")
+    assert len(provenance.commit(checkout)) == 12
+
+
+TRAIN = ["python", "-m", "stages.train", "toy"]
+HERE = {
+    "ARCORE_CLUSTER": "gpu",
+    "ARCORE_HOME": "/mnt/home",
+    "ARCORE_MIRROR": "",
+    "AWS_SECRET_ACCESS_KEY": "hunter2",
+    "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+    "RAY_ADDRESS": "http://127.0.0.1:8265",
+    "PATH": "/bin",
+}
+
+
+def ours(chosen: dict[str, str]) -> dict[str, str]:
+    quiet = connection.QUIET | jobs.ALWAYS
+    assert quiet.items() <= chosen.items()
+    return {name: value for name, value in chosen.items() if name not in quiet}
+
+
+def test_variables() -> None:
+    assert ours(jobs.variables(HERE, [], TRAIN, "abc")) == {
+        "ARCORE_CLUSTER": "gpu",
+        "ARCORE_COMMIT": "abc",
+        "ARCORE_HOME": "/mnt/home",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+    }
+
+
+def test_named_variables() -> None:
+    named = ["AWS_SECRET_ACCESS_KEY", "A=b=c", "ARCORE_HOME=", "RAY_USAGE_STATS_ENABLED=0"]
+    chosen = ours(jobs.variables(HERE, named, TRAIN, "abc"))
+    assert chosen["AWS_SECRET_ACCESS_KEY"] == "hunter2"
+    assert chosen["A"] == "b=c" and chosen["ARCORE_HOME"] == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "home"),
+    [
+        (TRAIN, "/mnt/home"),
+        (["dvc", "repro", "train@toy"], ""),
+        (["sh", "-c", "dvc repro --pull x && dvc push"], ""),
+        (["sh", "-c", "dvc-viewer x"], "/mnt/home"),
+    ],
+)
+def test_dvc_looks_for_outputs_in_the_jobs_folder(command: list[str], home: str) -> None:
+    assert jobs.variables(HERE, [], command, "abc")["ARCORE_HOME"] == home
+
+
+@pytest.mark.parametrize(
+    ("here", "named", "message"),
+    [
+        ({}, ["1A=b"], "--env: expected KEY=VALUE or KEY, got '1A'"),
+        ({}, ["=b"], "--env: expected KEY=VALUE or KEY, got ''"),
+        ({}, ["TOKEN"], "--env TOKEN: expected a variable that is set here, found none"),
+        (
+            {"MLFLOW_TRACKING_URI": "https://me:hunter2@mlflow"},
+            [],
+            "MLFLOW_TRACKING_URI: expected an address without a password, got one with; "
+            "--env MLFLOW_TRACKING_URI sends it all the same",
+        ),
+    ],
+)
+def test_bad_variables(here: dict[str, str], named: list[str], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        jobs.variables(here, named, TRAIN, "abc")
+    assert str(raised.value) == message
+
+
+def test_a_named_password_goes() -> None:
+    here = {"MLFLOW_TRACKING_URI": "https://me:hunter2@mlflow"}
+    chosen = jobs.variables(here, ["MLFLOW_TRACKING_URI"], TRAIN, "abc")
+    assert chosen["MLFLOW_TRACKING_URI"] == here["MLFLOW_TRACKING_URI"]
+
+
+@pytest.mark.parametrize(
+    ("given", "here", "address"),
+    [
+        ("http://a:1/", {"RAY_API_SERVER_ADDRESS": "http://b:2"}, "http://a:1"),
+        (None, {"RAY_API_SERVER_ADDRESS": "https://b", "RAY_ADDRESS": "http://c"}, "https://b"),
+        (None, {"RAY_ADDRESS": "http://c:3"}, "http://c:3"),
+        (None, {"RAY_ADDRESS": "ray://c:3"}, jobs.DEFAULT_ADDRESS),
+        (None, {}, jobs.DEFAULT_ADDRESS),
+    ],
+)
+def test_address(given: str | None, here: dict[str, str], address: str) -> None:
+    assert jobs.find_address(given, here) == address
+
+
+@pytest.mark.parametrize("given", ["127.0.0.1:8265", "ray://a:1", "http://", "auto"])
+def test_bad_address(given: str) -> None:
+    with pytest.raises(UserError, match="--address: expected http://host:port of a dashboard"):
+        jobs.find_address(given, {})
+    with pytest.raises(UserError, match="RAY_API_SERVER_ADDRESS: expected"):
+        jobs.find_address(None, {"RAY_API_SERVER_ADDRESS": given})
+
+
+def test_unreachable() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://me:hunter2@127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(UserError) as raised:
+        jobs.connect(address)
+    message = str(raised.value)
+    assert message.startswith("http://127.0.0.1:") and "hunter2" not in message
+    assert "expected the dashboard of a Ray cluster, got ConnectionError" in message
+
+
+class Client:
+    """Stands for Ray's client: a job whose log comes in pieces, with connections that break.
+
+    Arguments:
+        pieces: of the log; None breaks the connection there, once.
+        info: what the job's end is.
+    """
+
+    def __init__(self, pieces: list[str | None] | None = None, **info: Any) -> None:
+        self.pieces = list(pieces or [])
+        self.info = SimpleNamespace(
+            **({"status": "SUCCEEDED", "driver_exit_code": 0, "message": None} | info)
+        )
+        self.submitted: dict[str, Any] = {}
+        self.files: dict[str, str] = {}
+        self.error: Exception | None = None
+        self.refusals = 0
+
+    def get_address(self) -> str:
+        return "http://me:hunter2@127.0.0.1:1"
+
+    def submit_job(self, **job: Any) -> str:
+        if self.refusals:
+            self.refusals -= 1
+            raise RuntimeError(f"status code 500: {jobs.NO_AGENT} to submit job")
+        if self.error is not None:
+            raise self.error
+        self.submitted = job
+        self.files = contents(Path(job["runtime_env"]["working_dir"]))
+        return job["submission_id"] or "raysubmit_1"
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        for at, piece in enumerate(self.pieces):
+            if piece is None:
+                del self.pieces[at]
+                raise RuntimeError("closed unexpectedly")
+            yield piece
+
+    def get_job_info(self, job: str) -> SimpleNamespace:
+        if None in self.pieces:
+            return SimpleNamespace(status="RUNNING")
+        return self.info
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sleep(seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(jobs.asyncio, "sleep", sleep)
+
+
+def test_submit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in jobs.FORWARDED:
+        monkeypatch.delenv(name, raising=False)
+    client = Client()
+    job = jobs.submit(client, checkout, [*TRAIN, "a b"], ["A=b"], "mine")
+    commit = provenance.commit(checkout)
+    assert job == "mine"
+    assert client.submitted["entrypoint"] == "python -m stages.train toy 'a b'"
+    assert client.submitted["metadata"] == {
+        "commit": commit,
+        "command": client.submitted["entrypoint"],
+    }
+    variables = client.submitted["runtime_env"]["env_vars"]
+    assert ours(variables) == {"ARCORE_COMMIT": commit, "A": "b"}
+    assert client.files["stages/train.py"] == "old\n"
+    assert not Path(client.submitted["runtime_env"]["working_dir"]).exists()
+
+
+def test_a_head_that_has_just_started(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs.time, "sleep", lambda seconds: None)
+    client = Client()
+    client.refusals = jobs.ATTEMPTS - 1
+    assert jobs.submit(client, checkout, TRAIN) == "raysubmit_1"
+    client.refusals = jobs.ATTEMPTS
+    with pytest.raises(UserError, match="^http://127.0.0.1:1: expected an agent that takes jobs"):
+        jobs.submit(client, checkout, TRAIN)
+
+
+@pytest.mark.parametrize("given", ["", "a/b", "-x", "a b"])
+def test_bad_id(checkout: Path, given: str) -> None:
+    with pytest.raises(UserError, match="--id: expected letters"):
+        jobs.submit(Client(), checkout, TRAIN, submission_id=given)
+
+
+def test_refusals_in_one_line(checkout: Path) -> None:
+    from ray.exceptions import AuthenticationError
+
+    client = Client()
+    client.error = RuntimeError("status code 500: Traceback...\nJob with id x already exists.")
+    with pytest.raises(
+        UserError, match="--id: expected one that the cluster has not seen, got 'x'"
+    ):
+        jobs.submit(client, checkout, TRAIN, submission_id="x")
+    client.error = RuntimeError("status code 500:\nno space")
+    with pytest.raises(UserError, match="^http://127.0.0.1:1: status code 500: no space$"):
+        jobs.submit(client, checkout, TRAIN)
+    client.error = AuthenticationError("no token")
+    with pytest.raises(UserError, match="expected the cluster's token, which it asks for"):
+        jobs.submit(client, checkout, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("status", "driver", "code"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("SUCCEEDED", None, 0),
+        ("FAILED", 3, 3),
+        ("FAILED", None, 1),
+        ("FAILED", 0, 1),
+        ("FAILED", -9, 137),
+        ("STOPPED", None, 1),
+        ("STOPPED", -15, 143),
+        ("STOPPED", 0, 1),
+    ],
+)
+def test_exit_codes(at_once: None, status: str, driver: int | None, code: int) -> None:
+    client = Client(["a\n"], status=status, driver_exit_code=driver)
+    assert jobs.follow(client, "job", lambda text: None) == code
+
+
+def test_a_job_that_never_ran(at_once: None, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(status="FAILED", driver_exit_code=None, message="runtime_env\nfailed")
+    assert jobs.follow(client, "job", lambda text: None) == 1
+    assert caplog.messages == ["job never ran: runtime_env failed"]
+
+
+def test_a_log_goes_on_where_the_connection_broke(at_once: None) -> None:
+    client = Client(["one\n", None, "two\n", None, None, "three\n"])
+    log: list[str] = []
+    assert jobs.follow(client, "job", log.append) == 0
+    assert "".join(log) == "one\ntwo\nthree\n"
+
+
+def test_a_cluster_that_stays_away(at_once: None) -> None:
+    client = Client(["one\n", *[None] * (jobs.ATTEMPTS + 2)])
+    log: list[str] = []
+    with pytest.raises(UserError) as raised:
+        jobs.follow(client, "job", log.append)
+    assert "".join(log) == "one\n"
+    assert str(raised.value) == (
+        "lost job job at http://127.0.0.1:1, which may run on: closed unexpectedly"
+    )

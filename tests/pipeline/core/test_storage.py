@@ -1,0 +1,231 @@
+"""Places: folders, file://, a protocol of fsspec, and S3 where moto is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.local import LocalFileSystem as SharedDisk
+from pyarrow.fs import FileSelector, LocalFileSystem, PyFileSystem, S3FileSystem
+
+from pipeline.core import storage
+from pipeline.core.errors import UserError
+from pipeline.data import shard_reader
+from pipeline.data.loading import Loader
+
+MOTO = importlib.util.find_spec("moto") is not None
+
+
+class Shared(SharedDisk):
+    """A disk that all hosts see, under a protocol of its own."""
+
+    protocol = "shared"
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """An S3 server on loopback; yields the URI of a bucket, with a query."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (keys | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
+            patch.setenv(name, value)
+        try:
+            for _ in range(300):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.1)
+            options: dict[str, Any] = {"endpoint_override": f"127.0.0.1:{port}", "scheme": "http"}
+            S3FileSystem(**options, region="us-east-1", allow_bucket_creation=True).create_dir(
+                "bucket"
+            )
+            query = "&".join(f"{name}={value}" for name, value in options.items())
+            yield f"s3://bucket?{query}&region=us-east-1"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+KINDS = [
+    "folder",
+    "file",
+    "shared",
+    pytest.param("s3", marks=pytest.mark.skipif(not MOTO, reason="moto is not installed")),
+]
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place, by kind."""
+    if request.param == "s3":
+        return storage.join(request.getfixturevalue("s3"), tmp_path.name)
+    root = tmp_path / "storage"
+    if request.param == "shared":
+        fsspec.register_implementation("shared", Shared, clobber=True)
+        return f"shared://{root}"
+    return root.as_uri() if request.param == "file" else str(root)
+
+
+def content_at(place: str) -> dict[str, bytes]:
+    found, path = storage.filesystem(place)
+    listed = found.get_file_info(FileSelector(path, recursive=True))
+    return {
+        info.path[len(path) + 1 :]: storage.read_bytes(storage.join(place, info.base_name))
+        for info in listed
+        if info.is_file
+    }
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_publish_read_train_remove(place: str, few_digits: Path) -> None:
+    target = storage.join(place, "shards", "digits_binary-0123")
+    storage.publish(few_digits, target)
+    assert content_at(target) == folder_bytes(few_digits)
+    assert shard_reader.verify(target) == shard_reader.read_manifest(few_digits)
+    here, there = (
+        [x for x, _, _ in Loader(at, "train", batch_size=10, shuffle_rows=20).epoch(1)]
+        for at in (few_digits, target)
+    )
+    for mine, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), other.numpy())
+    storage.remove(target)
+    storage.remove(target)
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(target, "manifest.json"))
+    with pytest.raises(UserError, match="manifest.json: file not found") as raised:
+        shard_reader.read_manifest(target)
+    assert "?" not in str(raised.value)
+
+
+def test_publish_does_nothing_where_the_same_is(place: str, few_digits: Path) -> None:
+    target = storage.join(place, "digits")
+    storage.publish(few_digits, target)
+    shard = next(name for name in folder_bytes(few_digits) if name.startswith("test"))
+    storage.remove(storage.join(target, shard))
+    storage.publish(few_digits, target)
+    assert shard not in content_at(target)
+    with pytest.raises(UserError, match=f"{shard}: shard not found"):
+        shard_reader.read_split(target, "test")
+
+
+def test_publish_replaces_other_content(place: str, few_digits: Path, tmp_path: Path) -> None:
+    target = storage.join(place, "digits")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text("{}")
+    storage.publish(other, target)
+    assert content_at(target) == {"manifest.json": b"{}"}
+    storage.publish(few_digits, target)
+    assert content_at(target) == folder_bytes(few_digits)
+
+
+def test_many_publish_at_the_same_time(place: str, few_digits: Path) -> None:
+    target = storage.join(place, "digits")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: storage.publish(few_digits, target), range(8)))
+    assert content_at(target) == folder_bytes(few_digits)
+
+
+def test_a_failed_publish_leaves_no_manifest(
+    place: str, few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("copyfile", "copyfileobj"):
+        monkeypatch.setattr("pipeline.core.storage.shutil." + name, full)
+    target = storage.join(place, "digits")
+    with pytest.raises((OSError, UserError), match="No space left on device"):
+        storage.publish(few_digits, target)
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(target, "manifest.json"))
+    if not storage.is_uri(place):
+        assert list(Path(place).iterdir()) == []
+
+
+def test_publish_removes_what_killed_runs_left_behind(tmp_path: Path, few_digits: Path) -> None:
+    old, new = tmp_path / ".digits.1.partial", tmp_path / ".digits.2.partial"
+    for leftover in (old, new):
+        leftover.mkdir()
+    os.utime(old, (0, 0))
+    storage.publish(few_digits, tmp_path / "digits")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "digits"]
+
+
+def test_publish_needs_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="manifest.json: file not found"):
+        storage.publish(tmp_path, tmp_path / "there")
+
+
+def test_filesystem_of_local_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for location in ("a/b", Path("a/b"), (tmp_path / "a/b").as_uri(), f"{tmp_path}/a/b/"):
+        found, path = storage.filesystem(location)
+        assert isinstance(found, LocalFileSystem) and path == str(tmp_path / "a/b")
+    assert isinstance(storage.filesystem("memory://a/b")[0], PyFileSystem)
+
+
+def test_filesystem_of_s3() -> None:
+    found, path = storage.filesystem("s3://b/k/?endpoint_override=127.0.0.1:9&scheme=http")
+    assert isinstance(found, S3FileSystem) and path == "b/k"
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("odd://a/b", "odd://a/b: expected a folder or the URI .*: Protocol not known: odd"),
+        ("s3a://k:secret@a/b", "s3a://a/b: expected a folder or .*: Install s3fs"),
+        ("s3://a/b?odd=1", "s3://a/b: expected a folder or .*: Unexpected query parameter"),
+        ("file://here/b", "file://here/b: expected a folder or"),
+        ("dir::file:///tmp", "chained URIs are not supported"),
+    ],
+)
+def test_unknown_places(location: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        storage.filesystem(location)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow  # the client tries again several times
+def test_a_server_that_does_not_answer_is_named() -> None:
+    uri = "s3://k:secret@b/k?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
+    with pytest.raises(UserError, match="^s3://b/k: cannot read: .*") as raised:
+        storage.read_bytes(uri)
+    assert "\n" not in str(raised.value) and "secret" not in str(raised.value)
+
+
+def test_the_root_is_not_removed() -> None:
+    with pytest.raises(ValueError, match="expected a path below the root, got /"):
+        storage.remove("/")
+
+
+def test_another_marker_tells_contents_apart(tmp_path: Path) -> None:
+    """Outputs of stages are kept by the file that names their content."""
+    folder, place = tmp_path / "models/toy", tmp_path / "kept"
+    folder.mkdir(parents=True)
+    for content in ("first", "second"):
+        (folder / "training.json").write_text(content)
+        (folder / "history.csv").write_text(f"of the {content}")
+        storage.publish(folder, place, "training.json")
+        assert storage.read_bytes(place / "history.csv") == f"of the {content}".encode()
+    with pytest.raises(UserError, match="search.json: file not found"):
+        storage.publish(folder, place, "search.json")

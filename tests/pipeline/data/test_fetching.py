@@ -1,0 +1,322 @@
+"""Fetching: sources, resumption, checksums, and what happens without a network."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arcore.events import Binary
+from pipeline.core.errors import UserError
+from pipeline.data import fetching
+from pipeline.datasets import catalog
+from pipeline.datasets.base import Options
+from pipeline.datasets.catalog import RawFile
+from pipeline.datasets.uci_binary import UciBinary
+
+CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
+DEAD = "http://127.0.0.1:9/nothing"  # the discard port: refused at once
+
+
+def make_dataset(url: str | None = None, system_folders: tuple[str, ...] = ()) -> UciBinary:
+    file = RawFile("toy.data", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), url)
+    return UciBinary(
+        name="toy",
+        family="toys",
+        event=Binary((3,)),
+        unit="nats",
+        files=(file,),
+        provenance="test",
+        options=Options(),
+        system_folders=system_folders,
+        rows=(1, 1, 1),
+    )
+
+
+@pytest.fixture(autouse=True)
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for variable in (fetching.MIRROR_VARIABLE, "ARCORE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder with Range; may cut its first `cuts` answers short."""
+
+    cuts = 0
+    requests: list[tuple[str, str | None]] = []
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        type(self).requests.append((self.path, wanted))
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        body = path.read_bytes()
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if start >= len(body):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.end_headers()
+            return
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        body = body[start:]
+        if type(self).cuts > 0:
+            type(self).cuts -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Address and folder of a local server."""
+    folder = tmp_path / "served"
+    (folder / "toys").mkdir(parents=True)
+    Handler.cuts, Handler.requests = 0, []
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}", folder
+        finally:
+            httpd.shutdown()
+            thread.join()
+
+
+def assert_fetched(workdir: Path) -> None:
+    folder = workdir / "data/raw/toy"
+    assert (folder / "toy.data").read_bytes() == CONTENT
+    assert sorted(path.name for path in folder.iterdir()) == ["source.json", "toy.data"]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("as_url", [False, True])
+def test_folder_mirror(workdir: Path, monkeypatch, compressed: bool, as_url: bool) -> None:
+    mirror = workdir / "my mirror"
+    (mirror / "toys").mkdir(parents=True)
+    if compressed:
+        (mirror / "toys/toy.data.gz").write_bytes(gzip.compress(CONTENT, 1))
+    else:
+        (mirror / "toys/toy.data").write_bytes(CONTENT)
+    monkeypatch.setenv("ARCORE_MIRROR", mirror.as_uri() if as_url else str(mirror))
+    fetching.fetch(make_dataset(DEAD))
+    assert_fetched(workdir)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_http_mirror(workdir: Path, server, monkeypatch, compressed: bool) -> None:
+    address, folder = server
+    name, body = ("toy.data.gz", gzip.compress(CONTENT, 1)) if compressed else ("toy.data", CONTENT)
+    (folder / "toys" / name).write_bytes(body)
+    monkeypatch.setenv("ARCORE_MIRROR", address + "/")
+    fetching.fetch(make_dataset(DEAD))
+    assert_fetched(workdir)
+
+
+def test_public_address_after_a_mirror_without_the_file(workdir: Path, server, monkeypatch) -> None:
+    address, folder = server
+    (folder / "public.gz").write_bytes(gzip.compress(CONTENT, 1))
+    (workdir / "mirror").mkdir()
+    monkeypatch.setenv("ARCORE_MIRROR", str(workdir / "mirror"))
+    fetching.fetch(make_dataset(f"{address}/public.gz"))
+    assert_fetched(workdir)
+
+
+def test_interrupted_download_is_resumed_in_the_same_run(workdir: Path, server) -> None:
+    address, folder = server
+    (folder / "toy.data").write_bytes(CONTENT)
+    Handler.cuts = 2
+    fetching.fetch(make_dataset(f"{address}/toy.data"))
+    assert_fetched(workdir)
+    half, three_quarters = len(CONTENT) // 2, len(CONTENT) * 3 // 4
+    assert [r for _, r in Handler.requests] == [None, f"bytes={half}-", f"bytes={three_quarters}-"]
+
+
+def test_download_is_resumed_by_a_later_run(workdir: Path, server) -> None:
+    address, folder = server
+    (folder / "toy.data").write_bytes(CONTENT)
+    Handler.cuts = 9
+    with pytest.raises(
+        UserError, match=r"cannot fetch toy.data of toy: tried http://127.*toy.data"
+    ):
+        fetching.fetch(make_dataset(f"{address}/toy.data"))
+    assert not (workdir / "data/raw/toy/toy.data").exists()
+    Handler.cuts = 0
+    Handler.requests.clear()
+    fetching.fetch(make_dataset(f"{address}/toy.data"))
+    assert_fetched(workdir)
+    assert Handler.requests[0][1] == f"bytes={len(CONTENT) // 2 + len(CONTENT) * 3 // 8}-"
+
+
+@pytest.mark.parametrize("stale", [b"x" * 1000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 5)])
+def test_partial_file_of_something_else_is_downloaded_anew(
+    workdir: Path, server, stale: bytes
+) -> None:
+    address, folder = server
+    (folder / "toy.data").write_bytes(CONTENT)
+    url = f"{address}/toy.data"
+    part = workdir / f"data/raw/toy/.toy.data.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(stale)
+    fetching.fetch(make_dataset(url))
+    assert_fetched(workdir)
+
+
+def test_verified_file_is_kept_without_asking_anyone(workdir: Path) -> None:
+    target = workdir / "data/raw/toy/toy.data"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(CONTENT)
+    before = target.stat()
+    fetching.fetch(make_dataset(DEAD))
+    assert_fetched(workdir)
+    assert target.stat().st_mtime_ns == before.st_mtime_ns
+    assert target.stat().st_ino == before.st_ino
+
+
+def test_gz_file_placed_by_hand_is_unpacked(workdir: Path) -> None:
+    placed = workdir / "data/raw/toy/toy.data.gz"
+    placed.parent.mkdir(parents=True)
+    placed.write_bytes(gzip.compress(CONTENT, 1))
+    fetching.fetch(make_dataset(DEAD))
+    assert_fetched(workdir)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("toy.data", CONTENT[:-1]),
+        ("toy.data.gz", gzip.compress(CONTENT[1:], 1)),
+        ("toy.data.gz", gzip.compress(CONTENT, 1)[:-100]),
+    ],
+)
+def test_wrong_file_placed_by_hand_is_moved_aside(workdir: Path, name: str, body: bytes) -> None:
+    placed = workdir / "data/raw/toy" / name
+    placed.parent.mkdir(parents=True)
+    placed.write_bytes(body)
+    with pytest.raises(UserError, match="wrong checksum for toy.data: expected|damaged gzip"):
+        fetching.fetch(make_dataset(DEAD))
+    assert list(placed.parent.iterdir()) == []
+    assert (workdir / "data/raw/toy.rejected" / name).read_bytes() == body
+
+
+def test_wrong_checksum_in_the_mirror(workdir: Path, monkeypatch) -> None:
+    mirror = workdir / "mirror"
+    (mirror / "toys").mkdir(parents=True)
+    (mirror / "toys/toy.data").write_bytes(b"other")
+    monkeypatch.setenv("ARCORE_MIRROR", str(mirror))
+    expected = hashlib.sha256(CONTENT).hexdigest()
+    got = hashlib.sha256(b"other").hexdigest()
+    with pytest.raises(UserError, match=f"toys/toy.data: wrong checksum.*{expected}, got {got}"):
+        fetching.fetch(make_dataset(DEAD))
+    assert list((workdir / "data/raw/toy").iterdir()) == []
+
+
+def test_wrong_checksum_of_a_download_is_discarded(workdir: Path, server) -> None:
+    address, folder = server
+    (folder / "toy.data").write_bytes(b"other")
+    with pytest.raises(UserError, match="toy.data: wrong checksum .*; the download was discarded"):
+        fetching.fetch(make_dataset(f"{address}/toy.data"))
+    assert list((workdir / "data/raw/toy").iterdir()) == []
+
+
+@pytest.mark.parametrize("url", [DEAD, None])
+def test_without_network_one_line_says_where_to_put_the_file(workdir: Path, url) -> None:
+    with pytest.raises(UserError) as raised:
+        fetching.fetch(make_dataset(url))
+    message = str(raised.value)
+    assert "\n" not in message
+    for part in ("toy.data of toy", "put the file at data/raw/toy/toy.data", "ARCORE_MIRROR"):
+        assert part in message
+    assert (url or "no public address is known") in message
+
+
+def test_dead_mirror_host_is_asked_once(workdir: Path, monkeypatch) -> None:
+    monkeypatch.setenv("ARCORE_MIRROR", DEAD)
+    with pytest.raises(UserError) as raised:
+        fetching.fetch(make_dataset(None))
+    assert str(raised.value).count("no connection") == 1
+
+
+def test_mirror_that_does_not_exist(workdir: Path, monkeypatch) -> None:
+    monkeypatch.setenv("ARCORE_MIRROR", "/no/such/folder")
+    with pytest.raises(UserError, match="ARCORE_MIRROR: expected an existing folder"):
+        fetching.fetch(make_dataset(DEAD))
+
+
+def test_system_folder(workdir: Path) -> None:
+    (workdir / "debian").mkdir()
+    (workdir / "debian/toy.data.gz").write_bytes(gzip.compress(CONTENT, 1))
+    fetching.fetch(make_dataset(DEAD, system_folders=(str(workdir / "debian"),)))
+    assert_fetched(workdir)
+
+
+def test_raw_files_of_the_same_family_are_reused(workdir: Path, monkeypatch) -> None:
+    sibling = workdir / "data/raw/dna"
+    sibling.mkdir(parents=True)
+    file = make_dataset(DEAD).files[0]
+    dataset = make_dataset(DEAD)
+    object.__setattr__(dataset, "family", "uci_binary")
+    (sibling / file.name).write_bytes(b"wrong ones are passed over")
+    with pytest.raises(UserError, match="cannot fetch"):
+        fetching.fetch(dataset)
+    (sibling / file.name).write_bytes(CONTENT)
+    fetching.fetch(dataset)
+    assert_fetched(workdir)
+
+
+def test_source_json_is_deterministic(workdir: Path) -> None:
+    digits = catalog.get_dataset({"name": "digits"})
+    marker = fetching.fetch(digits) / "source.json"
+    first = marker.read_bytes()
+    assert json.loads(first) == {"dataset": "digits", "source": "embedded", "files": {}}
+    assert (fetching.fetch(digits) / "source.json").read_bytes() == first
+
+
+def test_verify_raw_says_truncated_or_altered(workdir: Path) -> None:
+    dataset = make_dataset(DEAD)
+    target = workdir / "data/raw/toy/toy.data"
+    target.parent.mkdir(parents=True)
+    with pytest.raises(UserError, match="toy.data: file not found; run python -m stages.fetch toy"):
+        fetching.verify_raw(dataset)
+    target.write_bytes(CONTENT[:-1])
+    with pytest.raises(UserError, match="toy.data: truncated: expected 3000000 bytes, got 2999999"):
+        fetching.verify_raw(dataset)
+    target.write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
+    with pytest.raises(UserError, match="toy.data: wrong checksum"):
+        fetching.verify_raw(dataset)
+    target.write_bytes(CONTENT)
+    assert fetching.verify_raw(dataset) == Path("data/raw/toy")
+
+
+def test_home_elsewhere(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCORE_HOME", str(workdir / "home"))
+    (workdir / "elsewhere").mkdir()
+    monkeypatch.chdir(workdir / "elsewhere")
+    folder = fetching.fetch(catalog.get_dataset({"name": "digits"}))
+    assert folder == workdir / "home/data/raw/digits" and (folder / "source.json").is_file()
+
+
+def test_progress_bar_says_what_it_does(workdir: Path, server, capsys) -> None:
+    address, folder = server
+    (folder / "toy.data").write_bytes(CONTENT)
+    fetching.fetch(make_dataset(f"{address}/toy.data"))
+    assert re.search("downloading toy.data", capsys.readouterr().err)

@@ -1,0 +1,463 @@
+"""The loader: order, shares of ranks, resuming, streaming, memory, and its thread."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from arcore.events import Binary, Real
+from pipeline.core.errors import UserError
+from pipeline.data import loading, preprocess, shard_reader
+from pipeline.data.loading import Loader
+from pipeline.data.manifest import write_manifest
+from pipeline.datasets import read_transforms
+from pipeline.datasets.base import Dataset, Options, SplitData
+
+ROWS = 9000  # three shards of two blocks each, 2048 and 952 rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Dataset):
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        raise NotImplementedError
+
+
+def toy(size: int = 5, num_classes: int | None = None, rows_per_shard: int = 3000) -> Toy:
+    return Toy(
+        name="toy",
+        family="toy",
+        event=Binary((size,)),
+        unit="nats",
+        files=(),
+        provenance="made up",
+        options=Options(rows_per_shard=rows_per_shard),
+        num_classes=num_classes,
+    )
+
+
+def numbered(rows: int, labels: bool = True, size: int = 16) -> SplitData:
+    """Rows that are the bits of their own position, and so are their labels."""
+    x = (np.arange(rows)[:, None] >> np.arange(size) & 1).astype(np.uint8)
+    return SplitData(x, np.arange(rows) if labels else None)
+
+
+def positions(x: torch.Tensor) -> np.ndarray:
+    return x.long().numpy() @ (1 << np.arange(x.shape[1]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    splits = {"train": numbered(ROWS), "valid": numbered(50), "test": numbered(3)}
+    return preprocess.write(toy(16, ROWS), splits, tmp_path_factory.mktemp("loading") / "toy")
+
+
+@pytest.fixture(scope="module")
+def gray(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A folder of gray levels that are drawn when read, and its training rows."""
+    levels = np.random.default_rng(0).integers(0, 256, (5000, 6), dtype=np.uint8)
+    data = SplitData(levels, None, "bernoulli")
+    splits = {"train": data, "valid": data, "test": data}
+    return preprocess.write(toy(6), splits, tmp_path_factory.mktemp("gray") / "toy"), levels
+
+
+def epoch_of(loader: Loader, epoch: int = 0, first_step: int = 0) -> list[np.ndarray]:
+    return [positions(x) for x, _, _ in loader.epoch(epoch, first_step)]
+
+
+def threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("loading")]
+
+
+# Order
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (3, 1), (12345, 7)])
+def test_order_of_one_rank_is_that_of_the_recorded_results(
+    folder: Path, seed: int, epoch: int
+) -> None:
+    words = np.random.SeedSequence((seed, epoch))
+    expected = np.random.Generator(np.random.PCG64(words)).permutation(ROWS)
+    loader = Loader(folder, "train", batch_size=64, seed=seed)
+    assert loader.rows == ROWS and loader.steps_per_epoch == 141
+    batches = epoch_of(loader, epoch)
+    np.testing.assert_array_equal(np.concatenate(batches), expected)
+    assert [len(batch) for batch in batches] == [64] * 140 + [40]
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+@pytest.mark.parametrize("batch_size", [32, 33, 100, 700])
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+@pytest.mark.parametrize("shuffle_rows", [1, 1000, 4500])
+def test_ranks_share_out_an_epoch(
+    folder: Path, split: str, batch_size: int, world: int, shuffle_rows: int
+) -> None:
+    loaders = [
+        Loader(folder, split, rank=rank, world_size=world, batch_size=batch_size, seed=1,
+               shuffle_rows=shuffle_rows, use_labels=True)
+        for rank in range(world)
+    ]  # fmt: skip
+    rows = loaders[0].rows
+    assert len({loader.steps_per_epoch for loader in loaders}) == 1
+    epochs = [list(loader.epoch(2)) for loader in loaders]
+    totals = []
+    for batch in zip(*epochs, strict=True):
+        totals.append(sum(len(x) for x, _, _ in batch))
+        assert [total for _, _, total in batch] == [totals[-1]] * world
+        assert min(len(x) for x, _, _ in batch) >= 1
+        assert abs(totals[-1] - batch_size) <= world or len(totals) == len(epochs[0])
+    taken = []
+    for loader, epoch in zip(loaders, epochs, strict=True):
+        mine = np.concatenate([positions(x) for x, _, _ in epoch])
+        labels = torch.cat([labels for _, labels, _ in epoch if labels is not None])
+        np.testing.assert_array_equal(labels.numpy(), mine)
+        begin, end = shard_reader.part(rows, loaders.index(loader), world)
+        if rows <= shuffle_rows:
+            begin, end = 0, rows
+        assert mine.min() >= begin and mine.max() < end
+        taken.append(mine)
+    whole = np.concatenate(taken)
+    assert len(set(whole.tolist())) == len(whole) == sum(totals)
+    assert rows - len(whole) < batch_size + world
+    if world == 1:
+        assert len(whole) == rows
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+@pytest.mark.parametrize("batch_size", [7, 33, 700])
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_batches_of_a_small_split_do_not_depend_on_the_ranks(
+    folder: Path, split: str, batch_size: int, world: int
+) -> None:
+    (alone, *loaders) = [
+        Loader(folder, split, rank=rank, world_size=size, batch_size=batch_size, seed=1)
+        for size, rank in [(1, 0), *((world, rank) for rank in range(world))]
+    ]
+    steps = {loader.steps_per_epoch for loader in loaders}
+    tail = alone.rows % batch_size
+    assert steps == {alone.steps_per_epoch - (0 < tail < world)}
+    parts = zip(*(loader.epoch(2) for loader in loaders), strict=True)
+    for (whole, _, rows), ranks in zip(alone.epoch(2), parts, strict=False):
+        assert [total for _, _, total in ranks] == [rows] * world
+        mine = [positions(x) for x, _, _ in ranks]
+        assert max(map(len, mine)) - min(map(len, mine)) <= 1 and min(map(len, mine)) >= 1
+        assert sorted(np.concatenate(mine)) == sorted(positions(whole))
+
+
+@pytest.mark.parametrize("shuffle_rows", [2500, 4500])
+def test_order_is_of_seed_epoch_and_rank(folder: Path, shuffle_rows: int) -> None:
+    def order(seed: int, epoch: int, rank: int = 0) -> list[int]:
+        loader = Loader(folder, "train", rank=rank, world_size=3, batch_size=90, seed=seed,
+                        shuffle_rows=shuffle_rows)  # fmt: skip
+        begin = shard_reader.part(ROWS, rank, 3)[0]
+        return [int(i) - begin for i in np.concatenate(epoch_of(loader, epoch))]
+
+    first = order(0, 0)
+    assert first == order(0, 0)
+    for other in (order(0, 1), order(1, 0), order(0, 0, 1)):
+        assert other != first and sorted(other) == sorted(first)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("shuffle_rows", [1, 2500, 5000, 100_000])
+def test_first_step_gives_the_same_remaining_batches(
+    folder: Path, world: int, shuffle_rows: int
+) -> None:
+    loader = Loader(folder, "train", rank=world - 1, world_size=world, batch_size=300, seed=4,
+                    shuffle_rows=shuffle_rows)  # fmt: skip
+    whole = epoch_of(loader, 5)
+    for first_step in (0, 1, 8, 17, loader.steps_per_epoch - 1, loader.steps_per_epoch):
+        rest = epoch_of(loader, 5, first_step)
+        assert len(rest) == len(whole) - first_step
+        for got, expected in zip(rest, whole[first_step:], strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_windows_before_the_first_step_are_not_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    original = shard_reader.SplitReader.read
+
+    def counted(self: Any, ranges: Any) -> SplitData:
+        read.append(sum(stop - start for start, stop in ranges))
+        return original(self, ranges)
+
+    monkeypatch.setattr(shard_reader.SplitReader, "read", counted)
+    loader = Loader(folder, "train", batch_size=100, shuffle_rows=3000)
+    list(loader.epoch(0, loader.steps_per_epoch - 2))
+    assert len(read) == 1 and read[0] <= 3000
+
+
+def test_streaming_shuffles_blocks_and_rows(folder: Path) -> None:
+    loader = Loader(folder, "train", batch_size=100, shuffle_rows=4096)
+    order = np.concatenate(epoch_of(loader))
+    assert sorted(order.tolist()) == list(range(ROWS))
+    assert (np.abs(np.diff(order)) == 1).mean() < 0.01
+    assert len({int(i) // 3000 for i in order[:3000]}) > 1
+
+
+# Rows
+
+
+@pytest.mark.parametrize("shuffle_rows", [1, 2500, 100_000])
+@pytest.mark.parametrize("world", [1, 3])
+def test_sequential_is_in_order(folder: Path, shuffle_rows: int, world: int) -> None:
+    parts = []
+    for rank in range(world):
+        loader = Loader(folder, "train", rank=rank, world_size=world, shuffle_rows=shuffle_rows,
+                        use_labels=True)  # fmt: skip
+        batches = list(loader.sequential(700))
+        assert {len(x) for x, _ in batches[:-1]} == {700}
+        for x, labels in batches:
+            assert labels is not None
+            np.testing.assert_array_equal(positions(x), labels.numpy())
+            parts.append(labels.numpy())
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(ROWS))
+
+
+def test_sequential_of_fewer_rows_than_ranks(folder: Path) -> None:
+    got = [
+        sum(len(x) for x, _ in Loader(folder, "test", rank=r, world_size=5).sequential(2))
+        for r in range(5)
+    ]
+    assert sorted(got) == [0, 0, 1, 1, 1]
+
+
+def test_dequantised_rows_are_noisy_anew_each_epoch(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 4, (300, 3), dtype=np.uint8)
+    data = SplitData(levels, None, "dequantize")
+    dataset = replace(toy(3), event=Real((3,), bin_width=0.25))
+    place = preprocess.write(
+        dataset, {"train": data, "valid": data, "test": data}, tmp_path / "toy"
+    )
+    loader = Loader(place, "train", batch_size=100, seed=5)
+    epochs = [torch.cat([x for x, _, _ in loader.epoch(epoch)]).numpy() for epoch in (0, 1)]
+    for epoch, got in enumerate(epochs):
+        order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((5, epoch))))
+        rows = order.permutation(300)
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(np.floor(4 * got), levels[rows])
+        expected = read_transforms.dequantize(levels[rows], rows, epoch, 5, num_levels=4)
+        np.testing.assert_array_equal(got, expected)
+    fixed = torch.cat([x for x, _ in loader.sequential(77)]).numpy()
+    expected = read_transforms.dequantize(levels, np.arange(300), 0, 0, num_levels=4)
+    np.testing.assert_array_equal(fixed, expected)
+
+
+@pytest.mark.parametrize("shuffle_rows", [1, 2100, 2500])
+def test_dynamic_binarisation_is_of_the_row(
+    gray: tuple[Path, np.ndarray], shuffle_rows: int
+) -> None:
+    place, levels = gray
+    for rank in range(2):
+        loader = Loader(place, "train", rank=rank, world_size=2, batch_size=99, seed=5,
+                        shuffle_rows=shuffle_rows)  # fmt: skip
+        held = Loader(place, "train", rank=rank, world_size=2)
+        whole = Loader(place, "train", rank=rank, world_size=2, batch_size=99, seed=5)
+        begin, end = shard_reader.part(5000, rank, 2)
+        everything = np.arange(begin, end)
+        bits = shard_reader.dynamic_binarize(levels[begin:end], everything, 3, 5)
+        got = torch.cat([x for x, _, _ in loader.epoch(3)]).numpy()
+        # Which rows were taken: the order of the same windows, of rows without a draw.
+        rows = np.concatenate([w.rows[w.order] for w in loader._shuffled(3, 0)])[: len(got)]
+        np.testing.assert_array_equal(got, bits[rows - begin])
+        valid = shard_reader.dynamic_binarize(levels[begin:end], everything, 0, 0)
+        for some in (loader, held, whole):
+            part = torch.cat([x for x, _ in some.sequential(123)])
+            np.testing.assert_array_equal(part.numpy(), valid)
+        drawn = shard_reader.dynamic_binarize(levels, np.arange(5000), 3, 5)
+        order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((5, 3))))
+        first = order.permutation(5000)[:99][rank::2]
+        x, _, _ = next(whole.epoch(3))
+        np.testing.assert_array_equal(x.numpy(), drawn[first])
+
+
+def test_labels_only_if_asked_for(folder: Path) -> None:
+    x, labels, rows = next(Loader(folder, "train", batch_size=10).epoch(0))
+    assert (x.dtype, labels, rows) == (torch.uint8, None, 10)
+
+
+def test_batches_are_the_callers_own(folder: Path) -> None:
+    loader = Loader(folder, "valid", batch_size=10)
+    for x, _ in loader.sequential(50):
+        x.fill_(7)
+    x, _ = next(loader.sequential(50))
+    assert int(x.max()) == 1
+
+
+def test_loaders_share_a_part_in_memory(folder: Path) -> None:
+    first, second = (
+        Loader(folder, "train", batch_size=b, rank=b % 3, world_size=3) for b in (9, 20)
+    )
+    other = Loader(folder, "train", batch_size=10, rank=1, world_size=2, shuffle_rows=5000)
+    assert first._held is second._held and first._held is not other._held
+    assert first._held is not None and not first._held.x.flags.writeable
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("split", "world", "batch_size", "least", "shuffle_rows"),
+    [
+        ("valid", 3, 3, 4, 20),
+        ("valid", 3, 2, 3, 50),
+        ("valid", 2, 1, 2, 20),
+        ("valid", 1, 0, 1, 20),
+        ("valid", 1, 0, 1, 50),
+        ("test", 4, 10, 4, 2),
+        ("test", 4, 10, 4, 3),
+    ],
+)
+def test_too_small_a_batch(
+    folder: Path, split: str, world: int, batch_size: int, least: int, shuffle_rows: int
+) -> None:
+    rows = {"valid": 50, "test": 3}[split]
+    with pytest.raises(UserError) as raised:
+        Loader(folder, split, world_size=world, batch_size=batch_size, shuffle_rows=shuffle_rows)
+    assert str(raised.value) == (
+        f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
+        f"got {batch_size} with {rows} rows"
+    )
+
+
+def test_a_batch_larger_than_the_split(folder: Path) -> None:
+    loader = Loader(folder, "valid", batch_size=1000)
+    assert [(len(x), rows) for x, _, rows in loader.epoch(0)] == [(50, 50)]
+
+
+def test_bad_arguments(folder: Path) -> None:
+    with pytest.raises(ValueError, match="rank: expected 0 <= rank < 2"):
+        Loader(folder, "train", rank=2, world_size=2)
+    with pytest.raises(ValueError, match="split: expected one of"):
+        Loader(folder, "dev")
+    with pytest.raises(UserError, match="shuffle_rows: expected an integer >= 1, got 0"):
+        Loader(folder, "train", shuffle_rows=0)
+    with pytest.raises(ValueError, match="first_step: expected 0 <= first_step <= 90"):
+        Loader(folder, "train", batch_size=100).epoch(0, 91)
+    with pytest.raises(ValueError, match="of batches of None"):
+        Loader(folder, "train").epoch(0)
+    with pytest.raises(ValueError, match="batch_size: expected an integer >= 1, got 0"):
+        next(Loader(folder, "train").sequential(0))
+
+
+# The thread
+
+
+def test_thread_ends_on_early_close(folder: Path) -> None:
+    assert not threads()
+    for close in (True, False):
+        batches: Iterator[Any] = Loader(folder, "train", batch_size=10, shuffle_rows=1).epoch(0)
+        next(batches)
+        assert len(threads()) == 1
+        if close:
+            batches.close()  # type: ignore[attr-defined]
+        del batches
+        gc.collect()
+        assert not threads()
+
+
+def test_two_windows_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    living: list[Any] = []
+    most = 0
+    original = loading._Window.__init__
+
+    def tracked(self: Any, *args: Any) -> None:
+        nonlocal most
+        original(self, *args)
+        living.append(weakref.ref(self))
+        most = max(most, sum(ref() is not None for ref in living))
+
+    monkeypatch.setattr(loading._Window, "__init__", tracked)
+    loader = Loader(folder, "train", batch_size=100, shuffle_rows=1)
+    rows = 0
+    for x, _, _ in loader.epoch(0):
+        rows += len(x)
+        time.sleep(0.001)  # lets the thread read as far ahead as it may
+    assert rows == ROWS and len(living) == 6 and most <= 2
+
+
+@pytest.mark.parametrize("fault", ["missing", "corrupt"])
+def test_error_in_the_thread_surfaces(tmp_path: Path, fault: str) -> None:
+    splits = {name: numbered(ROWS, False) for name in ("train", "valid", "test")}
+    place = preprocess.write(toy(16), splits, tmp_path / "toy")
+    path = place / "train-00001-of-00003.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    if fault == "corrupt":
+        path.write_bytes(content[:-1] + b"?")
+    expected = {"missing": "shard not found", "corrupt": "corrupt shard: expected sha256"}[fault]
+    streamed = Loader(place, "train", batch_size=100, shuffle_rows=1)
+    with pytest.raises(UserError, match=f"train-00001-of-00003.parquet: {expected}"):
+        list(streamed.epoch(0))
+    assert not threads()
+    with pytest.raises(UserError, match=expected):
+        list(streamed.sequential(10))
+    with pytest.raises(UserError, match=expected):
+        Loader(place, "train", batch_size=100)
+
+
+# Memory
+
+STREAM = """
+import sys
+from pathlib import Path
+from pipeline.loading import Loader
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+before = peak()
+loader = Loader(sys.argv[1], "train", batch_size=1000, shuffle_rows=1 << 16)
+rows = sum(len(x) for x, _, _ in loader.epoch(0))
+assert rows == loader.rows
+print(rows, peak() - before)
+"""
+
+
+def repeated(folder: Path, times: int, target: Path) -> Path:
+    """Make a dataset whose training rows are another's, several times, by hard links."""
+    target.mkdir()
+    splits = dict(shard_reader.read_manifest(folder).splits)
+    found = splits["train"].shards * times
+    names = [f"train-{n:05d}-of-{len(found):05d}.parquet" for n in range(len(found))]
+    for shard, name in zip(found, names, strict=True):
+        os.link(folder / shard.file, target / name)
+    splits["train"] = replace(
+        splits["train"],
+        rows=splits["train"].rows * times,
+        shards=tuple(replace(s, file=name) for s, name in zip(found, names, strict=True)),
+    )
+    write_manifest(toy(600), splits, target)
+    return target
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 2, (200_000, 600), dtype=np.uint8)
+    few = SplitData(x[:10])
+    splits = {"train": SplitData(x), "valid": few, "test": few}
+    small = preprocess.write(toy(600, rows_per_shard=20_000), splits, tmp_path / "small")
+    grown = {}
+    for place in (small, repeated(small, 10, tmp_path / "large")):
+        command = [sys.executable, "-c", STREAM, str(place)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        rows, kilobytes = map(int, output.split())
+        grown[rows] = kilobytes
+    assert list(grown) == [200_000, 2_000_000]
+    assert grown[2_000_000] < 1.3 * grown[200_000], grown
+    assert grown[200_000] < 3.5 * 600 * 65.536, grown

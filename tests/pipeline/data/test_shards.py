@@ -1,0 +1,517 @@
+"""Shards: bytes, atomic writing, reading by rank, and every way in which they can be corrupt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from arcore.events import Binary, Event, Levels, Real
+from pipeline.core.errors import UserError
+from pipeline.data import manifest as manifest_module
+from pipeline.data import preprocess, shard_reader
+from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, SplitStream
+
+ROWS = {"train": 5000, "valid": 7, "test": 11}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Dataset):
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        raise NotImplementedError
+
+
+def toy(
+    event: Event = Levels(5, (2, 3)),  # noqa: B008
+    num_classes: int | None = 4,
+    rows_per_shard: int = 3000,
+) -> Toy:
+    return Toy(
+        name="toy",
+        family="toy",
+        event=event,
+        unit="nats",
+        files=(),
+        provenance="made up",
+        options=Options(rows_per_shard=rows_per_shard),
+        num_classes=num_classes,
+    )
+
+
+def toy_splits(dataset: Dataset) -> dict[str, SplitData]:
+    rng = np.random.default_rng(0)
+    splits = {}
+    for split, rows in ROWS.items():
+        shape = (rows, *dataset.event.shape)
+        if isinstance(dataset.event, Levels):
+            x = rng.integers(0, dataset.event.num_levels, shape, dtype=np.uint8)
+        else:
+            x = rng.standard_normal(shape, dtype=np.float32)
+        labels = None if dataset.num_classes is None else rng.integers(0, 4, rows)
+        splits[split] = SplitData(x, labels)
+    return splits
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    dataset = toy()
+    return preprocess.write(dataset, toy_splits(dataset), tmp_path / "toy")
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    described = json.loads(path.read_text())
+    edit(described)
+    path.write_text(json.dumps(described))
+
+
+# Writing and reading
+
+
+@pytest.mark.parametrize(
+    ("event", "num_classes"),
+    [
+        (Levels(5, (2, 3)), 4),
+        (Levels(256, (1,)), None),
+        (Binary((7,)), None),
+        (Real((3,)), None),
+        (Real((1, 2, 2)), 4),
+    ],
+    ids=str,
+)
+def test_round_trip(tmp_path: Path, event: Event, num_classes: int | None) -> None:
+    dataset = toy(event, num_classes)
+    splits = toy_splits(dataset)
+    folder = preprocess.write(dataset, splits, tmp_path / "toy")
+    manifest = shard_reader.verify(folder)
+    assert manifest.event == event and type(manifest.event) is type(event)
+    assert (manifest.dataset, manifest.num_classes, manifest.unit) == ("toy", num_classes, "nats")
+    assert manifest.options == {"rows_per_shard": 3000} and manifest.provenance == "made up"
+    for split in SPLITS:
+        read = shard_reader.read_split(folder, split)
+        assert len(read) == manifest.splits[split].rows == ROWS[split]
+        assert read.x.dtype == splits[split].x.dtype and read.x.flags.writeable
+        np.testing.assert_array_equal(read.x, splits[split].x)
+        if num_classes is None:
+            assert read.labels is None
+        else:
+            assert read.labels is not None and read.labels.dtype == np.int64
+            np.testing.assert_array_equal(read.labels, splits[split].labels)
+
+
+def test_layout(written: Path) -> None:
+    assert sorted(path.name for path in written.iterdir()) == [
+        "manifest.json",
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+        "valid-00000-of-00001.parquet",
+    ]
+    assert [path.name for path in written.parent.iterdir()] == ["toy"]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7, 8])
+@pytest.mark.parametrize("verify", [True, False])
+def test_ranks_partition_the_split_in_order(written: Path, world_size: int, verify: bool) -> None:
+    for split in ("train", "valid"):
+        whole = shard_reader.read_split(written, split)
+        parts = [
+            shard_reader.read_split(written, split, verify, rank, world_size)
+            for rank in range(world_size)
+        ]
+        np.testing.assert_array_equal(np.concatenate([part.x for part in parts]), whole.x)
+        assert whole.labels is not None
+        labels = [part.labels for part in parts if part.labels is not None]
+        np.testing.assert_array_equal(np.concatenate(labels), whole.labels)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_rank_reads_only_its_shards(written: Path) -> None:
+    (written / "train-00001-of-00002.parquet").unlink()
+    assert len(shard_reader.read_split(written, "train", rank=0, world_size=2)) == 2500
+    with pytest.raises(UserError, match="train-00001-of-00002.parquet: shard not found"):
+        shard_reader.read_split(written, "train", rank=1, world_size=2)
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
+def test_rank_out_of_range(written: Path, rank: int, world_size: int) -> None:
+    with pytest.raises(ValueError, match="rank: expected 0 <= rank <"):
+        shard_reader.read_split(written, "train", rank=rank, world_size=world_size)
+
+
+def test_unknown_split(written: Path) -> None:
+    with pytest.raises(ValueError, match="split: expected one of train, valid, test, got 'dev'"):
+        shard_reader.read_split(written, "dev")
+
+
+def test_bytes_are_deterministic(tmp_path: Path, written: Path) -> None:
+    dataset = toy()
+    again = preprocess.write(dataset, toy_splits(dataset), tmp_path / "again")
+    assert folder_bytes(again) == folder_bytes(written)
+
+
+def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, written: Path) -> None:
+    dataset = toy(rows_per_shard=100)
+    splits = toy_splits(dataset)
+    cut = shard_reader.read_manifest(preprocess.write(dataset, splits, tmp_path / "cut"))
+    sha256 = shard_reader.read_manifest(written).sha256
+    assert cut.sha256 == sha256 and len(cut.splits["train"].shards) == 50
+    labels = splits["valid"].labels
+    assert labels is not None
+    splits["valid"] = replace(splits["valid"], labels=(labels + 1) % 4)
+    changed = shard_reader.read_manifest(preprocess.write(dataset, splits, tmp_path / "changed"))
+    assert changed.sha256 != sha256
+
+
+def test_rows_to_be_drawn_keep_their_gray_levels(tmp_path: Path) -> None:
+    dataset = toy(Binary((3,)), None)
+    splits = toy_splits(dataset)
+    gray = np.random.default_rng(1).integers(0, 256, (50, 3), dtype=np.uint8)
+    splits["train"] = SplitData(gray, None, "bernoulli")
+    folder = preprocess.write(dataset, splits, tmp_path / "toy")
+    train = shard_reader.read_split(folder, "train", rank=1, world_size=2)
+    assert train.binarize == "bernoulli"
+    np.testing.assert_array_equal(train.x, gray[25:])
+    bits = shard_reader.dynamic_binarize(train.x, np.arange(25, 50), epoch=0, seed=0)
+    whole = shard_reader.dynamic_binarize(gray, np.arange(50), epoch=0, seed=0)
+    np.testing.assert_array_equal(bits, whole[25:])
+    assert shard_reader.read_split(folder, "valid").binarize is None
+
+
+def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
+    dataset = toy(Real((3,), bin_width=0.25), None)
+    rng = np.random.default_rng(1)
+    levels = rng.integers(0, 4, (50, 3), dtype=np.uint8)
+    reals = rng.random((7, 3), dtype=np.float32)
+    splits = {"train": SplitData(levels, None, "dequantize")}
+    splits |= {"valid": SplitData(reals), "test": SplitData(reals)}
+    folder = preprocess.write(dataset, splits, tmp_path / "toy")
+    train, valid = (shard_reader.read_split(folder, split) for split in ("train", "valid"))
+    assert train.binarize == "dequantize" and valid.binarize is None
+    np.testing.assert_array_equal(train.x, levels)
+    np.testing.assert_array_equal(valid.x, reals)
+    assert train.x.dtype == np.uint8 and valid.x.dtype == np.float32
+    assert shard_reader.verify(folder).event == dataset.event
+    splits["train"] = SplitData(levels + np.uint8(1), None, "dequantize")
+    with pytest.raises(UserError, match=r"split train: expected levels in \[0, 4\), got 4"):
+        preprocess.write(dataset, splits, tmp_path / "wrong")
+    described = json.loads((folder / "manifest.json").read_text())
+    described["event"] = {"kind": "real", "shape": [3]}
+    (folder / "manifest.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="malformed manifest: event: expected Real with a bin_w"):
+        shard_reader.read_manifest(folder)
+
+
+# Streams
+
+
+def in_parts(data: SplitData, sizes: list[int]) -> SplitStream:
+    parts, start = [], 0
+    for size in sizes:
+        rows = slice(start, start + size)
+        parts.append(SplitData(data.x[rows], None if data.labels is None else data.labels[rows]))
+        start += size
+    return SplitStream(len(data.x), iter(parts))
+
+
+@pytest.mark.parametrize("sizes", [[5000], [3000, 2000], [1] * 9 + [4991], [2999, 2, 1999]])
+@pytest.mark.parametrize("num_classes", [4, None])
+def test_a_stream_gives_the_bytes_of_the_array(
+    tmp_path: Path, sizes: list[int], num_classes: int | None
+) -> None:
+    dataset = toy(num_classes=num_classes)
+    splits = toy_splits(dataset)
+    whole = preprocess.write(dataset, splits, tmp_path / "whole")
+    streamed = {**splits, "train": in_parts(splits["train"], sizes)}
+    folder = preprocess.write(dataset, streamed, tmp_path / "streamed")
+    assert folder_bytes(folder) == folder_bytes(whole)
+    shard_reader.verify(folder)
+
+
+@pytest.mark.parametrize(("rows", "got"), [(4999, 5000), (5001, 5000), (9000, 5000)])
+def test_a_stream_of_another_number_of_rows_is_refused(tmp_path: Path, rows: int, got: int) -> None:
+    dataset = toy()
+    splits = toy_splits(dataset)
+    wrong = replace(in_parts(splits["train"], [5000]), rows=rows)
+    with pytest.raises(UserError, match=f"toy, split train: expected {rows} rows, got {got}"):
+        preprocess.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_part_of_a_stream_is_checked(tmp_path: Path) -> None:
+    dataset = toy()
+    splits = toy_splits(dataset)
+    train = splits["train"]
+    x = train.x.copy()
+    x[4999] = 5
+    wrong = in_parts(replace(train, x=x), [3000, 1000, 1000])
+    with pytest.raises(UserError, match=r"toy, split train: expected levels in \[0, 5\), got 5"):
+        preprocess.write(dataset, {**splits, "train": wrong}, tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Blocks
+
+
+@pytest.mark.parametrize("rows_per_shard", [100, 2048, 3000, 9999])
+def test_blocks_are_the_row_groups_of_the_shards(tmp_path: Path, rows_per_shard: int) -> None:
+    dataset = toy(rows_per_shard=rows_per_shard)
+    splits = toy_splits(dataset)
+    folder = preprocess.write(dataset, splits, tmp_path / "toy")
+    reader = shard_reader.SplitReader(folder, "train")
+    position = 0
+    for block in shard_reader.list_blocks(reader.info):
+        with pq.ParquetFile(folder / block.shard.file) as parquet:
+            assert parquet.metadata.row_group(block.group).num_rows == block.rows
+        assert block.start == position
+        position += block.rows
+        data = reader.read([(block.start, position)])
+        np.testing.assert_array_equal(data.x, splits["train"].x[block.start : position])
+    assert position == ROWS["train"]
+
+
+def test_any_ranges_can_be_read(written: Path) -> None:
+    whole = shard_reader.read_split(written, "train")
+    ranges = [(4990, 5000), (10, 20), (2040, 3001), (0, 0), (2999, 3000)]
+    data = shard_reader.SplitReader(written, "train").read(ranges)
+    rows = np.concatenate([np.arange(*pair) for pair in ranges])
+    np.testing.assert_array_equal(data.x, whole.x[rows])
+    assert whole.labels is not None and data.labels is not None
+    np.testing.assert_array_equal(data.labels, whole.labels[rows])
+
+
+def test_only_the_row_groups_that_are_asked_for_are_read(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    original = pq.ParquetFile.read_row_group
+
+    def counted(self: Any, group: int, **options: Any) -> Any:
+        groups.append(group)
+        return original(self, group, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    shard_reader.SplitReader(written, "train").read([(2048, 3000)])
+    assert groups == [1]
+
+
+def test_sum_is_checked_once_a_process_unless_the_file_changes(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums: list[int] = []
+    original = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", lambda *a: sums.append(1) or original(*a))
+    shard_reader.SplitReader(written, "valid")  # the manifest has sums of its own
+    base = len(sums)
+    for _ in range(3):
+        shard_reader.read_split(written, "valid")
+    assert len(sums) == 4 * base + 1
+    path = written / "valid-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(UserError, match="valid-00000-of-00001.parquet: corrupt shard"):
+        shard_reader.read_split(written, "valid")
+
+
+def test_a_uri_is_read_like_a_folder(written: Path) -> None:
+    uri = written.as_uri()
+    assert shard_reader.read_manifest(uri) == shard_reader.read_manifest(written)
+    np.testing.assert_array_equal(
+        shard_reader.read_split(uri, "train", rank=1, world_size=3).x,
+        shard_reader.read_split(written, "train", rank=1, world_size=3).x,
+    )
+    (written / SHARD).unlink()
+    with pytest.raises(UserError, match=f"^file://.*{SHARD}: shard not found"):
+        shard_reader.read_split(uri, "train")
+    with pytest.raises(UserError, match="^file:///nowhere/manifest.json: file not found"):
+        shard_reader.read_manifest("file:///nowhere")
+
+
+# Atomicity
+
+
+def test_failure_midway_leaves_the_old_shards_and_nothing_else(
+    tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folder_bytes(written)
+    dataset = toy()
+    splits = toy_splits(dataset)
+    splits["test"] = replace(splits["test"], x=splits["test"].x + 1)
+    with pytest.raises(UserError, match=r"toy, split test: expected levels in \[0, 5\), got 5"):
+        preprocess.write(dataset, splits, written)
+    assert folder_bytes(written) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_leftovers_of_a_killed_run_are_never_read_and_are_removed(tmp_path: Path) -> None:
+    dataset = toy()
+    for state in ("partial", "old"):
+        (tmp_path / f".toy.{state}").mkdir()
+        (tmp_path / f".toy.{state}/train-00000-of-00002.parquet").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"toy.manifest.json: file not found; run python -m stages"):
+        shard_reader.read_split(tmp_path / "toy", "train")
+    folder = preprocess.write(dataset, toy_splits(dataset), tmp_path / "toy")
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+    shard_reader.verify(folder)
+
+
+def test_rewriting_removes_shards_of_another_cut(tmp_path: Path, written: Path) -> None:
+    dataset = toy(rows_per_shard=9999)
+    preprocess.write(dataset, toy_splits(dataset), written)
+    assert len(list(written.iterdir())) == 4
+    shard_reader.verify(written)
+
+
+def test_full_disk_is_an_oserror_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, data: object) -> int:
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    dataset = toy()
+    with pytest.raises(OSError, match="No space left"):
+        preprocess.write(dataset, toy_splits(dataset), tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Bad rows
+
+
+@pytest.mark.parametrize(
+    ("event", "num_classes", "x", "labels", "message"),
+    [
+        (Binary((2,)), None, np.full((3, 2), 2, np.uint8), None, r"levels in \[0, 2\), got 2"),
+        (Binary((2,)), None, np.zeros((3, 3), np.uint8), None, r"rows of shape \(2,\)"),
+        (Binary((2,)), None, np.zeros((3, 2), np.int64), None, "dtype uint8, got .* int64"),
+        (Binary((2,)), None, np.zeros((0, 2), np.uint8), None, r"got an array of shape \(0, 2\)"),
+        (Real((2,)), None, np.full((3, 2), np.nan, np.float32), None, "got NaN or infinity"),
+        (Binary((2,)), 4, np.zeros((3, 2), np.uint8), None, "expected 4 classes"),
+        (Binary((2,)), 4, np.zeros((3, 2), np.uint8), np.array([0, 1]), "expected 3 labels"),
+        (Binary((2,)), 4, np.zeros((3, 2), np.uint8), np.array([0, 1, 4]), r"labels in \[0, 4\)"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path, event, num_classes, x, labels, message: str) -> None:
+    dataset = toy(event, num_classes)
+    splits = {**toy_splits(dataset), "valid": SplitData(x, labels)}
+    with pytest.raises(UserError, match=f"toy, split valid: .*{message}"):
+        preprocess.write(dataset, splits, tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Corruption
+
+SHARD = "train-00001-of-00002.parquet"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: b[:-10],
+        lambda b: b"",
+        lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:],
+        lambda b: b + b"0",
+    ],
+    ids=["truncated", "empty", "flipped bit", "overlong"],
+)
+def test_corrupt_shard_is_named(written: Path, change: Callable[[bytes], bytes]) -> None:
+    path = written / SHARD
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError, match=f"{SHARD}: corrupt shard: expected sha256") as raised:
+        shard_reader.read_split(written, "train")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UserError, match=SHARD):
+        shard_reader.verify(written)
+    assert len(shard_reader.read_split(written, "valid")) == 7
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense PAR1"])
+def test_corrupt_shard_is_named_without_verification(written: Path, content: bytes) -> None:
+    (written / SHARD).write_bytes(content)
+    with pytest.raises(UserError, match=f"{SHARD}: corrupt shard"):
+        shard_reader.read_split(written, "train", verify=False)
+
+
+def swap(folder: Path, source: Path) -> None:
+    """Put another valid Parquet file in the place of SHARD, with its right sum."""
+    content = source.read_bytes()
+    (folder / SHARD).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    edit_manifest(folder, lambda m: m["splits"]["train"]["shards"][1].update(sha256=digest))
+
+
+def test_shard_with_other_rows_is_named(written: Path) -> None:
+    swap(written, written / "valid-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=f"{SHARD}: expected 2000 rows, got 7"):
+        shard_reader.read_split(written, "train")
+
+
+def test_shard_of_another_shape_or_range_is_named(tmp_path: Path, written: Path) -> None:
+    for event, message in (
+        (Levels(5, (2, 4)), "expected rows of 6 bytes, got fixed_size_binary"),
+        (Levels(200, (2, 3)), r"expected levels in \[0, 5\), got 199"),
+    ):
+        other = toy(event)
+        source = preprocess.write(other, toy_splits(other), tmp_path / "other")
+        swap(written, source / SHARD)
+        with pytest.raises(UserError, match=f"{SHARD}: {message}"):
+            shard_reader.read_split(written, "train")
+
+
+def test_shard_without_labels_is_named(tmp_path: Path, written: Path) -> None:
+    other = toy(num_classes=None)
+    swap(written, preprocess.write(other, toy_splits(other), tmp_path / "other") / SHARD)
+    with pytest.raises(UserError, match=f"{SHARD}: corrupt shard: .*label"):
+        shard_reader.read_split(written, "train")
+
+
+def test_verify_compares_the_content_hash(tmp_path: Path, written: Path) -> None:
+    other = toy()
+    splits = toy_splits(other)
+    splits["train"] = replace(splits["train"], x=4 - splits["train"].x)
+    swap(written, preprocess.write(other, splits, tmp_path / "other") / SHARD)
+    with pytest.raises(UserError, match="manifest.json: content of split train"):
+        shard_reader.verify(written)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda m: m.pop("event"), "no field 'event'"),
+        (lambda m: m.update(format=2), "expected a manifest of format 1, got 2"),
+        (lambda m: m.update(sha256="0" * 64), "field sha256: it does not match"),
+        (lambda m: m["event"].update(num_levels=6), "field sha256: it does not match"),
+        (lambda m: m["event"].update(kind="odd"), "event kind"),
+        (lambda m: m.update(unit="furlongs"), "field unit: expected one of nats, bits_per_dim"),
+        (lambda m: m.update(num_classes="4"), "field num_classes"),
+        (lambda m: m["splits"].pop("valid"), "field splits: expected the splits train, valid"),
+        (lambda m: m.update(splits=3), "malformed"),
+        (lambda m: m["splits"]["train"].update(rows=1), "expected shards of 1 rows"),
+        (lambda m: m["splits"]["train"]["shards"][0].update(file="../x.parquet"), "plain file"),
+        (lambda m: m["splits"]["train"]["shards"][0].update(file="/etc/passwd"), "plain file"),
+        (lambda m: m["splits"]["train"]["shards"][0].update(rows=True), "field rows"),
+        (lambda m: m["splits"]["train"].update(shards=[1]), "malformed"),
+    ],
+)
+def test_malformed_manifest(written: Path, edit: Callable[[Any], object], message: str) -> None:
+    edit_manifest(written, edit)
+    with pytest.raises(UserError, match=f"manifest.json: .*{message}") as raised:
+        shard_reader.read_manifest(written)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1', "\x00"])
+def test_manifest_that_is_not_one(written: Path, text: str) -> None:
+    (written / manifest_module.MANIFEST).write_text(text)
+    with pytest.raises(UserError, match="manifest.json: "):
+        shard_reader.read_manifest(written)

@@ -1,0 +1,446 @@
+"""Sounds: WAV files, datasets of them, windows, and that no padding ever counts."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import shutil
+import tarfile
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import arcore
+from arcore.events import Levels
+from arcore.models.wavenet import WaveNet
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess, shard_reader, sound_batches, sound_loading
+from pipeline.datasets import catalog, spoken_digits, tones
+from pipeline.datasets.base import Sound, SplitData
+from pipeline.datasets.formats import wave_files
+from pipeline.evaluation import audio_figures, evaluate, scoring, sound_baselines
+from pipeline.experiments import compose
+from pipeline.reporting import comparison, html, tables
+from pipeline.training import saved_models
+from stages import codecs
+
+SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
+CONDITIONS = [
+    {},
+    {"num_classes": 2},
+    {"local_classes": 2, "local_strides": [5]},
+    {"num_classes": 2, "local_classes": 2, "local_strides": [2, 3]},
+]
+every_condition = pytest.mark.parametrize("condition", CONDITIONS, ids=lambda c: ",".join(c))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    dataset = catalog.get_dataset({"name": "tones"})
+    where = tmp_path_factory.mktemp("tones")
+    return preprocess.write(dataset, dataset.decode(where), where / "shards")
+
+
+def build(**condition: object) -> WaveNet:
+    torch.manual_seed(0)
+    model = arcore.create_model("wavenet", Levels(16, (None,)), **SMALL, **condition).double()
+    assert isinstance(model, WaveNet)
+    return model
+
+
+def write_wave(path: Path, count: int = 100, channels: int = 1, rate: int = 8000) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        samples = np.random.default_rng(count).integers(-(2**15), 2**15, count * channels)
+        file.writeframes(samples.astype("<i2").tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
+
+
+# -- WAV files
+
+
+def test_waves_go_around(tmp_path: Path) -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    (tmp_path / "a.wav").write_bytes(wave_files.wave_bytes(levels, 256, 8000))
+    assert np.array_equal(
+        wave_files.encode(wave_files.read_wave(tmp_path / "a.wav", 8000, "a")), levels
+    )
+    assert wave_files.count_samples(tmp_path / "a.wav", 8000, "a") == 256
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: write_wave(path, rate=16000), "expected 8000 Hz, got 16000 Hz"),
+        (lambda path: write_wave(path, channels=2), "expected one channel, got 2"),
+        (lambda path: write_wave(path, count=0), "expected a sample at least, got none"),
+        (
+            lambda path: path.write_bytes(write_wave(path)[:-50]),
+            "truncated: expected 100 samples, got 75",
+        ),
+        (
+            lambda path: path.write_bytes(write_wave(path)[:20]),
+            "expected a WAV file of PCM: it ends in its header",
+        ),
+        (lambda path: path.write_bytes(b"ID3" * 50), "expected a WAV file of PCM: "),
+    ],
+)
+def test_bad_waves_get_one_line(damage: object, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.wav"
+    assert callable(damage)
+    damage(path)
+    with pytest.raises(UserError) as caught:
+        wave_files.read_wave(path, 8000, path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+# -- datasets
+
+
+def test_spoken_digits_from_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spoken_digits, "SPEAKERS", ("ann", "bob"))
+    sound = Sound(8000, 200, 1, ("ann", "bob"), tuple("0123456789"))
+    takes = {"test": range(0, 1), "valid": range(1, 2), "train": range(2, 4)}
+    built = catalog.get_dataset({"name": "spoken_digits"})
+    dataset = spoken_digits.SpokenDigits(
+        **{**vars(built), "sound": sound, "takes": takes}  # the archive in small
+    )
+    archive = tmp_path / built.files[0].name
+    with tarfile.open(archive, "w") as tar:
+        for digit in range(10):
+            for speaker in ("ann", "bob"):
+                for take in range(4):
+                    name = f"{digit}_{speaker}_{take}.wav"
+                    write_wave(tmp_path / name, 100 + digit + 20 * take)
+                    tar.add(tmp_path / name, f"fsdd/recordings/{name}")
+    splits = dataset.decode(tmp_path)
+    assert {split: len(data.x) for split, data in splits.items()} == {
+        "test": 20, "valid": 20, "train": 40,
+    }  # fmt: skip
+    labels = splits["train"].labels
+    assert labels is not None and labels[-1].tolist() == [169, 1, 1, 9]
+    expected = wave_files.encode(wave_files.read_wave(tmp_path / "9_bob_3.wav", 8000, "x"))
+    assert np.array_equal(splits["train"].x[-1, :169], expected)
+    assert not splits["train"].x[-1, 169:].any()
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "9_bob_3.wav", "fsdd/recordings/9_bob_3.wav")
+    with pytest.raises(UserError, match="expected the file 0_ann_2.wav in it, found none"):
+        dataset.decode(tmp_path)
+
+
+def test_spoken_digits_from_the_mirror(tmp_path: Path) -> None:
+    mirror = os.environ.get("ARCORE_MIRROR", "")
+    place = Path(mirror, "fsdd")
+    if not mirror or not place.is_dir():
+        pytest.skip("ARCORE_MIRROR names no folder with fsdd")
+    import gzip
+    import shutil
+
+    dataset = catalog.get_dataset({"name": "spoken_digits"})
+    raw = dataset.files[0].name
+    with gzip.open(place / f"{raw}.gz") as packed, open(tmp_path / raw, "wb") as out:
+        shutil.copyfileobj(packed, out)
+    splits = dataset.decode(tmp_path)
+    lengths = [data.labels[:, 0] for data in splits.values()]
+    assert [len(rows) for rows in lengths] == [2400, 300, 300]
+    assert max(rows.max() for rows in lengths) == spoken_digits.SOUND.max_length
+
+
+def own_folder(
+    tmp_path: Path, table: str | None = None, options: dict | None = None
+) -> catalog.Dataset:
+    for number in range(12):
+        write_wave(tmp_path / "wavs" / f"{number % 3}" / f"{number}.wav", 50 + number)
+    config: dict = {"name": "mine", "kind": "wav_folder", "path": str(tmp_path / "wavs")}
+    if table is not None:
+        (tmp_path / "table.csv").write_text(table)
+        config["table"] = str(tmp_path / "table.csv")
+    return catalog.get_dataset({**config, "sample_rate": 8000, **(options or {})})
+
+
+def test_wav_folder(tmp_path: Path) -> None:
+    dataset = own_folder(tmp_path, None, {"test_fraction": 0.25})
+    assert dataset.sound == Sound(8000, 61, 0, ("",), ())
+    folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+    assert [shard_reader.read_manifest(folder).splits[s].rows for s in catalog.SPLITS] == [8, 1, 3]
+    shard_reader.verify(folder)
+
+
+def test_wav_folder_with_speakers_and_texts(tmp_path: Path) -> None:
+    table = "speaker,file,text\n" + "".join(
+        f"s{number % 2},{number % 3}/{number}.wav,{'ab' * (1 + number % 2)}\n"
+        for number in range(12)
+    )
+    dataset = own_folder(tmp_path, table)
+    assert dataset.sound == Sound(8000, 61, 4, ("s0", "s1"), ("a", "b"))
+    folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+    labels = np.concatenate([shard_reader.read_split(folder, s).labels for s in catalog.SPLITS])
+    assert sorted(labels[:, 0].tolist()) == list(range(50, 62))
+    row = labels[labels[:, 0] == 51][0]
+    assert row.tolist() == [51, 1, 4, 0, 1, 0, 1]
+    assert shard_reader.read_manifest(folder).sound == dataset.sound
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        (None, {"sample_rate": 16000}, "0.wav: expected 16000 Hz, got 8000 Hz"),
+        (None, {"path": "nowhere"}, "option path of dataset 'mine': expected an existing folder"),
+        (None, {"table": "nowhere.csv"}, "option table of dataset 'mine': expected an existing"),
+        (
+            None,
+            {"test_fraction": 0.0},
+            "option test_fraction of dataset 'mine': expected in (0, 1)",
+        ),
+        ("file\n0/0.wav\n", {}, "expected the columns file, speaker, text, got ['file']"),
+        ("file,text\n0/0.wav,a\n0/0.wav,a\n", {}, "row 3: "),
+        ("file,text\n0/7.wav,a\n", {}, "7.wav: not found"),
+        ("file,text\n0/0.wav,\n", {}, "row 2: expected a text, got none"),
+        ("file,text\n", {}, "expected rows below the header, got none"),
+    ],
+)
+def test_bad_folders_get_one_line(
+    table: str | None, options: dict, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        own_folder(tmp_path, table, options)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_too_few_files_to_split(tmp_path: Path) -> None:
+    dataset = own_folder(tmp_path, None, {"test_fraction": 0.01})
+    with pytest.raises(UserError, match="expected files for each of train, valid and test"):
+        dataset.decode(tmp_path)
+
+
+def test_tones_have_the_entropy_that_they_say() -> None:
+    dataset = catalog.get_dataset({"name": "tones"})
+    x = np.array([[3, 12, 7, 8, 1, 15, 15]], np.uint8)
+    one = SplitData(x, np.array([[6, 0, 1, 1]]))  # the last level is padding
+    nats = 0.0
+    for t in range(6):
+        near = x[0, t - 1] - 7.5 if t >= 1 else 0
+        echo = x[0, t - 4] - 7.5 if t >= 4 else 0
+        mean = 7.5 + 0.25 * near - 0.7 * echo
+        masses = [np.exp(-((v - mean) ** 2) / (2 * 1.6**2)) for v in range(16)]
+        nats -= np.log(masses[x[0, t]] / sum(masses))
+    assert dataset.source_nats(one).tolist() == pytest.approx([nats])
+
+
+def test_wrong_labels_are_refused(tmp_path: Path) -> None:
+    dataset = catalog.get_dataset({"name": "tones"})
+    good = dataset.decode(tmp_path)["valid"]
+    for column, value, name in ((0, 0, "lengths"), (1, 2, "speakers"), (3, 2, "symbols")):
+        labels = good.labels.copy()
+        labels[0, column] = value
+        bad = dict.fromkeys(catalog.SPLITS, SplitData(good.x, labels))
+        with pytest.raises(UserError, match=f"expected {name} in"):
+            preprocess.write(dataset, bad, tmp_path / "shards")
+
+
+# -- windows
+
+
+@pytest.mark.parametrize("window", [None, 1, 64, 1000])
+@pytest.mark.parametrize("world", [1, 2])
+def test_an_epoch_covers_every_sample_exactly_once(
+    folder: Path, window: int | None, world: int
+) -> None:
+    if window == 1 and world == 2:
+        pytest.skip("long")
+    model = build(num_classes=2)
+    split = shard_reader.read_split(folder, "train")
+    total, seen, offsets = 0, 0, []
+    loaders = [
+        sound_loading.SoundLoader(
+            folder, "train", model=model, rank=rank, world_size=world, batch_size=50,
+            seed=3, window=window,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    for batches in zip(*(loader.epoch(5) for loader in loaders), strict=True):
+        assert sum(len(x) for x, _, _ in batches) == batches[0][2]
+        for x, given, _ in batches:
+            spans = given[:, :2]
+            assert (spans[:, 1] > spans[:, 0]).all()
+            assert 0 <= x.shape[1] - spans[:, 1].max() < sound_loading.GRAIN
+            assert window is None or (spans[:, 1] - spans[:, 0]).max() <= window
+            seen += int((spans[:, 1] - spans[:, 0]).sum())
+            for row, (first, end) in zip(x, spans.tolist(), strict=True):
+                total += int(row[first:end].long().sum())
+            offsets += spans[:, 0].tolist()
+    lengths = sound_batches.lengths(split)
+    assert seen == lengths.sum()
+    assert total == sum(int(x[:n].sum()) for x, n in zip(split.x, lengths, strict=True))
+    if window == 64:
+        assert max(offsets) == model.receptive_field  # no more context than there is use for
+        other = next(iter(loaders[0].epoch(6)))[1]
+        assert not torch.equal(other, next(iter(loaders[0].epoch(5)))[1])
+        again, first = next(iter(loaders[0].epoch(5, 2))), list(loaders[0].epoch(5))[2]
+        assert torch.equal(again[0], first[0]) and torch.equal(again[1], first[1])
+
+
+@every_condition
+def test_windows_add_up_to_whole_rows(folder: Path, condition: dict) -> None:
+    model = build(**condition)
+    loader = sound_loading.SoundLoader(folder, "valid", model=model, batch_size=16, window=70)
+    with torch.no_grad():
+        windows = sum(
+            model(x, *sound_batches.arguments(model, given)).sum()
+            for x, given, _ in loader.epoch(1)
+        )
+        rows = sum(
+            model(x, *sound_batches.arguments(model, given)).sum()
+            for x, given in loader.sequential(7)
+        )
+    assert float(windows) == pytest.approx(float(rows), rel=1e-10)
+    assert loader.events_per_row * loader.rows == 40
+
+
+@every_condition
+def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) -> None:
+    model, split = build(**condition), shard_reader.read_split(folder, "test")
+    chosen = np.array([3, 50, 7, 20])
+    scores = scoring.scores(model, split, 3, chosen)
+    for score, row in zip(scores.tolist(), chosen, strict=True):
+        (alone,) = scoring.scores(model, split, 1, np.array([row])).tolist()
+        assert score == pytest.approx(alone, rel=1e-10)
+    sampler, given = sound_batches.to_sample(model, split, chosen)
+    drawn = sampler.sample(4, given)
+    assert drawn.shape == (4, sound_batches.lengths(split)[chosen].max())
+
+
+def test_splits_that_do_not_fit_in_memory_are_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"trainer.shuffle_rows: expected >= 960, all rows"):
+        sound_loading.SoundLoader(folder, "train", model=build(), shuffle_rows=100)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "name"),
+    [({"num_classes": 3}, "num_classes"), ({"local_classes": 5}, "local_classes")],
+)
+def test_conditions_must_fit_the_data(folder: Path, hyperparameters: dict, name: str) -> None:
+    manifest = shard_reader.read_manifest(folder)
+    with pytest.raises(UserError, match=f"model.{name}: expected null or 2, got"):
+        saved_models.check_condition(build(**hyperparameters), manifest)
+    with pytest.raises(UserError, match="model.local_size: expected null"):
+        saved_models.check_condition(build(local_size=2), manifest)
+
+
+# -- what is shown
+
+
+def test_pairs_are_written_and_drawn(folder: Path, tmp_path: Path) -> None:
+    split = shard_reader.read_split(folder, "test")
+    labels = split.labels[:2]
+    pairs = audio_figures.Pairs(split.x[1:3], split.x[:2], labels, Levels(16, (None,)), tones.SOUND)
+    pairs.write(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["0-real.wav", "0-sample.wav", "0.txt", "1-real.wav", "1-sample.wav", "1.txt"]
+    assert (tmp_path / "1.txt").read_text() == "long clear\n"
+    assert wave_files.count_samples(tmp_path / "0-real.wav", 8000, "x") == labels[0, 0]
+    assert len(pairs.spectrograms().axes) == 4
+
+
+def test_a_report_plays_sounds_and_says_how_far_the_source_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ARCORE_HOME", "ARCORE_CLUSTER", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copytree(folder, "data/shards/tones")
+    model = build().float()
+    where = Path("models/toy")
+    where.mkdir(parents=True)
+    save_file(model.state_dict(), where / "model.safetensors")
+    described = {
+        "model": {"name": "wavenet"} | model.hyperparameters.to_dict(),
+        "event": arcore.events.to_dict(model.event),
+        "dataset_sha256": shard_reader.read_manifest(folder).sha256,
+    }
+    (where / "config.yaml").write_text(yaml.safe_dump(described))
+    record = {"run_id": None, "num_parameters": 1, "train_seconds": 1.0, "device": "cpu"}
+    (where / "training.json").write_text(json.dumps(record))
+    (where / "history.csv").write_text(
+        "epoch,train_nats,valid_nats,valid_bits_per_dim\n1,810.0,800.0,3.9\n2,720.0,700.0,3.5\n"
+    )
+    entry = {"dataset": "tones", "model": "wavenet"}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    limits = ["evaluation.num_test_rows=9", "evaluation.num_samples=2"]
+    out = evaluate.evaluate(compose.load("toy", limits))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["receptive_field"] == model.receptive_field
+    assert metrics["excess_nats"] == pytest.approx(metrics["nats"] - metrics["entropy_nats"])
+    assert metrics["excess_nats"] > 5 * metrics["excess_nats_stderr"], "the network is untrained"
+    assert (out / "samples.png").is_file()
+
+    codecs.write("tones")
+    report = comparison.build_report("tones")
+    (row,) = report.rows
+    bits = metrics["excess_nats"] / metrics["mean_size"] / math.log(2)
+    assert float(row.result.bound[1].split(" ±")[0]) == pytest.approx(bits, abs=0.006)
+    table = tables.markdown(report)
+    assert "| entropy bound | above it " in table
+    (source,) = (line for line in table.splitlines() if line.startswith("| the source itself"))
+    assert [cell.strip() for cell in source.split("|")][6:8] == ["-", "-"]
+    assert f"(receptive_field={model.receptive_field})" in table
+    page = html.html_page(report)
+    assert page.count("data:audio/wav;base64,") == 2 * len(audio_figures.KINDS)
+
+
+# -- baselines
+
+
+def test_back_off_is_a_distribution_and_uses_its_context() -> None:
+    rows = [np.array([0, 1, 2, 0, 1, 2, 0, 1], np.uint8), np.array([2, 0, 1], np.uint8)]
+    data = wave_files.rows([wave_files.Utterance(x) for x in rows], Sound(8000, 8, 0, ("",), ()))
+    split = SplitData(data.x, data.labels, None)
+    model = sound_baselines.BackOff(split, 3, (1.0, 1.0))
+    every = [np.array([a, b, c]) for a in range(3) for b in range(3) for c in range(3)]
+    for order in range(3):
+        total = sum(np.exp(-model.nats(x, order)) for x in every)
+        assert total == pytest.approx(1)
+    # counts of 0, 1, 2 are 4, 4 and 3 of 11; half a count each is added
+    expected = -np.log([4.5 / 12.5, 4.5 / 12.5, 3.5 / 12.5]).sum()
+    assert model.nats(np.array([0, 1, 2]), 0) == pytest.approx(expected)
+    assert model.nats(rows[0], 2) < model.nats(rows[0], 1) < model.nats(rows[0], 0)
+    model.fit_strengths(split)
+    assert model.strengths == (1.0, 1.0)
+
+
+def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
+    dataset = catalog.get_dataset({"name": "tones"})
+    splits = [shard_reader.read_split(folder, split) for split in catalog.SPLITS]
+    measured = sound_baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits)
+    bits = {one["label"].split(" (")[0]: one["bits_per_dim"] for one in measured}
+    assert bits["uniform"] == pytest.approx(4, abs=1e-12)
+    assert (
+        bits["the source itself"]
+        < bits["order-2 counts with back-off"]
+        < bits["marginal histogram"]
+        < bits["uniform"]
+    )
+    garbage = splits[2].x.copy()
+    for x, length in zip(garbage, sound_batches.lengths(splits[2]), strict=True):
+        x[length:] = 9
+    padded = SplitData(garbage, splits[2].labels, None)
+    again = sound_baselines.measure(dataset, Levels(16, (None,)), tones.SOUND, *splits[:2], padded)
+    assert again == measured
+
+
+def test_flac_goes_around() -> None:
+    x = np.arange(256, dtype=np.uint8).repeat(4)
+    assert 0 < sound_baselines.flac_bytes(x, 8000, 256) < len(x)

@@ -1,0 +1,272 @@
+"""Evaluation: every row counts once, under the protocol, and ensembles average probabilities."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import arcore
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess, shard_reader
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SplitData
+from pipeline.evaluation import evaluate, image_figures, scoring
+from pipeline.experiments import compose
+
+EVENT = arcore.events.Binary((1, 8, 8))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, few_digits):
+    """A working directory with shards and an untrained MADE of three masks, `toy`."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ARCORE_HOME", "ARCORE_CLUSTER", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copytree(few_digits, "data/shards/digits_binary")
+    entry = {"dataset": "digits_binary", "model": "made"}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    torch.manual_seed(0)
+    model = arcore.create_model("made", EVENT, hidden=[8], num_masks=3).eval()
+    folder = Path("models/toy")
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    described = {
+        "model": {"name": "made"} | model.hyperparameters.to_dict(),
+        "event": arcore.events.to_dict(EVENT),
+        "dataset_sha256": shard_reader.read_manifest("data/shards/digits_binary").sha256,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(described))
+    record = {"run_id": None, "num_parameters": 1, "train_seconds": 1.0, "device": "cpu"}
+    (folder / "training.json").write_text(json.dumps(record))
+    (folder / "history.csv").write_text("epoch,train_nats,valid_nats\n1,40.0,41.0\n2,39.0,\n")
+    return model
+
+
+def evaluated(*overrides: str) -> dict:
+    out = evaluate.evaluate(compose.load("toy", overrides))
+    return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("batch_size", [7, 23, 500])
+def test_every_row_counts_once(project, batch_size: int) -> None:
+    x = torch.from_numpy(shard_reader.read_split("data/shards/digits_binary", "test").x)
+    nats = -project.log_prob(x).detach().double()
+    metrics = evaluated(f"evaluation.batch_size={batch_size}", "evaluation.num_samples=4")
+    assert metrics["num_rows"] == 24
+    assert metrics["nats"] == pytest.approx(float(nats.mean()), rel=1e-6)
+    assert metrics["nats_stderr"] == pytest.approx(float(nats.std()) / math.sqrt(24), rel=1e-5)
+    assert metrics["bits_per_dim"] == pytest.approx(metrics["nats"] / 64 / math.log(2))
+    made = {path.name for path in Path("evaluation/digits_binary/toy").iterdir()}
+    assert made == {"metrics.json", "scores.csv", "samples.png", "learning_curve.png", "media"}
+
+
+def test_an_ensemble_averages_probabilities(project) -> None:
+    x = torch.from_numpy(shard_reader.read_split("data/shards/digits_binary", "test").x)
+    each = torch.stack([project.member(index).log_prob(x) for index in range(3)]).detach()
+    nats = -(torch.logsumexp(each, 0) - math.log(3)).double().mean()
+    metrics = evaluated("evaluation.num_members=3", "evaluation.num_samples=4")
+    assert metrics["num_members"] == 3
+    assert metrics["nats"] == pytest.approx(float(nats), rel=1e-6)
+
+
+def test_what_members_score_comes_with_an_ensemble(project) -> None:
+    x = torch.from_numpy(shard_reader.read_split("data/shards/digits_binary", "test").x)
+    each = torch.stack([-project.member(index).log_prob(x) for index in range(3)]).detach()
+    metrics = evaluated("evaluation.num_members=3", "evaluation.num_samples=4")
+    by_row = each.double().mean(0)
+    assert metrics["member_nats"] == pytest.approx(float(by_row.mean()), rel=1e-6)
+    expected = float(by_row.std()) / math.sqrt(24)
+    assert metrics["member_nats_stderr"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["nats"] < metrics["member_nats"]  # Jensen
+    assert "member_nats" not in evaluated("evaluation.num_samples=4")
+
+
+def test_a_subset_of_rows_is_drawn_by_the_seed(project) -> None:
+    x = torch.from_numpy(shard_reader.read_split("data/shards/digits_binary", "test").x)
+    every = -project.log_prob(x).detach().double()
+    means = []
+    for seed in (0, 1, 0):
+        limits = ("evaluation.num_test_rows=10", f"evaluation.seed={seed}")
+        metrics = evaluated(*limits, "evaluation.num_samples=4")
+        assert metrics["num_rows"] == 10 and metrics["num_split_rows"] == 24
+        lines = Path("evaluation/digits_binary/toy/scores.csv").read_text().splitlines()[1:]
+        rows = [int(line.split(",")[0]) for line in lines]
+        assert rows == sorted(set(rows)) and len(rows) == 10
+        assert metrics["nats"] == pytest.approx(float(every[rows].mean()), rel=1e-6)
+        means.append((metrics["nats"], metrics["valid_nats"]))
+    assert means[0] == means[2] != means[1]
+    whole = evaluated("evaluation.num_test_rows=1000", "evaluation.num_samples=4")
+    assert whole["num_rows"] == 24 and whole["nats"] == pytest.approx(float(every.mean()))
+
+
+def test_more_members_than_masks_are_refused(project) -> None:
+    with pytest.raises(
+        UserError, match="toy: evaluation.num_members 4: num_members: expected at most 3"
+    ):
+        evaluated("evaluation.num_members=4")
+    assert not Path("evaluation").exists()
+
+
+def test_other_shards_are_refused(project) -> None:
+    config_file = Path("models/toy/config.yaml")
+    described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": "0" * 64}
+    config_file.write_text(yaml.safe_dump(described))
+    with pytest.raises(UserError, match=r"toy: expected shards .*\(000000000000\).* train it"):
+        evaluated()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.yaml", "{", "damaged model folder"),
+        ("config.yaml", "model: {}", "damaged model folder"),
+        ("config.yaml", "3", "damaged model folder"),
+        ("training.json", "{", "damaged model folder"),
+        ("model.safetensors", "x", "not a readable safetensors file"),
+    ],
+)
+def test_a_damaged_model_folder_is_one_line(project, name: str, text: str, message: str) -> None:
+    Path("models/toy", name).write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        evaluated()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_drawn_split_is_drawn_once_for_all(project) -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8), dtype=np.uint8)
+    split = SplitData(gray, None, "bernoulli")
+    drawn = shard_reader.dynamic_binarize(gray, np.arange(10), 0, 0)
+    expected = -project.log_prob(torch.from_numpy(drawn)).detach().double()
+    for batch_size in (3, 10):
+        torch.testing.assert_close(scoring.scores(project, split, batch_size), expected)
+
+
+def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
+    """The digits with noise, of which an untrained RNADE knows little more than their range."""
+    dataset = catalog.get_dataset({"name": "digits_dequantized"})
+    folder = preprocess.write(
+        dataset, dataset.decode(Path()), Path("data/shards/digits_dequantized")
+    )
+    entry = {"dataset": "digits_dequantized", "model": "rnade"}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    model = arcore.create_model("rnade", dataset.event, hidden=4, components=2).eval()
+    save_file(model.state_dict(), "models/toy/model.safetensors")
+    described = {
+        "model": {"name": "rnade"} | model.hyperparameters.to_dict(),
+        "event": arcore.events.to_dict(dataset.event),
+        "dataset_sha256": shard_reader.read_manifest(folder).sha256,
+    }
+    Path("models/toy/config.yaml").write_text(yaml.safe_dump(described))
+    metrics = evaluated("evaluation.num_samples=4")
+    test = shard_reader.read_split(folder, "test")
+    nats = -model.log_prob(torch.from_numpy(test.x)).detach().double()
+    assert metrics["nats"] == pytest.approx(float(nats.mean()), rel=1e-6)
+    bits = metrics["nats"] / 64 / math.log(2) + math.log2(17)
+    assert metrics["bits_per_dim"] == pytest.approx(bits)
+    error = metrics["nats_stderr"] / 64 / math.log(2)
+    assert metrics["bits_per_dim_stderr"] == pytest.approx(error)
+    drawn = shard_reader.read_split(folder, "train")
+    noisy = shard_reader.draw("dequantize", drawn.x[:9], dataset.event, np.arange(9), 0, 0)
+    first = dataclasses.replace(drawn, x=drawn.x[:9], labels=None)
+    expected = -model.log_prob(torch.from_numpy(noisy)).detach().double()
+    torch.testing.assert_close(scoring.scores(model, first, 4), expected)
+
+
+@pytest.mark.parametrize(("size", "shown"), [(1, 1), (2, 1), (5, 4), (11, 6)])
+def test_real_vectors_are_points_in_planes(size: int, shown: int) -> None:
+    real = np.random.default_rng(0).normal(size=(20, size)).astype(np.float32)
+    events = {"samples": 100 * real[:7], "real": real}
+    figure = image_figures.sample_figure(events, arcore.events.Real((size,)))
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert len(panels) == shown
+    if size > 1:
+        assert all(max(axes.get_xlim()) < 10 for axes in panels), "outliers do not set the range"
+
+
+def test_tiles() -> None:
+    images = np.arange(1, 4, dtype=np.uint8).reshape(3, 1, 1, 1)
+    # Three images in two columns, each with a border of half the largest value.
+    assert image_figures.tile(images).tolist() == [
+        [1.5, 1.5, 1.5, 1.5, 1.5],
+        [1.5, 1.0, 1.5, 2.0, 1.5],
+        [1.5, 1.5, 1.5, 1.5, 1.5],
+        [1.5, 3.0, 1.5, 1.5, 1.5],
+        [1.5, 1.5, 1.5, 1.5, 1.5],
+    ]
+    assert image_figures.tile(np.zeros((5, 3, 4, 6), np.uint8)).shape == (2 * 5 + 1, 3 * 7 + 1, 3)
+
+
+def test_mean_and_error() -> None:
+    assert scoring.mean_and_error(torch.tensor([1.0, 3.0])) == pytest.approx((2.0, 1.0))
+    mean, error = scoring.mean_and_error(torch.tensor([1.0]))
+    assert mean == 1.0 and math.isnan(error)
+
+
+# -- bounds
+
+
+@pytest.fixture
+def latent_project(project):
+    """The same project, its model a PixelVAE of a class condition."""
+    torch.manual_seed(1)
+    hyperparameters = {"num_levels": 2, "encoder": [4], "width": 4, "num_layers": 2}
+    model = arcore.create_model("pixelvae", EVENT, **hyperparameters).eval()
+    folder = Path("models/toy")
+    save_file(model.state_dict(), folder / "model.safetensors")
+    described = yaml.safe_load((folder / "config.yaml").read_text())
+    described["model"] = {"name": "pixelvae"} | model.hyperparameters.to_dict()
+    (folder / "config.yaml").write_text(yaml.safe_dump(described))
+    entry = {"dataset": "digits_binary", "model": "pixelvae"}
+    entry["model_overrides"] = hyperparameters
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    return model
+
+
+FEW = ("evaluation.num_samples=4", "evaluation.importance_samples=20")
+
+
+def test_a_bound_comes_with_an_estimate_of_stated_rows(latent_project) -> None:
+    x = torch.from_numpy(shard_reader.read_split("data/shards/digits_binary", "test").x)
+    metrics = evaluated(*FEW, "evaluation.importance_rows=10")
+    nats = -latent_project.log_prob(x).detach().double()
+    assert metrics["exact"] is False
+    assert metrics["nats"] == pytest.approx(float(nats.mean()), rel=1e-6)
+    assert (metrics["importance_samples"], metrics["importance_rows"]) == (20, 10)
+    assert 0 < metrics["nats_importance_weighted_stderr"]
+    assert metrics == evaluated(*FEW, "evaluation.importance_rows=10") | {
+        name: metrics[name] for name in ("evaluate_seconds", "sample_seconds")
+    }
+    everything = evaluated(*FEW)
+    assert everything["importance_rows"] == 24
+    generator = torch.Generator().manual_seed(0)
+    expected = -latent_project.importance_weighted(x, 20, None, generator).double().mean()
+    assert everything["nats_importance_weighted"] == pytest.approx(float(expected), rel=1e-6)
+    assert everything["nats_importance_weighted"] < everything["nats"] + 0.5
+
+
+def test_no_importance_samples_no_estimate(latent_project) -> None:
+    metrics = evaluated("evaluation.num_samples=4", "evaluation.importance_samples=0")
+    assert "nats_importance_weighted" not in metrics
+
+
+def test_pictures_show_what_each_level_varies(latent_project, monkeypatch) -> None:
+    shown = []
+    draw = image_figures.sample_figure
+    monkeypatch.setattr(
+        image_figures,
+        "sample_figure",
+        lambda events, event: shown.append(events) or draw(events, event),
+    )
+    evaluated(*FEW)
+    titles = [f"only {level} noise varies" for level in ("top", "latent", "pixels")]
+    assert list(shown[0]) == ["samples", "real", *titles]
+    assert all(x.shape == (4, 1, 8, 8) for x in shown[0].values())

@@ -1,0 +1,182 @@
+"""Codecs: round trips, what is counted, and the file that the report reads."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from arcore.events import Binary, Event, Levels, Real
+from pipeline.core.errors import UserError
+from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SplitData
+from pipeline.evaluation import image_codecs
+from stages import codecs as stage
+
+EVENTS = [
+    Levels(256, (3, 32, 32)),
+    Levels(256, (1, 28, 28)),
+    Levels(17, (1, 8, 8)),
+    Levels(17, (3, 5, 7)),
+    Binary((1, 28, 28)),
+    Binary((1, 5, 7)),
+    Binary((3, 4, 4)),
+    Levels(256, (1, 1, 1)),
+]
+
+
+def images(event: Levels, rows: int = 4) -> np.ndarray:
+    """Noise, a ramp, all zeros and all of the highest level."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, event.num_levels, (rows, *event.extents), dtype=np.uint8)
+    x[1] = np.arange(event.size).reshape(event.shape) % event.num_levels
+    x[2], x[3] = 0, event.num_levels - 1
+    return x
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=str)
+@pytest.mark.parametrize("name", image_codecs.CODECS)
+def test_round_trip(name: str, event: Levels) -> None:
+    codec = image_codecs.CODECS[name]
+    assert image_codecs.applies(event)
+    for image in images(event):
+        data = codec.encode(image, event)
+        decoded = codec.decode(data, event)
+        assert decoded.dtype == np.uint8 and decoded.shape == event.shape
+        np.testing.assert_array_equal(decoded, image)
+        assert codec.encode(image, event) == data, "the same bytes each time"
+
+
+@pytest.mark.parametrize(
+    ("event", "mode"),
+    [(Binary((1, 8, 8)), "1"), (Levels(17, (1, 8, 8)), "L"), (Levels(256, (3, 8, 8)), "RGB")],
+)
+def test_png_is_a_file_of_the_levels_in_the_fewest_bits(event: Levels, mode: str) -> None:
+    image = images(event)[0]
+    with Image.open(io.BytesIO(image_codecs.encode_png(image, event))) as picture:
+        assert (picture.format, picture.mode) == ("PNG", mode)
+        if mode == "RGB":
+            np.testing.assert_array_equal(np.asarray(picture), image.transpose(1, 2, 0))
+    with Image.open(io.BytesIO(image_codecs.encode_webp(image, event))) as picture:
+        assert picture.format == "WEBP"
+
+
+def test_every_byte_counts() -> None:
+    event = Levels(256, (3, 8, 8))
+    x = images(event)
+    for codec in image_codecs.CODECS.values():
+        measured = image_codecs.measure(codec, x, event)
+        sizes = [len(codec.encode(image, event)) for image in x]
+        bits = np.array(sizes) * 8 / event.size
+        assert measured["bytes"] == sum(sizes) and measured["num_rows"] == 4
+        assert measured["bits_per_dim"] == pytest.approx(bits.mean())
+        assert measured["bits_per_dim_stderr"] == pytest.approx(bits.std(ddof=1) / 2)
+        assert measured["nats"] == pytest.approx(np.mean(sizes) * 8 * math.log(2))
+        assert measured["nats_stderr"] / measured["nats"] == pytest.approx(
+            measured["bits_per_dim_stderr"] / measured["bits_per_dim"]
+        )
+
+
+def test_no_codec_beats_the_entropy_of_noise() -> None:
+    event = Levels(256, (3, 16, 16))
+    noise = np.random.default_rng(0).integers(0, 256, (20, *event.extents), dtype=np.uint8)
+    for codec in image_codecs.CODECS.values():
+        assert image_codecs.measure(codec, noise, event)["bits_per_dim"] > 8
+
+
+def test_a_codec_that_loses_something_is_caught() -> None:
+    event = Levels(256, (3, 8, 8))
+
+    def encode(image: np.ndarray, event: Levels) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, "WEBP")
+        return file.getvalue()
+
+    png = image_codecs.CODECS["png"]
+    lossy = image_codecs.Codec(label="lossy", settings="", encode=encode, decode=png.decode)
+    with pytest.raises(RuntimeError, match="lossy: test image 0 did not come back as it was"):
+        image_codecs.measure(lossy, images(event), event)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Levels(257, (1, 8, 8)),
+        Levels(256, (2, 8, 8)),
+        Levels(256, (64,)),
+        Levels(256, (20, 1, 8, 8)),
+        Levels(256, (1, None, 8)),
+        Real((1, 8, 8)),
+    ],
+    ids=str,
+)
+def test_other_events_have_no_codecs(event: Event) -> None:
+    assert not image_codecs.applies(event)
+
+
+def test_a_pillow_without_webp_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    image_codecs.require()
+    monkeypatch.setattr(features, "check", lambda name: name != "webp")
+    with pytest.raises(UserError, match="expected one with WebP; install Pillow's own wheel") as e:
+        image_codecs.require()
+    assert "\n" not in str(e.value)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARCORE_HOME", raising=False)
+    return tmp_path
+
+
+def test_the_stage_measures_all_test_images(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = catalog.get_dataset({"name": "digits"})
+    fetching.fetch(dataset)
+    preprocess.preprocess(dataset)
+    monkeypatch.setattr(sys, "argv", ["codecs", "digits"])
+    stage.main()
+    path = home / "codecs/digits.json"
+    written = path.read_bytes()
+    described = json.loads(written)
+    manifest = shard_reader.read_manifest("data/shards/digits")
+    assert described["dataset_sha256"] == manifest.sha256 and described["split"] == "test"
+    assert all(described["libraries"].values())
+    labels = [entry["label"] for entry in described["codecs"]]
+    assert len(labels) == 3 and all("measured here" in label for label in labels)
+    assert {entry["num_rows"] for entry in described["codecs"]} == {360}
+    stage.main()
+    assert path.read_bytes() == written
+    assert [found.name for found in path.parent.iterdir()] == ["digits.json"]
+
+
+def test_what_is_no_image_has_no_measurements(home: Path) -> None:
+    dataset = catalog.get_dataset({"name": "dna"})
+    x = np.random.default_rng(0).integers(0, 2, (3, 180), dtype=np.uint8)
+    splits = dict.fromkeys(catalog.SPLITS, SplitData(x))
+    preprocess.write(dataset, splits, Path("data/shards/dna"))
+    assert json.loads(stage.write("dna").read_text())["codecs"] == []
+
+
+def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(home: Path) -> None:
+    dataset = catalog.get_dataset({"name": "mnist_dynamic_binarized"})
+    rng = np.random.default_rng(0)
+    gray = rng.integers(0, 256, (5, 1, 28, 28), dtype=np.uint8)
+    splits = dict.fromkeys(catalog.SPLITS, SplitData(gray, rng.integers(0, 10, 5), "bernoulli"))
+    preprocess.write(dataset, splits, Path("data/shards/mnist_dynamic_binarized"))
+    measured = json.loads(stage.write("mnist_dynamic_binarized").read_text())["codecs"]
+    event = Binary((1, 28, 28))
+    drawn = shard_reader.dynamic_binarize(gray, np.arange(5), 0, 0)
+    expected = [image_codecs.measure(codec, drawn, event) for codec in image_codecs.CODECS.values()]
+    assert measured == expected
+
+
+def test_missing_shards(home: Path) -> None:
+    with pytest.raises(UserError, match="digits/manifest.json: file not found; run python -m"):
+        stage.write("digits")

@@ -1,0 +1,203 @@
+"""Configuration: every file composes, and what decides a result is what the identity hashes."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import arcore
+from arcore.zoo import MODELS
+from pipeline.core.errors import UserError
+from pipeline.datasets import catalog
+from pipeline.experiments import compose, schema
+from pipeline.reporting.published import match, published_for
+from pipeline.search import spec
+from pipeline.training import saved_models
+from tests.places import ROOT
+
+FILES = sorted(compose.CONF.glob("*/*.yaml"))
+EXPERIMENTS = sorted(compose.read_params(ROOT / "params.yaml")["experiments"])
+EVENT = arcore.events.Levels(5, (1, 3, 2))
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    """A function that writes params.yaml with one experiment, `toy`, and loads it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
+
+    def load(*overrides: str, **entry: Any) -> schema.ExperimentConfig:
+        entry = {"dataset": "digits", "model": "made"} | entry
+        Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+        return compose.load("toy", overrides)
+
+    return load
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_file_composes(params, path: Path) -> None:
+    group, choice = path.parent.name, path.stem
+    loaded = params(f"{group}={choice}")
+    written = yaml.safe_load(path.read_text())
+    if group == "model":
+        with torch.device("meta"):
+            kinds = MODELS[choice].supports
+            event = EVENT if isinstance(EVENT, kinds) else arcore.events.Real((2, 3))
+            model = saved_models.create_model(loaded.model, event)
+        assert {"name": choice} | model.hyperparameters.to_dict() == written
+        assert all(parameter.is_meta for parameter in model.parameters())
+    elif group == "dataset":
+        dataset = catalog.get_dataset(loaded.dataset)
+        assert {"name": choice} | dataclasses.asdict(dataset.options) == written
+    else:
+        built = getattr(loaded, group)
+        kind = {"trainer": schema.TrainerConfig, "cluster": schema.ClusterConfig}[group]
+        assert schema.build(kind, written, group) == built
+        assert set(written) == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_defaults_are_written_out() -> None:
+    """The YAML files and the dataclasses give the same defaults, and all of them."""
+
+    def read(name: str) -> Any:
+        return yaml.safe_load((compose.CONF / f"{name}.yaml").read_text())
+
+    assert schema.build(schema.TrainerConfig, read("trainer/default"), "") == schema.TrainerConfig()
+    assert schema.build(schema.ClusterConfig, read("cluster/local"), "") == schema.ClusterConfig()
+    assert read("config")["evaluation"] == dataclasses.asdict(schema.EvaluationConfig())
+    assert {path.stem for path in FILES if path.parent.name == "model"} == set(arcore.list_models())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> None:
+    """Where one starts from a search, any values of its space will do."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
+    params = compose.read_params()
+    base = Path(params["experiments"][name]["base"])
+    if base.parts[0] == "searches":
+        search = spec.load_search(base.parts[1])
+        monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
+        (tmp_path / base).parent.mkdir(parents=True)
+        overlay = search.overlay({p.name: p.examples()[-1] for p in search.space})
+        (tmp_path / base).write_text(yaml.safe_dump(overlay))
+        for key in ("dataset", "model"):
+            assert params["experiments"][name][key] == params["searches"][search.name][key]
+    loaded = compose.load(name)
+    dataset = catalog.get_dataset(loaded.dataset)
+    assert dataset.name in params["datasets"]
+    assert set(params["experiments"][name]) == set(compose.ENTRY_KEYS), "DVC asks for all of them"
+    with torch.device("meta"):
+        model = saved_models.create_model(loaded.model, dataset.event)
+    for members in (loaded.evaluation.num_members, loaded.trainer.validate_members):
+        members = members or model.num_members
+        if members > 1:
+            assert len(model.ensemble(members)) == members
+    plan = loaded.evaluation
+    for counterpart in (plan.published, plan.published_member, plan.published_importance):
+        if counterpart is not None:
+            match(published_for(dataset.published_name), counterpart, name)
+
+
+def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    listed = {
+        param.removeprefix("experiments.${key}.")
+        for stage in ("train", "evaluate")
+        for param in stages[stage]["do"]["params"]
+    }
+    assert listed == set(compose.ENTRY_KEYS)
+
+
+def imported(path: Path, seen: set[Path]) -> set[Path]:
+    """The files of arcore that a file imports, and those that they import."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            file = ROOT / (name.replace(".", "/") + ".py")
+            if name.startswith("arcore.") and file.is_file() and file not in seen:
+                seen = imported(file, seen | {file})
+    return seen
+
+
+@pytest.mark.parametrize("stage", ["tune", "train", "evaluate", "folds"])
+@pytest.mark.parametrize("model", arcore.list_models())
+def test_dvc_yaml_lists_the_code_that_a_model_is_made_of(model: str, stage: str) -> None:
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
+    listed = {ROOT / dep.replace("${item.model}", model) for dep in deps}
+    for file in imported(ROOT / f"arcore/models/{model}.py", set()):
+        assert file in listed or file.parent in listed, f"{stage}: {file}"
+
+
+def test_layers_are_laid_over_each_other(params) -> None:
+    loaded = params(
+        "trainer.optimizer.learning_rate=0.5",
+        "model.hidden=[7]",
+        "cluster=gpu",
+        model_overrides={"hidden": [9, 9], "num_masks": 3},
+        trainer={"optimizer": {"name": "sgd", "learning_rate": 0.1}, "patience": 2},
+        evaluation={"num_members": 3, "published": {"model": "MADE", "variant": "-"}},
+    )
+    assert loaded.trainer.optimizer == schema.OptimizerConfig(name="sgd", learning_rate=0.5)
+    assert loaded.trainer.patience == 2 and loaded.trainer.max_epochs == 20
+    assert loaded.model["hidden"] == [7] and loaded.model["num_masks"] == 3
+    assert loaded.cluster.use_gpu and loaded.evaluation.num_members == 3
+    assert params("trainer.optimizer.betas=[0.5,0.9]").trainer.optimizer.betas == (0.5, 0.9)
+    assert params("trainer.optimizer.learning_rate=1e-2").trainer.optimizer.learning_rate == 0.01
+
+
+def test_the_cluster_may_come_from_the_environment(params, monkeypatch) -> None:
+    monkeypatch.setenv("ARCORE_CLUSTER", "gpu")
+    assert params().cluster.use_gpu
+    assert not params("cluster=local").cluster.use_gpu
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["model.hidden=[3]", "trainer.max_epochs=3", "trainer.seed=1", "dataset=digits_binary"],
+)
+def test_what_decides_the_weights_changes_the_identity(params, changed: str) -> None:
+    assert params(changed).identity("d") != params().identity("d")
+
+
+@pytest.mark.parametrize(
+    "unchanged", ["cluster.num_workers=2", "cluster=gpu", "evaluation.num_samples=3"]
+)
+def test_what_does_not_keeps_the_identity(params, unchanged: str) -> None:
+    assert params(unchanged).identity("d") == params().identity("d")
+    assert params().identity("d") != params().identity("e")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        (schema.TrainerConfig, {"precision": "half"}, r"trainer\.precision: expected .*got 'half'"),
+        (schema.TrainerConfig, {"compile": 1}, r"trainer\.compile: expected bool, got 1"),
+        (schema.TrainerConfig, {"batch_size": True}, r"batch_size: expected int, got True"),
+        (schema.TrainerConfig, {"ema_decay": 1}, r"ema_decay: expected in \[0, 1\), got 1\.0"),
+        (schema.TrainerConfig, {"clip_norm": 0}, r"clip_norm: expected > 0 or null, got 0\.0"),
+        (schema.TrainerConfig, {"patience": 0}, r"patience: expected >= 1 or null, got 0"),
+        (schema.TrainerConfig, {"schedule": {"name": "cosin"}}, r"schedule\.name: expected one of"),
+        (schema.TrainerConfig, {"schedule": {"final_factor": 2}}, r"final_factor: .* got 2\.0"),
+        (schema.TrainerConfig, {"optimizer": {"betas": [0.9]}}, r"betas: expected tuple"),
+        (schema.EvaluationConfig, {"published": {"model": "MADE"}}, r"\{model, variant\} or null"),
+        (schema.EvaluationConfig, {"published_member": {}}, r"published_member: expected \{model"),
+        (schema.EvaluationConfig, {"importance_samples": -1}, "importance_samples: expected >= 0"),
+        (schema.EvaluationConfig, {"importance_rows": 1}, "importance_rows: expected >= 2, got 1"),
+        (schema.EvaluationConfig, {"num_test_rows": 1}, r"num_test_rows: expected >= 2 or null"),
+        (schema.ClusterConfig, {"num_workers": 0}, r"cluster\.num_workers: expected >= 1, got 0"),
+        (schema.ClusterConfig, {"storage": 3}, r"storage: expected str or null, got 3"),
+    ],
+)
+def test_values_are_checked(kind, given, message: str) -> None:
+    where = kind.__name__.removesuffix("Config").lower()
+    with pytest.raises(UserError, match=message):
+        schema.build(kind, given, where)

@@ -1,0 +1,125 @@
+"""Models that leave for MLflow: what comes back scores and draws as the model itself does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.testing import assert_close
+
+import arcore
+from arcore.events import Event, Levels, Real
+from pipeline.registry import exporting
+from pipeline.tracking import mlflow_store, run_logger
+from tests.arcore.cases import randomize
+
+Export = Callable[..., arcore.AutoregressiveModel]
+
+
+def event_of(name: str) -> Event:
+    return Real((3,)) if name == "rnade" else Levels(3, (2, 1, 2, 2))
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Export:
+    """Write a model as training does; return it as it is evaluated."""
+
+    def write(name: str, members: int = 1, **given: object) -> arcore.AutoregressiveModel:
+        event = event_of(name)
+        model = randomize(arcore.create_model(name, event, **given))
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file(model.state_dict(), folder / "model.safetensors")
+        config = {
+            "model": {"name": name, **model.hyperparameters.to_dict()},
+            "event": arcore.events.to_dict(event),
+            "evaluation": {"num_members": members},
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        evaluated = model.ensemble(members) if members > 1 else model
+        return evaluated.eval()
+
+    return write
+
+
+def drawn(model: arcore.AutoregressiveModel, seed: int = 0) -> Tensor:
+    return model.sample(5, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "given"),
+    [
+        *((name, 1, {}) for name in arcore.list_models()),
+        ("made", 3, {"num_masks": 3}),
+        ("deep_nade", 3, {}),
+        ("conv_nade", 2, {}),
+    ],
+)
+def test_every_model_comes_back_as_it_was_evaluated(
+    name: str, members: int, given: dict[str, object], export: Export, tmp_path: Path
+) -> None:
+    from pipeline.registry import pyfunc
+
+    model = export(name, members, **given)
+    loaded = pyfunc.ArcoreModel()
+    loaded.load_context(SimpleNamespace(artifacts={"model": str(tmp_path / name)}))
+    events = drawn(model)
+    with torch.no_grad():
+        nats = -model.log_prob(events)
+    scores = loaded.predict(None, events.numpy())
+    assert_close(torch.tensor(scores["nats"].tolist()), nats, rtol=0, atol=0)
+    bits = arcore.units.nats_to_bits_per_dim(nats, model.event)
+    assert_close(torch.tensor(scores["bits_per_dim"].tolist()), bits)
+    params = {"method": "sample", "num_samples": 5, "seed": 0}
+    assert np.array_equal(loaded.predict(None, events[:0].numpy(), params), events.numpy())
+
+
+CLEAN = """
+import json, sys, mlflow, numpy as np
+for line in sys.stdin:
+    uri, dtype, events = json.loads(line)
+    model = mlflow.pyfunc.load_model(uri)
+    params = {"method": "sample", "num_samples": 5, "seed": 0}
+    events = np.array(events, dtype)
+    print(json.dumps([model.predict(events)["nats"].tolist(),
+        model.predict(events[:0], params=params).tolist()]))
+"""
+EXPORTED = [("rnade", 1), ("pixelvae", 1), ("deep_nade", 3)]
+
+
+def test_reals_bounds_and_ensembles_pass_through_mlflow(
+    export: Export, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run_id = mlflow_store.start_run("arcore-toy", "toy", "toy", {}, {})
+    asked, expected = [], []
+    for name, members in EXPORTED:
+        model = export(name, members)
+        uri = exporting.log_exported_model(run_id, home / name, members)
+        events = drawn(model)
+        asked.append([uri, "float32" if name == "rnade" else "int64", events.tolist()])
+        expected.append((-model.log_prob(events).detach(), events))
+    run_logger.RunLogger(run_id).finish()
+    ran = subprocess.run(
+        [sys.executable, "-c", CLEAN],
+        input="\n".join(map(json.dumps, asked)),
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    for line, (nats, events) in zip(ran.stdout.splitlines(), expected, strict=True):
+        scores, samples = json.loads(line)
+        assert_close(torch.tensor(scores), nats)
+        assert_close(torch.tensor(samples, dtype=events.dtype), events)

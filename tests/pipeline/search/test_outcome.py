@@ -1,0 +1,113 @@
+"""What a search leaves: the table, the best overrides, importances and plots."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.search import outcome, spec
+from pipeline.search.outcome import Trial
+
+ENTRY = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"dropout": 0.1},
+    "space": {
+        "model.hidden": {"choice": [[8], [8, 8]]},
+        "model.ordering": {"choice": ["raster", "random"]},
+        "trainer.batch_size": {"randint": [10, 200]},
+        "trainer.optimizer.learning_rate": {"loguniform": [0.0001, 0.1]},
+    },
+}
+
+
+@pytest.fixture
+def search(tmp_path, monkeypatch) -> spec.Search:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ARCORE_CLUSTER", "ARCORE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    params = {"experiments": {}, "searches": {"toy": ENTRY}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    return spec.load_search("toy")
+
+
+def trial(number: int, value: float, rate: float = 0.01, **changes: Any) -> Trial:
+    values = {
+        "model.hidden": [8] if number % 2 else [8, 8],
+        "model.ordering": "raster" if number % 3 else "random",
+        "trainer.batch_size": 10 + number,
+        "trainer.optimizer.learning_rate": rate,
+    }
+    fields: dict[str, Any] = {"status": "finished", "epochs": 5, "seconds": 1.5, "problem": ""}
+    curve = [(1, value + 1), (2, value)]
+    return Trial(number=number, value=value, values=values, curve=curve, **fields | changes)
+
+
+def varied() -> list[Trial]:
+    """The objective depends on the learning rate alone."""
+    rates = [10 ** (-4 + 3 * (i * 7 % 24) / 24) for i in range(24)]
+    return [trial(i + 1, 20 + 5 * math.log10(rate) ** 2, rate) for i, rate in enumerate(rates)]
+
+
+def test_everything_is_written(search: spec.Search) -> None:
+    table = [
+        *varied(),
+        trial(25, 1e9, status="stopped", epochs=1),
+        trial(26, math.inf, status="failed", epochs=0, problem="the loss is not finite"),
+    ]
+    out = outcome.write(search, table, {"run_id": "run", "seconds": 2.0})
+    assert out == Path.cwd() / "searches/toy"
+    with open(out / "trials.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 26 and rows[1]["model.hidden"] == "[8, 8]"
+    assert rows[25]["best_valid_nats"] == "" and rows[25]["problem"] == "the loss is not finite"
+    record = json.loads((out / "search.json").read_text())
+    assert (record["finished"], record["stopped"], record["failed"]) == (24, 1, 1)
+    assert record["epochs"] == 24 * 5 + 1 and record["run_id"] == "run"
+    assert record["default_trial"] is None, "no trial has the entry's own values"
+    best = min(table, key=lambda row: row.value)
+    assert record["best_trial"] == best.number
+    found = yaml.safe_load((out / "best.yaml").read_text())
+    assert found["model"]["dropout"] == 0.1 and found["model"]["hidden"] == [8, 8]
+    assert found["trainer"]["optimizer"] == {
+        "learning_rate": best.values["trainer.optimizer.learning_rate"]
+    }
+    assert all(path.stat().st_size > 5000 for path in out.glob("*.png"))
+    assert len(list(out.iterdir())) == 6
+
+
+def test_importance_finds_what_matters(search: spec.Search) -> None:
+    shares = outcome.importances(search, varied())
+    assert set(shares) == set(ENTRY["space"])
+    assert max(shares, key=lambda name: shares[name]) == "trainer.optimizer.learning_rate"
+    assert shares["trainer.optimizer.learning_rate"] > 0.7
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [[], varied()[:3], [trial(number, 3.0) for number in range(1, 9)]],
+    ids=["none", "few", "equal"],
+)
+def test_importance_of_nothing_is_empty(search: spec.Search, table: list[Trial]) -> None:
+    assert outcome.importances(search, table) == {}
+
+
+def test_the_best_is_the_lowest_finite_value() -> None:
+    assert outcome.best([trial(1, math.inf), trial(2, 3.0), trial(3, 2.0)]).number == 3
+
+
+@pytest.mark.parametrize("table", [[], [trial(1, math.inf, status="failed", problem="it is NaN")]])
+def test_without_a_value_there_is_no_best(search: spec.Search, table: list[Trial]) -> None:
+    with pytest.raises(
+        UserError, match=r"none of \d trials gave a finite validation value: (they were|it is NaN)"
+    ):
+        outcome.write(search, table, {})
+    assert not Path("searches/toy").exists()

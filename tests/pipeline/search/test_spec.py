@@ -1,0 +1,196 @@
+"""Searches of params.yaml: every shipped one, what a trial is, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.data import shard_reader
+from pipeline.data.manifest import Manifest
+from pipeline.datasets import catalog
+from pipeline.experiments import compose
+from pipeline.experiments.schema import ClusterConfig
+from pipeline.search import spec, tuning
+from tests.places import ROOT
+
+PARAMS = compose.read_params(ROOT / "params.yaml")
+TOY: dict[str, Any] = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"hidden": [32], "num_masks": 2},
+    "trainer": {"max_epochs": 3},
+    "space": {
+        "model.ordering": {"choice": ["raster", "random"]},
+        "model.hidden": {"choice": [[32], [16, 16]]},
+        "trainer.optimizer.learning_rate": {"loguniform": [0.0005, 0.01]},
+    },
+    "num_trials": 4,
+}
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """A function that writes params.yaml with one search, `toy`, and loads it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ARCORE_CLUSTER", "ARCORE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def load(*overrides: str, **entry: Any) -> spec.Search:
+        params = {"experiments": {}, "searches": {"toy": TOY | entry}}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        return spec.load_search("toy", overrides)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def manifest(few_digits: Path) -> Manifest:
+    return shard_reader.read_manifest(few_digits)
+
+
+@pytest.mark.parametrize("name", sorted(PARAMS["searches"]))
+def test_every_shipped_search_can_be(name: str, monkeypatch, manifest: Manifest) -> None:
+    """All options build a model for the dataset's event, and the first trial is the entry's own."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
+    search = spec.load_search(name)
+    dataset = catalog.get_dataset(search.base.dataset)
+    for field in ("event", "sound", "num_classes"):
+        value = property(lambda _, field=field: getattr(dataset, field))
+        monkeypatch.setattr(type(manifest), field, value, raising=False)
+    search.check(manifest)
+    assert search.total >= 6
+    assert search.defaults() is not None
+    assert set(PARAMS["searches"][name]) >= {"dataset", "model", "base", "space"}, "for dvc.yaml"
+    if search.plan.scheduler.name == "asha":
+        assert search.plan.scheduler.grace_epochs < search.base.trainer.max_epochs
+
+
+def test_a_trial_is_the_experiment_with_its_values(load) -> None:
+    search = load()
+    values = {
+        "model.ordering": "random",
+        "model.hidden": [16, 16],
+        "trainer.optimizer.learning_rate": 1e-05,
+    }
+    trial = search.experiment(values)
+    assert trial.model["ordering"] == "random" and trial.model["hidden"] == [16, 16]
+    assert trial.model["num_masks"] == 2 and trial.trainer.max_epochs == 3
+    assert trial.trainer.optimizer.learning_rate == 1e-05
+    assert trial.trainer.optimizer.name == search.base.trainer.optimizer.name
+
+
+def test_an_experiment_on_the_overlay_trains_as_the_trial(load) -> None:
+    search = load()
+    values = {"model.ordering": "random", "model.hidden": [16, 16],
+              "trainer.optimizer.learning_rate": 0.00123456789}  # fmt: skip
+    Path("searches").mkdir()
+    Path("searches/best.yaml").write_text(yaml.safe_dump(search.overlay(values)))
+    entry = {"dataset": "digits_binary", "model": "made", "base": "searches/best.yaml"}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    assert compose.load("toy").to_dict() == search.experiment(values).to_dict()
+
+
+def test_overrides_reach_the_plan_the_trials_and_the_overlay(load) -> None:
+    search = load("num_trials=9", "scheduler.name=none", "trainer.batch_size=7", "cluster=gpu")
+    assert search.plan.num_trials == 9 and search.plan.scheduler.name == "none"
+    values = search.defaults()
+    assert values is not None
+    assert search.experiment(values).trainer.batch_size == 7
+    assert search.experiment(values).cluster.use_gpu
+    assert search.overlay(values)["trainer"]["batch_size"] == 7
+
+
+def test_what_decides_a_search_is_its_identity(load) -> None:
+    same = load().identity("data")
+    assert same == load("cluster.max_concurrent_trials=1").identity("data")
+    changed = [
+        load("num_trials=5"),
+        load(seed=1),
+        load("trainer.max_epochs=4"),
+        load(space={"model.ordering": {"choice": ["raster", "snake"]}}),
+    ]
+    identities = {search.identity("data") for search in changed} | {load().identity("other")}
+    assert len(identities) == 5 and same not in identities
+
+
+def test_defaults_outside_of_the_space_are_not_a_trial(load) -> None:
+    assert load().defaults() == {
+        "model.ordering": "raster",
+        "model.hidden": [32],
+        "trainer.optimizer.learning_rate": 0.001,
+    }
+    assert load(model_overrides={"hidden": [33]}).defaults() is None
+
+
+def test_a_grid_multiplies(load) -> None:
+    space = {"model.ordering": {"grid": ["raster", "snake", "spiral"]},
+             "model.hidden": {"grid": [[8], [9]]}}  # fmt: skip
+    assert load(space=space, searcher="random", num_trials=2).total == 12
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"spaces": {}}, "unknown key of searches.toy 'spaces'; did you mean 'space'?"),
+        ({"num_trials": 0}, "num_trials: expected >= 1, got 0"),
+        ({"num_trials": 1.5}, "searches.toy.num_trials: expected int, got 1.5"),
+        ({"searcher": "grid"}, "searcher: expected one of ('optuna', 'random'), got 'grid'"),
+        ({"scheduler": {"name": "pbt"}}, "scheduler.name: expected one of ('asha', 'none')"),
+        ({"scheduler": {"grace": 3}}, "unknown parameter of searches.toy.scheduler 'grace'"),
+        ({"scheduler": {"reduction_factor": 1}}, "scheduler.reduction_factor: expected > 1"),
+        ({"time_budget_minutes": 0}, "time_budget_minutes: expected > 0 or null"),
+        ({"space": {"model.ordering": {"grid": ["raster"]}}}, "searches.toy.searcher: expected"),
+        ({"model": "maed"}, "unknown model 'maed'; did you mean 'made'"),
+        ({"trainer": {"max_epoch": 3}}, "unknown parameter of trainer 'max_epoch'"),
+        ({"base": "searches/other/best.yaml"}, "searches.toy.base: searches/other/best.yaml: exp"),
+    ],
+)
+def test_bad_searches_are_one_line(load, entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(**entry)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            {"model.ordering": {"choice": ["raster", "zigzag"]}},
+            'searches.toy.space.model.ordering: "zigzag": model: ordering: ',
+        ),
+        ({"model.hiden": {"choice": [[3]]}}, "searches.toy.space.model.hiden: [3]: model: "),
+        (
+            {"trainer.optimizer.learning_rate": {"uniform": [-0.1, 0.1]}},
+            "learning_rate: -0.1: trainer.optimizer.learning_rate: expected > 0",
+        ),
+        ({"model.dropout": {"uniform": [0.0, 2.0]}}, "searches.toy.space.model.dropout: 2.0: "),
+        ({"trainer.batch": {"randint": [1, 9]}}, "unknown parameter of trainer 'batch'"),
+    ],
+)
+def test_values_that_cannot_be_are_found_before_anything_starts(
+    load, manifest: Manifest, space: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load(space=space).check(manifest)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "have", "expected"),
+    [
+        ({"num_workers": 2}, {"CPU": 16}, 8),
+        ({"num_workers": 2, "cpus_per_worker": 3}, {"CPU": 16}, 2),
+        ({"num_workers": 4, "use_gpu": True}, {"CPU": 64, "GPU": 8}, 2),
+        ({"num_workers": 2, "max_concurrent_trials": 3}, {"CPU": 16}, 3),
+        ({"num_workers": 2}, {"CPU": 1}, 1),
+    ],
+)
+def test_trials_of_several_workers_never_starve_each_other(asked, have, expected: int) -> None:
+    """The workers of as many trials as run at the same time fit the cluster."""
+    cluster = tuning.trial_cluster(ClusterConfig(**asked))
+    assert tuning.concurrency(cluster, have) == expected

@@ -1,0 +1,153 @@
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.tracking import mlflow_store, run_logger
+
+DEAD = "http://127.0.0.1:9"
+
+
+def start(params=None, identity="same"):
+    return mlflow_store.start_run(
+        "arcore-toy", "toy", identity, params or {"a": 1}, {"commit": "abc"}
+    )
+
+
+def history(run_id, key):
+    found = mlflow_store.client().get_metric_history(run_id, key)
+    return [(metric.step, metric.value) for metric in found]
+
+
+def test_uris_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARCORE_HOME", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert mlflow_store.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert mlflow_store.tracking_uri() == f"sqlite:///{tmp_path}/other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+    assert mlflow_store.tracking_uri() == DEAD
+
+
+def test_telemetry_is_off_in_every_process_and_mlflow_is_imported_late():
+    code = (
+        "import sys, pipeline.tracking as t; assert 'mlflow' not in sys.modules;"
+        "from mlflow.telemetry.utils import is_telemetry_disabled as off;"
+        "print(off())"
+    )
+    env = {k: v for k, v in os.environ.items() if k not in (*mlflow_store._QUIET, "CI")}
+    root = Path(mlflow_store.__file__).parents[1]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True)
+    assert ran.stdout.strip() == b"True", ran.stderr
+
+
+def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
+    run_id = start()
+    logger = run_logger.RunLogger(run_id)
+    for step in range(3):
+        logger.metrics({"train_nats": 3.0 - step}, step)
+    # No finish: the process was killed.
+    assert start({"a": 2, "b": 3}) == run_id
+    logger = run_logger.RunLogger(run_id)
+    for step in range(1, 4):
+        logger.metrics({"train_nats": 3.0 - step}, step)
+    logger.metrics({"test_nats": 1.5})
+    logger.metrics({"test_nats": 1.5})
+    assert history(run_id, "train_nats") == [(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)]
+    assert history(run_id, "test_nats") == [(0, 1.5)]
+    logger.finish()
+    store = mlflow_store.client()
+    run = store.get_run(run_id)
+    assert run.data.params == {"a": "1", "b": "3"} and run.data.tags["commit"] == "abc"
+    assert len(store.search_runs([run.info.experiment_id])) == 1
+    assert start() != run_id, "a finished run is not resumed"
+
+
+def test_failed_runs_are_resumed_and_identities_kept_apart(home):
+    run_id = start()
+    run_logger.RunLogger(run_id).finish("FAILED")
+    assert start(identity="other") != run_id
+    assert start() == run_id
+    assert mlflow_store.client().get_run(run_id).info.status == "RUNNING"
+
+
+def test_artifacts_lie_under_the_working_directory(home):
+    run_id = start()
+    logger = pickle.loads(pickle.dumps(run_logger.RunLogger(run_id)))
+    (home / "grid.png").write_bytes(b"png")
+    logger.artifact(home / "grid.png", "figures")
+    logger.artifact(home / "grid.png", "files")
+    logger.table({"nats": [1.0, 2.0]}, "table.json")
+    stored = {str(p.relative_to(p.parents[1])) for p in (home / "mlartifacts").rglob("*.*")}
+    assert {"figures/grid.png", "files/grid.png"} <= stored
+    assert "artifacts/table.json" in stored
+
+
+def test_system_metrics(home):
+    run_id = start()
+    logger = run_logger.RunLogger(run_id)
+    with logger.system_metrics(interval=0.3):
+        time.sleep(0.8)
+    assert "system/cpu_utilization_percentage" in mlflow_store.client().get_run(run_id).data.metrics
+
+
+def test_an_unreachable_server_costs_seconds_and_a_warning(home, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+    began = time.monotonic()
+    with caplog.at_level(logging.WARNING, logger="pipeline"):
+        assert start() is None
+        logger = run_logger.RunLogger("0" * 32)
+        with logger.system_metrics():
+            for step in range(100):
+                logger.metrics({"train_nats": 1.0}, step)
+            logger.artifact(home / "a.png")
+        logger.finish()
+    assert time.monotonic() - began < 15
+    lines = [r.message for r in caplog.records if r.name.startswith("pipeline.")]
+    assert len(lines) == 2 and all(line.startswith("warning: ") for line in lines)
+    with pytest.raises(UserError, match="unreachable"):
+        mlflow_store.require_store()
+    run_logger.RunLogger(None).metrics({"train_nats": 1.0}, 0)
+
+
+def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
+    run_id = start()
+    logger = run_logger.RunLogger(run_id, pause=0.0)
+    real = mlflow_store.client
+    with monkeypatch.context() as outage, caplog.at_level(logging.WARNING):
+        outage.setattr(mlflow_store, "client", lambda uri=None: real("nonsense://"))
+        logger.metrics({"train_nats": 2.0}, 0)
+        logger.metrics({"train_nats": 1.0}, 1)
+    logger.metrics({"train_nats": 0.0}, 2)
+    assert history(run_id, "train_nats") == [(0, 2.0), (1, 1.0), (2, 0.0)]
+    assert len([r for r in caplog.records if "going on without" in r.message]) == 1
+
+
+def test_a_fresh_store_is_built_whole_or_not_at_all(tmp_path, monkeypatch, migrated):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db.partial").write_bytes(b"left by a kill")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    from mlflow.store.tracking import sqlalchemy_store
+
+    built = []
+
+    class Store:
+        def __init__(self, where, artifacts):
+            built.append(where)
+            assert not (tmp_path / "mlflow.db").exists()
+            Path(where.removeprefix("sqlite:///")).write_bytes(migrated.read_bytes())
+
+        def _dispose_engine(self):
+            pass
+
+    monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Store)
+    assert mlflow_store.init_store(uri) == mlflow_store.init_store(uri) == uri
+    assert len(built) == 1 and (tmp_path / "mlflow.db").exists()
+    assert not (tmp_path / "mlflow.db.partial").exists()

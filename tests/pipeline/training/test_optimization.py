@@ -1,0 +1,81 @@
+"""Optimisers and schedules by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.core.errors import UserError
+from pipeline.experiments.schema import OPTIMIZERS, SCHEDULES, OptimizerConfig, ScheduleConfig
+from pipeline.training import optimization
+
+CLASSES = {
+    "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD", "adagrad": "Adagrad",
+    "adadelta": "Adadelta",
+}  # fmt: skip
+
+
+def factors(steps: int, **schedule) -> list[float]:
+    config = ScheduleConfig(**schedule)
+    return [optimization.schedule_factor(config, step, steps) for step in range(steps)]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_steps_downhill(name: str) -> None:
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    made = optimization.make_optimizer([weight], OptimizerConfig(name=name, learning_rate=0.01))
+    assert type(made).__name__ == CLASSES[name]
+    (weight**2).sum().backward()
+    before = weight.detach().clone()
+    made.step()
+    assert (weight.detach().abs() < before.abs()).all()
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        ({"name": "adam", "betas": (0.5, 0.6)}, {"betas": (0.5, 0.6), "eps": 1e-8}),
+        ({"name": "adamw", "weight_decay": 0.3}, {"weight_decay": 0.3, "lr": 1e-3}),
+        ({"name": "sgd", "momentum": 0.9}, {"momentum": 0.9}),
+        ({"name": "rmsprop", "momentum": 0.9, "eps": 0.1}, {"momentum": 0.9, "eps": 0.1}),
+        ({"name": "adagrad", "eps": 1e-6}, {"eps": 1e-6, "weight_decay": 0.0}),
+        ({"name": "adadelta"}, {"eps": 1e-6, "rho": 0.9}),
+    ],
+)
+def test_options_arrive(config, options) -> None:
+    made = optimization.make_optimizer(
+        [torch.nn.Parameter(torch.ones(1))], OptimizerConfig(**config)
+    )
+    assert {key: made.defaults[key] for key in options} == options
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "adam", "momentum": 0.9}, "momentum: expected 0 for adam, got 0.9"),
+        ({"name": "sgd", "eps": 0.1}, "eps: expected null for sgd, got 0.1"),
+        ({"name": "sgd", "betas": (0.5, 0.9)}, "betas: expected the default for sgd"),
+        ({"name": "lbfgs"}, "name: expected one of"),
+        ({"learning_rate": 0.0}, "learning_rate: expected > 0"),
+        ({"betas": (0.9, 1.0)}, "betas: expected in"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(config, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        OptimizerConfig(**config)
+
+
+def test_schedules_by_hand() -> None:
+    assert set(SCHEDULES) == {"constant", "linear", "cosine", "inverse_time"}
+    assert factors(3, name="constant") == [1, 1, 1]
+    assert factors(4, name="linear") == [1, 0.75, 0.5, 0.25]
+    assert factors(4, name="linear", final_factor=0.5) == [1, 0.875, 0.75, 0.625]
+    # cos(0), cos(60 deg), cos(120 deg), so (1 + 1)/2, (1 + 0.5)/2, (1 - 0.5)/2
+    assert factors(3, name="cosine") == pytest.approx([1, 0.75, 0.25])
+    assert factors(3, name="inverse_time", decay=1.0) == pytest.approx([1, 1 / 2, 1 / 3])
+    assert factors(6, name="linear", warmup_steps=2) == [0.5, 1, 1, 0.75, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_warmup_longer_than_the_run_only_rises(name: str) -> None:
+    assert factors(4, name=name, warmup_steps=8) == [1 / 8, 2 / 8, 3 / 8, 4 / 8]

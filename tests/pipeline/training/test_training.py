@@ -1,0 +1,462 @@
+"""The training loop in one process, and two workers against one."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from pipeline.cluster import connection
+from pipeline.core.errors import UserError
+from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
+from pipeline.training import checkpoints, saved_models
+from pipeline.training import worker as module
+from tests.places import ROOT
+
+
+@pytest.fixture
+def worker(make_worker):
+    return make_worker()
+
+
+def norm(weights) -> float:
+    return math.sqrt(sum(float((value**2).sum()) for value in weights.values()))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_learns(worker, name: str) -> None:
+    rate = {"sgd": 0.003, "adadelta": 1.0, "adagrad": 0.02}.get(name, 0.005)
+    worker.train(optimizer={"name": name, "learning_rate": rate})
+    nats = [row["valid_nats"] for row in worker.progress.history]
+    assert len(nats) == 4 and nats[-1] < nats[0] < 64 * math.log(2) + 1
+
+
+def test_training_is_a_function_of_the_seed(make_worker) -> None:
+    first = make_worker()
+    first.train(dict(dropout=0.2, num_masks=3))
+    same = make_worker()
+    same.train(dict(dropout=0.2, num_masks=3))
+    other = make_worker()
+    other.train(dict(dropout=0.2, num_masks=3), seed=1)
+    for name, value in first.weights(4).items():
+        assert torch.equal(value, same.weights(4)[name])
+    assert norm(first.weights(4)) != norm(other.weights(4))
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_resumed_training_ends_with_the_same_bytes(make_worker, epoch: int) -> None:
+    options = {
+        "ema_decay": 0.5,
+        "optimizer": {"name": "adamw", "weight_decay": 0.1},
+        "schedule": {"warmup_steps": 5},
+    }
+    model = {"num_masks": 3, "dropout": 0.1}
+    whole = make_worker()
+    whole.train(model, **options)
+    resumed = make_worker()
+    resumed.resume = [whole.folder / str(epoch)]
+    resumed.train(model, **options)
+    assert [row["epoch"] for row in resumed.metrics] == list(range(epoch + 1, 5))
+    for name in ("last", "best", "averaged"):
+        ends = [each.folder / "4" / f"{name}.safetensors" for each in (whole, resumed)]
+        assert ends[0].read_bytes() == ends[1].read_bytes()
+    histories = [each.progress.history for each in (whole, resumed)]
+    for before, after in zip(*histories, strict=True):
+        assert {**before, "seconds": 0} == {**after, "seconds": 0}
+
+
+MIDWAY = {
+    "ema_decay": 0.5,
+    "optimizer": {"name": "adamw", "weight_decay": 0.1},
+    "schedule": {"warmup_steps": 5},
+}
+
+
+@pytest.mark.parametrize("step", [1, 8, 21])
+def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(make_worker, step) -> None:
+    """96 rows in batches of 16 are 6 steps an epoch: it stops in the middle of one."""
+    model = {"num_masks": 3, "dropout": 0.1}
+    whole = make_worker()
+    whole.train(model, **MIDWAY)
+    stopped = make_worker()
+    stopped.stop_at = step
+    assert stopped.train(model, **MIDWAY) == {"stopped": f"step {step} (epoch {step // 6 + 1})"}
+    assert [row["epoch"] for row in stopped.metrics] == [*range(1, step // 6 + 1), step // 6]
+    resumed = make_worker()
+    resumed.resume = [stopped.folder / "midway"]
+    resumed.train(model, **MIDWAY)
+    for name in ("last", "best", "averaged"):
+        ends = [each.folder / "4" / f"{name}.safetensors" for each in (whole, resumed)]
+        assert ends[0].read_bytes() == ends[1].read_bytes()
+    histories = [each.progress.history for each in (whole, resumed)]
+    for before, after in zip(*histories, strict=True):
+        assert {**before, "seconds": 0} == {**after, "seconds": 0}
+
+
+def test_long_epochs_have_checkpoints_inside(make_worker) -> None:
+    worker = make_worker()
+    worker.checkpoint_seconds = 0.0
+    worker.train(max_epochs=1)
+    assert (worker.folder / "midway/state.json").exists()
+    assert len(worker.metrics) == 6, "five checkpoints inside the epoch of six steps, one after it"
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "empty"])
+def test_a_damaged_newest_checkpoint_falls_back(make_worker, capsys, damage: str) -> None:
+    whole = make_worker()
+    whole.train()
+    newest = whole.folder / "3"
+    if damage == "truncate":
+        path = newest / "optimizer.pt"
+        path.write_bytes(path.read_bytes()[:100])
+    elif damage == "remove":
+        shutil.rmtree(newest)
+    else:
+        (newest / "state.json").write_text("")
+    again = make_worker()
+    again.resume = [newest, whole.folder / "2"]
+    again.train()
+    said = capsys.readouterr().out
+    assert "trying the checkpoint before it" in said and "resumes after epoch 2" in said
+    ends = [each.folder / "4/last.safetensors" for each in (whole, again)]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+
+
+def test_a_finished_training_is_only_summed_up(make_worker) -> None:
+    whole = make_worker()
+    summary = whole.train()
+    again = make_worker()
+    again.resume = [whole.folder / "4"]
+    assert again.train() == summary
+    assert again.metrics == []
+
+
+def test_the_average_follows_the_weights(worker) -> None:
+    """After every step: average <- decay * average + (1 - decay) * weights, from the first on."""
+    with recorded_steps() as steps:
+        worker.train(ema_decay=0.75, max_epochs=2, validate_every=2, checkpoint_every=2)
+    expected = steps[0]
+    for weights in steps[1:]:
+        expected = {k: 0.75 * expected[k] + 0.25 * weights[k] for k in expected}
+    averaged = worker.weights(2, "averaged")
+    for name, value in expected.items():
+        torch.testing.assert_close(averaged[name], value, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(averaged[name], worker.weights(2)[name])
+    for name, value in worker.weights(2, "best").items():
+        assert torch.equal(value, averaged[name]), "the average is what is validated and kept"
+
+
+@contextlib.contextmanager
+def recorded_steps():
+    """The weights after each optimiser step."""
+    steps: list[checkpoints.Weights] = []
+    original = module.Worker._step
+
+    def step(self, *arguments):
+        loss = original(self, *arguments)
+        steps.append(checkpoints.weights_of(self.model))
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Worker, "_step", step)
+        yield steps
+
+
+def test_clipping_bounds_a_step(worker) -> None:
+    """With plain SGD at rate 1 the weights move by the clipped gradient."""
+    with recorded_steps() as steps:
+        worker.train(
+            clip_norm=0.01,
+            optimizer={"name": "sgd", "learning_rate": 1.0},
+            schedule={"name": "constant"},
+            max_epochs=1,
+        )
+    for before, after in itertools.pairwise(steps):
+        moved = {name: after[name] - before[name] for name in before}
+        assert norm(moved) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_bfloat16_keeps_float32_weights_and_learns_as_much(make_worker) -> None:
+    exact = make_worker()
+    exact.train()
+    rough = make_worker()
+    rough.train(precision="bfloat16")
+    assert {value.dtype for value in rough.weights(4).values()} == {torch.float32}
+    assert norm(rough.weights(4)) != norm(exact.weights(4))
+    assert rough.progress.best_nats == pytest.approx(exact.progress.best_nats, rel=5e-3)
+
+
+def test_float64(make_worker) -> None:
+    single = make_worker()
+    single.train()
+    double = make_worker()
+    double.train(precision="float64")
+    assert {value.dtype for value in double.weights(4).values()} == {torch.float64}
+    assert double.progress.best_nats == pytest.approx(single.progress.best_nats, rel=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_compiled_training_is_the_same_training(make_worker) -> None:
+    plain = make_worker()
+    plain.train(max_epochs=2)
+    compiled = make_worker()
+    compiled.train(max_epochs=2, compile=True)
+    assert compiled.progress.best_nats == pytest.approx(plain.progress.best_nats, rel=1e-4)
+    assert compiled.weights(2).keys() == plain.weights(2).keys()
+
+
+def test_early_stopping_keeps_the_best(worker) -> None:
+    """Overfits 96 random rows: the validation turns, and so many validations later it ends."""
+    worker.train(
+        {"hidden": [256]},
+        max_epochs=200,
+        patience=3,
+        validate_every=2,
+        optimizer={"learning_rate": 0.02},
+    )
+    progress = worker.progress
+    assert progress.stopped and progress.epoch < 200
+    assert progress.epoch == progress.best_epoch + 2 * 3
+    scored = {row["epoch"]: row.get("valid_nats") for row in progress.history}
+    assert scored[1] is None and scored[2] is not None
+    assert progress.best_nats == min(nats for nats in scored.values() if nats is not None)
+    best, last = worker.weights(progress.epoch, "best"), worker.weights(progress.epoch)
+    assert norm(best) != norm(last)
+    at_best = worker.weights(progress.best_epoch)
+    assert all(torch.equal(best[name], at_best[name]) for name in best)
+
+
+def test_checkpoints_come_every_so_many_epochs_and_at_the_end(worker) -> None:
+    worker.train(max_epochs=5, checkpoint_every=2)
+    assert sorted(path.name for path in worker.folder.iterdir()) == ["2", "4", "5"]
+
+
+def test_a_loss_that_is_not_finite_names_its_step(worker) -> None:
+    returned = worker.train(
+        optimizer={"name": "sgd", "learning_rate": 1e38}, schedule={"name": "constant"}
+    )
+    assert "the training loss is not finite at step " in returned["error"]
+    assert "trainer.optimizer.learning_rate" in returned["error"]
+    assert worker.metrics == []
+
+
+def test_a_validation_that_is_not_finite_ends_the_training(worker) -> None:
+    """One step an epoch: the loss is still that of the initial weights."""
+    returned = worker.train(
+        max_epochs=1,
+        batch_size=96,
+        optimizer={"name": "sgd", "learning_rate": 1e38},
+        schedule={"name": "constant"},
+    )
+    assert "the validation loss is not finite at step 1 (epoch 1)" in returned["error"]
+    assert worker.metrics == []
+
+
+@pytest.mark.parametrize(("shuffle_rows", "anew"), [(30, True), (96, False)])
+def test_rows_shared_out_among_other_workers_are_gone_through_anew(
+    make_worker, capsys, shuffle_rows: int, anew: bool
+) -> None:
+    """Of a streamed split, since each rank goes through a part of its own; six steps an epoch."""
+    stopped = make_worker()
+    stopped.stop_at = 8
+    stopped.train(shuffle_rows=shuffle_rows)
+    state = stopped.folder / "midway/state.json"
+    assert json.loads(state.read_text())["progress"]["world"] == 1
+    state.write_text(state.read_text().replace('"world": 1', '"world": 2'))
+    resumed = make_worker()
+    resumed.resume = [stopped.folder / "midway"]
+    resumed.train(shuffle_rows=shuffle_rows)
+    said = capsys.readouterr().out
+    assert ("warning: 2 workers had shared out its rows; begins the epoch anew" in said) == anew
+    assert resumed.progress.step == 24 and resumed.progress.world == 1
+
+
+def test_a_checkpoint_of_a_gpu_loads_on_a_cpu(make_worker, monkeypatch) -> None:
+    whole = make_worker()
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        whole.train(max_epochs=1)
+    again = make_worker()
+    again.resume = [whole.folder / "1"]
+    again.train(max_epochs=2)
+    assert again.progress.epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.replace("i" * 64, "j" * 64), "one of another (jjjjjjjj)"),
+        (lambda state: state[:40], "damaged checkpoint"),
+        (lambda state: state.replace('"epoch"', '"epochs"'), "damaged checkpoint"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(make_worker, change, message: str) -> None:
+    whole = make_worker()
+    whole.train(max_epochs=1)
+    state = whole.folder / "1" / "state.json"
+    state.write_text(change(state.read_text()))
+    again = make_worker()
+    again.resume = [whole.folder / "1"]
+    with pytest.raises(UserError, match="^no checkpoint is whole") as caught:
+        again.train(max_epochs=1)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(make_worker) -> None:
+    whole = make_worker()
+    whole.train({"hidden": [8]}, max_epochs=1)
+    again = make_worker()
+    again.resume = [whole.folder / "1"]
+    with pytest.raises(UserError, match="weights of another architecture: .* expected shape"):
+        again.train({"hidden": [9]}, max_epochs=1)
+
+
+def test_a_batch_must_leave_rows_for_every_worker(worker) -> None:
+    worker.world = 20
+    with pytest.raises(UserError, match=r"trainer.batch_size: expected >= 20 \(workers\)"):
+        worker.train()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"num_workers": 3}, "cluster: expected 3 CPUs for 3 workers, got a cluster of 2"),
+        ({"cpus_per_worker": 3}, "cluster: expected 3 CPUs for 1 workers, got a cluster of 2"),
+        ({"use_gpu": True}, "cluster: expected 1 GPUs, got a cluster of 0"),
+    ],
+)
+def test_a_cluster_that_is_too_small_is_not_waited_for(monkeypatch, asked, message: str) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.delenv("ARCORE_AUTOSCALING", raising=False)
+    with pytest.raises(UserError, match=message):
+        connection.require_resources(ClusterConfig(**asked))
+    monkeypatch.setenv("ARCORE_AUTOSCALING", "1")
+    connection.require_resources(ClusterConfig(**asked))
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch) -> None:
+    import ray
+
+    def init(**_) -> None:
+        raise Exception("The current node\ntimed out")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, value in os.environ.items():
+        monkeypatch.setenv(name, value)  # so that what `connected` sets is taken back
+    with (
+        pytest.raises(UserError, match="^Ray did not start: The current node timed out$"),
+        connection.connected(),
+    ):
+        pass
+
+
+# Trains each experiment with the number of workers that ends its name, in one Ray.
+TRAIN_ALL = """
+import contextlib
+from pipeline.cluster import connection
+from pipeline.experiments import compose
+from pipeline.training import driver
+with connection.connected():
+    connection.connected = contextlib.nullcontext
+    for name in compose.read_params()["experiments"]:
+        overrides = ["cluster.cpus_per_worker=1", f"cluster.num_workers={name[-1]}"]
+        driver.train(compose.load(name, overrides))
+"""
+
+
+# Masks, orderings and noise are drawn alike; dropout is not, and none has any here.
+WORKERS_MATCH = [("made", "float32"), ("deep_nade", "float64"), ("pixelvae", "float64")]
+
+
+@pytest.fixture(scope="module")
+def trained_by_workers(tmp_path_factory, few_digits):
+    """A folder with models trained by one worker and by two, in float32 and float64."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("two workers need two CPUs")
+    folder = tmp_path_factory.mktemp("workers")
+    shutil.copytree(few_digits, folder / "data/shards/digits_binary")
+    models = {
+        "made": {"hidden": [32], "num_masks": 4, "order_agnostic": True},
+        "deep_nade": {"hidden": [16]},
+        "pixelvae": {"encoder": [4, 4], "width": 4, "num_layers": 1, "latent_size": 2},
+    }
+    experiments = {
+        f"{model}-{precision}-{workers}": {
+            "dataset": "digits_binary",
+            "model": model,
+            "model_overrides": models[model],
+            # 96 rows: the last batch of an epoch has 15, so one worker has more than the other.
+            "trainer": {
+                "max_epochs": 4,
+                "batch_size": 27,
+                "clip_norm": 5.0,
+                "ema_decay": 0.5,
+                "precision": precision,
+            },
+        }
+        for model, precision in WORKERS_MATCH
+        for workers in (1, 2)
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump({"experiments": experiments}))
+    dropped = ("ARCORE_", "RAY_", "OMP_NUM_THREADS")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    # No MLflow here: the port is closed.
+    environment |= {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN_ALL],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize(("model", "precision"), WORKERS_MATCH)
+def test_two_workers_match_one(trained_by_workers, model: str, precision: str) -> None:
+    """Relative; workers sum gradients in another order than one, so float32 differs by rounding."""
+    curves = []
+    for workers in (1, 2):
+        folder = trained_by_workers / "models" / f"{model}-{precision}-{workers}"
+        with open(folder / "history.csv", newline="") as file:
+            curves.append(list(csv.DictReader(file)))
+        record = yaml.safe_load((folder / "training.json").read_text())
+        assert record["num_workers"] == workers
+    assert len(curves[0]) == 4
+    for one, two in zip(*curves, strict=True):
+        assert one["step"] == two["step"] and one["learning_rate"] == two["learning_rate"]
+        for key in ("train_nats", "valid_nats"):
+            tolerance = {"float32": 1e-6, "float64": 1e-12}[precision]
+            assert float(two[key]) == pytest.approx(float(one[key]), rel=tolerance)
+
+
+def test_create_model_passes_on_what_arcore_says() -> None:
+    import arcore
+
+    with pytest.raises(UserError, match="model: hidden: expected an integer >= 1, got 0"):
+        saved_models.create_model({"name": "nade", "hidden": 0}, arcore.events.Binary((2,)))
+
+
+def test_a_worker_alone_has_no_process_group() -> None:
+    from pipeline.cluster.gloo_interface import ByAddress
+
+    config = ByAddress()
+    config.backend_cls().on_start([None], config)
+    assert not torch.distributed.is_initialized()
