@@ -1,45 +1,16 @@
-"""The list of systems: names to models."""
+"""The systems by name: each module of `arcore.models` is one, imported when it is asked for."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
+import inspect
+import pkgutil
 
+import arcore.models
 from arcore.events import Event
 from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
-from arcore.models.conv_nade import ConvNADE
-from arcore.models.deep_nade import DeepNADE
-from arcore.models.diagonal_bilstm import DiagonalBiLSTM
-from arcore.models.gated_pixelcnn import GatedPixelCNN
-from arcore.models.made import MADE
-from arcore.models.multiscale_pixelrnn import MultiscalePixelRNN
-from arcore.models.nade import NADE
-from arcore.models.parallel_multiscale import ParallelMultiscale
-from arcore.models.pixelcnn import PixelCNN
-from arcore.models.pixelvae import PixelVAE
-from arcore.models.rnade import RNADE
-from arcore.models.row_lstm import RowLSTM
-from arcore.models.video_pixel_baseline import VideoPixelBaseline
-from arcore.models.video_pixel_network import VideoPixelNetwork
-from arcore.models.wavenet import WaveNet
-
-MODELS: dict[str, type[AutoregressiveModel]] = {
-    "nade": NADE,
-    "made": MADE,
-    "deep_nade": DeepNADE,
-    "conv_nade": ConvNADE,
-    "pixelcnn": PixelCNN,
-    "gated_pixelcnn": GatedPixelCNN,
-    "row_lstm": RowLSTM,
-    "diagonal_bilstm": DiagonalBiLSTM,
-    "multiscale_pixelrnn": MultiscalePixelRNN,
-    "parallel_multiscale": ParallelMultiscale,
-    "pixelvae": PixelVAE,
-    "video_pixel_network": VideoPixelNetwork,
-    "video_pixel_baseline": VideoPixelBaseline,
-    "rnade": RNADE,
-    "wavenet": WaveNet,
-}
 
 
 def list_models() -> list[str]:
@@ -49,7 +20,35 @@ def list_models() -> list[str]:
         >>> list_models()[:3]
         ['conv_nade', 'deep_nade', 'diagonal_bilstm']
     """
-    return sorted(MODELS)
+    return sorted(module.name for module in pkgutil.iter_modules(arcore.models.__path__))
+
+
+def model_class(name: str) -> type[AutoregressiveModel]:
+    """Return the class of a system: the model that its module defines under the module's name.
+
+    Only that module and what it needs are imported.
+
+    Arguments:
+        name: one of `list_models()`.
+
+    Raises:
+        ValueError: for an unknown name (with the nearest one).
+
+    Example:
+        >>> model_class("nade").__name__
+        'NADE'
+    """
+    known = list_models()
+    if not isinstance(name, str) or name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"name: expected one of {', '.join(known)}, got {name!r}{hint}")
+    module = importlib.import_module(f"arcore.models.{name}")
+    plain = name.replace("_", "")
+    for label, kind in inspect.getmembers(module, inspect.isclass):
+        if issubclass(kind, AutoregressiveModel) and label.lower() == plain:
+            return kind
+    raise ValueError(f"name: expected a class {plain!r} (in any case) in {module.__name__}")
 
 
 def create_model(name: str, event: Event, **hyperparameters: object) -> AutoregressiveModel:
@@ -69,9 +68,5 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         >>> create_model("nade", Binary((3,)), hidden=2).event.size
         3
     """
-    if not isinstance(name, str) or name not in MODELS:
-        near = difflib.get_close_matches(str(name), MODELS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"name: expected one of {', '.join(list_models())}, got {name!r}{hint}")
-    kind = MODELS[name]
+    kind = model_class(name)
     return kind(event, build_hyperparameters(kind.Config, hyperparameters, name))

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from arcore import events, units
-from arcore.zoo import MODELS
+from arcore.zoo import list_models, model_class
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 
@@ -223,9 +223,9 @@ class Result:
     def settings(self) -> str:
         """The hyperparameters that differ from the model's defaults, and the search they are of."""
         given = {k: v for k, v in self.config["model"].items() if k != "name"}
-        if self.model not in MODELS:
+        if self.model not in list_models():
             return "-"
-        defaults = MODELS[self.model].Config().to_dict()
+        defaults = model_class(self.model).Config().to_dict()
         changed = [f"{k}={v}" for k, v in given.items() if v != defaults.get(k)]
         facts = {name: getattr(self, name) for name in ("receptive_field", "num_evaluations")}
         changed += [f"({k}={v})" for k, v in facts.items() if v is not None]

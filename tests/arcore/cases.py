@@ -23,7 +23,7 @@ from arcore.families.latent import LatentVariableModel
 from arcore.model import AutoregressiveModel
 from arcore.models.wavenet import WaveNet
 from arcore.primitives.orderings import ORDERINGS
-from arcore.zoo import MODELS
+from arcore.zoo import model_class
 
 
 @dataclass(frozen=True)
@@ -419,7 +419,7 @@ INTRICATE = [
 ]
 
 DISCRETE_MODELS = [
-    name for name in arcore.list_models() if issubclass(MODELS[name].supports[0], Levels)
+    name for name in arcore.list_models() if issubclass(model_class(name).supports[0], Levels)
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 even_intricate = pytest.mark.parametrize("case", [*CASES, *INTRICATE], ids=str)

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import arcore
 from arcore.events import Event, Levels, Real
-from arcore.zoo import MODELS
+from arcore.zoo import model_class
 from tests.places import ROOT
 
 SCRIPT = """
@@ -26,7 +26,7 @@ main(int(sys.argv[1]), sys.argv[2])
 
 
 def event_of(name: str) -> Event:
-    return Levels(3, (1, 4, 4)) if issubclass(Levels, MODELS[name].supports) else Real((4,))
+    return Levels(3, (1, 4, 4)) if issubclass(Levels, model_class(name).supports) else Real((4,))
 
 
 def rows_of(event: Event) -> Tensor:

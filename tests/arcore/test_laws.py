@@ -24,7 +24,7 @@ from arcore.distributions.gray import GrayBernoulli
 from arcore.events import Binary, Levels, Real
 from arcore.model import AutoregressiveModel, RecomputingDecoder
 from arcore.primitives.row_noise import BatchSlice
-from arcore.zoo import MODELS
+from arcore.zoo import model_class
 from tests.arcore.cases import (
     CASES,
     CUBE,
@@ -463,7 +463,7 @@ DEPENDENT = [name for name in DISCRETE_MODELS if name != "video_pixel_baseline"]
 SMALL = {"video_pixel_network": {"width": 4, "decoder_blocks": 1, "first_kernel": 5}}
 
 
-@pytest.mark.parametrize("name", [name for name in DEPENDENT if MODELS[name].exact])
+@pytest.mark.parametrize("name", [name for name in DEPENDENT if model_class(name).exact])
 def test_training_approaches_a_known_entropy_and_never_beats_it(name: str) -> None:
     source = Chain(seed=5)
     assert source.log_p.exp().sum().item() == pytest.approx(1)
@@ -495,7 +495,9 @@ COMPILED = [
 @pytest.mark.parametrize(("name", "hyperparameters"), COMPILED)
 def test_compiled_training_call_is_the_same(name: str, hyperparameters: dict) -> None:
     """Traced and differentiated by the compiler; its code generation is not ours to test."""
-    event: events.Event = Real((4,)) if MODELS[name].supports == (Real,) else Levels(3, (1, 3, 3))
+    event: events.Event = (
+        Real((4,)) if model_class(name).supports == (Real,) else Levels(3, (1, 3, 3))
+    )
     given: tuple[Tensor, ...] = (None,)
     if hyperparameters is SPEECH:
         event = FLAT
@@ -524,7 +526,7 @@ def test_a_decoder_takes_blocks_of_its_shape_alone(case: Case) -> None:
     decoder.push(torch.zeros(2, size))
 
 
-@pytest.mark.parametrize("name", [name for name in DISCRETE_MODELS if MODELS[name].exact])
+@pytest.mark.parametrize("name", [name for name in DISCRETE_MODELS if model_class(name).exact])
 def test_a_decoder_needs_a_batch(name: str) -> None:
     for batch in (-1, 2.0, "2"):
         with pytest.raises(ValueError, match="^batch: expected an integer >= 0"):

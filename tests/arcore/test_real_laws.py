@@ -17,12 +17,14 @@ import arcore
 from arcore.distributions.real_mixture import RealMixture
 from arcore.events import Real
 from arcore.model import AutoregressiveModel
-from arcore.zoo import MODELS
+from arcore.zoo import model_class
 from tests.arcore.real_cases import NINE, REAL_CASES, RealCase, every_real_case
 
 from . import test_laws as laws
 
-REAL_MODELS = [name for name in arcore.list_models() if issubclass(MODELS[name].supports[0], Real)]
+REAL_MODELS = [
+    name for name in arcore.list_models() if issubclass(model_class(name).supports[0], Real)
+]
 every_real_model = pytest.mark.parametrize("name", REAL_MODELS)
 SHARED = [
     laws.test_log_prob_is_the_sum_of_the_conditionals_log_prob,

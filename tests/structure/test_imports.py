@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+import arcore
 from tests.places import ROOT
 
 TOPS = ("arcore", "pipeline", "stages")
@@ -160,3 +163,20 @@ def test_arcore_names_only_torch_and_the_standard_library() -> None:
         if name.split(".")[0] not in allowed
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("name", arcore.list_models())
+def test_importing_a_model_imports_no_other(name: str) -> None:
+    """But those that it is built from."""
+    closure, todo = set(), [f"arcore.models.{name}"]
+    while todo:
+        if (module := todo.pop()) not in closure:
+            closure.add(module)
+            todo += GRAPH[module]
+    script = f"import sys; from arcore.zoo import model_class; model_class({name!r})"
+    script += "; print(*(m for m in sys.modules if m.startswith('arcore.models.')))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    expected = {m for m in closure if m.startswith("arcore.models.")}
+    assert set(done.stdout.split()) == expected

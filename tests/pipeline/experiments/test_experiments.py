@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import arcore
-from arcore.zoo import MODELS
+from arcore.zoo import model_class
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, schema
@@ -47,7 +47,7 @@ def test_every_file_composes(params, path: Path) -> None:
     written = yaml.safe_load(path.read_text())
     if group == "model":
         with torch.device("meta"):
-            kinds = MODELS[choice].supports
+            kinds = model_class(choice).supports
             event = EVENT if isinstance(EVENT, kinds) else arcore.events.Real((2, 3))
             model = saved_models.create_model(loaded.model, event)
         assert {"name": choice} | model.hyperparameters.to_dict() == written
