@@ -41,6 +41,15 @@ class Condition(abc.ABC):
         if not bool(torch.isfinite(condition).all()):
             raise ValueError("condition: expected finite values, got NaN or infinity")
 
+    @property
+    @abc.abstractmethod
+    def is_integer(self) -> bool:
+        """Whether a condition is int64, not floating-point."""
+
+    @abc.abstractmethod
+    def unflatten(self, values: Tensor, batch: int) -> Tensor:
+        """Shape all numbers of a condition, row after row, as a condition for `batch` events."""
+
     @abc.abstractmethod
     def _fits(self, condition: Tensor, batch: int) -> bool:
         """Say whether the shape and the kind of numbers fit."""
@@ -55,6 +64,15 @@ class Classes(Condition):
     def expected(self, batch: int) -> str:
         """Say in words what labels for `batch` events are."""
         return f"int64 class labels of shape ({batch},)"
+
+    @property
+    def is_integer(self) -> bool:
+        """Return True."""
+        return True
+
+    def unflatten(self, values: Tensor, batch: int) -> Tensor:
+        """Shape the numbers of all rows as a condition for `batch` events."""
+        return values.reshape(batch)
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         # int64 only, since other integers index as masks or not at all
@@ -78,6 +96,15 @@ class Vector(Condition):
         """Say in words what vectors for `batch` events are."""
         return f"floating-point vectors of shape ({batch}, {self.size})"
 
+    @property
+    def is_integer(self) -> bool:
+        """Return False."""
+        return False
+
+    def unflatten(self, values: Tensor, batch: int) -> Tensor:
+        """Shape the numbers of all rows as a condition for `batch` events."""
+        return values.reshape(batch, self.size)
+
     def _fits(self, condition: Tensor, batch: int) -> bool:
         return condition.shape == (batch, self.size) and condition.is_floating_point()
 
@@ -91,6 +118,15 @@ class Map(Condition):
     def expected(self, batch: int) -> str:
         """Say in words what maps for `batch` events are."""
         return f"floating-point maps of shape {(batch, *self.shape)}"
+
+    @property
+    def is_integer(self) -> bool:
+        """Return False."""
+        return False
+
+    def unflatten(self, values: Tensor, batch: int) -> Tensor:
+        """Shape the numbers of all rows as a condition for `batch` events."""
+        return values.reshape(batch, *self.shape)
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         return condition.shape == (batch, *self.shape) and condition.is_floating_point()
@@ -116,6 +152,15 @@ class Symbols(Condition):
         if self.num_classes is None:
             return f"int64 symbols of shape ({batch}, {frames})"
         return f"int64 of shape ({batch}, 1 + {frames}), a class and its frames' symbols"
+
+    @property
+    def is_integer(self) -> bool:
+        """Return True."""
+        return True
+
+    def unflatten(self, values: Tensor, batch: int) -> Tensor:
+        """Shape the numbers of all rows as a condition for `batch` events."""
+        return values.reshape(batch, -1)
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         if condition.dim() != 2 or len(condition) != batch or condition.dtype != torch.int64:
@@ -157,6 +202,15 @@ class Frames(Condition):
         """Say in words what features for `batch` events are."""
         frames = "any" if self.frames is None else str(self.frames)
         return f"floating-point features of shape ({batch}, {frames}, {self.size})"
+
+    @property
+    def is_integer(self) -> bool:
+        """Return False."""
+        return False
+
+    def unflatten(self, values: Tensor, batch: int) -> Tensor:
+        """Shape the numbers of all rows as a condition for `batch` events."""
+        return values.reshape(batch, -1, self.size)
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         if condition.dim() != 3 or not condition.is_floating_point():

@@ -61,9 +61,12 @@ class Ensemble(AutoregressiveModel):
         """Return the number of members."""
         return len(self.members)
 
-    def member_log_probs(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def member_log_probs(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
         """Return ln p_k(x | condition) of each member, (batch, members), in nats."""
         self._check(x, condition)
+        self._check_scored(scored, x)
         return self._member_log_probs(x, condition)
 
     def _member_log_probs(self, x: Tensor, condition: Tensor | None) -> Tensor:

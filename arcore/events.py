@@ -53,6 +53,11 @@ class Event:
         return tuple(extent for extent in self.shape if extent is not None)
 
     @property
+    def is_open(self) -> bool:
+        """Whether a dimension of the shape may have any length."""
+        return None in self.shape
+
+    @property
     def size(self) -> int:
         """Number of dimensions D, sub-pixels counted apart.
 

@@ -7,10 +7,20 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+CONDITION_FIELDS = (
+    "num_classes", "condition_size", "condition_sequence", "condition_shape", "local_classes",
+    "local_size",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
     """Base of each model's hyperparameters: plain types only, validated on construction."""
+
+    def asked_conditions(self) -> dict[str, Any]:
+        """Return what they ask for beside x: the fields of `CONDITION_FIELDS` that are set."""
+        found = {name: getattr(self, name, None) for name in CONDITION_FIELDS}
+        return {name: value for name, value in found.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as plain types (tuples become lists)."""

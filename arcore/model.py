@@ -36,13 +36,28 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         exact: False where `log_prob` would only be a bound.
         condition_kind: what it is conditioned on, or None for an unconditional model.
         num_classes: number of classes where that is a class, else None.
+        num_symbols: number of symbols where each frame of an event comes with one, else None.
+        hop: steps of an event that one frame of its condition lasts, 1 where there are none.
         num_members: masks or orderings that it is trained for, whose mixture `ensemble` gives.
+        max_members: members that such a mixture may have, None for any number.
+        validation_is_estimate: whether `validation_loss` of the model itself estimates what a
+            member of an ensemble scores exactly.
+        scores_parts: whether `scored` may say which part of an event counts.
+        receptive_field: past steps that a conditional depends on, None for all.
+        latent_levels: names of the levels of noise that `sample_varying` knows, from the top.
     """
 
     Config: ClassVar[type[Hyperparameters]]
     supports: ClassVar[tuple[type[Event], ...]]
     exact: bool = True
     num_members: int = 1
+    max_members: int | None = 1
+    validation_is_estimate: bool = False
+    scores_parts: bool = False
+    receptive_field: int | None = None
+    num_symbols: int | None = None
+    hop: int = 1
+    latent_levels: tuple[str, ...] = ()
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__()
@@ -59,7 +74,9 @@ class AutoregressiveModel(nn.Module, abc.ABC):
 
     # -- scoring
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
         """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
 
         A model over clips may count some frames alone, see `scored_event`. Only shapes are checked
@@ -67,34 +84,80 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
+        self._check_scored_shape(scored, x)
+        if scored is not None:
+            return -self._part_log_prob(x, condition, scored)
         return -self._objective(x, condition)
 
-    def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
         """Return ln p(x | condition), (batch,), in nats.
 
         Arguments:
             x: (batch, *event.shape); integer levels (any dtype) or reals.
             condition: as `arcore.conditions` describes the model's kind: (batch,) int64 class
                 labels, (batch, size) vectors, (batch, channels, height, width) maps, or None.
+            scored: (batch, 2) int64, which part of each event counts, given all before it: the
+                first step along the event's first dimension and the one after the last; None for
+                all. Only for a model that `scores_parts`.
 
         Raises:
-            ValueError: if `x` or `condition` has another shape, or x values out of range.
+            ValueError: if an argument has another shape, or values out of range.
         """
         self._check(x, condition)
+        self._check_scored(scored, x)
+        if scored is not None:
+            return self._part_log_prob(x, condition, scored)
         return self._log_prob(x, condition)
+
+    def member_log_probs(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
+        """Return ln p_k(x | condition) of each member of an ensemble, (batch, members), in nats.
+
+        A single model is its only member.
+        """
+        return self.log_prob(x, condition, scored)[:, None]
+
+    def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
+        """Return ln p of the part that counts, (batch,): for a model that `scores_parts`."""
+        raise ValueError(self._no_parts())
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         terms = self._conditionals(x, condition).log_prob(self._as_value(x))
         return terms.flatten(1).sum(1)
 
-    def validation_loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def validation_loss(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
         """Return what training watches on held-out rows, (batch,), in nats; deterministic.
 
         It is minus `log_prob` unless that is too slow or only bounded: orderless models give a
         masked estimate under fixed masks, latent-variable models a bound under fixed noise.
         """
         self._check(x, condition)
+        self._check_scored(scored, x)
+        if scored is not None:
+            return -self._part_log_prob(x, condition, scored)
         return -self._objective(x, condition)
+
+    def importance_weighted(
+        self,
+        x: Tensor,
+        num_samples: int,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Estimate ln p(x | condition), (batch,), in nats: `log_prob` itself where that is exact.
+
+        Raises:
+            ValueError: for a bound without latents to draw (an ensemble of bounds).
+        """
+        require_int(num_samples, "num_samples", 1)
+        if not self.exact:
+            raise ValueError(f"{type(self).__name__}: expected an exact model or one with latents")
+        return self.log_prob(x, condition)
 
     def _objective(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """What training maximises, (batch,) in nats: ln p of `scored_event`."""
@@ -131,6 +194,31 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     def device(self) -> torch.device:
         """The device of the parameters."""
         return next(self.parameters()).device
+
+    def _no_parts(self) -> str:
+        return f"scored: expected None for {type(self).__name__}, which scores whole events"
+
+    def _check_scored_shape(self, scored: Tensor | None, x: Tensor) -> None:
+        if scored is None:
+            return
+        if not self.scores_parts:
+            raise ValueError(f"{self._no_parts()}, got spans")
+        is_tensor = isinstance(scored, Tensor)
+        got = (scored.dtype, tuple(scored.shape)) if is_tensor else scored
+        fits = is_tensor and got == (torch.int64, (len(x), 2))
+        require(fits, "scored", f"int64 spans of shape ({len(x)}, 2)", got)
+
+    def _check_scored(self, scored: Tensor | None, x: Tensor) -> None:
+        self._check_scored_shape(scored, x)
+        if scored is not None:
+            steps = self._num_steps(x)
+            first, end = scored.unbind(1)
+            fits = bool(((first >= 0) & (first <= end) & (end <= steps)).all())
+            require(fits, "scored", f"0 <= first <= end <= {steps}", scored.tolist())
+
+    def _num_steps(self, x: Tensor) -> int:
+        """Steps of an event that `scored` counts."""
+        return x.shape[1]
 
     def _check(self, x: Tensor, condition: Tensor | None) -> None:
         self.event.check(x)
@@ -203,6 +291,45 @@ class AutoregressiveModel(nn.Module, abc.ABC):
 
         Each block is drawn in parallel given all earlier ones; together they partition range(D).
         """
+
+    @property
+    def num_evaluations(self) -> int | None:
+        """Evaluations of networks to draw an event, None where they are as many as blocks."""
+        return None
+
+    def of_length(self, length: int) -> AutoregressiveModel:
+        """Return the same model, sharing weights, for events of one length.
+
+        Raises:
+            ValueError: unless its own event has any length.
+        """
+        raise ValueError(f"length: expected a model of events of any length, got {self.event}")
+
+    def ensemble(self, num_members: int) -> AutoregressiveModel:
+        """Return the mixture of the model under so many of its masks or orderings.
+
+        Raises:
+            ValueError: for more members than `max_members`.
+        """
+        require_int(num_members, "num_members", 1)
+        fits = self.max_members is None or num_members <= self.max_members
+        name = type(self).__name__
+        require(fits, "num_members", f"at most {self.max_members} for {name}", num_members)
+        return self
+
+    def sample_varying(
+        self,
+        n: int,
+        level: str,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw n events that differ by the noise of one of `latent_levels` alone.
+
+        Raises:
+            ValueError: for another level; a model without latents has none.
+        """
+        raise ValueError(f"level: expected one of {self.latent_levels}, got {level!r}")
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the incremental form for `batch` events generated side by side."""

@@ -41,18 +41,17 @@ class LatentVariableModel(AutoregressiveModel):
 
     For given latents the model is exact: `conditionals_given` and `decoder(..., latents=z)`.
 
-    A subclass defines `latent_shapes`, `levels`, `_posterior`, `_prior`, `_from_prior`,
+    A subclass defines `latent_shapes`, `latent_levels`, `_posterior`, `_prior`, `_from_prior`,
     `_conditionals_given`, `_decoder_given` and `_width`.
 
     Attributes:
         latent_shapes: of each of the latents of one event.
-        levels: names of what `sample_varying` can vary: the latents, then "pixels".
+        latent_levels: names of what `sample_varying` can vary: the latents, then "pixels".
         impute_candidates: latents among which `impute` chooses for each event.
     """
 
     exact = False
     latent_shapes: tuple[tuple[int, ...], ...]
-    levels: tuple[str, ...]
     impute_candidates: int = 8
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
@@ -162,7 +161,9 @@ class LatentVariableModel(AutoregressiveModel):
 
     # -- scoring
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
         """Return minus the bound of each example, (batch,), in nats, for training.
 
         Its gradient is that of -ln p(x | z) + beta KL, so that the warm-up enters no reported
@@ -171,6 +172,7 @@ class LatentVariableModel(AutoregressiveModel):
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
+        self._check_scored_shape(scored, x)
         noise = self._as_latents(self._training_noise(len(x)))
         likelihood, divergence = self._terms(x, condition, noise)
         return self.beta * divergence - likelihood + ((1 - self.beta) * divergence).detach()
@@ -189,7 +191,9 @@ class LatentVariableModel(AutoregressiveModel):
         likelihood, divergence = self._terms(x, condition, self._noise(len(x), generator))
         return likelihood - divergence
 
-    def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
         """Return a lower bound on ln p(x | condition), (batch,), in nats: the ELBO, fixed noise.
 
         The noise of the one draw from q is a function of x (see `arcore.primitives.row_noise`),
@@ -197,7 +201,7 @@ class LatentVariableModel(AutoregressiveModel):
         batch. Averaged over rows it estimates a lower bound; that of a single row may lie above ln
         p(x) by chance. Minus it is hence an upper bound on the negative log-likelihood.
         """
-        return super().log_prob(x, condition)
+        return super().log_prob(x, condition, scored)
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         likelihood, divergence = self._terms(x, condition, self._fixed_noise(x))
@@ -415,18 +419,18 @@ class LatentVariableModel(AutoregressiveModel):
 
         Arguments:
             n: number of events, >= 1.
-            level: which of `levels` varies.
+            level: which of `latent_levels` varies.
             condition: of n rows, for a conditional model.
             generator: source of randomness, on the model's device; the shared noise comes first, so
                 that calls from the same state share it.
         """
         require_int(n, "n", 1)
-        require(level in self.levels, "level", f"one of {self.levels}", level)
+        require(level in self.latent_levels, "level", f"one of {self.latent_levels}", level)
         self._check_condition(condition, n)
         shared, own = self._all_noise(1, generator), self._all_noise(n, generator)
         *noise, uniform = (
             mine if name == level else ours.expand_as(mine).contiguous()
-            for name, ours, mine in zip(self.levels, shared, own, strict=True)
+            for name, ours, mine in zip(self.latent_levels, shared, own, strict=True)
         )
         latents = self._from_prior(tuple(noise), condition)
         x, decoder = self._blank(n), self.decoder(n, condition, latents)

@@ -137,6 +137,8 @@ class OrderlessModel(AutoregressiveModel):
     """
 
     supports = (Levels,)
+    max_members = None
+    validation_is_estimate = True
     hyperparameters: OrderlessConfig
 
     def __init__(self, event: Event, hyperparameters: OrderlessConfig) -> None:
@@ -180,10 +182,13 @@ class OrderlessModel(AutoregressiveModel):
     def _sample_training_noise(self, rows: int) -> Tensor:
         return draw_masks(rows, self.event.size, device=self.device)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
         """Return J(x), (batch,), in nats, under sampled masks or fresh ones."""
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
+        self._check_scored_shape(scored, x)
         observed = self._training_noise(len(x))
         return self._masked_loss(x, observed, condition)
 
@@ -208,13 +213,16 @@ class OrderlessModel(AutoregressiveModel):
         weight = (self.event.size / (~observed).sum(1).double()).to(self.dtype)
         return -torch.where(observed, 0, terms).sum(1) * weight
 
-    def validation_loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def validation_loss(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
         """Return the mean of J(x) under a few fixed masks, (batch,), in nats; deterministic.
 
         A row's masks are a function of its values, whatever stands beside it. It estimates the
         average over orderings, at the cost of four passes instead of D.
         """
         self._check(x, condition)
+        self._check_scored(scored, x)
         masks = for_each_row(
             x, lambda generator: draw_masks(VALIDATION_MASKS, self.event.size, generator)
         )
@@ -256,7 +264,7 @@ class OrderlessModel(AutoregressiveModel):
 
     def ensemble(self, num_members: int) -> OrderlessEnsemble:
         """Return the mixture of the model under its first `num_members` orderings."""
-        require_int(num_members, "num_members", 1)
+        super().ensemble(num_members)
         return OrderlessEnsemble(self.member(index) for index in range(num_members))
 
     # -- scoring

@@ -97,7 +97,7 @@ class ClipModel(AutoregressiveModel):
     Every frame is encoded by itself, e_t = blocks(K * x_t); h_t = ConvLSTM(e_1, ..., e_t); and the
     frame t + 1 is decoded given the maps h_t, zero for the first frame. The likelihood of frames
     from t on given those before, which a protocol of prediction asks for, is part of the chain
-    rule: `frame_log_prob(x, first=t).sum(1)`.
+    rule: `log_prob(x, scored=...)` with spans of frames, or `frame_log_prob(x, first=t).sum(1)`.
 
     A subclass decodes: `_decode` all pixels of frames at once, `_frame_decoder` one after the other
     in the order of `_frame_schedule`.
@@ -109,6 +109,7 @@ class ClipModel(AutoregressiveModel):
     """
 
     supports = (Levels, Gray)
+    scores_parts = True
     hyperparameters: ClipConfig
 
     def __init__(self, event: Event, hyperparameters: ClipConfig) -> None:
@@ -229,6 +230,16 @@ class ClipModel(AutoregressiveModel):
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self._frame_log_prob(x, condition, 0).sum(1)
+
+    def _num_steps(self, x: Tensor) -> int:
+        return self.clip[0]
+
+    def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
+        """Spans are of frames; no frame before the first of them is decoded."""
+        first = min(int(scored[:, 0].min()), self.clip[0] - 1) if len(scored) else 0
+        frames = torch.arange(first, self.clip[0], device=scored.device)
+        counted = (frames >= scored[:, :1]) & (frames < scored[:, 1:])
+        return torch.where(counted, self._frame_log_prob(x, condition, first), 0).sum(1)
 
     def _objective(self, x: Tensor, condition: Tensor | None) -> Tensor:
         p = self.hyperparameters

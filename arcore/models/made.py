@@ -139,6 +139,7 @@ class MADE(AutoregressiveModel):
             self.class_hidden = nn.Parameter(torch.zeros(p.num_classes, widths[1]))
             self.class_output = nn.Parameter(torch.zeros(p.num_classes, size * self.num_logits))
         self.num_members = max(1, p.num_masks)
+        self.max_members = p.num_masks or None
         self._index = 0
         self._choose(p.mask_seed, 0)
 
@@ -169,10 +170,7 @@ class MADE(AutoregressiveModel):
 
     def ensemble(self, num_members: int) -> Ensemble:
         """Return the mixture of the model under its first `num_members` masks."""
-        require_int(num_members, "num_members", 1)
-        count = self.hyperparameters.num_masks
-        fits = count == 0 or num_members <= count
-        require(fits, "num_members", f"at most {count}, the masks", num_members)
+        super().ensemble(num_members)
         return Ensemble(self.member(index) for index in range(num_members))
 
     def train(self, mode: bool = True) -> MADE:

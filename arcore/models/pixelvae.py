@@ -123,7 +123,7 @@ class PixelVAE(LatentVariableModel):
         channels, size = self.encoder.channels, self.encoder.size
         condition: dict[str, Any] = {"condition_shape": (channels + classes, *size)}
         if p.num_levels == 1:
-            self.levels = ("latent", "pixels")
+            self.latent_levels = ("latent", "pixels")
             self.latent_shapes = ((p.latent_size,),)
             self.infer = nn.Linear(channels * math.prod(size), 2 * p.latent_size)
             if p.upsample:
@@ -131,7 +131,7 @@ class PixelVAE(LatentVariableModel):
             else:
                 condition = {"condition_size": p.latent_size + classes}
         else:
-            self.levels = ("top", "latent", "pixels")
+            self.latent_levels = ("top", "latent", "pixels")
             self.latent_shapes = ((p.latent_size,), (p.latent_channels, *size))
             self.infer_map = nn.Conv2d(channels, 2 * p.latent_channels, 1)
             self.top = Encoder(channels, size, (channels,))

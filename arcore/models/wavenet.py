@@ -139,6 +139,8 @@ class WaveNet(AutoregressiveModel):
 
     Config = WaveNetConfig
     supports = (Levels,)
+    scores_parts = True
+    receptive_field: int
     hyperparameters: WaveNetConfig
 
     def __init__(self, event: Event, hyperparameters: WaveNetConfig) -> None:
@@ -150,6 +152,7 @@ class WaveNet(AutoregressiveModel):
         self.head = Head(p.head, event.num_levels, 1, p.num_mixtures)
         self._set_condition_kind()
         is_local = isinstance(self.condition_kind, (Symbols, Frames))
+        self.num_symbols = p.local_classes
         self.hop = math.prod(p.local_strides) if is_local else 1
         dilations = [2**i for i in range(p.cycle)] * p.num_blocks
         self.receptive_field = p.kernel + (p.kernel - 1) * sum(dilations)
@@ -222,55 +225,16 @@ class WaveNet(AutoregressiveModel):
 
     # -- scoring
 
-    def forward(
-        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
-    ) -> Tensor:
-        """Return the training loss of each example, (batch,), in nats; see `log_prob`."""
-        Event.check(self.event, x)
-        self._check_condition_shape(condition, x.shape[0])
-        return -self._log_prob(x, condition, scored)
+    def _num_steps(self, x: Tensor) -> int:
+        return x[0:1].numel()
 
-    def log_prob(
-        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
-    ) -> Tensor:
-        """Return ln p(x | condition), (batch,), in nats.
+    def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
+        """Spans are of samples; the head is evaluated at those that count alone.
 
-        Arguments:
-            x: (batch, *event.shape) levels.
-            condition: (batch,) classes, (batch, size) vectors, (batch, frames) symbols, (batch, 1 +
-                frames) classes before symbols, (batch, frames, size) features, or None.
-            scored: (batch, 2) int64, the first sample that counts and the one after the last; None
-                for all. Rows of a batch of several lengths are padded at their end with any levels.
-                A window of a longer sequence is exact if it begins with the sequence, or
-                `receptive_field` samples or more before the first that counts; with a local
-                condition, where a frame begins.
-
-        Raises:
-            ValueError: for x, a condition or spans of another shape or out of range.
+        Rows of a batch of several lengths are padded at their end with any levels. A window of a
+        longer sequence is exact if it begins with the sequence, or `receptive_field` samples or
+        more before the first that counts; with a local condition, where a frame begins.
         """
-        self._check(x, condition)
-        if scored is not None:
-            is_tensor = isinstance(scored, Tensor)
-            got = (scored.dtype, tuple(scored.shape)) if is_tensor else scored
-            fits = is_tensor and got == (torch.int64, (len(x), 2))
-            require(fits, "scored", f"int64 spans of shape ({len(x)}, 2)", got)
-            first, end = scored.unbind(1)
-            fits = bool(((first >= 0) & (first <= end) & (end <= x[0:1].numel())).all())
-            require(fits, "scored", f"0 <= first <= end <= {x[0:1].numel()}", scored.tolist())
-        return self._log_prob(x, condition, scored)
-
-    def validation_loss(
-        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
-    ) -> Tensor:
-        """Return minus `log_prob`, (batch,), in nats."""
-        return -self.log_prob(x, condition, scored)
-
-    def _log_prob(
-        self, x: Tensor, condition: Tensor | None, scored: Tensor | None = None
-    ) -> Tensor:
-        if scored is None:
-            return super()._log_prob(x, condition)
-        # the head, most of the cost, is evaluated at the samples that count alone
         flat = x.flatten(1).long()
         time = torch.arange(flat.shape[1], device=x.device)
         mask = (time >= scored[:, :1]) & (time < scored[:, 1:])

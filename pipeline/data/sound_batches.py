@@ -15,15 +15,9 @@ from pipeline.datasets.base import SplitData
 MAX_SAMPLES = 1 << 16  # of a batch that is scored, padding included, unless one row has more
 
 
-def is_open(model: arcore.AutoregressiveModel) -> bool:
-    """Tell whether a model is of sounds, events of open length."""
-    return None in model.event.shape
-
-
 def hop_of(model: arcore.AutoregressiveModel) -> int | None:
     """Return the samples of a frame of a model's local condition, None without one."""
-    local = getattr(model.hyperparameters, "local_classes", None)
-    return None if local is None else cast(int, cast(Any, model).hop)
+    return None if model.num_symbols is None else model.hop
 
 
 def arguments(model: arcore.AutoregressiveModel, given: Tensor | None) -> tuple[Any, ...]:
@@ -33,7 +27,7 @@ def arguments(model: arcore.AutoregressiveModel, given: Tensor | None) -> tuple[
         model: any model.
         given: the labels of a batch, or its side information, or None.
     """
-    if not is_open(model) or given is None:
+    if not model.event.is_open or given is None:
         return (given,)
     has_speakers, has_symbols = model.num_classes is not None, hop_of(model) is not None
     condition = None
@@ -115,4 +109,4 @@ def to_sample(
     spans = np.zeros((len(rows), 2), np.int64)
     given = torch.from_numpy(side(labels, spans[:, 0], spans, hop_of(model), width))
     condition = arguments(model, given.to(model.device))[0]
-    return cast(Any, model).of_length(width), condition
+    return model.of_length(width), condition

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -88,7 +88,8 @@ class SoundLoader:
         self._part = shard_reader.part(len(self._x), rank, world_size)
         self._rank, self._world, self._seed = rank, world_size, seed
         self._batch_size, self._window = batch_size, window
-        self._context, self._hop = cast(int, cast(Any, model).receptive_field), hop_of(model)
+        assert model.receptive_field is not None, "a model of any length has a finite one"
+        self._context, self._hop = model.receptive_field, hop_of(model)
         self._ends = np.cumsum(-(-self._lengths // (window or self._lengths.max())))
         self.rows = int(self._ends[-1])
         self.events_per_row = len(self._x) / self.rows

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.families.latent import LatentVariableModel
-from arcore.families.video import ClipModel
 from arcore.units import nats_to_bits_per_dim
 from pipeline.cluster import shared_storage
 from pipeline.core import paths
@@ -117,7 +115,7 @@ def _check(
             f"{name}: expected shards that it was trained on "
             f"({trained['dataset_sha256'][:12]}), got {manifest.sha256[:12]}; train it again"
         )
-    if manifest.context_frames and not isinstance(model, ClipModel):
+    if manifest.context_frames and not model.scores_parts:
         raise UserError(
             f"{name}: expected a model over clips for {manifest.dataset}, of which "
             f"{manifest.context_frames} frames are given, got {trained['model']['name']}"
@@ -171,12 +169,12 @@ def _measure(
         measured["entropy_nats"] = mean_and_error(bound)[0]
         measured["excess_nats"], measured["excess_nats_stderr"] = mean_and_error(nats - bound)
         measured["excess_bits_per_dim_stderr"] = error_in_bits(nats - bound)
-    facts = {name: getattr(model, name, None) for name in ("receptive_field", "num_evaluations")}
+    facts = {"receptive_field": model.receptive_field, "num_evaluations": model.num_evaluations}
     measured |= {name: value for name, value in facts.items() if value is not None}
     if by_member.shape[1] > 1:
         member, member_error = mean_and_error(by_member.mean(1))
         measured |= {"member_nats": member, "member_nats_stderr": member_error}
-    if isinstance(model, LatentVariableModel) and plan.importance_samples:
+    if model.latent_levels and plan.importance_samples:
         estimates = scoring.importance_scores(model, test, plan, chosen)
         estimate, estimate_error = mean_and_error(estimates)
         measured |= {
@@ -206,7 +204,7 @@ def _show(
         pairs = audio_figures.Pairs(drawn, real, labels, model.event, manifest.sound)
         pairs.write(media)
         pairs.spectrograms().savefig(picture)
-    elif isinstance(model, ClipModel) and len(model.event.shape) == 4:
+    elif len(model.event.shape) == 4:
         shown, real, drawn = (rows[: video_figures.MAX_CLIPS] for rows in (shown, real, drawn))
         context, given = manifest.context_frames, scoring.condition_of(model, test, shown)
         versions = [real, video_figures.expected(model, real, given, context), drawn]
@@ -219,13 +217,12 @@ def _show(
 def _scored(
     model: arcore.AutoregressiveModel, plan: EvaluationConfig, name: str
 ) -> arcore.AutoregressiveModel:
-    if plan.num_members == 1:
+    if plan.num_members in (None, 1):
         return model
     try:
-        ensemble = cast(Any, model).ensemble(plan.num_members)
-    except (AttributeError, ValueError) as error:
+        return model.ensemble(plan.num_members)
+    except ValueError as error:
         raise UserError(f"{name}: evaluation.num_members {plan.num_members}: {error}") from None
-    return cast(arcore.AutoregressiveModel, ensemble)
 
 
 def _track(run_id: str | None, metrics: dict[str, Any], out: Path) -> None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.families.latent import LatentVariableModel
 from pipeline.data import sound_batches
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation.scoring import condition_of, read_rows
@@ -30,7 +29,7 @@ def draw(
     first frames, and other events are of each class in turn.
     """
     generator = torch.Generator(model.device).manual_seed(plan.seed)
-    if sound_batches.is_open(model):
+    if model.event.is_open:
         twin, condition = sound_batches.to_sample(model, test, shown)
         run = partial(twin.sample, len(shown), condition, generator)
     elif context_frames:
@@ -56,13 +55,11 @@ def _classes_in_turn(model: arcore.AutoregressiveModel, count: int) -> Tensor | 
 
 def draw_varied(model: arcore.AutoregressiveModel, plan: EvaluationConfig) -> dict[str, np.ndarray]:
     """Draw samples of a model with latents that differ by the noise of one level alone."""
-    if not isinstance(model, LatentVariableModel):
-        return {}
     condition = None
     if model.num_classes is not None:
         condition = torch.zeros(plan.num_samples, dtype=torch.int64, device=model.device)
     varied = {}
-    for level in model.levels:
+    for level in model.latent_levels:
         generator = torch.Generator(model.device).manual_seed(plan.seed)
         drawn = model.sample_varying(plan.num_samples, level, condition, generator)
         varied[f"only {level} noise varies"] = drawn.cpu().numpy()

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.families.latent import LatentVariableModel
-from arcore.families.video import ClipModel
 from pipeline.data import shard_reader, sound_batches
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
@@ -47,14 +45,9 @@ def member_scores(
     """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
     parts, places = [], []
     chosen = np.arange(len(split)) if chosen is None else chosen
-    for place, batch, given in _batches(model, split, batch_size, chosen):
+    for place, batch, given in _batches(model, split, batch_size, chosen, context_frames):
         with torch.no_grad():
-            if isinstance(model, arcore.Ensemble):
-                nats = -model.member_log_probs(batch, *given)
-            elif isinstance(model, ClipModel):
-                nats = -model.frame_log_prob(batch, given[0], context_frames).sum(1, keepdim=True)
-            else:
-                nats = -model.log_prob(batch, *given)[:, None]
+            nats = -model.member_log_probs(batch, *given)
         parts.append(nats.double().cpu())
         places.append(torch.from_numpy(place))
     scored = torch.cat(parts)
@@ -62,7 +55,7 @@ def member_scores(
 
 
 def importance_scores(
-    model: LatentVariableModel, split: SplitData, plan: EvaluationConfig, chosen: np.ndarray
+    model: arcore.AutoregressiveModel, split: SplitData, plan: EvaluationConfig, chosen: np.ndarray
 ) -> Tensor:
     """Estimate -ln p(x) in nats by importance samples, for at most `plan.importance_rows` rows.
 
@@ -80,13 +73,17 @@ def importance_scores(
 
 
 def _batches(
-    model: arcore.AutoregressiveModel, split: SplitData, batch_size: int, chosen: np.ndarray
+    model: arcore.AutoregressiveModel,
+    split: SplitData,
+    batch_size: int,
+    chosen: np.ndarray,
+    context_frames: int = 0,
 ) -> Iterator[tuple[np.ndarray, Tensor, tuple[Any, ...]]]:
     """Read chosen rows, and what the model takes beside them, onto the model's device.
 
     Each batch comes with the places of its rows among the chosen ones.
     """
-    if sound_batches.is_open(model):
+    if model.event.is_open:
         yield from sound_batches.whole_rows(model, split, batch_size, chosen)
         return
     for first in range(0, len(chosen), batch_size):
@@ -94,7 +91,10 @@ def _batches(
         rows = chosen[place]
         x = read_rows(split, rows, model.event)
         condition = condition_of(model, split, rows)
-        yield place, torch.from_numpy(x).to(model.device), (condition,)
+        scored = None
+        if context_frames:
+            scored = torch.tensor([context_frames, x.shape[1]]).expand(len(x), 2).to(model.device)
+        yield place, torch.from_numpy(x).to(model.device), (condition, scored)
 
 
 def condition_of(

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import arcore
 from arcore.events import Event, Levels
-from arcore.families.video import ClipModel
 
 MIN_SIDE = 64
 FRAME_MS = 150
@@ -60,7 +60,10 @@ def save_clips(path: Path, rows: Sequence[np.ndarray], event: Event, context_fra
 
 @torch.no_grad()
 def expected(
-    model: ClipModel, real: np.ndarray, condition: Tensor | None, context_frames: int
+    model: arcore.AutoregressiveModel,
+    real: np.ndarray,
+    condition: Tensor | None,
+    context_frames: int,
 ) -> np.ndarray:
     """Return what a model expects of each frame after those given, given the true ones before it.
 

@@ -15,7 +15,7 @@ Example:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -26,7 +26,6 @@ from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignor
 from safetensors.torch import load_file
 
 import arcore
-from arcore.families.video import ClipModel
 
 BATCH = 256
 
@@ -44,7 +43,7 @@ def load(folder: str | Path) -> arcore.AutoregressiveModel:
     model.load_state_dict(load_file(Path(folder, "model.safetensors")))
     members = int((config.get("evaluation") or {}).get("num_members") or 1)
     if members > 1:
-        model = model.ensemble(members)  # type: ignore[operator, unused-ignore]
+        model = model.ensemble(members)
     return model.eval().requires_grad_(False)
 
 
@@ -98,16 +97,16 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         if method == "score":
             return self._score(_events(model_input, self.model.event), condition)
         generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
-        model: Any = self.model
+        model = self.model
         if self.context_frames:
             if not count:
                 frames = f"the first {self.context_frames} frames are kept"
                 raise ValueError(f"model_input: expected clips, of which {frames}, got none")
-            observed = torch.arange(model.event.shape[0]) < self.context_frames
-            observed = observed.view(-1, 1, 1, 1).expand(model.event.shape)
+            observed = torch.arange(model.event.extents[0]) < self.context_frames
+            observed = observed.view(-1, 1, 1, 1).expand(model.event.extents)
             events = _events(model_input, model.event)
             return np.asarray(model.impute(events, observed, condition, generator).numpy())
-        if None in model.event.shape:
+        if model.event.is_open:
             model = model.of_length(int(params.get("length", 4000)))
         return np.asarray(model.sample(count, condition, generator=generator).numpy())
 
@@ -116,15 +115,16 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         kind = self.model.condition_kind
         if numbers is not None and len(numbers):
             condition = torch.as_tensor(np.asarray(numbers), dtype=self.model.dtype)
-            if isinstance(kind, arcore.conditions.Frames):
-                return condition.reshape(rows, -1, kind.size)
-            return condition.reshape(rows, -1)
-        if integers is None or not len(integers):
+        elif integers is not None and len(integers):
+            condition = torch.as_tensor(np.asarray(integers), dtype=torch.int64)
+        else:
             return None
-        condition = torch.as_tensor(np.asarray(integers), dtype=torch.int64)
-        if isinstance(kind, arcore.conditions.Symbols):
-            return condition.reshape(rows, -1)
-        return condition
+        if kind is None:
+            return condition
+        try:
+            return kind.unflatten(condition, rows)
+        except RuntimeError:  # of a count that does not fit, which the model names
+            return condition
 
     def _score(self, events: torch.Tensor, condition: torch.Tensor | None) -> pd.DataFrame:
         parts = []
@@ -134,16 +134,16 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 part = None if condition is None else condition[rows]
                 parts.append(-self._log_prob(events[rows], part))
         nats = torch.cat(parts) if parts else torch.empty(0)
-        size = events.shape[1] if None in self.model.event.shape else None
+        size = events.shape[1] if self.model.event.is_open else None
         event = arcore.events.after_frames(self.model.event, self.context_frames)
         bits = arcore.units.nats_to_bits_per_dim(nats, event, size=size)
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
 
     def _log_prob(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        scored = None
         if self.context_frames:
-            model = cast(ClipModel, self.model)
-            return model.frame_log_prob(x, condition, self.context_frames).sum(1)
-        return self.model.log_prob(x, condition)
+            scored = torch.tensor([self.context_frames, x.shape[1]]).expand(len(x), 2)
+        return self.model.log_prob(x, condition, scored)
 
 
 def _events(given: Any, event: arcore.events.Event) -> torch.Tensor:

@@ -133,11 +133,10 @@ def _check(
     check_condition(model, manifest)
     members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)
     if members > 1:
-        if not hasattr(model, "ensemble"):
-            raise UserError(f"num_members: expected 1 for {config.model['name']}, got {members}")
-        count = getattr(model.hyperparameters, "num_masks", 0)
-        if count and members > count:
-            raise UserError(f"num_members: expected at most num_masks = {count}, got {members}")
+        try:
+            model.ensemble(members)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 def make_trainer(

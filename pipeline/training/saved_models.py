@@ -14,11 +14,6 @@ from pipeline.core.errors import UserError, one_line
 from pipeline.data import shard_reader
 from pipeline.training import checkpoints
 
-CONDITIONS = (
-    "num_classes", "condition_size", "condition_sequence", "condition_shape", "local_classes",
-    "local_size",
-)  # fmt: skip
-
 
 def create_model(
     model: Mapping[str, Any], event: arcore.events.Event
@@ -41,10 +36,9 @@ def check_condition(model: arcore.AutoregressiveModel, manifest: shard_reader.Ma
     Raises:
         UserError: naming the hyperparameter.
     """
-    for name in CONDITIONS:
-        asked = getattr(model.hyperparameters, name, None)
+    for name, asked in model.hyperparameters.asked_conditions().items():
         known = manifest.conditions.get(name)
-        if asked is not None and asked != known:
+        if asked != known:
             expected = "null" if known is None else f"null or {known}"
             where = f"for dataset {manifest.dataset}"
             raise UserError(f"model.{name}: expected {expected}, got {asked}, {where}")

@@ -20,7 +20,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arcore
-from arcore.families.orderless import OrderlessModel
 from arcore.primitives.row_noise import BatchSlice
 from arcore.units import nats_to_bits_per_dim
 from pipeline.core import provenance
@@ -90,10 +89,10 @@ class Worker:
         }
         batch: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size}
         load: Any = Loader
-        if sound_batches.is_open(model):
+        if model.event.is_open:
             load = sound_loading.SoundLoader
             part["model"], batch["window"] = model, config.window
-            self._print_on_rank_0(f"receptive field: {cast(Any, model).receptive_field:,} samples")
+            self._print_on_rank_0(f"receptive field: {model.receptive_field:,} samples")
         else:
             part["use_labels"] = model.condition_kind is not None
         self.train: Loader | sound_loading.SoundLoader = load(
@@ -299,12 +298,11 @@ class Worker:
         model.eval()
         scorer = model
         members = self.config.validate_members or model.num_members
-        exactly = self.config.validate_members is None and isinstance(model, OrderlessModel)
+        exactly = self.config.validate_members is None and model.validation_is_estimate
         if members > 1 or exactly:
-            scorer = cast(Any, model).ensemble(members)
+            scorer = model.ensemble(members)
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
-        is_open = None in self.event.shape
-        size = 500 if is_open else min(500, max(1, VALID_DIMENSIONS // self.event.size))
+        size = 500 if self.event.is_open else min(500, max(1, VALID_DIMENSIONS // self.event.size))
         for x, labels in self.valid.sequential(size):
             given = sound_batches.arguments(model, None if labels is None else self._move(labels))
             total += scorer.validation_loss(self._move(x), *given).double().sum()

@@ -417,7 +417,7 @@ def test_varying_one_level_keeps_the_others_fixed(case: Case, monkeypatch) -> No
         return (uniform < 0.5).long()
 
     monkeypatch.setattr(model, "decoder", recording)
-    for level in model.levels:
+    for level in model.latent_levels:
         seed = torch.Generator().manual_seed(2)
         x = model.sample_varying(n, level, condition, seed)
         again = model.sample_varying(n, level, condition, torch.Generator().manual_seed(2))
@@ -425,14 +425,14 @@ def test_varying_one_level_keeps_the_others_fixed(case: Case, monkeypatch) -> No
         case.event.check(x)
     monkeypatch.setattr("arcore.families.latent.invert", inverting)
     shared: dict[str, Tensor] = {}
-    for level in model.levels:
+    for level in model.latent_levels:
         given.clear(), pushed.clear()
         model.sample_varying(n, level, condition, torch.Generator().manual_seed(2))
-        found = dict(zip(model.levels, (*given[0], torch.cat(pushed, 1)), strict=True))
+        found = dict(zip(model.latent_levels, (*given[0], torch.cat(pushed, 1)), strict=True))
         varies = {name for name, value in found.items() if (value != value[:1]).any()}
         lower = {"top": {"top", "latent"}}.get(level, {level})  # z1 is drawn given z2
         assert varies == lower
-        for name in set(model.levels) - lower:
+        for name in set(model.latent_levels) - lower:
             assert torch.equal(shared.setdefault(name, found[name]), found[name])
 
 
