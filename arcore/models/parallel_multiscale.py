@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.nn.functional import dropout, pad, relu
 
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import select
 from arcore.events import Event, Levels
 from arcore.families.raster import RasterConfig, RasterModel, image_shape
-from arcore.layers.conditioning import ConditionMaps, ConditionProjection, conditioned
-from arcore.layers.cursor import Cursor, LayerCall, full_image
-from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.layers.conditioning import ConditionMaps, ConditionProjection
+from arcore.layers.cursor import Cursor, full_image
+from arcore.layers.group_network import GroupNetwork
 from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
@@ -149,7 +147,7 @@ class ParallelMultiscale(AutoregressiveModel):
     def _image(self, x: Tensor) -> Tensor:
         return x.reshape(-1, *self.image)
 
-    def _context(self, network: _GroupNetwork, image: Tensor, maps: Tensor | None) -> Tensor:
+    def _context(self, network: GroupNetwork, image: Tensor, maps: Tensor | None) -> Tensor:
         """Return what a group's network makes of the groups before it."""
         return network.context([self.base.encode(group.of(image)) for group in network.known], maps)
 
@@ -219,12 +217,30 @@ class _Scale(nn.Module):
             width = model.hyperparameters.condition_width
             self.condition_maps = ConditionMaps(model.condition_kind, grid, width)
         self.networks = nn.ModuleList(
-            _GroupNetwork(model, groups[:n], groups[n], self.projection)
-            for n in range(1, len(groups))
+            self._network(model, groups[:n], groups[n]) for n in range(1, len(groups))
         )
 
-    def groups(self) -> list[_GroupNetwork]:
-        return cast(list[_GroupNetwork], list(self.networks))
+    def _network(self, model: ParallelMultiscale, known: list[Group], group: Group) -> GroupNetwork:
+        p = model.hyperparameters
+        return GroupNetwork(
+            known,
+            group,
+            model.image,
+            len(model.base.input_colours),
+            model.head,
+            self.projection,
+            width=p.width,
+            num_blocks=p.num_blocks,
+            kernel=p.kernel,
+            head_width=p.head_width,
+            patch_grid=p.patch_grid if p.upscaling == "B" else None,
+            patch_blocks=p.patch_blocks,
+            patch_kernel=p.patch_kernel,
+            dropout=p.dropout,
+        )
+
+    def groups(self) -> list[GroupNetwork]:
+        return cast(list[GroupNetwork], list(self.networks))
 
     def projection(self, outputs: int) -> ConditionProjection | None:
         """Make a layer's projection of the condition, None without one."""
@@ -241,145 +257,6 @@ class _Scale(nn.Module):
             return None
         maps: Tensor = self.condition_maps(condition, dtype)
         return maps
-
-
-class _Block(nn.Module):
-    """A residual block over the groups so far, u + W relu(K relu(u) + V s)."""
-
-    def __init__(self, p: ParallelMultiscaleConfig, projection: ConditionProjection | None) -> None:
-        super().__init__()
-        self.core = nn.Conv2d(p.width, p.width, p.kernel, padding=p.kernel // 2)
-        self.expand = nn.Conv2d(p.width, p.width, p.kernel, padding=p.kernel // 2)
-        self.projection = projection
-        self.dropout = p.dropout
-
-    def forward(self, u: Tensor, maps: Tensor | None) -> Tensor:
-        h = conditioned(self.core(relu(u)), self.projection, maps)
-        return u + cast(Tensor, self.expand(dropout(relu(h), self.dropout, self.training)))
-
-
-class _PatchBlock(nn.Module):
-    """A residual block of the PixelCNN inside patches, u + W relu(K relu(u))."""
-
-    def __init__(self, p: ParallelMultiscaleConfig, width: Tensor) -> None:
-        super().__init__()
-        self.core = pixel_conv("B", width, width, p.patch_kernel)
-        self.expand = pixel_conv("B", width, width)
-        self.dropout = p.dropout
-
-    def forward(self, u: Tensor, call: LayerCall) -> Tensor:
-        h = dropout(relu(call(self.core, relu(u))), self.dropout, self.training)
-        return u + call(self.expand, h)
-
-
-class _GroupNetwork(nn.Module):
-    """A ResNet over the groups before a group, and a shallow PixelCNN inside its patches.
-
-    Type A is type B with patches of one pixel: its PixelCNN has 1 x 1 kernels and no blocks, and
-    there is nothing of the group that the first colour could see.
-
-    Attributes:
-        group: whose pixels it draws.
-        known: the groups that it sees.
-        patch: height and width of a patch.
-
-    Arguments:
-        model: with its base made.
-        known, group: as above.
-        make_projection: of the condition.
-    """
-
-    def __init__(
-        self,
-        model: ParallelMultiscale,
-        known: list[Group],
-        group: Group,
-        make_projection: Callable[[int], ConditionProjection | None],
-    ) -> None:
-        super().__init__()
-        p, base = model.hyperparameters, model.base
-        self.known, self.group = known, group
-        self.grid = known[0].extents(model.image[1:])
-        self.extents = group.extents(model.image[1:])
-        self.colours = model.image[0]
-        height, width = self.extents
-        grid = p.patch_grid if p.upscaling == "B" else max(height, width)
-        self.patch = (-(-height // grid), -(-width // grid))
-        self.patches = (-(-height // self.patch[0]), -(-width // self.patch[1]))
-
-        inputs = len(known) * len(base.input_colours)
-        self.input = nn.Conv2d(inputs, p.width, p.kernel, padding=p.kernel // 2)
-        self.input_projection = make_projection(p.width)
-        self.blocks = nn.ModuleList(
-            _Block(p, make_projection(p.width)) for _ in range(p.num_blocks)
-        )
-        head = base.colours(p.head_width)
-        self.link = nn.Conv2d(p.width, len(head), 1)
-        self.own: CausalConv2d | None = None
-        spatial = self.patch != (1, 1)
-        if spatial or model.head.groups > 1:
-            kernel = p.patch_kernel if spatial else 1
-            self.own = pixel_conv("A", base.input_colours, head, kernel)
-        num_blocks = p.patch_blocks if spatial else 0
-        self.patch_blocks = nn.ModuleList(_PatchBlock(p, head) for _ in range(num_blocks))
-        self.hidden_head = pixel_conv("B", head, head)
-        self.output = pixel_conv("B", head, base.colours(model.head.num_outputs))
-        self.output.set_bias(model.head.initial_bias())
-
-    def schedule(self, device: torch.device) -> list[Tensor]:
-        """Return the group's own schedule: blocks of indices into (colours, height, width)."""
-        shape = (self.colours, *self.extents)
-        indices = torch.arange(math.prod(shape), device=device).view(shape)
-        return [
-            self.at(indices[colour], row, column).flatten()
-            for row in range(self.patch[0])
-            for column in range(self.patch[1])
-            for colour in range(self.colours)
-        ]
-
-    def at(self, maps: Tensor, row: int, column: int) -> Tensor:
-        """Return the pixels (..., r, c) at a position of all patches that have it, a view."""
-        return maps[..., row :: self.patch[0], column :: self.patch[1]]
-
-    def context(self, known: Sequence[Tensor], maps: Tensor | None) -> Tensor:
-        """Map the features of known groups to (batch, head_width, height, width) of the group."""
-        height, width = self.grid
-        padded = [pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for x in known]
-        u = conditioned(self.input(torch.cat(padded, 1)), self.input_projection, maps)
-        for block in self.blocks:
-            u = block(u, maps)
-        height, width = self.extents
-        linked: Tensor = self.link(relu(u[..., :height, :width]))
-        return linked
-
-    def forward(self, own: Tensor, context: Tensor) -> Tensor:
-        """Return the head's maps of all pixels, given the features of these pixels themselves."""
-        if self.patch == (1, 1):
-            return self.pixels(own, context, full_image)
-        outputs = self.pixels(self.split(own), self.split(context), full_image)
-        return self.merge(outputs)
-
-    def pixels(self, own: Tensor, context: Tensor, call: LayerCall) -> Tensor:
-        """Return the head's maps for patches, or for a place of theirs."""
-        u = context if self.own is None else context + call(self.own, own)
-        for block in self.patch_blocks:
-            u = block(u, call)
-        return call(self.output, relu(call(self.hidden_head, relu(u))))
-
-    def split(self, maps: Tensor) -> Tensor:
-        """Cut (batch, n, height, width) into (batch * patches, n, *patch), zero beyond the edge."""
-        (rows, columns), (height, width) = self.patches, self.patch
-        below, right = rows * height - maps.shape[-2], columns * width - maps.shape[-1]
-        cut = pad(maps, (0, right, 0, below)).view(*maps.shape[:2], rows, height, columns, width)
-        return cut.permute(0, 2, 4, 1, 3, 5).reshape(-1, maps.shape[1], height, width)
-
-    def merge(self, patches: Tensor) -> Tensor:
-        """Undo `split`."""
-        (rows, columns), (height, width) = self.patches, self.patch
-        cut = patches.view(-1, rows, columns, patches.shape[1], height, width)
-        whole = cut.permute(0, 3, 1, 4, 2, 5)
-        whole = whole.reshape(-1, patches.shape[1], rows * height, columns * width)
-        return whole[..., : self.extents[0], : self.extents[1]]
 
 
 class MultiscaleDecoder(Decoder):
@@ -417,7 +294,7 @@ class _GroupDecoder(Decoder):
         context: what the network makes of the groups before it.
     """
 
-    def __init__(self, model: ParallelMultiscale, network: _GroupNetwork, context: Tensor) -> None:
+    def __init__(self, model: ParallelMultiscale, network: GroupNetwork, context: Tensor) -> None:
         super().__init__(tuple(network.schedule(context.device)), len(context))
         self.model, self.network = model, network
         self.context = network.split(context)

@@ -15,7 +15,8 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Levels
 from arcore.families.raster import RasterModel, image_shape
-from arcore.models.parallel_multiscale import ParallelMultiscale, _GroupNetwork
+from arcore.layers.group_network import GroupNetwork
+from arcore.models.parallel_multiscale import ParallelMultiscale
 from arcore.primitives.pyramids import Group, Pyramid
 from tests.arcore.cases import COARSE, all_levels, influence, randomize
 
@@ -242,8 +243,8 @@ def test_a_sample_takes_the_evaluations_that_the_paper_counts(
     calls = {"base": 0, "head": 0, "context": 0}
     for name, kind, method in (
         ("base", type(model.base), "_network_at"),
-        ("head", _GroupNetwork, "pixels"),
-        ("context", _GroupNetwork, "context"),
+        ("head", GroupNetwork, "pixels"),
+        ("context", GroupNetwork, "context"),
     ):
         inner = getattr(kind, method)
 
@@ -263,7 +264,7 @@ def test_a_sample_takes_the_evaluations_that_the_paper_counts(
 def test_scoring_takes_one_pass_over_each_network(monkeypatch: pytest.MonkeyPatch) -> None:
     model = create(Levels(4, (3, 8, 8)), **{**COARSE, "base_size": 2})
     calls = []
-    for kind, method in ((type(model.base), "_network"), (_GroupNetwork, "forward")):
+    for kind, method in ((type(model.base), "_network"), (GroupNetwork, "forward")):
         inner = getattr(kind, method)
 
         def counted(*arguments: Any, inner: Any = inner) -> Any:
