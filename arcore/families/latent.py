@@ -1,30 +1,31 @@
-"""Models with latent variables: a bound on the likelihood, and exact conditionals given latents."""
+"""Models with latent variables: a bound on the likelihood, and exact conditionals given latents.
+
+`arcore.families.latent_sampling` holds what such a model draws.
+"""
 
 from __future__ import annotations
 
 import abc
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Normal, kl_divergence
+from torch.distributions import Distribution, Normal, kl_divergence
 
-from arcore.decoding import Decoder
-from arcore.distributions.drawing import draw, invert
 from arcore.events import Event
+from arcore.families.latent_sampling import (
+    Latents,
+    LatentSampling,
+    reparameterize,
+    repeat_rows,
+)
 from arcore.hyperparameters import Hyperparameters
-from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int
-from arcore.primitives.precision import at_least_float32
-from arcore.primitives.row_noise import for_each_row
-
-Latents = tuple[Tensor, ...]
+from arcore.primitives.checks import require_int
 
 FLOATS_AT_ONCE = 1 << 22  # importance samples are scored in parts whose widest layer is no larger
 
 
-class LatentVariableModel(AutoregressiveModel):
+class LatentVariableModel(LatentSampling):
     """Base of models p(x) = int p(x | z) p(z) dz whose p(x | z) is exact and autoregressive.
 
     The latents z are one or more tensors of Gaussians, z = (z_1, z_2, ...) in the order in which
@@ -43,16 +44,9 @@ class LatentVariableModel(AutoregressiveModel):
 
     A subclass defines `latent_shapes`, `latent_levels`, `_posterior`, `_prior`, `_from_prior`,
     `_conditionals_given`, `_decoder_given` and `_width`.
-
-    Attributes:
-        latent_shapes: of each of the latents of one event.
-        latent_levels: names of what `sample_varying` can vary: the latents, then "pixels".
-        impute_candidates: latents among which `impute` chooses for each event.
     """
 
     exact = False
-    latent_shapes: tuple[tuple[int, ...], ...]
-    impute_candidates: int = 8
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__(event, hyperparameters)
@@ -70,94 +64,10 @@ class LatentVariableModel(AutoregressiveModel):
     def _sample_training_noise(self, rows: int) -> Tensor:
         return self._normal(rows)
 
-    # -- the parts
-
-    @abc.abstractmethod
-    def _posterior(self, x: Tensor, condition: Tensor | None) -> tuple[Normal, ...]:
-        """Return q(z_l | x) of each level, of batch shapes (batch, *latent_shapes[l])."""
-
-    @abc.abstractmethod
-    def _prior(self, latents: Latents, condition: Tensor | None) -> tuple[Normal, ...]:
-        """Return p(z_l | z_<l) of each level, teacher-forced."""
-
-    @abc.abstractmethod
-    def _from_prior(self, noise: Latents, condition: Tensor | None) -> Latents:
-        """Turn standard normal noise into a draw from the prior."""
-
-    @abc.abstractmethod
-    def _conditionals_given(
-        self, x: Tensor, latents: Latents, condition: Tensor | None
-    ) -> Distribution:
-        """Conditionals p(x_d | x_<d, z) of a checked batch."""
-
-    @abc.abstractmethod
-    def _decoder_given(self, batch: int, latents: Latents, condition: Tensor | None) -> Decoder:
-        """The incremental form of p(x | z)."""
-
     @property
     @abc.abstractmethod
     def _width(self) -> int:
         """Floats an event of the widest layer."""
-
-    # -- latents
-
-    def posterior(self, x: Tensor, condition: Tensor | None = None) -> tuple[Normal, ...]:
-        """Return q(z_l | x, condition) of each level, batch shapes (batch, *latent_shapes[l])."""
-        self._check(x, condition)
-        return self._posterior(x, condition)
-
-    def prior(self, latents: Latents, condition: Tensor | None = None) -> tuple[Normal, ...]:
-        """Return p(z_l | z_<l, condition) of each level at given latents, teacher-forced."""
-        batch = self._check_latents(latents)
-        self._check_condition(condition, batch)
-        return self._prior(latents, condition)
-
-    def draw_latents(
-        self,
-        n: int,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Latents:
-        """Draw the latents of n events from the prior.
-
-        Arguments:
-            n: number of events.
-            condition: of n rows, for a conditional model.
-            generator: source of randomness, on the model's device.
-            temperature: scales the log-densities by 1 / temperature (> 0).
-        """
-        self._check_condition(condition, n)
-        self._check_temperature(temperature)
-        noise = self._noise(n, generator)
-        return self._from_prior(tuple(e * math.sqrt(temperature) for e in noise), condition)
-
-    def _noise(self, n: int, generator: torch.Generator | None = None) -> Latents:
-        return self._as_latents(self._normal(n, generator))
-
-    def _normal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw standard normal noise, in float64 whatever the model's dtype."""
-        options: dict[str, Any] = {"dtype": torch.float64, "device": self.device}
-        return torch.randn(n, self._noise_size, generator=generator, **options)
-
-    def _fixed_noise(self, x: Tensor) -> Latents:
-        """Draw noise that is a function of each event alone, whatever stands beside it."""
-
-        def draw_row(generator: torch.Generator) -> Tensor:
-            return torch.randn(self._noise_size, generator=generator, dtype=torch.float64)
-
-        return self._as_latents(for_each_row(x, draw_row))
-
-    @property
-    def _noise_size(self) -> int:
-        return sum(math.prod(shape) for shape in self.latent_shapes)
-
-    def _as_latents(self, noise: Tensor) -> Latents:
-        """Share rows of noise, (n, all latents' size), out among the latents."""
-        sizes = [math.prod(shape) for shape in self.latent_shapes]
-        parts = noise.to(self.device, self.dtype).split(sizes, 1)
-        shapes = self.latent_shapes
-        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
     # -- scoring
 
@@ -210,7 +120,7 @@ class LatentVariableModel(AutoregressiveModel):
     def _terms(self, x: Tensor, condition: Tensor | None, noise: Latents) -> tuple[Tensor, Tensor]:
         """Return ln p(x | z) and the KLs' sum, each (batch,), for z = mean + sigma noise."""
         posterior = self._posterior(x, condition)
-        latents = _place(posterior, noise)
+        latents = reparameterize(posterior, noise)
         divergence = torch.zeros(len(x), dtype=self.dtype, device=x.device)
         for q, p in zip(posterior, self._prior(latents, condition), strict=True):
             divergence = divergence + kl_divergence(q, p).flatten(1).sum(1)
@@ -249,24 +159,14 @@ class LatentVariableModel(AutoregressiveModel):
         parts = []
         for first in range(0, num_samples, count):
             samples = min(count, num_samples - first)
-            wide, label = (None if t is None else _repeat(t, samples) for t in (x, condition))
+            wide, label = (None if t is None else repeat_rows(t, samples) for t in (x, condition))
             assert wide is not None
             q = tuple(_repeat_normal(level, samples) for level in posterior)
-            latents = _place(q, self._noise(len(wide), generator))
+            latents = reparameterize(q, self._noise(len(wide), generator))
             weights = self._log_likelihood(wide, latents, label)
             weights = weights + self._log_ratio(latents, q, label)
             parts.append(weights.view(len(x), samples))
         return torch.logsumexp(torch.cat(parts, 1), 1) - math.log(num_samples)
-
-    def _log_ratio(
-        self, latents: Latents, posterior: tuple[Normal, ...], condition: Tensor | None
-    ) -> Tensor:
-        """Return ln p(z) - ln q(z), (batch,)."""
-        terms = [
-            (p.log_prob(z) - q.log_prob(z)).flatten(1).sum(1)
-            for z, p, q in zip(latents, self._prior(latents, condition), posterior, strict=True)
-        ]
-        return torch.stack(terms).sum(0)
 
     def conditionals(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
         """Return the conditionals p(x_d | x_<d, z) at z = the posterior's mean, teacher-forced.
@@ -287,171 +187,6 @@ class LatentVariableModel(AutoregressiveModel):
         self._check_latents(latents, len(x))
         return self._conditionals_given(x, latents, condition)
 
-    def _check_latents(self, latents: Latents, batch: int | None = None) -> int:
-        """Check latents of so many events, or of as many as they are; return the number."""
-        fits = isinstance(latents, tuple) and all(
-            isinstance(z, Tensor) and z.dim() > 0 for z in latents
-        )
-        require(fits, "latents", "a tuple of tensors", latents)
-        if batch is None:
-            batch = len(latents[0]) if latents else 0
-        expected = tuple((batch, *shape) for shape in self.latent_shapes)
-        got = tuple(tuple(z.shape) for z in latents)
-        require(got == expected, "latents", f"shapes {expected}", got)
-        return batch
-
-    # -- generation
-
-    def decoder(
-        self,
-        batch: int,
-        condition: Tensor | None = None,
-        latents: Latents | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Decoder:
-        """Return the incremental form of p(x | z) for `batch` events generated side by side.
-
-        Arguments:
-            batch: number of events.
-            condition: of one row an event, for a conditional model.
-            latents: z; None draws them from the prior.
-            generator: of that draw.
-        """
-        self._check_condition(condition, batch)
-        with torch.no_grad():
-            if latents is None:
-                latents = self.draw_latents(batch, condition, generator)
-            self._check_latents(latents, batch)
-            return self._decoder_given(batch, latents, condition)
-
-    @torch.no_grad()
-    def impute(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw the missing dimensions by importance sampling, given all that is observed.
-
-        p(z | x_observed) has no closed form. Instead: a completion under latents of the prior; then
-        `impute_candidates` latents from q given that completion, each with a completion in raster
-        order; of these one is drawn by its weight
-
-            p(z) / q(z) prod_{d observed} p(x_d | x_<d, z),
-
-        in which later observations count too. That is the exact posterior in the limit of many
-        candidates, whatever is observed, and an approximation with few.
-
-        Arguments:
-            x: (batch, *event.shape); values where `observed` is False are ignored.
-            observed: bool, of x's shape or of the event's.
-            condition: of one row an event, for a conditional model.
-            generator: source of randomness, on the model's device.
-            temperature: scales the pixels' log-probabilities by 1 / temperature (> 0).
-
-        Returns:
-            (batch, *event.shape) with the observed values unchanged.
-        """
-        return super().impute(x, observed, condition, generator, temperature)
-
-    def _complete(
-        self,
-        x: Tensor,
-        known: Tensor,
-        condition: Tensor | None,
-        generator: torch.Generator | None,
-        temperature: float,
-    ) -> Tensor:
-        self._check_temperature(temperature)
-        n, shape = len(x), self.event.extents
-        anything = bool(known.any())
-        latents = self.draw_latents(n, condition, generator, 1.0 if anything else temperature)
-        x, _ = self._fill(x, known, condition, latents, generator, temperature)
-        if not anything or bool(known.all()):
-            return x.view(n, *shape)
-        count = self.impute_candidates
-        wide, fixed = _repeat(x, count), _repeat(known, count)
-        label = None if condition is None else _repeat(condition, count)
-        posterior = self._posterior(wide.view(-1, *shape), label)
-        latents = _place(posterior, self._noise(len(wide), generator))
-        wide, weights = self._fill(wide, fixed, label, latents, generator, temperature)
-        weights = (weights + self._log_ratio(latents, posterior, label)).view(n, count)
-        choice = draw(Categorical(logits=weights, validate_args=False), generator)
-        chosen = wide.view(n, count, -1)[torch.arange(n, device=x.device), choice]
-        return chosen.view(n, *shape)
-
-    def _fill(
-        self,
-        x: Tensor,
-        known: Tensor,
-        condition: Tensor | None,
-        latents: Latents,
-        generator: torch.Generator | None,
-        temperature: float,
-    ) -> tuple[Tensor, Tensor]:
-        """Draw what is not known; return it with the sum of ln p of what is, (batch,)."""
-        wide = at_least_float32(self.dtype)
-        x, total = x.clone(), torch.zeros(len(x), dtype=wide, device=self.device)
-        decoder = self.decoder(len(x), condition, latents)
-        for block in decoder.blocks:
-            following = decoder.next()
-            drawn = draw(following, generator, temperature).to(x.dtype)
-            x[:, block] = torch.where(known[:, block], x[:, block], drawn)
-            terms = following.log_prob(self._as_value(x[:, block]))
-            total = total + torch.where(known[:, block], terms, 0).sum(1)
-            decoder.push(x[:, block])
-        return x, total
-
-    @torch.no_grad()
-    def sample_varying(
-        self,
-        n: int,
-        level: str,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw n events that share the noise of every level but one, (n, *event.shape).
-
-        The noise is standard normal for latents and uniform for pixels, whose cumulative
-        distribution it inverts.
-
-        Arguments:
-            n: number of events, >= 1.
-            level: which of `latent_levels` varies.
-            condition: of n rows, for a conditional model.
-            generator: source of randomness, on the model's device; the shared noise comes first, so
-                that calls from the same state share it.
-        """
-        require_int(n, "n", 1)
-        require(level in self.latent_levels, "level", f"one of {self.latent_levels}", level)
-        self._check_condition(condition, n)
-        shared, own = self._all_noise(1, generator), self._all_noise(n, generator)
-        *noise, uniform = (
-            mine if name == level else ours.expand_as(mine).contiguous()
-            for name, ours, mine in zip(self.latent_levels, shared, own, strict=True)
-        )
-        latents = self._from_prior(tuple(noise), condition)
-        x, decoder = self._blank(n), self.decoder(n, condition, latents)
-        for block in decoder.blocks:
-            x[:, block] = invert(decoder.next(), uniform[:, block])
-            decoder.push(x[:, block])
-        return x.view(n, *self.event.extents)
-
-    def _all_noise(self, n: int, generator: torch.Generator | None) -> Latents:
-        options: dict[str, Any] = {"dtype": at_least_float32(self.dtype), "device": self.device}
-        uniform = torch.rand(n, self.event.size, generator=generator, **options)
-        return *self._noise(n, generator), uniform
-
-
-def _place(posterior: tuple[Normal, ...], noise: Latents) -> Latents:
-    return tuple(q.mean + q.stddev * e for q, e in zip(posterior, noise, strict=True))
-
-
-def _repeat(x: Tensor, count: int) -> Tensor:
-    return x.repeat_interleave(count, 0)
-
 
 def _repeat_normal(q: Normal, count: int) -> Normal:
-    return Normal(_repeat(q.mean, count), _repeat(q.stddev, count), validate_args=False)
+    return Normal(repeat_rows(q.mean, count), repeat_rows(q.stddev, count), validate_args=False)

@@ -13,7 +13,8 @@ from torch.nn.functional import elu, one_hot
 
 from arcore.decoding import Decoder
 from arcore.events import Event, Levels
-from arcore.families.latent import Latents, LatentVariableModel
+from arcore.families.latent import LatentVariableModel
+from arcore.families.latent_sampling import Latents
 from arcore.families.raster import RasterDecoder, image_shape
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
