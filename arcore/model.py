@@ -1,8 +1,8 @@
-"""The contract that every model keeps, and everything sequential, written once.
+"""The contract that every model keeps.
 
 A model factorises p(x) = prod_b p(x_b | x_<b) over the blocks b of its schedule. Scoring is
 parallel (`conditionals`, `log_prob`); generation is incremental (`decoder`), and sampling and
-imputing are written here on top of the decoder.
+imputing are written on top of the decoder in `arcore.generation`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import abc
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore import conditions
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import draw, select
+from arcore.distributions.drawing import select
 from arcore.events import Event, Gray, Levels
+from arcore.generation import GenerativeModel
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.orderings import inverse
 from arcore.primitives.row_noise import BatchSlice
 
 
-class AutoregressiveModel(nn.Module, abc.ABC):
+class AutoregressiveModel(GenerativeModel):
     """An autoregressive density model over one kind of event.
 
     A subclass defines `Config` (its hyperparameters), `supports`, `schedule`, `_conditionals`
@@ -44,7 +45,6 @@ class AutoregressiveModel(nn.Module, abc.ABC):
             member of an ensemble scores exactly.
         scores_parts: whether `scored` may say which part of an event counts.
         receptive_field: past steps that a conditional depends on, None for all.
-        latent_levels: names of the levels of noise that `sample_varying` knows, from the top.
     """
 
     Config: ClassVar[type[Hyperparameters]]
@@ -57,7 +57,6 @@ class AutoregressiveModel(nn.Module, abc.ABC):
     receptive_field: int | None = None
     num_symbols: int | None = None
     hop: int = 1
-    latent_levels: tuple[str, ...] = ()
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__()
@@ -185,16 +184,6 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         many = isinstance(self.event, Levels) and self.event.num_levels > 2
         return x.long() if many else x.to(self.dtype)  # bfloat16 cannot hold levels above 256
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the parameters."""
-        return next(self.parameters()).dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the parameters."""
-        return next(self.parameters()).device
-
     def _no_parts(self) -> str:
         return f"scored: expected None for {type(self).__name__}, which scores whole events"
 
@@ -282,20 +271,7 @@ class AutoregressiveModel(nn.Module, abc.ABC):
             self._rebuild()
         return self
 
-    # -- generation
-
-    @property
-    @abc.abstractmethod
-    def schedule(self) -> tuple[Tensor, ...]:
-        """How dimensions are generated: blocks of indices into the flattened event.
-
-        Each block is drawn in parallel given all earlier ones; together they partition range(D).
-        """
-
-    @property
-    def num_evaluations(self) -> int | None:
-        """Evaluations of networks to draw an event, None where they are as many as blocks."""
-        return None
+    # -- other forms
 
     def of_length(self, length: int) -> AutoregressiveModel:
         """Return the same model, sharing weights, for events of one length.
@@ -317,122 +293,10 @@ class AutoregressiveModel(nn.Module, abc.ABC):
         require(fits, "num_members", f"at most {self.max_members} for {name}", num_members)
         return self
 
-    def sample_varying(
-        self,
-        n: int,
-        level: str,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw n events that differ by the noise of one of `latent_levels` alone.
-
-        Raises:
-            ValueError: for another level; a model without latents has none.
-        """
-        raise ValueError(f"level: expected one of {self.latent_levels}, got {level!r}")
-
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the incremental form for `batch` events generated side by side."""
         self._check_condition(condition, batch)
         return RecomputingDecoder(self, batch, condition)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw n events, (n, *event.shape): int64 levels, or reals.
-
-        Arguments:
-            n: number of events, >= 1.
-            condition: of n rows, for a conditional model.
-            generator: source of randomness, on the model's device; None uses torch's global one.
-            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
-                whose tempered mixture densities have no closed form.
-
-        Example:
-            >>> import arcore
-            >>> model = arcore.create_model("nade", arcore.events.Binary((3,)))
-            >>> model.sample(2, generator=torch.Generator().manual_seed(0)).shape
-            torch.Size([2, 3])
-        """
-        require_int(n, "n", 1)
-        nothing = torch.zeros(n, self.event.size, dtype=torch.bool, device=self.device)
-        blank = self._blank(n)
-        return self._complete(blank, nothing, condition, generator, temperature)
-
-    @torch.no_grad()
-    def impute(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw the unobserved dimensions given the observed ones that precede them.
-
-        The draw is from the conditional of each missing dimension given all earlier dimensions
-        in the model's own order. That is the exact posterior where every observed dimension
-        comes first in the schedule; elsewhere later observations do not inform earlier draws.
-
-        Arguments:
-            x: (batch, *event.shape); values where `observed` is False are ignored.
-            observed: bool, of x's shape or of the event's.
-            condition: of one row an event, for a conditional model.
-            generator: source of randomness, on the model's device.
-            temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
-                whose tempered mixture densities have no closed form.
-
-        Returns:
-            (batch, *event.shape) with the observed values unchanged.
-        """
-        mask = self._check_observed(x, observed).to(self.device).flatten(1)
-        known = torch.where(mask.view(x.shape), x.to(self.device), 0)
-        self._check(known, condition)
-        known = known.to(self._blank(1).dtype).flatten(1)
-        return self._complete(known, mask, condition, generator, temperature)
-
-    def _check_observed(self, x: Tensor, observed: Tensor) -> Tensor:
-        """Check the shape of x and all of `observed`, which is returned in x's shape."""
-        Event.check(self.event, x)
-        fits = isinstance(observed, Tensor) and observed.dtype == torch.bool
-        require(fits, "observed", "a bool tensor", getattr(observed, "dtype", observed))
-        fits = observed.shape in (x.shape, x.shape[1:])
-        require(fits, "observed", f"shape {tuple(x.shape)}", tuple(observed.shape))
-        return observed.expand(x.shape)
-
-    def _check_temperature(self, temperature: float) -> None:
-        fits = isinstance(temperature, (int, float)) and temperature > 0
-        require(fits, "temperature", "a number > 0", temperature)
-
-    def _blank(self, n: int) -> Tensor:
-        dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype
-        return torch.zeros(n, self.event.size, dtype=dtype, device=self.device)
-
-    def _complete(
-        self,
-        x: Tensor,
-        known: Tensor,
-        condition: Tensor | None,
-        generator: torch.Generator | None,
-        temperature: float,
-    ) -> Tensor:
-        self._check_temperature(temperature)
-        x = x.clone()
-        decoder = self._decoder_after(x, known, condition)
-        for block in decoder.blocks[decoder.position :]:
-            drawn = draw(decoder.next(), generator, temperature).to(x.dtype)
-            x[:, block] = torch.where(known[:, block], x[:, block], drawn)
-            decoder.push(x[:, block])
-        return x.view(x.shape[0], *self.event.extents)
-
-    def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:
-        """Return a decoder that may have taken in blocks that are known already."""
-        return self.decoder(x.shape[0], condition)
 
     def __repr__(self) -> str:
         """Name the model, its event and its size, not every layer."""

@@ -33,7 +33,7 @@ ROOMS = (
     ("arcore.families",),
     ("arcore.ensembles",),
     ("arcore.model",),
-    ("arcore.layers",),
+    ("arcore.layers", "arcore.generation"),
     ("arcore.conditions",),
     ("arcore.hyperparameters", "arcore.decoding", "arcore.distributions", "arcore.units"),
     ("arcore.events",),
