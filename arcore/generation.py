@@ -103,7 +103,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            condition: of one row an event, for a conditional model.
+            condition: one row per event, for a conditional model.
             generator: source of randomness, on the model's device.
             temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
                 whose tempered mixture densities have no closed form.

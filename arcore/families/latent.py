@@ -147,7 +147,7 @@ class LatentVariableModel(LatentSampling):
         Arguments:
             x: (batch, *event.shape).
             num_samples: K >= 1.
-            condition: of one row an event, for a conditional model.
+            condition: one row per event, for a conditional model.
             generator: source of randomness, on the model's device.
         """
         require_int(num_samples, "num_samples", 1)

@@ -154,7 +154,7 @@ class LatentSampling(AutoregressiveModel):
 
         Arguments:
             batch: number of events.
-            condition: of one row an event, for a conditional model.
+            condition: one row per event, for a conditional model.
             latents: z; None draws them from the prior.
             generator: of that draw.
         """
@@ -188,7 +188,7 @@ class LatentSampling(AutoregressiveModel):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            condition: of one row an event, for a conditional model.
+            condition: one row per event, for a conditional model.
             generator: source of randomness, on the model's device.
             temperature: scales the pixels' log-probabilities by 1 / temperature (> 0).
 

@@ -198,7 +198,7 @@ class OrderlessModel(AutoregressiveModel):
         Arguments:
             x: (batch, *event.shape) levels.
             observed: bool, of x's shape or of the event's; False somewhere in each row.
-            condition: of one row an event, for a conditional model.
+            condition: one row per event, for a conditional model.
         """
         self._check(x, condition)
         mask = self._check_observed(x, observed).to(self.device).flatten(1)
@@ -303,7 +303,7 @@ class OrderlessModel(AutoregressiveModel):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            condition: of one row an event, for a conditional model.
+            condition: one row per event, for a conditional model.
 
         Example:
             >>> import arcore
@@ -361,7 +361,7 @@ class OrderlessModel(AutoregressiveModel):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            condition: of one row an event, for a conditional model.
+            condition: one row per event, for a conditional model.
             generator: source of randomness, on the model's device.
             temperature: scales the log-probabilities by 1 / temperature (> 0).
 
