@@ -41,7 +41,7 @@ class OrderlessConfig(Hyperparameters):
         ordering: a name of `arcore.orderings.ORDERINGS`, under which the model scores and samples
             (training takes all orderings alike); `ordering_seed` serves `random` and the members.
         num_orderings: orderings whose mixture is scored where an evaluation asks for all.
-        inputs: scaled (one weight a dimension) or one_hot (one weight a level but the lowest).
+        inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the first hidden layer and
             the outputs.
     """

@@ -47,7 +47,7 @@ class MADEConfig(Hyperparameters):
         direct: connect inputs to outputs directly.
         conditioning_weights: tell units which inputs their mask shows them.
         dropout: probability of dropping a hidden unit in training.
-        inputs: scaled (one weight a dimension) or one_hot (one weight a level but the lowest).
+        inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the first hidden layer and
             the outputs.
     """

@@ -30,7 +30,7 @@ class NADEConfig(Hyperparameters):
         hidden: number of hidden units H.
         activation: sigmoid (the paper's) or relu.
         ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
-        inputs: scaled (one weight a dimension) or one_hot (one weight a level but the lowest).
+        inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the hidden bias.
         block: dimensions handled at once; memory a datum grows with H * (D / block + block).
     """
