@@ -134,7 +134,7 @@ class NADE(AutoregressiveModel):
         return level_features.distribution(logits.view(shape))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder with running sums: O(H) a dimension, O(D H) an event."""
+        """Return the decoder with running sums: O(H) per dimension, O(D H) per event."""
         self._check_condition(condition, batch)
         return NADEDecoder(self, batch, condition)
 

@@ -76,7 +76,7 @@ def _is_finite(value: object) -> bool:
 class RNADE(AutoregressiveModel):
     """Real-valued neural autoregressive density estimator.
 
-    With an ordering o, hidden activations as NADE's and K components a dimension,
+    With an ordering o, hidden activations as NADE's and K components per dimension,
 
         a_1 = c,  h_d = relu(rho_d a_d),  a_{d+1} = a_d + W[:, od] x_od,
         (z, mu, ln s) = V_od h_d + b_od,  p(x_od | x_o<d) = sum_j softmax(z)_j N(x_od; mu_j, s_j),
@@ -201,7 +201,7 @@ class RNADE(AutoregressiveModel):
         return RealMixture(p.component, log_weights, means, log_scales, p.min_log_scale)
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder with running sums: O(H K) a dimension, O(D H K) an event."""
+        """Return the decoder with running sums: O(H K) per dimension, O(D H K) per event."""
         self._check_condition(condition, batch)
         return RNADEDecoder(self, batch, condition)
 
