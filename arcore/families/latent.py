@@ -67,7 +67,7 @@ class LatentVariableModel(LatentSampling):
     @property
     @abc.abstractmethod
     def _width(self) -> int:
-        """Floats an event of the widest layer."""
+        """Floats per event of the widest layer."""
 
     # -- scoring
 
