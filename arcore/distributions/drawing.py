@@ -57,7 +57,7 @@ def draw(
 ) -> Tensor:
     """Draw from a one-dimensional conditional with an explicit generator.
 
-    A discrete draw inverts the cumulative distribution at one uniform number a dimension. A
+    A discrete draw inverts the cumulative distribution at one uniform number per dimension. A
     distribution over reals brings its own `draw(generator, temperature)`.
 
     Returns:

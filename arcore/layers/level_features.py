@@ -12,7 +12,7 @@ ENCODINGS = ("scaled", "one_hot")
 
 
 def num_features(event: Event, encoding: str) -> int:
-    """Number of input features a dimension: 1 when scaled, num_levels - 1 when one-hot."""
+    """Number of input features per dimension: 1 when scaled, num_levels - 1 when one-hot."""
     assert isinstance(event, Levels)
     return event.num_levels - 1 if encoding == "one_hot" else 1
 
@@ -35,7 +35,7 @@ def encode(x: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor
 
 
 def num_logits(event: Event) -> int:
-    """Number of network outputs a dimension: 1 for a Bernoulli, k for a Categorical."""
+    """Number of network outputs per dimension: 1 for a Bernoulli, k for a Categorical."""
     assert isinstance(event, Levels)
     return 1 if isinstance(event, Binary) else event.num_levels
 
