@@ -1,4 +1,4 @@
-"""A stack of dilated convolutions evaluated one sample at a time, with a queue a layer."""
+"""A stack of dilated convolutions evaluated one sample at a time, with one queue per layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from arcore.layers.dilated import GatedLayer
 
 
 class DilatedQueues:
-    """O(layers) a sample, whatever the receptive field.
+    """O(layers) per sample, whatever the receptive field.
 
     A layer's queue holds, for each of the next (k - 1) d samples, what is known of its gates'
     arguments: bias, conditions and the taps that have been seen. A step adds the newest tap to the

@@ -1,4 +1,4 @@
-"""WaveNet: dilated causal convolutions over a waveform, generated with a queue a layer."""
+"""WaveNet: dilated causal convolutions over a waveform, generated with one queue per layer."""
 
 from __future__ import annotations
 
@@ -308,13 +308,13 @@ class WaveNet(AutoregressiveModel):
         return tuple(torch.arange(self.event.size, device=self.device).split(1))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that keeps a queue a layer."""
+        """Return the decoder that keeps one queue per layer."""
         self._check_condition(condition, batch)
         return QueueDecoder(self, batch, condition)
 
 
 class QueueDecoder(Decoder):
-    """Generates by `DilatedQueues`, one sample a block.
+    """Generates by `DilatedQueues`, one block per sample.
 
     Arguments:
         model: whose event has a fixed length.
