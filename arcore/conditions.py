@@ -191,7 +191,7 @@ class Frames(Condition):
     """Features for each frame of an event, floating-point (batch, frames, size).
 
     Arguments:
-        size: features a frame.
+        size: features per frame.
         frames: of an event, None where events have any length.
     """
 

@@ -57,7 +57,7 @@ class ClipConfig(Hyperparameters):
             later ones only; `log_prob` is of the whole clip all the same.
         num_classes: classes of a class condition.
         condition_size: length of a vector condition.
-        condition_sequence: frames T and length of a condition of one vector a frame (actions and
+        condition_sequence: frames T and length of a condition of one vector per frame (actions and
             states): what is known of a frame before it is seen.
     """
 

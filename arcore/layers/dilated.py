@@ -74,7 +74,7 @@ class GatedLayer(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """Brings a sequence of symbols or features at a lower rate to one vector a sample.
+    """Brings a sequence of symbols or features at a lower rate to one vector per sample.
 
     `transposed` is a chain of transposed convolutions whose kernels are as long as their strides,
     y[s f + i] = A_i y[f], so that a sample's vector depends on its own frame and its place in the
@@ -82,9 +82,9 @@ class Upsampler(nn.Module):
 
     Arguments:
         num_symbols: symbols in [0, num_symbols), or None for real features.
-        num_features: features a frame, where there are no symbols.
+        num_features: features per frame, where there are no symbols.
         width: channels of the vectors.
-        strides: their product is the number of samples a frame.
+        strides: their product is the number of samples per frame.
         repeat: repeat each frame's vector instead.
     """
 

@@ -45,10 +45,10 @@ class WaveNetConfig(Hyperparameters):
         inputs: one_hot or scaled (to [-1, 1]).
         num_classes: classes of a global condition (a speaker).
         condition_size: length of a global vector instead.
-        local_classes: symbols of a local condition, one a frame; may go with `num_classes`.
-        local_size: features a frame of a local condition instead, which goes alone: what is global
+        local_classes: symbols of a local condition, one per frame; may go with `num_classes`.
+        local_size: features per frame of a local condition instead, which goes alone: what is global
             beside them is a feature that is constant over frames.
-        local_strides: of the upsampling; their product is the samples of a frame.
+        local_strides: of the upsampling; their product is the number of samples per frame.
         local_width: channels of the upsampled condition.
         upsampling: transposed (learned) or repeat.
     """
@@ -122,7 +122,7 @@ class WaveNet(AutoregressiveModel):
     Attributes:
         receptive_field: past samples that a conditional depends on, k + B (k - 1) (2^cycle - 1)
             for B blocks.
-        hop: samples of a frame of the local condition, 1 without one.
+        hop: samples per frame of the local condition, 1 without one.
 
     Example:
         >>> import torch, arcore
