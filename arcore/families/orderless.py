@@ -340,7 +340,7 @@ class OrderlessModel(AutoregressiveModel):
     # -- generation
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that computes one dimension's logits a step."""
+        """Return the decoder that computes one dimension's logits per step."""
         self._check_condition(condition, batch)
         return OrderlessDecoder(self, batch, condition)
 

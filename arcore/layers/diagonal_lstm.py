@@ -74,7 +74,7 @@ class DiagonalLSTMLayer(nn.Module):
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
     def _plan(self, height: int, width: int, device: torch.device) -> Plan:
-        """Plan a diagonal a step; slots are a zero row and the image's rows."""
+        """Plan one diagonal per step; slots are a zero row and the image's rows."""
         pixels = torch.arange(height * width, device=device).view(height, width)
         order = diagonal_order(height, width, device)
         mirrored = pixels.flip(1).flatten()[order]

@@ -90,7 +90,7 @@ def lstm_scan(
 ) -> Tensor:
     """LayerCall LSTMs over the pixels of an image, each step's pixels at once.
 
-    Only the recurrence is computed, one product for each offset of the kernel a step; backward
+    Only the recurrence is computed, one product per step and offset of the kernel; backward
     passes are written out, since what automatic differentiation keeps and copies for that many
     small steps costs more than they do.
 
