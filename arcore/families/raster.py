@@ -209,7 +209,7 @@ class RasterModel(AutoregressiveModel):
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
-        """One sub-pixel a block in the ordering, a pixel's colours one after the other."""
+        """One block per sub-pixel in the ordering, a pixel's colours one after the other."""
         return tuple(self.order.split(1))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:

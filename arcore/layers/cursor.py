@@ -2,7 +2,7 @@
 
 A network that takes its layers by a function, `call(layer, x)`, is written once and runs in two
 ways: `full_image` evaluates it over whole images, a `Cursor` at one pixel or one row, where each
-layer keeps what later places need. The cost of a pixel is then one product a layer.
+layer keeps what later places need. The cost of a pixel is then one product per layer.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class ParallelMultiscale(AutoregressiveModel):
     def num_evaluations(self) -> int:
         """How many network evaluations a sample takes.
 
-        One a sub-pixel of the base, and one a colour of a group, or of a position in its patches
+        One per sub-pixel of the base, and one per colour of a group, or of a position in its patches
         in type B; with a logistic mixture colours do not count.
         """
         evaluations = self.base.event.size // self.image[0]

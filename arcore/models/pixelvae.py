@@ -196,7 +196,7 @@ class PixelVAE(LatentVariableModel):
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
-        """One sub-pixel a block, in raster order, once the latents are drawn."""
+        """One block per sub-pixel, in raster order, once the latents are drawn."""
         return self.pixels.schedule
 
     def _decoder_given(self, batch: int, latents: Latents, condition: Tensor | None) -> Decoder:

@@ -38,7 +38,7 @@ class VideoPixelBaseline(ClipModel):
         >>> import torch, arcore
         >>> event = arcore.events.Binary((4, 1, 8, 8))
         >>> model = arcore.create_model("video_pixel_baseline", event)
-        >>> len(model.schedule)  # a frame a block
+        >>> len(model.schedule)  # one block per frame
         4
     """
 
