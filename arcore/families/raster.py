@@ -152,7 +152,7 @@ class RasterModel(AutoregressiveModel):
     def colours(self, width: int) -> Tensor:
         """The colour of each of `width` maps."""
         fits = width >= self.head.groups
-        require(fits, "width", f"at least one map a colour, {self.head.groups}", width)
+        require(fits, "width", f"at least one map per colour, {self.head.groups}", width)
         return channel_groups(width, self.head.groups)
 
     def projection(self, outputs: int) -> ConditionProjection | None:
