@@ -1,7 +1,7 @@
-"""Sampling with each model's own decoder against a full pass a step, as ratios in one run.
+"""Sampling with each model's own decoder against a full pass per step, as ratios in one run.
 
 Images are binary, weights random. "Fast" draws all images with `sample`. "Slow" is what the same
-draws cost with a pass of the whole network a step: so many would take long, so that only some
+draws cost with a pass of the whole network per step: so many would take long, so that only some
 steps are timed, evenly spaced over the schedule, and the table says how many of how many; the
 others are filled in with drawn values at no cost. Each repeat measures both in turn; columns are
 medians over repeats. In one thread, seconds are the processor's, which other processes on the
@@ -62,7 +62,7 @@ ROWS = (
 
 
 class OnePassDecoder(Decoder):
-    """A pass of an orderless model's network a step, whose `conditionals` are D of them."""
+    """A pass of an orderless model's network per step, whose `conditionals` are D of them."""
 
     def __init__(self, model: OrderlessModel, batch: int) -> None:
         super().__init__(model.schedule, batch)

@@ -1,4 +1,4 @@
-"""WaveNet's generation by queues against a full pass over the receptive field a sample.
+"""WaveNet's generation by queues against a full pass over the receptive field per sample.
 
 The network has three cycles of dilations 1 to 512, 32 residual and 256 skip channels and 256
 levels; weights are random. "Queues" is what `sample` does, "window" evaluates the parallel network
