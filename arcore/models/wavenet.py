@@ -191,7 +191,7 @@ class WaveNet(AutoregressiveModel):
                 p.local_strides,
                 p.upsampling == "repeat",
             )
-            for layer in self.layers:  # as faint at first as a class
+            for layer in self.layers:  # as weak at first as a class
                 weight = cast(nn.Linear, layer.local).weight
                 nn.init.normal_(weight, std=0.1 * p.local_width**-0.5)
         self.skip = nn.Linear(len(dilations) * p.gate_width, p.skip_width)
