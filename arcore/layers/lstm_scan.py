@@ -88,7 +88,7 @@ class Plan:
 def lstm_scan(
     x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: Plan
 ) -> Tensor:
-    """LayerCall LSTMs over the pixels of an image, each step's pixels at once.
+    """Run LSTMs over the pixels of an image, each step's pixels at once.
 
     Only the recurrence is computed, one product per step and offset of the kernel; backward
     passes are written out, since what automatic differentiation keeps and copies for that many
