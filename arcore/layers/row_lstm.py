@@ -52,7 +52,7 @@ class RowLSTMLayer(nn.Module):
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
     def _plan(self, height: int, width: int, device: torch.device) -> Plan:
-        """Plan one row per step; slots are the row's pixels between zeros that the kernel reaches."""
+        """Plan one row per step; slots are its pixels between zeros that the kernel reaches."""
         reach = self.kernel // 2
         columns = torch.arange(width, device=device)
         return Plan(
