@@ -134,8 +134,8 @@ class ParallelMultiscale(AutoregressiveModel):
     def num_evaluations(self) -> int:
         """How many network evaluations a sample takes.
 
-        One per sub-pixel of the base, and one per colour of a group, or of a position in its patches
-        in type B; with a logistic mixture colours do not count.
+        One per sub-pixel of the base, and one per colour of a group, or of a position in its
+        patches in type B; with a logistic mixture colours do not count.
         """
         evaluations = self.base.event.size // self.image[0]
         for scale in self._scales():
