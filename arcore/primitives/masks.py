@@ -25,7 +25,7 @@ def hidden_degrees(
         generator: draw uniformly; None spreads the degrees evenly and sorts them.
 
     Returns:
-        One int64 tensor (width,) a layer.
+        One int64 tensor (width,) per layer.
 
     Example:
         >>> [m.tolist() for m in hidden_degrees(3, [4])]
