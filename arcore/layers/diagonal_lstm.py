@@ -145,7 +145,7 @@ class _DiagonalState:
         self.h[:, 0], self.c[:, 0] = layer.initial_h[0, row], layer.initial_c[0, row]
 
     def _finish(self, row: int) -> None:
-        """LayerCall the second LSTM over a complete row, from its right end."""
+        """Run the second LSTM over a complete row, from its right end."""
         layer, second = self.layer, torch.empty_like(self.second)
         h, c = (s[1, row].to(second.dtype).expand(len(second), -1)
                 for s in (layer.initial_h, layer.initial_c))  # fmt: skip
