@@ -235,7 +235,7 @@ class OrderlessModel(AutoregressiveModel):
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
-        """One dimension a block, in the model's ordering."""
+        """One block per dimension, in the model's ordering."""
         return tuple(self.order.split(1))
 
     def under(self, order: Tensor) -> OrderlessModel:

@@ -239,7 +239,7 @@ class MADE(AutoregressiveModel):
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
-        """One dimension a block, in the ordering of the present mask."""
+        """One block per dimension, in the ordering of the present mask."""
         return tuple(self.order.split(1))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:

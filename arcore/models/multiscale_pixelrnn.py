@@ -139,7 +139,7 @@ class MultiscalePixelRNN(AutoregressiveModel):
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
-        """One sub-pixel a block: the small image in raster order, then the others."""
+        """One block per sub-pixel: the small image in raster order, then the others."""
         order, known = make_ordering("raster", self.image).to(self.device), self.known
         blocks: tuple[Tensor, ...] = torch.cat([order[known[order]], order[~known[order]]]).split(1)
         return blocks

@@ -112,7 +112,7 @@ class NADE(AutoregressiveModel):
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
-        """One dimension a block, in the chosen ordering."""
+        """One block per dimension, in the chosen ordering."""
         return tuple(self.order.split(1))
 
     def _start(self, batch: int, condition: Tensor | None) -> Tensor:
