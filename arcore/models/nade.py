@@ -32,7 +32,7 @@ class NADEConfig(Hyperparameters):
         ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the hidden bias.
-        block: dimensions handled at once; memory a datum grows with H * (D / block + block).
+        block: dimensions handled at once; memory per datum grows with H * (D / block + block).
     """
 
     hidden: int = 500
@@ -65,7 +65,7 @@ class NADE(AutoregressiveModel):
         a_{d+1} = a_d + W[:, od] phi(x_od),
 
     where phi encodes a level (zero for level 0) and the softmax is a sigmoid for binary events.
-    Scoring and its gradient take O(D H) a datum and store the activations of every `block`-th
+    Scoring and its gradient take O(D H) per datum and store the activations of every `block`-th
     dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
     g is evaluated once for each run of zeros.
 

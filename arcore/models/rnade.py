@@ -36,7 +36,7 @@ class RNADEConfig(Hyperparameters):
             events and [-3, 3] for others, which suits standardised data.
         ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
         num_classes: classes of an optional condition, which shifts the hidden bias.
-        block: dimensions handled at once; memory a datum grows with H * (D / block + block).
+        block: dimensions handled at once; memory per datum grows with H * (D / block + block).
     """
 
     hidden: int = 50
@@ -83,7 +83,7 @@ class RNADE(AutoregressiveModel):
 
     or Laplacians in place of N. rho_d is a learned scalar of each dimension, 1 at first. Biases
     begin with equal weights, means evenly spaced over `mean_range` and s the spacing. Scoring and
-    its gradient take O(D H K) a datum; activations are cumulative sums over `block` dimensions,
+    its gradient take O(D H K) per datum; activations are cumulative sums over `block` dimensions,
     which the backward pass computes again, one block at a time.
 
     A scale never falls below exp(min_log_scale), when scoring and when sampling. Since a tempered
