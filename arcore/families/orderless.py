@@ -25,7 +25,7 @@ from arcore.primitives.checks import require, require_bool, require_dropout, req
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.row_noise import for_each_row
 
-VALIDATION_MASKS = 4  # masks a row of `validation_loss`
+VALIDATION_MASKS = 4  # masks per row of `validation_loss`
 FLOATS_AT_ONCE = 1 << 21  # rows are scored in parts whose widest layer is no larger
 
 
@@ -167,7 +167,7 @@ class OrderlessModel(AutoregressiveModel):
     @property
     @abc.abstractmethod
     def _width(self) -> int:
-        """Floats a row of the widest layer."""
+        """Floats per row of the widest layer."""
 
     def _inputs(self, flat: Tensor) -> Tensor:
         """What a dimension shows where it is observed, (batch, D, features)."""

@@ -1,1 +1,1 @@
-"""The systems, one final class a file, named as the lecture names them."""
+"""The systems, one final class per file, named as the lecture names them."""

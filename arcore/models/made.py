@@ -40,7 +40,7 @@ class MADEConfig(Hyperparameters):
         ordering: a name of `arcore.orderings.ORDERINGS`, the order of every mask that is not
             order-agnostic; `ordering_seed` serves `random`.
         num_masks: 1 trains one network with evenly spread degrees; K > 1 cycles over a list of K
-            masks, one a minibatch; 0 draws fresh masks for every minibatch.
+            masks, one per minibatch; 0 draws fresh masks for every minibatch.
         order_agnostic: each mask of several has a random ordering of its own.
         connectivity_agnostic: each mask of several has random hidden degrees of its own.
         mask_seed: seed of the list of masks.
