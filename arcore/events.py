@@ -1,4 +1,4 @@
-"""What is modelled: binary, k-level, gray or real events of a shape; and the conversion of units.
+"""What is modelled: binary, k-level, gray or real events of a shape.
 
 An event is one datum. Discrete events travel as integer levels in [0, num_levels).
 """
