@@ -196,7 +196,7 @@ class ParallelMultiscale(AutoregressiveModel):
         return tuple(blocks)
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that evaluates each group's ResNet once, and its head once per block."""
+        """Return the decoder that evaluates a group's ResNet once, and its head once per block."""
         self._check_condition(condition, batch)
         return MultiscaleDecoder(self, batch, condition)
 
