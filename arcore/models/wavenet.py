@@ -304,7 +304,7 @@ class WaveNet(AutoregressiveModel):
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
-        """One sample a block, in order."""
+        """One block per sample, in order."""
         return tuple(torch.arange(self.event.size, device=self.device).split(1))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
