@@ -132,6 +132,8 @@ class OrderlessModel(AutoregressiveModel):
 
     A subclass defines `_logits`, `_chain` and `_width`, and calls `_rebuild` when it is built.
 
+    Hyperparameters: see `OrderlessConfig`.
+
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
     """
