@@ -21,7 +21,7 @@ from arcore.primitives.checks import require_bool, require_dropout, require_int,
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelRNNConfig(RasterConfig):
-    """Hyperparameters that PixelRNNs share.
+    """Hyperparameters that PixelRNNs share; those of `RasterConfig` too.
 
     Arguments:
         hidden: h, maps of an LSTM's state; 2 h maps pass between layers.
@@ -66,6 +66,8 @@ class PixelRNN(RasterModel):
     them.
 
     A subclass gives the LSTMs by `_lstm`.
+
+    Hyperparameters: see `PixelRNNConfig`.
 
     Arguments:
         event, hyperparameters: as of every model.
