@@ -102,6 +102,8 @@ class ClipModel(AutoregressiveModel):
     A subclass decodes: `_decode` all pixels of frames at once, `_frame_decoder` one after the other
     in the order of `_frame_schedule`.
 
+    Hyperparameters: see `ClipConfig`.
+
     Attributes:
         clip: (T, C, H, W).
         frame_event: what one frame is.
