@@ -51,6 +51,8 @@ class ConvNADE(OrderlessModel):
     one row, and axes before the last two as channels. Scoring takes D steps, in each of which the
     convolutions compute the one pixel that is asked for, and of the layers below what that sees.
 
+    Hyperparameters: see `ConvNADEConfig`.
+
     Reference:
         Uria, Cote, Gregor, Murray and Larochelle, "Neural Autoregressive Distribution Estimation",
         JMLR 2016.
