@@ -31,6 +31,8 @@ class DeepNADE(OrderlessModel):
     (`OrderlessModel`) costs one pass of the network. Scoring an ordering costs O(D L H^2): the
     first layer is a running sum, and each step computes the outputs of one dimension alone.
 
+    Hyperparameters: see `DeepNADEConfig`.
+
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
 
