@@ -18,7 +18,7 @@ from arcore.primitives.masks import causal_kernel_mask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiagonalBiLSTMConfig(PixelRNNConfig):
-    """Hyperparameters of Diagonal BiLSTM: those that PixelRNNs share."""
+    """Hyperparameters of Diagonal BiLSTM: those of `PixelRNNConfig`."""
 
 
 class DiagonalBiLSTM(PixelRNN):
@@ -32,6 +32,8 @@ class DiagonalBiLSTM(PixelRNN):
     row above would be out of sight of pixels far to its left, although the second LSTM passes it.
     Being a row behind, the first layer's second LSTM may see the pixel itself, and here it does, by
     one more 1 x 1 input: no pixel above is out of sight.
+
+    Hyperparameters: see `DiagonalBiLSTMConfig`.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
