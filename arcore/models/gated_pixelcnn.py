@@ -20,7 +20,7 @@ from arcore.primitives.checks import require_dropout, require_int, require_odd
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GatedPixelCNNConfig(OrderedRasterConfig):
-    """Hyperparameters of Gated PixelCNN.
+    """Hyperparameters of Gated PixelCNN; those of `OrderedRasterConfig` too.
 
     Arguments:
         width: p, maps of a layer.
@@ -61,6 +61,8 @@ class GatedPixelCNN(TwoStackModel):
     The image is shifted one row down before it enters the vertical stack, so that row r of v knows
     the rows above r, and later layers may use their own row. No pixel above is out of sight. The
     link L takes the unconditioned maps from before the gate.
+
+    Hyperparameters: see `GatedPixelCNNConfig`.
 
     Reference:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional Image
