@@ -106,6 +106,8 @@ class MADE(AutoregressiveModel):
     averages the probabilities of n members. Out of training the model scores and samples under
     mask 0: `eval()` undoes `set_step`.
 
+    Hyperparameters: see `MADEConfig`.
+
     Reference:
         Germain, Gregor, Murray and Larochelle, "MADE: Masked Autoencoder for Distribution
         Estimation", ICML 2015, eq. 8-13 and section 4.
