@@ -26,7 +26,7 @@ CORES: dict[str, type[PixelRNN]] = {"diagonal_bilstm": DiagonalBiLSTM, "row_lstm
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiscalePixelRNNConfig(RowLSTMConfig):
-    """Hyperparameters of Multi-Scale PixelRNN, beside those that PixelRNNs share.
+    """Hyperparameters of Multi-Scale PixelRNN; those of `RowLSTMConfig` too.
 
     Arguments:
         core: diagonal_bilstm or row_lstm, the network of both scales.
@@ -62,6 +62,8 @@ class MultiscalePixelRNN(AutoregressiveModel):
     nothing where the second network meets them again in raster order. A deconvolution and a
     convolution bring x_s to the image's size; each layer adds its 1 x 1 projection of the result,
     without a mask, to its input-to-state part. A condition passes to both networks.
+
+    Hyperparameters: see `MultiscalePixelRNNConfig`.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
