@@ -69,6 +69,8 @@ class NADE(AutoregressiveModel):
     dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
     g is evaluated once for each run of zeros.
 
+    Hyperparameters: see `NADEConfig`.
+
     Reference:
         Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", AISTATS 2011,
         eq. 6-8 and algorithm 1.
