@@ -30,7 +30,7 @@ UPSCALINGS = ("A", "B")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParallelMultiscaleConfig(RasterConfig):
-    """Hyperparameters of Parallel Multiscale.
+    """Hyperparameters of Parallel Multiscale; those of `RasterConfig` too.
 
     Arguments:
         base: gated_pixelcnn or pixelcnn, the model of the lowest resolution.
@@ -96,6 +96,8 @@ class ParallelMultiscale(AutoregressiveModel):
     pixels of the group from its maps, a colour seeing the pixel's earlier ones by masks. In type B
     the maps are split into contiguous patches, and one shallow PixelCNN goes through all patches
     side by side. With a logistic mixture one evaluation serves a pixel's colours.
+
+    Hyperparameters: see `ParallelMultiscaleConfig`.
 
     Reference:
         Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Belov and de Freitas, "Parallel
