@@ -16,7 +16,7 @@ from arcore.primitives.checks import require_dropout, require_int, require_odd
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelCNNConfig(OrderedRasterConfig):
-    """Hyperparameters of PixelCNN.
+    """Hyperparameters of PixelCNN; those of `OrderedRasterConfig` too.
 
     Arguments:
         hidden: h, maps inside a residual block; blocks pass 2 h maps on.
@@ -52,6 +52,8 @@ class PixelCNN(RasterModel):
     where conv_A sees the pixels above and to the left and earlier colours of the pixel itself, and
     every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
     blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
+
+    Hyperparameters: see `PixelCNNConfig`.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
