@@ -99,6 +99,8 @@ class PixelVAE(LatentVariableModel):
 
     Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
 
+    Hyperparameters: see `PixelVAEConfig`.
+
     Reference:
         Gulrajani, Kumar, Ahmed, Taiga, Visin, Vazquez and Courville, "PixelVAE: A Latent Variable
         Model for Natural Images", ICLR 2017.
