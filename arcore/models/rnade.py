@@ -92,6 +92,8 @@ class RNADE(AutoregressiveModel):
     Where s is small, mu's gradient is large; `sigma_preconditioner` multiplies the gradient that
     reaches mu's own V and b by s, as the authors do, without a trace in the loss.
 
+    Hyperparameters: see `RNADEConfig`.
+
     Reference:
         Uria, Murray and Larochelle, "RNADE: The real-valued neural autoregressive
         density-estimator", NIPS 2013, eq. 5-14 and sec. 3.1.
