@@ -14,7 +14,7 @@ from arcore.primitives.checks import require_odd
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowLSTMConfig(PixelRNNConfig):
-    """Hyperparameters of Row LSTM, beside those that PixelRNNs share.
+    """Hyperparameters of Row LSTM; those of `PixelRNNConfig` too.
 
     Arguments:
         kernel: size of the convolutions along the row, from inputs and from states, odd.
@@ -35,6 +35,8 @@ class RowLSTM(PixelRNN):
     the pixel and those left of it. The context above a pixel is a triangle, kernel // 2 pixels
     wider with each row: pixels outside of it and of the first convolution are never seen
     (`diagonal_bilstm` sees all).
+
+    Hyperparameters: see `RowLSTMConfig`.
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
