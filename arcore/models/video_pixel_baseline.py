@@ -19,7 +19,7 @@ from arcore.layers.multiplicative import ResidualMultiplicativeBlock
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoPixelBaselineConfig(ClipConfig):
-    """Hyperparameters of the baseline: those of models over clips."""
+    """Hyperparameters of the baseline: those of `ClipConfig`."""
 
 
 class VideoPixelBaseline(ClipModel):
@@ -30,6 +30,8 @@ class VideoPixelBaseline(ClipModel):
     Encoder and LSTM are those of `video_pixel_network`; its decoder of residual multiplicative
     blocks has no masks and reads only the LSTM's maps. All pixels and colours of a frame are drawn
     at once, each by itself.
+
+    Hyperparameters: see `VideoPixelBaselineConfig`.
 
     Reference:
         Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 4.4.
