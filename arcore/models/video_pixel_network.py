@@ -24,7 +24,7 @@ from arcore.primitives.checks import require_int, require_odd
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoPixelNetworkConfig(ClipConfig):
-    """Hyperparameters of a Video Pixel Network, beside those of models over clips.
+    """Hyperparameters of a Video Pixel Network; those of `ClipConfig` too.
 
     Arguments:
         first_kernel: odd size of the decoder's first convolutions, over pixels.
@@ -62,6 +62,8 @@ class VideoPixelNetwork(ClipModel):
 
     Each unit adds a 1 x 1 projection of a condition: a class, a vector, or a vector for each frame
     (actions and states).
+
+    Hyperparameters: see `VideoPixelNetworkConfig`.
 
     Reference:
         Kalchbrenner, van den Oord, Simonyan, Danihelka, Vinyals, Graves and Kavukcuoglu, "Video
@@ -133,6 +135,8 @@ class FrameDecoder(TwoStackModel):
         K' * z + L (K * w) + P a
 
     for the units' inputs z in the horizontal and w in the vertical stack; L is 1 x 1.
+
+    Hyperparameters: see `FrameDecoderConfig`.
 
     Arguments:
         event: a frame.
