@@ -115,6 +115,8 @@ class WaveNet(AutoregressiveModel):
     length, batches of several lengths or windows of them by `scored`, and `of_length` gives the
     same model for one length, which samples.
 
+    Hyperparameters: see `WaveNetConfig`.
+
     Reference:
         van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016, eq. 2 and 3; its
         queues are those of Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
