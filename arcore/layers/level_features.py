@@ -34,6 +34,27 @@ def encode(x: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor
     return x[..., None].to(dtype) / (event.num_levels - 1)
 
 
+def encode_sparsely(
+    x: Tensor, event: Event, encoding: str, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the one feature of each level that `encode` makes other than zero, and its value.
+
+    Returns:
+        (batch, D) int64 and (batch, D), zero where all features are zero.
+
+    Example:
+        >>> columns, values = encode_sparsely(torch.tensor([[0, 2]]), Levels(3, (2,)), "one_hot",
+        ...                                   torch.float32)
+        >>> columns.tolist(), values.tolist()
+        ([[0, 1]], [[0.0, 1.0]])
+    """
+    assert isinstance(event, Levels)
+    if encoding == "scaled":
+        return torch.zeros_like(x, dtype=torch.int64), encode(x, event, encoding, dtype)[..., 0]
+    columns = (x.long() - 1).clamp(0, event.num_levels - 2)
+    return columns, (x == columns + 1).to(dtype)
+
+
 def num_logits(event: Event) -> int:
     """Number of network outputs per dimension: 1 for a Bernoulli, k for a Categorical."""
     assert isinstance(event, Levels)

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import pad
 
 from arcore.decoding import Decoder
 from arcore.events import Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.compile_guard import compile_guard
+from arcore.layers.hidden_runs import HiddenRuns, activate_, activation_gradient_, padded
 from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_int
@@ -88,7 +89,7 @@ class NADE(AutoregressiveModel):
 
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
         super().__init__(event, hyperparameters)
-        self._logits = compile_guard(_nade_logits)
+        self._logits = compile_guard(_NADELogits.apply)
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = (
@@ -126,10 +127,10 @@ class NADE(AutoregressiveModel):
         """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
         p = self.hyperparameters
         ordered = x.flatten(1)[:, self.order]
-        features = level_features.encode(ordered, self.event, p.inputs, self.dtype)
+        columns, weights = level_features.encode_sparsely(ordered, self.event, p.inputs, self.dtype)
         start = self._start(len(x), condition)
         logits = self._logits(
-            features, ordered != 0, self.input_weight, self.output_weight, start, p
+            columns, weights, self.input_weight, self.output_weight, start, p.block, p.activation
         )
         logits = (logits + self.output_bias)[:, self.position]
         shape = (len(x), *self.event.extents, logits.shape[-1])
@@ -169,80 +170,6 @@ def _activate(a: Tensor, activation: str) -> Tensor:
     return torch.sigmoid(a) if activation == "sigmoid" else torch.relu(a)
 
 
-def _activation_gradient(gradient: Tensor, h: Tensor, activation: str) -> Tensor:
-    if activation == "sigmoid":
-        return gradient.mul_(h).mul_(1 - h)
-    return gradient.mul_(h > 0)
-
-
-def _nade_logits(
-    features: Tensor, active: Tensor, w: Tensor, v: Tensor, start: Tensor, p: NADEConfig
-) -> Tensor:
-    inputs = (features, active, w, v, start)
-    if torch.is_inference_mode_enabled():  # `_Runs.outputs` differentiates, which it forbids
-        with torch.inference_mode(False), torch.no_grad():
-            copies = [tensor.clone() for tensor in inputs]
-            return _NADELogits.apply(*copies, p.block, p.activation)  # type: ignore[no-any-return]
-    return _NADELogits.apply(*inputs, p.block, p.activation)  # type: ignore[no-any-return]
-
-
-class _Runs:
-    """The distinct hidden states of a block of dimensions, one for each run of zeros.
-
-    A state begins at the block's first dimension and after every active (non-zero) one, so that
-    in C order of (batch, dimension) states are numbered by runs.
-    """
-
-    def __init__(self, features: Tensor, active: Tensor) -> None:
-        batch, width, _ = features.shape
-        begins = torch.cat([torch.ones_like(active[:, :1]), active[:, :-1]], dim=1).flatten()
-        self.offsets = begins.nonzero()[:, 0]
-        self.state = (begins.cumsum(0) - 1).view(batch, width)
-        self.row = self.offsets // width
-        earlier = torch.arange(width, device=active.device) < (self.offsets % width)[:, None]
-        self.prefix = (features[self.row] * earlier[..., None]).flatten(1)
-
-    def hidden(self, start: Tensor, w: Tensor, activation: str) -> Tensor:
-        """H of every state, (states, H)."""
-        a = start[self.row].addmm_(self.prefix, w.flatten(0, 1))
-        return a.sigmoid_() if activation == "sigmoid" else a.relu_()
-
-    def outputs(self, h: Tensor, v: Tensor) -> Tensor:
-        """The products V_d h of every (row, dimension, logit), without a copy of h for each.
-
-        They are the derivative of a weighted embedding bag by its weights, for which torch has a
-        sampled dense-dense kernel on every device.
-        """
-        batch, width = self.state.shape
-        ones = h.new_ones(batch * width * v.shape[1], requires_grad=True)
-        with torch.enable_grad():
-            bags = self.sum_by_state(ones, v)
-        (products,) = torch.autograd.grad(bags, ones, h)
-        return products.view(batch, width, v.shape[1])
-
-    def sum_by_state(self, weights: Tensor, v: Tensor) -> Tensor:
-        """Sum of weights[row, d, o] V[d, o] over the (d, o) that a state serves, (states, H)."""
-        width, outputs, _ = v.shape
-        rows = torch.arange(width * outputs, device=v.device).repeat(self.state.shape[0])
-        return embedding_bag(
-            rows,
-            v.flatten(0, 1),
-            self.offsets * outputs,
-            mode="sum",
-            per_sample_weights=weights.flatten(),
-        )
-
-    def sum_by_output(self, weights: Tensor, h: Tensor) -> Tensor:
-        """Sum over rows of weights[row, d, o] h(row, d), (width, outputs, H)."""
-        batch, width, outputs = weights.shape
-        states = self.state.t()[:, None].expand(width, outputs, batch).reshape(-1)
-        bags = torch.arange(width * outputs, device=h.device) * batch
-        sums = embedding_bag(
-            states, h, bags, mode="sum", per_sample_weights=weights.permute(1, 2, 0).reshape(-1)
-        )
-        return sums.view(width, outputs, -1)
-
-
 class _NADELogits(torch.autograd.Function):
     """V_d h_d for all d, (batch, D, logits), without storing the hidden states.
 
@@ -254,43 +181,52 @@ class _NADELogits(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        features: Tensor,
-        active: Tensor,
+        columns: Tensor,
+        weights: Tensor,
         w: Tensor,
         v: Tensor,
         start: Tensor,
         block: int,
         activation: str,
     ) -> Tensor:
-        size = features.shape[1]
-        logits = features.new_empty(len(features), size, v.shape[1])
-        starts = []
-        with torch.autocast(features.device.type, enabled=False):
-            for first in range(0, size, block):
-                part = slice(first, min(first + block, size))
+        size, outputs, hidden = v.shape
+        block = min(block, size)
+        w, v = padded(w, block), padded(v, block)
+        start = pad(start, (0, w.shape[-1] - hidden))
+        starts, parts = [], []
+        with torch.autocast(columns.device.type, enabled=False):
+            runs = HiddenRuns(columns, weights, w.shape[1], block)
+            for index, (w_part, v_part) in enumerate(
+                zip(w.split(block), v.split(block), strict=True)
+            ):
                 starts.append(start)
-                runs = _Runs(features[:, part], active[:, part])
-                h = runs.hidden(start, w[part], activation)
-                logits[:, part] = runs.outputs(h, v[part])
-                start = torch.addmm(start, features[:, part].flatten(1), w[part].flatten(0, 1))
-        ctx.save_for_backward(features, active, w, v, torch.stack(starts))
-        ctx.block, ctx.activation = block, activation
-        return logits
+                states = runs.block(index)
+                a = states.sums(w_part.flatten(0, 1), start)
+                start = a[states.last]
+                parts.append(states.outputs(activate_(a, activation), v_part))
+        ctx.save_for_backward(columns, weights, w, v, torch.stack(starts))
+        ctx.block, ctx.activation, ctx.hidden = block, activation, hidden
+        return torch.cat(parts, 1)[:, :size]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        features, active, w, v, starts = ctx.saved_tensors
+        columns, weights, w, v, starts = ctx.saved_tensors
+        size, block, activation = columns.shape[1], ctx.block, ctx.activation
+        gradient = pad(gradient, (0, 0, 0, len(w) - size))
         dw, dv = torch.empty_like(w), torch.empty_like(v)
         da = torch.zeros_like(starts[0])
-        with torch.autocast(features.device.type, enabled=False):
+        with torch.autocast(columns.device.type, enabled=False):
+            runs = HiddenRuns(columns, weights, w.shape[1], block)
             for index in range(len(starts) - 1, -1, -1):
-                part = slice(index * ctx.block, min((index + 1) * ctx.block, w.shape[0]))
-                runs = _Runs(features[:, part], active[:, part])
-                h = runs.hidden(starts[index], w[part], ctx.activation)
-                dv[part] = runs.sum_by_output(gradient[:, part], h)
-                dh = runs.sum_by_state(gradient[:, part].contiguous(), v[part])
-                dh = _activation_gradient(dh, h, ctx.activation)
-                inputs = features[:, part].flatten(1)
-                dw[part] = torch.addmm(inputs.t() @ da, runs.prefix.t(), dh).view_as(dw[part])
-                da = da.index_add(0, runs.row, dh)
-        return None, None, dw, dv, da, None, None
+                part = slice(index * block, (index + 1) * block)
+                states, by_output = runs.block(index), gradient[:, part].contiguous()
+                a = states.sums(w[part].flatten(0, 1), starts[index])
+                h = activate_(a, activation)
+                dv[part] = states.sum_by_output(by_output, h)
+                dh = activation_gradient_(states.sum_by_state(by_output, v[part]), h, activation)
+                dh[states.last] += da
+                later = states.later(dh)
+                dw[part] = states.sum_by_input(later).view_as(w[part])
+                da = later[states.first]
+        kept = slice(ctx.hidden)
+        return None, None, dw[:size, :, kept], dv[:size, :, kept], da[:, kept], None, None

@@ -103,6 +103,30 @@ def test_block_size_changes_nothing(pattern: str, generator: torch.Generator) ->
         assert_close(loss, losses[0], **TIGHT)
 
 
+@pytest.mark.parametrize("hidden", [5, 12, 500])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_bit_of_a_conditional_depends_on_what_follows(
+    hidden: int, dtype: torch.dtype, threads: int, generator: torch.Generator
+) -> None:
+    """The number of hidden states, hence every shape inside, depends on the data that follow."""
+    size, before = 60, torch.get_num_threads()
+    model = arcore.create_model("nade", Binary((size,)), hidden=hidden, block=5).to(dtype)
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.3, generator=generator)
+    x = (torch.rand(32, size, generator=generator) < 0.5).long()
+    try:
+        torch.set_num_threads(threads)
+        logits = model.conditionals(x).logits
+        for index in range(size):
+            other = x.clone()
+            other[:, index] = 1 - other[:, index]
+            changed = model.conditionals(other).logits[:, : index + 1]
+            assert_close(changed, logits[:, : index + 1], rtol=0, atol=0)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_memory_a_datum_grows_with_blocks_not_with_dimensions() -> None:
     size, hidden, block = 512, 256, 64
     model = arcore.create_model("nade", Binary((size,)), hidden=hidden, block=block)

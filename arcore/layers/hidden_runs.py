@@ -1,0 +1,182 @@
+"""The distinct hidden states of NADE, one for each run of zeros, and sums over them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag, pad
+
+ALIGNMENT = 128  # bytes: two registers of the widest vectors, what torch's loops take at a time
+SERIAL = (1 << 15) - 1  # elements up to which torch's elementwise loops are not split
+
+
+def padded(weight: Tensor, rows: int) -> Tensor:
+    """Pad (D, outputs, H) with zeros to a multiple of `rows` and to rows that end in no remainder.
+
+    The states of a block are as many as its data make them. Torch computes sigmoids of the last
+    few elements of a tensor by another formula than the others, so that without this padding a
+    state's last bit would depend on how many states follow it.
+    """
+    wide = ALIGNMENT // weight.element_size()
+    return pad(weight, (0, -weight.shape[-1] % wide, 0, 0, 0, -len(weight) % rows))
+
+
+def activate_(a: Tensor, activation: str) -> Tensor:
+    """Apply sigmoid or relu in place to (states, H), each row for itself."""
+    if activation == "relu":
+        return a.relu_()
+    if a.device.type != "cpu":
+        return a.sigmoid_()
+    for rows in a.split(max(1, SERIAL // a.shape[1])):
+        rows.sigmoid_()
+    return a
+
+
+def activation_gradient_(gradient: Tensor, h: Tensor, activation: str) -> Tensor:
+    """Multiply the gradient of h = g(a) by g'(a), in place."""
+    if activation == "relu":
+        return gradient.mul_(h > 0)
+    return torch.ops.aten.sigmoid_backward.grad_input(gradient, h, grad_input=gradient)  # type: ignore[no-any-return]
+
+
+class HiddenRuns:
+    """The hidden states of rows over blocks of dimensions, as running sums over active inputs.
+
+    An input is active where its weight is not zero. In each block, a row's first state stands for
+    the row's activations at the block's start, and each later one for one more active input, so
+    that a row with n active inputs has n + 1 states. They are numbered by block, row, dimension.
+
+    A state is a sum over a list of its own (the start, then active inputs), never a row of a
+    matrix product: the rounding of a product depends on its number of rows, which the data decide.
+
+    Arguments:
+        columns: which of a dimension's F weights its value selects, (batch, D) int64.
+        weights: by what that is multiplied, (batch, D); zero where the value adds nothing.
+        features: F.
+        block: dimensions of a block.
+    """
+
+    def __init__(self, columns: Tensor, weights: Tensor, features: int, block: int) -> None:
+        batch, size = columns.shape
+        blocks = math.ceil(size / block)
+        device = columns.device
+        self.batch, self.width, self.features, self.blocks = batch, block, features, blocks
+
+        def by_block(tensor: Tensor) -> Tensor:  # (blocks, batch, width)
+            filled = pad(tensor, (0, -size % block))
+            return filled.view(batch, blocks, block).transpose(0, 1)
+
+        weights, rows = by_block(weights), by_block(columns)
+        rows = rows + features * torch.arange(block, device=device)
+        active = weights != 0
+        start = torch.arange(batch, device=device)[:, None] + block * features
+        begins = pad(active, (1, 0), value=True)
+        number = begins.flatten().cumsum(0).view(begins.shape) - 1
+        where = begins.flatten().nonzero()[:, 0]
+        self.state = number[..., :-1]  # that serves each dimension
+        self.first, self.last = number[..., 0], number[..., -1]  # of each block and row
+        self.row = torch.cat([start.expand(blocks, -1, 1), rows], -1).flatten()[where]
+        self.weight = pad(weights, (1, 0), value=1.0).flatten()[where]
+        owner = where // (block + 1)
+        self.served = where - owner  # the first dimension that a state serves, as (block, row, d)
+        self.since = torch.arange(len(where), device=device) - self.first.flatten()[owner] + 1
+        self.until = self.last.flatten()[owner] + 1
+        counts = torch.stack([begins.sum((1, 2)), active.sum((1, 2))], 1).tolist()
+        self.states = [states for states, _ in counts]
+        # active inputs by the row of the weights that they select
+        chosen = rows + block * features * torch.arange(blocks, device=device)[:, None, None]
+        self.chosen, order = chosen[active].sort(stable=True)
+        self.follows = (number[..., 1:])[active][order]  # the first state that knows the input
+
+    def block(self, index: int) -> BlockRuns:
+        """Return the states of one block."""
+        return BlockRuns(self, index)
+
+
+class BlockRuns:
+    """The states of one block; numbers of states count from the block's first."""
+
+    def __init__(self, runs: HiddenRuns, index: int) -> None:
+        begin = sum(runs.states[:index])
+        part = slice(begin, begin + runs.states[index])
+        self.runs, self.states = runs, runs.states[index]
+        self.state = runs.state[index] - begin  # (batch, width)
+        self.first, self.last = runs.first[index] - begin, runs.last[index] - begin
+        self.row, self.weight = runs.row[part], runs.weight[part]
+        self.served = runs.served[part] - index * runs.batch * runs.width
+        self.since, self.until = runs.since[part], runs.until[part] - begin
+        inputs = begin - index * runs.batch  # active ones of earlier blocks
+        some = slice(inputs, inputs + self.states - runs.batch)
+        table = runs.width * runs.features
+        self.chosen = runs.chosen[some] - index * table
+        self.follows = runs.follows[some] - begin
+        self.table = table
+
+    def sums(self, w: Tensor, start: Tensor) -> Tensor:
+        """Activations of every state, (states, H), from W (width * F, H) and start (batch, H)."""
+        numbers = torch.arange(self.states, device=w.device)
+        slots, bags = _ranges(numbers + 1 - self.since, self.since)
+        source = torch.cat([w, start])
+        return embedding_bag(
+            self.row[slots], source, bags, mode="sum", per_sample_weights=self.weight[slots]
+        )
+
+    def later(self, h: Tensor) -> Tensor:
+        """Sum of h over each state and those that follow it in its row, (states, H)."""
+        numbers = torch.arange(self.states, device=h.device)
+        following, bags = _ranges(numbers, self.until - numbers)
+        return embedding_bag(following, h, bags, mode="sum")
+
+    def sum_by_input(self, later: Tensor) -> Tensor:
+        """Sum of weight * later over the active inputs that select each weight, (width * F, H)."""
+        bags = torch.searchsorted(self.chosen, torch.arange(self.table, device=later.device))
+        return embedding_bag(
+            self.follows, later, bags, mode="sum", per_sample_weights=self.weight[self.follows]
+        )
+
+    def outputs(self, h: Tensor, v: Tensor) -> Tensor:
+        """The products V_d h of every (row, dimension, logit), without a copy of h for each.
+
+        They are the derivative of a weighted embedding bag by its weights, for which torch has a
+        sampled dense-dense kernel on every device.
+        """
+        batch, width = self.state.shape
+        outputs = v.shape[1]
+        states = self.state[..., None].expand(-1, -1, outputs).reshape(-1).contiguous()
+        rows = torch.arange(width * outputs, device=v.device).repeat(batch)
+        products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            h, v.flatten(0, 1), rows, self.served * outputs, states, 0
+        )
+        return products.view(batch, width, outputs)  # type: ignore[no-any-return]
+
+    def sum_by_state(self, weights: Tensor, v: Tensor) -> Tensor:
+        """Sum of weights[row, d, o] V[d, o] over the (d, o) that a state serves, (states, H)."""
+        width, outputs, _ = v.shape
+        rows = torch.arange(width * outputs, device=v.device).repeat(self.runs.batch)
+        return embedding_bag(
+            rows,
+            v.flatten(0, 1),
+            self.served * outputs,
+            mode="sum",
+            per_sample_weights=weights.flatten(),
+        )
+
+    def sum_by_output(self, weights: Tensor, h: Tensor) -> Tensor:
+        """Sum over rows of weights[row, d, o] h(row, d), (width, outputs, H)."""
+        batch, width, outputs = weights.shape
+        states = self.state.t()[:, None].expand(width, outputs, batch).reshape(-1)
+        bags = torch.arange(width * outputs, device=h.device) * batch
+        sums = embedding_bag(
+            states, h, bags, mode="sum", per_sample_weights=weights.permute(1, 2, 0).reshape(-1)
+        )
+        return sums.view(width, outputs, -1)
+
+
+def _ranges(begins: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranges of these beginnings and lengths after each other, and where each begins there."""
+    ends = lengths.cumsum(0)
+    bags = ends - lengths
+    shift = torch.repeat_interleave(begins - bags, lengths)
+    return torch.arange(len(shift), device=begins.device) + shift, bags
