@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import copy
-import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -16,101 +15,17 @@ from arcore.decoding import Decoder
 from arcore.distributions.drawing import draw
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
-from arcore.hyperparameters import Hyperparameters
+from arcore.families.orderless_network import Chain, OrderlessConfig
 from arcore.layers import level_features
-from arcore.layers.incremental_mlp import ACTIVATIONS
 from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
-from arcore.primitives.checks import require, require_bool, require_dropout, require_int
+from arcore.primitives.checks import require, require_int
+from arcore.primitives.masks import draw_masks
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.row_noise import for_each_row
 
 VALIDATION_MASKS = 4  # masks per row of `validation_loss`
 FLOATS_AT_ONCE = 1 << 21  # rows are scored in parts whose widest layer is no larger
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OrderlessConfig(Hyperparameters):
-    """Hyperparameters that orderless models share.
-
-    Arguments:
-        hidden: units of each hidden layer of the dense network.
-        activation: relu or tanh.
-        dropout: probability of dropping a hidden unit in training.
-        mask_inputs: tell the network which dimensions are observed, by a second input for each.
-        ordering: a name of `arcore.orderings.ORDERINGS`, under which the model scores and samples
-            (training takes all orderings alike); `ordering_seed` serves `random` and the members.
-        num_orderings: orderings whose mixture is scored where an evaluation asks for all.
-        inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
-        num_classes: classes of an optional condition, which shifts the first hidden layer and
-            the outputs.
-    """
-
-    hidden: tuple[int, ...] = (500, 500)
-    activation: str = "relu"
-    dropout: float = 0.0
-    mask_inputs: bool = True
-    ordering: str = "random"
-    ordering_seed: int = 0
-    num_orderings: int = 1
-    inputs: str = "scaled"
-    num_classes: int | None = None
-
-    def __post_init__(self) -> None:
-        require(isinstance(self.hidden, tuple), "hidden", "a list of widths", self.hidden)
-        for width in self.hidden:
-            require_int(width, "hidden", 1)
-        require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
-        require_dropout(self.dropout)
-        require_bool(self.mask_inputs, "mask_inputs")
-        orderings.require_ordering(self.ordering, self.ordering_seed)
-        require_int(self.num_orderings, "num_orderings", 1)
-        require(
-            self.inputs in level_features.ENCODINGS,
-            "inputs",
-            str(level_features.ENCODINGS),
-            self.inputs,
-        )
-
-
-def draw_masks(
-    batch: int,
-    size: int,
-    generator: torch.Generator | None = None,
-    device: torch.device | None = None,
-) -> Tensor:
-    """Draw which dimensions are observed, (batch, size) bool: those that precede a random one.
-
-    Each row has a random ordering, that of uniform numbers u_i, and a random dimension j; observed
-    are the i with u_i < u_j. So their number is uniform on {0..size-1}, and they are uniform among
-    the subsets of that size, without sorting. The draws do not depend on the model's dtype.
-
-    Arguments:
-        batch: number of rows.
-        size: number of dimensions.
-        generator: source of randomness, on `device`; None uses torch's global one.
-        device: where to draw.
-
-    Example:
-        >>> masks = draw_masks(2, 5, torch.Generator().manual_seed(0))
-        >>> masks.shape, bool(masks.all(1).any())
-        (torch.Size([2, 5]), False)
-    """
-    u = torch.rand(batch, size, generator=generator, device=device, dtype=torch.float64)
-    j = torch.randint(size, (batch, 1), generator=generator, device=device)
-    return u < u.gather(1, j)
-
-
-class Chain(abc.ABC):
-    """What an orderless model keeps of the dimensions shown to it, so that showing one is cheap."""
-
-    @abc.abstractmethod
-    def show(self, dimension: int, inputs: Tensor) -> None:
-        """Show one dimension's inputs, (batch, features); zeros leave it missing."""
-
-    @abc.abstractmethod
-    def logits(self, dimension: int) -> Tensor:
-        """Return the logits of one dimension given those shown, (batch, logits)."""
 
 
 class OrderlessModel(AutoregressiveModel):

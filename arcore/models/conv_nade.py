@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from arcore.events import Event
-from arcore.families.orderless import Chain, OrderlessConfig, OrderlessModel
+from arcore.families.orderless import OrderlessModel
+from arcore.families.orderless_network import Chain, OrderlessConfig
 from arcore.layers.conv_branch import ConvBranch
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.models.deep_nade import DenseChain

@@ -7,7 +7,8 @@ import dataclasses
 from torch import Tensor
 
 from arcore.events import Event
-from arcore.families.orderless import Chain, OrderlessConfig, OrderlessModel
+from arcore.families.orderless import OrderlessModel
+from arcore.families.orderless_network import Chain, OrderlessConfig
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.primitives.checks import require
 

@@ -70,6 +70,37 @@ def output_mask(positions: Tensor, degrees_in: Tensor) -> Tensor:
     return positions[:, None] > degrees_in[None, :]
 
 
+def draw_masks(
+    batch: int,
+    size: int,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draw which dimensions are observed, (batch, size) bool: those that precede a random one.
+
+    Each row has a random ordering, that of uniform numbers u_i, and a random dimension j; observed
+    are the i with u_i < u_j. So their number is uniform on {0..size-1}, and they are uniform among
+    the subsets of that size, without sorting. The draws do not depend on the model's dtype.
+
+    Arguments:
+        batch: number of rows.
+        size: number of dimensions.
+        generator: source of randomness, on `device`; None uses torch's global one.
+        device: where to draw.
+
+    Reference:
+        Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
+
+    Example:
+        >>> masks = draw_masks(2, 5, torch.Generator().manual_seed(0))
+        >>> masks.shape, bool(masks.all(1).any())
+        (torch.Size([2, 5]), False)
+    """
+    u = torch.rand(batch, size, generator=generator, device=device, dtype=torch.float64)
+    j = torch.randint(size, (batch, 1), generator=generator, device=device)
+    return u < u.gather(1, j)
+
+
 def channel_groups(channels: int, groups: int) -> Tensor:
     """Share feature maps out among colours: contiguous runs, as even as can be.
 

@@ -16,10 +16,11 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Levels
 from arcore.families import orderless
-from arcore.families.orderless import OrderlessModel, draw_masks
+from arcore.families.orderless import OrderlessModel
 from arcore.layers import level_features
 from arcore.layers.conv_branch import ConvBranch
 from arcore.model import RecomputingDecoder
+from arcore.primitives.masks import draw_masks
 from tests.arcore.cases import (
     CUBE,
     NINE,

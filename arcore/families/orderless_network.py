@@ -1,0 +1,70 @@
+"""Networks of orderless models: their hyperparameters, and what they keep of dimensions shown."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+
+from torch import Tensor
+
+from arcore.hyperparameters import Hyperparameters
+from arcore.layers import level_features
+from arcore.layers.incremental_mlp import ACTIVATIONS
+from arcore.primitives import orderings
+from arcore.primitives.checks import require, require_bool, require_dropout, require_int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OrderlessConfig(Hyperparameters):
+    """Hyperparameters that orderless models share.
+
+    Arguments:
+        hidden: units of each hidden layer of the dense network.
+        activation: relu or tanh.
+        dropout: probability of dropping a hidden unit in training.
+        mask_inputs: tell the network which dimensions are observed, by a second input for each.
+        ordering: a name of `arcore.orderings.ORDERINGS`, under which the model scores and samples
+            (training takes all orderings alike); `ordering_seed` serves `random` and the members.
+        num_orderings: orderings whose mixture is scored where an evaluation asks for all.
+        inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
+        num_classes: classes of an optional condition, which shifts the first hidden layer and
+            the outputs.
+    """
+
+    hidden: tuple[int, ...] = (500, 500)
+    activation: str = "relu"
+    dropout: float = 0.0
+    mask_inputs: bool = True
+    ordering: str = "random"
+    ordering_seed: int = 0
+    num_orderings: int = 1
+    inputs: str = "scaled"
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.hidden, tuple), "hidden", "a list of widths", self.hidden)
+        for width in self.hidden:
+            require_int(width, "hidden", 1)
+        require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
+        require_dropout(self.dropout)
+        require_bool(self.mask_inputs, "mask_inputs")
+        orderings.require_ordering(self.ordering, self.ordering_seed)
+        require_int(self.num_orderings, "num_orderings", 1)
+        require(
+            self.inputs in level_features.ENCODINGS,
+            "inputs",
+            str(level_features.ENCODINGS),
+            self.inputs,
+        )
+
+
+class Chain(abc.ABC):
+    """What an orderless model keeps of the dimensions shown to it, so that showing one is cheap."""
+
+    @abc.abstractmethod
+    def show(self, dimension: int, inputs: Tensor) -> None:
+        """Show one dimension's inputs, (batch, features); zeros leave it missing."""
+
+    @abc.abstractmethod
+    def logits(self, dimension: int) -> Tensor:
+        """Return the logits of one dimension given those shown, (batch, logits)."""

@@ -1,0 +1,52 @@
+"""Modules stay short, and docstrings are of one form."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.places import ROOT
+
+MAX_LINES = 400
+MODULES = sorted((ROOT / "arcore").rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def docstrings_of(path: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield getattr(node, "name", "module"), ast.get_docstring(node) or ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_short(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_LINES, f"{lines} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_arguments_have_one_heading(path: Path) -> None:
+    for name, text in docstrings_of(path):
+        headings = {"Args:", "Parameters:", "Params:"} & {line.strip() for line in text.split("\n")}
+        assert not headings, f"{name}: Arguments: is the heading, got {headings}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_model_says_where_its_hyperparameters_are(path: Path) -> None:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            configs = [
+                statement.value.id
+                for statement in node.body
+                if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name)
+                if ast.unparse(statement.targets[0]) == "Config"
+            ]
+            for config in configs:
+                expected = f"Hyperparameters: see `{config}`."
+                assert expected in (ast.get_docstring(node) or ""), f"{node.name}: {expected}"
