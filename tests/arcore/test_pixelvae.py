@@ -423,7 +423,7 @@ def test_varying_one_level_keeps_the_others_fixed(case: Case, monkeypatch) -> No
         again = model.sample_varying(n, level, condition, torch.Generator().manual_seed(2))
         assert torch.equal(x, again) and x.dtype == torch.int64
         case.event.check(x)
-    monkeypatch.setattr("arcore.families.latent.invert", inverting)
+    monkeypatch.setattr("arcore.families.latent_sampling.invert", inverting)
     shared: dict[str, Tensor] = {}
     for level in model.latent_levels:
         given.clear(), pushed.clear()
