@@ -146,7 +146,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in folder.iterdir())
         device = provenance.device_name(torch.device("cpu"))
         print(f"{device}, torch {torch.__version__}, {arguments.rows} rows of {SIZE} bits,")
-        print(f"{size / arguments.rows:.0f} bytes a row on disk, batches of {batch_size}")
+        print(f"{size / arguments.rows:.0f} bytes per row on disk, batches of {batch_size}")
         model = model_rate(
             next(loader_of(folder, batch_size, 1).epoch(0))[0], arguments.hidden, arguments.steps
         )
