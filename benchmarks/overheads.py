@@ -12,8 +12,8 @@ tensor, index, forward, backward, optimiser), epoch by epoch in turn in one proc
 allocator setting of the workers for both. The overhead is the median over pairs of epochs.
 
 *Ray Train*: the time between the epochs of a real run, from MLflow's times less `history.csv`'s
-seconds: validation of ten rows, report, checkpoint, MLflow. It comes once per epoch, so the share is
-that of an epoch of binarised MNIST (50 000 rows). "In all" adds both shares.
+seconds: validation of ten rows, report, checkpoint, MLflow. It comes once per epoch, so the share
+is that of an epoch of binarised MNIST (50 000 rows). "In all" adds both shares.
 
 *Two workers*: seconds per epoch of `stages.train` with one worker and with two, same global batch,
 in turn; medians of `history.csv` without each run's first epoch.
