@@ -15,7 +15,7 @@ from arcore.decoding import Decoder
 from arcore.distributions.drawing import draw
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
-from arcore.families.orderless_network import Chain, OrderlessConfig
+from arcore.families.orderless_network import ObservedState, OrderlessConfig
 from arcore.layers import level_features
 from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
@@ -45,7 +45,7 @@ class OrderlessModel(AutoregressiveModel):
     Since any set may be observed, `impute` draws the exact posterior of whatever is missing, and
     `log_marginal` scores any part of an event alone: the observed dimensions come first.
 
-    A subclass defines `_logits`, `_chain` and `_width`, and calls `_rebuild` when it is built.
+    A subclass defines `_logits`, `_observed_state` and `_width`, and calls `_rebuild` when built.
 
     Hyperparameters: see `OrderlessConfig`.
 
@@ -78,8 +78,8 @@ class OrderlessModel(AutoregressiveModel):
         """Logits of all dimensions, (batch, D, logits), from inputs (batch, D, features)."""
 
     @abc.abstractmethod
-    def _chain(self, batch: int, condition: Tensor | None) -> Chain:
-        """A chain that has been shown nothing."""
+    def _observed_state(self, batch: int, condition: Tensor | None) -> ObservedState:
+        """The state in which nothing is observed yet."""
 
     @property
     @abc.abstractmethod
@@ -193,10 +193,10 @@ class OrderlessModel(AutoregressiveModel):
         inputs = self._inputs(x.flatten(1))
         if observed is not None:
             inputs = inputs * observed[..., None]
-        chain = self._chain(len(x), condition)
+        state = self._observed_state(len(x), condition)
         for dimension in self._ordering.tolist():
-            yield dimension, chain.logits(dimension)
-            chain.show(dimension, inputs[:, dimension])
+            yield dimension, state.logits(dimension)
+            state.observe(dimension, inputs[:, dimension])
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         parts = []
@@ -298,38 +298,38 @@ class OrderlessModel(AutoregressiveModel):
         if not known.any():
             return super()._complete(x, known, condition, generator, temperature)
         self._check_temperature(temperature)
-        x, chain = x.clone(), self._chain(len(x), condition)
+        x, state = x.clone(), self._observed_state(len(x), condition)
         inputs = self._inputs(x)
         for dimension in known.any(0).nonzero()[:, 0].tolist():
-            chain.show(dimension, inputs[:, dimension] * known[:, dimension, None])
+            state.observe(dimension, inputs[:, dimension] * known[:, dimension, None])
         missing = ~known
         for dimension in self._ordering[missing.any(0).cpu()[self._ordering]].tolist():
-            given = level_features.distribution(chain.logits(dimension))
+            given = level_features.distribution(state.logits(dimension))
             drawn = draw(given, generator, temperature).to(x.dtype)
             x[:, dimension] = torch.where(known[:, dimension], x[:, dimension], drawn)
             shown = self._inputs(x[:, dimension, None])[:, 0]
-            chain.show(dimension, shown * missing[:, dimension, None])
+            state.observe(dimension, shown * missing[:, dimension, None])
         return x.view(len(x), *self.event.extents)
 
 
 class OrderlessDecoder(Decoder):
-    """Shows a chain what is pushed."""
+    """Adds what is pushed to what is observed."""
 
     @torch.no_grad()
     def __init__(self, model: OrderlessModel, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
-        self.chain = model._chain(batch, condition)
+        self.state = model._observed_state(batch, condition)
         self.dimensions = model._ordering.tolist()
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
-        logits = self.chain.logits(self.dimensions[self.position])
+        logits = self.state.logits(self.dimensions[self.position])
         return level_features.distribution(logits[:, None])
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
-        self.chain.show(self.dimensions[self.position], self.model._inputs(values)[:, 0])
+        self.state.observe(self.dimensions[self.position], self.model._inputs(values)[:, 0])
 
 
 class OrderlessEnsemble(Ensemble):

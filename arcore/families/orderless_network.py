@@ -1,4 +1,4 @@
-"""Networks of orderless models: their hyperparameters, and what they keep of dimensions shown."""
+"""Networks of orderless models: hyperparameters, and what is kept of observed dimensions."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class OrderlessConfig(Hyperparameters):
         )
 
 
-class Chain(abc.ABC):
-    """What an orderless model keeps of the dimensions shown to it, so that showing one is cheap."""
+class ObservedState(abc.ABC):
+    """What an orderless model keeps of the observed dimensions, so that one more is cheap."""
 
     @abc.abstractmethod
-    def show(self, dimension: int, inputs: Tensor) -> None:
-        """Show one dimension's inputs, (batch, features); zeros leave it missing."""
+    def observe(self, dimension: int, inputs: Tensor) -> None:
+        """Observe one dimension, its inputs (batch, features); zeros leave it missing."""
 
     @abc.abstractmethod
     def logits(self, dimension: int) -> Tensor:
-        """Return the logits of one dimension given those shown, (batch, logits)."""
+        """Return the logits of one dimension given those observed, (batch, logits)."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from arcore.events import Event
 from arcore.families.orderless import OrderlessModel
-from arcore.families.orderless_network import Chain, OrderlessConfig
+from arcore.families.orderless_network import ObservedState, OrderlessConfig
 from arcore.layers.conv_branch import ConvBranch
 from arcore.layers.incremental_mlp import IncrementalMLP
-from arcore.models.deep_nade import DenseChain
+from arcore.models.deep_nade import DenseState
 from arcore.primitives.checks import require, require_int
 
 
@@ -97,8 +97,8 @@ class ConvNADE(OrderlessModel):
         logits: Tensor = maps.permute(0, 1, 3, 4, 2).flatten(1, 3)
         return logits if self.dense is None else logits + self.dense(inputs, condition)
 
-    def _chain(self, batch: int, condition: Tensor | None) -> Chain:
-        return ConvChain(self, batch, condition)
+    def _observed_state(self, batch: int, condition: Tensor | None) -> ObservedState:
+        return ConvState(self, batch, condition)
 
     @property
     def _width(self) -> int:
@@ -106,7 +106,7 @@ class ConvNADE(OrderlessModel):
         return max([max(p.channels) * self.height * self.width, *p.hidden])
 
 
-class ConvChain(Chain):
+class ConvState(ObservedState):
     """Keeps the maps of what was shown, and the dense branch's running sum."""
 
     def __init__(self, model: ConvNADE, batch: int, condition: Tensor | None) -> None:
@@ -114,19 +114,19 @@ class ConvChain(Chain):
         channels, dtype = model.depth * model.num_features, model.dtype
         shape = (batch, channels, model.height, model.width)
         self.maps = torch.zeros(shape, dtype=dtype, device=model.device)
-        self.dense = None if model.dense is None else DenseChain(model.dense, batch, condition)
+        self.dense = None if model.dense is None else DenseState(model.dense, batch, condition)
 
     def _place(self, dimension: int) -> tuple[int, int, int]:
         layer, pixel = divmod(dimension, self.model.height * self.model.width)
         return (layer, *divmod(pixel, self.model.width))
 
-    def show(self, dimension: int, inputs: Tensor) -> None:
+    def observe(self, dimension: int, inputs: Tensor) -> None:
         """Write the dimension's inputs into the maps."""
         layer, row, column = self._place(dimension)
         count = self.model.num_features
         self.maps[:, layer * count : (layer + 1) * count, row, column] += inputs
         if self.dense is not None:
-            self.dense.show(dimension, inputs)
+            self.dense.observe(dimension, inputs)
 
     def logits(self, dimension: int) -> Tensor:
         """Add the two branches at the dimension's pixel."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from arcore.events import Event
 from arcore.families.orderless import OrderlessModel
-from arcore.families.orderless_network import Chain, OrderlessConfig
+from arcore.families.orderless_network import ObservedState, OrderlessConfig
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.primitives.checks import require
 
@@ -62,22 +62,22 @@ class DeepNADE(OrderlessModel):
     def _logits(self, inputs: Tensor, condition: Tensor | None) -> Tensor:
         return self.dense(inputs, condition)  # type: ignore[no-any-return]
 
-    def _chain(self, batch: int, condition: Tensor | None) -> Chain:
-        return DenseChain(self.dense, batch, condition)
+    def _observed_state(self, batch: int, condition: Tensor | None) -> ObservedState:
+        return DenseState(self.dense, batch, condition)
 
     @property
     def _width(self) -> int:
         return max(self.hyperparameters.hidden)
 
 
-class DenseChain(Chain):
+class DenseState(ObservedState):
     """Keeps the first layer's activations and adds one dimension's columns at each step."""
 
     def __init__(self, dense: IncrementalMLP, batch: int, condition: Tensor | None) -> None:
         self.dense, self.condition = dense, condition
         self.activations = dense.start(batch, condition)
 
-    def show(self, dimension: int, inputs: Tensor) -> None:
+    def observe(self, dimension: int, inputs: Tensor) -> None:
         """Add the dimension's columns."""
         self.activations = self.dense.shown(self.activations, dimension, inputs)
 
