@@ -91,7 +91,7 @@ class MultiscalePixelRNN(AutoregressiveModel):
         self.base = _core(base, resized(event, small))
         self.detail: PixelRNN | None = None
         if height * width > 1:
-            self.enlarge = _Enlarge(
+            self.enlarge = _Upsample(
                 len(self.base.input_colours), p.condition_width, self.image[1:], p.factor
             )
             num_maps = p.condition_width
@@ -198,7 +198,7 @@ class MultiscaleDecoder(Decoder):
         return RasterDecoder(model.detail, len(self.x), maps)
 
 
-class _Enlarge(nn.Module):
+class _Upsample(nn.Module):
     """Brings features of the small image to the image's size by a deconvolution.
 
     Arguments:
