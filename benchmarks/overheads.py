@@ -185,7 +185,7 @@ def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
 
 
 def measure_loop(case: Case) -> tuple[float, float, float]:
-    """Return processor seconds of a step, bare and of the worker, and their median overhead."""
+    """Return processor seconds per step, bare and of the worker, and their median overhead."""
     command = [sys.executable, __file__, "--alternate", str(CASES.index(case))]
     variables = os.environ | connection.MALLOC | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     output = subprocess.run(command, env=variables, check=True, capture_output=True, text=True)
