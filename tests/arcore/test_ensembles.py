@@ -14,7 +14,9 @@ from torch.testing import assert_close
 import arcore
 from arcore import Ensemble
 from arcore.events import Binary, Levels
-from tests.arcore.cases import CUBE, NINE, Case, all_levels, chi_square_p_value, randomize, state_of
+from tests.support.cases import Case, randomize
+from tests.support.events import CUBE, NINE
+from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 
 def made_ensemble(case: Case, members: int) -> Ensemble:

@@ -10,7 +10,10 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary
 from arcore.models.made import MADE
-from tests.arcore.cases import NINE, Case, cases_where, influence, logits_of, randomize
+from tests.arcore.cases import cases_where
+from tests.support.cases import Case, randomize
+from tests.support.dependence import influence, logits_of
+from tests.support.events import NINE
 
 every_made = cases_where(lambda case: case.model == "made")
 X = torch.arange(6 * 9).view(6, 1, 3, 3) % 5 % 2
@@ -96,14 +99,14 @@ def dense(model: MADE, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Ten
 
 @every_made
 def test_equals_dense_masks(case: Case) -> None:
-    model, x, condition = case.build(), case.levels(12), case.labels(12)
+    model, x, condition = case.build(), case.values(12), case.condition(12)
     ours, (reference, _) = logits_of(model, x, condition), dense(model, x, condition)
     assert_close(ours, reference, rtol=1e-10, atol=1e-11)
 
 
 @every_made
 def test_outputs_see_exactly_what_the_masks_let_through(case: Case) -> None:
-    model, x, condition = case.build(), case.levels(64), case.labels(64)
+    model, x, condition = case.build(), case.values(64), case.condition(64)
     _, reach = dense(model, x, condition)
     earlier = torch.ones_like(reach).tril(-1)
     assert not (reach & ~earlier).any()
@@ -114,7 +117,7 @@ def test_outputs_see_exactly_what_the_masks_let_through(case: Case) -> None:
 @every_made
 def test_decoder_computes_each_hidden_unit_once(case: Case) -> None:
     model = case.build()
-    decoder = model.decoder(2, case.labels(2))
+    decoder = model.decoder(2, case.condition(2))
     for units, width in zip(decoder.units, model.hyperparameters.hidden, strict=True):
         assert sorted(torch.cat(units).tolist()) == list(range(width))
 

@@ -11,8 +11,7 @@ from torch.distributions import Categorical, Laplace, MixtureSameFamily, Normal
 from torch.testing import assert_close
 
 from arcore.distributions.real_mixture import COMPONENTS, RealMixture
-
-from .test_real_laws import quadrature, uniform_p_value
+from tests.support.statistics import quadrature, uniform_p_value
 
 every_component = pytest.mark.parametrize("component", COMPONENTS)
 

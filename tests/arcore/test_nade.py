@@ -11,7 +11,9 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
-from tests.arcore.cases import CUBE, Case, cases_where, randomize
+from tests.arcore.cases import cases_where
+from tests.support.cases import Case, randomize
+from tests.support.events import CUBE
 
 every_nade = cases_where(lambda case: case.model == "nade")
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
@@ -57,7 +59,7 @@ def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor |
 
 @every_nade
 def test_equals_a_loop_over_dimensions(case: Case) -> None:
-    model, x, condition = case.build(), case.levels(20), case.labels(20)
+    model, x, condition = case.build(), case.values(20), case.condition(20)
     weights = torch.linspace(0.5, 2, 20, dtype=torch.float64)
     results = []
     for loss in (model(x, condition), naive_loss(model, x, condition)):
@@ -80,7 +82,7 @@ def test_backward_is_the_numerical_gradient(block: int, inputs: str, activation:
         CUBE,
         {"hidden": 3, "block": block, "inputs": inputs, "activation": activation, "num_classes": 2},
     )
-    model, x, condition = case.build(), case.levels(4), case.labels(4)
+    model, x, condition = case.build(), case.values(4), case.condition(4)
     names, values = zip(*model.named_parameters(), strict=True)
 
     def loss(*parameters: Tensor) -> Tensor:

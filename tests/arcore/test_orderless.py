@@ -21,18 +21,10 @@ from arcore.layers import level_features
 from arcore.layers.conv_branch import ConvBranch
 from arcore.model import RecomputingDecoder
 from arcore.primitives.masks import draw_masks
-from tests.arcore.cases import (
-    CUBE,
-    NINE,
-    Case,
-    all_levels,
-    cases_where,
-    chi_square_p_value,
-    has_own_objective,
-    loss_of,
-    randomize,
-    state_of,
-)
+from tests.arcore.cases import cases_where
+from tests.support.cases import Case, draws_noise, loss_of, randomize
+from tests.support.events import CUBE, NINE
+from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 NAMES = ("deep_nade", "conv_nade")
 every_name = pytest.mark.parametrize("name", NAMES)
@@ -95,7 +87,7 @@ def test_forward_is_the_objective_under_masks_of_the_global_generator(name: str)
     assert masks.unique(dim=0).shape[0] > 3, "each example has its own"
     expected = model.masked_loss(x, masks.view(x.shape))
     assert torch.equal(loss_of(model, x, None, seed=3), expected)
-    assert has_own_objective(model)
+    assert draws_noise(type(model))
 
 
 @every_name
@@ -160,7 +152,7 @@ def test_validation_loss_does_not_depend_on_what_was_drawn_before(name: str) -> 
 @every_orderless
 def test_equals_a_full_pass_for_every_step(case: Case) -> None:
     """Each conditional from a pass of the whole network with what precedes it unmasked."""
-    model, x, condition = case.build(), case.levels(6), case.labels(6)
+    model, x, condition = case.build(), case.values(6), case.condition(6)
     flat, total = x.flatten(1), 0
     inputs = model._inputs(flat)
     shown = torch.zeros(case.event.size, 1, dtype=torch.float64)

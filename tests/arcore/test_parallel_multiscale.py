@@ -18,7 +18,10 @@ from arcore.families.raster import RasterModel, image_shape
 from arcore.layers.group_network import GroupNetwork
 from arcore.models.parallel_multiscale import ParallelMultiscale
 from arcore.primitives.pyramids import Group, Pyramid
-from tests.arcore.cases import COARSE, all_levels, influence, randomize
+from tests.arcore.cases.parallel_multiscale import COARSE
+from tests.support.cases import randomize
+from tests.support.dependence import influence
+from tests.support.statistics import all_levels
 
 IMAGE = Levels(256, (3, 32, 32))
 SIZES = [(1, 1), (1, 9), (7, 1), (2, 2), (3, 5), (8, 8), (5, 4), (28, 28), (31, 33), (2, 40)]

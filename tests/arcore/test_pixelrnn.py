@@ -16,7 +16,8 @@ from arcore.layers.cursor import Cursor
 from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, diagonal_order
 from arcore.layers.row_lstm import RowLSTMLayer
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import Case, influence, randomize
+from tests.support.cases import Case, randomize
+from tests.support.dependence import influence
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 SIZES = [(1, 1), (1, 5), (4, 1), (3, 3), (2, 5), (5, 3)]
@@ -175,7 +176,7 @@ def test_a_diagonal_bilstm_sees_everything_before_a_pixel_and_nothing_after(
     """Even where the first convolution covers a pixel's neighbours alone."""
     hyperparameters = {"hidden": 8, "head_width": 24, "first_kernel": 3}
     case = Case("diagonal_bilstm", Levels(3, shape), hyperparameters)
-    seen = influence(case.build(), case.levels(64), None)
+    seen = influence(case.build(), case.values(64), None)
     assert torch.equal(seen, torch.ones_like(seen).tril(-1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -16,15 +17,9 @@ from arcore.events import Binary, Levels
 from arcore.families.latent import LatentVariableModel
 from arcore.layers.latents import GaussianPixelCNN, gaussian
 from arcore.model import RecomputingDecoder
-from tests.arcore.cases import (
-    Case,
-    all_levels,
-    cases_where,
-    chi_square_p_value,
-    loss_of,
-    randomize,
-    state_of,
-)
+from tests.arcore.cases import cases_where
+from tests.support.cases import Case, loss_of, randomize
+from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 TINY = {
     "latent_size": 1,
@@ -37,10 +32,12 @@ TINY = {
     "num_layers": 2,
     "head_width": 4,
 }
-ONE = Case("pixelvae", Levels(3, (2,)), TINY)
-FLAT = Case("pixelvae", Binary((1, 2, 2)), {**TINY, "upsample": False, "num_classes": 2})
-TWO = Case("pixelvae", Binary((2,)), {**TINY, "num_levels": 2})
-TWO_CLASSES = Case("pixelvae", Binary((2,)), {**TINY, "num_levels": 2, "num_classes": 2})
+ONE = Case("pixelvae-one", Levels(3, (2,)), TINY)
+FLAT = Case("pixelvae-flat", Binary((1, 2, 2)), {**TINY, "upsample": False, "num_classes": 2})
+TWO = Case("pixelvae-two", Binary((2,)), {**TINY, "num_levels": 2})
+TWO_CLASSES = Case(
+    "pixelvae-two-and-classes", Binary((2,)), {**TINY, "num_levels": 2, "num_classes": 2}
+)
 TINY_CASES = [ONE, FLAT, TWO, TWO_CLASSES]
 tiny = pytest.mark.parametrize("case", TINY_CASES, ids=str)
 every_latent_case = cases_where(lambda case: case.model == "pixelvae")
@@ -120,7 +117,7 @@ def test_gap_of_the_bound_is_the_divergence_from_the_true_posterior(
     case: Case, generator: torch.Generator
 ) -> None:
     """ln p(x) - ELBO = E_q[ln q(z) - ln p(z | x)], where p(z | x) = p(x | z) p(z) / p(x)."""
-    model, x = build(case), case.levels(3)
+    model, x = build(case), case.values(3)
     condition = label(case, 3)
     exact = integrated(model, x, condition)
     n = 5000
@@ -158,7 +155,7 @@ def test_divergence_of_a_map_averages_to_the_joint_one(generator: torch.Generato
     case = Case("pixelvae", Binary((1, 3, 4)), {**TINY, "num_levels": 2, "latent_channels": 2})
     model, n = build(case), 10_000
     assert model.latent_shapes == ((1,), (2, 2, 2))
-    wide, _ = repeated(case.levels(1), None, n)
+    wide, _ = repeated(case.values(1), None, n)
     with torch.no_grad():
         divergence = model._terms(wide, None, model._noise(n, generator))[1]
         q = model.posterior(wide)
@@ -174,8 +171,8 @@ def test_divergence_of_a_map_averages_to_the_joint_one(generator: torch.Generato
 @every_latent_case
 def test_warm_up_weighs_the_divergence_in_the_gradient_alone(case: Case) -> None:
     hyperparameters = {**case.hyperparameters, "warmup_steps": 10}
-    case = Case(case.model, case.event, hyperparameters)
-    model, x, condition = case.build(), case.levels(4), case.labels(4)
+    case = dataclasses.replace(case, hyperparameters=hyperparameters)
+    model, x, condition = case.build(), case.values(4), case.condition(4)
     assert isinstance(model, LatentVariableModel)
     bound, full = model.log_prob(x, condition), loss_of(model, x, condition)
     torch.manual_seed(0)
@@ -209,7 +206,7 @@ def test_warm_up_weighs_the_divergence_in_the_gradient_alone(case: Case) -> None
 
 @every_latent_case
 def test_one_importance_sample_is_a_single_ratio(case: Case, generator: torch.Generator) -> None:
-    model, x, condition = case.build(), case.levels(5), case.labels(5)
+    model, x, condition = case.build(), case.values(5), case.condition(5)
     assert isinstance(model, LatentVariableModel)
     one = model.importance_weighted(x, 1, condition, torch.Generator().manual_seed(3))
     q = model.posterior(x, condition)
@@ -222,7 +219,7 @@ def test_one_importance_sample_is_a_single_ratio(case: Case, generator: torch.Ge
 
 
 def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = build(ONE), ONE.levels(3)
+    model, x = build(ONE), ONE.values(3)
     whole = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
     monkeypatch.setattr("arcore.families.latent.FLOATS_AT_ONCE", 3 * 50 * model._width)
     parts = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
@@ -292,7 +289,7 @@ def test_given_latents_probabilities_sum_to_one_and_decoders_agree(
 
 
 def test_conditionals_are_at_the_mean_of_the_posterior() -> None:
-    model, x = TWO.build(), TWO.levels(4)
+    model, x = TWO.build(), TWO.values(4)
     means = tuple(q.mean for q in model.posterior(x))
     given = model.conditionals_given(x, means)
     assert torch.equal(model.conditionals(x).logits, given.logits)
@@ -404,7 +401,7 @@ def test_maps_of_any_size(shape: tuple[int, ...], size: tuple[int, int]) -> None
 @every_latent_case
 def test_varying_one_level_keeps_the_others_fixed(case: Case, monkeypatch) -> None:
     model, n = case.build(), 12
-    condition = None if case.labels(1) is None else torch.zeros(n).long()
+    condition = None if case.condition(1) is None else torch.zeros(n).long()
     given, pushed = [], []
     decoder = model.decoder
 
@@ -486,7 +483,7 @@ def test_an_ensemble_of_bounds_is_a_bound() -> None:
     members = [TWO.build(seed) for seed in range(2)]
     ensemble = arcore.Ensemble(copy.deepcopy(members))
     assert not ensemble.exact
-    x = TWO.levels(3)
+    x = TWO.values(3)
     each = torch.stack([member.log_prob(x) for member in members])
     assert_close(ensemble.log_prob(x), each.mean(0))
 

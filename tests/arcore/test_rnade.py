@@ -13,8 +13,10 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Real
-from tests.arcore.cases import randomize
-from tests.arcore.real_cases import RealCase, every_real_case
+from tests.arcore.cases import cases_where
+from tests.support.cases import Case, randomize
+from tests.support.compiled import compiles_to_the_same
+from tests.support.statistics import total_mass
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -67,9 +69,9 @@ def gradients(model: arcore.AutoregressiveModel, loss: Tensor) -> dict[str, Tens
     }
 
 
-@every_real_case
-def test_equals_a_loop_over_dimensions(case: RealCase) -> None:
-    model, x, condition = case.build(), case.levels(20), case.labels(20)
+@cases_where(lambda case: case.model == "rnade")
+def test_equals_a_loop_over_dimensions(case: Case) -> None:
+    model, x, condition = case.build(), case.values(20), case.condition(20)
     ours, reference = model(x, condition), naive_loss(model, x, condition)
     assert_close(ours, reference, **TIGHT)
     if not case.hyperparameters.get("sigma_preconditioner"):
@@ -85,10 +87,10 @@ def test_preconditioner_scales_the_gradient_of_the_means_own_parameters_alone(
 ) -> None:
     options = {"hidden": 6, "components": 3, "block": block, "component": component}
     plain, scaled = (
-        RealCase("rnade", Real((4,)), {**options, "sigma_preconditioner": on}).build()
+        Case("rnade", Real((4,)), {**options, "sigma_preconditioner": on}).build()
         for on in (False, True)
     )
-    x = RealCase("rnade", Real((4,))).levels(1)  # one row: the scale is one number a component
+    x = Case("rnade", Real((4,))).values(1)  # one row: the scale is one number a component
     assert torch.equal(plain(x), scaled(x))
     before, after = gradients(plain, plain(x)), gradients(scaled, scaled(x))
     scales = plain.conditionals(x).log_scales[0].exp().detach()
@@ -97,6 +99,19 @@ def test_preconditioner_scales_the_gradient_of_the_means_own_parameters_alone(
     assert_close(after.pop("mean_weight"), before.pop("mean_weight") * scales[..., None], **TIGHT)
     for name in before:
         assert_close(after[name], before[name], **TIGHT)
+
+
+@pytest.mark.parametrize("component", ["gaussian", "laplace"])
+@pytest.mark.parametrize("ordering", ["raster", "reverse"])
+def test_density_of_the_plane_integrates_to_one(component: str, ordering: str) -> None:
+    hyperparameters = {"hidden": 5, "components": 2, "component": component, "ordering": ordering}
+    model = Case("rnade", Real((2,)), hyperparameters).build(seed=1)
+    assert total_mass(model, None) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
+def test_a_preconditioned_training_call_compiles_to_the_same() -> None:
+    compiles_to_the_same(arcore.create_model("rnade", Real((4,)), sigma_preconditioner=True), None)
 
 
 @pytest.mark.parametrize("component", ["gaussian", "laplace"])
@@ -120,7 +135,7 @@ def test_a_dequantised_density_untrained_is_near_the_uniform_levels() -> None:
 
 
 def test_block_size_changes_nothing() -> None:
-    x = RealCase("rnade", Real((23,))).levels(6)
+    x = Case("rnade", Real((23,))).values(6)
     results = []
     for block in (1, 2, 5, 22, 23, 24, 1000):
         model = randomize(arcore.create_model("rnade", Real((23,)), hidden=7, block=block).double())

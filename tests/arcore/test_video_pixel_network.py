@@ -18,7 +18,12 @@ from arcore.families.video import ClipModel
 from arcore.layers.conv_lstm import ConvLSTM
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock, multiplicative_unit
 from arcore.units import nats_to, to_nats
-from tests.arcore.cases import CLIP, VIDEO, VIDEO_BASE, all_levels, influence, randomize
+from tests.arcore.cases.video_pixel_baseline import VIDEO_BASE
+from tests.arcore.cases.video_pixel_network import VIDEO
+from tests.support.cases import randomize
+from tests.support.dependence import influence
+from tests.support.events import CLIP
+from tests.support.statistics import all_levels
 
 VPN, BASELINE = "video_pixel_network", "video_pixel_baseline"
 BOTH = [(VPN, VIDEO), (BASELINE, VIDEO_BASE)]

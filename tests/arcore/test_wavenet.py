@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import pytest
@@ -13,7 +14,9 @@ import arcore
 from arcore.events import Binary, Levels
 from arcore.models.wavenet import WaveNet
 from arcore.primitives.companding import mu_law_decode, mu_law_encode
-from tests.arcore.cases import influence, randomize
+from tests.support.cases import randomize
+from tests.support.compiled import compiles_to_the_same
+from tests.support.dependence import influence
 
 OPEN = Levels(8, (None,))
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 2}
@@ -270,3 +273,23 @@ def test_mu_law_values() -> None:
 def test_bad_amplitudes_are_named(amplitudes: Tensor, levels: int, name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         mu_law_encode(amplitudes, levels)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
+def test_a_conditional_training_call_compiles_to_the_same() -> None:
+    given = {"num_classes": 2, "local_classes": 3, "local_strides": [2]}
+    model = arcore.create_model("wavenet", Levels(3, (4,)), **given)
+    spans = torch.tensor([[0, 4], [1, 3], [2, 4], [0, 1]])
+    compiles_to_the_same(model, torch.tensor([[0, 2, 1], [1, 0, 0], [1, 1, 2], [0, 1, 1]]), spans)
+
+
+def test_a_thousand_samples_add_up_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    model = arcore.create_model("wavenet", Levels(2, (1000,))).eval()
+    x = torch.randint(2, (2, 1000), generator=torch.Generator().manual_seed(1))
+    spans = torch.tensor([[0, 1000]]).expand(2, 2)
+    with torch.no_grad():
+        wanted = model.log_prob(x)
+        coarse = copy.deepcopy(model).to(torch.bfloat16)
+        assert_close(coarse.log_prob(x).float(), wanted, rtol=0.02, atol=0)
+        assert_close(coarse.log_prob(x, None, spans).float(), wanted, rtol=0.02, atol=0)

@@ -22,7 +22,7 @@ import arcore
 from arcore.events import Event, Levels, Real
 from pipeline.registry import exporting
 from pipeline.tracking import mlflow_store, run_logger
-from tests.arcore.cases import randomize
+from tests.support.cases import randomize
 
 Export = Callable[..., arcore.AutoregressiveModel]
 

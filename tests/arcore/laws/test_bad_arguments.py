@@ -1,0 +1,135 @@
+"""Laws of errors: one ValueError that names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from arcore.model import AutoregressiveModel
+from tests.arcore.cases import cases_where, every_model, models_where
+from tests.support.cases import Case, create, declares, event_of, is_discrete
+from tests.support.refusals import refuses
+
+X = torch.zeros(2, 1, 3, 3)
+MASK = torch.ones(3, 3).bool()[None]
+LABELS = torch.zeros(2).long()
+BAD_CALLS = [
+    (lambda m: m.log_prob(X[0]), ["x", "(batch, 1, 3, 3)", "(1, 3, 3)"]),
+    (lambda m: m.log_prob(X[..., :2]), ["x", "(batch, 1, 3, 3)", "(2, 1, 3, 2)"]),
+    (lambda m: m.log_prob(X.tolist()), ["x", "tensor", "list"]),
+    (lambda m: m(X[0]), ["x", "(batch, 1, 3, 3)", "(1, 3, 3)"]),
+    (lambda m: m.log_prob(X, LABELS), ["condition", "None", "tensor"]),
+    (lambda m: m(X, LABELS), ["condition", "None", "tensor"]),
+    (lambda m: m.decoder(2, LABELS), ["condition", "None", "tensor"]),
+    (lambda m: m.sample(0), ["n", ">= 1", "0"]),
+    (lambda m: m.sample(-3), ["n", ">= 1", "-3"]),
+    (lambda m: m.sample(2.0), ["n", ">= 1", "2.0"]),
+    (lambda m: m.sample(True), ["n", ">= 1", "True"]),
+    (lambda m: m.sample(2, LABELS), ["condition", "None", "tensor"]),
+    (lambda m: m.sample(2, temperature=0), ["temperature", "> 0", "0"]),
+    (lambda m: m.sample(2, temperature=-1.0), ["temperature", "> 0", "-1.0"]),
+    (lambda m: m.sample(2, temperature=float("nan")), ["temperature", "> 0", "nan"]),
+    (lambda m: m.sample(2, temperature="hot"), ["temperature", "> 0", "'hot'"]),
+    (lambda m: m.impute(X, MASK.long()), ["observed", "bool", "int64"]),
+    (lambda m: m.impute(X, [True]), ["observed", "bool", "[True]"]),
+    (lambda m: m.impute(X, MASK[..., 0]), ["observed", "(2, 1, 3, 3)", "(1, 3)"]),
+    (lambda m: m.impute(X.tolist(), MASK), ["x", "tensor", "list"]),
+    (lambda m: m.impute(X[0], MASK), ["x", "(batch, 1, 3, 3)", "(1, 3, 3)"]),
+    (lambda m: m.impute(X, MASK, temperature=0), ["temperature", "> 0", "0"]),
+]
+BAD_LEVELS = [
+    (lambda m: m.log_prob(X + 2), ["x", "[0, 2)", "[2, 2]"]),
+    (lambda m: m.log_prob(X - 1), ["x", "[0, 2)", "[-1, -1]"]),
+    (lambda m: m.log_prob(X + 0.5), ["x", "integer levels", "fractional"]),
+    (lambda m: m.log_prob(X + torch.nan), ["x", "integer levels", "fractional"]),
+    (lambda m: m.log_prob(X + torch.inf), ["x", "[0, 2)", "inf"]),
+    (lambda m: m.log_prob(X.to(torch.complex64)), ["x", "integer levels", "complex64"]),
+    (lambda m: m.conditionals(X + 2), ["x", "[0, 2)", "[2, 2]"]),
+    (lambda m: m.impute(X + 2, MASK), ["x", "[0, 2)", "2"]),
+]
+BAD_REALS = [
+    (lambda m: m.log_prob(X.long()), ["x", "floating-point", "int64"]),
+    (lambda m: m.log_prob(X.bool()), ["x", "floating-point", "bool"]),
+    (lambda m: m.log_prob(X + torch.nan), ["x", "finite", "NaN"]),
+    (lambda m: m.log_prob(X - torch.inf), ["x", "finite", "infinity"]),
+    (lambda m: m.log_prob(X.to(torch.complex64)), ["x", "floating-point", "complex64"]),
+    (lambda m: m.conditionals(X + torch.nan), ["x", "finite", "NaN"]),
+    (lambda m: m.sample(2, temperature=0.5), ["temperature", "1 for a mixture", "0.5"]),
+    (lambda m: m.impute(X, MASK, temperature=2.0), ["temperature", "1 for a mixture", "2.0"]),
+    (lambda m: m.impute(X + torch.nan, MASK), ["x", "finite", "NaN"]),
+    (lambda m: m.impute(X.long(), MASK), ["x", "floating-point", "int64"]),
+]
+BAD_CLASSES = [
+    (None, ["condition", "(2,)", "None"]),
+    ([0, 1], ["condition", "(2,)", "[0, 1]"]),
+    (torch.zeros(3).long(), ["condition", "(2,)", "(3,)"]),
+    (torch.zeros(2, 1).long(), ["condition", "(2,)", "(2, 1)"]),
+    (torch.zeros(2), ["condition", "int64", "float32"]),
+    (torch.zeros(2).bool(), ["condition", "int64", "bool"]),
+    (torch.zeros(2).byte(), ["condition", "int64", "uint8"]),
+]
+conditional_on_classes = models_where(lambda kind: declares(kind, "num_classes"))
+
+
+@every_model
+@pytest.mark.parametrize(("call", "parts"), BAD_CALLS)
+def test_bad_arguments_are_named(
+    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
+) -> None:
+    model = create(kind, event_of(kind))
+    refuses(lambda: call(model), parts)
+
+
+@models_where(is_discrete)
+@pytest.mark.parametrize(("call", "parts"), BAD_LEVELS)
+def test_bad_levels_are_named(
+    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
+) -> None:
+    model = create(kind, event_of(kind))
+    refuses(lambda: call(model), parts)
+
+
+@models_where(lambda kind: not is_discrete(kind))
+@pytest.mark.parametrize(("call", "parts"), BAD_REALS)
+def test_bad_reals_are_named(
+    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
+) -> None:
+    model = create(kind, event_of(kind))
+    refuses(lambda: call(model), parts)
+
+
+@conditional_on_classes
+@pytest.mark.parametrize(("condition", "parts"), BAD_CLASSES)
+def test_bad_classes_are_named(
+    kind: type[AutoregressiveModel], condition: object, parts: list[str]
+) -> None:
+    model = create(kind, event_of(kind), num_classes=3)
+    for method in (model.log_prob, model, model.conditionals):
+        refuses(lambda method=method: method(X, condition), parts)
+    refuses(lambda: model.sample(2, condition), parts)
+    refuses(lambda: model.decoder(2, condition), parts)
+    refuses(lambda: model.impute(X, MASK, condition), parts)
+
+
+@conditional_on_classes
+@pytest.mark.parametrize("label", [-1, 3])
+def test_classes_out_of_range_are_refused(kind: type[AutoregressiveModel], label: int) -> None:
+    model = create(kind, event_of(kind), num_classes=3)
+    refuses(
+        lambda: model.log_prob(X, torch.tensor([0, label])), ["condition", "[0, 3)", str(label)]
+    )
+
+
+@cases_where(lambda case: case.condition(1) is not None)
+def test_a_condition_of_another_kind_is_refused(case: Case) -> None:
+    """Whatever it is conditioned on: no condition, too few rows, an axis or a dtype too much."""
+    model, x, condition = case.build(), case.values(2), case.condition(2)
+    other = torch.int64 if condition.is_floating_point() else torch.float32
+    for bad in (None, condition.tolist(), condition[:1], condition[..., None], condition.to(other)):
+        for method in (model.log_prob, model, model.conditionals):
+            refuses(lambda method=method, bad=bad: method(x, bad), ["condition", "expected"])
+        refuses(lambda bad=bad: model.sample(2, bad), ["condition", "expected"])
+    wrong = condition - 64 if other == torch.float32 else condition * torch.nan
+    refuses(lambda: model.log_prob(x, wrong), ["condition", "expected"])

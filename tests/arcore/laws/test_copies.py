@@ -1,0 +1,68 @@
+"""Laws of saving, copying and rebuilding."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from arcore import events
+from tests.arcore.cases import every_case
+from tests.support.cases import Case, randomize
+
+
+@every_case
+def test_saved_model_is_rebuilt_from_plain_types(case: Case, tmp_path: Path) -> None:
+    model, x, condition = case.build(), case.values(5), case.condition(5)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    description = {
+        "event": events.to_dict(model.event),
+        "hyperparameters": model.hyperparameters.to_dict(),
+    }
+    read = json.loads(json.dumps(description))
+    rebuilt = dataclasses.replace(
+        case, event=events.from_dict(read["event"]), hyperparameters=read["hyperparameters"]
+    )
+    again = rebuilt.create().double()
+    again.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert again.hyperparameters == model.hyperparameters and again.event == model.event
+    assert torch.equal(again.log_prob(x, condition), model.log_prob(x, condition))
+
+
+@every_case
+def test_construction_is_a_function_of_the_seed(case: Case) -> None:
+    first, second = [], []
+    for parameters in (first, second):
+        torch.manual_seed(7)
+        parameters += case.create().parameters()
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@every_case
+def test_deepcopy_scores_the_same_and_shares_nothing(case: Case) -> None:
+    model, x, condition = case.build(), case.values(5), case.condition(5)
+    expected = model.log_prob(x, condition).detach()
+    twin = copy.deepcopy(model)
+    randomize(model, seed=1)
+    assert torch.equal(twin.log_prob(x, condition), expected)
+    assert not torch.equal(model.log_prob(x, condition), expected)
+
+
+@every_case
+def test_repr_names_event_and_size(case: Case) -> None:
+    model = case.create()
+    assert str(case.event) in repr(model) and "parameters=" in repr(model)
+
+
+@every_case
+def test_built_on_meta_and_loaded_scores_the_same(case: Case) -> None:
+    model, x, condition = case.build(), case.values(4), case.condition(4)
+    with torch.device("meta"):
+        other = case.create().double()
+    other = other.to_empty(device="cpu")
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.log_prob(x, condition), model.log_prob(x, condition))

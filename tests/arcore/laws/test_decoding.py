@@ -1,0 +1,66 @@
+"""Laws of the incremental form: the same conditionals as in parallel, and errors at its edges."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from arcore.decoding import Decoder
+from arcore.model import AutoregressiveModel, RecomputingDecoder
+from tests.arcore.cases import every_case, every_model, models_where
+from tests.support.cases import Case, create, event_of
+from tests.support.dependence import logits_of, parameters_of
+from tests.support.refusals import refuses
+
+TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def walk(decoder: Decoder, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Push x through a decoder; return its logits and the log-probability of x."""
+    flat, total, logits = x.flatten(1), 0, []
+    for block in decoder.blocks:
+        following = decoder.next()
+        assert following.batch_shape == (len(x), len(block))
+        logits.append(parameters_of(following).reshape(len(x), len(block), -1))
+        total = total + following.log_prob(flat[:, block].to(logits[0].dtype)).sum(1)
+        decoder.push(flat[:, block])
+    return torch.cat(logits, 1), total
+
+
+@every_case
+def test_fast_decoder_equals_recomputing_decoder(case: Case) -> None:
+    model, x, condition = case.build_exact(), case.values(9), case.condition(9)
+    fast, score = walk(model.decoder(9, condition), x)
+    slow, _ = walk(RecomputingDecoder(model, 9, condition), x)
+    assert_close(fast, slow, **TIGHT)
+    assert_close(fast, logits_of(model, x, condition), **TIGHT)
+    assert_close(score, model.log_prob(x, condition), **TIGHT)
+
+
+@every_case
+def test_a_decoder_takes_blocks_of_its_shape_alone(case: Case) -> None:
+    decoder = case.build_exact().decoder(2, case.condition(2))
+    size = len(decoder.blocks[0])
+    for values in (torch.zeros(2), torch.zeros(1, size), torch.zeros(2, size + 1), [[0]]):
+        with pytest.raises(ValueError, match=rf"^values: expected .* \(2, {size}\)"):
+            decoder.push(values)
+    decoder.push(torch.zeros(2, size))
+
+
+@models_where(lambda kind: kind.exact)
+def test_a_decoder_needs_a_batch(kind: type[AutoregressiveModel]) -> None:
+    for batch in (-1, 2.0, "2"):
+        with pytest.raises(ValueError, match="^batch: expected an integer >= 0"):
+            create(kind, event_of(kind)).decoder(batch)
+
+
+@every_model
+def test_decoder_ends(kind: type[AutoregressiveModel]) -> None:
+    decoder = create(kind, event_of(kind)).decoder(2)
+    for block in decoder.blocks:
+        decoder.next()
+        decoder.push(torch.zeros(2, len(block)).long())
+    for method, argument in ((decoder.next, ()), (decoder.push, (torch.zeros(2, 1),))):
+        refuses(lambda m=method, a=argument: m(*a), [method.__name__, "a block left", "the end"])

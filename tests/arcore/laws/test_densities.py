@@ -1,0 +1,85 @@
+"""Laws of real events: densities integrate to one, and samples fit them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from arcore.distributions.real_mixture import RealMixture
+from arcore.model import AutoregressiveModel
+from tests.arcore.cases import CASES, cases_where
+from tests.support.cases import Case
+from tests.support.statistics import total_mass, uniform_p_value
+
+every_density = cases_where(lambda case: not case.discrete)
+
+
+@cases_where(lambda case: not case.discrete and case.event.size <= 2)
+@pytest.mark.parametrize("seed", range(3))
+def test_density_integrates_to_one_for_every_condition(case: Case, seed: int) -> None:
+    model = case.build(seed)
+    for condition in case.conditions(1):
+        assert total_mass(model, condition) == pytest.approx(1, abs=1e-6)
+
+
+def probability_integral_transform(
+    model: AutoregressiveModel, x: Tensor, condition: Tensor | None
+) -> Tensor:
+    """P(X_d <= x_d | x_<d) of each dimension, (N, D), uniform and independent under the model."""
+    with torch.no_grad():
+        conditionals = model.conditionals(x, condition)
+        assert isinstance(conditionals, RealMixture)
+        return conditionals.cdf(x).flatten(1)
+
+
+@every_density
+def test_samples_fit_the_density(case: Case, generator: torch.Generator) -> None:
+    model, n = case.build(), 3000
+    for condition in case.conditions(n):
+        x = model.sample(n, condition, generator)
+        u = probability_integral_transform(model, x, condition)
+        for column in u.t():
+            assert uniform_p_value(column) > 1e-4
+        if u.shape[1] > 1:
+            assert uniform_p_value((u[:, 0] + u[:, 1]) % 1) > 1e-4  # independent, too
+
+
+def test_the_fit_would_notice_another_scale(generator: torch.Generator) -> None:
+    model = next(case for case in CASES if not case.discrete).build()
+    x = model.sample(3000, generator=generator)
+    u = probability_integral_transform(model, 1.1 * x, None)
+    assert min(uniform_p_value(column) for column in u.t()) < 1e-4
+
+
+@every_density
+def test_impute_draws_the_posterior_where_the_observed_come_first(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, n = case.build(), 3000
+    order = torch.cat(model.schedule)
+    half = case.event.size // 2
+    observed = torch.zeros(case.event.size, dtype=torch.bool)
+    observed[order[:half]] = True
+    x = case.values(1, seed=3).expand(n, *case.event.shape)
+    condition = case.conditions(n)[0]
+    completed = model.impute(x, observed.view(case.event.shape), condition, generator)
+    assert torch.equal(completed.flatten(1)[:, order[:half]], x.flatten(1)[:, order[:half]])
+    u = probability_integral_transform(model, completed, condition)
+    for index in order[half:]:
+        assert uniform_p_value(u[:, index]) > 1e-4
+
+
+# a preconditioned gradient is another one on purpose
+@cases_where(
+    lambda case: not case.discrete and not case.hyperparameters.get("sigma_preconditioner")
+)
+def test_gradient_is_the_numerical_one(case: Case) -> None:
+    model, x, condition = case.build(), case.values(3), case.condition(3)
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    def loss(*parameters: Tensor) -> Tensor:
+        named = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(model, named, (x, condition))
+
+    assert torch.autograd.gradcheck(loss, values, fast_mode=True)

@@ -1,0 +1,123 @@
+"""Laws of drawing: samples and completions follow the very probabilities that score them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical
+from torch.testing import assert_close
+
+from arcore.decoding import Decoder
+from tests.arcore.cases import CASES, cases_where, every_case
+from tests.support.cases import Case
+from tests.support.statistics import all_levels, chi_square_p_value, state_of
+
+few_states = cases_where(lambda case: case.tiny or case.num_states <= 600, tiny=True)
+
+
+def expanded(condition: Tensor | None, rows: int) -> Tensor | None:
+    """Repeat the condition of one row."""
+    return None if condition is None else condition.expand(rows, *condition.shape[1:])
+
+
+class Recorder(Decoder):
+    """Adds up the log-probability of what is pushed through another decoder."""
+
+    def __init__(self, inner: Decoder) -> None:
+        super().__init__(inner.blocks, inner.batch)
+        self.inner, self.total = inner, torch.zeros(())
+
+    def _next(self, block: Tensor) -> torch.distributions.Distribution:
+        self.following = self.inner.next()
+        return self.following
+
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        self.total = self.total + self.following.log_prob(values.double()).sum(1)
+        self.inner.push(values)
+
+
+@every_case
+def test_sample_scores_what_sampling_saw(
+    case: Case, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, condition = case.build_exact(), case.condition(11)
+    recorder = Recorder(model.decoder(11, condition))
+    monkeypatch.setattr(model, "decoder", lambda batch, condition: recorder)
+    x = model.sample(11, condition, generator)
+    dtype = torch.int64 if case.discrete else torch.float64
+    assert x.shape == (11, *case.event.shape) and x.dtype == dtype
+    assert_close(model.log_prob(x, condition), recorder.total, rtol=1e-9, atol=1e-9)
+
+
+@every_case
+def test_sample_is_a_function_of_the_generator(case: Case) -> None:
+    model, condition = case.build(), case.condition(64)
+
+    def sample(seed: int) -> Tensor:
+        return model.sample(64, condition, torch.Generator().manual_seed(seed))
+
+    assert torch.equal(sample(1), sample(1))
+    assert not torch.equal(sample(1), sample(2))
+
+
+def test_cases_with_few_states_are_many() -> None:
+    assert sum(case.num_states <= 600 for case in CASES) > 90
+
+
+@few_states
+def test_sampled_frequencies_fit_the_probabilities(case: Case, generator: torch.Generator) -> None:
+    model, states, n = case.build_exact(), all_levels(case.event), 4000
+    for condition in case.conditions(1):
+        drawn = state_of(model.sample(n, expanded(condition, n), generator), case.event)
+        with torch.no_grad():
+            probabilities = model.log_prob(states, expanded(condition, len(states))).exp()
+        assert chi_square_p_value(drawn, probabilities) > 1e-4
+
+
+@few_states
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_temperature_scales_every_conditional(
+    case: Case, temperature: float, generator: torch.Generator
+) -> None:
+    model, states, n = case.build_exact(), all_levels(case.event), 4000
+    condition = case.conditions(1)[0]
+    conditionals = model.conditionals(states, expanded(condition, len(states)))
+    kind = Bernoulli if isinstance(conditionals, Bernoulli) else Categorical
+    tempered = kind(logits=conditionals.logits.detach() / temperature)
+    probabilities = tempered.log_prob(states.double()).flatten(1).sum(1).exp()
+    sampled = model.sample(n, expanded(condition, n), generator, temperature)
+    assert chi_square_p_value(state_of(sampled, case.event), probabilities) > 1e-4
+
+
+@few_states
+def test_impute_draws_the_posterior_where_the_observed_come_first(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, n = case.build_exact(), 4000
+    first = torch.cat(model.schedule)[: case.event.size // 2]
+    observed = torch.zeros(case.event.size, dtype=torch.bool)
+    observed[first] = True
+    x, states = case.values(1, seed=3).expand(n, *case.event.shape), all_levels(case.event)
+    condition = case.conditions(1)[0]
+    mask = observed.view(case.event.shape)
+    completed = model.impute(x, mask, expanded(condition, n), generator)
+    assert torch.equal(completed.flatten(1)[:, first], x.flatten(1)[:, first])
+
+    with torch.no_grad():
+        joint = model.log_prob(states, expanded(condition, len(states))).exp()
+    joint[(states.flatten(1)[:, first] != x.flatten(1)[:1, first]).any(1)] = 0
+    assert chi_square_p_value(state_of(completed, case.event), joint / joint.sum()) > 1e-4
+
+
+@every_case
+def test_impute_keeps_observed_values_and_ignores_the_others(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, x, condition = case.build(), case.values(20), case.condition(20)
+    observed = torch.rand(x.shape, generator=generator) < 0.5
+    garbage = torch.where(observed, x.double(), torch.nan)
+    completed = model.impute(garbage, observed, condition, generator)
+    assert torch.equal(completed[observed], x[observed])
+    case.event.check(completed)
+    assert torch.equal(model.impute(x, torch.ones_like(observed), condition), x)

@@ -1,0 +1,86 @@
+"""Laws of dtypes, layouts and precision."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from arcore.events import Event, Levels
+from arcore.model import AutoregressiveModel
+from tests.arcore.cases import every_case, models_where
+from tests.support.cases import Case, create, declares, draws_noise, is_discrete, loss_of
+from tests.support.given_latents import exact_part
+
+FLOATS = (torch.float32, torch.bfloat16)  # either holds the values of every case
+INTEGERS = (torch.uint8, torch.int32, torch.float64)
+
+
+@every_case
+def test_values_of_any_dtype_and_layout_score_the_same(case: Case) -> None:
+    model, x, condition = case.build(), case.values(8), case.condition(8)
+    expected = model.log_prob(x, condition)
+    for dtype in (*FLOATS, *(INTEGERS if case.discrete else ())):
+        assert_close(model.log_prob(x.to(dtype), condition), expected, rtol=0, atol=0)
+    strided = x.unsqueeze(-1).repeat_interleave(2, -1)[..., 0]
+    assert_close(model.log_prob(strided, condition), expected, rtol=0, atol=0)
+    if case.discrete and case.event.num_levels == 2:
+        assert_close(model.log_prob(x.bool(), condition), expected, rtol=0, atol=0)
+
+
+@every_case
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_lower_precision_is_close_and_finite(case: Case, autocast: bool) -> None:
+    """Autocast changes nothing over reals: means of 8 bits would be no densities of anything."""
+    exact = case.build()
+    model, x, condition = copy.deepcopy(exact).float(), case.values(16), case.condition(16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = loss_of(model, x if case.discrete else x.float(), condition)
+    assert loss.dtype == torch.float32 and loss.shape == (16,)
+    tolerance = (0.05 if autocast else 1e-5) if case.discrete else 1e-4
+    assert_close(loss.double(), loss_of(exact, x, condition), rtol=tolerance, atol=tolerance)
+    loss.mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@models_where(is_discrete)
+def test_many_levels_survive_a_bfloat16_model(kind: type[AutoregressiveModel]) -> None:
+    model = exact_part(create(kind, Levels(1000, (2,))).to(torch.bfloat16))
+    x = torch.tensor([[999, 998], [997, 301]])
+    terms = model.conditionals(x).logits.gather(-1, x[..., None]).sum((1, 2))
+    assert_close(model.log_prob(x), terms)
+
+
+def many_bits(kind: type[AutoregressiveModel]) -> Event:
+    """About a thousand bits: sums of so many terms stop growing in bfloat16."""
+    frames = (2,) if declares(kind, "condition_sequence") else ()
+    return Levels(2, (*frames, 1, 28, 28))
+
+
+@models_where(is_discrete)
+def test_bfloat16_adds_up_and_draws_without_bias(kind: type[AutoregressiveModel]) -> None:
+    torch.manual_seed(0)
+    model = create(kind, many_bits(kind)).eval()
+    x = torch.randint(2, (2, *model.event.shape), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = model.log_prob(x)
+        coarse = copy.deepcopy(model).to(torch.bfloat16)
+        assert_close(coarse.log_prob(x).float(), wanted, rtol=0.02, atol=0)
+        if draws_noise(kind):
+            loss = [loss_of(each, x, None).float() for each in (model, coarse)]
+            assert_close(loss[1], loss[0], rtol=0.05, atol=0)
+
+
+@every_case
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_scores_and_samples_without_autograd(case: Case, mode: type) -> None:
+    model, x, condition = case.build(), case.values(5), case.condition(5)
+    expected = model.log_prob(x, condition)
+    with mode():
+        scored = model.log_prob(x, condition)
+        assert_close(scored, expected.detach(), rtol=1e-12, atol=1e-12)
+        model.conditionals(x, condition)
+        drawn = model.sample(5, condition)
+    assert drawn.shape == x.shape and drawn.dtype == x.dtype

@@ -1,0 +1,192 @@
+"""A model configuration that the laws run on, and what it declares."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from arcore.events import Event, Levels, Real
+from arcore.hyperparameters import build_hyperparameters
+from arcore.model import AutoregressiveModel
+from arcore.zoo import model_class
+from tests.support.events import NINE, REALS
+from tests.support.given_latents import exact_part
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model configuration over a tiny event.
+
+    Arguments:
+        name: "<model>-<what is special>", the model being a name of the zoo or that of `defined`.
+        event: what is modelled.
+        hyperparameters: fields of the model's `Config`.
+        mask: which member of a model with several masks or orderings.
+        full: every earlier index must influence every later one (False where a model cannot grant
+            it: narrow or randomly connected networks, blind spots, short memories).
+        tiny: too small for every weight to have a part; for the laws of probabilities alone.
+        defined: the model's class, where it is none of the zoo.
+    """
+
+    name: str
+    event: Levels | Real
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    mask: int = 0
+    full: bool = True
+    tiny: bool = False
+    defined: type[AutoregressiveModel] | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    # -- what it declares
+
+    @property
+    def model(self) -> str:
+        return self.name.partition("-")[0]
+
+    @property
+    def kind(self) -> type[AutoregressiveModel]:
+        return self.defined or model_class(self.model)
+
+    @property
+    def discrete(self) -> bool:
+        return isinstance(self.event, Levels)
+
+    @property
+    def num_states(self) -> float:
+        """How many values the event has."""
+        return self.event.num_levels**self.event.size if self.discrete else math.inf
+
+    # -- models
+
+    def create(self) -> AutoregressiveModel:
+        model = create(self.kind, self.event, **self.hyperparameters)
+        return model.member(self.mask) if self.mask else model
+
+    @torch.no_grad()
+    def build(self, seed: int = 0) -> AutoregressiveModel:
+        """Create the model in float64 with random non-zero weights and biases.
+
+        Over reals with a quarter of the weights: scales are exponentials of them, and samples that
+        feed on each other would overflow.
+        """
+        model = randomize(self.create().double(), seed)
+        if not self.discrete:
+            for parameter in model.parameters():
+                parameter.mul_(0.25)
+        return model
+
+    def build_exact(self) -> AutoregressiveModel:
+        """Build the model, or p(x | z) at some z of one whose likelihood is only bounded."""
+        return exact_part(self.build())
+
+    # -- rows
+
+    def values(self, batch: int, seed: int = 0) -> Tensor:
+        """Rows drawn uniformly: levels, or multiples of 1/16 within [-2, 2].
+
+        The products of the latter with weights are exact in float64.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        shape = (batch, *self.event.extents)
+        if isinstance(self.event, Levels):
+            return torch.randint(self.event.num_levels, shape, generator=generator)
+        return torch.randint(-32, 33, shape, generator=generator).double() / 16
+
+    def condition(self, batch: int) -> Tensor | None:
+        """Conditions that differ from row to row (classes in turn), None for an unconditional."""
+        if (symbols := self.hyperparameters.get("local_classes")) is not None:
+            return self._symbols(batch, symbols)
+        if (classes := self.hyperparameters.get("num_classes")) is not None:
+            return torch.arange(batch) % classes
+        shape = self._condition_shape()
+        if shape is None:
+            return None
+        generator = torch.Generator().manual_seed(batch)
+        return torch.randint(-64, 64, (batch, *shape), generator=generator).double() / 64
+
+    def conditions(self, batch: int) -> list[Tensor | None]:
+        """One condition a class, or two others, each the same for the whole batch."""
+        classes = self.hyperparameters.get("num_classes")
+        if classes is not None and "local_classes" not in self.hyperparameters:
+            return [torch.full((batch,), c) for c in range(classes)]
+        pair = self.condition(2)
+        if pair is None:
+            return [None]
+        return [one.expand(batch, *one.shape).contiguous() for one in pair]
+
+    def _frames(self) -> int:
+        return -(-self.event.size // math.prod(self.hyperparameters["local_strides"]))
+
+    def _symbols(self, batch: int, symbols: int) -> Tensor:
+        generator = torch.Generator().manual_seed(batch)
+        drawn = torch.randint(symbols, (batch, self._frames()), generator=generator)
+        drawn[:, 0] = torch.arange(batch) % symbols
+        classes = self.hyperparameters.get("num_classes")
+        if classes is None:
+            return drawn
+        return torch.cat([torch.arange(batch)[:, None] % classes, drawn], 1)
+
+    def _condition_shape(self) -> tuple[int, ...] | None:
+        given = self.hyperparameters
+        if (size := given.get("local_size")) is not None:
+            return (self._frames(), size)
+        if (size := given.get("condition_size")) is not None:
+            return (size,)
+        return given.get("condition_sequence") or given.get("condition_shape")
+
+
+def create(
+    kind: type[AutoregressiveModel], event: Event, **hyperparameters: object
+) -> AutoregressiveModel:
+    """As `arcore.create_model`, for a class."""
+    return kind(event, build_hyperparameters(kind.Config, hyperparameters, kind.__name__))
+
+
+def is_discrete(kind: type[AutoregressiveModel]) -> bool:
+    return issubclass(kind.supports[0], Levels)
+
+
+def event_of(kind: type[AutoregressiveModel]) -> Levels | Real:
+    """A tiny image of a kind that a model supports."""
+    return NINE if is_discrete(kind) else REALS
+
+
+def declares(kind: type[AutoregressiveModel], hyperparameter: str) -> bool:
+    return hyperparameter in {field.name for field in dataclasses.fields(kind.Config)}
+
+
+def draws_noise(kind: type[AutoregressiveModel]) -> bool:
+    """Whether `forward` is another loss than -ln p(x), with draws of its own for each row."""
+    return kind._sample_training_noise is not AutoregressiveModel._sample_training_noise
+
+
+@torch.no_grad()
+def randomize(model: AutoregressiveModel, seed: int = 0) -> AutoregressiveModel:
+    """Fill parameters with non-zero multiples of 1/64.
+
+    Sums of such numbers are exact in float64, whatever the order in which a matrix product adds
+    them, so that the bit-exact laws hold on every machine or show a real leak.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        inputs = parameter[0].numel() if parameter.dim() == 4 else parameter.shape[-1]
+        std = min(1.0, 2 / inputs**0.5)
+        drawn = torch.empty(parameter.shape, dtype=torch.float64).normal_(generator=generator)
+        steps = (64 * std * drawn).round()
+        parameter.copy_(torch.where(steps == 0, 1, steps) / 64)
+    return model
+
+
+def loss_of(model: AutoregressiveModel, x: Tensor, *given: Tensor | None, seed: int = 0) -> Tensor:
+    """The training loss as a step computes it: what it draws is a function of the seed."""
+    torch.manual_seed(seed)
+    loss: Tensor = model(x, *given)
+    return loss

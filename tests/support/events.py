@@ -1,0 +1,15 @@
+"""Events so small that they can be enumerated or looked through one index after the other."""
+
+from __future__ import annotations
+
+from arcore.events import Binary, Levels, Real
+
+NINE = Binary((1, 3, 3))
+CUBE = Levels(3, (2, 2, 2))
+RGB = Levels(2, (3, 2, 2))
+WIDE = Binary((1, 2, 5))
+TALL = Levels(2, (2, 3, 2))
+ROW = Levels(3, (2, 1, 3))
+CLIP = Binary((3, 1, 2, 2))  # the least in which every weight of a video model has a part
+COLOURS = Levels(2, (3, 2, 2, 1))
+REALS = Real((1, 3, 3))
