@@ -1,0 +1,81 @@
+"""Laws of what a model says of itself: members, parts that count, its field, its bound."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.arcore.cases import cases_where, every_case
+from tests.support.cases import Case
+from tests.support.dependence import influence
+
+TIGHT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+@every_case
+def test_an_ensemble_is_the_mixture_of_its_members(case: Case) -> None:
+    model, x, condition = case.build(), case.values(6), case.condition(6)
+    if model.max_members is not None:
+        with pytest.raises(ValueError, match=f"^num_members: .* at most {model.max_members}"):
+            model.ensemble(model.max_members + 1)
+    count = min(3, model.max_members or 3)
+    mixture = model.ensemble(count)
+    scores = mixture.member_log_probs(x, condition)
+    assert scores.shape == (6, count)
+    joint = scores.logsumexp(1) - math.log(count)
+    assert_close(mixture.log_prob(x, condition), joint if model.exact else scores.mean(1), **TIGHT)
+    drawn = mixture.sample(6, condition)
+    assert drawn.shape == x.shape and drawn.dtype == x.dtype
+
+
+@every_case
+def test_parts_of_an_event_add_up_where_they_can_be_scored(case: Case) -> None:
+    model, x, condition = case.build(), case.values(5), case.condition(5)
+    steps = x.shape[1] if x.dim() == 2 else case.event.size
+    cuts = sorted({0, steps // 2, steps})
+    spans = [torch.tensor([pair]).expand(5, 2) for pair in zip(cuts, cuts[1:], strict=False)]
+    if not model.scores_parts:
+        with pytest.raises(ValueError, match="^scored: expected None"):
+            model.log_prob(x, condition, spans[0])
+        return
+    parts = [model.log_prob(x, condition, span) for span in spans]
+    assert_close(sum(parts), model.log_prob(x, condition), **TIGHT)
+    assert_close(model(x, condition, spans[-1]), -parts[-1], **TIGHT)
+    with pytest.raises(ValueError, match="^scored: expected "):
+        model.log_prob(x, condition, torch.tensor([[0, steps + 1]]).expand(5, 2))
+
+
+@cases_where(lambda case: case.create().receptive_field is not None)
+def test_nothing_beyond_the_receptive_field_has_influence(case: Case) -> None:
+    model = case.build_exact()
+    seen = influence(model, case.values(32), case.condition(32))
+    steps = torch.arange(len(seen))
+    assert not (seen & (steps[:, None] - steps > model.receptive_field)).any()
+
+
+@every_case
+def test_importance_weighting_is_exact_or_above_the_bound(
+    case: Case, generator: torch.Generator
+) -> None:
+    model, x, condition = case.build(), case.values(4), case.condition(4)
+    estimate = model.importance_weighted(x, 3, condition, generator)
+    assert estimate.shape == (4,) and estimate.isfinite().all()
+    if model.exact:
+        assert_close(estimate, model.log_prob(x, condition), **TIGHT)
+
+
+@every_case
+def test_an_event_of_fixed_shape_has_no_other_length(case: Case) -> None:
+    with pytest.raises(ValueError, match="^length: expected "):
+        case.create().of_length(7)
+
+
+@every_case
+def test_unknown_levels_of_noise_are_refused(case: Case) -> None:
+    model = case.create()
+    with pytest.raises(ValueError, match="^level: expected one of "):
+        model.sample_varying(2, "nothing", case.condition(2))
+    assert bool(model.latent_levels) == (not model.exact)

@@ -1,0 +1,40 @@
+"""CONTRIBUTING.md's example of a new model, followed to the letter in a copy of the library."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.arcore.cases import CASES, MODELS
+from tests.places import ROOT
+from tests.support import worked_example
+
+SCRIPT = """
+import torch, arcore
+model = arcore.create_model("markov_chain", arcore.events.Levels(3, (1, 4, 4)))
+x = model.sample(5, generator=torch.Generator().manual_seed(0))
+known = "markov_chain" in arcore.list_models()
+print(known, type(model).__module__, tuple(model.log_prob(x).shape))
+"""
+
+
+def test_a_file_in_the_folder_of_models_is_all_that_the_library_needs(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "arcore", tmp_path / "arcore", ignore=ignored)
+    (tmp_path / worked_example.MODEL).write_text(worked_example.code_of(worked_example.MODEL))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(maxsplit=2) == ["True", "arcore.models.markov_chain", "(5,)\n"]
+
+
+def test_the_laws_run_on_it() -> None:
+    names = {case.name for case in CASES if case.model == "markov_chain"}
+    assert len(names) >= 4 and "markov_chain" in MODELS
+    kind = MODELS["markov_chain"]
+    assert kind.__doc__ and inspect.getdoc(kind.Config)
