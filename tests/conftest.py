@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import yaml
+
+if TYPE_CHECKING:
+    from tests.support.projects import Project
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,11 +39,62 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+SETTINGS = (
+    "ARCORE_HOME", "ARCORE_CLUSTER", "ARCORE_MIRROR", "MLFLOW_TRACKING_URI", "RAY_ADDRESS",
+    "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY",
+)  # fmt: skip
+
+
+def empty(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Work in a folder, without settings from the environment."""
+    patch.chdir(folder)
+    for name in SETTINGS:
+        patch.delenv(name, raising=False)
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated: Path) -> Path:
-    """A working directory with an empty store."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and no settings from the environment."""
+    empty(monkeypatch, tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def home(workdir: Path, migrated: Path) -> Path:
+    """A working directory with an empty MLflow store."""
+    (workdir / "mlflow.db").write_bytes(migrated.read_bytes())
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/raw and data/shards of digits_binary."""
+    from pipeline.data import fetching, preprocess
+    from pipeline.datasets import catalog
+
+    folder = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as patch:
+        empty(patch, folder)
+        dataset = catalog.get_dataset({"name": "digits_binary"})
+        fetching.fetch(dataset)
+        preprocess.preprocess(dataset)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_project(
+    tmp_path_factory: pytest.TempPathFactory, digits: Path, migrated: Path
+) -> Callable[[dict[str, Any]], Project]:
+    """A function from the experiments of params.yaml to a new project."""
+
+    from tests.support.projects import Project
+
+    def make(experiments: dict[str, Any]) -> Project:
+        folder = tmp_path_factory.mktemp("project")
+        shutil.copytree(digits / "data", folder / "data")
+        shutil.copy(migrated, folder / "mlflow.db")
+        params = {"datasets": ["digits_binary"], "experiments": experiments}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        return Project(folder)
+
+    return make

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.conftest import Cluster, ClusterProject
-from tests.cluster.hosts import Network, end
 from tests.places import ROOT
-from tests.stages.test_faults import WIDE, result
+from tests.support.clusters import Cluster, ClusterProject
+from tests.support.hosts import Network, end
+from tests.support.projects import WIDE, result
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 12}}

@@ -37,18 +37,14 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_digits_end_to_end_and_twice_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert stage(tmp_path, "stages.fetch", "digits").returncode == 0
-    assert (tmp_path / "data/raw/digits/source.json").is_file()
-    folder = tmp_path / "data/shards/digits"
-    done = stage(tmp_path, "stages.preprocess", "digits", "rows_per_shard=500")
+def test_digits_end_to_end_and_twice_the_same_bytes(workdir: Path) -> None:
+    assert stage(workdir, "stages.fetch", "digits").returncode == 0
+    assert (workdir / "data/raw/digits/source.json").is_file()
+    folder = workdir / "data/shards/digits"
+    done = stage(workdir, "stages.preprocess", "digits", "rows_per_shard=500")
     assert done.returncode == 0, done.stderr
     assert "digits: 1257/180/360 rows" in done.stderr
     first = folder_bytes(folder)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
     preprocess.preprocess(catalog.get_dataset({"name": "digits", "rows_per_shard": 500}))
     assert folder_bytes(folder) == first and len(first) == 6
     manifest = shard_reader.verify(folder)
@@ -119,14 +115,12 @@ preprocess.preprocess(catalog.get_dataset({"name": "digits"}))
 
 
 def test_killed_preprocess_leaves_nothing_that_is_read_and_the_next_run_cleans(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workdir: Path,
 ) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=environment())
+    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=workdir, env=environment())
     assert killed.returncode == -signal.SIGKILL
-    root = tmp_path / "data/shards"
+    root = workdir / "data/shards"
     assert [path.name for path in root.iterdir()] == [".digits.partial"]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
     preprocess.preprocess(catalog.get_dataset({"name": "digits"}))
     assert [path.name for path in root.iterdir()] == ["digits"]
     shard_reader.verify(root / "digits")

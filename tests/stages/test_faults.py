@@ -7,7 +7,6 @@ An undisturbed training is made once; disturbed ones must end with the same byte
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import re
 import shutil
@@ -26,18 +25,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.tracking import mlflow_store
 from pipeline.training.ray_checkpoints import SNAPSHOT
+from tests.support.projects import ONE_CPU, WIDE, result
 
-WIDE = {
-    "dataset": "digits_binary",
-    "model": "made",
-    "model_overrides": {"hidden": [2000], "num_masks": 4},
-    "trainer": {
-        "max_epochs": 30,
-        "batch_size": 10,
-        "ema_decay": 0.9,
-        "schedule": {"warmup_steps": 9},
-    },
-}
 # The weights grow by a factor of -4 a step: finite for two epochs of 13 steps, not for three.
 EXPLODING = {
     "dataset": "digits_binary",
@@ -48,7 +37,6 @@ EXPLODING = {
         "schedule": {"name": "constant"},
     },
 }
-ONE_CPU = "cluster.cpus_per_worker=1"
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +47,6 @@ def undisturbed(make_project):
     assert done.returncode == 0, done.stderr
     (project.folder / "stage.log").write_text(project.own(done.stderr))
     return project
-
-
-def result(project) -> tuple[bytes, bytes, list[dict[str, str]]]:
-    """Best and last weights, and the curves without the time that they took."""
-    model = project.folder / "models" / "wide"
-    with open(model / "history.csv", newline="") as file:
-        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-    return (
-        (model / "model.safetensors").read_bytes(),
-        (model / "last.safetensors").read_bytes(),
-        rows,
-    )
 
 
 def training(project, epoch: int = 3, *arguments: str, **extra: str):

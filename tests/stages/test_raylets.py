@@ -23,8 +23,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.stages.conftest import PATIENCE, Project
-from tests.stages.test_faults import WIDE, result
+from tests.support.projects import PATIENCE, WIDE, Project, result
 
 LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 8, "batch_size": 20}}
 # Ray takes 127.0.0.1 for "any address of this machine".

@@ -20,7 +20,7 @@ import pytest
 from pipeline.cluster import jobs
 from stages import cli, submit
 from tests.places import ROOT
-from tests.stages.conftest import PATIENCE
+from tests.support.projects import PATIENCE
 
 TOKEN = "token-of-this-test-alone"
 

@@ -176,11 +176,10 @@ def test_publish_needs_a_manifest(tmp_path: Path) -> None:
         storage.publish(tmp_path, tmp_path / "there")
 
 
-def test_filesystem_of_local_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for location in ("a/b", Path("a/b"), (tmp_path / "a/b").as_uri(), f"{tmp_path}/a/b/"):
+def test_filesystem_of_local_places(workdir: Path) -> None:
+    for location in ("a/b", Path("a/b"), (workdir / "a/b").as_uri(), f"{workdir}/a/b/"):
         found, path = storage.filesystem(location)
-        assert isinstance(found, LocalFileSystem) and path == str(tmp_path / "a/b")
+        assert isinstance(found, LocalFileSystem) and path == str(workdir / "a/b")
     assert isinstance(storage.filesystem("memory://a/b")[0], PyFileSystem)
 
 

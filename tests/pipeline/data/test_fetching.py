@@ -42,16 +42,6 @@ def make_dataset(url: str | None = None, system_folders: tuple[str, ...] = ()) -
     )
 
 
-@pytest.fixture(autouse=True)
-def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for variable in (fetching.MIRROR_VARIABLE, "ARCORE_HOME"):
-        monkeypatch.delenv(variable, raising=False)
-    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
-
-
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves a folder with Range; may cut its first `cuts` answers short."""
 

@@ -355,12 +355,7 @@ def test_pairs_are_written_and_drawn(folder: Path, tmp_path: Path) -> None:
     assert len(pairs.spectrograms().axes) == 4
 
 
-def test_a_report_plays_sounds_and_says_how_far_the_source_is(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("ARCORE_HOME", "ARCORE_CLUSTER", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
+def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, workdir: Path) -> None:
     shutil.copytree(folder, "data/shards/tones")
     model = build().float()
     where = Path("models/toy")

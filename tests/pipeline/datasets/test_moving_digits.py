@@ -24,8 +24,8 @@ from pipeline.datasets.base import SplitData
 from pipeline.datasets.moving_digits import TEST_SHA256
 from pipeline.datasets.moving_generator import render, trajectories
 from pipeline.evaluation import scoring, video_figures
-from tests.pipeline.conftest import Worker
 from tests.places import MIRROR
+from tests.support.workers import Worker
 
 MNIST = MIRROR / "mnist" / "t10k-images-idx3-ubyte.gz"
 needs_mirror = pytest.mark.skipif(not MNIST.is_file(), reason=f"no {MNIST}")

@@ -32,14 +32,6 @@ FIRST_4000 = MIRROR / "cifar10" / "data_batch_1_first4000.bin"
 needs_mirror = pytest.mark.skipif(not FIRST_4000.is_file(), reason=f"no {FIRST_4000}")
 
 
-@pytest.fixture(autouse=True)
-def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for variable in (fetching.MIRROR_VARIABLE, "ARCORE_HOME", "http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
-
-
 def images(rows: int, size: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (rows, 3, size, size), dtype=np.uint8)
 

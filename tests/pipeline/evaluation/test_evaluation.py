@@ -26,11 +26,8 @@ EVENT = arcore.events.Binary((1, 8, 8))
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, few_digits):
+def project(workdir, few_digits):
     """A working directory with shards and an untrained MADE of three masks, `toy`."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("ARCORE_HOME", "ARCORE_CLUSTER", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
     shutil.copytree(few_digits, "data/shards/digits_binary")
     entry = {"dataset": "digits_binary", "model": "made"}
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))

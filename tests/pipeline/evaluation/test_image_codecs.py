@@ -129,20 +129,13 @@ def test_a_pillow_without_webp_is_one_clear_line(monkeypatch: pytest.MonkeyPatch
     assert "\n" not in str(e.value)
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
-    return tmp_path
-
-
-def test_the_stage_measures_all_test_images(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stage_measures_all_test_images(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = catalog.get_dataset({"name": "digits"})
     fetching.fetch(dataset)
     preprocess.preprocess(dataset)
     monkeypatch.setattr(sys, "argv", ["codecs", "digits"])
     stage.main()
-    path = home / "codecs/digits.json"
+    path = workdir / "codecs/digits.json"
     written = path.read_bytes()
     described = json.loads(written)
     manifest = shard_reader.read_manifest("data/shards/digits")
@@ -156,7 +149,7 @@ def test_the_stage_measures_all_test_images(home: Path, monkeypatch: pytest.Monk
     assert [found.name for found in path.parent.iterdir()] == ["digits.json"]
 
 
-def test_what_is_no_image_has_no_measurements(home: Path) -> None:
+def test_what_is_no_image_has_no_measurements(workdir: Path) -> None:
     dataset = catalog.get_dataset({"name": "dna"})
     x = np.random.default_rng(0).integers(0, 2, (3, 180), dtype=np.uint8)
     splits = dict.fromkeys(catalog.SPLITS, SplitData(x))
@@ -164,7 +157,7 @@ def test_what_is_no_image_has_no_measurements(home: Path) -> None:
     assert json.loads(stage.write("dna").read_text())["codecs"] == []
 
 
-def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(home: Path) -> None:
+def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> None:
     dataset = catalog.get_dataset({"name": "mnist_dynamic_binarized"})
     rng = np.random.default_rng(0)
     gray = rng.integers(0, 256, (5, 1, 28, 28), dtype=np.uint8)
@@ -177,6 +170,6 @@ def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(home: Path) -> None
     assert measured == expected
 
 
-def test_missing_shards(home: Path) -> None:
+def test_missing_shards(workdir: Path) -> None:
     with pytest.raises(UserError, match="digits/manifest.json: file not found; run python -m"):
         stage.write("digits")

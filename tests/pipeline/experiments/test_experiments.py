@@ -27,10 +27,8 @@ EVENT = arcore.events.Levels(5, (1, 3, 2))
 
 
 @pytest.fixture
-def params(tmp_path, monkeypatch):
+def params(workdir):
     """A function that writes params.yaml with one experiment, `toy`, and loads it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
 
     def load(*overrides: str, **entry: Any) -> schema.ExperimentConfig:
         entry = {"dataset": "digits", "model": "made"} | entry

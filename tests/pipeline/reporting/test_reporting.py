@@ -22,13 +22,6 @@ MNIST = events.Binary((1, 28, 28))
 DIGITS = events.Levels(17, (1, 8, 8))
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
-    return tmp_path
-
-
 def manifest(dataset, published_name=None):
     folder = Path("data", "shards", dataset)
     folder.mkdir(parents=True)
@@ -104,7 +97,7 @@ def mnist_report():
     return comparison.build_report("binarized_mnist")
 
 
-def test_a_bound_has_a_row_for_its_estimate(home):
+def test_a_bound_has_a_row_for_its_estimate(workdir):
     manifest("binarized_mnist", "binarized_mnist")
     bound = {"model": "PixelVAE", "variant": "gated, no upsampling, ELBO"}
     samples = {"model": "PixelVAE", "variant": "gated, no upsampling, 1000 importance samples"}
@@ -134,7 +127,7 @@ def test_a_bound_has_a_row_for_its_estimate(home):
         comparison.build_report("binarized_mnist")
 
 
-def test_a_member_of_an_ensemble_has_a_row_of_its_own_and_subsets_are_named(home):
+def test_a_member_of_an_ensemble_has_a_row_of_its_own_and_subsets_are_named(workdir):
     manifest("binarized_mnist", "binarized_mnist")
     many = {"model": "EoNADE", "variant": "2hl, 16 orderings"}
     one = {"model": "DeepNADE", "variant": "2hl, 1 orderings"}
@@ -216,7 +209,7 @@ def test_matching_names_the_nearest():
         match(rows, {"variant": "-"}, "e")
 
 
-def test_ours_beside_the_published_value(home):
+def test_ours_beside_the_published_value(workdir):
     built = mnist_report()
     best, one, bound = built.rows
     assert (best.result.experiment, best.result.members) == ("mnist-made-32", "ensemble of 32")
@@ -232,7 +225,7 @@ def test_ours_beside_the_published_value(home):
     assert "INVALID likelihood: logits averaged across orderings" in text
 
 
-def test_context_is_sorted_and_what_is_not_comparable_comes_last(home):
+def test_context_is_sorted_and_what_is_not_comparable_comes_last(workdir):
     context = mnist_report().context
     labels = [row.label for row, _ in context]
     assert labels[0].startswith("PixelVAE")
@@ -243,7 +236,7 @@ def test_context_is_sorted_and_what_is_not_comparable_comes_last(home):
     assert values == sorted(values)
 
 
-def test_csv_gives_raw_numbers_in_both_units(home):
+def test_csv_gives_raw_numbers_in_both_units(workdir):
     built = mnist_report()
     rows = list(csv.DictReader(tables.csv_text(built).splitlines()))
     ours = rows[0]
@@ -254,7 +247,7 @@ def test_csv_gives_raw_numbers_in_both_units(home):
     assert sum(line["kind"] == "published" for line in rows) == len(built.context)
 
 
-def test_bits_per_dim_come_first_where_they_are_the_unit(home):
+def test_bits_per_dim_come_first_where_they_are_the_unit(workdir):
     manifest("digits")
     evaluated("digits", "digits-made", 100.0, DIGITS, "bits_per_dim")
     built = comparison.build_report("digits")
@@ -267,7 +260,7 @@ def test_bits_per_dim_come_first_where_they_are_the_unit(home):
     assert "No published results for digits." in html.html_page(built)
 
 
-def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not(home):
+def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not(workdir):
     event = events.Real((1, 8, 8), bin_width=1 / 17)
     manifest("noisy")
     evaluated("noisy", "n", -80.0, event, "bits_per_dim", "rnade", bits_per_dim_stderr=0.01)
@@ -284,7 +277,7 @@ def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not
     assert [tick.get_text() for tick in ticks] == ["n (ours, one, <=)"]
 
 
-def test_folds_are_one_row_with_a_config_of_their_own(home):
+def test_folds_are_one_row_with_a_config_of_their_own(workdir):
     event = events.Real((11,))
     manifest("red_wine", "red-wine")
     evaluated("red_wine", "wine-rnade", 9.5, event, model="rnade")
@@ -314,7 +307,7 @@ def test_folds_are_one_row_with_a_config_of_their_own(home):
         ({"num_masks": 2}, "searches/toy/best.yaml", "num_masks=2 (found by searches/toy)"),
     ],
 )
-def test_settings_are_what_differs_from_the_defaults(home, model, base, expected: str) -> None:
+def test_settings_are_what_differs_from_the_defaults(workdir, model, base, expected: str) -> None:
     manifest("digits")
     evaluated("digits", "digits-made", 100.0, DIGITS, "bits_per_dim")
     path = paths.model("digits-made") / "config.yaml"
@@ -325,7 +318,7 @@ def test_settings_are_what_differs_from_the_defaults(home, model, base, expected
     assert row.result.settings == expected
 
 
-def test_codecs_are_rows_among_ours_by_value(home):
+def test_codecs_are_rows_among_ours_by_value(workdir):
     manifest("binarized_mnist", "binarized_mnist")
     evaluated("binarized_mnist", "mnist-made", 88.9)
     evaluated("binarized_mnist", "mnist-nade", 120.0)
@@ -352,14 +345,14 @@ def test_codecs_are_rows_among_ours_by_value(home):
     assert "PNG (measured here)" not in labels, "its headers would flatten the rest"
 
 
-def test_what_is_no_image_has_no_codec_rows(home):
+def test_what_is_no_image_has_no_codec_rows(workdir):
     manifest("dna", "dna")
     evaluated("dna", "dna-made", 82.0, events.Binary((180,)))
     built = comparison.build_report("dna")
     assert built.codecs == () and "bytes" not in tables.markdown(built)
 
 
-def test_measurements_of_other_data_or_malformed_ones_name_the_file(home):
+def test_measurements_of_other_data_or_malformed_ones_name_the_file(workdir):
     manifest("digits")
     evaluated("digits", "m", 100.0, DIGITS, "bits_per_dim")
     path = measured("digits", ("PNG", 500.0), event=DIGITS, dataset_sha256="0" * 64)
@@ -382,7 +375,7 @@ def test_measurements_of_other_data_or_malformed_ones_name_the_file(home):
         comparison.build_report("digits")
 
 
-def test_html_is_self_contained_and_escaped(home):
+def test_html_is_self_contained_and_escaped(workdir):
     manifest("binarized_mnist", "binarized_mnist")
     evaluated("binarized_mnist", "a<script>&b", 88.0)
     page = html.html_page(comparison.build_report("binarized_mnist"))
@@ -403,14 +396,14 @@ def test_html_is_self_contained_and_escaped(home):
         ({"num_members": 0}, "num_members: expected an integer >= 1"),
     ],
 )
-def test_malformed_metrics_name_the_file(home, change, message):
+def test_malformed_metrics_name_the_file(workdir, change, message):
     manifest("binarized_mnist")
     evaluated("binarized_mnist", "m", 88.0, **change)
     with pytest.raises(UserError, match=f"binarized_mnist/m/metrics.json: {message}"):
         comparison.build_report("binarized_mnist")
 
 
-def test_what_was_trained_on_other_data_is_left_out(home, caplog):
+def test_what_was_trained_on_other_data_is_left_out(workdir, caplog):
     manifest("dna")
     path = Path("data/shards/dna/manifest.json")
     path.write_text(json.dumps({"published_name": None, "sha256": "a" * 64}))
@@ -422,7 +415,7 @@ def test_what_was_trained_on_other_data_is_left_out(home, caplog):
     assert "warning: evaluation/dna/stale: of other data (bbbbbbbbbbbb)" in caplog.text
 
 
-def test_missing_and_broken_files_name_the_file(home):
+def test_missing_and_broken_files_name_the_file(workdir):
     with pytest.raises(UserError, match="evaluation/dna: no evaluated experiment"):
         comparison.build_report("dna")
     path = evaluated("dna", "m", 88.0)
@@ -437,7 +430,7 @@ def test_missing_and_broken_files_name_the_file(home):
 
 
 def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
-    home, monkeypatch, caplog, capsys
+    workdir, monkeypatch, caplog, capsys
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     mnist_report()
@@ -460,10 +453,10 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
         tables.show(["dna"])
 
 
-def test_a_report_is_logged_once_for_each_content(home, monkeypatch, migrated):
+def test_a_report_is_logged_once_for_each_content(workdir, monkeypatch, migrated):
     from pipeline.tracking import mlflow_store
 
-    (home / "mlflow.db").write_bytes(migrated.read_bytes())
+    (workdir / "mlflow.db").write_bytes(migrated.read_bytes())
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     manifest("dna", "dna")
     path = evaluated("dna", "dna-made", 82.0, events.Binary((180,)))

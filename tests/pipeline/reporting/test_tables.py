@@ -109,10 +109,8 @@ def test_folds_never_change() -> None:
 
 
 @needs_mirror
-def test_red_wine_in_either_spelling_is_fetched(tmp_path, monkeypatch) -> None:
+def test_red_wine_in_either_spelling_is_fetched(workdir, monkeypatch) -> None:
     """The published file has "2.0" where the mirror's has "2"; the values are the same."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
     monkeypatch.setenv("ARCORE_MIRROR", str(MIRROR))
     dataset = catalog.get_dataset({"name": "red_wine"})
     raw = fetching.fetch(dataset)
@@ -141,15 +139,12 @@ def test_folds_out_of_range_are_refused(fold: int) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(workdir: Path) -> Path:
     """A working directory with a table of 50 rows of two numbers, a name and a constant."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("ARCORE_HOME", "ARCORE_MIRROR"):
-        monkeypatch.delenv(name, raising=False)
     rng = np.random.default_rng(0)
     lines = [f"{3 * a + 7:.6f};m{i};{b:.6f};5" for i, (a, b) in enumerate(rng.normal(size=(50, 2)))]
-    (tmp_path / "mine.csv").write_text("\n".join(["speed;who;heat;five", *lines]) + "\n")
-    return tmp_path
+    (workdir / "mine.csv").write_text("\n".join(["speed;who;heat;five", *lines]) + "\n")
+    return workdir
 
 
 def mine(**options: Any) -> catalog.Dataset:
@@ -240,11 +235,8 @@ def test_a_conf_file_makes_a_dataset(project: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def protocols(workdir: Path):
     """A function from an entry of `folds` to a working directory where `toy` is an experiment."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("ARCORE_HOME", "ARCORE_CLUSTER"):
-        monkeypatch.delenv(name, raising=False)
 
     def make(entry: Any, dataset: str = "red_wine", model: str = "rnade") -> None:
         experiments = {"toy": {"dataset": dataset, "model": model}}

@@ -29,10 +29,7 @@ ENTRY = {
 
 
 @pytest.fixture
-def search(tmp_path, monkeypatch) -> spec.Search:
-    monkeypatch.chdir(tmp_path)
-    for name in ("ARCORE_CLUSTER", "ARCORE_HOME"):
-        monkeypatch.delenv(name, raising=False)
+def search(workdir) -> spec.Search:
     params = {"experiments": {}, "searches": {"toy": ENTRY}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return spec.load_search("toy")

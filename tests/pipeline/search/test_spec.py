@@ -33,11 +33,8 @@ TOY: dict[str, Any] = {
 
 
 @pytest.fixture
-def load(tmp_path, monkeypatch):
+def load(workdir):
     """A function that writes params.yaml with one search, `toy`, and loads it."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("ARCORE_CLUSTER", "ARCORE_HOME"):
-        monkeypatch.delenv(name, raising=False)
 
     def load(*overrides: str, **entry: Any) -> spec.Search:
         params = {"experiments": {}, "searches": {"toy": TOY | entry}}

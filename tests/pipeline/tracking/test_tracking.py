@@ -25,13 +25,10 @@ def history(run_id, key):
     return [(metric.step, metric.value) for metric in found]
 
 
-def test_uris_are_absolute(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert mlflow_store.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+def test_uris_are_absolute(workdir, monkeypatch):
+    assert mlflow_store.tracking_uri() == f"sqlite:///{workdir}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert mlflow_store.tracking_uri() == f"sqlite:///{tmp_path}/other.db"
+    assert mlflow_store.tracking_uri() == f"sqlite:///{workdir}/other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     assert mlflow_store.tracking_uri() == DEAD
 
@@ -130,10 +127,9 @@ def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
     assert len([r for r in caplog.records if "going on without" in r.message]) == 1
 
 
-def test_a_fresh_store_is_built_whole_or_not_at_all(tmp_path, monkeypatch, migrated):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db.partial").write_bytes(b"left by a kill")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrated):
+    (workdir / "mlflow.db.partial").write_bytes(b"left by a kill")
+    uri = f"sqlite:///{workdir}/mlflow.db"
     from mlflow.store.tracking import sqlalchemy_store
 
     built = []
@@ -141,7 +137,7 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(tmp_path, monkeypatch, migra
     class Store:
         def __init__(self, where, artifacts):
             built.append(where)
-            assert not (tmp_path / "mlflow.db").exists()
+            assert not (workdir / "mlflow.db").exists()
             Path(where.removeprefix("sqlite:///")).write_bytes(migrated.read_bytes())
 
         def _dispose_engine(self):
@@ -149,5 +145,5 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(tmp_path, monkeypatch, migra
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Store)
     assert mlflow_store.init_store(uri) == mlflow_store.init_store(uri) == uri
-    assert len(built) == 1 and (tmp_path / "mlflow.db").exists()
-    assert not (tmp_path / "mlflow.db.partial").exists()
+    assert len(built) == 1 and (workdir / "mlflow.db").exists()
+    assert not (workdir / "mlflow.db.partial").exists()

@@ -1,0 +1,144 @@
+"""Projects in which stages run as commands, and a training that tests disturb."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.tracking import mlflow_store
+from tests.places import ROOT
+
+PATIENCE = 400.0  # seconds that one command may take on a busy machine
+WIDE = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"hidden": [2000], "num_masks": 4},
+    "trainer": {
+        "max_epochs": 30,
+        "batch_size": 10,
+        "ema_decay": 0.9,
+        "schedule": {"warmup_steps": 9},
+    },
+}
+ONE_CPU = "cluster.cpus_per_worker=1"
+
+
+class Project:
+    """A working directory with params.yaml, an MLflow store and, mostly, preprocessed digits.
+
+    Arguments:
+        folder: the directory.
+        code: where `arcore`, `pipeline` and `stages` are imported from.
+    """
+
+    def __init__(self, folder: Path, code: Path = ROOT) -> None:
+        self.folder, self.code = folder, code
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        dropped = ("ARCORE_", "MLFLOW_TRACKING_URI", "RAY_", "DVC_", "OMP_NUM_THREADS")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return kept | {"PYTHONPATH": str(self.code), "PATH": path} | extra
+
+    def run(
+        self, *command: str, timeout: float = PATIENCE, **extra: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, with its stdout and stderr apart."""
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(**extra),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def stage(self, name: str, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        """Run a stage to its end."""
+        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, **extra)
+
+    def start(self, name: str, *arguments: str, **extra: str) -> subprocess.Popen[bytes]:
+        """Start a stage in a process group of its own, with its output in `stage.log`."""
+        with open(self.folder / "stage.log", "wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", f"stages.{name}", *arguments],
+                cwd=self.folder,
+                env=self.environment(**extra),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @contextlib.contextmanager
+    def running(
+        self, until: str, name: str, *arguments: str, **extra: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a stage and yield once its log has `until`, a regular expression.
+
+        Its processes, and no others, end with the block.
+        """
+        process = self.start(name, *arguments, **extra)
+        try:
+            self.wait_until(
+                lambda: process.poll() is not None or bool(re.search(until, self.log())),
+                f"the log has {until!r}",
+            )
+            assert process.poll() is None, self.log()
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    @staticmethod
+    def own(text: str) -> str:
+        """Return output without what Ray's processes say; they complain on a busy machine."""
+        return "".join(line for line in text.splitlines(True) if not line.startswith("\x1b[36m("))
+
+    def log(self) -> str:
+        return (self.folder / "stage.log").read_text(errors="replace")
+
+    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, f"timed out waiting until {what}"
+            time.sleep(0.1)
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+    def edit_params(self, change: Callable[[dict[str, Any]], None]) -> None:
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        change(params)
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def runs(self, experiment: str = "arcore-digits_binary") -> list[Any]:
+        """The MLflow runs of an MLflow experiment."""
+        store = mlflow_store.client(f"sqlite:///{self.folder}/mlflow.db")
+        found = store.get_experiment_by_name(experiment)
+        return [] if found is None else list(store.search_runs([found.experiment_id]))
+
+
+def result(project: Project) -> tuple[bytes, bytes, list[dict[str, str]]]:
+    """Best and last weights, and the curves without the time that they took."""
+    model = project.folder / "models" / "wide"
+    with open(model / "history.csv", newline="") as file:
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    return (
+        (model / "model.safetensors").read_bytes(),
+        (model / "last.safetensors").read_bytes(),
+        rows,
+    )

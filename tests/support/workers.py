@@ -1,0 +1,77 @@
+"""Training in the test's own process, as the only worker of Ray Train."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import arcore
+from pipeline.data import shard_reader
+
+DEFAULT_MODEL = {"name": "made", "hidden": [16]}
+
+
+class Worker:
+    """Stands for Ray Train with one worker: keeps what it reports, gives back checkpoints.
+
+    Arguments:
+        folder: where checkpoints are copied to, `1`, `2`, ... by epoch.
+        data: folder of the shards.
+
+    Attributes:
+        resume: the checkpoints to go on from, the newest first.
+        stop_at: the optimiser step after which it is asked to stop.
+    """
+
+    rank, world = 0, 1
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        import torch
+
+        self.folder, self.data = folder, data
+        self.device = torch.device("cpu")
+        self.metrics: list[dict[str, Any]] = []
+        self.resume: list[Path] = []
+        self.stop_at: int | None = None
+        self.checkpoint_seconds = 600.0
+        self.progress: Any = None
+
+    def checkpoints(self) -> Any:
+        import ray.train
+
+        return iter([ray.train.Checkpoint(str(path)) for path in self.resume])
+
+    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
+        self.metrics.append(metrics)
+        if folder is not None:
+            name = str(int(metrics["epoch"])) if "train_nats" in metrics else "midway"
+            shutil.copytree(folder, self.folder / name, dirs_exist_ok=True)
+
+    def stop_requested(self) -> bool:
+        return self.stop_at is not None and self.worker.progress.step >= self.stop_at
+
+    def train(self, model: dict[str, Any] | None = None, **trainer: Any) -> dict[str, Any]:
+        """Run the training function of the real workers; return what it returns."""
+        from pipeline.training import worker
+
+        job = {
+            "identity": "i" * 64,
+            "event": arcore.events.to_dict(shard_reader.read_manifest(self.data).event),
+            "model": model if "name" in (model or {}) else DEFAULT_MODEL | (model or {}),
+            "trainer": {"max_epochs": 4, "batch_size": 16} | trainer,
+            "shards": str(self.data),
+            "run_id": None,
+            "tracking_uri": "",
+            "threads": 1,
+            "checkpoint_seconds": self.checkpoint_seconds,
+            "quiet": False,
+        }
+        self.worker = worker.Worker(job, self)
+        self.progress = self.worker.progress
+        return self.worker.run()
+
+    def weights(self, epoch: int, which: str = "last") -> Any:
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / str(epoch) / f"{which}.safetensors")
