@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 EMBEDDED := digits digits_binary digits_dequantized tones moving_digits
+TEST_WORKERS ?= 2
+IN_PARALLEL := -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 TARGETS ?= $(foreach dataset,$(EMBEDDED),report@$(dataset) register@$(dataset))
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -29,11 +31,11 @@ repro: $(STAMP)  ## the main job: embedded data to trained, registered models an
 	python -m stages.with_ray dvc repro --quiet $(TARGETS)
 	@python -m stages.report --show $(EMBEDDED)
 
-test: $(STAMP)  ## the default tests
-	python -m pytest
+test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
+	python -m pytest $(IN_PARALLEL)
 
 test-slow: $(STAMP)  ## the longer tests too
-	python -m pytest -m 'slow or not slow'
+	python -m pytest $(IN_PARALLEL) -m 'slow or not slow'
 
 test-cluster: $(STAMP)  ## training, jobs and faults on several hosts made of network namespaces
 	python -m pytest -m cluster tests/cluster

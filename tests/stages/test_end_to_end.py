@@ -16,6 +16,7 @@ from pipeline.data import shard_reader
 from pipeline.tracking import mlflow_store
 from tests.places import ROOT
 
+pytestmark = pytest.mark.e2e
 BASE = "pipeline/conf/base.yaml"
 PARAMS = {
     "datasets": ["digits_binary"],
@@ -66,11 +67,17 @@ PARAMS = {
 UNIFORM = 64 * math.log(2)
 
 
-def dvc(project, *arguments: str) -> str:
+def dvc(project, *arguments: str, before: tuple[str, ...] = ()) -> str:
     """Run DVC and return its stdout; it must succeed."""
-    done = project.run(sys.executable, "-m", "dvc", *arguments, timeout=500)
+    command = (*before, sys.executable, "-m", "dvc", *arguments)
+    done = project.run(*command, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def repro(project) -> set[str]:
+    """Run `dvc repro` as `make repro` does, with one Ray for all stages; return what ran."""
+    return ran(dvc(project, "repro", before=(sys.executable, "-m", "stages.with_ray")))
 
 
 def ran(output: str) -> set[str]:
@@ -99,7 +106,7 @@ def repository(tmp_path_factory, make_project, migrated):
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "Start")
     shutil.rmtree(folder / "data")
-    project.first = ran(dvc(project, "repro"))
+    project.first = repro(project)
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "Reproduce")
     return project

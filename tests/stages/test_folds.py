@@ -24,6 +24,7 @@ ENTRY = {
 
 
 @pytest.mark.slow
+@pytest.mark.e2e
 @pytest.mark.skipif(not (MIRROR / "uci_real").is_dir(), reason=f"no data mirror at {MIRROR}")
 def test_ten_folds_and_a_row_in_the_report(make_project) -> None:
     project = make_project({"wine": ENTRY})
