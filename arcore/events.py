@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,11 @@ class Event:
     def is_open(self) -> bool:
         """Whether a dimension of the shape may have any length."""
         return None in self.shape
+
+    @property
+    def bin_width(self) -> float | None:
+        """Width of a level's bin where reals are dequantised levels, None elsewhere."""
+        return None
 
     @property
     def size(self) -> int:
@@ -191,6 +196,26 @@ class Real(Event):
         if not bool(torch.isfinite(x).all()):
             raise ValueError(f"{name}: expected finite values, got NaN or infinity")
         return x
+
+
+def is_levels(event: Event) -> TypeGuard[Levels]:
+    """Tell whether events are discrete (bits, levels or gray targets).
+
+    Example:
+        >>> is_levels(Binary((3,))), is_levels(Real((3,)))
+        (True, False)
+    """
+    return isinstance(event, Levels)
+
+
+def is_gray(event: Event) -> TypeGuard[Gray]:
+    """Tell whether events are gray targets, whose scores are cross-entropies."""
+    return isinstance(event, Gray)
+
+
+def is_real(event: Event) -> TypeGuard[Real]:
+    """Tell whether events are real-valued, so that their scores are of a density."""
+    return isinstance(event, Real)
 
 
 def resized(event: Levels, shape: Sequence[int | None]) -> Levels:

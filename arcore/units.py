@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from arcore.events import Event, Number, Real
+from arcore.events import Event, Number
 
 UNITS = ("nats", "bits_per_dim", "nats_per_frame", "nats_per_dim")
 
@@ -87,5 +87,4 @@ def bits_per_dim_to_nats(bits: Number, event: Event) -> Number:
 
 
 def _bin_bits(event: Event) -> float:
-    width = event.bin_width if isinstance(event, Real) else None
-    return 0.0 if width is None else math.log2(width)
+    return 0.0 if event.bin_width is None else math.log2(event.bin_width)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from arcore.events import Event, Levels
+from arcore.events import Levels
 from arcore.primitives.companding import mu_law_decode
 from pipeline.datasets.base import Sound
 from pipeline.datasets.formats.wave_files import wave_bytes
@@ -24,7 +24,7 @@ KINDS = ("sample", "real")
 class Pairs:
     """Samples (N, T) and real rows (N, T') of the same lengths, speakers and texts.
 
-    Args:
+    Arguments:
         samples, real: levels.
         labels: of the real rows, see `pipeline.datasets.base.Sound`.
         event: what is modelled.
@@ -34,13 +34,12 @@ class Pairs:
     samples: np.ndarray
     real: np.ndarray
     labels: np.ndarray
-    event: Event
+    event: Levels
     sound: Sound
 
     @property
     def num_levels(self) -> int:
         """Levels of a sample."""
-        assert isinstance(self.event, Levels)
         return self.event.num_levels
 
     def title(self, row: int) -> str:

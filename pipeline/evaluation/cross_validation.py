@@ -12,10 +12,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -24,9 +23,11 @@ from pipeline.cluster import shared_storage
 from pipeline.core import paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
+from pipeline.core.records import read_object, write_object
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.evaluation import evaluate
+from pipeline.evaluation.results import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose
 from pipeline.experiments.schema import ExperimentConfig
@@ -35,7 +36,6 @@ from pipeline.training import driver
 
 log = logging.getLogger(__name__)
 COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats", "train_seconds")
-SUMMED = ("num_rows", "num_split_rows", "train_seconds", "evaluate_seconds", "sample_seconds")
 
 
 def run(name: str, overrides: Sequence[str] = ()) -> Path:
@@ -76,55 +76,80 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     )
     home = paths.work() / "folds" / name
     outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
-    metrics = summary(title, outcomes, entry.get("published"))
+    result = summary(title, outcomes, entry.get("published"))
     out = paths.evaluation(dataset.name, title)
     with replacing(out) as temporary:
-        (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write_object(temporary / "metrics.json", result.to_dict())
         described = yaml.safe_load((home / "0" / "models" / name / "config.yaml").read_text())
         del described["dataset_sha256"], described["dataset"]["fold"]
         (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
         with open(temporary / "folds.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
-            writer.writerows({"fold": fold, **one} for fold, one in enumerate(outcomes))
+            writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
     shutil.rmtree(home)
     logger = run_logger.RunLogger(run_id)
-    logger.metrics({f"test_{key}": metrics[key] for key in ("nats", "nats_stderr")})
+    score = result.score
+    logger.metrics({"test_nats": score.nats, "test_nats_stderr": score.nats_stderr})
     for file_name in ("metrics.json", "folds.csv"):
         logger.artifact(out / file_name)
     logger.finish("FINISHED")
     shared_storage.publish(config.cluster, out, "metrics.json")
     log.info(
         "%s: test %.3f +- %.3f nats, mean over %d folds",
-        name, metrics["nats"], metrics["nats_stderr"], len(outcomes),
+        name, score.nats, score.nats_stderr, len(outcomes),
     )  # fmt: skip
     return out
 
 
-def summary(
-    title: str, outcomes: Sequence[Mapping[str, Any]], published: Mapping[str, str] | None
-) -> dict[str, Any]:
-    """Return the metrics of all folds: means of values, sums of rows and seconds.
+def summary(title: str, outcomes: Sequence[Result], published: Counterpart | None) -> Result:
+    """Return the result over folds: means of values, sums of rows and seconds.
+
+    What goes with a single fold's score (of members, an excess, an estimate) is left out.
 
     Example:
-        >>> shared = {"nats_stderr": 1.0, "bits_per_dim_stderr": 1.0, "valid_nats": 2.0}
-        >>> shared |= dict.fromkeys(SUMMED, 10)
-        >>> folds = [shared | {"nats": nats, "bits_per_dim": nats} for nats in (1.0, 3.0)]
-        >>> both = summary("x-folds", folds, None)
-        >>> both["nats"], round(both["nats_stderr"], 6), both["num_rows"], both["num_folds"]
+        >>> from arcore.events import Real
+        >>> def fold(nats: float) -> Result:
+        ...     score = Score.from_nats(nats, 9.0, Real((1,)))
+        ...     return Result(experiment="x", dataset="d", model="rnade", num_members=1,
+        ...         unit="nats", score=score, num_rows=10, valid_nats=2.0)
+        >>> both = summary("x-folds", [fold(1.0), fold(3.0)], None)
+        >>> both.score.nats, round(both.score.nats_stderr, 6), both.num_rows, both.num_folds
         (2.0, 1.0, 20, 2)
     """
-    metrics = dict(outcomes[0])
-    for key in ("nats", "bits_per_dim"):
-        values = torch.tensor([one[key] for one in outcomes], dtype=torch.float64)
-        metrics[key], metrics[f"{key}_stderr"] = mean_and_error(values)
-    metrics["valid_nats"] = sum(one["valid_nats"] for one in outcomes) / len(outcomes)
-    metrics |= {key: round(sum(one[key] for one in outcomes), 3) for key in SUMMED}
-    return metrics | {"experiment": title, "num_folds": len(outcomes), "published": published}
+    nats, nats_stderr = _over_folds([one.score.nats for one in outcomes])
+    bits, bits_stderr = _over_folds([one.score.bits_per_dim for one in outcomes])
+    valid = [one.valid_nats for one in outcomes if one.valid_nats is not None]
+    return dataclasses.replace(
+        outcomes[0],
+        experiment=title,
+        score=Score(
+            nats=nats, nats_stderr=nats_stderr, bits_per_dim=bits, bits_per_dim_stderr=bits_stderr
+        ),
+        evaluate_seconds=_total([one.evaluate_seconds for one in outcomes]),
+        excess=None,
+        member=None,
+        importance=None,
+        num_rows=sum(one.num_rows for one in outcomes),
+        num_split_rows=sum(one.num_split_rows or one.num_rows for one in outcomes),
+        valid_nats=sum(valid) / len(outcomes) if len(valid) == len(outcomes) else None,
+        train_seconds=_total([one.train_seconds for one in outcomes]),
+        sample_seconds=_total([one.sample_seconds for one in outcomes]),
+        published=published,
+        num_folds=len(outcomes),
+    )
 
 
-def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> dict[str, Any]:
-    """Preprocess, train and evaluate one fold in its home; return its metrics."""
+def _over_folds(values: Sequence[float]) -> tuple[float, float]:
+    return mean_and_error(torch.tensor(values, dtype=torch.float64))
+
+
+def _total(seconds: Sequence[float | None]) -> float:
+    return round(sum(one or 0.0 for one in seconds), 3)
+
+
+def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
+    """Preprocess, train and evaluate one fold in its home; return its result."""
     config = dataclasses.replace(config, dataset=config.dataset | {"fold": fold})
     dataset = catalog.get_dataset(config.dataset)
     with _root(home):
@@ -137,9 +162,10 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> dict[st
             driver.train(config)
             evaluate.evaluate(config)
             done.write_text(identity)
-        metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-    log.info("%s, fold %d: test %.3f nats", config.name, fold, metrics["nats"])
-    return metrics
+        path = out / "metrics.json"
+        result = Result.from_dict(read_object(path), str(path))
+    log.info("%s, fold %d: test %.3f nats", config.name, fold, result.score.nats)
+    return result
 
 
 @contextmanager

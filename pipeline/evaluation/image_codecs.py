@@ -10,16 +10,16 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 import PIL
 import pyarrow as pa
 from PIL import Image, features
 
-from arcore.events import Event, Levels
-from arcore.units import nats_to_bits_per_dim
+from arcore.events import Event, Levels, is_levels
 from pipeline.core.errors import UserError
+from pipeline.evaluation.results import CodecResult, Score
 
 ZSTD_LEVEL = 19
 NATS_PER_BYTE = 8 * math.log(2)
@@ -29,7 +29,7 @@ NATS_PER_BYTE = 8 * math.log(2)
 class Codec:
     """A lossless codec for images (C, H, W) of uint8 levels, with C of 1 or 3.
 
-    Args:
+    Arguments:
         label: as tables print it.
         settings: in words.
         encode: from an image and its event to bytes.
@@ -42,7 +42,7 @@ class Codec:
     decode: Callable[[bytes, Levels], np.ndarray]
 
 
-def applies(event: Event) -> bool:
+def applies(event: Event) -> TypeGuard[Levels]:
     """Tell whether an event is an image that the codecs can code.
 
     Example:
@@ -50,7 +50,7 @@ def applies(event: Event) -> bool:
         (True, False)
     """
     return (
-        isinstance(event, Levels)
+        is_levels(event)
         and event.num_levels <= 256
         and len(event.shape) == 3
         and event.shape[0] in (1, 3)
@@ -82,7 +82,7 @@ def _from_file(data: bytes, event: Levels) -> np.ndarray:
 
 
 def encode_png(image: np.ndarray, event: Levels) -> bytes:
-    """Encode as PNG: 1 bit a pixel for bits, 8-bit gray or RGB otherwise.
+    """Encode as PNG: 1 bit per pixel for bits, 8-bit gray or RGB otherwise.
 
     Example:
         >>> event = Levels(256, (3, 4, 4))
@@ -103,7 +103,7 @@ def encode_webp(image: np.ndarray, event: Levels) -> bytes:
 
 
 def encode_zstd(image: np.ndarray, event: Levels) -> bytes:
-    """Encode with zstd the image's bytes, channel by channel; bits are packed, 8 a byte."""
+    """Encode with zstd the image's bytes, channel by channel; bits are packed, 8 per byte."""
     raw = np.packbits(image) if _has_bits(event) else np.ascontiguousarray(image)
     return bytes(_zstd().compress(raw.tobytes(), asbytes=True))
 
@@ -116,7 +116,7 @@ def decode_zstd(data: bytes, event: Levels) -> np.ndarray:
     return levels.reshape(event.extents)
 
 
-def _zstd() -> Any:
+def _zstd() -> pa.Codec:
     return pa.Codec("zstd", compression_level=ZSTD_LEVEL)
 
 
@@ -167,17 +167,13 @@ def libraries() -> dict[str, str | None]:
     }
 
 
-def measure(codec: Codec, images: np.ndarray, event: Levels) -> dict[str, Any]:
+def measure(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
     """Code each image alone.
 
-    Args:
+    Arguments:
         codec: one of `CODECS`.
         images: (N, C, H, W) uint8 levels, N at least 2.
         event: what one image is.
-
-    Returns:
-        Plain values: `label`, `settings`, `num_rows`, the sum of all `bytes`, and `nats` and
-        `bits_per_dim` of an image with their standard errors.
 
     Raises:
         RuntimeError: if an image does not come back as it was.
@@ -190,13 +186,10 @@ def measure(codec: Codec, images: np.ndarray, event: Levels) -> dict[str, Any]:
         sizes[row] = len(data)
     nats = float(sizes.mean()) * NATS_PER_BYTE
     error = float(sizes.std(ddof=1)) / math.sqrt(len(sizes)) * NATS_PER_BYTE
-    return {
-        "label": codec.label,
-        "settings": codec.settings,
-        "num_rows": len(images),
-        "bytes": int(sizes.sum()),
-        "nats": nats,
-        "nats_stderr": error,
-        "bits_per_dim": nats_to_bits_per_dim(nats, event),
-        "bits_per_dim_stderr": nats_to_bits_per_dim(error, event),
-    }
+    return CodecResult(
+        label=codec.label,
+        settings=codec.settings,
+        num_rows=len(images),
+        bytes=int(sizes.sum()),
+        score=Score.from_nats(nats, error, event),
+    )

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-import arcore
+from arcore.events import Event, is_levels, is_real
 
 MAX_PANELS = 6
 
 
-def sample_figure(pictures: Mapping[str, np.ndarray], event: arcore.events.Event) -> Figure:
+def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
     """Draw samples beside real events: grids of images, discrete vectors as rows of a matrix.
 
     Real vectors are points in the planes of neighbouring dimensions, see `scatter_figure`.
@@ -26,7 +26,7 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: arcore.events.Event
         event: what is modelled.
     """
     samples, real = pictures["samples"], pictures["real"]
-    if isinstance(event, arcore.events.Real) and len(event.shape) == 1:
+    if is_real(event) and len(event.shape) == 1:
         return scatter_figure(samples, real)
     columns = max(2, len(pictures) - 2)
     rows = 1 if len(pictures) == 2 else 2
@@ -34,8 +34,8 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: arcore.events.Event
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels[0, 2:]:
         axes.set_axis_off()
-    low, high = 0.0, getattr(event, "num_levels", 2) - 1.0
-    if isinstance(event, arcore.events.Real) and event.bin_width is None:
+    low, high = 0.0, event.num_levels - 1.0 if is_levels(event) else 1.0
+    if is_real(event) and event.bin_width is None:
         low, high = float(real.min()), float(real.max())
     used = [*panels[0, :2], *panels[1:].ravel()]
     for axes, (title, x) in zip(used, pictures.items(), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, cast
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,11 +45,11 @@ def member_scores(
     """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
     parts, places = [], []
     chosen = np.arange(len(split)) if chosen is None else chosen
-    for place, batch, given in _batches(model, split, batch_size, chosen, context_frames):
+    for batch in _batches(model, split, batch_size, chosen, context_frames):
         with torch.no_grad():
-            nats = -model.member_log_probs(batch, *given)
+            nats = -model.member_log_probs(batch.x, batch.condition, batch.scored)
         parts.append(nats.double().cpu())
-        places.append(torch.from_numpy(place))
+        places.append(torch.from_numpy(batch.places))
     scored = torch.cat(parts)
     return scored[torch.cat(places).argsort()]
 
@@ -66,10 +66,22 @@ def importance_scores(
     chosen = chosen[choose_rows(len(chosen), count, plan.seed)]
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     parts = [
-        -model.importance_weighted(batch, plan.importance_samples, given[0], generator).cpu()
-        for _, batch, given in _batches(model, split, plan.batch_size, chosen)
+        -model.importance_weighted(
+            batch.x, plan.importance_samples, batch.condition, generator
+        ).cpu()
+        for batch in _batches(model, split, plan.batch_size, chosen)
     ]
     return torch.cat(parts).double()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that are scored at once, with their places among the chosen ones."""
+
+    places: np.ndarray
+    x: Tensor
+    condition: Tensor | None
+    scored: Tensor | None
 
 
 def _batches(
@@ -78,13 +90,12 @@ def _batches(
     batch_size: int,
     chosen: np.ndarray,
     context_frames: int = 0,
-) -> Iterator[tuple[np.ndarray, Tensor, tuple[Any, ...]]]:
-    """Read chosen rows, and what the model takes beside them, onto the model's device.
-
-    Each batch comes with the places of its rows among the chosen ones.
-    """
+) -> Iterator[_Batch]:
+    """Read chosen rows, and what the model takes beside them, onto the model's device."""
     if model.event.is_open:
-        yield from sound_batches.whole_rows(model, split, batch_size, chosen)
+        sounds = sound_batches.whole_rows(model, split, batch_size, chosen)
+        for place, padded, (condition, spans) in sounds:
+            yield _Batch(place, padded, condition, spans)
         return
     for first in range(0, len(chosen), batch_size):
         place = np.arange(first, min(first + batch_size, len(chosen)))
@@ -94,7 +105,7 @@ def _batches(
         scored = None
         if context_frames:
             scored = torch.tensor([context_frames, x.shape[1]]).expand(len(x), 2).to(model.device)
-        yield place, torch.from_numpy(x).to(model.device), (condition, scored)
+        yield _Batch(place, torch.from_numpy(x).to(model.device), condition, scored)
 
 
 def condition_of(
@@ -103,7 +114,8 @@ def condition_of(
     """Return what rows come with, as a model's condition on its device; None without one."""
     if model.condition_kind is None:
         return None
-    return torch.from_numpy(cast(np.ndarray, split.labels)[rows]).to(model.device)
+    assert split.labels is not None  # as training checked against the manifest
+    return torch.from_numpy(split.labels[rows]).to(model.device)
 
 
 def read_rows(split: SplitData, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
@@ -122,7 +134,7 @@ def entropy_scores(
 ) -> Tensor:
     """Return the least nats that any model can have on the targets of rows, (rows,) float64."""
     scored = arcore.events.after_frames(event, context_frames)
-    assert isinstance(scored, arcore.events.Gray)
+    assert arcore.events.is_gray(scored)
     parts = [
         scored.entropy(torch.from_numpy(read_rows(split, rows, event))[:, context_frames:])
         for rows in np.array_split(chosen, max(1, math.ceil(len(chosen) / batch_size)))

@@ -7,10 +7,8 @@ Codecs code each sound alone, as a file of its own, all bytes counted.
 from __future__ import annotations
 
 import io
-import logging
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +18,10 @@ from arcore.events import Levels
 from arcore.units import nats_to_bits_per_dim
 from pipeline.datasets.base import Dataset, Sound, SplitData
 from pipeline.evaluation import image_codecs
+from pipeline.evaluation.results import CodecResult, Score
 
 PSEUDO_COUNT = 0.5
 STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)
-
-log = logging.getLogger(__name__)
 
 
 def sounds_of(split: SplitData) -> Iterator[np.ndarray]:
@@ -41,10 +38,10 @@ class BackOff:
 
     where p_(-1) is uniform. Samples before the first are level k / 2, silence.
 
-    Args:
+    Arguments:
         train: what is counted.
         num_levels: k.
-        strengths: a_1 and a_2; a_0 is k / 2, half a count a level.
+        strengths: a_1 and a_2; a_0 is k / 2, half a count per level.
     """
 
     def __init__(
@@ -59,7 +56,7 @@ class BackOff:
         self.totals = [counts.reshape(-1, num_levels).sum(1) for counts in self.counts]
 
     def _codes(self, x: np.ndarray) -> list[np.ndarray]:
-        """Number each sample with its context of each order, (T,) an order."""
+        """Number each sample with its context of each order, (T,) for each order."""
         k = self.num_levels
         padded = np.concatenate([np.full(2, k // 2), x.astype(np.int64)])
         now, last, before = padded[2:], padded[1:-1], padded[:-2]
@@ -115,11 +112,8 @@ def measure(
     train: SplitData,
     valid: SplitData,
     test: SplitData,
-) -> list[dict[str, Any]]:
-    """Score the test sounds by each baseline; returns what `image_codecs.measure` does.
-
-    Without the library for FLAC that one is left out with a warning.
-    """
+) -> list[CodecResult]:
+    """Score the test sounds by each baseline and codec."""
     k, rows = event.num_levels, list(sounds_of(test))
     sizes = np.array([len(x) for x in rows])
     model = BackOff(train, k)
@@ -147,23 +141,26 @@ def measure(
     source = dataset.source_nats(test)
     if source is not None:
         found.append(("the source itself", "no model is better", "entropy", source))
-    return [_described(*one, sizes, event) for one in found]
+    return [_result(*one, sizes, event) for one in found]
 
 
-def _described(
+def _result(
     label: str, settings: str, kind: str, nats: np.ndarray, sizes: np.ndarray, event: Levels
-) -> dict[str, Any]:
+) -> CodecResult:
     mean, size, root = float(nats.mean()), float(sizes.mean()), math.sqrt(len(nats))
     # the standard error of a ratio of sums
     spread = float((nats - mean / size * sizes).std(ddof=1)) / root
-    return {
-        "label": label,
-        "settings": settings,
-        "kind": kind,
-        "num_rows": len(nats),
-        "nats": mean,
-        "nats_stderr": float(nats.std(ddof=1)) / root,
-        "bits_per_dim": nats_to_bits_per_dim(mean, event, size=size),
-        "bits_per_dim_stderr": nats_to_bits_per_dim(spread, event, difference=True, size=size),
-        "mean_size": size,
-    }
+    score = Score(
+        nats=mean,
+        nats_stderr=float(nats.std(ddof=1)) / root,
+        bits_per_dim=nats_to_bits_per_dim(mean, event, size=size),
+        bits_per_dim_stderr=nats_to_bits_per_dim(spread, event, difference=True, size=size),
+    )
+    return CodecResult(
+        label=label,
+        settings=settings,
+        kind=kind,
+        num_rows=len(nats),
+        score=score,
+        mean_size=size,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 import arcore
-from arcore.events import Event, Levels
+from arcore.events import Levels, is_levels
 
 MIN_SIDE = 64
 FRAME_MS = 150
@@ -21,7 +20,7 @@ GIVEN, DRAWN = (15, 118, 110), (194, 65, 12)
 MAX_CLIPS = 8
 
 
-def save_clips(path: Path, rows: Sequence[np.ndarray], event: Event, context_frames: int) -> None:
+def save_clips(path: Path, rows: Sequence[np.ndarray], event: Levels, context_frames: int) -> None:
     """Write an animated PNG with a column for each clip and a row for each version of it.
 
     The first row is the truth. In the others, frames that were given have a teal border and those
@@ -36,7 +35,6 @@ def save_clips(path: Path, rows: Sequence[np.ndarray], event: Event, context_fra
     Raises:
         ValueError: for an event of other than one or three colours.
     """
-    assert isinstance(event, Levels)
     count = min(MAX_CLIPS, *(len(clips) for clips in rows))
     pictures = []
     for frame in range(rows[0].shape[1]):
@@ -70,12 +68,14 @@ def expected(
     Returns:
         (N, T, C, H, W) levels, fractional; the true ones where frames were given.
     """
+    assert is_levels(model.event)
+    highest = model.event.num_levels - 1
     clips = []
     for index, clip in enumerate(torch.from_numpy(real).to(model.device).split(1)):
         given = None if condition is None else condition[index : index + 1]
         logits: Tensor = model.conditionals(clip, given).logits  # type: ignore[attr-defined]
         if logits.dim() == clip.dim():
-            levels = torch.sigmoid(logits) * (cast(Levels, model.event).num_levels - 1)
+            levels = torch.sigmoid(logits) * highest
         else:
             levels = torch.softmax(logits, -1) @ torch.arange(logits.shape[-1]).to(logits)
         levels[:, :context_frames] = clip[:, :context_frames].to(levels)

@@ -6,12 +6,16 @@ import importlib.metadata
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import yaml
 
 import arcore
 from pipeline.tracking import mlflow_store
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
 
 
 def log_exported_model(
@@ -63,12 +67,11 @@ def log_exported_model(
     return str(info.model_uri)
 
 
-def _signature(event: arcore.events.Event) -> tuple[Any, Any]:
-    import numpy as np
+def _signature(event: arcore.events.Event) -> tuple[ModelSignature, np.ndarray]:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ParamSchema, ParamSpec, Schema, TensorSpec
 
-    dtype = np.dtype("float32" if isinstance(event, arcore.events.Real) else "int64")
+    dtype = np.dtype("float32" if arcore.events.is_real(event) else "int64")
     shape = tuple(-1 if extent is None else extent for extent in event.shape)
     params = ParamSchema(
         [

@@ -67,15 +67,15 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         Arguments:
             context: MLflow's, unused.
             model_input: for "score", events: an array or tensor (N, *shape) or flattened (N, D),
-                or a DataFrame with a column a dimension, or one column of flat lists. MLflow's
+                or a DataFrame with one column per dimension, or one column of flat lists. MLflow's
                 signature lets through arrays (N, *shape) of int64 (float32 for reals), frames of
                 one column, and for vectors the other frame. "sample" ignores them (give an empty
                 array), but for clips of which the protocol gives the first frames: those are kept
                 and the rest of each clip is drawn, `num_samples` is ignored.
             params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
-                `condition`: class labels, one a row, for a conditional model (else empty), of a
+                `condition`: class labels, one per row, for a conditional model (else empty), of a
                 model with a local condition all rows' integers one after the other; `vectors`: of a
-                model of one vector a frame all rows' numbers one after the other; and `length`
+                model of one vector per frame all rows' numbers one after the other; and `length`
                 (4000): of samples of events of open length.
 
         Returns:
@@ -156,7 +156,7 @@ def _events(given: Any, event: arcore.events.Event) -> torch.Tensor:
     batch = given if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
     if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
         batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
-    if isinstance(event, arcore.events.Real):
+    if arcore.events.is_real(event):
         batch = batch.to(torch.get_default_dtype())
     return event.check(batch, "model_input")
 

@@ -6,27 +6,74 @@ It is printed by `pipeline.reporting.tables` and, as an HTML page with figures, 
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from arcore.events import Event
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.evaluation.results import CodecResult, Result, read_codecs, read_json, read_results
+from pipeline.data.manifest import read_manifest
+from pipeline.evaluation.reading import Evaluated, read_codecs, read_results
+from pipeline.evaluation.results import CodecResult, Result, Score
+from pipeline.reporting import wording
 from pipeline.reporting.published import PublishedResult, match, published_for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One of our results with its published counterpart, if the experiment names one."""
+    """One of our results with its published counterpart, if the experiment names one.
 
-    result: Result
-    published: PublishedResult | None
-    published_value: float | None
+    Attributes:
+        evaluated: whose result has the values of the row.
+        num_averaged: above 1, the values are the mean over so many single models.
+        approximate: whether the values are an importance-weighted estimate.
+        published: the counterpart.
+        published_value: its value in the dataset's unit.
+    """
+
+    evaluated: Evaluated
+    num_averaged: int = 1
+    approximate: bool = False
+    published: PublishedResult | None = None
+    published_value: float | None = None
+
+    @property
+    def result(self) -> Result:
+        """What was measured."""
+        return self.evaluated.result
+
+    @property
+    def value(self) -> float:
+        """The test value in the dataset's unit."""
+        return self.result.score.value_in(self.result.unit, self.evaluated.event)
 
     @property
     def difference(self) -> float | None:
         """Ours minus published, in the dataset's unit; negative is better."""
-        return None if self.published_value is None else self.result.value - self.published_value
+        return None if self.published_value is None else self.value - self.published_value
+
+    def relation_in(self, unit: str) -> str:
+        """Say as in `published_results.yaml` what the value in a unit is to the true one.
+
+        Bits of dequantised levels are only bounded, where nats of the density are exact.
+        """
+        if self.approximate:
+            return "approx"
+        exact = self.result.exact and (unit == "nats" or self.evaluated.event.bin_width is None)
+        return "exact" if exact else "upper_bound"
+
+    def sign_in(self, unit: str) -> str:
+        """Return what precedes the value in a unit: nothing, <= or ~."""
+        return wording.SIGNS[self.relation_in(unit)]
+
+    def text_in(self, unit: str) -> str:
+        """Print the value in a unit with its error."""
+        score, event = self.result.score, self.evaluated.event
+        value, error = score.value_in(unit, event), score.stderr_in(unit, event)
+        return wording.with_error(value, error, self.sign_in(unit))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +81,9 @@ class Report:
     """Everything that a dataset's table says.
 
     Attributes:
+        event: what is scored.
         rows: ours, best first.
-        codecs: general codecs on the same images, best first; none for other data.
+        codecs: general codecs on the same images, or baselines of sounds, best first.
         context: published rows that none of ours is matched with, and their values in the
             dataset's unit (None where the metric is another quantity), best first; those that are
             no valid likelihood of the test split come last.
@@ -44,44 +92,52 @@ class Report:
     dataset: str
     published_name: str | None
     unit: str
+    event: Event
     rows: tuple[Row, ...]
     codecs: tuple[CodecResult, ...]
     context: tuple[tuple[PublishedResult, float | None], ...]
 
+    def codec_value(self, codec: CodecResult) -> float:
+        """Return what a codec needs, in the dataset's unit."""
+        return codec.score.value_in(self.unit, self.event)
 
-def build_report(dataset: str) -> Report:
+    @property
+    def measured(self) -> list[Row | CodecResult]:
+        """Our rows and those of codecs as one list, best first."""
+        ranked: list[tuple[float, Row | CodecResult]] = [(row.value, row) for row in self.rows]
+        ranked += [(self.codec_value(codec), codec) for codec in self.codecs]
+        return [row for _, row in sorted(ranked, key=lambda item: item[0])]
+
+
+def build_report(dataset: str, folders: Sequence[Path] | None = None) -> Report:
     """Put a dataset's results beside the published ones.
 
     An experiment names its counterpart in its config, `evaluation.published: {model, variant}`, and
     an ensemble that of one member, `evaluation.published_member`, which gives it a second row. A
     bound has a second row for its importance-weighted estimate, where one was made.
 
+    Arguments:
+        dataset: its name.
+        folders: of the results; None for all of `evaluation/<dataset>`.
+
     Raises:
         UserError: for missing or malformed files, or a counterpart that is not published.
     """
-    read = read_results(dataset)
-    members = [result.of_member() for result in read if result.published_member is not None]
-    read += [
-        result.of_importance()
-        for result in read
-        if result.nats_importance_weighted is not None or result.published_importance is not None
+    read = read_results(dataset, folders)
+    rows = [Row(evaluated=one) for one in read]
+    rows += [
+        importance_row(one)
+        for one in read
+        if one.result.importance is not None or one.result.published_importance is not None
     ]
-    read += members
-    results = sorted(read, key=lambda result: (result.value, result.experiment))
-    name = read_json(paths.shards(dataset) / "manifest.json").get("published_name")
-    units = {result.unit for result in results}
-    if len(units) > 1 or len({result.event for result in results}) > 1:
+    rows += [member_row(one) for one in read if one.result.published_member is not None]
+    if len({one.result.unit for one in read}) > 1 or len({one.event for one in read}) > 1:
         raise UserError(f"evaluation/{dataset}: its experiments differ in unit or event")
-    unit, event = results[0].unit, results[0].event
-    published = published_for(name)
-    rows = []
-    for result in results:
-        row = None
-        if result.published is not None:
-            where = f"{result.experiment}: evaluation.published"
-            row = match(published, result.published, where)
-        value = None if row is None else row.nll(unit, event)
-        rows.append(Row(result=result, published=row, published_value=value))
+    unit, event = read[0].result.unit, read[0].event
+    manifest = read_manifest(paths.shards(dataset))
+    published = published_for(manifest.published_name)
+    rows.sort(key=lambda row: (row.value, row.result.experiment))
+    rows = [_matched(row, published) for row in rows]
     ours = {row.published for row in rows}
     context = [(row, row.nll(unit, event)) for row in published if row not in ours]
     context.sort(
@@ -89,17 +145,75 @@ def build_report(dataset: str) -> Report:
     )
     return Report(
         dataset=dataset,
-        published_name=name,
+        published_name=manifest.published_name,
         unit=unit,
+        event=event,
         rows=tuple(rows),
-        codecs=tuple(read_codecs(dataset, unit, event)),
+        codecs=tuple(read_codecs(manifest)),
         context=tuple(context),
     )
 
 
-def measured_rows(report: Report) -> list[Row | CodecResult]:
-    """Return our rows and those of codecs as one list, best first."""
-    return sorted(
-        [*report.rows, *report.codecs],
-        key=lambda row: row.value if isinstance(row, CodecResult) else row.result.value,
+def _matched(row: Row, published: list[PublishedResult]) -> Row:
+    result = row.result
+    if result.published is None:
+        return row
+    found = match(published, result.published, f"{result.experiment}: evaluation.published")
+    value = found.nll(result.unit, row.evaluated.event)
+    return dataclasses.replace(row, published=found, published_value=value)
+
+
+def member_row(evaluated: Evaluated) -> Row:
+    """Return the row of what a member of an ensemble scores, averaged over them.
+
+    Raises:
+        UserError: for a single model.
+    """
+    result, member = evaluated.result, evaluated.result.member
+    if member is None:
+        raise UserError(
+            f"{result.experiment}: evaluation.published_member: expected an ensemble, got "
+            f"num_members {result.num_members}"
+        )
+    score = Score.from_nats(
+        member.member_nats, member.member_nats_stderr, evaluated.event, result.mean_size
     )
+    changed = dataclasses.replace(
+        result,
+        experiment=f"{result.experiment} (a member)",
+        num_members=1,
+        score=score,
+        valid_nats=None,
+        published=result.published_member,
+    )
+    scored = dataclasses.replace(evaluated, result=changed)
+    return Row(evaluated=scored, num_averaged=result.num_members)
+
+
+def importance_row(evaluated: Evaluated) -> Row:
+    """Return the row of a bound's importance-weighted estimate.
+
+    Raises:
+        UserError: where no estimate was made.
+    """
+    result, estimate = evaluated.result, evaluated.result.importance
+    if estimate is None:
+        raise UserError(
+            f"{result.experiment}: evaluation.published_importance: expected an estimate, which "
+            "a model with latents has where evaluation.importance_samples is above 0"
+        )
+    score = Score.from_nats(
+        estimate.nats_importance_weighted,
+        estimate.nats_importance_weighted_stderr,
+        evaluated.event,
+        result.mean_size,
+    )
+    changed = dataclasses.replace(
+        result,
+        experiment=f"{result.experiment} ({estimate.importance_samples:,} importance samples)",
+        score=score,
+        num_rows=estimate.importance_rows,
+        valid_nats=None,
+        published=result.published_importance,
+    )
+    return Row(evaluated=dataclasses.replace(evaluated, result=changed), approximate=True)

@@ -6,19 +6,23 @@ import base64
 import csv
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from arcore.events import Event, after_frames, from_dict
+import arcore
+from arcore.events import Event
 from arcore.units import nats_to
 from pipeline.core import paths
 from pipeline.evaluation import audio_figures
-from pipeline.evaluation.results import UNITS, Result
-from pipeline.reporting.comparison import Report
+from pipeline.evaluation.reading import ModelConfig
+from pipeline.reporting import wording
+from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.tables import context_table, introduction, nothing_published, our_table
+from pipeline.reporting.wording import UNITS
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
@@ -34,6 +38,7 @@ img { max-width: 100%; } audio { height: 32px; vertical-align: middle; }
 """
 MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0
+Dot = tuple[float, str, float | None, str]  # value, label, error, marker
 _COLORS = {"o": "#c2410c", "s": "#0f766e", "D": "#64748b"}
 
 
@@ -51,17 +56,7 @@ def learning_curves(report: Report) -> Figure | None:
             continue
         with open(path, newline="") as lines:
             points = [line for line in csv.DictReader(lines) if line.get("valid_nats")]
-        column = f"valid_{report.unit}"  # bits of events of open length are known there alone
-        event = _trained_event(row.result)
-        known = [
-            (
-                float(point["epoch"]),
-                float(point[column])
-                if column in point
-                else nats_to(report.unit, float(point["valid_nats"]), event),
-            )
-            for point in points
-        ]
+        known = _valid_values(points, report.unit, row.evaluated.config)
         if known:
             axes.plot(*zip(*known, strict=True), label=row.result.experiment)
     if not axes.lines:
@@ -73,10 +68,29 @@ def learning_curves(report: Report) -> Figure | None:
     return figure
 
 
-def _trained_event(result: Result) -> Event:
-    """What a model's own loss counts, which may be more frames of a clip than the protocol's."""
-    given = int(result.config["model"].get("context_frames") or 0)
-    return after_frames(from_dict(result.config["event"]), given)
+def _valid_values(
+    points: Sequence[Mapping[str, str]], unit: str, config: ModelConfig
+) -> list[tuple[float, float]]:
+    """Return epochs and validation values in a unit, converted where that is not in the history.
+
+    Bits of events of open length are known in the history alone.
+    """
+    column = f"valid_{unit}"
+    if all(column in point for point in points):
+        return [(float(point["epoch"]), float(point[column])) for point in points]
+    event = _trained_event(config)
+    return [
+        (float(point["epoch"]), nats_to(unit, float(point["valid_nats"]), event))
+        for point in points
+    ]
+
+
+def _trained_event(config: ModelConfig) -> Event:
+    """Return what a model's own loss counts, maybe more frames of a clip than the protocol's."""
+    hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
+    with torch.device("meta"):
+        model = arcore.create_model(config.model_name, config.event, **hyperparameters)
+    return model.scored_event
 
 
 def comparison(report: Report) -> Figure:
@@ -84,21 +98,15 @@ def comparison(report: Report) -> Figure:
 
     Codecs far above ours are left out: on tiny images their headers would flatten all the rest.
     """
-    error: float | None
-    best = report.rows[0].result.value
-    dots: list[tuple[float, str, float | None, str]] = []
-    for row in report.rows:
-        result = row.result
-        error = result.stderr_in(report.unit)
-        sign = result.sign_in(report.unit)
-        label = f"{result.experiment} (ours, {result.members}{sign and ', ' + sign})"
-        dots.append((result.value, label, error, "o"))
+    best = report.rows[0].value
+    dots = [_dot(row, report) for row in report.rows]
     for codec in report.codecs:
-        if codec.value <= MAX_CODEC_RATIO * best:
-            error = codec.nats_stderr if report.unit == "nats" else codec.bits_per_dim_stderr
-            dots.append((codec.value, codec.label, error, "s"))
+        value = report.codec_value(codec)
+        if value <= MAX_CODEC_RATIO * best:
+            error = codec.score.stderr_in(report.unit, report.event)
+            dots.append((value, codec.label, error, "s"))
     others = {row.published: row.published_value for row in report.rows if row.published}
-    published = [
+    published: list[Dot] = [
         (value, f"{row.label} {row.sign}", None, "D")
         for row, value in [*others.items(), *report.context]
         if value is not None and row.comparable
@@ -109,13 +117,21 @@ def comparison(report: Report) -> Figure:
     axes = figure.subplots()
     for height, (value, _, error, marker) in enumerate(dots):
         axes.errorbar(value, height, xerr=error, fmt=marker, color=_COLORS[marker], capsize=3)
-    bound = report.rows[0].result.entropy
+    bound = wording.entropy_in(report.rows[0].evaluated)
     if bound is not None:
         axes.axvline(bound, linestyle="--", color=_COLORS["D"])
     axes.set_yticks(range(len(dots)), [label for _, label, *_ in dots], fontsize=8)
     axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)")
     axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+def _dot(row: Row, report: Report) -> Dot:
+    sign = row.sign_in(report.unit)
+    members = wording.members(row.result, row.num_averaged)
+    label = f"{row.result.experiment} (ours, {members}{sign and ', ' + sign})"
+    error = row.result.score.stderr_in(report.unit, row.evaluated.event)
+    return row.value, label, error, "o"
 
 
 def html_page(report: Report) -> str:
@@ -135,14 +151,16 @@ def html_page(report: Report) -> str:
     grids = [
         _picture(path.read_bytes(), row.result.experiment)
         for row in report.rows
-        if row.result.num_averaged == 1
-        and not row.result.approximate
-        and (path := row.result.folder / "samples.png").is_file()
+        if row.num_averaged == 1
+        and not row.approximate
+        and (path := row.evaluated.folder / "samples.png").is_file()
     ]
     if grids:
         parts += ["<h2>Samples</h2>", *grids]
     parts += [
-        line for row in report.rows for line in _players(row.result.folder, row.result.experiment)
+        line
+        for row in report.rows
+        for line in _players(row.evaluated.folder, row.result.experiment)
     ]
     parts.append("<h2>Published results of models that are not matched above</h2>")
     if report.context:

@@ -8,14 +8,14 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from arcore.events import Event
 from arcore.units import UNITS, nats_to, to_nats
 from pipeline.core.errors import UserError
-from pipeline.evaluation.results import SIGNS
+from pipeline.evaluation.results import Counterpart
+from pipeline.reporting.wording import SIGNS
 
 DEFAULT = Path(__file__).with_name("published_results.yaml")
 
@@ -172,7 +172,7 @@ def published_for(dataset: str | None) -> list[PublishedResult]:
     return [row for row in load_published() if row.dataset == dataset]
 
 
-def match(rows: list[PublishedResult], wanted: Mapping[str, Any], where: str) -> PublishedResult:
+def match(rows: list[PublishedResult], wanted: Counterpart, where: str) -> PublishedResult:
     """Find the row that an experiment names as its counterpart.
 
     Arguments:

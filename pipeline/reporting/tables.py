@@ -7,30 +7,17 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from arcore import events
+from arcore.events import Event, is_gray, is_real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.evaluation.results import UNITS, VALUES, CodecResult, with_error
-from pipeline.reporting.comparison import Report, measured_rows
+from pipeline.evaluation.results import CodecResult
+from pipeline.reporting import wording
+from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.published import PublishedResult, published_for
+from pipeline.reporting.wording import UNITS, with_error
 
 TERMINAL_CONTEXT_ROWS = 8
-
-
-def duration(seconds: float | None) -> str:
-    """Print a duration.
-
-    Example:
-        >>> duration(41.26), duration(754), duration(4000)
-        ('41 s', '12.6 min', '1.1 h')
-    """
-    if seconds is None:
-        return "-"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def published_text(row: PublishedResult, value: float | None) -> str:
@@ -44,50 +31,62 @@ def published_text(row: PublishedResult, value: float | None) -> str:
 
 def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return the header and cells of our rows and those of codecs, best first, as text."""
-    other = next(unit for unit in UNITS if unit != report.unit)
-    bounded = any(row.result.entropy_nats is not None for row in report.rows)
+    bounded = any(row.result.excess is not None for row in report.rows)
     header = ["experiment", "model", "settings", "members", f"test ({UNITS[report.unit]})"]
     header += ["entropy bound", "above it"] if bounded else []
-    header += [f"test ({UNITS[other]})", "parameters", "train time", "device"]
+    header += [f"test ({UNITS[_other_unit(report)]})", "parameters", "train time", "device"]
     header += ["published", "difference", "source"]
-    digits = 3 if report.unit in ("bits_per_dim", "nats_per_dim") else 2
     cells = []
-    for row in measured_rows(report):
+    for row in report.measured:
         if isinstance(row, CodecResult):
-            both = {
-                "nats": with_error(row.nats, row.nats_stderr),
-                "bits_per_dim": with_error(row.bits_per_dim, row.bits_per_dim_stderr),
-            }
-            line = [row.label, row.kind, row.settings, "-", both[report.unit]]
-            line += [*(["-", "-"] if bounded else []), both[other]]
+            line = _codec_cells(row, report, bounded)
             cells.append(line + ["-"] * (len(header) - len(line)))
-            continue
-        result, published = row.result, row.published
-        both = {
-            unit: with_error(result.value_in(unit), result.stderr_in(unit), result.sign_in(unit))
-            for unit in (report.unit, other)
-        }
-        count = "-" if result.num_parameters is None else f"{result.num_parameters:,}"
-        line = [result.experiment, result.model, result.settings, result.members]
-        line += [
-            both[report.unit] + result.rows,
-            *(result.bound if bounded else ()),
-            both[other],
-            count,
-            duration(result.train_seconds),
-            result.device or "-",
-        ]
-        if published is None:
-            line += ["-", "-", "-"]
         else:
-            unconfirmed = " (unconfirmed)" if published.verified == "memory" else ""
-            line += [
-                published_text(published, row.published_value) + unconfirmed,
-                "-" if row.difference is None else f"{row.difference:+.{digits}f}",
-                f"{published.label}: {published.source} [{published.status}]",
-            ]
-        cells.append(line)
+            cells.append(_our_cells(row, report, bounded) + _published_cells(row, report.unit))
     return header, cells
+
+
+def _other_unit(report: Report) -> str:
+    return next(unit for unit in UNITS if unit != report.unit)
+
+
+def _codec_cells(codec: CodecResult, report: Report, bounded: bool) -> list[str]:
+    score = codec.score
+    main, other = (
+        with_error(score.value_in(unit, report.event), score.stderr_in(unit, report.event))
+        for unit in (report.unit, _other_unit(report))
+    )
+    line = [codec.label, codec.kind, codec.settings, "-", main]
+    return [*line, *(["-", "-"] if bounded else []), other]
+
+
+def _our_cells(row: Row, report: Report, bounded: bool) -> list[str]:
+    result = row.result
+    return [
+        result.experiment,
+        result.model,
+        wording.settings(row.evaluated),
+        wording.members(result, row.num_averaged),
+        row.text_in(report.unit) + wording.rows_scored(result),
+        *(wording.entropy_and_excess(row.evaluated) if bounded else ()),
+        row.text_in(_other_unit(report)),
+        "-" if result.num_parameters is None else f"{result.num_parameters:,}",
+        wording.duration(result.train_seconds),
+        result.device or "-",
+    ]
+
+
+def _published_cells(row: Row, unit: str) -> list[str]:
+    published = row.published
+    if published is None:
+        return ["-", "-", "-"]
+    unconfirmed = " (unconfirmed)" if published.verified == "memory" else ""
+    digits = 3 if unit in ("bits_per_dim", "nats_per_dim") else 2
+    return [
+        published_text(published, row.published_value) + unconfirmed,
+        "-" if row.difference is None else f"{row.difference:+.{digits}f}",
+        f"{published.label}: {published.source} [{published.status}]",
+    ]
 
 
 def context_table(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -114,7 +113,7 @@ def introduction(report: Report) -> str:
     )
     if any(row.result.num_folds > 1 for row in report.rows):
         text += " Rows over folds give the mean over them, and its standard error over folds."
-    if any(row.result.sign_in(report.unit) for row in report.rows):
+    if any(row.sign_in(report.unit) for row in report.rows):
         text += (
             " <= is an upper bound on the negative log-likelihood (a lower one on the likelihood), "
             "~ an importance-weighted estimate, itself above the true value on average."
@@ -125,12 +124,12 @@ def introduction(report: Report) -> str:
             f" The first {context} frames of a clip are given; those after them are scored, each "
             "given the true frames before it."
         )
-    if isinstance(report.rows[0].result.event, events.Gray):
+    if is_gray(report.event):
         text += (
             " Gray levels are targets of Bernoulli conditionals: values are cross-entropies, no "
             "likelihoods, and the entropy bound is what the same targets cost at least."
         )
-    if isinstance(report.rows[0].result.event, events.Real):
+    if is_real(report.event):
         text += " Nats are of a density, so that they may be negative."
     if any(row.kind != "codec" for row in report.codecs):
         text += (
@@ -176,68 +175,71 @@ def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str
     return "\n".join(lines) + "\n"
 
 
-def csv_rows(report: Report) -> list[dict[str, Any]]:
+def csv_rows(report: Report) -> list[dict[str, object]]:
     """Return every row as raw numbers: ours and codecs, best first, and then the published ones.
 
     `nats` and `bits_per_dim` are both given; `published_value` and `difference` are in `unit`.
     """
-    rows: list[dict[str, Any]] = []
-    for row in measured_rows(report):
-        if isinstance(row, CodecResult):
-            values = {name: getattr(row, name) for name in (*VALUES, "num_rows")}
-            rows.append(
-                {"kind": row.kind, "model": row.label, "variant": row.settings, "relation": "exact"}
-                | values
-                | {"split": "test"}
-            )
-            continue
-        result, published = row.result, row.published
-        rows.append(
-            {
-                "kind": "ours",
-                "experiment": result.experiment,
-                "model": result.model,
-                "num_members": result.num_members,
-                "relation": result.relation_in(report.unit),
-                "nats": result.nats,
-                "nats_stderr": result.nats_stderr,
-                "bits_per_dim": result.bits_per_dim,
-                "bits_per_dim_stderr": result.bits_per_dim_stderr,
-                "num_rows": result.num_rows,
-                "num_split_rows": result.num_split_rows,
-                "num_parameters": result.num_parameters,
-                "train_seconds": result.train_seconds,
-                "device": result.device,
-                "split": "test",
-                "published": published.label if published else None,
-                "published_value": row.published_value,
-                "difference": row.difference,
-                "source": published.source if published else None,
-                "status": published.status if published else None,
-            }
-        )
-        if result.entropy_nats is not None:
-            names = ["context_frames", "entropy_nats", "excess_nats", "excess_nats_stderr"]
-            names += ["excess_bits_per_dim_stderr"]
-            rows[-1] |= {name: getattr(result, name) for name in names}
-    event = report.rows[0].result.event
-    for other, _ in report.context:
-        rows.append(
-            {
-                "kind": "published",
-                "model": other.model,
-                "variant": other.variant,
-                "relation": other.relation,
-                "nats": other.nll("nats", event),
-                "bits_per_dim": other.nll("bits_per_dim", event),
-                "split": other.split,
-                "source": other.source,
-                "status": other.status,
-            }
-        )
+    rows = [
+        _codec_row(row) if isinstance(row, CodecResult) else _our_row(row, report.unit)
+        for row in report.measured
+    ]
+    rows += [_published_row(row, report.event) for row, _ in report.context]
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    head = {"dataset": report.dataset, "unit": report.unit}
-    return [{**head, **{column: row.get(column) for column in columns}} for row in rows]
+    head: dict[str, object] = {"dataset": report.dataset, "unit": report.unit}
+    return [head | {column: row.get(column) for column in columns} for row in rows]
+
+
+def _codec_row(codec: CodecResult) -> dict[str, object]:
+    return {
+        "kind": codec.kind,
+        "model": codec.label,
+        "variant": codec.settings,
+        "relation": "exact",
+        **codec.score.to_dict(),
+        "num_rows": codec.num_rows,
+        "split": "test",
+    }
+
+
+def _our_row(row: Row, unit: str) -> dict[str, object]:
+    result, published, excess = row.result, row.published, row.result.excess
+    found: dict[str, object] = {
+        "kind": "ours",
+        "experiment": result.experiment,
+        "model": result.model,
+        "num_members": result.num_members,
+        "relation": row.relation_in(unit),
+        **result.score.to_dict(),
+        "num_rows": result.num_rows,
+        "num_split_rows": result.num_split_rows,
+        "num_parameters": result.num_parameters,
+        "train_seconds": result.train_seconds,
+        "device": result.device,
+        "split": result.split,
+        "published": published.label if published else None,
+        "published_value": row.published_value,
+        "difference": row.difference,
+        "source": published.source if published else None,
+        "status": published.status if published else None,
+    }
+    if excess is not None:
+        found |= {"context_frames": result.context_frames, **vars(excess)}
+    return found
+
+
+def _published_row(row: PublishedResult, event: Event) -> dict[str, object]:
+    return {
+        "kind": "published",
+        "model": row.model,
+        "variant": row.variant,
+        "relation": row.relation,
+        "nats": row.nll("nats", event),
+        "bits_per_dim": row.nll("bits_per_dim", event),
+        "split": row.split,
+        "source": row.source,
+        "status": row.status,
+    }
 
 
 def csv_text(report: Report) -> str:

@@ -1,0 +1,182 @@
+"""Records: frozen dataclasses that travel as one flat JSON object, whose keys are their fields.
+
+A field that is a record itself is flattened, so that values that come together are one field here
+and several keys there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pipeline.core.errors import UserError, require
+
+T = TypeVar("T")
+_LEFT_OUT = "left out of the file"
+_WORDS: Mapping[object, str] = {
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+}
+
+
+def left_out(default: T) -> T:
+    """Declare a field that is not written where it has its default."""
+    field: T = dataclasses.field(default=default, metadata={_LEFT_OUT: True})
+    return field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Base of records.
+
+    Fields are numbers, texts, truth values, mappings of such, records, or tuples of records.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Score(Record):
+        ...     nats: float
+        ...     stderr: float | None = None
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Outcome(Record):
+        ...     name: str
+        ...     test: Score
+        ...     valid_nats: float | None = left_out(None)
+        >>> Outcome(name="a", test=Score(nats=1.5)).to_dict()
+        {'name': 'a', 'nats': 1.5, 'stderr': None}
+        >>> Outcome.from_dict({"name": "a", "nats": "low"}, "a.json")
+        Traceback (most recent call last):
+        ...
+        pipeline.core.errors.UserError: a.json: nats: expected a number, got 'low'
+    """
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the keys and plain values of the file, in the order of the fields."""
+        described: dict[str, object] = {}
+        for field in dataclasses.fields(self):
+            value, hint = self.__dict__[field.name], _hints(type(self))[field.name]
+            if _record_of(hint) is not None:
+                described |= {} if value is None else value.to_dict()
+            elif _element_of(hint) is not None:
+                described[field.name] = [one.to_dict() for one in value]
+            elif not (field.metadata.get(_LEFT_OUT) and value == field.default):
+                described[field.name] = value
+        return described
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, object], where: str) -> Self:
+        """Build the record of a file's keys; others are ignored.
+
+        A record inside is there as soon as one of its keys is.
+
+        Arguments:
+            found: keys and values.
+            where: what to call them in an error, e.g. the file's path.
+
+        Raises:
+            UserError: naming `where` and the key that is missing or of another type.
+        """
+        given: dict[str, object] = {}
+        for field in dataclasses.fields(cls):
+            hint = _hints(cls)[field.name]
+            inner = _record_of(hint)
+            if inner is not None:
+                if type(None) not in _options(hint) or inner.keys() & set(found):
+                    given[field.name] = inner.from_dict(found, where)
+            elif field.name in found:
+                given[field.name] = _read(found[field.name], hint, where, field.name)
+            elif field.default is dataclasses.MISSING:
+                raise UserError(f"{where}: missing {field.name}")
+        return cls(**given)
+
+    @classmethod
+    def keys(cls) -> set[str]:
+        """Return every key that the record may have in a file."""
+        keys: set[str] = set()
+        for name, hint in _hints(cls).items():
+            inner = _record_of(hint)
+            keys |= {name} if inner is None else inner.keys()
+        return keys
+
+
+def _hints(cls: type[Record]) -> dict[str, object]:
+    return dict(typing.get_type_hints(cls))
+
+
+def _options(hint: object) -> tuple[object, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _record_of(hint: object) -> type[Record] | None:
+    """Return the kind of record that a field holds, None for anything else."""
+    for option in _options(hint):
+        if isinstance(option, type) and issubclass(option, Record):
+            return option
+    return None
+
+
+def _element_of(hint: object) -> type[Record] | None:
+    """Return the kind of records that a field is a tuple of, None for anything else."""
+    return _record_of(typing.get_args(hint)[0]) if typing.get_origin(hint) is tuple else None
+
+
+def _read(value: object, hint: object, where: str, name: str) -> object:
+    element = _element_of(hint)
+    if element is None:
+        _check(value, hint, f"{where}: {name}")
+        return value
+    fits = isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+    require(fits, f"{where}: {name}", "a list of objects", value)
+    entries = typing.cast(list[dict[str, object]], value)
+    return tuple(element.from_dict(one, where) for one in entries)
+
+
+def _check(value: object, hint: object, name: str) -> None:
+    """Check a plain value; a number is no NaN, and an integer serves as one."""
+    options = _options(hint)
+    if value is None and type(None) in options:
+        return
+    kinds = [option for option in options if option is not type(None)]
+    fits = any(_fits(value, kind) for kind in kinds)
+    wanted = " or ".join(_WORDS.get(kind, "a mapping") for kind in kinds)
+    require(fits, name, wanted + (" or null" if type(None) in options else ""), value)
+
+
+def _fits(value: object, kind: object) -> bool:
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind is float:
+        return isinstance(value, (int, float)) and not math.isnan(value)
+    if kind in (int, str):
+        return isinstance(value, int if kind is int else str)
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def read_object(path: Path) -> dict[str, object]:
+    """Read a JSON object from a file.
+
+    Raises:
+        UserError: naming the file, if it is missing or malformed.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; run the stage that writes it") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected an object, got {type(content).__name__}")
+    return content
+
+
+def write_object(path: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON object to a file, indented, with a line feed at its end."""
+    path.write_text(json.dumps(content, indent=2) + "\n")

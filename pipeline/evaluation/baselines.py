@@ -1,0 +1,72 @@
+"""What codecs and simple models need for a dataset's test rows: `codecs/<dataset>.json`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from arcore.events import Levels, is_levels
+from pipeline.core import paths
+from pipeline.core.records import write_object
+from pipeline.data import shard_reader
+from pipeline.data.manifest import Manifest
+from pipeline.datasets import catalog
+from pipeline.datasets.base import Sound
+from pipeline.evaluation import image_codecs, sound_baselines
+from pipeline.evaluation.results import CodecMeasurements, CodecResult
+
+log = logging.getLogger(__name__)
+
+
+def write(dataset: str) -> Path:
+    """Measure every codec on all test images or sounds and write `codecs/<dataset>.json`.
+
+    Raises:
+        UserError: for missing or damaged shards, or a library without one of the codecs.
+    """
+    manifest = shard_reader.read_manifest(paths.shards(dataset))
+    measured = CodecMeasurements(
+        dataset=dataset,
+        dataset_sha256=manifest.sha256,
+        split="test",
+        unit=manifest.unit,
+        libraries=image_codecs.libraries(),
+        codecs=tuple(_measure(manifest)),
+    )
+    for one in measured.codecs:
+        log.info("%s: %s %.4f bits/dim", dataset, one.label, one.score.bits_per_dim)
+    if not measured.codecs:
+        log.info("%s: no images, no codecs", dataset)
+    path = paths.codecs(dataset)
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    write_object(partial, measured.to_dict())
+    os.replace(partial, path)
+    return path
+
+
+def _measure(manifest: Manifest) -> list[CodecResult]:
+    event = manifest.event
+    if image_codecs.applies(event):
+        return _of_images(manifest.dataset, event)
+    if manifest.sound is not None and is_levels(event):
+        return _of_sounds(manifest.dataset, event, manifest.sound)
+    return []
+
+
+def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
+    image_codecs.require()
+    test = shard_reader.read_split(paths.shards(dataset), "test")
+    images = test.x
+    if test.binarize is not None:  # the fixed draw on which models are evaluated
+        images = shard_reader.dynamic_binarize(images, np.arange(len(images)), 0, 0)
+    return [image_codecs.measure(codec, images, event) for codec in image_codecs.CODECS.values()]
+
+
+def _of_sounds(dataset: str, event: Levels, sound: Sound) -> list[CodecResult]:
+    splits = [shard_reader.read_split(paths.shards(dataset), split) for split in catalog.SPLITS]
+    described = catalog.get_dataset(catalog.load_config(dataset))
+    return sound_baselines.measure(described, event, sound, *splits)

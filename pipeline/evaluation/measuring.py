@@ -1,0 +1,136 @@
+"""Scoring the test split of a dataset under its protocol: the numbers of a result."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.events import Event, after_frames, is_gray
+from arcore.units import nats_to_bits_per_dim
+from pipeline.data import shard_reader, sound_batches
+from pipeline.datasets.base import SplitData
+from pipeline.evaluation import scoring
+from pipeline.evaluation.results import Excess, ImportanceEstimate, MemberScore, Score
+from pipeline.evaluation.scoring import mean_and_error
+from pipeline.experiments.schema import EvaluationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the test rows that were chosen score.
+
+    Attributes:
+        nats: of each row, (rows,) float64.
+        seconds: of scoring them.
+        score, mean_size, excess, member, importance: see `pipeline.evaluation.results.Result`.
+    """
+
+    nats: Tensor
+    seconds: float
+    score: Score
+    mean_size: float | None
+    excess: Excess | None
+    member: MemberScore | None
+    importance: ImportanceEstimate | None
+
+
+@dataclass(frozen=True)
+class _Bits:
+    """Standard errors in bits/dim; for events of open length of a ratio of sums."""
+
+    event: Event
+    lengths: Tensor | None
+
+    @property
+    def mean_size(self) -> float | None:
+        return None if self.lengths is None else float(self.lengths.double().mean())
+
+    def stderr(self, nats: Tensor) -> float:
+        size = self.mean_size
+        if self.lengths is not None and size is not None:
+            nats = nats - nats.mean() / size * self.lengths
+        spread = mean_and_error(nats)[1]
+        return nats_to_bits_per_dim(spread, self.event, difference=True, size=size)
+
+
+def measure(
+    model: arcore.AutoregressiveModel,
+    test: SplitData,
+    chosen: np.ndarray,
+    manifest: shard_reader.Manifest,
+    plan: EvaluationConfig,
+    source: np.ndarray | None = None,
+) -> Measured:
+    """Score test rows by a model, or by each member of an ensemble and their mixture.
+
+    Arguments:
+        model: as it is evaluated.
+        test: the split.
+        chosen: rows of it, ascending.
+        manifest: of its shards.
+        plan: batches, and importance samples.
+        source: nats of each row of the split under what drew them, where that is known.
+    """
+    context = manifest.context_frames
+    began = time.perf_counter()
+    by_member = scoring.member_scores(model, test, plan.batch_size, chosen, context)
+    nats = scoring.mixture(by_member)
+    seconds = time.perf_counter() - began
+    mean, error = mean_and_error(nats)
+    event = after_frames(manifest.event, context)
+    lengths = None
+    if manifest.sound is not None:
+        lengths = torch.from_numpy(sound_batches.lengths(test)[chosen])
+    bits = _Bits(event, lengths)
+    bound = None if source is None else torch.from_numpy(source[chosen])
+    if is_gray(manifest.event):
+        bound = scoring.entropy_scores(test, manifest.event, plan.batch_size, chosen, context)
+    return Measured(
+        nats=nats,
+        seconds=seconds,
+        score=Score(
+            nats=mean,
+            nats_stderr=error,
+            bits_per_dim=nats_to_bits_per_dim(mean, event, size=bits.mean_size),
+            bits_per_dim_stderr=bits.stderr(nats),
+        ),
+        mean_size=bits.mean_size,
+        excess=None if bound is None else _excess(nats, bound, bits),
+        member=_member(by_member) if by_member.shape[1] > 1 else None,
+        importance=_importance(model, test, chosen, plan),
+    )
+
+
+def _excess(nats: Tensor, bound: Tensor, bits: _Bits) -> Excess:
+    above, error = mean_and_error(nats - bound)
+    return Excess(
+        entropy_nats=mean_and_error(bound)[0],
+        excess_nats=above,
+        excess_nats_stderr=error,
+        excess_bits_per_dim_stderr=bits.stderr(nats - bound),
+    )
+
+
+def _member(by_member: Tensor) -> MemberScore:
+    mean, error = mean_and_error(by_member.mean(1))
+    return MemberScore(member_nats=mean, member_nats_stderr=error)
+
+
+def _importance(
+    model: arcore.AutoregressiveModel, test: SplitData, chosen: np.ndarray, plan: EvaluationConfig
+) -> ImportanceEstimate | None:
+    if not (model.latent_levels and plan.importance_samples):
+        return None
+    estimates = scoring.importance_scores(model, test, plan, chosen)
+    mean, error = mean_and_error(estimates)
+    return ImportanceEstimate(
+        nats_importance_weighted=mean,
+        nats_importance_weighted_stderr=error,
+        importance_samples=plan.importance_samples,
+        importance_rows=len(estimates),
+    )

@@ -1,0 +1,174 @@
+"""Reading what evaluation wrote: results with the config of their model, and codecs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from arcore import events
+from arcore.events import Event
+from pipeline.core import paths
+from pipeline.core.errors import UserError, require
+from pipeline.core.records import read_object
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.evaluation.results import CodecMeasurements, CodecResult, Result
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The content of a model's `config.yaml`, which decides its result.
+
+    Attributes:
+        content: all of it, as plain types.
+        event: what is modelled.
+        model: {name, ...hyperparameters}.
+        base: the file that the experiment started from.
+        dataset_sha256: of the data that it was trained on, None for an outcome over folds.
+    """
+
+    content: Mapping[str, object]
+    event: Event
+    model: Mapping[str, object]
+    base: str | None
+    dataset_sha256: str | None
+
+    @classmethod
+    def read(cls, path: Path) -> ModelConfig:
+        """Read a `config.yaml`.
+
+        Raises:
+            UserError: naming the file, if it is missing or malformed.
+        """
+        try:
+            content = yaml.safe_load(path.read_text())
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: missing; train the experiment first") from error
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: expected YAML, got {error}") from error
+        if not isinstance(content, dict) or "event" not in content:
+            raise UserError(f"{path}: expected a mapping with an event")
+        require(isinstance(content.get("model"), dict), f"{path}: model", "a mapping", content)
+        try:
+            event = events.from_dict(content["event"])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: {error}") from error
+        base, data = content.get("base"), content.get("dataset_sha256")
+        return cls(content, event, content["model"], base, data)
+
+    @property
+    def model_name(self) -> str:
+        """The model's name."""
+        return str(self.model["name"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """An evaluated experiment.
+
+    Attributes:
+        result: what was measured.
+        config: of its model.
+        event: what was scored: of clips, the frames after those given.
+        folder: `evaluation/<dataset>/<experiment>`.
+    """
+
+    result: Result
+    config: ModelConfig
+    event: Event
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The experiment."""
+        return self.result.experiment
+
+
+def evaluations(dataset: str) -> list[Path]:
+    """Return the folders `evaluation/<dataset>/*` that hold results, in order."""
+    found = (paths.root() / "evaluation" / dataset).glob("*/metrics.json")
+    return sorted(path.parent for path in found)
+
+
+def read_results(dataset: str, folders: Sequence[Path] | None = None) -> list[Evaluated]:
+    """Read a dataset's results, each with its model's config; by experiment.
+
+    What was trained on other data than the shards is left out, with a warning.
+
+    Arguments:
+        dataset: its name.
+        folders: with a `metrics.json` each; None for all of `evaluation/<dataset>`.
+
+    Raises:
+        UserError: if nothing is evaluated, or naming the file and the key that is malformed.
+    """
+    shards = paths.shards(dataset)
+    present = (shards / "manifest.json").is_file()
+    data = read_manifest(shards).sha256 if present else None
+    results = []
+    for read in map(_read_evaluated, evaluations(dataset) if folders is None else folders):
+        trained = read.config.dataset_sha256 or data  # folds have data of their own
+        if data in (None, trained):
+            results.append(read)
+        else:
+            log.warning(
+                "warning: evaluation/%s/%s: of other data (%s) than the shards (%s); left out",
+                dataset, read.name, str(trained)[:12], str(data)[:12],
+            )  # fmt: skip
+    if not results:
+        raise UserError(f"evaluation/{dataset}: no evaluated experiment; run evaluate first")
+    return results
+
+
+def _read_evaluated(folder: Path) -> Evaluated:
+    """Read one result; a folder with a config of its own needs no model, as folds have none."""
+    path, own = folder / "metrics.json", folder / "config.yaml"
+    result = Result.from_dict(read_object(path), str(path))
+    model = paths.model(folder.name)
+    config = ModelConfig.read(own if own.is_file() else model / own.name)
+    training = model / "training.json"
+    if not own.is_file() and training.is_file():
+        device = read_object(training).get("device")
+        result = dataclasses.replace(result, device=str(device) if device else result.device)
+    try:
+        event = events.after_frames(config.event, result.context_frames)
+    except ValueError as error:
+        raise UserError(f"{path}: context_frames: {error}") from error
+    result.check(event, str(path))
+    return Evaluated(result=result, config=config, event=event, folder=folder)
+
+
+def read_codecs(manifest: Manifest) -> list[CodecResult]:
+    """Read `codecs/<dataset>.json`, best first.
+
+    Arguments:
+        manifest: of the dataset's shards, which they must have been measured on.
+
+    Raises:
+        UserError: if it is missing, malformed or of other data than the shards.
+    """
+    dataset = manifest.dataset
+    path = paths.codecs(dataset)
+    again = f"run `python -m stages.codecs {dataset}`"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; {again}")
+    measured = CodecMeasurements.from_dict(read_object(path), str(path))
+    expected, got = manifest.sha256, measured.dataset_sha256
+    if got != expected:
+        raise UserError(
+            f"{path}: expected measurements on the shards ({expected[:12]}), got {got[:12]}; "
+            f"{again}"
+        )
+    for one in measured.codecs:
+        one.score.check(manifest.event, one.mean_size, str(path))
+
+    def rank(one: CodecResult) -> tuple[float, str]:
+        return one.score.value_in(manifest.unit, manifest.event), one.label
+
+    return sorted(measured.codecs, key=rank)

@@ -1,0 +1,118 @@
+"""What is to be registered: evaluated experiments, each known by a hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.records import Record, read_object
+from pipeline.evaluation.reading import Evaluated, read_results
+from pipeline.evaluation.results import Result
+
+CHAMPION = "champion"
+# What may change without changing the model; the number of members is hashed apart.
+_VOLATILE = ("cluster", "evaluation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin(Record):
+    """Where a training was logged: what the registry needs of `training.json`.
+
+    Attributes:
+        run_id: of the training's MLflow run, None where the store could not be reached.
+        mlflow_experiment: that the run is in.
+        commit: of the code.
+    """
+
+    run_id: str | None = None
+    mlflow_experiment: str | None = None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An evaluated experiment that is to be registered.
+
+    Attributes:
+        evaluated: its test results, and its config.
+        folder: `models/<experiment>`.
+        origin: of the training.
+        sha256: of the weights, the config without volatile keys, and the test and validation nats.
+    """
+
+    evaluated: Evaluated
+    folder: Path
+    origin: Origin
+    sha256: str
+
+    @property
+    def result(self) -> Result:
+        """What was measured."""
+        return self.evaluated.result
+
+    @property
+    def name(self) -> str:
+        """The experiment."""
+        return self.evaluated.name
+
+
+def registered_name(dataset: str) -> str:
+    """Return the registered model's name, one for each dataset.
+
+    Example:
+        >>> registered_name("digits_binary")
+        'arcore-digits-binary'
+    """
+    return f"arcore-{dataset.replace('_', '-')}"
+
+
+def alias_of(experiment: str) -> str:
+    """Return an experiment's alias, within MLflow's rules.
+
+    Example:
+        >>> alias_of("digits-made.v2"), alias_of("v2"), alias_of("latest")
+        ('digits-made-v2', 'experiment-v2', 'experiment-latest')
+    """
+    alias = re.sub(r"[^A-Za-z0-9_-]", "-", experiment)[:200]
+    reserved = re.fullmatch(r"[vV]\d+", alias) or alias.lower() in ("latest", CHAMPION)
+    return f"experiment-{alias}" if reserved else alias
+
+
+def content_hash(folder: Path, config: Mapping[str, object], result: Result) -> str:
+    """Hash what makes a model version: weights, members, config without volatile keys, nats."""
+    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
+    digest = hashlib.sha256()
+    with open(folder / "model.safetensors", "rb") as weights:
+        digest.update(hashlib.file_digest(weights, "sha256").digest())
+    nats = (result.score.nats, result.valid_nats)
+    described = [kept, result.num_members, result.context_frames, *nats]
+    digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def candidates(dataset: str) -> list[Candidate]:
+    """Return every evaluated experiment of a dataset, by name; outcomes over folds have no model.
+
+    Raises:
+        UserError: if none is evaluated, or a model's files are missing or malformed.
+    """
+    return [_candidate(one) for one in read_results(dataset) if one.result.num_folds == 1]
+
+
+def _candidate(evaluated: Evaluated) -> Candidate:
+    folder = paths.model(evaluated.name)
+    weights, training = folder / "model.safetensors", folder / "training.json"
+    if not weights.is_file():
+        raise UserError(f"{weights}: missing; train the experiment first")
+    return Candidate(
+        evaluated=evaluated,
+        folder=folder,
+        origin=Origin.from_dict(read_object(training), str(training)),
+        sha256=content_hash(folder, evaluated.config.content, evaluated.result),
+    )

@@ -1,0 +1,100 @@
+"""The MLflow run of a training, which is rebuilt from the files where the store has lost it."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import UserError
+from pipeline.registry.candidates import Candidate, registered_name
+from pipeline.tracking import mlflow_store, run_logger
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+HASH = "arcore.sha256"
+
+
+def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
+    """Return the id of a training's run; where the store has lost it, of a rebuilt one.
+
+    Raises:
+        UserError: if the store stops answering.
+    """
+    from mlflow.exceptions import MlflowException
+
+    origin = candidate.origin
+    if origin.run_id:
+        try:
+            run = store.get_run(origin.run_id)
+            if run.info.lifecycle_stage != "deleted":
+                return str(run.info.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    experiment = origin.mlflow_experiment or registered_name(dataset)
+    where = mlflow_store.experiment_id(store, experiment)
+    rebuilt = mlflow_store.find_runs(store, where, HASH, candidate.sha256)
+    if rebuilt:
+        return str(rebuilt[0].info.run_id)
+    log.info("run of %s is not in this store; rebuilding it", candidate.name)
+    return _rebuild(store, experiment, candidate)
+
+
+def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
+    config = candidate.evaluated.config
+    run_id = mlflow_store.start_run(
+        experiment,
+        candidate.name,
+        f"rebuilt-{candidate.sha256}",
+        mlflow_store.flatten(config.content),
+        {
+            "arcore.rebuilt": "true",
+            "arcore.commit": str(candidate.origin.commit),
+            "arcore.dataset_sha256": str(config.dataset_sha256),
+        },
+    )
+    if run_id is None:
+        raise UserError(f"MLflow store {store.tracking_uri} stopped answering")
+    _log_again(run_logger.RunLogger(run_id, str(store.tracking_uri)), candidate)
+    store.set_tag(run_id, HASH, candidate.sha256)
+    return run_id
+
+
+def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
+    """Log the history and the final values from the files, and end the run."""
+    result, score = candidate.result, candidate.result.score
+    history = candidate.folder / "history.csv"
+    if history.is_file():
+        with open(history, newline="") as rows:
+            for row in csv.DictReader(rows):
+                step = int(float(row.get("epoch") or 0))
+                logger.metrics(_numbers(row, ("epoch", "step")), step)
+    final = {
+        "test_nats": score.nats,
+        "test_nats_stderr": score.nats_stderr,
+        "test_bits_per_dim": score.bits_per_dim,
+        "num_parameters": result.num_parameters,
+        "train_seconds": result.train_seconds,
+    }
+    logger.metrics({key: value for key, value in final.items() if value is not None})
+    for picture in ("learning_curve.png", "samples.png"):
+        if (candidate.evaluated.folder / picture).is_file():
+            logger.artifact(candidate.evaluated.folder / picture)
+    logger.finish()
+
+
+def _numbers(row: Mapping[str, str], without: tuple[str, ...]) -> dict[str, float]:
+    numbers = {}
+    for key, value in row.items():
+        if key in without or not value:
+            continue
+        try:
+            numbers[key] = float(value)
+        except ValueError:
+            continue
+    return numbers

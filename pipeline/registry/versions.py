@@ -1,0 +1,69 @@
+"""MLflow's registry: models, their versions and aliases."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pipeline.tracking import mlflow_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+
+def ensure_model(store: MlflowClient, name: str, dataset: str) -> None:
+    """Make a registered model, unless it is there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.create_registered_model(
+            name, tags={"dataset": dataset}, description=f"Density models of {dataset} (arcore)."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def versions(store: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return all versions of a registered model."""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = store.search_model_versions(f"name = '{name}'", page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def aliased(store: MlflowClient, name: str, alias: str) -> int | None:
+    """Return the version that carries an alias, None where none does."""
+    version = store.get_registered_model(name).aliases.get(alias)
+    return None if version is None else int(version)
+
+
+def point(store: MlflowClient, name: str, alias: str, version: int) -> None:
+    """Give an alias to a version, unless it has it."""
+    if aliased(store, name, alias) != version:
+        store.set_registered_model_alias(name, alias, str(version))
+
+
+def tags_of(store: MlflowClient, name: str, version: int) -> Mapping[str, str]:
+    """Return the tags of a version."""
+    return dict(store.get_model_version(name, str(version)).tags)
+
+
+def register(
+    store: MlflowClient, name: str, model_uri: str, tags: Mapping[str, str]
+) -> ModelVersion:
+    """Register a logged model as a new version."""
+    # register_model reports on stderr by print, which no log level silences.
+    with (
+        mlflow_store.fluent(str(store.tracking_uri)) as mlflow,
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        version: ModelVersion = mlflow.register_model(model_uri, name, tags=dict(tags))
+    return version

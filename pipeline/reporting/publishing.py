@@ -1,0 +1,67 @@
+"""Writing a dataset's report to `reports/<dataset>/`, and logging it to MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError
+from pipeline.reporting import tables
+from pipeline.reporting.comparison import Report, build_report
+from pipeline.tracking import mlflow_store, run_logger
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "arcore-reports"
+
+
+def write(dataset: str) -> Path:
+    """Write `reports/<dataset>/`, then log it to MLflow; an MLflow outage costs a warning.
+
+    Raises:
+        UserError: for missing or malformed results.
+    """
+    from pipeline.reporting import html  # matplotlib takes long to import
+
+    report = build_report(dataset)
+    files = {
+        "table.md": tables.markdown(report),
+        "table.csv": tables.csv_text(report),
+        "report.html": html.html_page(report),
+    }
+    folder = paths.report(dataset)
+    with replacing(folder) as partial:
+        for name, text in files.items():
+            (partial / name).write_text(text)
+    log.info("wrote %s", folder)
+    _log_report(report, folder, files)
+    return folder
+
+
+def _log_report(report: Report, folder: Path, files: Mapping[str, str]) -> None:
+    """Log a report as an MLflow run, once for each content."""
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+    identity = f"report:{report.dataset}:{digest}"
+    try:
+        store = mlflow_store.require_store()
+        where = mlflow_store.experiment_id(store, EXPERIMENT)
+        runs = mlflow_store.find_runs(store, where, mlflow_store.IDENTITY, identity)
+    except UserError as error:
+        log.warning("warning: report not logged: %s", error)
+        return
+    if any(run.info.status == "FINISHED" for run in runs):
+        return
+    run_id = mlflow_store.start_run(
+        EXPERIMENT, report.dataset, identity, {}, {"dataset": report.dataset, "unit": report.unit}
+    )
+    logger = run_logger.RunLogger(run_id)
+    rows = tables.csv_rows(report)
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    for name in files:
+        logger.artifact(folder / name)
+    logger.table(columns, "table.json")
+    logger.finish("FAILED" if logger.failures else "FINISHED")

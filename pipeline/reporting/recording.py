@@ -1,0 +1,92 @@
+"""Keeping what was measured: copies in `results/`, and tables drawn from these alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError
+from pipeline.reporting import comparison, tables
+
+log = logging.getLogger(__name__)
+
+SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
+
+
+def results() -> Path:
+    """Return the folder of records."""
+    return paths.root() / "results"
+
+
+def record_experiment(name: str) -> Path:
+    """Copy an experiment's configuration, history, training record and metrics to `results/<name>`.
+
+    Raises:
+        UserError: naming the file that is missing.
+    """
+    model = paths.model(name)
+    files = [model / file for file in ("config.yaml", "training.json", "history.csv")]
+    return _record(results() / name, [*files, _evaluation(name) / "metrics.json"])
+
+
+def record_folds(name: str) -> Path:
+    """Copy an outcome over folds to `results/<name>-folds`.
+
+    Raises:
+        UserError: naming the file that is missing.
+    """
+    title = f"{name}-folds"
+    found = _evaluation(title)
+    files = [found / file for file in ("config.yaml", "metrics.json", "folds.csv")]
+    return _record(results() / title, files)
+
+
+def record_search(name: str) -> Path:
+    """Copy a search's outcome, trials and plot to `results/searches/<name>`.
+
+    Raises:
+        UserError: naming the file that is missing.
+    """
+    search = paths.search(name)
+    files = [search / file for file in SEARCH_FILES]
+    return _record(results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
+
+
+def record_table(dataset: str) -> Path:
+    """Draw `results/<dataset>.md` from the records `results/<dataset>-*` and the codecs.
+
+    Raises:
+        UserError: for missing or malformed records.
+    """
+    kept = sorted(path.parent for path in results().glob(f"{dataset}-*/metrics.json"))
+    text = tables.markdown(comparison.build_report(dataset, kept))
+    path = results() / f"{dataset}.md"
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+    log.info("wrote %s", path)
+    return path
+
+
+def _evaluation(name: str) -> Path:
+    """Return the one evaluation of an experiment, whatever its dataset."""
+    found = sorted((paths.root() / "evaluation").glob(f"*/{name}"))
+    if len(found) != 1:
+        datasets = ", ".join(path.parent.name for path in found) or "none"
+        raise UserError(f"evaluation/*/{name}: expected one evaluation, got {datasets}")
+    return found[0]
+
+
+def _record(folder: Path, files: Iterable[Path]) -> Path:
+    with replacing(folder) as temporary:
+        for file in files:
+            if not file.is_file():
+                raise UserError(f"{file}: missing; run the stage that writes it")
+            shutil.copyfile(file, temporary / file.name)
+    log.info("wrote %s", folder)
+    return folder

@@ -1,0 +1,117 @@
+"""Results in words: units, signs, values with their errors, members, settings."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePosixPath
+
+from arcore.units import nats_to, nats_to_bits_per_dim
+from arcore.zoo import list_models, model_class
+from pipeline.evaluation.reading import Evaluated
+from pipeline.evaluation.results import Result
+
+UNITS = {
+    "nats": "nats",
+    "bits_per_dim": "bits/dim",
+    "nats_per_frame": "nats/frame",
+    "nats_per_dim": "nats/dim",
+}
+# what precedes a value, by its relation to the true one
+SIGNS = {"exact": "", "upper_bound": "<=", "approx": "~", "below": "<", "above": ">"}
+
+
+def with_error(value: float, stderr: float, sign: str = "") -> str:
+    """Print a value and its standard error; "<=" marks a bound, "~" an estimate.
+
+    Example:
+        >>> with_error(88.4567, 0.2134), with_error(1.23456, 0.0042, "<=")
+        ('88.46 ± 0.21', '<= 1.2346 ± 0.0042')
+    """
+    digits = 2
+    if 0 < stderr < 0.1:
+        digits = min(4, 1 - math.floor(math.log10(stderr)))
+    return f"{sign} {value:.{digits}f} ± {stderr:.{digits}f}".lstrip()
+
+
+def duration(seconds: float | None) -> str:
+    """Print a duration.
+
+    Example:
+        >>> duration(41.26), duration(754), duration(4000)
+        ('41 s', '12.6 min', '1.1 h')
+    """
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def members(result: Result, num_averaged: int = 1) -> str:
+    """Say what was scored: one model or an ensemble of so many, on each fold if there are several.
+
+    Arguments:
+        result: whose members they are.
+        num_averaged: above 1, the values are the mean over so many single models.
+    """
+    text = "one" if result.num_members == 1 else f"ensemble of {result.num_members}"
+    if num_averaged > 1:
+        text = f"one (mean of {num_averaged})"
+    return text if result.num_folds == 1 else f"{text} for each of {result.num_folds} folds"
+
+
+def rows_scored(result: Result) -> str:
+    """Say nothing where the whole test split was scored, else how much of it."""
+    if result.num_split_rows is None or result.num_rows >= result.num_split_rows:
+        return ""
+    return f" ({result.num_rows:,} of {result.num_split_rows:,} rows)"
+
+
+def settings(evaluated: Evaluated) -> str:
+    """List the hyperparameters that differ from the model's defaults, and the search they are of.
+
+    Past steps and evaluations of networks, where the result has them, stand in parentheses.
+    """
+    result, config = evaluated.result, evaluated.config
+    if result.model not in list_models():
+        return "-"
+    defaults = model_class(result.model).Config().to_dict()
+    given = {key: value for key, value in config.model.items() if key != "name"}
+    changed = [f"{key}={value}" for key, value in given.items() if value != defaults.get(key)]
+    if result.receptive_field is not None:
+        changed.append(f"(receptive_field={result.receptive_field})")
+    if result.num_evaluations is not None:
+        changed.append(f"(num_evaluations={result.num_evaluations})")
+    base = PurePosixPath(config.base or "")
+    if base.parts[:1] == ("searches",):
+        changed.append(f"(found by {base.parent})")
+    return " ".join(changed).replace("'", "") or "defaults"
+
+
+def entropy_in(evaluated: Evaluated) -> float | None:
+    """Return the least value that is possible, in the dataset's unit; None where it is unknown."""
+    result, event = evaluated.result, evaluated.event
+    if result.excess is None:
+        return None
+    nats = result.excess.entropy_nats
+    if result.unit != "bits_per_dim":
+        return nats_to(result.unit, nats, event, difference=True)
+    return nats_to_bits_per_dim(nats, event, size=result.mean_size)
+
+
+def entropy_and_excess(evaluated: Evaluated) -> tuple[str, str]:
+    """Print the least value that is possible, and how far the test value is above it."""
+    result, event, excess = evaluated.result, evaluated.event, evaluated.result.excess
+    entropy = entropy_in(evaluated)
+    if excess is None or entropy is None:
+        return "-", "-"
+    if result.unit != "bits_per_dim":
+        above, error = (
+            nats_to(result.unit, nats, event, difference=True)
+            for nats in (excess.excess_nats, excess.excess_nats_stderr)
+        )
+        return f"{entropy:.2f}", with_error(above, error)
+    if excess.excess_bits_per_dim_stderr is None:
+        return f"{entropy:.3f}", "-"
+    bits = nats_to_bits_per_dim(excess.excess_nats, event, difference=True, size=result.mean_size)
+    return f"{entropy:.3f}", with_error(bits, excess.excess_bits_per_dim_stderr)
