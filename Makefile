@@ -65,17 +65,7 @@ bench: $(STAMP)  ## training speed against common implementations, sampling, the
 	python benchmarks/overheads.py
 
 results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES and DATASETS to results/
-	@for e in $(EXPERIMENTS); do mkdir -p results/$$e && \
-	  cp models/$$e/config.yaml models/$$e/training.json models/$$e/history.csv evaluation/*/$$e/metrics.json results/$$e/; done
-	@for f in $(FOLDS); do mkdir -p results/$$f-folds && \
-	  cp evaluation/*/$$f-folds/config.yaml evaluation/*/$$f-folds/metrics.json evaluation/*/$$f-folds/folds.csv results/$$f-folds/; done
-	@for s in $(SEARCHES); do mkdir -p results/searches/$$s && \
-	  cp searches/$$s/search.json searches/$$s/best.yaml searches/$$s/*.csv searches/$$s/objective.png results/searches/$$s/; done
-	@set -e; trap 'rm -rf $$home' EXIT; for d in $(DATASETS); do home=$$(mktemp -d); mkdir -p $$home/evaluation/$$d $$home/data/shards/$$d; \
-	  cp -r codecs $$home/; cp data/shards/$$d/manifest.json $$home/data/shards/$$d/; \
-	  cp -r results/$$d-*/ $$home/evaluation/$$d/; \
-	  ARCORE_HOME=$$home MLFLOW_TRACKING_URI=sqlite:///$$home/mlflow.db python -m stages.report $$d; \
-	  cp $$home/reports/$$d/table.md results/$$d.md; rm -r $$home; done
+	@python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --datasets $(DATASETS)
 
 lock: $(STAMP)  ## write constraints.txt from what is installed
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \

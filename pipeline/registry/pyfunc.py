@@ -111,20 +111,26 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         return np.asarray(model.sample(count, condition, generator=generator).numpy())
 
     def _condition(self, params: dict[str, Any], rows: int) -> torch.Tensor | None:
-        integers, numbers = (params.get(name) for name in ("condition", "vectors"))
+        """Shape the numbers of the one parameter that the model's kind of condition takes."""
+        numbers_of = {name: params.get(name) for name in ("condition", "vectors")}
+        given = {k: np.asarray(v) for k, v in numbers_of.items() if v is not None and len(v)}
         kind = self.model.condition_kind
-        if numbers is not None and len(numbers):
-            condition = torch.as_tensor(np.asarray(numbers), dtype=self.model.dtype)
-        elif integers is not None and len(integers):
-            condition = torch.as_tensor(np.asarray(integers), dtype=torch.int64)
-        else:
-            return None
         if kind is None:
-            return condition
+            for name in given:
+                raise ValueError(f"{name}: expected none for an unconditional model")
+            return None
+        wanted = "condition" if kind.is_integer else "vectors"
+        for name in given.keys() - {wanted}:
+            raise ValueError(f"{name}: expected {wanted}, {kind.expected(rows)}")
+        if wanted not in given:
+            return None  # which the model refuses in its own words
+        dtype = torch.int64 if kind.is_integer else self.model.dtype
+        numbers = torch.as_tensor(given[wanted], dtype=dtype)
         try:
-            return kind.unflatten(condition, rows)
-        except RuntimeError:  # of a count that does not fit, which the model names
-            return condition
+            return kind.unflatten(numbers, rows)
+        except RuntimeError:
+            expected = f"the numbers of {kind.expected(rows)}"
+            raise ValueError(f"{wanted}: expected {expected}, got {len(numbers)}") from None
 
     def _score(self, events: torch.Tensor, condition: torch.Tensor | None) -> pd.DataFrame:
         parts = []

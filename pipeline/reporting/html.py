@@ -103,8 +103,8 @@ def comparison(report: Report) -> Figure:
     for codec in report.codecs:
         value = report.codec_value(codec)
         if value <= MAX_CODEC_RATIO * best:
-            error = codec.score.stderr_in(report.unit, report.event)
-            dots.append((value, codec.label, error, "s"))
+            spread = codec.score.stderr_in(report.unit, report.event)
+            dots.append((value, codec.label, spread, "s"))
     others = {row.published: row.published_value for row in report.rows if row.published}
     published: list[Dot] = [
         (value, f"{row.label} {row.sign}", None, "D")

@@ -1,0 +1,74 @@
+"""Published numbers: every row loads, signs and units, and how a counterpart is found."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from arcore import events
+from pipeline.core.errors import UserError
+from pipeline.reporting import published
+from pipeline.reporting.published import load_published, match, published_for
+
+MNIST = events.Binary((1, 28, 28))
+DIGITS = events.Levels(17, (1, 8, 8))
+
+
+def test_every_published_row_loads_and_null_values_are_skipped():
+    rows = load_published()
+    names = {"binarized_mnist", "dna", "mushrooms", "nips-0-12", "mnist_dynamic_binarized"}
+    names |= {"red-wine", "cifar10", "imagenet32", "imagenet64", "moving_mnist", "robotic_pushing"}
+    assert {row.dataset for row in rows} == names
+    assert len(rows) == 98 - 3 + 64 + 36
+    signs = {"nll": 1, "ll": -1}
+    in_nats = [row for row in rows if row.metric == "nats"]
+    assert all(row.nll("nats", MNIST) == signs[row.sense] * row.value for row in in_nats)
+    assert {row.sense for row in rows if row.dataset == "red-wine"} == {"ll"}
+
+
+def row(**more):
+    base = {"model": "M", "variant": "-", "dataset": "d", "metric": "nats", "split": "test"}
+    return published.PublishedResult(
+        **{**base, "value": 2.0, "source": "s", "verified": "code"} | more
+    )
+
+
+def test_signs_senses_and_units():
+    assert row(relation="upper_bound").sign == "<=" and row(relation="approx").sign == "~"
+    gain = row(value=-7.5, sense="ll")
+    assert gain.nll("nats", MNIST) == 7.5
+    assert row(sense="ll", relation="below").sign == ">"
+    assert row(metric="mos").nll("nats", MNIST) is None
+    bits = row(metric="bits_per_dim", value=1.0).nll("nats", DIGITS)
+    assert row(value=bits).nll("bits_per_dim", DIGITS) == pytest.approx(1.0)
+    assert "unconfirmed" in row(verified="memory").status
+    with pytest.raises(ValueError, match="verified: expected one of"):
+        row(verified="rumour")
+
+
+def test_a_malformed_published_file_is_named(tmp_path):
+    path = tmp_path / "rows.yaml"
+    good = {"model": "M", "variant": "-", "dataset": "d", "metric": "nats", "split": "test"}
+    good |= {"value": 1.0, "source": "s", "verified": "code"}
+    for rows, message in (
+        ([good, good], "row 2: d / M / - / nats / test is given twice"),
+        ([{**good, "valeu": 1}], "row 1: expected fields among"),
+        ([{**good, "value": "low"}], "row 1: value: expected a number"),
+        ([{"model": "M"}], "row 1: .*missing"),
+    ):
+        load_published.cache_clear()
+        path.write_text(yaml.safe_dump({"results": rows}))
+        with pytest.raises(UserError, match=message):
+            load_published(path)
+    load_published.cache_clear()
+
+
+def test_matching_names_the_nearest():
+    rows = published_for("binarized_mnist")
+    assert match(rows, {"model": "MADE", "variant": "2hl, 32 masks"}, "e").value == 86.64
+    with pytest.raises(UserError, match="e: no published MADE '2hl, 32 mask'; .*: '2hl, 32 masks'"):
+        match(rows, {"model": "MADE", "variant": "2hl, 32 mask"}, "e")
+    with pytest.raises(UserError, match="known: MADE"):
+        match(rows, {"model": "MAED", "variant": "-"}, "e")
+    with pytest.raises(UserError, match="expected {model, variant} or null"):
+        match(rows, {"variant": "-"}, "e")
