@@ -42,15 +42,12 @@ class Record:
 
     Example:
         >>> @dataclass(frozen=True, kw_only=True)
-        ... class Score(Record):
-        ...     nats: float
-        ...     stderr: float | None = None
-        >>> @dataclass(frozen=True, kw_only=True)
         ... class Outcome(Record):
         ...     name: str
-        ...     test: Score
-        ...     valid_nats: float | None = left_out(None)
-        >>> Outcome(name="a", test=Score(nats=1.5)).to_dict()
+        ...     nats: float
+        ...     stderr: float | None = None
+        ...     num_folds: int = left_out(1)
+        >>> Outcome(name="a", nats=1.5).to_dict()
         {'name': 'a', 'nats': 1.5, 'stderr': None}
         >>> Outcome.from_dict({"name": "a", "nats": "low"}, "a.json")
         Traceback (most recent call last):

@@ -5,7 +5,6 @@ import sys
 import urllib.parse
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -82,7 +81,7 @@ print(json.dumps({"nats": scores["nats"].tolist(), "bits": scores["bits_per_dim"
 def test_a_clean_process_scores_and_samples(home, tmp_path_factory):
     experiment("toy-nade", "nade", valid_nats=9.0)
     model = experiment("toy-made", "made", valid_nats=8.0, members=3, num_masks=3, hidden=[8])
-    stage.write("toy")
+    register.write("toy")
     events = model.sample(5, generator=torch.Generator().manual_seed(0))
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     env["MLFLOW_TRACKING_URI"] = mlflow_store.tracking_uri()
@@ -150,18 +149,18 @@ def test_a_model_goes_into_the_run_that_trained_it(home):
     run_logger.RunLogger(run_id).finish()
     path = Path("models", "toy-nade", "training.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": run_id}))
-    entry = register.register_dataset("toy")["experiments"]["toy-nade"]
-    assert entry["run_id"] == run_id
+    entry = register.register_dataset("toy").experiments["toy-nade"]
+    assert entry.run_id == run_id
     assert mlflow_store.client().get_run(run_id).info.status == "FINISHED"
 
 
 def test_new_weights_make_a_new_version_and_take_the_alias(home):
     experiment("toy-nade", "nade", valid_nats=9.0)
-    before = register.register_dataset("toy")["experiments"]["toy-nade"]["version"]
+    before = register.register_dataset("toy").experiments["toy-nade"].version
     experiment("toy-nade", "nade", valid_nats=8.5, hidden=3)
     after = register.register_dataset("toy")
-    assert after["experiments"]["toy-nade"]["version"] == before + 1
-    assert after["champion"] == {"experiment": "toy-nade", "version": before + 1}
+    assert after.experiments["toy-nade"].version == before + 1
+    assert after.champion == register.Champion(experiment="toy-nade", version=before + 1)
 
 
 def test_errors_are_one_line(home, monkeypatch):
@@ -175,62 +174,3 @@ def test_errors_are_one_line(home, monkeypatch):
     Path("models", "toy-nade", "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors: missing"):
         register.register_dataset("toy")
-
-
-def test_scoring_takes_what_a_caller_may_hold(home):
-    import pandas as pd
-
-    from pipeline.registry import pyfunc
-
-    model = experiment("toy-nade", "nade", valid_nats=9.0)
-    loaded = pyfunc.ArcoreModel()
-    loaded.model = pyfunc.load("models/toy-nade")
-    events = model.sample(4)
-    wanted = loaded.predict(None, events.numpy())
-    assert list(wanted.columns) == ["nats", "bits_per_dim"]
-    flat = events.flatten(1).numpy()
-    for given in (events, flat, pd.DataFrame(flat), pd.DataFrame({"x": list(flat)})):
-        assert loaded.predict(None, given).equals(wanted)
-    with pytest.raises(ValueError, match="model_input: expected levels"):
-        loaded.predict(None, flat + 5)
-    with pytest.raises(ValueError, match="method: expected 'score' or 'sample', got 'draw'"):
-        loaded.predict(None, flat, {"method": "draw"})
-
-
-def test_vectors_of_frames_are_a_parameter(home):
-    from pipeline.registry import pyfunc
-
-    event = arcore.events.Levels(2, (2, 1, 4, 4))
-    small = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
-    loaded = pyfunc.ArcoreModel()
-    loaded.model = arcore.create_model(
-        "video_pixel_network", event, condition_sequence=(2, 3), **small
-    ).eval()
-    vectors = torch.arange(18.0).reshape(3, 2, 3)
-    flat = vectors.flatten().tolist()
-    drawn = loaded.predict(
-        None, np.empty((0, *event.shape)), {"method": "sample", "num_samples": 3, "vectors": flat}
-    )
-    assert drawn.shape == (3, *event.shape)
-    found = loaded.predict(None, drawn, {"vectors": flat})["nats"]
-    wanted = -loaded.model.log_prob(torch.from_numpy(drawn), vectors)
-    assert np.allclose(found, wanted.detach().numpy())
-
-
-def test_given_frames_are_kept_and_not_scored(home):
-    from pipeline.registry import pyfunc
-
-    event = arcore.events.Levels(2, (3, 1, 4, 4))
-    small = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
-    loaded = pyfunc.ArcoreModel()
-    loaded.model = arcore.create_model("video_pixel_network", event, **small).eval()
-    loaded.context_frames = 2  # whatever the model's own loss counts
-    clips = torch.randint(2, (5, *event.shape), generator=torch.Generator().manual_seed(0))
-    found = loaded.predict(None, clips.numpy())
-    wanted = loaded.model.frame_log_prob(clips, first=2).sum(1)
-    assert np.allclose(found["nats"], -wanted.detach().numpy())
-    assert np.allclose(found["bits_per_dim"], found["nats"] / 16 / np.log(2))
-    drawn = loaded.predict(None, clips.numpy(), {"method": "sample"})
-    assert np.array_equal(drawn[:, :2], clips[:, :2]) and not np.array_equal(drawn, clips)
-    with pytest.raises(ValueError, match="model_input: expected clips, of which the first 2"):
-        loaded.predict(None, np.empty((0, *event.shape)), {"method": "sample"})

@@ -17,7 +17,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
-from pipeline.evaluation import image_codecs
+from pipeline.evaluation import baselines, image_codecs
 from stages import codecs as stage
 
 EVENTS = [
@@ -75,12 +75,13 @@ def test_every_byte_counts() -> None:
         measured = image_codecs.measure(codec, x, event)
         sizes = [len(codec.encode(image, event)) for image in x]
         bits = np.array(sizes) * 8 / event.size
-        assert measured["bytes"] == sum(sizes) and measured["num_rows"] == 4
-        assert measured["bits_per_dim"] == pytest.approx(bits.mean())
-        assert measured["bits_per_dim_stderr"] == pytest.approx(bits.std(ddof=1) / 2)
-        assert measured["nats"] == pytest.approx(np.mean(sizes) * 8 * math.log(2))
-        assert measured["nats_stderr"] / measured["nats"] == pytest.approx(
-            measured["bits_per_dim_stderr"] / measured["bits_per_dim"]
+        assert measured.bytes == sum(sizes) and measured.num_rows == 4
+        score = measured.score
+        assert score.bits_per_dim == pytest.approx(bits.mean())
+        assert score.bits_per_dim_stderr == pytest.approx(bits.std(ddof=1) / 2)
+        assert score.nats == pytest.approx(np.mean(sizes) * 8 * math.log(2))
+        assert score.nats_stderr / score.nats == pytest.approx(
+            score.bits_per_dim_stderr / score.bits_per_dim
         )
 
 
@@ -88,7 +89,7 @@ def test_no_codec_beats_the_entropy_of_noise() -> None:
     event = Levels(256, (3, 16, 16))
     noise = np.random.default_rng(0).integers(0, 256, (20, *event.extents), dtype=np.uint8)
     for codec in image_codecs.CODECS.values():
-        assert image_codecs.measure(codec, noise, event)["bits_per_dim"] > 8
+        assert image_codecs.measure(codec, noise, event).score.bits_per_dim > 8
 
 
 def test_a_codec_that_loses_something_is_caught() -> None:
@@ -154,7 +155,7 @@ def test_what_is_no_image_has_no_measurements(workdir: Path) -> None:
     x = np.random.default_rng(0).integers(0, 2, (3, 180), dtype=np.uint8)
     splits = dict.fromkeys(catalog.SPLITS, SplitData(x))
     preprocess.write(dataset, splits, Path("data/shards/dna"))
-    assert json.loads(stage.write("dna").read_text())["codecs"] == []
+    assert json.loads(baselines.write("dna").read_text())["codecs"] == []
 
 
 def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> None:
@@ -163,13 +164,13 @@ def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> N
     gray = rng.integers(0, 256, (5, 1, 28, 28), dtype=np.uint8)
     splits = dict.fromkeys(catalog.SPLITS, SplitData(gray, rng.integers(0, 10, 5), "bernoulli"))
     preprocess.write(dataset, splits, Path("data/shards/mnist_dynamic_binarized"))
-    measured = json.loads(stage.write("mnist_dynamic_binarized").read_text())["codecs"]
+    measured = json.loads(baselines.write("mnist_dynamic_binarized").read_text())["codecs"]
     event = Binary((1, 28, 28))
     drawn = shard_reader.dynamic_binarize(gray, np.arange(5), 0, 0)
-    expected = [image_codecs.measure(codec, drawn, event) for codec in image_codecs.CODECS.values()]
-    assert measured == expected
+    codecs = image_codecs.CODECS.values()
+    assert measured == [image_codecs.measure(codec, drawn, event).to_dict() for codec in codecs]
 
 
 def test_missing_shards(workdir: Path) -> None:
     with pytest.raises(UserError, match="digits/manifest.json: file not found; run python -m"):
-        stage.write("digits")
+        baselines.write("digits")

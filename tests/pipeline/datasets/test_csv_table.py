@@ -14,9 +14,7 @@ from arcore.events import Real
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog, csv_table
-from pipeline.evaluation import cross_validation
-from pipeline.experiments import compose
-from tests.places import MIRROR, ROOT
+from tests.places import MIRROR
 
 needs_mirror = pytest.mark.skipif(
     not (MIRROR / "uci_real").is_dir(), reason=f"no data mirror at {MIRROR}"
@@ -229,47 +227,3 @@ def test_a_conf_file_makes_a_dataset(project: Path, monkeypatch: pytest.MonkeyPa
         catalog.load_config("mime")
     with pytest.raises(UserError, match="override 'kind=digits'"):
         catalog.load_config("mine", ["kind=digits"])
-
-
-# Folds
-
-
-@pytest.fixture
-def protocols(workdir: Path):
-    """A function from an entry of `folds` to a working directory where `toy` is an experiment."""
-
-    def make(entry: Any, dataset: str = "red_wine", model: str = "rnade") -> None:
-        experiments = {"toy": {"dataset": dataset, "model": model}}
-        params = {"experiments": experiments, "folds": {"toy": entry}}
-        Path("params.yaml").write_text(yaml.safe_dump(params))
-
-    return make
-
-
-def test_folds_refuse_what_does_not_fit(protocols) -> None:
-    protocols({"dataset": "digits", "model": "rnade"})
-    with pytest.raises(UserError, match="folds.toy.dataset: expected 'red_wine', got 'digits'"):
-        cross_validation.run("toy")
-    protocols({"dataset": "red_wine"})
-    with pytest.raises(UserError, match="folds.toy.model: expected 'rnade', got None"):
-        cross_validation.run("toy")
-    protocols({"dataset": "digits", "model": "made"}, "digits", "made")
-    with pytest.raises(UserError, match="folds.toy: expected a dataset of several folds, got dig"):
-        cross_validation.run("toy")
-    protocols({"dataset": "red_wine", "model": "rnade"})
-    with pytest.raises(UserError, match="unknown protocol of folds 'tyo'; did you mean 'toy'"):
-        cross_validation.run("tyo")
-    with pytest.raises(UserError, match=r"winequality-red.csv: file not found; run .*fetch red_w"):
-        cross_validation.run("toy")
-    assert not Path("evaluation").exists()
-
-
-def test_the_project_names_published_counterparts_that_exist(monkeypatch) -> None:
-    monkeypatch.chdir(ROOT)
-    from pipeline.reporting.published import match, published_for
-
-    for name, entry in compose.read_params()["folds"].items():
-        dataset = catalog.get_dataset({"name": entry["dataset"]})
-        assert dataset.num_folds > 1
-        if entry["published"] is not None:
-            match(published_for(dataset.published_name), entry["published"], name)

@@ -1,0 +1,91 @@
+"""Records: the flat form of a file, and one clear error for what a file should not hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.core.records import Record, left_out, read_object, write_object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair(Record):
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing(Record):
+    name: str
+    needed: Pair
+    maybe: Trio | None = None
+    count: int | None = None
+    often: int = left_out(1)
+    sure: bool = True
+    words: dict[str, str] | None = None
+    parts: tuple[Pair, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trio(Record):
+    first: int
+    second: int
+    third: int | None = left_out(None)
+
+
+PLAIN = {"name": "a", "low": 1, "high": 2.5}
+WRITTEN = {**PLAIN, "count": None, "sure": True, "words": None, "parts": []}
+
+
+def test_inner_records_are_flat_and_defaults_may_be_left_out(tmp_path: Path) -> None:
+    thing = Thing(name="a", needed=Pair(low=1, high=2.5))
+    assert thing.to_dict() == WRITTEN and list(thing.to_dict()) == list(WRITTEN)
+    assert Thing.from_dict(PLAIN, "f") == Thing.from_dict({**WRITTEN, "other": 3}, "f") == thing
+    more = Thing(
+        name="a", needed=Pair(low=1, high=2.5), maybe=Trio(first=1, second=2), often=2,
+        words={"b": "c"}, parts=(Pair(low=0, high=1), Pair(low=1, high=2)),
+    )  # fmt: skip
+    path = tmp_path / "a.json"
+    write_object(path, more.to_dict())
+    assert Thing.from_dict(read_object(path), "f") == more
+    assert read_object(path)["parts"] == [{"low": 0, "high": 1}, {"low": 1, "high": 2}]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, "name: expected a text, got 3"),
+        ({"low": "1"}, "low: expected a number, got '1'"),
+        ({"low": True}, "low: expected a number, got True"),
+        ({"low": float("nan")}, "low: expected a number, got nan"),
+        ({"count": 1.0}, "count: expected an integer or null, got 1.0"),
+        ({"often": None}, "often: expected an integer, got None"),
+        ({"sure": 1}, "sure: expected true or false, got 1"),
+        ({"words": [1]}, r"words: expected a mapping or null, got \[1\]"),
+        ({"parts": {}}, "parts: expected a list of objects, got {}"),
+        ({"parts": [{"low": 1}]}, "missing high"),
+        ({"third": 3}, "missing first"),
+    ],
+)
+def test_a_value_of_another_kind_names_file_and_key(change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=f"^a.json: {message}$"):
+        Thing.from_dict(PLAIN | change, "a.json")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_missing_key_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=f"^a.json: missing {name}$"):
+        Thing.from_dict({k: v for k, v in PLAIN.items() if k != name}, "a.json")
+
+
+def test_files_that_hold_no_object_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(UserError, match="a.json: missing; run the stage that writes it"):
+        read_object(path)
+    for text, message in (("[1]", "expected an object, got list"), ("{", "expected JSON, got")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=f"a.json: {message}"):
+            read_object(path)

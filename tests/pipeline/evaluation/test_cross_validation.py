@@ -1,0 +1,76 @@
+"""Folds: what is refused, and the result over them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from arcore.events import Real
+from pipeline.core.errors import UserError
+from pipeline.datasets import catalog
+from pipeline.evaluation import cross_validation
+from pipeline.evaluation.results import MemberScore, Result, Score
+from pipeline.experiments import compose
+from pipeline.reporting.published import match, published_for
+from tests.places import ROOT
+
+
+@pytest.fixture
+def protocols(workdir: Path):
+    """A function from an entry of `folds` to a working directory where `toy` is an experiment."""
+    def make(entry: Any, dataset: str = "red_wine", model: str = "rnade") -> None:
+        experiments = {"toy": {"dataset": dataset, "model": model}}
+        params = {"experiments": experiments, "folds": {"toy": entry}}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+
+    return make
+
+
+def test_folds_refuse_what_does_not_fit(protocols) -> None:
+    protocols({"dataset": "digits", "model": "rnade"})
+    with pytest.raises(UserError, match="folds.toy.dataset: expected 'red_wine', got 'digits'"):
+        cross_validation.run("toy")
+    protocols({"dataset": "red_wine"})
+    with pytest.raises(UserError, match="folds.toy.model: expected 'rnade', got None"):
+        cross_validation.run("toy")
+    protocols({"dataset": "digits", "model": "made"}, "digits", "made")
+    with pytest.raises(UserError, match="folds.toy: expected a dataset of several folds, got dig"):
+        cross_validation.run("toy")
+    protocols({"dataset": "red_wine", "model": "rnade"})
+    with pytest.raises(UserError, match="unknown protocol of folds 'tyo'; did you mean 'toy'"):
+        cross_validation.run("tyo")
+    with pytest.raises(UserError, match=r"winequality-red.csv: file not found; run .*fetch red_w"):
+        cross_validation.run("toy")
+    assert not Path("evaluation").exists()
+
+
+def test_the_project_names_published_counterparts_that_exist(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for name, entry in compose.read_params()["folds"].items():
+        dataset = catalog.get_dataset({"name": entry["dataset"]})
+        assert dataset.num_folds > 1
+        if entry["published"] is not None:
+            match(published_for(dataset.published_name), entry["published"], name)
+
+
+def test_a_result_over_folds_has_no_number_of_one_fold_alone() -> None:
+    one = Result(
+        experiment="x", dataset="red_wine", model="rnade", num_members=3, unit="nats", num_rows=160,
+        num_split_rows=160, score=Score.from_nats(9.0, 0.5, Real((11,))), valid_nats=9.5,
+        evaluate_seconds=0.04, train_seconds=3.75, sample_seconds=0.0076,
+        member=MemberScore(member_nats=9.5, member_nats_stderr=0.5), device="cpu",
+    )  # fmt: skip
+    two = dataclasses.replace(one, score=Score.from_nats(10.0, 0.7, Real((11,))), num_rows=159)
+    both = cross_validation.summary("x-folds", [one, two], {"model": "RNADE", "variant": "MoG"})
+    wanted = Score.from_nats(9.5, 0.5, Real((11,)))  # deviation sqrt(1 / 2), over sqrt(2)
+    assert both.score.to_dict() == pytest.approx(wanted.to_dict())
+    assert both.member is None and both.valid_nats == 9.5
+    written = both.to_dict()
+    assert list(written)[-1] == "num_folds" and written["num_folds"] == 2
+    assert (written["num_rows"], written["num_split_rows"]) == (319, 320)
+    assert (written["train_seconds"], written["sample_seconds"]) == (7.5, 0.015)
+    assert "member_nats" not in written and written["published_member"] is None

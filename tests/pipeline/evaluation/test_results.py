@@ -1,0 +1,68 @@
+"""Results: every record in `results/` is read, and written again as it stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from arcore.events import Binary, Levels, Real
+from pipeline.core.errors import UserError
+from pipeline.core.records import write_object
+from pipeline.evaluation.reading import read_results
+from pipeline.evaluation.results import CodecResult, Result, Score
+from tests.places import ROOT
+
+RECORDED = sorted((ROOT / "results").glob("*/metrics.json"))
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
+def test_a_recorded_result_loads_and_keeps_every_value(path: Path, tmp_path: Path) -> None:
+    found = json.loads(path.read_text())
+    written = Result.from_dict(found, str(path)).to_dict()
+    assert {key: written.get(key) for key in found} == found
+    write_object(tmp_path / "metrics.json", written)
+    if "num_split_rows" in found:  # records before had another order
+        assert (tmp_path / "metrics.json").read_bytes() == path.read_bytes()
+
+
+def test_there_are_records() -> None:
+    assert len(RECORDED) >= 29
+
+
+def test_records_are_results_with_a_config_of_their_own(home: Path) -> None:
+    folders = [path.parent for path in RECORDED if path.parent.name.startswith("dna-")]
+    read = read_results("dna", folders)
+    assert [one.name for one in read] == ["dna-made-ensemble", "dna-nade"]
+    assert read[0].event == Binary((180,)) and read[0].config.model_name == "made"
+    assert read[0].result.score.value_in("nats", read[0].event) == read[0].result.score.nats
+
+
+def test_a_score_has_both_units_and_refuses_to_differ() -> None:
+    event = Real((2,), bin_width=0.5)
+    score = Score.from_nats(0.0, 2.0, event)
+    assert score.bits_per_dim == 1.0, "of two bins a dimension"
+    assert score.bits_per_dim_stderr == pytest.approx(1 / 0.6931471805599453)
+    assert score.value_in("nats_per_dim", event) == 0.0 and score.stderr_in("nats", event) == 2.0
+    score.check(event, None, "f")
+    with pytest.raises(UserError, match="f: bits_per_dim: expected 0 for 0 nats, got 1"):
+        score.check(Real((2,)), None, "f")
+
+
+def test_open_events_count_their_mean_size() -> None:
+    event = Levels(4, (None,))
+    score = Score.from_nats(10 * 0.6931471805599453, 0.0, event, size=5.0)
+    assert score.bits_per_dim == pytest.approx(2.0)
+    score.check(event, 5.0, "f")
+
+
+def test_codecs_of_images_say_no_kind() -> None:
+    score = Score.from_nats(8.0, 1.0, Binary((8,)))
+    image = CodecResult(label="PNG", settings="", num_rows=3, bytes=3, score=score)
+    sound = CodecResult(label="zstd", settings="", num_rows=3, score=score, mean_size=8.0)
+    assert list(image.to_dict())[:4] == ["label", "settings", "num_rows", "bytes"]
+    assert list(sound.to_dict())[:4] == ["label", "settings", "kind", "num_rows"]
+    assert list(sound.to_dict())[-1] == "mean_size" and "bytes" not in sound.to_dict()
+    for one in (image, sound):
+        assert CodecResult.from_dict(one.to_dict(), "f") == one

@@ -1,0 +1,72 @@
+"""Records in `results/`: copies of what was measured, and tables drawn from them alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.reporting import comparison, recording, tables
+from stages import results as stage
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["results", *arguments])
+    stage.main()
+
+
+def test_an_experiment_and_the_table_of_its_dataset(files, monkeypatch) -> None:
+    files.manifest("dna", "dna")
+    files.evaluated("dna", "dna-made", 82.0, device="cpu")
+    files.evaluated("dna", "dna-nade", 81.0, device="cpu")
+    run(monkeypatch, "--experiments", "dna-made", "dna-nade", "--datasets", "dna")
+    kept = {"config.yaml", "training.json", "history.csv", "metrics.json"}
+    for name in ("dna-made", "dna-nade"):
+        assert {path.name for path in Path("results", name).iterdir()} == kept
+        for path in Path("results", name).iterdir():
+            source = "evaluation/dna" if path.name == "metrics.json" else "models"
+            assert path.read_bytes() == Path(source, name, path.name).read_bytes()
+    table = Path("results/dna.md").read_text()
+    assert table == tables.markdown(comparison.build_report("dna"))
+    for folder in ("models", "evaluation"):
+        Path(folder).rename(f"{folder}-lost")
+    Path("results/dna.md").unlink()
+    run(monkeypatch, "--datasets", "dna")
+    assert Path("results/dna.md").read_text() == table, "of the records alone"
+    Path("results/dna-nade/metrics.json").unlink()
+    run(monkeypatch, "--datasets", "dna")
+    assert "dna-nade" not in Path("results/dna.md").read_text()
+
+
+def test_folds_and_searches(home: Path, monkeypatch) -> None:
+    wanted = {
+        "evaluation/red_wine/wine-folds": ("config.yaml", "metrics.json", "folds.csv"),
+        "searches/wine": ("search.json", "best.yaml", "objective.png", "a.csv", "b.csv"),
+    }
+    for folder, names in wanted.items():
+        Path(folder).mkdir(parents=True)
+        for name in (*names, "other.txt"):
+            Path(folder, name).write_text(name)
+    run(monkeypatch, "--folds", "wine", "--searches", "wine")
+    for folder, names in zip(("wine-folds", "searches/wine"), wanted.values(), strict=True):
+        assert {path.name for path in Path("results", folder).iterdir()} == set(names)
+
+
+def test_what_is_missing_is_named_and_leaves_the_old_record(files, monkeypatch) -> None:
+    with pytest.raises(UserError, match=r"evaluation/\*/toy: expected one evaluation, got none"):
+        recording.record_experiment("toy")
+    files.evaluated("dna", "toy", 82.0)
+    recording.record_experiment("toy")
+    Path("models/toy/history.csv").unlink()
+    with pytest.raises(UserError, match="models/toy/history.csv: missing"):
+        recording.record_experiment("toy")
+    assert Path("results/toy/history.csv").is_file()
+    Path("evaluation/other/toy").mkdir(parents=True)
+    with pytest.raises(UserError, match="expected one evaluation, got dna, other"):
+        recording.record_experiment("toy")
+    with pytest.raises(UserError, match="evaluation/dna: no evaluated experiment"):
+        recording.record_table("dna")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--experiments")
