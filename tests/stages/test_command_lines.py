@@ -151,7 +151,10 @@ def test_params(tmp_path, command, text: str | None, message: str) -> None:
     assert message in command(tmp_path, "train", "toy")
 
 
-@pytest.mark.parametrize("stage", ["tune", "train", "evaluate", "codecs", "report", "register"])
+STAGES = ["tune", "train", "evaluate", "codecs", "report", "register", "results"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_help_and_usage(project, stage: str) -> None:
     helped = project.stage(stage, "--help")
     assert helped.returncode == 0 and helped.stdout.startswith(f"usage: python -m stages.{stage}")
