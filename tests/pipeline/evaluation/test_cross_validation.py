@@ -22,6 +22,7 @@ from tests.places import ROOT
 @pytest.fixture
 def protocols(workdir: Path):
     """A function from an entry of `folds` to a working directory where `toy` is an experiment."""
+
     def make(entry: Any, dataset: str = "red_wine", model: str = "rnade") -> None:
         experiments = {"toy": {"dataset": dataset, "model": model}}
         params = {"experiments": experiments, "folds": {"toy": entry}}
