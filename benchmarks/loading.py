@@ -27,6 +27,7 @@ import torch
 import arcore
 from pipeline.core import provenance
 from pipeline.data import loading, preprocess, shard_reader
+from pipeline.data.batches import Batch
 from pipeline.data.manifest import write_manifest
 from pipeline.datasets.base import Dataset, Options, SplitData
 
@@ -75,10 +76,10 @@ def repeat(folder: Path, times: int, target: Path) -> Path:
     return target
 
 
-def rate(batches: Iterator[tuple[torch.Tensor, object, int]]) -> tuple[float, float]:
+def rate(batches: Iterator[Batch]) -> tuple[float, float]:
     """Return rows per second of wall time, and of processor time."""
     wall, cpu = time.perf_counter(), time.process_time()
-    rows = sum(len(x) for x, _, _ in batches)
+    rows = sum(len(batch) for batch in batches)
     return rows / (time.perf_counter() - wall), rows / (time.process_time() - cpu)
 
 
@@ -148,7 +149,7 @@ def main() -> None:
         print(f"{device}, torch {torch.__version__}, {arguments.rows} rows of {SIZE} bits,")
         print(f"{size / arguments.rows:.0f} bytes per row on disk, batches of {batch_size}")
         model = model_rate(
-            next(loader_of(folder, batch_size, 1).epoch(0))[0], arguments.hidden, arguments.steps
+            next(loader_of(folder, batch_size, 1).epoch(0)).x, arguments.hidden, arguments.steps
         )
         print(f"\n{'':26} {'rows/s':>10} {'rows/s CPU':>11} {'CPU / model':>12}")
         print(f"{f'MADE {arguments.hidden}, training step':26} {model:10,.0f}")

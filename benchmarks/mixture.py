@@ -15,15 +15,16 @@ import arcore
 from pipeline.core import paths, provenance
 from pipeline.data import shard_reader
 from pipeline.evaluation import scoring
+from pipeline.experiments import compose
 from pipeline.training import saved_models
 
 
 def members_of(experiment: str) -> tuple[list[arcore.AutoregressiveModel], str]:
     """Return an experiment's members and its dataset."""
-    model, config, _ = saved_models.load(experiment)
-    count = config["evaluation"]["num_members"]
-    parts = [model] if count == 1 else list(model.ensemble(count))  # type: ignore[operator]
-    return parts, config["dataset"]["name"]
+    model, config = saved_models.load(experiment).model, compose.load(experiment)
+    count = config.evaluation.num_members or model.num_members
+    parts = [model] if count == 1 else list(model.ensemble(count))  # type: ignore[call-overload]
+    return parts, config.dataset["name"]
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.tracking import mlflow_store
 from pipeline.training import optimization
 from pipeline.training import worker as product
+from pipeline.training.records import TrainingJob, TrainingReport
 
 ROOT = Path(__file__).parents[1]
 DATASET = "binarized_mnist"
@@ -128,7 +129,7 @@ class Alternating:
     def checkpoints(self) -> Iterator[Any]:
         return iter([])
 
-    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
+    def report(self, report: TrainingReport, folder: Path | None) -> None:
         ours = time.process_time() - self._began
         self.pairs.append((ours, self._bare.epoch()))
         self._began = time.process_time()
@@ -169,17 +170,11 @@ def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
     session = Alternating(Bare(case, event))
     epochs = case.pairs + 1
     loop_alone = {"max_epochs": epochs, "validate_every": epochs, "checkpoint_every": epochs}
-    job = {
-        "identity": "",
-        "event": arcore.events.to_dict(event),
-        "model": case.model,
-        "trainer": case.trainer | loop_alone,
-        "shards": str(folder),
-        "run_id": None,
-        "threads": 1,
-        "checkpoint_seconds": 1e9,
-        "quiet": True,
-    }
+    trainer = build(TrainerConfig, case.trainer | loop_alone, "trainer")
+    job = TrainingJob(
+        config_hash="", event=event, model=case.model, trainer=trainer, shards=str(folder),
+        quiet=True,
+    )  # fmt: skip
     product.Worker(job, session).run()
     return session.pairs[1:-1]  # the first warms up, the last validates
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from pipeline.core.errors import UserError, one_line
 from pipeline.experiments.schema import ClusterConfig
@@ -61,7 +60,7 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray
 
-    where: dict[str, Any] = {"address": address}
+    where: dict[str, object] = {"address": address}
     if variables:
         where["runtime_env"] = {"env_vars": dict(variables)}
     if not address:

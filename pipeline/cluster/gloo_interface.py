@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 import psutil
 import ray
 from ray.train.torch import TorchConfig
-from ray.train.torch.config import _TorchBackend
+
+
+class WorkerGroup(Protocol):
+    """The workers of a training, as Ray Train hands them to a backend."""
+
+    def __len__(self) -> int: ...
+
+    def execute(self, function: Callable[[], object]) -> object:
+        """Call a function on each worker."""
 
 
 class ByAddress(TorchConfig):  # type: ignore[misc]
@@ -19,13 +28,16 @@ class ByAddress(TorchConfig):  # type: ignore[misc]
     """
 
     @property
-    def backend_cls(self) -> Any:
+    def backend_cls(self) -> type:
         """Return what starts the process group."""
-        return _Backend
+        return Backend
 
 
-class _Backend(_TorchBackend):  # type: ignore[misc]
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+class Backend(TorchConfig().backend_cls):  # type: ignore[misc]
+    """Ray Train's backend for torch, started over the right interface, or not at all."""
+
+    def on_start(self, worker_group: WorkerGroup, backend_config: ByAddress) -> None:
+        """Start a process group among several workers."""
         if len(worker_group) > 1:
             worker_group.execute(choose_interface)
             super().on_start(worker_group, backend_config)

@@ -10,9 +10,9 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipeline.cluster import connection
@@ -36,6 +36,37 @@ ALWAYS = {
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 ATTEMPTS = 6  # to reach a lost cluster again, or one that starts, over about a minute
 NO_AGENT = "No available agent"  # Ray's words, after it waited for ten seconds
+
+
+class JobInfo(Protocol):
+    """What a cluster says of a job; `driver_exit_code` is None for one that never ran."""
+
+    status: str
+    message: str | None
+    driver_exit_code: int | None
+
+
+class JobClient(Protocol):
+    """What is used of Ray's client of a cluster's jobs."""
+
+    def get_address(self) -> str:
+        """Return the dashboard's URL."""
+
+    def submit_job(
+        self,
+        *,
+        entrypoint: str,
+        submission_id: str | None,
+        runtime_env: dict[str, object],
+        metadata: dict[str, str],
+    ) -> str:
+        """Submit a job; return its id."""
+
+    def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        """Yield a job's log from its beginning, as it grows."""
+
+    def get_job_info(self, job_id: str) -> JobInfo:
+        """Return what the cluster says of a job."""
 
 
 def variables(
@@ -96,7 +127,7 @@ def find_address(given: str | None, here: Mapping[str, str]) -> str:
     return address.rstrip("/")
 
 
-def connect(address: str) -> Any:
+def connect(address: str) -> JobClient:
     """Return a client of a cluster's jobs.
 
     Raises:
@@ -109,11 +140,12 @@ def connect(address: str) -> Any:
         logging.getLogger(name).setLevel(logging.WARNING)
     with _explained(address), _environment(RAY_API_SERVER_ADDRESS=address):
         requests.get(f"{address}/api/version", timeout=10)  # Ray's own requests wait for ever.
-        return JobSubmissionClient(address)
+        client: JobClient = JobSubmissionClient(address)
+        return client
 
 
 def submit(
-    client: Any,
+    client: JobClient,
     root: Path,
     command: Sequence[str],
     named: Sequence[str] = (),
@@ -139,13 +171,7 @@ def submit(
         # The export is clean already, and .gitignore would take .dvc/config.local out of it.
         with _explained(client.get_address()), _environment(RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1"):
             try:
-                job = _submitted(
-                    client,
-                    entrypoint=shlex.join(command),
-                    submission_id=submission_id,
-                    runtime_env={"working_dir": folder, "env_vars": chosen},
-                    metadata={"commit": commit, "command": shlex.join(command)},
-                )
+                job = _submitted(client, shlex.join(command), submission_id, folder, chosen, commit)
             except RuntimeError as error:
                 if submission_id is None or "already exists" not in str(error):
                     raise
@@ -155,12 +181,24 @@ def submit(
     return job
 
 
-def _submitted(client: Any, **job: Any) -> str:
+def _submitted(
+    client: JobClient,
+    entrypoint: str,
+    submission_id: str | None,
+    folder: str,
+    env_vars: Mapping[str, str],
+    commit: str,
+) -> str:
     """Submit a job, again while the head, just started, has no agent yet that takes it."""
     attempts = 0
     while True:
         try:
-            return str(client.submit_job(**job))
+            return client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=submission_id,
+                runtime_env={"working_dir": folder, "env_vars": dict(env_vars)},
+                metadata={"commit": commit, "command": entrypoint},
+            )
         except RuntimeError as error:
             if NO_AGENT not in str(error):
                 raise
@@ -175,7 +213,7 @@ def _submitted(client: Any, **job: Any) -> str:
             time.sleep(1)
 
 
-def follow(client: Any, job: str, show: Callable[[str], object]) -> int:
+def follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
     """Show a job's log until it ends; return its exit status.
 
     After a broken connection the log goes on where it stopped.
@@ -186,7 +224,7 @@ def follow(client: Any, job: str, show: Callable[[str], object]) -> int:
     return asyncio.run(_follow(client, job, show))
 
 
-async def _follow(client: Any, job: str, show: Callable[[str], object]) -> int:
+async def _follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
     seen = failures = 0
     while True:
         known, skip, problem = seen, seen, ""
@@ -212,7 +250,7 @@ async def _follow(client: Any, job: str, show: Callable[[str], object]) -> int:
         await asyncio.sleep(min(2.0 ** (failures - 1), 30.0))
 
 
-def exit_code(info: Any) -> int:
+def exit_code(info: JobInfo) -> int:
     """Return a finished job's exit status: its command's own; never 0 unless it succeeded."""
     if info.status == "SUCCEEDED":
         return 0

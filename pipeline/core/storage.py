@@ -73,7 +73,7 @@ def join(location: str | Path, *parts: str) -> str:
 def filesystem(location: str | Path) -> tuple[FileSystem, str]:
     """Open the file system of a place.
 
-    Args:
+    Arguments:
         location: a folder (relative ones are made absolute), or a URI. Options of pyarrow's own
             file systems go into the query, as in `?endpoint_override=host:port&scheme=http`.
 
@@ -144,7 +144,7 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     Nothing is done where the place already has the same marker. Several processes may publish the
     same folder at the same time.
 
-    Args:
+    Arguments:
         folder: has the marker.
         location: a folder or a URI. A folder of other content is replaced; in an object store its
             files are overwritten, and those of names that aren't written now stay.

@@ -17,7 +17,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -84,13 +84,13 @@ def fetch(dataset: Dataset) -> Path:
             raise UserError(f"{error.filename}: permission denied") from None
     for leftover in folder.glob(".*.part"):
         leftover.unlink()
-    described = {
+    source = {
         "dataset": dataset.name,
         "source": "files" if dataset.files else "embedded",
         "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
     }
     marker = folder / ".source.json.part"
-    marker.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    marker.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
     os.replace(marker, folder / "source.json")
     if not dataset.files:
         logger.info("%s: embedded, nothing to download", dataset.name)
@@ -262,7 +262,7 @@ def _compare(file: RawFile, got: str) -> None:
         )
 
 
-def _progress(file: RawFile, doing: str, total: int | None = None) -> tqdm[Any]:
+def _progress(file: RawFile, doing: str, total: int | None = None) -> tqdm[None]:
     return tqdm(
         desc=f"{doing} {file.name}",
         total=file.size if total is None else total,
@@ -283,13 +283,13 @@ def _unpack(source: Path, target: Path, file: RawFile, source_name: str | None =
     try:
         with source.open("rb") as probe:
             compressed = probe.read(2) == _GZIP_MAGIC and not file.name.endswith((".gz", ".tgz"))
-        opened: Any
+        opened: BinaryIO
         if file.member is not None and source_name == _archive(file):
             opened = _open_member(source, file.member, file.size)
         else:
-            opened = gzip.open(source, "rb") if compressed else source.open("rb")
+            opened = cast(BinaryIO, gzip.open(source)) if compressed else source.open("rb")
         with (
-            cast(BinaryIO, opened) as stream,
+            opened as stream,
             temporary.open("wb") as out,
             _progress(file, "unpacking" if compressed else "copying") as bar,
         ):

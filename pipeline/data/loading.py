@@ -11,27 +11,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TypeVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
+from pipeline.data.batches import Batch
+from pipeline.data.windows import Cursor, Piece, Window, concatenate, permutation, read_ahead
 from pipeline.datasets.base import SplitData
-
-__all__ = ["SHUFFLE_ROWS", "Loader", "cached_part", "count_steps_whole", "permutation"]
 
 SHUFFLE_ROWS = 1 << 17
 _CACHED_PARTS = 4
 
 Ranges = list[tuple[int, int]]
-Plan = TypeVar("Plan")
 
 
 class Loader:
@@ -43,7 +38,7 @@ class Loader:
     rows it takes those from min(s B, N) n / N to min((s + 1) B, N) n / N at step s, for batches of
     B rows over all ranks. `sequential` reads the part in either case.
 
-    Args:
+    Arguments:
         location: folder of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid or test.
         rank: integer in [0, world_size).
@@ -53,7 +48,7 @@ class Loader:
         seed: of the shuffle and of what is drawn when read.
         shuffle_rows: rows of a split, or part, that is held in memory, and of a window of a larger
             part. Two windows are in memory at a time.
-        use_labels: return labels, if the split has them.
+        use_labels: batches have the labels as their condition, if the split has any.
 
     Attributes:
         rows: rows of the split over all ranks.
@@ -77,8 +72,8 @@ class Loader:
         >>> loader = Loader(folder, "train", batch_size=100)
         >>> loader.rows, loader.steps_per_epoch
         (1257, 13)
-        >>> x, labels, rows = next(loader.epoch(0))
-        >>> x.shape, x.dtype, labels, rows
+        >>> batch = next(loader.epoch(0))
+        >>> batch.x.shape, batch.x.dtype, batch.condition, batch.rows
         (torch.Size([100, 1, 8, 8]), torch.uint8, None, 100)
     """
 
@@ -100,14 +95,14 @@ class Loader:
         if shuffle_rows < 1:
             raise UserError(f"shuffle_rows: expected an integer >= 1, got {shuffle_rows}")
         self._reader = shard_reader.SplitReader(location, split)
-        self._binarize = self._reader.info.binarize
+        self._read_transform = self._reader.info.read_transform
         self.rows = self._reader.info.rows
         self._begin, self._end = shard_reader.part(self.rows, rank, world_size)
         self._rank, self._world, self._seed = rank, world_size, seed
         self._batch_size, self._use_labels = batch_size, use_labels
         self._shuffle_rows = shuffle_rows
         fits = self.rows <= shuffle_rows
-        pooled = self._binarize == "moving"  # clips are made of digits of any row
+        pooled = self._read_transform == "moving"  # clips are made of digits of any row
         if pooled and not fits:
             raise UserError(
                 f"trainer.shuffle_rows: expected >= {self.rows}, the rows of the split, for clips "
@@ -126,19 +121,18 @@ class Loader:
         elif self._end - self._begin <= shuffle_rows:
             self._held = cached_part(str(location), sha256, split, rank, world_size)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, from a step on.
 
         Windows before `first_step` are not read. Close the iterator, or use it up, to end the
         thread that reads ahead.
 
-        Args:
+        Arguments:
             epoch: integer >= 0.
             first_step: integer in [0, steps_per_epoch].
 
         Yields:
-            This rank's rows (n, *event shape), uint8 or float32; their labels, or None;
-            the batch's rows over all ranks.
+            This rank's rows of each batch.
 
         Raises:
             UserError: naming the shard that is missing or corrupt.
@@ -152,67 +146,63 @@ class Loader:
         batches = self._batches_whole if self._whole else self._batches
         return batches(epoch, first_step, self._batch_size)
 
-    def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def sequential(self, batch_size: int) -> Iterator[Batch]:
         """Iterate over this rank's rows in order, as validation does.
 
         What is drawn when read is drawn as of seed 0 and epoch 0. A part that is not held in memory
         is read block by block.
 
-        Args:
+        Arguments:
             batch_size: rows of each batch but the last, of this rank alone.
 
-        Yields:
-            Rows (n, *event shape), uint8 or float32; their labels, or None.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size}")
         total = self._end - self._begin
         with contextlib.closing(self._in_order()) as windows:
-            cursor = _Cursor(windows)
+            cursor = Cursor(windows)
             for first in range(0, total, batch_size):
-                yield self._batch(cursor.take(min(batch_size, total - first)), 0, 0)
+                rows = min(batch_size, total - first)
+                yield self._batch(cursor.take(rows), 0, 0, rows)
 
-    def _batches_whole(
-        self, epoch: int, first_step: int, batch_size: int
-    ) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+    def _batches_whole(self, epoch: int, first_step: int, batch_size: int) -> Iterator[Batch]:
         order = permutation((self._seed, epoch), self.rows)
-        window = _Window(cast(SplitData, self._held), np.arange(self.rows), order)
+        assert self._held is not None, "a split that is shuffled whole is held"
+        window = Window(self._held, np.arange(self.rows), order)
         for step in range(first_step, self.steps_per_epoch):
             low, high = (min(s * batch_size, self.rows) for s in (step, step + 1))
             piece = window.take(slice(low + self._rank, high, self._world))
-            x, labels = self._batch([piece], self._seed, epoch)
-            yield x, labels, high - low
+            yield self._batch([piece], self._seed, epoch, high - low)
 
-    def _batches(
-        self, epoch: int, first_step: int, batch_size: int
-    ) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+    def _batches(self, epoch: int, first_step: int, batch_size: int) -> Iterator[Batch]:
         done = min(first_step * batch_size, self.rows) * (self._end - self._begin) // self.rows
         with contextlib.closing(self._shuffled(epoch, done)) as windows:
-            cursor = _Cursor(windows)
+            cursor = Cursor(windows)
             for step in range(first_step, self.steps_per_epoch):
-                shares = _shares(self.rows, batch_size, self._world, step)
-                x, labels = self._batch(cursor.take(shares[self._rank]), self._seed, epoch)
-                yield x, labels, sum(shares)
+                counts = _rows_by_rank(self.rows, batch_size, self._world, step)
+                pieces = cursor.take(counts[self._rank])
+                yield self._batch(pieces, self._seed, epoch, sum(counts))
 
-    def _batch(self, pieces: list[_Piece], seed: int, epoch: int) -> tuple[Tensor, Tensor | None]:
+    def _batch(self, pieces: list[Piece], seed: int, epoch: int, all_rows: int) -> Batch:
         """Put pieces of windows together; draw from levels, which depends on the row alone."""
-        x = _concatenate([piece.x for piece in pieces])
-        if self._binarize:
-            rows = _concatenate([piece.rows for piece in pieces])
+        x = concatenate([piece.x for piece in pieces])
+        if self._read_transform:
+            rows = concatenate([piece.rows for piece in pieces])
             pool = self._held.x if self._whole and self._held is not None else None
             event = self._reader.manifest.event
-            x = shard_reader.draw(self._binarize, x, event, rows, epoch, seed, pool)
+            x = shard_reader.draw(self._read_transform, x, event, rows, epoch, seed, pool)
         labels = [piece.labels for piece in pieces if piece.labels is not None]
         if not self._use_labels or not labels:
-            return torch.from_numpy(x), None
-        return torch.from_numpy(x), torch.from_numpy(_concatenate(labels))
+            return Batch(torch.from_numpy(x), None, None, all_rows)
+        condition = torch.from_numpy(concatenate(labels))
+        return Batch(torch.from_numpy(x), condition, None, all_rows)
 
-    def _shuffled(self, epoch: int, done: int) -> Generator[_Window, None, None]:
+    def _shuffled(self, epoch: int, done: int) -> Generator[Window, None, None]:
         """Yield the windows of an epoch without their first `done` rows."""
         if self._held is not None:
             rows = np.arange(self._begin, self._end)
             order = permutation((self._seed, epoch, self._rank), len(rows))
-            yield _Window(self._held, rows, order[done:])
+            yield Window(self._held, rows, order[done:])
             return
         words = (self._seed, epoch, self._rank)
         plans = []
@@ -223,27 +213,27 @@ class Loader:
                 plans.append((number, sorted(blocks), done))
             done = max(done - total, 0)
 
-        def read(plan: tuple[int, Ranges, int]) -> _Window:
+        def read(plan: tuple[int, Ranges, int]) -> Window:
             number, blocks, skipped = plan
             rows = np.concatenate([np.arange(*block) for block in blocks])
             order = permutation((*words, number), len(rows))[skipped:]
-            return _Window(self._reader.read(blocks), rows, order)
+            return Window(self._reader.read(blocks), rows, order)
 
-        yield from _read_ahead(read, plans)
+        yield from read_ahead(read, plans)
 
-    def _in_order(self) -> Generator[_Window, None, None]:
+    def _in_order(self) -> Generator[Window, None, None]:
         """Yield this rank's rows in order: at once if they are held, else block by block."""
         if self._held is not None:
             first = 0 if self._whole else self._begin
             rows = np.arange(self._begin, self._end)
-            yield _Window(self._held, np.arange(first, self._end), rows - first)
+            yield Window(self._held, np.arange(first, self._end), rows - first)
             return
 
-        def read(block: tuple[int, int]) -> _Window:
+        def read(block: tuple[int, int]) -> Window:
             rows = np.arange(*block)
-            return _Window(self._reader.read([block]), rows, rows - block[0])
+            return Window(self._reader.read([block]), rows, rows - block[0])
 
-        yield from _read_ahead(read, self._blocks())
+        yield from read_ahead(read, self._blocks())
 
     def _blocks(self) -> Ranges:
         """List this rank's rows by block; blocks at the part's ends are cut."""
@@ -268,51 +258,6 @@ class Loader:
         yield window
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Rows of a batch out of one window: x (n, ...), labels (n,) or None, positions (n,)."""
-
-    x: np.ndarray
-    labels: np.ndarray | None
-    rows: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Rows in memory, their positions in the split, and the order in which they are taken."""
-
-    data: SplitData
-    rows: np.ndarray
-    order: np.ndarray
-
-    def take(self, places: slice) -> _Piece:
-        """Copy some rows of the order."""
-        chosen = self.order[places]
-        labels = None if self.data.labels is None else self.data.labels[chosen]
-        return _Piece(self.data.x.take(chosen, axis=0), labels, self.rows[chosen])
-
-
-class _Cursor:
-    """Takes rows from windows in turn; lets go of one before it asks for the next."""
-
-    def __init__(self, windows: Iterator[_Window]) -> None:
-        self._windows, self._position = windows, 0
-        self._window: _Window | None = None
-
-    def take(self, size: int) -> list[_Piece]:
-        """Copy the next `size` rows, which may lie in several windows."""
-        pieces = []
-        while size > 0:
-            if self._window is None or self._position == len(self._window.order):
-                self._window = None
-                self._window, self._position = next(self._windows), 0
-            piece = self._window.take(slice(self._position, self._position + size))
-            pieces.append(piece)
-            self._position += len(piece.rows)
-            size -= len(piece.rows)
-        return pieces
-
-
 @functools.lru_cache(maxsize=_CACHED_PARTS)
 def cached_part(location: str, sha256: str, split: str, rank: int, world_size: int) -> SplitData:
     """Read a part; loaders of one process (trials of a search) share it, so it is read-only."""
@@ -323,11 +268,11 @@ def cached_part(location: str, sha256: str, split: str, rank: int, world_size: i
     return read
 
 
-def _shares(rows: int, batch_size: int, world_size: int, step: int) -> list[int]:
+def _rows_by_rank(rows: int, batch_size: int, world_size: int, step: int) -> list[int]:
     """Return how many rows each rank takes at a step.
 
     Example:
-        >>> [_shares(10, 4, 3, step) for step in range(3)]
+        >>> [_rows_by_rank(10, 4, 3, step) for step in range(3)]
         [[1, 1, 1], [1, 1, 2], [1, 1, 1]]
     """
     low, high = (min(s * batch_size, rows) for s in (step, step + 1))
@@ -357,34 +302,4 @@ def _count_steps(rows: int, batch_size: int, world_size: int) -> int:
     if smallest_part == 0 or batch_size < least:
         raise _too_small(least, batch_size, rows)
     full = rows // batch_size
-    return full + (min(_shares(rows, batch_size, world_size, full)) > 0)
-
-
-def permutation(words: tuple[int, ...], size: int) -> np.ndarray:
-    """Permute 0 to size - 1, a function of the words alone."""
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
-    return generator.permutation(size)
-
-
-def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _read_ahead(
-    read: Callable[[Plan], _Window], plans: Sequence[Plan]
-) -> Generator[_Window, None, None]:
-    """Yield what `read` makes of each plan; a thread makes the next one meanwhile.
-
-    Two windows exist at most, if the consumer lets go of one before it asks for the next.
-    """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="loading")
-    try:
-        ahead = [pool.submit(read, plan) for plan in plans[:1]]
-        for plan in [*plans[1:], None]:
-            window = ahead.pop().result()
-            if plan is not None:
-                ahead.append(pool.submit(read, plan))
-            yield window
-            del window
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return full + (min(_rows_by_rank(rows, batch_size, world_size, full)) > 0)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import cast, get_args
 
 from arcore import events, units
 from arcore.events import Event
 from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, Sound
-from pipeline.datasets.read_transforms import Drawing, num_bins
+from pipeline.datasets.read_transforms import ReadTransform, num_bins
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-Binarize = Drawing | None
 
 
 @dataclass(frozen=True)
@@ -35,28 +34,57 @@ class Shard:
 class SplitInfo:
     """One split in the manifest.
 
-    Args:
+    Arguments:
         rows: number of rows.
         sha256: of its content (rows' bytes, labels' bytes), however it is cut into shards.
-        binarize: how rows are drawn when read, "bernoulli" from gray levels to bits, "dequantize"
-            from levels to reals or "moving" from digits to clips; None where they are stored as
-            they are.
+        read_transform: how rows become events when read, "bernoulli" from gray levels to bits,
+            "dequantize" from levels to reals or "moving" from digits to clips; None where they are
+            stored as they are. The file calls it `binarize`, which came first.
         shards: in row order.
         row_shape: of a stored row, where that is not the event's.
     """
 
     rows: int
     sha256: str
-    binarize: Binarize
+    read_transform: ReadTransform | None
     shards: tuple[Shard, ...]
     row_shape: tuple[int, ...] | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what the manifest's file says of the split."""
+        plain: dict[str, object] = {
+            "rows": self.rows,
+            "sha256": self.sha256,
+            "binarize": self.read_transform,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+        return plain if self.row_shape is None else plain | {"row_shape": self.row_shape}
+
+    @classmethod
+    def from_dict(cls, split: str, given: object) -> SplitInfo:
+        """Read what `to_dict` wrote, checked; `split` is the split's name."""
+        plain = _mapping(given, f"splits.{split}")
+        shards = tuple(_parse_shard(split, entry) for entry in _list(plain, "shards"))
+        rows = _count(plain, "rows")
+        if rows != sum(shard.rows for shard in shards):
+            raise ValueError(f"split {split}: expected shards of {rows} rows altogether")
+        transform = plain["binarize"]
+        if transform not in (None, *get_args(ReadTransform)):
+            raise _refused("binarize", "null, bernoulli, dequantize or moving", transform)
+        return cls(
+            rows=rows,
+            sha256=_sha256(plain, "sha256"),
+            read_transform=cast("ReadTransform | None", transform),
+            shards=shards,
+            row_shape=_counts(plain, "row_shape"),
+        )
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a folder of shards holds; see `read_manifest`.
 
-    Args:
+    Arguments:
         dataset: its name.
         event: what one row is.
         num_classes: number of labels, or None without labels.
@@ -77,7 +105,7 @@ class Manifest:
     unit: str
     published_name: str | None
     provenance: str
-    options: dict[str, Any]
+    options: dict[str, object]
     splits: dict[str, SplitInfo]
     sha256: str
     context_frames: int = 0
@@ -85,7 +113,7 @@ class Manifest:
     sound: Sound | None = None
 
     @property
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         """What rows come with, under the names of the hyperparameters that ask for it."""
         if self.sound is not None:
             speakers, symbols = len(self.sound.speakers), len(self.sound.symbols)
@@ -105,16 +133,16 @@ def read_manifest(folder: str | Path) -> Manifest:
     location = storage.join(folder, MANIFEST)
     path = storage.redacted(location)
     try:
-        described = json.loads(storage.read_bytes(location).decode("utf-8"))
+        plain: object = json.loads(storage.read_bytes(location).decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; run python -m stages.preprocess first") from None
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error})") from None
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        got = described.get("format") if isinstance(described, dict) else described
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+        got = plain.get("format") if isinstance(plain, dict) else plain
         raise UserError(f"{path}: expected a manifest of format {FORMAT}, got {got!r}")
     try:
-        return _parse_manifest(described)
+        return _parse_manifest(plain)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path}: malformed manifest: {reason}") from None
@@ -122,7 +150,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Path) -> None:
     """Write `manifest.json` for shards that have been written."""
-    described = {
+    plain: dict[str, object] = {
         "format": FORMAT,
         "dataset": dataset.name,
         "event": events.to_dict(dataset.event),
@@ -131,30 +159,23 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         "published_name": dataset.published_name,
         "provenance": dataset.provenance,
         "options": asdict(dataset.options),
-        "splits": {split: _described(info) for split, info in splits.items()},
+        "splits": {split: info.to_dict() for split, info in splits.items()},
         "sha256": _dataset_sha256(dataset, splits),
     }
     if dataset.context_frames:
-        described["context_frames"] = dataset.context_frames
+        plain["context_frames"] = dataset.context_frames
     if dataset.condition_sequence is not None:
-        described["condition_sequence"] = dataset.condition_sequence
+        plain["condition_sequence"] = dataset.condition_sequence
     if dataset.sound is not None:
-        described["sound"] = asdict(dataset.sound)
-    text = json.dumps(described, indent=2) + "\n"
+        plain["sound"] = asdict(dataset.sound)
+    text = json.dumps(plain, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-
-
-def _described(info: SplitInfo) -> dict[str, Any]:
-    described = asdict(info)
-    if info.row_shape is None:
-        del described["row_shape"]
-    return described
 
 
 def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -> str:
     infos = [(split, splits[split]) for split in SPLITS]
     parts = [
-        [split, info.sha256, info.binarize] + ([info.row_shape] if info.row_shape else [])
+        [split, info.sha256, info.read_transform, *([info.row_shape] if info.row_shape else [])]
         for split, info in infos
     ]
     meaning = [events.to_dict(kind.event), kind.num_classes, parts]
@@ -167,111 +188,126 @@ def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def _field(
-    described: Mapping[str, Any], name: str, valid: Callable[[Any], bool], expected: str
-) -> Any:
-    value = described[name]
-    if not valid(value):
-        raise ValueError(f"field {name}: expected {expected}, got {value!r}")
-    return value
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_sha256(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _parse_manifest(described: Mapping[str, Any]) -> Manifest:
+def _parse_manifest(plain: Mapping[str, object]) -> Manifest:
     """Turn the JSON into a Manifest; KeyError, TypeError or ValueError for what is amiss."""
-    event = events.from_dict(described["event"])
-    splits = _field(
-        described, "splits", lambda v: set(v) == set(SPLITS), f"the splits {', '.join(SPLITS)}"
-    )
-    parsed = {split: _parse_split(split, splits[split]) for split in SPLITS}
-    if any(info.binarize == "dequantize" for info in parsed.values()):
+    event = events.from_dict(_mapping(plain["event"], "event"))
+    splits = _mapping(plain["splits"], "splits")
+    if set(splits) != set(SPLITS):
+        raise _refused("splits", f"the splits {', '.join(SPLITS)}", splits)
+    parsed = {split: SplitInfo.from_dict(split, splits[split]) for split in SPLITS}
+    if any(info.read_transform == "dequantize" for info in parsed.values()):
         num_bins(event)
-    num_classes = _field(
-        described, "num_classes", lambda v: v is None or _is_count(v), "an integer >= 1 or null"
-    )
-    context = 0
-    if "context_frames" in described:
-        context = _field(described, "context_frames", _is_count, "an integer >= 1")
+    num_classes = None if plain["num_classes"] is None else _count(plain, "num_classes")
+    context = _count(plain, "context_frames") if "context_frames" in plain else 0
+    if context:
         events.after_frames(event, context)
-    sequence = _counts(described, "condition_sequence")
-    if sequence is not None and (len(sequence) != 2 or sequence[0] != event.shape[0]):
-        raise ValueError("field condition_sequence: expected the event's frames, and a length")
-    sound = described.get("sound")
-    if sound is not None:
-        lists = {name: tuple(sound[name]) for name in ("speakers", "symbols")}
-        sound = Sound(**{**sound, **lists})
+    unit = _text(plain, "unit")
+    if unit not in units.UNITS:
+        raise _refused("unit", f"one of {', '.join(units.UNITS)}", unit)
+    published = plain["published_name"]
     manifest = Manifest(
-        dataset=_field(described, "dataset", _is_text, "a text"),
+        dataset=_text(plain, "dataset"),
         event=event,
         num_classes=num_classes,
-        unit=_field(
-            described, "unit", lambda v: v in units.UNITS, f"one of {', '.join(units.UNITS)}"
-        ),
-        published_name=_field(
-            described, "published_name", lambda v: v is None or _is_text(v), "a text or null"
-        ),
-        provenance=_field(described, "provenance", _is_text, "a text"),
-        options=_field(described, "options", lambda v: isinstance(v, dict), "a mapping"),
+        unit=unit,
+        published_name=None if published is None else _text(plain, "published_name"),
+        provenance=_text(plain, "provenance"),
+        options=dict(_mapping(plain["options"], "options")),
         splits=parsed,
-        sha256=_field(described, "sha256", _is_sha256, "64 hexadecimal digits"),
+        sha256=_sha256(plain, "sha256"),
         context_frames=context,
-        condition_sequence=sequence,
-        sound=sound,
+        condition_sequence=_parse_sequence(plain, event),
+        sound=_parse_sound(plain.get("sound")),
     )
     if manifest.sha256 != _dataset_sha256(manifest, parsed):
         raise ValueError("field sha256: it does not match event, classes and splits")
-    if (None in event.shape) != (sound is not None):
+    if (None in event.shape) != (manifest.sound is not None):
         raise ValueError("field sound: expected for events of open length, and no others")
     return manifest
 
 
-def _parse_split(split: str, described: Mapping[str, Any]) -> SplitInfo:
-    pattern = re.compile(rf"{split}-\d{{5}}-of-\d{{5}}\.parquet")
-    shards = []
-    for entry in described["shards"]:
-        file = _field(
-            entry,
-            "file",
-            lambda v: isinstance(v, str) and pattern.fullmatch(v) is not None,
-            f"a plain file name such as {split}-00000-of-00001.parquet",
-        )
-        rows = _field(entry, "rows", _is_count, "an integer >= 1")
-        shards.append(Shard(file, rows, _field(entry, "sha256", _is_sha256, "64 hex digits")))
-    rows = _field(described, "rows", _is_count, "an integer >= 1")
-    if rows != sum(shard.rows for shard in shards):
-        raise ValueError(f"split {split}: expected shards of {rows} rows altogether")
-    return SplitInfo(
-        rows=rows,
-        sha256=_field(described, "sha256", _is_sha256, "64 hexadecimal digits"),
-        binarize=_field(
-            described,
-            "binarize",
-            lambda v: v in (None, *get_args(Drawing)),
-            "null, bernoulli, dequantize or moving",
-        ),
-        shards=tuple(shards),
-        row_shape=_counts(described, "row_shape"),
-    )
-
-
-def _counts(described: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
-    if name not in described:
+def _parse_sequence(plain: Mapping[str, object], event: Event) -> tuple[int, int] | None:
+    counts = _counts(plain, "condition_sequence")
+    if counts is None:
         return None
-    counts = _field(
-        described,
-        name,
-        lambda v: isinstance(v, list) and len(v) > 0 and all(_is_count(n) for n in v),
-        "a list of integers >= 1",
+    if len(counts) != 2 or counts[0] != event.shape[0]:
+        raise ValueError("field condition_sequence: expected the event's frames, and a length")
+    return counts[0], counts[1]
+
+
+def _parse_sound(given: object) -> Sound | None:
+    if given is None:
+        return None
+    plain = _mapping(given, "sound")
+    unknown = set(plain) - {field.name for field in fields(Sound)}
+    if unknown:
+        raise ValueError(f"field sound: unexpected {', '.join(sorted(unknown))}")
+    counts = ("sample_rate", "max_length", "max_symbols")
+    numbers = {name: _whole(plain, name) for name in counts}
+    speakers, symbols = (
+        tuple(str(name) for name in _list(plain, key)) for key in ("speakers", "symbols")
     )
-    return tuple(counts)
+    return Sound(**numbers, speakers=speakers, symbols=symbols)
+
+
+def _parse_shard(split: str, given: object) -> Shard:
+    plain = _mapping(given, "shards")
+    file = plain["file"]
+    pattern = rf"{split}-\d{{5}}-of-\d{{5}}\.parquet"
+    if not isinstance(file, str) or re.fullmatch(pattern, file) is None:
+        raise _refused("file", f"a plain file name such as {split}-00000-of-00001.parquet", file)
+    return Shard(file, _count(plain, "rows"), _sha256(plain, "sha256"))
+
+
+# -- fields of plain data, checked
+
+
+def _refused(name: str, expected: str, got: object) -> ValueError:
+    return ValueError(f"field {name}: expected {expected}, got {got!r}")
+
+
+def _mapping(given: object, name: str) -> Mapping[str, object]:
+    if not isinstance(given, dict):
+        raise _refused(name, "a mapping", given)
+    return given
+
+
+def _list(plain: Mapping[str, object], name: str) -> list[object]:
+    value = plain[name]
+    if not isinstance(value, list):
+        raise _refused(name, "a list", value)
+    return value
+
+
+def _whole(plain: Mapping[str, object], name: str, least: int = 0) -> int:
+    value = plain[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise _refused(name, f"an integer >= {least}", value)
+    return value
+
+
+def _count(plain: Mapping[str, object], name: str) -> int:
+    return _whole(plain, name, least=1)
+
+
+def _text(plain: Mapping[str, object], name: str) -> str:
+    value = plain[name]
+    if not isinstance(value, str):
+        raise _refused(name, "a text", value)
+    return value
+
+
+def _sha256(plain: Mapping[str, object], name: str) -> str:
+    value = plain[name]
+    if not isinstance(value, str) or re.fullmatch("[0-9a-f]{64}", value) is None:
+        raise _refused(name, "64 hexadecimal digits", value)
+    return value
+
+
+def _counts(plain: Mapping[str, object], name: str) -> tuple[int, ...] | None:
+    if name not in plain:
+        return None
+    counts = tuple(c for c in _list(plain, name) if isinstance(c, int) and c >= 1)
+    if not counts or counts != tuple(_list(plain, name)):
+        raise _refused(name, "a list of integers >= 1", plain[name])
+    return counts

@@ -36,7 +36,7 @@ def preprocess(dataset: Dataset) -> Path:
 def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folder: Path) -> Path:
     """Write shards and manifest; `folder` appears, or is replaced, only when they are whole.
 
-    Args:
+    Arguments:
         dataset: describes the rows.
         splits: train, valid and test; of a stream, the rows of a shard are in memory at a time.
         folder: where they go; leftovers of killed runs beside it are removed.

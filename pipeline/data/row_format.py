@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from arcore.events import Event, Levels
 from pipeline.core.errors import UserError
-from pipeline.data.manifest import Binarize, Manifest
+from pipeline.data.manifest import Manifest
 from pipeline.datasets.base import Dataset, Sound, SplitData
-from pipeline.datasets.read_transforms import num_bins
+from pipeline.datasets.read_transforms import ReadTransform, num_bins
 
 ROW_GROUP = 2048
 
@@ -24,14 +23,14 @@ def row_shape(kind: Manifest | Dataset) -> tuple[int, ...]:
 
 
 def row_format(
-    event: Event, binarize: Binarize, shape: tuple[int, ...]
-) -> tuple[np.dtype[Any], int]:
+    event: Event, read_transform: ReadTransform | None, shape: tuple[int, ...]
+) -> tuple[np.dtype, int]:
     """Element type and bytes of one row of a shape."""
-    dtype = np.dtype(np.uint8 if isinstance(event, Levels) or binarize else "<f4")
+    dtype = np.dtype(np.uint8 if isinstance(event, Levels) or read_transform else "<f4")
     return dtype, math.prod(shape) * dtype.itemsize
 
 
-def label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+def label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype] | None:
     """Shape and element type of a row's label, None without labels."""
     if kind.condition_sequence is not None:
         return kind.condition_sequence, np.dtype("<f4")
@@ -40,7 +39,7 @@ def label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype[An
     return None if kind.num_classes is None else ((), np.dtype("<i8"))
 
 
-def as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+def as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """View the bytes of rows, (n, width), as rows of a shape."""
     return rows.view(dtype).reshape(len(rows), *shape)
 
@@ -50,13 +49,14 @@ def check_rows(
 ) -> None:
     """Check shape, type and range of decoded rows and their labels."""
     event, num_classes = kind.event, kind.num_classes
-    dtype, _ = row_format(event, data.binarize, shape)
+    dtype, _ = row_format(event, data.read_transform, shape)
     if data.x.dtype != dtype or data.x.shape[1:] != shape or len(data.x) == 0:
         raise UserError(
             f"{where}: expected rows of shape {shape} and dtype {dtype}, "
             f"got an array of shape {data.x.shape} and dtype {data.x.dtype}"
         )
-    if data.binarize == "dequantize" or (isinstance(event, Levels) and data.binarize is None):
+    is_stored = isinstance(event, Levels) and data.read_transform is None
+    if is_stored or data.read_transform == "dequantize":
         levels = event.num_levels if isinstance(event, Levels) else num_bins(event)
         if int(data.x.max()) >= levels:
             raise UserError(f"{where}: expected levels in [0, {levels}), got {int(data.x.max())}")

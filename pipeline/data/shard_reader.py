@@ -19,7 +19,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +72,7 @@ _verified: set[tuple[str, str, str, int | None, int | None]] = set()
 class Block:
     """A row group of a shard, the least that can be read.
 
-    Args:
+    Arguments:
         shard: where it is.
         group: its number in the shard.
         start: position of its first row in the whole split.
@@ -98,7 +97,7 @@ def read_split(
 
     Only the shards and row groups that hold those rows are read.
 
-    Args:
+    Arguments:
         folder: of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid or test.
         verify: check the SHA-256 of each shard that is touched, once a process.
@@ -149,7 +148,7 @@ def list_blocks(info: SplitInfo) -> list[Block]:
 class SplitReader:
     """Reads any rows of a split, row group by row group; it has no state, so threads may share it.
 
-    Args:
+    Arguments:
         location: folder of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid or test.
         verify: check the SHA-256 of each shard that is touched, once a process.
@@ -173,7 +172,7 @@ class SplitReader:
         Fast when ranges are ascending and begin and end where blocks do: a shard is opened once
         for ranges that follow each other.
 
-        Args:
+        Arguments:
             ranges: pairs (first row, the one after the last) of positions in the split.
 
         Returns:
@@ -184,7 +183,7 @@ class SplitReader:
         """
         manifest, info = self.manifest, self.info
         shape = info.row_shape or row_shape(manifest)
-        dtype, width = row_format(manifest.event, info.binarize, shape)
+        dtype, width = row_format(manifest.event, info.read_transform, shape)
         total = sum(stop - start for start, stop in ranges)
         x = np.empty((total, width), np.uint8)
         layout = label_layout(manifest)
@@ -200,11 +199,11 @@ class SplitReader:
                 seen = SplitData(
                     as_rows(x[out], shape, dtype),
                     None if labels is None else labels[out],
-                    info.binarize,
+                    info.read_transform,
                 )
                 check_rows(seen, manifest, shape, where)
                 filled = out.stop
-        return SplitData(as_rows(x, shape, dtype), labels, info.binarize)
+        return SplitData(as_rows(x, shape, dtype), labels, info.read_transform)
 
     def _read_shard(
         self, shard: Shard, spans: list[tuple[int, int]], width: int, where: str
@@ -304,7 +303,7 @@ def _read_rows(
     low: int,
     high: int,
     width: int,
-    layout: tuple[tuple[int, ...], np.dtype[Any]] | None,
+    layout: tuple[tuple[int, ...], np.dtype] | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yield views of rows [low, high) of a shard and of their labels, by row group."""
     position = 0

@@ -19,7 +19,7 @@ from pipeline.datasets.base import Dataset, SplitData, SplitStream
 
 def _stored_shape(data: SplitData, dataset: Dataset) -> tuple[int, ...]:
     """The shape of a stored row, which is another one where rows are digits that will move."""
-    return data.x.shape[1:] if data.binarize == "moving" else row_shape(dataset)
+    return data.x.shape[1:] if data.read_transform == "moving" else row_shape(dataset)
 
 
 def write_split(
@@ -49,11 +49,11 @@ def write_split(
     rows = sum(shard.rows for shard in shards)
     if rows != stream.rows:
         raise UserError(f"{where}: expected {stream.rows} rows, got {rows}")
-    binarize, stored = None, None
+    read_transform, stored = None, None
     if isinstance(data, SplitData):
-        binarize = data.binarize
-        stored = _stored_shape(data, dataset) if binarize == "moving" else None
-    return SplitInfo(rows, digest, binarize, tuple(shards), stored)
+        read_transform = data.read_transform
+        stored = _stored_shape(data, dataset) if read_transform == "moving" else None
+    return SplitInfo(rows, digest, read_transform, tuple(shards), stored)
 
 
 def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterator[SplitData]:

@@ -1,69 +1,77 @@
-"""Batches of sounds of several lengths: padding, spans that count, and what models take of them."""
+"""Batches of sounds of several lengths: padding, the span that counts, speakers and symbols."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import arcore
+from pipeline.data.batches import Batch
 from pipeline.datasets.base import SplitData
 
 MAX_SAMPLES = 1 << 16  # of a batch that is scored, padding included, unless one row has more
 
 
-def hop_of(model: arcore.AutoregressiveModel) -> int | None:
-    """Return the samples of a frame of a model's local condition, None without one."""
-    return None if model.num_symbols is None else model.hop
+def labels_of(split: SplitData) -> np.ndarray:
+    """Return the labels of a split of sounds, (N, label_width) int64.
 
-
-def arguments(model: arcore.AutoregressiveModel, given: Tensor | None) -> tuple[Any, ...]:
-    """Return what a model takes beside x: its condition, and for sounds the spans that count.
-
-    Arguments:
-        model: any model.
-        given: the labels of a batch, or its side information, or None.
+    See `pipeline.datasets.base.Sound`: the number of samples, the speaker, the number of symbols,
+    the symbols.
     """
-    if not model.event.is_open or given is None:
-        return (given,)
-    has_speakers, has_symbols = model.num_classes is not None, hop_of(model) is not None
-    condition = None
-    if has_symbols:
-        condition = given[:, 2:] if has_speakers else given[:, 3:]
-    elif has_speakers:
-        condition = given[:, 2]
-    return condition, given[:, :2]
+    assert split.labels is not None, "sounds have labels"
+    return split.labels
 
 
-def side(
-    labels: np.ndarray, begin: np.ndarray, spans: np.ndarray, hop: int | None, width: int
-) -> np.ndarray:
-    """Return the side information of windows.
+def lengths(split: SplitData) -> np.ndarray:
+    """Return the real samples of each row of a split of sounds, (N,) int64."""
+    return labels_of(split)[:, 0]
+
+
+def symbols_by_frame(labels: np.ndarray, begin: np.ndarray, hop: int, width: int) -> np.ndarray:
+    """Return the symbol of each frame of windows, (N, ceil(width / hop)).
 
     The n symbols of a row share its frames out evenly: frame f of F has symbol floor(f n / F).
 
-    Args:
-        labels: of the windows' rows, (N, label_width), see `pipeline.datasets.base.Sound`.
+    Arguments:
+        labels: of the windows' rows, (N, label_width).
         begin: the sample of the row with which each window begins, (N,), multiples of hop.
-        spans: (N, 2), which samples of each window count.
-        hop: samples of a frame, or None.
+        hop: samples of a frame.
         width: samples of a window.
 
     Example:
         >>> labels = np.array([[40, 5, 2, 8, 9]])
-        >>> side(labels, np.array([10]), np.array([[3, 30]]), hop=10, width=30).tolist()
-        [[3, 30, 5, 8, 9, 9]]
+        >>> symbols_by_frame(labels, np.array([10]), hop=10, width=30).tolist()
+        [[8, 9, 9]]
     """
-    columns = [spans, labels[:, 1:2]]
-    if hop is not None:
-        length, count = labels[:, :1], labels[:, 2:3]
-        frames = begin[:, None] // hop + np.arange(-(-width // hop))
-        place = np.clip(frames * count // -(-length // hop), 0, np.maximum(count - 1, 0))
-        columns.append(np.take_along_axis(labels, 3 + place, 1))
-    return np.concatenate(columns, 1)
+    length, count = labels[:, :1], labels[:, 2:3]
+    frames = begin[:, None] // hop + np.arange(-(-width // hop))
+    place = np.clip(frames * count // -(-length // hop), 0, np.maximum(count - 1, 0))
+    return np.take_along_axis(labels, 3 + place, 1)
+
+
+def condition_for(
+    model: arcore.AutoregressiveModel, labels: np.ndarray, begin: np.ndarray, width: int
+) -> Tensor | None:
+    """Return what a model of sounds is conditioned on, int64; None for an unconditional one.
+
+    That is (N,) speakers, (N, frames) symbols, or (N, 1 + frames) of both.
+
+    Arguments:
+        model: of which `num_classes`, `num_symbols` and `hop` decide.
+        labels: as for `symbols_by_frame`, like the other two.
+        begin: first sample of each window.
+        width: samples of a window.
+    """
+    speakers = labels[:, 1]
+    if model.num_symbols is None:
+        return None if model.num_classes is None else torch.from_numpy(speakers)
+    symbols = symbols_by_frame(labels, begin, model.hop, width)
+    if model.num_classes is None:
+        return torch.from_numpy(symbols)
+    return torch.from_numpy(np.concatenate([speakers[:, None], symbols], 1))
 
 
 def padded_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
@@ -81,32 +89,25 @@ def padded_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]
         first += size
 
 
-def lengths(split: SplitData) -> np.ndarray:
-    """Return the real samples of each row of a split of sounds, (N,) int64."""
-    return cast(np.ndarray, split.labels)[:, 0]
-
-
 def whole_rows(
     model: arcore.AutoregressiveModel, split: SplitData, batch_size: int, chosen: np.ndarray
-) -> Iterator[tuple[np.ndarray, Tensor, tuple[Any, ...]]]:
-    """Yield batches of chosen rows: their places among the chosen, x, and the model's arguments."""
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Yield chosen rows in batches on the model's device, with their places among the chosen."""
     for place in padded_batches(lengths(split)[chosen], batch_size):
         rows = chosen[place]
-        labels = cast(np.ndarray, split.labels)[rows]
-        width = int(labels[:, 0].max())
-        spans = np.stack([np.zeros(len(rows), np.int64), labels[:, 0]], 1)
-        given = torch.from_numpy(side(labels, spans[:, 0], spans, hop_of(model), width))
-        x = torch.from_numpy(split.x[rows, :width]).to(model.device)
-        yield place, x, arguments(model, given.to(model.device))
+        labels = labels_of(split)[rows]
+        begin, width = np.zeros(len(rows), np.int64), int(labels[:, 0].max())
+        scored = torch.from_numpy(np.stack([begin, labels[:, 0]], 1))
+        condition = condition_for(model, labels, begin, width)
+        batch = Batch(torch.from_numpy(split.x[rows, :width]), condition, scored, len(rows))
+        yield place, batch.to(model.device)
 
 
 def to_sample(
     model: arcore.AutoregressiveModel, split: SplitData, rows: np.ndarray
 ) -> tuple[arcore.AutoregressiveModel, Tensor | None]:
     """Return the model of the longest row's length, and the rows' speakers and texts for it."""
-    labels = cast(np.ndarray, split.labels)[rows]
+    labels = labels_of(split)[rows]
     width = int(labels[:, 0].max())
-    spans = np.zeros((len(rows), 2), np.int64)
-    given = torch.from_numpy(side(labels, spans[:, 0], spans, hop_of(model), width))
-    condition = arguments(model, given.to(model.device))[0]
-    return model.of_length(width), condition
+    condition = condition_for(model, labels, np.zeros(len(rows), np.int64), width)
+    return model.of_length(width), None if condition is None else condition.to(model.device)

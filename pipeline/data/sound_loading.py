@@ -1,32 +1,19 @@
-"""Sounds of several lengths: windows to train on, whole rows to score, and what goes with them.
-
-The side information of a batch is one int64 matrix: the first sample that counts and the one after
-the last (`scored`), the speaker, and a symbol for each frame if the model has a local condition.
-`arguments` turns it into what the model takes.
-"""
+"""Sounds of several lengths: windows to train on, whole rows to validate on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import arcore
 from pipeline.core.errors import UserError
-from pipeline.data import loading, shard_reader
-from pipeline.data.sound_batches import hop_of, lengths, padded_batches, side
+from pipeline.data import loading, shard_reader, windows
+from pipeline.data.batches import Batch
+from pipeline.data.sound_batches import condition_for, labels_of, padded_batches
 from pipeline.datasets.read_transforms import draw_integers
-
-__all__ = [
-    "SoundLoader",
-    "lengths",
-    "padded_batches",
-    "side",
-]
 
 GRAIN = 256  # samples, of which the width of a batch is a multiple
 
@@ -40,7 +27,7 @@ class SoundLoader:
     counts. In front of a window come the `context` samples before it, as far as the row has them,
     which do not count: a window is scored as the whole row would score it.
 
-    Args:
+    Arguments:
         location: folder of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid or test.
         model: whose receptive field and frames windows must fit.
@@ -83,48 +70,48 @@ class SoundLoader:
                 f"as sounds are held in memory, got {shuffle_rows}"
             )
         held = loading.cached_part(str(location), reader.manifest.sha256, split, 0, 1)
-        self._x, self._labels = held.x, cast(np.ndarray, held.labels)
+        self._x, self._labels = held.x, labels_of(held)
         self._lengths = self._labels[:, 0]
         self._part = shard_reader.part(len(self._x), rank, world_size)
         self._rank, self._world, self._seed = rank, world_size, seed
         self._batch_size, self._window = batch_size, window
         assert model.receptive_field is not None, "a model of any length has a finite one"
-        self._context, self._hop = model.receptive_field, hop_of(model)
+        self._model, self._context = model, model.receptive_field
         self._ends = np.cumsum(-(-self._lengths // (window or self._lengths.max())))
         self.rows = int(self._ends[-1])
         self.events_per_row = len(self._x) / self.rows
-        self.mean_size = float(self._lengths.mean())
+        self.mean_size: float | None = float(self._lengths.mean())
         self.steps_per_epoch = 0
         if batch_size is not None:
             self.steps_per_epoch = loading.count_steps_whole(self.rows, batch_size, world_size)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, from a step on.
 
         Yields:
-            This rank's windows (n, width) uint8 with what comes before them; their side
-            information; the batch's windows over all ranks.
+            This rank's windows (n, width) with what comes before them; `scored` is the window.
         """
         assert self._batch_size is not None
-        order = loading.permutation((self._seed, epoch), self.rows)
+        order = windows.permutation((self._seed, epoch), self.rows)
         for step in range(first_step, self.steps_per_epoch):
             low, high = (min(s * self._batch_size, self.rows) for s in (step, step + 1))
-            x, given = self._windows(order[low + self._rank : high : self._world], epoch)
-            yield x, given, high - low
+            numbers = order[low + self._rank : high : self._world]
+            yield self._windows(numbers, epoch, high - low)
 
-    def sequential(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def sequential(self, batch_size: int) -> Iterator[Batch]:
         """Iterate over this rank's rows, whole, longest first; each counts once.
 
-        Args:
+        Arguments:
             batch_size: rows of a batch at most.
         """
         begin, end = self._part
         for batch in padded_batches(self._lengths[begin:end], batch_size):
             rows = begin + batch
             spans = np.stack([np.zeros(len(rows), np.int64), self._lengths[rows]], 1)
-            yield self._gather(rows, spans[:, 0], spans)
+            yield self._gather(rows, spans[:, 0], spans, len(rows))
 
-    def _windows(self, numbers: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+    def _windows(self, numbers: np.ndarray, epoch: int, all_rows: int) -> Batch:
+        """Gather windows by their numbers, which count through the rows' windows in order."""
         rows = np.searchsorted(self._ends, numbers, side="right")
         lengths = self._lengths[rows]
         window = self._window or int(self._lengths.max())
@@ -134,16 +121,16 @@ class SoundLoader:
         slack = counts * window - lengths
         start = place * window - draw_integers(slack, rows, epoch, self._seed)
         first, end = np.maximum(start, 0), np.minimum(start + window, lengths)
-        hop = self._hop or 1
+        hop = self._model.hop
         begin = np.maximum(first - self._context, 0) // hop * hop
-        return self._gather(rows, begin, np.stack([first - begin, end - begin], 1))
+        return self._gather(rows, begin, np.stack([first - begin, end - begin], 1), all_rows)
 
     def _gather(
-        self, rows: np.ndarray, begin: np.ndarray, spans: np.ndarray
-    ) -> tuple[Tensor, Tensor]:
+        self, rows: np.ndarray, begin: np.ndarray, spans: np.ndarray, all_rows: int
+    ) -> Batch:
         # few widths, since kernels of bfloat16 are kept for each
         width = -(-int(spans[:, 1].max()) // GRAIN) * GRAIN
         places = np.minimum(begin[:, None] + np.arange(width), self._x.shape[1] - 1)
-        x = self._x[rows[:, None], places]
-        given = side(self._labels[rows], begin, spans, self._hop, width)
-        return torch.from_numpy(x), torch.from_numpy(given)
+        x = torch.from_numpy(self._x[rows[:, None], places])
+        condition = condition_for(self._model, self._labels[rows], begin, width)
+        return Batch(x, condition, torch.from_numpy(spans), all_rows)

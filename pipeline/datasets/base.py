@@ -14,7 +14,7 @@ import numpy as np
 
 from arcore.events import Event
 from pipeline.core.errors import UserError, unknown_name
-from pipeline.datasets.read_transforms import Drawing
+from pipeline.datasets.read_transforms import ReadTransform
 
 SPLITS = ("train", "valid", "test")
 Unit = Literal["nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"]
@@ -24,7 +24,7 @@ Unit = Literal["nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"]
 class RawFile:
     """One raw file as its publisher names it.
 
-    Args:
+    Arguments:
         name: file name in the raw folder and in a mirror (a mirror may add `.gz`).
         sha256: of the decompressed bytes.
         size: decompressed bytes.
@@ -48,7 +48,7 @@ class Sound:
     A row is padded at its end to `max_length`. Its label is a row of integers: the number of its
     samples, its speaker, the number of its symbols, and these, padded to `max_symbols`.
 
-    Args:
+    Arguments:
         sample_rate: samples a second.
         max_length: samples of the longest row.
         max_symbols: symbols of the longest text, 0 without texts.
@@ -72,19 +72,19 @@ class Sound:
 class SplitData:
     """One decoded split.
 
-    Args:
+    Arguments:
         x: (N, *event shape), of open length (N, max_length); uint8 for discrete events and levels
             that are drawn when read, float32 for real ones.
         labels: (N,) int64, of sounds (N, label_width); of a dataset with a `condition_sequence`
             (N, *condition_sequence) float32; or None.
-        binarize: what is done each time that rows are read: "bernoulli" where `x` holds gray
+        read_transform: what is done each time that rows are read: "bernoulli" where `x` holds gray
             levels that become bits, "dequantize" where it holds levels that become reals, "moving"
             where it holds digits (N, n, side, side), n of them a row, that become clips.
     """
 
     x: np.ndarray
     labels: np.ndarray | None = None
-    binarize: Drawing | None = None
+    read_transform: ReadTransform | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -95,7 +95,7 @@ class SplitData:
 class SplitStream:
     """A decoded split that may be larger than memory.
 
-    Args:
+    Arguments:
         rows: number of its rows.
         parts: its rows in order, in parts of any size; read once.
     """
@@ -108,7 +108,7 @@ class SplitStream:
 class Options:
     """Options that every dataset has; a dataset adds its own in a subclass.
 
-    Args:
+    Arguments:
         rows_per_shard: rows of a Parquet shard, the last one excepted.
     """
 
@@ -126,7 +126,7 @@ class Options:
 class Dataset(abc.ABC):
     """A dataset of the pipeline.
 
-    Args:
+    Arguments:
         name: as listed by `pipeline.datasets.list_datasets()`.
         family: its folder in a mirror; datasets of a family share raw files.
         event: what one row is.

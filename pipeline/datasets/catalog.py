@@ -76,7 +76,7 @@ def list_datasets() -> list[str]:
 def get_dataset(config: Mapping[str, Any]) -> Dataset:
     """Build a dataset from its configuration.
 
-    Args:
+    Arguments:
         config: `name` and the dataset's options; options left out have their defaults. A dataset
             of the user's own has a `kind` too (see `pipeline.datasets.csv_table` and
             `pipeline.datasets.wav_folder`).

@@ -46,7 +46,7 @@ _REFUSED = (("cifar-10-python.tar*", _PICKLED), ("cifar-10-batches-py", _PICKLED
 def decode_records(data: bytes, where: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Decode records of the binary version.
 
-    Args:
+    Arguments:
         data: whole records.
         where: what to call them in an error.
 
@@ -82,7 +82,7 @@ def decode_records(data: bytes, where: str | Path) -> tuple[np.ndarray, np.ndarr
 class Cifar(Dataset):
     """All of CIFAR-10, from the archive of the binary version.
 
-    Args:
+    Arguments:
         num_batch: rows of each of the five training batches and of the test batch.
         num_valid: the last rows of train that are valid.
     """
@@ -130,7 +130,7 @@ class Cifar(Dataset):
 class CifarSubset(Dataset):
     """The first records of CIFAR-10's first training batch.
 
-    Args:
+    Arguments:
         rows: rows of train, valid and test, which follow each other in the file.
     """
 

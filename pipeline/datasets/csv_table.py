@@ -49,7 +49,7 @@ def read_table(
 ) -> tuple[list[str], np.ndarray]:
     """Read a text table of numbers.
 
-    Args:
+    Arguments:
         path: the file, UTF-8.
         delimiter: one character.
         header: whether the first row has the columns' names; else they are 0, 1, ...
@@ -137,7 +137,7 @@ def standardize(
 ) -> dict[str, np.ndarray]:
     """Shift and scale columns to mean 0 and variance 1 over the training rows.
 
-    Args:
+    Arguments:
         parts: rows (n, D) of train, valid and test.
         names: the columns' names.
         where: what an error calls the table.
@@ -163,7 +163,7 @@ def _splits(parts: Mapping[str, np.ndarray]) -> dict[str, SplitData]:
 class RedWineOptions(Options):
     """Options of red_wine.
 
-    Args:
+    Arguments:
         fold: which of the ten folds is the test split.
     """
 
@@ -233,7 +233,7 @@ def _build_red_wine(config: Mapping[str, Any]) -> Dataset:
 class CsvOptions(Options):
     """Options of a dataset of kind csv; see the module's example.
 
-    Args:
+    Arguments:
         path: the file, absolute or relative to the project's root.
         delimiter: one character between cells.
         header: whether the first row has the columns' names.

@@ -58,7 +58,7 @@ def read_split() -> dict[str, np.ndarray]:
 def write_split(path: Path = SPLIT_FILE, seed: int = 0) -> None:
     """Write a stratified split of 1,257 / 180 / 360 rows as JSON.
 
-    Args:
+    Arguments:
         path: file to write.
         seed: of scikit-learn's shuffles.
     """

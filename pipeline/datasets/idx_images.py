@@ -57,7 +57,7 @@ _SUMS = {
 class IdxImages(Dataset):
     """Images and labels in four IDX files named as MNIST's.
 
-    Args:
+    Arguments:
         variant: gray, static or dynamic.
         num_train_file: rows of the training files, of which `num_valid` become valid.
         num_valid: rows of valid.

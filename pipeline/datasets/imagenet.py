@@ -75,7 +75,7 @@ _REFUSED = (
 def decode_png(data: bytes, size: int, where: str) -> np.ndarray:
     """Decode a PNG of 8-bit RGB without alpha.
 
-    Args:
+    Arguments:
         data: the file.
         size: pixels of a side.
         where: what to call it in an error.
@@ -112,7 +112,7 @@ def decode_png(data: bytes, size: int, where: str) -> np.ndarray:
 class SmallImagenet(Dataset):
     """Images of one size, in the archives train_<n>x<n>.tar and valid_<n>x<n>.tar.
 
-    Args:
+    Arguments:
         num_train_file: images of the training archive.
         num_valid: the last ones of these, which are valid.
         num_test: images of the validation archive, which are test.

@@ -35,7 +35,7 @@ TEST_SHA256 = {
 class MovingOptions(Options):
     """Options of moving digits.
 
-    Args:
+    Arguments:
         train_rows, valid_rows: clips of an epoch and of the validation split, as many as the
             number of digits or a whole fraction of it; the digits are all used in any case.
     """
@@ -48,7 +48,7 @@ class MovingOptions(Options):
 class Moving(Dataset):
     """Clips of two moving digits out of still images.
 
-    Args:
+    Arguments:
         still: the images, of equal height and width.
         halved: average 2 x 2 pixels of each image first.
     """

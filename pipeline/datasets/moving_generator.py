@@ -23,7 +23,7 @@ NUM_UNIFORMS = 4 * NUM_DIGITS
 def trajectories(starts: np.ndarray, angles: np.ndarray, frames: int) -> np.ndarray:
     """Return where digits are in each frame, in [0, 1].
 
-    Args:
+    Arguments:
         starts: (N, 2) in [0, 1], y and x.
         angles: (N,) in radians.
         frames: how many.
@@ -51,7 +51,7 @@ def trajectories(starts: np.ndarray, angles: np.ndarray, frames: int) -> np.ndar
 def render(digits: np.ndarray, uniforms: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Draw clips of two digits each.
 
-    Args:
+    Arguments:
         digits: (M, side, side) uint8 to choose from, with repetition.
         uniforms: (N, 8) numbers in [0, 1), four a digit: which one, y, x and the direction.
         shape: (T, 1, H, W) of a clip.

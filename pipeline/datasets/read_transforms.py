@@ -23,7 +23,7 @@ _THRESHOLDS = ((np.arange(256, dtype=np.uint64) << np.uint64(31)) // np.uint64(2
 _BLOCK = 1 << 17
 
 # What is done to stored levels each time that they are read.
-Drawing = Literal["bernoulli", "dequantize", "moving"]
+ReadTransform = Literal["bernoulli", "dequantize", "moving"]
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def draw_integers(highs: np.ndarray, indices: np.ndarray, epoch: int, seed: int)
 
 
 def draw(
-    kind: Drawing | None,
+    kind: ReadTransform | None,
     x: np.ndarray,
     event: Event,
     indices: np.ndarray,
@@ -93,8 +93,8 @@ def draw(
 ) -> np.ndarray:
     """Turn stored rows of a split into events: bits, noisy levels, clips of digits, or as is.
 
-    Args:
-        kind: as the manifest says in `binarize`.
+    Arguments:
+        kind: `read_transform` of the split.
         x: (N, *shape) as stored.
         event: what rows become; of a dequantised one, the bin width says how many levels there are.
         indices: (N,) integers >= 0, the rows' positions in their split.
@@ -141,7 +141,7 @@ def uniforms(indices: np.ndarray, epoch: int, seed: int, count: int) -> np.ndarr
 def dynamic_binarize(x: np.ndarray, indices: np.ndarray, epoch: int, seed: int) -> np.ndarray:
     """Draw bits with probabilities x / 255, each a pure function of (seed, epoch, index, dim).
 
-    Args:
+    Arguments:
         x: (N, *shape) uint8 gray levels.
         indices: (N,) integers >= 0, the rows' positions in their split.
         epoch: integer >= 0.
@@ -172,7 +172,7 @@ def dequantize(
 
     u is a multiple of 2^-16 in [0, 1), so that every value stays in its level's bin in float32.
 
-    Args:
+    Arguments:
         x: (N, *shape) uint8 levels.
         indices: (N,) integers >= 0, the rows' positions in their split.
         epoch: integer >= 0.

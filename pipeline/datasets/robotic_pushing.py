@@ -46,7 +46,7 @@ _STATE = "move/{}/endeffector/vec_pitch_yaw"
 class PushingClip:
     """One clip.
 
-    Args:
+    Arguments:
         frames: (20, 3, 64, 64) uint8.
         actions: (20, 5) float32, the pose commanded at each frame.
         states: (20, 5) float32, the pose at each frame.
@@ -116,7 +116,7 @@ def _decode(data: bytes, where: str) -> np.ndarray:
 class PushingOptions(Options):
     """Options of robotic pushing.
 
-    Args:
+    Arguments:
         folder: of the three folders of TFRecord files; absolute, or relative to the project.
         test_objects: seen or novel, which test set the test split is.
         valid_files: training files, the last ones, that are the validation split.

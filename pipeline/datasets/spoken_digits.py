@@ -45,7 +45,7 @@ _ARCHIVE = RawFile(
 class SpokenDigits(Dataset):
     """The recordings of an archive.
 
-    Args:
+    Arguments:
         takes: by split, the takes of each digit and speaker.
     """
 

@@ -42,7 +42,7 @@ _PAD = max(PERIODS)
 def log_probabilities(near: np.ndarray, echo: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Return ln P(v | past) in nats, (..., 16).
 
-    Args:
+    Arguments:
         near: x[t - 1] - 7.5, zero before the first sample.
         echo: x[t - p] - 7.5, likewise.
         width: s.

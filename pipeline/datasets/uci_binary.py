@@ -24,7 +24,7 @@ _URL = "https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Dataset
 class DnaOptions(Options):
     """Options of dna.
 
-    Args:
+    Arguments:
         split: `published` for the papers' 1400/600/1186, `as_distributed` for the files'
             1600/400/1186. Both have the same 2,000 rows in train and valid together.
     """
@@ -79,7 +79,7 @@ _PUBLISHED_DNA_TRAIN = 1400
 class UciBinary(Dataset):
     """One of the sets, in files `<name>.{train,valid,test}.data`.
 
-    Args:
+    Arguments:
         rows: rows of the three files.
         num_train: rows of train when train and valid are joined and cut anew; None keeps the files'
             own split.

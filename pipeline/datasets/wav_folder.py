@@ -107,7 +107,7 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
 class WavFolder(Dataset):
     """A folder of WAV files, split at random by file.
 
-    Args:
+    Arguments:
         entries: its files.
         wav: the options.
     """

@@ -61,7 +61,7 @@ def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
     image_codecs.require()
     test = shard_reader.read_split(paths.shards(dataset), "test")
     images = test.x
-    if test.binarize is not None:  # the fixed draw on which models are evaluated
+    if test.read_transform is not None:  # the fixed draw on which models are evaluated
         images = shard_reader.dynamic_binarize(images, np.arange(len(images)), 0, 0)
     return [image_codecs.measure(codec, images, event) for codec in image_codecs.CODECS.values()]
 

@@ -70,7 +70,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     run_id = mlflow_store.start_run(
         f"arcore-{dataset.name}",
         title,
-        f"{config.identity('folds')}-{dataset.num_folds}",
+        f"{config.config_hash('folds')}-{dataset.num_folds}",
         params=mlflow_store.flatten(config.to_dict()),
         tags={"commit": provenance.commit()},
     )
@@ -155,7 +155,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
     with _root(home):
         folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
-        identity = f"{config.identity(shard_reader.read_manifest(folder).sha256)} {plan}"
+        identity = f"{config.config_hash(shard_reader.read_manifest(folder).sha256)} {plan}"
         done = home / "done"
         out = paths.evaluation(dataset.name, config.name)
         if not done.is_file() or done.read_text() != identity:

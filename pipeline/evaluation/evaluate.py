@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,11 +49,12 @@ def evaluate(config: ExperimentConfig) -> Path:
     Raises:
         UserError: for a missing or damaged model or shards, or one trained on other data.
     """
-    model, trained, record = saved_models.load(config.name)
+    trained = saved_models.load(config.name)
+    model, record = trained.model, trained.record
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
     manifest = shard_reader.read_manifest(folder)
-    _check(config.name, model, trained, manifest)
+    _check(config.name, trained, manifest)
     num_members = plan.num_members or model.num_members
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _scored(model, num_members, config.name).to(device).eval()
@@ -73,7 +72,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     result = Result(
         experiment=config.name,
         dataset=dataset,
-        model=trained["model"]["name"],
+        model=trained.name,
         num_members=num_members,
         unit=manifest.unit,
         score=measured.score,
@@ -89,10 +88,10 @@ def evaluate(config: ExperimentConfig) -> Path:
         num_split_rows=len(test),
         exact=model.exact,
         valid_nats=mean_and_error(valid_nats)[0],
-        num_parameters=record["num_parameters"],
-        train_seconds=record["train_seconds"],
+        num_parameters=record.num_parameters,
+        train_seconds=record.train_seconds,
         sample_seconds=round(sample_seconds, 3),
-        device=record["device"],
+        device=record.device,
         published=plan.published,
         published_member=plan.published_member,
         published_importance=plan.published_importance,
@@ -105,7 +104,7 @@ def evaluate(config: ExperimentConfig) -> Path:
         curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
         curve.savefig(temporary / "learning_curve.png")
     shared_storage.publish(config.cluster, out, "metrics.json")
-    _track(record["run_id"], result, out)
+    _track(record.run_id, result, out)
     log.info(
         "%s: test %.3f +- %.3f nats, %.4f bits/dim (%d rows)",
         config.name, result.score.nats, result.score.nats_stderr, result.score.bits_per_dim,
@@ -114,21 +113,16 @@ def evaluate(config: ExperimentConfig) -> Path:
     return out
 
 
-def _check(
-    name: str,
-    model: arcore.AutoregressiveModel,
-    trained: Mapping[str, Any],
-    manifest: shard_reader.Manifest,
-) -> None:
-    if trained["dataset_sha256"] != manifest.sha256:
+def _check(name: str, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest) -> None:
+    if trained.dataset_sha256 != manifest.sha256:
         raise UserError(
             f"{name}: expected shards that it was trained on "
-            f"({trained['dataset_sha256'][:12]}), got {manifest.sha256[:12]}; train it again"
+            f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}; train it again"
         )
-    if manifest.context_frames and not model.scores_parts:
+    if manifest.context_frames and not trained.model.scores_parts:
         raise UserError(
             f"{name}: expected a model over clips for {manifest.dataset}, of which "
-            f"{manifest.context_frames} frames are given, got {trained['model']['name']}"
+            f"{manifest.context_frames} frames are given, got {trained.name}"
         )
 
 

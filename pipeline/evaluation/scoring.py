@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 import arcore
 from pipeline.data import shard_reader, sound_batches
+from pipeline.data.batches import Batch
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.experiments.schema import EvaluationConfig
@@ -45,11 +45,11 @@ def member_scores(
     """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
     parts, places = [], []
     chosen = np.arange(len(split)) if chosen is None else chosen
-    for batch in _batches(model, split, batch_size, chosen, context_frames):
+    for place, batch in _batches(model, split, batch_size, chosen, context_frames):
         with torch.no_grad():
             nats = -model.member_log_probs(batch.x, batch.condition, batch.scored)
         parts.append(nats.double().cpu())
-        places.append(torch.from_numpy(batch.places))
+        places.append(torch.from_numpy(place))
     scored = torch.cat(parts)
     return scored[torch.cat(places).argsort()]
 
@@ -69,19 +69,9 @@ def importance_scores(
         -model.importance_weighted(
             batch.x, plan.importance_samples, batch.condition, generator
         ).cpu()
-        for batch in _batches(model, split, plan.batch_size, chosen)
+        for _, batch in _batches(model, split, plan.batch_size, chosen)
     ]
     return torch.cat(parts).double()
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Rows that are scored at once, with their places among the chosen ones."""
-
-    places: np.ndarray
-    x: Tensor
-    condition: Tensor | None
-    scored: Tensor | None
 
 
 def _batches(
@@ -90,12 +80,13 @@ def _batches(
     batch_size: int,
     chosen: np.ndarray,
     context_frames: int = 0,
-) -> Iterator[_Batch]:
-    """Read chosen rows, and what the model takes beside them, onto the model's device."""
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Read chosen rows in batches, on the model's device.
+
+    Each batch comes with the places of its rows among the chosen ones.
+    """
     if model.event.is_open:
-        sounds = sound_batches.whole_rows(model, split, batch_size, chosen)
-        for place, padded, (condition, spans) in sounds:
-            yield _Batch(place, padded, condition, spans)
+        yield from sound_batches.whole_rows(model, split, batch_size, chosen)
         return
     for first in range(0, len(chosen), batch_size):
         place = np.arange(first, min(first + batch_size, len(chosen)))
@@ -105,7 +96,7 @@ def _batches(
         scored = None
         if context_frames:
             scored = torch.tensor([context_frames, x.shape[1]]).expand(len(x), 2).to(model.device)
-        yield _Batch(place, torch.from_numpy(x).to(model.device), condition, scored)
+        yield place, Batch(torch.from_numpy(x).to(model.device), condition, scored, len(rows))
 
 
 def condition_of(
@@ -121,7 +112,7 @@ def condition_of(
 def read_rows(split: SplitData, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
     """Return events of a whole split in their fixed draw, (len(rows), *event.shape)."""
     return shard_reader.draw(
-        split.binarize, split.x[rows], event, rows, epoch=0, seed=0, pool=split.x
+        split.read_transform, split.x[rows], event, rows, epoch=0, seed=0, pool=split.x
     )
 
 

@@ -229,40 +229,53 @@ class ExperimentConfig:
     evaluation: EvaluationConfig
     cluster: ClusterConfig
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return what decides the result, as plain types: all but the cluster and the base."""
-        described = dataclasses.asdict(self)
-        del described["cluster"], described["base"]
-        plain: dict[str, Any] = json.loads(json.dumps(described))
+        decisive = dataclasses.asdict(self)
+        del decisive["cluster"], decisive["base"]
+        plain: dict[str, object] = json.loads(json.dumps(decisive))
         return plain
 
-    def identity(self, dataset_sha256: str) -> str:
+    def config_hash(self, dataset_sha256: str) -> str:
         """Return a hash of what decides the trained weights: name, data, model and trainer."""
-        described = {key: value for key, value in self.to_dict().items() if key != "evaluation"}
-        described["dataset_sha256"] = dataset_sha256
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        decisive = {key: value for key, value in self.to_dict().items() if key != "evaluation"}
+        decisive["dataset_sha256"] = dataset_sha256
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def build(kind: type[T], given: Mapping[str, Any], where: str) -> T:
-    """Build a config dataclass from plain data, checking names and types.
+def build(kind: type[T], given: Mapping[str, object], where: str) -> T:
+    """Build a frozen dataclass from plain data, checking names and types.
 
     Raises:
-        UserError: naming the key (with the nearest known one), or the expected type and the value.
+        UserError: naming the key (with the nearest known one), what is missing, or the expected
+            type and the value.
     """
     require(isinstance(given, Mapping), where, "a mapping", given)
     hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    known = [field.name for field in fields]
     values = {}
     for key, value in given.items():
         if key not in known:
             raise unknown_name(f"parameter of {where}", key, known)
         values[key] = _typed(value, hints[key], f"{where}.{key}")
+    missing = [
+        field.name
+        for field in fields
+        if field.name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    require(not missing, where, f"values for {', '.join(missing)}", dict(given))
     return kind(**values)
 
 
-def _typed(value: Any, hint: Any, name: str) -> Any:
+def _typed(value: object, hint: object, name: str) -> object:
     if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value, name)
+        kind = typing.cast(type, hint)
+        if isinstance(value, kind):
+            return value
+        return build(kind, typing.cast("Mapping[str, object]", value), name)
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
         kind = typing.get_origin(option) or option
@@ -270,11 +283,14 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
             kinds = typing.get_args(option)
             if len(kinds) == len(value):
                 return tuple(_typed(v, k, name) for v, k in zip(value, kinds, strict=True))
+        elif kind is list and isinstance(value, list):
+            (item,) = typing.get_args(option)
+            return [_typed(v, item, name) for v in value]
         elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         elif kind is int and isinstance(value, int) and not isinstance(value, bool):
             return value
-        elif kind in (str, bool, dict, types.NoneType) and isinstance(value, kind):
+        elif kind in (str, bool, dict, Mapping, types.NoneType) and isinstance(value, kind):
             return value
     wanted = " or ".join(
         "null" if o is types.NoneType else getattr(o, "__name__", str(o)) for o in options

@@ -49,7 +49,7 @@ def _log_report(report: Report, folder: Path, files: Mapping[str, str]) -> None:
     try:
         store = mlflow_store.require_store()
         where = mlflow_store.experiment_id(store, EXPERIMENT)
-        runs = mlflow_store.find_runs(store, where, mlflow_store.IDENTITY, identity)
+        runs = mlflow_store.find_runs(store, where, mlflow_store.RUN_KEY, identity)
     except UserError as error:
         log.warning("warning: report not logged: %s", error)
         return

@@ -1,4 +1,4 @@
-"""What a search leaves: the trial table, the best overrides, importances and plots."""
+"""What a search leaves: the trial table, the best overrides, importances, and its record."""
 
 from __future__ import annotations
 
@@ -8,96 +8,102 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import UserError
-from pipeline.search.space import LISTS, Parameter
+from pipeline.search import search_figures
+from pipeline.search.space import INTEGERS, LISTS, Parameter
 from pipeline.search.spec import Search
+from pipeline.search.trials import STATUSES, Trial, best
 
-STATUSES = ("finished", "stopped", "failed", "unfinished")
-COLORS = {"finished": "tab:blue", "stopped": "tab:orange"}
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """A trial of a search.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchRecord:
+    """search.json: what a search tried and found.
 
     Attributes:
-        number: from 1, in the order of their making.
-        status: finished (all its epochs), stopped (early, by the scheduler or the time budget),
-            failed (see problem), or unfinished (the search was interrupted).
-        epochs: that it trained.
-        value: lowest validation nats, inf if it has none.
-        seconds: that it trained.
-        values: by parameter name.
-        curve: (epoch, lowest validation nats so far).
-        problem: why it failed, in one line.
+        search: its name.
+        dataset: on which it trained.
+        model: that it trained.
+        trials: number of them.
+        finished: trials that trained all their epochs.
+        stopped: trials that were stopped early.
+        failed: trials that could not be, or whose loss was not finite.
+        epochs: trained by all of them.
+        best_trial: number of the best.
+        best_valid_nats: its lowest validation nats.
+        default_trial: number of the trial with the base experiment's own values; None without.
+        default_valid_nats: its lowest validation nats.
+        run_id: of MLflow; None where the store could not be reached.
+        mlflow_experiment: that the run is in.
+        seconds: of the search, since it was last started.
+        commit: of the code.
     """
 
-    number: int
-    status: str
+    search: str
+    dataset: str
+    model: str
+    trials: int
+    finished: int
+    stopped: int
+    failed: int
     epochs: int
-    value: float
+    best_trial: int
+    best_valid_nats: float
+    default_trial: int | None
+    default_valid_nats: float | None
+    run_id: str | None
+    mlflow_experiment: str
     seconds: float
-    values: dict[str, Any]
-    curve: list[tuple[int, float]] = dataclasses.field(default_factory=list, repr=False)
-    problem: str = ""
+    commit: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain data."""
+        return dataclasses.asdict(self)
 
 
-def read(search: Search, results: Any) -> list[Trial]:
-    """Read the trials of a search from Ray Tune's result grid, in the order of their making."""
-    from pipeline.search.callback import number, values_of
-
-    table = []
-    for trial, result in zip(results._experiment_analysis.trials, results, strict=True):
-        last = trial.last_result or {}
-        value = float(last.get("best_valid_nats", math.inf))
-        problem = str(last.get("problem", ""))
-        status = "finished" if last.get("finished") else "stopped"
-        if trial.status == "ERROR":
-            problem = (str(result.error).strip().splitlines() or ["error"])[-1]
-        if problem:
-            status, value = "failed", math.inf
-        elif trial.status != "TERMINATED" or getattr(trial, "interrupted", False):
-            status = "unfinished"
-        curve = []
-        frame = result.metrics_dataframe
-        if frame is not None and "best_valid_nats" in frame:
-            pairs = zip(frame["epoch"], frame["best_valid_nats"], strict=True)
-            curve = [(int(epoch), float(nats)) for epoch, nats in pairs]
-        table.append(
-            Trial(
-                number(trial),
-                status,
-                int(last.get("epoch", 0)) if not problem else 0,
-                value,
-                round(float(last.get("seconds", 0.0)), 1),
-                values_of(search, trial),
-                curve,
-                problem,
-            )
-        )
-    return sorted(table, key=lambda row: row.number)
-
-
-def best(table: Sequence[Trial]) -> Trial:
-    """Return the trial of the lowest validation nats.
+def summarize(
+    search: Search,
+    table: Sequence[Trial],
+    *,
+    run_id: str | None,
+    mlflow_experiment: str,
+    seconds: float,
+    commit: str,
+) -> SearchRecord:
+    """Return the record of a search from its trials, and of where and when it ran.
 
     Raises:
         UserError: if no trial has a finite value.
     """
-    found = min(table, key=lambda row: row.value, default=None)
-    if found is None or not math.isfinite(found.value):
-        problems = sorted({row.problem for row in table if row.problem})
-        why = "; ".join(problems) or "they were stopped before"
-        raise UserError(f"none of {len(table)} trials gave a finite validation value: {why}")
-    return found
+    winner = best(table)
+    defaults = search.defaults()
+    default = next((row for row in table if row.values == defaults), None)
+    counts = {status: sum(row.status == status for row in table) for status in STATUSES}
+    return SearchRecord(
+        search=search.name,
+        dataset=search.base.dataset["name"],
+        model=search.base.model["name"],
+        trials=len(table),
+        finished=counts["finished"],
+        stopped=counts["stopped"],
+        failed=counts["failed"],
+        epochs=sum(row.epochs for row in table),
+        best_trial=winner.number,
+        best_valid_nats=winner.value,
+        default_trial=None if default is None else default.number,
+        default_valid_nats=None if default is None else default.value,
+        run_id=run_id,
+        mlflow_experiment=mlflow_experiment,
+        seconds=seconds,
+        commit=commit,
+    )
 
 
 def importances(search: Search, table: Sequence[Trial]) -> dict[str, float]:
@@ -127,7 +133,7 @@ def importances(search: Search, table: Sequence[Trial]) -> dict[str, float]:
     return {name: float(share) for name, share in found.items()}
 
 
-def _distribution(parameter: Parameter) -> Any:
+def _distribution(parameter: Parameter) -> BaseDistribution:
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
@@ -135,45 +141,25 @@ def _distribution(parameter: Parameter) -> Any:
     )
 
     if parameter.kind in LISTS:
-        return CategoricalDistribution([parameter.encode(value) for value in parameter.values])
-    low, high = parameter.values
-    if parameter.kind in ("randint", "lograndint"):
-        return IntDistribution(low, high - 1, log=parameter.log)
+        return CategoricalDistribution([str(parameter.encode(v)) for v in parameter.values])
+    low, high = parameter.bounds
+    if parameter.kind in INTEGERS:
+        return IntDistribution(int(low), int(high) - 1, log=parameter.log)
     return FloatDistribution(low, high, log=parameter.log)
 
 
-def write(search: Search, table: Sequence[Trial], record: dict[str, Any]) -> Path:
+def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
     """Write searches/<name>/: trials.csv, best.yaml, importance.csv, search.json and plots.
 
     Arguments:
         search: the search.
-        table: its trials.
-        record: what search.json holds beside the outcome.
-
-    Raises:
-        UserError: if no trial has a finite value.
+        table: its trials, of which one has a finite value.
+        record: what search.json says.
     """
-    winner = best(table)
-    shares = importances(search, table)
-    counts = {status: sum(row.status == status for row in table) for status in STATUSES[:3]}
-    defaults = search.defaults()
-    default = [row for row in table if row.values == defaults]
-    summary = {
-        "search": search.name,
-        "dataset": search.base.dataset["name"],
-        "model": search.base.model["name"],
-        "trials": len(table),
-        **counts,
-        "epochs": sum(row.epochs for row in table),
-        "best_trial": winner.number,
-        "best_valid_nats": winner.value,
-        "default_trial": default[0].number if default else None,
-        "default_valid_nats": default[0].value if default else None,
-        **record,
-    }
+    winner, shares = best(table), importances(search, table)
     out = paths.search(search.name)
     with replacing(out) as temporary:
-        (temporary / "search.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (temporary / "search.json").write_text(json.dumps(record.to_dict(), indent=2) + "\n")
         with open(temporary / "trials.csv", "w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(_rows(search, table))
         with open(temporary / "importance.csv", "w", newline="") as file:
@@ -185,14 +171,14 @@ def write(search: Search, table: Sequence[Trial], record: dict[str, Any]) -> Pat
         )
         overlay = yaml.safe_dump(search.overlay(winner.values), sort_keys=False)
         (temporary / "best.yaml").write_text(heading + overlay)
-        objective_figure(search, table).savefig(temporary / "objective.png", dpi=100)
-        curves_figure(table).savefig(temporary / "curves.png", dpi=100)
+        search_figures.objective_figure(search, table).savefig(temporary / "objective.png", dpi=100)
+        search_figures.curves_figure(table).savefig(temporary / "curves.png", dpi=100)
     return out
 
 
-def _rows(search: Search, table: Sequence[Trial]) -> list[list[Any]]:
+def _rows(search: Search, table: Sequence[Trial]) -> list[list[object]]:
     names = [parameter.name for parameter in search.space]
-    rows: list[list[Any]] = [
+    rows: list[list[object]] = [
         ["trial", "status", "epochs", "best_valid_nats", "seconds", *names, "problem"]
     ]
     for row in table:
@@ -201,49 +187,3 @@ def _rows(search: Search, table: Sequence[Trial]) -> list[list[Any]]:
         value = f"{row.value:.6f}" if math.isfinite(row.value) else ""
         rows.append([row.number, row.status, row.epochs, value, row.seconds, *plain, row.problem])
     return rows
-
-
-def objective_figure(search: Search, table: Sequence[Trial]) -> Figure:
-    """Plot the objective against each parameter, a panel each."""
-    shown = [row for row in table if math.isfinite(row.value)]
-    columns = min(3, len(search.space))
-    lines = -(-len(search.space) // columns)
-    figure = Figure(figsize=(4 * columns, 3.2 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for index, axis in enumerate(axes.flat):
-        if index < len(search.space):
-            _panel(axis, search.space[index], shown)
-        else:
-            axis.axis("off")
-    axes[0, 0].legend(fontsize="small")
-    return figure
-
-
-def _panel(axis: Axes, parameter: Parameter, shown: Sequence[Trial]) -> None:
-    labels = [str(parameter.encode(value)).strip('"') for value in parameter.values]
-    for status, color in COLORS.items():
-        rows = [row for row in shown if row.status == status]
-        places = [row.values[parameter.name] for row in rows]
-        if parameter.kind in LISTS:
-            options = [json.dumps(value) for value in parameter.values]
-            places = [options.index(json.dumps(place)) for place in places]
-        axis.scatter(places, [row.value for row in rows], color=color, s=16, label=status)
-    if parameter.kind in LISTS:
-        axis.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize="small")
-    elif parameter.log:
-        axis.set_xscale("log")
-    axis.set_xlabel(parameter.name)
-    axis.set_ylabel("validation nats")
-
-
-def curves_figure(table: Sequence[Trial]) -> Figure:
-    """Plot each trial's lowest validation nats so far over its epochs."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axis = figure.subplots()
-    for row in table:
-        points = [(epoch, nats) for epoch, nats in row.curve if math.isfinite(nats)]
-        if points and row.status in COLORS:
-            axis.plot(*zip(*points, strict=True), color=COLORS[row.status], alpha=0.7, lw=1)
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("lowest validation nats")
-    return figure

@@ -15,7 +15,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.core.errors import UserError, unknown_name
 
@@ -42,48 +41,64 @@ class Parameter:
 
     name: str
     kind: str
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range [low, high) of a parameter that is not a list."""
+        low, high = self.values
+        assert isinstance(low, int | float) and isinstance(high, int | float)
+        return low, high
 
     @property
     def log(self) -> bool:
         """Whether the parameter lives on a logarithmic scale."""
         return self.kind in ("loguniform", "lograndint")
 
-    def domain(self) -> Any:
+    def domain(self) -> object:
         """Return Ray Tune's domain. Options are written in JSON, since searchers want scalars."""
         from ray import tune
 
         if self.kind in LISTS:
             options = [json.dumps(value) for value in self.values]
             return tune.choice(options) if self.kind == "choice" else tune.grid_search(options)
-        return getattr(tune, self.kind)(*self.values)
+        draws = {
+            "uniform": tune.uniform,
+            "loguniform": tune.loguniform,
+            "randint": tune.randint,
+            "lograndint": tune.lograndint,
+        }
+        return draws[self.kind](*self.values)
 
-    def decode(self, drawn: Any) -> Any:
+    def decode(self, drawn: str | float) -> object:
         """Return the value that Ray Tune's draw stands for, as a plain type."""
         if self.kind in LISTS:
-            return json.loads(drawn)
+            value: object = json.loads(str(drawn))
+            return value
         return int(drawn) if self.kind in INTEGERS else float(drawn)
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> object:
         """Return what Ray Tune draws for a value; the inverse of `decode`."""
         return json.dumps(value) if self.kind in LISTS else value
 
-    def examples(self) -> list[Any]:
+    def examples(self) -> list[object]:
         """Return values that must do for all to do: each option, or both ends of a range."""
         if self.kind in LISTS:
             return list(self.values)
-        low, high = self.values
+        low, high = self.bounds
         return [low, high - 1 if self.kind in INTEGERS else high]
 
-    def contains(self, value: Any) -> bool:
+    def contains(self, value: object) -> bool:
         """Tell whether a draw may give the value."""
         if self.kind in LISTS:
             return json.dumps(value) in [json.dumps(option) for option in self.values]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and self.values[0] <= value < self.values[1]
+        low, high = self.bounds
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return low <= value < high
 
 
-def parse_space(space: Any, where: str) -> tuple[Parameter, ...]:
+def parse_space(space: object, where: str) -> tuple[Parameter, ...]:
     """Parse and check a space.
 
     Arguments:
@@ -102,7 +117,7 @@ def parse_space(space: Any, where: str) -> tuple[Parameter, ...]:
     return tuple(_parse(str(name), given, f"{where}.{name}") for name, given in space.items())
 
 
-def _parse(name: str, given: Any, where: str) -> Parameter:
+def _parse(name: str, given: object, where: str) -> Parameter:
     group, dot, rest = name.partition(".")
     if group not in GROUPS or not dot or not rest:
         raise UserError(f"{where}: expected a name below 'model.' or 'trainer.', got {name!r}")

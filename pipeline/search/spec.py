@@ -7,17 +7,16 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.core.errors import UserError, require, unknown_name
-from pipeline.data import shard_reader
+from pipeline.data.manifest import Manifest
 from pipeline.experiments import compose, schema
 from pipeline.search.space import Parameter, parse_space
-from pipeline.training import driver
+from pipeline.training.resolved import resolve
 
 SEARCHERS = ("optuna", "random")
 SCHEDULERS = ("asha", "none")
@@ -90,7 +89,7 @@ class Search:
     """
 
     name: str
-    entry: Mapping[str, Any]
+    entry: Mapping[str, object]
     overrides: tuple[str, ...]
     base: schema.ExperimentConfig
     space: tuple[Parameter, ...]
@@ -102,26 +101,26 @@ class Search:
         grids = [len(p.values) for p in self.space if p.kind == "grid"]
         return self.plan.num_trials * math.prod(grids)
 
-    def experiment(self, values: Mapping[str, Any]) -> schema.ExperimentConfig:
+    def experiment(self, values: Mapping[str, object]) -> schema.ExperimentConfig:
         """Compose the experiment of a trial from its values by parameter name."""
         drawn = [f"{name}={json.dumps(value)}" for name, value in values.items()]
         where = f"searches.{self.name}"
         return compose.compose(self.name, where, self.entry, [*self.overrides, *drawn])
 
-    def defaults(self) -> dict[str, Any] | None:
+    def defaults(self) -> dict[str, object] | None:
         """Return the base experiment's own values, None if a draw could not give them."""
-        described: Any = self.base.to_dict()
-        values = {}
+        values: dict[str, object] = {}
         for parameter in self.space:
-            value = described
+            value: object = self.base.to_dict()
             for key in parameter.name.split("."):
+                assert isinstance(value, dict), "the base was composed, so it has the parameter"
                 value = value[key]
             if not parameter.contains(value):
                 return None
             values[parameter.name] = value
         return values
 
-    def overlay(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def overlay(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return what an experiment needs as its `base` to train as the trial with these values."""
         given = {"model": self.entry.get("model_overrides"), "trainer": self.entry.get("trainer")}
         drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
@@ -130,33 +129,33 @@ class Search:
         merged = OmegaConf.merge(
             below, {k: v or {} for k, v in given.items()}, OmegaConf.from_dotlist(fixed), drawn
         )
-        plain: dict[str, Any] = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
+        plain: dict[str, object] = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
         return plain
 
-    def identity(self, dataset_sha256: str) -> str:
+    def config_hash(self, dataset_sha256: str) -> str:
         """Return a hash of what decides the search: experiment, data, space and plan."""
-        described = {
+        decisive = {
             "base": self.base.to_dict(),
             "space": [dataclasses.astuple(parameter) for parameter in self.space],
             "plan": dataclasses.asdict(self.plan),
             "dataset_sha256": dataset_sha256,
         }
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
-    def check(self, manifest: shard_reader.Manifest) -> None:
+    def check(self, manifest: Manifest) -> None:
         """Build the model, without memory, for each option and end of range of each parameter.
 
         Raises:
             UserError: naming the parameter and the value that cannot be.
         """
         try:
-            driver.describe(self.base, manifest)
+            resolve(self.base, manifest)
         except UserError as error:
             raise UserError(f"searches.{self.name}: {error}") from None
         for parameter in self.space:
             for value in parameter.examples():
                 try:
-                    driver.describe(self.experiment({parameter.name: value}), manifest)
+                    resolve(self.experiment({parameter.name: value}), manifest)
                 except UserError as error:
                     where = f"searches.{self.name}.space.{parameter.name}"
                     raise UserError(f"{where}: {json.dumps(value)}: {error}") from None

@@ -14,17 +14,19 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from pipeline.core import paths
+from pipeline.core import paths, private_apis
 from pipeline.core.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
-IDENTITY = "arcore.identity"
+RUN_KEY = "arcore.identity"  # the tag, named so when stores were first written
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -128,7 +130,7 @@ def init_store(uri: str | None = None) -> str:
                 store = SqlAlchemyStore(  # type: ignore[no-untyped-call, unused-ignore]
                     f"sqlite:///{fresh}", artifact_root()
                 )
-            store._dispose_engine()  # type: ignore[no-untyped-call, unused-ignore]
+            private_apis.dispose_engine(store)
             os.replace(fresh, path)
     return uri
 
@@ -173,17 +175,17 @@ def experiment_id(store: MlflowClient, name: str) -> str:
 def start_run(
     experiment: str,
     run_name: str,
-    identity: str,
+    key: str,
     params: Mapping[str, object],
     tags: Mapping[str, str],
 ) -> str | None:
-    """Start a run on the driver, or go on with the unfinished one of the same identity.
+    """Start a run on the driver, or go on with the unfinished one of the same key.
 
     Arguments:
         experiment: name of the MLflow experiment.
         run_name: what MLflow's pages call the run.
-        identity: what makes two runs the same work, e.g. a hash of the config; a run that carries
-            it and has not finished is resumed.
+        key: what makes two runs the same work, mostly a config hash; a run that carries it and has
+            not finished is resumed.
         params: logged once; a resumed run keeps those that it has.
         tags: set on every start.
 
@@ -192,7 +194,7 @@ def start_run(
     """
     try:
         store = client()
-        return _start_run(store, experiment, run_name, identity, params, tags)
+        return _start_run(store, experiment, run_name, key, params, tags)
     except Exception as error:
         log.warning(
             "warning: MLflow store %s is unreachable, going on without it: %s",
@@ -206,34 +208,34 @@ def _start_run(
     store: MlflowClient,
     experiment: str,
     run_name: str,
-    identity: str,
+    key: str,
     params: Mapping[str, object],
     tags: Mapping[str, str],
 ) -> str:
     from mlflow.entities import Param, RunTag
 
     where = experiment_id(store, experiment)
-    same = find_runs(store, where, IDENTITY, identity)
+    same = find_runs(store, where, RUN_KEY, key)
     unfinished = [run for run in same if run.info.status != "FINISHED"]
     if unfinished:
         run = unfinished[0]
         store.update_run(run.info.run_id, status="RUNNING")
     else:
-        run = store.create_run(where, run_name=run_name, tags={IDENTITY: identity})
+        run = store.create_run(where, run_name=run_name, tags={RUN_KEY: key})
     run_id = str(run.info.run_id)
     missing = [
-        Param(key, str(value)[:_PARAM_LENGTH])
-        for key, value in params.items()
-        if key not in run.data.params
+        Param(name, str(value)[:_PARAM_LENGTH])
+        for name, value in params.items()
+        if name not in run.data.params
     ]
     for first in range(0, len(missing), _BATCH):
         store.log_batch(run_id, params=missing[first : first + _BATCH])
     if tags:
-        store.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        store.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
     return run_id
 
 
-def find_runs(store: MlflowClient, experiment: str, tag: str, value: str) -> list[Any]:
+def find_runs(store: MlflowClient, experiment: str, tag: str, value: str) -> list[Run]:
     """Return the runs of an experiment (an id) that carry a tag's value, newest first."""
     quoted = value.replace("'", "\\'")
     return list(
@@ -245,7 +247,7 @@ def find_runs(store: MlflowClient, experiment: str, tag: str, value: str) -> lis
     )
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Flatten a nested config to dotted names, as MLflow parameters.
 
     Example:
@@ -262,7 +264,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def fluent(uri: str) -> Iterator[Any]:
+def fluent(uri: str) -> Iterator[ModuleType]:
     """Point MLflow's module-level functions at a store for a while."""
     import mlflow
 

@@ -7,13 +7,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.core.errors import one_line
 from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class RunLogger:
         self._last: dict[str, tuple[int, float]] = {}
         self._down_since: float | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Pickle everything but the connection."""
         return {**self.__dict__, "_client": None}
 
@@ -71,7 +72,7 @@ class RunLogger:
         """Log a file into a folder of the run's artifacts."""
         self._try(lambda store, run: store.log_artifact(run, str(path), folder or None))
 
-    def table(self, rows: Mapping[str, list[Any]], name: str) -> None:
+    def table(self, rows: Mapping[str, list[object]], name: str) -> None:
         """Log a table, given by columns, as a JSON artifact that MLflow's pages show."""
 
         def send(store: MlflowClient, run: str) -> None:
@@ -96,7 +97,7 @@ class RunLogger:
         Arguments:
             interval: seconds between samples.
         """
-        monitor: Any = None
+        monitor: SystemMetricsMonitor | None = None
 
         def start(store: MlflowClient, run: str) -> None:
             nonlocal monitor

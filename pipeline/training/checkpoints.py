@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
+from pipeline.experiments.schema import build
+from pipeline.training.records import EpochRecord
 
 Weights = dict[str, Tensor]
 # What torch.load and the others raise for damaged files, the last two for empty and garbled ones.
@@ -28,14 +30,17 @@ class Progress:
     """Where a training stands. Randomness is a function of (seed, step), so this is all of it.
 
     Attributes:
-        epoch, step: finished epochs, finished optimiser steps.
-        steps_in_epoch, rows_in_epoch, loss_in_epoch: steps, rows and summed nats of the epoch under
-            way, over all workers.
+        epoch: finished epochs.
+        step: finished optimiser steps.
+        steps_in_epoch: steps of the epoch under way.
+        rows_in_epoch: rows of the epoch under way, over all workers.
+        loss_in_epoch: summed nats of the epoch under way, over all workers.
         seconds: time spent training, over all restarts.
-        best_nats, best_epoch: lowest validation nats so far and its epoch (0: none yet).
+        best_nats: lowest validation nats so far.
+        best_epoch: its epoch (0: none yet).
         validations_since_best: for early stopping.
         stopped: early stopping has ended the training.
-        history: one row a finished epoch.
+        history: one record a finished epoch.
         world: number of workers.
     """
 
@@ -49,13 +54,64 @@ class Progress:
     best_epoch: int = 0
     validations_since_best: int = 0
     stopped: bool = False
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    history: list[EpochRecord] = dataclasses.field(default_factory=list)
     world: int = 1
 
     def begin_epoch_anew(self) -> None:
         """Forget the steps of the epoch under way; weights keep what they learned from them."""
         self.step -= self.steps_in_epoch
         self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
+
+    def end_epoch(self) -> None:
+        """Count the epoch under way among the finished ones."""
+        self.epoch += 1
+        self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
+
+    def judge(self, nats: float, patience: int | None) -> bool:
+        """Take in a validation; return whether it is the best so far.
+
+        Arguments:
+            nats: of the validation.
+            patience: validations without a new best after which the training has stopped.
+        """
+        if nats < self.best_nats:
+            self.best_nats, self.best_epoch = nats, self.epoch
+            self.validations_since_best = 0
+            return True
+        self.validations_since_best += 1
+        self.stopped = patience is not None and self.validations_since_best >= patience
+        return False
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain data, with which state.json ends."""
+        return dataclasses.asdict(self) | {"history": [row.to_dict() for row in self.history]}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, object]) -> Progress:
+        """Make what `to_dict` described.
+
+        Raises:
+            UserError: for what `to_dict` cannot have written.
+        """
+        return build(cls, plain, "progress")
+
+
+def read_progress(folder: Path) -> Progress:
+    """Read where the training of a checkpoint stood."""
+    return _read_state(folder)[1]
+
+
+def _read_state(folder: Path) -> tuple[str, Progress]:
+    """Read the config hash and the progress of a checkpoint."""
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        return str(state["config_hash"]), Progress.from_dict(state["progress"])
+    except (*DAMAGE, UserError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f"{folder}: damaged checkpoint: {' '.join(str(error).split())}")
 
 
 def weights_of(module: nn.Module) -> Weights:
@@ -65,7 +121,7 @@ def weights_of(module: nn.Module) -> Weights:
 
 def save(
     folder: Path,
-    identity: str,
+    config_hash: str,
     progress: Progress,
     model: nn.Module,
     best: Weights,
@@ -78,13 +134,13 @@ def save(
     if averaged is not None:
         save_file(weights_of(averaged), folder / "averaged.safetensors")
     torch.save(optimizer.state_dict(), folder / "optimizer.pt")
-    state = {"identity": identity, "progress": dataclasses.asdict(progress)}
+    state = {"config_hash": config_hash, "progress": progress.to_dict()}
     (folder / "state.json").write_text(json.dumps(state))
 
 
 def load(
     folder: Path,
-    identity: str,
+    config_hash: str,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     averaged: nn.Module | None,
@@ -94,26 +150,23 @@ def load(
     Raises:
         UserError: for a checkpoint of another experiment or architecture, or a damaged one.
     """
+    found, progress = _read_state(folder)
+    if found != config_hash:
+        raise UserError(
+            f"{folder}: expected a checkpoint of this experiment ({config_hash[:8]}), got one of "
+            f"another ({found[:8]}); move it away or use --fresh"
+        )
     try:
-        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
-        if state["identity"] != identity:
-            raise UserError(
-                f"{folder}: expected a checkpoint of this experiment ({identity[:8]}), got one of "
-                f"another ({state['identity'][:8]}); move it away or use --fresh"
-            )
         load_weights(folder / "last.safetensors", model)
         if averaged is not None:
             load_weights(folder / "averaged.safetensors", averaged)
         best = load_file(folder / "best.safetensors")
-        optimizer.load_state_dict(_load_optimizer(folder / "optimizer.pt"))
-        return Progress(**state["progress"]), best
+        # to the CPU, whatever wrote it: `load_state_dict` moves it to where the parameters are
+        moments = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+        optimizer.load_state_dict(moments)
+        return progress, best
     except DAMAGE as error:
-        raise UserError(f"{folder}: damaged checkpoint: {' '.join(str(error).split())}") from error
-
-
-def _load_optimizer(path: Path) -> dict[str, Any]:
-    # to the CPU, whatever wrote it: `load_state_dict` moves it to where the parameters are
-    return cast(dict[str, Any], torch.load(path, weights_only=True, map_location="cpu"))
+        raise _damaged(folder, error) from error
 
 
 def load_weights(path: Path, module: nn.Module) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Make the optimiser that `config` names, with torch's default for every option left out."""
     kind: Callable[..., torch.optim.Optimizer]
-    options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    options: dict[str, object] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.eps is not None:
         options["eps"] = config.eps
     if config.name in ("adam", "adamw"):

@@ -9,13 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import pyarrow.fs
 import torch
 
+from pipeline.core import private_apis
+from pipeline.training.records import TrainingReport
+
 POLL_SECONDS = 1.0
+
+
+class Checkpoint(Protocol):
+    """A checkpoint as Ray keeps it: a folder of a file system."""
+
+    path: str
+    filesystem: pyarrow.fs.FileSystem
+
+    def __init__(self, path: str, filesystem: pyarrow.fs.FileSystem) -> None: ...
+
+    def as_directory(self) -> AbstractContextManager[str]:
+        """Bring the folder to this machine while inside."""
 
 
 class Session(Protocol):
@@ -25,11 +41,11 @@ class Session(Protocol):
     world: int
     device: torch.device
 
-    def checkpoints(self) -> Iterator[Any]:
+    def checkpoints(self) -> Iterator[Checkpoint]:
         """Yield the checkpoints to go on from, the newest first."""
 
-    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
-        """Report metrics and, if there is one, a folder to keep as a checkpoint.
+    def report(self, report: TrainingReport, folder: Path | None) -> None:
+        """Report and, if there is one, give a folder to keep as a checkpoint.
 
         Every worker calls it equally often; the folder is rank 0's.
         """
@@ -42,7 +58,7 @@ class TrainSession:
     """A worker of Ray Train.
 
     Arguments:
-        stop_key: what the driver sets in the cluster's key-value store to end the training.
+        stop_key: the flag that the driver sets in the cluster to end the training.
     """
 
     def __init__(self, stop_key: str) -> None:
@@ -50,22 +66,22 @@ class TrainSession:
 
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
-        self.device = cast(torch.device, ray.train.torch.get_device())
+        self.device: torch.device = ray.train.torch.get_device()
         self._stop_key = stop_key
         self._asked = time.monotonic()
 
-    def checkpoints(self) -> Iterator[Any]:
+    def checkpoints(self) -> Iterator[Checkpoint]:
         """Yield Ray Train's checkpoint, then the older ones beside it."""
         import ray.train
 
         return newest_first(ray.train.get_checkpoint())
 
-    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
+    def report(self, report: TrainingReport, folder: Path | None) -> None:
         """Report to Ray Train, which waits for all workers."""
         import ray.train
 
         checkpoint = None if folder is None else ray.train.Checkpoint.from_directory(folder)
-        ray.train.report(metrics, checkpoint=checkpoint)
+        ray.train.report(report.to_dict(), checkpoint=checkpoint)
 
     def stop_requested(self) -> bool:
         """Ask the cluster, at most once a second."""
@@ -83,7 +99,7 @@ class TrialSession:
     def __init__(self, use_gpu: bool) -> None:
         self.device = torch.device("cuda" if use_gpu else "cpu")
 
-    def checkpoints(self) -> Iterator[Any]:
+    def checkpoints(self) -> Iterator[Checkpoint]:
         """Yield Ray Tune's checkpoint, then the older ones beside it.
 
         None where they are gone: the checkpoints of a trial that ended are removed, and a search
@@ -93,25 +109,25 @@ class TrialSession:
 
         return filter(is_there, newest_first(ray.tune.get_checkpoint()))
 
-    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
+    def report(self, report: TrainingReport, folder: Path | None) -> None:
         """Report to Ray Tune, which may end the trial here."""
         import ray.tune
 
         checkpoint = None if folder is None else ray.tune.Checkpoint.from_directory(folder)
-        ray.tune.report(metrics, checkpoint=checkpoint)
+        ray.tune.report(report.to_dict(), checkpoint=checkpoint)
 
     def stop_requested(self) -> bool:
         """Return False."""
         return False
 
 
-def is_there(checkpoint: Any) -> bool:
+def is_there(checkpoint: Checkpoint) -> bool:
     """Tell whether a checkpoint's folder exists."""
     info = checkpoint.filesystem.get_file_info(checkpoint.path)
     return bool(info.type == pyarrow.fs.FileType.Directory)
 
 
-def newest_first(checkpoint: Any) -> Iterator[Any]:
+def newest_first(checkpoint: Checkpoint | None) -> Iterator[Checkpoint]:
     """Yield a checkpoint, then those that were kept before it; nothing for None."""
     if checkpoint is None:
         return
@@ -127,24 +143,19 @@ def newest_first(checkpoint: Any) -> Iterator[Any]:
 
 def request_stop(key: str) -> None:
     """Ask the workers of a training to save themselves and leave (on the driver)."""
-    from ray.experimental import internal_kv
-
-    internal_kv._internal_kv_put(key, b"1", overwrite=True, namespace="arcore")
+    private_apis.put_flag(key)
 
 
 def requested_stop(key: str) -> bool:
     """Tell whether `request_stop` was called with this key; a head that is away says nothing."""
     from ray.exceptions import RayError
-    from ray.experimental import internal_kv
 
     try:
-        return bool(internal_kv._internal_kv_exists(key, namespace="arcore"))
+        return private_apis.has_flag(key)
     except RayError:
         return False
 
 
 def clear_stop(key: str) -> None:
     """Forget a request, before a training starts."""
-    from ray.experimental import internal_kv
-
-    internal_kv._internal_kv_del(key, namespace="arcore")
+    private_apis.remove_flag(key)

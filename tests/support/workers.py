@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import arcore
 from pipeline.data import shard_reader
+from pipeline.experiments.schema import TrainerConfig, build
+from pipeline.training.records import TrainingJob, TrainingOutcome, TrainingReport
 
 DEFAULT_MODEL = {"name": "made", "hidden": [16]}
 
@@ -31,7 +32,7 @@ class Worker:
 
         self.folder, self.data = folder, data
         self.device = torch.device("cpu")
-        self.metrics: list[dict[str, Any]] = []
+        self.reports: list[TrainingReport] = []
         self.resume: list[Path] = []
         self.stop_at: int | None = None
         self.checkpoint_seconds = 600.0
@@ -42,32 +43,28 @@ class Worker:
 
         return iter([ray.train.Checkpoint(str(path)) for path in self.resume])
 
-    def report(self, metrics: dict[str, Any], folder: Path | None) -> None:
-        self.metrics.append(metrics)
+    def report(self, report: TrainingReport, folder: Path | None) -> None:
+        self.reports.append(report)
         if folder is not None:
-            name = str(int(metrics["epoch"])) if "train_nats" in metrics else "midway"
+            name = "midway" if report.record is None else str(report.epoch)
             shutil.copytree(folder, self.folder / name, dirs_exist_ok=True)
 
     def stop_requested(self) -> bool:
         return self.stop_at is not None and self.worker.progress.step >= self.stop_at
 
-    def train(self, model: dict[str, Any] | None = None, **trainer: Any) -> dict[str, Any]:
+    def train(self, model: dict[str, Any] | None = None, **trainer: Any) -> TrainingOutcome:
         """Run the training function of the real workers; return what it returns."""
         from pipeline.training import worker
 
-        job = {
-            "identity": "i" * 64,
-            "event": arcore.events.to_dict(shard_reader.read_manifest(self.data).event),
-            "model": model if "name" in (model or {}) else DEFAULT_MODEL | (model or {}),
-            "trainer": {"max_epochs": 4, "batch_size": 16} | trainer,
-            "shards": str(self.data),
-            "run_id": None,
-            "tracking_uri": "",
-            "threads": 1,
-            "checkpoint_seconds": self.checkpoint_seconds,
-            "quiet": False,
-        }
-        self.worker = worker.Worker(job, self)
+        job = TrainingJob(
+            config_hash="i" * 64,
+            event=shard_reader.read_manifest(self.data).event,
+            model=model if model and "name" in model else DEFAULT_MODEL | (model or {}),
+            trainer=build(TrainerConfig, {"max_epochs": 4, "batch_size": 16} | trainer, "trainer"),
+            shards=str(self.data),
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+        self.worker = worker.Worker(TrainingJob.from_dict(job.to_dict()), self)
         self.progress = self.worker.progress
         return self.worker.run()
 

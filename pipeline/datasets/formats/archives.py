@@ -68,7 +68,7 @@ def _files(path: Path, archive: tarfile.TarFile) -> Files:
 def read_first(path: Path, name: str, size: int) -> bytes:
     """Read the first bytes of one file of an archive.
 
-    Args:
+    Arguments:
         path: the archive.
         name: path of the file in it.
         size: how many bytes.

@@ -30,7 +30,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     Format: two zero bytes, the type 0x08, the number of dimensions, each extent as a big-endian
     32-bit integer, then the bytes in C order.
 
-    Args:
+    Arguments:
         path: the file.
         ndim: number of dimensions expected (3 for images, 1 for labels).
 
@@ -66,7 +66,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
 def read_bits(path: Path, num_columns: int, separator: str) -> np.ndarray:
     """Read a text file of rows of separated bits, such as `0,1,1`, each ended by a newline.
 
-    Args:
+    Arguments:
         path: the file.
         num_columns: bits of a row.
         separator: one character, `,` or a space.

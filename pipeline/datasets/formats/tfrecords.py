@@ -119,7 +119,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 def parse_example(data: bytes, where: str) -> dict[str, Feature]:
     """Parse a serialised tf.train.Example.
 
-    Args:
+    Arguments:
         data: the message.
         where: what to call it in an error.
 

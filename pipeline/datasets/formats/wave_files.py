@@ -41,7 +41,7 @@ def count_samples(source: str | Path | io.BytesIO, sample_rate: int, where: str 
 def read_wave(source: str | Path | io.BytesIO, sample_rate: int, where: str | Path) -> np.ndarray:
     """Read a mono PCM WAV file of 8, 16 or 32 bits.
 
-    Args:
+    Arguments:
         source: path or content.
         sample_rate: that it must have.
         where: what an error calls it.

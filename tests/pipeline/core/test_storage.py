@@ -102,7 +102,7 @@ def test_publish_read_train_remove(place: str, few_digits: Path) -> None:
     assert content_at(target) == folder_bytes(few_digits)
     assert shard_reader.verify(target) == shard_reader.read_manifest(few_digits)
     here, there = (
-        [x for x, _, _ in Loader(at, "train", batch_size=10, shuffle_rows=20).epoch(1)]
+        [batch.x for batch in Loader(at, "train", batch_size=10, shuffle_rows=20).epoch(1)]
         for at in (few_digits, target)
     )
     for mine, other in zip(here, there, strict=True):

@@ -20,7 +20,7 @@ import torch
 
 from arcore.events import Binary, Real
 from pipeline.core.errors import UserError
-from pipeline.data import loading, preprocess, shard_reader
+from pipeline.data import preprocess, shard_reader, windows
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import write_manifest
 from pipeline.datasets import read_transforms
@@ -74,7 +74,7 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
 
 
 def epoch_of(loader: Loader, epoch: int = 0, first_step: int = 0) -> list[np.ndarray]:
-    return [positions(x) for x, _, _ in loader.epoch(epoch, first_step)]
+    return [positions(batch.x) for batch in loader.epoch(epoch, first_step)]
 
 
 def threads() -> list[threading.Thread]:
@@ -114,14 +114,14 @@ def test_ranks_share_out_an_epoch(
     epochs = [list(loader.epoch(2)) for loader in loaders]
     totals = []
     for batch in zip(*epochs, strict=True):
-        totals.append(sum(len(x) for x, _, _ in batch))
-        assert [total for _, _, total in batch] == [totals[-1]] * world
-        assert min(len(x) for x, _, _ in batch) >= 1
+        totals.append(sum(len(part) for part in batch))
+        assert [part.rows for part in batch] == [totals[-1]] * world
+        assert min(len(part) for part in batch) >= 1
         assert abs(totals[-1] - batch_size) <= world or len(totals) == len(epochs[0])
     taken = []
     for loader, epoch in zip(loaders, epochs, strict=True):
-        mine = np.concatenate([positions(x) for x, _, _ in epoch])
-        labels = torch.cat([labels for _, labels, _ in epoch if labels is not None])
+        mine = np.concatenate([positions(batch.x) for batch in epoch])
+        labels = torch.cat([b.condition for b in epoch if b.condition is not None])
         np.testing.assert_array_equal(labels.numpy(), mine)
         begin, end = shard_reader.part(rows, loaders.index(loader), world)
         if rows <= shuffle_rows:
@@ -149,11 +149,11 @@ def test_batches_of_a_small_split_do_not_depend_on_the_ranks(
     tail = alone.rows % batch_size
     assert steps == {alone.steps_per_epoch - (0 < tail < world)}
     parts = zip(*(loader.epoch(2) for loader in loaders), strict=True)
-    for (whole, _, rows), ranks in zip(alone.epoch(2), parts, strict=False):
-        assert [total for _, _, total in ranks] == [rows] * world
-        mine = [positions(x) for x, _, _ in ranks]
+    for whole, ranks in zip(alone.epoch(2), parts, strict=False):
+        assert [batch.rows for batch in ranks] == [whole.rows] * world
+        mine = [positions(batch.x) for batch in ranks]
         assert max(map(len, mine)) - min(map(len, mine)) <= 1 and min(map(len, mine)) >= 1
-        assert sorted(np.concatenate(mine)) == sorted(positions(whole))
+        assert sorted(np.concatenate(mine)) == sorted(positions(whole.x))
 
 
 @pytest.mark.parametrize("shuffle_rows", [2500, 4500])
@@ -220,17 +220,18 @@ def test_sequential_is_in_order(folder: Path, shuffle_rows: int, world: int) -> 
         loader = Loader(folder, "train", rank=rank, world_size=world, shuffle_rows=shuffle_rows,
                         use_labels=True)  # fmt: skip
         batches = list(loader.sequential(700))
-        assert {len(x) for x, _ in batches[:-1]} == {700}
-        for x, labels in batches:
-            assert labels is not None
-            np.testing.assert_array_equal(positions(x), labels.numpy())
+        assert {len(batch) for batch in batches[:-1]} == {700}
+        for batch in batches:
+            labels = batch.condition
+            assert labels is not None and batch.scored is None and batch.rows == len(batch)
+            np.testing.assert_array_equal(positions(batch.x), labels.numpy())
             parts.append(labels.numpy())
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(ROWS))
 
 
 def test_sequential_of_fewer_rows_than_ranks(folder: Path) -> None:
     got = [
-        sum(len(x) for x, _ in Loader(folder, "test", rank=r, world_size=5).sequential(2))
+        sum(len(batch) for batch in Loader(folder, "test", rank=r, world_size=5).sequential(2))
         for r in range(5)
     ]
     assert sorted(got) == [0, 0, 1, 1, 1]
@@ -244,7 +245,7 @@ def test_dequantised_rows_are_noisy_anew_each_epoch(tmp_path: Path) -> None:
         dataset, {"train": data, "valid": data, "test": data}, tmp_path / "toy"
     )
     loader = Loader(place, "train", batch_size=100, seed=5)
-    epochs = [torch.cat([x for x, _, _ in loader.epoch(epoch)]).numpy() for epoch in (0, 1)]
+    epochs = [torch.cat([batch.x for batch in loader.epoch(epoch)]).numpy() for epoch in (0, 1)]
     for epoch, got in enumerate(epochs):
         order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((5, epoch))))
         rows = order.permutation(300)
@@ -252,7 +253,7 @@ def test_dequantised_rows_are_noisy_anew_each_epoch(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.floor(4 * got), levels[rows])
         expected = read_transforms.dequantize(levels[rows], rows, epoch, 5, num_levels=4)
         np.testing.assert_array_equal(got, expected)
-    fixed = torch.cat([x for x, _ in loader.sequential(77)]).numpy()
+    fixed = torch.cat([batch.x for batch in loader.sequential(77)]).numpy()
     expected = read_transforms.dequantize(levels, np.arange(300), 0, 0, num_levels=4)
     np.testing.assert_array_equal(fixed, expected)
 
@@ -270,31 +271,31 @@ def test_dynamic_binarisation_is_of_the_row(
         begin, end = shard_reader.part(5000, rank, 2)
         everything = np.arange(begin, end)
         bits = shard_reader.dynamic_binarize(levels[begin:end], everything, 3, 5)
-        got = torch.cat([x for x, _, _ in loader.epoch(3)]).numpy()
+        got = torch.cat([batch.x for batch in loader.epoch(3)]).numpy()
         # Which rows were taken: the order of the same windows, of rows without a draw.
         rows = np.concatenate([w.rows[w.order] for w in loader._shuffled(3, 0)])[: len(got)]
         np.testing.assert_array_equal(got, bits[rows - begin])
         valid = shard_reader.dynamic_binarize(levels[begin:end], everything, 0, 0)
         for some in (loader, held, whole):
-            part = torch.cat([x for x, _ in some.sequential(123)])
+            part = torch.cat([batch.x for batch in some.sequential(123)])
             np.testing.assert_array_equal(part.numpy(), valid)
         drawn = shard_reader.dynamic_binarize(levels, np.arange(5000), 3, 5)
         order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((5, 3))))
         first = order.permutation(5000)[:99][rank::2]
-        x, _, _ = next(whole.epoch(3))
+        x = next(whole.epoch(3)).x
         np.testing.assert_array_equal(x.numpy(), drawn[first])
 
 
 def test_labels_only_if_asked_for(folder: Path) -> None:
-    x, labels, rows = next(Loader(folder, "train", batch_size=10).epoch(0))
-    assert (x.dtype, labels, rows) == (torch.uint8, None, 10)
+    batch = next(Loader(folder, "train", batch_size=10).epoch(0))
+    assert (batch.x.dtype, batch.condition, batch.rows) == (torch.uint8, None, 10)
 
 
 def test_batches_are_the_callers_own(folder: Path) -> None:
     loader = Loader(folder, "valid", batch_size=10)
-    for x, _ in loader.sequential(50):
-        x.fill_(7)
-    x, _ = next(loader.sequential(50))
+    for batch in loader.sequential(50):
+        batch.x.fill_(7)
+    x = next(loader.sequential(50)).x
     assert int(x.max()) == 1
 
 
@@ -336,7 +337,7 @@ def test_too_small_a_batch(
 
 def test_a_batch_larger_than_the_split(folder: Path) -> None:
     loader = Loader(folder, "valid", batch_size=1000)
-    assert [(len(x), rows) for x, _, rows in loader.epoch(0)] == [(50, 50)]
+    assert [(len(batch), batch.rows) for batch in loader.epoch(0)] == [(50, 50)]
 
 
 def test_bad_arguments(folder: Path) -> None:
@@ -373,7 +374,7 @@ def test_thread_ends_on_early_close(folder: Path) -> None:
 def test_two_windows_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     living: list[Any] = []
     most = 0
-    original = loading._Window.__init__
+    original = windows.Window.__init__
 
     def tracked(self: Any, *args: Any) -> None:
         nonlocal most
@@ -381,11 +382,12 @@ def test_two_windows_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         living.append(weakref.ref(self))
         most = max(most, sum(ref() is not None for ref in living))
 
-    monkeypatch.setattr(loading._Window, "__init__", tracked)
+    monkeypatch.setattr(windows.Window, "__init__", tracked)
     loader = Loader(folder, "train", batch_size=100, shuffle_rows=1)
     rows = 0
-    for x, _, _ in loader.epoch(0):
-        rows += len(x)
+    for batch in loader.epoch(0):
+        rows += len(batch)
+        del batch
         time.sleep(0.001)  # lets the thread read as far ahead as it may
     assert rows == ROWS and len(living) == 6 and most <= 2
 
@@ -415,14 +417,14 @@ def test_error_in_the_thread_surfaces(tmp_path: Path, fault: str) -> None:
 STREAM = """
 import sys
 from pathlib import Path
-from pipeline.loading import Loader
+from pipeline.data.loading import Loader
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 before = peak()
 loader = Loader(sys.argv[1], "train", batch_size=1000, shuffle_rows=1 << 16)
-rows = sum(len(x) for x, _, _ in loader.epoch(0))
+rows = sum(len(batch) for batch in loader.epoch(0))
 assert rows == loader.rows
 print(rows, peak() - before)
 """

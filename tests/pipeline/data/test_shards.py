@@ -181,12 +181,12 @@ def test_rows_to_be_drawn_keep_their_gray_levels(tmp_path: Path) -> None:
     splits["train"] = SplitData(gray, None, "bernoulli")
     folder = preprocess.write(dataset, splits, tmp_path / "toy")
     train = shard_reader.read_split(folder, "train", rank=1, world_size=2)
-    assert train.binarize == "bernoulli"
+    assert train.read_transform == "bernoulli"
     np.testing.assert_array_equal(train.x, gray[25:])
     bits = shard_reader.dynamic_binarize(train.x, np.arange(25, 50), epoch=0, seed=0)
     whole = shard_reader.dynamic_binarize(gray, np.arange(50), epoch=0, seed=0)
     np.testing.assert_array_equal(bits, whole[25:])
-    assert shard_reader.read_split(folder, "valid").binarize is None
+    assert shard_reader.read_split(folder, "valid").read_transform is None
 
 
 def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
     splits |= {"valid": SplitData(reals), "test": SplitData(reals)}
     folder = preprocess.write(dataset, splits, tmp_path / "toy")
     train, valid = (shard_reader.read_split(folder, split) for split in ("train", "valid"))
-    assert train.binarize == "dequantize" and valid.binarize is None
+    assert train.read_transform == "dequantize" and valid.read_transform is None
     np.testing.assert_array_equal(train.x, levels)
     np.testing.assert_array_equal(valid.x, reals)
     assert train.x.dtype == np.uint8 and valid.x.dtype == np.float32

@@ -34,7 +34,8 @@ from pipeline.evaluation import (
 )
 from pipeline.experiments import compose
 from pipeline.reporting import comparison, html, tables, wording
-from pipeline.training import saved_models
+from pipeline.training import resolved
+from pipeline.training.records import TrainingRecord
 
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
 CONDITIONS = [
@@ -277,9 +278,9 @@ def test_an_epoch_covers_every_sample_exactly_once(
         for rank in range(world)
     ]  # fmt: skip
     for batches in zip(*(loader.epoch(5) for loader in loaders), strict=True):
-        assert sum(len(x) for x, _, _ in batches) == batches[0][2]
-        for x, given, _ in batches:
-            spans = given[:, :2]
+        assert sum(len(batch) for batch in batches) == batches[0].rows
+        for batch in batches:
+            x, spans = batch.x, batch.scored
             assert (spans[:, 1] > spans[:, 0]).all()
             assert 0 <= x.shape[1] - spans[:, 1].max() < sound_loading.GRAIN
             assert window is None or (spans[:, 1] - spans[:, 0]).max() <= window
@@ -292,10 +293,10 @@ def test_an_epoch_covers_every_sample_exactly_once(
     assert total == sum(int(x[:n].sum()) for x, n in zip(split.x, lengths, strict=True))
     if window == 64:
         assert max(offsets) == model.receptive_field  # no more context than there is use for
-        other = next(iter(loaders[0].epoch(6)))[1]
-        assert not torch.equal(other, next(iter(loaders[0].epoch(5)))[1])
+        other = next(iter(loaders[0].epoch(6))).scored
+        assert not torch.equal(other, next(iter(loaders[0].epoch(5))).scored)
         again, first = next(iter(loaders[0].epoch(5, 2))), list(loaders[0].epoch(5))[2]
-        assert torch.equal(again[0], first[0]) and torch.equal(again[1], first[1])
+        assert torch.equal(again.x, first.x) and torch.equal(again.scored, first.scored)
 
 
 @every_condition
@@ -304,12 +305,10 @@ def test_windows_add_up_to_whole_rows(folder: Path, condition: dict) -> None:
     loader = sound_loading.SoundLoader(folder, "valid", model=model, batch_size=16, window=70)
     with torch.no_grad():
         windows = sum(
-            model(x, *sound_batches.arguments(model, given)).sum()
-            for x, given, _ in loader.epoch(1)
+            model(batch.x, batch.condition, batch.scored).sum() for batch in loader.epoch(1)
         )
         rows = sum(
-            model(x, *sound_batches.arguments(model, given)).sum()
-            for x, given in loader.sequential(7)
+            model(batch.x, batch.condition, batch.scored).sum() for batch in loader.sequential(7)
         )
     assert float(windows) == pytest.approx(float(rows), rel=1e-10)
     assert loader.events_per_row * loader.rows == 40
@@ -340,9 +339,9 @@ def test_splits_that_do_not_fit_in_memory_are_refused(folder: Path) -> None:
 def test_conditions_must_fit_the_data(folder: Path, hyperparameters: dict, name: str) -> None:
     manifest = shard_reader.read_manifest(folder)
     with pytest.raises(UserError, match=f"model.{name}: expected null or 2, got"):
-        saved_models.check_condition(build(**hyperparameters), manifest)
+        resolved.check_condition(build(**hyperparameters), manifest)
     with pytest.raises(UserError, match="model.local_size: expected null"):
-        saved_models.check_condition(build(local_size=2), manifest)
+        resolved.check_condition(build(local_size=2), manifest)
 
 
 # -- what is shown
@@ -372,7 +371,10 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, work
         "dataset_sha256": shard_reader.read_manifest(folder).sha256,
     }
     (where / "config.yaml").write_text(yaml.safe_dump(described))
-    record = {"run_id": None, "num_parameters": 1, "train_seconds": 1.0, "device": "cpu"}
+    record = TrainingRecord(
+        experiment="toy", run_id=None, mlflow_experiment="arcore-toy", num_parameters=1,
+        train_seconds=1.0, device="cpu", num_workers=1, epochs=2, best_epoch=2, commit="abc",
+    ).to_dict()  # fmt: skip
     (where / "training.json").write_text(json.dumps(record))
     (where / "history.csv").write_text(
         "epoch,train_nats,valid_nats,valid_bits_per_dim\n1,810.0,800.0,3.9\n2,720.0,700.0,3.5\n"

@@ -203,14 +203,14 @@ def test_mnist_variants_agree_on_rows_and_on_valid_and_test_draws(tmp_path: Path
     assert [len(gray[split].x) for split in catalog.SPLITS] == [50, 10, 20]
     for split in catalog.SPLITS:
         np.testing.assert_array_equal(static[split].labels, gray[split].labels)
-        assert static[split].binarize is None and static[split].x.max() == 1
+        assert static[split].read_transform is None and static[split].x.max() == 1
         assert not static[split].x[gray[split].x == 0].any()
         assert static[split].x[gray[split].x == 255].all()
     for split in ("valid", "test"):
         np.testing.assert_array_equal(dynamic[split].x, static[split].x)
-        assert dynamic[split].binarize is None
+        assert dynamic[split].read_transform is None
     np.testing.assert_array_equal(dynamic["train"].x, gray["train"].x)
-    assert dynamic["train"].binarize == "bernoulli"
+    assert dynamic["train"].read_transform == "bernoulli"
 
 
 @needs_mirror
@@ -350,10 +350,10 @@ def test_draw_does_what_the_manifest_says() -> None:
 def test_digits_dequantized_adds_noise_to_the_same_rows(tmp_path: Path) -> None:
     gray = catalog.get_dataset({"name": "digits"}).decode(tmp_path)
     noisy = catalog.get_dataset({"name": "digits_dequantized"}).decode(tmp_path)
-    assert noisy["train"].binarize == "dequantize"
+    assert noisy["train"].read_transform == "dequantize"
     np.testing.assert_array_equal(noisy["train"].x, gray["train"].x)
     for split in ("valid", "test"):
-        assert noisy[split].binarize is None and noisy[split].x.dtype == np.float32
+        assert noisy[split].read_transform is None and noisy[split].x.dtype == np.float32
         np.testing.assert_array_equal(np.floor(noisy[split].x * 17.0), gray[split].x)
     first = noisy["valid"].x[:100] * 17 - gray["valid"].x[:100]
     second = noisy["test"].x[:100] * 17 - gray["test"].x[:100]

@@ -139,7 +139,7 @@ def write(folder: Path, rows: list[int]) -> Path:
 def test_clips_are_new_in_each_epoch_and_the_same_in_every_batch(few: Path) -> None:
     def rows_of(epoch: int, **given: int) -> dict[bytes, None]:
         loader = Loader(few, "train", seed=3, **{"batch_size": 5, **given})
-        batches = [x for x, _, _ in loader.epoch(epoch)]
+        batches = [batch.x for batch in loader.epoch(epoch)]
         assert all(x.shape[1:] == (6, 1, 8, 8) and x.dtype == torch.uint8 for x in batches)
         return {x.numpy().tobytes(): None for batch in batches for x in batch}
 
@@ -150,9 +150,9 @@ def test_clips_are_new_in_each_epoch_and_the_same_in_every_batch(few: Path) -> N
 
 
 def test_validation_clips_do_not_depend_on_workers_or_epochs(few: Path) -> None:
-    whole = torch.cat([x for x, _ in Loader(few, "valid").sequential(3)])
+    whole = torch.cat([batch.x for batch in Loader(few, "valid").sequential(3)])
     parts = [
-        torch.cat([x for x, _ in Loader(few, "valid", rank=r, world_size=2).sequential(9)])
+        torch.cat([b.x for b in Loader(few, "valid", rank=r, world_size=2).sequential(9)])
         for r in (0, 1)
     ]
     assert torch.equal(torch.cat(parts), whole)

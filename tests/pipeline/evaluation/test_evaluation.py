@@ -21,6 +21,7 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import evaluate, image_figures, scoring
 from pipeline.experiments import compose
+from pipeline.training.records import TrainingRecord
 
 EVENT = arcore.events.Binary((1, 8, 8))
 
@@ -42,7 +43,10 @@ def project(workdir, few_digits):
         "dataset_sha256": shard_reader.read_manifest("data/shards/digits_binary").sha256,
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(described))
-    record = {"run_id": None, "num_parameters": 1, "train_seconds": 1.0, "device": "cpu"}
+    record = TrainingRecord(
+        experiment="toy", run_id=None, mlflow_experiment="arcore-toy", num_parameters=1,
+        train_seconds=1.0, device="cpu", num_workers=1, epochs=2, best_epoch=2, commit="abc",
+    ).to_dict()  # fmt: skip
     (folder / "training.json").write_text(json.dumps(record))
     (folder / "history.csv").write_text("epoch,train_nats,valid_nats\n1,40.0,41.0\n2,39.0,\n")
     return model

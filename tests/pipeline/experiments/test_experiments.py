@@ -1,4 +1,4 @@
-"""Configuration: every file composes, and what decides a result is what the identity hashes."""
+"""Configuration: every file composes, and what decides a result is what the config hash covers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.datasets import catalog
 from pipeline.experiments import compose, schema
 from pipeline.reporting.published import match, published_for
 from pipeline.search import spec
-from pipeline.training import saved_models
+from pipeline.training import resolved
 from tests.places import ROOT
 
 FILES = sorted(compose.CONF.glob("*/*.yaml"))
@@ -47,7 +47,7 @@ def test_every_file_composes(params, path: Path) -> None:
         with torch.device("meta"):
             kinds = model_class(choice).supports
             event = EVENT if isinstance(EVENT, kinds) else arcore.events.Real((2, 3))
-            model = saved_models.create_model(loaded.model, event)
+            model = resolved.create_model(loaded.model, event)
         assert {"name": choice} | model.hyperparameters.to_dict() == written
         assert all(parameter.is_meta for parameter in model.parameters())
     elif group == "dataset":
@@ -92,7 +92,7 @@ def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> No
     assert dataset.name in params["datasets"]
     assert set(params["experiments"][name]) == set(compose.ENTRY_KEYS), "DVC asks for all of them"
     with torch.device("meta"):
-        model = saved_models.create_model(loaded.model, dataset.event)
+        model = resolved.create_model(loaded.model, dataset.event)
     for members in (loaded.evaluation.num_members, loaded.trainer.validate_members):
         members = members or model.num_members
         if members > 1:
@@ -162,16 +162,16 @@ def test_the_cluster_may_come_from_the_environment(params, monkeypatch) -> None:
     "changed",
     ["model.hidden=[3]", "trainer.max_epochs=3", "trainer.seed=1", "dataset=digits_binary"],
 )
-def test_what_decides_the_weights_changes_the_identity(params, changed: str) -> None:
-    assert params(changed).identity("d") != params().identity("d")
+def test_what_decides_the_weights_changes_the_config_hash(params, changed: str) -> None:
+    assert params(changed).config_hash("d") != params().config_hash("d")
 
 
 @pytest.mark.parametrize(
     "unchanged", ["cluster.num_workers=2", "cluster=gpu", "evaluation.num_samples=3"]
 )
-def test_what_does_not_keeps_the_identity(params, unchanged: str) -> None:
-    assert params(unchanged).identity("d") == params().identity("d")
-    assert params().identity("d") != params().identity("e")
+def test_what_does_not_keeps_the_config_hash(params, unchanged: str) -> None:
+    assert params(unchanged).config_hash("d") == params().config_hash("d")
+    assert params().config_hash("d") != params().config_hash("e")
 
 
 @pytest.mark.parametrize(

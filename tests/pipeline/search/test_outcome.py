@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import outcome, spec
-from pipeline.search.outcome import Trial
+from pipeline.search.trials import Trial, best
 
 ENTRY = {
     "dataset": "digits_binary",
@@ -47,6 +47,11 @@ def trial(number: int, value: float, rate: float = 0.01, **changes: Any) -> Tria
     return Trial(number=number, value=value, values=values, curve=curve, **fields | changes)
 
 
+def summarize(search: spec.Search, table: list[Trial]) -> outcome.SearchRecord:
+    where = {"run_id": "run", "mlflow_experiment": "arcore-toy", "commit": "abc"}
+    return outcome.summarize(search, table, seconds=2.0, **where)
+
+
 def varied() -> list[Trial]:
     """The objective depends on the learning rate alone."""
     rates = [10 ** (-4 + 3 * (i * 7 % 24) / 24) for i in range(24)]
@@ -59,7 +64,7 @@ def test_everything_is_written(search: spec.Search) -> None:
         trial(25, 1e9, status="stopped", epochs=1),
         trial(26, math.inf, status="failed", epochs=0, problem="the loss is not finite"),
     ]
-    out = outcome.write(search, table, {"run_id": "run", "seconds": 2.0})
+    out = outcome.write(search, table, summarize(search, table))
     assert out == Path.cwd() / "searches/toy"
     with open(out / "trials.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -69,12 +74,12 @@ def test_everything_is_written(search: spec.Search) -> None:
     assert (record["finished"], record["stopped"], record["failed"]) == (24, 1, 1)
     assert record["epochs"] == 24 * 5 + 1 and record["run_id"] == "run"
     assert record["default_trial"] is None, "no trial has the entry's own values"
-    best = min(table, key=lambda row: row.value)
-    assert record["best_trial"] == best.number
+    winner = min(table, key=lambda row: row.value)
+    assert record["best_trial"] == winner.number
     found = yaml.safe_load((out / "best.yaml").read_text())
     assert found["model"]["dropout"] == 0.1 and found["model"]["hidden"] == [8, 8]
     assert found["trainer"]["optimizer"] == {
-        "learning_rate": best.values["trainer.optimizer.learning_rate"]
+        "learning_rate": winner.values["trainer.optimizer.learning_rate"]
     }
     assert all(path.stat().st_size > 5000 for path in out.glob("*.png"))
     assert len(list(out.iterdir())) == 6
@@ -98,7 +103,7 @@ def test_importance_of_nothing_is_empty(search: spec.Search, table: list[Trial])
 
 
 def test_the_best_is_the_lowest_finite_value() -> None:
-    assert outcome.best([trial(1, math.inf), trial(2, 3.0), trial(3, 2.0)]).number == 3
+    assert best([trial(1, math.inf), trial(2, 3.0), trial(3, 2.0)]).number == 3
 
 
 @pytest.mark.parametrize("table", [[], [trial(1, math.inf, status="failed", problem="it is NaN")]])
@@ -106,5 +111,5 @@ def test_without_a_value_there_is_no_best(search: spec.Search, table: list[Trial
     with pytest.raises(
         UserError, match=r"none of \d trials gave a finite validation value: (they were|it is NaN)"
     ):
-        outcome.write(search, table, {})
+        summarize(search, table)
     assert not Path("searches/toy").exists()

@@ -102,17 +102,17 @@ def test_overrides_reach_the_plan_the_trials_and_the_overlay(load) -> None:
     assert search.overlay(values)["trainer"]["batch_size"] == 7
 
 
-def test_what_decides_a_search_is_its_identity(load) -> None:
-    same = load().identity("data")
-    assert same == load("cluster.max_concurrent_trials=1").identity("data")
+def test_what_decides_a_search_is_its_config_hash(load) -> None:
+    same = load().config_hash("data")
+    assert same == load("cluster.max_concurrent_trials=1").config_hash("data")
     changed = [
         load("num_trials=5"),
         load(seed=1),
         load("trainer.max_epochs=4"),
         load(space={"model.ordering": {"choice": ["raster", "snake"]}}),
     ]
-    identities = {search.identity("data") for search in changed} | {load().identity("other")}
-    assert len(identities) == 5 and same not in identities
+    hashes = {search.config_hash("data") for search in changed} | {load().config_hash("other")}
+    assert len(hashes) == 5 and same not in hashes
 
 
 def test_defaults_outside_of_the_space_are_not_a_trial(load) -> None:

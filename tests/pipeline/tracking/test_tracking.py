@@ -14,10 +14,8 @@ from pipeline.tracking import mlflow_store, run_logger
 DEAD = "http://127.0.0.1:9"
 
 
-def start(params=None, identity="same"):
-    return mlflow_store.start_run(
-        "arcore-toy", "toy", identity, params or {"a": 1}, {"commit": "abc"}
-    )
+def start(params=None, key="same"):
+    return mlflow_store.start_run("arcore-toy", "toy", key, params or {"a": 1}, {"commit": "abc"})
 
 
 def history(run_id, key):
@@ -70,7 +68,7 @@ def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
 def test_failed_runs_are_resumed_and_identities_kept_apart(home):
     run_id = start()
     run_logger.RunLogger(run_id).finish("FAILED")
-    assert start(identity="other") != run_id
+    assert start(key="other") != run_id
     assert start() == run_id
     assert mlflow_store.client().get_run(run_id).info.status == "RUNNING"
 

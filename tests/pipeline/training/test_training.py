@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,8 +20,9 @@ import yaml
 from pipeline.cluster import connection
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import checkpoints, saved_models
-from pipeline.training import worker as module
+from pipeline.training import checkpoints, resolved
+from pipeline.training.learner import Learner
+from pipeline.training.records import Stopped
 from tests.places import ROOT
 
 
@@ -37,7 +39,7 @@ def norm(weights) -> float:
 def test_every_optimizer_learns(worker, name: str) -> None:
     rate = {"sgd": 0.003, "adadelta": 1.0, "adagrad": 0.02}.get(name, 0.005)
     worker.train(optimizer={"name": name, "learning_rate": rate})
-    nats = [row["valid_nats"] for row in worker.progress.history]
+    nats = [row.valid_nats for row in worker.progress.history]
     assert len(nats) == 4 and nats[-1] < nats[0] < 64 * math.log(2) + 1
 
 
@@ -66,13 +68,13 @@ def test_a_resumed_training_ends_with_the_same_bytes(make_worker, epoch: int) ->
     resumed = make_worker()
     resumed.resume = [whole.folder / str(epoch)]
     resumed.train(model, **options)
-    assert [row["epoch"] for row in resumed.metrics] == list(range(epoch + 1, 5))
+    assert [report.epoch for report in resumed.reports] == list(range(epoch + 1, 5))
     for name in ("last", "best", "averaged"):
         ends = [each.folder / "4" / f"{name}.safetensors" for each in (whole, resumed)]
         assert ends[0].read_bytes() == ends[1].read_bytes()
     histories = [each.progress.history for each in (whole, resumed)]
     for before, after in zip(*histories, strict=True):
-        assert {**before, "seconds": 0} == {**after, "seconds": 0}
+        assert replace(before, seconds=0.0) == replace(after, seconds=0.0)
 
 
 MIDWAY = {
@@ -90,8 +92,8 @@ def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(make_worke
     whole.train(model, **MIDWAY)
     stopped = make_worker()
     stopped.stop_at = step
-    assert stopped.train(model, **MIDWAY) == {"stopped": f"step {step} (epoch {step // 6 + 1})"}
-    assert [row["epoch"] for row in stopped.metrics] == [*range(1, step // 6 + 1), step // 6]
+    assert stopped.train(model, **MIDWAY) == Stopped(step, step // 6 + 1)
+    assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1), step // 6]
     resumed = make_worker()
     resumed.resume = [stopped.folder / "midway"]
     resumed.train(model, **MIDWAY)
@@ -100,7 +102,7 @@ def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(make_worke
         assert ends[0].read_bytes() == ends[1].read_bytes()
     histories = [each.progress.history for each in (whole, resumed)]
     for before, after in zip(*histories, strict=True):
-        assert {**before, "seconds": 0} == {**after, "seconds": 0}
+        assert replace(before, seconds=0.0) == replace(after, seconds=0.0)
 
 
 def test_long_epochs_have_checkpoints_inside(make_worker) -> None:
@@ -108,7 +110,7 @@ def test_long_epochs_have_checkpoints_inside(make_worker) -> None:
     worker.checkpoint_seconds = 0.0
     worker.train(max_epochs=1)
     assert (worker.folder / "midway/state.json").exists()
-    assert len(worker.metrics) == 6, "five checkpoints inside the epoch of six steps, one after it"
+    assert len(worker.reports) == 6, "five checkpoints inside the epoch of six steps, one after it"
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "empty"])
@@ -138,7 +140,7 @@ def test_a_finished_training_is_only_summed_up(make_worker) -> None:
     again = make_worker()
     again.resume = [whole.folder / "4"]
     assert again.train() == summary
-    assert again.metrics == []
+    assert again.reports == []
 
 
 def test_the_average_follows_the_weights(worker) -> None:
@@ -160,7 +162,7 @@ def test_the_average_follows_the_weights(worker) -> None:
 def recorded_steps():
     """The weights after each optimiser step."""
     steps: list[checkpoints.Weights] = []
-    original = module.Worker._step
+    original = Learner.step
 
     def step(self, *arguments):
         loss = original(self, *arguments)
@@ -168,7 +170,7 @@ def recorded_steps():
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Worker, "_step", step)
+        patch.setattr(Learner, "step", step)
         yield steps
 
 
@@ -229,7 +231,7 @@ def test_early_stopping_keeps_the_best(worker) -> None:
     progress = worker.progress
     assert progress.stopped and progress.epoch < 200
     assert progress.epoch == progress.best_epoch + 2 * 3
-    scored = {row["epoch"]: row.get("valid_nats") for row in progress.history}
+    scored = {row.epoch: row.valid_nats for row in progress.history}
     assert scored[1] is None and scored[2] is not None
     assert progress.best_nats == min(nats for nats in scored.values() if nats is not None)
     best, last = worker.weights(progress.epoch, "best"), worker.weights(progress.epoch)
@@ -247,9 +249,9 @@ def test_a_loss_that_is_not_finite_names_its_step(worker) -> None:
     returned = worker.train(
         optimizer={"name": "sgd", "learning_rate": 1e38}, schedule={"name": "constant"}
     )
-    assert "the training loss is not finite at step " in returned["error"]
-    assert "trainer.optimizer.learning_rate" in returned["error"]
-    assert worker.metrics == []
+    assert "the training loss is not finite at step " in returned.reason
+    assert "trainer.optimizer.learning_rate" in returned.reason
+    assert worker.reports == []
 
 
 def test_a_validation_that_is_not_finite_ends_the_training(worker) -> None:
@@ -260,8 +262,8 @@ def test_a_validation_that_is_not_finite_ends_the_training(worker) -> None:
         optimizer={"name": "sgd", "learning_rate": 1e38},
         schedule={"name": "constant"},
     )
-    assert "the validation loss is not finite at step 1 (epoch 1)" in returned["error"]
-    assert worker.metrics == []
+    assert "the validation loss is not finite at step 1 (epoch 1)" in returned.reason
+    assert worker.reports == []
 
 
 @pytest.mark.parametrize(("shuffle_rows", "anew"), [(30, True), (96, False)])
@@ -451,7 +453,7 @@ def test_create_model_passes_on_what_arcore_says() -> None:
     import arcore
 
     with pytest.raises(UserError, match="model: hidden: expected an integer >= 1, got 0"):
-        saved_models.create_model({"name": "nade", "hidden": 0}, arcore.events.Binary((2,)))
+        resolved.create_model({"name": "nade", "hidden": 0}, arcore.events.Binary((2,)))
 
 
 def test_a_worker_alone_has_no_process_group() -> None:

@@ -1,0 +1,111 @@
+"""Names of Ray and MLflow that are not public: all of them, each with the reason why it is needed.
+
+Seen in Ray 2.60.0 and MLflow 3.17.2; look here first when another version fails. No other module
+may name such a thing (`tests/structure/test_imports.py`). Libraries are imported on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+NAMESPACE = "arcore"
+
+
+class ListIsDamaged(Exception):
+    """Ray Train's list of checkpoints cannot be read."""
+
+
+def put_flag(key: str) -> None:
+    """Set a flag that every process of the cluster can see.
+
+    Ray's key-value store is the only state of a cluster that outlives no job, needs no process of
+    its own, and can be asked within a training step; the public way would be an actor.
+    """
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(key, b"1", overwrite=True, namespace=NAMESPACE)
+
+
+def has_flag(key: str) -> bool:
+    """Tell whether a flag is set."""
+    from ray.experimental import internal_kv
+
+    return bool(internal_kv._internal_kv_exists(key, namespace=NAMESPACE))
+
+
+def remove_flag(key: str) -> None:
+    """Take a flag back; do nothing if it is not set."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_del(key, namespace=NAMESPACE)
+
+
+def torch_trainer() -> Any:
+    """Return TorchTrainer without the cleaner of orphaned placement groups.
+
+    The cleaner asks Ray's dashboard, which an embedded Ray does not start, and waits for it; our
+    placement groups end with the driver in any case. Ray has no option to leave it out.
+    """
+    from ray.train.torch import TorchTrainer
+
+    class Trainer(TorchTrainer):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[object]:
+            callbacks = super()._create_default_callbacks()
+            return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
+
+    return Trainer
+
+
+def read_checkpoint_list(content: bytes) -> list[str]:
+    """Return the folders that Ray Train's list of checkpoints names.
+
+    Ray Train writes the list in place, so that a kill may leave half of it, and refuses to start
+    then. It has no public reader.
+
+    Raises:
+        ListIsDamaged: for what Ray Train could not read either.
+    """
+    from ray.train.v2._internal.execution.checkpoint import checkpoint_manager
+
+    try:
+        state = checkpoint_manager._CheckpointManagerState.parse_raw(content)
+    except ValueError as error:
+        raise ListIsDamaged(str(error)) from None
+    return [str(result.checkpoint_dir_name) for result in state.checkpoint_results]
+
+
+def write_checkpoint_list(folders: Sequence[str]) -> bytes:
+    """Return a list of checkpoints, oldest first, as Ray Train reads it; see the function above."""
+    from ray.train.v2._internal.execution.checkpoint import checkpoint_manager
+
+    results = [
+        checkpoint_manager._TrainingResultState(checkpoint_dir_name=name, metrics={})
+        for name in folders
+    ]
+    state = checkpoint_manager._CheckpointManagerState(
+        checkpoint_results=results,
+        checkpoint_report_indices=list(range(len(results))),
+        latest_checkpoint_result=results[-1],
+        pending_training_results=[],
+        pending_validation_specs=[],
+        current_report_index=len(results),
+        validated_checkpoint_dir_names=[],
+        timed_out_validation_checkpoint_dir_names=[],
+        failed_validation_checkpoint_dir_names=[],
+    )
+    return bytes(state.json().encode())
+
+
+def trials_of(results: Any) -> Iterable[Any]:
+    """Return the trials of a result grid of Ray Tune, in the grid's order.
+
+    Its public results have metrics and an error, but neither a trial's status nor its number.
+    """
+    trials: Iterable[Any] = results._experiment_analysis.trials
+    return trials
+
+
+def dispose_engine(store: Any) -> None:
+    """Close the connections of MLflow's SQL store, whose file is about to be renamed."""
+    store._dispose_engine()

@@ -1,0 +1,81 @@
+"""A batch: what loaders yield and what a model is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one rank at a step, and all that a model takes of them.
+
+    Every scoring call of a model takes the same three: `model(x, condition, scored)`, which is the
+    training loss, `log_prob`, `member_log_probs` and `validation_loss`.
+
+    Attributes:
+        x: events (n, *event shape), uint8 levels or float32 reals; of open length (n, width),
+            padded at their end.
+        condition: what the model is conditioned on, as `arcore.conditions` describes its kind:
+            (n,) int64 labels, (n, frames, size) float32 vectors, (n, 1 + frames) int64 speakers and
+            symbols, ...; None for an unconditional model.
+        scored: (n, 2) int64, the first step of each event that counts and the one after the last;
+            None where all counts.
+        rows: rows of the batch over all ranks, of which these are n. The gradient of a step is that
+            of the mean over so many rows.
+
+    Example:
+        >>> batch = Batch(torch.zeros(3, 2), None, None, rows=6)
+        >>> len(batch), batch.rows
+        (3, 6)
+    """
+
+    x: Tensor
+    condition: Tensor | None
+    scored: Tensor | None
+    rows: int
+
+    def __len__(self) -> int:
+        """Return this rank's rows n."""
+        return len(self.x)
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy the tensors to a device; to an accelerator without waiting for it."""
+
+        def copy(values: Tensor) -> Tensor:
+            if device.type == "cuda":
+                return values.pin_memory().to(device, non_blocking=True)
+            return values.to(device)
+
+        condition = None if self.condition is None else copy(self.condition)
+        scored = None if self.scored is None else copy(self.scored)
+        return Batch(copy(self.x), condition, scored, self.rows)
+
+
+class BatchLoader(Protocol):
+    """One rank's batches of a split; `pipeline.data.opening.open_split` chooses the kind.
+
+    Attributes:
+        rows: what an epoch counts over all ranks: rows of the split, windows of sounds.
+        events_per_row: events (rows of the split) for each of these.
+        mean_size: mean dimensions of an event, None where the event's shape says it.
+        shared_out: each rank goes through a part of its own, so that an epoch's order depends on
+            the number of ranks.
+        steps_per_epoch: batches of an epoch, the same on all ranks; 0 without a batch size.
+    """
+
+    rows: int
+    events_per_row: float
+    mean_size: float | None
+    shared_out: bool
+    steps_per_epoch: int
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Iterate over the shuffled batches of an epoch, from a step on."""
+
+    def sequential(self, batch_size: int) -> Iterator[Batch]:
+        """Iterate over this rank's part of the split, unshuffled; each row counts once."""

@@ -1,0 +1,53 @@
+"""What the workers of a training exchange; a worker alone exchanges nothing."""
+
+from __future__ import annotations
+
+import ray.util
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Workers:
+    """This worker among all of a training.
+
+    Arguments:
+        rank: of this one.
+        world: number of them.
+        device: on which they exchange.
+    """
+
+    def __init__(self, rank: int, world: int, device: torch.device) -> None:
+        self.rank, self.world, self.device = rank, world, device
+
+    def minimum(self, values: Tensor) -> list[float]:
+        """Return the lowest of all workers' values, elementwise."""
+        return self._reduced(values, dist.ReduceOp.MIN)
+
+    def total(self, value: Tensor) -> float:
+        """Return the sum of all workers' values of a scalar."""
+        (summed,) = self._reduced(value.reshape(1), dist.ReduceOp.SUM)
+        return summed
+
+    def agree(self, number: int) -> bool:
+        """Tell whether all workers have the same number."""
+        pair = torch.tensor([number, -number], dtype=torch.float64, device=self.device)
+        low, high = self.minimum(pair)
+        return low == -high
+
+    def hosts(self) -> list[str]:
+        """Return the address of each worker's host."""
+        addresses: list[object] = [None] * self.world
+        dist.all_gather_object(addresses, ray.util.get_node_ip_address())
+        return [str(address) for address in addresses]
+
+    def print_on_rank_0(self, line: str) -> None:
+        """Print a line, once for all workers."""
+        if self.rank == 0:
+            print(line, flush=True)
+
+    def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> list[float]:
+        if self.world > 1:
+            values = values.clone()
+            dist.all_reduce(values, operation)
+        return [float(value) for value in values.tolist()]

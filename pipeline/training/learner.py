@@ -1,0 +1,115 @@
+"""A model as it learns: with its optimiser, its averaged weights and its training call."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import arcore
+from arcore.primitives.row_noise import BatchSlice
+from pipeline.data.batches import Batch
+from pipeline.training import optimization
+from pipeline.training.collectives import Workers
+from pipeline.training.records import TrainingJob
+from pipeline.training.resolved import create_model
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+
+
+class Learner:
+    """A model and what a training step changes of it.
+
+    The weights are those that `trainer.seed` gives. What a step draws is a function of (seed, step)
+    for all rows of the batch, whatever the workers; dropout differs by rank.
+
+    Attributes:
+        model: that learns.
+        evaluated: that is validated and kept: with averaged weights, if there are any.
+        optimizer: torch's.
+    """
+
+    def __init__(self, job: TrainingJob, workers: Workers) -> None:
+        self.workers, self.trainer = workers, job.trainer
+        torch.manual_seed(job.trainer.seed)
+        model = create_model(job.model, job.event)
+        self.model = model.to(workers.device, DTYPES[job.trainer.precision])
+        self.optimizer = optimization.make_optimizer(self.model.parameters(), job.trainer.optimizer)
+        self.evaluated: arcore.AutoregressiveModel = self.model
+        self._average: AveragedModel | None = None
+        if job.trainer.ema_decay:
+            average = get_ema_multi_avg_fn(job.trainer.ema_decay)
+            self._average = AveragedModel(self.model, multi_avg_fn=average)
+            # a copy of the model, which torch types as any module
+            self.evaluated = self._average.module  # type: ignore[assignment]
+        self._call: nn.Module = self.model
+
+    @property
+    def averaged(self) -> arcore.AutoregressiveModel | None:
+        """The model with averaged weights; None without `trainer.ema_decay`."""
+        return None if self._average is None else self.evaluated
+
+    def wrap(self, restored_step: int) -> None:
+        """Make the training call: compiled and shared among workers, as is asked for.
+
+        Arguments:
+            restored_step: optimiser steps that the weights have behind them.
+        """
+        if self._average is not None and restored_step:
+            self._average.n_averaged.fill_(restored_step)
+        call: nn.Module = self.model
+        if self.trainer.compile:
+            call = torch.compile(call)  # type: ignore[assignment]
+        if self.workers.world > 1:
+            ids = [self.workers.device] if self.workers.device.type == "cuda" else None
+            with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
+                warnings.simplefilter("ignore", FutureWarning)
+                call = DistributedDataParallel(call, device_ids=ids, broadcast_buffers=False)
+        self._call = call
+
+    def step(self, batch: Batch, step: int, total_steps: int) -> Tensor:
+        """Take one optimiser step; return the summed nats of this worker's rows, float64.
+
+        Arguments:
+            batch: this worker's rows of it.
+            step: number of the step, from 0.
+            total_steps: of the whole training, for the learning rate's schedule.
+        """
+        trainer, workers = self.trainer, self.workers
+        self.model.set_step(trainer.seed, step)
+        drawn = trainer.seed * 1_000_003 + step
+        self._seed(-1 - drawn)
+        noise = BatchSlice(len(batch), batch.rows, workers.rank, workers.world)
+        self.model.sample_training_noise(noise)
+        self._seed(drawn * workers.world + workers.rank)  # for dropout, in which ranks must differ
+        batch = batch.to(workers.device)
+        mixed = trainer.precision == "bfloat16"
+        with torch.autocast(workers.device.type, torch.bfloat16, enabled=mixed):
+            losses: Tensor = self._call(batch.x, batch.condition, batch.scored)
+            loss = losses.sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        # DDP averages over workers; scaled so, the average is the mean over the whole batch.
+        (loss * (workers.world / batch.rows)).backward()
+        if trainer.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), trainer.clip_norm)
+        factor = optimization.schedule_factor(trainer.schedule, step, total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = trainer.optimizer.learning_rate * factor
+        self.optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.model)
+        return loss.detach().double()
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _seed(self, seed: int) -> None:
+        # As torch.manual_seed, which formats the stack for each kind of accelerator not in use.
+        torch.default_generator.manual_seed(seed)
+        if self.workers.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)

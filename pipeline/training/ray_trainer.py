@@ -1,0 +1,103 @@
+"""Ray Train's trainer of a job: its workers, its environment and the place of its checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from pipeline.cluster import connection
+from pipeline.core import private_apis, storage
+from pipeline.experiments.schema import ClusterConfig
+from pipeline.training.ray_checkpoints import repair_snapshot
+from pipeline.training.records import TrainingJob
+from pipeline.training.sessions import Checkpoint
+
+START_SECONDS = 300  # for which Ray Train waits for its workers
+ELASTIC_SECONDS = 10  # where fewer will do; see below
+
+
+class TrainResult(Protocol):
+    """What a trainer's `fit` returns.
+
+    Attributes:
+        return_value: of rank 0's training function.
+        checkpoint: the last one.
+    """
+
+    return_value: Mapping[str, object]
+    checkpoint: Checkpoint
+
+
+class Trainer(Protocol):
+    """What is used of Ray Train's trainer."""
+
+    def fit(self) -> TrainResult:
+        """Train to the end, with restarts."""
+
+
+def make_trainer(
+    config: ClusterConfig,
+    job: TrainingJob,
+    place: str,
+    name: str,
+    callbacks: Sequence[object] = (),
+) -> Trainer:
+    """Return the trainer of a job, with its checkpoints in `<place>/<name>`.
+
+    Arguments:
+        config: workers, devices and restarts.
+        job: what each worker is given, as plain data.
+        place: folder or URI that every node reaches.
+        name: of the training, the same in each attempt to go on with it.
+        callbacks: of Ray Train.
+    """
+    import ray.train
+
+    from pipeline.cluster.gloo_interface import ByAddress
+    from pipeline.training.worker import train_worker
+
+    workers, patience = _num_workers(config)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
+    filesystem, path = storage.filesystem(place)
+    repair_snapshot(filesystem, f"{path}/{name}")
+    trainer: Trainer = private_apis.torch_trainer()(
+        train_worker,
+        train_loop_config=job.to_dict(),
+        torch_config=ByAddress(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": job.threads} | ({"GPU": 1} if config.use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            worker_runtime_env={"env_vars": _variables(job)},
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            callbacks=list(callbacks),
+        ),
+    )
+    return trainer
+
+
+def _num_workers(config: ClusterConfig) -> tuple[int | tuple[int, int], int]:
+    """Return the workers that Ray Train starts, or a range of them, and how long it waits."""
+    if config.min_workers is None or config.min_workers >= config.num_workers:
+        return config.num_workers, START_SECONDS
+    # Ray counts the workers that fit once, then waits; a node just lost may still have counted.
+    return (config.min_workers, config.num_workers), ELASTIC_SECONDS
+
+
+def _variables(job: TrainingJob) -> dict[str, str]:
+    """Return the environment variables of each worker's process."""
+    variables = connection.MALLOC | {
+        "MLFLOW_TRACKING_URI": job.tracking_uri,
+        "OMP_NUM_THREADS": str(job.threads),
+    }
+    if "ARCORE_HOME" in os.environ:
+        variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
+    return variables

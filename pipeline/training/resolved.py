@@ -1,0 +1,91 @@
+"""An experiment checked against its data, with every hyperparameter: all that decides a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+import arcore
+from arcore.events import Event
+from pipeline.core.errors import UserError
+from pipeline.data.manifest import Manifest
+from pipeline.experiments.schema import ExperimentConfig
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """What config.yaml beside a model's weights says.
+
+    Attributes:
+        experiment: as composed.
+        model: its name and all hyperparameters, those that were left out included.
+        event: what a row of its dataset is.
+        dataset_sha256: of the shards' content and meaning.
+    """
+
+    experiment: ExperimentConfig
+    model: Mapping[str, object]
+    event: Event
+    dataset_sha256: str
+
+    @property
+    def config_hash(self) -> str:
+        """The hash of all that decides the trained weights."""
+        return self.experiment.config_hash(self.dataset_sha256)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the content of config.yaml, as plain types."""
+        return self.experiment.to_dict() | {
+            "base": self.experiment.base,
+            "model": dict(self.model),
+            "event": arcore.events.to_dict(self.event),
+            "dataset_sha256": self.dataset_sha256,
+        }
+
+
+def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
+    """Check an experiment against its shards, by building the model without memory.
+
+    Raises:
+        UserError: for a model that does not fit the data, or members that it does not have.
+    """
+    with torch.device("meta"):
+        model = create_model(config.model, manifest.event)
+    check_condition(model, manifest)
+    members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)
+    if members > 1:
+        try:
+            model.ensemble(members)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    hyperparameters = {"name": config.model["name"]} | model.hyperparameters.to_dict()
+    return ResolvedConfig(config, hyperparameters, manifest.event, manifest.sha256)
+
+
+def create_model(model: Mapping[str, object], event: Event) -> arcore.AutoregressiveModel:
+    """Create a model from its configuration ({name, ...hyperparameters}).
+
+    Raises:
+        UserError: what arcore says of an unknown name, hyperparameter, value or event.
+    """
+    hyperparameters = {key: value for key, value in model.items() if key != "name"}
+    try:
+        return arcore.create_model(str(model["name"]), event, **hyperparameters)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from None
+
+
+def check_condition(model: arcore.AutoregressiveModel, manifest: Manifest) -> None:
+    """Check that a dataset's rows come with the condition that a model asks for.
+
+    Raises:
+        UserError: naming the hyperparameter.
+    """
+    for name, asked in model.hyperparameters.asked_conditions().items():
+        known = manifest.conditions.get(name)
+        if asked != known:
+            expected = "null" if known is None else f"null or {known}"
+            where = f"for dataset {manifest.dataset}"
+            raise UserError(f"model.{name}: expected {expected}, got {asked}, {where}")
