@@ -17,7 +17,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO, NoReturn, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -262,7 +262,7 @@ def _compare(file: RawFile, got: str) -> None:
         )
 
 
-def _progress(file: RawFile, doing: str, total: int | None = None) -> tqdm[None]:
+def _progress(file: RawFile, doing: str, total: int | None = None) -> tqdm[NoReturn]:
     return tqdm(
         desc=f"{doing} {file.name}",
         total=file.size if total is None else total,

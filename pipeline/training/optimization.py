@@ -9,27 +9,31 @@ import torch
 
 from pipeline.experiments.schema import OptimizerConfig, ScheduleConfig
 
+KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+    "adadelta": torch.optim.Adadelta,
+}
+
 
 def make_optimizer(
     parameters: Iterable[torch.nn.Parameter], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
     """Make the optimiser that `config` names, with torch's default for every option left out."""
-    kind: Callable[..., torch.optim.Optimizer]
-    options: dict[str, object] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    options: dict[str, float | tuple[float, float]] = {
+        "lr": config.learning_rate,
+        "weight_decay": config.weight_decay,
+    }
     if config.eps is not None:
         options["eps"] = config.eps
     if config.name in ("adam", "adamw"):
-        kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
         options |= {"betas": config.betas, "fused": True}
-    elif config.name == "sgd":
-        kind = torch.optim.SGD
-        options |= {"momentum": config.momentum}
-    elif config.name == "rmsprop":
-        kind = torch.optim.RMSprop
-        options |= {"momentum": config.momentum}
-    else:
-        kind = torch.optim.Adagrad if config.name == "adagrad" else torch.optim.Adadelta
-    return kind(list(parameters), **options)
+    elif config.name in ("sgd", "rmsprop"):
+        options["momentum"] = config.momentum
+    return KINDS[config.name](list(parameters), **options)
 
 
 def schedule_factor(config: ScheduleConfig, step: int, total_steps: int) -> float:

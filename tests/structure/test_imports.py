@@ -231,6 +231,51 @@ def test_tests_import_no_tests() -> None:
             assert "conftest" not in parts, f"{path}: {names}"
 
 
+def test_private_names_of_libraries_stand_in_one_module() -> None:
+    """Names imported from a library's private modules, and attributes that our code never makes.
+
+    An attribute is our own where a module of ours defines, assigns or binds the same name.
+    """
+    trees = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+    ours = {name for m, tree in trees.items() if m != PRIVATE for name in defined_in(tree)}
+    wrong = [
+        f"{module} takes {name}"
+        for module in FILES
+        if module.split(".")[0] in ("pipeline", "stages") and module != PRIVATE
+        for name in private_names(module, trees[module])
+        if name not in ours
+    ]
+    assert wrong == []
+    assert {"_internal_kv_put", "_experiment_analysis"} <= set(
+        private_names(PRIVATE, trees[PRIVATE])
+    )
+
+
+PRIVATE = "pipeline.core.private_apis"
+
+
+def private_names(module: str, tree: ast.Module) -> Iterator[str]:
+    """The private parts of the dotted names that a module imports, and private attributes."""
+    for other, name in imports_of(module):
+        parts = [*other.split("."), *([] if name is None else [name])]
+        yield from (part for part in parts if is_private(part))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            yield node.attr
+
+
+def defined_in(tree: ast.Module) -> Iterator[str]:
+    """Names of functions, classes, variables and own attributes that a module makes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id == "self":
+                yield node.attr
+
+
 def test_each_room_says_what_it_is_for() -> None:
     for module, path in FILES.items():
         if path.name == "__init__.py":

@@ -196,8 +196,8 @@ def test_training_lowers_the_cross_entropy_of_the_frames_to_predict(
     model = {"name": name, "context_frames": 3, **SMALL}
     worker.train(model, max_epochs=4, batch_size=4, optimizer=optimizer)
     rows = worker.progress.history
-    assert rows[-1]["train_nats"] < rows[0]["train_nats"]
-    bits = rows[-1]["valid_nats"] / (3 * 64 * math.log(2))
+    assert rows[-1].train_nats < rows[0].train_nats
+    bits = rows[-1].valid_nats / (3 * 64 * math.log(2))
     assert rows[-1]["valid_bits_per_dim"] == pytest.approx(bits)
 
 
@@ -231,7 +231,7 @@ def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> No
         nats[sequence] = worker.progress.best_nats
         split = shard_reader.read_split(folder, "valid")
         scored = scoring.scores(worker.worker.model.eval(), split, 5, context_frames=1)
-        assert scored.mean() == pytest.approx(worker.progress.history[-1]["valid_nats"], rel=1e-4)
+        assert scored.mean() == pytest.approx(worker.progress.history[-1].valid_nats, rel=1e-4)
     entropy = 4 * math.log(2)  # of the frames after the first, without the vectors
     assert nats[None] > 0.9 * entropy and nats[5, 2] < 0.3 * entropy
 
