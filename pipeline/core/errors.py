@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend: bad input, missing data, no network, no disk space.
+    """Something the user can put right: bad input, missing data, no network, no disk space.
 
     The message names the argument or file, what was expected and what came, in one line. Stages
     print it without a traceback and exit with status 1.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 import dataclasses
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -182,7 +182,7 @@ class Dataset(abc.ABC):
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, Any]) -> OptionsT:
+def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, object]) -> OptionsT:
     """Build a dataset's options from plain values; the key `name` is passed over.
 
     Example:
@@ -211,4 +211,5 @@ def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, Any]) 
                 f"option {key} of dataset {dataset!r}: expected {expected}, "
                 f"got {value!r} of type {type(value).__name__}"
             )
-    return cls(**values)
+    make: Callable[..., OptionsT] = cls
+    return make(**values)

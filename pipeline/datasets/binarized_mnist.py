@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from arcore.events import Binary
 from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
@@ -43,7 +42,7 @@ class BinarizedMnist(Dataset):
         return splits
 
 
-def _build(config: Mapping[str, Any]) -> Dataset:
+def _build(config: Mapping[str, object]) -> Dataset:
     return BinarizedMnist(
         name="binarized_mnist",
         family="binarized_mnist",

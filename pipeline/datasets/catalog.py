@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -58,7 +57,7 @@ _MODULES = (
     tones,
 )
 _KINDS = csv_table.KINDS | wav_folder.KINDS
-_BUILDERS: dict[str, Callable[[Mapping[str, Any]], Dataset]] = {
+_BUILDERS: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
     name: build for module in _MODULES for name, build in module.DATASETS.items()
 }
 
@@ -73,7 +72,7 @@ def list_datasets() -> list[str]:
     return sorted(_BUILDERS)
 
 
-def get_dataset(config: Mapping[str, Any]) -> Dataset:
+def get_dataset(config: Mapping[str, object]) -> Dataset:
     """Build a dataset from its configuration.
 
     Arguments:
@@ -98,7 +97,7 @@ def get_dataset(config: Mapping[str, Any]) -> Dataset:
     return _BUILDERS[name](config)
 
 
-def _own_dataset(name: Any, config: Mapping[str, Any]) -> Dataset:
+def _own_dataset(name: object, config: Mapping[str, object]) -> Dataset:
     kind = config["kind"]
     if not isinstance(kind, str) or kind not in _KINDS:
         raise unknown_name("kind of dataset", str(kind), _KINDS)
@@ -111,7 +110,7 @@ def _own_dataset(name: Any, config: Mapping[str, Any]) -> Dataset:
     return _KINDS[kind](config)
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     """Load `pipeline/conf/dataset/<name>.yaml` overlaid with `option=value` strings.
 
     Example:

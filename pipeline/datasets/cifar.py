@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -149,7 +148,7 @@ class CifarSubset(Dataset):
         return splits
 
 
-def _cifar10(config: Mapping[str, Any]) -> Dataset:
+def _cifar10(config: Mapping[str, object]) -> Dataset:
     return Cifar(
         name="cifar10",
         family="cifar10",
@@ -164,7 +163,7 @@ def _cifar10(config: Mapping[str, Any]) -> Dataset:
     )
 
 
-def _cifar10_4k(config: Mapping[str, Any]) -> Dataset:
+def _cifar10_4k(config: Mapping[str, object]) -> Dataset:
     # No published name: numbers of the whole set must not stand beside those of a subset.
     return CifarSubset(
         name="cifar10_4k",

@@ -27,7 +27,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -201,7 +200,7 @@ class RedWine(Dataset):
         return _splits(standardize(parts, [names[i] for i in kept], str(path)))
 
 
-def _build_red_wine(config: Mapping[str, Any]) -> Dataset:
+def _build_red_wine(config: Mapping[str, object]) -> Dataset:
     options = parse_options(RedWineOptions, "red_wine", config)
     url = f"https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/{WINE_FILE}"
     return RedWine(
@@ -282,13 +281,13 @@ class CsvTable(Dataset):
         return _splits(parts)
 
 
-def build_csv(config: Mapping[str, Any]) -> Dataset:
+def build_csv(config: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
 
     Raises:
         UserError: for bad options, or a file that is missing or has no column left.
     """
-    name = config["name"]
+    name = str(config["name"])
     given = {key: value for key, value in config.items() if key != "kind"}
     options = parse_options(CsvOptions, name, given)
     where = f"of dataset {name!r}"

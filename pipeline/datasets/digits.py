@@ -13,7 +13,6 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -110,7 +109,7 @@ _PROVENANCE = (
 )
 
 
-def _levels(config: Mapping[str, Any]) -> Dataset:
+def _levels(config: Mapping[str, object]) -> Dataset:
     return Digits(
         name="digits",
         family="digits",
@@ -123,7 +122,7 @@ def _levels(config: Mapping[str, Any]) -> Dataset:
     )
 
 
-def _binary(config: Mapping[str, Any]) -> Dataset:
+def _binary(config: Mapping[str, object]) -> Dataset:
     return Digits(
         name="digits_binary",
         family="digits",
@@ -137,7 +136,7 @@ def _binary(config: Mapping[str, Any]) -> Dataset:
     )
 
 
-def _dequantized(config: Mapping[str, Any]) -> Dataset:
+def _dequantized(config: Mapping[str, object]) -> Dataset:
     return Digits(
         name="digits_dequantized",
         family="digits",

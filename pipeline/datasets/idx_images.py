@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -109,7 +109,7 @@ _PROTOCOLS: dict[Variant, str] = {
 }
 
 
-def _build(family: str, name: str, variant: Variant, config: Mapping[str, Any]) -> Dataset:
+def _build(family: str, name: str, variant: Variant, config: Mapping[str, object]) -> Dataset:
     url = _URLS[family]
     return IdxImages(
         name=name,

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -156,7 +155,7 @@ def _stream(path: Path, size: int, rows: int, start: int, stop: int) -> Iterator
     check_rows(path, number, rows)
 
 
-def _build(size: int, config: Mapping[str, Any]) -> Dataset:
+def _build(size: int, config: Mapping[str, object]) -> Dataset:
     name = f"imagenet{size}"
     return SmallImagenet(
         name=name,

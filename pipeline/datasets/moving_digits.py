@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -94,9 +93,9 @@ _RULE = (
 _GRAY = "gray levels are targets of Bernoulli conditionals, cross-entropy and no likelihood"
 
 
-def _build(name: str, config: Mapping[str, Any]) -> Dataset:
+def _build(name: str, config: Mapping[str, object]) -> Dataset:
     still, canvas, train_rows, valid_rows, halved = _VARIANTS[name]
-    families: dict[str, Callable[[Mapping[str, Any]], Dataset]] = {
+    families: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
         **digits.DATASETS,
         **idx_images.DATASETS,
     }

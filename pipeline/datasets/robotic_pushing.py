@@ -23,7 +23,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -177,7 +177,7 @@ def _stream(files: list[Path]) -> SplitStream:
     )
 
 
-def _build(config: Mapping[str, Any]) -> Dataset:
+def _build(config: Mapping[str, object]) -> Dataset:
     return RoboticPushing(
         name="robotic_pushing",
         family="robotic_pushing",

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
@@ -92,7 +91,7 @@ class SpokenDigits(Dataset):
         return splits
 
 
-def _build(config: Mapping[str, Any]) -> Dataset:
+def _build(config: Mapping[str, object]) -> Dataset:
     return SpokenDigits(
         name="spoken_digits",
         family="fsdd",

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -98,7 +97,7 @@ class Tones(Dataset):
         return np.asarray(np.where(times < length[:, None], nats, 0).sum(1))
 
 
-def _build(config: Mapping[str, Any]) -> Dataset:
+def _build(config: Mapping[str, object]) -> Dataset:
     return Tones(
         name="tones",
         family="tones",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class UciBinary(Dataset):
         return {split: SplitData(x) for split, x in parts.items()}
 
 
-def _build(name: str, config: Mapping[str, Any]) -> Dataset:
+def _build(name: str, config: Mapping[str, object]) -> Dataset:
     spec = _SPECS[name]
     files = tuple(
         RawFile(

@@ -22,7 +22,6 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -145,13 +144,13 @@ class WavFolder(Dataset):
         return wave_files.rows(utterances, self.sound)
 
 
-def build(config: Mapping[str, Any]) -> Dataset:
+def build(config: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind wav_folder, whose files must be there; only headers are read.
 
     Raises:
         UserError: for bad options, a folder or table that is missing or empty, or a bad file.
     """
-    name = config["name"]
+    name = str(config["name"])
     given = {key: value for key, value in config.items() if key != "kind"}
     options = parse_options(WavOptions, name, given)
     where = f"of dataset {name!r}"

@@ -81,7 +81,7 @@ def tracking_uri() -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what MLflow's own code provokes; nothing that a user of ours could mend."""
+    """Silence what MLflow's own code provokes; nothing that a user of ours could repair."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
         warnings.filterwarnings("ignore", ".*'str' dtypes are included by select_dtypes")
