@@ -198,7 +198,7 @@ def test_training_lowers_the_cross_entropy_of_the_frames_to_predict(
     rows = worker.progress.history
     assert rows[-1].train_nats < rows[0].train_nats
     bits = rows[-1].valid_nats / (3 * 64 * math.log(2))
-    assert rows[-1]["valid_bits_per_dim"] == pytest.approx(bits)
+    assert rows[-1].valid_bits_per_dim == pytest.approx(bits)
 
 
 def write_pushed(folder: Path, **changed: np.ndarray) -> Path:
