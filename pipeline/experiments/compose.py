@@ -1,7 +1,12 @@
-"""Experiments from their sources: Hydra groups, the entry of params.yaml, overrides."""
+"""Experiments from their sources: defaults, Hydra groups, the entry of params.yaml, overrides.
+
+Defaults are written once, in dataclasses: a model's `Config`, `TrainerConfig`, `EvaluationConfig`
+and `ClusterConfig`. A file of `pipeline/conf/` says what differs from them.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +31,9 @@ from pipeline.experiments.schema import (
 )
 
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = ("dataset", "model", "trainer", "cluster")
+FILE_GROUPS = ("dataset", "cluster")
+GROUPS = (*FILE_GROUPS, "model")
+SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
 ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "evaluation")
 
 
@@ -50,13 +57,33 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
     return {str(key): value for key, value in loaded.items()} | {"experiments": experiments}
 
 
+def _known(group: str) -> list[str]:
+    if group == "model":
+        from arcore import zoo
+
+        return zoo.list_models()
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _defaults(model: str) -> dict[str, Any]:
+    from arcore import zoo  # here: it needs torch, which --help of a stage does not
+
+    return {
+        "model": {"name": model, **zoo.model_class(model).Config().to_dict()},
+        "trainer": dataclasses.asdict(TrainerConfig()),
+        "evaluation": dataclasses.asdict(EvaluationConfig()),
+        "cluster": dataclasses.asdict(ClusterConfig()),
+    }
+
+
 def _compose(choices: Mapping[str, str]) -> DictConfig:
     for group, choice in choices.items():
-        known = [path.stem for path in (CONF / group).glob("*.yaml")]
-        if choice not in known:
-            raise unknown_name(group, choice, known)
+        if choice not in _known(group):
+            raise unknown_name(group, choice, _known(group))
+    chosen = [f"+{group}={choices[group]}" for group in FILE_GROUPS]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", [f"{group}={choice}" for group, choice in choices.items()])
+        files = hydra.compose(overrides=chosen)
+    return cast(DictConfig, OmegaConf.merge(_defaults(choices["model"]), files))
 
 
 def read_entry(section: str, name: str) -> Mapping[str, Any]:
@@ -83,11 +110,11 @@ def read_entry(section: str, name: str) -> Mapping[str, Any]:
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Compose an experiment: Hydra's groups, then its entry of params.yaml, then overrides.
+    """Compose an experiment: defaults, Hydra's groups, its entry of params.yaml, overrides.
 
     Arguments:
         name: a key of `experiments` in params.yaml.
-        overrides: `group=choice` (dataset, model, trainer, cluster) or `dotted.key=value`.
+        overrides: `group=choice` (dataset, model, cluster) or `dotted.key=value`.
 
     Raises:
         UserError: for an unknown experiment, group choice or parameter (with the nearest names),
@@ -103,7 +130,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
 def compose(
     name: str, where: str, entry: Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> ExperimentConfig:
-    """Compose an experiment from an entry: groups, base, the entry's overlays, overrides.
+    """Compose an experiment from an entry: defaults, groups, base, its overlays, overrides.
 
     Arguments:
         name: of the experiment.
@@ -152,8 +179,8 @@ def compose(
     ) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from None
     for key in plain:
-        if key not in (*GROUPS, "evaluation"):
-            raise unknown_name("parameter", key, (*GROUPS, "evaluation"))
+        if key not in SECTIONS:
+            raise unknown_name("parameter", key, SECTIONS)
     catalog.get_dataset(plain["dataset"])
     return ExperimentConfig(
         name=name,

@@ -1,9 +1,9 @@
-"""Configuration: every file composes, and what decides a result is what the config hash covers."""
+"""Configuration: every source composes, and what decides a result is what the config hash covers."""
 
 from __future__ import annotations
 
-import ast
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,33 +43,52 @@ def test_every_file_composes(params, path: Path) -> None:
     group, choice = path.parent.name, path.stem
     loaded = params(f"{group}={choice}")
     written = yaml.safe_load(path.read_text())
-    if group == "model":
-        with torch.device("meta"):
-            kinds = model_class(choice).supports
-            event = EVENT if isinstance(EVENT, kinds) else arcore.events.Real((2, 3))
-            model = resolved.create_model(loaded.model, event)
-        assert {"name": choice} | model.hyperparameters.to_dict() == written
-        assert all(parameter.is_meta for parameter in model.parameters())
-    elif group == "dataset":
+    if group == "dataset":
         dataset = catalog.get_dataset(loaded.dataset)
         assert {"name": choice} | dataclasses.asdict(dataset.options) == written
     else:
-        built = getattr(loaded, group)
-        kind = {"trainer": schema.TrainerConfig, "cluster": schema.ClusterConfig}[group]
-        assert schema.build(kind, written, group) == built
-        assert set(written) == {field.name for field in dataclasses.fields(kind)}
+        assert group == "cluster"
+        built = schema.build(schema.ClusterConfig, written, group)
+        assert built == loaded.cluster
+        defaults = schema.ClusterConfig()
+        assert all(getattr(defaults, key) != value for key, value in written.items())
 
 
-def test_defaults_are_written_out() -> None:
-    """The YAML files and the dataclasses give the same defaults, and all of them."""
+@pytest.mark.parametrize("name", arcore.list_models())
+def test_defaults_are_those_of_the_dataclasses(params, name: str) -> None:
+    loaded = params(f"model={name}")
+    kinds = model_class(name).supports
+    event = EVENT if isinstance(EVENT, kinds) else arcore.events.Real((2, 3))
+    with torch.device("meta"):
+        model = saved_models.create_model(loaded.model, event)
+    assert loaded.model == {"name": name} | model.hyperparameters.to_dict()
+    assert loaded.trainer == schema.TrainerConfig()
+    assert loaded.evaluation == schema.EvaluationConfig()
+    assert loaded.cluster == schema.ClusterConfig()
 
-    def read(name: str) -> Any:
-        return yaml.safe_load((compose.CONF / f"{name}.yaml").read_text())
 
-    assert schema.build(schema.TrainerConfig, read("trainer/default"), "") == schema.TrainerConfig()
-    assert schema.build(schema.ClusterConfig, read("cluster/local"), "") == schema.ClusterConfig()
-    assert read("config")["evaluation"] == dataclasses.asdict(schema.EvaluationConfig())
-    assert {path.stem for path in FILES if path.parent.name == "model"} == set(arcore.list_models())
+def test_a_file_of_a_cluster_says_what_differs(params, monkeypatch) -> None:
+    (Path("conf") / "cluster").mkdir(parents=True)
+    shutil.copytree(compose.CONF / "dataset", Path("conf") / "dataset")
+    (Path("conf") / "cluster" / "two.yaml").write_text("num_workers: 2\n")
+    monkeypatch.setattr(compose, "CONF", Path("conf").resolve())
+    overrides = ("cluster=two", "cluster.max_failures=1")
+    assert params(*overrides).cluster == schema.ClusterConfig(num_workers=2, max_failures=1)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model=mad", "unknown model 'mad'.*did you mean.*made"),
+        ("dataset=digit", "unknown dataset 'digit'.*did you mean.*digits"),
+        ("cluster=gp", "unknown cluster 'gp'.*did you mean.*gpu"),
+        ("training.max_epochs=3", "unknown parameter 'training'.*did you mean.*trainer"),
+        ("trainer.max_epoch=3", "unknown parameter of trainer 'max_epoch'.*max_epochs"),
+    ],
+)
+def test_unknown_names_get_the_nearest_one(params, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        params(override)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -111,28 +130,6 @@ def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
         for param in stages[stage]["do"]["params"]
     }
     assert listed == set(compose.ENTRY_KEYS)
-
-
-def imported(path: Path, seen: set[Path]) -> set[Path]:
-    """The files of arcore that a file imports, and those that they import."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom):
-            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            file = ROOT / (name.replace(".", "/") + ".py")
-            if name.startswith("arcore.") and file.is_file() and file not in seen:
-                seen = imported(file, seen | {file})
-    return seen
-
-
-@pytest.mark.parametrize("stage", ["tune", "train", "evaluate", "folds"])
-@pytest.mark.parametrize("model", arcore.list_models())
-def test_dvc_yaml_lists_the_code_that_a_model_is_made_of(model: str, stage: str) -> None:
-    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
-    listed = {ROOT / dep.replace("${item.model}", model) for dep in deps}
-    for file in imported(ROOT / f"arcore/models/{model}.py", set()):
-        assert file in listed or file.parent in listed, f"{stage}: {file}"
 
 
 def test_layers_are_laid_over_each_other(params) -> None:
