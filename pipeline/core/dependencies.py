@@ -1,0 +1,108 @@
+"""What code decides a stage's outputs, as text files that DVC compares and a reader can diff.
+
+`dvc.yaml` asks for `dependencies/<stage>.txt`, or `dependencies/<stage>-${item.model}.txt` where a
+stage makes one model, which is then the only one in the file. Each line is a hash and a file: of
+Python, the hash of its code (`pipeline.core.code_hash`); of data, of its content. The stage needs
+what `stages/<stage>.py` imports (`pipeline.core.import_closure`): all of it, command line and
+logging too, so that nobody has to say what matters.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.core.code_hash import code_hash
+from pipeline.core.errors import UserError
+from pipeline.core.import_closure import Checkout
+
+PACKAGES = ("arcore", "pipeline", "stages")
+MODELS = "arcore.models"
+ASKED = re.compile(r"dependencies/(\w+)(-\$\{item\.model\})?\.txt")
+
+
+def listings(root: Path) -> dict[str, str]:
+    """Return the files that `dvc.yaml` asks for, by name, with their text.
+
+    Arguments:
+        root: the checkout, which holds dvc.yaml and the packages.
+
+    Raises:
+        UserError: if dvc.yaml is missing or no such file, or names a stage without a module; and as
+            for `pipeline.core.import_closure.Checkout.closure`.
+    """
+    checkout = Checkout(root, PACKAGES)
+    models = [name.rpartition(".")[2] for name in checkout.modules if name.startswith(f"{MODELS}.")]
+    hashed = functools.cache(_hash_of)
+    texts = {}
+    for stage, takes_model in sorted(asked(root / "dvc.yaml")):
+        for model in models if takes_model else [None]:
+            chosen = {} if model is None else {MODELS: model}
+            files = checkout.closure(f"stages.{stage}", chosen=chosen)
+            lines = (f"{hashed(root / file)}  {file}\n" for file in files)
+            texts[f"{stage}.txt" if model is None else f"{stage}-{model}.txt"] = "".join(lines)
+    return texts
+
+
+def asked(path: Path) -> set[tuple[str, bool]]:
+    """Return the stages whose dependencies a dvc.yaml names, and whether for each model.
+
+    Raises:
+        UserError: if it is missing or not valid.
+    """
+    try:
+        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        deps = [dep for stage in stages.values() for dep in stage.get("do", stage).get("deps", [])]
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a file, found none") from None
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not valid: {' '.join(str(error).split())}") from None
+    return set(_asked_by(deps))
+
+
+def _asked_by(deps: Iterable[Any]) -> Iterable[tuple[str, bool]]:
+    for dep in deps:
+        if str(dep).startswith("dependencies/"):
+            found = ASKED.fullmatch(str(dep))
+            if found is None:
+                expected = "dependencies/<stage>.txt or dependencies/<stage>-${item.model}.txt"
+                raise UserError(f"dvc.yaml: expected {expected}, got {dep!r}")
+            yield found[1], found[2] is not None
+
+
+def _hash_of(path: Path) -> str:
+    if path.suffix == ".py":
+        return code_hash(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def write(root: Path, folder: Path) -> list[str]:
+    """Write what `listings` returns into a folder, which holds nothing else afterwards.
+
+    A file whose text stays the same is not touched.
+
+    Returns:
+        The names of the files that were written or removed, sorted.
+    """
+    texts = listings(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = []
+    for path in folder.iterdir():
+        if path.name not in texts:
+            path.unlink()
+            changed.append(path.name)
+    for name, text in texts.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            partial = path.with_suffix(".partial")
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
+            changed.append(name)
+    return sorted(changed)

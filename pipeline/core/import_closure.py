@@ -1,0 +1,173 @@
+"""Which files of a checkout a module needs: what it imports, what that imports, data they name.
+
+Found in the source, nothing is imported. Followed are
+
+- imports anywhere in a module, in functions too, but for those under `if TYPE_CHECKING:`;
+- `import_module(f"package.{name}")`: the module of that package that is chosen, or else all;
+- `package.__file__`: the whole package, which is copied then;
+- a string that is the name of a file beside the module, as in `with_name("split.json")`.
+
+A package whose submodule alone is imported takes part with its own `__init__`, not with what that
+imports for others (`import arcore.events` runs `arcore/__init__.py`, which loads `arcore/model.py`,
+but nothing of it is used); importing a module changes nothing else here, which makes this sound.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.core.errors import UserError
+
+IMPORTERS = ("import_module", "__import__")
+FILE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one module asks for: modules, packages as a whole, packages by name, data files."""
+
+    modules: set[str] = field(default_factory=set)
+    whole: set[str] = field(default_factory=set)
+    by_name: set[str] = field(default_factory=set)
+    data: set[str] = field(default_factory=set)
+
+
+class Checkout:
+    """The modules of a checkout's packages.
+
+    Arguments:
+        root: the folder that holds the packages.
+        packages: their names.
+
+    Attributes:
+        modules: the file of each module, relative to the root.
+    """
+
+    def __init__(self, root: Path, packages: Iterable[str]) -> None:
+        files = (path for package in packages for path in (root / package).rglob("*.py"))
+        self.root = root
+        self.modules = {
+            module_name(file): file
+            for file in (path.relative_to(root).as_posix() for path in files)
+        }
+        self.needs = functools.cache(self._needs)
+
+    def closure(self, *modules: str, chosen: Mapping[str, str] | None = None) -> list[str]:
+        """Return the files that modules need, themselves with them, relative to the root, sorted.
+
+        Arguments:
+            modules: where to begin, e.g. "stages.train".
+            chosen: of a package whose modules are imported by name, the one that will be,
+                e.g. {"arcore.models": "made"}; without it, all may be.
+
+        Raises:
+            UserError: for an unknown module, or an import whose name the source does not tell.
+        """
+        chosen = chosen or {}
+        left = [*modules, *(f"{package}.{name}" for package, name in chosen.items())]
+        seen: set[str] = set()
+        files: set[str] = set()
+        while left:
+            module = left.pop()
+            if module in seen:
+                continue
+            if module not in self.modules:
+                raise UserError(f"{module}: expected a module in {self.root}, found none")
+            seen.add(module)
+            needs = self.needs(module)
+            left += needs.modules
+            for package in needs.whole | (needs.by_name - set(chosen)):
+                left += self._inside(package)
+            files |= needs.data
+        named = seen | {parent for module in seen for parent in _parents(module)}
+        files |= {self.modules[module] for module in named if module in self.modules}
+        return sorted(files)
+
+    def _inside(self, package: str) -> list[str]:
+        return [name for name in self.modules if name.startswith(f"{package}.")]
+
+    def _needs(self, module: str) -> Needs:
+        file, found = self.modules[module], Needs()
+        for node in _running(ast.parse((self.root / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant):
+                if isinstance(node.value, str):
+                    self._add_file(file, node.value, found)
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    found.modules.add(alias.name)
+                    if alias.asname is None:  # binds the first name, whose attributes follow
+                        found.modules.update(_parents(alias.name))
+            elif isinstance(node, ast.ImportFrom):
+                if node.level or node.module is None:
+                    raise UserError(f"{file}:{node.lineno}: expected an absolute import")
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    found.modules.add(inner if inner in self.modules else node.module)
+            elif isinstance(node, ast.Attribute) and node.attr == "__file__":
+                found.whole.add(ast.unparse(node.value))
+            elif isinstance(node, ast.Call) and _last_name(node.func) in (
+                "import_module",
+                "__import__",
+            ):
+                found.by_name.add(_package_of_import(node, file))
+        ours = self.modules.keys()
+        return Needs(found.modules & ours, found.whole & ours, found.by_name & ours, found.data)
+
+    def _add_file(self, file: str, name: str, found: Needs) -> None:
+        path = (self.root / file).with_name(name) if FILE_NAME.fullmatch(name) else None
+        if path is not None and path.is_file():
+            beside = path.relative_to(self.root).as_posix()
+            if path.suffix == ".py":
+                found.modules.add(module_name(beside))
+            else:
+                found.data.add(beside)
+
+
+def module_name(file: str) -> str:
+    """Return the name of the module that a file holds, a path relative to the root.
+
+    Example:
+        >>> module_name("arcore/models/__init__.py")
+        'arcore.models'
+    """
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree, without what stands under `if TYPE_CHECKING:`."""
+    left = [tree]
+    while left:
+        node = left.pop()
+        yield node
+        if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING":
+            left += node.orelse
+        else:
+            left += ast.iter_child_nodes(node)
+
+
+def _last_name(node: ast.expr) -> str:
+    """The name that an expression ends in: `b` of `b` and of `a.b`; nothing of any other."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _package_of_import(node: ast.Call, file: str) -> str:
+    """The package of `import_module(f"package.{name}")`."""
+    asked = node.args[0] if node.args else None
+    if isinstance(asked, ast.JoinedStr) and isinstance(asked.values[0], ast.Constant):
+        package, dot, rest = str(asked.values[0].value).rpartition(".")
+        if dot and not rest:
+            return package
+    raise UserError(
+        f'{file}:{node.lineno}: expected import_module(f"package.{{name}}"), '
+        f"got {ast.unparse(node)}"
+    )
