@@ -120,6 +120,7 @@ def git(project, *arguments: str) -> None:
 
 def test_every_stage_ran_once(repository) -> None:
     assert repository.first == {
+        "dependencies",
         "fetch@digits_binary", "preprocess@digits_binary", "codecs@digits_binary",
         "tune@tiny", "train@tiny-made", "train@tiny-nade", "train@tuned-made",
         "evaluate@tiny-made", "evaluate@tiny-nade", "evaluate@tuned-made",

@@ -1,0 +1,237 @@
+"""The code that a stage depends on: hashes, closures of imports, the files that dvc.yaml names."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+import arcore
+from pipeline.core import dependencies
+from pipeline.core.code_hash import code_hash
+from pipeline.core.errors import UserError
+from pipeline.core.import_closure import Checkout
+from tests.places import ROOT
+
+SOURCE = '''"""Module."""
+
+import os
+
+
+class A:
+    """A class."""
+
+    size = {"a": 1, "b": 2}
+
+    def f(self, x):
+        """Return more."""
+        # why
+        if x:
+            return f"{x!r:>{self.size['a']}}" "tail"
+        return self.f(x + 1)
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""Module."""\n', ""),
+        ('"""Module."""\n', "'Module' 'of two'\n"),
+        ('"""A class."""', '"""Étude.\n\n    In two lines.\n    """'),
+        ('    """A class."""\n', ""),
+        ('        """Return more."""\n', ""),
+        ("        # why\n", "\n\n"),
+        ('{"a": 1, "b": 2}', '{\n        "a": 1,  # one\n        "b": 2\n    }'),
+        ("    def f", '    """Of size."""\n\n    def f'),
+        ("            return f", "                return f"),
+        ("x + 1", "x+1"),
+    ],
+)
+def test_what_changes_nothing_leaves_the_hash(old: str, new: str) -> None:
+    assert old in SOURCE
+    assert code_hash(SOURCE.replace(old, new)) == code_hash(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("x + 1", "x + 2"),
+        ("import os", "import sys"),
+        ('"tail"', '"other tail"'),
+        ("!r:>", "!s:>"),
+        ("        return self", "            return self"),
+        ("        # why", "        f'{self.g()}'"),
+        ("        # why", "        'text'.upper()"),
+        ("class A:", "class A(B):"),
+    ],
+)
+def test_what_changes_the_code_changes_the_hash(old: str, new: str) -> None:
+    assert old in SOURCE
+    assert code_hash(SOURCE.replace(old, new)) != code_hash(SOURCE)
+
+
+def test_the_hash_is_of_the_tokens() -> None:
+    """By hand, so that it is the same under every version of Python."""
+    source = 'def f(x):\n    """Doc."""\n    return f"{x}", rb"y"\n'
+    tokens = ["def", "f", "(", "x", ")", ":", "\n", "\t", "return", 'f"{x}"', ",", 'rb"y"', "\n"]
+    expected = hashlib.sha256("\0".join([*tokens, "\b"]).encode()).hexdigest()[:16]
+    assert code_hash(source) == expected
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A function from the text of files, of a package `p`, to its checkout."""
+
+    def make(**files: str) -> Checkout:
+        for name, text in {"__init__": "", **files}.items():
+            path = tmp_path / "p" / (name.replace("__of__", "/") + ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return Checkout(tmp_path, ("p",))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import os, p.b", {"b"}),
+        ("import p.b as x", {"b"}),
+        ("from p import b", {"b"}),
+        ("from p.b import name", {"b", "c"}),
+        ("def f():\n    from p.b import name", {"b", "c"}),
+        ("try:\n    import p.c\nexcept ImportError:\n    import p.d", {"c", "d"}),
+        ("if TYPE_CHECKING:\n    import p.d\nelse:\n    import p.c", {"c"}),
+        ("if typing.TYPE_CHECKING:\n    import p.d", set()),
+        ("if not TYPE_CHECKING:\n    import p.d", {"d"}),
+        ("Path(__file__).with_name('d.py')", {"d"}),
+        ("import json.d, q.d", set()),
+    ],
+)
+def test_imports_are_found_wherever_they_stand(checkout, text: str, found: set[str]) -> None:
+    tree = checkout(a=text, b="import p.c as c" if "name" in text else "", c="", d="")
+    assert set(tree.closure("p.a")) == {f"p/{name}.py" for name in {"__init__", "a"} | found}
+
+
+def test_a_package_is_followed_where_it_is_asked_for(checkout) -> None:
+    """Its `__init__` counts in any case, what that imports for others where it is asked itself."""
+    files = {"s__of____init__": "from p.b import name", "s__of__c": "", "b": ""}
+    own = ["p/__init__.py", "p/a.py", "p/s/__init__.py"]
+    assert checkout(a="from p.s import c", **files).closure("p.a") == [*own, "p/s/c.py"]
+    asked = [own[0], "p/a.py", "p/b.py", own[2]]
+    assert checkout(a="from p.s import name", **files).closure("p.a") == asked
+    assert checkout(a="import p.s\np.s.name", **files).closure("p.a") == asked
+    copied = checkout(a="import p.s as s\nimport p.s\np.s.__file__", **files).closure("p.a")
+    assert copied == [*asked, "p/s/c.py"]
+
+
+def test_a_module_imported_by_name_is_the_chosen_one_or_any(checkout) -> None:
+    tree = checkout(
+        a='import_module(f"p.s.{name}")',
+        s__of____init__="",
+        s__of__x="",
+        s__of__y="import p.b",
+        b="",
+    )
+    common = ["p/__init__.py", "p/a.py"]
+    assert tree.closure("p.a", chosen={"p.s": "x"}) == [*common, "p/s/__init__.py", "p/s/x.py"]
+    every = ["p/b.py", "p/s/__init__.py", "p/s/x.py", "p/s/y.py"]
+    assert tree.closure("p.a") == [*common, *every]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import_module(name)", r"p/a\.py:1: expected import_module.*got import_module\(name\)"),
+        ('importlib.import_module(f"{name}.x")', "expected import_module"),
+        ("from . import b", r"p/a\.py:1: expected an absolute import"),
+    ],
+)
+def test_an_import_that_cannot_be_told_is_refused(checkout, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        checkout(a=text).closure("p.a")
+
+
+def test_circles_end_and_unknown_modules_are_refused(checkout) -> None:
+    tree = checkout(a="import p.b", b="import p.a")
+    assert tree.closure("p.a") == tree.closure("p.b") == ["p/__init__.py", "p/a.py", "p/b.py"]
+    with pytest.raises(UserError, match=r"p\.c: expected a module"):
+        tree.closure("p.c")
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    return dependencies.listings(ROOT)
+
+
+def files_of(text: str) -> set[str]:
+    return {line.split("  ")[1] for line in text.splitlines()}
+
+
+def test_a_stage_of_one_model_has_no_other(texts) -> None:
+    models = {f"arcore/models/{name}.py" for name in arcore.list_models()}
+    assert files_of(texts["train-nade.txt"]) & models == {"arcore/models/nade.py"}
+    assert "arcore/layers/masked_conv.py" not in files_of(texts["train-nade.txt"])
+    assert "arcore/layers/masked_conv.py" in files_of(texts["evaluate-pixelcnn.txt"])
+    base = {"arcore/models/parallel_multiscale.py", "arcore/models/gated_pixelcnn.py"}
+    assert base <= files_of(texts["train-parallel_multiscale.txt"])
+    for stage in ("report", "register"):
+        assert models <= files_of(texts[f"{stage}.txt"])
+    assert not models & files_of(texts["preprocess.txt"])
+
+
+def test_stages_have_what_their_results_are_made_of(texts) -> None:
+    for stage in ("fetch", "preprocess", "codecs", "report", "register", "train-made", "tune-made"):
+        assert f"stages/{stage.partition('-')[0]}.py" in files_of(texts[f"{stage}.txt"])
+    training = {"experiments/compose.py", "training/worker.py", "data/loading.py"}
+    assert {f"pipeline/{name}" for name in training} <= files_of(texts["folds-rnade.txt"])
+    assert "pipeline/datasets/digits_split.json" in files_of(texts["preprocess.txt"])
+    assert "pipeline/reporting/published_results.yaml" in files_of(texts["report.txt"])
+    everything = {path.relative_to(ROOT).as_posix() for path in (ROOT / "arcore").rglob("*.py")}
+    assert everything <= files_of(texts["register.txt"]), "arcore travels with a model"
+
+
+def test_dvc_yaml_names_a_file_for_every_stage(texts) -> None:
+    asked = dependencies.asked(ROOT / "dvc.yaml")
+    others = {"__init__", "cli", "dependencies", "submit", "with_ray"}
+    assert {name for name, _ in asked} == {p.stem for p in (ROOT / "stages").glob("*.py")} - others
+    for name, takes_model in asked:
+        found = {key for key in texts if key.partition("-")[0].removesuffix(".txt") == name}
+        expected = {f"{name}-{model}.txt" for model in arcore.list_models()}
+        assert found == (expected if takes_model else {f"{name}.txt"})
+
+
+def test_only_files_that_change_are_written(tmp_path) -> None:
+    for package in dependencies.PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    folder = tmp_path / "dependencies"
+    first = dependencies.write(tmp_path, folder)
+    assert sorted(path.name for path in folder.iterdir()) == first
+    (folder / "train-gone.txt").touch()
+    with (tmp_path / "pipeline/datasets/digits_split.json").open("a") as split:
+        split.write("\n")
+    (tmp_path / "arcore/model.py").write_text("# new\n" + (ROOT / "arcore/model.py").read_text())
+    changed = dependencies.write(tmp_path, folder)
+    assert "train-gone.txt" in changed and not (folder / "train-gone.txt").exists()
+    assert "preprocess.txt" in changed and dependencies.write(tmp_path, folder) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stages: {a: {deps: [dependencies/a.md]}}", "expected dependencies/<stage>.txt or"),
+        ("stages: {a: {do: {deps: [dependencies/b.txt]}}}", r"stages\.b: expected a module"),
+        ("stages: [", "not valid"),
+        ("stages: 3", "not valid"),
+        (None, "expected a file, found none"),
+    ],
+)
+def test_a_dvc_yaml_that_does_not_fit_is_refused(tmp_path: Path, text, message: str) -> None:
+    if text is not None:
+        (tmp_path / "dvc.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        dependencies.listings(tmp_path)

@@ -1,0 +1,106 @@
+"""What DVC reruns after an edit of sources: the real dvc.yaml, with commands that only write."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.places import ROOT
+
+EXPERIMENT = {
+    "dataset": "digits",
+    "base": "pipeline/conf/base.yaml",
+    "model_overrides": {},
+    "trainer": {},
+    "evaluation": {},
+}
+SEARCH = {"dataset": "digits", "model": "made", "base": "pipeline/conf/base.yaml"}
+PARAMS = {
+    "datasets": ["digits"],
+    "experiments": {name: {"model": name} | EXPERIMENT for name in ("nade", "pixelcnn")},
+    "searches": {"made": SEARCH},
+    "folds": {"nade": {"dataset": "digits", "model": "nade"}},
+}
+DATA = {"fetch@digits", "preprocess@digits", "codecs@digits"}
+ONE_MODEL = {
+    "train@nade", "train@pixelcnn", "evaluate@nade", "evaluate@pixelcnn", "tune@made", "folds@nade",
+}  # fmt: skip
+ALL_MODELS = {"report@digits", "register@digits"}
+
+
+def writing(outputs: list[Any]) -> str:
+    """A command that writes a stage's outputs, folders with a file each."""
+    paths = [next(iter(out)) if isinstance(out, dict) else out for out in outputs]
+    files = [path if Path(path).suffix else f"{path}/manifest.json" for path in paths]
+    return " && ".join(f"mkdir -p $(dirname {file}) && touch {file}" for file in files)
+
+
+@pytest.fixture(scope="module")
+def repository(make_project):
+    """A copy of the sources where every stage has run."""
+    project = make_project({})
+    folder = project.code = project.folder
+    for package in ("arcore", "pipeline", "stages"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    for stage in pipeline["stages"].values():
+        if "do" in stage:
+            kinds = ("outs", "metrics", "plots")
+            outputs = [out for kind in kinds for out in stage["do"].get(kind, [])]
+            stage["do"]["cmd"] = writing(outputs)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    shutil.copy(ROOT / ".dvcignore", folder)
+    shutil.rmtree(folder / "data")
+    done = project.run(sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm")
+    assert done.returncode == 0, done.stderr
+    assert repro(project) == {"dependencies"} | DATA | ONE_MODEL | ALL_MODELS
+    return project
+
+
+def repro(project) -> set[str]:
+    """The stages that `dvc repro` runs."""
+    done = project.run(sys.executable, "-m", "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Running stage '")]
+    return {line.split("'")[1] for line in lines}
+
+
+def edit(project, name: str, old: str, new: str) -> None:
+    path = project.folder / name
+    text = path.read_text()
+    assert old in text, name
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_docstrings_and_comments_rerun_nothing(repository) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (repository.folder / "dependencies").iterdir()}
+    for name in ("arcore/model.py", "pipeline/training/worker.py", "stages/train.py"):
+        edit(repository, name, '"""', '"""Truly: ')
+        edit(repository, name, "\nimport ", "\n\n# What follows is needed.\nimport ")
+    assert repro(repository) == {"dependencies"}
+    after = {p: p.stat().st_mtime_ns for p in (repository.folder / "dependencies").iterdir()}
+    assert after == before and len(after) > 50
+
+
+def test_a_layer_reruns_the_models_that_have_it(repository) -> None:
+    edit(repository, "arcore/layers/masked_conv.py", "import torch", "import math\nimport torch")
+    convolutional = {"train@pixelcnn", "evaluate@pixelcnn"}
+    assert repro(repository) == {"dependencies"} | convolutional | ALL_MODELS
+
+
+def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
+    """So does the file of data that one names; and a new model touches no other one."""
+    (repository.folder / "arcore/models/markov.py").write_text("from arcore import model\n")
+    assert repro(repository) == {"dependencies"} | ALL_MODELS
+    edit(repository, "pipeline/experiments/compose.py", "import os\n", "import os\nimport math\n")
+    ran = repro(repository)
+    assert ran >= {"dependencies"} | ONE_MODEL and not ran & DATA
+    edit(repository, "pipeline/datasets/digits_split.json", "\n", "\n\n")
+    assert {"dependencies", "preprocess@digits", "train@nade"} <= repro(repository)
