@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.evaluation import evaluate
-from pipeline.experiments import compose
 from stages import cli
 
 
@@ -17,6 +15,9 @@ def main() -> None:
         "overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_members=8"
     )
     arguments = parser.parse_args()
+    from pipeline.evaluation import evaluate  # here: --help needs no torch
+    from pipeline.experiments import compose
+
     evaluate.evaluate(compose.load(arguments.experiment, arguments.overrides))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.evaluation import cross_validation
 from stages import cli
 
 
@@ -19,6 +18,8 @@ def main() -> None:
         "overrides", nargs="*", metavar="key=value", help="e.g. trainer.max_epochs=3"
     )
     arguments = parser.parse_args()
+    from pipeline.evaluation import cross_validation  # here: --help needs no torch
+
     cross_validation.run(arguments.experiment, arguments.overrides)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.experiments import compose
-from pipeline.training import driver
 from stages import cli
 
 
@@ -18,6 +16,9 @@ def main() -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
     arguments = parser.parse_intermixed_args()
+    from pipeline.experiments import compose  # here: --help needs no torch
+    from pipeline.training import driver
+
     driver.train(compose.load(arguments.experiment, arguments.overrides), arguments.fresh)
 
 

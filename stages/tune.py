@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.search import tuning
 from stages import cli
 
 
@@ -23,6 +22,8 @@ def main() -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished search")
     arguments = parser.parse_intermixed_args()
+    from pipeline.search import tuning  # here: --help needs no torch
+
     tuning.tune(arguments.search, arguments.overrides, arguments.fresh)
 
 
