@@ -34,6 +34,8 @@ ONE_MODEL = {
 }  # fmt: skip
 ALL_MODELS = {"report@digits", "register@digits"}
 
+pytestmark = pytest.mark.e2e
+
 
 def writing(outputs: list[Any]) -> str:
     """A command that writes a stage's outputs, folders with a file each."""
