@@ -1,4 +1,4 @@
-"""Configuration: every source composes, and what decides a result is what the config hash covers."""
+"""Configuration: every source composes; what decides a result is what the config hash covers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_defaults_are_those_of_the_dataclasses(params, name: str) -> None:
     kinds = model_class(name).supports
     event = EVENT if isinstance(EVENT, kinds) else arcore.events.Real((2, 3))
     with torch.device("meta"):
-        model = saved_models.create_model(loaded.model, event)
+        model = resolved.create_model(loaded.model, event)
     assert loaded.model == {"name": name} | model.hyperparameters.to_dict()
     assert loaded.trainer == schema.TrainerConfig()
     assert loaded.evaluation == schema.EvaluationConfig()
