@@ -13,6 +13,8 @@ from arcore.decoding import Decoder
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 
+SHOWN = 4
+
 
 class Ensemble(AutoregressiveModel):
     """The uniform mixture of its members: ln p(x) = logsumexp_k ln p_k(x) - ln K, per example.
@@ -82,6 +84,14 @@ class Ensemble(AutoregressiveModel):
         """Iterate over the members."""
         return iter(self.members)
 
+    def __repr__(self) -> str:
+        """Name the members, one a line; the middle ones of many are left out."""
+        lines = [f"  ({index}): {member!r}" for index, member in enumerate(self)]
+        if len(lines) > 2 * SHOWN:
+            left_out = f"  ... {len(lines) - 2 * SHOWN} more"
+            lines = [*lines[:SHOWN], left_out, *lines[-SHOWN:]]
+        return "\n".join([f"{type(self).__name__}({self.event}, members={len(self)},", *lines, ")"])
+
     def _refuse(self) -> ValueError:
         return ValueError(
             f"an ensemble of {len(self)} members has no schedule in common, hence no joint "
@@ -107,14 +117,20 @@ class Ensemble(AutoregressiveModel):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        *,
+        batch: int | None = None,
+        progress: bool = False,
     ) -> Tensor:
-        """Draw n events, each from one member drawn uniformly."""
+        """Draw n events, each from one member drawn uniformly; a bar is a member's."""
         require_int(n, "n", 1)
+        self._require_length()
         self._check_condition(condition, n)
         drawn = self._blank(n).view(n, *self.event.extents)
         for member, rows in self._shares(self._uniform(n, generator)):
             part = None if condition is None else condition[rows]
-            drawn[rows] = member.sample(len(rows), part, generator, temperature)
+            drawn[rows] = member.sample(
+                len(rows), part, generator, temperature, batch=batch, progress=progress
+            )
         return drawn
 
     @torch.no_grad()

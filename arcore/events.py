@@ -71,6 +71,15 @@ class Event:
         """
         return math.prod(self.extents)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the event with plain types; `arcore.events.from_dict` reads it back.
+
+        Example:
+            >>> Levels(17, (1, 8, 8)).to_dict()
+            {'kind': 'levels', 'shape': [1, 8, 8], 'num_levels': 17}
+        """
+        return {"kind": type(self).__name__.lower(), "shape": list(self.shape)}
+
     def check(self, x: Tensor, name: str = "x") -> Tensor:
         """Return `x` if it is a batch (N, *shape) of this event.
 
@@ -104,6 +113,11 @@ class Levels(Event):
             raise ValueError(f"num_levels: expected an integer >= 2, got {num_levels!r}")
         object.__setattr__(self, "num_levels", num_levels)
         object.__setattr__(self, "shape", _checked_shape(shape))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the event with plain types."""
+        levels = {"num_levels": self.num_levels} if type(self) is Levels else {}
+        return super().to_dict() | levels
 
     def check(self, x: Tensor, name: str = "x") -> Tensor:
         """Check shape, integral values and range of a batch of levels (any dtype)."""
@@ -188,6 +202,10 @@ class Real(Event):
         if width is not None and not (isinstance(width, float) and 0 < width < math.inf):
             raise ValueError(f"bin_width: expected a number > 0 or None, got {width!r}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the event with plain types."""
+        return super().to_dict() | ({} if self.bin_width is None else {"bin_width": self.bin_width})
+
     def check(self, x: Tensor, name: str = "x") -> Tensor:
         """Check the shape of a batch of finite floating-point values."""
         super().check(x, name)
@@ -255,12 +273,7 @@ def to_dict(event: Event) -> dict[str, Any]:
         >>> to_dict(Binary((3,)))
         {'kind': 'binary', 'shape': [3]}
     """
-    described: dict[str, Any] = {"kind": type(event).__name__.lower(), "shape": list(event.shape)}
-    if type(event) is Levels:
-        described["num_levels"] = event.num_levels
-    if isinstance(event, Real) and event.bin_width is not None:
-        described["bin_width"] = event.bin_width
-    return described
+    return event.to_dict()
 
 
 def from_dict(described: Mapping[str, Any]) -> Event:

@@ -11,6 +11,9 @@ from arcore.decoding import Decoder
 from arcore.distributions.drawing import draw
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int
+from arcore.primitives.progress import Advance, progress_bar, unseen
+
+SAMPLE_DIMENSIONS = 1 << 20
 
 
 class GenerativeModel(nn.Module, abc.ABC):
@@ -57,6 +60,14 @@ class GenerativeModel(nn.Module, abc.ABC):
     def _check(self, x: Tensor, condition: Tensor | None) -> None:
         """Refuse an invalid batch or condition."""
 
+    @abc.abstractmethod
+    def _check_condition(self, condition: Tensor | None, batch: int) -> None:
+        """Refuse an invalid condition of so many rows."""
+
+    def _require_length(self) -> None:
+        expected = "events of one length to generate (use model.of_length(length))"
+        require(not self.event.is_open, "event", expected, self.event)
+
     @torch.no_grad()
     def sample(
         self,
@@ -64,6 +75,9 @@ class GenerativeModel(nn.Module, abc.ABC):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        *,
+        batch: int | None = None,
+        progress: bool = False,
     ) -> Tensor:
         """Draw n events, (n, *event.shape): int64 levels, or reals.
 
@@ -73,6 +87,11 @@ class GenerativeModel(nn.Module, abc.ABC):
             generator: source of randomness, on the model's device; None uses torch's global one.
             temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
                 whose tempered mixture densities have no closed form.
+            batch: events drawn side by side, which bounds memory; None for as many as have 2^20
+                dimensions. Each batch draws on where the one before ended, so that the same
+                generator gives the same events for the same n and batch, and those of a single
+                pass where n <= batch.
+            progress: show a bar, which needs tqdm.
 
         Example:
             >>> import arcore
@@ -81,9 +100,21 @@ class GenerativeModel(nn.Module, abc.ABC):
             torch.Size([2, 3])
         """
         require_int(n, "n", 1)
-        nothing = torch.zeros(n, self.event.size, dtype=torch.bool, device=self.device)
-        blank = self._blank(n)
-        return self._complete(blank, nothing, condition, generator, temperature)
+        self._require_length()
+        self._check_condition(condition, n)
+        size = self.event.size
+        batch = max(1, SAMPLE_DIMENSIONS // size) if batch is None else batch
+        require_int(batch, "batch", 1)
+        parts = []
+        steps = -(-n // batch) * len(self.schedule)
+        with progress_bar(progress, steps, "sampling") as advance:
+            for start in range(0, n, batch):
+                rows = slice(start, min(start + batch, n))
+                blank = self._blank(rows.stop - start)
+                nothing = torch.zeros_like(blank, dtype=torch.bool)
+                part = None if condition is None else condition[rows]
+                parts.append(self._complete(blank, nothing, part, generator, temperature, advance))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @torch.no_grad()
     def impute(
@@ -111,6 +142,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         Returns:
             (batch, *event.shape) with the observed values unchanged.
         """
+        self._require_length()
         mask = self._check_observed(x, observed).to(self.device).flatten(1)
         known = torch.where(mask.view(x.shape), x.to(self.device), 0)
         self._check(known, condition)
@@ -155,6 +187,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         condition: Tensor | None,
         generator: torch.Generator | None,
         temperature: float,
+        advance: Advance = unseen,
     ) -> Tensor:
         self._check_temperature(temperature)
         x = x.clone()
@@ -163,6 +196,7 @@ class GenerativeModel(nn.Module, abc.ABC):
             drawn = draw(decoder.next(), generator, temperature).to(x.dtype)
             x[:, block] = torch.where(known[:, block], x[:, block], drawn)
             decoder.push(x[:, block])
+            advance(1)
         return x.view(x.shape[0], *self.event.extents)
 
     def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:

@@ -8,13 +8,14 @@ imputing are written on top of the decoder in `arcore.generation`.
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from arcore import conditions
+from arcore import conditions, units
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import select
 from arcore.events import Event, Gray, Levels
@@ -126,6 +127,20 @@ class AutoregressiveModel(GenerativeModel):
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         terms = self._conditionals(x, condition).log_prob(self._as_value(x))
         return terms.flatten(1).sum(1)
+
+    def bits_per_dim(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return -log_prob(x | condition) in bits per dimension, (batch,).
+
+        Of reals with a bin width these are bits of their levels, see `arcore.units`.
+
+        Example:
+            >>> import arcore
+            >>> model = arcore.create_model("nade", arcore.events.Binary((4,)))
+            >>> model.bits_per_dim(torch.zeros(2, 4)).shape
+            torch.Size([2])
+        """
+        nats = -self.log_prob(x, condition)
+        return units.nats_to_bits_per_dim(nats, self.event, size=math.prod(x.shape[1:]))
 
     def validation_loss(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None

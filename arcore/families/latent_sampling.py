@@ -15,6 +15,7 @@ from arcore.distributions.drawing import draw, invert
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32
+from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
 
 Latents = tuple[Tensor, ...]
@@ -204,12 +205,13 @@ class LatentSampling(AutoregressiveModel):
         condition: Tensor | None,
         generator: torch.Generator | None,
         temperature: float,
+        advance: Advance = unseen,
     ) -> Tensor:
         self._check_temperature(temperature)
         n, shape = len(x), self.event.extents
         anything = bool(known.any())
         latents = self.draw_latents(n, condition, generator, 1.0 if anything else temperature)
-        x, _ = self._fill(x, known, condition, latents, generator, temperature)
+        x, _ = self._fill(x, known, condition, latents, generator, temperature, advance)
         if not anything or bool(known.all()):
             return x.view(n, *shape)
         count = self.impute_candidates
@@ -231,6 +233,7 @@ class LatentSampling(AutoregressiveModel):
         latents: Latents,
         generator: torch.Generator | None,
         temperature: float,
+        advance: Advance = unseen,
     ) -> tuple[Tensor, Tensor]:
         """Draw what is not known; return it with the sum of ln p of what is, (batch,)."""
         wide = at_least_float32(self.dtype)
@@ -243,6 +246,7 @@ class LatentSampling(AutoregressiveModel):
             terms = following.log_prob(self._as_value(x[:, block]))
             total = total + torch.where(known[:, block], terms, 0).sum(1)
             decoder.push(x[:, block])
+            advance(1)
         return x, total
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.masks import draw_masks
 from arcore.primitives.precision import at_least_float32
+from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
 
 VALIDATION_MASKS = 4  # masks per row of `validation_loss`
@@ -294,9 +295,10 @@ class OrderlessModel(AutoregressiveModel):
         condition: Tensor | None,
         generator: torch.Generator | None,
         temperature: float,
+        advance: Advance = unseen,
     ) -> Tensor:
         if not known.any():
-            return super()._complete(x, known, condition, generator, temperature)
+            return super()._complete(x, known, condition, generator, temperature, advance)
         self._check_temperature(temperature)
         x, state = x.clone(), self._observed_state(len(x), condition)
         inputs = self._inputs(x)

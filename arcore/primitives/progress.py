@@ -1,0 +1,36 @@
+"""A progress bar where it is asked for; tqdm is imported here alone, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Advance = Callable[[int], object]
+
+
+def unseen(count: int) -> None:
+    """Show nothing of `count` steps done."""
+
+
+@contextmanager
+def progress_bar(shown: bool, total: int, label: str) -> Iterator[Advance]:
+    """Yield what is to be called with each number of steps done, of `total`.
+
+    Raises:
+        ValueError: if a bar is asked for without tqdm, which nothing else needs.
+
+    Example:
+        >>> with progress_bar(False, 10, "sampling") as advance:
+        ...     advance(1)
+    """
+    if not shown:
+        yield unseen
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise ValueError(
+            "progress: expected the package tqdm to be installed (pip install tqdm), got none"
+        ) from None
+    with tqdm(total=total, desc=label, unit="step") as bar:
+        yield bar.update

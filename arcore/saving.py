@@ -1,0 +1,209 @@
+"""Models as folders: `config.json` and `model.safetensors`, and back. Nothing is pickled."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from arcore import events
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require
+from arcore.zoo import create_model, list_models
+
+FORMAT = 1
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+DTYPES = {str(d).removeprefix("torch."): d for d in (
+    torch.float32, torch.float64, torch.bfloat16, torch.float16,
+)}  # fmt: skip
+
+
+def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
+    """Write a model to a folder that `load` reads: its config and its weights.
+
+    The folder is written beside its place and renamed when it is whole. One that is there already
+    is replaced if `save` wrote it, and refused if it holds anything else.
+
+    Arguments:
+        model: any of `arcore.list_models()`, in any floating-point dtype, on any device.
+        folder: to write.
+
+    Raises:
+        ValueError: for an ensemble, whose members are to be saved each; for a member or another
+            view of a model, which its hyperparameters do not rebuild; for weights that are not
+            finite; or for a folder with other files.
+
+    Example:
+        >>> import arcore, tempfile
+        >>> folder = Path(tempfile.mkdtemp(), "nade")
+        >>> arcore.save(arcore.create_model("nade", arcore.events.Binary((4,)), hidden=2), folder)
+        >>> arcore.load(folder)
+        NADE(Binary(shape=(4,), num_levels=2), NADEConfig(hidden=2, ...), parameters=...)
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    config = describe(model)
+    twin = _create(config)
+    _require_rebuilt(model, twin)
+    weights = {name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()}
+    _check_weights(weights, twin, "model")
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    fits = not folder.exists() or (folder.is_dir() and present <= {CONFIG, WEIGHTS})
+    require(fits, "folder", "a new folder, or one that arcore.save wrote", str(folder))
+    with _replacing(folder) as partial:
+        save_file({name: w.clone() for name, w in weights.items()}, partial / WEIGHTS)
+        write_config(model, partial)
+
+
+def write_config(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
+    """Write `config.json` alone, for a folder whose `model.safetensors` something else writes.
+
+    Arguments:
+        model: of the event and hyperparameters; its weights are not looked at, so that it may be on
+            the meta device.
+        folder: that exists.
+    """
+    text = json.dumps(describe(model), indent=2, allow_nan=False) + "\n"
+    path = Path(folder, CONFIG)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def describe(model: AutoregressiveModel) -> dict[str, Any]:
+    """Return what `config.json` says: format, name, event, hyperparameters, dtype.
+
+    Raises:
+        ValueError: for what is none of `arcore.list_models()`, such as an ensemble.
+    """
+    name = type(model).__module__.rpartition(".")[2]
+    fits = type(model).__module__ == f"arcore.models.{name}" and name in list_models()
+    expected = "one of arcore.list_models() (of an ensemble, save each member's model)"
+    require(fits, "model", expected, type(model).__name__)
+    return {
+        "format": FORMAT,
+        "name": name,
+        "event": model.event.to_dict(),
+        "hyperparameters": model.hyperparameters.to_dict(),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def load(
+    folder: str | os.PathLike[str], device: torch.device | str | None = None
+) -> AutoregressiveModel:
+    """Load a model that `save`, or a training of the pipeline, wrote; it is in evaluation mode.
+
+    Arguments:
+        folder: with `config.json` and `model.safetensors`.
+        device: to put it on; None for the CPU.
+
+    Raises:
+        ValueError: naming the file: one that is missing, damaged, of another format, of weights of
+            another architecture, shape or dtype, or of weights that are not finite.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / CONFIG)
+    try:
+        model = _create(config)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{folder / CONFIG}: not a model of this arcore: {error}") from None
+    weights = _read_weights(folder / WEIGHTS)
+    _check_weights(weights, model, str(folder / WEIGHTS))
+    model.load_state_dict(weights)
+    return model.to(device or "cpu").eval()
+
+
+def _create(config: Mapping[str, Any]) -> AutoregressiveModel:
+    """Create the model of a config, with any weights; torch's generator stays where it is."""
+    event = events.from_dict(config["event"])
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        model = create_model(config["name"], event, **config["hyperparameters"])
+    return model.to(DTYPES[config["dtype"]])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: expected a model's config, got {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from None
+    is_mapping = isinstance(config, dict)
+    found = config.get("format") if is_mapping else config
+    fits = is_mapping and type(found) is int and found == FORMAT
+    require(fits, str(path), f"a config of format {FORMAT}", found)
+    for key, kind in (("name", str), ("event", dict), ("hyperparameters", dict), ("dtype", str)):
+        got = config.get(key)
+        require(isinstance(got, kind), f"{path}: {key}", f"a {kind.__name__}", got)
+    fits = config["dtype"] in DTYPES
+    require(fits, f"{path}: dtype", f"one of {', '.join(DTYPES)}", config["dtype"])
+    return dict(config)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
+
+
+def _check_weights(weights: Mapping[str, Tensor], model: AutoregressiveModel, where: str) -> None:
+    """Check that weights are those of an architecture, name by name, and finite."""
+    wanted = model.state_dict()
+    for name in sorted(wanted.keys() | weights.keys()):
+        if name not in weights or name not in wanted:
+            lacking = "the file" if name not in weights else "the model"
+            raise ValueError(
+                f"{where}: weights of another architecture: {name} is not in {lacking}"
+            )
+        expected, got = wanted[name], weights[name]
+        for what in ("shape", "dtype"):
+            want, have = str(getattr(expected, what)), str(getattr(got, what))
+            if want != have:
+                raise ValueError(f"{where}: {what} of {name}: expected {want}, got {have}")
+        finite = not got.is_floating_point() or bool(got.isfinite().all())
+        require(finite, f"{where}: {name}", "finite weights", "NaN or infinity")
+
+
+def _require_rebuilt(model: AutoregressiveModel, twin: AutoregressiveModel) -> None:
+    """Refuse views of a model, such as a member under its own mask or ordering."""
+    seen = copy.deepcopy(model).cpu().eval()
+    seen._rebuild()  # forgets what belongs to a training step
+    again, buffers = dict(twin.eval().named_buffers()), dict(seen.named_buffers())
+    same = again.keys() == buffers.keys() and all(
+        torch.equal(again[name], buffers[name]) for name in again
+    )
+    expected = "a model that its hyperparameters rebuild (load the whole model, then take a member)"
+    require(same, "model", expected, "one under another mask or ordering")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield an empty sibling that becomes `folder` when the block ends well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex
+    partial, old = (folder.with_name(f".{folder.name}.{token}.{s}") for s in ("partial", "old"))
+    partial.mkdir()
+    try:
+        yield partial
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+    finally:
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,357 @@
+"""Coding is lossless, as short as -log2 p, and refuses whatever it could not decode."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import arcore
+from arcore import bitstream, coding
+from arcore.coding import compress, decompress
+from arcore.events import Binary, Gray, Levels, Real
+from arcore.families.latent import LatentVariableModel
+from arcore.zoo import MODELS
+from tests.arcore.cases import CASES, INTRICATE, NET, Case, randomize
+
+LATENT = {name for name, kind in MODELS.items() if issubclass(kind, LatentVariableModel)}
+EXACT = [case for case in (*CASES, *INTRICATE) if case.model not in LATENT]
+HEADER_BYTES = 140
+FUZZED = 1200
+
+
+def small_model(**hyperparameters: object) -> arcore.AutoregressiveModel:
+    event = Levels(5, (2, 3))
+    torch.manual_seed(0)
+    return randomize(arcore.create_model("nade", event, hidden=4, **hyperparameters)).eval()
+
+
+def some_levels(model: arcore.AutoregressiveModel, count: int = 7) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(model.event.num_levels, (count, *model.event.shape), generator=generator)
+
+
+@pytest.mark.parametrize("case", EXACT, ids=str)
+def test_round_trip_of_every_exact_model(case: Case) -> None:
+    """With a last batch of another size, and all kinds of conditions; in half precision too."""
+    model, x, labels = case.build(), case.levels(5), case.labels(5)
+    data = compress(model, x, labels, batch=2, verify=False)
+    assert torch.equal(decompress(model, data, labels), x)
+    if case in CASES[::9]:
+        half = model.bfloat16()
+        data = compress(half, x, labels, verify=False)
+        assert torch.equal(decompress(half, data, labels), x)
+
+
+@pytest.mark.parametrize(
+    ("event", "rows", "name", "hyperparameters"),
+    [
+        (Binary((1, 8, 8)), 2000, "made", {"hidden": [64]}),
+        (Levels(17, (1, 4, 4)), 1000, "nade", {"hidden": 16, "inputs": "one_hot"}),
+        (Levels(256, (1, 4, 4)), 500, "gated_pixelcnn", {"width": 8, "num_layers": 2}),
+        (Levels(9, (3, 2, 2)), 2000, "pixelcnn", {"hidden": 6, "head": "logistic_mixture"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_code_is_as_long_as_minus_log2_p(
+    event: Levels, rows: int, name: str, hyperparameters: dict[str, object]
+) -> None:
+    """On the model's own samples; the bound on 0.1 % leaves the header aside."""
+    model = randomize(arcore.create_model(name, event, **hyperparameters)).eval()
+    x = model.sample(rows, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        ideal = -model.double().log_prob(x).sum().item() / math.log(2) / 8
+    data = compress(model, x, verify=False)
+    assert torch.equal(decompress(model, data), x)
+    assert ideal > 1_000
+    assert ideal - 8 < len(data) < ideal * 1.001 + HEADER_BYTES
+
+
+def test_rows_share_one_stream() -> None:
+    """117 bits a picture would cost 128 where each ended at a word, and more with a header each."""
+    model = small_model()
+    x = some_levels(model, 1000)
+    ideal = -model.log_prob(x).sum().item() / math.log(2) / 8
+    assert len(compress(model, x, batch=10)) < ideal + HEADER_BYTES
+
+
+def test_several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coding, "CHUNK_DIMENSIONS", 24)
+    model = small_model()
+    x = some_levels(model, 21)
+    data = compress(model, x, batch=2)
+    header, codes = bitstream.split(data)
+    assert len(codes) == 6 and header.count == 21 and header.batch == 2
+    assert torch.equal(decompress(model, data), x)
+
+
+def test_a_training_model_is_coded_in_evaluation_and_stays_in_training() -> None:
+    event = Binary((6,))
+    options = {"hidden": [8], "dropout": 0.5, "num_masks": 3}
+    model = randomize(arcore.create_model("made", event, **options)).train()
+    model.set_step(0, 1)
+    x = torch.randint(2, (4, 6))
+    data = compress(model, x)
+    assert model.training
+    assert torch.equal(decompress(model.eval(), data), x)
+
+
+def test_any_dtype_of_levels_and_a_generator_that_stays() -> None:
+    model = small_model()
+    x = some_levels(model)
+    state = torch.get_rng_state()
+    datas = {compress(model, x.to(dtype)) for dtype in (torch.int64, torch.uint8, torch.float32)}
+    assert len(datas) == 1
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_sounds_of_an_open_length() -> None:
+    options = {**NET, "local_classes": 3, "local_strides": [2], "num_classes": 2}
+    model = randomize(arcore.create_model("wavenet", Levels(16, (None,)), **options)).eval()
+    for length in (1, 7):
+        x = torch.randint(16, (3, length))
+        given = torch.randint(2, (3, 1 + -(-length // 2)))
+        data = compress(model, x, given)
+        assert torch.equal(decompress(model, data, given), x)
+        with pytest.raises(ValueError, match=r"condition: expected that of encoding"):
+            decompress(model, data, 1 - given)
+
+
+def test_the_number_of_threads_makes_no_difference() -> None:
+    event = Levels(17, (1, 8, 8))
+    model = randomize(arcore.create_model("gated_pixelcnn", event, width=16, num_layers=2)).eval()
+    x = torch.randint(17, (16, 1, 8, 8))
+    data = compress(model, x, verify=False)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(decompress(model, data), x)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def damaged(data: bytes, other: bytes, chance: random.Random) -> bytes:
+    """A bit or byte changed, cut off, left out, doubled or taken from other data."""
+    place = chance.randrange(len(data))
+    end = chance.randrange(place, len(data)) + 1
+    return chance.choice(
+        [
+            lambda: (
+                data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :]
+            ),
+            lambda: data[:place] + chance.randbytes(end - place) + data[end:],
+            lambda: data[:place],
+            lambda: data[:place] + data[end:],
+            lambda: data[:end] + data[place:],
+            lambda: data[:place] + other[place:],
+            lambda: data + chance.randbytes(1 + chance.randrange(8)),
+        ]
+    )()
+
+
+def test_no_damaged_stream_decodes_to_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coding, "CHUNK_DIMENSIONS", 30)
+    model = small_model()
+    x = some_levels(model, 20)
+    data, other = compress(model, x, batch=5), compress(model, x.flip(0), batch=5)
+    chance, refused, tried = random.Random(0), 0, 0
+    while tried < FUZZED:
+        bad = damaged(data, other, chance)
+        if bad in (data, other):
+            continue
+        tried += 1
+        with pytest.raises(ValueError, match=r"^data: "):
+            decompress(model, bad)
+        refused += 1
+    assert refused == FUZZED
+
+
+def test_levels_are_checked_where_no_checksum_of_bytes_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Streams whose CRCs are made to fit: what they decode to has checksums too."""
+    model = small_model()
+    x = some_levels(model, 20)
+    header, codes = bitstream.split(compress(model, x))
+    chance = random.Random(0)
+    for _ in range(300):
+        code = bytearray(codes[0])
+        code[chance.randrange(len(code))] ^= 1 << chance.randrange(8)
+        chunk = bitstream.Chunk(len(code), coding.zlib.crc32(code), header.chunks[0].levels_crc)
+        forged = bitstream.join(bitstream.dataclasses.replace(header, chunks=(chunk,)), [code])
+        with pytest.raises(ValueError, match="data: expected chunk 0 to decode to what was"):
+            decompress(model, forged)
+
+
+def test_probabilities_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a unit in the last place, as on other hardware: by the probe, or by what is decoded."""
+    model = small_model()
+    x = some_levels(model, 50)
+    data = compress(model, x)
+    table = coding._table
+
+    def perturbed(*arguments: object) -> object:
+        found = table(*arguments)
+        return found * (1 + 2**-40 * torch.arange(found.shape[-1]).numpy())
+
+    monkeypatch.setattr(coding, "_table", perturbed)
+    with pytest.raises(ValueError, match="probabilities of encoding"):
+        decompress(model, data)
+
+
+def test_encoding_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose probabilities are others each time is found out before bytes are returned."""
+    model = small_model()
+    table, calls = coding._table, []
+
+    def unsteady(*arguments: object) -> object:
+        calls.append(0)
+        return table(*arguments) + len(calls) * 1e-3
+
+    monkeypatch.setattr(coding, "_table", unsteady)
+    with pytest.raises(ValueError, match="probabilities of encoding"):
+        compress(model, some_levels(model))
+    assert compress(model, some_levels(model), verify=False)
+
+
+def nothing_finite(model: arcore.AutoregressiveModel) -> None:
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+
+
+def test_nan_never_reaches_the_coder() -> None:
+    model = small_model()
+    x = some_levels(model)
+    nothing_finite(model)
+    with pytest.raises(ValueError, match="model: expected finite probabilities, got 'NaN'"):
+        compress(model, x)
+
+
+def ensemble() -> arcore.AutoregressiveModel:
+    return arcore.Ensemble([small_model(), small_model(ordering="reverse")])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (ensemble, "model: expected a model with a schedule"),
+        (lambda: arcore.create_model("pixelvae", Binary((1, 4, 4))), "model: expected an exact"),
+        (lambda: arcore.create_model("rnade", Real((3,))), "model: expected an event of levels"),
+        (
+            lambda: arcore.create_model("video_pixel_network", Gray((2, 1, 2, 2))),
+            "model: expected an event of levels",
+        ),
+        (lambda: "made", "model: expected a model, got 'str'"),
+    ],
+)
+def test_models_that_cannot_code(
+    make: Callable[[], arcore.AutoregressiveModel], message: str
+) -> None:
+    model = make()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        compress(model, torch.zeros(2, 2, 3))
+    with pytest.raises(ValueError, match=f"^{message}"):
+        decompress(model, b"")
+
+
+def test_bad_arguments_of_compress() -> None:
+    model = small_model()
+    x = some_levels(model)
+    for bad, message in (
+        (x[:0], "x: expected a row at least"),
+        (x[:, :1], "x: expected shape"),
+        (x + 1, "x: expected levels in"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compress(model, bad)
+    with pytest.raises(ValueError, match="batch: expected an integer >= 1"):
+        compress(model, x, batch=0)
+    with pytest.raises(ValueError, match="condition: expected None"):
+        compress(model, x, torch.zeros(7, dtype=torch.int64))
+
+
+def test_another_model_event_condition_or_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model(num_classes=3)
+    x, classes = some_levels(model), torch.arange(7) % 3
+    data = compress(model, x, classes)
+    assert torch.equal(decompress(model, data, classes), x)
+    with pytest.raises(ValueError, match="condition: expected that of encoding"):
+        decompress(model, data, classes.flip(0))
+    with pytest.raises(ValueError, match="condition: expected int64 class labels"):
+        decompress(model, data)
+    with pytest.raises(ValueError, match="data: dtype: expected 'float64', as here, got 'float32'"):
+        decompress(small_model(num_classes=3).double(), data, classes)
+    other = small_model(num_classes=3)
+    with torch.no_grad():
+        next(other.parameters()).view(-1)[0] += 2**-20
+    with pytest.raises(ValueError, match="model: expected the model that encoded"):
+        decompress(other, data, classes)
+    with pytest.raises(ValueError, match="model: expected Levels.*as coded, got Levels"):
+        decompress(arcore.create_model("nade", Levels(5, (3, 2)), hidden=4), data, classes)
+    with pytest.raises(ValueError, match="model: expected the model that encoded"):
+        decompress(arcore.create_model("nade", Levels(5, (2, 3)), hidden=4), data)
+    for index, name in enumerate(("dtype", "device", "torch", "constriction")):
+        runtime = list(coding._runtime(model))
+        runtime[index] = "other"
+        with monkeypatch.context() as patch:
+            patch.setattr(coding, "_runtime", lambda _, found=tuple(runtime): found)
+            with pytest.raises(ValueError, match=f"data: {name}: expected 'other', as here, got"):
+                decompress(model, data, classes)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "data: expected coded events"),
+        (b"ARC", "data: expected coded events"),
+        (b"PNG....", "data: expected coded events"),
+        (b"ARCL", "data: truncated or damaged"),
+        (b"ARCL\x02", "data: expected format 1, got 2"),
+        ("ARCL", "data: expected bytes, got 'str'"),
+    ],
+)
+def test_what_is_no_coded_data(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decompress(small_model(), data)
+
+
+def test_a_header_is_read_as_it_was_written() -> None:
+    header = bitstream.Header(
+        model=bytes(range(32)),
+        num_levels=256,
+        extents=(3, 32, 32),
+        count=10_000,
+        batch=21,
+        runtime=("float32", "cpu", "2.13.0+cpu", "0.5.0"),
+        condition=b"c" * 8,
+        probe=b"p" * 8,
+        levels=b"l" * 8,
+        chunks=(bitstream.Chunk(3, coding.zlib.crc32(b"abc"), 5),),
+    )
+    data = bitstream.join(header, [b"abc"])
+    assert bitstream.split(data) == (header, [b"abc"])
+    assert len(data) < HEADER_BYTES
+
+
+def test_golden_bytes() -> None:
+    """Uniform bits cost one bit each: 64 of them are the two words that they are, backwards."""
+    model = arcore.create_model("nade", Binary((32,)), hidden=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    x = torch.tensor([[1, 0] * 16, [1] * 32])
+    (code,) = bitstream.split(compress(model, x))[1]
+    assert len(code) in (8, 12)
+    assert torch.equal(decompress(model, compress(model, x)), x)
+
+
+def test_constriction_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    model = small_model()
+    with pytest.raises(ValueError, match=r"coding: expected numpy and constriction \(pip install"):
+        compress(model, some_levels(model))
