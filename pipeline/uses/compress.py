@@ -1,0 +1,306 @@
+"""Files to an archive of coded levels, and back, by a trained model.
+
+An archive is b"ARCF", a format byte, the length and the CRC-32 of a manifest (JSON, deflated): what
+the files were, the classes of their rows, the lengths of the streams; then a stream of
+`arcore.coding` for each shape of events, which all rows of that shape share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from arcore import coding
+from arcore.events import Levels
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError, require
+from pipeline.uses import level_files
+from pipeline.uses.level_files import FileEntry
+
+MAGIC = b"ARCF"
+FORMAT = 1
+LEAD = struct.Struct("<4sBII")
+LARGEST_MANIFEST = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What was coded or decoded.
+
+    Attributes:
+        files, rows, dimensions: how many.
+        file_bytes, archive_bytes: of the files as they were, and of the archive.
+        seconds: that it took, verification included.
+    """
+
+    files: int
+    rows: int
+    dimensions: int
+    file_bytes: int
+    archive_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        bits = 8 * self.archive_bytes / self.dimensions
+        speed = self.dimensions / self.seconds / 1000
+        return (
+            f"{self.files} files of {self.file_bytes:,} bytes, {self.rows:,} rows; archive of "
+            f"{self.archive_bytes:,} bytes, {bits:.3f} bits/dim; {speed:,.1f} k levels/s"
+        )
+
+
+def compress(
+    files: Sequence[Path],
+    model_folder: Path,
+    out: Path,
+    *,
+    classes: Sequence[int] = (),
+    quantize: bool = False,
+    progress: bool = False,
+) -> Summary:
+    """Code files into an archive, which is written when all of it has been decoded and compared.
+
+    Args:
+        files: .png, .wav or .parquet; of names that differ. Relative paths are kept, others by
+            their last name.
+        model_folder: that `arcore.load` reads.
+        out: archive to write; nothing may be there.
+        classes: for a class-conditional model, one for all rows or one a row; none for those that
+            Parquet rows have as labels.
+        quantize: take a sound's nearest levels where its samples lie between levels.
+        progress: show bars.
+
+    Raises:
+        UserError: one line; nothing is written then.
+    """
+    began = time.perf_counter()
+    require(len(files) > 0, "files", "a file at least", "none")
+    require(not out.exists(), str(out), "no such file yet", "one")
+    require(out.parent.is_dir(), str(out.parent), "a folder to write to", "none")
+    model, event = load(model_folder)
+    entries, rows = [], []
+    for path in files:
+        entry, levels = level_files.read(path, kept_name(path), event, quantize)
+        entries.append(entry)
+        rows.append(levels)
+    _require_different([entry.name for entry in entries])
+    entries = _with_classes(entries, model, classes)
+    streams = []
+    for extents, numbers in _by_extents(entries).items():
+        x = torch.from_numpy(np.concatenate([rows[number] for number in numbers]))
+        condition = _condition([entries[number] for number in numbers])
+        with _one_line(f"{len(numbers)} files of {extents}"):
+            streams.append(coding.compress(model, x, condition, progress=progress))
+    archive = pack(entries, streams)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    try:
+        partial.write_bytes(archive)
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return _summary(entries, sum(path.stat().st_size for path in files), len(archive), began)
+
+
+def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool = False) -> Summary:
+    """Decode an archive's files into a folder that appears when all are in it.
+
+    Args:
+        archive: to read.
+        model_folder: of the very same model.
+        out: folder to write; there may be an empty one.
+        progress: show bars.
+
+    Raises:
+        UserError: one line; nothing is written then.
+    """
+    began = time.perf_counter()
+    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    require(empty, str(out), "a new or an empty folder", "one with files")
+    try:
+        data = archive.read_bytes()
+    except OSError as error:
+        raise UserError(f"{archive}: {error.strerror}") from None
+    entries, streams = unpack(data, archive)
+    model, event = load(model_folder)
+    groups = _by_extents(entries)
+    require(len(groups) == len(streams), str(archive), f"{len(groups)} streams", len(streams))
+    levels: dict[int, np.ndarray] = {}
+    for numbers, stream in zip(groups.values(), streams, strict=True):
+        members = [entries[number] for number in numbers]
+        with _one_line(str(archive)):
+            x = coding.decompress(model, stream, _condition(members), progress=progress)
+        counts = [entry.rows for entry in members]
+        fits = len(x) == sum(counts) and tuple(x.shape[1:]) == members[0].extents
+        require(fits, str(archive), f"{sum(counts)} rows of {members[0].extents}", tuple(x.shape))
+        levels |= zip(numbers, np.split(x.cpu().numpy(), np.cumsum(counts)[:-1]), strict=True)
+    with replacing(out) as partial:
+        for number, entry in enumerate(entries):
+            level_files.write(entry, levels[number], event, partial / entry.name)
+        written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    return _summary(entries, written, len(data), began)
+
+
+def load(folder: Path) -> tuple[arcore.AutoregressiveModel, Levels]:
+    """Load a model that codes levels, and its event.
+
+    Raises:
+        UserError: for a folder without one.
+    """
+    with _one_line(None):
+        model = arcore.load(folder)
+    event = model.event
+    if not isinstance(event, Levels):
+        raise UserError(f"{folder}: expected a model of levels, got one of {event}")
+    return model, event
+
+
+def pack(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
+    """Return an archive's bytes."""
+    described = {
+        "files": [entry.to_dict() for entry in entries],
+        "streams": [len(stream) for stream in streams],
+    }
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False)
+    manifest = zlib.compress(text.encode("utf-8"), 9)
+    lead = LEAD.pack(MAGIC, FORMAT, len(manifest), zlib.crc32(manifest))
+    return b"".join([lead, manifest, *streams])
+
+
+def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
+    """Undo `pack`; every name is checked.
+
+    Raises:
+        UserError: for what is no archive, of another format, truncated, damaged or unsafe.
+    """
+    if len(data) < LEAD.size or data[:4] != MAGIC:
+        raise UserError(f"{where}: expected an archive, which begins with {MAGIC!r}")
+    _, version, length, crc = LEAD.unpack_from(data)
+    require(version == FORMAT, str(where), f"an archive of format {FORMAT}", version)
+    manifest = data[LEAD.size : LEAD.size + length]
+    damaged = UserError(f"{where}: truncated or damaged archive")
+    if len(manifest) != length or zlib.crc32(manifest) != crc:
+        raise damaged
+    try:
+        inflater = zlib.decompressobj()
+        described = json.loads(inflater.decompress(manifest, LARGEST_MANIFEST))
+        entries = [FileEntry.from_dict(entry) for entry in described["files"]]
+        lengths = [int(count) for count in described["streams"]]
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError):
+        raise damaged from None
+    for entry in entries:
+        check_name(entry.name, where)
+    _require_different([entry.name for entry in entries])
+    left = len(data) - LEAD.size - length
+    if min(lengths, default=-1) < 0 or left != sum(lengths):
+        raise damaged
+    ends = np.cumsum([LEAD.size + length, *lengths]).tolist()
+    return entries, [data[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
+
+
+def kept_name(path: Path) -> str:
+    """Return the name that a file is kept under: its relative path, or its last name.
+
+    Example:
+        >>> kept_name(Path("a/b.png")), kept_name(Path("/tmp/b.png")), kept_name(Path("../b.png"))
+        ('a/b.png', 'b.png', 'b.png')
+    """
+    inside = not path.is_absolute() and ".." not in path.parts
+    return path.as_posix() if inside else path.name
+
+
+def check_name(name: str, where: Path) -> None:
+    """Refuse a name that could lead out of the folder, on any system.
+
+    Raises:
+        UserError: for an absolute path, one with `..`, or a strange one.
+    """
+    plain = PurePosixPath(name)
+    safe = (
+        name == plain.as_posix()
+        and name not in ("", ".")
+        and not plain.is_absolute()
+        and not PureWindowsPath(name).anchor
+        and ".." not in plain.parts
+        and not any(ord(letter) < 32 or letter in '\\:*?"<>|' for letter in name)
+    )
+    require(safe, str(where), "relative paths without '..'", name)
+
+
+def _require_different(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        parents = {str(parent) for parent in PurePosixPath(name).parents}
+        clash = name in seen or bool(parents & seen)
+        require(not clash, "files", "names that differ", name)
+        seen.add(name)
+
+
+def _with_classes(
+    entries: Sequence[FileEntry], model: arcore.AutoregressiveModel, given: Sequence[int]
+) -> list[FileEntry]:
+    """Say under which class each row is coded."""
+    if model.num_classes is None:
+        require(not given, "classes", "none for a model without classes", list(given))
+        return list(entries)
+    rows = sum(entry.rows for entry in entries)
+    if not given:
+        for entry in entries:
+            expected = f"one for all, or {rows}: the model is of {model.num_classes} classes"
+            require(entry.labels is not None, "classes", expected, "none")
+        return [dataclasses.replace(entry, classes=entry.labels) for entry in entries]
+    require(len(given) in (1, rows), "classes", f"one for all rows, or {rows}", len(given))
+    wide = list(given) if len(given) == rows else [*given] * rows
+    ends = np.cumsum([0, *(entry.rows for entry in entries)]).tolist()
+    return [
+        dataclasses.replace(entry, classes=tuple(wide[begin:end]))
+        for entry, begin, end in zip(entries, ends, ends[1:], strict=False)
+    ]
+
+
+def _by_extents(entries: Sequence[FileEntry]) -> dict[tuple[int, ...], list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, entry in enumerate(entries):
+        groups.setdefault(entry.extents, []).append(number)
+    return groups
+
+
+def _condition(entries: Sequence[FileEntry]) -> Tensor | None:
+    classes = [entry.classes for entry in entries if entry.classes is not None]
+    return torch.tensor([one for row in classes for one in row]) if classes else None
+
+
+def _summary(
+    entries: Sequence[FileEntry], file_bytes: int, archive_bytes: int, began: float
+) -> Summary:
+    return Summary(
+        files=len(entries),
+        rows=sum(entry.rows for entry in entries),
+        dimensions=sum(entry.rows * int(np.prod(entry.extents)) for entry in entries),
+        file_bytes=file_bytes,
+        archive_bytes=archive_bytes,
+        seconds=time.perf_counter() - began,
+    )
+
+
+@contextmanager
+def _one_line(where: str | None) -> Iterator[None]:
+    """Turn what arcore refuses into a user's error."""
+    try:
+        yield
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        raise UserError(text if where is None else f"{where}: {text}") from None

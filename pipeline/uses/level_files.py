@@ -1,0 +1,227 @@
+"""Files as rows of levels, and back: PNG pictures, WAV sounds, Parquet rows.
+
+What is kept is what a model models: pixels, samples and rows, with a picture's mode, a sound's rate
+and rows' labels. Other things in a file (text chunks, colour profiles, how it was packed) are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from arcore.events import Levels
+from arcore.primitives.companding import mu_law_encode
+from pipeline.core.errors import UserError, one_line, require
+from pipeline.datasets.formats import wave_files
+
+MODES = {1: ("1", "L"), 3: ("RGB",)}
+KINDS = {".png": "png", ".wav": "wav", ".parquet": "parquet"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """What is kept of a file beside its levels.
+
+    Attributes:
+        name: relative path.
+        kind: png, wav or parquet.
+        rows: events in it.
+        extents: of an event.
+        mode: of a picture, as Pillow names it.
+        rate: samples a second of a sound.
+        labels: of Parquet rows, None without that column.
+        classes: that rows were coded under, None for an unconditional model.
+    """
+
+    name: str
+    kind: str
+    rows: int
+    extents: tuple[int, ...]
+    mode: str = ""
+    rate: int = 0
+    labels: tuple[int, ...] | None = None
+    classes: tuple[int, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain types, without fields that say nothing."""
+        return {
+            key: value
+            for key, value in dataclasses.asdict(self).items()
+            if value not in ("", 0, None)
+        }
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> FileEntry:
+        """Build it from plain types.
+
+        Raises:
+            TypeError, ValueError: for fields that are missing, unknown or of another type.
+        """
+        fields = dict(described)
+        for key in ("extents", "labels", "classes"):
+            if fields.get(key) is not None:
+                fields[key] = tuple(int(value) for value in fields[key])
+        entry = cls(**fields)
+        counts = (entry.rows, entry.rate, *entry.extents)
+        texts = (entry.name, entry.kind, entry.mode)
+        sound = all(type(n) is int and n >= 0 for n in counts) and all(
+            type(t) is str for t in texts
+        )
+        for numbers in (entry.labels, entry.classes):
+            sound = sound and (numbers is None or len(numbers) == entry.rows)
+        if not sound or entry.kind not in KINDS.values() or entry.rows < 1:
+            raise ValueError(f"not an entry of a file: {entry}")
+        return entry
+
+
+def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntry, np.ndarray]:
+    """Read a file as rows of an event's levels, (rows, *extents).
+
+    Args:
+        path: of the file, whose suffix says its kind.
+        name: that it is kept under.
+        event: of the model.
+        quantize: take a sound's nearest levels where its samples lie between levels.
+
+    Raises:
+        UserError: one line naming the file, what was expected and what came.
+    """
+    kind = KINDS.get(path.suffix.lower())
+    require(kind is not None, str(path), f"one of {', '.join(KINDS)}", path.suffix)
+    if not path.is_file():
+        raise UserError(f"{path}: file not found")
+    if kind == "png":
+        return _read_png(path, name, event)
+    if kind == "wav":
+        return _read_wav(path, name, event, quantize)
+    return _read_parquet(path, name, event)
+
+
+def write(entry: FileEntry, levels: np.ndarray, event: Levels, path: Path) -> None:
+    """Write rows of levels as the file that they were read from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if entry.kind == "png":
+        _write_png(entry, levels[0], event, path)
+    elif entry.kind == "wav":
+        path.write_bytes(wave_files.wave_bytes(levels[0], event.num_levels, entry.rate))
+    else:
+        _write_parquet(entry, levels, path)
+
+
+def _picture_values(event: Levels) -> np.ndarray:
+    """The pixel values of k levels: themselves of 256, else spread evenly over [0, 255]."""
+    spread = np.linspace(0, 255, event.num_levels)
+    return np.rint(spread).astype(np.uint8)
+
+
+def _read_png(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.ndarray]:
+    shape = event.shape if len(event.shape) == 3 else (1, *event.shape)
+    channels, *size = shape
+    fits = len(shape) == 3 and channels in MODES and None not in shape and event.num_levels <= 256
+    require(fits, f"{path}: model", "one of gray or RGB pictures of at most 256 levels", event)
+    try:
+        with Image.open(path) as picture:
+            frames, mode = getattr(picture, "n_frames", 1), picture.mode
+            clear = "transparency" not in picture.info
+            found, kind = (picture.height, picture.width), picture.format
+            fits = kind == "PNG" and frames == 1 and mode in MODES[int(channels or 1)] and clear
+            expected = f"an opaque PNG of mode {' or '.join(MODES[int(channels or 1)])}"
+            require(fits, str(path), expected, f"{kind} of mode {mode}")
+            require(found == tuple(size), str(path), f"{size[0]} x {size[1]} pixels", found)
+            pixels = np.array(picture.convert("L") if mode == "1" else picture)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not a readable PNG: {one_line(error)}") from None
+    values = _picture_values(event)
+    levels = np.searchsorted(values, pixels).clip(max=event.num_levels - 1)
+    require(
+        bool((values[levels] == pixels).all()),
+        str(path),
+        f"pixels of the {event.num_levels} levels {values[:3].tolist()}..., spread over [0, 255]",
+        "others",
+    )
+    image = levels[None] if channels == 1 else levels.transpose(2, 0, 1)
+    extents = event.extents
+    entry = FileEntry(name=name, kind="png", rows=1, extents=extents, mode=mode)
+    return entry, image.reshape(1, *extents)
+
+
+def _write_png(entry: FileEntry, levels: np.ndarray, event: Levels, path: Path) -> None:
+    pixels = _picture_values(event)[levels]
+    if pixels.ndim == 3:
+        pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    if entry.mode == "1":
+        picture = picture.point(lambda value: value, "1")
+    picture.save(path, "PNG", optimize=True)
+
+
+def _read_wav(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntry, np.ndarray]:
+    require(len(event.shape) == 1, f"{path}: model", "one of sounds (T,)", event)
+    data = path.read_bytes()
+    try:
+        with wave.open(io.BytesIO(data), "rb") as file:
+            rate, width = file.getframerate(), file.getsampwidth()
+            samples = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        reason = str(error) or "it ends in its header"
+        raise UserError(f"{path}: expected a WAV file of PCM: {reason}") from None
+    amplitudes = wave_files.read_wave(io.BytesIO(data), rate, path)
+    length = event.shape[0] or len(amplitudes)
+    require(len(amplitudes) == length, str(path), f"{length} samples", len(amplitudes))
+    levels = mu_law_encode(torch.from_numpy(amplitudes), event.num_levels).numpy()
+    again = wave_files.wave_bytes(levels, event.num_levels, rate)
+    with wave.open(io.BytesIO(again), "rb") as file:
+        exact = width == 2 and file.readframes(file.getnframes()) == samples
+    expected = f"16-bit samples on the model's {event.num_levels} mu-law levels"
+    if not exact and not quantize:
+        raise UserError(f"{path}: expected {expected} (--quantize takes the nearest), got others")
+    entry = FileEntry(name=name, kind="wav", rows=1, extents=(len(levels),), rate=rate)
+    return entry, levels[None]
+
+
+def _read_parquet(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.ndarray]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fits = None not in event.shape and event.num_levels <= 256
+    require(fits, f"{path}: model", "one of events of one shape and at most 256 levels", event)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file: {one_line(error)}") from None
+    known = {"x": pa.binary(event.size), "label": pa.int64()}
+    found = {field.name: field.type for field in table.schema}
+    fits = "x" in found and all(known.get(column) == kind for column, kind in found.items())
+    expected = f"columns x of {event.size} bytes a row, and label of int64 or none"
+    require(fits and table.num_rows > 0, str(path), f"rows with {expected}", str(found))
+    nulls = sum(table[column].null_count for column in found)
+    require(nulls == 0, str(path), "no missing values", nulls)
+    levels = np.frombuffer(b"".join(table["x"].to_pylist()), np.uint8)
+    high = int(levels.max())
+    require(high < event.num_levels, str(path), f"levels in [0, {event.num_levels})", high)
+    labels = tuple(table["label"].to_pylist()) if "label" in found else None
+    entry = FileEntry(
+        name=name, kind="parquet", rows=table.num_rows, extents=event.extents, labels=labels
+    )
+    return entry, levels.reshape(-1, *event.extents)
+
+
+def _write_parquet(entry: FileEntry, levels: np.ndarray, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = levels.astype(np.uint8).reshape(len(levels), -1)
+    columns: dict[str, Any] = {
+        "x": pa.array([row.tobytes() for row in rows], pa.binary(rows.shape[1]))
+    }
+    if entry.labels is not None:
+        columns["label"] = pa.array(entry.labels, pa.int64())
+    pq.write_table(pa.table(columns), path)

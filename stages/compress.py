@@ -1,0 +1,44 @@
+"""Code PNG, WAV or Parquet files losslessly by a trained model, into one archive.
+
+Example: python -m stages.compress a.png b.png --model models/digits-made --out digits.arc
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.uses import compress
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and compress."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.compress",
+        description="Code PNG, WAV or Parquet files losslessly by a trained model.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, help=".png, .wav or .parquet")
+    parser.add_argument("--model", required=True, type=Path, help="folder of a trained model")
+    parser.add_argument("--out", required=True, type=Path, help="archive to write, e.g. x.arc")
+    parser.add_argument(
+        "--classes", nargs="+", type=int, default=[], help="of a class-conditional model"
+    )
+    parser.add_argument(
+        "--quantize", action="store_true", help="take the nearest levels of a sound's samples"
+    )
+    options = parser.parse_args()
+    summary = compress.compress(
+        options.files,
+        options.model,
+        options.out,
+        classes=options.classes,
+        quantize=options.quantize,
+        progress=sys.stderr.isatty(),
+    )
+    print(summary)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,31 @@
+"""Decode the files of an archive of stages.compress, by the same model.
+
+Example: python -m stages.decompress digits.arc --model models/digits-made --out digits
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.uses import compress
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and decompress."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.decompress",
+        description="Decode the files of an archive of stages.compress, by the same model.",
+    )
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--model", required=True, type=Path, help="folder of the same model")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write")
+    options = parser.parse_args()
+    progress = sys.stderr.isatty()
+    print(compress.decompress(options.archive, options.model, options.out, progress=progress))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,236 @@
+"""Folders of models: what is saved comes back bit by bit, and nothing damaged does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import arcore
+from arcore import saving
+from arcore.coding import fingerprint
+from arcore.events import Binary, Event, Levels, Real, from_dict
+from tests.arcore.cases import CASES, Case
+from tests.arcore.real_cases import REAL_CASES
+from tests.places import ROOT
+
+WHOLE = [case for case in (*CASES, *REAL_CASES) if not getattr(case, "mask", 0)]
+SIX = Binary((6,))
+
+
+def nade(event: Event = SIX) -> arcore.AutoregressiveModel:
+    torch.manual_seed(0)
+    return arcore.create_model("nade", event, hidden=3)
+
+
+@pytest.mark.parametrize("case", WHOLE[::4], ids=str)
+def test_what_is_saved_comes_back(case: Case, tmp_path: Path) -> None:
+    model = arcore.create_model(case.model, case.event, **case.hyperparameters)
+    state = torch.get_rng_state()
+    arcore.save(model, tmp_path / "model")
+    loaded = arcore.load(tmp_path / "model")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert type(loaded) is type(model) and not loaded.training
+    assert (loaded.event, loaded.hyperparameters) == (model.event, model.hyperparameters)
+    for name, weights in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weights)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "config.json", "model", "model.safetensors",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dtypes_are_kept(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = nade().to(dtype)
+    arcore.save(model, tmp_path / "model")
+    loaded = arcore.load(tmp_path / "model", "cpu")
+    assert loaded.dtype == dtype and fingerprint(loaded) == fingerprint(model)
+
+
+def test_models_of_any_length_and_of_one(tmp_path: Path) -> None:
+    model = arcore.create_model("wavenet", Levels(8, (None,)), width=4, cycle=2)
+    arcore.save(model, tmp_path / "open")
+    assert arcore.load(tmp_path / "open").event == Levels(8, (None,))
+    arcore.save(model.of_length(5), tmp_path / "five")
+    assert arcore.load(tmp_path / "five").sample(2).shape == (2, 5)
+
+
+def test_a_model_in_training_is_saved_as_it_is(tmp_path: Path) -> None:
+    """Masks and warm-up of a training step are not the model's; it goes on training."""
+    model = arcore.create_model("made", Binary((6,)), hidden=[8], num_masks=3).train()
+    model.set_step(0, 1)
+    order = model.output.mask.clone()
+    arcore.save(model, tmp_path / "made")
+    assert model.training and torch.equal(model.output.mask, order)
+    latent = arcore.create_model("pixelvae", Binary((1, 4, 4)), warmup_steps=9)
+    latent.set_step(0, 1)
+    arcore.save(latent, tmp_path / "vae")
+
+
+def test_views_and_ensembles_are_refused(tmp_path: Path) -> None:
+    made = arcore.create_model("made", Binary((6,)), hidden=[8], num_masks=3)
+    orderless = arcore.create_model("deep_nade", Binary((6,)), hidden=[8])
+    views = (made.member(2), orderless.member(1), orderless.under(torch.arange(5, -1, -1)))
+    for view in views:
+        with pytest.raises(ValueError, match="model: expected a model that its hyperparameters"):
+            arcore.save(view, tmp_path / "view")
+    with pytest.raises(ValueError, match=r"model: expected one of .* \(of an ensemble, save each"):
+        arcore.save(made.ensemble(2), tmp_path / "view")
+    assert list(tmp_path.iterdir()) == []
+    arcore.save(made, tmp_path / "made")
+    x = torch.randint(2, (4, 6))
+    again = arcore.load(tmp_path / "made").ensemble(3)
+    assert torch.equal(again.log_prob(x), made.eval().ensemble(3).log_prob(x))
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "model"
+    arcore.save(nade(), folder)
+    arcore.save(nade(Binary((7,))), folder)
+    assert arcore.load(folder).event == Binary((7,))
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="folder: expected a new folder, or one that arcore.save"):
+        arcore.save(nade(), folder)
+    with pytest.raises(ValueError, match="folder: expected a new folder"):
+        arcore.save(nade(), folder / "notes.txt")
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_failed_save_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    arcore.save(nade(), folder)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(saving, "write_config", fail)
+    with pytest.raises(OSError, match="disk full"):
+        arcore.save(nade(Binary((7,))), folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert arcore.load(folder).event == Binary((6,))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    model = nade()
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = torch.inf
+    with pytest.raises(ValueError, match="model: .*: expected finite weights, got 'NaN or inf"):
+        arcore.save(model, tmp_path / "model")
+
+
+def change(folder: Path, **fields: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"format": 2}, "expected a config of format 1, got 2"),
+        ({"format": True}, "expected a config of format 1, got True"),
+        ({"name": "nad"}, "did you mean 'nade'"),
+        ({"name": 3}, "name: expected a str, got 3"),
+        ({"event": {"kind": "binary"}}, "event: expected fields"),
+        ({"event": {"kind": "binary", "shape": 3}}, "not a model of this arcore"),
+        ({"event": {"kind": "binary", "shape": [7]}}, "shape of .*: expected"),
+        ({"event": None}, "event: expected a dict, got None"),
+        ({"hyperparameters": {"hiden": 3}}, "did you mean 'hidden'"),
+        ({"hyperparameters": {"hidden": 0}}, "hidden: expected an integer >= 1"),
+        ({"hyperparameters": {"hidden": 4}}, "shape of .*: expected"),
+        ({"dtype": "int8"}, "dtype: expected one of float32"),
+        ({"dtype": "float64"}, "dtype of .*: expected torch.float64, got torch.float32"),
+    ],
+)
+def test_configs_are_checked(fields: dict[str, object], message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    arcore.save(nade(), folder)
+    change(folder, **fields)
+    with pytest.raises(ValueError, match=message) as caught:
+        arcore.load(folder)
+    assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
+
+
+def test_weights_are_checked(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    arcore.save(nade(), folder)
+    path = folder / "model.safetensors"
+    whole, weights = path.read_bytes(), load_file(path)
+    name = sorted(weights)[0]
+    damaged = {
+        f"{name}: expected finite weights": weights | {name: weights[name] * torch.nan},
+        f"shape of {name}": weights | {name: weights[name][..., :1].clone()},
+        f"dtype of {name}": weights | {name: weights[name].double()},
+        f"{name} is not in the file": {n: w for n, w in weights.items() if n != name},
+        "other is not in the model": weights | {"other": torch.zeros(1)},
+    }
+    for message, changed in damaged.items():
+        save_file(changed, path)
+        with pytest.raises(ValueError, match=message):
+            arcore.load(folder)
+    for content in (b"", whole[:50], whole[:-1], b"\x80\x02." + whole):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="model.safetensors: not a readable safetensors file"):
+            arcore.load(folder)
+    path.unlink()
+    with pytest.raises(ValueError, match="model.safetensors: not a readable"):
+        arcore.load(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json: not a JSON file"):
+        arcore.load(folder)
+    with pytest.raises(ValueError, match="config.json: expected a model's config, got No such"):
+        arcore.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "event", [Binary((3,)), Levels(9, (None,)), Real((2,), 0.5), Real((2,))], ids=str
+)
+def test_events_describe_themselves(event: Event) -> None:
+    assert from_dict(event.to_dict()) == event
+    assert event.to_dict() == arcore.events.to_dict(event)
+
+
+def run(code: str, *options: str, folder: Path = ROOT) -> str:
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_version_is_the_checkouts() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert arcore.__version__ == project["version"]
+    # without site-packages' metadata: a plain checkout that nobody installed
+    hidden = "import importlib.metadata as m; m.version = None; import arcore; "
+    assert run(hidden + "print(arcore.__version__)") == project["version"]
+    with pytest.raises(AttributeError, match="no attribute 'versoin'"):
+        arcore.versoin  # noqa: B018
+
+
+def test_classes_are_found_by_name() -> None:
+    from arcore.models import DiagonalBiLSTM, made
+
+    assert DiagonalBiLSTM.__module__ == "arcore.models.diagonal_bilstm"
+    assert made.MADE is arcore.models.MADE
+    assert {"MADE", "WaveNet", "ConvNADE"} <= set(dir(arcore.models))
+    with pytest.raises(AttributeError, match="no attribute 'Made'"):
+        arcore.models.Made  # noqa: B018
+    kinds = [name for name in dir(arcore.models) if name[0].isupper() and name != "Any"]
+    assert len(set(kinds) - {"Path"}) == len(arcore.list_models())
+
+
+def test_importing_a_class_imports_no_other_model() -> None:
+    code = (
+        "import sys, pathlib; from arcore.models import RNADE; "
+        "print(sorted(m for m in sys.modules if m.startswith('arcore.models.')))"
+    )
+    assert run(code) == "['arcore.models.rnade']"
