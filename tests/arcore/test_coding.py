@@ -16,10 +16,10 @@ from arcore import bitstream, coding
 from arcore.coding import compress, decompress
 from arcore.events import Binary, Gray, Levels, Real
 from arcore.families.latent import LatentVariableModel
-from arcore.zoo import MODELS
+from arcore.zoo import list_models, model_class
 from tests.arcore.cases import CASES, INTRICATE, NET, Case, randomize
 
-LATENT = {name for name, kind in MODELS.items() if issubclass(kind, LatentVariableModel)}
+LATENT = {name for name in list_models() if issubclass(model_class(name), LatentVariableModel)}
 EXACT = [case for case in (*CASES, *INTRICATE) if case.model not in LATENT]
 HEADER_BYTES = 140
 FUZZED = 1200

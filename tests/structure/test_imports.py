@@ -41,8 +41,21 @@ ROOMS = (
     ("arcore.primitives",),
 )
 BLOCKED = (
-    "ray", "dvc", "hydra", "omegaconf", "mlflow", "pyarrow", "sklearn", "pandas", "matplotlib",
-    "safetensors", "constriction", "tqdm", "yaml", "pipeline", "stages",
+    "ray",
+    "dvc",
+    "hydra",
+    "omegaconf",
+    "mlflow",
+    "pyarrow",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "safetensors",
+    "constriction",
+    "tqdm",
+    "yaml",
+    "pipeline",
+    "stages",
 )
 # What arcore needs beyond torch, in one module each, which imports it when it is called for.
 LIBRARIES = {

@@ -1,0 +1,352 @@
+"""Files to archives and back: what comes out is what went in, or one line says why not."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import wave
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+import arcore
+from arcore.events import Binary, Event, Levels
+from pipeline.core.errors import UserError
+from pipeline.datasets.formats import wave_files
+from pipeline.training import saved_models
+from pipeline.uses import compress, level_files
+from tests.places import ROOT
+
+GRAY = Levels(256, (1, 4, 5))
+RGB = Levels(256, (3, 4, 5))
+BITS = Binary((1, 4, 5))
+FEW = Levels(17, (1, 4, 5))
+SOUND = Levels(256, (None,))
+
+
+def save_model(folder: Path, event: Event, name: str = "nade", **hyperparameters: object) -> Path:
+    torch.manual_seed(0)
+    arcore.save(arcore.create_model(name, event, **hyperparameters), folder)
+    return folder
+
+
+def sound_model(folder: Path, **hyperparameters: object) -> Path:
+    small = {"width": 4, "gate_width": 4, "skip_width": 8, "cycle": 2, "num_blocks": 1}
+    return save_model(folder, SOUND, "wavenet", **small, **hyperparameters)
+
+
+def some_levels(event: Levels, count: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, event.num_levels, (count, *event.extents))
+
+
+def write_png(path: Path, pixels: np.ndarray, mode: str | None = None) -> np.ndarray:
+    picture = Image.fromarray(pixels.astype(np.uint8))
+    (picture if mode is None else picture.point(lambda v: v, mode)).save(path)
+    return np.array(Image.open(path))
+
+
+def write_wav(path: Path, length: int, rate: int = 8000, seed: int = 0) -> bytes:
+    levels = np.random.default_rng(seed).integers(0, 256, length)
+    path.write_bytes(wave_files.wave_bytes(levels, 256, rate))
+    return path.read_bytes()
+
+
+def there_and_back(folder: Path, files: list[Path], model: Path, **options: object) -> Path:
+    archive, out = folder / "x.arc", folder / "out"
+    compress.compress(files, model, archive, **options)
+    compress.decompress(archive, model, out)
+    return out
+
+
+@pytest.mark.parametrize("event", [GRAY, RGB, BITS, FEW, Levels(256, (4, 5))], ids=str)
+def test_pictures(event: Levels, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", event, hidden=2)
+    files, pixels = [], {}
+    for number, levels in enumerate(some_levels(event, 3)):
+        values = np.rint(levels * (255 / (event.num_levels - 1)))
+        shown = values.reshape(-1, 4, 5)
+        image = shown[0] if len(shown) == 1 else shown.transpose(1, 2, 0)
+        files.append(tmp_path / f"{number}.png")
+        mode = "1" if event is BITS and number else None
+        pixels[f"{number}.png"] = write_png(files[-1], image, mode)
+    out = there_and_back(tmp_path, files, model)
+    assert sorted(path.name for path in out.iterdir()) == sorted(pixels)
+    for name, expected in pixels.items():
+        with Image.open(tmp_path / name) as was, Image.open(out / name) as now:
+            assert (was.mode, was.size) == (now.mode, now.size)
+            assert np.array_equal(np.array(now), expected)
+
+
+def test_every_level_of_a_sound_survives() -> None:
+    levels = np.arange(256)
+    data = wave_files.wave_bytes(levels, 256, 8000)
+    assert (wave_files.encode(wave_files.read_wave(io.BytesIO(data), 8000, "")) == levels).all()
+
+
+def test_sounds_of_several_lengths_and_rates(tmp_path: Path) -> None:
+    model = sound_model(tmp_path / "model", num_classes=3)
+    contents = {}
+    for number, (length, rate) in enumerate([(30, 8000), (1, 16000), (30, 8000)]):
+        contents[f"{number}.wav"] = write_wav(tmp_path / f"{number}.wav", length, rate, number)
+    files = [tmp_path / name for name in contents]
+    out = there_and_back(tmp_path, files, model, classes=[2, 0, 1])
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == contents
+    entries, streams = compress.unpack((tmp_path / "x.arc").read_bytes(), Path("x.arc"))
+    assert [entry.classes for entry in entries] == [(2,), (0,), (1,)] and len(streams) == 2
+
+
+def test_a_sound_between_levels_is_refused_or_quantised(tmp_path: Path) -> None:
+    model = sound_model(tmp_path / "model")
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(np.arange(-500, 500, 7).astype("<i2").tobytes())
+    with pytest.raises(UserError, match=r"a.wav: expected 16-bit samples .*\(--quantize takes"):
+        compress.compress([path], model, tmp_path / "x.arc")
+    out = there_and_back(tmp_path, [path], model, quantize=True)
+    was, now = (wave_files.read_wave(p, 8000, p) for p in (path, out / "a.wav"))
+    assert np.abs(was - now).max() < 1e-3
+    assert (wave_files.encode(was) == wave_files.encode(now)).all()
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_parquet_rows(labelled: bool, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", FEW, num_classes=4 if labelled else None)
+    rows = some_levels(FEW, 9).astype(np.uint8)
+    columns = {"x": pa.array([row.tobytes() for row in rows], pa.binary(20))}
+    if labelled:
+        columns["label"] = pa.array(np.arange(9) % 4)
+    table = pa.table(columns)
+    pq.write_table(table, tmp_path / "rows.parquet")
+    out = there_and_back(tmp_path, [tmp_path / "rows.parquet"], model)
+    assert pq.read_table(out / "rows.parquet").equals(table)
+
+
+def test_relative_paths_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save_model(tmp_path / "model", GRAY)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        write_png(Path(folder, "x.png"), some_levels(GRAY)[0, 0])
+    out = there_and_back(tmp_path, [Path("a/x.png"), Path("b/x.png")], model)
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+    assert found == ["a/x.png", "b/x.png"]
+    with pytest.raises(UserError, match="files: expected names that differ, got 'x.png'"):
+        compress.compress([tmp_path / "a/x.png", tmp_path / "b/x.png"], model, tmp_path / "y.arc")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """An archive of two pictures, of the model in `model`."""
+    model = save_model(tmp_path / "model", GRAY)
+    for number, levels in enumerate(some_levels(GRAY, 2)):
+        write_png(tmp_path / f"{number}.png", levels[0])
+    compress.compress([tmp_path / "0.png", tmp_path / "1.png"], model, tmp_path / "x.arc")
+    return tmp_path / "x.arc"
+
+
+def test_damaged_archives_write_nothing(archive: Path, tmp_path: Path) -> None:
+    """Every byte changed in turn, and cut off there."""
+    data = archive.read_bytes()
+    for place in range(len(data)):
+        for bad in (
+            data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :],
+            data[:place],
+        ):
+            archive.write_bytes(bad)
+            with pytest.raises(UserError) as caught:
+                compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+            assert "\n" not in str(caught.value) and str(archive) in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/x.png",
+        "../x.png",
+        "a/../../x.png",
+        "",
+        ".",
+        "a//x.png",
+        "C:/x.png",
+        "a\\x.png",
+        "a\0b",
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused(name: str, archive: Path, tmp_path: Path) -> None:
+    data = archive.read_bytes()
+    entries, streams = compress.unpack(data, archive)
+    forged = [entries[0], level_files.FileEntry(**{**vars(entries[1]), "name": name})]
+    archive.write_bytes(compress.pack(forged, streams))
+    with pytest.raises(UserError, match="expected relative paths without '..'"):
+        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rows": 0}, {"rows": 2.5}, {"kind": "exe"}, {"extents": "a"}, {"size": 3},
+        {"classes": [1, 2]}, {"rows": 3}, {"extents": [4, 5]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_manifests_that_do_not_fit(
+    fields: dict[str, object], archive: Path, tmp_path: Path
+) -> None:
+    data = archive.read_bytes()
+    entries, streams = compress.unpack(data, archive)
+    described = [entry.to_dict() for entry in entries]
+    described[0] |= fields
+    manifest = zlib.compress(
+        json.dumps({"files": described, "streams": [len(s) for s in streams]}).encode()
+    )
+    lead = compress.LEAD.pack(b"ARCF", 1, len(manifest), zlib.crc32(manifest))
+    archive.write_bytes(lead + manifest + b"".join(streams))
+    with pytest.raises(UserError, match=str(archive)):
+        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="x.arc: expected no such file yet"):
+        compress.compress([tmp_path / "0.png"], tmp_path / "model", archive)
+    with pytest.raises(UserError, match="expected a new or an empty folder, got 'one with files'"):
+        compress.decompress(archive, tmp_path / "model", tmp_path / "model")
+
+
+def test_another_model_is_refused(archive: Path, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "other", GRAY, hidden=3)
+    with pytest.raises(UserError, match="x.arc: model: expected the model that encoded"):
+        compress.decompress(archive, other, tmp_path / "out")
+    with pytest.raises(UserError, match="nothing/config.json: expected a model's config"):
+        compress.decompress(archive, tmp_path / "nothing", tmp_path / "out")
+
+
+def picture(path: Path, mode: str = "L", size: tuple[int, int] = (5, 4), **options: object) -> None:
+    Image.new(mode, size).save(path, **options)
+
+
+@pytest.mark.parametrize(
+    ("event", "make", "message"),
+    [
+        (GRAY, lambda p: picture(p, "RGB"), "expected an opaque PNG of mode 1 or L, got 'PNG of m"),
+        (GRAY, lambda p: picture(p, "RGBA"), "expected an opaque PNG of mode 1 or L"),
+        (GRAY, lambda p: picture(p, "I;16"), "expected an opaque PNG of mode 1 or L"),
+        (RGB, lambda p: picture(p, "P"), "expected an opaque PNG of mode RGB, got 'PNG of mode P'"),
+        (GRAY, lambda p: picture(p, format="JPEG"), "expected an opaque PNG of mode"),
+        (GRAY, lambda p: picture(p, transparency=3), "expected an opaque PNG of mode"),
+        (GRAY, lambda p: picture(p, size=(5, 5)), r"expected '?4 x 5 pixels'?, got \(5, 5\)"),
+        (FEW, lambda p: Image.new("L", (5, 4), 3).save(p), "expected pixels of the 17 levels"),
+        (GRAY, lambda p: p.write_bytes(b"no picture"), "not a readable PNG"),
+        (GRAY, lambda p: None, "file not found"),
+        (Levels(256, (3,)), picture, "model: expected one of gray or RGB pictures"),
+        (Levels(300, (1, 4, 5)), picture, "model: expected one of gray or RGB pictures"),
+    ],
+)
+def test_pictures_that_do_not_fit(event: Levels, make, message: str, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", event, hidden=2)
+    make(tmp_path / "a.png")
+    with pytest.raises(UserError, match=f"a.png: {message}"):
+        compress.compress([tmp_path / "a.png"], model, tmp_path / "x.arc")
+    assert not (tmp_path / "x.arc").exists()
+
+
+def test_other_files_that_do_not_fit(tmp_path: Path) -> None:
+    few, sound = save_model(tmp_path / "few", FEW), sound_model(tmp_path / "sound")
+    plain = {"x": pa.array([bytes(20)], pa.binary(20))}
+    tables = {
+        "columns x of 20 bytes": {"y": [1]},
+        "label of int64": plain | {"label": ["a"]},
+        "or none": plain | {"other": [1]},
+        "no missing values": {"x": pa.array([None], pa.binary(20))},
+        "rows with": {"x": pa.array([], pa.binary(20))},
+        r"levels in \[0, 17\), got 17": {"x": pa.array([bytes([17] * 20)], pa.binary(20))},
+    }
+    path = tmp_path / "a.parquet"
+    for message, columns in tables.items():
+        pq.write_table(pa.table(columns), path)
+        with pytest.raises(UserError, match=f"a.parquet: expected .*{message}"):
+            compress.compress([path], few, tmp_path / "x.arc")
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="a.parquet: not a readable Parquet file"):
+        compress.compress([path], few, tmp_path / "x.arc")
+    with pytest.raises(UserError, match="a.parquet: model: expected one of events of one shape"):
+        compress.compress([path], sound, tmp_path / "x.arc")
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match="a.wav: expected a WAV file of PCM"):
+        compress.compress([tmp_path / "a.wav"], sound, tmp_path / "x.arc")
+    with pytest.raises(UserError, match="a.wav: model: expected one of sounds"):
+        compress.compress([tmp_path / "a.wav"], few, tmp_path / "x.arc")
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(UserError, match="a.txt: expected one of .png, .wav, .parquet"):
+        compress.compress([tmp_path / "a.txt"], few, tmp_path / "x.arc")
+    assert not (tmp_path / "x.arc").exists()
+
+
+def test_classes_must_be_told(tmp_path: Path) -> None:
+    plain = save_model(tmp_path / "plain", GRAY)
+    model = save_model(tmp_path / "model", GRAY, num_classes=3)
+    write_png(tmp_path / "a.png", some_levels(GRAY)[0, 0])
+    for folder, classes, message in (
+        (plain, [1], "classes: expected none for a model without classes"),
+        (model, [], "classes: expected one for all, or 1: the model is of 3 classes"),
+        (model, [1, 2], "classes: expected one for all rows, or 1, got 2"),
+        (model, [3], r"condition: expected classes in \[0, 3\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compress.compress([tmp_path / "a.png"], folder, tmp_path / "x.arc", classes=classes)
+
+
+def test_a_trained_folder_is_one_that_the_library_loads(tmp_path: Path) -> None:
+    """As training writes it: config.yaml and model.safetensors, and now config.json."""
+    torch.manual_seed(0)
+    model = arcore.create_model("made", BITS, hidden=[8], num_masks=2).eval()
+    described = {
+        "event": model.event.to_dict(),
+        "model": {"name": "made"} | model.hyperparameters.to_dict(),
+    }
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(described))
+    saved_models.write_library_config(tmp_path, described)
+    loaded = arcore.load(tmp_path)
+    x = torch.from_numpy(some_levels(BITS, 5))
+    assert torch.equal(loaded.log_prob(x), model.log_prob(x))
+    assert loaded.hyperparameters == model.hyperparameters
+
+
+def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_command_lines(archive: Path, tmp_path: Path) -> None:
+    names = ["0.png", "1.png"]
+    coded = stage(tmp_path, "stages.compress", *names, "--model", "model", "--out", "y.arc")
+    assert coded.returncode == 0 and coded.stderr == "", coded.stderr
+    assert coded.stdout.startswith("2 files of ") and "bits/dim" in coded.stdout
+    assert (tmp_path / "y.arc").read_bytes()[:4] == b"ARCF"
+    decoded = stage(tmp_path, "stages.decompress", "y.arc", "--model", "model", "--out", "out")
+    assert decoded.returncode == 0 and decoded.stderr == "", decoded.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    refused = stage(tmp_path, "stages.decompress", "0.png", "--model", "model", "--out", "other")
+    assert refused.returncode == 1 and refused.stdout == ""
+    assert refused.stderr == "error: 0.png: expected an archive, which begins with b'ARCF'\n"
