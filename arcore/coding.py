@@ -247,6 +247,7 @@ def _same(name: str, expected: str, coded: bytes, here: bytes) -> None:
 
 
 def _runtime(model: AutoregressiveModel) -> tuple[str, str, str, str]:
+    _libraries()
     dtype = str(model.dtype).removeprefix("torch.")
     return dtype, model.device.type, str(torch.__version__), metadata.version("constriction")
 

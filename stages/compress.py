@@ -9,7 +9,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.uses import compress
 from stages import cli
 
 
@@ -29,6 +28,8 @@ def main() -> None:
         "--quantize", action="store_true", help="take the nearest levels of a sound's samples"
     )
     options = parser.parse_args()
+    from pipeline.uses import compress  # torch, which --help can do without
+
     summary = compress.compress(
         options.files,
         options.model,

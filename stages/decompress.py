@@ -9,7 +9,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.uses import compress
 from stages import cli
 
 
@@ -23,6 +22,8 @@ def main() -> None:
     parser.add_argument("--model", required=True, type=Path, help="folder of the same model")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     options = parser.parse_args()
+    from pipeline.uses import compress  # torch, which --help can do without
+
     progress = sys.stderr.isatty()
     print(compress.decompress(options.archive, options.model, options.out, progress=progress))
 

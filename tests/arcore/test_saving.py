@@ -209,9 +209,9 @@ def test_the_version_is_the_checkouts() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert arcore.__version__ == project["version"]
-    # without site-packages' metadata: a plain checkout that nobody installed
-    hidden = "import importlib.metadata as m; m.version = None; import arcore; "
-    assert run(hidden + "print(arcore.__version__)") == project["version"]
+    # a checkout that nobody installed has no metadata
+    hidden = "import arcore, importlib.metadata as m; m.version = None; print(arcore.__version__)"
+    assert run(hidden) == project["version"]
     with pytest.raises(AttributeError, match="no attribute 'versoin'"):
         arcore.versoin  # noqa: B018
 
