@@ -85,7 +85,7 @@ class Ensemble(AutoregressiveModel):
         return iter(self.members)
 
     def __repr__(self) -> str:
-        """Name the members, one a line; the middle ones of many are left out."""
+        """Name the members, one per line; the middle ones of many are left out."""
         lines = [f"  ({index}): {member!r}" for index, member in enumerate(self)]
         if len(lines) > 2 * SHOWN:
             left_out = f"  ... {len(lines) - 2 * SHOWN} more"

@@ -79,7 +79,7 @@ def compress(
             their last name.
         model_folder: that `arcore.load` reads.
         out: archive to write; nothing may be there.
-        classes: for a class-conditional model, one for all rows or one a row; none for those that
+        classes: for a class-conditional model, one for all rows or one per row; none for those that
             Parquet rows have as labels.
         quantize: take a sound's nearest levels where its samples lie between levels.
         progress: show bars.

@@ -36,7 +36,7 @@ class FileEntry:
         rows: events in it.
         extents: of an event.
         mode: of a picture, as Pillow names it.
-        rate: samples a second of a sound.
+        rate: samples per second of a sound.
         labels: of Parquet rows, None without that column.
         classes: that rows were coded under, None for an unconditional model.
     """
@@ -200,7 +200,7 @@ def _read_parquet(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.n
     known = {"x": pa.binary(event.size), "label": pa.int64()}
     found = {field.name: field.type for field in table.schema}
     fits = "x" in found and all(known.get(column) == kind for column, kind in found.items())
-    expected = f"columns x of {event.size} bytes a row, and label of int64 or none"
+    expected = f"columns x of {event.size} bytes per row, and label of int64 or none"
     require(fits and table.num_rows > 0, str(path), f"rows with {expected}", str(found))
     nulls = sum(table[column].null_count for column in found)
     require(nulls == 0, str(path), "no missing values", nulls)

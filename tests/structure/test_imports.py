@@ -41,28 +41,15 @@ ROOMS = (
     ("arcore.primitives",),
 )
 BLOCKED = (
-    "ray",
-    "dvc",
-    "hydra",
-    "omegaconf",
-    "mlflow",
-    "pyarrow",
-    "sklearn",
-    "pandas",
-    "matplotlib",
-    "safetensors",
-    "constriction",
-    "tqdm",
-    "yaml",
-    "pipeline",
-    "stages",
-)
+    "ray", "dvc", "hydra", "omegaconf", "mlflow", "pyarrow", "sklearn", "pandas", "matplotlib",
+    "safetensors", "constriction", "tqdm", "yaml", "pipeline", "stages",
+)  # fmt: skip
 # What arcore needs beyond torch, in one module each, which imports it when it is called for.
 LIBRARIES = {
     "arcore.saving": {"safetensors"},
     "arcore.coding": {"constriction", "numpy"},
     "arcore.primitives.progress": {"tqdm"},
-}  # fmt: skip
+}
 IMPORT_EVERYTHING = f"""
 import importlib, pkgutil, sys
 
