@@ -107,11 +107,12 @@ def compress(
             streams.append(coding.compress(model, x, condition, progress=progress))
     archive = pack(entries, streams)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    try:
-        partial.write_bytes(archive)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _one_line(None):
+        try:
+            partial.write_bytes(archive)
+            os.replace(partial, out)
+        finally:
+            partial.unlink(missing_ok=True)
     return _summary(entries, sum(path.stat().st_size for path in files), len(archive), began)
 
 
@@ -147,7 +148,7 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
         fits = len(x) == sum(counts) and tuple(x.shape[1:]) == members[0].extents
         require(fits, str(archive), f"{sum(counts)} rows of {members[0].extents}", tuple(x.shape))
         levels |= zip(numbers, np.split(x.cpu().numpy(), np.cumsum(counts)[:-1]), strict=True)
-    with replacing(out) as partial:
+    with _one_line(None), replacing(out) as partial:
         for number, entry in enumerate(entries):
             level_files.write(entry, levels[number], event, partial / entry.name)
         written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
@@ -298,9 +299,11 @@ def _summary(
 
 @contextmanager
 def _one_line(where: str | None) -> Iterator[None]:
-    """Turn what arcore refuses into a user's error."""
+    """Turn what arcore or the file system refuses into a user's error."""
     try:
         yield
+    except PermissionError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         text = " ".join(str(error).split())
         raise UserError(text if where is None else f"{where}: {text}") from None

@@ -96,8 +96,10 @@ def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntr
     """
     kind = KINDS.get(path.suffix.lower())
     require(kind is not None, str(path), f"one of {', '.join(KINDS)}", path.suffix)
-    if not path.is_file():
-        raise UserError(f"{path}: file not found")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     if kind == "png":
         return _read_png(path, name, event)
     if kind == "wav":
