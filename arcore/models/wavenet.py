@@ -307,6 +307,7 @@ class WaveNet(AutoregressiveModel):
     @property
     def schedule(self) -> tuple[Tensor, ...]:
         """One block per sample, in order."""
+        self._require_length()
         return tuple(torch.arange(self.event.size, device=self.device).split(1))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:

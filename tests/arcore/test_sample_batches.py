@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import arcore
+from arcore import generation
 from arcore.events import Binary, Levels, Real
 from tests.arcore.cases import randomize
 
@@ -51,7 +52,7 @@ def test_memory_is_bounded_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         type(model), "decoder", lambda self, n, c=None: seen.append(n) or decoder(self, n, c)
     )
-    monkeypatch.setattr(arcore.model, "SAMPLE_DIMENSIONS", 40)
+    monkeypatch.setattr(generation, "SAMPLE_DIMENSIONS", 40)
     assert model.sample(25).shape == (25, 4)
     assert seen == [10, 10, 5]
 

@@ -179,7 +179,7 @@ def test_of_length_shares_weights() -> None:
     assert all(a is b for a, b in zip(fixed.parameters(), model.parameters(), strict=True))
     assert fixed.sample(2, torch.zeros(2, 3).long()).shape == (2, 10)
     for call in (lambda: model.sample(2, torch.zeros(2, 3).long()), lambda: model.schedule):
-        with pytest.raises(ValueError, match=r"^shape: expected every dimension fixed, got"):
+        with pytest.raises(ValueError, match=r"^event: expected events of one length .*of_length"):
             call()
 
 
