@@ -15,12 +15,10 @@ import arcore
 from arcore import bitstream, coding
 from arcore.coding import compress, decompress
 from arcore.events import Binary, Gray, Levels, Real
-from arcore.families.latent import LatentVariableModel
-from arcore.zoo import list_models, model_class
-from tests.arcore.cases import CASES, INTRICATE, NET, Case, randomize
+from tests.arcore.cases import CASES, cases_where
+from tests.support.cases import Case, randomize
 
-LATENT = {name for name in list_models() if issubclass(model_class(name), LatentVariableModel)}
-EXACT = [case for case in (*CASES, *INTRICATE) if case.model not in LATENT]
+NET = {"width": 4, "gate_width": 3, "skip_width": 12, "cycle": 3, "num_blocks": 2}
 HEADER_BYTES = 140
 FUZZED = 1200
 
@@ -36,10 +34,10 @@ def some_levels(model: arcore.AutoregressiveModel, count: int = 7) -> Tensor:
     return torch.randint(model.event.num_levels, (count, *model.event.shape), generator=generator)
 
 
-@pytest.mark.parametrize("case", EXACT, ids=str)
+@cases_where(lambda case: case.discrete and case.kind.exact, tiny=True)
 def test_round_trip_of_every_exact_model(case: Case) -> None:
     """With a last batch of another size, and all kinds of conditions; in half precision too."""
-    model, x, labels = case.build(), case.levels(5), case.labels(5)
+    model, x, labels = case.build(), case.values(5), case.condition(5)
     data = compress(model, x, labels, batch=2, verify=False)
     assert torch.equal(decompress(model, data, labels), x)
     if case in CASES[::9]:

@@ -11,7 +11,7 @@ import torch
 import arcore
 from arcore import generation
 from arcore.events import Binary, Levels, Real
-from tests.arcore.cases import randomize
+from tests.support.cases import randomize
 
 MODELS = [
     ("nade", Levels(3, (2, 2)), {"hidden": 3}),

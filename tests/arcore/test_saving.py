@@ -15,11 +15,11 @@ import arcore
 from arcore import saving
 from arcore.coding import fingerprint
 from arcore.events import Binary, Event, Levels, Real, from_dict
-from tests.arcore.cases import CASES, Case
-from tests.arcore.real_cases import REAL_CASES
+from tests.arcore.cases import CASES
 from tests.places import ROOT
+from tests.support.cases import Case
 
-WHOLE = [case for case in (*CASES, *REAL_CASES) if not getattr(case, "mask", 0)]
+WHOLE = [case for case in CASES if not case.mask and case.defined is None]
 SIX = Binary((6,))
 
 
