@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from arcore import saving
 from pipeline.cluster import connection
 from pipeline.cluster.shared_storage import publish, shared_storage, storage_of
 from pipeline.core import paths, provenance, storage
@@ -224,6 +225,7 @@ def _write(run: Run, finished: Finished, checkpoint: Path) -> Path:
         averaged = checkpoint / "averaged.safetensors"
         last = averaged if averaged.exists() else checkpoint / "last.safetensors"
         shutil.copyfile(last, temporary / "last.safetensors")
+        saving.write_config(run.resolved.build(), temporary)
         config = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
         (temporary / "config.yaml").write_text(config)
         with open(temporary / "history.csv", "w", newline="") as file:

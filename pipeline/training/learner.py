@@ -15,9 +15,7 @@ from pipeline.data.batches import Batch
 from pipeline.training import optimization
 from pipeline.training.collectives import Workers
 from pipeline.training.records import TrainingJob
-from pipeline.training.resolved import create_model
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+from pipeline.training.resolved import DTYPES, create_model
 
 
 class Learner:

@@ -13,6 +13,8 @@ from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ExperimentConfig
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+
 
 @dataclass(frozen=True)
 class ResolvedConfig:
@@ -34,6 +36,12 @@ class ResolvedConfig:
     def config_hash(self) -> str:
         """The hash of all that decides the trained weights."""
         return self.experiment.config_hash(self.dataset_sha256)
+
+    def build(self) -> arcore.AutoregressiveModel:
+        """Build the model without memory, of the dtype that its weights have."""
+        with torch.device("meta"):
+            model = create_model(self.model, self.event)
+        return model.to(DTYPES[self.experiment.trainer.precision])
 
     def to_dict(self) -> dict[str, object]:
         """Return the content of config.yaml, as plain types."""

@@ -15,15 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from PIL import Image
-from safetensors.torch import save_file
 
 import arcore
 from arcore.events import Binary, Event, Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.formats import wave_files
-from pipeline.training import saved_models
 from pipeline.uses import compress, level_files
 from tests.places import ROOT
 
@@ -309,23 +306,6 @@ def test_classes_must_be_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             compress.compress([tmp_path / "a.png"], folder, tmp_path / "x.arc", classes=classes)
-
-
-def test_a_trained_folder_is_one_that_the_library_loads(tmp_path: Path) -> None:
-    """As training writes it: config.yaml and model.safetensors, and now config.json."""
-    torch.manual_seed(0)
-    model = arcore.create_model("made", BITS, hidden=[8], num_masks=2).eval()
-    described = {
-        "event": model.event.to_dict(),
-        "model": {"name": "made"} | model.hyperparameters.to_dict(),
-    }
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(described))
-    saved_models.write_library_config(tmp_path, described)
-    loaded = arcore.load(tmp_path)
-    x = torch.from_numpy(some_levels(BITS, 5))
-    assert torch.equal(loaded.log_prob(x), model.log_prob(x))
-    assert loaded.hyperparameters == model.hyperparameters
 
 
 def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
