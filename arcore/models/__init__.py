@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
     """Import a class from the file that has its name in lower case, underscores aside."""
     for module in _modules():
         if module.replace("_", "") == name.lower():
-            found = getattr(importlib.import_module(f"{__name__}.{module}"), name, None)
+            found = getattr(importlib.import_module(f"arcore.models.{module}"), name, None)
             if found is not None:
                 return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
