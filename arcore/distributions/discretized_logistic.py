@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 
+from arcore.distributions.inversion import choose
+from arcore.primitives.precision import at_least_float32
+
 MIN_LOG_SCALE = -7.0
+STRAIGHT_LOG_SCALE = 30.0  # from here on, ln(1 - exp(-w / s)) is ln w - ln s in any precision
+FLOATS_AT_ONCE = 1 << 22  # a table of all levels is made in parts that are no larger
 
 
 class DiscretizedLogisticMixture(Distribution):
@@ -23,6 +29,9 @@ class DiscretizedLogisticMixture(Distribution):
     to one. The difference is taken in logarithms without cancellation, since
     sigm(a) - sigm(b) = sigm(a) sigm(-b) (1 - exp(b - a)); a single formula serves everywhere, where
     the reference code falls back on the density for small masses.
+
+    Any finite parameters have finite log-masses and gradients: far beyond what any level needs, at
+    the fourth root of the largest number of their type, means and log-scales are held.
 
     Reference:
         Salimans, Karpathy, Chen and Kingma, "PixelCNN++", ICLR 2017, eq. 2.
@@ -45,21 +54,26 @@ class DiscretizedLogisticMixture(Distribution):
         self, num_levels: int, log_weights: Tensor, means: Tensor, log_scales: Tensor
     ) -> None:
         super().__init__(log_weights.shape[:-1], validate_args=False)
+        bound = torch.finfo(means.dtype).max ** 0.25
         self.num_levels = num_levels
         self.log_weights = torch.log_softmax(log_weights, -1)
-        self.means = means
-        self.log_scales = log_scales.clamp(min=MIN_LOG_SCALE)
+        self.means = means.clamp(-bound, bound)
+        self.log_scales = log_scales.clamp(MIN_LOG_SCALE, bound)
 
     def components_log_prob(self, value: Tensor) -> Tensor:
         """Return ln P_j(v) of levels v (*batch,) under each component, (*batch, K), in nats."""
+        return self._log_masses(value[..., None], self.means, self.log_scales)
+
+    def _log_masses(self, value: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+        """Return ln P_j(v) of levels that broadcast against the components' parameters."""
         last = self.num_levels - 1
-        value = value[..., None]
-        y = value.to(self.means.dtype) * (2 / last) - 1
-        inverse_scale = torch.exp(-self.log_scales)
-        above = (y - self.means + 1 / last) * inverse_scale
-        below = (y - self.means - 1 / last) * inverse_scale
+        y = value.to(means.dtype) * (2 / last) - 1
+        inverse_scale = torch.exp(-log_scales)
+        above = (y - means + 1 / last) * inverse_scale
+        below = (y - means - 1 / last) * inverse_scale
         upper, lower = logsigmoid(above), logsigmoid(-below)
-        width = torch.log(-torch.expm1(-2 / last * inverse_scale))
+        near = log_scales.clamp(max=STRAIGHT_LOG_SCALE)  # 1 / s may be nought beyond
+        width = torch.log(-torch.expm1(-2 / last * torch.exp(-near))) - (log_scales - near)
         inside = upper + lower + width
         return torch.where(value <= 0, upper, torch.where(value >= last, lower, inside))
 
@@ -70,9 +84,37 @@ class DiscretizedLogisticMixture(Distribution):
     @property
     def logits(self) -> Tensor:
         """Return ln P of every level, (*batch, k), in nats."""
-        levels = torch.arange(self.num_levels, device=self.means.device)
-        levels = levels.view(-1, *[1] * len(self.batch_shape))
-        return torch.stack([self.log_prob(v.expand(self.batch_shape)) for v in levels], -1)
+        log_weights, means, log_scales = (
+            part[..., None, :] for part in (self.log_weights, self.means, self.log_scales)
+        )
+        levels = torch.arange(self.num_levels, device=means.device)[:, None]
+        count = max(1, FLOATS_AT_ONCE // max(1, means.numel()))
+        tables = [
+            torch.logsumexp(log_weights + self._log_masses(part, means, log_scales), -1)
+            for part in levels.split(count)
+        ]
+        return tables[0] if len(tables) == 1 else torch.cat(tables, -1)
+
+    def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
+        """Draw int64 levels, (*batch,), with an explicit generator.
+
+        A component is chosen and its distribution function inverted, which needs no table of
+        levels; another temperature than 1 does.
+        """
+        dtype = at_least_float32(self.means.dtype)
+        uniform = torch.rand(
+            (2, *self.batch_shape), generator=generator, device=self.means.device, dtype=dtype
+        )
+        if temperature != 1:
+            return choose(torch.softmax(self.logits.to(dtype) / temperature, -1), uniform[0])
+        chosen = choose(self.log_weights.to(dtype).exp(), uniform[0])[..., None]
+        mean, log_scale = (
+            part.gather(-1, chosen)[..., 0].to(dtype) for part in (self.means, self.log_scales)
+        )
+        scale = torch.exp(log_scale.clamp(max=math.log(torch.finfo(dtype).max) - 10))
+        y = mean + scale * torch.logit(uniform[1])  # minus infinity at nought: the first level
+        last = self.num_levels - 1
+        return torch.ceil((y + 1) * (last / 2) - 0.5).clamp(0, last).long()
 
     def select(self, block: Tensor) -> DiscretizedLogisticMixture:
         """Select a block of flattened indices: batch shape (first extent, len(block))."""

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
+from arcore.distributions.inversion import choose
+from arcore.distributions.softmax import Softmax
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 
@@ -47,6 +49,7 @@ def reshape(conditionals: Distribution, shape: Sequence[int]) -> Distribution:
 DISCRETE = (
     torch.distributions.Bernoulli,
     torch.distributions.Categorical,
+    Softmax,
     DiscretizedLogisticMixture,
 )
 DISCRETE_NAMES = ", ".join(kind.__name__ for kind in DISCRETE) + " or one with its own draw"
@@ -57,8 +60,8 @@ def draw(
 ) -> Tensor:
     """Draw from a one-dimensional conditional with an explicit generator.
 
-    A discrete draw inverts the cumulative distribution at one uniform number per dimension. A
-    distribution over reals brings its own `draw(generator, temperature)`.
+    A discrete draw inverts the cumulative distribution at one uniform number per dimension.
+    Mixtures bring their own `draw(generator, temperature)`.
 
     Returns:
         int64 levels, or reals, of the distribution's batch shape.
@@ -87,6 +90,4 @@ def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0
     logits = logits.to(at_least_float32(logits.dtype)) / temperature
     if isinstance(distribution, torch.distributions.Bernoulli):
         return (uniform < torch.sigmoid(logits)).long()
-    cumulative = torch.softmax(logits, -1).cumsum(-1)
-    levels = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1)
-    return levels.clamp(max=logits.shape[-1] - 1)
+    return choose(torch.softmax(logits, -1), uniform)

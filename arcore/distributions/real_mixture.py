@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from arcore.distributions.inversion import choose
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 
@@ -93,9 +94,7 @@ class RealMixture(Distribution):
         shape, weights = self.batch_shape, self.log_weights.to(dtype).exp()
         options: dict[str, Any] = {"device": weights.device, "dtype": dtype}
         uniform = torch.rand(shape, generator=generator, **options)
-        cumulative = weights.cumsum(-1)
-        chosen = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1, keepdim=True)
-        chosen = chosen.clamp(max=weights.shape[-1] - 1)
+        chosen = choose(weights, uniform)[..., None]
         if self.component == "gaussian":
             noise = torch.randn(shape, generator=generator, **options)
         else:  # a difference of two exponentials; u < 1 keeps both finite

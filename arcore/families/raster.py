@@ -251,8 +251,7 @@ class RasterDecoder(Decoder):
             cursor = self.cursor.at(row, column)
             self.outputs = model._network_at(self.features, self.maps, cursor).to(model.dtype)
         pixel = self.image[:, :, row : row + 1, column : column + 1]
-        conditionals = model.head.distribution(self.outputs, pixel, pixel.shape[:2])
-        return select(conditionals, pixel.shape[:2], block.new_tensor([colour]))
+        return model.head.colour_distribution(self.outputs, pixel, colour)
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:

@@ -84,29 +84,42 @@ class Head:
         """
         if self.name == "softmax":
             logits = outputs.unflatten(1, (self.colours, -1)).movedim(2, -1)
-            logits = logits.reshape(*shape, logits.shape[-1])
-            if self.gray:
-                return GrayBernoulli(logits=logits[..., 0], validate_args=False)
-            return level_features.distribution(logits)
-        return self._mixture(outputs, image, shape)
+            return self._softmax(logits.reshape(*shape, logits.shape[-1]))
+        parts = self._mixtures(outputs, image, self.colours)
+        stacked = (torch.stack(part, 1).reshape(*shape, -1) for part in zip(*parts, strict=True))
+        return DiscretizedLogisticMixture(self.num_levels, *stacked)
 
-    def _mixture(
-        self, outputs: Tensor, image: Tensor, shape: Sequence[int]
-    ) -> DiscretizedLogisticMixture:
+    def colour_distribution(self, outputs: Tensor, image: Tensor, colour: int) -> Distribution:
+        """Turn maps into the conditionals of one colour alone, (batch, height * width).
+
+        Arguments as of `distribution`; no colour but earlier ones is read.
+        """
+        if self.name == "softmax":
+            logits = outputs.unflatten(1, (self.colours, -1))[:, colour]
+            return self._softmax(logits.flatten(2).movedim(1, -1))
+        parts = self._mixtures(outputs, image, colour + 1)[-1]
+        return DiscretizedLogisticMixture(self.num_levels, *(part.flatten(1, 2) for part in parts))
+
+    def _softmax(self, logits: Tensor) -> Distribution:
+        if self.gray:
+            return GrayBernoulli(logits=logits[..., 0], validate_args=False)
+        return level_features.distribution(logits)
+
+    def _mixtures(self, outputs: Tensor, image: Tensor, count: int) -> list[tuple[Tensor, ...]]:
+        """Return weights, means and log-scales, (batch, height, width, K), of the first colours."""
         k, colours = self.num_mixtures, self.colours
         parts = outputs.movedim(1, -1).unflatten(-1, (-1, k)).movedim(-2, 0)
         weights, means, log_scales, coefficients = parts.split([1, colours, colours, self._pairs])
         y = image.to(outputs.dtype) * (2 / (self.num_levels - 1)) - 1
         posterior, pair = weights[0], 0
         found = []
-        for colour in range(colours):
+        for colour in range(count):
             mean = means[colour]
             for earlier in range(colour):
                 mean = mean + torch.tanh(coefficients[pair]) * y[:, earlier, ..., None]
                 pair += 1
             one = DiscretizedLogisticMixture(self.num_levels, posterior, mean, log_scales[colour])
             found.append((one.log_weights, one.means, one.log_scales))
-            if colour < colours - 1:
+            if colour < count - 1:
                 posterior = one.log_weights + one.components_log_prob(image[:, colour])
-        stacked = (torch.stack(part, 1).reshape(*shape, k) for part in zip(*found, strict=True))
-        return DiscretizedLogisticMixture(self.num_levels, *stacked)
+        return found

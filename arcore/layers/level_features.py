@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution
+from torch.distributions import Bernoulli, Distribution
 
+from arcore.distributions.softmax import Softmax
 from arcore.events import Binary, Event, Levels
 
 ENCODINGS = ("scaled", "one_hot")
@@ -62,10 +63,10 @@ def num_logits(event: Event) -> int:
 
 
 def distribution(logits: Tensor) -> Distribution:
-    """Turn logits (..., 1) into a Bernoulli, (..., k) into a Categorical."""
+    """Turn logits (..., 1) into a Bernoulli, (..., k) into a softmax's categorical."""
     if logits.shape[-1] == 1:
         return Bernoulli(logits=logits[..., 0], validate_args=False)
-    return Categorical(logits=logits, validate_args=False)
+    return Softmax(logits)
 
 
 def encode_image(image: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor:

@@ -12,7 +12,6 @@ from torch.distributions import Distribution
 
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import select
 from arcore.events import Event, Levels
 from arcore.families.raster import RasterConfig, RasterModel, image_shape
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
@@ -321,9 +320,7 @@ class _GroupDecoder(Decoder):
             outputs = network.pixels(*piece, cursor).to(self.model.dtype)
             outputs = outputs.view(len(levels), *network.patches, outputs.shape[1]).movedim(-1, 1)
             self.outputs = outputs[..., : levels.shape[-2], : levels.shape[-1]]
-        conditionals = head.distribution(self.outputs, levels, levels.shape)
-        chosen = torch.arange(len(block), device=block.device) + colour * len(block)
-        return select(conditionals, levels.flatten(1).shape, chosen)
+        return head.colour_distribution(self.outputs, levels, colour)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         network = self.network

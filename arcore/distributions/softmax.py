@@ -1,0 +1,29 @@
+"""The categorical distribution, normalised without cancellation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution
+
+
+class Softmax(Categorical):
+    """A categorical distribution whose masses sum to one whatever the size of its logits.
+
+    ln P(v) = (l_v - max l) - ln sum_u exp(l_u - max l), in one pass, where torch's own subtracts
+    the rounded sum max l + ln sum_u exp(l_u - max l): two equal logits of 1e9 then have mass 1 each.
+
+    Arguments:
+        logits: (*batch, k), of any finite size; they need not be normalised.
+        validate_args: taken for the sake of torch's signature, and not looked at.
+
+    Example:
+        >>> Softmax(torch.tensor([1e9, 1e9])).probs.tolist()
+        [0.5, 0.5]
+    """
+
+    def __init__(self, logits: Tensor, validate_args: bool | None = False) -> None:
+        self.logits = torch.log_softmax(logits, -1)
+        self._param = self.logits
+        self._num_events = logits.shape[-1]
+        Distribution.__init__(self, logits.shape[:-1], validate_args=False)

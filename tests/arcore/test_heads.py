@@ -1,0 +1,185 @@
+"""Output heads at any finite parameters: masses, gradients, draws, one colour at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.testing import assert_close
+
+from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
+from arcore.distributions.drawing import draw, invert, select
+from arcore.distributions.real_mixture import COMPONENTS, RealMixture
+from arcore.layers.heads import Head
+
+from .cases import chi_square_p_value
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+HEADS = [
+    Head("softmax", 2, 3, 1),
+    Head("softmax", 5, 3, 1),
+    Head("softmax", 256, 1, 1, gray=True),
+    Head("logistic_mixture", 2, 1, 1),
+    Head("logistic_mixture", 5, 3, 4),
+    Head("logistic_mixture", 256, 3, 2),
+]
+every_head = pytest.mark.parametrize("head", HEADS, ids=str)
+SIZES = (1.0, 30.0, 87.0, 89.0, 110.0, 1e4, 1e9, 1e18, 1e30, 3e38)
+ROWS, SIDE = 24, 3
+
+
+def maps(head: Head, size: float, dtype: torch.dtype) -> Tensor:
+    """Outputs of which some are of this size, of both signs, and others ordinary."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (ROWS, head.num_outputs, SIDE, SIDE)
+    outputs = torch.randn(shape, generator=generator, dtype=torch.float64)
+    large = torch.rand(shape, generator=generator) < 0.5
+    return torch.where(large, size * outputs.sign(), outputs).to(dtype)
+
+
+def image_of(head: Head, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (ROWS, head.colours, SIDE, SIDE)
+    image = torch.randint(head.num_levels, shape, generator=generator)
+    ends = torch.rand(shape, generator=generator) < 0.3
+    return torch.where(ends, (image > 0) * (head.num_levels - 1), image)
+
+
+def table(conditionals: Distribution) -> Tensor:
+    """Probabilities of all levels, (*batch, k)."""
+    logits: Tensor = conditionals.logits.double()
+    if logits.shape == conditionals.batch_shape:
+        return torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], -1)
+    return logits.exp()
+
+
+@every_dtype
+@every_head
+@pytest.mark.parametrize("size", SIZES)
+def test_masses_sum_to_one_and_gradients_are_finite(
+    head: Head, size: float, dtype: torch.dtype
+) -> None:
+    outputs, image = maps(head, size, dtype).requires_grad_(), image_of(head)
+    conditionals = head.distribution(outputs, image, image.shape)
+    value = image if head.num_levels > 2 and not head.gray else image.to(dtype)
+    scores = conditionals.log_prob(value)
+    tolerance = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1}[dtype]
+    assert not scores.isnan().any() and (scores <= tolerance).all()
+    scores.sum().backward()
+    assert outputs.grad is not None and outputs.grad.isfinite().all()
+    masses = table(conditionals).sum(-1)
+    assert_close(masses, torch.ones_like(masses), rtol=0, atol=tolerance)
+    if head.name == "logistic_mixture" and dtype != torch.bfloat16:
+        assert scores.isfinite().all()
+
+
+@every_head
+def test_one_colour_is_what_all_say_of_it(head: Head) -> None:
+    outputs, image = maps(head, 3.0, torch.float64), image_of(head)
+    shape = image.flatten(1).shape
+    whole = head.distribution(outputs, image, image.shape)
+    for colour in range(head.colours):
+        later = image.clone()
+        later[:, colour:] = 0
+        one = head.colour_distribution(outputs, later, colour)
+        block = torch.arange(SIDE * SIDE) + colour * SIDE * SIDE
+        assert one.batch_shape == (ROWS, SIDE * SIDE)
+        assert_close(one.logits, select(whole, shape, block).logits, rtol=1e-12, atol=1e-12)
+
+
+# -- the mixture of discretised logistics
+
+
+def mixture(levels: int, log_scale: float, mean: float, n: int) -> DiscretizedLogisticMixture:
+    """n times the same three components: one of them tiny, one far off."""
+    log_weights = torch.tensor([0.0, -1.5, -6.0]).expand(n, 3)
+    means = torch.tensor([mean, 0.4, -0.2]).expand(n, 3)
+    log_scales = torch.tensor([log_scale, -1.0, -9.0]).expand(n, 3)
+    return DiscretizedLogisticMixture(levels, log_weights, means, log_scales)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 256])
+@pytest.mark.parametrize(
+    ("log_scale", "mean"),
+    [(-2.0, -0.3), (-7.0, 0.9), (1.0, 5.0), (40.0, 0.0), (100.0, 1e9), (1e9, 0.0), (-7.0, -3e38)],
+)
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_draws_follow_the_masses(
+    levels: int, log_scale: float, mean: float, temperature: float, generator: torch.Generator
+) -> None:
+    n = 20_000
+    drawn = draw(mixture(levels, log_scale, mean, n), generator, temperature)
+    assert drawn.dtype == torch.int64 and drawn.shape == (n,)
+    logits = mixture(levels, log_scale, mean, 1).logits[0].double()
+    assert chi_square_p_value(drawn, torch.softmax(logits / temperature, 0)) > 1e-4
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-24])
+@pytest.mark.parametrize("log_scale", [-7.0, 0.0, 100.0, 3e38])
+def test_draws_at_the_ends_of_the_uniform_range_are_levels(
+    uniform: float, log_scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, uniform))
+    for mean in (-3e38, -1.0, 0.0, 1e9, 3e38):
+        drawn = draw(mixture(256, log_scale, mean, 4), None)
+        assert ((drawn >= 0) & (drawn < 256)).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_inversion_passes_the_given_number(temperature: float) -> None:
+    """Its own definition, level by level: F(v - 1) <= u < F(v)."""
+    uniform = torch.linspace(0, 1 - 2**-24, 501)
+    conditionals = mixture(17, -2.0, 0.1, 501)
+    below = torch.softmax(conditionals.logits.double() / temperature, -1).cumsum(-1)
+    level = invert(conditionals, uniform, temperature)
+    upper = below.gather(-1, level[:, None])[:, 0]
+    lower = torch.where(level > 0, below.gather(-1, (level - 1).clamp(min=0)[:, None])[:, 0], 0)
+    assert (lower <= uniform + 1e-6).all() and (uniform <= upper + 1e-6).all()
+    assert (level.diff() >= 0).all() and level.min() == 0 and level.max() == 16
+
+
+@every_dtype
+def test_the_table_is_log_prob_of_each_level(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(3, 4, 2, 5, generator=generator).to(dtype)
+    conditionals = DiscretizedLogisticMixture(7, *parts)
+    scores = [conditionals.log_prob(torch.full((4, 2), level)) for level in range(7)]
+    assert torch.equal(conditionals.logits, torch.stack(scores, -1))
+
+
+def test_a_table_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = mixture(7, 0.0, 0.3, 4).logits
+    monkeypatch.setattr("arcore.distributions.discretized_logistic.FLOATS_AT_ONCE", 24)
+    assert torch.equal(mixture(7, 0.0, 0.3, 4).logits, whole)
+
+
+@pytest.mark.parametrize("log_scale", [29.0, 30.0, 31.0, 80.0, 88.0, 100.0, 1e4])
+def test_wide_components_spread_over_the_interior(log_scale: float) -> None:
+    """For s far above the bin's width w, an interior mass is w / (4 s), whatever float holds."""
+    scale = torch.tensor([[log_scale]], requires_grad=True)
+    conditionals = DiscretizedLogisticMixture(5, torch.zeros(1, 1), torch.zeros(1, 1), scale)
+    score = conditionals.log_prob(torch.tensor([2]))
+    wanted = torch.tensor([0.5 / 4]).log() - log_scale
+    assert_close(score, wanted, rtol=1e-6, atol=1e-6)
+    score.sum().backward()
+    assert_close(scale.grad, torch.tensor([[-1.0]]))
+
+
+# -- mixtures over reals
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("log_scale", [-100.0, 0.0, 80.0])
+def test_real_mixtures_have_finite_gradients(component: str, log_scale: float) -> None:
+    parts = [
+        torch.tensor([[0.0, -1e30, 5.0]]),
+        torch.tensor([[0.0, 1e4, -1e4]]),
+        torch.full((1, 3), log_scale),
+    ]
+    parts = [part.requires_grad_() for part in parts]
+    score = RealMixture(component, *parts, min_log_scale=-7.0).log_prob(torch.tensor([0.5]))
+    score.sum().backward()
+    assert score.isfinite().all()
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in parts)
