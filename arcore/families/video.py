@@ -20,6 +20,7 @@ from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.conv_lstm import ConvLSTM, State
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock
+from arcore.layers.nhwc import Conv2d
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_odd
 
@@ -186,8 +187,8 @@ class ClipModel(AutoregressiveModel):
 
     def _no_context(self, batch: int) -> Tensor:
         p = self.hyperparameters
-        shape = (batch, p.recurrent_width, *self.clip[2:])
-        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+        shape = (batch, *self.clip[2:], p.recurrent_width)
+        return torch.zeros(shape, dtype=self.dtype, device=self.device).movedim(-1, 1)
 
     def _contexts(self, clip: Tensor, vectors: Tensor | None) -> Tensor:
         """Return what is remembered before each frame of (batch, T, C, H, W), (batch, T, ...)."""
@@ -197,7 +198,9 @@ class ClipModel(AutoregressiveModel):
         past, given = clip[:, :-1], None if vectors is None else vectors[:, :-1].flatten(0, 1)
         encoded = self._encode(past.flatten(0, 1), given)
         states = self.memory(encoded.unflatten(0, past.shape[:2]))
-        return torch.cat([none, states.to(self.dtype)], 1)
+        # side by side in NHWC order, which is that of the states
+        parts = [maps.movedim(2, -1) for maps in (none, states.to(self.dtype))]
+        return torch.cat(parts, 1).movedim(-1, 2)
 
     def _conditionals_from(self, x: Tensor, condition: Tensor | None, first: int) -> Distribution:
         """Return the conditionals of frames from `first` on, (batch, T - first, C, H, W)."""
@@ -281,7 +284,7 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, inputs: int, p: ClipConfig, condition_size: int) -> None:
         super().__init__()
-        self.input = nn.Conv2d(inputs, 2 * p.width, p.kernel, padding=p.kernel // 2)
+        self.input = Conv2d(inputs, 2 * p.width, p.kernel, padding=p.kernel // 2)
         dilations = itertools.islice(itertools.cycle(p.dilations), p.encoder_blocks)
         self.blocks = nn.ModuleList(
             ResidualMultiplicativeBlock(p.width, p.kernel, dilation, condition_size)

@@ -8,6 +8,7 @@ from torch.nn.functional import interpolate, one_hot, relu
 
 from arcore.conditions import Classes, Condition, Map, Vector
 from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.nhwc import Conv2d
 
 
 class ConditionMaps(nn.Module):
@@ -30,8 +31,8 @@ class ConditionMaps(nn.Module):
         super().__init__()
         self.kind, self.size = kind, size
         if isinstance(kind, Map):
-            self.coarse = nn.Conv2d(kind.shape[0], width, 3, padding=1)
-            self.fine = nn.Conv2d(width, width, 3, padding=1)
+            self.coarse = Conv2d(kind.shape[0], width, 3, padding=1)
+            self.fine = Conv2d(width, width, 3, padding=1)
             self.channels = width
         else:
             assert isinstance(kind, (Classes, Vector))
@@ -63,7 +64,7 @@ class ConditionProjection(nn.Module):
 
     def __init__(self, channels: int, outputs: int, zero_initialised: bool = False) -> None:
         super().__init__()
-        self.project = nn.Conv2d(channels, outputs, 1, bias=False)
+        self.project = Conv2d(channels, outputs, 1, bias=False)
         if zero_initialised:
             nn.init.zeros_(self.project.weight)
 

@@ -7,9 +7,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, dropout, pad
+from torch.nn.functional import dropout, pad
 
 from arcore.layers.incremental_mlp import activate
+from arcore.layers.nhwc import conv2d_nhwc
 
 
 class ConvBranch(nn.Module):
@@ -114,7 +115,7 @@ class ConvBranch(nn.Module):
             if not symmetric:
                 h = pad(h, border)
             padding = (border[2], border[0]) if symmetric else (0, 0)
-            h = conv2d(h, layer.weight, layer.bias, padding=padding)
+            h = conv2d_nhwc(h, layer.weight, layer.bias, padding=padding)
             if index == 0 and condition is not None:
                 h = h + self.class_channels[condition][:, :, None, None]
         return h

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from arcore.layers.lstm_scan import lstm_cell, open_forget_gate
+from arcore.layers.nhwc import Conv2d
 
 State = tuple[Tensor, Tensor]
 
@@ -32,22 +33,22 @@ class ConvLSTM(nn.Module):
     def __init__(self, inputs: int, width: int, kernel: int) -> None:
         super().__init__()
         self.width = width
-        self.input_to_state = nn.Conv2d(inputs, 4 * width, kernel, padding=kernel // 2)
-        self.state_to_state = nn.Conv2d(width, 4 * width, kernel, padding=kernel // 2, bias=False)
+        self.input_to_state = Conv2d(inputs, 4 * width, kernel, padding=kernel // 2)
+        self.state_to_state = Conv2d(width, 4 * width, kernel, padding=kernel // 2, bias=False)
         open_forget_gate(cast(nn.Parameter, self.input_to_state.bias), width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map frames (batch, T, inputs, height, width) to states h (batch, T, width, ...)."""
         gates = self.input_to_state(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         state, states = self.zeros(x[:, 0]), []
-        for t in range(x.shape[1]):
-            state = self._advance(gates[:, t], state)
-            states.append(state[0])
-        return torch.stack(states, 1)
+        for gates_now in gates.unbind(1):
+            state = self._advance(gates_now, state)
+            states.append(state[0].movedim(1, -1))
+        return torch.stack(states, 1).movedim(-1, 2)
 
     def zeros(self, x: Tensor) -> State:
         """Return the state before the first frame, of maps (batch, *, height, width)."""
-        zero = x.new_zeros(len(x), self.width, *x.shape[-2:])
+        zero = x.new_zeros(len(x), *x.shape[-2:], self.width).movedim(-1, 1)
         return zero, zero
 
     def step(self, x: Tensor, state: State) -> State:

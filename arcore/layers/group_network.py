@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from arcore.layers.conditioning import ConditionProjection, conditioned
 from arcore.layers.cursor import LayerCall, full_image
 from arcore.layers.heads import Head
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.layers.nhwc import Conv2d
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.pyramids import Group
 
@@ -25,14 +25,16 @@ class _Block(nn.Module):
         self, width: int, kernel: int, dropout: float, projection: ConditionProjection | None
     ) -> None:
         super().__init__()
-        self.core = nn.Conv2d(width, width, kernel, padding=kernel // 2)
-        self.expand = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.core = Conv2d(width, width, kernel, padding=kernel // 2)
+        self.expand = Conv2d(width, width, kernel, padding=kernel // 2)
         self.projection = projection
         self.dropout = dropout
 
     def forward(self, u: Tensor, maps: Tensor | None) -> Tensor:
-        h = conditioned(self.core(relu(u)), self.projection, maps)
-        return u + cast(Tensor, self.expand(dropout(relu(h), self.dropout, self.training)))
+        # what a convolution returns is nobody else's: it may change in place
+        h = relu(conditioned(self.core(relu(u)), self.projection, maps), inplace=True)
+        expanded: Tensor = self.expand(dropout(h, self.dropout, self.training))
+        return expanded.add_(u)
 
 
 class _PatchBlock(nn.Module):
@@ -45,8 +47,9 @@ class _PatchBlock(nn.Module):
         self.dropout = dropout
 
     def forward(self, u: Tensor, call: LayerCall) -> Tensor:
-        h = dropout(relu(call(self.core, relu(u))), self.dropout, self.training)
-        return u + call(self.expand, h)
+        h = relu(call(self.core, relu(u)), inplace=True)
+        h = dropout(h, self.dropout, self.training)
+        return call(self.expand, h).add_(u)
 
 
 class GroupNetwork(nn.Module):
@@ -105,7 +108,7 @@ class GroupNetwork(nn.Module):
         self.patches = (-(-rows // self.patch[0]), -(-columns // self.patch[1]))
 
         inputs = len(known) * features
-        self.input = nn.Conv2d(inputs, width, kernel, padding=kernel // 2)
+        self.input = Conv2d(inputs, width, kernel, padding=kernel // 2)
         self.input_projection = make_projection(width)
         self.blocks = nn.ModuleList(
             _Block(width, kernel, dropout, make_projection(width)) for _ in range(num_blocks)
@@ -113,7 +116,7 @@ class GroupNetwork(nn.Module):
         own, hidden, outputs = (
             channel_groups(maps, head.groups) for maps in (features, head_width, head.num_outputs)
         )
-        self.link = nn.Conv2d(width, head_width, 1)
+        self.link = Conv2d(width, head_width, 1)
         self.own: CausalConv2d | None = None
         spatial = self.patch != (1, 1)
         if spatial or head.groups > 1:
@@ -161,10 +164,10 @@ class GroupNetwork(nn.Module):
 
     def pixels(self, own: Tensor, context: Tensor, call: LayerCall) -> Tensor:
         """Return the head's maps for patches, or for a place of theirs."""
-        u = context if self.own is None else context + call(self.own, own)
+        u = context if self.own is None else call(self.own, own).add_(context)
         for block in self.patch_blocks:
             u = block(u, call)
-        return call(self.output, relu(call(self.hidden_head, relu(u))))
+        return call(self.output, relu(call(self.hidden_head, relu(u)), inplace=True))
 
     def split(self, maps: Tensor) -> Tensor:
         """Cut (batch, n, height, width) into (batch * patches, n, *patch), zero beyond the edge."""

@@ -11,6 +11,7 @@ from torch.nn.functional import elu, softsign
 
 from arcore.layers.cursor import Cursor, LayerCall, full_image
 from arcore.layers.masked_conv import pixel_conv
+from arcore.layers.nhwc import Conv2d
 from arcore.primitives.masks import channel_groups
 
 MIN_SCALE = 1e-4
@@ -52,8 +53,8 @@ class Encoder(nn.Module):
         super().__init__()
         layers = []
         for channels in stages:
-            layers += [nn.Conv2d(inputs, channels, 3, padding=1)]
-            layers += [nn.Conv2d(channels, channels, 3, stride=2, padding=1)]
+            layers += [Conv2d(inputs, channels, 3, padding=1)]
+            layers += [Conv2d(channels, channels, 3, stride=2, padding=1)]
             inputs, size = channels, ((size[0] + 1) // 2, (size[1] + 1) // 2)
         self.layers = nn.ModuleList(layers)
         self.channels, self.size = inputs, size

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, pad
 
 from arcore.layers.cursor import Cursor
+from arcore.layers.nhwc import conv2d_nhwc
 from arcore.primitives.masks import causal_kernel_mask
 
 
@@ -79,7 +80,7 @@ class CausalConv2d(nn.Module):
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
         if any(self.padding):
             x = pad(x, self.padding)
-        return conv2d(x, self.masked_weight(), self.bias)
+        return conv2d_nhwc(x, self.masked_weight(), self.bias)
 
     def step(self, x: Tensor, cursor: Cursor) -> Tensor:
         """Map a piece of a row at the cursor, (batch, inputs, 1, n), to (batch, outputs, 1, n)."""

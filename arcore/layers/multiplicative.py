@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from arcore.layers.conditioning import ConditionProjection
+from arcore.layers.nhwc import Conv2d
 
 
 def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class MultiplicativeUnit(nn.Module):
     ) -> None:
         super().__init__()
         padding = dilation * (kernel // 2)
-        self.gates = nn.Conv2d(width, 4 * width, kernel, padding=padding, dilation=dilation)
+        self.gates = Conv2d(width, 4 * width, kernel, padding=padding, dilation=dilation)
         self.projection = projection
 
     def forward(self, h: Tensor, vectors: Tensor | None) -> Tensor:
@@ -79,7 +80,7 @@ class ResidualMultiplicativeBlock(nn.Module):
 
     def __init__(self, width: int, kernel: int, dilation: int = 1, condition_size: int = 0) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(2 * width, width, 1)
+        self.reduce = Conv2d(2 * width, width, 1)
         self.units = nn.ModuleList(
             MultiplicativeUnit(
                 width,
@@ -89,7 +90,7 @@ class ResidualMultiplicativeBlock(nn.Module):
             )
             for _ in range(2)
         )
-        self.expand = nn.Conv2d(width, 2 * width, 1)
+        self.expand = Conv2d(width, 2 * width, 1)
 
     def forward(self, h: Tensor, vectors: Tensor | None = None) -> Tensor:
         """Map (batch, 2 c, height, width) to as much, given vectors (batch, size, 1, 1) or None."""
@@ -97,4 +98,4 @@ class ResidualMultiplicativeBlock(nn.Module):
         for unit in self.units:
             z = unit(z, vectors)
         expanded: Tensor = self.expand(z)
-        return h + expanded
+        return expanded.add_(h)

@@ -111,16 +111,18 @@ class GatedPixelCNN(TwoStackModel):
     ) -> Tensor:
         total: Tensor | None = None
         for layer, link in zip(self._layers(), links, strict=True):
-            a = call(layer.horizontal, h) + link
+            # what a convolution returns is nobody else's: it may change in place
+            a = call(layer.horizontal, h).add_(link)
             z = _gate(conditioned(a, layer.horizontal_projection, maps, call))
             z = dropout(z, self.hyperparameters.dropout, self.training)
             skip = call(layer.skip, z)
-            total = skip if total is None else total + skip
+            total = skip if total is None else total.add_(skip)
             if not layer.is_last:
                 residual = call(layer.residual, z)
-                h = residual if layer.is_first else h + residual
+                h = residual if layer.is_first else residual.add_(h)
         assert total is not None
-        return call(self.output, relu(call(self.hidden_head, relu(total))))
+        hidden = relu(call(self.hidden_head, relu(total, inplace=True)), inplace=True)
+        return call(self.output, hidden)
 
 
 class _Layer(nn.Module):

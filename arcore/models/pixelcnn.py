@@ -114,8 +114,9 @@ class _Block(nn.Module):
         self.dropout = p.dropout
 
     def forward(self, u: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
-        h = call(self.core, relu(call(self.reduce, relu(u))))
+        # what a convolution returns is nobody else's: it may change in place
+        h = call(self.core, relu(call(self.reduce, relu(u)), inplace=True))
         if maps is not None and self.projection is not None:
             h = h + call(self.projection, maps)
-        h = dropout(relu(h), self.dropout, self.training)
-        return u + call(self.expand, h)
+        h = dropout(relu(h, inplace=True), self.dropout, self.training)
+        return call(self.expand, h).add_(u)

@@ -19,6 +19,7 @@ from arcore.families.raster import RasterDecoder, image_shape
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.latents import Encoder, GaussianPixelCNN, gaussian
+from arcore.layers.nhwc import Conv2d
 from arcore.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from arcore.primitives.checks import require, require_bool, require_int
 
@@ -136,7 +137,7 @@ class PixelVAE(LatentVariableModel):
         else:
             self.latent_levels = ("top", "latent", "pixels")
             self.latent_shapes = ((p.latent_size,), (p.latent_channels, *size))
-            self.infer_map = nn.Conv2d(channels, 2 * p.latent_channels, 1)
+            self.infer_map = Conv2d(channels, 2 * p.latent_channels, 1)
             self.top = Encoder(channels, size, (channels,))
             self.infer = nn.Linear(channels * math.prod(self.top.size), 2 * p.latent_size)
             self.map_prior = GaussianPixelCNN(

@@ -201,12 +201,13 @@ class FrameDecoder(TwoStackModel):
         self, h: Tensor, links: list[Tensor], maps: Tensor | None, call: LayerCall
     ) -> Tensor:
         context, vectors = self._split(maps)
-        h = call(self.horizontal_input, h) + links[0]
+        # what a convolution returns is nobody else's: it may change in place
+        h = call(self.horizontal_input, h).add_(links[0])
         if context is not None:
             h = h + call(self.horizontal_context, context)
         for index, block in enumerate(cast(list[_Block], list(self.blocks))):
             h = block.horizontal(h, vectors, links[2 * index + 1 : 2 * index + 3], call)
-        return call(self.output, relu(call(self.hidden_head, relu(h))))
+        return call(self.output, relu(call(self.hidden_head, relu(h)), inplace=True))
 
 
 class _Block(nn.Module):
@@ -244,7 +245,7 @@ class _Block(nn.Module):
                 gates = gates + call(self.row_projections[unit], vectors)
             z = multiplicative_unit(z, gates)
         assert self.expand_rows is not None
-        return v + call(self.expand_rows, z)
+        return call(self.expand_rows, z).add_(v)
 
     def horizontal(
         self, h: Tensor, vectors: Tensor | None, links: list[Tensor], call: LayerCall
@@ -252,8 +253,8 @@ class _Block(nn.Module):
         """Return the horizontal maps after the block."""
         z = call(self.reduce, h)
         for unit, link in enumerate(links):
-            gates = call(self.row[unit], z) + link
+            gates = call(self.row[unit], z).add_(link)
             if vectors is not None:
                 gates = gates + call(self.projections[unit], vectors)
             z = multiplicative_unit(z, gates)
-        return h + call(self.expand, z)
+        return call(self.expand, z).add_(h)

@@ -30,7 +30,7 @@ CASES = [
     ),
     Case(
         "wavenet-features-mixture",
-        Levels(9, (6,)),
+        Levels(5, (6,)),
         {**NET, "local_size": 2, "local_strides": [4], "head": "logistic_mixture"},
     ),
     Case(
