@@ -86,7 +86,8 @@ class Head:
             logits = outputs.unflatten(1, (self.colours, -1)).movedim(2, -1)
             return self._softmax(logits.reshape(*shape, logits.shape[-1]))
         parts = self._mixtures(outputs, image, self.colours)
-        stacked = (torch.stack(part, 1).reshape(*shape, -1) for part in zip(*parts, strict=True))
+        k = self.num_mixtures
+        stacked = (torch.stack(part, 1).reshape(*shape, k) for part in zip(*parts, strict=True))
         return DiscretizedLogisticMixture(self.num_levels, *stacked)
 
     def colour_distribution(self, outputs: Tensor, image: Tensor, colour: int) -> Distribution:

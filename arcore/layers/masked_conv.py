@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, pad
+from torch.nn.functional import pad
 
 from arcore.layers.cursor import Cursor
 from arcore.layers.nhwc import conv2d_nhwc
@@ -84,37 +84,49 @@ class CausalConv2d(nn.Module):
 
     def step(self, x: Tensor, cursor: Cursor) -> Tensor:
         """Map a piece of a row at the cursor, (batch, inputs, 1, n), to (batch, outputs, 1, n)."""
-        x = self.write_cache(x, cursor)
         state = cursor.state(self, lambda: _ConvState(self, x, cursor))
-        if x.shape[-2:] == self.size:
-            return linear(x.flatten(1), state.matrix, self.bias)[:, :, None, None]
-        return conv2d(x, state.weight, self.bias)
+        if x.shape[-1] > 1:
+            return conv2d_nhwc(state.cover(x, cursor), state.weight, self.bias)
+        seen = x.flatten(1) if self.size == (1, 1) else state.cover(x, cursor).flatten(1)
+        return torch.addmm(self.bias, seen, state.matrix)[..., None, None]
 
-    def write_cache(self, x: Tensor, cursor: Cursor) -> Tensor:
-        """Take in a piece of a row at the cursor; return the inputs that the kernel covers."""
-        state = cursor.state(self, lambda: _ConvState(self, x, cursor))
-        return x if self.size == (1, 1) else state.extend(x, cursor)
+    def write_cache(self, x: Tensor, cursor: Cursor) -> None:
+        """Take in a piece of a row at the cursor."""
+        if self.size != (1, 1):
+            cursor.state(self, lambda: _ConvState(self, x, cursor)).write(x, cursor)
 
 
 class _ConvState:
-    """The padded input so far, and the masked weight."""
+    """The padded input so far, (batch, rows, columns, inputs), and the masked weight."""
 
     def __init__(self, layer: CausalConv2d, x: Tensor, cursor: Cursor) -> None:
         self.weight = layer.masked_weight()
-        self.matrix = self.weight.flatten(1)
+        self.matrix = self.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
         self.size = layer.size
         self.centre, self.right, self.above, _ = layer.padding
         if layer.size != (1, 1):
             height, width = cursor.height + self.above, cursor.width + self.centre + self.right
-            self.canvas = x.new_zeros(len(x), x.shape[1], height, width)
+            self.canvas = x.new_zeros(len(x), height, width, x.shape[1])
 
-    def extend(self, x: Tensor, cursor: Cursor) -> Tensor:
-        """Write x at the cursor; return what the kernel sees for it."""
+    def write(self, x: Tensor, cursor: Cursor) -> None:
+        """Write x, (batch, inputs, 1, n), at the cursor."""
+        row, first, n = cursor.row + self.above, cursor.column + self.centre, x.shape[-1]
+        if n == 1:
+            self.canvas[:, row, first] = x.flatten(1)
+        else:
+            self.canvas[:, row, first : first + n] = x[:, :, 0].transpose(1, 2)
+
+    def cover(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Write x at the cursor; return what the kernel sees for it.
+
+        Of one pixel that is (batch, rows, columns, inputs), else (batch, inputs, rows, columns).
+        """
+        if self.size == (1, 1):
+            return x
+        self.write(x, cursor)
         row, column, n = cursor.row, cursor.column, x.shape[-1]
-        first = column + self.centre
-        self.canvas[:, :, row + self.above, first : first + n] = x[:, :, 0]
-        rows = slice(row, row + self.size[0])
-        return self.canvas[:, :, rows, column : column + n + self.size[1] - 1]
+        seen = self.canvas[:, row : row + self.size[0], column : column + n + self.size[1] - 1]
+        return seen if n == 1 else seen.permute(0, 3, 1, 2)
 
 
 def pixel_conv(kind: str, inputs: Tensor, outputs: Tensor, size: int = 1) -> CausalConv2d:
