@@ -1,0 +1,249 @@
+"""This checkout against an older commit: training steps and sampling, as ratios in one run.
+
+Both sides run in a process of their own, and each is asked for a step in turn, so that a change of
+the machine's speed meets both. A step is forward, backward and AdamW on one batch, in the precision
+that the table names for that side; a sampling step draws so many images. Only the public interface
+is used, which is the same in both. Columns are milliseconds (minimum and median) of the older
+commit and of this checkout, and their ratio, above 1 where this checkout is faster. In one thread,
+they are the processor's, which other processes on the machine do not stretch.
+
+    python benchmarks/against.py <commit> [--pairs 9] [--only pixelcnn ...] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGE, CLIP = ("Binary", (1, 28, 28)), ("Binary", (20, 1, 64, 64))
+COLOUR, SOUND = ("Levels", (256, (3, 32, 32))), ("Levels", (256, (4096,)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured: a training step, or the drawing of `batch` events."""
+
+    name: str
+    model: str
+    event: tuple[str, Any] = IMAGE
+    batch: int = 64
+    before: str = "float32"
+    after: str = "float32"
+    sampling: bool = False
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+
+    def job(self, precision: str) -> dict[str, Any]:
+        kind, given = self.event
+        return {
+            "model": self.model,
+            "kind": kind,
+            "event": list(given) if kind == "Levels" else [given],
+            "batch": self.batch,
+            "precision": precision,
+            "sampling": self.sampling,
+            "hyperparameters": self.hyperparameters,
+        }
+
+
+BF16 = {"before": "bfloat16", "after": "bfloat16"}
+VIDEO = {
+    "width": 8,
+    "encoder_blocks": 2,
+    "recurrent_width": 16,
+    "decoder_blocks": 2,
+    "head_width": 16,
+    "context_frames": 10,
+}
+COLOURED = {"head": "logistic_mixture", "width": 64, "num_layers": 6, "head_width": 64}
+GATED = {"num_layers": 5, "width": 32}
+ROWS = [
+    Row("nade", "nade", batch=100, hyperparameters={"hidden": 500}),
+    Row("made", "made", batch=100, **BF16, hyperparameters={"hidden": [8000]}),
+    Row(
+        "pixelcnn", "pixelcnn", after="bfloat16", hyperparameters={"num_blocks": 15, "hidden": 16}
+    ),
+    Row("gated_pixelcnn", "gated_pixelcnn", **BF16, hyperparameters=GATED),
+    Row("row_lstm", "row_lstm", batch=25, after="bfloat16", hyperparameters={"hidden": 24}),
+    Row(
+        "diagonal_bilstm", "diagonal_bilstm", batch=25,
+        hyperparameters={"hidden": 32, "num_layers": 1},
+    ),
+    Row(
+        "multiscale_pixelrnn", "multiscale_pixelrnn", batch=25,
+        hyperparameters={"hidden": 16, "num_layers": 1, "base_num_layers": 1},
+    ),
+    Row(
+        "pixelvae", "pixelvae", batch=50, **BF16,
+        hyperparameters={"upsample": False, "num_layers": 4, "first_kernel": 7},
+    ),
+    Row(
+        "parallel_multiscale", "parallel_multiscale", batch=50, **BF16,
+        hyperparameters={"base_size": 7, "width": 32, "num_blocks": 2, "head_width": 32},
+    ),
+    Row("conv_nade", "conv_nade", batch=50, **BF16, hyperparameters={"hidden": [500, 500]}),
+    Row("video_pixel_network", "video_pixel_network", CLIP, 1, **BF16, hyperparameters=VIDEO),
+    Row("wavenet", "wavenet", SOUND, 4, **BF16, hyperparameters={"cycle": 9}),
+    Row("logistic", "gated_pixelcnn", COLOUR, 4, hyperparameters=COLOURED),
+    Row("nade-sample", "nade", sampling=True, hyperparameters={"hidden": 500}),
+    Row(
+        "pixelcnn-sample", "pixelcnn", batch=16, sampling=True,
+        hyperparameters={"num_blocks": 15, "hidden": 16},
+    ),
+    Row("gated_pixelcnn-sample", "gated_pixelcnn", batch=16, sampling=True, hyperparameters=GATED),
+    Row(
+        "logistic-sample", "gated_pixelcnn", ("Levels", (256, (3, 8, 8))), 4, sampling=True,
+        hyperparameters=COLOURED,
+    ),
+]  # fmt: skip
+
+
+def make_step(job: dict[str, Any]) -> Callable[[], None]:
+    """Make a step of whichever arcore is on the path."""
+    import torch
+
+    import arcore
+
+    torch.manual_seed(0)
+    event = getattr(arcore.events, job["kind"])(
+        *(tuple(part) if isinstance(part, list) else part for part in job["event"])
+    )
+    model = arcore.create_model(job["model"], event, **job["hyperparameters"])
+    if job["sampling"]:
+        model.eval()
+
+        def draw() -> None:
+            model.sample(job["batch"])
+
+        return draw
+    x = torch.randint(getattr(event, "num_levels", 2), (job["batch"], *event.shape))
+    if job["kind"] == "Binary":
+        x = (torch.rand(x.shape) < 0.13).float()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    coarse = job["precision"] == "bfloat16"
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
+            loss = model(x).mean()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def serve(threads: int) -> None:
+    """Answer requests: a job makes a step ready, "step" takes one and prints its seconds."""
+    import torch
+
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    step: Callable[[], None] | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        began = clock()
+        if request == "step":
+            assert step is not None
+            step()
+        else:
+            step = make_step(request)
+        print(clock() - began, flush=True)
+
+
+class Side:
+    """A process that runs steps of one source tree."""
+
+    def __init__(self, root: Path, threads: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "serve", "--threads", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"},
+        )
+
+    def ask(self, request: object) -> float:
+        """Return the seconds that a request took."""
+        sent, answered = self.process.stdin, self.process.stdout
+        assert sent is not None and answered is not None
+        sent.write(json.dumps(request) + "\n")
+        sent.flush()
+        answer = answered.readline()
+        if not answer:
+            raise SystemExit(f"a side ended with status {self.process.wait()}: {request}")
+        return float(answer)
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def extract(commit: str, folder: Path) -> None:
+    """Write a commit's files into a folder."""
+    command = ["git", "-C", str(ROOT), "archive", "--format=tar", commit, "arcore"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as archive:
+        stream: IO[bytes] | None = archive.stdout
+        assert stream is not None
+        with tarfile.open(fileobj=stream, mode="r|") as files:
+            files.extractall(folder, filter="data")
+    if archive.returncode:
+        raise SystemExit(f"commit: git has no {commit}")
+
+
+def compare(row: Row, old: Side, new: Side, pairs: int) -> str:
+    """Return a line of the table."""
+    old.ask(row.job(row.before))
+    new.ask(row.job(row.after))
+    for side in (old, new):
+        side.ask("step")
+    times = [(old.ask("step"), new.ask("step")) for _ in range(pairs)]
+    cells = []
+    for column in zip(*times, strict=True):
+        cells.append(f"{1e3 * min(column):.1f}, {1e3 * statistics.median(column):.1f}")
+    least, ratio = (
+        min(before for before, _ in times) / min(after for _, after in times),
+        statistics.median(before / after for before, after in times),
+    )
+    precision = row.after if row.before == row.after else f"{row.before}, {row.after}"
+    return f"| {row.name} | {precision} | {cells[0]} | {cells[1]} | {least:.2f}, {ratio:.2f} |"
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["serve"]:
+        serve(int(sys.argv[3]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("commit")
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
+    arguments = parser.parse_args()
+    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
+    with tempfile.TemporaryDirectory() as folder:
+        extract(arguments.commit, Path(folder))
+        print(f"{arguments.commit} against this checkout, {arguments.pairs} pairs, load {load}")
+        print("| | precision | before, ms | after, ms | before / after |")
+        print("|---|---|---|---|---|")
+        for row in ROWS:
+            if arguments.only and row.name not in arguments.only:
+                continue
+            sides = [Side(root, arguments.threads) for root in (Path(folder), ROOT)]
+            print(compare(row, *sides, arguments.pairs), flush=True)
+            for side in sides:
+                side.close()
+
+
+if __name__ == "__main__":
+    main()
