@@ -12,8 +12,7 @@ from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.distributions.drawing import draw, invert, select
 from arcore.distributions.real_mixture import COMPONENTS, RealMixture
 from arcore.layers.heads import Head
-
-from .cases import chi_square_p_value
+from tests.support.statistics import chi_square_p_value
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
