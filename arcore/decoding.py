@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import abc
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from arcore.distributions.drawing import draw
 from arcore.primitives.checks import require, require_int
 
 
@@ -29,6 +31,10 @@ class Decoder(abc.ABC):
         require(self.position < len(self.blocks), "next", "a block left to decode", "the end")
         return self._next(self.blocks[self.position])
 
+    def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
+        """Draw the next block, (batch, len(block)), by `drawing.draw` from `next()`."""
+        return draw(self.next(), generator, temperature)
+
     def push(self, values: Tensor) -> None:
         """Fix the next block's values, (batch, len(block)).
 
@@ -38,9 +44,10 @@ class Decoder(abc.ABC):
         """
         require(self.position < len(self.blocks), "push", "a block left to decode", "the end")
         block = self.blocks[self.position]
-        fits = isinstance(values, Tensor) and values.shape == (self.batch, len(block))
-        expected = f"a tensor of shape ({self.batch}, {len(block)})"
-        require(fits, "values", expected, getattr(values, "shape", values))
+        shape = (self.batch, block.shape[0])
+        if not (isinstance(values, Tensor) and values.shape == shape):  # spares a text a step
+            expected = f"a tensor of shape {shape}"
+            require(False, "values", expected, getattr(values, "shape", values))
         self._push(block, values)
         self.position += 1
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import draw
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.progress import Advance, progress_bar, unseen
@@ -190,13 +189,18 @@ class GenerativeModel(nn.Module, abc.ABC):
         advance: Advance = unseen,
     ) -> Tensor:
         self._check_temperature(temperature)
-        x = x.clone()
+        x, is_blank = x.clone(), not bool(known.any())
         decoder = self._decoder_after(x, known, condition)
-        for block in decoder.blocks[decoder.position :]:
-            drawn = draw(decoder.next(), generator, temperature).to(x.dtype)
-            x[:, block] = torch.where(known[:, block], x[:, block], drawn)
-            decoder.push(x[:, block])
+        blocks, parts = decoder.blocks[decoder.position :], []
+        for block in blocks:
+            drawn = decoder.draw(generator, temperature).to(x.dtype)
+            if not is_blank:
+                drawn = torch.where(known[:, block], x[:, block], drawn)
+            decoder.push(drawn)
+            parts.append(drawn)
             advance(1)
+        if parts:
+            x[:, torch.cat(blocks)] = torch.cat(parts, 1)
         return x.view(x.shape[0], *self.event.extents)
 
     def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:

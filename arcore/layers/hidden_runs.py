@@ -9,29 +9,41 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
 ALIGNMENT = 128  # bytes: two registers of the widest vectors, what torch's loops take at a time
-SERIAL = (1 << 15) - 1  # elements up to which torch's elementwise loops are not split
+GRAIN = 1 << 15  # elements up to which torch never splits an elementwise loop between threads
 
 
 def padded(weight: Tensor, rows: int) -> Tensor:
-    """Pad (D, outputs, H) with zeros to a multiple of `rows` and to rows that end in no remainder.
-
-    The states of a block are as many as its data make them. Torch computes sigmoids of the last
-    few elements of a tensor by another formula than the others, so that without this padding a
-    state's last bit would depend on how many states follow it.
-    """
+    """Pad (D, outputs, H) with zeros to a multiple of `rows` and to whole vectors of H."""
     wide = ALIGNMENT // weight.element_size()
     return pad(weight, (0, -weight.shape[-1] % wide, 0, 0, 0, -len(weight) % rows))
 
 
+def _whole_parts(states: int, width: int) -> int:
+    """Rows for so many states, such that each thread gets whole ones.
+
+    The states of a block are as many as its data make them. Where a thread's part of a tensor ends
+    within a vector, torch computes the last elements by other instructions, so that without this a
+    state's last bit could depend on how many states follow it.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return states
+    return (
+        math.ceil(states / threads / math.ceil(GRAIN / width)) * math.ceil(GRAIN / width) * threads
+    )
+
+
+def input_scale(activation: str) -> float:
+    """By what `activate_` wants its argument scaled."""
+    return 0.5 if activation == "sigmoid" else 1.0
+
+
 def activate_(a: Tensor, activation: str) -> Tensor:
-    """Apply sigmoid or relu in place to (states, H), each row for itself."""
+    """Apply relu to a, or the sigmoid to 2 a, in place; tanh is much the faster function."""
     if activation == "relu":
         return a.relu_()
-    if a.device.type != "cpu":
-        return a.sigmoid_()
-    for rows in a.split(max(1, SERIAL // a.shape[1])):
-        rows.sigmoid_()
-    return a
+    half = a.new_full((), 0.5)
+    return torch.add(half, a.tanh_(), alpha=0.5, out=a)
 
 
 def activation_gradient_(gradient: Tensor, h: Tensor, activation: str) -> Tensor:
@@ -115,10 +127,16 @@ class BlockRuns:
         self.table = table
 
     def sums(self, w: Tensor, start: Tensor) -> Tensor:
-        """Activations of every state, (states, H), from W (width * F, H) and start (batch, H)."""
+        """Activations of every state, from W (width * F, H) and start (batch, H).
+
+        Returns:
+            (states or more, H); the rows after the states are zeros.
+        """
         numbers = torch.arange(self.states, device=w.device)
         slots, bags = _ranges(numbers + 1 - self.since, self.since)
         source = torch.cat([w, start])
+        empty = _whole_parts(self.states, w.shape[1]) - self.states
+        bags = pad(bags, (0, empty), value=len(slots))
         return embedding_bag(
             self.row[slots], source, bags, mode="sum", per_sample_weights=self.weight[slots]
         )

@@ -32,7 +32,8 @@ def encode(x: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor
     if encoding == "one_hot":
         levels = torch.arange(1, event.num_levels, device=x.device)
         return (x[..., None] == levels).to(dtype)
-    return x[..., None].to(dtype) / (event.num_levels - 1)
+    features = x[..., None].to(dtype)
+    return features if event.num_levels == 2 else features / (event.num_levels - 1)
 
 
 def encode_sparsely(

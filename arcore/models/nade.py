@@ -11,15 +11,22 @@ from torch.distributions import Distribution
 from torch.nn.functional import pad
 
 from arcore.decoding import Decoder
-from arcore.events import Event, Levels
+from arcore.events import Binary, Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.compile_guard import compile_guard
-from arcore.layers.hidden_runs import HiddenRuns, activate_, activation_gradient_, padded
+from arcore.layers.hidden_runs import (
+    HiddenRuns,
+    activate_,
+    activation_gradient_,
+    input_scale,
+    padded,
+)
 from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_int
 
+REAL = (torch.float32, torch.float64)  # wide enough to draw by
 ACTIVATIONS = ("sigmoid", "relu")
 
 
@@ -143,31 +150,52 @@ class NADE(AutoregressiveModel):
 
 
 class NADEDecoder(Decoder):
-    """Keeps a_d and adds one column of W at each push."""
+    """Keeps a_d and adds one column of W at each push.
+
+    A sigmoid is (1 + tanh(a / 2)) / 2, of which a step computes the tanh alone: a is kept halved,
+    and the rest is part of the output weights.
+    """
 
     @torch.no_grad()
     def __init__(self, model: NADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
-        self.activations = model._start(batch, condition).clone()
+        start, w = model._start(batch, condition), model.input_weight
+        v, bias = model.output_weight, model.output_bias
+        self.activate = torch.relu
+        if model.hyperparameters.activation == "sigmoid":
+            self.activate = torch.tanh
+            start, w, v = start / 2, w / 2, v / 2
+            bias = bias + v.sum(-1)
+        self.activations = start.clone()
+        self.input_weights, self.output_weights = w.unbind(), v.transpose(1, 2).unbind()
+        self.output_biases = bias.unbind()
+
+    def _logits(self) -> Tensor:
+        t, hidden = self.position, self.activate(self.activations)
+        return torch.addmm(self.output_biases[t], hidden, self.output_weights[t])
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
-        model, t = self.model, self.position
-        hidden = _activate(self.activations, model.hyperparameters.activation)
-        logits = hidden @ model.output_weight[t].t() + model.output_bias[t]
-        return level_features.distribution(logits[:, None])
+        return level_features.distribution(self._logits()[:, None])
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
+        """Draw the next dimension; a binary one in few kernels, with the same numbers."""
+        is_binary = isinstance(self.model.event, Binary) and self.activations.dtype in REAL
+        if not is_binary or temperature != 1 or self.position >= len(self.blocks):
+            return super().draw(generator, temperature)
+        logits = self._logits()
+        uniform = torch.rand(
+            logits.shape, generator=generator, device=logits.device, dtype=logits.dtype
+        )
+        return (uniform < logits.sigmoid_()).long()
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
-        model = self.model
-        inputs = model.hyperparameters.inputs
-        features = level_features.encode(values, model.event, inputs, self.activations.dtype)
-        self.activations += features[:, 0] @ model.input_weight[self.position]
-
-
-def _activate(a: Tensor, activation: str) -> Tensor:
-    return torch.sigmoid(a) if activation == "sigmoid" else torch.relu(a)
+        event, inputs = self.model.event, self.model.hyperparameters.inputs
+        features = level_features.encode(values, event, inputs, self.activations.dtype)
+        self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
 
 
 class _NADELogits(torch.autograd.Function):
@@ -191,8 +219,9 @@ class _NADELogits(torch.autograd.Function):
     ) -> Tensor:
         size, outputs, hidden = v.shape
         block = min(block, size)
-        w, v = padded(w, block), padded(v, block)
-        start = pad(start, (0, w.shape[-1] - hidden))
+        scale = input_scale(activation)
+        w, v = padded(scale * w, block), padded(v, block)
+        start = pad(scale * start, (0, w.shape[-1] - hidden))
         starts, parts = [], []
         with torch.autocast(columns.device.type, enabled=False):
             runs = HiddenRuns(columns, weights, w.shape[1], block)
@@ -221,7 +250,7 @@ class _NADELogits(torch.autograd.Function):
                 part = slice(index * block, (index + 1) * block)
                 states, by_output = runs.block(index), gradient[:, part].contiguous()
                 a = states.sums(w[part].flatten(0, 1), starts[index])
-                h = activate_(a, activation)
+                h = activate_(a, activation)[: states.states]
                 dv[part] = states.sum_by_output(by_output, h)
                 dh = activation_gradient_(states.sum_by_state(by_output, v[part]), h, activation)
                 dh[states.last] += da
