@@ -87,6 +87,11 @@ class OrderlessModel(AutoregressiveModel):
     def _width(self) -> int:
         """Floats per row of the widest layer."""
 
+    @property
+    def _rows_at_once(self) -> int:
+        """Rows beyond which a longer part is scored no faster."""
+        return FLOATS_AT_ONCE
+
     def _inputs(self, flat: Tensor) -> Tensor:
         """What a dimension shows where it is observed, (batch, D, features)."""
         p = self.hyperparameters
@@ -251,7 +256,7 @@ class OrderlessModel(AutoregressiveModel):
         return torch.cat(totals)
 
     def _parts(self, x: Tensor) -> list[tuple[slice, Tensor]]:
-        count = max(1, FLOATS_AT_ONCE // self._width)
+        count = max(1, min(FLOATS_AT_ONCE // self._width, self._rows_at_once))
         starts = range(0, max(len(x), 1), count)
         return [(slice(first, first + count), x[first : first + count]) for first in starts]
 

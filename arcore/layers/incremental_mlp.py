@@ -85,6 +85,10 @@ class IncrementalMLP(nn.Module):
         """Return a with the inputs (batch, F) of one dimension added."""
         return torch.addmm(a, inputs, self.input_weight[dimension])
 
+    def show_(self, a: Tensor, dimension: int, inputs: Tensor) -> None:
+        """Add the inputs (batch, F) of one dimension to a, in place."""
+        a.addmm_(inputs, self.input_weight[dimension])
+
     def output(self, a: Tensor, dimension: int, condition: Tensor | None = None) -> Tensor:
         """Return the outputs of one dimension, (batch, K)."""
         y = linear(self._hidden(a), self.output_weight[dimension], self.output_bias[dimension])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from torch import Tensor
 
 from arcore.events import Event
@@ -11,6 +12,8 @@ from arcore.families.orderless import OrderlessModel
 from arcore.families.orderless_network import ObservedState, OrderlessConfig
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.primitives.checks import require
+
+CACHED_FLOATS = 1 << 18  # floats of a layer that stay in a core's cache from one step to the next
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,17 +72,26 @@ class DeepNADE(OrderlessModel):
     def _width(self) -> int:
         return max(self.hyperparameters.hidden)
 
+    @property
+    def _rows_at_once(self) -> int:
+        if self.device.type != "cpu":
+            return super()._rows_at_once
+        return max(32, CACHED_FLOATS // self._width)
+
 
 class DenseState(ObservedState):
     """Keeps the first layer's activations and adds one dimension's columns at each step."""
 
     def __init__(self, dense: IncrementalMLP, batch: int, condition: Tensor | None) -> None:
         self.dense, self.condition = dense, condition
-        self.activations = dense.start(batch, condition)
+        self.activations = dense.start(batch, condition).clone()
 
     def observe(self, dimension: int, inputs: Tensor) -> None:
         """Add the dimension's columns."""
-        self.activations = self.dense.shown(self.activations, dimension, inputs)
+        if torch.is_grad_enabled():
+            self.activations = self.dense.shown(self.activations, dimension, inputs)
+        else:
+            self.dense.show_(self.activations, dimension, inputs)
 
     def logits(self, dimension: int) -> Tensor:
         """Compute the deeper layers and one dimension's outputs."""
