@@ -122,13 +122,13 @@ class _Scan(torch.autograd.Function):
         h, c = x.new_zeros(shape), x.new_zeros(shape)
         h[:, plan.initial_steps, plan.initial_slots] = initial_h[:, :, None]
         c[:, plan.initial_steps, plan.initial_slots] = initial_c[:, :, None]
+        scale, shift = _logistic_by_tanh(x, width // 4)
         for t, gate in enumerate(gates.split(plan.sizes, 1)):
             here = _slots(plan, t)
             flat = gate.flatten(1, 2)
             for matrix, offset in zip(weight, plan.offsets, strict=True):
                 flat.baddbmm_(h[:, t, _slots(plan, t, offset)].flatten(1, 2), matrix)
-            gate[..., : 3 * width // 4].sigmoid_()
-            gate[..., 3 * width // 4 :].tanh_()
+            torch.addcmul(shift, gate.mul_(scale).tanh_(), scale, out=gate)
             o, f, i, g = gate.chunk(4, -1)
             now = torch.mul(f, c[:, t, here], out=c[:, t + 1, here]).addcmul_(i, g)
             torch.mul(o, now.tanh(), out=h[:, t + 1, here])
@@ -159,7 +159,7 @@ class _Scan(torch.autograd.Function):
             do, df, di, dg = dgate.chunk(4, -1)
             tanh, dh_now = c[:, t + 1, here].tanh(), dh[:, t + 1, here]
             torch.mul(dh_now, tanh, out=do)
-            dc_now = dc[:, t + 1, here] + torch.ops.aten.tanh_backward(dh_now * o, tanh)
+            dc_now = torch.ops.aten.tanh_backward(dh_now * o, tanh).add_(dc[:, t + 1, here])
             torch.mul(dc_now, c[:, t, here], out=df)
             torch.mul(dc_now, g, out=di)
             torch.ops.aten.tanh_backward(dc_now * i, g, grad_input=dg)
@@ -176,6 +176,15 @@ class _Scan(torch.autograd.Function):
             one.index_copy_(0, order, source)
         starts = (slice(None), plan.initial_steps, plan.initial_slots)
         return dx, dweight, dh[starts].sum(2), dc[starts].sum(2), None
+
+
+def _logistic_by_tanh(like: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Scale a and shift b, (4 h,), with which b + a tanh(a z) is the sigmoid of o, f, i, tanh of g.
+
+    Torch's sigmoid takes several times as long as its tanh.
+    """
+    is_logistic = (torch.arange(4 * width, device=like.device) < 3 * width).to(like.dtype)
+    return 1 - is_logistic / 2, is_logistic / 2
 
 
 def _slots(plan: Plan, t: int, offset: int = 0) -> slice:
