@@ -160,14 +160,12 @@ class NADEDecoder(Decoder):
     def __init__(self, model: NADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
-        start, w = model._start(batch, condition), model.input_weight
-        v, bias = model.output_weight, model.output_bias
-        self.activate = torch.relu
-        if model.hyperparameters.activation == "sigmoid":
-            self.activate = torch.tanh
-            start, w, v = start / 2, w / 2, v / 2
-            bias = bias + v.sum(-1)
-        self.activations = start.clone()
+        is_sigmoid = model.hyperparameters.activation == "sigmoid"
+        self.activate = torch.tanh if is_sigmoid else torch.relu
+        scale = input_scale(model.hyperparameters.activation)
+        w, v = model.input_weight * scale, model.output_weight * scale
+        bias = model.output_bias + v.sum(-1) if is_sigmoid else model.output_bias
+        self.activations = model._start(batch, condition) * scale
         self.input_weights, self.output_weights = w.unbind(), v.transpose(1, 2).unbind()
         self.output_biases = bias.unbind()
 

@@ -36,7 +36,8 @@ ROOMS = (
     ("arcore.model",),
     ("arcore.layers", "arcore.generation"),
     ("arcore.conditions",),
-    ("arcore.hyperparameters", "arcore.decoding", "arcore.distributions", "arcore.units"),
+    ("arcore.decoding",),
+    ("arcore.hyperparameters", "arcore.distributions", "arcore.units"),
     ("arcore.events",),
     ("arcore.primitives",),
 )
