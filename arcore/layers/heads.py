@@ -113,7 +113,7 @@ class Head:
         weights, means, log_scales, coefficients = parts.split([1, colours, colours, self._pairs])
         y = image.to(outputs.dtype) * (2 / (self.num_levels - 1)) - 1
         posterior, pair = weights[0], 0
-        found = []
+        found: list[tuple[Tensor, ...]] = []
         for colour in range(count):
             mean = means[colour]
             for earlier in range(colour):
