@@ -38,8 +38,14 @@ EMBEDDED = {
 SAME_SIGNAL_SECONDS = 3.0
 STARTS = 3  # On a busy machine parts of Ray start later than its fixed 20 s allow, and it gives up.
 # Without these glibc gives freed temporaries back to the kernel at every step and faults them in
-# again at the next, a fifth of the time of a small model's step.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+# again at the next: up to 40,000 faults a step. One arena, since Ray trains in a thread, whose own
+# heap would be given back all the same. A worker holds its peak of memory until it ends.
+MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
 
 
 @contextmanager
