@@ -65,7 +65,7 @@ def project(make_project):
         (["toy", "model.hidden=8"], "model: hidden: expected "),
         (["toy", "model.num_masks=-1"], "model: num_masks: expected an integer >= 0, got -1"),
         (["toy", "model.num_classes=3"], "model.num_classes: expected "),
-        (["toys"], "num_members: expected at most num_masks = 2, got 3"),
+        (["toys"], "num_members: expected at most 2 for MADE, got 3"),
         (["toy", "model=nade", "evaluation.num_members=2"], "model: "),
         (["elsewhere"], "data/shards/dna/manifest.json: file not found; run python -m stages.prep"),
         (["misspelt"], "unknown key of experiments.misspelt 'optimiser'"),
