@@ -28,6 +28,7 @@ from pipeline.datasets.formats import archives
 from pipeline.datasets.imagenet import SmallImagenet
 from tests.places import MIRROR
 
+pytestmark = pytest.mark.usefixtures("workdir")
 FIRST_4000 = MIRROR / "cifar10" / "data_batch_1_first4000.bin"
 needs_mirror = pytest.mark.skipif(not FIRST_4000.is_file(), reason=f"no {FIRST_4000}")
 
