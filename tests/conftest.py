@@ -15,19 +15,9 @@ if TYPE_CHECKING:
     from tests.support.projects import Project
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say what stays together in one of several processes, and what comes first.
-
-    A module's tests share fixtures; the laws share none, so that each goes its own way. Stages that
-    run as commands take longest and mostly wait, hence they begin.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the stages that run as commands, which take longest and mostly wait."""
     items.sort(key=lambda item: not item.nodeid.startswith("tests/stages/"))
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            module, _, test = item.nodeid.partition("::")
-            law = f"::{test.partition('[')[0]}" if "/laws/" in module else ""
-            item.add_marker(pytest.mark.xdist_group(f"{module}{law}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -159,11 +159,14 @@ def with_checkpoints(project) -> set[Path]:
 @pytest.fixture(scope="module")
 def disturbed(make_search):
     """A search of which one trial has a loss that is not finite, and another's process died."""
-    project = make_search(PARTLY_EXPLODING)
+    project, seen = make_search(PARTLY_EXPLODING), set()
+
+    def two_were_seen() -> bool:  # not at once: a trial that ends has its checkpoints removed
+        seen.update(with_checkpoints(project))
+        return len(seen) >= 2
+
     with project.running("trial 2/4 starts", "tune", "rates", TWO_AT_A_TIME) as process:
-        project.wait_until(
-            lambda: len(with_checkpoints(project)) >= 2, "two trials have checkpoints"
-        )
+        project.wait_until(two_were_seen, "two trials have had checkpoints")
         actors = [
             child
             for child in psutil.Process(process.pid).children(recursive=True)
