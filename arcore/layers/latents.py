@@ -11,7 +11,7 @@ from torch.nn.functional import elu, softsign
 
 from arcore.layers.cursor import Cursor, LayerCall, full_image
 from arcore.layers.masked_conv import pixel_conv
-from arcore.layers.nhwc import Conv2d
+from arcore.layers.nhwc import Conv2d, conv2d_nhwc
 from arcore.primitives.masks import channel_groups
 
 MIN_SCALE = 1e-4
@@ -40,6 +40,22 @@ def gaussian(parameters: Tensor, bound: float | None = None) -> Normal:
     return Normal(mean, (1 + softsign(scale)).clamp(min=MIN_SCALE), validate_args=False)
 
 
+class Halving(Conv2d):
+    """A 3 x 3 convolution in steps of 2, which halves a map, rounded up."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__(inputs, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, inputs, height, width) to (batch, channels, height / 2, width / 2).
+
+        oneDNN's bfloat16 gradient of a stride over a single pixel leaves taps that meet padding
+        alone unwritten; there no stride is needed.
+        """
+        stride = [1 if extent == 1 else 2 for extent in x.shape[2:]]
+        return conv2d_nhwc(x, self.weight, self.bias, stride=stride, padding=1)
+
+
 class Encoder(nn.Module):
     """Convolutions that halve an image with each stage: 3 x 3, then 3 x 3 in steps of 2.
 
@@ -51,10 +67,9 @@ class Encoder(nn.Module):
 
     def __init__(self, inputs: int, size: tuple[int, int], stages: Sequence[int]) -> None:
         super().__init__()
-        layers = []
+        layers: list[nn.Module] = []
         for channels in stages:
-            layers += [Conv2d(inputs, channels, 3, padding=1)]
-            layers += [Conv2d(channels, channels, 3, stride=2, padding=1)]
+            layers += [Conv2d(inputs, channels, 3, padding=1), Halving(channels, channels)]
             inputs, size = channels, ((size[0] + 1) // 2, (size[1] + 1) // 2)
         self.layers = nn.ModuleList(layers)
         self.channels, self.size = inputs, size

@@ -8,14 +8,14 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
 from arcore.families.latent import LatentVariableModel
-from arcore.layers.latents import GaussianPixelCNN, gaussian
+from arcore.layers.latents import GaussianPixelCNN, Halving, gaussian
 from arcore.model import RecomputingDecoder
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, loss_of, randomize
@@ -496,3 +496,16 @@ def test_the_recomputing_decoder_would_infer_latents_from_blanks() -> None:
     means = tuple(q.mean for q in model.posterior(blank))
     fast = model.decoder(2, None, means)
     assert_close(slow.next().logits, fast.next().logits)
+
+
+def test_gradients_of_a_stride_over_one_pixel_read_no_memory_that_nobody_wrote() -> None:
+    """In bfloat16; memory that was freed a moment ago, full of nan, is what would be read."""
+    layer, x = Halving(3, 3), torch.ones(1, 3, 1, 1)
+    sizes = [2**power for power in range(14) for _ in range(8)]
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x).sum()
+        filled = [torch.full((size,), math.nan) for size in sizes]
+        del filled
+        (gradient,) = torch.autograd.grad(y, layer.weight)
+        assert_close(gradient, nn.functional.pad(torch.ones(3, 3, 1, 1), (1, 1, 1, 1)))

@@ -42,7 +42,8 @@ def test_lower_precision_is_close_and_finite(case: Case, autocast: bool) -> None
     tolerance = (0.05 if autocast else 1e-5) if case.discrete else 1e-4
     assert_close(loss.double(), loss_of(exact, x, condition), rtol=tolerance, atol=tolerance)
     loss.mean().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    infinite = [name for name, p in model.named_parameters() if not p.grad.isfinite().all()]
+    assert not infinite, [(n, model.get_parameter(n).grad) for n in infinite]
 
 
 @models_where(is_discrete)
