@@ -44,8 +44,7 @@ import yaml
 from loading import bits
 
 import arcore
-from pipeline.cluster import connection
-from pipeline.core import provenance
+from pipeline.core import allocator, provenance
 from pipeline.data import preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -182,7 +181,7 @@ def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
 def measure_loop(case: Case) -> tuple[float, float, float]:
     """Return processor seconds per step, bare and of the worker, and their median overhead."""
     command = [sys.executable, __file__, "--alternate", str(CASES.index(case))]
-    variables = os.environ | connection.MALLOC | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    variables = os.environ | allocator.VARIABLES | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     output = subprocess.run(command, env=variables, check=True, capture_output=True, text=True)
     pairs = json.loads(output.stdout)
     ours, bare = (statistics.median(column) / case.steps for column in zip(*pairs, strict=True))

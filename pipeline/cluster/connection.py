@@ -37,15 +37,6 @@ EMBEDDED = {
 }
 SAME_SIGNAL_SECONDS = 3.0
 STARTS = 3  # On a busy machine parts of Ray start later than its fixed 20 s allow, and it gives up.
-# Without these glibc gives freed temporaries back to the kernel at every step and faults them in
-# again at the next: up to 40,000 faults a step. One arena, since Ray trains in a thread, whose own
-# heap would be given back all the same. A worker holds its peak of memory until it ends.
-MALLOC = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
 
 
 @contextmanager
@@ -98,30 +89,47 @@ def address() -> str:
 
 
 @contextmanager
-def on_sigterm(action: Callable[[], None]) -> Iterator[None]:
-    """Do something at the first SIGTERM inside the block; a later one ends the process.
+def on_signal(action: Callable[[], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Do something at the first of some signals inside the block; a later one ends the process.
 
     One that comes within seconds is the same one, sent to a process and to its group.
+
+    Arguments:
+        action: runs in a thread.
+        numbers: SIGTERM if none is given.
     """
-    before = signal.getsignal(signal.SIGTERM)
+    numbers = numbers or (signal.SIGTERM,)
+    before = {number: signal.getsignal(number) for number in numbers}
     since: float | None = None
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal since
         if since is None:
             since = time.monotonic()
-            log.warning("SIGTERM: saving a checkpoint and leaving")
+            log.warning("%s: saving a checkpoint and leaving", signal.Signals(number).name)
             # Not in the handler itself: it interrupts a call of Ray's and would make another in it.
             threading.Thread(target=action, daemon=True).start()
         elif time.monotonic() - since > SAME_SIGNAL_SECONDS:
-            signal.signal(signal.SIGTERM, before)
-            signal.raise_signal(signal.SIGTERM)
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
 
-    signal.signal(signal.SIGTERM, handle)
+    for number in numbers:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def needs_ray(config: ClusterConfig) -> bool:
+    """Tell whether a training runs on Ray's workers, and not in the stage's own process."""
+    return config.num_workers > 0 or bool(os.environ.get("RAY_ADDRESS"))
+
+
+def num_workers(config: ClusterConfig) -> int:
+    """Return the number of Ray's workers."""
+    return max(1, config.num_workers)
 
 
 def cpus_per_worker(config: ClusterConfig) -> int:
@@ -130,7 +138,7 @@ def cpus_per_worker(config: ClusterConfig) -> int:
         return config.cpus_per_worker
     import ray
 
-    return max(1, int(ray.cluster_resources().get("CPU", 1)) // config.num_workers)
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) // num_workers(config))
 
 
 def require_resources(config: ClusterConfig) -> None:
@@ -145,13 +153,14 @@ def require_resources(config: ClusterConfig) -> None:
     if os.environ.get("ARCORE_AUTOSCALING") == "1":
         return
     have = ray.cluster_resources()
-    cpus = config.num_workers * cpus_per_worker(config)
+    workers = num_workers(config)
+    cpus = workers * cpus_per_worker(config)
     if cpus > have.get("CPU", 0):
         raise UserError(
-            f"cluster: expected {cpus} CPUs for {config.num_workers} workers, "
+            f"cluster: expected {cpus} CPUs for {workers} workers, "
             f"got a cluster of {have.get('CPU', 0):g}"
         )
-    if config.use_gpu and config.num_workers > have.get("GPU", 0):
+    if config.use_gpu and workers > have.get("GPU", 0):
         raise UserError(
-            f"cluster: expected {config.num_workers} GPUs, got a cluster of {have.get('GPU', 0):g}"
+            f"cluster: expected {workers} GPUs, got a cluster of {have.get('GPU', 0):g}"
         )

@@ -178,12 +178,14 @@ class ClusterConfig:
     """Where training runs; never a DVC parameter.
 
     Attributes:
-        num_workers: DDP workers.
+        num_workers: DDP workers of Ray Train; 0 trains in the stage's own process, which starts at
+            once, or on one worker where RAY_ADDRESS names a cluster.
         min_workers: with fewer than num_workers at hand (a lost node) training goes on with as
             few as this many; null waits for all. The numbers then depend on what was at hand.
         use_gpu: one GPU a worker (NCCL), else CPUs (gloo).
         cpus_per_worker: CPUs that a worker reserves and uses as threads; null shares the
-            cluster's among the workers (of one training; each trial of a search takes 1).
+            cluster's among the workers (of one training; each trial of a search takes 1), and
+            without workers is OMP_NUM_THREADS, or the CPUs that the process may use.
         max_failures: restarts from the last checkpoint after a worker is lost.
         max_concurrent_trials: trials of a search at the same time; null is what fits.
         checkpoint_minutes: longest time between checkpoints, within an epoch if need be.
@@ -191,7 +193,7 @@ class ClusterConfig:
             ARCORE_STORAGE, or `.arcore/` where that is not set.
     """
 
-    num_workers: int = 1
+    num_workers: int = 0
     min_workers: int | None = None
     use_gpu: bool = False
     cpus_per_worker: int | None = None
@@ -201,7 +203,7 @@ class ClusterConfig:
     storage: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.num_workers >= 1, "cluster.num_workers", ">= 1", self.num_workers)
+        require(self.num_workers >= 0, "cluster.num_workers", ">= 0", self.num_workers)
         fits = self.min_workers is None or 1 <= self.min_workers <= self.num_workers
         require(fits, "cluster.min_workers", "1 to num_workers, or null", self.min_workers)
         fits = self.max_concurrent_trials is None or self.max_concurrent_trials >= 1

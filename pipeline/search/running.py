@@ -42,7 +42,7 @@ class TrialSetting:
     @property
     def alone(self) -> bool:
         """Whether a trial is one worker, which Ray Tune's own process is then."""
-        return self.resources.num_workers == 1
+        return self.resources.num_workers <= 1
 
     @property
     def needs(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.cluster import connection, shared_storage
-from pipeline.core import paths, provenance, storage
+from pipeline.core import allocator, paths, provenance, storage
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
@@ -128,7 +128,7 @@ def _environment() -> dict[str, str]:
     """Set Ray Tune's variables here; return those of all workers."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
-    variables = connection.MALLOC | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
+    variables = allocator.VARIABLES | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()}
     if "ARCORE_HOME" in os.environ:
         variables["ARCORE_HOME"] = os.environ["ARCORE_HOME"]
     return variables
@@ -190,9 +190,10 @@ def concurrency(config: ClusterConfig, have: Mapping[str, float]) -> int:
         >>> concurrency(ClusterConfig(num_workers=2, cpus_per_worker=1), {"CPU": 5.0})
         2
     """
-    fit = have.get("CPU", 0) // (config.num_workers * (config.cpus_per_worker or 1))
+    workers = max(1, config.num_workers)
+    fit = have.get("CPU", 0) // (workers * (config.cpus_per_worker or 1))
     if config.use_gpu:
-        fit = min(fit, have.get("GPU", 0) // config.num_workers)
+        fit = min(fit, have.get("GPU", 0) // workers)
     return max(1, min(int(fit), config.max_concurrent_trials or int(fit)))
 
 
@@ -202,7 +203,7 @@ def _fit(run: SearchRun, resources: ClusterConfig) -> Iterable[RayResult]:
 
     place = storage.join(run.place, run.folder)
     setting = TrialSetting(run.search, resources, run.manifest, place)
-    with warnings.catch_warnings(), connection.on_sigterm(_interrupt):
+    with warnings.catch_warnings(), connection.on_signal(_interrupt):
         warnings.simplefilter("ignore")  # of Ray Tune's about itself
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         try:

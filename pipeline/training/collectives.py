@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ray.util
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -37,14 +36,11 @@ class Workers:
 
     def hosts(self) -> list[str]:
         """Return the address of each worker's host."""
+        import ray.util  # here: a worker alone does without
+
         addresses: list[object] = [None] * self.world
         dist.all_gather_object(addresses, ray.util.get_node_ip_address())
         return [str(address) for address in addresses]
-
-    def print_on_rank_0(self, line: str) -> None:
-        """Print a line, once for all workers."""
-        if self.rank == 0:
-            print(line, flush=True)
 
     def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world > 1:

@@ -6,15 +6,18 @@ import csv
 import json
 import logging
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 
 from arcore import saving
 from pipeline.cluster import connection
 from pipeline.cluster.shared_storage import publish, shared_storage, storage_of
 from pipeline.core import paths, provenance, storage
+from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import read_manifest
@@ -22,6 +25,7 @@ from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import checkpoints, sessions
+from pipeline.training.local_session import LocalSession, local_device
 from pipeline.training.ray_trainer import make_trainer
 from pipeline.training.records import (
     HISTORY,
@@ -35,6 +39,7 @@ from pipeline.training.records import (
 )
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.sessions import Checkpoint
+from pipeline.training.worker import run_job
 
 log = logging.getLogger(__name__)
 KEPT = "the last checkpoint is kept, rerun to go on"
@@ -88,20 +93,52 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
             reached, or a loss that is not finite.
     """
     resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
-    run = _start(resolved, fresh)
-    with connection.connected():
-        connection.require_resources(config.cluster)
-        threads = connection.cpus_per_worker(config.cluster)
-        job = make_job(resolved, threads=threads, run_id=run.run_id)
-        with connection.on_sigterm(lambda: sessions.request_stop(job.stop_key)):
-            outcome, last = _fit(run, job)
-        finished = _require_finished(run, outcome)
-        with last.as_directory() as checkpoint:
-            out = _write(run, finished, Path(checkpoint))
+    if connection.needs_ray(config.cluster):
+        run = _start(resolved, fresh)
+        with connection.connected():
+            out = _finish(run, *_train_on_workers(run))
+    else:
+        device = local_device(config.cluster)
+        run = _start(resolved, fresh)
+        out = _finish(run, *_train_here(run, device))
     RunLogger(run.run_id).finish("FINISHED")
     publish(config.cluster, out, "training.json")
     storage.remove(storage.join(run.place, run.folder))
     return out
+
+
+def _train_on_workers(run: Run) -> tuple[TrainingOutcome, Checkpoint | None]:
+    """Train with Ray Train; return how it ended, and its last checkpoint."""
+    cluster = run.config.cluster
+    connection.require_resources(cluster)
+    threads = connection.cpus_per_worker(cluster)
+    job = make_job(run.resolved, threads=threads, run_id=run.run_id)
+    with connection.on_signal(lambda: sessions.request_stop(job.stop_key)):
+        return _fit(run, job)
+
+
+def _train_here(run: Run, device: torch.device) -> tuple[TrainingOutcome, Checkpoint | None]:
+    """Train in this process; return how it ended, and its last checkpoint."""
+    keep_freed_memory()
+    threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
+    job = make_job(run.resolved, threads=threads, run_id=run.run_id)
+    session = LocalSession(storage.join(run.place, run.folder), device)
+    with connection.on_signal(session.request_stop, signal.SIGTERM, signal.SIGINT):
+        try:
+            outcome = run_job(job, session)
+        except (RuntimeError, MemoryError) as error:
+            raise UserError(
+                f"{run.config.name}: training failed ({KEPT}): {one_line(error)}"
+            ) from error
+    return outcome, session.last()
+
+
+def _finish(run: Run, outcome: TrainingOutcome, last: Checkpoint | None) -> Path:
+    """Write the model's folder of a training that finished."""
+    finished = _require_finished(run, outcome)
+    assert last is not None, "a training ends with a checkpoint"
+    with last.as_directory() as checkpoint:
+        return _write(run, finished, Path(checkpoint))
 
 
 def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
@@ -157,7 +194,7 @@ def make_job(
     )
 
 
-def _fit(run: Run, job: TrainingJob) -> tuple[TrainingOutcome, Checkpoint]:
+def _fit(run: Run, job: TrainingJob) -> tuple[TrainingOutcome, Checkpoint | None]:
     """Train with Ray Train; return how it ended, and its last checkpoint."""
     import ray.train
     from ray.exceptions import RayError

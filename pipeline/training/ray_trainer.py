@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pipeline.cluster import connection
-from pipeline.core import private_apis, storage
+from pipeline.core import allocator, private_apis, storage
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.training.ray_checkpoints import repair_snapshot
 from pipeline.training.records import TrainingJob
@@ -86,15 +86,16 @@ def make_trainer(
 
 def _num_workers(config: ClusterConfig) -> tuple[int | tuple[int, int], int]:
     """Return the workers that Ray Train starts, or a range of them, and how long it waits."""
-    if config.min_workers is None or config.min_workers >= config.num_workers:
-        return config.num_workers, START_SECONDS
+    workers = connection.num_workers(config)
+    if config.min_workers is None or config.min_workers >= workers:
+        return workers, START_SECONDS
     # Ray counts the workers that fit once, then waits; a node just lost may still have counted.
-    return (config.min_workers, config.num_workers), ELASTIC_SECONDS
+    return (config.min_workers, workers), ELASTIC_SECONDS
 
 
 def _variables(job: TrainingJob) -> dict[str, str]:
     """Return the environment variables of each worker's process."""
-    variables = connection.MALLOC | {
+    variables = allocator.VARIABLES | {
         "MLFLOW_TRACKING_URI": job.tracking_uri,
         "OMP_NUM_THREADS": str(job.threads),
     }

@@ -1,8 +1,9 @@
-"""What runs a training: Ray Train's group of workers, or a trial of Ray Tune alone.
+"""What runs a training: Ray Train's workers, a trial of Ray Tune alone, or the stage's own process.
 
-Both give the same few things: who this worker is, the checkpoints to go on from, a place to report
-to, and word of a request to stop. A trial of one worker runs inside Ray Tune's own process, which
-takes the next trial without starting anew; a trial of several is a Ray Train run of its own.
+All give the same few things: who this worker is, the checkpoints to go on from, a place to report
+to, and word of a request to stop (`local_session.py` has the last one). A trial of one worker runs
+inside Ray Tune's own process, which takes the next trial without starting anew; a trial of several
+is a Ray Train run of its own.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ POLL_SECONDS = 1.0
 class Checkpoint(Protocol):
     """A checkpoint as Ray keeps it: a folder of a file system."""
 
-    path: str
-    filesystem: pyarrow.fs.FileSystem
-
     def __init__(self, path: str, filesystem: pyarrow.fs.FileSystem) -> None: ...
+
+    @property
+    def path(self) -> str:
+        """In the file system."""
+
+    @property
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """Of pyarrow."""
 
     def as_directory(self) -> AbstractContextManager[str]:
         """Bring the folder to this machine while inside."""

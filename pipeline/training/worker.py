@@ -26,6 +26,7 @@ from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import checkpoints, validation
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
+from pipeline.training.progress import Display
 from pipeline.training.records import (
     EpochRecord,
     Failed,
@@ -38,6 +39,7 @@ from pipeline.training.records import (
 )
 from pipeline.training.sessions import Session, TrainSession
 
+LOG_SECONDS = 2.0  # between requests to MLflow
 CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on
 SAVE, STOP = 1, 2  # what rank 0 may request between two steps
 
@@ -53,18 +55,21 @@ def train_worker(config: dict[str, object]) -> dict[str, object]:
     """
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train names each report in several lines
     job = TrainingJob.from_dict(config)
-    session = TrainSession(job.stop_key)
+    return outcome_to_dict(run_job(job, TrainSession(job.stop_key)))
+
+
+def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
+    """Train in a session; what a user can mend becomes a `Failed`."""
     try:
-        outcome = Worker(job, session).run()
+        return Worker(job, session).run()
     except UserError as error:
-        outcome = Failed(str(error))
+        return Failed(str(error))
     except OSError as error:
         # Restarts would not help. Workers beside this one wait for it, so there it must raise.
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full or session.world > 1:
             raise
-        outcome = Failed(f"cannot write a checkpoint: {one_line(error)}")
-    return outcome_to_dict(outcome)
+        return Failed(f"cannot write a checkpoint: {one_line(error)}")
 
 
 class RunningLoss:
@@ -106,14 +111,18 @@ class Worker:
         self.best = checkpoints.weights_of(self.model)
         self._restore()
         self.learner.wrap(self.progress.step)
+        self.display = Display(
+            self.config.max_epochs, self.train.steps_per_epoch, self.progress.step,
+            shown=session.rank == 0 and not job.quiet,
+        )  # fmt: skip
         self._saved, self._lap_began = time.monotonic(), time.perf_counter()
-        self.logger = RunLogger(job.run_id if session.rank == 0 else None)
+        self.logger = RunLogger(job.run_id if session.rank == 0 else None, interval=LOG_SECONDS)
 
     def _open_splits(self) -> None:
         config, ranks = self.config, (self.session.rank, self.session.world)
         if self.model.event.is_open:
             field = f"receptive field: {self.model.receptive_field:,} samples"
-            self.workers.print_on_rank_0(field)
+            self._say(field)
         self.train = open_split(
             self.job.shards, "train", self.model, rank=ranks[0], world_size=ranks[1],
             batch_size=config.batch_size, seed=config.seed, window=config.window,
@@ -124,6 +133,11 @@ class Worker:
             shuffle_rows=config.shuffle_rows,
         )  # fmt: skip
 
+    def _say(self, line: str) -> None:
+        """Print a line, once for all workers."""
+        if self.session.rank == 0:
+            print(line, flush=True)
+
     # -- going on from a checkpoint
 
     def _restore(self) -> None:
@@ -132,14 +146,14 @@ class Worker:
         progress, world = self.progress, self.workers.world
         if world > 1:
             hosts = ", ".join(self.workers.hosts())
-            self.workers.print_on_rank_0(f"{world} workers: {hosts}")
+            self._say(f"{world} workers: {hosts}")
             if not self.workers.agree(progress.step):
                 raise RuntimeError("workers see different checkpoints: is the storage shared?")
         if restored:
             midway = f" and {progress.steps_in_epoch} steps" if progress.steps_in_epoch else ""
-            self.workers.print_on_rank_0(f"resumes after epoch {progress.epoch}{midway}")
+            self._say(f"resumes after epoch {progress.epoch}{midway}")
             if midway and progress.world != world and self.train.shared_out:
-                self.workers.print_on_rank_0(
+                self._say(
                     f"warning: {progress.world} workers had shared out its rows; begins the epoch "
                     f"anew with {world}"
                 )
@@ -158,9 +172,7 @@ class Worker:
                 return True
             except (UserError, OSError) as error:
                 damage = error
-                self.workers.print_on_rank_0(
-                    f"warning: {one_line(error)}; trying the checkpoint before it"
-                )
+                self._say(f"warning: {one_line(error)}; trying the checkpoint before it")
         if damage is not None:
             raise UserError(f"no checkpoint is whole; the oldest: {one_line(damage)}")
         return False
@@ -169,7 +181,11 @@ class Worker:
 
     def run(self) -> TrainingOutcome:
         """Train to the last epoch, an early stop, or a request to leave."""
-        with self.logger.system_metrics(), self.logger.flushed():
+        with (
+            contextlib.closing(self.display),
+            self.logger.system_metrics(),
+            self.logger.flushed(),
+        ):
             while self.progress.epoch < self.config.max_epochs and not self.progress.stopped:
                 ended = self._epoch()
                 if ended is not None:
@@ -218,6 +234,7 @@ class Worker:
             progress.step += 1
             progress.steps_in_epoch += 1
             progress.rows_in_epoch += batch.rows
+            self.display.step()
             requested = self._requested_action()
             at_end = progress.steps_in_epoch == last
             alone = requested and self.workers.world == 1
@@ -237,6 +254,8 @@ class Worker:
         first_failed, action = self.workers.minimum(torch.stack([running.failed, highest]))
         if math.isfinite(first_failed):
             return Failed(self._not_finite("training", int(first_failed)))
+        events = progress.rows_in_epoch * self.train.events_per_row
+        self.display.loss(progress.epoch + 1, float(running.total) / events)
         if action == 0 or at_end:
             return None
         self._add_lap()
@@ -287,12 +306,7 @@ class Worker:
         """Log and report an epoch, with a checkpoint if one is due."""
         logged = {name: value for name, value in record.to_dict().items() if name != "epoch"}
         self.logger.metrics(logged, step=record.epoch)
-        if not self.job.quiet:
-            valid = "" if record.valid_nats is None else f"  valid {record.valid_nats:.3f}"
-            self.workers.print_on_rank_0(
-                f"epoch {record.epoch}/{self.config.max_epochs}  train {record.train_nats:.3f}"
-                f"{valid} nats  {record.seconds:.0f} s"
-            )
+        self.display.epoch(record)
         report = TrainingReport(
             epoch=record.epoch,
             best_valid_nats=self.progress.best_nats,
