@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## make .venv with everything in it
 
 repro: $(STAMP)  ## the main job: embedded data to trained, registered models and the tables
-	python -m stages.with_ray dvc repro --quiet $(TARGETS)
+	@python -m stages.repro $(TARGETS)
 	@python -m stages.report --show $(EMBEDDED)
 
 test: $(STAMP)  ## the default tests, in TEST_WORKERS processes

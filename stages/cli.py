@@ -8,10 +8,17 @@ import sys
 from collections.abc import Callable
 
 from pipeline.core.errors import UserError
+from pipeline.repro import warm
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; a UserError or a full disk ends it with one line and status 1."""
+    """Run a stage's `main`; a UserError or a full disk ends it with one line and status 1.
+
+    Where a warm process waits for stages, it runs there.
+    """
+    status = warm.forward(main.__globals__["__spec__"].name, sys.argv[1:])
+    if status is not None:
+        sys.exit(status)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         main()

@@ -17,7 +17,7 @@ TOPS = ("arcore", "pipeline", "stages")
 # The house from the roof down: a module imports from rows below its own, or within its room.
 ROOMS = (
     ("stages",),
-    ("pipeline.reporting", "pipeline.registry"),
+    ("pipeline.reporting", "pipeline.registry", "pipeline.repro"),
     ("pipeline.uses",),
     ("pipeline.evaluation",),
     ("pipeline.search",),

@@ -1,0 +1,109 @@
+"""Several `dvc repro` side by side, each with a share of the processors, told apart by stage."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.core.errors import UserError
+from pipeline.repro.display import Display
+
+_BEGINS = re.compile(r"Running stage '(.+)':")
+_OF_DVC = re.compile(
+    r"(> |Stage '.*' (didn't change|is cached)|(Generating|Updating) lock file|To track the changes"
+    r"|\tgit add|To enable auto staging|\tdvc config|Use `dvc push`|Data and pipelines are up to"
+    r"|\s*$)"
+)
+LAST_LINES = 20
+
+
+class Lanes:
+    """Runs targets in as many lanes as asked for, until all are done or one has failed.
+
+    Arguments:
+        count: of lanes.
+        environment: of the stages.
+        display: that shows what happens.
+        log: gets all that is printed.
+    """
+
+    def __init__(
+        self, count: int, environment: Mapping[str, str], display: Display, log: Path
+    ) -> None:
+        self._count, self._environment, self._display = count, environment, display
+        self._log, self._lock = log, threading.Lock()
+        self._failure: str | None = None
+
+    def run(self, targets: Sequence[str], lanes: int | None = None) -> None:
+        """Run targets side by side; each lane takes fewer at a time as they become few.
+
+        Raises:
+            UserError: with the last lines of a stage that failed; the others end what they are at.
+        """
+        count = min(lanes or self._count, len(targets))
+        waiting = deque(targets)
+        threads = [
+            threading.Thread(target=self._work, args=(lane, waiting, count), daemon=True)
+            for lane in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            self._failure = "interrupted; what is done is kept, rerun to go on"
+            for thread in threads:
+                thread.join()
+        if self._failure is not None:
+            raise UserError(self._failure)
+
+    def _work(self, lane: int, waiting: deque[str], lanes: int) -> None:
+        while self._failure is None:
+            with self._lock:
+                several = max(1, len(waiting) // (3 * lanes))
+                taken = [waiting.popleft() for _ in range(min(several, len(waiting)))]
+            if not taken:
+                return
+            self._repro(lane, taken)
+
+    def _repro(self, lane: int, targets: Sequence[str]) -> None:
+        """Run DVC on some targets and follow what it prints."""
+        command = [sys.executable, "-m", "dvc", "repro", "--wait-for-lock", *targets]
+        process = subprocess.Popen(
+            command,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        assert process.stdout is not None
+        stage, began = "", time.monotonic()
+        last: deque[str] = deque(maxlen=LAST_LINES)
+        for line in process.stdout:
+            line = line.rstrip("\n")
+            begins = _BEGINS.match(line)
+            with self._lock, open(self._log, "a") as log:
+                log.write(f"{stage or 'dvc'}: {line}\n")
+            if begins:
+                if stage:
+                    self._display.ended(lane, stage, time.monotonic() - began)
+                stage, began = begins[1], time.monotonic()
+                last.clear()
+                self._display.began(lane, stage)
+            elif not _OF_DVC.match(line):
+                last.append(line)
+                self._display.said(lane, stage, line)
+        status = process.wait()
+        if status == 0 and stage:
+            self._display.ended(lane, stage, time.monotonic() - began)
+        elif status != 0 and self._failure is None:
+            what = [f"{stage or ' '.join(targets)} failed (all output: {self._log}):", *last]
+            self._failure = "\n".join(what)

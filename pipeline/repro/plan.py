@@ -1,0 +1,96 @@
+"""Which of DVC's stages a target needs, which of them are stale, and in what order they can run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import networkx
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from pipeline.core.errors import UserError, one_line
+
+FIRST = ("dependencies", "fetch", "preprocess")
+LAST = ("report", "register")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages that are to run.
+
+    Attributes:
+        stale: their names, each after what it needs.
+        needs: names of the stages whose outputs each of them reads, stale or not.
+    """
+
+    stale: tuple[str, ...]
+    needs: Mapping[str, frozenset[str]]
+
+    def phases(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Return targets to run one after the other, side by side, and side by side again.
+
+        The first make data, the second models and numbers, the last put those together; a stage
+        that another one of its phase needs is run by DVC with that one.
+        """
+        first: list[str] = []
+        middle: list[str] = []
+        last: list[str] = []
+        for name in self.stale:
+            kind = kind_of(name)
+            (first if kind in FIRST else last if kind in LAST else middle).append(name)
+        return self._heads(first), self._heads(middle), tuple(last)
+
+    def _heads(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Keep those that none of the others needs."""
+        needed = {need for name in names for need in self.needs[name]}
+        return tuple(name for name in names if name not in needed)
+
+
+def kind_of(stage: str) -> str:
+    """Return the part of a stage's name before the "@".
+
+    Example:
+        >>> kind_of("train@digits-made")
+        'train'
+    """
+    return stage.partition("@")[0]
+
+
+def make_plan(targets: Sequence[str]) -> Plan:
+    """Ask DVC what the targets need and what of it is stale.
+
+    Raises:
+        UserError: for a target that is not there, or files that DVC cannot read.
+    """
+    try:
+        with Repo() as repo:
+            graph = repo.index.graph
+            wanted = [stage for target in targets for stage in repo.stage.collect(target)]
+            needed = set(wanted).union(*(networkx.descendants(graph, stage) for stage in wanted))
+            ordered = [s for s in networkx.dfs_postorder_nodes(graph) if s in needed]
+            with repo.lock:
+                changed = {s.addressing for s in ordered if s.changed()}
+            needs = {
+                s.addressing: frozenset(before.addressing for before in graph.successors(s))
+                for s in ordered
+            }
+    except DvcException as error:
+        raise UserError(f"dvc: {one_line(error)}") from error
+    return Plan(stale_among([s.addressing for s in ordered], needs, changed), needs)
+
+
+def stale_among(
+    ordered: Sequence[str], needs: Mapping[str, frozenset[str]], changed: set[str]
+) -> tuple[str, ...]:
+    """Return the stages that changed or need, by any way, one that did, in order.
+
+    Example:
+        >>> stale_among(["a", "b", "c"], {"a": set(), "b": {"a"}, "c": set()}, {"a"})
+        ('a', 'b')
+    """
+    stale: dict[str, None] = {}
+    for name in ordered:
+        if name in changed or needs[name] & stale.keys():
+            stale[name] = None
+    return tuple(stale)

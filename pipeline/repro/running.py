@@ -1,0 +1,52 @@
+"""Bringing targets up to date: what `make repro` runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.repro.display import Display
+from pipeline.repro.lanes import Lanes
+from pipeline.repro.plan import make_plan
+from pipeline.repro.warm import warmed
+
+MOST_LANES = 4
+
+
+def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
+    """Run what is stale of some targets and of what they need.
+
+    A model of an embedded dataset gains little from a second thread, so that trainings of one
+    thread side by side end sooner than one after the other.
+
+    Arguments:
+        targets: of DVC.
+        lanes: stages at a time; None for one a CPU, at most four.
+        cpus: to share among them.
+
+    Raises:
+        UserError: for an unknown target, or with the last lines of a stage that failed.
+    """
+    if lanes is not None and lanes < 1:
+        raise UserError(f"lanes: expected a number >= 1, got {lanes}")
+    count = lanes or min(MOST_LANES, cpus)
+    plan = make_plan(targets)
+    if not plan.stale:
+        print("up to date", flush=True)
+        return
+    first, middle, last = plan.phases()
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpus // count))
+    log = paths.work() / "repro.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    display = Display(len(plan.stale), count)
+    try:
+        with warmed(dict(os.environ) | {"OMP_NUM_THREADS": threads}) as environment:
+            work = Lanes(count, environment, display, log)
+            work.run(first, lanes=1)
+            work.run(middle)
+            work.run(last)
+    finally:
+        display.close()

@@ -1,0 +1,193 @@
+"""A process that has imported what stages need, and forks for each of them.
+
+torch, MLflow and the like take several seconds of processor to import, at every stage anew. Here a
+server imports them once, libraries only, none of this project's own code. A stage that finds
+`ARCORE_WARM` in its environment hands its arguments, folder, environment and standard streams to
+the server, which forks a child that runs the stage from there; the stage's own process waits,
+passes signals on, and ends with the child's status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+VARIABLE = "ARCORE_WARM"
+LIBRARIES = (
+    "torch._dynamo", "numpy", "safetensors.torch", "pyarrow.parquet", "pyarrow.fs", "fsspec",
+    "hydra", "yaml", "tqdm", "mlflow", "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.system_metrics.system_metrics_monitor", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "PIL.Image", "sklearn.datasets",
+)  # fmt: skip
+_OWN = ("arcore", "pipeline", "stages")
+_STREAMS = 3
+_LARGEST = 1 << 20
+
+
+@contextlib.contextmanager
+def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Run the server inside the block; yield the variables with which stages find it.
+
+    Arguments:
+        variables: environment of the server, which decides the threads of torch.
+    """
+    if not hasattr(os, "fork"):
+        yield variables
+        return
+    folder = tempfile.mkdtemp(prefix="arcore-")  # of mode 0700
+    address = os.path.join(folder, "warm")
+    command = [sys.executable, "-m", "pipeline.repro.warm", address]
+    server = subprocess.Popen(command, env=variables, start_new_session=True)
+    try:
+        yield variables | {VARIABLE: address}
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def forward(module: str, arguments: Sequence[str]) -> int | None:
+    """Have a stage run by the server; return its status, None if there is no server.
+
+    Arguments:
+        module: of the stage, e.g. "stages.train".
+        arguments: of its command line.
+    """
+    address = os.environ.pop(VARIABLE, None)
+    if address is None:
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(address)
+        except OSError:
+            return None
+        request = {
+            "module": module,
+            "arguments": list(arguments),
+            "folder": os.getcwd(),
+            "environment": dict(os.environ),
+        }
+        sys.stdout.flush()
+        sys.stderr.flush()
+        message = json.dumps(request).encode()
+        header = len(message).to_bytes(4, "big")
+        socket.send_fds(connection, [header], list(range(_STREAMS)))
+        connection.sendall(message)
+        child = int(_line(connection) or 0)
+        if not child:
+            return None
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, pass_on)
+        status = _line(connection)
+    return int(status) if status else 1  # a child that was killed says nothing
+
+
+def _line(connection: socket.socket) -> str:
+    """Read to the end of a line; what there is of it where the other side has closed."""
+    read = b""
+    while not read.endswith(b"\n"):
+        part = connection.recv(1)
+        if not part:
+            break
+        read += part
+    return read.decode().strip()
+
+
+def serve(address: str) -> None:
+    """Import the libraries, then fork for each stage that connects, until terminated."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(address)
+        listening.listen()
+        _import_libraries()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are nobody's to wait for
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                if os.fork() == 0:
+                    listening.close()
+                    _run_child(connection)
+
+
+def _import_libraries() -> None:
+    importlib.import_module("pipeline.tracking.mlflow_store")  # sets MLflow's variables before it
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _OWN:
+            del sys.modules[name]
+    gc.collect()
+    gc.freeze()  # so that children do not copy what they never touch
+
+
+def _run_child(connection: socket.socket) -> None:
+    """Become the stage that the other side of a connection asks for; does not return."""
+    status = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        header, streams, _, _ = socket.recv_fds(connection, 4, _STREAMS)
+        size = int.from_bytes(header, "big")
+        assert 0 < size <= _LARGEST and len(streams) == _STREAMS
+        message = b""
+        while len(message) < size:
+            message += connection.recv(size - len(message))
+        request = json.loads(message)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        connection.sendall(f"{os.getpid()}\n".encode())
+        threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.chdir(request["folder"])
+        sys.argv = [request["module"], *request["arguments"]]
+        status = _status_of(request["module"])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            connection.sendall(f"{status}\n".encode())
+        os._exit(status)
+
+
+def _status_of(module: str) -> int:
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return 0
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+            return 1
+        return int(ended.code or 0)
+
+
+def _end_with(connection: socket.socket) -> None:
+    """End this process when the one that waits for it has gone."""
+    with contextlib.suppress(OSError):
+        if not connection.recv(1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

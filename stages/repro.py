@@ -1,0 +1,26 @@
+"""Run DVC's targets: stale stages side by side, a line for each, and where the time went."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and run what is stale."""
+    parser = argparse.ArgumentParser(prog="python -m stages.repro", description=__doc__)
+    parser.add_argument("targets", nargs="+", help="as `dvc repro` takes them")
+    parser.add_argument(
+        "--lanes", type=int, default=None, help="stages at a time; the CPUs are shared among them"
+    )
+    arguments = parser.parse_args()
+    from pipeline.repro import running
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    running.repro(arguments.targets, arguments.lanes, cpus or 1)
+
+
+if __name__ == "__main__":
+    cli.run(main)
