@@ -75,7 +75,7 @@ class Lanes:
 
     def _repro(self, lane: int, targets: Sequence[str]) -> None:
         """Run DVC on some targets and follow what it prints."""
-        command = [sys.executable, "-m", "dvc", "repro", "--wait-for-lock", *targets]
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
         process = subprocess.Popen(
             command,
             env=self._environment,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import json
 import os
 import runpy
@@ -27,12 +26,6 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 VARIABLE = "ARCORE_WARM"
-LIBRARIES = (
-    "torch._dynamo", "numpy", "safetensors.torch", "pyarrow.parquet", "pyarrow.fs", "fsspec",
-    "hydra", "yaml", "tqdm", "mlflow", "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.system_metrics.system_metrics_monitor", "matplotlib.figure",
-    "matplotlib.backends.backend_agg", "PIL.Image", "sklearn.datasets",
-)  # fmt: skip
 _OWN = ("arcore", "pipeline", "stages")
 _STREAMS = 3
 _LARGEST = 1 << 20
@@ -128,9 +121,24 @@ def serve(address: str) -> None:
 
 
 def _import_libraries() -> None:
-    importlib.import_module("pipeline.tracking.mlflow_store")  # sets MLflow's variables before it
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    from pipeline.tracking import mlflow_store
+
+    mlflow_store.configure()  # before MLflow is imported
+    import fsspec  # noqa: F401
+    import hydra  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure
+    import mlflow.store.tracking.sqlalchemy_store
+    import mlflow.system_metrics.system_metrics_monitor
+    import PIL.Image
+    import pyarrow.fs
+    import pyarrow.parquet
+    import safetensors.torch
+    import sklearn.datasets
+    import torch
+    import yaml  # noqa: F401
+
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)]).step()  # imports torch's compiler
     for name in list(sys.modules):
         if name.partition(".")[0] in _OWN:
             del sys.modules[name]
