@@ -13,12 +13,13 @@ from pathlib import Path
 
 from pipeline.core.errors import UserError
 from pipeline.repro.display import Display
+from pipeline.repro.plan import Chain
 
 _BEGINS = re.compile(r"Running stage '(.+)':")
 _OF_DVC = re.compile(
     r"(> |Stage '.*' (didn't change|is cached)|(Generating|Updating) lock file|To track the changes"
     r"|\tgit add|To enable auto staging|\tdvc config|Use `dvc push`|Data and pipelines are up to"
-    r"|\s*$)"
+    r"|WARNING: '.*' is empty|\s*$)"
 )
 LAST_LINES = 20
 
@@ -40,14 +41,14 @@ class Lanes:
         self._log, self._lock = log, threading.Lock()
         self._failure: str | None = None
 
-    def run(self, targets: Sequence[str], lanes: int | None = None) -> None:
-        """Run targets side by side; each lane takes fewer at a time as they become few.
+    def run(self, chains: Sequence[Chain]) -> None:
+        """Run chains of stages side by side; a lane takes fewer at a time as they become few.
 
         Raises:
             UserError: with the last lines of a stage that failed; the others end what they are at.
         """
-        count = min(lanes or self._count, len(targets))
-        waiting = deque(targets)
+        count = min(self._count, len(chains))
+        waiting = deque(chains)
         threads = [
             threading.Thread(target=self._work, args=(lane, waiting, count), daemon=True)
             for lane in range(count)
@@ -64,20 +65,23 @@ class Lanes:
         if self._failure is not None:
             raise UserError(self._failure)
 
-    def _work(self, lane: int, waiting: deque[str], lanes: int) -> None:
+    def _work(self, lane: int, waiting: deque[Chain], lanes: int) -> None:
         while self._failure is None:
             with self._lock:
                 several = max(1, len(waiting) // (3 * lanes))
                 taken = [waiting.popleft() for _ in range(min(several, len(waiting)))]
             if not taken:
                 return
-            self._repro(lane, taken)
+            self._repro(lane, [stage for chain in taken for stage in chain])
 
-    def _repro(self, lane: int, targets: Sequence[str]) -> None:
-        """Run DVC on some targets and follow what it prints."""
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
+    def _repro(self, lane: int, stages: Sequence[str]) -> None:
+        """Run DVC on these stages alone, in this order, and follow what it prints.
+
+        For a stage that it only looks at, DVC asks for a lock that it does not wait for.
+        """
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
         process = subprocess.Popen(
-            command,
+            [*command, *stages],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,5 +109,5 @@ class Lanes:
         if status == 0 and stage:
             self._display.ended(lane, stage, time.monotonic() - began)
         elif status != 0 and self._failure is None:
-            what = [f"{stage or ' '.join(targets)} failed (all output: {self._log}):", *last]
+            what = [f"{stage or ' '.join(stages)} failed (all output: {self._log}):", *last]
             self._failure = "\n".join(what)

@@ -13,6 +13,7 @@ from pipeline.core.errors import UserError, one_line
 
 FIRST = ("dependencies", "fetch", "preprocess")
 LAST = ("report", "register")
+Chain = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Plan:
     stale: tuple[str, ...]
     needs: Mapping[str, frozenset[str]]
 
-    def phases(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-        """Return targets to run one after the other, side by side, and side by side again.
+    def phases(self) -> tuple[list[Chain], list[Chain], list[Chain]]:
+        """Return chains of stages to run one after the other, side by side, and so again.
 
-        The first make data, the second models and numbers, the last put those together; a stage
-        that another one of its phase needs is run by DVC with that one.
+        The first make data, the second models and numbers, the last put those together. What no
+        other chain waits for is in one: a training with its evaluation, and the search before it.
         """
         first: list[str] = []
         middle: list[str] = []
@@ -39,12 +40,16 @@ class Plan:
         for name in self.stale:
             kind = kind_of(name)
             (first if kind in FIRST else last if kind in LAST else middle).append(name)
-        return self._heads(first), self._heads(middle), tuple(last)
+        return [tuple(first)] if first else [], self._chains(middle), [(name,) for name in last]
 
-    def _heads(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Keep those that none of the others needs."""
-        needed = {need for name in names for need in self.needs[name]}
-        return tuple(name for name in names if name not in needed)
+    def _chains(self, names: Sequence[str]) -> list[Chain]:
+        """Connect stages with what they need, as far as it is among them too."""
+        among = networkx.Graph({name: self.needs[name] & set(names) for name in names})
+        order = {name: number for number, name in enumerate(names)}
+        chains = (
+            tuple(sorted(c, key=order.__getitem__)) for c in networkx.connected_components(among)
+        )
+        return sorted(chains, key=lambda chain: order[chain[0]])
 
 
 def kind_of(stage: str) -> str:

@@ -36,7 +36,6 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     if not plan.stale:
         print("up to date", flush=True)
         return
-    first, middle, last = plan.phases()
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpus // count))
     log = paths.work() / "repro.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +44,7 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     try:
         with warmed(dict(os.environ) | {"OMP_NUM_THREADS": threads}) as environment:
             work = Lanes(count, environment, display, log)
-            work.run(first, lanes=1)
-            work.run(middle)
-            work.run(last)
+            for phase in plan.phases():
+                work.run(phase)
     finally:
         display.close()

@@ -126,15 +126,15 @@ def _import_libraries() -> None:
     mlflow_store.configure()  # before MLflow is imported
     import fsspec  # noqa: F401
     import hydra  # noqa: F401
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure
-    import mlflow.store.tracking.sqlalchemy_store
-    import mlflow.system_metrics.system_metrics_monitor
-    import PIL.Image
-    import pyarrow.fs
-    import pyarrow.parquet
-    import safetensors.torch
-    import sklearn.datasets
+    import matplotlib.backends.backend_agg  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    import mlflow.system_metrics.system_metrics_monitor  # noqa: F401
+    import PIL.Image  # noqa: F401
+    import pyarrow.fs  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import safetensors.torch  # noqa: F401
+    import sklearn.datasets  # noqa: F401
     import torch
     import yaml  # noqa: F401
 
