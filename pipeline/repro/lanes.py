@@ -16,8 +16,9 @@ from pipeline.repro.display import Display
 from pipeline.repro.plan import Chain
 
 _BEGINS = re.compile(r"Running stage '(.+)':")
+_SKIPPED = re.compile(r"Stage '(.+)' (didn't change|is cached)")
 _OF_DVC = re.compile(
-    r"(> |Stage '.*' (didn't change|is cached)|(Generating|Updating) lock file|To track the changes"
+    r"(> |(Generating|Updating) lock file|To track the changes"
     r"|\tgit add|To enable auto staging|\tdvc config|Use `dvc push`|Data and pipelines are up to"
     r"|WARNING: '.*' is empty|\s*$)"
 )
@@ -93,15 +94,18 @@ class Lanes:
         last: deque[str] = deque(maxlen=LAST_LINES)
         for line in process.stdout:
             line = line.rstrip("\n")
-            begins = _BEGINS.match(line)
+            begins, skipped = _BEGINS.match(line), _SKIPPED.match(line)
             with self._lock, open(self._log, "a") as log:
                 log.write(f"{stage or 'dvc'}: {line}\n")
-            if begins:
+            if begins or skipped:
                 if stage:
                     self._display.ended(lane, stage, time.monotonic() - began)
-                stage, began = begins[1], time.monotonic()
+                stage, began = begins[1] if begins else "", time.monotonic()
                 last.clear()
-                self._display.began(lane, stage)
+                if begins:
+                    self._display.began(lane, stage)
+                elif skipped:
+                    self._display.ended(lane, skipped[1], 0.0)
             elif not _OF_DVC.match(line):
                 last.append(line)
                 self._display.said(lane, stage, line)

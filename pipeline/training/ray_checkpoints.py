@@ -16,14 +16,17 @@ def repair_snapshot(filesystem: pyarrow.fs.FileSystem, folder: str) -> None:
     """Repair Ray Train's list of a folder's checkpoints, which a kill may leave half written.
 
     Ray Train refuses a list that it cannot read or that names what is gone. The new one names what
-    is there; workers fall back from a checkpoint that is not whole.
+    is there; workers fall back from a checkpoint that is not whole. So it does for a training that
+    began in a stage's own process, which leaves no list.
     """
     selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
     found = {info.base_name: info for info in filesystem.get_file_info(selector)}
+    there = sorted(name for name in found if name.startswith("checkpoint_2"))
+    snapshot = f"{folder}/{SNAPSHOT}"
     if SNAPSHOT not in found:
+        if there:
+            _write(filesystem, snapshot, there)
         return
-    snapshot = found.pop(SNAPSHOT).path
-    there = sorted(name for name in found if name.startswith("checkpoint_"))
     try:
         with filesystem.open_input_stream(snapshot) as stream:
             listed = private_apis.read_checkpoint_list(stream.read())
@@ -35,5 +38,9 @@ def repair_snapshot(filesystem: pyarrow.fs.FileSystem, folder: str) -> None:
     if not there:
         filesystem.delete_file(snapshot)
         return
+    _write(filesystem, snapshot, there)
+
+
+def _write(filesystem: pyarrow.fs.FileSystem, snapshot: str, folders: list[str]) -> None:
     with filesystem.open_output_stream(snapshot) as stream:
-        stream.write(private_apis.write_checkpoint_list(there))
+        stream.write(private_apis.write_checkpoint_list(folders))

@@ -27,6 +27,7 @@ from pipeline.tracking import mlflow_store
 from pipeline.training.ray_checkpoints import SNAPSHOT
 from tests.support.projects import ONE_CPU, WIDE, result
 
+ON_RAY = "cluster.num_workers=1"
 # The weights grow by a factor of -4 a step: finite for two epochs of 13 steps, not for three.
 EXPLODING = {
     "dataset": "digits_binary",
@@ -51,7 +52,8 @@ def undisturbed(make_project):
 
 def training(project, epoch: int = 3, *arguments: str, **extra: str):
     """Start training; yields in its mid."""
-    return project.running(rf"epoch {epoch}/", "train", "wide", ONE_CPU, *arguments, **extra)
+    later = "|".join(str(number) for number in range(epoch, 30))
+    return project.running(rf"epoch ({later})/", "train", "wide", ONE_CPU, *arguments, **extra)
 
 
 def require_one_run(project, epochs: int = 30) -> None:
@@ -79,7 +81,7 @@ def test_training_goes_on_without_mlflow(undisturbed) -> None:
 
 def test_a_killed_worker_changes_nothing(undisturbed, make_project) -> None:
     project = make_project({"wide": WIDE})
-    with training(project) as process:
+    with training(project, 3, ON_RAY) as process:
         (worker,) = [
             child
             for child in psutil.Process(process.pid).children(recursive=True)
@@ -93,16 +95,27 @@ def test_a_killed_worker_changes_nothing(undisturbed, make_project) -> None:
     require_nothing_left(project)
 
 
-def test_a_killed_run_goes_on_where_it_was(undisturbed, make_project) -> None:
+@pytest.mark.parametrize(
+    ("before", "where"),
+    [
+        ([], [ONE_CPU]),
+        ([], [ONE_CPU, ON_RAY]),
+        pytest.param([ON_RAY], [ONE_CPU], marks=pytest.mark.slow),
+    ],
+    ids=["by itself", "then with Ray", "with Ray, then by itself"],
+)
+def test_a_killed_run_goes_on_where_it_was(
+    undisturbed, make_project, before: list[str], where: list[str]
+) -> None:
     project = make_project({"wide": WIDE})
-    with training(project) as process:
+    with training(project, 3, *before) as process:
         children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert not (project.folder / "models").exists()
     _, strays = psutil.wait_procs(children, timeout=60)
-    assert not strays, "Ray's processes outlive the stage"
-    done = project.stage("train", "wide", ONE_CPU)
+    assert not strays, "no process outlives the stage"
+    done = project.stage("train", "wide", *where)
     assert done.returncode == 0, done.stderr
     assert "resumes after epoch" in done.stdout + done.stderr
     assert result(project) == result(undisturbed)
@@ -114,7 +127,7 @@ def test_a_killed_run_goes_on_where_it_was(undisturbed, make_project) -> None:
 def stopped(make_project):
     """A project whose training got a SIGTERM in its mid, and left with status 1."""
     project = make_project({"wide": WIDE})
-    with training(project, epoch=9) as process:
+    with training(project, 9, ON_RAY) as process:
         process.terminate()
         assert process.wait(timeout=400) == 1, project.log()
     return project
@@ -141,7 +154,7 @@ def progress_of(project) -> dict[str, Any]:
 
 def require_it_goes_on(project, undisturbed) -> str:
     """Train the rest, which must end as if nothing had happened; return what it says."""
-    done = project.stage("train", "wide", ONE_CPU)
+    done = project.stage("train", "wide", ONE_CPU, ON_RAY)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in project.own(done.stderr)
     assert result(project) == result(undisturbed)

@@ -196,7 +196,7 @@ def test_stages_have_what_their_results_are_made_of(texts) -> None:
 def test_dvc_yaml_names_a_file_for_every_stage(texts) -> None:
     asked = dependencies.asked(ROOT / "dvc.yaml")
     helpers, by_hand = (
-        {"__init__", "cli", "with_ray"},
+        {"__init__", "cli", "repro"},
         {"compress", "decompress", "results", "submit"},
     )
     others = {"dependencies"} | helpers | by_hand

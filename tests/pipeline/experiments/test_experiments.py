@@ -188,7 +188,7 @@ def test_what_does_not_keeps_the_config_hash(params, unchanged: str) -> None:
         (schema.EvaluationConfig, {"importance_samples": -1}, "importance_samples: expected >= 0"),
         (schema.EvaluationConfig, {"importance_rows": 1}, "importance_rows: expected >= 2, got 1"),
         (schema.EvaluationConfig, {"num_test_rows": 1}, r"num_test_rows: expected >= 2 or null"),
-        (schema.ClusterConfig, {"num_workers": 0}, r"cluster\.num_workers: expected >= 1, got 0"),
+        (schema.ClusterConfig, {"num_workers": -1}, r"cluster\.num_workers: expected >= 0, got -1"),
         (schema.ClusterConfig, {"storage": 3}, r"storage: expected str or null, got 3"),
     ],
 )

@@ -1,0 +1,89 @@
+"""Stages that run in a child of a warm process, as if they ran by themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.repro.warm import VARIABLE, warmed
+from tests.places import ROOT
+
+STAGE = """
+import os, sys, time
+from pipeline.core.errors import UserError
+from stages import cli
+
+def main():
+    warm = "mlflow" in sys.modules and "torch" in sys.modules
+    print(os.getcwd(), sys.argv[1:], os.environ.get("GIVEN"), warm, flush=True)
+    if sys.argv[1] == "refuse":
+        raise UserError("no")
+    if sys.argv[1] == "fall":
+        os.kill(os.getpid(), 9)
+    if sys.argv[1] == "wait":
+        time.sleep(60)
+    print(sys.stdin.read(), file=sys.stderr)
+
+if __name__ == "__main__":
+    cli.run(main)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("warm")
+    (folder / "some_stage.py").write_text(STAGE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def variables(folder: Path) -> Iterator[dict[str, str]]:
+    path = f"{folder}{os.pathsep}{ROOT}"
+    with warmed(dict(os.environ) | {"PYTHONPATH": path, "GIVEN": "at the start"}) as found:
+        yield found
+
+
+def start(variables: dict[str, str], folder: Path, word: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "some_stage", word],
+        cwd=folder, env=variables | {"GIVEN": "now"}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_a_stage_has_its_own_folder_arguments_environment_and_streams(variables, folder) -> None:
+    out, err = (process := start(variables, folder, "go")).communicate("given\n", timeout=100)
+    assert process.returncode == 0, err
+    assert out == f"{folder} ['go'] now True\n"
+    assert err == "given\n\n"
+
+
+@pytest.mark.parametrize(("word", "said"), [("refuse", "error: no\n"), ("fall", "")])
+def test_a_stage_that_fails_fails(variables, folder, word: str, said: str) -> None:
+    process = start(variables, folder, word)
+    assert process.communicate(timeout=100)[1] == said
+    assert process.returncode == 1
+
+
+def test_a_signal_reaches_the_stage(variables, folder) -> None:
+    process = start(variables, folder, "wait")
+    assert process.stdout is not None and process.stdout.readline()
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) != 0
+    assert time.monotonic() - began < 30
+    process.communicate()
+
+
+def test_without_a_server_a_stage_runs_by_itself(variables, folder) -> None:
+    gone = variables | {VARIABLE: str(folder / "nobody")}
+    out, err = (process := start(gone, folder, "go")).communicate("", timeout=100)
+    assert process.returncode == 0, err
+    assert out == f"{folder} ['go'] now False\n"
