@@ -117,6 +117,8 @@ class Worker:
         )  # fmt: skip
         self._saved, self._lap_began = time.monotonic(), time.perf_counter()
         self.logger = RunLogger(job.run_id if session.rank == 0 else None, interval=LOG_SECONDS)
+        for record in self.progress.history:  # what a kill may have kept from MLflow
+            self._log(record)
 
     def _open_splits(self) -> None:
         config, ranks = self.config, (self.session.rank, self.session.world)
@@ -302,10 +304,13 @@ class Worker:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _report(self, record: EpochRecord, finished: bool) -> None:
-        """Log and report an epoch, with a checkpoint if one is due."""
+    def _log(self, record: EpochRecord) -> None:
         logged = {name: value for name, value in record.to_dict().items() if name != "epoch"}
         self.logger.metrics(logged, step=record.epoch)
+
+    def _report(self, record: EpochRecord, finished: bool) -> None:
+        """Log and report an epoch, with a checkpoint if one is due."""
+        self._log(record)
         self.display.epoch(record)
         report = TrainingReport(
             epoch=record.epoch,
