@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow test-cluster lint format ui submit bench results lock clean
+.PHONY: help install repro test test-slow test-cluster lint format ui submit bench results tables lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -64,8 +64,11 @@ bench: $(STAMP)  ## training speed against common implementations, sampling, the
 	python benchmarks/loading.py
 	python benchmarks/overheads.py
 
-results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES and DATASETS to results/
-	@python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --datasets $(DATASETS)
+results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES, DATASETS and EMBEDDED_DATA to results/
+	@python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --tables
+
+tables: $(STAMP)  ## draw every table of README, docs and results/ anew from the records
+	@python -m stages.results --tables
 
 lock: $(STAMP)  ## write constraints.txt from what is installed
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \

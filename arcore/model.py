@@ -22,6 +22,7 @@ from arcore.events import Event, Gray, Levels
 from arcore.generation import GenerativeModel
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int
+from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.orderings import inverse
 from arcore.primitives.row_noise import BatchSlice
 
@@ -40,6 +41,7 @@ class AutoregressiveModel(GenerativeModel):
         num_classes: number of classes where that is a class, else None.
         num_symbols: number of symbols where each frame of an event comes with one, else None.
         hop: steps of an event that one frame of its condition lasts, 1 where there are none.
+        changes_by_step: whether training steps differ by more than their rows (`set_step`).
         num_members: masks or orderings that it is trained for, whose mixture `ensemble` gives.
         max_members: members that such a mixture may have, None for any number.
         validation_is_estimate: whether `validation_loss` of the model itself estimates what a
@@ -51,6 +53,7 @@ class AutoregressiveModel(GenerativeModel):
     Config: ClassVar[type[Hyperparameters]]
     supports: ClassVar[tuple[type[Event], ...]]
     exact: bool = True
+    changes_by_step: bool = False
     num_members: int = 1
     max_members: int | None = 1
     validation_is_estimate: bool = False
@@ -71,6 +74,7 @@ class AutoregressiveModel(GenerativeModel):
         self.condition_kind = conditions.condition_from(hyperparameters)
         self.num_classes: int | None = getattr(hyperparameters, "num_classes", None)
         self._sampled_noise: Tensor | None = None
+        self._next_step, self._step_is_given = 0, False
 
     # -- scoring
 
@@ -79,15 +83,21 @@ class AutoregressiveModel(GenerativeModel):
     ) -> Tensor:
         """Return the training loss of each example, (batch,), in nats: minus `log_prob`.
 
-        A model over clips may count some frames alone, see `scored_event`. Only shapes are checked
-        here, since looking at values would stall an accelerator.
+        A model that `changes_by_step` takes the next step at each call in training with gradients,
+        unless `set_step` says which. A model over clips may count some frames alone, see
+        `scored_event`. Only shapes are checked here, since looking at values would stall an
+        accelerator.
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
         self._check_scored_shape(scored, x)
+        own = self._begin_step()
         if scored is not None:
-            return -self._part_log_prob(x, condition, scored)
-        return -self._objective(x, condition)
+            loss = -self._part_log_prob(x, condition, scored)
+        else:
+            loss = -self._objective(x, condition)
+        self._end_step(own)
+        return loss
 
     def log_prob(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -241,8 +251,43 @@ class AutoregressiveModel(GenerativeModel):
 
     # -- randomness of a step
 
-    def set_step(self, seed: int, step: int) -> None:  # noqa: B027
-        """Choose what a training step draws for all rows (masks, orderings), by (seed, step)."""
+    def set_step(self, seed: int, step: int) -> None:
+        """Choose what a training step draws for all rows (masks, warm-up), by (seed, step).
+
+        It holds until the next call or `eval()`. Without it the model counts by itself: each
+        `forward` in training with gradients is the next of the steps 0, 1, 2, ... of seed 0, and
+        leaves masks as they were, so that `log_prob` scores the same in training as out of it.
+        After `eval()` the count goes on behind the last step that was given.
+
+        Arguments:
+            seed: of the whole training.
+            step: number of the step, from 0.
+        """
+        self._next_step, self._step_is_given = step + 1, True
+        self._set_step(seed, step)
+
+    def _set_step(self, seed: int, step: int) -> None:  # noqa: B027
+        """Change what `changes_by_step`; tensors are replaced, since a backward pass may come."""
+
+    def _step_state(self) -> object:
+        """Return what `_restore` needs to undo `_set_step`."""
+        return ()
+
+    def _restore(self, state: object) -> None:
+        """Undo `_set_step`."""
+        self._rebuild()
+
+    def _begin_step(self) -> object | None:
+        """Take the next step, unless one is given; return what `_end_step` undoes it by."""
+        counts = self.changes_by_step and self.training and not self._step_is_given
+        if not counts or not torch.is_grad_enabled():
+            return None
+        take = compile_guard(_take_step) if torch.compiler.is_compiling() else _take_step
+        return take(self)
+
+    def _end_step(self, state: object | None) -> None:
+        if state is not None:
+            self._restore(state)
 
     def sample_training_noise(self, rows: BatchSlice) -> None:
         """Draw, by torch's global generator, what a training loss needs for each row.
@@ -265,10 +310,10 @@ class AutoregressiveModel(GenerativeModel):
         return drawn
 
     def train(self, mode: bool = True) -> AutoregressiveModel:
-        """Switch between training and evaluation, which forgets what was drawn for rows."""
+        """Switch between training and evaluation, which forgets what was drawn for a step."""
         super().train(mode)
         if not mode:
-            self._sampled_noise = None
+            self._sampled_noise, self._step_is_given = None, False
         return self
 
     def _rebuild(self) -> None:  # noqa: B027
@@ -317,6 +362,13 @@ class AutoregressiveModel(GenerativeModel):
         """Name the model, its event and its size, not every layer."""
         count = sum(p.numel() for p in self.parameters())
         return f"{type(self).__name__}({self.event}, {self.hyperparameters}, parameters={count:,})"
+
+
+def _take_step(model: AutoregressiveModel) -> object:
+    state = model._step_state()
+    model._set_step(0, model._next_step)
+    model._next_step += 1
+    return state
 
 
 class RecomputingDecoder(Decoder):

@@ -1,13 +1,14 @@
-"""Keep what was measured: copy records to results/, and draw results/<dataset>.md from them.
+"""Keep what was measured: copy records to results/, and draw the tables of texts from them.
 
-Example: python -m stages.results --experiments dna-nade --datasets dna
+Example: python -m stages.results --experiments dna-nade --datasets dna --tables
 """
 
 from __future__ import annotations
 
 import argparse
 
-from pipeline.reporting import recording
+from pipeline.core import paths
+from pipeline.reporting import recording, text_tables
 from stages import cli
 
 
@@ -22,12 +23,31 @@ def main() -> None:
     }
     for kind in kinds:
         parser.add_argument(f"--{kind}", nargs="*", default=[], metavar="name")
+    parser.add_argument(
+        "--embedded",
+        nargs="*",
+        default=[],
+        metavar="dataset",
+        help="keep what `make repro` measured on these as results/embedded.csv",
+    )
+    parser.add_argument(
+        "--tables",
+        action="store_true",
+        help="draw all of results/*.md and the marked tables of README.md, results/ and docs/ anew",
+    )
     options = vars(parser.parse_args())
     if not any(options.values()):
         parser.error("expected names of experiments, folds, searches or datasets, got none")
     for kind, record in kinds.items():
         for name in options[kind]:
             record(name)
+    if options["embedded"]:
+        recording.record_embedded(options["embedded"])
+    if options["tables"]:
+        for dataset in recording.recorded_datasets():
+            recording.record_table(dataset)
+        for path in text_tables.write(paths.root()):
+            print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 import arcore
 from pipeline.datasets import catalog
@@ -35,6 +36,45 @@ def test_the_first_example_runs(capsys) -> None:
 
 def test_readme_is_short() -> None:
     assert len(README.encode()) <= 8_000
+
+
+def test_the_dag_is_that_of_dvc() -> None:
+    """An arrow is an output of one stage that the other reads, directly or by way of a third."""
+    (drawn,) = re.findall(r"```mermaid\n(.*?)```", README, re.DOTALL)
+    chains = [line.split(" --> ") for line in drawn.splitlines() if "-->" in line]
+    arrows = {
+        (a.strip(), b.strip()) for chain in chains for a, b in zip(chain, chain[1:], strict=False)
+    }
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    writes = {name: _paths(stage, ("outs", "metrics", "plots")) for name, stage in stages.items()}
+    reads = {name: _paths(stage, ("deps",)) for name, stage in stages.items()}
+    reads["train"].add("searches")  # the base of an experiment that a search found
+    found = {
+        (a, b)
+        for a in stages
+        for b in stages
+        if a not in (b, "dependencies") and writes[a] & reads[b]
+    }
+    assert arrows <= found
+    assert {name for arrow in arrows for name in arrow} == set(stages) - {"dependencies"}
+
+
+def test_the_layout_is_there() -> None:
+    (layout,) = re.findall(r"^```\n(arcore/ .*?)^```", README, re.DOTALL | re.MULTILINE)
+    folders = re.findall(r"(\w+)/ ", layout)
+    assert len(folders) == 8
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
+
+
+def _paths(stage: dict, kinds: tuple[str, ...]) -> set[str]:
+    """First folders of what a stage reads or writes; the second where it is under data/."""
+    body = stage.get("do", stage)
+    found = set()
+    for kind in kinds:
+        for path in body.get(kind, []):
+            parts = (path if isinstance(path, str) else next(iter(path))).split("/")
+            found.add("/".join(parts[: 2 if parts[0] == "data" else 1]))
+    return found
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)", ALL))))

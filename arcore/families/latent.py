@@ -37,8 +37,8 @@ class LatentVariableModel(LatentSampling):
     whose expectation is at most ln p(x). The KLs between Gaussians are exact; where a p(z_l | z_<l)
     is itself autoregressive, each of its factors' KL is, given the draws before it. `log_prob` is
     this bound under fixed noise, `importance_weighted` a tighter estimate. Training weights the
-    KL's gradient by beta = min(1, (t + 1) / warmup_steps) at step t (see `set_step`), the same for
-    all levels, which enters no number.
+    KL's gradient by beta = min(1, (t + 1) / warmup_steps) at step t (see `set_step`: by itself the
+    model counts its calls in training), the same for all levels, which enters no number.
 
     For given latents the model is exact: `conditionals_given` and `decoder(..., latents=z)`.
 
@@ -51,15 +51,17 @@ class LatentVariableModel(LatentSampling):
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__(event, hyperparameters)
         self.warmup_steps: int = getattr(hyperparameters, "warmup_steps", 0)
+        self.changes_by_step = self.warmup_steps > 0
         self.beta: Tensor
         self.register_buffer("beta", torch.ones(()), persistent=False)
 
     def _rebuild(self) -> None:
-        self.beta.fill_(1)
+        self.beta = torch.ones_like(self.beta)
 
-    def set_step(self, seed: int, step: int) -> None:
-        """Set the weight of the KL's gradient in training, which is 1 before the first call."""
-        self.beta.fill_(min(1.0, (step + 1) / max(self.warmup_steps, 1)))
+    def _set_step(self, seed: int, step: int) -> None:
+        """Set the weight of the KL's gradient in training, which is 1 out of it."""
+        weight = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        self.beta = torch.full_like(self.beta, weight)
 
     def _sample_training_noise(self, rows: int) -> Tensor:
         return self._normal(rows)
@@ -85,7 +87,11 @@ class LatentVariableModel(LatentSampling):
         self._check_scored_shape(scored, x)
         noise = self._as_latents(self._training_noise(len(x)))
         likelihood, divergence = self._terms(x, condition, noise)
-        return self.beta * divergence - likelihood + ((1 - self.beta) * divergence).detach()
+        own = self._begin_step()
+        nothing = divergence - divergence.detach()  # in value, not in gradient
+        loss = divergence - likelihood - (1 - self.beta) * nothing
+        self._end_step(own)
+        return loss
 
     def elbo(
         self,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from arcore.layers.compile_guard import compile_guard
 from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
+from arcore.primitives.compile_guard import compile_guard
 
 
 def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:

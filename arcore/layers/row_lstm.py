@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from arcore.layers.compile_guard import compile_guard
 from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
+from arcore.primitives.compile_guard import compile_guard
 
 
 class RowLSTMLayer(nn.Module):

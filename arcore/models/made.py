@@ -92,6 +92,16 @@ class MADEConfig(Hyperparameters):
             require(False, "num_masks", "0 or > 1 with order_agnostic", self.num_masks)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Masks:
+    """The masks of one step: each layer's, and the ordering and degrees that they follow from."""
+
+    order: Tensor
+    positions: Tensor
+    degrees: list[Tensor]
+    layers: list[tuple[Tensor, list[int]]]
+
+
 class MADE(AutoregressiveModel):
     """Masked autoencoder over binary or k-level events; log p(x) takes one pass.
 
@@ -101,10 +111,10 @@ class MADE(AutoregressiveModel):
         M_l[k', k] = 1[m_l(k') >= m_{l-1}(k)],
         logits = c + (V * M_V) h_L + (A * M_A) x,  M_V[d, k] = 1[m0(d) > m_L(k)],
 
-    and likewise for direct connections A. With several masks, `set_step` chooses the mask of a
-    minibatch, `member(i)` is the network under mask i (sharing the weights), and `ensemble(n)`
-    averages the probabilities of n members. Out of training the model scores and samples under
-    mask 0: `eval()` undoes `set_step`.
+    and likewise for direct connections A. With several masks each call in training takes the
+    next (see `set_step`), `member(i)` is the network under mask i (sharing the weights), and
+    `ensemble(n)` averages the probabilities of n members. The model itself scores and samples under
+    mask 0.
 
     Hyperparameters: see `MADEConfig`.
 
@@ -142,6 +152,7 @@ class MADE(AutoregressiveModel):
             self.class_output = nn.Parameter(torch.zeros(p.num_classes, size * self.num_logits))
         self.num_members = max(1, p.num_masks)
         self.max_members = p.num_masks or None
+        self.changes_by_step = p.num_masks != 1
         self._index = 0
         self._choose(p.mask_seed, 0)
 
@@ -150,8 +161,8 @@ class MADE(AutoregressiveModel):
 
     # -- masks
 
-    def set_step(self, seed: int, step: int) -> None:
-        """Choose a training step's mask: the next of the list, or a fresh draw (num_masks 0)."""
+    def _set_step(self, seed: int, step: int) -> None:
+        """Take a training step's mask: the next of the list, or a fresh draw (num_masks 0)."""
         count = self.hyperparameters.num_masks
         if count > 1:
             self._choose(self.hyperparameters.mask_seed, step % count)
@@ -167,6 +178,7 @@ class MADE(AutoregressiveModel):
         view._modules = {name: _share(module) for name, module in self._modules.items()}
         view._buffers = dict(self._buffers)
         view._index = index
+        view.changes_by_step = False
         view._rebuild()
         return view
 
@@ -184,6 +196,20 @@ class MADE(AutoregressiveModel):
 
     def _rebuild(self) -> None:
         self._choose(self.hyperparameters.mask_seed, self._index)
+
+    def _masked_layers(self) -> list[MaskedLinear]:
+        direct = [self.direct] if self.hyperparameters.direct else []
+        return [*self._hidden(), self.output, *direct]
+
+    def _step_state(self) -> _Masks:
+        kept = [(layer.mask, layer.reaches) for layer in self._masked_layers()]
+        return _Masks(self.order, self.positions, self.degrees, kept)
+
+    def _restore(self, state: object) -> None:
+        assert isinstance(state, _Masks)
+        self.order, self.positions, self.degrees = state.order, state.positions, state.degrees
+        for layer, (mask, reaches) in zip(self._masked_layers(), state.layers, strict=True):
+            layer.mask, layer.reaches = mask, reaches
 
     def _choose(self, seed: int, index: int) -> None:
         """Set the masks of draw `index`, a function of (seed, index) on every rank."""

@@ -14,7 +14,6 @@ from arcore.decoding import Decoder
 from arcore.events import Binary, Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.compile_guard import compile_guard
 from arcore.layers.hidden_runs import (
     HiddenRuns,
     activate_,
@@ -25,6 +24,7 @@ from arcore.layers.hidden_runs import (
 from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_int
+from arcore.primitives.compile_guard import compile_guard
 
 REAL = (torch.float32, torch.float64)  # wide enough to draw by
 ACTIVATIONS = ("sigmoid", "relu")

@@ -112,7 +112,7 @@ def read_results(dataset: str, folders: Sequence[Path] | None = None) -> list[Ev
     present = (shards / "manifest.json").is_file()
     data = read_manifest(shards).sha256 if present else None
     results = []
-    for read in map(_read_evaluated, evaluations(dataset) if folders is None else folders):
+    for read in map(read_evaluated, evaluations(dataset) if folders is None else folders):
         trained = read.config.dataset_sha256 or data  # folds have data of their own
         if data in (None, trained):
             results.append(read)
@@ -126,8 +126,12 @@ def read_results(dataset: str, folders: Sequence[Path] | None = None) -> list[Ev
     return results
 
 
-def _read_evaluated(folder: Path) -> Evaluated:
-    """Read one result; a folder with a config of its own needs no model, as folds have none."""
+def read_evaluated(folder: Path) -> Evaluated:
+    """Read one result; a folder with a config of its own needs no model, as folds have none.
+
+    Raises:
+        UserError: naming the file and the key that is missing or malformed.
+    """
     path, own = folder / "metrics.json", folder / "config.yaml"
     result = Result.from_dict(read_object(path), str(path))
     model = paths.model(folder.name)
@@ -165,10 +169,33 @@ def read_codecs(manifest: Manifest) -> list[CodecResult]:
             f"{path}: expected measurements on the shards ({expected[:12]}), got {got[:12]}; "
             f"{again}"
         )
+    return _best_first(measured, manifest.event, path)
+
+
+def read_kept_codecs(path: Path, event: Event, dataset_sha256: str | None) -> list[CodecResult]:
+    """Read a copy of `codecs/<dataset>.json`, best first: none without such a file.
+
+    Arguments:
+        path: of the copy.
+        event: of the dataset.
+        dataset_sha256: of the data that they must have been measured on; None for any.
+
+    Raises:
+        UserError: if it is malformed or of other data.
+    """
+    if not path.is_file():
+        return []
+    measured = CodecMeasurements.from_dict(read_object(path), str(path))
+    fits = dataset_sha256 in (None, measured.dataset_sha256)
+    require(fits, f"{path}: dataset_sha256", str(dataset_sha256), measured.dataset_sha256)
+    return _best_first(measured, event, path)
+
+
+def _best_first(measured: CodecMeasurements, event: Event, path: Path) -> list[CodecResult]:
     for one in measured.codecs:
-        one.score.check(manifest.event, one.mean_size, str(path))
+        one.score.check(event, one.mean_size, str(path))
 
     def rank(one: CodecResult) -> tuple[float, str]:
-        return one.score.value_in(manifest.unit, manifest.event), one.label
+        return one.score.value_in(measured.unit, event), one.label
 
     return sorted(measured.codecs, key=rank)

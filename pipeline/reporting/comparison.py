@@ -16,7 +16,14 @@ from arcore.events import Event
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
-from pipeline.evaluation.reading import Evaluated, read_codecs, read_results
+from pipeline.datasets import catalog
+from pipeline.evaluation.reading import (
+    Evaluated,
+    read_codecs,
+    read_evaluated,
+    read_kept_codecs,
+    read_results,
+)
 from pipeline.evaluation.results import CodecResult, Result, Score
 from pipeline.reporting import wording
 from pipeline.reporting.published import PublishedResult, match, published_for
@@ -124,6 +131,38 @@ def build_report(dataset: str, folders: Sequence[Path] | None = None) -> Report:
         UserError: for missing or malformed files, or a counterpart that is not published.
     """
     read = read_results(dataset, folders)
+    manifest = read_manifest(paths.shards(dataset))
+    return _report(dataset, read, manifest.published_name, read_codecs(manifest))
+
+
+def recorded_report(dataset: str, records: Path) -> Report:
+    """Put what is kept of a dataset beside the published results, from the records alone.
+
+    Arguments:
+        dataset: its name.
+        records: a folder of `<dataset>-*` folders with `metrics.json` and `config.yaml`, and of
+            `codecs/<dataset>.json`.
+
+    Raises:
+        UserError: for missing or malformed files, or a counterpart that is not published.
+    """
+    kept = sorted(path.parent for path in records.glob(f"{dataset}-*/metrics.json"))
+    if not kept:
+        raise UserError(f"{records}/{dataset}-*: no record of an experiment")
+    read = [read_evaluated(folder) for folder in kept]
+    config = read[0].config
+    described = config.content.get("dataset")
+    if not isinstance(described, dict):
+        raise UserError(f"{kept[0] / 'config.yaml'}: dataset: expected a mapping, got {described}")
+    published_name = catalog.get_dataset(described).published_name
+    path = records / "codecs" / f"{dataset}.json"
+    codecs = read_kept_codecs(path, config.event, config.dataset_sha256)
+    return _report(dataset, read, published_name, codecs)
+
+
+def _report(
+    dataset: str, read: Sequence[Evaluated], published_name: str | None, codecs: list[CodecResult]
+) -> Report:
     rows = [Row(evaluated=one) for one in read]
     rows += [
         importance_row(one)
@@ -134,8 +173,7 @@ def build_report(dataset: str, folders: Sequence[Path] | None = None) -> Report:
     if len({one.result.unit for one in read}) > 1 or len({one.event for one in read}) > 1:
         raise UserError(f"evaluation/{dataset}: its experiments differ in unit or event")
     unit, event = read[0].result.unit, read[0].event
-    manifest = read_manifest(paths.shards(dataset))
-    published = published_for(manifest.published_name)
+    published = published_for(published_name)
     rows.sort(key=lambda row: (row.value, row.result.experiment))
     rows = [_matched(row, published) for row in rows]
     ours = {row.published for row in rows}
@@ -145,11 +183,11 @@ def build_report(dataset: str, folders: Sequence[Path] | None = None) -> Report:
     )
     return Report(
         dataset=dataset,
-        published_name=manifest.published_name,
+        published_name=published_name,
         unit=unit,
         event=event,
         rows=tuple(rows),
-        codecs=tuple(read_codecs(manifest)),
+        codecs=tuple(codecs),
         context=tuple(context),
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.reporting import comparison, tables
+from pipeline.reporting import comparison, embedded, tables
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,43 @@ def record_search(name: str) -> Path:
 
 
 def record_table(dataset: str) -> Path:
-    """Draw `results/<dataset>.md` from the records `results/<dataset>-*` and the codecs.
+    """Copy what codecs need to `results/codecs/`, and draw `results/<dataset>.md` from the records.
 
     Raises:
         UserError: for missing or malformed records.
     """
-    kept = sorted(path.parent for path in results().glob(f"{dataset}-*/metrics.json"))
-    text = tables.markdown(comparison.build_report(dataset, kept))
-    path = results() / f"{dataset}.md"
+    measured = paths.codecs(dataset)
+    if measured.is_file():
+        _write(results() / "codecs" / measured.name, measured.read_text())
+    return _write(results() / f"{dataset}.md", dataset_table(dataset))
+
+
+def recorded_datasets() -> list[str]:
+    """Return the datasets that have a table in `results/`."""
+    return sorted(path.stem for path in results().glob("*.md") if path.stem != "README")
+
+
+def dataset_table(dataset: str) -> str:
+    """Return the content of `results/<dataset>.md`, of the records alone."""
+    return tables.markdown(comparison.recorded_report(dataset, results()))
+
+
+def record_embedded(datasets: Iterable[str]) -> Path:
+    """Keep the numbers of embedded data as `results/embedded.csv`, a line for each result.
+
+    Arguments:
+        datasets: that `make repro` evaluated.
+
+    Raises:
+        UserError: for missing or malformed results.
+    """
+    reports = [comparison.build_report(dataset) for dataset in datasets]
+    lines = [line for report in reports for line in embedded.lines_of(report)]
+    return _write(results() / embedded.FILE, embedded.csv_text(lines))
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
     os.replace(partial, path)

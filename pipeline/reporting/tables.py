@@ -25,7 +25,7 @@ def published_text(row: PublishedResult, value: float | None) -> str:
     if value is None:
         text = f"{row.value:g} {row.metric}"
     else:
-        text = f"{value:.2f}"
+        text = wording.rounded(value, 2)
     return f"{row.sign} {text}".strip()
 
 
@@ -84,9 +84,14 @@ def _published_cells(row: Row, unit: str) -> list[str]:
     digits = 3 if unit in ("bits_per_dim", "nats_per_dim") else 2
     return [
         published_text(published, row.published_value) + unconfirmed,
-        "-" if row.difference is None else f"{row.difference:+.{digits}f}",
+        "-" if row.difference is None else _signed(row.difference, digits),
         f"{published.label}: {published.source} [{published.status}]",
     ]
+
+
+def _signed(difference: float, digits: int) -> str:
+    text = wording.rounded(difference, digits)
+    return text if text.startswith("-") else f"+{text}"
 
 
 def context_table(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -286,7 +291,7 @@ def _terminal(text: str, path: Path) -> str:
         if table:
             first = not any(row.startswith("  ") for row in lines)
             kept = table if first else table[: 1 + TERMINAL_CONTEXT_ROWS]
-            lines += _aligned(kept)
+            lines += aligned(kept)
             if len(kept) < len(table):
                 lines.append(f"  ... and {len(table) - len(kept)} more in {path}")
             table = []
@@ -295,7 +300,8 @@ def _terminal(text: str, path: Path) -> str:
     return "\n".join(lines)
 
 
-def _aligned(table: list[list[str]]) -> list[str]:
+def aligned(table: list[list[str]]) -> list[str]:
+    """Return the lines of a table as a terminal shows them, its sources left out."""
     keep = [i for i, name in enumerate(table[0]) if name != "source"]
     widths = [max(len(row[i]) for row in table) for i in keep]
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
 from arcore.units import nats_to, nats_to_bits_per_dim
@@ -20,6 +21,21 @@ UNITS = {
 SIGNS = {"exact": "", "upper_bound": "<=", "approx": "~", "below": "<", "above": ">"}
 
 
+def rounded(value: float, digits: int) -> str:
+    """Print a number with so many decimals, a half to the even one: the rule for every table.
+
+    The half is that of the decimal that the record shows, not of its binary neighbour.
+
+    Example:
+        >>> rounded(86.155, 2), rounded(90.145, 2), rounded(90.1446, 2)
+        ('86.16', '90.14', '90.14')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    step = Decimal(1).scaleb(-digits)
+    return f"{Decimal(repr(float(value))).quantize(step, ROUND_HALF_EVEN):f}"
+
+
 def with_error(value: float, stderr: float, sign: str = "") -> str:
     """Print a value and its standard error; "<=" marks a bound, "~" an estimate.
 
@@ -30,7 +46,7 @@ def with_error(value: float, stderr: float, sign: str = "") -> str:
     digits = 2
     if 0 < stderr < 0.1:
         digits = min(4, 1 - math.floor(math.log10(stderr)))
-    return f"{sign} {value:.{digits}f} ± {stderr:.{digits}f}".lstrip()
+    return f"{sign} {rounded(value, digits)} ± {rounded(stderr, digits)}".lstrip()
 
 
 def duration(seconds: float | None) -> str:
@@ -110,8 +126,8 @@ def entropy_and_excess(evaluated: Evaluated) -> tuple[str, str]:
             nats_to(result.unit, nats, event, difference=True)
             for nats in (excess.excess_nats, excess.excess_nats_stderr)
         )
-        return f"{entropy:.2f}", with_error(above, error)
+        return rounded(entropy, 2), with_error(above, error)
     if excess.excess_bits_per_dim_stderr is None:
-        return f"{entropy:.3f}", "-"
+        return rounded(entropy, 3), "-"
     bits = nats_to_bits_per_dim(excess.excess_nats, event, difference=True, size=result.mean_size)
-    return f"{entropy:.3f}", with_error(bits, excess.excess_bits_per_dim_stderr)
+    return rounded(entropy, 3), with_error(bits, excess.excess_bits_per_dim_stderr)

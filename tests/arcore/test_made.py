@@ -1,9 +1,12 @@
-"""MADE: golden value, dense reference, masks of a step, members."""
+"""MADE: golden value, dense reference, masks of a step, members, plain loops."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -258,3 +261,83 @@ def test_evaluation_restores_the_models_own_mask() -> None:
     member.eval()
     assert torch.equal(model.log_prob(x), before)
     assert torch.equal(member.log_prob(x), of_member)
+
+
+# -- steps that nobody counts
+
+
+def of_digits(**masks: object) -> tuple[MADE, Tensor, Tensor]:
+    """A model of 8 x 8 digits of one bit a pixel, with rows to train on and others to test."""
+    levels = torch.from_numpy(load_digits().images)
+    images = (levels[:, None] > 7).long()
+    torch.manual_seed(0)
+    model = arcore.create_model("made", Binary((1, 8, 8)), hidden=[100], **masks)
+    return model, images[:1500], images[1500:]
+
+
+def plain_loop(model: MADE, images: Tensor, epochs: int) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for _ in range(epochs):
+        for batch in images[torch.randperm(len(images))].split(50):
+            loss = model(batch).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def test_a_plain_loop_trains_all_orderings_alike() -> None:
+    model, images, held_out = of_digits(num_masks=4, order_agnostic=True)
+    with torch.no_grad():
+        untrained = -model.log_prob(held_out).mean()
+    plain_loop(model, images, epochs=15)
+    with torch.no_grad():
+        nats = -model.ensemble(4).member_log_probs(held_out).mean(0)
+    assert nats.max() < untrained / 2
+    assert nats.max() - nats.min() < 2, nats  # 12 where each step is under the first
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("num_masks", [0, 3])
+@pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
+def test_a_plain_loop_takes_the_steps_that_a_trainer_would_give(
+    num_masks: int, compiled: bool
+) -> None:
+    plain, given = (made(num_masks=num_masks, order_agnostic=True) for _ in range(2))
+    call = torch.compile(plain, backend="aot_eager") if compiled else plain
+    for step in range(5):
+        given.set_step(seed=0, step=step)
+        losses = call(X), given(X)
+        assert_close(*losses)
+        for loss in losses:
+            loss.mean().backward()
+    for ours, theirs in zip(plain.parameters(), given.parameters(), strict=True):
+        assert_close(ours.grad, theirs.grad)
+    torch._dynamo.reset()
+
+
+def test_counting_leaves_what_is_scored_and_drawn_as_it_is() -> None:
+    model = made(num_masks=3, order_agnostic=True)
+    own, member = model.log_prob(X), model.member(1)
+    of_member = member(X)
+    with torch.no_grad():
+        assert torch.equal(-model(X), own) and torch.equal(-model(X), own)  # no gradients: no step
+    losses = [model(X) for _ in range(3)]
+    assert torch.equal(-losses[0], own) and not torch.equal(losses[1], losses[0])
+    assert torch.equal(model.log_prob(X), own) and same_masks(model, model.member(0))
+    assert torch.equal(member(X), of_member) and torch.equal(member(X), of_member)
+    twin = copy.deepcopy(model)
+    twin(X), twin(X)
+    assert torch.equal(model(X), losses[0]) and torch.equal(twin(X), losses[2])
+    model.eval()
+    assert torch.equal(-model(X), own) and torch.equal(-model(X), own)
+    sum(losses).mean().backward()  # the steps' masks are those of their backward passes
+
+
+def test_a_given_step_counts_until_evaluation() -> None:
+    model = made(num_masks=4, order_agnostic=True)
+    model.set_step(seed=0, step=2)
+    third, same = model(X), model(X)
+    assert torch.equal(third, model.member(2)(X)) and torch.equal(third, same)
+    model.eval().train()
+    assert torch.equal(model(X), model.member(3)(X))
+    assert torch.equal(model(X), model.member(0)(X))

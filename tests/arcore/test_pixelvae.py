@@ -19,6 +19,7 @@ from arcore.layers.latents import GaussianPixelCNN, Halving, gaussian
 from arcore.model import RecomputingDecoder
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, loss_of, randomize
+from tests.support.events import NINE
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 TINY = {
@@ -202,6 +203,28 @@ def test_warm_up_weighs_the_divergence_in_the_gradient_alone(case: Case) -> None
     without = arcore.create_model(case.model, case.event, **{**hyperparameters, "warmup_steps": 0})
     without.set_step(0, 0)
     assert without.beta == 1
+
+
+def test_a_plain_loop_warms_up() -> None:
+    """Each call in training is a step; sums of several losses keep the weight of each."""
+    plain, given = (
+        randomize(arcore.create_model("pixelvae", NINE, upsample=False, warmup_steps=4).double())
+        for _ in range(2)
+    )
+    x, losses = Case("pixelvae", NINE).values(6), {id(plain): [], id(given): []}
+    for step in range(6):
+        given.set_step(0, step)
+        for model in (plain, given):
+            losses[id(model)].append(loss_of(model, x, None, seed=step).sum())
+    for model in (plain, given):
+        sum(losses[id(model)]).backward()
+    for ours, theirs in zip(plain.parameters(), given.parameters(), strict=True):
+        assert_close(ours.grad, theirs.grad)
+    assert plain.beta == 1
+    early = torch.autograd.grad(loss_of(given, x, None).sum(), list(given.parameters()))
+    given.set_step(0, 0)
+    first = torch.autograd.grad(loss_of(given, x, None).sum(), list(given.parameters()))
+    assert not all(torch.equal(a, b) for a, b in zip(early, first, strict=True))
 
 
 @every_latent_case

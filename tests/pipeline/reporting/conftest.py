@@ -76,7 +76,12 @@ class Files:
         """Write what training and evaluation leave behind; return the path of the metrics."""
         folder = Path("models", name)
         folder.mkdir(parents=True)
-        config = {"name": name, "model": {"name": model}, "event": events.to_dict(event)}
+        config = {
+            "name": name,
+            "dataset": {"name": dataset},
+            "model": {"name": model},
+            "event": events.to_dict(event),
+        }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         (folder / "training.json").write_text(json.dumps({"device": "cpu"}))
         (folder / "history.csv").write_text(

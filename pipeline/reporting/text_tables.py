@@ -1,0 +1,216 @@
+"""The tables in README and docs: made from the records in `results/`, and held in step with them.
+
+A page has a marked place for each:
+
+    <!-- table: headline -->
+    ... (what stands here is replaced)
+    <!-- end -->
+
+`results/tables.yaml` says what each table shows: its `columns`, its `cells`, and its `rows`. A cell
+is text in which `{name}` stands for a field: what a row says (or, for all rows, `defaults`), or
+what the record `of` it has; `{other}` is `test` of the record `with` it. Records are
+
+    <experiment>             of results/<experiment>/: name, test (with its error, in the dataset's
+                             unit), bits, rows, published, time, valid, entropy, above, importance,
+                             importance_rows, and config (all of config.yaml)
+    <experiment> member      what a member of an ensemble scores
+    <dataset> codec <label>  the codec or baseline whose label starts so: name, test
+    <name>.json              a mixture: test, valid
+    embedded <dataset> <experiment>  of results/embedded.csv: name, members, test
+
+Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, and `file` a CSV file of
+`results/` as it is. `layout: text` draws aligned columns in place of a Markdown table.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.core.records import read_object
+from pipeline.reporting import embedded, tables, wording
+from pipeline.reporting.comparison import Report, Row, recorded_report
+
+Fields = Mapping[str, object]
+PAGES = ("README.md", "results/README.md", "docs/*.md")
+PLACE = re.compile(r"(<!-- table: ([a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def write(root: Path) -> list[Path]:
+    """Draw every marked table of a project anew; return the pages that changed.
+
+    Raises:
+        UserError: for a place without a table, or a missing or malformed record.
+    """
+    changed = []
+    for path, text in drawn(root).items():
+        if text != path.read_text(encoding="utf-8"):
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
+            changed.append(path)
+    return changed
+
+
+def drawn(root: Path) -> dict[Path, str]:
+    """Return each page with its tables as the records have them."""
+    results = Tables(root / "results")
+    pages = sorted(path for pattern in PAGES for path in root.glob(pattern))
+
+    def table(found: re.Match[str]) -> str:
+        return found[1] + results.table(found[2]) + found[3]
+
+    return {path: PLACE.sub(table, path.read_text(encoding="utf-8")) for path in pages}
+
+
+class Tables:
+    """The tables that `results/tables.yaml` describes."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.path = results / "tables.yaml"
+        self.described = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+
+    def table(self, name: str) -> str:
+        """Return a table as it stands in a page.
+
+        Raises:
+            UserError: if none is called so, or naming the row whose cells cannot be filled.
+        """
+        if name not in self.described:
+            raise UserError(f"{self.path}: no table {name}; expected one of {list(self.described)}")
+        described = self.described[name]
+        if "file" in described:
+            with (self.results / described["file"]).open(newline="", encoding="utf-8") as file:
+                header, *cells = csv.reader(file)
+        else:
+            header = described["columns"]
+            cells = [
+                self._cells(
+                    described.get("defaults", {}) | row,
+                    described["cells"],
+                    f"{self.path}: {name}",
+                )
+                for row in self._rows(described)
+            ]
+        if described.get("layout") == "text":
+            return "```text\n" + "\n".join(tables.aligned([header, *cells])) + "\n```\n"
+        return _narrow(header, cells)
+
+    def _rows(self, described: Mapping[str, Any]) -> list[dict[str, str]]:
+        if described.get("embedded"):
+            lines = embedded.read(self.results / embedded.FILE)
+            return [{"of": f"embedded {line.dataset} {line.experiment}"} for line in lines]
+        return list(described["rows"])
+
+    def _cells(self, row: Mapping[str, str], cells: list[str], where: str) -> list[str]:
+        measured = dict(self.fields(row["of"]))
+        if "with" in row:
+            measured["other"] = self.fields(row["with"])["test"]
+        try:
+            own = {key: text.format_map(measured) for key, text in row.items()}
+            return [cell.format_map({**measured, **own}) for cell in cells]
+        except KeyError as error:
+            raise UserError(f"{where}: {row.get('of')}: no field {error}") from None
+
+    def fields(self, of: str) -> Fields:
+        """Return what a record has, by name.
+
+        Raises:
+            UserError: for a missing or malformed record.
+        """
+        first, _, rest = of.partition(" ")
+        if first == "embedded":
+            return self._embedded(rest)
+        if first.endswith(".json"):
+            return _of_mixture(self.results / first)
+        kind, _, label = rest.partition(" ")
+        if kind == "codec":
+            return self._codec(first, label)
+        return self._experiment(first, f"{first} (a member)" if kind == "member" else first)
+
+    @functools.cache  # noqa: B019 - as long as its owner
+    def _report(self, dataset: str) -> Report:
+        return recorded_report(dataset, self.results)
+
+    def _experiment(self, name: str, label: str) -> Fields:
+        rows = self._report(name.partition("-")[0]).rows
+        found = [row for row in rows if row.result.experiment == label and not row.approximate]
+        if not found:
+            raise UserError(f"{self.results / name}: no record of {label}")
+        fields = _of_row(found[0]) | {"name": name}
+        for row in rows:
+            if row.approximate and row.evaluated.config == found[0].evaluated.config:
+                fields["importance"] = row.text_in(row.result.unit)
+                fields["importance_rows"] = f"{row.result.num_rows:,}"
+        return fields
+
+    def _codec(self, dataset: str, label: str) -> Fields:
+        report = self._report(dataset)
+        for codec in report.codecs:
+            if codec.label.startswith(label):
+                score, unit = codec.score, report.unit
+                value = score.value_in(unit, report.event)
+                stderr = score.stderr_in(unit, report.event)
+                return {"name": codec.label, "test": wording.with_error(value, stderr)}
+        raise UserError(f"{self.results / 'codecs' / dataset}.json: no codec {label}")
+
+    def _embedded(self, which: str) -> Fields:
+        for line in embedded.read(self.results / embedded.FILE):
+            if f"{line.dataset} {line.experiment}" == which:
+                return {"name": line.experiment, "members": line.members, "test": line.test}
+        raise UserError(f"{self.results / embedded.FILE}: no line of {which}")
+
+
+def _of_row(row: Row) -> dict[str, object]:
+    result = row.result
+    entropy, above = wording.entropy_and_excess(row.evaluated)
+    fields: dict[str, object] = {
+        "test": row.text_in(result.unit),
+        "bits": row.text_in("bits_per_dim"),
+        "rows": f"{result.num_rows:,}",
+        "published": "",
+        "time": wording.duration(result.train_seconds),
+        "entropy": entropy,
+        "above": above,
+        "config": row.evaluated.config.content,
+    }
+    if result.valid_nats is not None:
+        fields["valid"] = wording.rounded(result.valid_nats, 2)
+    if row.published is not None:
+        text = tables.published_text(row.published, row.published_value)
+        doubt = " (unconfirmed)" if row.published.verified == "memory" else ""
+        fields["published"] = text + doubt
+    return fields
+
+
+def _of_mixture(path: Path) -> Fields:
+    scores = read_object(path)
+    fields = {}
+    for split in ("test", "valid"):
+        score = scores.get(f"mixture {split} nats")
+        if not isinstance(score, list) or len(score) != 2:
+            raise UserError(
+                f"{path}: mixture {split} nats: expected a mean and its error, got {score}"
+            )
+        fields[split] = wording.with_error(float(score[0]), float(score[1]))
+    return fields
+
+
+def _narrow(header: list[str], cells: list[list[str]]) -> str:
+    """Render a Markdown table without padding, whose changes are small."""
+    lines = [header, ["---"] * len(header), *cells]
+    return "".join(_line(line) for line in lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    text = " | ".join(cell.replace("|", "\\|") for cell in cells)
+    return re.sub(r" +", " ", f"| {text} |\n")

@@ -1,0 +1,100 @@
+"""Tables in texts: drawn from records, at marked places, and one rule of rounding."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.reporting import embedded, recording, text_tables, wording
+from stages import results as stage
+
+PAGE = "# Words\n\n<!-- table: numbers -->\nold\n<!-- end -->\n\nmore | words\n"
+
+
+def project(files, table: dict[str, object], page: str = PAGE) -> Path:
+    files.manifest("dna", "dna")
+    files.codecs("dna", ("zstd", 99.0))
+    files.evaluated("dna", "dna-made", 82.125, device="cpu")
+    for experiment in ("dna-made",):
+        recording.record_experiment(experiment)
+    recording.record_table("dna")
+    Path("results/tables.yaml").write_text(yaml.safe_dump({"numbers": table}))
+    Path("README.md").write_text(page)
+    return Path.cwd()
+
+
+def test_a_marked_place_is_drawn_and_the_rest_stays(files, monkeypatch) -> None:
+    row = {"of": "dna-made", "what": "`{name}`", "with": "dna codec zs"}
+    table = {
+        "columns": ["model", "nats", "model|data"],
+        "cells": ["{what}", "{test} ({rows})", "{hint} {other} {config[model][name]}"],
+        "defaults": {"hint": "x|"},
+        "rows": [row],
+    }
+    root = project(files, table)
+    monkeypatch.setattr(sys, "argv", ["results", "--tables"])
+    stage.main()
+    before, _, after = Path("README.md").read_text().partition("<!-- end -->")
+    assert before.startswith(
+        "# Words\n\n<!-- table: numbers -->\n| model | nats | model\\|data |\n"
+    )
+    assert "| `dna-made` | 82.12 ± 0.21 (10,000) | x\\| 99.00 ± 0.40 made |\n" in before
+    assert after == "\n\nmore | words\n"
+    assert text_tables.write(root) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"of": "dna-made", "what": "{speed}"}, "dna-made: no field 'speed'"),
+        ({"of": "dna-nade"}, "no record of dna-nade"),
+        ({"of": "dna codec FLAC"}, "no codec FLAC"),
+        ({"of": "embedded digits digits-made"}, "embedded.csv: missing"),
+    ],
+)
+def test_what_no_record_has_is_named(files, row: dict[str, str], message: str) -> None:
+    root = project(files, {"columns": ["a"], "cells": ["{name}"], "rows": [row]})
+    with pytest.raises(UserError, match=message):
+        text_tables.write(root)
+
+
+def test_an_unknown_table_is_named(files) -> None:
+    table = {"columns": ["a"], "cells": ["{name}"], "rows": []}
+    root = project(files, table, PAGE.replace("numbers", "other"))
+    with pytest.raises(UserError, match=r"no table other; expected one of \['numbers'\]"):
+        text_tables.write(root)
+
+
+def test_embedded_results_are_kept_as_they_are(files) -> None:
+    root = project(files, {"columns": ["a", "b"], "cells": ["{name}", "{test}"], "embedded": True})
+    path = recording.record_embedded(["dna"])
+    lines = embedded.read(path)
+    assert [line.experiment for line in lines] == ["dna-made", "zstd"]
+    assert lines[0].value == 82.125 and lines[0].unit == "nats" and lines[0].commit
+    assert embedded.csv_text(lines) == path.read_text()
+    text_tables.write(root)
+    assert f"| dna-made | {lines[0].test} |" in Path("README.md").read_text()
+    path.write_text(path.read_text().replace("82.125", "many"))
+    with pytest.raises(UserError, match=r"embedded.csv: line 2: expected numbers, .*'many'"):
+        embedded.read(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (86.155, 2, "86.16"),  # 86.15 in binary
+        (90.145, 2, "90.14"),
+        (90.14456, 2, "90.14"),
+        (2.5, 0, "2"),
+        (-0.125, 2, "-0.12"),
+        (1e-7, 3, "0.000"),
+        (123456.785, 2, "123456.78"),
+        (float("inf"), 2, "inf"),
+    ],
+)
+def test_a_half_goes_to_the_even_one(value: float, digits: int, text: str) -> None:
+    assert wording.rounded(value, digits) == text

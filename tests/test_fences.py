@@ -1,0 +1,169 @@
+"""Every fenced block of the texts is run by a test, or says that it is not and why.
+
+The line before a block says which: `<!-- run by: tests/...::test -->`, `<!-- not run: why -->`,
+or that a picture or table is drawn by a script of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.experiments import compose
+from pipeline.search import spec
+from tests.places import ROOT
+
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
+    "results/README.md",
+    "benchmarks/README.md",
+]
+DRAWN = re.compile(r"<!-- (pipeline|arcore|table: [a-z_]+) -->")
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    code: str
+    mark: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(page: str, text: str) -> list[Block]:
+    """The fenced blocks of a text, with the last line before each."""
+    lines, found, start = text.splitlines(), [], None
+    for number, line in enumerate(lines):
+        if not line.startswith("```"):
+            continue
+        if start is None:
+            start = number
+            continue
+        code = "\n".join(lines[start + 1 : number])
+        mark = next((before for before in reversed(lines[:start]) if before), "")
+        found.append(Block(page, start + 1, lines[start][3:], code, mark))
+        start = None
+    assert start is None, f"{page}: a block without an end"
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page, (ROOT / page).read_text())]
+every_block = pytest.mark.parametrize("block", BLOCKS, ids=str)
+
+
+def problem_of(block: Block) -> str | None:
+    """What is wrong with the line before a block, if anything."""
+    if DRAWN.fullmatch(block.mark):
+        return None
+    if re.fullmatch(r"<!-- not run: \S.{8,} -->", block.mark):
+        return None
+    runs = re.fullmatch(r"<!-- run by: ([\w./]+)(?:::(\w+))? -->", block.mark)
+    if runs is None:
+        return f"expected <!-- run by: ... --> or <!-- not run: why -->, got {block.mark!r}"
+    path = ROOT / runs[1]
+    if not path.is_file():
+        return f"{runs[1]} is not there"
+    if runs[2] is not None and f"def {runs[2]}(" not in path.read_text():
+        return f"{runs[1]} has no {runs[2]}"
+    return None
+
+
+@every_block
+def test_a_block_is_run_or_says_why_not(block: Block) -> None:
+    assert problem_of(block) is None
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "Some words.",
+        "<!-- not run: -->",
+        "<!-- run by: tests/test_nothing.py -->",
+        "<!-- run by: tests/test_fences.py::test_that_is_not_there -->",
+    ],
+)
+def test_an_unmarked_block_is_found(mark: str) -> None:
+    (block,) = blocks_of("page.md", f"# Title\n\n{mark}\n```sh\nls\n```\n")
+    assert problem_of(block) is not None
+
+
+SHELL = [block for block in BLOCKS if block.language == "sh"]
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_commands_are_there(block: Block) -> None:
+    """Stages, targets, experiments and parameters that commands name, run or not."""
+    params = compose.read_params(ROOT / "params.yaml")
+    makefile = (ROOT / "Makefile").read_text()
+    for line in block.code.replace("\\\n", " ").splitlines():
+        words = line.partition("  #")[0].split()
+        for stage in re.findall(r"python -m stages\.(\w+)", line):
+            assert (ROOT / "stages" / f"{stage}.py").is_file()
+        for target in re.findall(r"^make ([a-z-]+)", line):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+        for script in re.findall(r"python ((?:benchmarks|docs)/\w+\.py)", line):
+            assert (ROOT / script).is_file()
+        for kind, name in re.findall(r"\b(train|evaluate|tune|report|register)@(\w[\w-]*)", line):
+            known = {"tune": "searches", "train": "experiments", "evaluate": "experiments"}
+            assert name in params[known.get(kind, "datasets")]
+        for setting in (words[i + 1] for i, word in enumerate(words) if word == "-S"):
+            section, name, *_ = setting.partition("=")[0].split(".")
+            assert name in params[section]
+
+
+def load(section: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Put the entries that a block shows into a params.yaml beside the files that they name."""
+    read = yaml.safe_load(text)
+    entries = read.get(section, read)
+    base = ROOT / "pipeline" / "conf" / "base.yaml"
+    for entry in entries.values():
+        for key in ("base",):
+            if (path := entry.get(key)) is not None:
+                there = folder / path
+                there.parent.mkdir(parents=True, exist_ok=True)
+                known = base if (ROOT / path).is_file() else None
+                there.write_text(known.read_text() if known else "model: {}\ntrainer: {}\n")
+    everything = {"experiments": {}, "searches": {}} | {section: entries}
+    (folder / "params.yaml").write_text(yaml.safe_dump(everything))
+    monkeypatch.chdir(folder)
+    return list(entries)
+
+
+@pytest.mark.parametrize("page", ["docs/tuning.md", "docs/pipeline.md"])
+def test_searches_that_are_shown_can_be(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = [b for b in BLOCKS if b.page == page and b.code.startswith("searches:")]
+    assert blocks
+    for block in blocks:
+        for name in load("searches", block.code, tmp_path, monkeypatch):
+            assert spec.load_search(name).plan.num_trials == 8
+
+
+@pytest.mark.parametrize("page", ["docs/tuning.md", "docs/clips.md"])
+def test_experiments_that_are_shown_can_be(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = [b for b in BLOCKS if b.page == page and b.language == "yaml"]
+    blocks = [block for block in blocks if not block.code.startswith("searches:")]
+    assert blocks
+    for block in blocks:
+        for name in load("experiments", block.code, tmp_path, monkeypatch):
+            assert compose.load(name).name == name
+
+
+def test_the_head_of_a_dependency_file_names_its_first_files() -> None:
+    shown = next(block for block in BLOCKS if "arcore/__init__.py" in block.code)
+    kept = (ROOT / "dependencies" / "train-nade.txt").read_text().splitlines()[:3]
+    assert [line.split()[1] for line in shown.code.splitlines()] == [
+        line.split()[1] for line in kept
+    ]

@@ -1,0 +1,57 @@
+"""Tables in README, docs and results/ are what the records say."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.records import read_object
+from pipeline.reporting import recording, text_tables
+from pipeline.reporting.wording import rounded
+from tests.places import ROOT
+
+_SPEC = importlib.util.spec_from_file_location("overview", ROOT / "docs" / "overview.py")
+overview = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(overview)
+DRAWN = text_tables.drawn(ROOT)
+
+
+@pytest.mark.parametrize("page", DRAWN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_is_in_step_with_the_records(page: Path) -> None:
+    assert page.read_text(encoding="utf-8") == DRAWN[page], "run `make tables`"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "results").glob("[!R]*.md")), ids=lambda p: p.stem)
+def test_the_table_of_a_dataset_is_in_step(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCORE_HOME", str(ROOT))
+    assert page.read_text(encoding="utf-8") == recording.dataset_table(page.stem), (
+        f"run `python -m stages.results --datasets {page.stem}`"
+    )
+
+
+def test_every_table_is_in_a_page() -> None:
+    text = "\n".join(DRAWN.values())
+    for name in text_tables.Tables(ROOT / "results").described:
+        assert f"<!-- table: {name} -->" in text
+
+
+def test_the_picture_is_in_step() -> None:
+    """Its numbers are texts of the SVG; so are those of its caption in README."""
+    shown = [
+        text.strip()
+        for text in re.findall(r"<text[^>]*>([^<]*)</text>", overview.OVERVIEW.read_text())
+    ]
+    for label, row in overview.shown_rows():
+        assert row.published_value is not None
+        numbers = [rounded(row.value, 2), rounded(row.published_value, 2)]
+        assert label in shown
+        assert numbers in [text.split() for text in shown]
+    origin = read_object(overview.ORIGIN)
+    nats, seconds = (float(str(origin[key])) for key in ("nats", "train_seconds"))
+    assert f"samples ({rounded(nats, 1)} nats)" in shown
+    caption = " ".join((ROOT / "README.md").read_text().split())
+    assert f"trained for {origin['epochs']} epochs, {seconds / 60:.0f} minutes" in caption
+    assert f"to {rounded(nats, 2)} nats" in caption
