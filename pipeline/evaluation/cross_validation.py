@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 import yaml
 
+from arcore import events
 from pipeline.cluster import shared_storage
 from pipeline.core import paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.core.records import read_object, write_object
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import evaluate, result_files
 from pipeline.evaluation.results import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose
@@ -35,7 +35,7 @@ from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training import driver
 
 log = logging.getLogger(__name__)
-COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats", "train_seconds")
+COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats")
 
 
 def run(name: str, overrides: Sequence[str] = ()) -> Path:
@@ -79,7 +79,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     result = summary(title, outcomes, entry.get("published"))
     out = paths.evaluation(dataset.name, title)
     with replacing(out) as temporary:
-        write_object(temporary / "metrics.json", result.to_dict())
+        result_files.write(result, temporary)
         described = yaml.safe_load((home / "0" / "models" / name / "config.yaml").read_text())
         del described["dataset_sha256"], described["dataset"]["fold"]
         (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
@@ -87,6 +87,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
+    result_files.write_summary(result, events.from_dict(described["event"]))
     shutil.rmtree(home)
     logger = run_logger.RunLogger(run_id)
     score = result.score
@@ -162,8 +163,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
             driver.train(config)
             evaluate.evaluate(config)
             done.write_text(identity)
-        path = out / "metrics.json"
-        result = Result.from_dict(read_object(path), str(path))
+        result = result_files.read(out)
     log.info("%s, fold %d: test %.3f nats", config.name, fold, result.score.nats)
     return result
 

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import is_levels
+from arcore.events import after_frames, is_levels
 from pipeline.cluster import shared_storage
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.core.records import write_object
 from pipeline.data import shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -24,6 +23,7 @@ from pipeline.evaluation import (
     audio_figures,
     image_figures,
     measuring,
+    result_files,
     sampling,
     scoring,
     video_figures,
@@ -88,23 +88,24 @@ def evaluate(config: ExperimentConfig) -> Path:
         num_split_rows=len(test),
         exact=model.exact,
         valid_nats=mean_and_error(valid_nats)[0],
-        num_parameters=record.num_parameters,
-        train_seconds=record.train_seconds,
+        num_parameters=sum(p.numel() for p in trained.model.parameters()),
+        train_seconds=None if record is None else record.train_seconds,
         sample_seconds=round(sample_seconds, 3),
-        device=record.device,
+        device=None if record is None else record.device,
         published=plan.published,
         published_member=plan.published_member,
         published_importance=plan.published_importance,
     )
     out = paths.evaluation(dataset, config.name)
     with replacing(out) as temporary:
-        write_object(temporary / "metrics.json", result.to_dict())
+        result_files.write(result, temporary)
         _write_scores(temporary / "scores.csv", chosen, measured.nats)
         _show(model, plan, test, shown, drawn, manifest, temporary)
         curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
         curve.savefig(temporary / "learning_curve.png")
+    result_files.write_summary(result, after_frames(manifest.event, context))
     shared_storage.publish(config.cluster, out, "metrics.json")
-    _track(record.run_id, result, out)
+    _track(None if record is None else record.run_id, result, out)
     log.info(
         "%s: test %.3f +- %.3f nats, %.4f bits/dim (%d rows)",
         config.name, result.score.nats, result.score.nats_stderr, result.score.bits_per_dim,

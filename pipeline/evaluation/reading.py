@@ -16,6 +16,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import read_object
 from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.evaluation import result_files
 from pipeline.evaluation.results import CodecMeasurements, CodecResult, Result
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def read_results(dataset: str, folders: Sequence[Path] | None = None) -> list[Ev
 def _read_evaluated(folder: Path) -> Evaluated:
     """Read one result; a folder with a config of its own needs no model, as folds have none."""
     path, own = folder / "metrics.json", folder / "config.yaml"
-    result = Result.from_dict(read_object(path), str(path))
+    result = result_files.read(folder)
     model = paths.model(folder.name)
     config = ModelConfig.read(own if own.is_file() else model / own.name)
     training = model / "training.json"

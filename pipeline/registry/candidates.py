@@ -88,8 +88,7 @@ def content_hash(folder: Path, config: Mapping[str, object], result: Result) -> 
     """Hash what makes a model version: weights, members, config without volatile keys, nats."""
     kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     digest = hashlib.sha256()
-    with open(folder / "model.safetensors", "rb") as weights:
-        digest.update(hashlib.file_digest(weights, "sha256").digest())
+    digest.update(_weights_sha256(folder))
     nats = (result.score.nats, result.valid_nats)
     described = [kept, result.num_members, result.context_frames, *nats]
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
@@ -107,12 +106,29 @@ def candidates(dataset: str) -> list[Candidate]:
 
 def _candidate(evaluated: Evaluated) -> Candidate:
     folder = paths.model(evaluated.name)
-    weights, training = folder / "model.safetensors", folder / "training.json"
+    weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights}: missing; train the experiment first")
     return Candidate(
         evaluated=evaluated,
         folder=folder,
-        origin=Origin.from_dict(read_object(training), str(training)),
+        origin=_origin(folder),
         sha256=content_hash(folder, evaluated.config.content, evaluated.result),
     )
+
+
+def _origin(folder: Path) -> Origin:
+    """Return where a training was logged; unknown where its record is lost or of other weights."""
+    path = folder / "training.json"
+    if not path.is_file():
+        return Origin()
+    found = read_object(path)
+    weights = found.get("weights_sha256")
+    if weights is not None and weights != _weights_sha256(folder).hex():
+        return Origin()
+    return Origin.from_dict(found, str(path))
+
+
+def _weights_sha256(folder: Path) -> bytes:
+    with open(folder / "model.safetensors", "rb") as weights:
+        return hashlib.file_digest(weights, "sha256").digest()

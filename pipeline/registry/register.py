@@ -57,7 +57,7 @@ class Champion:
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What the registry holds of a dataset: the content of `registry/<dataset>.json`.
+    """What the registry holds of a dataset: the content of `registry/<dataset>/registration.json`.
 
     Attributes:
         name: the registered model.
@@ -97,14 +97,14 @@ def register_all(datasets: Sequence[str] = ()) -> None:
 
 
 def write(dataset: str) -> Path:
-    """Register one dataset's models and write `registry/<dataset>.json`.
+    """Register one dataset's models and write `registry/<dataset>/registration.json`.
 
     Raises:
         UserError: if nothing is evaluated, or the store cannot be reached.
     """
     registered = register_dataset(dataset)
-    path = paths.root() / "registry" / f"{dataset}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = paths.registration(dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(registered.to_dict(), indent=2, sort_keys=True) + "\n")
     os.replace(partial, path)

@@ -22,13 +22,13 @@ class TrainedModel:
         model: in evaluation mode, on the CPU.
         name: of the model, as `arcore.list_models()` has it.
         dataset_sha256: of the shards that it was trained on.
-        record: of its training.
+        record: of its training; None where DVC restored the folder from its cache.
     """
 
     model: arcore.AutoregressiveModel
     name: str
     dataset_sha256: str
-    record: TrainingRecord
+    record: TrainingRecord | None
 
 
 def load(experiment: str) -> TrainedModel:
@@ -40,7 +40,7 @@ def load(experiment: str) -> TrainedModel:
     folder = paths.model(experiment)
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text())
-        record = TrainingRecord.read(folder / "training.json")
+        record = TrainingRecord.of(folder)
         event = arcore.events.from_dict(config["event"])
         hyperparameters, sha256 = dict(config["model"]), str(config["dataset_sha256"])
         name = str(hyperparameters["name"])

@@ -109,7 +109,7 @@ def test_registering_is_idempotent_and_a_lost_store_is_rebuilt(home, migrated, m
     experiment("toy-made.v1", "made", valid_nats=8.0)
     monkeypatch.setattr(sys, "argv", ["register", "--all"])
     stage.main()
-    path = Path("registry", "toy.json")
+    path = Path("registry", "toy", "registration.json")
     first = json.loads(path.read_text())
     stage.main()
     assert json.loads(path.read_text()) == first

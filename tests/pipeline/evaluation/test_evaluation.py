@@ -67,7 +67,9 @@ def test_every_row_counts_once(project, batch_size: int) -> None:
     assert metrics["nats_stderr"] == pytest.approx(float(nats.std()) / math.sqrt(24), rel=1e-5)
     assert metrics["bits_per_dim"] == pytest.approx(metrics["nats"] / 64 / math.log(2))
     made = {path.name for path in Path("evaluation/digits_binary/toy").iterdir()}
-    assert made == {"metrics.json", "scores.csv", "samples.png", "learning_curve.png", "media"}
+    assert made == {
+        "metrics.json", "timing.json", "scores.csv", "samples.png", "learning_curve.png", "media",
+    }  # fmt: skip
 
 
 def test_an_ensemble_averages_probabilities(project) -> None:
