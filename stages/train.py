@@ -10,7 +10,8 @@ from stages import cli
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
-    parser.add_argument("experiment", help="a key of `experiments` in params.yaml")
+    parser.add_argument(
+        "experiment", nargs="?", help="none lists them; a key of `experiments` in params.yaml")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="e.g. trainer.max_epochs=3 cluster=gpu"
     )

@@ -16,7 +16,7 @@ def main() -> None:
         prog="python -m stages.tune",
         description="Search hyperparameters with Ray Tune, as params.yaml says.",
     )
-    parser.add_argument("search", help="a key of `searches` in params.yaml")
+    parser.add_argument("search", nargs="?", help="none lists them; a key of `searches` in params.yaml")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="e.g. num_trials=50 cluster=gpu"
     )
