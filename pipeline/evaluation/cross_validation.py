@@ -66,7 +66,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     if dataset.num_folds < 2:
         raise UserError(f"folds.{name}: expected a dataset of several folds, got {dataset.name}")
     raw = fetching.verify_raw(dataset).resolve()
-    title = f"{name}-folds"
+    title = f"{config.result_name}-folds"
     run_id = mlflow_store.start_run(
         f"arcore-{dataset.name}",
         title,
@@ -74,13 +74,15 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         params=mlflow_store.flatten(config.to_dict()),
         tags={"commit": provenance.commit()},
     )
-    home = paths.work() / "folds" / name
+    home = paths.work() / "folds" / config.result_name
     outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
     result = summary(title, outcomes, entry.get("published"))
     out = paths.evaluation(dataset.name, title)
     with replacing(out) as temporary:
         result_files.write(result, temporary)
-        described = yaml.safe_load((home / "0" / "models" / name / "config.yaml").read_text())
+        described = yaml.safe_load(
+            (home / "0" / "models" / config.name / "config.yaml").read_text()
+        )
         del described["dataset_sha256"], described["dataset"]["fold"]
         (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
         with open(temporary / "folds.csv", "w", newline="") as file:
@@ -131,6 +133,7 @@ def summary(title: str, outcomes: Sequence[Result], published: Counterpart | Non
         excess=None,
         member=None,
         importance=None,
+        weights_sha256=None,
         num_rows=sum(one.num_rows for one in outcomes),
         num_split_rows=sum(one.num_split_rows or one.num_rows for one in outcomes),
         valid_nats=sum(valid) / len(outcomes) if len(valid) == len(outcomes) else None,
@@ -158,7 +161,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
         identity = f"{config.config_hash(shard_reader.read_manifest(folder).sha256)} {plan}"
         done = home / "done"
-        out = paths.evaluation(dataset.name, config.name)
+        out = paths.evaluation(dataset.name, config.result_name)
         if not done.is_file() or done.read_text() != identity:
             driver.train(config)
             evaluate.evaluate(config)

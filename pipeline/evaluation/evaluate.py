@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from pathlib import Path
 
@@ -30,11 +31,14 @@ from pipeline.evaluation import (
 )
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.scoring import mean_and_error
+from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import run_logger
 from pipeline.training import saved_models
+from pipeline.training.resolved import resolve
 
 log = logging.getLogger(__name__)
+TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the weights
 
 
 def evaluate(config: ExperimentConfig) -> Path:
@@ -54,7 +58,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
     manifest = shard_reader.read_manifest(folder)
-    _check(config.name, trained, manifest)
+    _check(config, trained, manifest)
     num_members = plan.num_members or model.num_members
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _scored(model, num_members, config.name).to(device).eval()
@@ -70,7 +74,8 @@ def evaluate(config: ExperimentConfig) -> Path:
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
     drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
     result = Result(
-        experiment=config.name,
+        experiment=config.result_name,
+        weights_sha256=trained.weights_sha256,
         dataset=dataset,
         model=trained.name,
         num_members=num_members,
@@ -96,7 +101,7 @@ def evaluate(config: ExperimentConfig) -> Path:
         published_member=plan.published_member,
         published_importance=plan.published_importance,
     )
-    out = paths.evaluation(dataset, config.name)
+    out = paths.evaluation(dataset, config.result_name)
     with replacing(out) as temporary:
         result_files.write(result, temporary)
         _write_scores(temporary / "scores.csv", chosen, measured.nats)
@@ -114,7 +119,10 @@ def evaluate(config: ExperimentConfig) -> Path:
     return out
 
 
-def _check(name: str, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest) -> None:
+def _check(
+    config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest
+) -> None:
+    name = config.name
     if trained.dataset_sha256 != manifest.sha256:
         raise UserError(
             f"{name}: expected shards that it was trained on "
@@ -125,6 +133,13 @@ def _check(name: str, trained: saved_models.TrainedModel, manifest: shard_reader
             f"{name}: expected a model over clips for {manifest.dataset}, of which "
             f"{manifest.context_frames} frames are given, got {trained.name}"
         )
+    wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
+    for key, value in compose.flat(trained.content).items():
+        if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
+            raise UserError(
+                f"models/{name}: {key}: expected {wanted.get(key)!r} as the experiment has it, "
+                f"got {value!r}; train it again"
+            )
 
 
 def _write_scores(path: Path, chosen: np.ndarray, nats: Tensor) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from arcore.hyperparameters import CONDITION_FIELDS
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.records import Record, read_object
@@ -17,6 +18,7 @@ from pipeline.evaluation.results import Result
 
 CHAMPION = "champion"
 # What may change without changing the model; the number of members is hashed apart.
+_GIVEN = {"num_classes": "class", "local_classes": "local-classes"}
 _VOLATILE = ("cluster", "evaluation")
 
 
@@ -57,19 +59,34 @@ class Candidate:
         return self.evaluated.result
 
     @property
+    def registered_name(self) -> str:
+        """The registered model of which it is a version."""
+        model = self.evaluated.config.model
+        given = [name for name in CONDITION_FIELDS if model.get(name) is not None]
+        return registered_name(self.result.dataset, given)
+
+    @property
     def name(self) -> str:
         """The experiment."""
         return self.evaluated.name
 
 
-def registered_name(dataset: str) -> str:
-    """Return the registered model's name, one for each dataset.
+def registered_name(dataset: str, given: Iterable[str] = ()) -> str:
+    """Return the name of a registered model: one for each dataset and what its rows come with.
+
+    Models that are told the class of a row are compared with no others, and called differently.
+
+    Arguments:
+        dataset: its name.
+        given: the hyperparameters by which a model asks for conditions.
 
     Example:
-        >>> registered_name("digits_binary")
-        'arcore-digits-binary'
+        >>> registered_name("digits_binary"), registered_name("digits", ["num_classes"])
+        ('arcore-digits-binary', 'arcore-digits-given-class')
     """
-    return f"arcore-{dataset.replace('_', '-')}"
+    words = [_GIVEN.get(name, name.replace("_", "-")) for name in given]
+    suffix = f"-given-{'-and-'.join(words)}" if words else ""
+    return f"arcore-{dataset.replace('_', '-')}{suffix}"
 
 
 def alias_of(experiment: str) -> str:

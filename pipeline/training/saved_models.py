@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -10,7 +12,7 @@ import arcore
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.training import checkpoints
-from pipeline.training.records import TrainingRecord
+from pipeline.training.records import TrainingRecord, sha256_of
 from pipeline.training.resolved import create_model
 
 
@@ -22,12 +24,16 @@ class TrainedModel:
         model: in evaluation mode, on the CPU.
         name: of the model, as `arcore.list_models()` has it.
         dataset_sha256: of the shards that it was trained on.
+        weights_sha256: of the file model.safetensors.
+        content: of config.yaml.
         record: of its training; None where DVC restored the folder from its cache.
     """
 
     model: arcore.AutoregressiveModel
     name: str
     dataset_sha256: str
+    weights_sha256: str
+    content: Mapping[str, Any]
     record: TrainingRecord | None
 
 
@@ -53,4 +59,5 @@ def load(experiment: str) -> TrainedModel:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None
     model = create_model(hyperparameters, event)
     checkpoints.load_weights(folder / "model.safetensors", model)
-    return TrainedModel(model.eval(), name, sha256, record)
+    weights = sha256_of(folder / "model.safetensors")
+    return TrainedModel(model.eval(), name, sha256, weights, config, record)

@@ -242,7 +242,7 @@ print(json.dumps([float(scores[unit].mean()) for unit in ("nats", "bits_per_dim"
 def test_the_champion_scores_in_a_clean_process(repository, tmp_path_factory) -> None:
     registered = repository.json("registry/digits_binary/registration.json")
     assert set(registered["experiments"]) == {"tiny-made", "tiny-nade", "tuned-made"}
-    champion = registered["champion"]["experiment"]
+    champion = registered["champions"]["arcore-digits-binary"]["experiment"]
     metrics = repository.json(f"evaluation/digits_binary/{champion}/metrics.json")
     test = shard_reader.read_split(repository.folder / "data/shards/digits_binary", "test").x
     environment = repository.environment(
