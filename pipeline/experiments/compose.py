@@ -36,7 +36,9 @@ CONF = Path(__file__).parents[1] / "conf"
 FILE_GROUPS = ("dataset", "cluster")
 GROUPS = (*FILE_GROUPS, "model")
 SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
-ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "evaluation")
+ENTRY_KEYS = (
+    "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
+)  # fmt: skip
 
 
 def read_params(path: Path | None = None) -> dict[str, Any]:
@@ -173,7 +175,7 @@ def compose(
         require(isinstance(given, str), f"{where}.{group}", "a name", given)
         choices[group] = cast(str, given)
     dotted = []
-    for override in overrides:
+    for override in [*_own(entry, where), *overrides]:
         key, separator, value = override.partition("=")
         require(bool(key and separator), "override", "key=value", override)
         if key in GROUPS:
@@ -257,6 +259,17 @@ def _dotted(tree: Mapping[str, Any], above: str = "") -> list[str]:
         if isinstance(value, dict):
             found += _dotted(value, f"{above}{key}.")
     return found
+
+
+def _own(entry: Mapping[str, Any], where: str) -> list[str]:
+    """The overrides that an entry itself lists, so that `dvc exp run -S` can set any parameter."""
+    own = entry.get("overrides") or []
+    fits = isinstance(own, list) and all(isinstance(one, str) for one in own)
+    require(fits, f"{where}.overrides", "a list of key=value", own)
+    for one in own:
+        fits = _section(one) not in FILE_GROUPS and one.partition("=")[0] != "model"
+        require(fits, f"{where}.overrides", "keys of model, trainer or evaluation", one)
+    return cast(list[str], own)
 
 
 def read_base(base: Any, where: str) -> Any:

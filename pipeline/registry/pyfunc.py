@@ -69,8 +69,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             model_input: for "score", events: an array or tensor (N, *shape) or flattened (N, D),
                 or a DataFrame with one column per dimension, or one column of flat lists. Levels
                 may be any integers, booleans or floats without a fraction. "sample" ignores them
-                (give an empty array), but for clips of which the protocol gives the first frames: those are kept
-                and the rest of each clip is drawn, `num_samples` is ignored.
+                (give an empty array), but for clips of which the protocol gives the first frames:
+                those are kept and the rest of each clip is drawn, `num_samples` is ignored.
             params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
                 `condition`: class labels, one per row, for a conditional model (else empty), of a
                 model with a local condition all rows' integers one after the other; `vectors`: of a
