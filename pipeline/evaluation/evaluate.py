@@ -62,6 +62,7 @@ def evaluate(config: ExperimentConfig) -> Path:
     num_members = plan.num_members or model.num_members
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _scored(model, num_members, config.name).to(device).eval()
+    _check_entry(config, trained, manifest)
     test, valid = (shard_reader.read_split(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
     source = None
@@ -133,11 +134,17 @@ def _check(
             f"{name}: expected a model over clips for {manifest.dataset}, of which "
             f"{manifest.context_frames} frames are given, got {trained.name}"
         )
+
+
+def _check_entry(
+    config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest
+) -> None:
+    """Refuse a model that was trained as the experiment is not, or no longer, described."""
     wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
     for key, value in compose.flat(trained.content).items():
         if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
             raise UserError(
-                f"models/{name}: {key}: expected {wanted.get(key)!r} as the experiment has it, "
+                f"models/{config.name}: {key}: expected {wanted.get(key)!r} as the experiment has it, "
                 f"got {value!r}; train it again"
             )
 

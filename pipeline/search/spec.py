@@ -21,7 +21,7 @@ from pipeline.training.resolved import resolve
 
 SEARCHERS = ("optuna", "random")
 SCHEDULERS = ("asha", "none")
-ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "space")
+ENTRY_KEYS = ("dataset", "model", "base", "overrides", "model_overrides", "trainer", "space")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

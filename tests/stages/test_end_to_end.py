@@ -281,6 +281,31 @@ def test_dvc_shows_metrics_and_plots(repository) -> None:
     shutil.rmtree(repository.folder / "plots")
 
 
+def test_a_second_training_leaves_the_lock_as_it_is(repository) -> None:
+    """Seconds, devices and run ids are in no file that DVC hashes."""
+    lock = (repository.folder / "dvc.lock").read_text()
+    before = repository.json("models/tiny-nade/training.json")
+    stages = ("train@tiny-nade", "evaluate@tiny-nade", "report@digits_binary")
+    assert ran(dvc(repository, "repro", "--force", "--single-item", *stages)) == set(stages)
+    assert repository.json("models/tiny-nade/training.json") != before
+    assert (repository.folder / "dvc.lock").read_text() == lock
+    status = repository.run("git", "status", "--porcelain")
+    assert status.stdout == ""
+
+
+TABLES = (
+    ("metrics", "show"),
+    ("metrics", "diff"),
+    ("exp", "show", "--only-changed", "--no-pager", "--drop", ".*(stderr|Created|/)"),
+)
+
+
+@pytest.mark.parametrize("arguments", TABLES, ids=" ".join)
+def test_tables_fit_120_columns(repository, arguments: tuple[str, ...]) -> None:
+    lines = dvc(repository, *arguments).splitlines()
+    assert max([0, *(len(line.rstrip()) for line in lines)]) <= 120, lines
+
+
 def test_only_what_has_changed_runs(repository) -> None:
     """In order: nothing; another evaluation; another training, as a DVC experiment."""
     assert ran(dvc(repository, "repro")) == {"estimate"}
@@ -300,6 +325,9 @@ def test_only_what_has_changed_runs(repository) -> None:
     (row,) = [row for row in shown if row["Experiment"] == "longer"]
     assert row["experiments.tiny-made.trainer.max_epochs"] == "4"
     assert float(row["metrics/tiny-made.json:value"]) > 0
+    for arguments in TABLES:
+        lines = dvc(repository, *arguments).splitlines()
+        assert 3 < len(lines) and max(len(line.rstrip()) for line in lines) <= 120, lines
     trained = [r for r in repository.runs() if r.info.run_name in ("tiny-made", "tiny-nade")]
     assert len(trained) == 3, "the longer training is a run of its own"
 

@@ -165,7 +165,8 @@ def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
     folder = preprocess.write(
         dataset, dataset.decode(Path()), Path("data/shards/digits_dequantized")
     )
-    entry = {"dataset": "digits_dequantized", "model": "rnade"}
+    small = {"hidden": 4, "components": 2}
+    entry = {"dataset": "digits_dequantized", "model": "rnade", "model_overrides": small}
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
     model = arcore.create_model("rnade", dataset.event, hidden=4, components=2).eval()
     save_file(model.state_dict(), "models/toy/model.safetensors")
