@@ -143,9 +143,9 @@ def _check_entry(
     wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
     for key, value in compose.flat(trained.content).items():
         if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
+            expected = f"expected {wanted.get(key)!r} as the experiment has it"
             raise UserError(
-                f"models/{config.name}: {key}: expected {wanted.get(key)!r} as the experiment has it, "
-                f"got {value!r}; train it again"
+                f"models/{config.name}: {key}: {expected}, got {value!r}; train it again"
             )
 
 
