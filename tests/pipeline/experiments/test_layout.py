@@ -33,7 +33,7 @@ def test_the_file_is_as_dvc_writes_it() -> None:
     [
         "experiments.digits-nade.trainer.max_epochs=5",
         "experiments.binarized_mnist-made.trainer.optimizer.learning_rate=0.5",
-        "experiments.digits-nade.overrides=[trainer.clip_norm=1.0]",
+        'experiments.digits-nade.overrides=["trainer.clip_norm=1.0"]',
         "searches.digits-made.num_trials=3",
     ],
 )
