@@ -11,12 +11,12 @@ worker starts is seen in the list of processes.
 tensor, index, forward, backward, optimiser), epoch by epoch in turn in one process, with the
 allocator setting of the workers for both. The overhead is the median over pairs of epochs.
 
-*Ray Train*: the time between the epochs of a real run, from MLflow's times less `history.csv`'s
+*Ray Train*: the time between the epochs of a real run, from MLflow's times less `training.json`'s
 seconds: validation of ten rows, report, checkpoint, MLflow. It comes once per epoch, so the share
 is that of an epoch of binarised MNIST (50 000 rows). "In all" adds both shares.
 
 *Two workers*: seconds per epoch of `stages.train` with one worker and with two, same global batch,
-in turn; medians of `history.csv` without each run's first epoch.
+in turn; medians of `training.json` without each run's first epoch.
 
     python benchmarks/overheads.py [--quick] [--only start loop workers]
 """
@@ -24,7 +24,6 @@ in turn; medians of `history.csv` without each run's first epoch.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 import os
@@ -233,8 +232,8 @@ class Project:
             self._watch(process)
             if process.wait() != 0:
                 raise RuntimeError((self.folder / "log").read_text())
-        with open(self.folder / "models" / name / "history.csv", newline="") as file:
-            since_start = [0.0] + [float(row["seconds"]) for row in csv.DictReader(file)]
+        record = json.loads((self.folder / "models" / name / "training.json").read_text())
+        since_start = [0.0, *record["epoch_seconds"]]
         return [after - before for before, after in itertools.pairwise(since_start)]
 
     def _watch(self, process: subprocess.Popen[Any]) -> None:

@@ -11,6 +11,13 @@ from pipeline.core.errors import UserError
 from pipeline.repro import warm
 
 
+def list_entries(section: str) -> None:
+    """Print the names of a section of params.yaml (experiments, searches, folds)."""
+    from pipeline.experiments import listing  # here: --help needs no Hydra
+
+    print(listing.text_of(section))
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main`; a UserError or a full disk ends it with one line and status 1.
 

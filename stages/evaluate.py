@@ -10,11 +10,16 @@ from stages import cli
 def main() -> None:
     """Parse the command line and evaluate."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
-    parser.add_argument("experiment", help="a key of `experiments` in params.yaml")
+    parser.add_argument(
+        "experiment", nargs="?", help="a key of `experiments` in params.yaml; none lists them"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_members=8"
     )
     arguments = parser.parse_args()
+    if arguments.experiment is None:
+        cli.list_entries("experiments")
+        return
     from pipeline.evaluation import evaluate  # here: --help needs no torch
     from pipeline.experiments import compose
 

@@ -13,11 +13,16 @@ from stages import cli
 def main() -> None:
     """Parse the command line and run all folds."""
     parser = argparse.ArgumentParser(prog="python -m stages.folds", description=__doc__)
-    parser.add_argument("experiment", help="a key of `folds` in params.yaml")
+    parser.add_argument(
+        "experiment", nargs="?", help="a key of `folds` in params.yaml; none lists them"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="e.g. trainer.max_epochs=3"
     )
     arguments = parser.parse_args()
+    if arguments.experiment is None:
+        cli.list_entries("folds")
+        return
     from pipeline.evaluation import cross_validation  # here: --help needs no torch
 
     cross_validation.run(arguments.experiment, arguments.overrides)

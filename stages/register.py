@@ -15,7 +15,7 @@ def main() -> None:
     """Register the models of the datasets named, or of all."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.register",
-        description="Register evaluated models in MLflow and write registry/<dataset>.json.",
+        description="Register evaluated models in MLflow and write registry/<dataset>/.",
     )
     parser.add_argument("datasets", nargs="*", metavar="dataset")
     parser.add_argument("--all", action="store_true", help="every dataset under evaluation/")

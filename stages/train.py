@@ -10,12 +10,17 @@ from stages import cli
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
-    parser.add_argument("experiment", help="a key of `experiments` in params.yaml")
+    parser.add_argument(
+        "experiment", nargs="?", help="a key of `experiments` in params.yaml; none lists them"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="e.g. trainer.max_epochs=3 cluster=gpu"
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
     arguments = parser.parse_intermixed_args()
+    if arguments.experiment is None:
+        cli.list_entries("experiments")
+        return
     from pipeline.experiments import compose  # here: --help needs no torch
     from pipeline.training import driver
 

@@ -16,12 +16,17 @@ def main() -> None:
         prog="python -m stages.tune",
         description="Search hyperparameters with Ray Tune, as params.yaml says.",
     )
-    parser.add_argument("search", help="a key of `searches` in params.yaml")
+    parser.add_argument(
+        "search", nargs="?", help="a key of `searches` in params.yaml; none lists them"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="e.g. num_trials=50 cluster=gpu"
     )
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished search")
     arguments = parser.parse_intermixed_args()
+    if arguments.search is None:
+        cli.list_entries("searches")
+        return
     from pipeline.search import tuning  # here: --help needs no torch
 
     tuning.tune(arguments.search, arguments.overrides, arguments.fresh)

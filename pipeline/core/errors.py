@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 200  # characters of known names in an error
+
 
 class UserError(Exception):
     """Something the user can put right: bad input, missing data, no network, no disk space.
@@ -36,14 +38,19 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
 def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
     """Build the error for a name that is not known, with the nearest known names.
 
+    Of many known names the three nearest are all that it says.
+
     Example:
         >>> str(unknown_name("dataset", "digit", ["digits", "mnist"]))
         "unknown dataset 'digit'; did you mean 'digits'? (known: digits, mnist)"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    listed = ", ".join(names) or "none"
+    many = len(listed) > LONGEST
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.0 if many else 0.5)
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ";"
-    return UserError(f"unknown {what} {str(name)!r}{hint} (known: {', '.join(names) or 'none'})")
+    known = f"{len(names)} are known" if many else f"known: {listed}"
+    return UserError(f"unknown {what} {str(name)!r}{hint} ({known})")
 
 
 def one_line(error: BaseException) -> str:

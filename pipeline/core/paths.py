@@ -35,6 +35,21 @@ def evaluation(dataset: str, experiment: str) -> Path:
     return root() / "evaluation" / dataset / experiment
 
 
+def metrics(experiment: str) -> Path:
+    """Return the file of the few numbers of an experiment that DVC compares."""
+    return root() / "metrics" / f"{experiment}.json"
+
+
+def curves(dataset: str) -> Path:
+    """Return the table of the validation curves of a dataset's experiments."""
+    return root() / "curves" / f"{dataset}.csv"
+
+
+def registration(dataset: str) -> Path:
+    """Return the file of what the registry holds of a dataset."""
+    return root() / "registry" / dataset / "registration.json"
+
+
 def codecs(dataset: str) -> Path:
     """Return the file of what general codecs need for a dataset's test images."""
     return root() / "codecs" / f"{dataset}.json"

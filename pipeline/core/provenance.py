@@ -9,9 +9,17 @@ from pathlib import Path
 
 import torch
 
+# What a number comes from beside its data. DVC rewrites dvc.lock while it runs; outputs, results
+# and texts decide nothing.
+DECISIVE = (
+    "arcore", "pipeline", "stages", "params.yaml", "dvc.yaml", "pyproject.toml", "constraints.txt",
+)  # fmt: skip
+
 
 def commit(folder: Path | None = None) -> str:
-    """Return the Git commit of the code, with `-dirty` if tracked files differ from it.
+    """Return the Git commit of the code, with `-dirty` if code or parameters differ from it.
+
+    Those are the files under `DECISIVE`, new ones that Git does not ignore included.
 
     Outside a Git checkout (a job's working directory, an installed package): ARCORE_COMMIT, which
     `stages.submit` sets to the commit that it sends, else "unknown".
@@ -19,17 +27,25 @@ def commit(folder: Path | None = None) -> str:
     Arguments:
         folder: of the checkout; None for this code's own.
     """
+    folder = folder or Path(__file__).parent
     try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"],
-            cwd=folder or Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        name = _git(folder, "describe", "--always", "--abbrev=12", "--exclude=*")
+        changed = _git(folder, "status", "--porcelain", "--", *(f":/{path}" for path in DECISIVE))
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("ARCORE_COMMIT") or "unknown"
+    return f"{name}-dirty" if changed else name
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Run Git without its optional locks, which would disturb a commit under way."""
+    run = subprocess.run(
+        ["git", "--no-optional-locks", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
     return run.stdout.strip()
 
 

@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 import yaml
 
+from arcore import events
 from pipeline.cluster import shared_storage
 from pipeline.core import paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.core.records import read_object, write_object
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import evaluate, result_files
 from pipeline.evaluation.results import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose
@@ -35,7 +35,7 @@ from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training import driver
 
 log = logging.getLogger(__name__)
-COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats", "train_seconds")
+COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats")
 
 
 def run(name: str, overrides: Sequence[str] = ()) -> Path:
@@ -66,7 +66,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     if dataset.num_folds < 2:
         raise UserError(f"folds.{name}: expected a dataset of several folds, got {dataset.name}")
     raw = fetching.verify_raw(dataset).resolve()
-    title = f"{name}-folds"
+    title = f"{config.result_name}-folds"
     run_id = mlflow_store.start_run(
         f"arcore-{dataset.name}",
         title,
@@ -74,19 +74,22 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         params=mlflow_store.flatten(config.to_dict()),
         tags={"commit": provenance.commit()},
     )
-    home = paths.work() / "folds" / name
+    home = paths.work() / "folds" / config.result_name
     outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
     result = summary(title, outcomes, entry.get("published"))
     out = paths.evaluation(dataset.name, title)
     with replacing(out) as temporary:
-        write_object(temporary / "metrics.json", result.to_dict())
-        described = yaml.safe_load((home / "0" / "models" / name / "config.yaml").read_text())
+        result_files.write(result, temporary)
+        described = yaml.safe_load(
+            (home / "0" / "models" / config.name / "config.yaml").read_text()
+        )
         del described["dataset_sha256"], described["dataset"]["fold"]
         (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
         with open(temporary / "folds.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
+    result_files.write_summary(result, events.from_dict(described["event"]))
     shutil.rmtree(home)
     logger = run_logger.RunLogger(run_id)
     score = result.score
@@ -130,6 +133,7 @@ def summary(title: str, outcomes: Sequence[Result], published: Counterpart | Non
         excess=None,
         member=None,
         importance=None,
+        weights_sha256=None,
         num_rows=sum(one.num_rows for one in outcomes),
         num_split_rows=sum(one.num_split_rows or one.num_rows for one in outcomes),
         valid_nats=sum(valid) / len(outcomes) if len(valid) == len(outcomes) else None,
@@ -157,13 +161,12 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
         identity = f"{config.config_hash(shard_reader.read_manifest(folder).sha256)} {plan}"
         done = home / "done"
-        out = paths.evaluation(dataset.name, config.name)
+        out = paths.evaluation(dataset.name, config.result_name)
         if not done.is_file() or done.read_text() != identity:
             driver.train(config)
             evaluate.evaluate(config)
             done.write_text(identity)
-        path = out / "metrics.json"
-        result = Result.from_dict(read_object(path), str(path))
+        result = result_files.read(out)
     log.info("%s, fold %d: test %.3f nats", config.name, fold, result.score.nats)
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from pathlib import Path
 
@@ -11,12 +12,11 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import is_levels
+from arcore.events import after_frames, is_levels
 from pipeline.cluster import shared_storage
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.core.records import write_object
 from pipeline.data import shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -24,17 +24,21 @@ from pipeline.evaluation import (
     audio_figures,
     image_figures,
     measuring,
+    result_files,
     sampling,
     scoring,
     video_figures,
 )
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.scoring import mean_and_error
+from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import run_logger
 from pipeline.training import saved_models
+from pipeline.training.resolved import resolve
 
 log = logging.getLogger(__name__)
+TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the weights
 
 
 def evaluate(config: ExperimentConfig) -> Path:
@@ -54,10 +58,11 @@ def evaluate(config: ExperimentConfig) -> Path:
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
     manifest = shard_reader.read_manifest(folder)
-    _check(config.name, trained, manifest)
+    _check(config, trained, manifest)
     num_members = plan.num_members or model.num_members
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _scored(model, num_members, config.name).to(device).eval()
+    _check_entry(config, trained, manifest)
     test, valid = (shard_reader.read_split(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
     source = None
@@ -70,7 +75,8 @@ def evaluate(config: ExperimentConfig) -> Path:
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
     drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
     result = Result(
-        experiment=config.name,
+        experiment=config.result_name,
+        weights_sha256=trained.weights_sha256,
         dataset=dataset,
         model=trained.name,
         num_members=num_members,
@@ -88,23 +94,24 @@ def evaluate(config: ExperimentConfig) -> Path:
         num_split_rows=len(test),
         exact=model.exact,
         valid_nats=mean_and_error(valid_nats)[0],
-        num_parameters=record.num_parameters,
-        train_seconds=record.train_seconds,
+        num_parameters=sum(p.numel() for p in trained.model.parameters()),
+        train_seconds=None if record is None else record.train_seconds,
         sample_seconds=round(sample_seconds, 3),
-        device=record.device,
+        device=None if record is None else record.device,
         published=plan.published,
         published_member=plan.published_member,
         published_importance=plan.published_importance,
     )
-    out = paths.evaluation(dataset, config.name)
+    out = paths.evaluation(dataset, config.result_name)
     with replacing(out) as temporary:
-        write_object(temporary / "metrics.json", result.to_dict())
+        result_files.write(result, temporary)
         _write_scores(temporary / "scores.csv", chosen, measured.nats)
         _show(model, plan, test, shown, drawn, manifest, temporary)
         curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
         curve.savefig(temporary / "learning_curve.png")
+    result_files.write_summary(result, after_frames(manifest.event, context))
     shared_storage.publish(config.cluster, out, "metrics.json")
-    _track(record.run_id, result, out)
+    _track(None if record is None else record.run_id, result, out)
     log.info(
         "%s: test %.3f +- %.3f nats, %.4f bits/dim (%d rows)",
         config.name, result.score.nats, result.score.nats_stderr, result.score.bits_per_dim,
@@ -113,7 +120,10 @@ def evaluate(config: ExperimentConfig) -> Path:
     return out
 
 
-def _check(name: str, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest) -> None:
+def _check(
+    config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest
+) -> None:
+    name = config.name
     if trained.dataset_sha256 != manifest.sha256:
         raise UserError(
             f"{name}: expected shards that it was trained on "
@@ -124,6 +134,19 @@ def _check(name: str, trained: saved_models.TrainedModel, manifest: shard_reader
             f"{name}: expected a model over clips for {manifest.dataset}, of which "
             f"{manifest.context_frames} frames are given, got {trained.name}"
         )
+
+
+def _check_entry(
+    config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest
+) -> None:
+    """Refuse a model that was trained as the experiment is not, or no longer, described."""
+    wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
+    for key, value in compose.flat(trained.content).items():
+        if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
+            expected = f"expected {wanted.get(key)!r} as the experiment has it"
+            raise UserError(
+                f"models/{config.name}: {key}: {expected}, got {value!r}; train it again"
+            )
 
 
 def _write_scores(path: Path, chosen: np.ndarray, nats: Tensor) -> None:

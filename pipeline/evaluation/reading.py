@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import read_object
 from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.evaluation import result_files
 from pipeline.evaluation.results import CodecMeasurements, CodecResult, Result
+from pipeline.experiments import naming
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +94,12 @@ class Evaluated:
 
 
 def evaluations(dataset: str) -> list[Path]:
-    """Return the folders `evaluation/<dataset>/*` that hold results, in order."""
+    """Return the folders `evaluation/<dataset>/*` that hold results of entries, in order.
+
+    What was changed by hand has a name of its own, and is no row of a report and no version.
+    """
     found = (paths.root() / "evaluation" / dataset).glob("*/metrics.json")
-    return sorted(path.parent for path in found)
+    return sorted(path.parent for path in found if not naming.is_variant(path.parent.name))
 
 
 def read_results(dataset: str, folders: Sequence[Path] | None = None) -> list[Evaluated]:
@@ -133,9 +139,11 @@ def read_evaluated(folder: Path) -> Evaluated:
         UserError: naming the file and the key that is missing or malformed.
     """
     path, own = folder / "metrics.json", folder / "config.yaml"
-    result = Result.from_dict(read_object(path), str(path))
+    result = result_files.read(folder)
     model = paths.model(folder.name)
     config = ModelConfig.read(own if own.is_file() else model / own.name)
+    if not own.is_file():
+        _check_weights(result, model)
     training = model / "training.json"
     if not own.is_file() and training.is_file():
         device = read_object(training).get("device")
@@ -146,6 +154,20 @@ def read_evaluated(folder: Path) -> Evaluated:
         raise UserError(f"{path}: context_frames: {error}") from error
     result.check(event, str(path))
     return Evaluated(result=result, config=config, event=event, folder=folder)
+
+
+def _check_weights(result: Result, model: Path) -> None:
+    """Refuse a result of other weights than those of the model's folder."""
+    path, measured = model / "model.safetensors", result.weights_sha256
+    if measured is None or not path.is_file():
+        return
+    with open(path, "rb") as weights:
+        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    if found != measured:
+        raise UserError(
+            f"{path}: expected the weights that were evaluated ({measured[:12]}), got "
+            f"{found[:12]}; run `python -m stages.evaluate {result.experiment}`"
+        )
 
 
 def read_codecs(manifest: Manifest) -> list[CodecResult]:

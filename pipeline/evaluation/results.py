@@ -135,6 +135,7 @@ class Result(Record):
         exact: False where the score only bounds the negative log-likelihood from above.
         valid_nats: mean over the validation split.
         device: of the training, as far as it is known.
+        weights_sha256: of the weights that were scored; older records have none.
         published: {model, variant} of the published counterpart.
         published_member: of a member's counterpart.
         published_importance: of the importance-weighted estimate's counterpart.
@@ -168,6 +169,7 @@ class Result(Record):
     published_member: Counterpart | None = None
     published_importance: Counterpart | None = None
     num_folds: int = left_out(1)
+    weights_sha256: str | None = left_out(None)
 
     def check(self, event: Event, where: str) -> None:
         """Check values against each other and against the scored event.

@@ -7,6 +7,7 @@ and `ClusterConfig`. A file of `pipeline/conf/` says what differs from them.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from yaml import YAMLError
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.datasets import catalog
+from pipeline.experiments import naming
 from pipeline.experiments.schema import (
     ClusterConfig,
     EvaluationConfig,
@@ -34,7 +36,9 @@ CONF = Path(__file__).parents[1] / "conf"
 FILE_GROUPS = ("dataset", "cluster")
 GROUPS = (*FILE_GROUPS, "model")
 SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
-ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "evaluation")
+ENTRY_KEYS = (
+    "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
+)  # fmt: skip
 
 
 def read_params(path: Path | None = None) -> dict[str, Any]:
@@ -104,6 +108,7 @@ def read_entry(section: str, name: str) -> Mapping[str, Any]:
         raise unknown_name(kind, name, known)
     fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
     require(fits, kind, "a name of letters, digits, '.', '_' and '-'", name)
+    require(not naming.is_variant(name), kind, f"a name without {naming.SEPARATOR!r}", name)
     entry = known[name]
     require(isinstance(entry, dict), f"{section}.{name}", "a mapping", entry)
     return cast(Mapping[str, Any], entry)
@@ -111,6 +116,9 @@ def read_entry(section: str, name: str) -> Mapping[str, Any]:
 
 def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Compose an experiment: defaults, Hydra's groups, its entry of params.yaml, overrides.
+
+    Overrides that change what is trained or how it is evaluated give it a name of its own
+    (`pipeline.experiments.naming.variant`), so that it never stands for the entry.
 
     Arguments:
         name: a key of `experiments` in params.yaml.
@@ -121,10 +129,30 @@ def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
             and for a value of the wrong type or range.
     """
     entry = read_entry("experiments", name)
+    where = f"experiments.{name}"
     for key in entry:
         if key not in ENTRY_KEYS:
-            raise unknown_name(f"key of experiments.{name}", key, ENTRY_KEYS)
-    return compose(name, f"experiments.{name}", entry, overrides)
+            raise unknown_name(f"key of {where}", key, ENTRY_KEYS)
+    config = compose(name, where, entry, overrides)
+    if not overrides:
+        return config
+    ours, theirs = (_parts(one) for one in (compose(name, where, entry), config))
+    weights = [o for o in overrides if _section(o) not in ("evaluation", "cluster")]
+    results = [o for o in overrides if _section(o) != "cluster"]
+    trained = name if ours[0] == theirs[0] else naming.variant(name, weights)
+    evaluated = None if ours[1] == theirs[1] else naming.variant(name, results)
+    return dataclasses.replace(config, name=trained, evaluated_as=evaluated)
+
+
+def _parts(config: ExperimentConfig) -> tuple[dict[str, object], object]:
+    """What decides the weights, and what decides how they are evaluated."""
+    plain = config.to_dict()
+    evaluation = plain.pop("evaluation")
+    return plain, evaluation
+
+
+def _section(override: str) -> str:
+    return override.partition("=")[0].partition(".")[0]
 
 
 def compose(
@@ -147,7 +175,7 @@ def compose(
         require(isinstance(given, str), f"{where}.{group}", "a name", given)
         choices[group] = cast(str, given)
     dotted = []
-    for override in overrides:
+    for override in [*_own(entry, where), *overrides]:
         key, separator, value = override.partition("=")
         require(bool(key and separator), "override", "key=value", override)
         if key in GROUPS:
@@ -180,7 +208,8 @@ def compose(
         raise UserError(f"{where}: {' '.join(str(error).split())}") from None
     for key in plain:
         if key not in SECTIONS:
-            raise unknown_name("parameter", key, SECTIONS)
+            asked = [o.partition("=")[0] for o in dotted if _section(o) == key]
+            raise _unknown_parameter(asked[0] if asked else key, plain)
     catalog.get_dataset(plain["dataset"])
     return ExperimentConfig(
         name=name,
@@ -191,6 +220,56 @@ def compose(
         evaluation=build(EvaluationConfig, plain["evaluation"], "evaluation"),
         cluster=build(ClusterConfig, plain["cluster"], "cluster"),
     )
+
+
+def _unknown_parameter(key: str, plain: Mapping[str, Any]) -> UserError:
+    """The error for a key outside the sections, with the parameters that end in it, or nearly."""
+    known = {section: plain[section] for section in SECTIONS}
+    paths_of = _dotted(known)
+    inside = [path for path in paths_of if path.endswith(f".{key}")]
+    if not inside:
+        leaves = sorted({path.rpartition(".")[2] for path in paths_of})
+        near = difflib.get_close_matches(key, leaves, n=1, cutoff=0.8)
+        inside = [path for path in paths_of if near and path.endswith(f".{near[0]}")]
+    if not inside or difflib.get_close_matches(key.partition(".")[0], SECTIONS, cutoff=0.7):
+        return unknown_name("parameter", key.partition(".")[0], SECTIONS)
+    meant = " or ".join(repr(path) for path in inside[:3])
+    return UserError(f"unknown parameter {key!r}; did you mean {meant}?")
+
+
+def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the leaves of a nested mapping by their dotted names.
+
+    Example:
+        >>> flat({"trainer": {"optimizer": {"name": "adam"}}})
+        {'trainer.optimizer.name': 'adam'}
+    """
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = flat(value, f"{above}{key}.") if isinstance(value, dict) else None
+        leaves |= {f"{above}{key}": value} if inner is None else inner
+    return leaves
+
+
+def _dotted(tree: Mapping[str, Any], above: str = "") -> list[str]:
+    """The dotted names of all that a nested mapping holds, groups included."""
+    found = []
+    for key, value in tree.items():
+        found.append(f"{above}{key}")
+        if isinstance(value, dict):
+            found += _dotted(value, f"{above}{key}.")
+    return found
+
+
+def _own(entry: Mapping[str, Any], where: str) -> list[str]:
+    """The overrides that an entry itself lists, so that `dvc exp run -S` can set any parameter."""
+    own = entry.get("overrides") or []
+    fits = isinstance(own, list) and all(isinstance(one, str) for one in own)
+    require(fits, f"{where}.overrides", "a list of key=value", own)
+    for one in own:
+        fits = _section(one) not in FILE_GROUPS and one.partition("=")[0] != "model"
+        require(fits, f"{where}.overrides", "keys of model, trainer or evaluation", one)
+    return cast(list[str], own)
 
 
 def read_base(base: Any, where: str) -> Any:

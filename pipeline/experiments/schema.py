@@ -220,10 +220,15 @@ class ClusterConfig:
 class ExperimentConfig:
     """One experiment: which dataset, which model, how it is trained and evaluated.
 
-    `base` is the file that it started from, whose content is in model and trainer.
+    Attributes:
+        name: of the model's folder: an entry of params.yaml, or what overrides made of one.
+        evaluated_as: the name of its result where overrides change the evaluation; null is `name`.
+        base: the file that it started from, whose content is in model and trainer.
+        dataset, model, trainer, evaluation, cluster: what was composed.
     """
 
     name: str
+    evaluated_as: str | None = None
     base: str | None = None
     dataset: dict[str, Any]
     model: dict[str, Any]
@@ -231,10 +236,15 @@ class ExperimentConfig:
     evaluation: EvaluationConfig
     cluster: ClusterConfig
 
+    @property
+    def result_name(self) -> str:
+        """Name of its result: of `evaluation/<dataset>/<name>` and `metrics/<name>.json`."""
+        return self.evaluated_as or self.name
+
     def to_dict(self) -> dict[str, object]:
         """Return what decides the result, as plain types: all but the cluster and the base."""
         decisive = dataclasses.asdict(self)
-        del decisive["cluster"], decisive["base"]
+        del decisive["cluster"], decisive["base"], decisive["evaluated_as"]
         plain: dict[str, object] = json.loads(json.dumps(decisive))
         return plain
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from arcore.hyperparameters import CONDITION_FIELDS
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.records import Record, read_object
@@ -17,6 +18,7 @@ from pipeline.evaluation.results import Result
 
 CHAMPION = "champion"
 # What may change without changing the model; the number of members is hashed apart.
+_GIVEN = {"num_classes": "class", "local_classes": "local-classes"}
 _VOLATILE = ("cluster", "evaluation")
 
 
@@ -57,19 +59,34 @@ class Candidate:
         return self.evaluated.result
 
     @property
+    def registered_name(self) -> str:
+        """The registered model of which it is a version."""
+        model = self.evaluated.config.model
+        given = [name for name in CONDITION_FIELDS if model.get(name) is not None]
+        return registered_name(self.result.dataset, given)
+
+    @property
     def name(self) -> str:
         """The experiment."""
         return self.evaluated.name
 
 
-def registered_name(dataset: str) -> str:
-    """Return the registered model's name, one for each dataset.
+def registered_name(dataset: str, given: Iterable[str] = ()) -> str:
+    """Return the name of a registered model: one for each dataset and what its rows come with.
+
+    Models that are told the class of a row are compared with no others, and called differently.
+
+    Arguments:
+        dataset: its name.
+        given: the hyperparameters by which a model asks for conditions.
 
     Example:
-        >>> registered_name("digits_binary")
-        'arcore-digits-binary'
+        >>> registered_name("digits_binary"), registered_name("digits", ["num_classes"])
+        ('arcore-digits-binary', 'arcore-digits-given-class')
     """
-    return f"arcore-{dataset.replace('_', '-')}"
+    words = [_GIVEN.get(name, name.replace("_", "-")) for name in given]
+    suffix = f"-given-{'-and-'.join(words)}" if words else ""
+    return f"arcore-{dataset.replace('_', '-')}{suffix}"
 
 
 def alias_of(experiment: str) -> str:
@@ -88,8 +105,7 @@ def content_hash(folder: Path, config: Mapping[str, object], result: Result) -> 
     """Hash what makes a model version: weights, members, config without volatile keys, nats."""
     kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     digest = hashlib.sha256()
-    with open(folder / "model.safetensors", "rb") as weights:
-        digest.update(hashlib.file_digest(weights, "sha256").digest())
+    digest.update(_weights_sha256(folder))
     nats = (result.score.nats, result.valid_nats)
     described = [kept, result.num_members, result.context_frames, *nats]
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
@@ -107,12 +123,29 @@ def candidates(dataset: str) -> list[Candidate]:
 
 def _candidate(evaluated: Evaluated) -> Candidate:
     folder = paths.model(evaluated.name)
-    weights, training = folder / "model.safetensors", folder / "training.json"
+    weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights}: missing; train the experiment first")
     return Candidate(
         evaluated=evaluated,
         folder=folder,
-        origin=Origin.from_dict(read_object(training), str(training)),
+        origin=_origin(folder),
         sha256=content_hash(folder, evaluated.config.content, evaluated.result),
     )
+
+
+def _origin(folder: Path) -> Origin:
+    """Return where a training was logged; unknown where its record is lost or of other weights."""
+    path = folder / "training.json"
+    if not path.is_file():
+        return Origin()
+    found = read_object(path)
+    weights = found.get("weights_sha256")
+    if weights is not None and weights != _weights_sha256(folder).hex():
+        return Origin()
+    return Origin.from_dict(found, str(path))
+
+
+def _weights_sha256(folder: Path) -> bytes:
+    with open(folder / "model.safetensors", "rb") as weights:
+        return hashlib.file_digest(weights, "sha256").digest()

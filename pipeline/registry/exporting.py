@@ -69,7 +69,7 @@ def log_exported_model(
 
 def _signature(event: arcore.events.Event) -> tuple[ModelSignature, np.ndarray]:
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import ParamSchema, ParamSpec
 
     dtype = np.dtype("float32" if arcore.events.is_real(event) else "int64")
     shape = tuple(-1 if extent is None else extent for extent in event.shape)
@@ -84,7 +84,9 @@ def _signature(event: arcore.events.Event) -> tuple[ModelSignature, np.ndarray]:
         ]
     )
     example = np.zeros((2, *(16 if extent == -1 else extent for extent in shape)), dtype)
-    return ModelSignature(Schema([TensorSpec(dtype, (-1, *shape))]), None, params), example
+    # No schema of inputs: MLflow would refuse every dtype but one, and print the array. The script
+    # checks shape, dtype and range itself, in one line.
+    return ModelSignature(None, None, params), example
 
 
 def _requirements() -> list[str]:

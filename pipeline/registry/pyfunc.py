@@ -67,11 +67,10 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         Arguments:
             context: MLflow's, unused.
             model_input: for "score", events: an array or tensor (N, *shape) or flattened (N, D),
-                or a DataFrame with one column per dimension, or one column of flat lists. MLflow's
-                signature lets through arrays (N, *shape) of int64 (float32 for reals), frames of
-                one column, and for vectors the other frame. "sample" ignores them (give an empty
-                array), but for clips of which the protocol gives the first frames: those are kept
-                and the rest of each clip is drawn, `num_samples` is ignored.
+                or a DataFrame with one column per dimension, or one column of flat lists. Levels
+                may be any integers, booleans or floats without a fraction. "sample" ignores them
+                (give an empty array), but for clips of which the protocol gives the first frames:
+                those are kept and the rest of each clip is drawn, `num_samples` is ignored.
             params: `method` ("score", the default, or "sample"), `num_samples` (16), `seed` (0),
                 `condition`: class labels, one per row, for a conditional model (else empty), of a
                 model with a local condition all rows' integers one after the other; `vectors`: of a
@@ -159,12 +158,17 @@ def _events(given: Any, event: arcore.events.Event) -> torch.Tensor:
             given = np.stack([np.asarray(row) for row in given.iloc[:, 0]])
         else:
             given = given.to_numpy()
-    batch = given if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
+    if not isinstance(given, torch.Tensor):
+        given = np.array(given)
+        if given.dtype.kind not in "biuf":
+            raise ValueError(f"model_input: expected numbers, got dtype {given.dtype}")
+        given = torch.from_numpy(given)
+    batch: torch.Tensor = given
     if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
         batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
     if arcore.events.is_real(event):
-        batch = batch.to(torch.get_default_dtype())
-    return event.check(batch, "model_input")
+        return event.check(batch.to(torch.get_default_dtype()), "model_input")
+    return event.check(batch, "model_input").long()
 
 
 mlflow.models.set_model(ArcoreModel())

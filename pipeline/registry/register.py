@@ -23,7 +23,6 @@ from pipeline.registry.candidates import (
     Candidate,
     alias_of,
     candidates,
-    registered_name,
 )
 from pipeline.registry.training_runs import HASH, run_of
 from pipeline.tracking import mlflow_store
@@ -37,8 +36,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """An experiment in the registry: its version, alias, run and numbers."""
+    """An experiment in the registry: its registered model, version, alias, run and numbers."""
 
+    model: str
     version: int
     sha256: str
     alias: str
@@ -57,18 +57,16 @@ class Champion:
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What the registry holds of a dataset: the content of `registry/<dataset>.json`.
+    """What the registry holds of a dataset: the content of `registry/<dataset>/registration.json`.
 
     Attributes:
-        name: the registered model.
-        dataset: whose models are its versions.
-        champion: None where no experiment has validation nats.
+        dataset: whose models are registered.
+        champions: of each registered model, None where no experiment has validation nats.
         experiments: by name.
     """
 
-    name: str
     dataset: str
-    champion: Champion | None
+    champions: Mapping[str, Champion | None]
     experiments: Mapping[str, Entry]
 
     def to_dict(self) -> dict[str, object]:
@@ -97,20 +95,20 @@ def register_all(datasets: Sequence[str] = ()) -> None:
 
 
 def write(dataset: str) -> Path:
-    """Register one dataset's models and write `registry/<dataset>.json`.
+    """Register one dataset's models and write `registry/<dataset>/registration.json`.
 
     Raises:
         UserError: if nothing is evaluated, or the store cannot be reached.
     """
     registered = register_dataset(dataset)
-    path = paths.root() / "registry" / f"{dataset}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = paths.registration(dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(registered.to_dict(), indent=2, sort_keys=True) + "\n")
     os.replace(partial, path)
-    champion = registered.champion
-    if champion is not None:
-        log.info("models:/%s@champion is %s", registered.name, champion.experiment)
+    for name, champion in registered.champions.items():
+        if champion is not None:
+            log.info("models:/%s@champion is %s", name, champion.experiment)
     return path
 
 
@@ -118,7 +116,9 @@ def register_dataset(dataset: str) -> Registration:
     """Register every evaluated experiment of a dataset; return what the registry now holds.
 
     A version whose content hash is already there is reused, so a second call makes nothing. Each
-    experiment's version carries an alias named after it. `champion` goes to the lowest VALIDATION
+    experiment's version carries an alias named after it. Models that are told a row's class (or
+    another condition) are versions of a registered model of their own. `champion` of each goes to
+    the lowest VALIDATION
     nats: choosing by the test split would make its numbers optimistic. A model that is only bounded
     competes with its bound, above its true nats, so that it wins no title that it does not deserve
     (it may miss one), and its version's tag `exact` is False. The champion stays where it is if
@@ -129,7 +129,22 @@ def register_dataset(dataset: str) -> Registration:
     """
     found = candidates(dataset)
     store = mlflow_store.require_store()
-    name = registered_name(dataset)
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in found:
+        groups.setdefault(candidate.registered_name, []).append(candidate)
+    entries: dict[str, Entry] = {}
+    for name, group in groups.items():
+        entries |= _register_group(store, name, dataset, group)
+    champions = {
+        name: _choose_champion(store, name, group, entries) for name, group in groups.items()
+    }
+    return Registration(dataset=dataset, champions=champions, experiments=entries)
+
+
+def _register_group(
+    store: MlflowClient, name: str, dataset: str, group: Sequence[Candidate]
+) -> dict[str, Entry]:
+    """Make versions of one registered model, but those that are there, and point aliases."""
     versions.ensure_model(store, name, dataset)
     existing = {
         version.tags[HASH]: version
@@ -137,13 +152,14 @@ def register_dataset(dataset: str) -> Registration:
         if HASH in version.tags
     }
     entries: dict[str, Entry] = {}
-    for candidate in found:
+    for candidate in group:
         version = existing.get(candidate.sha256)
         if version is None:
             version = _register(store, name, dataset, candidate)
         alias = alias_of(candidate.name)
         versions.point(store, name, alias, int(version.version))
         entries[candidate.name] = Entry(
+            model=name,
             version=int(version.version),
             sha256=candidate.sha256,
             alias=alias,
@@ -151,8 +167,7 @@ def register_dataset(dataset: str) -> Registration:
             valid_nats=candidate.result.valid_nats,
             test_nats=candidate.result.score.nats,
         )
-    champion = _choose_champion(store, name, found, entries)
-    return Registration(name=name, dataset=dataset, champion=champion, experiments=entries)
+    return entries
 
 
 def _choose_champion(

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.reporting import tables
+from pipeline.reporting import curves, tables
 from pipeline.reporting.comparison import Report, build_report
 from pipeline.tracking import mlflow_store, run_logger
 
@@ -37,6 +37,7 @@ def write(dataset: str) -> Path:
     with replacing(folder) as partial:
         for name, text in files.items():
             (partial / name).write_text(text)
+    curves.write(report)
     log.info("wrote %s", folder)
     _log_report(report, folder, files)
     return folder

@@ -31,7 +31,7 @@ def record_experiment(name: str) -> Path:
     """
     model = paths.model(name)
     files = [model / file for file in ("config.yaml", "training.json", "history.csv")]
-    return _record(results() / name, [*files, _evaluation(name) / "metrics.json"])
+    return _record(results() / name, [*files, *_measured(_evaluation(name))])
 
 
 def record_folds(name: str) -> Path:
@@ -42,8 +42,8 @@ def record_folds(name: str) -> Path:
     """
     title = f"{name}-folds"
     found = _evaluation(title)
-    files = [found / file for file in ("config.yaml", "metrics.json", "folds.csv")]
-    return _record(results() / title, files)
+    files = [found / file for file in ("config.yaml", "folds.csv")]
+    return _record(results() / title, [*files, *_measured(found)])
 
 
 def record_search(name: str) -> Path:
@@ -109,6 +109,12 @@ def _evaluation(name: str) -> Path:
         datasets = ", ".join(path.parent.name for path in found) or "none"
         raise UserError(f"evaluation/*/{name}: expected one evaluation, got {datasets}")
     return found[0]
+
+
+def _measured(evaluation: Path) -> list[Path]:
+    """The files of a result; its seconds are missing where DVC restored it from its cache."""
+    timing = evaluation / "timing.json"
+    return [evaluation / "metrics.json", *([timing] if timing.is_file() else [])]
 
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:

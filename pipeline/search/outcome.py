@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import yaml
 
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
+from pipeline.core.records import write_object
 from pipeline.search import search_figures
 from pipeline.search.space import INTEGERS, LISTS, Parameter
 from pipeline.search.spec import Search
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchRecord:
     """search.json: what a search tried and found.
+
+    It differs from run to run, so that DVC ignores it (`.dvcignore`).
 
     Attributes:
         search: its name.
@@ -43,6 +47,7 @@ class SearchRecord:
         run_id: of MLflow; None where the store could not be reached.
         mlflow_experiment: that the run is in.
         seconds: of the search, since it was last started.
+        trial_seconds: that each trial trained, in the order of trials.csv.
         commit: of the code.
     """
 
@@ -62,6 +67,7 @@ class SearchRecord:
     mlflow_experiment: str
     seconds: float
     commit: str
+    trial_seconds: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""
@@ -103,6 +109,7 @@ def summarize(
         mlflow_experiment=mlflow_experiment,
         seconds=seconds,
         commit=commit,
+        trial_seconds=tuple(row.seconds for row in table),
     )
 
 
@@ -151,6 +158,8 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
     """Write searches/<name>/: trials.csv, best.yaml, importance.csv, search.json and plots.
 
+    The few numbers that DVC compares go to metrics/searches/<name>.json.
+
     Arguments:
         search: the search.
         table: its trials, of which one has a finite value.
@@ -173,17 +182,26 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
         (temporary / "best.yaml").write_text(heading + overlay)
         search_figures.objective_figure(search, table).savefig(temporary / "objective.png", dpi=100)
         search_figures.curves_figure(table).savefig(temporary / "curves.png", dpi=100)
+    _write_summary(record)
     return out
+
+
+def _write_summary(record: SearchRecord) -> None:
+    """Write what DVC compares of a search: the best trial's and the base experiment's own nats."""
+    path = paths.metrics(f"searches/{record.search}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    found = {"valid_nats": record.best_valid_nats, "default_nats": record.default_valid_nats}
+    write_object(partial, {key: value for key, value in found.items() if value is not None})
+    os.replace(partial, path)
 
 
 def _rows(search: Search, table: Sequence[Trial]) -> list[list[object]]:
     names = [parameter.name for parameter in search.space]
-    rows: list[list[object]] = [
-        ["trial", "status", "epochs", "best_valid_nats", "seconds", *names, "problem"]
-    ]
+    rows: list[list[object]] = [["trial", "status", "epochs", "best_valid_nats", *names, "problem"]]
     for row in table:
         values = [row.values[name] for name in names]
         plain = [v if isinstance(v, str | int | float) else json.dumps(v) for v in values]
         value = f"{row.value:.6f}" if math.isfinite(row.value) else ""
-        rows.append([row.number, row.status, row.epochs, value, row.seconds, *plain, row.problem])
+        rows.append([row.number, row.status, row.epochs, value, *plain, row.problem])
     return rows

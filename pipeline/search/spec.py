@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,7 +21,7 @@ from pipeline.training.resolved import resolve
 
 SEARCHERS = ("optuna", "random")
 SCHEDULERS = ("asha", "none")
-ENTRY_KEYS = ("dataset", "model", "base", "model_overrides", "trainer", "space")
+ENTRY_KEYS = ("dataset", "model", "base", "overrides", "model_overrides", "trainer", "space")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,8 @@ class Search:
         """Return what an experiment needs as its `base` to train as the trial with these values."""
         given = {"model": self.entry.get("model_overrides"), "trainer": self.entry.get("trainer")}
         drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
-        fixed = [o for o in self.overrides if o.partition(".")[0] in given]
+        own = cast(list[str], self.entry.get("overrides") or [])
+        fixed = [o for o in (*own, *self.overrides) if o.partition(".")[0] in given]
         below = compose.read_base(self.entry.get("base"), f"searches.{self.name}")
         merged = OmegaConf.merge(
             below, {k: v or {} for k, v in given.items()}, OmegaConf.from_dotlist(fixed), drawn

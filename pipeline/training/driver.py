@@ -28,7 +28,7 @@ from pipeline.training import checkpoints, sessions
 from pipeline.training.local_session import LocalSession, local_device
 from pipeline.training.ray_trainer import make_trainer
 from pipeline.training.records import (
-    HISTORY,
+    COLUMNS,
     Failed,
     Finished,
     Stopped,
@@ -36,6 +36,7 @@ from pipeline.training.records import (
     TrainingOutcome,
     TrainingRecord,
     outcome_from_dict,
+    sha256_of,
 )
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.sessions import Checkpoint
@@ -255,6 +256,8 @@ def _write(run: Run, finished: Finished, checkpoint: Path) -> Path:
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         commit=run.commit,
+        epoch_seconds=[row.seconds for row in progress.history],
+        weights_sha256=sha256_of(checkpoint / "best.safetensors"),
     )
     out = paths.model(run.config.name)
     with replacing(out) as temporary:
@@ -266,7 +269,7 @@ def _write(run: Run, finished: Finished, checkpoint: Path) -> Path:
         config = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
         (temporary / "config.yaml").write_text(config)
         with open(temporary / "history.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, HISTORY, lineterminator="\n")
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(row.to_dict() for row in progress.history)
         training = json.dumps(record.to_dict(), indent=2)

@@ -9,6 +9,7 @@ All of it is frozen and becomes plain data at process and file boundaries alone:
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -137,7 +138,7 @@ def outcome_from_dict(plain: Mapping[str, object]) -> TrainingOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """A finished epoch: a row of history.csv.
+    """A finished epoch: a row of history.csv, but for the seconds.
 
     Attributes:
         epoch: from 1.
@@ -163,6 +164,7 @@ class EpochRecord:
 
 
 HISTORY = tuple(field.name for field in dataclasses.fields(EpochRecord))
+COLUMNS = tuple(name for name in HISTORY if name != "seconds")  # of history.csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,9 @@ class TrainingReport:
 class TrainingRecord:
     """training.json: where and how long a model was trained; nothing in it decides the weights.
 
+    It differs from run to run, so that DVC ignores it (`.dvcignore`): a model folder that DVC has
+    restored from its cache has none, or one of other weights.
+
     Attributes:
         experiment: its name.
         run_id: of MLflow; None where the store could not be reached.
@@ -228,6 +233,8 @@ class TrainingRecord:
         epochs: finished.
         best_epoch: whose weights were kept; 0 where none was validated.
         commit: of the code.
+        epoch_seconds: of training up to the end of each epoch, as long as history.csv.
+        weights_sha256: of the file model.safetensors; older records have none.
     """
 
     experiment: str
@@ -240,6 +247,8 @@ class TrainingRecord:
     epochs: int
     best_epoch: int
     commit: str
+    epoch_seconds: list[float] = dataclasses.field(default_factory=list)
+    weights_sha256: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""
@@ -253,6 +262,21 @@ class TrainingRecord:
             UserError: for a field that is missing, unknown, or of another type.
         """
         return build(cls, plain, where)
+
+    @classmethod
+    def of(cls, folder: Path) -> TrainingRecord | None:
+        """Read the record of a model folder; None if there is none, or one of other weights.
+
+        Raises:
+            UserError: naming the file, if it is damaged.
+        """
+        path = folder / "training.json"
+        if not path.is_file():
+            return None
+        record = cls.read(path)
+        known = record.weights_sha256
+        fits = known is None or known == sha256_of(folder / "model.safetensors")
+        return record if fits else None
 
     @classmethod
     def read(cls, path: Path) -> TrainingRecord:
@@ -269,6 +293,12 @@ class TrainingRecord:
         if not isinstance(plain, dict):
             raise UserError(f"{path}: expected a mapping, got {plain!r}")
         return cls.from_dict(plain, str(path))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mapping(given: object) -> Mapping[str, object]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -10,7 +12,7 @@ import arcore
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.training import checkpoints
-from pipeline.training.records import TrainingRecord
+from pipeline.training.records import TrainingRecord, sha256_of
 from pipeline.training.resolved import create_model
 
 
@@ -22,13 +24,17 @@ class TrainedModel:
         model: in evaluation mode, on the CPU.
         name: of the model, as `arcore.list_models()` has it.
         dataset_sha256: of the shards that it was trained on.
-        record: of its training.
+        weights_sha256: of the file model.safetensors.
+        content: of config.yaml.
+        record: of its training; None where DVC restored the folder from its cache.
     """
 
     model: arcore.AutoregressiveModel
     name: str
     dataset_sha256: str
-    record: TrainingRecord
+    weights_sha256: str
+    content: Mapping[str, Any]
+    record: TrainingRecord | None
 
 
 def load(experiment: str) -> TrainedModel:
@@ -40,7 +46,7 @@ def load(experiment: str) -> TrainedModel:
     folder = paths.model(experiment)
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text())
-        record = TrainingRecord.read(folder / "training.json")
+        record = TrainingRecord.of(folder)
         event = arcore.events.from_dict(config["event"])
         hyperparameters, sha256 = dict(config["model"]), str(config["dataset_sha256"])
         name = str(hyperparameters["name"])
@@ -53,4 +59,5 @@ def load(experiment: str) -> TrainedModel:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None
     model = create_model(hyperparameters, event)
     checkpoints.load_weights(folder / "model.safetensors", model)
-    return TrainedModel(model.eval(), name, sha256, record)
+    weights = sha256_of(folder / "model.safetensors")
+    return TrainedModel(model.eval(), name, sha256, weights, config, record)

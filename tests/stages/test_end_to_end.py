@@ -26,6 +26,7 @@ PARAMS = {
             "dataset": "digits_binary",
             "model": "made",
             "base": BASE,
+            "overrides": [],
             "model_overrides": {"hidden": [32], "num_masks": 2},
             "trainer": {"max_epochs": 3},
             "evaluation": {"num_members": 2, "num_samples": 9},
@@ -34,6 +35,7 @@ PARAMS = {
             "dataset": "digits_binary",
             "model": "nade",
             "base": BASE,
+            "overrides": [],
             "model_overrides": {"hidden": 16},
             "trainer": {"max_epochs": 3},
             "evaluation": {"num_samples": 9},
@@ -42,6 +44,7 @@ PARAMS = {
             "dataset": "digits_binary",
             "model": "made",
             "base": "searches/tiny/best.yaml",
+            "overrides": [],
             "model_overrides": {},
             "trainer": {},
             "evaluation": {"num_members": None, "num_samples": 9},
@@ -53,6 +56,7 @@ PARAMS = {
             "dataset": "digits_binary",
             "model": "made",
             "base": BASE,
+            "overrides": [],
             "model_overrides": {"hidden": [32]},
             "trainer": {"max_epochs": 4, "validate_members": None},
             "space": {
@@ -100,13 +104,13 @@ def repository(tmp_path_factory, make_project, migrated):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(root / package, folder / package, ignore=ignored)
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-        if (root / name).exists():
-            shutil.copy(root / name, folder)
+        shutil.copy(root / name, folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
     project.code = folder
     git(project, "init", "--quiet")
     dvc(project, "init", "--quiet")
     dvc(project, "config", "core.analytics", "false")
+    shutil.copytree(root / ".dvc" / "plots", folder / ".dvc" / "plots")
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "Start")
     shutil.rmtree(folder / "data")
@@ -124,7 +128,7 @@ def git(project, *arguments: str) -> None:
 
 def test_every_stage_ran_once(repository) -> None:
     assert repository.first == {
-        "dependencies",
+        "estimate", "dependencies",
         "fetch@digits_binary", "preprocess@digits_binary", "codecs@digits_binary",
         "tune@tiny", "train@tiny-made", "train@tiny-nade", "train@tuned-made",
         "evaluate@tiny-made", "evaluate@tiny-nade", "evaluate@tuned-made",
@@ -244,9 +248,9 @@ print(json.dumps([float(scores[unit].mean()) for unit in ("nats", "bits_per_dim"
 
 
 def test_the_champion_scores_in_a_clean_process(repository, tmp_path_factory) -> None:
-    registered = repository.json("registry/digits_binary.json")
+    registered = repository.json("registry/digits_binary/registration.json")
     assert set(registered["experiments"]) == {"tiny-made", "tiny-nade", "tuned-made"}
-    champion = registered["champion"]["experiment"]
+    champion = registered["champions"]["arcore-digits-binary"]["experiment"]
     metrics = repository.json(f"evaluation/digits_binary/{champion}/metrics.json")
     test = shard_reader.read_split(repository.folder / "data/shards/digits_binary", "test").x
     environment = repository.environment(
@@ -271,20 +275,54 @@ def test_the_champion_scores_in_a_clean_process(repository, tmp_path_factory) ->
 def test_dvc_shows_metrics_and_plots(repository) -> None:
     shown = json.loads(dvc(repository, "metrics", "show", "--json"))
     files = shown[""]["data"]
-    assert set(files) == {"searches/tiny/search.json"} | {
-        f"evaluation/digits_binary/{name}/metrics.json"
-        for name in ("tiny-made", "tiny-nade", "tuned-made")
+    assert set(files) == {"metrics/searches/tiny.json"} | {
+        f"metrics/{name}.json" for name in ("tiny-made", "tiny-nade", "tuned-made")
     }
     dvc(repository, "plots", "show", "--out", "plots")
     page = (repository.folder / "plots/index.html").read_text()
-    assert "valid_nats" in page and "samples.png" in page
+    assert page.count('"title": "curves/digits_binary.csv"') == 1, "one plot for the dataset"
+    assert '"experiment": "tiny-nade"' in page and '"experiment": "tiny-made"' in page
     shutil.rmtree(repository.folder / "plots")
+
+
+def test_a_second_training_leaves_the_lock_as_it_is(repository) -> None:
+    """Seconds, devices and run ids are in no file that DVC hashes."""
+    lock = (repository.folder / "dvc.lock").read_text()
+    before = repository.json("models/tiny-nade/training.json")
+    stages = ("train@tiny-nade", "evaluate@tiny-nade", "report@digits_binary")
+    assert ran(dvc(repository, "repro", "--force", "--single-item", *stages)) == set(stages)
+    assert repository.json("models/tiny-nade/training.json") != before
+    assert (repository.folder / "dvc.lock").read_text() == lock
+    status = repository.run("git", "status", "--porcelain")
+    assert status.stdout == ""
+
+
+TABLES = (
+    ("metrics", "show"),
+    ("metrics", "diff"),
+    (
+        "exp",
+        "show",
+        "--only-changed",
+        "--no-pager",
+        "--drop",
+        "(?!Exp|exp|searches|metrics.*value).*",
+    ),
+)
+
+
+@pytest.mark.parametrize("arguments", TABLES, ids=" ".join)
+def test_tables_fit_120_columns(repository, arguments: tuple[str, ...]) -> None:
+    page = (ROOT / "docs" / "pipeline.md").read_text().replace("'", "")
+    assert f"dvc {' '.join(arguments)}" in page
+    lines = dvc(repository, *arguments).splitlines()
+    assert max([0, *(len(line.rstrip()) for line in lines)]) <= 120, lines
 
 
 def test_only_what_has_changed_runs(repository) -> None:
     """In order: nothing; another evaluation; another training, as a DVC experiment."""
-    assert ran(dvc(repository, "repro")) == set()
-    after = {"evaluate@tiny-made", "report@digits_binary", "register@digits_binary"}
+    assert ran(dvc(repository, "repro")) == {"estimate"}
+    after = {"estimate", "evaluate@tiny-made", "report@digits_binary", "register@digits_binary"}
 
     def one_member(params) -> None:
         params["experiments"]["tiny-made"]["evaluation"]["num_members"] = 1
@@ -299,7 +337,10 @@ def test_only_what_has_changed_runs(repository) -> None:
     shown = csv.DictReader(dvc(repository, "exp", "show", "--csv").splitlines())
     (row,) = [row for row in shown if row["Experiment"] == "longer"]
     assert row["experiments.tiny-made.trainer.max_epochs"] == "4"
-    assert row["evaluation/digits_binary/tiny-made/metrics.json:num_members"] == "1"
+    assert float(row["metrics/tiny-made.json:value"]) > 0
+    for arguments in TABLES:
+        lines = dvc(repository, *arguments).splitlines()
+        assert 3 < len(lines) and max(len(line.rstrip()) for line in lines) <= 120, lines
     trained = [r for r in repository.runs() if r.info.run_name in ("tiny-made", "tiny-nade")]
     assert len(trained) == 3, "the longer training is a run of its own"
 

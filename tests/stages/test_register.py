@@ -1,10 +1,13 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.parse
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,14 +18,18 @@ from pipeline.core.errors import UserError
 from pipeline.registry import register
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
+from tests.places import ROOT
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
 
 
-def experiment(name: str, model: str, valid_nats: float, members: int = 1, **hyperparameters):
+def experiment(
+    name: str, model: str, valid_nats: float, members: int = 1, event=None, **hyperparameters
+):
     """Write what train and evaluate leave behind; return the model as it was evaluated."""
     torch.manual_seed(len(name))
-    built = arcore.create_model(model, EVENT, **hyperparameters)
+    event = event or EVENT
+    built = arcore.create_model(model, event, **hyperparameters)
     folder = Path("models", name)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(built.state_dict(), folder / "model.safetensors")
@@ -30,7 +37,7 @@ def experiment(name: str, model: str, valid_nats: float, members: int = 1, **hyp
         "name": name,
         "dataset": {"name": "toy"},
         "model": {"name": model, **built.hyperparameters.to_dict()},
-        "event": arcore.events.to_dict(EVENT),
+        "event": arcore.events.to_dict(event),
         "evaluation": {"num_members": members},
         "dataset_sha256": "d" * 64,
     }
@@ -50,8 +57,8 @@ def experiment(name: str, model: str, valid_nats: float, members: int = 1, **hyp
         "unit": "bits_per_dim",
         "nats": nats,
         "nats_stderr": 0.1,
-        "bits_per_dim": arcore.units.nats_to_bits_per_dim(nats, EVENT),
-        "bits_per_dim_stderr": arcore.units.nats_to_bits_per_dim(0.1, EVENT),
+        "bits_per_dim": arcore.units.nats_to_bits_per_dim(nats, event),
+        "bits_per_dim_stderr": arcore.units.nats_to_bits_per_dim(0.1, event),
         "num_rows": 7,
         "valid_nats": valid_nats,
     }
@@ -109,7 +116,7 @@ def test_registering_is_idempotent_and_a_lost_store_is_rebuilt(home, migrated, m
     experiment("toy-made.v1", "made", valid_nats=8.0)
     monkeypatch.setattr(sys, "argv", ["register", "--all"])
     stage.main()
-    path = Path("registry", "toy.json")
+    path = Path("registry", "toy", "registration.json")
     first = json.loads(path.read_text())
     stage.main()
     assert json.loads(path.read_text()) == first
@@ -125,7 +132,7 @@ def test_registering_is_idempotent_and_a_lost_store_is_rebuilt(home, migrated, m
     assert [m.step for m in store.get_metric_history(made.run_id, "train_nats")] == [1, 2]
     logged = store.get_logged_model(made.source.rpartition("/")[2])
     files = [f.name for f in artifact_folder(logged).rglob("*")]
-    assert "input_example.json" in files and "model.safetensors" in files
+    assert "model.safetensors" in files
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".pt"))]
 
     # Another file, since MLflow keeps its connections to the first.
@@ -135,7 +142,7 @@ def test_registering_is_idempotent_and_a_lost_store_is_rebuilt(home, migrated, m
     stage.main()
     rebuilt = json.loads(path.read_text())
     assert {n: e["sha256"] for n, e in rebuilt["experiments"].items()} == hashes
-    assert rebuilt["champion"] == first["champion"]
+    assert rebuilt["champions"] == first["champions"]
     assert len(list(mlflow_store.client().search_model_versions("name = 'arcore-toy'"))) == 2
 
 
@@ -160,7 +167,55 @@ def test_new_weights_make_a_new_version_and_take_the_alias(home):
     experiment("toy-nade", "nade", valid_nats=8.5, hidden=3)
     after = register.register_dataset("toy")
     assert after.experiments["toy-nade"].version == before + 1
-    assert after.champion == register.Champion(experiment="toy-nade", version=before + 1)
+    champion = register.Champion(experiment="toy-nade", version=before + 1)
+    assert after.champions == {"arcore-toy": champion}
+
+
+def test_models_that_are_told_the_class_have_a_champion_of_their_own(home):
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    experiment("toy-made-classes", "made", valid_nats=5.0, num_classes=3)
+    found = register.register_dataset("toy")
+    winners = {name: champion.experiment for name, champion in found.champions.items()}
+    assert winners == {"arcore-toy": "toy-nade", "arcore-toy-given-class": "toy-made-classes"}
+    assert found.experiments["toy-made-classes"].model == "arcore-toy-given-class"
+    store = mlflow_store.client()
+    assert len(list(store.search_model_versions("name = 'arcore-toy'"))) == 1
+    told = store.get_model_version_by_alias("arcore-toy-given-class", "champion")
+    assert told.tags["experiment"] == "toy-made-classes"
+    assert register.register_dataset("toy") == found
+
+
+def test_a_champion_takes_any_integers_and_says_no_in_one_line(home):
+    model = experiment("toy-nade", "nade", valid_nats=9.0)
+    register.write("toy")
+    loaded = mlflow.pyfunc.load_model("models:/arcore-toy@champion")
+    events = model.sample(3, generator=torch.Generator().manual_seed(0)).numpy()
+    wanted = loaded.predict(events)
+    for dtype in ("uint8", "int32", "int64", "float32", "float64"):
+        assert loaded.predict(events.astype(dtype)).equals(wanted), dtype
+    assert loaded.predict(events > 0).equals(loaded.predict((events > 0).astype(int)))
+    for given, message in (
+        (events + 0.5, "model_input: expected integer levels, got fractional values"),
+        (events + 5, r"model_input: expected levels in \[0, 5\)"),
+        (events[:, :, :1], r"model_input: expected shape \(batch, 1, 2, 3\)"),
+        (np.array(["a"]), "model_input: expected numbers"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            loaded.predict(given)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 120
+
+
+def test_the_example_of_the_page_runs(home):
+    """docs/registry.md, on a champion of the same shape."""
+    page = (ROOT / "docs" / "registry.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    experiment("toy-nade", "nade", 9.0, event=arcore.events.Levels(17, (1, 8, 8)))
+    experiment("toy-made", "made", 9.0, event=arcore.events.Levels(17, (1, 8, 8)), num_classes=10)
+    register.write("toy")
+    names: dict[str, object] = {}
+    exec(compile(example.replace("arcore-digits", "arcore-toy"), "docs/registry.md", "exec"), names)
+    assert list(names["scores"].columns) == ["nats", "bits_per_dim"]
+    assert names["samples"].shape == names["threes"].shape == (4, 1, 8, 8)
 
 
 def test_errors_are_one_line(home, monkeypatch):

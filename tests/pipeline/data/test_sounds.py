@@ -379,10 +379,13 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, work
     (where / "history.csv").write_text(
         "epoch,train_nats,valid_nats,valid_bits_per_dim\n1,810.0,800.0,3.9\n2,720.0,700.0,3.5\n"
     )
-    entry = {"dataset": "tones", "model": "wavenet"}
+    shape = model.hyperparameters.to_dict()
+    limits = {"num_test_rows": 9, "num_samples": 2}
+    entry = {
+        "dataset": "tones", "model": "wavenet", "model_overrides": shape, "evaluation": limits,
+    }  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
-    limits = ["evaluation.num_test_rows=9", "evaluation.num_samples=2"]
-    out = evaluate.evaluate(compose.load("toy", limits))
+    out = evaluate.evaluate(compose.load("toy"))
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["receptive_field"] == model.receptive_field
     assert metrics["excess_nats"] == pytest.approx(metrics["nats"] - metrics["entropy_nats"])

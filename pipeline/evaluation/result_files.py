@@ -1,0 +1,70 @@
+"""The files of a result: what DVC may hash, what differs from run to run, what DVC compares.
+
+`metrics.json` beside the scores is the whole result but for its seconds and its device, which are
+in `timing.json`: DVC ignores that file (`.dvcignore`), so that `dvc.lock` has nothing in it that
+differs from run to run. `metrics/<experiment>.json` holds the few numbers of `dvc metrics` and
+`dvc exp show`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from arcore.events import Event
+from pipeline.core import paths
+from pipeline.core.records import read_object, write_object
+from pipeline.evaluation.results import Result
+
+TIMING = ("train_seconds", "evaluate_seconds", "sample_seconds", "device")
+
+
+def write(result: Result, folder: Path) -> None:
+    """Write `metrics.json` and `timing.json` into an evaluation's folder."""
+    whole = result.to_dict()
+    path = folder / "metrics.json"
+    write_object(path, {key: value for key, value in whole.items() if key not in TIMING})
+    timing = {key: whole[key] for key in TIMING}
+    write_object(folder / "timing.json", {"metrics_sha256": _sha256(path), **timing})
+
+
+def read(folder: Path) -> Result:
+    """Read a result; its seconds and its device are None where `timing.json` is of another one.
+
+    DVC restores `metrics.json` from its cache, and leaves a `timing.json` that is there as it is.
+
+    Raises:
+        UserError: naming the file, if it is missing or malformed.
+    """
+    path, beside = folder / "metrics.json", folder / "timing.json"
+    found = read_object(path)
+    if beside.is_file():
+        timing = read_object(beside)
+        if timing.get("metrics_sha256") == _sha256(path):
+            found |= {key: timing[key] for key in TIMING if key in timing}
+    return Result.from_dict(found, str(path))
+
+
+def write_summary(result: Result, event: Event) -> Path:
+    """Write `metrics/<experiment>.json`: the value in the dataset's unit, and its standard error.
+
+    Arguments:
+        result: of an experiment.
+        event: what was scored.
+    """
+    path = paths.metrics(result.experiment)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    summary: dict[str, object] = {
+        "value": result.score.value_in(result.unit, event),
+        "stderr": result.score.stderr_in(result.unit, event),
+        "unit": result.unit,
+    }
+    write_object(partial, summary)
+    os.replace(partial, path)
+    return path
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

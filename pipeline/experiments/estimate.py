@@ -1,0 +1,52 @@
+"""How long everything takes, from the seconds that are recorded in `results/`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import paths
+from pipeline.core.records import read_object
+
+SECONDS = ("train_seconds", "evaluate_seconds", "sample_seconds", "seconds")
+LONG = 600.0  # seconds of a dataset above which it is none of the short ones
+
+
+def recorded(results: Path) -> Mapping[str, float]:
+    """Return the seconds of each dataset's recorded experiments, folds and searches."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for kind in ("*/metrics.json", "searches/*/search.json"):
+        for path in sorted(results.glob(kind)):
+            timing = path.with_name("timing.json")
+            found = read_object(path) | (read_object(timing) if timing.is_file() else {})
+            values = [found.get(key) for key in SECONDS]
+            known = [value for value in values if isinstance(value, int | float)]
+            seconds[str(found.get("dataset"))] += sum(known)
+    return seconds
+
+
+def notice(params: Mapping[str, Any]) -> str:
+    """Return what `dvc repro` without a target runs, and the targets that do not take hours.
+
+    It is the same on every machine: the seconds are those of the records.
+    """
+    datasets = [str(name) for name in params.get("datasets") or []]
+    seconds = recorded(paths.root() / "results")
+    total = sum(seconds[name] for name in datasets)
+    counts = {kind: len(params.get(kind) or {}) for kind in ("experiments", "searches")}
+    size = ", ".join(
+        [f"{len(datasets)} datasets", *(f"{count} {kind}" for kind, count in counts.items())]
+    )
+    lines = [f"All that has changed of {size} is to run: `dvc repro` without a target means that."]
+    if total >= LONG:
+        long = [name for name in datasets if seconds[name] >= LONG]
+        short = [name for name in datasets if name not in long]
+        lines += [
+            f"From nothing it is about {total / 3600:.1f} hours of one core (results/), most for:",
+            *(f"  {name}, {seconds[name] / 3600:.1f} hours" for name in long),
+            "Minutes each, and no more than they need (Ctrl-C, then):",
+            *(f"  dvc repro report@{name} register@{name}" for name in short),
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""The layout of params.yaml: the form in which DVC writes it, with a list for what is not there.
+
+`dvc exp run -S a.b=c` changes keys that are there, and writes the file again with ruamel.yaml. In
+this layout writing it again changes the lines of the new value alone, and each entry has the list
+`overrides`, through which any parameter can be set.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from pipeline.core.errors import UserError
+
+SECTIONS = ("experiments", "searches")
+WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks lines of more than 80
+
+
+def completed(text: str) -> str:
+    """Return params.yaml in the form that DVC writes, with `overrides` in each entry.
+
+    Values, their order and comments stay, but for comments within or right after a list.
+
+    Raises:
+        UserError: for an entry that is no mapping.
+    """
+    params = _yaml().load(text)
+    for section in SECTIONS:
+        for name, entry in (params.get(section) or {}).items():
+            if not isinstance(entry, CommentedMap):
+                raise UserError(f"{section}.{name}: expected a mapping, got {entry!r}")
+            if "overrides" not in entry:
+                after = list(entry).index("base") + 1 if "base" in entry else len(entry)
+                entry.insert(after, "overrides", [])
+    _lay_out(params, 0)
+    stream = io.StringIO()
+    _yaml().dump(params, stream)
+    return stream.getvalue()
+
+
+def _lay_out(node: Any, indent: int) -> None:
+    """Put lists, and mappings that are too long for a line, one item a line."""
+    items = node.items() if isinstance(node, CommentedMap) else enumerate(node)
+    for key, value in list(items):
+        if not isinstance(value, CommentedMap | CommentedSeq):
+            continue
+        flow = value.fa.flow_style()
+        room = WIDTH - indent - len(str(key)) - 2
+        if flow and isinstance(value, CommentedMap) and _width(value) <= room:
+            continue
+        if flow:
+            value.fa.set_block_style()
+        _lay_out(value, indent + 2)
+        if isinstance(value, CommentedSeq):
+            node[key] = list(value)  # as DVC does, which drops comments and blank lines
+
+
+def _width(value: Any) -> int:
+    plain = json.loads(json.dumps(value))
+    return len(yaml.safe_dump(plain, default_flow_style=True, width=10_000).strip())
+
+
+def _yaml() -> YAML:
+    """As `dvc.utils.serialize` has it."""
+    dvcs = YAML()
+    dvcs.default_flow_style = False
+    return dvcs

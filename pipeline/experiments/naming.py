@@ -1,0 +1,44 @@
+"""Names of experiments that were changed by hand, which never stand for an entry of params.yaml."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+SEPARATOR = "--"
+LONGEST = 60  # characters of settings in a name
+
+
+def variant(experiment: str, overrides: Sequence[str]) -> str:
+    """Name what overrides make of an experiment: its name, `--`, and the settings.
+
+    Settings that do not fit a file name, or are long, are shortened and end in a hash of all.
+
+    Arguments:
+        experiment: an entry of params.yaml.
+        overrides: `key=value` each, of which the last of a key counts.
+
+    Example:
+        >>> variant("digits-made", ["trainer.seed=1", "trainer.max_epochs=3"])
+        'digits-made--trainer.max_epochs-3-trainer.seed-1'
+        >>> variant("digits-made", ["model.hidden=[500, 500]"])
+        'digits-made--model.hidden-500-500-b8a8eb4b'
+    """
+    settings = dict(override.split("=", 1) for override in overrides)
+    lossless = "-".join(f"{key}-{value}" for key, value in sorted(settings.items()))
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", lossless).strip("-.")[:LONGEST].strip("-.")
+    if slug != lossless:
+        given = "\0".join(f"{key}={value}" for key, value in sorted(settings.items()))
+        slug = f"{slug}-{hashlib.sha256(given.encode()).hexdigest()[:8]}"
+    return f"{experiment}{SEPARATOR}{slug}"
+
+
+def is_variant(name: str) -> bool:
+    """Return whether a name is one of `variant`, and no entry of params.yaml.
+
+    Example:
+        >>> is_variant("digits-made--trainer.seed-1"), is_variant("digits-made")
+        (True, False)
+    """
+    return SEPARATOR in name

@@ -1,0 +1,34 @@
+"""Validation curves of a dataset's experiments in one table, for one plot of `dvc plots`."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.reporting.comparison import Report
+
+COLUMNS = ("experiment", "epoch", "valid_nats")
+
+
+def write(report: Report) -> Path:
+    """Write `curves/<dataset>.csv`: the epochs that were validated, experiment by experiment."""
+    rows: dict[tuple[str, int], str] = {}
+    for name in sorted({row.result.experiment for row in report.rows}):
+        history = paths.model(name) / "history.csv"
+        if not history.is_file():
+            continue
+        with open(history, newline="") as lines:
+            for line in csv.DictReader(lines):
+                if line.get("valid_nats"):
+                    rows[name, int(line["epoch"])] = line["valid_nats"]
+    path = paths.curves(report.dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((*key, value) for key, value in rows.items())
+    os.replace(partial, path)
+    return path

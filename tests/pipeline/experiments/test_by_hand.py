@@ -1,0 +1,103 @@
+"""Experiments changed by hand have names of their own, and errors that point to the parameter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.experiments import compose, listing
+
+ENTRY = {"dataset": "digits", "model": "made", "trainer": {"max_epochs": 9}}
+
+
+@pytest.fixture
+def project(workdir: Path) -> Path:
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
+    return workdir
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trained", "result"),
+    [
+        ((), "toy", "toy"),
+        (("cluster=gpu", "cluster.num_workers=2"), "toy", "toy"),
+        (("trainer.max_epochs=9",), "toy", "toy"),
+        (("trainer.max_epochs=3",), "toy--trainer.max_epochs-3", "toy--trainer.max_epochs-3"),
+        (("evaluation.seed=1",), "toy", "toy--evaluation.seed-1"),
+        (
+            ("trainer.seed=1", "evaluation.seed=1"),
+            "toy--trainer.seed-1",
+            "toy--evaluation.seed-1-trainer.seed-1",
+        ),
+        (("model=nade", "cluster=gpu"), "toy--model-nade", "toy--model-nade"),
+    ],
+)
+def test_what_overrides_change_has_a_name_of_its_own(
+    project: Path, overrides: tuple[str, ...], trained: str, result: str
+) -> None:
+    config = compose.load("toy", overrides)
+    assert (config.name, config.result_name) == (trained, result)
+    assert "evaluated_as" not in config.to_dict()
+
+
+def test_names_of_lists_differ_though_they_look_alike(project: Path) -> None:
+    one, two = (compose.load("toy", [f"model.hidden={h}"]).name for h in ("[5,5]", "[55]"))
+    assert one != two and one.startswith("toy--model.hidden-5-5-") and len(one) < 80
+
+
+def test_an_entry_has_no_such_name(workdir: Path) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy--seed-1": ENTRY}}))
+    with pytest.raises(UserError, match="expected a name without '--', got 'toy--seed-1'"):
+        compose.load("toy--seed-1")
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("max_epochs=3", "unknown parameter 'max_epochs'; did you mean 'trainer.max_epochs'?"),
+        ("max_epoch=3", "did you mean 'trainer.max_epochs'?"),
+        ("learning_rate=1", "did you mean 'trainer.optimizer.learning_rate'?"),
+        ("optimizer.name=sgd", "did you mean 'trainer.optimizer.name'?"),
+        ("hidden=[3]", "did you mean 'model.hidden'?"),
+        ("seed=1", "did you mean 'trainer.seed' or 'evaluation.seed'?"),
+        ("trainr.seed=1", "unknown parameter 'trainr'; did you mean 'trainer'?"),
+    ],
+)
+def test_a_parameter_without_its_section_is_pointed_to(
+    project: Path, override: str, meant: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        compose.load("toy", [override])
+    assert meant in str(caught.value) and len(str(caught.value)) < 150
+
+
+def test_of_many_experiments_the_three_nearest_are_named(workdir: Path) -> None:
+    many = {f"digits-{number}-experiment": ENTRY for number in range(40)}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": many}))
+    with pytest.raises(UserError) as caught:
+        compose.load("digits-7-experimnt")
+    message = str(caught.value)
+    assert "did you mean 'digits-7-experiment' or " in message and "(40 are known)" in message
+    assert message.count("experiment'") == 3 and len(message) < 180
+    text = listing.text_of("experiments")
+    assert all(name in text for name in many) and "\ndigits\n" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_overrides_of_an_entry_lie_above_it_and_below_those_by_hand(workdir: Path) -> None:
+    entry = ENTRY | {"overrides": ["trainer.max_epochs=5", "trainer.clip_norm=1.5"]}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    assert compose.load("toy").trainer.max_epochs == 5 and compose.load("toy").name == "toy"
+    config = compose.load("toy", ["trainer.max_epochs=7"])
+    assert config.trainer.max_epochs == 7 and config.trainer.clip_norm == 1.5
+    for wrong, message in (
+        (["cluster=gpu"], "expected keys of model, trainer or evaluation, got 'cluster=gpu'"),
+        ("trainer.seed=1", "expected a list of key=value"),
+    ):
+        broken = {"experiments": {"toy": ENTRY | {"overrides": wrong}}}
+        Path("params.yaml").write_text(yaml.safe_dump(broken))
+        with pytest.raises(UserError, match=message):
+            compose.load("toy")

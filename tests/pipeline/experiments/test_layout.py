@@ -1,0 +1,102 @@
+"""params.yaml is as DVC writes it, any parameter can be set, and a plain run is announced."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+
+import arcore
+from pipeline.core.errors import UserError
+from pipeline.experiments import compose, estimate, layout
+from tests.places import ROOT
+
+TEXT = (ROOT / "params.yaml").read_text()
+
+
+def test_the_file_is_as_dvc_writes_it() -> None:
+    assert layout.completed(TEXT) == TEXT
+    assert max(map(len, TEXT.splitlines())) <= 120
+    params = yaml.safe_load(TEXT)
+    entries = [*params["experiments"].values(), *params["searches"].values()]
+    assert len(entries) > 50 and all(entry["overrides"] == [] for entry in entries)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "experiments.digits-nade.trainer.max_epochs=5",
+        "experiments.binarized_mnist-made.trainer.optimizer.learning_rate=0.5",
+        'experiments.digits-nade.overrides=["trainer.clip_norm=1.0"]',
+        "searches.digits-made.num_trials=3",
+    ],
+)
+def test_setting_a_value_changes_its_lines_alone(tmp_path: Path, change: str) -> None:
+    """By the function of `dvc exp run -S`, without `+`."""
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    apply_overrides(path, [change])
+    lines = difflib.unified_diff(TEXT.splitlines(), path.read_text().splitlines(), n=0)
+    changed = [line[0] for line in lines if line[0] in "+-" and line[:3] not in ("---", "+++")]
+    assert changed in (["-", "+"], ["-", "+", "+"]), "one line, or a list with its item"
+
+
+@pytest.mark.parametrize("model", arcore.list_models())
+def test_every_parameter_can_be_set_without_a_plus(workdir: Path, model: str) -> None:
+    """Through the entry's `overrides`: each leaf, to the value that it has."""
+    entry = {"dataset": "digits", "model": model, "overrides": []}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    before = compose.load("toy")
+    leaves = compose.flat({k: v for k, v in before.to_dict().items() if k != "dataset"})
+    named = {k: v for k, v in leaves.items() if k not in ("name", "model.name")}
+    assert len(named) > 35
+    given = ",".join(f'"{key}={yaml.safe_dump(v, default_flow_style=True).split(chr(10))[0]}"'
+                     for key, v in named.items())  # fmt: skip
+    apply_overrides("params.yaml", [f"experiments.toy.overrides=[{given}]"])
+    assert compose.load("toy") == before
+
+
+def test_a_list_is_refused_as_an_entry() -> None:
+    with pytest.raises(UserError, match="experiments.a: expected a mapping, got"):
+        layout.completed("experiments:\n  a: [1]\n")
+
+
+def test_a_plain_repro_says_how_long_it_is_and_what_is_shorter(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("ARCORE_HOME", raising=False)
+    text = estimate.notice(compose.read_params())
+    assert "hours of one core" in text and "  binarized_mnist, " in text
+    assert "  dvc repro report@digits register@digits\n" in text
+    assert "report@binarized_mnist" not in text
+    assert max(map(len, text.splitlines())) <= 120
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert next(iter(stages)) == "estimate", "DVC begins with what stands first"
+    assert set(stages["estimate"]) == {"cmd", "always_changed"}, "and no target needs it"
+
+
+def test_dvc_yaml_is_short() -> None:
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 200
+
+
+@pytest.mark.parametrize(
+    "arguments", [["evaluate@digits-nade"], ["--collapse-foreach-matrix", "--mermaid"]]
+)
+def test_graphs_fit_120_columns(arguments: list[str]) -> None:
+    """The commands of docs/pipeline.md."""
+    assert f"dvc dag {' '.join(arguments)}" in (ROOT / "docs" / "pipeline.md").read_text()
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "dag", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"DVC_NO_ANALYTICS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert 5 < len(lines) < 60 and max(len(line.rstrip()) for line in lines) <= 120
