@@ -1,0 +1,62 @@
+"""Addresses of MLflow's pages."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pipeline.tracking import mlflow_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOCAL = "http://127.0.0.1:5000"  # where `make ui` listens
+PREFIX = "arcore-"
+
+
+def server() -> str:
+    """Return the address of the server that MLFLOW_TRACKING_URI names, else that of `make ui`."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL
+
+
+def run_page(run_id: str) -> str:
+    """Return the address of a run's page.
+
+    Example:
+        >>> run_page("4d1f").endswith("/#/runs/4d1f")
+        True
+    """
+    return f"{server()}/#/runs/{run_id}"
+
+
+def model_page(name: str) -> str:
+    """Return the address of a registered model's page."""
+    return f"{server()}/#/models/{name}"
+
+
+def overview(store: MlflowClient, address: str | None = None) -> str:
+    """List the addresses of every experiment's runs and of the models registered, one a line.
+
+    Arguments:
+        store: to look into.
+        address: of the server; None for `server()`.
+    """
+    base = (address or server()).rstrip("/")
+    with mlflow_store.quiet():
+        experiments = store.search_experiments(order_by=["name ASC"])
+        models = store.search_registered_models(order_by=["name ASC"])
+    lines = [
+        (
+            experiment.name.removeprefix(PREFIX),
+            f"{base}/#/experiments/{experiment.experiment_id}/runs",
+        )
+        for experiment in experiments
+        if experiment.name.startswith(PREFIX)
+    ]
+    if models:
+        lines.append(("models", f"{base}/#/models"))
+    if not lines:
+        return f"no runs yet; MLflow on {base}"
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name.ljust(width)}  {page}" for name, page in lines)
