@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import PurePosixPath
 
 from arcore.units import nats_to, nats_to_bits_per_dim
@@ -45,6 +46,32 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def short_name(experiment: str, dataset: str) -> str:
+    """Return an experiment's name without its dataset's, where it begins with that.
+
+    Example:
+        >>> short_name("digits-made", "digits"), short_name("made", "digits")
+        ('made', 'made')
+    """
+    return experiment.removeprefix(f"{dataset}-") or experiment
+
+
+def device(name: str | None) -> str:
+    """Return a device's name without what every name of its kind has.
+
+    Example:
+        >>> device("cpu (Intel(R) Xeon(R) Processor @ 2.20GHz, 1 thread)")
+        'Intel Xeon, 1 thread'
+        >>> device("NVIDIA H100 80GB HBM3"), device(None)
+        ('NVIDIA H100 80GB HBM3', '-')
+    """
+    if not name:
+        return "-"
+    inner = re.sub(r"^cpu \((.*)\)$", r"\1", name)
+    plain = re.sub(r"\((R|TM)\)| (Processor|CPU)\b| @ [0-9.]+GHz| \d+-Core", "", inner)
+    return " ".join(plain.split()).replace(" ,", ",")
 
 
 def members(result: Result, num_averaged: int = 1) -> str:

@@ -30,9 +30,9 @@ def run_page(run_id: str) -> str:
     return f"{server()}/#/runs/{run_id}"
 
 
-def model_page(name: str) -> str:
-    """Return the address of a registered model's page."""
-    return f"{server()}/#/models/{name}"
+def models_page() -> str:
+    """Return the address of the page of registered models."""
+    return f"{server()}/#/models"
 
 
 def overview(store: MlflowClient, address: str | None = None) -> str:
