@@ -123,7 +123,7 @@ def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) ->
         unit: of their values.
         narrow: for a screen of 390 pixels.
     """
-    height = max(3.6, 0.5 + (0.19 if narrow else 0.21) * len(curves))
+    height = max(3.4 if narrow else 4.4, 0.5 + (0.19 if narrow else 0.21) * len(curves))
     figure = Figure(figsize=(NARROW if narrow else WIDE, height))
     left, width = (0.14, 0.43) if narrow else (0.07, 0.65)
     axes = figure.add_axes((left, 0.6 / height, width, 1 - 0.75 / height))

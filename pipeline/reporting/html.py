@@ -102,7 +102,8 @@ def _our_cells(row: Row, report: Report, matched: bool, bounded: bool, other: st
         line.append(Cell(difference, number=True))
     if bounded:
         line += [Cell(text, number=True) for text in wording.entropy_and_excess(row.evaluated)]
-    return [*line, Cell(row.text_in(other), number=True), Cell(row.result.model)]
+    given = "conditional" if wording.is_conditional(row.evaluated) else ""
+    return [*line, Cell(row.text_in(other), number=True), Cell(row.result.model, given)]
 
 
 def _beside_title(report: Report) -> str:

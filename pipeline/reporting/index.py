@@ -28,7 +28,8 @@ def write() -> Path | None:
         f'<header><nav aria-label="Elsewhere">{mlflow}</nav><h1>Reports</h1></header>',
         "<main>",
         markup.table(header, lines, "Test results by dataset, lower is better"),
-        "<p>± is one standard error of the mean; &lt;= is an upper bound, ~ an estimate.</p>",
+        "<p>± is one standard error of the mean; &lt;= is an upper bound, ~ an estimate. A "
+        "conditional model is given what rows come with, e.g. their class.</p>",
         "</main>",
     ]
     path = folder / "index.html"
@@ -44,17 +45,18 @@ def _line(path: Path) -> list[Cell] | None:
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     ours = [row for row in rows if row.get("kind") == "ours"]
-    if not ours or "value" not in ours[0] or not (path.parent / "report.html").is_file():
+    if not ours or "conditional" not in ours[0] or not (path.parent / "report.html").is_file():
         return None
     best, unit = ours[0], ours[0]["unit"]
     sign = wording.SIGNS.get(best["relation"], "")
     value = wording.with_error(float(best["value"]), float(best["value_stderr"]), sign)
     published = best["published_value"] and f"{float(best['published_value']):.2f}"
+    given = "conditional" if best["conditional"] == "True" else ""
     experiments = {row["experiment"].split(" (")[0] for row in ours}
     return [
         Cell(dataset, link=f"{dataset}/report.html"),
         Cell(f"{value} {UNITS[unit]}", number=True),
-        Cell(wording.short_name(best["experiment"], dataset)),
+        Cell(wording.short_name(best["experiment"], dataset), given),
         Cell(published or "-", best["published"] if published else "", number=True),
         Cell(str(len(experiments)), number=True),
     ]

@@ -234,6 +234,7 @@ def _our_row(row: Row, unit: str) -> dict[str, object]:
         "kind": "ours",
         "experiment": result.experiment,
         "model": result.model,
+        "conditional": wording.is_conditional(row.evaluated),
         "num_members": result.num_members,
         "relation": row.relation_in(unit),
         "value": row.value,

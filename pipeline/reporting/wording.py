@@ -115,6 +115,12 @@ def settings(evaluated: Evaluated) -> str:
     return " ".join(changed).replace("'", "") or "defaults"
 
 
+def is_conditional(evaluated: Evaluated) -> bool:
+    """Tell whether a model is given what its rows come with: classes, speakers, texts, vectors."""
+    names = ("num_classes", "condition_size", "local_classes", "local_size", "condition_sequence")
+    return any(evaluated.config.model.get(name) for name in names)
+
+
 def entropy_in(evaluated: Evaluated) -> float | None:
     """Return the least value that is possible, in the dataset's unit; None where it is unknown."""
     result, event = evaluated.result, evaluated.event
