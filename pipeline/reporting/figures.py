@@ -247,6 +247,19 @@ def _dot(row: Row, report: Report) -> Dot:
     return row.value, f"{name} ({', '.join(known)})" if known else name, error, OURS
 
 
+def left_out(report: Report) -> str:
+    """Say what a comparison does not draw, "" where it draws all."""
+    said = []
+    if any(
+        report.codec_value(codec) > MAX_CODEC_RATIO * report.rows[0].value
+        for codec in report.codecs
+    ):
+        said.append("codecs and models above twice our best value are not drawn")
+    if len([row for row, value in report.context if value is not None]) > MAX_CHART_ROWS:
+        said.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
+    return "; ".join(said)
+
+
 def kinds_shown(report: Report) -> set[str]:
     """Return the markers that a comparison has."""
     return {marker for *_, marker in _dots(report)}

@@ -145,8 +145,8 @@ def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
             f"{markup.breakable(name)}: up to {video_figures.MAX_CLIPS} test clips, one a column. "
             "Top row: the true clip. Middle row: what the model expects of each frame, given the "
             "true frames before it. Bottom row: frames drawn from the model, each given those that "
-            'it drew before. Border <span class="swatch given"></span> teal: true frames (the top '
-            f'row; below it, {given}). Border <span class="swatch drawn"></span> orange: the '
+            f"it drew before. Border {markup.swatch(video_figures.GIVEN)} teal: true frames (the "
+            f"top row; below it, {given}). Border {markup.swatch(video_figures.DRAWN)} orange: the "
             "model's frames."
         )
         parts.append(markup.figure(image, caption))
@@ -210,7 +210,7 @@ def _players(real: tuple[tuple[str, bytes], ...], rows: Sequence[Row], dataset: 
     head = "".join(f'<th scope="col">{markup.breakable(name)}</th>' for name in header)
     return [
         f'<div class="scroll" tabindex="0" role="region" aria-label="Sounds"><table>'
-        f"<caption>{text}</caption><thead><tr>{head}</tr></thead><tbody>",
+        f"<caption><span>{text}</span></caption><thead><tr>{head}</tr></thead><tbody>",
         *lines,
         "</tbody></table></div>",
     ]
@@ -223,7 +223,7 @@ def _player(content: bytes, label: str) -> str:
 
 def _seconds(content: bytes) -> float:
     with wave.open(io.BytesIO(content)) as sound:
-        return sound.getnframes() / sound.getframerate()
+        return float(sound.getnframes() / sound.getframerate())
 
 
 def repeated(content: bytes) -> bytes:

@@ -83,7 +83,7 @@ def _results(report: Report) -> list[str]:
             line.append(Cell("-" if number is None else f"{number:,}", number=True))
             line.append(Cell(wording.duration(row.result.train_seconds), number=True))
         lines.append(line + [Cell("-")] * (len(header) - len(line)))
-    caption = f"Test results on {report.dataset}, best first; names lead to how a row was made"
+    caption = "Test results, best first; a name leads to how its row was made"
     table = markup.table(header, lines, caption)
     return [table, f"<p>{escape(tables.introduction(report, matched))}</p>"]
 
@@ -121,16 +121,18 @@ def _beside(report: Report) -> list[str]:
     caption = f"Test {UNITS[report.unit]}, lower is better: {'; '.join(kinds)}."
     if wording.entropy_in(report.rows[0].evaluated) is not None:
         caption += " Dashed: the entropy bound."
-    images = [figures.svg(figures.comparison(report, narrow)) for narrow in (False, True)]
+    if omitted := figures.left_out(report):
+        caption += f" {omitted.capitalize()}."
+    wide, slim = (figures.svg(figures.comparison(report, narrow)) for narrow in (False, True))
     alt = f"Dot plot of the test results of {report.dataset}; the numbers are in the tables"
-    return [markup.figure(markup.drawing(*images, alt), escape(caption))]
+    return [markup.figure(markup.drawing(wide, slim, alt), escape(caption))]
 
 
 def _curves(curves: Sequence[figures.Curve], report: Report) -> list[str]:
-    images = [
+    wide, slim = (
         figures.svg(figures.learning_curves(curves, report.unit, narrow))
         for narrow in (False, True)
-    ]
+    )
     ends = ", ".join(f"{curve.label} {curve.values[-1]:.4g}" for curve in curves)
     unit = UNITS[report.unit]
     caption = (
@@ -138,7 +140,7 @@ def _curves(curves: Sequence[figures.Curve], report: Report) -> list[str]:
         "counted. The first epochs may lie above the picture; ↑ marks a curve that ends there."
     )
     alt = f"Learning curves; last validation {unit}: {ends}"
-    return [markup.figure(markup.drawing(*images, alt), escape(caption))]
+    return [markup.figure(markup.drawing(wide, slim, alt), escape(caption))]
 
 
 def _published(report: Report) -> list[str]:

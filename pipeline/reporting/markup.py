@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --soft: #4a5866; --line: #d5dce4;
-  --paper: #fff; --band: #f1f4f8; --link: #0b5cad; --given: #0f766e; --drawn: #c2410c; }
+  --paper: #fff; --band: #f1f4f8; --link: #0b5cad; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e9ef; --soft: #a9b5c1; --line: #36424e;
-  --paper: #12181f; --band: #1c252e; --link: #7cb8f7; --given: #2aa79b; --drawn: #f07b45; } }
+  --paper: #12181f; --band: #1c252e; --link: #7cb8f7; } }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; margin: 0 auto; max-width: 78rem;
   padding: 1rem; color: var(--ink); background: var(--paper); }
@@ -27,6 +27,7 @@ nav a { padding: .2rem 0; }
 table { border-collapse: separate; border-spacing: 0; font-size: 14px;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: .2rem 0; font-size: 13px; }
+caption span { display: inline-block; position: sticky; left: 0; max-width: min(50rem, 90vw); }
 th, td { padding: .32rem .55rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 thead th { background: var(--band); vertical-align: bottom; }
@@ -42,7 +43,6 @@ img { max-width: 100%; height: auto; display: block; }
 .pixels { image-rendering: pixelated; }
 .strip { display: grid; max-width: 100%; font-size: 12px; text-align: center; }
 .swatch { display: inline-block; width: .8em; height: .8em; vertical-align: -.05em; }
-.given { background: var(--given); } .drawn { background: var(--drawn); }
 audio { height: 34px; width: 230px; max-width: 60vw; vertical-align: middle; }
 details { border-top: 1px solid var(--line); } summary { padding: .35rem 0; cursor: pointer;
   overflow-wrap: anywhere; }
@@ -113,7 +113,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str) -
     label = html.escape(caption)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>\n'
-        f"<caption>{label}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
+        f"<caption><span>{label}</span></caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
         + "\n".join(lines)
         + "\n</tbody></table></div>"
     )
@@ -138,6 +138,17 @@ def data_uri(kind: str, content: bytes) -> str:
         'data:image/png;base64,cG5n'
     """
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def swatch(color: tuple[int, int, int]) -> str:
+    """Return a little square of a colour that a picture has.
+
+    Example:
+        >>> swatch((15, 118, 110))
+        '<span class="swatch" style="background:#0f766e"></span>'
+    """
+    red, green, blue = color
+    return f'<span class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></span>'
 
 
 def figure(image: str, caption: str) -> str:

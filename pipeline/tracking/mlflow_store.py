@@ -26,7 +26,7 @@ from pipeline.tracking.moving import artifact_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 log = logging.getLogger(__name__)
 
@@ -177,9 +177,17 @@ def experiment_id(store: MlflowClient, name: str) -> str:
                 raise
     if found.lifecycle_stage == "deleted":
         store.restore_experiment(found.experiment_id)
-    if found.tags.get(_KIND) != _RUNS_FIRST:  # MLflow's pages guess it once they are looked at
-        store.set_experiment_tag(found.experiment_id, _KIND, _RUNS_FIRST)
+    open_on_runs(store, found)
     return str(found.experiment_id)
+
+
+def open_on_runs(store: MlflowClient, experiment: Experiment) -> None:
+    """Tag an experiment so that MLflow's pages open it on its runs, unless it has the tag.
+
+    Without it they guess, and an experiment seen before its first run is taken for another kind.
+    """
+    if experiment.tags.get(_KIND) != _RUNS_FIRST:
+        store.set_experiment_tag(experiment.experiment_id, _KIND, _RUNS_FIRST)
 
 
 def start_run(

@@ -38,6 +38,8 @@ def models_page() -> str:
 def overview(store: MlflowClient, address: str | None = None) -> str:
     """List the addresses of every experiment's runs and of the models registered, one a line.
 
+    The experiments are tagged to open on their runs, wherever a reader comes from.
+
     Arguments:
         store: to look into.
         address: of the server; None for `server()`.
