@@ -78,7 +78,8 @@ def _num_classes(row: Row) -> int | None:
 
 def _strip(path: Path, width: int, rows: int, alt: str, labels: Sequence[str] = ()) -> str:
     """Return the first images of a strip in rows of ten, with labels above the first row."""
-    strip = np.asarray(Image.open(path))
+    with Image.open(path) as picture:
+        strip = np.asarray(picture)
     images = [strip[:, at : at + width] for at in range(0, strip.shape[1], width)]
     images = images[: rows * COLUMNS]
     columns = min(COLUMNS, len(images))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LOCAL = "http://127.0.0.1:5000"  # where `make ui` listens
 PREFIX = "arcore-"
+_TRAINING = "workflowType=machine_learning"  # else MLflow shows its pages of traces and agents
 
 
 def server() -> str:
@@ -24,15 +25,15 @@ def run_page(run_id: str) -> str:
     """Return the address of a run's page.
 
     Example:
-        >>> run_page("4d1f").endswith("/#/runs/4d1f")
+        >>> "/#/runs/4d1f" in run_page("4d1f")
         True
     """
-    return f"{server()}/#/runs/{run_id}"
+    return f"{server()}/#/runs/{run_id}?{_TRAINING}"
 
 
 def models_page() -> str:
     """Return the address of the page of registered models."""
-    return f"{server()}/#/models"
+    return f"{server()}/#/models?{_TRAINING}"
 
 
 def overview(store: MlflowClient, address: str | None = None) -> str:
@@ -57,7 +58,7 @@ def overview(store: MlflowClient, address: str | None = None) -> str:
         if experiment.name.startswith(PREFIX)
     ]
     if models:
-        lines.append(("models", f"{base}/#/models"))
+        lines.append(("models", f"{base}/#/models?{_TRAINING}"))
     if not lines:
         return f"no runs yet; MLflow on {base}"
     width = max(len(name) for name, _ in lines)
