@@ -19,7 +19,7 @@ body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; margin: 0 auto; max-
 h1 { margin: .2rem 0; overflow-wrap: anywhere; } h2 { margin: 2.2rem 0 .4rem; }
 h3 { margin: 1.2rem 0 .3rem; overflow-wrap: anywhere; }
 p, figcaption, caption, .soft { color: var(--soft); }
-p { max-width: 50rem; margin: .4rem 0; }
+p { max-width: 50rem; margin: .4rem 0; overflow-wrap: anywhere; }
 a { color: var(--link); } :focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: 14px; }
 nav a { padding: .2rem 0; }

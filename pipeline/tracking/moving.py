@@ -34,12 +34,12 @@ def lead_here(database: Path) -> None:
     """
     if database.resolve() != (paths.root() / "mlflow.db").resolve():
         return
-    if not _roots(database):
+    if not _roots(database, unused=True):
         return
     with open(database.with_name(database.name + ".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         foreign = _roots(database)
-        for root in foreign:
+        for root in _roots(database, unused=True):
             _rewrite(database, root)
     if foreign:
         log.warning(
@@ -49,11 +49,19 @@ def lead_here(database: Path) -> None:
         )  # fmt: skip
 
 
-def _roots(database: Path) -> list[str]:
-    """Return the roots of experiments, `.../mlartifacts` as URIs, that are not this project's."""
+def _roots(database: Path, unused: bool = False) -> list[str]:
+    """Return the roots of experiments, `.../mlartifacts` as URIs, that are not this project's.
+
+    Arguments:
+        database: the SQLite file.
+        unused: count MLflow's default experiment too, which every store has and none of ours uses.
+    """
+    query = "SELECT artifact_location FROM experiments"
+    if not unused:
+        query += " WHERE experiment_id <> 0"
     with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
         try:
-            rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+            rows = connection.execute(query).fetchall()
         except sqlite3.OperationalError:  # no store of MLflow, which will say so itself
             return []
     marker = f"/{FOLDER}/"

@@ -239,7 +239,7 @@ def test_codecs_are_rows_among_ours_by_value(files):
     assert "all bytes counted" in tables.markdown(built)
     page = html.html_page(built)
     assert "all bytes counted" in page and ">PNG (measured here)</a></th>" in page
-    assert "Codecs and models above twice our best value are not drawn." in page
+    assert "Codecs and models above twice our best value are not drawn" in page
     (axes,) = figures.comparison(built).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert "zstd (measured here)" in labels
