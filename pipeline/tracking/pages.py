@@ -52,7 +52,7 @@ def overview(store: MlflowClient, address: str | None = None) -> str:
     lines = [
         (
             experiment.name.removeprefix(PREFIX),
-            f"{base}/#/experiments/{experiment.experiment_id}/runs",
+            f"{base}/#/experiments/{experiment.experiment_id}/runs?{_TRAINING}",
         )
         for experiment in experiments
         if experiment.name.startswith(PREFIX)
