@@ -49,13 +49,15 @@ def overview(store: MlflowClient, address: str | None = None) -> str:
     with mlflow_store.quiet():
         experiments = store.search_experiments(order_by=["name ASC"])
         models = store.search_registered_models(order_by=["name ASC"])
+    ours = [one for one in experiments if one.name.startswith(PREFIX)]
+    for experiment in ours:
+        mlflow_store.open_on_runs(store, experiment)
     lines = [
         (
-            experiment.name.removeprefix(PREFIX),
-            f"{base}/#/experiments/{experiment.experiment_id}/runs?{_TRAINING}",
+            one.name.removeprefix(PREFIX),
+            f"{base}/#/experiments/{one.experiment_id}/runs?{_TRAINING}",
         )
-        for experiment in experiments
-        if experiment.name.startswith(PREFIX)
+        for one in ours
     ]
     if models:
         lines.append(("models", f"{base}/#/models?{_TRAINING}"))
