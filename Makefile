@@ -49,8 +49,8 @@ format: $(STAMP)  ## let ruff mend what it can
 	ruff check --fix .
 	ruff format .
 
-ui: $(STAMP)  ## MLflow on http://127.0.0.1:5000
-	mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+ui: $(STAMP)  ## MLflow on http://127.0.0.1:5000, and the addresses of each dataset's runs
+	@python -m stages.ui
 
 submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=evaluate@..., or RUN='...'
 	@test -n "$(STAGE)$(TARGET)$(RUN)" || { echo "error: expected STAGE and EXPERIMENT, TARGET, or RUN"; exit 1; }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.reporting import publishing, tables
+from pipeline.reporting import index, publishing, tables
 from stages import cli
 
 
@@ -15,13 +15,16 @@ def main() -> None:
     """Write one dataset's report, or print existing ones."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.report",
-        description="Write reports/<dataset>/ (table.md, table.csv, report.html) and log it.",
+        description="Write reports/<dataset>/ (table.md, table.csv, report.html) and log it; "
+        "refresh reports/index.html.",
     )
     parser.add_argument("datasets", nargs="*", metavar="dataset")
     parser.add_argument("--show", action="store_true", help="only print the tables that exist")
     options = parser.parse_args()
     if options.show:
         print(tables.show(options.datasets))
+        if (page := index.write()) is not None:
+            print(f"\nThe same with curves and samples: {page}; runs and models: make ui")
         return
     if not options.datasets:
         parser.error("which dataset?")

@@ -11,6 +11,16 @@ from typing import Any
 
 NAMESPACE = "arcore"
 
+# Tables and columns of MLflow's SQL store that hold absolute places of artifacts. MLflow has no
+# way to move a store.
+ARTIFACT_LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
 
 class ListIsDamaged(Exception):
     """Ray Train's list of checkpoints cannot be read."""

@@ -185,6 +185,10 @@ def _show(
     else:
         events = {"samples": drawn, "real": real, **sampling.draw_varied(model, plan)}
         image_figures.sample_figure(events, model.event).savefig(picture)
+        if len(model.event.shape) == 3 and model.event.shape[0] in (1, 3):
+            for title, images in events.items():
+                name = title.replace(" ", "_")
+                image_figures.write_strip(media / f"{name}.png", images, model.event)
 
 
 def _scored(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from arcore.events import Event, is_levels, is_real
 
@@ -77,6 +78,21 @@ def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
         axes.set_axis_off()
     panels[0].legend(loc="upper right")  # the best place takes long to find
     return figure
+
+
+def write_strip(path: Path, images: np.ndarray, event: Event) -> None:
+    """Write images (N, C, H, W) side by side as a PNG of H by N * W pixels, for a report to cut.
+
+    Levels and bits span black to white, and so does [0, 1] or, without bins, the range of reals.
+    """
+    low, high = 0.0, event.num_levels - 1.0 if is_levels(event) else 1.0
+    if is_real(event) and event.bin_width is None:
+        low, high = float(images.min()), float(images.max())
+    shades = ((images.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
+    gray = (255 * shades).round().astype(np.uint8)
+    count, channels, height, width = gray.shape
+    strip = gray.transpose(2, 0, 3, 1).reshape(height, count * width, channels)
+    Image.fromarray(strip[..., 0] if channels == 1 else strip).save(path)
 
 
 def tile(images: np.ndarray) -> np.ndarray:

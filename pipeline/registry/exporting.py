@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shutil
 import tempfile
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +27,13 @@ def log_exported_model(
     num_members: int = 1,
     uri: str | None = None,
     context_frames: int = 0,
+    metrics: Mapping[str, float] | None = None,
 ) -> str:
     """Log a trained model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
 
     Weights travel as safetensors, the config as YAML, the code (`pipeline/registry/pyfunc.py` and
-    the arcore package) as source; no pickle.
+    the arcore package) as source; no pickle. The run is not started again, so that it keeps the
+    duration of its training.
 
     Arguments:
         run_id: an existing run.
@@ -36,27 +41,37 @@ def log_exported_model(
         num_members: above 1 the model is exported as an ensemble of so many members.
         context_frames: frames of a clip that are given, and not scored.
         uri: the store; None for `tracking.tracking_uri()`.
+        metrics: that the model's page shows; the run's own are not copied.
 
     Returns:
         The model's URI, `models:/m-...`.
     """
+    from mlflow.entities import LoggedModelOutput, Metric
+
     uri = uri or mlflow_store.tracking_uri()
     config = yaml.safe_load((model_folder / "config.yaml").read_text())
     protocol = {"num_members": num_members, "context_frames": context_frames}
     config["evaluation"] = {**(config.get("evaluation") or {}), **protocol}
     signature, example = _signature(arcore.events.from_dict(config["event"]))
+    store = mlflow_store.client(uri)
+    run = store.get_run(run_id)
+    model = store.create_logged_model(
+        run.info.experiment_id,
+        name=re.sub(r"[/:.%\"']", "-", run.info.run_name or "model"),  # what MLflow takes
+        source_run_id=run_id,
+        params=run.data.params,
+    )
     with (
         tempfile.TemporaryDirectory() as scratch,
         mlflow_store.quiet(),
         mlflow_store.fluent(uri) as mlflow,
-        mlflow.start_run(run_id=run_id),
     ):
         exported = Path(scratch, "model")
         exported.mkdir()
         shutil.copyfile(model_folder / "model.safetensors", exported / "model.safetensors")
         (exported / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         info = mlflow.pyfunc.log_model(
-            name="model",
+            model_id=model.model_id,
             python_model=str(Path(__file__).with_name("pyfunc.py")),
             artifacts={"model": str(exported)},
             code_paths=[str(Path(arcore.__file__).parent)],
@@ -64,6 +79,14 @@ def log_exported_model(
             input_example=example,
             pip_requirements=_requirements(),
         )
+    store.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    now = int(time.time() * 1000)
+    logged = [
+        Metric(name, value, now, 0, model_id=model.model_id)
+        for name, value in (metrics or {}).items()
+    ]
+    if logged:
+        store.log_batch(run_id, metrics=logged)
     return str(info.model_uri)
 
 

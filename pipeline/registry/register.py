@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.registry import exporting, versions
+from pipeline.data.manifest import read_manifest
+from pipeline.registry import exporting, training_runs, versions
 from pipeline.registry.candidates import (
     CHAMPION,
     Candidate,
     alias_of,
     candidates,
 )
-from pipeline.registry.training_runs import HASH, run_of
+from pipeline.registry.training_runs import HASH
 from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def write(dataset: str) -> Path:
 def register_dataset(dataset: str) -> Registration:
     """Register every evaluated experiment of a dataset; return what the registry now holds.
 
-    A version whose content hash is already there is reused, so a second call makes nothing. Each
+    A version whose content hash and files are there is reused, so a second call makes nothing. Each
     experiment's version carries an alias named after it. Models that are told a row's class (or
     another condition) are versions of a registered model of their own. `champion` of each goes to
     the lowest VALIDATION
@@ -149,13 +150,14 @@ def _register_group(
     existing = {
         version.tags[HASH]: version
         for version in versions.versions(store, name)
-        if HASH in version.tags
+        if HASH in version.tags and versions.is_whole(store, version)
     }
     entries: dict[str, Entry] = {}
     for candidate in group:
         version = existing.get(candidate.sha256)
         if version is None:
             version = _register(store, name, dataset, candidate)
+        versions.describe(store, version, training_runs.summary(candidate))
         alias = alias_of(candidate.name)
         versions.point(store, name, alias, int(version.version))
         entries[candidate.name] = Entry(
@@ -199,12 +201,25 @@ def _choose_champion(
 
 def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate) -> ModelVersion:
     result, score = candidate.result, candidate.result.score
+    run_id = training_runs.run_of(store, dataset, candidate)
+    manifest = paths.shards(dataset)
+    if (manifest / "manifest.json").is_file():  # a lost registry may be rebuilt without the data
+        training_runs.describe(store, run_id, candidate, read_manifest(manifest))
+    numbers = {
+        "test_nats": score.nats,
+        "test_nats_stderr": score.nats_stderr,
+        "test_bits_per_dim": score.bits_per_dim,
+        "valid_nats": result.valid_nats,
+        "num_parameters": result.num_parameters,
+        "train_seconds": result.train_seconds,
+    }
     uri = exporting.log_exported_model(
-        run_of(store, dataset, candidate),
+        run_id,
         candidate.folder,
         result.num_members,
         str(store.tracking_uri),
         result.context_frames,
+        {key: float(value) for key, value in numbers.items() if value is not None},
     )
     tags: dict[str, object] = {
         HASH: candidate.sha256,

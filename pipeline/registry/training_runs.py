@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from arcore import events
+from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.data.manifest import Manifest
 from pipeline.registry.candidates import Candidate, registered_name
 from pipeline.tracking import mlflow_store, run_logger
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HASH = "arcore.sha256"
+_CONTEXTS = {"train": "training", "valid": "validation", "test": "testing"}
 
 
 def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
@@ -57,12 +62,55 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
             "arcore.commit": str(candidate.origin.commit),
             "arcore.dataset_sha256": str(config.dataset_sha256),
         },
+        seconds_ago=candidate.result.train_seconds or 0.0,
     )
     if run_id is None:
         raise UserError(f"MLflow store {store.tracking_uri} stopped answering")
     _log_again(run_logger.RunLogger(run_id, str(store.tracking_uri)), candidate)
     store.set_tag(run_id, HASH, candidate.sha256)
     return run_id
+
+
+def describe(store: MlflowClient, run_id: str, candidate: Candidate, manifest: Manifest) -> None:
+    """Give a run its dataset, with the digest of each split, its source and a description.
+
+    MLflow keeps one of each, so that a second call changes nothing. A run has its status and its
+    end as before.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag, RunTag
+
+    folder = paths.shards(manifest.dataset)
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=f"{manifest.dataset} ({split})",
+                digest=info.sha256[:36],  # as many as MLflow takes
+                source_type="local",
+                source=json.dumps({"uri": folder.as_uri()}),
+                schema=json.dumps({"event": events.to_dict(manifest.event)}),
+                profile=json.dumps({"num_rows": info.rows, "dataset_sha256": manifest.sha256}),
+            ),
+            [InputTag("mlflow.data.context", _CONTEXTS[split])],
+        )
+        for split, info in manifest.splits.items()
+    ]
+    store.log_inputs(run_id, inputs)
+    tags = mlflow_store.source_tags(
+        f"python -m stages.train {candidate.name}", candidate.origin.commit
+    ) | {"mlflow.note.content": summary(candidate)}
+    store.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def summary(candidate: Candidate) -> str:
+    """Say in one line what a model is and scores."""
+    result, score = candidate.result, candidate.result.score
+    members = "" if result.num_members == 1 else f", ensemble of {result.num_members}"
+    at_most, commit = "" if result.exact else "at most ", candidate.origin.commit or "unknown"
+    return (
+        f"{result.model}{members} on {result.dataset}: {at_most}{score.nats:.3f} ± "
+        f"{score.nats_stderr:.3f} nats, {score.bits_per_dim:.4f} bits/dim on {result.num_rows:,} "
+        f"test rows; `dvc repro evaluate@{candidate.name}` at {commit}"
+    )
 
 
 def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:

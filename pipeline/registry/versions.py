@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import urllib.parse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.tracking import mlflow_store
@@ -39,6 +41,15 @@ def versions(store: MlflowClient, name: str) -> list[ModelVersion]:
             return found
 
 
+def is_whole(store: MlflowClient, version: ModelVersion) -> bool:
+    """Tell whether a version's files are there; those of a server are taken to be."""
+    uri = store.get_model_version_download_uri(version.name, version.version)
+    place = urllib.parse.urlparse(uri)
+    if place.scheme not in ("", "file"):
+        return True
+    return Path(urllib.parse.unquote(place.path)).exists()
+
+
 def aliased(store: MlflowClient, name: str, alias: str) -> int | None:
     """Return the version that carries an alias, None where none does."""
     version = store.get_registered_model(name).aliases.get(alias)
@@ -54,6 +65,12 @@ def point(store: MlflowClient, name: str, alias: str, version: int) -> None:
 def tags_of(store: MlflowClient, name: str, version: int) -> Mapping[str, str]:
     """Return the tags of a version."""
     return dict(store.get_model_version(name, str(version)).tags)
+
+
+def describe(store: MlflowClient, version: ModelVersion, text: str) -> None:
+    """Give a version its description, unless it has it."""
+    if version.description != text:
+        store.update_model_version(version.name, version.version, text)
 
 
 def register(

@@ -2,218 +2,215 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import html
-import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-import arcore
-from arcore.events import Event
-from arcore.units import nats_to
 from pipeline.core import paths
-from pipeline.evaluation import audio_figures
-from pipeline.evaluation.reading import ModelConfig
-from pipeline.reporting import wording
+from pipeline.data.manifest import read_manifest
+from pipeline.evaluation.results import CodecResult
+from pipeline.reporting import figures, gallery, markup, origins, tables, wording
 from pipeline.reporting.comparison import Report, Row
-from pipeline.reporting.tables import context_table, introduction, nothing_published, our_table
-from pipeline.reporting.wording import UNITS
+from pipeline.reporting.markup import Cell, escape
+from pipeline.reporting.wording import UNITS, with_error
+from pipeline.tracking import pages
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
-  color: #1c2733; background: #fff; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; } p { color: #4a5866; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid #dde3ea; text-align: left; }
-th { background: #f3f6f9; }
-figure { display: inline-block; margin: 1rem 1rem 0 0; vertical-align: top; }
-figcaption { color: #4a5866; font-size: 13px; }
-img { max-width: 100%; } audio { height: 32px; vertical-align: middle; }
-"""
-MAX_CHART_ROWS = 24
-MAX_CODEC_RATIO = 2.0
-Dot = tuple[float, str, float | None, str]  # value, label, error, marker
-_COLORS = {"o": "#c2410c", "s": "#0f766e", "D": "#64748b"}
-
-
-def learning_curves(report: Report) -> Figure | None:
-    """Draw the validation curves of a dataset's experiments over epochs, in the dataset's unit.
-
-    Returns:
-        None if no experiment has a history.
-    """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for row in report.rows:
-        path = paths.model(row.result.experiment) / "history.csv"
-        if not path.is_file():
-            continue
-        with open(path, newline="") as lines:
-            points = [line for line in csv.DictReader(lines) if line.get("valid_nats")]
-        known = _valid_values(points, report.unit, row.evaluated.config)
-        if known:
-            axes.plot(*zip(*known, strict=True), label=row.result.experiment)
-    if not axes.lines:
-        return None
-    axes.set(xlabel="epoch", ylabel=f"validation {UNITS[report.unit]}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    return figure
-
-
-def _valid_values(
-    points: Sequence[Mapping[str, str]], unit: str, config: ModelConfig
-) -> list[tuple[float, float]]:
-    """Return epochs and validation values in a unit, converted where that is not in the history.
-
-    Bits of events of open length are known in the history alone.
-    """
-    column = f"valid_{unit}"
-    if all(column in point for point in points):
-        return [(float(point["epoch"]), float(point[column])) for point in points]
-    event = _trained_event(config)
-    return [
-        (float(point["epoch"]), nats_to(unit, float(point["valid_nats"]), event))
-        for point in points
-    ]
-
-
-def _trained_event(config: ModelConfig) -> Event:
-    """Return what a model's own loss counts, maybe more frames of a clip than the protocol's."""
-    hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
-    with torch.device("meta"):
-        model = arcore.create_model(config.model_name, config.event, **hyperparameters)
-    return model.scored_event
-
-
-def comparison(report: Report) -> Figure:
-    """Draw our test values beside codecs and the valid published ones nearest to ours, best on top.
-
-    Codecs far above ours are left out: on tiny images their headers would flatten all the rest.
-    """
-    best = report.rows[0].value
-    dots = [_dot(row, report) for row in report.rows]
-    for codec in report.codecs:
-        value = report.codec_value(codec)
-        if value <= MAX_CODEC_RATIO * best:
-            spread = codec.score.stderr_in(report.unit, report.event)
-            dots.append((value, codec.label, spread, "s"))
-    others = {row.published: row.published_value for row in report.rows if row.published}
-    published: list[Dot] = [
-        (value, f"{row.label} {row.sign}", None, "D")
-        for row, value in [*others.items(), *report.context]
-        if value is not None and row.comparable
-    ]
-    published.sort(key=lambda dot: abs(dot[0] - best))
-    dots = sorted([*dots, *published[:MAX_CHART_ROWS]], key=lambda dot: dot[:2], reverse=True)
-    figure = Figure(figsize=(7, 1 + 0.24 * len(dots)), layout="constrained")
-    axes = figure.subplots()
-    for height, (value, _, error, marker) in enumerate(dots):
-        axes.errorbar(value, height, xerr=error, fmt=marker, color=_COLORS[marker], capsize=3)
-    bound = wording.entropy_in(report.rows[0].evaluated)
-    if bound is not None:
-        axes.axvline(bound, linestyle="--", color=_COLORS["D"])
-    axes.set_yticks(range(len(dots)), [label for _, label, *_ in dots], fontsize=8)
-    axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)")
-    axes.grid(axis="x", alpha=0.3)
-    return figure
-
-
-def _dot(row: Row, report: Report) -> Dot:
-    sign = row.sign_in(report.unit)
-    members = wording.members(row.result, row.num_averaged)
-    label = f"{row.result.experiment} (ours, {members}{sign and ', ' + sign})"
-    error = row.result.score.stderr_in(report.unit, row.evaluated.event)
-    return row.value, label, error, "o"
+_KINDS = {
+    figures.OURS: "ours (orange dots, with one standard error)",
+    figures.CODEC: "codecs and simple models, measured here (green squares)",
+    figures.PUBLISHED: "published (grey diamonds)",
+}
 
 
 def html_page(report: Report) -> str:
     """Render a report as one self-contained HTML page: tables, curves, samples, comparison."""
-    name = html.escape(report.dataset)
-    unit = UNITS[report.unit]
-    parts = [
-        f"<h1>{name}</h1>",
-        f"<p>{html.escape(introduction(report))}</p>",
-        _table(*our_table(report)),
-        "<h2>Beside published values</h2>",
-        _picture(_png(comparison(report)), "ours (dots), codecs (squares), published (diamonds)"),
+    curves = figures.curves_of(report)
+    samples = gallery.gallery(report)
+    sections = [
+        ("results", "Results", _results(report)),
+        ("beside", _beside_title(report), _beside(report)),
+        ("curves", "Learning curves", _curves(curves, report) if curves else []),
+        ("samples", "Samples", samples),
+        ("published", "Published, without a counterpart above", _published(report)),
+        ("origins", "Where each row comes from", _origins(report)),
     ]
-    curves = learning_curves(report)
-    if curves is not None:
-        parts += ["<h2>Learning curves</h2>", _picture(_png(curves), f"validation {unit}")]
-    grids = [
-        _picture(path.read_bytes(), row.result.experiment)
-        for row in report.rows
-        if row.num_averaged == 1
-        and not row.approximate
-        and (path := row.evaluated.folder / "samples.png").is_file()
+    sections = [section for section in sections if section[2]]
+    links = "".join(markup.link(f"#{name}", title) for name, title, _ in sections)
+    body = [
+        f'<header><nav aria-label="Page">{markup.link("../index.html", "all reports")}{links}'
+        f"</nav><h1>{markup.breakable(report.dataset)}</h1></header>",
+        "<main>",
+        *(part for name, title, parts in sections for part in _section(name, title, parts)),
+        "</main>",
     ]
-    if grids:
-        parts += ["<h2>Samples</h2>", *grids]
-    parts += [
-        line
-        for row in report.rows
-        for line in _players(row.evaluated.folder, row.result.experiment)
+    return markup.page(f"{report.dataset} - arcore", body)
+
+
+def _section(name: str, title: str, parts: Sequence[str]) -> list[str]:
+    heading = f'<h2 id="{name}">{escape(title)}</h2>'
+    return [f'<section aria-labelledby="{name}">{heading}', *parts, "</section>"]
+
+
+def _anchor(row: Row) -> str:
+    return f"row-{markup.identifier(row.result.experiment)}"
+
+
+def _results(report: Report) -> list[str]:
+    """Return the table of our rows and of codecs, and how it is read."""
+    matched = any(row.published is not None for row in report.rows)
+    bounded = any(row.result.excess is not None for row in report.rows)
+    several = any(row.result.num_members > 1 or row.num_averaged > 1 for row in report.rows)
+    other = tables.other_unit(report)
+    header = ["experiment", f"test ({UNITS[report.unit]})"]
+    header += ["published", "difference"] if matched else []
+    header += ["entropy bound", "above it"] if bounded else []
+    header += [f"test ({UNITS[other]})", "model"] + (["members"] if several else [])
+    header += ["parameters", "training"]
+    lines = []
+    for row in report.measured:
+        if isinstance(row, CodecResult):
+            values = [
+                with_error(
+                    row.score.value_in(unit, report.event), row.score.stderr_in(unit, report.event)
+                )
+                for unit in (report.unit, other)
+            ]
+            line = [Cell(row.label, link="#codecs"), Cell(values[0], number=True)]
+            line += [Cell("-")] * (2 * matched + 2 * bounded)
+            line += [Cell(values[1], number=True), Cell(row.kind)]
+        else:
+            line = _our_cells(row, report, matched, bounded, other)
+            line += [Cell(wording.members(row.result, row.num_averaged))] if several else []
+            number = row.result.num_parameters
+            line.append(Cell("-" if number is None else f"{number:,}", number=True))
+            line.append(Cell(wording.duration(row.result.train_seconds), number=True))
+        lines.append(line + [Cell("-")] * (len(header) - len(line)))
+    caption = "Test results, best first; a name leads to how its row was made"
+    table = markup.table(header, lines, caption)
+    return [table, f"<p>{escape(tables.introduction(report, matched))}</p>"]
+
+
+def _our_cells(row: Row, report: Report, matched: bool, bounded: bool, other: str) -> list[Cell]:
+    name = wording.short_name(row.result.experiment, report.dataset)
+    line = [
+        Cell(name, link=f"#{_anchor(row)}"),
+        Cell(row.text_in(report.unit), wording.rows_scored(row.result).strip(), number=True),
     ]
-    parts.append("<h2>Published results of models that are not matched above</h2>")
-    if report.context:
-        parts.append(_table(*context_table(report)))
-    else:
-        parts.append(f"<p>{html.escape(nothing_published(report))}</p>")
-    body = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{name} - arcore</title>\n<style>{_STYLE}</style></head>\n"
-        f"<body>\n{body}\n</body></html>\n"
-    )
+    if matched:
+        value, difference, _ = tables.published_cells(row, report.unit)
+        unconfirmed = " (unconfirmed)"
+        note = unconfirmed.strip() if value.endswith(unconfirmed) else ""
+        line.append(Cell(value.removesuffix(unconfirmed), note, number=True))
+        line.append(Cell(difference, number=True))
+    if bounded:
+        line += [Cell(text, number=True) for text in wording.entropy_and_excess(row.evaluated)]
+    given = "conditional" if wording.is_conditional(row.evaluated) else ""
+    return [*line, Cell(row.text_in(other), number=True), Cell(row.result.model, given)]
 
 
-def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    rows = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
-    )
-    return f'<div class="scroll"><table><tr>{head}</tr>\n{rows}\n</table></div>'
+def _beside_title(report: Report) -> str:
+    shown = figures.kinds_shown(report)
+    if figures.PUBLISHED in shown:
+        return "Beside published values"
+    return "Beside codecs and simple models" if figures.CODEC in shown else "Compared"
 
 
-def _picture(png: bytes, caption: str) -> str:
-    text = html.escape(caption)
-    data = base64.b64encode(png).decode()
-    return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def _players(folder: Path, experiment: str) -> list[str]:
-    """Return players of the sounds in `media/`, generated beside real, of one experiment."""
-    rows = []
-    for title in sorted((folder / "media").glob("*.txt")):
-        cells = [f"<td>{html.escape(title.read_text(encoding='utf-8').strip())}</td>"]
-        for kind in audio_figures.KINDS:
-            data = base64.b64encode((title.parent / f"{title.stem}-{kind}.wav").read_bytes())
-            source = f"data:audio/wav;base64,{data.decode()}"
-            cells.append(f'<td><audio controls preload="none" src="{source}"></audio></td>')
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    if not rows:
+def _beside(report: Report) -> list[str]:
+    if len(report.rows) + len(report.codecs) + len(report.context) < 2:
         return []
-    head = "<tr><th>speaker, text</th><th>generated</th><th>real</th></tr>"
-    table = "\n".join([head, *rows])
-    return [
-        f"<h3>Sounds of {html.escape(experiment)}</h3>",
-        f'<div class="scroll"><table>{table}</table></div>',
+    shown = figures.kinds_shown(report)
+    kinds = [words for marker, words in _KINDS.items() if marker in shown]
+    caption = f"Test {UNITS[report.unit]}, lower is better: {'; '.join(kinds)}."
+    if wording.entropy_in(report.rows[0].evaluated) is not None:
+        caption += " Dashed: the entropy bound."
+    if omitted := figures.left_out(report):
+        caption += f" {omitted.capitalize()}."
+    wide, slim = (figures.svg(figures.comparison(report, narrow)) for narrow in (False, True))
+    alt = f"Dot plot of the test results of {report.dataset}; the numbers are in the tables"
+    return [markup.figure(markup.drawing(wide, slim, alt), escape(caption))]
+
+
+def _curves(curves: Sequence[figures.Curve], report: Report) -> list[str]:
+    wide, slim = (
+        figures.svg(figures.learning_curves(curves, report.unit, narrow))
+        for narrow in (False, True)
+    )
+    ends = ", ".join(f"{curve.label} {curve.values[-1]:.4g}" for curve in curves)
+    unit = UNITS[report.unit]
+    caption = (
+        f"Validation {unit} over the time of training, in seconds times processors, validation not "
+        "counted. The first epochs may lie above the picture; ↑ marks a curve that ends there."
+    )
+    alt = f"Learning curves; last validation {unit}: {ends}"
+    return [markup.figure(markup.drawing(wide, slim, alt), escape(caption))]
+
+
+def _published(report: Report) -> list[str]:
+    if not report.context:
+        return [f"<p>{escape(tables.nothing_published(report))}</p>"]
+    header, cells = tables.context_table(report)
+    lines = [
+        [Cell(name), Cell(value, number=True), *map(Cell, rest)] for name, value, *rest in cells
     ]
+    return [markup.table(header, lines, "Published results that none of ours is matched with")]
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+def _origins(report: Report) -> list[str]:
+    """Return, folded away, the settings, commit, commands, data and files of every row."""
+    manifest = read_manifest(paths.shards(report.dataset))
+    parts = [
+        f"<p>{escape(manifest.provenance)}</p>",
+        f"<p>Data checksum (SHA-256): <code>{manifest.sha256}</code>. Table: "
+        f"{markup.link('table.csv', 'CSV')}, {markup.link('table.md', 'Markdown')}. Addresses of "
+        f"MLflow answer while <code>make ui</code> runs; "
+        f"{markup.link(pages.models_page(), 'registered models')}.</p>",
+    ]
+    for row in report.rows:
+        described = _description(row, manifest.sha256)
+        lines = "".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in described)
+        name = wording.short_name(row.result.experiment, report.dataset)
+        parts.append(
+            f"<details><summary>{markup.breakable(name)}</summary>"
+            f'<dl id="{_anchor(row)}" tabindex="-1">{lines}</dl></details>'
+        )
+    if report.codecs:
+        parts.append(_codecs(report, manifest.sha256))
+    return parts
+
+
+def _description(row: Row, dataset_sha256: str) -> list[tuple[str, str]]:
+    origin = origins.origin_of(row, dataset_sha256)
+    result, training = row.result, origin.training
+    lines = [
+        ("model", f"<code>{escape(result.model)}</code>"),
+        ("settings", f"<code>{escape(wording.settings(row.evaluated))}</code>"),
+    ]
+    if row.published is not None:
+        published = f"{row.published.label}: {row.published.source} [{row.published.status}]"
+        lines.append(("published", escape(published)))
+    lines.append(("commit", f"<code>{escape(training and training.commit or 'unknown')}</code>"))
+    lines += [("command", f"<code>{escape(command)}</code>") for command in origin.commands]
+    lines.append(("data checksum", f"<code>{escape(origin.dataset_sha256)}</code>"))
+    if result.device:
+        lines.append(("device", escape(result.device)))
+    if training is not None and training.epochs is not None:
+        lines.append(("epochs", f"{training.epochs}, best {training.best_epoch}"))
+    seconds = {"evaluation": result.evaluate_seconds, "sampling": result.sample_seconds}
+    lines += [(name, f"{value:.2f} s") for name, value in seconds.items() if value is not None]
+    files = [markup.link(address, what) for what, address in origin.files]
+    files += [markup.link(origin.run, "MLflow run")] if origin.run else []
+    return [*lines, ("files", ", ".join(files) or "none")]
+
+
+def _codecs(report: Report, dataset_sha256: str) -> str:
+    lines = [
+        (codec.label, escape(f"{codec.kind}; {codec.settings}; {codec.num_rows:,} test rows"))
+        for codec in report.codecs
+    ]
+    lines.append(("command", f"<code>python -m stages.codecs {escape(report.dataset)}</code>"))
+    lines.append(("data checksum", f"<code>{dataset_sha256}</code>"))
+    path = f"../../codecs/{report.dataset}.json"
+    lines.append(("files", markup.link(path, "measurements (JSON)")))
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in lines)
+    return (
+        "<details><summary>codecs and simple models</summary>"
+        f'<dl id="codecs" tabindex="-1">{terms}</dl></details>'
+    )

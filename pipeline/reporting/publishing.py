@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.reporting import curves, tables
+from pipeline.reporting import curves, index, tables
 from pipeline.reporting.comparison import Report, build_report
 from pipeline.tracking import mlflow_store, run_logger
 
@@ -21,6 +21,8 @@ EXPERIMENT = "arcore-reports"
 
 def write(dataset: str) -> Path:
     """Write `reports/<dataset>/`, then log it to MLflow; an MLflow outage costs a warning.
+
+    The index of all reports, `reports/index.html`, is written anew from the folders that there are.
 
     Raises:
         UserError: for missing or malformed results.
@@ -38,6 +40,7 @@ def write(dataset: str) -> Path:
         for name, text in files.items():
             (partial / name).write_text(text)
     curves.write(report)
+    index.write()
     log.info("wrote %s", folder)
     _log_report(report, folder, files)
     return folder

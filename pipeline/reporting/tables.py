@@ -12,7 +12,7 @@ from arcore.events import Event, is_gray, is_real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.evaluation.results import CodecResult
-from pipeline.reporting import wording
+from pipeline.reporting import origins, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.published import PublishedResult, published_for
 from pipeline.reporting.wording import UNITS, with_error
@@ -34,7 +34,7 @@ def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
     bounded = any(row.result.excess is not None for row in report.rows)
     header = ["experiment", "model", "settings", "members", f"test ({UNITS[report.unit]})"]
     header += ["entropy bound", "above it"] if bounded else []
-    header += [f"test ({UNITS[_other_unit(report)]})", "parameters", "train time", "device"]
+    header += [f"test ({UNITS[other_unit(report)]})", "parameters", "train time", "device"]
     header += ["published", "difference", "source"]
     cells = []
     for row in report.measured:
@@ -42,11 +42,12 @@ def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
             line = _codec_cells(row, report, bounded)
             cells.append(line + ["-"] * (len(header) - len(line)))
         else:
-            cells.append(_our_cells(row, report, bounded) + _published_cells(row, report.unit))
+            cells.append(_our_cells(row, report, bounded) + published_cells(row, report.unit))
     return header, cells
 
 
-def _other_unit(report: Report) -> str:
+def other_unit(report: Report) -> str:
+    """Return the unit of the second column of test values."""
     return next(unit for unit in UNITS if unit != report.unit)
 
 
@@ -54,7 +55,7 @@ def _codec_cells(codec: CodecResult, report: Report, bounded: bool) -> list[str]
     score = codec.score
     main, other = (
         with_error(score.value_in(unit, report.event), score.stderr_in(unit, report.event))
-        for unit in (report.unit, _other_unit(report))
+        for unit in (report.unit, other_unit(report))
     )
     line = [codec.label, codec.kind, codec.settings, "-", main]
     return [*line, *(["-", "-"] if bounded else []), other]
@@ -69,14 +70,15 @@ def _our_cells(row: Row, report: Report, bounded: bool) -> list[str]:
         wording.members(result, row.num_averaged),
         row.text_in(report.unit) + wording.rows_scored(result),
         *(wording.entropy_and_excess(row.evaluated) if bounded else ()),
-        row.text_in(_other_unit(report)),
+        row.text_in(other_unit(report)),
         "-" if result.num_parameters is None else f"{result.num_parameters:,}",
         wording.duration(result.train_seconds),
         result.device or "-",
     ]
 
 
-def _published_cells(row: Row, unit: str) -> list[str]:
+def published_cells(row: Row, unit: str) -> list[str]:
+    """Return the published value of a row's counterpart, the difference from it, and its source."""
     published = row.published
     if published is None:
         return ["-", "-", "-"]
@@ -110,12 +112,18 @@ def nothing_published(report: Report) -> str:
     return "Every published result on record has a counterpart above."
 
 
-def introduction(report: Report) -> str:
-    """Say what the table's columns are."""
+def introduction(report: Report, differences: bool = True) -> str:
+    """Say what the table's columns are.
+
+    Arguments:
+        report: whose table it is.
+        differences: whether it has a column of differences from published values.
+    """
     text = (
-        f"Test split, {UNITS[report.unit]}, lower is better; ± is one standard error of the mean. "
-        "Difference is ours minus published."
+        f"Test split, {UNITS[report.unit]}, lower is better; ± is one standard error of the mean."
     )
+    if differences:
+        text += " Difference is ours minus published."
     if any(row.result.num_folds > 1 for row in report.rows):
         text += " Rows over folds give the mean over them, and its standard error over folds."
     if any(row.sign_in(report.unit) for row in report.rows):
@@ -158,7 +166,7 @@ def introduction(report: Report) -> str:
 def markdown(report: Report) -> str:
     """Render a report as Markdown."""
     parts = [
-        f"# {report.dataset}\n",
+        f"# {_escape(report.dataset)}\n",
         introduction(report) + "\n",
         markdown_table(*our_table(report)),
         "## Published results of models that are not matched above\n",
@@ -172,7 +180,7 @@ def markdown(report: Report) -> str:
 
 def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """Render a Markdown table with aligned columns."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in (header, *cells)]
+    rows = [[_escape(cell) for cell in row] for row in (header, *cells)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     padded = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in padded]
@@ -180,27 +188,45 @@ def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str
     return "\n".join(lines) + "\n"
 
 
+def _escape(cell: str) -> str:
+    """Keep a cell's text from being read as a border, a line break or HTML; "<=" is none.
+
+    Example:
+        >>> _escape("<= 1 <b>"), _unescape(_escape("<= 1 | <b>"))
+        ('<= 1 &lt;b>', '<= 1 | <b>')
+    """
+    plain = " ".join(cell.split()).replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain)
+
+
+def _unescape(cell: str) -> str:
+    return cell.strip().replace("\\|", "|").replace("&lt;", "<")
+
+
 def csv_rows(report: Report) -> list[dict[str, object]]:
     """Return every row as raw numbers: ours and codecs, best first, and then the published ones.
 
-    `nats` and `bits_per_dim` are both given; `published_value` and `difference` are in `unit`.
+    `nats` and `bits_per_dim` are both given; `value`, its standard error, `published_value` and
+    `difference` are in `unit`.
     """
     rows = [
-        _codec_row(row) if isinstance(row, CodecResult) else _our_row(row, report.unit)
+        _codec_row(row, report) if isinstance(row, CodecResult) else _our_row(row, report.unit)
         for row in report.measured
     ]
-    rows += [_published_row(row, report.event) for row, _ in report.context]
+    rows += [_published_row(row, value, report.event) for row, value in report.context]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     head: dict[str, object] = {"dataset": report.dataset, "unit": report.unit}
     return [head | {column: row.get(column) for column in columns} for row in rows]
 
 
-def _codec_row(codec: CodecResult) -> dict[str, object]:
+def _codec_row(codec: CodecResult, report: Report) -> dict[str, object]:
     return {
         "kind": codec.kind,
         "model": codec.label,
         "variant": codec.settings,
         "relation": "exact",
+        "value": report.codec_value(codec),
+        "value_stderr": codec.score.stderr_in(report.unit, report.event),
         **codec.score.to_dict(),
         "num_rows": codec.num_rows,
         "split": "test",
@@ -213,8 +239,11 @@ def _our_row(row: Row, unit: str) -> dict[str, object]:
         "kind": "ours",
         "experiment": result.experiment,
         "model": result.model,
+        "conditional": wording.is_conditional(row.evaluated),
         "num_members": result.num_members,
         "relation": row.relation_in(unit),
+        "value": row.value,
+        "value_stderr": result.score.stderr_in(unit, row.evaluated.event),
         **result.score.to_dict(),
         "num_rows": result.num_rows,
         "num_split_rows": result.num_split_rows,
@@ -227,18 +256,21 @@ def _our_row(row: Row, unit: str) -> dict[str, object]:
         "difference": row.difference,
         "source": published.source if published else None,
         "status": published.status if published else None,
+        "commit": origins.commit_of(row),
+        "dataset_sha256": row.evaluated.config.dataset_sha256,
     }
     if excess is not None:
         found |= {"context_frames": result.context_frames, **vars(excess)}
     return found
 
 
-def _published_row(row: PublishedResult, event: Event) -> dict[str, object]:
+def _published_row(row: PublishedResult, value: float | None, event: Event) -> dict[str, object]:
     return {
         "kind": "published",
         "model": row.model,
         "variant": row.variant,
         "relation": row.relation,
+        "value": value,
         "nats": row.nll("nats", event),
         "bits_per_dim": row.nll("bits_per_dim", event),
         "split": row.split,
@@ -286,7 +318,7 @@ def _terminal(text: str, path: Path) -> str:
         if line.startswith("|"):
             cells = re.split(r"(?<!\\)\|", line)[1:-1]
             if not set(line) <= set("|-"):
-                table.append([cell.strip().replace("\\|", "|") for cell in cells])
+                table.append([_unescape(cell) for cell in cells])
             continue
         if table:
             first = not any(row.startswith("  ") for row in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
@@ -63,6 +64,32 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
+def short_name(experiment: str, dataset: str) -> str:
+    """Return an experiment's name without its dataset's, where it begins with that.
+
+    Example:
+        >>> short_name("digits-made", "digits"), short_name("made", "digits")
+        ('made', 'made')
+    """
+    return experiment.removeprefix(f"{dataset}-") or experiment
+
+
+def device(name: str | None) -> str:
+    """Return a device's name without what every name of its kind has.
+
+    Example:
+        >>> device("cpu (Intel(R) Xeon(R) Processor @ 2.20GHz, 1 thread)")
+        'Intel Xeon, 1 thread'
+        >>> device("NVIDIA H100 80GB HBM3"), device(None)
+        ('NVIDIA H100 80GB HBM3', '-')
+    """
+    if not name:
+        return "-"
+    inner = re.sub(r"^cpu \((.*)\)$", r"\1", name)
+    plain = re.sub(r"\((R|TM)\)| (Processor|CPU)\b| @ [0-9.]+GHz| \d+-Core", "", inner)
+    return " ".join(plain.split()).replace(" ,", ",")
+
+
 def members(result: Result, num_averaged: int = 1) -> str:
     """Say what was scored: one model or an ensemble of so many, on each fold if there are several.
 
@@ -102,6 +129,12 @@ def settings(evaluated: Evaluated) -> str:
     if base.parts[:1] == ("searches",):
         changed.append(f"(found by {base.parent})")
     return " ".join(changed).replace("'", "") or "defaults"
+
+
+def is_conditional(evaluated: Evaluated) -> bool:
+    """Tell whether a model is given what its rows come with: classes, speakers, texts, vectors."""
+    names = ("num_classes", "condition_size", "local_classes", "local_size", "condition_sequence")
+    return any(evaluated.config.model.get(name) for name in names)
 
 
 def entropy_in(evaluated: Evaluated) -> float | None:

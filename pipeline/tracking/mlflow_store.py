@@ -11,6 +11,8 @@ import contextlib
 import fcntl
 import logging
 import os
+import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,14 +21,18 @@ from typing import TYPE_CHECKING
 
 from pipeline.core import paths, private_apis
 from pipeline.core.errors import UserError, one_line
+from pipeline.tracking import moving
+from pipeline.tracking.moving import artifact_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 log = logging.getLogger(__name__)
 
 RUN_KEY = "arcore.identity"  # the tag, named so when stores were first written
+# The tag by which MLflow's pages open an experiment on its runs, not on an empty page of traces.
+_KIND, _RUNS_FIRST = "mlflow.experimentKind", "custom_model_development"
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -106,6 +112,8 @@ def client(uri: str | None = None) -> MlflowClient:
 def init_store(uri: str | None = None) -> str:
     """Create the SQLite store once, before workers use it; nothing to do for a server.
 
+    A store that was moved with its project is made to lead here (`pipeline.tracking.moving`).
+
     The schema is built in a temporary file under a file lock and renamed, so that neither a
     concurrent first use nor a kill leaves half a database.
 
@@ -117,6 +125,7 @@ def init_store(uri: str | None = None) -> str:
         return uri
     path = Path(uri.removeprefix("sqlite:///"))
     if path.exists():
+        moving.lead_here(path)
         return uri
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as lock:
@@ -135,11 +144,6 @@ def init_store(uri: str | None = None) -> str:
     return uri
 
 
-def artifact_root() -> str:
-    """Return where a local store keeps artifacts: `<root>/mlartifacts`, as a file URI."""
-    return (paths.root() / "mlartifacts").as_uri()
-
-
 def require_store(uri: str | None = None) -> MlflowClient:
     """Return a client of a store that answers.
 
@@ -156,20 +160,34 @@ def require_store(uri: str | None = None) -> MlflowClient:
 
 
 def experiment_id(store: MlflowClient, name: str) -> str:
-    """Return the id of the MLflow experiment called `name`, made (or restored) if needed."""
+    """Return the id of the MLflow experiment called `name`, made (or restored) if needed.
+
+    MLflow's pages open it on its runs.
+    """
     found = store.get_experiment_by_name(name)
     if found is None:
         local = str(store.tracking_uri).startswith("sqlite:")
         try:
             location = f"{artifact_root()}/{name}" if local else None
-            return store.create_experiment(name, artifact_location=location)
+            tags = {_KIND: _RUNS_FIRST}
+            return store.create_experiment(name, artifact_location=location, tags=tags)
         except Exception:
             found = store.get_experiment_by_name(name)
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
         store.restore_experiment(found.experiment_id)
+    open_on_runs(store, found)
     return str(found.experiment_id)
+
+
+def open_on_runs(store: MlflowClient, experiment: Experiment) -> None:
+    """Tag an experiment so that MLflow's pages open it on its runs, unless it has the tag.
+
+    Without it they guess, and an experiment seen before its first run is taken for another kind.
+    """
+    if experiment.tags.get(_KIND) != _RUNS_FIRST:
+        store.set_experiment_tag(experiment.experiment_id, _KIND, _RUNS_FIRST)
 
 
 def start_run(
@@ -178,6 +196,7 @@ def start_run(
     key: str,
     params: Mapping[str, object],
     tags: Mapping[str, str],
+    seconds_ago: float = 0.0,
 ) -> str | None:
     """Start a run on the driver, or go on with the unfinished one of the same key.
 
@@ -187,14 +206,15 @@ def start_run(
         key: what makes two runs the same work, mostly a config hash; a run that carries it and has
             not finished is resumed.
         params: logged once; a resumed run keeps those that it has.
-        tags: set on every start.
+        tags: set on every start; of a `commit`, and of the command, MLflow's pages learn.
+        seconds_ago: when a new run began.
 
     Returns:
         The run's id; None (after one warning) if the store cannot be reached.
     """
     try:
         store = client()
-        return _start_run(store, experiment, run_name, key, params, tags)
+        return _start_run(store, experiment, run_name, key, params, tags, seconds_ago)
     except Exception as error:
         log.warning(
             "warning: MLflow store %s is unreachable, going on without it: %s",
@@ -211,6 +231,7 @@ def _start_run(
     key: str,
     params: Mapping[str, object],
     tags: Mapping[str, str],
+    seconds_ago: float,
 ) -> str:
     from mlflow.entities import Param, RunTag
 
@@ -221,7 +242,8 @@ def _start_run(
         run = unfinished[0]
         store.update_run(run.info.run_id, status="RUNNING")
     else:
-        run = store.create_run(where, run_name=run_name, tags={RUN_KEY: key})
+        began = int((time.time() - seconds_ago) * 1000)
+        run = store.create_run(where, began, {RUN_KEY: key}, run_name)
     run_id = str(run.info.run_id)
     missing = [
         Param(name, str(value)[:_PARAM_LENGTH])
@@ -230,9 +252,30 @@ def _start_run(
     ]
     for first in range(0, len(missing), _BATCH):
         store.log_batch(run_id, params=missing[first : first + _BATCH])
-    if tags:
-        store.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+    every = source_tags(_command(), tags.get("commit")) | dict(tags)
+    store.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in every.items()])
     return run_id
+
+
+def source_tags(command: str, commit: str | None = None) -> dict[str, str]:
+    """Return the tags from which MLflow's pages show a run's source and version.
+
+    Example:
+        >>> source_tags("python -m stages.train toy", "0123abcd-dirty")["mlflow.source.git.commit"]
+        '0123abcd'
+    """
+    tags = {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
+    if commit and commit != "unknown":
+        tags["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
+    return tags
+
+
+def _command() -> str:
+    """Return the command line of this process; of a stage, as it is typed."""
+    program, *rest = sys.argv or [""]
+    path = Path(program)
+    name = f"python -m stages.{path.stem}" if path.parent.name == "stages" else path.name
+    return " ".join([name, *rest])
 
 
 def find_runs(store: MlflowClient, experiment: str, tag: str, value: str) -> list[Run]:

@@ -1,10 +1,12 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.parse
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -15,6 +17,8 @@ from safetensors.torch import save_file
 
 import arcore
 from pipeline.core.errors import UserError
+from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
+from pipeline.datasets.base import SPLITS, Options
 from pipeline.registry import register
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
@@ -150,15 +154,54 @@ def artifact_folder(logged) -> Path:
     return Path(urllib.parse.unquote(urllib.parse.urlparse(logged.artifact_location).path))
 
 
-def test_a_model_goes_into_the_run_that_trained_it(home):
+def test_a_model_goes_into_the_run_that_trained_it_which_stays_as_it_was(home, few_rows):
     experiment("toy-nade", "nade", valid_nats=9.0)
-    run_id = mlflow_store.start_run("arcore-toy", "toy-nade", "id", {"a": 1}, {})
-    run_logger.RunLogger(run_id).finish()
+    config = Path("models", "toy-nade", "config.yaml")
+    trained_on = read_manifest(Path("data", "shards", "toy")).sha256
+    config.write_text(config.read_text().replace("d" * 64, trained_on))
+    run_id = mlflow_store.start_run("arcore-toy", "toy-nade", "id", {"a": 1}, {}, seconds_ago=18)
+    logger = run_logger.RunLogger(run_id)
+    logger.metrics({"system/cpu_utilization_percentage": 50.0}, 0)
+    logger.finish()
+    store = mlflow_store.client()
+    before = store.get_run(run_id).info
     path = Path("models", "toy-nade", "training.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": run_id}))
     entry = register.register_dataset("toy").experiments["toy-nade"]
     assert entry.run_id == run_id
-    assert mlflow_store.client().get_run(run_id).info.status == "FINISHED"
+    run = store.get_run(run_id)
+    assert (run.info.status, run.info.end_time) == ("FINISHED", before.end_time)
+    assert 18_000 <= run.info.end_time - run.info.start_time < 25_000
+    data = {one.dataset.name: one.dataset.digest for one in run.inputs.dataset_inputs}
+    assert data == {f"toy ({split})": "e" * 36 for split in ("train", "valid", "test")}
+    version = store.get_model_version("arcore-toy", str(entry.version))
+    assert version.description.startswith("nade on toy: 8.000 ± 0.100 nats")
+    (logged,) = store.search_logged_models([run.info.experiment_id])
+    assert {metric.key for metric in logged.metrics} == {
+        "test_nats", "test_nats_stderr", "test_bits_per_dim", "valid_nats",
+    }  # fmt: skip
+    shutil.rmtree(home / "mlartifacts")
+    again = register.register_dataset("toy").experiments["toy-nade"]
+    assert again.version > entry.version, "files that are gone are registered anew"
+
+
+@pytest.fixture
+def few_rows(home: Path) -> None:
+    """The manifest of the dataset that experiments here are of."""
+    described = SimpleNamespace(
+        name="toy", event=EVENT, num_classes=None, unit="bits_per_dim", provenance="a test",
+        published_name=None, options=Options(), context_frames=0, condition_sequence=None,
+        sound=None,
+    )  # fmt: skip
+    infos = {
+        split: SplitInfo(
+            9, "e" * 64, None, (Shard(f"{split}-00000-of-00001.parquet", 9, "e" * 64),)
+        )
+        for split in SPLITS
+    }
+    folder = Path("data", "shards", "toy")
+    folder.mkdir(parents=True)
+    write_manifest(described, infos, folder)
 
 
 def test_new_weights_make_a_new_version_and_take_the_alias(home):

@@ -85,7 +85,7 @@ class Files:
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         (folder / "training.json").write_text(json.dumps({"device": "cpu"}))
         (folder / "history.csv").write_text(
-            "epoch,valid_nats,valid_bits_per_dim\n1,9.5,2.0\n2,,\n3,8.5,1.5\n"
+            "epoch,seconds,valid_nats,valid_bits_per_dim\n1,1.0,9.5,2.0\n2,2.0,,\n3,3.0,8.5,1.5\n"
         )
         folder = Path("evaluation", dataset, name)
         folder.mkdir(parents=True)

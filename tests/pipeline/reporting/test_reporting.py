@@ -1,19 +1,34 @@
 import csv
+import io
 import json
 import logging
 import math
 import re
+import shutil
 import sys
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from arcore import events, units
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.datasets.formats import wave_files
+from pipeline.evaluation import image_figures
 from pipeline.evaluation.reading import read_results
-from pipeline.reporting import comparison, html, publishing, tables, wording
+from pipeline.reporting import (
+    comparison,
+    figures,
+    gallery,
+    html,
+    index,
+    publishing,
+    tables,
+    wording,
+)
 from stages import report as stage
 
 MNIST = events.Binary((1, 28, 28))
@@ -54,7 +69,7 @@ def test_a_bound_has_a_row_for_its_estimate(files):
     assert rows[0]["bits_per_dim"] == pytest.approx(80.5 / 784 / math.log(2))
     assert len(read_results("binarized_mnist")) == 2, "only what was trained registers"
     page = html.html_page(report)
-    assert page.count('alt="vae"') == 1 and "~ 80.50" in page
+    assert page.count('alt="samples of vae beside') == 1 and "~ 80.50" in page
     path.write_text(
         json.dumps(
             {
@@ -158,9 +173,8 @@ def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not
     assert line["test (nats)"] == "-80.00 ± 0.21"
     assert tables.csv_rows(built)[0]["relation"] == "upper_bound"
     assert "<= is an upper bound" in tables.introduction(built)
-    assert "n (ours, one, &lt;=)" not in html.html_page(built), "labels are in the picture"
-    ticks = html.comparison(built).axes[0].get_yticklabels()
-    assert [tick.get_text() for tick in ticks] == ["n (ours, one, <=)"]
+    ticks = figures.comparison(built).axes[0].get_yticklabels()
+    assert [tick.get_text() for tick in ticks] == ["n (<=)"]
 
 
 def test_folds_are_one_row_with_a_config_of_their_own(files):
@@ -224,8 +238,9 @@ def test_codecs_are_rows_among_ours_by_value(files):
     assert float(rows[1]["nats"]) == 100.5 and rows[1]["model"] == "zstd (measured here)"
     assert "all bytes counted" in tables.markdown(built)
     page = html.html_page(built)
-    assert "all bytes counted" in page and "<td>PNG (measured here)</td>" in page
-    (axes,) = html.comparison(built).axes
+    assert "all bytes counted" in page and ">PNG (measured here)</a></th>" in page
+    assert "Codecs and models above twice our best value are not drawn" in page
+    (axes,) = figures.comparison(built).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert "zstd (measured here)" in labels
     assert "PNG (measured here)" not in labels, "its headers would flatten the rest"
@@ -267,13 +282,121 @@ def test_measurements_of_other_data_or_malformed_ones_name_the_file(files):
 
 def test_html_is_self_contained_and_escaped(files):
     files.manifest("binarized_mnist", "binarized_mnist")
-    files.evaluated("binarized_mnist", "a<script>&b", 88.0)
-    page = html.html_page(comparison.build_report("binarized_mnist"))
+    name = "a<script>&b"
+    files.evaluated("binarized_mnist", name, 88.0)
+    report = comparison.build_report("binarized_mnist")
+    page = html.html_page(report)
     assert "<script" not in page and "a&lt;script&gt;&amp;b" in page
-    assert not re.search(r"https?://|<link|@import|url\(", page)
-    sources = re.findall(r'src="([^"]{0,30})', page)
-    assert len(sources) == 3 and all(s.startswith("data:image/png;base64,") for s in sources)
+    assert not re.search(r"<link|@import|url\(", page)
+    sources = re.findall(r'src(?:set)?="([^"]{0,30})', page)
+    kinds = [source.split(";")[0] for source in sources]
+    assert kinds == ["data:image/svg+xml"] * 4 + ["data:image/png"]
+    addresses = re.findall(r'href="([^"]*)"', page)
+    outside = [address for address in addresses if "//" in address]
+    assert all(address.startswith("http://127.0.0.1:5000/#/") for address in outside)
+    for address in addresses:
+        if address.startswith("#"):
+            assert f'id="{address[1:]}"' in page
     assert page == html.html_page(comparison.build_report("binarized_mnist"))
+    text = tables.markdown(report)
+    assert "<script" not in text and "a&lt;script>&b" in text and "<= 80.97" in text
+
+
+def test_a_page_is_for_readers_and_its_words_are_true(files):
+    page = html.html_page(mnist_report(files))
+    assert '<html lang="en">' in page and page.count("<h1>") == 1 and "<main>" in page
+    assert all('alt="' in image for image in re.findall(r"<img [^>]*", page))
+    assert page.count("<caption>") == page.count("<table>") == page.count('tabindex="0"')
+    assert "<th>" not in page and "prefers-color-scheme: dark" in page
+    assert page.index("<table>") < page.index("<picture>") and "Beside published values" in page
+    files.manifest("toy")
+    for name in ("toy-a", "toy-b"):
+        files.evaluated("toy", name, 88.0)
+    page = html.html_page(comparison.build_report("toy"))
+    assert "Beside published" not in page and "published (grey" not in page
+    assert '<th scope="col">published</th>' not in page and "ours minus published" not in page
+
+
+def test_every_row_says_where_it_comes_from(files):
+    files.manifest("toy")
+    files.evaluated("toy", "toy-made", 88.0)
+    record = {
+        "commit": "abc123",
+        "run_id": "f00d",
+        "num_workers": 2,
+        "device": "cpu (X, 3 threads)",
+    }
+    Path("models/toy-made/training.json").write_text(json.dumps(record))
+    Path("models/toy-made/model.safetensors").write_bytes(b"")
+    report = comparison.build_report("toy")
+    page = html.html_page(report)
+    for said in (
+        "<code>abc123</code>", "dvc repro evaluate@toy-made", files.sha256("toy"),
+        "../../models/toy-made/model.safetensors", "../../models/toy-made/history.csv",
+        "/#/runs/f00d",
+    ):  # fmt: skip
+        assert said in page
+    (curve,) = figures.curves_of(report)
+    assert curve.label == "made" and list(curve.seconds) == [6.0, 18.0], "2 workers of 3 threads"
+    assert tables.csv_rows(report)[0]["commit"] == "abc123"
+
+
+def test_curves_show_where_they_end():
+    seconds = np.arange(1.0, 1201)
+    curves = [
+        figures.Curve(f"m{index}", seconds, 80 + index + 500 / seconds) for index in range(16)
+    ]
+    curves.append(figures.Curve("far", seconds[:3], np.array([900.0, 800.0, 700.0])))
+    low, high = figures.limits(curves)
+    assert 70 < low < 80 and 96 < high < 200
+    for narrow in (False, True):
+        drawn = figures.learning_curves(curves, "nats", narrow)
+        texts = drawn.axes[0].texts
+        assert {text.get_text() for text in texts} == {c.label for c in curves[:-1]} | {"far ↑ 700"}
+        places = sorted(text.get_position()[1] for text in texts)
+        assert min(b - a for a, b in zip(places, places[1:], strict=False)) > 0.03
+        assert 0 <= places[0] and places[-1] <= 1 + 1e-9
+    text = figures.svg(drawn).decode()
+    assert ">m3</text>" in text and "var(--ink)" in text and "prefers-color-scheme:dark" in text
+
+
+def test_the_index_leads_to_every_report(files, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert index.write() is None
+    for dataset in ("toy", "other"):
+        files.manifest(dataset)
+        files.evaluated(dataset, f"{dataset}-made", 88.0)
+        publishing.write(dataset)
+    page = Path("reports/index.html").read_text()
+    assert 'href="toy/report.html"' in page and 'href="other/report.html"' in page
+    assert "88.00 ± 0.21 nats" in page
+    shutil.rmtree("reports/other")
+    index.write()
+    assert "other" not in Path("reports/index.html").read_text()
+    assert [path.name for path in Path("reports").iterdir() if path.name.startswith(".")] == []
+
+
+def test_samples_are_a_row_for_each_model_and_short_sounds_are_repeated(files):
+    from PIL import Image
+
+    files.manifest("digits", event=DIGITS)
+    for name in ("digits-a", "digits-b"):
+        media = files.evaluated("digits", name, 100.0, DIGITS).with_name("media")
+        media.mkdir()
+        images = np.random.default_rng(0).integers(0, 17, (64, 1, 8, 8))
+        for title in ("samples", "real"):
+            image_figures.write_strip(media / f"{title}.png", images, DIGITS)
+        with Image.open(media / "real.png") as strip:
+            assert strip.size == (512, 8)
+    config = Path("models/digits-b/config.yaml")
+    config.write_text(config.read_text().replace("name: made", "name: made\n  num_classes: 10"))
+    page = html.html_page(comparison.build_report("digits"))
+    assert page.count('alt="real test images"') == 1
+    assert 'alt="samples of a"' in page
+    assert 'alt="samples of b, each given its class: 0, 1, 2, 3' in page
+    short = wave_files.wave_bytes(np.arange(300) % 16, 16, 8000)
+    with wave.open(io.BytesIO(gallery.repeated(short))) as sound:
+        assert 1.5 < sound.getnframes() / 8000 < 4
 
 
 @pytest.mark.parametrize(
@@ -332,7 +455,7 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
         with caplog.at_level(logging.WARNING):
             stage.main()
     assert any("report not logged" in line for line in caplog.messages)
-    assert sorted(p.name for p in Path("reports").iterdir()) == ["binarized_mnist"]
+    assert sorted(p.name for p in Path("reports").iterdir()) == ["binarized_mnist", "index.html"]
     files = sorted(p.name for p in Path("reports/binarized_mnist").iterdir())
     assert files == ["report.html", "table.csv", "table.md"]
     monkeypatch.setattr(sys, "argv", ["report", "--show"])

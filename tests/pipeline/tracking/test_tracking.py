@@ -1,6 +1,7 @@
 import logging
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.tracking import mlflow_store, run_logger
+from pipeline.tracking import mlflow_store, pages, run_logger
 
 DEAD = "http://127.0.0.1:9"
 
@@ -145,3 +146,33 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrat
     assert mlflow_store.init_store(uri) == mlflow_store.init_store(uri) == uri
     assert len(built) == 1 and (workdir / "mlflow.db").exists()
     assert not (workdir / "mlflow.db.partial").exists()
+
+
+def test_experiments_open_on_runs_and_runs_say_where_they_come_from(home):
+    store = mlflow_store.client()
+    old = store.create_experiment("arcore-old", tags={"mlflow.experimentKind": "no_inferred_type"})
+    run = store.get_run(start())
+    assert run.data.tags["mlflow.source.git.commit"] == "abc"
+    listed = pages.overview(store, "http://127.0.0.1:5001")
+    for experiment in (run.info.experiment_id, old):
+        assert f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?" in listed
+        kind = store.get_experiment(experiment).tags["mlflow.experimentKind"]
+        assert kind == "custom_model_development"
+
+
+def test_a_moved_store_leads_to_where_it_is(home, tmp_path_factory, monkeypatch, caplog):
+    run_id = start()
+    (home / "a.txt").write_text("kept")
+    run_logger.RunLogger(run_id).artifact(home / "a.txt")
+    new = tmp_path_factory.mktemp("elsewhere") / "project"
+    shutil.copytree(home, new)
+    shutil.rmtree(home / "mlartifacts")
+    monkeypatch.chdir(new)
+    with caplog.at_level(logging.WARNING):
+        store = mlflow_store.client()
+        mlflow_store.client()
+    lines = [line for line in caplog.messages if "was moved here from" in line]
+    assert len(lines) == 1 and "stages.register --all" in lines[0] and str(home) in lines[0]
+    assert Path(store.download_artifacts(run_id, "a.txt")).read_text() == "kept"
+    where = store.get_experiment_by_name("arcore-toy").artifact_location
+    assert where == (new / "mlartifacts" / "arcore-toy").as_uri()

@@ -1,0 +1,286 @@
+"""Figures of a report as SVG: learning curves, and results beside codecs and published ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import arcore
+from arcore.events import Event
+from arcore.units import nats_to
+from pipeline.core import paths
+from pipeline.evaluation.reading import ModelConfig
+from pipeline.reporting import origins, wording
+from pipeline.reporting.comparison import Report, Row
+from pipeline.reporting.wording import UNITS
+
+MAX_CHART_ROWS = 24
+MAX_CODEC_RATIO = 2.0
+WIDE, NARROW = 9.6, 3.6  # inches of 72 CSS pixels
+Dot = tuple[float, str, float | None, str]  # value, label, error, marker
+OURS, CODEC, PUBLISHED = "o", "s", "D"
+_COLORS = {OURS: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
+# of middle lightness, legible on white and on black
+_CURVES = (
+    "#d9622b", "#2f86d6", "#199a8f", "#b5549f", "#a8871a", "#7b6fd0", "#5a9a3c", "#cf5068",
+    "#7f8c9b",
+)  # fmt: skip
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
+_INK, _LINE = "#010203", "#040506"  # stand for the page's colours until the SVG is written
+_FONTS = "system-ui, 'DejaVu Sans', Verdana, sans-serif"
+_STYLE = (
+    "<style>:root{--ink:#1c2733;--line:#c4ccd5}@media (prefers-color-scheme:dark)"
+    "{:root{--ink:#e4e9ef;--line:#46535f}}</style>"
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An experiment's validation values over processor seconds.
+
+    Arguments:
+        label: its name without the dataset's.
+        seconds, values: of each validated epoch, the values in the dataset's unit.
+    """
+
+    label: str
+    seconds: np.ndarray
+    values: np.ndarray
+
+
+def curves_of(report: Report) -> list[Curve]:
+    """Read the histories of a dataset's trainings, best last value first."""
+    curves = {}
+    for row in report.rows:
+        name = row.evaluated.folder.name
+        path = paths.model(name) / "history.csv"
+        if name in curves or not path.is_file():
+            continue
+        with open(path, newline="") as lines:
+            points = [line for line in csv.DictReader(lines) if line.get("valid_nats")]
+        if not points:
+            continue
+        values = _valid_values(points, report.unit, row.evaluated.config)
+        processors = origins.processors(name)
+        seconds = [processors * float(point.get("seconds") or point["epoch"]) for point in points]
+        label = wording.short_name(name, report.dataset)
+        curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
+    return sorted(curves.values(), key=lambda curve: float(curve.values[-1]))
+
+
+def _valid_values(
+    points: Sequence[Mapping[str, str]], unit: str, config: ModelConfig
+) -> list[float]:
+    """Return validation values in a unit, converted where that is not in the history.
+
+    Bits of events of open length are known in the history alone.
+    """
+    column = f"valid_{unit}"
+    if all(point.get(column) for point in points):
+        return [float(point[column]) for point in points]
+    event = _trained_event(config)
+    return [nats_to(unit, float(point["valid_nats"]), event) for point in points]
+
+
+def _trained_event(config: ModelConfig) -> Event:
+    """Return what a model's own loss counts, maybe more frames of a clip than the protocol's."""
+    hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
+    with torch.device("meta"):
+        model = arcore.create_model(config.model_name, config.event, **hyperparameters)
+    return model.scored_event
+
+
+def limits(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the range of values to show: where curves end, and most of the way to there.
+
+    Neither the first epochs, nor a curve that ends far above the others, flatten the rest.
+    """
+    lowest = min(float(curve.values.min()) for curve in curves)
+    ends = np.array([curve.values[-1] for curve in curves])
+    first, last = np.quantile(ends, [0.25, 0.75])
+    near = ends[ends <= last + 3 * (last - first)]
+    highest = float(near.max())
+    most = [float(np.quantile(curve.values, 0.8)) for curve in curves]
+    room = max(0.5 * (highest - lowest), float(np.median(most)) - highest)
+    highest += max(room, 1e-3 * abs(highest), 1e-9)
+    return lowest - 0.05 * (highest - lowest), highest
+
+
+def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) -> Figure:
+    """Draw validation curves over processor seconds, each with its name beside its end.
+
+    Arguments:
+        curves: one at least.
+        unit: of their values.
+        narrow: for a screen of 390 pixels.
+    """
+    height = max(3.4 if narrow else 4.4, 0.5 + (0.19 if narrow else 0.21) * len(curves))
+    figure = Figure(figsize=(NARROW if narrow else WIDE, height))
+    left, width = (0.14, 0.43) if narrow else (0.07, 0.65)
+    axes = figure.add_axes((left, 0.6 / height, width, 1 - 0.75 / height))
+    low, high = limits(curves)
+    axes.set_ylim(low, high)
+    begins = min(float(curve.seconds[0]) for curve in curves)
+    ends = max(float(curve.seconds[-1]) for curve in curves)
+    if begins > 0 and ends > 20 * begins:
+        axes.set_xscale("log")
+    size = 7.5 if narrow else 9
+    for index, curve in enumerate(curves):
+        color, dash = _CURVES[index % len(_CURVES)], _DASHES[index // len(_CURVES) % len(_DASHES)]
+        marker = "o" if len(curve.values) == 1 else None
+        axes.plot(curve.seconds, curve.values, color=color, ls=dash, lw=1.4, marker=marker, ms=3)
+    axes.set_xlim(right=ends * (1.1 if axes.get_xscale() == "log" else 1.02))
+    _name_ends(axes, curves, size)
+    axes.set_xlabel("seconds × processors", fontsize=size, color=_INK)
+    axes.set_ylabel(f"validation {UNITS[unit]}", fontsize=size, color=_INK)
+    _plain(axes, size)
+    return figure
+
+
+def _name_ends(axes: Axes, curves: Sequence[Curve], size: float) -> None:
+    """Write each curve's name at the right, as near to its end as there is room."""
+    height = axes.get_window_extent().height
+    step = min(1.25 * size / 72 * axes.figure.dpi / height, 1 / max(1, len(curves) - 1))
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ends = [
+        to_axes.transform((float(curve.seconds[-1]), float(curve.values[-1]))) for curve in curves
+    ]
+    order = sorted(range(len(curves)), key=lambda index: float(ends[index][1]))
+    places = spread([min(float(ends[index][1]), 1.0) for index in order], step)
+    for index, place in zip(order, places, strict=True):
+        color = _CURVES[index % len(_CURVES)]
+        x, y = (float(value) for value in ends[index])
+        out = y > 1
+        label = curves[index].label + (f" ↑ {curves[index].values[-1]:.3g}" if out else "")
+        axes.plot(
+            [x, 1.015, 1.03], [min(y, 1.0), place, place],
+            color=color, lw=0.6, alpha=0.7, transform=axes.transAxes, clip_on=False,
+        )  # fmt: skip
+        axes.text(
+            1.04, place, label,
+            color=color, fontsize=size, va="center", transform=axes.transAxes,
+        )  # fmt: skip
+
+
+def spread(places: Sequence[float], step: float) -> list[float]:
+    """Move ascending places apart until neighbours differ by a step, within [0, 1] if they fit.
+
+    Example:
+        >>> spread([0.0, 0.0, 0.9], 0.1)
+        [0.0, 0.1, 0.9]
+    """
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + step) if moved else max(place, 0.0))
+    over = 1.0
+    for index in range(len(moved) - 1, -1, -1):
+        moved[index] = min(moved[index], over)
+        over = moved[index] - step
+    return moved
+
+
+def comparison(report: Report, narrow: bool = False) -> Figure:
+    """Draw our test values beside codecs and the valid published ones nearest to ours, best on top.
+
+    Codecs far above ours are left out: on tiny images their headers would flatten all the rest.
+
+    Arguments:
+        report: what to draw.
+        narrow: for a screen of 390 pixels: names stand above their dots.
+    """
+    dots = _dots(report)
+    height = 0.8 + (0.34 if narrow else 0.25) * len(dots)
+    figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
+    axes = figure.subplots()
+    size = 7.5 if narrow else 9
+    for y, (value, label, error, marker) in enumerate(dots):
+        axes.errorbar(value, y, xerr=error, fmt=marker, color=_COLORS[marker], capsize=2, ms=4.5)
+        if narrow:
+            axes.text(
+                0.01, y + 0.28, label,
+                fontsize=size, color=_INK, va="bottom", transform=axes.get_yaxis_transform(),
+            )  # fmt: skip
+    bound = wording.entropy_in(report.rows[0].evaluated)
+    if bound is not None:
+        axes.axvline(bound, linestyle="--", color=_COLORS[PUBLISHED])
+    labels = ["" if narrow else label for _, label, *_ in dots]
+    axes.set_yticks(range(len(dots)), labels)
+    axes.set_ylim(-0.7, len(dots) - (0.0 if narrow else 0.3))
+    axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)", fontsize=size, color=_INK)
+    _plain(axes, size)
+    return figure
+
+
+def _dots(report: Report) -> list[Dot]:
+    best = report.rows[0].value
+    dots = [_dot(row, report) for row in report.rows]
+    for codec in report.codecs:
+        value = report.codec_value(codec)
+        if value <= MAX_CODEC_RATIO * best:
+            error = codec.score.stderr_in(report.unit, report.event)
+            dots.append((value, codec.label, error, CODEC))
+    others = {row.published: row.published_value for row in report.rows if row.published}
+    published: list[Dot] = [
+        (value, f"{row.label} {row.sign}".strip(), None, PUBLISHED)
+        for row, value in [*others.items(), *report.context]
+        if value is not None and row.comparable
+    ]
+    published.sort(key=lambda dot: abs(dot[0] - best))
+    return sorted([*dots, *published[:MAX_CHART_ROWS]], key=lambda dot: dot[:2], reverse=True)
+
+
+def _dot(row: Row, report: Report) -> Dot:
+    sign = row.sign_in(report.unit)
+    members = wording.members(row.result, row.num_averaged)
+    known = [part for part in (members if members != "one" else "", sign) if part]
+    name = wording.short_name(row.result.experiment, report.dataset)
+    error = row.result.score.stderr_in(report.unit, row.evaluated.event)
+    return row.value, f"{name} ({', '.join(known)})" if known else name, error, OURS
+
+
+def left_out(report: Report) -> str:
+    """Say what a comparison does not draw, "" where it draws all."""
+    said = []
+    if any(
+        report.codec_value(codec) > MAX_CODEC_RATIO * report.rows[0].value
+        for codec in report.codecs
+    ):
+        said.append("codecs and models above twice our best value are not drawn")
+    if len([row for row, value in report.context if value is not None]) > MAX_CHART_ROWS:
+        said.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
+    return "; ".join(said)
+
+
+def kinds_shown(report: Report) -> set[str]:
+    """Return the markers that a comparison has."""
+    return {marker for *_, marker in _dots(report)}
+
+
+def _plain(axes: Axes, size: float) -> None:
+    axes.grid(alpha=1.0, color=_LINE, lw=0.5)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=size, colors=_INK, which="both", length=2.5)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(_LINE)
+
+
+def svg(figure: Figure) -> bytes:
+    """Write a figure as SVG with text as text, in the colours of a light or dark page."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "arcore"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue().decode()
+    text = text[text.index("<svg") :].replace(_INK, "var(--ink)").replace(_LINE, "var(--line)")
+    text = re.sub(r"font: ([0-9.]+px) [^;\"]+", rf"font: \1 {_FONTS}", text)
+    end = text.index(">") + 1
+    return (text[:end] + _STYLE + text[end:]).encode()

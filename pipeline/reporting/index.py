@@ -1,0 +1,62 @@
+"""`reports/index.html`: a way to every dataset's page, made of the reports that there are."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.reporting import markup, wording
+from pipeline.reporting.markup import Cell
+from pipeline.reporting.wording import UNITS
+from pipeline.tracking import pages
+
+
+def write() -> Path | None:
+    """Write the index anew from the folders under `reports/`; None where there are none.
+
+    It is no output of any stage: each report writes it, and so does showing them.
+    """
+    folder = paths.root() / "reports"
+    lines = [line for path in sorted(folder.glob("*/table.csv")) if (line := _line(path))]
+    if not lines:
+        return None
+    header = ["dataset", "best test value", "by", "its published counterpart", "our models"]
+    mlflow = markup.link(pages.server(), "MLflow (while make ui runs)")
+    body = [
+        f'<header><nav aria-label="Elsewhere">{mlflow}</nav><h1>Reports</h1></header>',
+        "<main>",
+        markup.table(header, lines, "Test results by dataset, lower is better"),
+        "<p>± is one standard error of the mean; &lt;= is an upper bound, ~ an estimate. A "
+        "conditional model is given what rows come with, e.g. their class.</p>",
+        "</main>",
+    ]
+    path = folder / "index.html"
+    partial = path.with_name(f".index.{os.getpid()}.partial")
+    partial.write_text(markup.page("Reports - arcore", body))
+    os.replace(partial, path)
+    return path
+
+
+def _line(path: Path) -> list[Cell] | None:
+    """Summarise a report's CSV; None where the page or a row of ours is missing."""
+    dataset = path.parent.name
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    ours = [row for row in rows if row.get("kind") == "ours"]
+    if not ours or "conditional" not in ours[0] or not (path.parent / "report.html").is_file():
+        return None
+    best, unit = ours[0], ours[0]["unit"]
+    sign = wording.SIGNS.get(best["relation"], "")
+    value = wording.with_error(float(best["value"]), float(best["value_stderr"]), sign)
+    published = best["published_value"] and f"{float(best['published_value']):.2f}"
+    given = "conditional" if best["conditional"] == "True" else ""
+    experiments = {row["experiment"].split(" (")[0] for row in ours}
+    return [
+        Cell(dataset, link=f"{dataset}/report.html"),
+        Cell(f"{value} {UNITS[unit]}", number=True),
+        Cell(wording.short_name(best["experiment"], dataset), given),
+        Cell(published or "-", best["published"] if published else "", number=True),
+        Cell(str(len(experiments)), number=True),
+    ]

@@ -1,0 +1,114 @@
+"""Where a row comes from: commit, commands, data and files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.records import Record, left_out, read_object
+from pipeline.reporting.comparison import Row
+from pipeline.tracking import pages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Record):
+    """What a page needs of `training.json`; every key may be missing."""
+
+    commit: str | None = left_out(None)
+    run_id: str | None = left_out(None)
+    num_workers: int = left_out(1)
+    device: str | None = left_out(None)
+    epochs: int | None = left_out(None)
+    best_epoch: int | None = left_out(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a result of ours comes from.
+
+    Attributes:
+        experiment: whose training it is.
+        training: its record; None for an outcome over folds, which leaves no model.
+        commands: that make it again.
+        dataset_sha256: of the shards.
+        files: addresses by what they hold, relative to `reports/<dataset>/`.
+        run: address of the MLflow run's page.
+    """
+
+    experiment: str
+    training: Training | None
+    commands: tuple[str, ...]
+    dataset_sha256: str
+    files: tuple[tuple[str, str], ...]
+    run: str | None
+
+
+def training_of(experiment: str) -> Training | None:
+    """Read a training's record, None if there is none."""
+    path = paths.model(experiment) / "training.json"
+    return Training.from_dict(read_object(path), str(path)) if path.is_file() else None
+
+
+def commit_of(row: Row) -> str | None:
+    """Return the commit that a row's model was trained at, None where that is unknown."""
+    training = training_of(row.evaluated.folder.name)
+    return training.commit if training else None
+
+
+def processors(experiment: str) -> int:
+    """Return how many processors a training had: threads of a CPU, or accelerators.
+
+    Example:
+        >>> processors("never trained")
+        1
+    """
+    training = training_of(experiment)
+    if training is None:
+        return 1
+    threads = re.search(r"(\d+) threads?\)", training.device or "")
+    return training.num_workers * (int(threads.group(1)) if threads else 1)
+
+
+def origin_of(row: Row, dataset_sha256: str) -> Origin:
+    """Return where a row comes from.
+
+    Arguments:
+        row: of a report.
+        dataset_sha256: of the dataset's shards.
+    """
+    folder = row.evaluated.folder
+    name = folder.name
+    training = training_of(name)
+    if row.result.num_folds > 1:
+        experiment = name.removesuffix("-folds")
+        commands: tuple[str, ...] = (f"python -m stages.folds {experiment}",)
+    else:
+        experiment = name
+        commands = (
+            f"dvc repro evaluate@{name}",
+            f"python -m stages.train {name} && python -m stages.evaluate {name}",
+        )
+    model = paths.model(name)
+    held = [
+        ("weights", model / "model.safetensors"),
+        ("configuration", model / "config.yaml"),
+        ("training record", model / "training.json"),
+        ("curve (CSV)", model / "history.csv"),
+        ("metrics", folder / "metrics.json"),
+        ("nats of each test row (CSV)", folder / "scores.csv"),
+        ("values of the folds (CSV)", folder / "folds.csv"),
+    ]
+    return Origin(
+        experiment=experiment,
+        training=training,
+        commands=commands,
+        dataset_sha256=str(row.evaluated.config.dataset_sha256 or dataset_sha256),
+        files=tuple((what, _address(path)) for what, path in held if path.is_file()),
+        run=pages.run_page(training.run_id) if training and training.run_id else None,
+    )
+
+
+def _address(path: Path) -> str:
+    return (Path("..", "..") / path.relative_to(paths.root())).as_posix()

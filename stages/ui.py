@@ -1,0 +1,36 @@
+"""MLflow's pages on this machine: prints the address of each dataset's runs, then serves them.
+
+Example: python -m stages.ui; python -m stages.ui --port 5001; python -m stages.ui --print
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pipeline.tracking import mlflow_store, pages
+from stages import cli
+
+
+def main() -> None:
+    """Print addresses, then become MLflow's server; of a server elsewhere, print alone."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.ui",
+        description="Print the addresses of MLflow's pages, and serve them on loopback.",
+    )
+    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--print", action="store_true", help="only print the addresses")
+    options = parser.parse_args()
+    uri = mlflow_store.tracking_uri()
+    elsewhere = uri.startswith(("http://", "https://"))
+    address = None if elsewhere else f"http://127.0.0.1:{options.port}"
+    print(pages.overview(mlflow_store.require_store(uri), address), flush=True)
+    if elsewhere or options.print:
+        return
+    command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]
+    os.execv(sys.executable, [sys.executable, "-m", *command, "--backend-store-uri", uri])
+
+
+if __name__ == "__main__":
+    cli.run(main)

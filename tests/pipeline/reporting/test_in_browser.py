@@ -1,0 +1,68 @@
+"""Pages in a real browser: what a reader sees at the width of a telephone and of a laptop."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html import escape
+from pathlib import Path
+
+import pytest
+
+from pipeline.reporting import comparison, html
+
+pytestmark = pytest.mark.browser
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+# An iframe, since the window of a headless Chromium is at least 500 pixels wide.
+FRAME = """<body style="margin:0"><iframe id="page" width="{width}" height="900" style="border:0"
+srcdoc="{page}"></iframe><script>
+onload = () => {{
+  const page = document.getElementById("page").contentDocument;
+  const last = name => page.querySelector(`table tbody tr ${{name}}`).getBoundingClientRect();
+  document.title = [
+    page.documentElement.scrollWidth,
+    last("td").right,
+    last("td:nth-of-type(3)").right,
+    getComputedStyle(page.querySelector("tbody th")).position,
+    [...page.images].every(image => image.naturalWidth > 0),
+    last("th").height,
+  ].join(" ");
+}};
+</script>"""
+
+
+def looked_at(page: str, width: int, folder: Path) -> list[str]:
+    """Width of the page, right ends of score and difference, the first column's position, ..."""
+    if BROWSER is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    frame = folder / f"{width}.html"
+    frame.write_text(FRAME.format(width=width, page=escape(page)))
+    ran = subprocess.run(
+        [
+            BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
+            f"--user-data-dir={folder}/profile", "--virtual-time-budget=10000",
+            f"--screenshot={folder}/{width}.png", f"--window-size={width},900", frame.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = re.search(r"<title>(.*?)</title>", ran.stdout)
+    assert found is not None, ran.stdout[:500] + ran.stderr[-500:]
+    return found.group(1).split()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_scores_are_in_sight(files, width: int, tmp_path_factory) -> None:
+    files.manifest("binarized_mnist", "binarized_mnist")
+    one = {"model": "MADE", "variant": "1hl, 1 mask"}
+    for index in range(17):
+        name = f"binarized_mnist-a_long_name_of_a_model-{index}"
+        device = "cpu (Intel(R) Xeon(R) Processor @ 2.20GHz of many words, 1 thread)"
+        files.evaluated("binarized_mnist", name, 88.0 + index, counterpart=one, device=device)
+    page = html.html_page(comparison.build_report("binarized_mnist"))
+    seen = looked_at(page, width, tmp_path_factory.mktemp("browser"))
+    whole, score, difference, position, drawn, height = seen
+    assert float(whole) <= width, "the page itself does not scroll sideways"
+    assert float(score) <= width
+    assert width < 1280 or float(difference) <= width
+    assert (position, drawn) == ("sticky", "true") and float(height) < 100
