@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from pipeline.core.errors import UserError
+from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
 
 
@@ -19,11 +20,13 @@ def run(main: Callable[[], None]) -> None:
     status = warm.forward(main.__globals__["__spec__"].name, sys.argv[1:])
     if status is not None:
         sys.exit(status)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Redacting("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {redacted(str(error))}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

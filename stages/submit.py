@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cluster import jobs
-from pipeline.core import storage
+from pipeline.core.redaction import redacted
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def main() -> None:
     address = jobs.find_address(options.address, os.environ)
     client = jobs.connect(address)
     job = jobs.submit(client, Path.cwd(), command, options.env, options.id)
-    at = f"--address {storage.redacted(address)}"
+    at = f"--address {redacted(address)}"
     follow, stop = f"ray job logs {at} --follow {job}", f"ray job stop {at} {job}"
     if options.no_wait:
         print(job)

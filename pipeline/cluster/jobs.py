@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pipeline.cluster import connection
 from pipeline.cluster.checkout import export
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.storage import redacted
+from pipeline.core.redaction import redacted
 
 log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"

@@ -24,9 +24,9 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from pipeline.core.errors import UserError
+from pipeline.core.redaction import redacted
 
 __all__ = [
-    "redacted",
     "filesystem",
     "is_uri",
     "join",
@@ -50,18 +50,6 @@ def is_uri(location: str | Path) -> bool:
         (True, False)
     """
     return isinstance(location, str) and _SCHEME.match(location) is not None
-
-
-def redacted(location: str | Path) -> str:
-    """Return a place as messages show it: without credentials and options of a URI.
-
-    Example:
-        >>> redacted("s3://key:secret@bucket/digits?scheme=http")
-        's3://bucket/digits'
-    """
-    if not is_uri(location):
-        return str(location)
-    return re.sub(r"://[^/@]*@", "://", str(location)).split("?")[0]
 
 
 def join(location: str | Path, *parts: str) -> str:

@@ -20,6 +20,7 @@ import pyarrow.fs
 from pipeline.core import storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import Record
+from pipeline.core.redaction import redacted
 from pipeline.search.space import FLOATS, Parameter
 from pipeline.search.spec import Search
 from pipeline.search.trials import STATUSES, Trial
@@ -137,7 +138,7 @@ class TrialRecords:
         names = [info.base_name for info in filesystem.get_file_info(selector)]
         for name in sorted(name for name in names if re.fullmatch(r"\d+\.json", name)):
             where = storage.join(self.place, FOLDER, name)
-            record = _parse(storage.read_bytes(where), storage.redacted(where), self.search)
+            record = _parse(storage.read_bytes(where), redacted(where), self.search)
             if record.lost:
                 record = dataclasses.replace(record, status="unfinished", problem="", lost=False)
             self._found[record.number] = record
@@ -177,7 +178,7 @@ class TrialRecords:
             selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
             names = {info.base_name for info in filesystem.get_file_info(selector)}
         except (pa.ArrowException, OSError) as error:
-            where = storage.redacted(self.place)
+            where = redacted(self.place)
             raise UserError(f"{where}: cannot read: {one_line(error)}") from None
         number = 1
         while f"attempt-{number}" in names:

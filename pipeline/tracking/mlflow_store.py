@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core import paths, private_apis
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -151,7 +152,9 @@ def require_store(uri: str | None = None) -> MlflowClient:
         store = client(uri)
         store.search_experiments(max_results=1)
     except Exception as error:
-        raise UserError(f"MLflow store {uri} is unreachable: {one_line(error)}") from error
+        raise UserError(
+            f"MLflow store {redacted(uri)} is unreachable: {one_line(error)}"
+        ) from error
     return store
 
 
@@ -198,7 +201,7 @@ def start_run(
     except Exception as error:
         log.warning(
             "warning: MLflow store %s is unreachable, going on without it: %s",
-            tracking_uri(),
+            redacted(tracking_uri()),
             one_line(error),
         )
         return None
