@@ -170,7 +170,9 @@ def test_a_search_that_gets_a_sigterm_says_what_it_keeps(make_search) -> None:
     # As if the search had been killed between the end of a trial and its own next save.
     unfinished = [
         path.parent
-        for path in (project.folder / ".arcore/tune").glob("rates-*/attempt-*/trial-*/checkpoint_000000")
+        for path in (project.folder / ".arcore/tune").glob(
+            "rates-*/attempt-*/trial-*/checkpoint_000000"
+        )
     ]
     for path in unfinished[0].glob("checkpoint_*"):
         shutil.rmtree(path)
