@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pipeline.core import paths, private_apis
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.redaction import redacted
 
 if TYPE_CHECKING:
@@ -159,7 +160,14 @@ def require_store(uri: str | None = None) -> MlflowClient:
 
 
 def experiment_id(store: MlflowClient, name: str) -> str:
-    """Return the id of the MLflow experiment called `name`, made (or restored) if needed."""
+    """Return the id of the MLflow experiment called `name`, made (or restored) if needed.
+
+    Raises:
+        UserError: for a name that would not do for a folder, as a local store's artifacts need.
+    """
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]*", name) is not None
+    expected = "a name of letters, digits, '.', '_', '-' and spaces"
+    require(fits, "MLflow experiment", expected, name)
     found = store.get_experiment_by_name(name)
     if found is None:
         local = str(store.tracking_uri).startswith("sqlite:")

@@ -145,3 +145,11 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrat
     assert mlflow_store.init_store(uri) == mlflow_store.init_store(uri) == uri
     assert len(built) == 1 and (workdir / "mlflow.db").exists()
     assert not (workdir / "mlflow.db.partial").exists()
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "/tmp/x", "a/b", "", "..", "a\nb"])
+def test_an_experiment_whose_name_leaves_the_folder_is_refused(workdir, name: str) -> None:
+    store = mlflow_store.client()
+    with pytest.raises(UserError, match="MLflow experiment: expected a name of letters"):
+        mlflow_store.experiment_id(store, name)
+    assert store.get_experiment_by_name(name or "x") is None
