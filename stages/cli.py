@@ -7,13 +7,13 @@ import logging
 import sys
 from collections.abc import Callable
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
 from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; a UserError or a full disk ends it with one line and status 1.
+    """Run a stage's `main`; a UserError or an error of the system ends it with one line.
 
     Where a warm process waits for stages, it runs there.
     """
@@ -28,6 +28,8 @@ def run(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(f"error: {redacted(str(error))}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        sys.exit(f"error: no space left on device while writing {error.filename or 'an output'}")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename or "an output"
+            sys.exit(f"error: no space left on device while writing {where}")
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {redacted(where)}{error.strerror or one_line(error)}")
