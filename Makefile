@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow test-cluster lint format ui submit bench results tables lock clean
+.PHONY: help install repro test test-slow test-cluster lint format ui submit bench results tables audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -69,6 +69,12 @@ results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FO
 
 tables: $(STAMP)  ## draw every table of README, docs and results/ anew from the records
 	@python -m stages.results --tables
+
+audit: $(STAMP)  ## known vulnerabilities of constraints.txt, as pip-audit's source (ADVISORIES=pypi or osv) has them
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+	  $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	@$(VENV)/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --progress-spinner off -f json \
+	  -s $(or $(ADVISORIES),pypi) | python .ci/audit.py
 
 lock: $(STAMP)  ## write constraints.txt from what is installed
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \

@@ -25,11 +25,14 @@ class Decoder(abc.ABC):
         self.blocks = blocks
         self.batch = batch
         self.position = 0
+        self._computed = -1  # the position whose distribution `next` has computed
 
     def next(self) -> Distribution:
         """Return the distribution of the next block, batch shape (batch, len(block))."""
         require(self.position < len(self.blocks), "next", "a block left to decode", "the end")
-        return self._next(self.blocks[self.position])
+        following = self._next(self.blocks[self.position])
+        self._computed = self.position
+        return following
 
     def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
         """Draw the next block, (batch, len(block)), by `drawing.draw` from `next()`."""
@@ -37,6 +40,8 @@ class Decoder(abc.ABC):
 
     def push(self, values: Tensor) -> None:
         """Fix the next block's values, (batch, len(block)).
+
+        What `next` computes of a block enters later ones, so that without it it is computed here.
 
         Raises:
             ValueError: for another shape, or at the end. Values are not looked at, which would
@@ -48,6 +53,8 @@ class Decoder(abc.ABC):
         if not (isinstance(values, Tensor) and values.shape == shape):  # spares a text a step
             expected = f"a tensor of shape {shape}"
             require(False, "values", expected, getattr(values, "shape", values))
+        if self._computed != self.position:
+            self.next()
         self._push(block, values)
         self.position += 1
 

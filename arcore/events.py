@@ -199,8 +199,12 @@ class Real(Event):
     def __post_init__(self) -> None:
         super().__post_init__()
         width = self.bin_width
-        if width is not None and not (isinstance(width, float) and 0 < width < math.inf):
+        if width is None:
+            return
+        is_number = isinstance(width, (int, float)) and not isinstance(width, bool)
+        if not is_number or not 0 < width < math.inf:
             raise ValueError(f"bin_width: expected a number > 0 or None, got {width!r}")
+        object.__setattr__(self, "bin_width", float(width))
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the event with plain types."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from arcore.decoding import Decoder
 from arcore.events import Event
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require, require_int, require_positive
 from arcore.primitives.progress import Advance, progress_bar, unseen
 
 SAMPLE_DIMENSIONS = 1 << 20
@@ -101,6 +101,8 @@ class GenerativeModel(nn.Module, abc.ABC):
         require_int(n, "n", 1)
         self._require_length()
         self._check_condition(condition, n)
+        self._check_temperature(temperature)
+        self._require_finite_weights()
         size = self.event.size
         batch = max(1, SAMPLE_DIMENSIONS // size) if batch is None else batch
         require_int(batch, "batch", 1)
@@ -145,6 +147,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         mask = self._check_observed(x, observed).to(self.device).flatten(1)
         known = torch.where(mask.view(x.shape), x.to(self.device), 0)
         self._check(known, condition)
+        self._require_finite_weights()
         known = known.to(self._blank(1).dtype).flatten(1)
         return self._complete(known, mask, condition, generator, temperature)
 
@@ -172,8 +175,16 @@ class GenerativeModel(nn.Module, abc.ABC):
         return observed.expand(x.shape)
 
     def _check_temperature(self, temperature: float) -> None:
-        fits = isinstance(temperature, (int, float)) and temperature > 0
-        require(fits, "temperature", "a number > 0", temperature)
+        require_positive(temperature, "temperature")
+
+    def _require_finite_weights(self) -> None:
+        """Refuse weights that are not finite, whose draws would be levels like any others.
+
+        Once before drawing rather than at each step: one wait for an accelerator in all.
+        """
+        finite = [torch.isfinite(weight).all() for weight in self.parameters()]
+        if finite and not bool(torch.stack(finite).all()):
+            raise ValueError("weights: expected finite numbers, got NaN or infinity")
 
     def _blank(self, n: int) -> Tensor:
         dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype

@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from arcore.primitives.checks import require
+
 CONDITION_FIELDS = (
     "num_classes", "condition_size", "condition_sequence", "condition_shape", "local_classes",
     "local_size",
@@ -21,6 +23,19 @@ class Hyperparameters:
         """Return what they ask for beside x: the fields of `CONDITION_FIELDS` that are set."""
         found = {name: getattr(self, name, None) for name in CONDITION_FIELDS}
         return {name: value for name, value in found.items() if value is not None}
+
+    def require_numbers(self) -> None:
+        """Refuse true and false, which Python counts among the integers, for numbers.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            values = value if isinstance(value, tuple) else (value,)
+            is_bool = any(isinstance(one, bool) for one in values)
+            if is_bool and "bool" not in str(field.type):
+                require(False, field.name, "a number", value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as plain types (tuples become lists)."""

@@ -64,6 +64,7 @@ class AutoregressiveModel(GenerativeModel):
 
     def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
         super().__init__()
+        hyperparameters.require_numbers()
         # gray targets are scored in another way than levels, so a model must name them
         fits = not isinstance(event, Gray) or Gray in self.supports
         if not isinstance(event, self.supports) or not fits:

@@ -7,7 +7,8 @@ import logging
 import sys
 from collections.abc import Callable
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
 
 
@@ -19,19 +20,23 @@ def list_entries(section: str) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; a UserError or a full disk ends it with one line and status 1.
+    """Run a stage's `main`; a UserError or an error of the system ends it with one line.
 
     Where a warm process waits for stages, it runs there.
     """
     status = warm.forward(main.__globals__["__spec__"].name, sys.argv[1:])
     if status is not None:
         sys.exit(status)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Redacting("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {redacted(str(error))}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        sys.exit(f"error: no space left on device while writing {error.filename or 'an output'}")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename or "an output"
+            sys.exit(f"error: no space left on device while writing {where}")
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {redacted(where)}{error.strerror or one_line(error)}")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cluster import jobs
-from pipeline.core import storage
+from pipeline.core.redaction import redacted
 from stages import cli
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,10 @@ def main() -> None:
     options, command = parse(sys.argv[1:])
     address = jobs.find_address(options.address, os.environ)
     client = jobs.connect(address)
-    job = jobs.submit(client, Path.cwd(), command, options.env, options.id)
-    at = f"--address {storage.redacted(address)}"
+    job = jobs.submit(
+        client, Path.cwd(), command, options.env, options.id, getattr(options, "with")
+    )
+    at = f"--address {redacted(address)}"
     follow, stop = f"ray job logs {at} --follow {job}", f"ray job stop {at} {job}"
     if options.no_wait:
         print(job)
@@ -46,7 +48,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split a command line at `--`, into the options and the command of the job."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.submit",
-        usage="%(prog)s [-h] [--address URL] [--id ID] [--no-wait] [--env KEY=VALUE ...] -- ...",
+        usage="%(prog)s [-h] [--address URL] [--id ID] [--no-wait] [--env KEY=VALUE ...] "
+        "[--with FILE ...] -- ...",
         description="Run a command as a job on a Ray cluster, in a copy of the code.",
         epilog="Example: python -m stages.submit -- python -m stages.train digits-made",
     )
@@ -65,6 +68,14 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         default=[],
         metavar="KEY=VALUE",
         help="variables of the job; KEY alone sends the value that it has here",
+    )
+    parser.add_argument(
+        "--with",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="files or folders that are new to Git and go along; others stay here",
     )
     at = list(arguments).index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:at])

@@ -272,6 +272,7 @@ class LatentSampling(AutoregressiveModel):
         require_int(n, "n", 1)
         require(level in self.latent_levels, "level", f"one of {self.latent_levels}", level)
         self._check_condition(condition, n)
+        self._require_finite_weights()
         shared, own = self._all_noise(1, generator), self._all_noise(n, generator)
         *noise, uniform = (
             mine if name == level else ours.expand_as(mine).contiguous()

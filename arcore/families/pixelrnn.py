@@ -45,7 +45,7 @@ class PixelRNNConfig(RasterConfig):
         super().__post_init__()
         require_int(self.hidden, "hidden", 1)
         require_int(self.num_layers, "num_layers", 1)
-        require_odd(self.first_kernel, "first_kernel")
+        require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
         require_int(self.head_width, "head_width", 1)
         for name in ("residual", "skip"):
             require_bool(getattr(self, name), name)

@@ -265,7 +265,12 @@ class ClipModel(AutoregressiveModel):
         return ClipDecoder(self, self._blank(batch).view(batch, *self.clip), 0, condition)
 
     def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:
-        frames = known.view(len(known), self.clip[0], -1).all(2).all(0).tolist()
+        frames = (
+            known.view(len(known), self.clip[0], self.event.size // self.clip[0])
+            .all(2)
+            .all(0)
+            .tolist()
+        )
         given = len(list(itertools.takewhile(bool, frames)))
         if given == 0:
             return self.decoder(len(x), condition)
@@ -351,6 +356,6 @@ class ClipDecoder(Decoder):
     def _push(self, block: Tensor, values: Tensor) -> None:
         part = self._decoder()
         part.push(values)
-        self.clip.view(len(self.clip), -1)[:, block] = values.to(self.clip.dtype)
+        self.clip.view(len(self.clip), self.model.event.size)[:, block] = values.to(self.clip.dtype)
         if part.position == len(part.blocks):
             self._remember()

@@ -42,7 +42,7 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
         require_int(self.width, "width", 1)
         require_int(self.num_layers, "num_layers", 1)
         require_int(self.head_width, "head_width", 1)
-        require_odd(self.first_kernel, "first_kernel")
+        require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)
 

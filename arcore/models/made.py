@@ -172,7 +172,8 @@ class MADE(AutoregressiveModel):
     def member(self, index: int) -> MADE:
         """Return the model under mask `index` of the list; it shares this model's weights."""
         count = self.hyperparameters.num_masks
-        fits = isinstance(index, int) and index >= 0 and (count == 0 or index < count)
+        is_int = isinstance(index, int) and not isinstance(index, bool)
+        fits = is_int and index >= 0 and (count == 0 or index < count)
         require(fits, "index", f"a mask in [0, {count or 'any'})", index)
         view = copy.copy(self)
         view._modules = {name: _share(module) for name, module in self._modules.items()}

@@ -183,7 +183,7 @@ class NADEDecoder(Decoder):
         is_binary = isinstance(self.model.event, Binary) and self.activations.dtype in REAL
         if not is_binary or temperature != 1 or self.position >= len(self.blocks):
             return super().draw(generator, temperature)
-        logits = self._logits()
+        logits, self._computed = self._logits(), self.position
         uniform = torch.rand(
             logits.shape, generator=generator, device=logits.device, dtype=logits.dtype
         )

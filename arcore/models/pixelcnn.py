@@ -38,7 +38,7 @@ class PixelCNNConfig(OrderedRasterConfig):
         require_int(self.hidden, "hidden", 1)
         require_int(self.num_blocks, "num_blocks", 0)
         require_int(self.head_width, "head_width", 1)
-        require_odd(self.first_kernel, "first_kernel")
+        require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)
 

@@ -119,7 +119,7 @@ class FrameDecoderConfig(RasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_odd(self.first_kernel, "first_kernel")
+        require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
         require_int(self.width, "width", 1)
 
 

@@ -27,6 +27,7 @@ from arcore.primitives.precision import at_least_float32
 
 GRAIN = 1024
 UPSAMPLING = ("transposed", "repeat")
+MAX_CYCLE = 20  # a dilation of half a million samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,8 @@ class WaveNetConfig(Hyperparameters):
         least_one = ("width", "gate_width", "skip_width", "num_blocks", "cycle", "num_mixtures")
         for name in (*least_one, "local_width"):
             require_int(getattr(self, name), name, 1)
+        fits = self.cycle <= MAX_CYCLE
+        require(fits, "cycle", f"an integer in 1..{MAX_CYCLE} (dilations double)", self.cycle)
         require_int(self.kernel, "kernel", 2)
         require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
         require(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:
     """Raise the library's one form of error unless `holds`.
@@ -25,9 +27,9 @@ def require_seed(value: object, name: str) -> None:
     require(fits, name, "an integer in [0, 2^31)", value)
 
 
-def require_odd(value: object, name: str) -> None:
-    """Raise ValueError unless `value` is an odd integer >= 1, as a centred kernel needs."""
-    require_int(value, name, 1)
+def require_odd(value: object, name: str, minimum: int = 1) -> None:
+    """Raise ValueError unless `value` is an odd integer >= minimum, as a centred kernel needs."""
+    require_int(value, name, minimum)
     assert isinstance(value, int)
     require(value % 2 == 1, name, "an odd integer", value)
 
@@ -35,6 +37,12 @@ def require_odd(value: object, name: str) -> None:
 def require_bool(value: object, name: str) -> None:
     """Raise ValueError unless `value` is a bool."""
     require(isinstance(value, bool), name, "true or false", value)
+
+
+def require_positive(value: object, name: str) -> None:
+    """Raise ValueError unless `value` is a finite number (not a bool) > 0."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    require(is_number and 0 < float(value) < math.inf, name, "a number > 0", value)  # type: ignore[arg-type]
 
 
 def require_dropout(value: object, name: str = "dropout") -> None:

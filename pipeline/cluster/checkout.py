@@ -8,10 +8,11 @@ import os
 import shutil
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.core import provenance
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 
 log = logging.getLogger(__name__)
 LARGEST_PACKAGE = 50_000_000  # bytes; the dashboard refuses requests of 100 MiB
@@ -21,13 +22,17 @@ LEFT_OUT = ("tests", "results", "benchmarks", "docs", "deploy", ".ci", ".rayigno
 
 
 SECRET_FILES = (
-    ".env*", "*.pem", "*.key", "*.p12", "*.pfx", "*credential*", "secret*", "id_rsa*", "id_ecdsa*",
-    "id_ed25519*", ".netrc", ".pgpass", ".npmrc", ".pypirc", "kubeconfig*", "auth_token*",
-    "config.local",
+    ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx",
+    "*credential*", "secret*", "*service-account*", "*service_account*", "id_rsa*", "id_dsa*",
+    "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".pgpass", ".my.cnf", ".s3cfg", ".boto",
+    ".npmrc", ".pypirc", ".git-credentials", ".dockercfg", "kubeconfig*", "*token", "*token.*",
+    "*_token*", "passwords*", "password.*", "config.local",
 )  # fmt: skip
 
 
-SECRET_FOLDERS = (".aws", ".azure", ".gcloud", ".gnupg", ".kube", ".ssh")
+SECRET_FOLDERS = (
+    ".aws", ".azure", ".config", ".docker", ".gcloud", ".gnupg", ".kube", ".ssh", "secrets",
+)  # fmt: skip
 
 
 # A job has no .git, without which DVC refuses to work unless it is told so.
@@ -46,16 +51,33 @@ def looks_secret(name: str) -> bool:
     return folders or any(fnmatch.fnmatchcase(path.name, pattern) for pattern in SECRET_FILES)
 
 
-def select(root: Path) -> tuple[list[str], bool]:
+def select(root: Path, named: Sequence[str] = ()) -> tuple[list[str], bool]:
     """Return the files of a checkout that a job needs, and whether some are new to Git.
 
-    Tracked and new files as they are now; never what Git ignores, what looks like a secret, or a
-    link to anything but another file of the selection.
+    Tracked files as they are now, and new ones that are named; never what looks like a secret, or
+    a link to anything but another file of the selection. New files that stay are listed.
+
+    Arguments:
+        root: the checkout.
+        named: new files, or folders of them, that go along.
 
     Raises:
-        UserError: if `root` is not in a Git checkout.
+        UserError: if `root` is not in a Git checkout, or a name is of no file that Git does not
+            ignore.
     """
     tracked, new = _git_files(root, "--cached"), _git_files(root, "--others", "--exclude-standard")
+    chosen = set()
+    for name in named:
+        below = {n for n in new | tracked if PurePosixPath(n).is_relative_to(PurePosixPath(name))}
+        expected = "a file or folder of the checkout that Git does not ignore"
+        require(bool(below), "--with", expected, name)
+        chosen |= below & new
+    staying = sorted(n for n in new - chosen if PurePosixPath(n).parts[0] not in LEFT_OUT)
+    if staying:
+        log.warning(
+            "left out, since Git does not track them (--with sends them): %s", ", ".join(staying)
+        )
+    new = chosen
     names = [n for n in tracked | new if PurePosixPath(n).parts[0] not in LEFT_OUT]
     secret = sorted(n for n in names if looks_secret(n) and (root / n).exists())
     fit = {n for n in names if not looks_secret(n) and (root / n).is_file()}
@@ -78,19 +100,24 @@ def _git_files(root: Path, *which: str) -> set[str]:
     return {os.fsdecode(name) for name in run.stdout.split(b"\0") if name}
 
 
-def export(root: Path, folder: Path) -> str:
+def export(root: Path, folder: Path, named: Sequence[str] = ()) -> str:
     """Copy what a job needs into `folder`; return the commit, `-dirty` if it lacks some of that.
+
+    Arguments:
+        root: the checkout.
+        folder: an existing one.
+        named: see `select`.
 
     Raises:
         UserError: if `root` is not in a Git checkout, or the files are too large for a job.
     """
-    names, new = select(root)
+    names, new = select(root, named)
     sizes = {name: (root / name).stat().st_size for name in names}
     if sum(sizes.values()) >= LARGEST_PACKAGE:
         largest = sorted(names, key=lambda name: -sizes[name])[:3]
         raise UserError(
-            f"{root}: expected less than {LARGEST_PACKAGE / 1e6:g} MB of files that Git does not "
-            f"ignore, got {sum(sizes.values()) / 1e6:.1f} MB; the largest: "
+            f"{root}: expected less than {LARGEST_PACKAGE / 1e6:g} MB of files that Git tracks "
+            f"or --with names, got {sum(sizes.values()) / 1e6:.1f} MB; the largest: "
             + ", ".join(f"{name} ({sizes[name] / 1e6:.1f} MB)" for name in largest)
         )
     for name in names:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
+from pipeline.cluster.auth_token import keep_token_private
 from pipeline.core.errors import UserError, one_line
 from pipeline.experiments.schema import ClusterConfig
 
@@ -55,6 +56,8 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     for name, value in (QUIET if address else QUIET | EMBEDDED).items():
         os.environ.setdefault(name, value)
+    if not address:
+        keep_token_private(os.environ)
     import ray
 
     where: dict[str, object] = {"address": address}

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pipeline.cluster import connection
 from pipeline.cluster.checkout import export
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.storage import redacted
+from pipeline.core.redaction import has_secrets, redacted
 
 log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -82,8 +82,8 @@ def variables(
         commit: what the job's results say they came from.
 
     Raises:
-        UserError: for a name that is malformed or not set here, and for a password in an address
-            that was not named.
+        UserError: for a name that is malformed or not set here, and for a user, password or key
+            in an address that was not named.
     """
     chosen = connection.QUIET | ALWAYS | {"ARCORE_COMMIT": commit}
     chosen |= {name: here[name] for name in FORWARDED if here.get(name)}
@@ -98,9 +98,9 @@ def variables(
             raise UserError(f"--env {name}: expected a variable that is set here, found none")
         explicit[name] = value if given else here[name]
     for name in set(FORWARDED) - set(explicit):
-        if "://" in chosen.get(name, "") and urlsplit(chosen[name]).password is not None:
+        if has_secrets(chosen.get(name, "")):
             raise UserError(
-                f"{name}: expected an address without a password, got one with; "
+                f"{name}: expected an address without user, password or key, got one with; "
                 f"--env {name} sends it all the same"
             )
     return chosen | explicit
@@ -150,6 +150,7 @@ def submit(
     command: Sequence[str],
     named: Sequence[str] = (),
     submission_id: str | None = None,
+    files: Sequence[str] = (),
 ) -> str:
     """Submit a command as a job with a clean export of a checkout; return the job's id.
 
@@ -159,6 +160,7 @@ def submit(
         command: the program and its arguments, for the cluster's shell; `python` is the cluster's.
         named: variables that go along, see `variables`.
         submission_id: the job's id; None lets Ray choose.
+        files: new to Git, which go along, see `checkout.select`.
 
     Raises:
         UserError: if the checkout cannot be exported, or the cluster refuses the job.
@@ -166,7 +168,7 @@ def submit(
     if submission_id is not None and not re.fullmatch(r"\w[\w.-]*", submission_id, re.ASCII):
         raise UserError(f"--id: expected letters, digits, '.', '_' and '-', got {submission_id!r}")
     with tempfile.TemporaryDirectory(prefix="arcore-job-") as folder:
-        commit = export(root, Path(folder))
+        commit = export(root, Path(folder), files)
         chosen = variables(os.environ, named, command, commit)
         # The export is clean already, and .gitignore would take .dvc/config.local out of it.
         with _explained(client.get_address()), _environment(RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1"):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import shutil
+import socket
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+ABANDONED_SECONDS = 24 * 3600
 
 
 @contextmanager
@@ -14,8 +22,8 @@ def replacing(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling that becomes `folder` when the block ends well.
 
     A block that raises, or a killed process, leaves `folder` as it was; leftovers of a killed one
-    are removed at the next call. (Between the two renames of a replacement there is no folder,
-    never a mixed one.)
+    are removed at the next call. Of two at once the last one's folder stays, whole. (Between the
+    two renames of a replacement there is no folder, never a mixed one.)
 
     Example:
         >>> import tempfile
@@ -26,15 +34,36 @@ def replacing(folder: Path) -> Iterator[Path]:
         ['a.txt']
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    _remove_abandoned(folder)
+    token = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    partial, old = (folder.with_name(f".{folder.name}.{token}.{s}") for s in ("partial", "old"))
     partial.mkdir()
     try:
         yield partial
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(partial, folder)
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # another process moved it away
+                os.replace(folder, old)
+            try:
+                os.replace(partial, folder)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            shutil.rmtree(old, ignore_errors=True)  # another process put one there since
     finally:
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes of this machine left, or anybody a day ago."""
+    name = re.compile(rf"\.{re.escape(folder.name)}\.(.+)-(\d+)-[0-9a-f]{{8}}\.(partial|old)")
+    for path in folder.parent.iterdir():
+        found = name.fullmatch(path.name)
+        if found is None:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            late = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+            here = found[1] == socket.gethostname()
+            if late or (here and not Path(f"/proc/{found[2]}").exists()):
+                shutil.rmtree(path, ignore_errors=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from pipeline.core.redaction import redacted
+
 LONGEST = 200  # characters of known names in an error
 
 
@@ -54,6 +56,6 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's message on one line, shortened."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Return an exception's message on one line, shortened, its URIs without secrets."""
+    text = redacted(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

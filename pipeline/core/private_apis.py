@@ -6,7 +6,7 @@ may name such a thing (`tests/structure/test_imports.py`). Libraries are importe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 NAMESPACE = "arcore"
@@ -105,15 +105,6 @@ def write_checkpoint_list(folders: Sequence[str]) -> bytes:
         failed_validation_checkpoint_dir_names=[],
     )
     return bytes(state.json().encode())
-
-
-def trials_of(results: Any) -> Iterable[Any]:
-    """Return the trials of a result grid of Ray Tune, in the grid's order.
-
-    Its public results have metrics and an error, but neither a trial's status nor its number.
-    """
-    trials: Iterable[Any] = results._experiment_analysis.trials
-    return trials
 
 
 def dispose_engine(store: Any) -> None:

@@ -11,12 +11,14 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from pipeline.core.errors import UserError, require
+import yaml
+
+from pipeline.core.errors import UserError, one_line, require
 
 T = TypeVar("T")
 _LEFT_OUT = "left out of the file"
@@ -163,13 +165,26 @@ def read_object(path: Path) -> dict[str, object]:
     Raises:
         UserError: naming the file, if it is missing or malformed.
     """
+    return _read_mapping(path, "JSON", json.loads)
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    """Read a YAML mapping from a file, by the safe loader.
+
+    Raises:
+        UserError: naming the file, if it is missing or malformed.
+    """
+    return _read_mapping(path, "YAML", yaml.safe_load)
+
+
+def _read_mapping(path: Path, kind: str, parse: Callable[[str], object]) -> dict[str, object]:
     try:
-        content = json.loads(path.read_text())
+        content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; run the stage that writes it") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(content, dict):
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: expected {kind}, got {one_line(error)}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{path}: expected an object, got {type(content).__name__}")
     return content
 

@@ -24,8 +24,17 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from pipeline.core.errors import UserError
+from pipeline.core.redaction import redacted
 
-__all__ = ["redacted", "filesystem", "is_uri", "join", "publish", "read_bytes", "remove"]
+__all__ = [
+    "filesystem",
+    "is_uri",
+    "join",
+    "publish",
+    "read_bytes",
+    "remove",
+    "write_bytes",
+]
 
 MARKER = "manifest.json"
 CHUNK = 1 << 22
@@ -41,18 +50,6 @@ def is_uri(location: str | Path) -> bool:
         (True, False)
     """
     return isinstance(location, str) and _SCHEME.match(location) is not None
-
-
-def redacted(location: str | Path) -> str:
-    """Return a place as messages show it: without credentials and options of a URI.
-
-    Example:
-        >>> redacted("s3://key:secret@bucket/digits?scheme=http")
-        's3://bucket/digits'
-    """
-    if not is_uri(location):
-        return str(location)
-    return re.sub(r"://[^/@]*@", "://", str(location)).split("?")[0]
 
 
 def join(location: str | Path, *parts: str) -> str:
@@ -114,6 +111,28 @@ def read_bytes(location: str | Path) -> bytes:
         raise
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{redacted(location)}: cannot read: {_first_line(error)}") from None
+
+
+def write_bytes(location: str | Path, content: bytes) -> None:
+    """Write a whole file, so that a reader sees all of it, all of what was there before, or none.
+
+    Raises:
+        UserError: if an object store refuses.
+        OSError: if a local write fails, on a full disk for example.
+    """
+    found, path = filesystem(location)
+    if isinstance(found, LocalFileSystem):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with _hidden_sibling(Path(path)) as partial:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        return
+    try:
+        found.create_dir(path.rpartition("/")[0], recursive=True)
+        with found.open_output_stream(path) as sink:
+            sink.write(content)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
 
 
 def remove(location: str | Path) -> None:
@@ -246,7 +265,10 @@ def _hidden_sibling(target: Path) -> Iterator[Path]:
         for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
             with contextlib.suppress(FileNotFoundError):
                 if leftover == name or time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
-                    shutil.rmtree(leftover, ignore_errors=True)
+                    if leftover.is_dir():
+                        shutil.rmtree(leftover, ignore_errors=True)
+                    else:
+                        leftover.unlink()
 
 
 def _files(folder: Path) -> list[Path]:

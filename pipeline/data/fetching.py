@@ -25,7 +25,8 @@ import urllib3
 from tqdm import tqdm
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.redaction import redacted
 from pipeline.datasets.catalog import Dataset, RawFile, get_dataset, list_datasets
 from pipeline.datasets.formats import archives
 
@@ -134,7 +135,7 @@ def _mirror() -> Path | str | None:
     if not path.is_dir():
         raise UserError(
             f"{MIRROR_VARIABLE}: expected an existing folder or an address beginning with "
-            f"http://, https:// or file://, got {mirror!r}"
+            f"http://, https:// or file://, got {redacted(mirror)!r}"
         )
     return path
 
@@ -232,11 +233,11 @@ def _fetch_file(dataset: Dataset, file: RawFile, folder: Path, mirror: Path | st
         try:
             _download_and_unpack(source, target, file)
         except _Unavailable as error:
-            tried.append(f"{source} ({error})")
+            tried.append(f"{redacted(source)} ({error})")
             if error.host_unreachable:
                 unreachable.add(host)
             continue
-        logger.info("%s: downloaded from %s, verified", target, source)
+        logger.info("%s: downloaded from %s, verified", target, redacted(source))
         return
     where = "; ".join(tried) or "no public address is known for it"
     raise UserError(
@@ -293,8 +294,13 @@ def _unpack(source: Path, target: Path, file: RawFile, source_name: str | None =
             temporary.open("wb") as out,
             _progress(file, "unpacking" if compressed else "copying") as bar,
         ):
-            digest = hashlib.sha256()
+            digest, left = hashlib.sha256(), _largest(file)
             for chunk in _gzip_safe_chunks(stream):
+                left -= len(chunk)
+                if left < 0:
+                    raise _WrongChecksum(
+                        f"too large for {file.name}: expected {file.size} bytes, got more"
+                    )
                 digest.update(chunk)
                 out.write(chunk)
                 bar.update(len(chunk))
@@ -302,6 +308,11 @@ def _unpack(source: Path, target: Path, file: RawFile, source_name: str | None =
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _largest(file: RawFile) -> int:
+    """The most bytes that the file may have: one that is written otherwise may be longer."""
+    return 2 * file.size if file.equals else file.size
 
 
 def _open_member(archive: Path, member: str, size: int) -> BinaryIO:
@@ -335,7 +346,7 @@ def _download_and_unpack(url: str, target: Path, file: RawFile) -> None:
         if resumed:  # the partial file may have been of another version of the file
             _download_and_unpack(url, target, file)
             return
-        raise UserError(f"{url}: {error}; the download was discarded") from None
+        raise UserError(f"{redacted(url)}: {error}; the download was discarded") from None
     part.unlink()
 
 
@@ -351,7 +362,7 @@ def _download(url: str, part: Path, file: RawFile) -> None:
             if attempt == ATTEMPTS or reached <= before:
                 lost = isinstance(error, requests.ConnectionError) and reached == 0
                 raise _Unavailable(_reason(error), host_unreachable=lost) from None
-            logger.info("%s: interrupted after %d bytes, resuming", url, reached)
+            logger.info("%s: interrupted after %d bytes, resuming", redacted(url), reached)
 
 
 def _reason(error: Exception) -> str:
@@ -361,7 +372,7 @@ def _reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, requests.ConnectionError):
         return "no connection"
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return one_line(error)[:120]
 
 
 def _request(url: str, part: Path, file: RawFile, offset: int) -> None:
@@ -387,6 +398,8 @@ def _request(url: str, part: Path, file: RawFile, offset: int) -> None:
         ):
             bar.update(offset)
             for chunk in response.raw.stream(_CHUNK, decode_content=False):
+                if file.member is None and out.tell() + len(chunk) > _largest(file) + _CHUNK:
+                    raise _Unavailable(f"more than the {file.size} bytes of {file.name}")
                 out.write(chunk)
                 bar.update(len(chunk))
     got = part.stat().st_size

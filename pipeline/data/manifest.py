@@ -14,6 +14,7 @@ from arcore import events, units
 from arcore.events import Event
 from pipeline.core import storage
 from pipeline.core.errors import UserError
+from pipeline.core.redaction import redacted
 from pipeline.datasets.base import SPLITS, Dataset, Sound
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 
@@ -131,7 +132,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         UserError: if it is missing or malformed.
     """
     location = storage.join(folder, MANIFEST)
-    path = storage.redacted(location)
+    path = redacted(location)
     try:
         plain: object = json.loads(storage.read_bytes(location).decode("utf-8"))
     except FileNotFoundError:

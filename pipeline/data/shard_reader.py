@@ -27,6 +27,7 @@ from pyarrow.fs import FileSystem
 
 from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
+from pipeline.core.redaction import redacted
 from pipeline.data import fetching
 from pipeline.data.manifest import (
     MANIFEST,
@@ -190,7 +191,7 @@ class SplitReader:
         labels = None if layout is None else np.empty((total, *layout[0]), layout[1])
         filled = 0
         for shard, spans in _by_shard(info, ranges):
-            where = storage.redacted(storage.join(self._location, shard.file))
+            where = redacted(storage.join(self._location, shard.file))
             for rows, numbers in self._read_shard(shard, spans, width, where):
                 out = slice(filled, filled + len(rows))
                 x[out] = rows
@@ -243,7 +244,7 @@ def verify(folder: str | Path) -> Manifest:
         got = content_sha256((block.x, block.labels) for block in blocks)
         if got != info.sha256:
             raise UserError(
-                f"{storage.redacted(storage.join(folder, MANIFEST))}: content of split {split}: "
+                f"{redacted(storage.join(folder, MANIFEST))}: content of split {split}: "
                 f"expected sha256 {info.sha256}, got {got}"
             )
     return manifest

@@ -1,65 +1,106 @@
-"""Ray Tune's configuration of a search: what draws values, and what stops trials early."""
+"""What Ray Tune is told of a search: what draws values, and what stops trials early."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ray.tune.search import Searcher
+
+from pipeline.search.draws import draws_of
 from pipeline.search.spec import SchedulerConfig, Search
+from pipeline.search.trial_records import TrialRecord
+from pipeline.search.trials import CHECKPOINT, NUMBER
 from pipeline.training.records import BEST, TIME
 
 if TYPE_CHECKING:
-    from ray.tune import TuneConfig
     from ray.tune.schedulers import TrialScheduler
-    from ray.tune.search import SearchAlgorithm
 
 
-def tune_config(search: Search, limit: int | None) -> TuneConfig:
-    """Return Ray Tune's configuration of a search.
+@dataclass(frozen=True)
+class Replayed:
+    """A trial as a scheduler knows it."""
+
+    trial_id: str
+
+
+class TrialSource(Searcher):  # type: ignore[misc]
+    """Gives Ray Tune its trials: first those that were interrupted, then new ones.
 
     Arguments:
         search: the search.
-        limit: of trials at the same time; None for what fits.
+        before: the trials that there are, of which those that ended enter the draws alone.
+        scheduler: told of the epochs that an interrupted trial reported before.
     """
-    from ray import tune
 
-    plan = search.plan
-    halves = plan.scheduler.name == "asha"  # which names the metric itself
-    budget = plan.time_budget_minutes
-    return tune.TuneConfig(
-        metric=None if halves else BEST,
-        mode=None if halves else "min",
-        search_alg=_searcher(search),
-        scheduler=_scheduler(plan.scheduler),
-        num_samples=plan.num_trials,
-        max_concurrent_trials=limit,
-        time_budget_s=None if budget is None else 60 * budget,
-        reuse_actors=True,
-        trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
-    )
+    def __init__(
+        self, search: Search, before: Sequence[TrialRecord], scheduler: TrialScheduler
+    ) -> None:
+        super().__init__(metric=BEST, mode="min")
+        self._search, self._scheduler = search, scheduler
+        self._draws = draws_of(search)
+        self._interrupted = [record for record in before if not record.ended]
+        known = {record.number for record in before}
+        self._new = [n for n in range(1, search.total + 1) if n not in known]
+        self._numbers: dict[str, int] = {}
+        for record in before:
+            if record.ended:
+                self._draws.resume(record.number, self._encoded(record))
+                self._draws.end(record.number, record.value)
+
+    @property
+    def left(self) -> int:
+        """How many trials have not been given yet."""
+        return len(self._interrupted) + len(self._new)
+
+    def suggest(self, trial_id: str) -> dict[str, str | float] | str:
+        """Return the configuration of the next trial: its values, number and checkpoint."""
+        if self._interrupted:
+            record = self._interrupted.pop(0)
+            replay(self._scheduler, record, trial_id)
+            drawn = self._encoded(record)
+            self._draws.resume(record.number, drawn)
+            self._numbers[trial_id] = record.number
+            return {**drawn, NUMBER: record.number, CHECKPOINT: record.checkpoint}
+        if not self._new:
+            return str(self.FINISHED)
+        number = self._new.pop(0)
+        self._numbers[trial_id] = number
+        return {**self._draws.draw(number), NUMBER: number, CHECKPOINT: ""}
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, object] | None = None, error: bool = False
+    ) -> None:
+        """Tell the draws what a trial found."""
+        value = (result or {}).get(BEST)
+        if error or not isinstance(value, int | float):
+            value = math.inf
+        self._draws.end(self._numbers[trial_id], value)
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Do nothing: the records of the trials are all that a search needs to go on."""
+
+    def _encoded(self, record: TrialRecord) -> dict[str, str | float]:
+        return {p.name: p.encode(record.values[p.name]) for p in self._search.space}
 
 
-def _searcher(search: Search) -> SearchAlgorithm:
-    """Return what draws values; the base experiment's own are the first, where a draw can be."""
-    import optuna
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    plan, defaults = search.plan, search.defaults()
-    first = None
-    if defaults is not None and not any(p.kind == "grid" for p in search.space):
-        first = [{p.name: p.encode(defaults[p.name]) for p in search.space}]
-    if plan.searcher == "optuna":
-        return OptunaSearch(metric=BEST, mode="min", seed=plan.seed, points_to_evaluate=first)
-    return BasicVariantGenerator(points_to_evaluate=first, random_state=plan.seed, max_concurrent=0)
+def replay(scheduler: TrialScheduler, record: TrialRecord, trial_id: str) -> None:
+    """Show a scheduler the epochs that a trial reported before, whatever it says to them."""
+    trial = Replayed(trial_id)
+    scheduler.on_trial_add(None, trial)
+    for row in record.history:
+        scheduler.on_trial_result(None, trial, {TIME: row.epoch, BEST: row.best_valid_nats})
 
 
-def _scheduler(config: SchedulerConfig) -> TrialScheduler:
+def scheduler_of(config: SchedulerConfig, before: Sequence[TrialRecord]) -> TrialScheduler:
+    """Return Ray Tune's scheduler, which compares with the trials that ended before."""
     from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
     if config.name != "asha":
         return FIFOScheduler()
-    return AsyncHyperBandScheduler(
+    scheduler = AsyncHyperBandScheduler(
         time_attr=TIME,
         metric=BEST,
         mode="min",
@@ -68,3 +109,7 @@ def _scheduler(config: SchedulerConfig) -> TrialScheduler:
         reduction_factor=config.reduction_factor,
         brackets=config.brackets,
     )
+    for record in before:
+        if record.ended and record.status != "failed":
+            replay(scheduler, record, f"before-{record.number}")
+    return scheduler

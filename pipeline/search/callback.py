@@ -1,7 +1,8 @@
-"""What a search says while it runs: a line an event in the terminal, a nested run in MLflow."""
+"""What a search keeps and says while it runs: records, lines in the terminal, runs in MLflow."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import logging
@@ -10,57 +11,51 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow.fs
 from ray.tune import Callback
 
 from pipeline.core.errors import one_line
+from pipeline.search.running import train_folder
 from pipeline.search.spec import Search
-from pipeline.search.trials import RayTrial, mark_interrupted, number, values_of
+from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trials import RayTrial, number
 from pipeline.tracking import mlflow_store, run_logger
-from pipeline.training.records import BEST, TrainingReport
+from pipeline.training.records import TrainingReport
+from pipeline.training.sessions import Checkpoint
 
 STATUS_SECONDS = 30.0
 
 
 class TrialLogger(Callback):  # type: ignore[misc]
-    """Reports trials; MLflow is written to from one thread, so that its outage delays nothing.
+    """Keeps and reports trials; MLflow has one thread, so that its outage delays nothing.
 
     Arguments:
         search: the search.
+        records: of its trials, those of an interrupted search among them.
         parent: the MLflow run of the search, under which each trial has a run; None for none.
         experiment: name of the MLflow experiment.
         config_hash: of the search.
     """
 
     def __init__(
-        self, search: Search, parent: str | None, experiment: str, config_hash: str
+        self,
+        search: Search,
+        records: TrialRecords,
+        parent: str | None,
+        experiment: str,
+        config_hash: str,
     ) -> None:
-        self.search, self.parent = search, parent
+        self.search, self.records, self.parent = search, records, parent
         self.experiment, self.config_hash = experiment, config_hash
-        self.began = time.monotonic()
-        self.best: tuple[float, int] = (math.inf, -1)
-        self.ended = 0
-        self._open()
-
-    def _open(self) -> None:
-        self._loggers: dict[str, run_logger.RunLogger] = {}
+        self.began = self._said = time.monotonic()
+        ended = [record for record in records.all() if record.ended]
+        self.ended = len(ended)
+        self.best = min(((r.value, r.number) for r in ended), default=(math.inf, -1))
+        self._loggers: dict[int, run_logger.RunLogger] = {}
         self._thread = ThreadPoolExecutor(1, "mlflow")
-        self._said = time.monotonic()
-        self._going: set[str] = set()
-
-    def __getstate__(self) -> dict[str, object]:
-        """Leave out the thread and the connections: Ray Tune saves its callbacks."""
-        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        """Start anew, as after an interruption."""
-        self.__dict__.update(state)
-        self._open()
-
-    def setup(self, **_: object) -> None:
-        """Count the trials anew: those that ended before come back as results of none."""
-        self.began = time.monotonic()
+        self._going: set[int] = set()
 
     # -- Ray Tune's events
 
@@ -68,8 +63,9 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: object
     ) -> None:
         """Say which values a trial has."""
+        self.records.begin(number(trial), values_of(self.search, trial))
         self._print(f"{self._name(trial)} starts: {self._values(trial)}")
-        self._track(lambda: self._logger(trial))
+        self._track(lambda: self._logger(number(trial)))
 
     def on_trial_result(
         self,
@@ -79,24 +75,37 @@ class TrialLogger(Callback):  # type: ignore[misc]
         result: dict[str, object],
         **_: object,
     ) -> None:
-        """Log a trial's epoch, and now and then how the search stands."""
-        report = TrainingReport.from_dict(result)
+        """Keep and log a trial's epoch, and now and then say how the search stands."""
+        report, which = TrainingReport.from_dict(result), number(trial)
+        record = self.records[which].reported(report)
         if report.best_valid_nats < self.best[0]:
-            self.best = report.best_valid_nats, number(trial)
+            self.best = report.best_valid_nats, which
         if report.record is not None:
-            values = report.record.to_dict() | {BEST: report.best_valid_nats}
-            del values["epoch"], values["step"]
-            self._track(lambda: self._logger(trial).metrics(values, step=report.epoch))
+            self.records.keep(record)
+            newest = record.history[-1]
+            self._track(lambda: self._logger(which).metrics(newest.metrics, step=newest.epoch))
         if time.monotonic() - self._said > STATUS_SECONDS:
             running = sum(other.status == "RUNNING" for other in trials)
             self._print(f"{self.ended} trials ended, {running} running; {self._best()}")
 
+    def on_checkpoint(
+        self,
+        iteration: int,
+        trials: list[RayTrial],
+        trial: RayTrial,
+        checkpoint: Checkpoint,
+        **_: object,
+    ) -> None:
+        """Keep where a trial's newest checkpoint is."""
+        newest = "/".join(checkpoint.path.rstrip("/").split("/")[-3:])
+        self.records.keep(dataclasses.replace(self.records[number(trial)], checkpoint=newest))
+
     def on_trial_complete(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: object
     ) -> None:
-        """Say how a trial ended."""
-        self.ended += 1
-        last = TrainingReport.from_dict(trial.last_result)
+        """Keep and say how a trial ended."""
+        last, which = TrainingReport.from_dict(trial.last_result), number(trial)
+        self._end(trial, last)
         how = f"valid {last.best_valid_nats:.3f} nats"
         if last.problem:
             how = f"fails: {last.problem}"
@@ -104,32 +113,49 @@ class TrialLogger(Callback):  # type: ignore[misc]
             how += f", stopped at epoch {last.epoch}"
         self._print(f"{self._name(trial)} ends: {how}; {self._best()}")
         status = "FAILED" if last.problem else "FINISHED"
-        self._track(lambda: self._logger(trial).finish(status))
+        self._track(lambda: self._logger(which).finish(status))
         self._forget_checkpoints(trial)
 
     def on_trial_error(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: object
     ) -> None:
-        """Say that a trial failed for good."""
+        """Say that a trial failed for good; if the search is interrupted it is tried again."""
         self.ended += 1
+        which = number(trial)
+        problem, record = _last_line(trial.error_file), self.records[which]
+        record = dataclasses.replace(record, status="failed", problem=problem, lost=True)
+        self.records.keep(record)
         self._print(f"{self._name(trial)} fails")
-        self._track(lambda: self._logger(trial).finish("FAILED"))
+        self._track(lambda: self._logger(which).finish("FAILED"))
 
     def on_step_end(self, iteration: int, trials: list[RayTrial], **_: object) -> None:
         """Note which trials go on; where Ray Tune is interrupted it then calls them terminated."""
         over = ("TERMINATED", "ERROR")
-        self._going = {trial.trial_id for trial in trials if trial.status not in over}
+        self._going = {number(trial) for trial in trials if trial.status not in over}
 
     def on_experiment_end(self, trials: list[RayTrial], **_: object) -> None:
-        """Mark the trials that an interruption ends, then wait for MLflow."""
+        """Tell trials that a time budget ended from those interrupted, then wait for MLflow."""
         for trial in trials:
-            interrupted = trial.trial_id in self._going
-            mark_interrupted(trial, interrupted)
-            if interrupted and trial.trial_id in self._loggers:
-                self._track(functools.partial(self._loggers[trial.trial_id].finish, "KILLED"))
+            which = number(trial)
+            if which in self._going:
+                if which in self._loggers:
+                    self._track(functools.partial(self._loggers[which].finish, "KILLED"))
+            elif trial.status == "TERMINATED":
+                self.records.begin(which, values_of(self.search, trial))
+                if not self.records[which].ended:
+                    self._end(trial, TrainingReport.from_dict(trial.last_result or {}))
         self._thread.shutdown(wait=True)
 
     # --
+
+    def _end(self, trial: RayTrial, last: TrainingReport) -> None:
+        """Keep how a trial ended, by its last report."""
+        self.ended += 1
+        status = "finished" if last.finished else "stopped"
+        if last.problem:
+            status = "failed"
+        record = self.records[number(trial)].reported(last)
+        self.records.keep(dataclasses.replace(record, status=status, problem=last.problem))
 
     def _name(self, trial: RayTrial) -> str:
         return f"trial {number(trial)}/{self.search.total}"
@@ -147,11 +173,12 @@ class TrialLogger(Callback):  # type: ignore[misc]
 
     def _forget_checkpoints(self, trial: RayTrial) -> None:
         """Free the space of a trial that ended; the best one is trained anew, to its end."""
-        filesystem, folder = trial.storage.storage_filesystem, trial.storage.experiment_fs_path
+        filesystem, own = trial.storage.storage_filesystem, trial.storage.trial_fs_path
+        search = own.rsplit("/", 2)[0]
         # Those of Ray Tune, and those of Ray Train where the trial has several workers.
-        own = filesystem.get_file_info(_in(trial.storage.trial_fs_path))
-        gone = [info.path for info in own if info.base_name.startswith("checkpoint_")]
-        together = filesystem.get_file_info(f"{folder}/train-{trial.trial_id}")
+        found = filesystem.get_file_info(pyarrow.fs.FileSelector(own, allow_not_found=True))
+        gone = [info.path for info in found if info.base_name.startswith("checkpoint_")]
+        together = filesystem.get_file_info(f"{search}/{train_folder(number(trial))}")
         if together.type == pyarrow.fs.FileType.Directory:
             gone.append(together.path)
         for path in gone:
@@ -161,21 +188,35 @@ class TrialLogger(Callback):  # type: ignore[misc]
         if self.parent is not None:
             self._thread.submit(_quietly, action)
 
-    def _logger(self, trial: RayTrial) -> run_logger.RunLogger:
-        if trial.trial_id not in self._loggers:
+    def _logger(self, which: int) -> run_logger.RunLogger:
+        """Return the logger of a trial, whose run gets the epochs that it lacks."""
+        if which not in self._loggers:
+            record = self.records[which]
             run_id = mlflow_store.start_run(
                 self.experiment,
-                f"{self.search.name} trial {number(trial)}",
-                f"{self.config_hash}:{trial.trial_id}",
-                values_of(self.search, trial),
-                {"mlflow.parentRunId": str(self.parent), "trial": str(number(trial))},
+                f"{self.search.name} trial {which}",
+                f"{self.config_hash}:{which}",
+                record.values,
+                {"mlflow.parentRunId": str(self.parent), "trial": str(which)},
             )
-            self._loggers[trial.trial_id] = run_logger.RunLogger(run_id)
-        return self._loggers[trial.trial_id]
+            self._loggers[which] = run_logger.RunLogger(run_id)
+            for row in record.history:
+                self._loggers[which].metrics(row.metrics, step=row.epoch)
+        return self._loggers[which]
 
 
-def _in(folder: str) -> pyarrow.fs.FileSelector:
-    return pyarrow.fs.FileSelector(folder, allow_not_found=True)
+def values_of(search: Search, trial: RayTrial) -> dict[str, object]:
+    """Return a trial's values by parameter name."""
+    return {p.name: p.decode(trial.config[p.name]) for p in search.space}
+
+
+def _last_line(path: str | None) -> str:
+    """Return the last line of a text, which names the exception."""
+    try:
+        lines = Path(path or "").read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "error"
 
 
 def _quietly(action: Callable[[], object]) -> None:

@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
@@ -17,12 +16,8 @@ from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.records import write_object
 from pipeline.search import search_figures
-from pipeline.search.space import INTEGERS, LISTS, Parameter
 from pipeline.search.spec import Search
 from pipeline.search.trials import STATUSES, Trial, best
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,28 +126,13 @@ def importances(search: Search, table: Sequence[Trial]) -> dict[str, float]:
         study.add_trial(
             optuna.trial.create_trial(
                 params={p.name: p.encode(row.values[p.name]) for p in parameters},
-                distributions={p.name: _distribution(p) for p in parameters},
+                distributions={p.name: p.distribution() for p in parameters},
                 value=row.value,
             )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(share) for name, share in found.items()}
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-
-    if parameter.kind in LISTS:
-        return CategoricalDistribution([str(parameter.encode(v)) for v in parameter.values])
-    low, high = parameter.bounds
-    if parameter.kind in INTEGERS:
-        return IntDistribution(int(low), int(high) - 1, log=parameter.log)
-    return FloatDistribution(low, high, log=parameter.log)
 
 
 def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:

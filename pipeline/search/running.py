@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search.spec import Search
+from pipeline.search.trials import CHECKPOINT, NUMBER
 from pipeline.training import driver
 from pipeline.training.ray_trainer import make_trainer
 from pipeline.training.records import (
@@ -21,6 +23,7 @@ from pipeline.training.records import (
     outcome_from_dict,
 )
 from pipeline.training.resolved import resolve
+from pipeline.training.sessions import Checkpoint, TrialSession, is_there, newest_first
 
 
 @dataclass(frozen=True)
@@ -64,26 +67,56 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
     logging.getLogger("ray").setLevel(logging.WARNING)  # it names each checkpoint
     search = setting.search
     values = {p.name: p.decode(drawn[p.name]) for p in search.space}
-    name = f"train-{tune.get_context().get_trial_id()}"
+    number, checkpoint = int(drawn[NUMBER]), str(drawn[CHECKPOINT])
     try:
         config = dataclasses.replace(search.experiment(values), cluster=setting.resources)
         resolved = resolve(config, setting.manifest)
         threads = setting.resources.cpus_per_worker or 1
         job = driver.make_job(resolved, threads=threads, quiet=True)
-        outcome = (
-            _train_alone(job, setting) if setting.alone else _train_together(job, setting, name)
-        )
+        if setting.alone:
+            outcome = _train_alone(job, setting, checkpoint)
+        else:
+            outcome = _train_together(job, setting, train_folder(number))
     except UserError as error:
         outcome = Failed(str(error))
     if isinstance(outcome, Failed):
         tune.report(TrainingReport(epoch=1, problem=outcome.reason).to_dict())
 
 
-def _train_alone(job: TrainingJob, setting: TrialSetting) -> TrainingOutcome:
-    from pipeline.training.sessions import TrialSession
+def train_folder(number: int) -> str:
+    """Return the name of the training of a trial of several workers, in every attempt at it."""
+    return f"train-{number:06d}"
+
+
+class ResumedSession(TrialSession):
+    """The only worker of a trial that an earlier start of the search may have begun.
+
+    Arguments:
+        use_gpu: whether it has one.
+        place: folder or URI of the search.
+        checkpoint: of the earlier start, a folder below that; empty for none.
+    """
+
+    def __init__(self, use_gpu: bool, place: str, checkpoint: str) -> None:
+        super().__init__(use_gpu)
+        self._place, self._checkpoint = place, checkpoint
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """Yield those of Ray Tune, then those that the earlier start left, as far as they are."""
+        import ray.tune
+
+        yield from super().checkpoints()
+        if self._checkpoint:
+            filesystem, path = storage.filesystem(self._place)
+            earlier = ray.tune.Checkpoint(f"{path}/{self._checkpoint}", filesystem)
+            yield from filter(is_there, newest_first(earlier))
+
+
+def _train_alone(job: TrainingJob, setting: TrialSetting, checkpoint: str) -> TrainingOutcome:
     from pipeline.training.worker import Worker
 
-    return Worker(job, TrialSession(setting.resources.use_gpu)).run()
+    session = ResumedSession(setting.resources.use_gpu, setting.place, checkpoint)
+    return Worker(job, session).run()
 
 
 def _train_together(job: TrainingJob, setting: TrialSetting, name: str) -> TrainingOutcome:

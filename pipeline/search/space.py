@@ -6,7 +6,7 @@
       trainer.optimizer.learning_rate: {loguniform: [0.0003, 0.01]}
 
 `choice` draws an option and `grid` runs each; `uniform`, `loguniform` (floats), `randint` and
-`lograndint` (integers) draw from [low, high): the high end is left out, as in Ray and NumPy.
+`lograndint` (integers) draw from [low, high): the high end is left out, as in NumPy.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pipeline.core.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 LISTS = ("choice", "grid")
 FLOATS = ("uniform", "loguniform")
@@ -55,31 +61,48 @@ class Parameter:
         """Whether the parameter lives on a logarithmic scale."""
         return self.kind in ("loguniform", "lograndint")
 
-    def domain(self) -> object:
-        """Return Ray Tune's domain. Options are written in JSON, since searchers want scalars."""
-        from ray import tune
+    def draw(self, generator: np.random.Generator) -> str | float:
+        """Draw a value as `encode` writes it; options of a grid are not drawn but enumerated."""
+        if self.kind in LISTS:
+            return json.dumps(self.values[int(generator.integers(len(self.values)))])
+        low, high = self.bounds
+        if self.kind == "randint":
+            return int(generator.integers(int(low), int(high)))
+        if self.log:
+            drawn = math.exp(generator.uniform(math.log(low), math.log(high)))
+        else:
+            drawn = float(generator.uniform(low, high))
+        within = min(max(drawn, low), math.nextafter(high, low))  # both round
+        return math.floor(within) if self.kind in INTEGERS else within
+
+    def distribution(self) -> BaseDistribution:
+        """Return Optuna's distribution. Options are written in JSON, since it wants scalars."""
+        from optuna.distributions import (
+            CategoricalDistribution,
+            FloatDistribution,
+            IntDistribution,
+        )
 
         if self.kind in LISTS:
-            options = [json.dumps(value) for value in self.values]
-            return tune.choice(options) if self.kind == "choice" else tune.grid_search(options)
-        draws = {
-            "uniform": tune.uniform,
-            "loguniform": tune.loguniform,
-            "randint": tune.randint,
-            "lograndint": tune.lograndint,
-        }
-        return draws[self.kind](*self.values)
+            return CategoricalDistribution([json.dumps(value) for value in self.values])
+        low, high = self.bounds
+        if self.kind in INTEGERS:
+            return IntDistribution(int(low), int(high) - 1, log=self.log)
+        return FloatDistribution(low, high, log=self.log)
 
     def decode(self, drawn: str | float) -> object:
-        """Return the value that Ray Tune's draw stands for, as a plain type."""
+        """Return the value that a draw stands for, as a plain type."""
         if self.kind in LISTS:
             value: object = json.loads(str(drawn))
             return value
         return int(drawn) if self.kind in INTEGERS else float(drawn)
 
-    def encode(self, value: object) -> object:
-        """Return what Ray Tune draws for a value; the inverse of `decode`."""
-        return json.dumps(value) if self.kind in LISTS else value
+    def encode(self, value: object) -> str | float:
+        """Return what is drawn for a value; the inverse of `decode`."""
+        if self.kind in LISTS:
+            return json.dumps(value)
+        assert isinstance(value, int | float)
+        return value
 
     def examples(self) -> list[object]:
         """Return values that must do for all to do: each option, or both ends of a range."""

@@ -9,10 +9,9 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from pipeline.cluster import connection, shared_storage
 from pipeline.core import allocator, paths, provenance, storage
@@ -20,10 +19,10 @@ from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import outcome
-from pipeline.search.algorithms import tune_config
 from pipeline.search.running import TrialSetting, run_trial
 from pipeline.search.spec import Search, load_search
-from pipeline.search.trials import RayResult, Trial, best, read_trials
+from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trials import Trial, best, number
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training.records import BEST
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1",  # what a kill may cost of the search's own state
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # of Ray Tune's own state, which nothing reads
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "300",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
@@ -65,20 +64,14 @@ class SearchRun:
         return f"{self.search.name}-{self.config_hash[:12]}"
 
 
-class Tuner(Protocol):
-    """What is used of Ray Tune's tuner."""
-
-    def fit(self) -> Iterable[RayResult]:
-        """Run all trials; return the result grid."""
-
-
 def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     """Run a search of params.yaml and write searches/<name>/.
 
     Ray Tune draws values of the space and runs `running.run_trial` with them, which trains an
     experiment as `pipeline.training` does; its reports after each epoch decide which trials go on.
-    `trials.read_trials` makes a table of them, `outcome.write` the search's folder. A search that
-    was interrupted goes on: finished trials are kept, running ones continue from their checkpoints.
+    `trial_records` keeps each as a JSON file in the storage and makes a table of them,
+    `outcome.write` the search's folder. A search that was interrupted goes on from those files:
+    trials that ended are kept, running ones continue from their checkpoints.
 
     Arguments:
         name: a key of `searches`.
@@ -91,10 +84,13 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     """
     run = _start(load_search(name, overrides), fresh)
     search, began = run.search, time.perf_counter()
+    records = TrialRecords(search, storage.join(run.place, run.folder))
+    records.read()
     with connection.connected(_environment()):
         resources = trial_cluster(search.base.cluster)
         connection.require_resources(resources)
-        table = read_trials(search, _fit(run, resources))
+        _fit(run, records, resources)
+    table = [record.row() for record in records.all()]
     seconds = time.perf_counter() - began
     _require_ended(run, table, seconds)
     out = _write(run, table, seconds)
@@ -197,61 +193,57 @@ def concurrency(config: ClusterConfig, have: Mapping[str, float]) -> int:
     return max(1, min(int(fit), config.max_concurrent_trials or int(fit)))
 
 
-def _fit(run: SearchRun, resources: ClusterConfig) -> Iterable[RayResult]:
-    """Run the trials that have not ended; return Ray Tune's result grid."""
+def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> None:
+    """Run the trials that have not ended; `records` knows them then."""
+    import ray
+    from ray import tune as ray_tune
     from ray.exceptions import RayError
 
-    place = storage.join(run.place, run.folder)
-    setting = TrialSetting(run.search, resources, run.manifest, place)
+    from pipeline.search.algorithms import TrialSource, scheduler_of
+    from pipeline.search.callback import TrialLogger
+
+    search, before = run.search, records.all()
+    scheduler = scheduler_of(search.plan.scheduler, before)
+    source = TrialSource(search, before, scheduler)
+    if before:
+        log.info("%s: goes on with an interrupted search", search.name)
+    if not source.left:
+        return
+    setting = TrialSetting(search, resources, run.manifest, records.place)
+    trial = functools.partial(run_trial, setting=setting)
+    budget, limit = search.plan.time_budget_minutes, resources.max_concurrent_trials
+    if not setting.alone:
+        limit = concurrency(resources, ray.cluster_resources())
+    filesystem, path = storage.filesystem(records.place)
+    logger = TrialLogger(search, records, run.run_id, run.mlflow_experiment, run.config_hash)
     with warnings.catch_warnings(), connection.on_signal(_interrupt):
         warnings.simplefilter("ignore")  # of Ray Tune's about itself
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         try:
-            return _tuner(run, setting).fit()
+            # Not a Tuner, which pickles itself into the storage and unpickles errors from there.
+            ray_tune.run(
+                ray_tune.with_resources(trial, setting.needs),
+                name=records.next_attempt(),
+                storage_path=path,
+                storage_filesystem=filesystem,
+                search_alg=source,
+                scheduler=scheduler,
+                num_samples=source.left,
+                max_concurrent_trials=limit,
+                time_budget_s=None if budget is None else 60 * budget,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: f"trial-{number(trial):06d}",
+                max_failures=resources.max_failures,
+                checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=2),
+                callbacks=[logger],
+                raise_on_failed_trial=False,
+                verbose=0,
+            )
         except RayError as error:
             raise UserError(
-                f"{run.search.name}: the cluster was lost (what ended is kept, rerun to go on): "
+                f"{search.name}: the cluster was lost (what ended is kept, rerun to go on): "
                 f"{one_line(error)}"
             ) from error
-
-
-def _tuner(run: SearchRun, setting: TrialSetting) -> Tuner:
-    """Return Ray Tune's tuner of a search: that of an interrupted one, or a new one."""
-    import ray
-    from ray import tune as ray_tune
-
-    from pipeline.search.callback import TrialLogger
-
-    search, resources = run.search, setting.resources
-    trial = functools.partial(run_trial, setting=setting)
-    trainable = ray_tune.with_resources(trial, setting.needs)
-    limit = resources.max_concurrent_trials
-    if not setting.alone:
-        limit = concurrency(resources, ray.cluster_resources())
-    filesystem, path = storage.filesystem(run.place)
-    where = f"{path}/{run.folder}"
-    if ray_tune.Tuner.can_restore(where, filesystem):
-        log.info("%s: goes on with an interrupted search", search.name)
-        restored: Tuner = ray_tune.Tuner.restore(
-            where, trainable, resume_errored=True, storage_filesystem=filesystem
-        )
-        return restored
-    logger = TrialLogger(search, run.run_id, run.mlflow_experiment, run.config_hash)
-    tuner: Tuner = ray_tune.Tuner(
-        trainable,
-        param_space={parameter.name: parameter.domain() for parameter in search.space},
-        tune_config=tune_config(search, limit),
-        run_config=ray_tune.RunConfig(
-            name=run.folder,
-            storage_path=path,
-            storage_filesystem=filesystem,
-            failure_config=ray_tune.FailureConfig(max_failures=resources.max_failures),
-            checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=2),
-            callbacks=[logger],
-            verbose=0,
-        ),
-    )
-    return tuner
 
 
 def _interrupt() -> None:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -20,7 +21,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pipeline.core import paths, private_apis
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.redaction import redacted
 from pipeline.tracking import moving
 from pipeline.tracking.moving import artifact_root
 
@@ -155,7 +157,9 @@ def require_store(uri: str | None = None) -> MlflowClient:
         store = client(uri)
         store.search_experiments(max_results=1)
     except Exception as error:
-        raise UserError(f"MLflow store {uri} is unreachable: {one_line(error)}") from error
+        raise UserError(
+            f"MLflow store {redacted(uri)} is unreachable: {one_line(error)}"
+        ) from error
     return store
 
 
@@ -163,7 +167,13 @@ def experiment_id(store: MlflowClient, name: str) -> str:
     """Return the id of the MLflow experiment called `name`, made (or restored) if needed.
 
     MLflow's pages open it on its runs.
+
+    Raises:
+        UserError: for a name that would not do for a folder, as a local store's artifacts need.
     """
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]*", name) is not None
+    expected = "a name of letters, digits, '.', '_', '-' and spaces"
+    require(fits, "MLflow experiment", expected, name)
     found = store.get_experiment_by_name(name)
     if found is None:
         local = str(store.tracking_uri).startswith("sqlite:")
@@ -218,7 +228,7 @@ def start_run(
     except Exception as error:
         log.warning(
             "warning: MLflow store %s is unreachable, going on without it: %s",
-            tracking_uri(),
+            redacted(tracking_uri()),
             one_line(error),
         )
         return None

@@ -89,3 +89,11 @@ def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         call()
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_a_bin_may_be_an_integer_wide() -> None:
+    event = Real((2,), 1)
+    assert event == Real((2,), 1.0) and isinstance(event.bin_width, float)
+    for width in (True, 0, -1, math.inf, math.nan, "1"):
+        with pytest.raises(ValueError, match="^bin_width: expected a number > 0 or None"):
+            Real((2,), width)

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
-from arcore.models.wavenet import WaveNet
+from arcore.models.wavenet import WaveNet, WaveNetConfig
 from arcore.primitives.companding import mu_law_decode, mu_law_encode
 from tests.support.cases import randomize
 from tests.support.compiled import compiles_to_the_same
@@ -293,3 +293,9 @@ def test_a_thousand_samples_add_up_in_bfloat16() -> None:
         coarse = copy.deepcopy(model).to(torch.bfloat16)
         assert_close(coarse.log_prob(x).float(), wanted, rtol=0.02, atol=0)
         assert_close(coarse.log_prob(x, None, spans).float(), wanted, rtol=0.02, atol=0)
+
+
+def test_a_cycle_of_dilations_is_bounded() -> None:
+    for cycle in (21, 63, 10**9):
+        with pytest.raises(ValueError, match=r"^cycle: expected an integer in 1\.\.20"):
+            WaveNetConfig(cycle=cycle)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -107,9 +109,31 @@ def go_on(project) -> subprocess.CompletedProcess[str]:
 
 
 def saved(project) -> bool:
-    """Tell whether Ray Tune has written down that a trial ended."""
-    states = (project.folder / ".arcore/tune").glob("rates-*/experiment_state-*.json")
-    return any("TERMINATED" in path.read_text() for path in states)
+    """Tell whether the end of a trial is kept."""
+    records = (project.folder / ".arcore/tune").glob("rates-*/trials/*.json")
+    return any(json.loads(path.read_text())["status"] != "unfinished" for path in records)
+
+
+class Planted:
+    """What makes a folder called `ran` in the working directory when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.makedirs, ("ran",)
+
+
+def plant(folder: Path) -> None:
+    """Put code where Ray Tune keeps or looks for pickles in the folder of a search."""
+    code = pickle.dumps(Planted())
+    hexed = {"_type": "CLOUDPICKLE_FALLBACK", "value": code.hex()}
+    state = {"trial_data": [[json.dumps({"x": hexed}), json.dumps({})]], "runner_data": hexed}
+    names = ("tuner.pkl", "trainable.pkl", "searcher-state-1.pkl", "callback-states-1.pkl")
+    there = [path for path in folder.rglob("*") if path.suffix == ".pkl"]
+    for place in [folder, *folder.glob("attempt-*")]:
+        there += [place / name for name in names]
+        (place / "experiment_state-2999-01-01_00-00-00.json").write_text(json.dumps(state))
+        (place / "search_gen_state-1.json").write_text(json.dumps({"searcher": hexed}))
+    for path in there:
+        path.write_bytes(code)
 
 
 def test_a_killed_search_keeps_the_trials_that_ended(make_search) -> None:
@@ -123,7 +147,10 @@ def test_a_killed_search_keeps_the_trials_that_ended(make_search) -> None:
     assert not strays, "Ray's processes outlive the stage"
     assert 1 <= len(ended(project.log())) < 4
     assert not (project.folder / "searches").exists()
+    (folder,) = (project.folder / ".arcore/tune").glob("rates-*")
+    plant(folder)
     go_on(project)
+    assert not (project.folder / "ran").exists(), "a planted pickle ran"
 
 
 @pytest.mark.slow
@@ -143,7 +170,9 @@ def test_a_search_that_gets_a_sigterm_says_what_it_keeps(make_search) -> None:
     # As if the search had been killed between the end of a trial and its own next save.
     unfinished = [
         path.parent
-        for path in (project.folder / ".arcore/tune").glob("rates-*/trial-*/checkpoint_000000")
+        for path in (project.folder / ".arcore/tune").glob(
+            "rates-*/attempt-*/trial-*/checkpoint_000000"
+        )
     ]
     for path in unfinished[0].glob("checkpoint_*"):
         shutil.rmtree(path)
@@ -151,8 +180,8 @@ def test_a_search_that_gets_a_sigterm_says_what_it_keeps(make_search) -> None:
 
 
 def with_checkpoints(project) -> set[Path]:
-    """The folders of trials of which Ray Tune has a checkpoint, since a second one is there."""
-    second = ".arcore/tune/*/trial-*/checkpoint_000001"
+    """The folders of trials of which there is a checkpoint, since a second one is there."""
+    second = ".arcore/tune/*/attempt-*/trial-*/checkpoint_000001"
     return {path.parent for path in project.folder.glob(second)}
 
 

@@ -254,7 +254,7 @@ def test_private_names_of_libraries_stand_in_one_module() -> None:
         if name not in ours
     ]
     assert wrong == []
-    assert {"_internal_kv_put", "_experiment_analysis"} <= set(
+    assert {"_internal_kv_put", "_CheckpointManagerState"} <= set(
         private_names(PRIVATE, trees[PRIVATE])
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -133,3 +134,30 @@ def test_a_condition_of_another_kind_is_refused(case: Case) -> None:
         refuses(lambda bad=bad: model.sample(2, bad), ["condition", "expected"])
     wrong = condition - 64 if other == torch.float32 else condition * torch.nan
     refuses(lambda: model.log_prob(x, wrong), ["condition", "expected"])
+
+
+@every_model
+def test_true_is_no_number(kind: type[AutoregressiveModel]) -> None:
+    """Of any hyperparameter that is a number, alone or in a tuple."""
+    for field in dataclasses.fields(kind.Config):
+        default = field.default
+        is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        optional = default is None and "int" in str(field.type) and "tuple" not in str(field.type)
+        if is_number or optional:
+            with pytest.raises(ValueError, match=field.name):
+                create(kind, event_of(kind), **{field.name: True})
+        elif isinstance(default, tuple) and default and isinstance(default[0], int):
+            with pytest.raises(ValueError, match=field.name):
+                create(kind, event_of(kind), **{field.name: (True, *default[1:])})
+
+
+@models_where(lambda kind: hasattr(kind, "member"))
+def test_true_is_no_member(kind: type[AutoregressiveModel]) -> None:
+    for index in (True, -1, 0.5, "0"):
+        refuses(lambda i=index: create(kind, event_of(kind)).member(i), ["index", repr(index)])
+
+
+@models_where(lambda kind: any(f.name == "first_kernel" for f in dataclasses.fields(kind.Config)))
+def test_a_first_kernel_sees_something(kind: type[AutoregressiveModel]) -> None:
+    """Of size one it has nothing but the pixel itself, which it must not see."""
+    refuses(lambda: create(kind, event_of(kind), first_kernel=1), ["first_kernel", ">= 3", "1"])

@@ -40,6 +40,26 @@ def test_fast_decoder_equals_recomputing_decoder(case: Case) -> None:
 
 
 @every_case
+def test_values_may_be_pushed_without_their_distribution_or_after_it_twice(case: Case) -> None:
+    """As a prefix that is given is: what follows depends on the values alone."""
+    model, x, condition = case.build_exact(), case.values(3), case.condition(3)
+    every, some = model.decoder(3, condition), model.decoder(3, condition)
+    flat = x.flatten(1)
+    for index, block in enumerate(every.blocks):
+        expected = parameters_of(every.next())
+        if index % 3 == 2:
+            some.next()
+            assert_close(parameters_of(some.next()), expected, **TIGHT)
+        every.push(flat[:, block])
+        some.push(flat[:, block])
+    if len(every.blocks) > 1:
+        last = model.decoder(3, condition)
+        for block in last.blocks[:-1]:
+            last.push(flat[:, block])
+        assert_close(parameters_of(last.next()), expected, **TIGHT)
+
+
+@every_case
 def test_a_decoder_takes_blocks_of_its_shape_alone(case: Case) -> None:
     decoder = case.build_exact().decoder(2, case.condition(2))
     size = len(decoder.blocks[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,8 +11,10 @@ from torch.distributions import Bernoulli, Categorical
 from torch.testing import assert_close
 
 from arcore.decoding import Decoder
-from tests.arcore.cases import CASES, cases_where, every_case
-from tests.support.cases import Case
+from arcore.model import AutoregressiveModel
+from tests.arcore.cases import CASES, cases_where, every_case, every_model
+from tests.support.cases import Case, create, event_of
+from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 few_states = cases_where(lambda case: case.tiny or case.num_states <= 600, tiny=True)
@@ -121,3 +125,34 @@ def test_impute_keeps_observed_values_and_ignores_the_others(
     assert torch.equal(completed[observed], x[observed])
     case.event.check(completed)
     assert torch.equal(model.impute(x, torch.ones_like(observed), condition), x)
+
+
+@every_case
+def test_weights_that_are_not_finite_draw_nothing(case: Case) -> None:
+    """Levels drawn from NaN would look like any others."""
+    model, condition = case.build(), case.condition(2)
+    x = case.values(2)
+    observed = torch.zeros(x.shape, dtype=torch.bool)
+    for value in (math.nan, math.inf):
+        with torch.no_grad():
+            next(model.parameters()).view(-1)[-1] = value
+        refuses(lambda: model.sample(2, condition), ["weights", "finite numbers", "NaN"])
+        refuses(lambda: model.impute(x, observed, condition), ["weights", "finite", "NaN"])
+
+
+@every_model
+def test_true_is_no_temperature(kind: type[AutoregressiveModel]) -> None:
+    model = create(kind, event_of(kind))
+    for temperature in (True, math.nan, math.inf, 0, -1.0, "1"):
+        refuses(
+            lambda t=temperature: model.sample(2, temperature=t), ["temperature", "a number > 0"]
+        )
+
+
+@every_case
+def test_no_rows_are_completed_to_none(case: Case) -> None:
+    x, condition = case.values(2)[:0], case.condition(2)
+    condition = None if condition is None else condition[:0]
+    for known in (False, True):
+        observed = torch.full(x.shape[1:], known)
+        assert case.build().impute(x, observed, condition).shape == x.shape

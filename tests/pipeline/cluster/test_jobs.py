@@ -58,10 +58,10 @@ def checkout(tmp_path: Path) -> Path:
 KEPT = {".gitignore", ".dvc/config", ".dvc/.gitignore", "dvc.yaml", "stages/train.py"}
 
 
-def export(checkout: Path) -> tuple[dict[str, str], str]:
+def export(checkout: Path, *named: str) -> tuple[dict[str, str], str]:
     folder = checkout.parent / "exported"
     folder.mkdir()
-    commit = exports.export(checkout, folder)
+    commit = exports.export(checkout, folder, named)
     files = contents(folder)
     assert len(files.pop(".arcore-job")) == 33, "no two jobs share a folder"
     return files, commit
@@ -82,17 +82,41 @@ def test_files_travel_as_they_are_now(checkout: Path) -> None:
     assert files["stages/train.py"] == "new\n" and commit.endswith("-dirty")
 
 
-def test_new_files_travel_and_make_the_commit_dirty(checkout: Path) -> None:
-    write(checkout, {"stages/new file é.py": "n"})
+def test_new_files_travel_if_they_are_named_and_make_the_commit_dirty(
+    checkout: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(checkout, {"stages/new file é.py": "n", "stages/sub/a.py": "a", "notes.txt": "hunter2"})
+    write(checkout, {"tests/new.py": ""})
     assert provenance.commit(checkout).endswith("-dirty"), "code of no commit"
-    files, commit = export(checkout)
+    files, commit = export(checkout, "stages/new file é.py", "stages/sub")
     assert files["stages/new file é.py"] == "n" and commit.endswith("-dirty")
+    assert files["stages/sub/a.py"] == "a" and "notes.txt" not in files
+    assert caplog.messages == [
+        "left out, since Git does not track them (--with sends them): notes.txt"
+    ]
+
+
+def test_new_files_stay_and_leave_the_commit_clean(checkout: Path) -> None:
+    write(checkout, {"stages/new.py": "n", "deep/prod.yaml": "password: hunter2"})
+    files, commit = export(checkout)
+    assert set(files) == KEPT | {"stages/gone.py", ".dvc/config.local"}
+    assert not commit.endswith("-dirty")
+
+
+@pytest.mark.parametrize("name", ["nothing.py", "data/raw/x.bin", "../outside", "/etc/passwd"])
+def test_what_is_named_must_be_there_and_not_ignored(checkout: Path, name: str) -> None:
+    with pytest.raises(UserError, match="--with: expected a file or folder of the checkout that"):
+        exports.select(checkout, [name])
 
 
 @pytest.mark.parametrize(
     "name",
-    [".env", ".env.local", "deep/server.PEM", "id_rsa", ".aws/config", "gcp-credentials.json"],
-)
+    [
+        ".env", ".env.local", "deep/server.PEM", "id_rsa", ".aws/config", "gcp-credentials.json",
+        "token.txt", "service-account.json", ".docker/config.json", "secrets/x.yaml", ".my.cnf",
+        ".s3cfg", "prod.env", "id_dsa", "auth_token",
+    ],
+)  # fmt: skip
 def test_secrets_stay(checkout: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     write(checkout, {name: "hunter2"})
     git(checkout, "add", "-f", name)
@@ -112,7 +136,8 @@ def test_links_stay_in_the_selection(checkout: Path, caplog: pytest.LogCaptureFi
     (checkout / "broken").symlink_to("nowhere")
     (checkout / "loop").symlink_to("loop")
     (checkout / "stages/gone.py").unlink()
-    files, _ = export(checkout)
+    names = (".env", "inside", "away", "ignored", "hidden", "broken", "loop")
+    files, _ = export(checkout, *names)
     assert set(files) == KEPT | {".dvc/config.local", "inside"} and files["inside"] == "old\n"
     assert caplog.messages[1] == "left out, since they link elsewhere: away, hidden, ignored"
 
@@ -129,7 +154,7 @@ def test_the_size_of_a_package(checkout: Path, monkeypatch: pytest.MonkeyPatch) 
     write(checkout, {"big.bin": "b" * 700_000, "stages/large.bin": "l" * 800_000})
     expected = r"less than 1 MB .* got 1\.5 MB; the largest: stages/large.bin \(0\.8 MB\), big.bin"
     with pytest.raises(UserError, match=expected):
-        exports.export(checkout, checkout.parent)
+        exports.export(checkout, checkout.parent, ["big.bin", "stages"])
 
 
 def test_without_git(tmp_path: Path) -> None:
@@ -194,6 +219,26 @@ def test_named_variables() -> None:
 
 
 @pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://b/x?secret_key=hunter2", "s3://b/x?access_key=a&scheme=http", "https://hunter2@host",
+        "http://me:hunter2@host", "s3://b/x?session_token=hunter2&region=eu",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["ARCORE_STORAGE", "ARCORE_MIRROR", "MLFLOW_TRACKING_URI"])
+def test_secrets_in_addresses_are_not_forwarded(uri: str, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name}: expected an address without user") as caught:
+        jobs.variables({name: uri}, [], TRAIN, "abc")
+    assert "hunter2" not in str(caught.value)
+    assert jobs.variables({name: uri}, [name], TRAIN, "abc")[name] == uri
+
+
+def test_plain_settings_of_a_storage_are_forwarded() -> None:
+    uri = "s3://bucket/arcore?endpoint_override=127.0.0.1:5995&scheme=http"
+    assert jobs.variables({"ARCORE_STORAGE": uri}, [], TRAIN, "abc")["ARCORE_STORAGE"] == uri
+
+
+@pytest.mark.parametrize(
     ("command", "home"),
     [
         (TRAIN, "/mnt/home"),
@@ -215,7 +260,7 @@ def test_dvc_looks_for_outputs_in_the_jobs_folder(command: list[str], home: str)
         (
             {"MLFLOW_TRACKING_URI": "https://me:hunter2@mlflow"},
             [],
-            "MLFLOW_TRACKING_URI: expected an address without a password, got one with; "
+            "MLFLOW_TRACKING_URI: expected an address without user, password or key, got one with; "
             "--env MLFLOW_TRACKING_URI sends it all the same",
         ),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.core.records import Record, left_out, read_object, read_yaml, write_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +89,20 @@ def test_files_that_hold_no_object_are_named(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UserError, match=f"a.json: {message}"):
             read_object(path)
+
+
+@pytest.mark.parametrize("read", [read_object, read_yaml])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"3", b"{", b"\xff\xfe{}", b"[" * 100_000, b"{1: 2}", b"a: [", b"\x00", None],
+    ids=repr,
+)
+def test_files_that_are_no_mapping_are_one_line(tmp_path: Path, read, content) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="expected (JSON|YAML), got "):
+        read(tmp_path)

@@ -310,3 +310,37 @@ def test_progress_bar_says_what_it_does(workdir: Path, server, capsys) -> None:
     (folder / "toy.data").write_bytes(CONTENT)
     fetching.fetch(make_dataset(f"{address}/toy.data"))
     assert re.search("downloading toy.data", capsys.readouterr().err)
+
+
+def test_a_gzip_bomb_is_not_unpacked_beyond_the_size_on_record(workdir, monkeypatch) -> None:
+    """What is unpacked is written nowhere once it is larger than the file can be."""
+    mirror = workdir / "mirror"
+    (mirror / "toys").mkdir(parents=True)
+    bomb = gzip.compress(bytes(300_000_000), compresslevel=9)
+    assert len(bomb) < 400_000
+    (mirror / "toys/toy.data.gz").write_bytes(bomb)
+    monkeypatch.setenv("ARCORE_MIRROR", str(mirror))
+    largest = 0
+
+    def written(*arguments: object) -> int:
+        nonlocal largest
+        paths = workdir.rglob("*.part")
+        largest = max([largest, *(path.stat().st_size for path in paths if path.exists())])
+        return 0
+
+    monkeypatch.setattr(fetching.tqdm, "update", written)
+    with pytest.raises(UserError, match="too large for toy.data: expected 3000000 bytes, got more"):
+        fetching.fetch(make_dataset())
+    assert 0 < largest <= 4_000_000
+    assert not list(workdir.rglob("data/raw/toys/*"))
+
+
+def test_passwords_of_a_mirror_are_not_shown(workdir, monkeypatch, caplog) -> None:
+    monkeypatch.setenv("ARCORE_MIRROR", "http://me:hunter2@127.0.0.1:9/x?token=hunter2")
+    with pytest.raises(UserError) as caught:
+        fetching.fetch(make_dataset("http://127.0.0.1:9/toy.data?signature=hunter2"))
+    assert "http://127.0.0.1:9/" in str(caught.value)
+    assert "hunter2" not in str(caught.value) + caplog.text
+    monkeypatch.setenv("ARCORE_MIRROR", "ftp://me:hunter2@host/x")
+    with pytest.raises(UserError, match="got 'ftp://host/x'"):
+        fetching.fetch(make_dataset())

@@ -21,11 +21,8 @@ EXAMPLES: dict[str, list[Any]] = {
 
 
 def drawn(parameter: Parameter, count: int = 300) -> list[Any]:
-    domain = parameter.domain()
-    if parameter.kind == "grid":
-        return [parameter.decode(option) for option in domain["grid_search"]]
-    state = np.random.RandomState(0)
-    return [parameter.decode(domain.sample(random_state=state)) for _ in range(count)]
+    generator = np.random.default_rng(0)
+    return [parameter.decode(parameter.draw(generator)) for _ in range(count)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

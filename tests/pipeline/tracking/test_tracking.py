@@ -176,3 +176,11 @@ def test_a_moved_store_leads_to_where_it_is(home, tmp_path_factory, monkeypatch,
     assert Path(store.download_artifacts(run_id, "a.txt")).read_text() == "kept"
     where = store.get_experiment_by_name("arcore-toy").artifact_location
     assert where == (new / "mlartifacts" / "arcore-toy").as_uri()
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "/tmp/x", "a/b", "", "..", "a\nb"])
+def test_an_experiment_whose_name_leaves_the_folder_is_refused(workdir, name: str) -> None:
+    store = mlflow_store.client()
+    with pytest.raises(UserError, match="MLflow experiment: expected a name of letters"):
+        mlflow_store.experiment_id(store, name)
+    assert store.get_experiment_by_name(name or "x") is None

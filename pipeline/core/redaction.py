@@ -1,0 +1,65 @@
+"""URIs as they are shown and logged: without passwords, tokens and options."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+# Settings of pyarrow's file systems that open nothing; any other key may be a secret's.
+PLAIN_OPTIONS = frozenset(
+    (
+        "allow_bucket_creation", "allow_bucket_deletion", "connect_timeout", "endpoint_override",
+        "region", "request_timeout", "retry_limit_seconds", "scheme", "tls_ca_file_path",
+    )
+)  # fmt: skip
+_URI = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*")
+_IN_URI = re.compile(r"(?P<start>://)[^/?#]*@|[?#].*", re.DOTALL)
+_QUERY = re.compile(r"\?[\w.%+-]+=[^\s'\"<>)]*")  # of a path alone, as urllib3 names one
+
+
+def redacted(location: str | Path) -> str:
+    """Return a place or a text, each URI in it without user, password, query and fragment.
+
+    Example:
+        >>> redacted("s3://key:secret@bucket/digits?scheme=http")
+        's3://bucket/digits'
+        >>> redacted("no answer from http://me:p@ss@host:5000/api, url: /api?token=abc")
+        'no answer from http://host:5000/api, url: /api'
+        >>> redacted("data/shards/what?")
+        'data/shards/what?'
+    """
+    text = _URI.sub(lambda found: _without_secrets(found[0]), str(location))
+    return _QUERY.sub("", text)
+
+
+def has_secrets(uri: str) -> bool:
+    """Tell whether a URI has a user or password, or an option that is no plain setting.
+
+    Example:
+        >>> has_secrets("s3://bucket/x?secret_key=abc"), has_secrets("https://token@host/x")
+        (True, True)
+        >>> has_secrets("s3://bucket/x?endpoint_override=host:9000&scheme=http")
+        False
+    """
+    if _URI.fullmatch(uri) is None:
+        return False
+    before, _, query = uri.partition("?")
+    keys = {pair.partition("=")[0] for pair in re.split("[&;]", query.partition("#")[0]) if pair}
+    return "@" in before.split("://", 1)[1].split("/")[0] or not keys <= PLAIN_OPTIONS
+
+
+def _without_secrets(uri: str) -> str:
+    # A message goes on after a URI: ": expected", ", got", "; the", ")".
+    end = re.search(r"[:;,.)\]}]*$", uri)
+    assert end is not None
+    kept = _IN_URI.sub(lambda found: found["start"] or "", uri[: end.start()])
+    return kept + end[0]
+
+
+class Redacting(logging.Formatter):
+    """A formatter of log records that shows no secrets of URIs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return redacted(super().format(record))

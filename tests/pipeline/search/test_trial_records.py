@@ -1,0 +1,167 @@
+"""An interrupted search goes on from its records as if nothing had been: draws, rungs, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.search import spec
+from pipeline.search.algorithms import TrialSource, scheduler_of
+from pipeline.search.draws import draws_of
+from pipeline.search.trial_records import TrialRecord, TrialRecords
+from pipeline.training.records import BEST, TIME, EpochRecord, TrainingReport
+
+RATE = "trainer.optimizer.learning_rate"
+ENTRY: dict[str, Any] = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "space": {
+        "model.ordering": {"choice": ["raster", "random"]},
+        "trainer.batch_size": {"randint": [10, 200]},
+        RATE: {"loguniform": [0.0001, 0.1]},
+    },
+    "num_trials": 24,
+}
+GRID = {"space": {"model.ordering": {"grid": ["raster", "snake"]}, RATE: {"uniform": [0.1, 1]}}}
+
+
+@pytest.fixture
+def load(workdir):
+    def load(**changes: Any) -> spec.Search:
+        params = {"experiments": {}, "searches": {"toy": ENTRY | changes}}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        return spec.load_search("toy")
+
+    return load
+
+
+def value_of(drawn: dict[str, Any]) -> float:
+    return 50.0 + abs(float(drawn[RATE]) - 0.02) * 100
+
+
+def epochs(*nats: float) -> list[TrainingReport]:
+    rows = [EpochRecord(epoch=i + 1, step=i, seconds=1.0, learning_rate=0.1, train_nats=n)
+            for i, n in enumerate(nats)]  # fmt: skip
+    return [TrainingReport(epoch=row.epoch, best_valid_nats=row.train_nats, record=row)
+            for row in rows]  # fmt: skip
+
+
+def record_of(search: spec.Search, number: int, drawn: dict[str, Any], *nats: float) -> TrialRecord:
+    values = {p.name: p.decode(drawn[p.name]) for p in search.space}
+    record = TrialRecord(number=number, status="unfinished", values=values)
+    for report in epochs(*nats):
+        record = record.reported(report)
+    return record
+
+
+@pytest.mark.parametrize("changes", [{}, {"searcher": "random"}, GRID | {"searcher": "random"}])
+def test_draws_after_an_interruption_are_those_without(load, changes: dict[str, Any]) -> None:
+    """Also where TPE has begun to model (from its eleventh trial on)."""
+    search = load(**changes)
+    whole, trials = draws_of(search), []
+    for number in range(1, search.total + 1):
+        trials.append(whole.draw(number))
+        whole.end(number, value_of(trials[-1]))
+    resumed = draws_of(search)
+    for number in range(1, 15):
+        resumed.resume(number, trials[number - 1])
+        resumed.end(number, value_of(trials[number - 1]))
+    for number in range(15, search.total + 1):
+        assert resumed.draw(number) == trials[number - 1]
+        resumed.end(number, value_of(trials[number - 1]))
+    assert len({str(trial) for trial in trials}) == len(trials)
+    assert all(p.contains(p.decode(t[p.name])) for t in trials for p in search.space)
+
+
+def test_every_point_of_a_grid_is_drawn_as_often(load) -> None:
+    search = load(**GRID, searcher="random", num_trials=3)
+    draws = draws_of(search)
+    options = [draws.draw(number)["model.ordering"] for number in range(1, 7)]
+    assert options == ['"raster"', '"snake"'] * 3
+
+
+def test_interrupted_trials_come_first_and_ended_ones_not_again(load) -> None:
+    search = load(num_trials=6)
+    draws = draws_of(search)
+    drawn = {number: draws.draw(number) for number in (1, 2, 3, 5)}
+    records = {n: record_of(search, n, drawn[n], 60.0, 50.0) for n in drawn}
+    records[1] = TrialRecord.from_dict(records[1].to_dict() | {"status": "stopped"}, "one")
+    records[3] = TrialRecord.from_dict(records[3].to_dict() | {"checkpoint": "there"}, "three")
+    source = TrialSource(search, list(records.values()), scheduler_of(search.plan.scheduler, []))
+    assert source.left == 5
+    given: list[Any] = [source.suggest(f"id-{k}") for k in range(5)]
+    assert [one["number"] for one in given] == [2, 3, 5, 4, 6]
+    assert [one["checkpoint"] for one in given] == ["", "there", "", "", ""]
+    assert given[0] == drawn[2] | {"number": 2, "checkpoint": ""}
+    assert source.suggest("id-5") == "FINISHED"
+
+
+def test_the_scheduler_compares_with_trials_that_ended_before(load) -> None:
+    search = load(scheduler={"name": "asha", "grace_epochs": 2, "reduction_factor": 2})
+    drawn = draws_of(search).draw(1)
+    plain = [record_of(search, n, drawn, 9.0, n).to_dict() for n in (1, 2, 3)]
+    before = [TrialRecord.from_dict(one | {"status": "stopped"}, "") for one in plain]
+    source = TrialSource(search, before, scheduler := scheduler_of(search.plan.scheduler, before))
+    assert source.left == search.total - 3
+
+    class New:
+        trial_id = "new"
+
+    scheduler.on_trial_add(None, New)
+    assert scheduler.on_trial_result(None, New, {TIME: 2, BEST: 8.0}) == "STOP"
+
+
+def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
+    search = load()
+    kept = TrialRecords(search, str(tmp_path))
+    record = record_of(search, 7, draws_of(search).draw(7), 60.0, 50.0)
+    kept.keep(record)
+    kept.keep(record.reported(epochs(60.0, 50.0)[1]))  # an epoch that is reported again
+    lost = record_of(search, 8, draws_of(search).draw(8))
+    kept.keep(TrialRecord.from_dict(lost.to_dict() | {"status": "failed", "lost": True}, ""))
+    found = TrialRecords(search, str(tmp_path))
+    found.read()
+    assert found.all() == [record, lost]
+    assert found[7].row().curve == [(1, 60.0), (2, 50.0)] and found[7].row().epochs == 2
+    assert [path.name for path in (tmp_path / "trials").iterdir() if path.name[0] == "."] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"number": 25}, "number: expected an integer in 1..24, got 25"),
+        ({"number": "1"}, "number: expected an integer, got '1'"),
+        ({"status": "done"}, "status: expected one of"),
+        ({"checkpoint": "../../elsewhere"}, "checkpoint: expected a folder of this search"),
+        ({"values": {}}, "values.model.ordering: expected a value of choice"),
+        ({"values": {"model.ordering": "raster", "trainer.batch_size": True, RATE: 0.01}},
+         "values.trainer.batch_size: expected a value of randint"),
+        ({"values": {"model.ordering": "raster", "trainer.batch_size": 20, RATE: 9.0}},
+         f"values.{RATE}: expected a value of loguniform"),
+        ({"values": {"model.ordering": "raster", "trainer.batch_size": 20, RATE: 0.1, "x": 1}},
+         "values: expected those of the space, got ['x']"),
+        ({"history": 3}, "history: expected a list of objects"),
+        ({"history": [{"epoch": 1}]}, "missing step"),
+    ],
+)  # fmt: skip
+def test_other_records_are_one_line(load, tmp_path: Path, change, message: str) -> None:
+    search = load()
+    plain = record_of(search, 1, draws_of(search).draw(1), 60.0).to_dict() | change
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials/000001.json").write_text(json.dumps(plain))
+    with pytest.raises(UserError) as caught:
+        TrialRecords(search, str(tmp_path)).read()
+    assert "000001.json: " in str(caught.value) and message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
+def test_damaged_records_are_one_line(load, tmp_path: Path, text: str) -> None:
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials/000001.json").write_text(text)
+    with pytest.raises(UserError, match=r"000001\.json: expected "):
+        TrialRecords(load(), str(tmp_path)).read()
