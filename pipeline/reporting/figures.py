@@ -22,6 +22,7 @@ from pipeline.evaluation.reading import ModelConfig
 from pipeline.reporting import origins, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.wording import UNITS
+from pipeline.training.records import TrainingRecord
 
 MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0
@@ -58,7 +59,10 @@ class Curve:
 
 
 def curves_of(report: Report) -> list[Curve]:
-    """Read the histories of a dataset's trainings, best last value first."""
+    """Read the histories of a dataset's trainings, best last value first.
+
+    One whose times are not on record, since DVC restored it from its cache, has no curve.
+    """
     curves = {}
     for row in report.rows:
         name = row.evaluated.folder.name
@@ -67,11 +71,13 @@ def curves_of(report: Report) -> list[Curve]:
             continue
         with open(path, newline="") as lines:
             points = [line for line in csv.DictReader(lines) if line.get("valid_nats")]
-        if not points:
+        record = TrainingRecord.of(paths.model(name))
+        ends = record.epoch_seconds if record is not None else []
+        if not points or not ends:
             continue
         values = _valid_values(points, report.unit, row.evaluated.config)
         processors = origins.processors(name)
-        seconds = [processors * float(point.get("seconds") or point["epoch"]) for point in points]
+        seconds = [processors * ends[int(point["epoch"]) - 1] for point in points]
         label = wording.short_name(name, report.dataset)
         curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
     return sorted(curves.values(), key=lambda curve: float(curve.values[-1]))
