@@ -12,13 +12,6 @@ from pipeline.core.redaction import Redacting, redacted
 from pipeline.repro import warm
 
 
-def list_entries(section: str) -> None:
-    """Print the names of a section of params.yaml (experiments, searches, folds)."""
-    from pipeline.experiments import listing  # here: --help needs no Hydra
-
-    print(listing.text_of(section))
-
-
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main`; a UserError or an error of the system ends it with one line.
 

@@ -18,7 +18,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.experiment is None:
-        cli.list_entries("experiments")
+        from pipeline.experiments import listing  # here: --help needs no Hydra
+
+        print(listing.text_of("experiments"))
         return
     from pipeline.evaluation import evaluate  # here: --help needs no torch
     from pipeline.experiments import compose

@@ -21,7 +21,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.experiment is None:
-        cli.list_entries("folds")
+        from pipeline.experiments import listing  # here: --help needs no Hydra
+
+        print(listing.text_of("folds"))
         return
     from pipeline.evaluation import cross_validation  # here: --help needs no torch
 

@@ -1,4 +1,4 @@
-"""Train an experiment of params.yaml with Ray Train; writes models/<experiment>/."""
+"""Train an experiment of params.yaml; writes models/<experiment>/."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
     arguments = parser.parse_intermixed_args()
     if arguments.experiment is None:
-        cli.list_entries("experiments")
+        from pipeline.experiments import listing  # here: --help needs no Hydra
+
+        print(listing.text_of("experiments"))
         return
     from pipeline.experiments import compose  # here: --help needs no torch
     from pipeline.training import driver

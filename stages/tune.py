@@ -25,7 +25,9 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished search")
     arguments = parser.parse_intermixed_args()
     if arguments.search is None:
-        cli.list_entries("searches")
+        from pipeline.experiments import listing  # here: --help needs no Hydra
+
+        print(listing.text_of("searches"))
         return
     from pipeline.search import tuning  # here: --help needs no torch
 

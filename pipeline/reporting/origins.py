@@ -7,21 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import paths
-from pipeline.core.records import Record, left_out, read_object
 from pipeline.reporting.comparison import Row
 from pipeline.tracking import pages
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training(Record):
-    """What a page needs of `training.json`; every key may be missing."""
-
-    commit: str | None = left_out(None)
-    run_id: str | None = left_out(None)
-    num_workers: int = left_out(1)
-    device: str | None = left_out(None)
-    epochs: int | None = left_out(None)
-    best_epoch: int | None = left_out(None)
+from pipeline.training.records import TrainingRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +26,16 @@ class Origin:
     """
 
     experiment: str
-    training: Training | None
+    training: TrainingRecord | None
     commands: tuple[str, ...]
     dataset_sha256: str
     files: tuple[tuple[str, str], ...]
     run: str | None
 
 
-def training_of(experiment: str) -> Training | None:
-    """Read a training's record, None if there is none."""
-    path = paths.model(experiment) / "training.json"
-    return Training.from_dict(read_object(path), str(path)) if path.is_file() else None
-
-
 def commit_of(row: Row) -> str | None:
     """Return the commit that a row's model was trained at, None where that is unknown."""
-    training = training_of(row.evaluated.folder.name)
+    training = TrainingRecord.of(paths.model(row.evaluated.folder.name))
     return training.commit if training else None
 
 
@@ -64,10 +46,10 @@ def processors(experiment: str) -> int:
         >>> processors("never trained")
         1
     """
-    training = training_of(experiment)
+    training = TrainingRecord.of(paths.model(experiment))
     if training is None:
         return 1
-    threads = re.search(r"(\d+) threads?\)", training.device or "")
+    threads = re.search(r"(\d+) threads?\)", training.device)
     return training.num_workers * (int(threads.group(1)) if threads else 1)
 
 
@@ -80,7 +62,7 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
     """
     folder = row.evaluated.folder
     name = folder.name
-    training = training_of(name)
+    training = TrainingRecord.of(paths.model(name))
     if row.result.num_folds > 1:
         experiment = name.removesuffix("-folds")
         commands: tuple[str, ...] = (f"python -m stages.folds {experiment}",)

@@ -11,6 +11,7 @@ from pipeline.repro.display import Display
 from pipeline.repro.lanes import Lanes
 from pipeline.repro.plan import make_plan
 from pipeline.repro.warm import warmed
+from pipeline.tracking import mlflow_store
 
 MOST_LANES = 4
 
@@ -38,6 +39,7 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
         return
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpus // count))
     log = paths.work() / "repro.log"
+    mlflow_store.configure()
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     display = Display(len(plan.stale), count)

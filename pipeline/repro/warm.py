@@ -36,7 +36,8 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
     """Run the server inside the block; yield the variables with which stages find it.
 
     Arguments:
-        variables: environment of the server, which decides the threads of torch.
+        variables: environment of the server, which decides the threads of torch and what MLflow
+            reads when it is imported.
     """
     if not hasattr(os, "fork"):
         yield variables
@@ -121,9 +122,6 @@ def serve(address: str) -> None:
 
 
 def _import_libraries() -> None:
-    from pipeline.tracking import mlflow_store
-
-    mlflow_store.configure()  # before MLflow is imported
     import fsspec  # noqa: F401
     import hydra  # noqa: F401
     import matplotlib.backends.backend_agg  # noqa: F401

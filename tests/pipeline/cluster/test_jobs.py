@@ -97,7 +97,7 @@ def test_new_files_travel_if_they_are_named_and_make_the_commit_dirty(
 
 
 def test_new_files_stay_and_leave_the_commit_clean(checkout: Path) -> None:
-    write(checkout, {"stages/new.py": "n", "deep/prod.yaml": "password: hunter2"})
+    write(checkout, {"deep/new.py": "n", "deep/prod.yaml": "password: hunter2"})
     files, commit = export(checkout)
     assert set(files) == KEPT | {"stages/gone.py", ".dvc/config.local"}
     assert not commit.endswith("-dirty")

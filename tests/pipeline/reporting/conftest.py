@@ -14,6 +14,7 @@ from arcore import events, units
 from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
 from pipeline.datasets.base import SPLITS, Options
 from pipeline.evaluation.results import CodecMeasurements, CodecResult, Score
+from tests.support.trainings import TRAINING
 
 MNIST = events.Binary((1, 28, 28))
 
@@ -83,9 +84,9 @@ class Files:
             "event": events.to_dict(event),
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        (folder / "training.json").write_text(json.dumps({"device": "cpu"}))
+        (folder / "training.json").write_text(json.dumps(TRAINING | {"experiment": name}))
         (folder / "history.csv").write_text(
-            "epoch,seconds,valid_nats,valid_bits_per_dim\n1,1.0,9.5,2.0\n2,2.0,,\n3,3.0,8.5,1.5\n"
+            "epoch,valid_nats,valid_bits_per_dim\n1,9.5,2.0\n2,,\n3,8.5,1.5\n"
         )
         folder = Path("evaluation", dataset, name)
         folder.mkdir(parents=True)

@@ -30,6 +30,7 @@ from pipeline.reporting import (
     wording,
 )
 from stages import report as stage
+from tests.support.trainings import TRAINING
 
 MNIST = events.Binary((1, 28, 28))
 DIGITS = events.Levels(17, (1, 8, 8))
@@ -320,7 +321,8 @@ def test_a_page_is_for_readers_and_its_words_are_true(files):
 def test_every_row_says_where_it_comes_from(files):
     files.manifest("toy")
     files.evaluated("toy", "toy-made", 88.0)
-    record = {
+    record = TRAINING | {
+        "experiment": "toy-made",
         "commit": "abc123",
         "run_id": "f00d",
         "num_workers": 2,
