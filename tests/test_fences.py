@@ -105,7 +105,7 @@ def test_commands_are_there(block: Block) -> None:
     params = compose.read_params(ROOT / "params.yaml")
     makefile = (ROOT / "Makefile").read_text()
     for line in block.code.replace("\\\n", " ").splitlines():
-        words = line.partition("  #")[0].split()
+        words = line.partition("  #")[0].replace("'", "").split()
         for stage in re.findall(r"python -m stages\.(\w+)", line):
             assert (ROOT / "stages" / f"{stage}.py").is_file()
         for target in re.findall(r"^make ([a-z-]+)", line):

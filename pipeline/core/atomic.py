@@ -65,5 +65,15 @@ def _remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             late = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
             here = found[1] == socket.gethostname()
-            if late or (here and not Path(f"/proc/{found[2]}").exists()):
+            if late or (here and not _runs(int(found[2]))):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True

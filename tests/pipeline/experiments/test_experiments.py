@@ -70,6 +70,7 @@ def test_defaults_are_those_of_the_dataclasses(params, name: str) -> None:
 def test_a_file_of_a_cluster_says_what_differs(params, monkeypatch) -> None:
     (Path("conf") / "cluster").mkdir(parents=True)
     shutil.copytree(compose.CONF / "dataset", Path("conf") / "dataset")
+    shutil.copy(compose.CONF / "cluster" / "local.yaml", Path("conf") / "cluster")
     (Path("conf") / "cluster" / "two.yaml").write_text("num_workers: 2\n")
     monkeypatch.setattr(compose, "CONF", Path("conf").resolve())
     overrides = ("cluster=two", "cluster.max_failures=1")
