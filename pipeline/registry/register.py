@@ -205,11 +205,11 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
     manifest = paths.shards(dataset)
     if (manifest / "manifest.json").is_file():  # a lost registry may be rebuilt without the data
         training_runs.describe(store, run_id, candidate, read_manifest(manifest))
-    numbers = {
+    numbers = {  # by names that are no curve's, into which MLflow would put these
         "test_nats": score.nats,
         "test_nats_stderr": score.nats_stderr,
         "test_bits_per_dim": score.bits_per_dim,
-        "valid_nats": result.valid_nats,
+        "best_valid_nats": result.valid_nats,
         "num_parameters": result.num_parameters,
         "train_seconds": result.train_seconds,
     }

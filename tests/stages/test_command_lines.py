@@ -77,7 +77,10 @@ def project(make_project):
         (["1"], "experiments.1.model: expected a name, got None"),
         (["nameless"], "experiments.nameless: expected a mapping, got 'made'"),
         (["toy", "cluster.num_workers=64"], "cluster: expected 64 CPUs for 64 workers, got a clus"),
-        (["toy", "cluster.use_gpu=true"], "cluster: expected 1 GPUs, got a cluster of 0"),
+        (
+            ["toy", "cluster.use_gpu=true"],
+            "cluster.use_gpu: expected a CUDA device on this machine, got none",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -193,7 +193,7 @@ def training(project: NodesProject, *more: str) -> Iterator[subprocess.Popen[byt
     process = project.start("train", *overrides(project, *more))
     try:
         project.wait_until(
-            lambda: process.poll() is not None or "epoch 2/" in project.log(), "epoch 2 is done"
+            lambda: process.poll() is not None or "epoch 1/" in project.log(), "epoch 1 is done"
         )
         assert process.poll() is None, project.log()
         yield process

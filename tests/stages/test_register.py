@@ -178,7 +178,7 @@ def test_a_model_goes_into_the_run_that_trained_it_which_stays_as_it_was(home, f
     assert version.description.startswith("nade on toy: 8.000 ± 0.100 nats")
     (logged,) = store.search_logged_models([run.info.experiment_id])
     assert {metric.key for metric in logged.metrics} == {
-        "test_nats", "test_nats_stderr", "test_bits_per_dim", "valid_nats",
+        "test_nats", "test_nats_stderr", "test_bits_per_dim", "best_valid_nats",
     }  # fmt: skip
     shutil.rmtree(home / "mlartifacts")
     again = register.register_dataset("toy").experiments["toy-nade"]
