@@ -23,7 +23,7 @@ def variant(experiment: str, overrides: Sequence[str]) -> str:
         >>> variant("digits-made", ["trainer.seed=1", "trainer.max_epochs=3"])
         'digits-made--trainer.max_epochs-3-trainer.seed-1'
         >>> variant("digits-made", ["model.hidden=[500, 500]"])
-        'digits-made--model.hidden-500-500-b8a8eb4b'
+        'digits-made--model.hidden-500-500-31503cb4'
     """
     settings = dict(override.split("=", 1) for override in overrides)
     lossless = "-".join(f"{key}-{value}" for key, value in sorted(settings.items()))
