@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from pipeline.reporting.published import PublishedResult, published_for
 from pipeline.reporting.wording import UNITS, with_error
 
 TERMINAL_CONTEXT_ROWS = 8
+TERMINAL_WIDTH = 120
+TERMINAL_LEAVES_OUT = ("source", "device", "settings", "model", "parameters", "difference")
 
 
 def published_text(row: PublishedResult, value: float | None) -> str:
@@ -323,13 +326,30 @@ def _terminal(text: str, path: Path) -> str:
         if table:
             first = not any(row.startswith("  ") for row in lines)
             kept = table if first else table[: 1 + TERMINAL_CONTEXT_ROWS]
-            lines += aligned(kept)
+            lines += aligned(fitting(kept))
             if len(kept) < len(table):
                 lines.append(f"  ... and {len(table) - len(kept)} more in {path}")
             table = []
         if line:
-            lines.append(line.lstrip("# "))
+            lines += textwrap.wrap(line.lstrip("# "), TERMINAL_WIDTH)
     return "\n".join(lines)
+
+
+def fitting(table: list[list[str]]) -> list[list[str]]:
+    """Leave columns out that say nothing, then others, until a terminal's width is enough.
+
+    Example:
+        >>> fitting([["experiment", "device", "test"], ["made", "a" * 99, "1" * 20]])
+        [['experiment', 'test'], ['made', '11111111111111111111']]
+    """
+    columns = [list(column) for column in zip(*table, strict=True)]
+    columns = [column for column in columns if set(column[1:]) != {"-"}]
+    units = [column[0] for column in columns if column[0].startswith("test (")]
+    for name in (*TERMINAL_LEAVES_OUT, *units[1:]):
+        if sum(2 + max(map(len, column)) for column in columns) <= TERMINAL_WIDTH:
+            break
+        columns = [column for column in columns if column[0] != name]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def aligned(table: list[list[str]]) -> list[str]:
