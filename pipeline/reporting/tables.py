@@ -328,7 +328,9 @@ def _terminal(text: str, path: Path) -> str:
             kept = table if first else table[: 1 + TERMINAL_CONTEXT_ROWS]
             lines += aligned(fitting(kept))
             if len(kept) < len(table):
-                lines.append(f"  ... and {len(table) - len(kept)} more in {path}")
+                lines.append(
+                    f"  ... and {len(table) - len(kept)} more in {path.relative_to(paths.root())}"
+                )
             table = []
         if line:
             lines += textwrap.wrap(line.lstrip("# "), TERMINAL_WIDTH)

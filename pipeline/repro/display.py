@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 import threading
 import time
 from collections import defaultdict
@@ -15,6 +16,7 @@ from pipeline.repro.plan import kind_of
 
 _EPOCH = re.compile(r"epoch (\d+)/(\d+)\s+(.*)")
 SECONDS_BETWEEN_LINES = 10.0
+WIDTH = 120
 
 
 class Display:
@@ -81,7 +83,8 @@ class Display:
         for stage, seconds in self._seconds.items():
             kinds[kind_of(stage)].append(seconds)
         parts = (f"{kind} {sum(all_):.0f} s ({len(all_)})" for kind, all_ in kinds.items())
-        print(f"{time.monotonic() - self._began:.0f} s in all: {', '.join(parts)}", flush=True)
+        line = f"{time.monotonic() - self._began:.0f} s in all: {', '.join(parts)}"
+        print(textwrap.fill(line, WIDTH), flush=True)
 
     def _print(self, line: str) -> None:
         if self._bars:
