@@ -114,11 +114,15 @@ def _pictures(rows: Sequence[Row], dataset: str) -> list[str]:
         path = row.evaluated.folder / "samples.png"
         if path.is_file():
             name = _name(row, dataset)
-            source = markup.data_uri("image/png", path.read_bytes())
-            alt = escape(f"samples of {name} beside real test rows")
             caption = f"{markup.breakable(name)}: samples beside real test rows"
-            parts.append(markup.figure(f'<img alt="{alt}" src="{source}">', caption))
+            parts.append(_picture(path, f"samples of {name} beside real test rows", caption))
     return parts
+
+
+def _picture(path: Path, alt: str, caption: str) -> str:
+    """Return a figure of a PNG file."""
+    source = markup.data_uri("image/png", path.read_bytes())
+    return markup.figure(f'<img alt="{escape(alt)}" src="{source}">', caption)
 
 
 def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
@@ -165,13 +169,12 @@ def _sounds(rows: Sequence[Row], dataset: str) -> list[str]:
         path = row.evaluated.folder / "samples.png"
         if path.is_file():
             name = _name(row, dataset)
-            source = markup.data_uri("image/png", path.read_bytes())
-            alt = escape(f"spectrograms of {name}: drawn above, real below")
             caption = (
                 f"{markup.breakable(name)}: spectrograms, drawn above real; brighter is "
                 "louder, over 70 dB."
             )
-            parts.append(markup.figure(f'<img alt="{alt}" src="{source}">', caption))
+            alt = f"spectrograms of {name}: drawn above, real below"
+            parts.append(_picture(path, alt, caption))
     return parts
 
 

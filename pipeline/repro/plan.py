@@ -71,7 +71,12 @@ def make_plan(targets: Sequence[str]) -> Plan:
     try:
         with Repo() as repo:
             graph = repo.index.graph
-            wanted = [stage for target in targets for stage in repo.stage.collect(target)]
+            named = {stage.addressing: stage for stage in graph}
+            wanted = [
+                stage
+                for target in targets  # DVC finds one by reading its files anew, half a second each
+                for stage in ([named[target]] if target in named else repo.stage.collect(target))
+            ]
             needed = set(wanted).union(*(networkx.descendants(graph, stage) for stage in wanted))
             ordered = [s for s in networkx.dfs_postorder_nodes(graph) if s in needed]
             with repo.lock:
