@@ -17,7 +17,7 @@ import pytest
 
 from arcore.events import Binary
 from pipeline.core.errors import UserError
-from pipeline.data import fetching
+from pipeline.data import fetching, unpacking
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Options
 from pipeline.datasets.catalog import RawFile
@@ -328,7 +328,7 @@ def test_a_gzip_bomb_is_not_unpacked_beyond_the_size_on_record(workdir, monkeypa
         largest = max([largest, *(path.stat().st_size for path in paths if path.exists())])
         return 0
 
-    monkeypatch.setattr(fetching.tqdm, "update", written)
+    monkeypatch.setattr(unpacking.tqdm, "update", written)
     with pytest.raises(UserError, match="too large for toy.data: expected 3000000 bytes, got more"):
         fetching.fetch(make_dataset())
     assert 0 < largest <= 4_000_000
