@@ -186,7 +186,7 @@ def concurrency(config: ClusterConfig, have: Mapping[str, float]) -> int:
         >>> concurrency(ClusterConfig(num_workers=2, cpus_per_worker=1), {"CPU": 5.0})
         2
     """
-    workers = max(1, config.num_workers)
+    workers = connection.num_workers(config)
     fit = have.get("CPU", 0) // (workers * (config.cpus_per_worker or 1))
     if config.use_gpu:
         fit = min(fit, have.get("GPU", 0) // workers)

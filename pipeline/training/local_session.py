@@ -19,7 +19,7 @@ from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.training.records import TrainingReport
-from pipeline.training.sessions import Checkpoint, newest_first
+from pipeline.training.sessions import Checkpoint
 
 KEPT = 2  # checkpoints, as many as Ray Train is told to keep
 
@@ -67,7 +67,7 @@ class LocalSession:
 
     def checkpoints(self) -> Iterator[Checkpoint]:
         """Yield the checkpoints, the newest first."""
-        return newest_first(self.last())
+        return map(self._checkpoint, reversed(self._names()))
 
     def last(self) -> FolderCheckpoint | None:
         """Return the newest checkpoint."""

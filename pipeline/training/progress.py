@@ -6,6 +6,7 @@ import sys
 import time
 from typing import NoReturn
 
+from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.training.records import EpochRecord
@@ -49,10 +50,16 @@ class Display:
         if self._bar is not None:
             self._bar.update()
 
-    def loss(self, epoch: int, nats: float) -> None:
-        """Show the mean training loss of the epoch under way, from 1; a bar has one worker."""
+    def loss(self, epoch: int, nats: Tensor) -> None:
+        """Show the mean training loss of the epoch under way, from 1; a bar has one worker.
+
+        Arguments:
+            epoch: under way.
+            nats: () on any device, which only a bar waits for.
+        """
         if self._bar is not None:
-            self._bar.set_description_str(f"epoch {epoch}/{self._epochs}  train {nats:.3f} nats")
+            line = f"epoch {epoch}/{self._epochs}  train {float(nats):.3f} nats"
+            self._bar.set_description_str(line)
 
     def epoch(self, record: EpochRecord) -> None:
         """Show a finished epoch: always the last one, others at most every few seconds."""

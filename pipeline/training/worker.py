@@ -257,7 +257,7 @@ class Worker:
         if math.isfinite(first_failed):
             return Failed(self._not_finite("training", int(first_failed)))
         events = progress.rows_in_epoch * self.train.events_per_row
-        self.display.loss(progress.epoch + 1, float(running.total) / events)
+        self.display.loss(progress.epoch + 1, running.total / events)
         if action == 0 or at_end:
             return None
         self._add_lap()
