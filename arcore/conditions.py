@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,10 @@ class Condition(abc.ABC):
         """Shape all numbers of a condition, row after row, as a condition for `batch` events."""
 
     @abc.abstractmethod
+    def numbers(self, frames: int) -> int:
+        """Count the numbers of one event's condition, of `frames` frames where any will do."""
+
+    @abc.abstractmethod
     def _fits(self, condition: Tensor, batch: int) -> bool:
         """Say whether the shape and the kind of numbers fit."""
 
@@ -73,6 +78,10 @@ class Classes(Condition):
     def unflatten(self, values: Tensor, batch: int) -> Tensor:
         """Shape the numbers of all rows as a condition for `batch` events."""
         return values.reshape(batch)
+
+    def numbers(self, frames: int) -> int:
+        """Count the numbers of one event's condition."""
+        return 1
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         # int64 only, since other integers index as masks or not at all
@@ -105,6 +114,10 @@ class Vector(Condition):
         """Shape the numbers of all rows as a condition for `batch` events."""
         return values.reshape(batch, self.size)
 
+    def numbers(self, frames: int) -> int:
+        """Count the numbers of one event's condition."""
+        return self.size
+
     def _fits(self, condition: Tensor, batch: int) -> bool:
         return condition.shape == (batch, self.size) and condition.is_floating_point()
 
@@ -127,6 +140,10 @@ class Map(Condition):
     def unflatten(self, values: Tensor, batch: int) -> Tensor:
         """Shape the numbers of all rows as a condition for `batch` events."""
         return values.reshape(batch, *self.shape)
+
+    def numbers(self, frames: int) -> int:
+        """Count the numbers of one event's condition."""
+        return math.prod(self.shape)
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         return condition.shape == (batch, *self.shape) and condition.is_floating_point()
@@ -161,6 +178,10 @@ class Symbols(Condition):
     def unflatten(self, values: Tensor, batch: int) -> Tensor:
         """Shape the numbers of all rows as a condition for `batch` events."""
         return values.reshape(batch, -1)
+
+    def numbers(self, frames: int) -> int:
+        """Count the numbers of one event's condition."""
+        return (self.frames or frames) + (self.num_classes is not None)
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         if condition.dim() != 2 or len(condition) != batch or condition.dtype != torch.int64:
@@ -211,6 +232,10 @@ class Frames(Condition):
     def unflatten(self, values: Tensor, batch: int) -> Tensor:
         """Shape the numbers of all rows as a condition for `batch` events."""
         return values.reshape(batch, -1, self.size)
+
+    def numbers(self, frames: int) -> int:
+        """Count the numbers of one event's condition."""
+        return (self.frames or frames) * self.size
 
     def _fits(self, condition: Tensor, batch: int) -> bool:
         if condition.dim() != 3 or not condition.is_floating_point():

@@ -20,6 +20,8 @@ from pipeline.tracking import mlflow_store
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
+FRAMES = 16  # of an example of open length
+
 
 def log_exported_model(
     run_id: str,
@@ -48,11 +50,13 @@ def log_exported_model(
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
+    from pipeline.registry import pyfunc
+
     uri = uri or mlflow_store.tracking_uri()
     config = yaml.safe_load((model_folder / "config.yaml").read_text())
     protocol = {"num_members": num_members, "context_frames": context_frames}
     config["evaluation"] = {**(config.get("evaluation") or {}), **protocol}
-    signature, example = _signature(arcore.events.from_dict(config["event"]))
+    signature, example = _signature(pyfunc.load(model_folder))
     store = mlflow_store.client(uri)
     run = store.get_run(run_id)
     model = store.create_logged_model(
@@ -90,10 +94,13 @@ def log_exported_model(
     return str(info.model_uri)
 
 
-def _signature(event: arcore.events.Event) -> tuple[ModelSignature, np.ndarray]:
+def _signature(
+    model: arcore.AutoregressiveModel,
+) -> tuple[ModelSignature, np.ndarray | tuple[np.ndarray, dict[str, list[float]]]]:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ParamSchema, ParamSpec
 
+    event, kind = model.event, model.condition_kind
     dtype = np.dtype("float32" if arcore.events.is_real(event) else "int64")
     shape = tuple(-1 if extent is None else extent for extent in event.shape)
     params = ParamSchema(
@@ -106,10 +113,14 @@ def _signature(event: arcore.events.Event) -> tuple[ModelSignature, np.ndarray]:
             ParamSpec("length", "long", 4000),
         ]
     )
-    example = np.zeros((2, *(16 if extent == -1 else extent for extent in shape)), dtype)
+    example = np.zeros((2, *(FRAMES if extent == -1 else extent for extent in shape)), dtype)
     # No schema of inputs: MLflow would refuse every dtype but one, and print the array. The script
     # checks shape, dtype and range itself, in one line.
-    return ModelSignature(None, None, params), example
+    signature = ModelSignature(None, None, params)
+    if kind is None:
+        return signature, example
+    zeros = [0 if kind.is_integer else 0.0] * (2 * kind.numbers(FRAMES))
+    return signature, (example, {"condition" if kind.is_integer else "vectors": zeros})
 
 
 def _requirements() -> list[str]:

@@ -37,7 +37,7 @@ class Display:
             self._bars = [
                 tqdm(
                     position=lane, leave=False, file=sys.stdout, dynamic_ncols=True,
-                    bar_format="{desc} {bar} {postfix}",
+                    unit="", bar_format="{desc} {bar} {unit}",
                 )
                 for lane in range(lanes)
             ]  # fmt: skip
@@ -49,7 +49,7 @@ class Display:
             bar = self._bars[lane]
             bar.reset(total=1)
             bar.set_description_str(_words(stage), refresh=False)
-            bar.set_postfix_str("")
+            bar.unit = ""
 
     def said(self, lane: int, stage: str, line: str) -> None:
         """Show a line of a stage that is under way: its progress, or a warning."""
@@ -57,7 +57,8 @@ class Display:
         if epoch and self._bars:
             bar = self._bars[lane]
             bar.total, bar.n = int(epoch[2]), int(epoch[1])
-            bar.set_postfix_str(f"{epoch[1]}/{epoch[2]}  {epoch[3]}")
+            bar.unit = f"{epoch[1]}/{epoch[2]}  {epoch[3]}"
+            bar.refresh()
         elif epoch:
             now = time.monotonic()
             if now - self._said[lane] >= SECONDS_BETWEEN_LINES:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -39,8 +38,7 @@ def export(tmp_path: Path) -> Export:
         event = event_of(name)
         model = randomize(arcore.create_model(name, event, **given))
         folder = tmp_path / name
-        folder.mkdir()
-        save_file(model.state_dict(), folder / "model.safetensors")
+        arcore.save(model, folder)
         config = {
             "model": {"name": name, **model.hyperparameters.to_dict()},
             "event": arcore.events.to_dict(event),
@@ -83,6 +81,27 @@ def test_every_model_comes_back_as_it_was_evaluated(
     assert_close(torch.tensor(scores["bits_per_dim"].tolist()), bits)
     params = {"method": "sample", "num_samples": 5, "seed": 0}
     assert np.array_equal(loaded.predict(None, events[:0].numpy(), params), events.numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("gated_pixelcnn", {"num_classes": 3}),
+        ("gated_pixelcnn", {"condition_size": 2}),
+        ("gated_pixelcnn", {"condition_shape": (2, 3, 1)}),
+        ("video_pixel_network", {"condition_sequence": (2, 5)}),
+    ],
+)
+def test_the_example_of_a_conditional_model_is_one_that_it_takes(
+    name: str, given: dict[str, object], export: Export, tmp_path: Path
+) -> None:
+    from pipeline.registry import pyfunc
+
+    export(name, **given)
+    loaded = pyfunc.ArcoreModel()
+    loaded.load_context(SimpleNamespace(artifacts={"model": str(tmp_path / name)}))
+    _, (events, params) = exporting._signature(loaded.model)
+    assert np.isfinite(loaded.predict(None, events, params)["nats"]).all()
 
 
 CLEAN = """
