@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,29 @@ import yaml
 if TYPE_CHECKING:
     from tests.support.projects import Project
 
+LONGEST = (
+    "tests/stages/test_faults.py",
+    "tests/stages/test_end_to_end.py",
+    "tests/stages/test_tune_faults.py",
+    "tests/pipeline/training/test_training.py",
+    "tests/stages/test_raylets.py",
+    "tests/stages/test_tune.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the stages that run as commands, which take longest and mostly wait."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/stages/"))
+    """Alternate files whose tests mostly wait for other processes with files that compute.
+
+    Two workers that take one file after the other keep both cores busy so; the longest come first.
+    """
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    waits = [name for name in LONGEST if name in files]
+    waits += [name for name in files if name.startswith("tests/stages/") and name not in waits]
+    computes = sorted(files.keys() - waits, key=lambda name: (-len(files[name]), name))
+    pairs = itertools.zip_longest(waits, computes)
+    items[:] = [item for pair in pairs for name in pair if name for item in files[name]]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,7 @@ from pipeline.tracking import mlflow_store
 from pipeline.training.ray_checkpoints import SNAPSHOT
 from tests.support.projects import ONE_CPU, WIDE, result
 
+EPOCHS = WIDE["trainer"]["max_epochs"]
 ON_RAY = "cluster.num_workers=1"
 # The weights grow by a factor of -4 a step: finite for two epochs of 13 steps, not for three.
 EXPLODING = {
@@ -52,11 +53,11 @@ def undisturbed(make_project):
 
 def training(project, epoch: int = 3, *arguments: str, **extra: str):
     """Start training; yields in its mid."""
-    later = "|".join(str(number) for number in range(epoch, 30))
+    later = "|".join(str(number) for number in range(epoch, EPOCHS))
     return project.running(rf"epoch ({later})/", "train", "wide", ONE_CPU, *arguments, **extra)
 
 
-def require_one_run(project, epochs: int = 30) -> None:
+def require_one_run(project, epochs: int = EPOCHS) -> None:
     (run,) = project.runs()
     assert run.info.status == "FINISHED"
     assert run.data.metrics["train_nats"] > 0
@@ -127,7 +128,7 @@ def test_a_killed_run_goes_on_where_it_was(
 def stopped(make_project):
     """A project whose training got a SIGTERM in its mid, and left with status 1."""
     project = make_project({"wide": WIDE})
-    with training(project, 9, ON_RAY) as process:
+    with training(project, 5, ON_RAY) as process:
         process.terminate()
         assert process.wait(timeout=400) == 1, project.log()
     return project

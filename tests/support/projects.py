@@ -26,7 +26,7 @@ WIDE = {
     "model": "made",
     "model_overrides": {"hidden": [2000], "num_masks": 4},
     "trainer": {
-        "max_epochs": 30,
+        "max_epochs": 16,
         "batch_size": 10,
         "ema_decay": 0.9,
         "schedule": {"warmup_steps": 9},

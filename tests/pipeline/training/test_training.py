@@ -367,7 +367,8 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch) -> None:
         pass
 
 
-# Trains each experiment with the number of workers that ends its name, in one Ray.
+# Trains each experiment with the number of workers that ends its name, one in this process and two
+# in one Ray.
 TRAIN_ALL = """
 import contextlib
 from pipeline.cluster import connection
@@ -376,7 +377,8 @@ from pipeline.training import driver
 with connection.connected():
     connection.connected = contextlib.nullcontext
     for name in compose.read_params()["experiments"]:
-        overrides = ["cluster.cpus_per_worker=1", f"cluster.num_workers={name[-1]}"]
+        workers = {"1": 0, "2": 2}[name[-1]]
+        overrides = ["cluster.cpus_per_worker=1", f"cluster.num_workers={workers}"]
         driver.train(compose.load(name, overrides))
 """
 
