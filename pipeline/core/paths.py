@@ -65,6 +65,11 @@ def report(dataset: str) -> Path:
     return root() / "reports" / dataset
 
 
+def results() -> Path:
+    """Return the folder of records, which Git keeps."""
+    return root() / "results"
+
+
 def work() -> Path:
     """Return the folder of running trainings: checkpoints that nobody else reads."""
     return root() / ".arcore"

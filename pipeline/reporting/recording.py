@@ -15,23 +15,25 @@ from pipeline.reporting import comparison, embedded, tables
 
 log = logging.getLogger(__name__)
 
+MOST_WEIGHTS = 8_000_000  # bytes; larger ones would swell the repository
 SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
-
-
-def results() -> Path:
-    """Return the folder of records."""
-    return paths.root() / "results"
 
 
 def record_experiment(name: str) -> Path:
     """Copy an experiment's configuration, history, training record and metrics to `results/<name>`.
+
+    Weights of at most 8 MB come with them, so that `arcore.load` reads the folder and
+    `python -m stages.rescore` scores it.
 
     Raises:
         UserError: naming the file that is missing.
     """
     model = paths.model(name)
     files = [model / file for file in ("config.yaml", "training.json", "history.csv")]
-    return _record(results() / name, [*files, *_measured(_evaluation(name))])
+    weights = model / "model.safetensors"
+    if weights.is_file() and weights.stat().st_size <= MOST_WEIGHTS:
+        files += [model / "config.json", weights]
+    return _record(paths.results() / name, [*files, *_measured(_evaluation(name))])
 
 
 def record_folds(name: str) -> Path:
@@ -43,7 +45,7 @@ def record_folds(name: str) -> Path:
     title = f"{name}-folds"
     found = _evaluation(title)
     files = [found / file for file in ("config.yaml", "folds.csv")]
-    return _record(results() / title, [*files, *_measured(found)])
+    return _record(paths.results() / title, [*files, *_measured(found)])
 
 
 def record_search(name: str) -> Path:
@@ -54,7 +56,7 @@ def record_search(name: str) -> Path:
     """
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
-    return _record(results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
+    return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 
 
 def record_table(dataset: str) -> Path:
@@ -65,18 +67,18 @@ def record_table(dataset: str) -> Path:
     """
     measured = paths.codecs(dataset)
     if measured.is_file():
-        _write(results() / "codecs" / measured.name, measured.read_text())
-    return _write(results() / f"{dataset}.md", dataset_table(dataset))
+        _write(paths.results() / "codecs" / measured.name, measured.read_text())
+    return _write(paths.results() / f"{dataset}.md", dataset_table(dataset))
 
 
 def recorded_datasets() -> list[str]:
     """Return the datasets that have a table in `results/`."""
-    return sorted(path.stem for path in results().glob("*.md") if path.stem != "README")
+    return sorted(path.stem for path in paths.results().glob("*.md") if path.stem != "README")
 
 
 def dataset_table(dataset: str) -> str:
     """Return the content of `results/<dataset>.md`, of the records alone."""
-    return tables.markdown(comparison.recorded_report(dataset, results()))
+    return tables.markdown(comparison.recorded_report(dataset, paths.results()))
 
 
 def record_embedded(datasets: Iterable[str]) -> Path:
@@ -90,7 +92,7 @@ def record_embedded(datasets: Iterable[str]) -> Path:
     """
     reports = [comparison.build_report(dataset) for dataset in datasets]
     lines = [line for report in reports for line in embedded.lines_of(report)]
-    return _write(results() / embedded.FILE, embedded.csv_text(lines))
+    return _write(paths.results() / embedded.FILE, embedded.csv_text(lines))
 
 
 def _write(path: Path, text: str) -> Path:

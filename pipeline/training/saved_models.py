@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -43,18 +44,28 @@ def load(experiment: str) -> TrainedModel:
     Raises:
         UserError: if it has not been trained, or its files are damaged or of another architecture.
     """
-    folder = paths.model(experiment)
+    try:
+        return load_folder(paths.model(experiment))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename}: expected the trained model of {experiment!r}, found none; run "
+            f"python -m stages.train {experiment}"
+        ) from None
+
+
+def load_folder(folder: Path) -> TrainedModel:
+    """Load the model of such a folder, wherever it is.
+
+    Raises:
+        FileNotFoundError: for a file that is not there.
+        UserError: if its files are damaged or of another architecture.
+    """
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         record = TrainingRecord.of(folder)
         event = arcore.events.from_dict(config["event"])
         hyperparameters, sha256 = dict(config["model"]), str(config["dataset_sha256"])
         name = str(hyperparameters["name"])
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{error.filename}: expected the trained model of {experiment!r}, found none; run "
-            f"python -m stages.train {experiment}"
-        ) from None
     except (ValueError, KeyError, TypeError, yaml.YAMLError, UserError) as error:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None
     model = create_model(hyperparameters, event)

@@ -1,0 +1,48 @@
+"""Score the weights that results/ keeps, and say whether the recorded numbers come out.
+
+Example: python -m stages.rescore mushrooms-nade
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and rescore; none lists what there is."""
+    parser = argparse.ArgumentParser(prog="python -m stages.rescore", description=__doc__)
+    parser.add_argument(
+        "experiments", nargs="*", help="folders of results/ with weights; none lists them"
+    )
+    parser.add_argument("--all", action="store_true", help="all that results/ has")
+    arguments = parser.parse_args()
+    from pipeline.core import paths  # here: --help needs no torch
+    from pipeline.core.errors import UserError
+
+    kept = sorted(path.parent.name for path in paths.results().glob("*/model.safetensors"))
+    if arguments.all:
+        arguments.experiments = kept
+    if not arguments.experiments:
+        print("\n".join(kept))
+        return
+    from pipeline.evaluation import rescoring
+    from pipeline.experiments import compose
+    from pipeline.reporting import wording
+
+    different = []
+    for name in arguments.experiments:
+        found = rescoring.rescore(compose.load(name))
+        pairs = [(s.nats, s.nats_stderr) for s in (found.record.score, found.score)]
+        recorded, now = (wording.with_error(*pair) for pair in pairs)
+        apart = found.score.nats - found.record.score.nats
+        print(f"{name}: recorded {recorded}, now {now} nats ({apart:+.1e})", flush=True)
+        if recorded != now:
+            different.append(name)
+    if different:
+        raise UserError(f"other numbers than recorded: {', '.join(different)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

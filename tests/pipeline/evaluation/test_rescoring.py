@@ -1,0 +1,97 @@
+"""Kept weights score what was recorded, or it is said that they do not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.evaluation import evaluate
+from pipeline.experiments import compose
+from pipeline.reporting import recording
+from pipeline.training import driver
+from stages import rescore
+from tests.places import ROOT
+
+ENTRY = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"hidden": [16], "num_masks": 2},
+    "trainer": {"max_epochs": 1},
+    "evaluation": {"num_members": 2, "num_test_rows": 100, "num_samples": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def recorded(make_project) -> Path:
+    """A project with a record of an ensemble, and its weights."""
+    folder = make_project({"toy": ENTRY}).folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        config = compose.load("toy")
+        driver.train(config)
+        evaluate.evaluate(config)
+        recording.record_experiment("toy")
+        shutil.rmtree("models")
+    return folder
+
+
+@pytest.fixture
+def project(recorded: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, as the working directory."""
+    monkeypatch.chdir(shutil.copytree(recorded, workdir / "project"))
+    return Path.cwd()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["rescore", *arguments])
+    rescore.main()
+
+
+def test_the_number_comes_out(project: Path, monkeypatch, capsys) -> None:
+    run(monkeypatch)
+    assert capsys.readouterr().out == "toy\n"
+    run(monkeypatch, "--all")
+    said = capsys.readouterr().out
+    nats = json.loads(Path("results/toy/metrics.json").read_text())["nats"]
+    assert said.startswith(f"toy: recorded {nats:.2f} ± ") and said.endswith("(+0.0e+00)\n")
+
+
+def test_another_number_is_said(project: Path, monkeypatch) -> None:
+    path = Path("results/toy/metrics.json")
+    metrics = json.loads(path.read_text())
+    metrics["nats"] += 0.02
+    path.write_text(json.dumps(metrics))
+    with pytest.raises(UserError, match="other numbers than recorded: toy"):
+        run(monkeypatch, "toy")
+
+
+def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatch) -> None:
+    config = Path("results/toy/config.yaml")
+    text = config.read_text()
+    config.write_text(text.replace("dataset_sha256: ", "dataset_sha256: 0"))
+    with pytest.raises(UserError, match=r"digits_binary: expected the data of the record \(0"):
+        run(monkeypatch, "toy")
+    config.write_text(text)
+    weights = Path("results/toy/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match="expected the weights of the record"):
+        run(monkeypatch, "toy")
+    weights.unlink()
+    with pytest.raises(UserError, match="no weights are kept; run python -m stages.train toy"):
+        run(monkeypatch, "toy")
+    shutil.rmtree("results/toy")
+    with pytest.raises(UserError, match="results/toy: expected a record, found none"):
+        run(monkeypatch, "toy")
+
+
+def test_kept_weights_are_small() -> None:
+    """At most 8 MB each and 64 MB in all, since Git keeps every version."""
+    sizes = [path.stat().st_size for path in (ROOT / "results").glob("*/*.safetensors")]
+    assert all(size <= recording.MOST_WEIGHTS for size in sizes) and sum(sizes) <= 64_000_000
