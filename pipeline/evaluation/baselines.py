@@ -15,7 +15,7 @@ from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Sound
-from pipeline.evaluation import image_codecs, sound_baselines
+from pipeline.evaluation import image_codecs, image_sizes, sound_baselines
 from pipeline.evaluation.results import CodecMeasurements, CodecResult
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
     images = test.x
     if test.read_transform is not None:  # the fixed draw on which models are evaluated
         images = shard_reader.dynamic_binarize(images, np.arange(len(images)), 0, 0)
-    return [image_codecs.measure(codec, images, event) for codec in image_codecs.CODECS.values()]
+    return image_sizes.measure_all(images, event)
 
 
 def _of_sounds(dataset: str, event: Levels, sound: Sound) -> list[CodecResult]:

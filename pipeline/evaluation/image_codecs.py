@@ -1,12 +1,14 @@
-"""General lossless codecs as baselines: the bytes that PNG, WebP and zstd need for a test image.
+"""General lossless codecs as baselines: the bytes that PNG, WebP, JPEG XL, ... need for images.
 
 Each image is coded alone, as a file of its own: all bytes count, headers too (which is most of what
-tiny images cost). Every coded image is decoded again and compared.
+tiny images cost). Coded again as one picture of all images side by side, a codec pays for one
+header and learns from the images before. Whatever is coded is decoded again and compared.
 """
 
 from __future__ import annotations
 
 import io
+import lzma
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +21,10 @@ from PIL import Image, features
 
 from arcore.events import Event, Levels, is_levels
 from pipeline.core.errors import UserError
-from pipeline.evaluation.results import CodecResult, Score
 
 ZSTD_LEVEL = 19
-NATS_PER_BYTE = 8 * math.log(2)
+XZ_PRESET = 9 | lzma.PRESET_EXTREME
+JPEGXL_EFFORT = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +36,18 @@ class Codec:
         settings: in words.
         encode: from an image and its event to bytes.
         decode: the way back.
+        alone: whether each image is coded as a file of its own.
+        together: whether all images are coded as one picture.
+        applies: to events of which it can code images.
     """
 
     label: str
     settings: str
     encode: Callable[[np.ndarray, Levels], bytes]
     decode: Callable[[bytes, Levels], np.ndarray]
+    alone: bool = True
+    together: bool = True
+    applies: Callable[[Levels], bool] = lambda event: True
 
 
 def applies(event: Event) -> TypeGuard[Levels]:
@@ -104,20 +112,66 @@ def encode_webp(image: np.ndarray, event: Levels) -> bytes:
 
 def encode_zstd(image: np.ndarray, event: Levels) -> bytes:
     """Encode with zstd the image's bytes, channel by channel; bits are packed, 8 per byte."""
-    raw = np.packbits(image) if _has_bits(event) else np.ascontiguousarray(image)
-    return bytes(_zstd().compress(raw.tobytes(), asbytes=True))
+    return bytes(_zstd().compress(_packed(image, event), asbytes=True))
 
 
 def decode_zstd(data: bytes, event: Levels) -> np.ndarray:
     """Decode what `encode_zstd` wrote."""
     size = math.ceil(event.size / 8) if _has_bits(event) else event.size
-    raw = np.frombuffer(_zstd().decompress(data, size, asbytes=True), np.uint8)
-    levels = np.unpackbits(raw, count=event.size) if _has_bits(event) else raw
-    return levels.reshape(event.extents)
+    return _unpacked(_zstd().decompress(data, size, asbytes=True), event)
 
 
 def _zstd() -> pa.Codec:
     return pa.Codec("zstd", compression_level=ZSTD_LEVEL)
+
+
+def _packed(image: np.ndarray, event: Levels) -> bytes:
+    return (np.packbits(image) if _has_bits(event) else np.ascontiguousarray(image)).tobytes()
+
+
+def _unpacked(data: bytes, event: Levels) -> np.ndarray:
+    raw = np.frombuffer(data, np.uint8)
+    levels = np.unpackbits(raw, count=event.size) if _has_bits(event) else raw
+    return levels.reshape(event.extents)
+
+
+def encode_jpegxl(image: np.ndarray, event: Levels) -> bytes:
+    """Encode as lossless JPEG XL: bits at a depth of 1, levels at one of 8."""
+    import imagecodecs
+
+    pixels = image[0] if len(image) == 1 else _last(image)
+    depth = 1 if _has_bits(event) else 8
+    pixels = np.ascontiguousarray(pixels)
+    return bytes(
+        imagecodecs.jpegxl_encode(
+            pixels, lossless=True, effort=JPEGXL_EFFORT, bitspersample=depth, numthreads=1
+        )
+    )
+
+
+def decode_jpegxl(data: bytes, event: Levels) -> np.ndarray:
+    """Decode what `encode_jpegxl` wrote."""
+    import imagecodecs
+
+    pixels = np.asarray(imagecodecs.jpegxl_decode(data, numthreads=1)).astype(np.uint8)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def encode_group4(image: np.ndarray, event: Levels) -> bytes:
+    """Encode bits as TIFF with CCITT Group 4, the fax machines' code."""
+    file = io.BytesIO()
+    _to_picture(image, event).save(file, "TIFF", compression="group4")
+    return file.getvalue()
+
+
+def encode_xz(image: np.ndarray, event: Levels) -> bytes:
+    """Encode with xz the image's bytes, channel by channel; bits are packed, 8 per byte."""
+    return lzma.compress(_packed(image, event), preset=XZ_PRESET)
+
+
+def decode_xz(data: bytes, event: Levels) -> np.ndarray:
+    """Decode what `encode_xz` wrote."""
+    return _unpacked(lzma.decompress(data), event)
 
 
 CODECS = {
@@ -126,6 +180,7 @@ CODECS = {
         settings="optimize=True",
         encode=encode_png,
         decode=_from_file,
+        together=False,
     ),
     "webp": Codec(
         label="WebP lossless (Pillow, measured here)",
@@ -138,6 +193,28 @@ CODECS = {
         settings=f"level={ZSTD_LEVEL}",
         encode=encode_zstd,
         decode=decode_zstd,
+        together=False,
+    ),
+    "jpegxl": Codec(
+        label="JPEG XL (imagecodecs, measured here)",
+        settings=f"effort={JPEGXL_EFFORT}",
+        encode=encode_jpegxl,
+        decode=decode_jpegxl,
+    ),
+    "group4": Codec(
+        label="CCITT G4 (Pillow, measured here)",
+        settings="",
+        encode=encode_group4,
+        decode=_from_file,
+        alone=False,
+        applies=_has_bits,
+    ),
+    "xz": Codec(
+        label="xz (Python, measured here)",
+        settings="preset=9e",
+        encode=encode_xz,
+        decode=decode_xz,
+        alone=False,
     ),
 }
 
@@ -148,48 +225,26 @@ def require() -> None:
     Raises:
         UserError: naming what is missing.
     """
-    if not features.check("webp"):
-        raise UserError(
-            f"Pillow {PIL.__version__}: expected one with WebP; install Pillow's own wheel "
-            "(pip install --force-reinstall --only-binary :all: pillow)"
-        )
+    for name, words in (("webp", "WebP"), ("libtiff", "TIFF")):
+        if not features.check(name):
+            raise UserError(
+                f"Pillow {PIL.__version__}: expected one with {words}; install Pillow's own wheel "
+                "(pip install --force-reinstall --only-binary :all: pillow)"
+            )
     if not pa.Codec.is_available("zstd"):
         raise UserError(f"pyarrow {pa.__version__}: expected one with zstd; install its own wheel")
 
 
 def libraries() -> dict[str, str | None]:
     """Return the versions of the libraries that the bytes depend on."""
+    import imagecodecs
+
     return {
         "pillow": PIL.__version__,
         "zlib": features.version("zlib_ng") or features.version("zlib"),
         "webp": features.version("webp"),
+        "libtiff": features.version("libtiff"),
         "pyarrow": pa.__version__,
+        "imagecodecs": imagecodecs.__version__,
+        "libjxl": str(imagecodecs.jpegxl_version()).removeprefix("libjxl "),
     }
-
-
-def measure(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
-    """Code each image alone.
-
-    Arguments:
-        codec: one of `CODECS`.
-        images: (N, C, H, W) uint8 levels, N at least 2.
-        event: what one image is.
-
-    Raises:
-        RuntimeError: if an image does not come back as it was.
-    """
-    sizes = np.empty(len(images), np.int64)
-    for row, image in enumerate(images):
-        data = codec.encode(image, event)
-        if not np.array_equal(codec.decode(data, event), image):
-            raise RuntimeError(f"{codec.label}: test image {row} did not come back as it was")
-        sizes[row] = len(data)
-    nats = float(sizes.mean()) * NATS_PER_BYTE
-    error = float(sizes.std(ddof=1)) / math.sqrt(len(sizes)) * NATS_PER_BYTE
-    return CodecResult(
-        label=codec.label,
-        settings=codec.settings,
-        num_rows=len(images),
-        bytes=int(sizes.sum()),
-        score=Score.from_nats(nats, error, event),
-    )

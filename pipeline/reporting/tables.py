@@ -160,8 +160,8 @@ def introduction(report: Report, differences: bool = True) -> str:
             )
     elif report.codecs:
         text += (
-            " Codecs are general lossless ones on the same images, each image a file of its own, "
-            "all bytes counted."
+            " Codecs are general lossless ones on the same images, each image a file of its own or "
+            "all as one mosaic, all bytes counted."
         )
     return text
 

@@ -1,0 +1,114 @@
+"""What codecs need for images, each alone and all as one picture."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from arcore.events import Levels
+from pipeline.evaluation import image_codecs
+from pipeline.evaluation.image_codecs import Codec
+from pipeline.evaluation.results import CodecResult, Score
+
+TENTHS = 10
+NATS_PER_BYTE = 8 * math.log(2)
+
+
+def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
+    """Code images by every codec that can, each alone and all together.
+
+    Arguments:
+        images: (N, C, H, W) uint8 levels, N at least 2.
+        event: what one image is.
+    """
+    codecs = [codec for codec in image_codecs.CODECS.values() if codec.applies(event)]
+    alone = [measure(codec, images, event) for codec in codecs if codec.alone]
+    return alone + [measure_together(c, images, event) for c in codecs if c.together]
+
+
+def measure(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
+    """Code each image alone.
+
+    Arguments:
+        codec: one of `CODECS`.
+        images: (N, C, H, W) uint8 levels, N at least 2.
+        event: what one image is.
+
+    Raises:
+        RuntimeError: if an image does not come back as it was.
+    """
+    sizes = np.array(
+        [_size(codec, image, event, f"test image {n}") for n, image in enumerate(images)]
+    )
+    error = float(sizes.std(ddof=1)) / math.sqrt(len(sizes))
+    return _result(codec.label, codec, float(sizes.mean()), error, images, int(sizes.sum()), event)
+
+
+def measure_together(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
+    """Code all images as one picture, a near-square mosaic in their order.
+
+    The standard error is that of ten mosaics, each of a tenth of the images.
+
+    Arguments:
+        codec: one of `CODECS`.
+        images: (N, C, H, W) uint8 levels, N at least 2.
+        event: what one image is.
+
+    Raises:
+        RuntimeError: if the picture does not come back as it was.
+    """
+    whole = _mosaic_size(codec, images, event)
+    tenths = np.array_split(images, min(TENTHS, len(images)))
+    means = np.array([_mosaic_size(codec, tenth, event) / len(tenth) for tenth in tenths])
+    error = float(means.std(ddof=1)) / math.sqrt(len(means))
+    label = codec.label.replace(" (", " as one mosaic (", 1)
+    return _result(label, codec, whole / len(images), error, images, whole, event)
+
+
+def mosaic(images: np.ndarray) -> np.ndarray:
+    """Put images side by side, row after row, in a near-square; what is left over is level 0.
+
+    Arguments:
+        images: (N, C, H, W).
+
+    Returns:
+        (C, rows H, columns W), with columns = ceil(sqrt(N)).
+
+    Example:
+        >>> mosaic(np.arange(1, 4, dtype=np.uint8).reshape(3, 1, 1, 1)).tolist()
+        [[[1, 2], [3, 0]]]
+    """
+    count, channels, height, width = images.shape
+    columns = math.isqrt(count - 1) + 1
+    rows = math.ceil(count / columns)
+    padded = np.zeros((rows * columns, channels, height, width), images.dtype)
+    padded[:count] = images
+    grid = padded.reshape(rows, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
+    return np.ascontiguousarray(grid.reshape(channels, rows * height, columns * width))
+
+
+def _mosaic_size(codec: Codec, images: np.ndarray, event: Levels) -> int:
+    picture = mosaic(images)
+    whole = Levels(event.num_levels, picture.shape)
+    return _size(codec, picture, whole, f"the mosaic of {len(images)} images")
+
+
+def _size(codec: Codec, image: np.ndarray, event: Levels, what: str) -> int:
+    data = codec.encode(image, event)
+    if not np.array_equal(codec.decode(data, event), image):
+        raise RuntimeError(f"{codec.label}: {what} did not come back as it was")
+    return len(data)
+
+
+def _result(
+    label: str, codec: Codec, mean: float, error: float, images: np.ndarray, size: int,
+    event: Levels,
+) -> CodecResult:  # fmt: skip
+    return CodecResult(
+        label=label,
+        settings=codec.settings,
+        num_rows=len(images),
+        bytes=size,
+        score=Score.from_nats(mean * NATS_PER_BYTE, error * NATS_PER_BYTE, event),
+    )
