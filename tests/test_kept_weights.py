@@ -1,0 +1,66 @@
+"""The weights in `results/` load, draw, and score what was recorded with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import arcore
+from arcore.events import Levels
+from pipeline.core import paths
+from pipeline.data import fetching, preprocess
+from pipeline.datasets import catalog
+from pipeline.evaluation import rescoring
+from pipeline.experiments import compose
+from pipeline.reporting import wording
+from tests.places import MIRROR, ROOT
+
+KEPT = sorted(path.parent for path in (ROOT / "results").glob("*/model.safetensors"))
+QUICK = ("mushrooms-nade", "nips-nade", "dna-nade")
+MARKED = [
+    pytest.param(folder, marks=() if folder.name in QUICK else pytest.mark.slow, id=folder.name)
+    for folder in KEPT
+]
+
+
+def test_there_are_some() -> None:
+    assert {folder.name for folder in KEPT} >= {"mushrooms-nade", "nips-nade"}
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
+def test_they_load_and_draw(folder: Path) -> None:
+    model = arcore.load(folder)
+    if model.condition_kind is None and None not in model.event.shape:
+        drawn = model.sample(2)
+        assert drawn.shape[1:] == model.event.shape
+        if isinstance(model.event, Levels):
+            assert 0 <= int(drawn.min()) and int(drawn.max()) < model.event.num_levels
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the records, to which shards are added."""
+    if not MIRROR.is_dir():
+        pytest.skip("no mirror of the raw data (../shared/data)")
+    folder = tmp_path_factory.mktemp("records")
+    for name in ("results", "params.yaml", "pipeline"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.mark.parametrize("folder", MARKED)
+def test_the_recorded_number_comes_out(
+    folder: Path, records: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(records)
+    monkeypatch.setenv("ARCORE_MIRROR", str(MIRROR))
+    config = compose.load(folder.name)
+    if not paths.shards(config.dataset["name"]).exists():
+        dataset = catalog.get_dataset(config.dataset)
+        fetching.fetch(dataset)
+        preprocess.preprocess(dataset)
+    found = rescoring.rescore(config)
+    scores = [(s.nats, s.nats_stderr) for s in (found.record.score, found.score)]
+    recorded, now = (wording.with_error(*score) for score in scores)
+    assert now == recorded
