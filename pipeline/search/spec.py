@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.data.manifest import Manifest
-from pipeline.experiments import compose, schema
+from pipeline.experiments import compose, params_file, schema
 from pipeline.search.space import Parameter, parse_space
 from pipeline.training.resolved import resolve
 
@@ -173,7 +173,7 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     Raises:
         UserError: for an unknown search, key, parameter or kind, and for values that do not fit.
     """
-    entry = dict(compose.read_entry("searches", name))
+    entry = dict(params_file.read_entry("searches", name))
     where = f"searches.{name}"
     for key in entry:
         if key not in (*ENTRY_KEYS, *PLAN_KEYS):

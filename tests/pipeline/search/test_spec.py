@@ -12,12 +12,12 @@ from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
-from pipeline.experiments import compose
+from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import spec, tuning
 from tests.places import ROOT
 
-PARAMS = compose.read_params(ROOT / "params.yaml")
+PARAMS = params_file.read_params(ROOT / "params.yaml")
 TOY: dict[str, Any] = {
     "dataset": "digits_binary",
     "model": "made",

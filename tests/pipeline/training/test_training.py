@@ -371,11 +371,11 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch) -> None:
 TRAIN_ALL = """
 import contextlib
 from pipeline.cluster import connection
-from pipeline.experiments import compose
+from pipeline.experiments import compose, params_file
 from pipeline.training import driver
 with connection.connected():
     connection.connected = contextlib.nullcontext
-    for name in compose.read_params()["experiments"]:
+    for name in params_file.read_params()["experiments"]:
         overrides = ["cluster.cpus_per_worker=1", f"cluster.num_workers={name[-1]}"]
         driver.train(compose.load(name, overrides))
 """
