@@ -15,7 +15,7 @@ from torch import Tensor
 import arcore
 from arcore.events import after_frames, is_levels
 from pipeline.cluster import shared_storage
-from pipeline.core import paths
+from pipeline.core import locks, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -53,8 +53,16 @@ def evaluate(config: ExperimentConfig) -> Path:
     it. Metrics and pictures go to the training's MLflow run too.
 
     Raises:
-        UserError: for a missing or damaged model or shards, or one trained on other data.
+        UserError: for a missing or damaged model or shards, or one trained on other data; for
+            scores that are not finite, which leave the result that is there; or while another
+            process evaluates the same.
     """
+    lock = locks.path_of(f"evaluate-{config.result_name}")
+    with locks.held(lock, f"evaluating {config.result_name}"):
+        return _evaluate(config)
+
+
+def _evaluate(config: ExperimentConfig) -> Path:
     trained = saved_models.load(config.name)
     model, record = trained.model, trained.record
     dataset, plan = config.dataset["name"], config.evaluation

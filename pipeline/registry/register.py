@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core import paths
+from pipeline.core import locks, paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.registry import exporting, training_runs, versions
@@ -101,6 +101,11 @@ def write(dataset: str) -> Path:
     Raises:
         UserError: if nothing is evaluated, or the store cannot be reached.
     """
+    with locks.held(locks.path_of(f"register-{dataset}"), f"registering {dataset}", wait=True):
+        return _write(dataset)
+
+
+def _write(dataset: str) -> Path:
     registered = register_dataset(dataset)
     path = paths.registration(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -258,5 +263,6 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
     }
     known = {key: str(value) for key, value in tags.items() if value is not None}
     version = versions.register(store, name, uri, known)
+    version = versions.first_of(store, version, HASH)
     log.info("registered %s version %s (%s)", name, version.version, candidate.name)
     return version

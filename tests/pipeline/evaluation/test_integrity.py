@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.core import locks
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.evaluation import evaluate, identity, reading
@@ -117,3 +118,16 @@ def test_a_model_of_double_precision_is_evaluated_as_such(result: dict) -> None:
     evaluate.evaluate(compose.load("toy"))
     again = json.loads(RESULT.read_text())["nats"]
     assert again == pytest.approx(result["nats"], rel=1e-6) and again != result["nats"]
+
+
+def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
+    before = RESULT.read_bytes()
+    with locks.held(locks.path_of("evaluate-toy"), "evaluating toy"):
+        with pytest.raises(UserError, match="^evaluating toy: expected to be alone"):
+            evaluate.evaluate(compose.load("toy"))
+    assert RESULT.read_bytes() == before
+
+
+def test_a_seed_is_checked_before_the_work(result: dict) -> None:
+    with pytest.raises(UserError, match=r"evaluation.seed: expected in \[0, 2\^31\), got -1"):
+        compose.load("toy", ["evaluation.seed=-1"])

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pipeline.registry import register
+from pipeline.registry import register, versions
 from pipeline.tracking import mlflow_store
-from tests.stages.test_register import experiment
+from tests.support.registered import experiment
 
 
 def artifact(name: str) -> Path:
@@ -76,3 +76,18 @@ def test_the_champion_is_compared_on_the_same_rows(
     champion = register._choose_champion(store, "arcore-toy", found, entries)
     assert champion is not None and champion.experiment == "good"
     assert "few was validated on other rows" in caplog.text and "poor" not in caplog.text
+
+
+def test_of_versions_made_at_once_the_first_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(number: int, digest: str) -> Any:
+        return SimpleNamespace(name="arcore-toy", version=str(number), tags={"sha": digest})
+
+    removed: list[tuple[str, str]] = []
+    store: Any = SimpleNamespace(delete_model_version=lambda *which: removed.append(which))
+    there = [version(11, "a"), version(9, "a"), version(2, "b")]
+    monkeypatch.setattr(versions, "versions", lambda *_: there)
+    monkeypatch.setattr(versions, "is_whole", lambda *_: True)
+    assert versions.first_of(store, there[0], "sha") is there[1]
+    assert removed == [("arcore-toy", "11")]
+    assert versions.first_of(store, there[1], "sha") is there[1]
+    assert versions.first_of(store, there[2], "sha") is there[2] and len(removed) == 1
