@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from arcore.primitives.checks import require, require_int, require_positive
 from arcore.primitives.progress import Advance, progress_bar, unseen
 
 SAMPLE_DIMENSIONS = 1 << 20
+SCORED_DIMENSIONS = 1 << 17
+HEADROOM = 8.0  # of levels as inputs, in units of ln
 
 
 class GenerativeModel(nn.Module, abc.ABC):
@@ -114,7 +117,9 @@ class GenerativeModel(nn.Module, abc.ABC):
                 blank = self._blank(rows.stop - start)
                 nothing = torch.zeros_like(blank, dtype=torch.bool)
                 part = None if condition is None else condition[rows]
-                parts.append(self._complete(blank, nothing, part, generator, temperature, advance))
+                drawn = self._complete(blank, nothing, part, generator, temperature, advance)
+                self._require_scores(drawn, part)
+                parts.append(drawn)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @torch.no_grad()
@@ -149,7 +154,9 @@ class GenerativeModel(nn.Module, abc.ABC):
         self._check(known, condition)
         self._require_finite_weights()
         known = known.to(self._blank(1).dtype).flatten(1)
-        return self._complete(known, mask, condition, generator, temperature)
+        drawn = self._complete(known, mask, condition, generator, temperature)
+        self._require_scores(drawn, condition)
+        return drawn
 
     def sample_varying(
         self,
@@ -185,6 +192,39 @@ class GenerativeModel(nn.Module, abc.ABC):
         finite = [torch.isfinite(weight).all() for weight in self.parameters()]
         if finite and not bool(torch.stack(finite).all()):
             raise ValueError("weights: expected finite numbers, got NaN or infinity")
+
+    def _require_scores(self, x: Tensor, condition: Tensor | None) -> None:
+        """Refuse draws from NaN, which look like levels: finite weights may overflow on the way.
+
+        Scored are those of models whose weights are large enough, layer upon layer, that they may.
+        """
+        failed = "weights: expected those whose probabilities are numbers, got NaN on the way"
+        if x.is_floating_point() and not bool(x.isfinite().all()):
+            raise ValueError(failed)
+        if not self._may_overflow():
+            return
+        rows = max(1, SCORED_DIMENSIONS // self.event.size)
+        for start in range(0, len(x), rows):
+            part = None if condition is None else condition[start : start + rows]
+            if bool(self.log_prob(x[start : start + rows], part).isnan().any()):
+                raise ValueError(failed)
+
+    def _may_overflow(self) -> bool:
+        """Tell whether a bound on what layers make of numbers of size 1 is beyond the dtype.
+
+        The product of 1 + the largest sum of absolute weights into, or out of, a unit; activations
+        and gates enlarge nothing.
+        """
+        bound = torch.zeros((), dtype=torch.float64, device=self.device)
+        for weight in self.parameters():
+            size = weight.detach().abs().reshape(max(1, len(weight) if weight.dim() else 1), -1)
+            sums = torch.maximum(size.sum(1).max(), size.sum(0).max())
+            bound = bound + torch.log1p(sums.double())
+        return not bool(bound < math.log(torch.finfo(self.dtype).max) - HEADROOM)
+
+    @abc.abstractmethod
+    def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Score events, (batch,) in nats."""
 
     def _blank(self, n: int) -> Tensor:
         dtype = torch.int64 if hasattr(self.event, "num_levels") else self.dtype

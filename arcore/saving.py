@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from arcore import events
 from arcore.model import AutoregressiveModel
@@ -57,7 +57,7 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
     twin = _create(config)
     _require_rebuilt(model, twin)
     weights = {name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()}
-    _check_weights(weights, twin, "model")
+    check_weights(weights, twin, "model")
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     fits = not folder.exists() or (folder.is_dir() and present <= {CONFIG, WEIGHTS})
     require(fits, "folder", "a new folder, or one that arcore.save wrote", str(folder))
@@ -119,10 +119,23 @@ def load(
         model = _create(config)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: not a model of this arcore: {error}") from None
-    weights = _read_weights(folder / WEIGHTS)
-    _check_weights(weights, model, str(folder / WEIGHTS))
-    model.load_state_dict(weights)
+    load_weights(model, folder / WEIGHTS)
     return model.to(device or "cpu").eval()
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a safetensors file into a model of its architecture, in place.
+
+    Arguments:
+        model: or another module, whose parameters have the dtype that the file must have.
+        path: of the file.
+
+    Raises:
+        ValueError: naming the file, as for `load`.
+    """
+    weights = _read_weights(Path(path))
+    check_weights(weights, model, str(path))
+    model.load_state_dict(weights)
 
 
 def _create(config: Mapping[str, Any]) -> AutoregressiveModel:
@@ -162,8 +175,18 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
 
 
-def _check_weights(weights: Mapping[str, Tensor], model: AutoregressiveModel, where: str) -> None:
-    """Check that weights are those of an architecture, name by name, and finite."""
+def check_weights(weights: Mapping[str, Tensor], model: nn.Module, where: str) -> None:
+    """Check that weights are those of an architecture, name by name, and finite.
+
+    Arguments:
+        weights: by name.
+        model: of the architecture.
+        where: what errors call them.
+
+    Raises:
+        ValueError: naming the first weight that is missing, left over, of another shape or dtype,
+            or not finite.
+    """
     wanted = model.state_dict()
     for name in sorted(wanted.keys() | weights.keys()):
         if name not in weights or name not in wanted:

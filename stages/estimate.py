@@ -16,9 +16,9 @@ def main() -> None:
         prog="python -m stages.estimate",
         description="Say what a plain `dvc repro` means, and which targets do not take hours.",
     ).parse_args()
-    from pipeline.experiments import compose, estimate  # here: --help needs no Hydra
+    from pipeline.experiments import estimate, params_file  # here: --help needs no Hydra
 
-    print(estimate.notice(compose.read_params()), flush=True)
+    print(estimate.notice(params_file.read_params()), flush=True)
 
 
 if __name__ == "__main__":

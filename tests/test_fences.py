@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.experiments import compose
+from pipeline.experiments import compose, params_file
 from pipeline.search import spec
 from tests.places import ROOT
 
@@ -102,7 +102,7 @@ SHELL = [block for block in BLOCKS if block.language == "sh"]
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_commands_are_there(block: Block) -> None:
     """Stages, targets, experiments and parameters that commands name, run or not."""
-    params = compose.read_params(ROOT / "params.yaml")
+    params = params_file.read_params(ROOT / "params.yaml")
     makefile = (ROOT / "Makefile").read_text()
     for line in block.code.replace("\\\n", " ").splitlines():
         words = line.partition("  #")[0].replace("'", "").split()

@@ -10,7 +10,7 @@ import yaml
 
 import arcore
 from pipeline.datasets import catalog
-from pipeline.experiments import compose
+from pipeline.experiments import params_file
 from tests.places import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -100,6 +100,6 @@ def test_every_model_and_dataset_is_listed() -> None:
         assert f"| `{model}` |" in PAGES["docs/models.md"]
     for dataset in catalog.list_datasets():
         assert f"`{dataset}`" in PAGES["docs/data.md"] or "binarized" in dataset
-    known = compose.read_params(ROOT / "params.yaml")["experiments"]
+    known = params_file.read_params(ROOT / "params.yaml")["experiments"]
     for name in re.findall(r"stages\.train ([a-z_]+-[a-z-]+)", README):
         assert name in known

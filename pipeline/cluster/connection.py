@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +39,7 @@ EMBEDDED = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 SAME_SIGNAL_SECONDS = 3.0
+ANSWER_SECONDS = 10.0
 STARTS = 3  # On a busy machine parts of Ray start later than its fixed 20 s allow, and it gives up.
 
 
@@ -56,7 +59,9 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     for name, value in (QUIET if address else QUIET | EMBEDDED).items():
         os.environ.setdefault(name, value)
-    if not address:
+    if address:
+        _require_answer(address)
+    else:
         keep_token_private(os.environ)
     import ray
 
@@ -82,6 +87,27 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str, seconds: float = ANSWER_SECONDS) -> None:
+    """Check that a host and port accept connections, for which Ray itself waits many minutes.
+
+    Raises:
+        UserError: naming the address and what came.
+    """
+    found = re.fullmatch(r"(?:ray://)?(\[[^\]]+\]|[^:/\[\]]+):(\d+)", address)
+    if found is None:  # "auto" and "local", or what Ray refuses at once
+        return
+    host, port = found[1].strip("[]"), int(found[2])
+    try:
+        with socket.create_connection((host, port), timeout=seconds):
+            pass
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"RAY_ADDRESS={address}: cannot connect: expected an answer within {seconds:g} s, "
+            f"got {reason}"
+        ) from None
 
 
 def address() -> str:

@@ -40,7 +40,7 @@ def listings(root: Path) -> dict[str, str]:
     """
     checkout = Checkout(root, PACKAGES)
     models = [name.rpartition(".")[2] for name in checkout.modules if name.startswith(f"{MODELS}.")]
-    hashed = functools.cache(_hash_of)
+    hashed = functools.cache(hash_of)
     texts = {}
     for stage, takes_model in sorted(asked(root / "dvc.yaml")):
         for model in models if takes_model else [None]:
@@ -77,7 +77,8 @@ def _asked_by(deps: Iterable[Any]) -> Iterable[tuple[str, bool]]:
             yield found[1], found[2] is not None
 
 
-def _hash_of(path: Path) -> str:
+def hash_of(path: Path) -> str:
+    """Hash a file: of Python its code, of data its content; 16 hexadecimal digits."""
     if path.suffix == ".py":
         return code_hash(path.read_text(encoding="utf-8"))
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

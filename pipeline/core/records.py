@@ -11,10 +11,10 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 
@@ -159,34 +159,107 @@ def _fits(value: object, kind: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
+def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -> T:
+    """Return the value of a key, of a type: int, float, str, bool, dict or list.
+
+    Raises:
+        UserError: naming `where` and the key that is missing or of another type.
+
+    Example:
+        >>> value_of({"epochs": "3"}, "epochs", int, "a.json")
+        Traceback (most recent call last):
+        ...
+        pipeline.core.errors.UserError: a.json: epochs: expected an integer, got '3'
+    """
+    if key not in found:
+        raise UserError(f"{where}: missing {key}")
+    value = found[key]
+    fits = isinstance(value, list) if kind is list else _fits(value, kind)
+    wanted = "a list" if kind is list else _WORDS.get(kind, "a mapping")
+    require(fits, f"{where}: {key}", wanted, value)
+    return typing.cast(T, value)
+
+
 def read_object(path: Path) -> dict[str, object]:
     """Read a JSON object from a file.
 
     Raises:
-        UserError: naming the file, if it is missing or malformed.
+        UserError: naming the file, if it is missing or malformed, or has a key twice.
     """
-    return _read_mapping(path, "JSON", json.loads)
+    return parse_object(_content(path, "JSON"), str(path))
+
+
+def parse_object(content: bytes | str, where: str) -> dict[str, object]:
+    """Read a JSON object from a file's content.
+
+    Arguments:
+        content: UTF-8.
+        where: what to call it in an error, e.g. the file's path.
+
+    Raises:
+        UserError: naming `where`, if it is malformed, or has a key twice.
+    """
+    return _parsed(content, where, "JSON", _from_json)
 
 
 def read_yaml(path: Path) -> dict[str, object]:
     """Read a YAML mapping from a file, by the safe loader.
 
     Raises:
-        UserError: naming the file, if it is missing or malformed.
+        UserError: naming the file, if it is missing or malformed, or has a key twice.
     """
-    return _read_mapping(path, "YAML", yaml.safe_load)
+    return _parsed(_content(path, "YAML"), str(path), "YAML", _from_yaml)
 
 
-def _read_mapping(path: Path, kind: str, parse: Callable[[str], object]) -> dict[str, object]:
+def _content(path: Path, kind: str) -> bytes:
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; run the stage that writes it") from error
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path}: expected {kind}, got {one_line(error)}") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError(f"{path}: expected an object, got {type(content).__name__}")
-    return content
+    except OSError as error:
+        raise UserError(f"{path}: expected {kind}, got {error.strerror}") from error
+
+
+def _parsed(
+    content: bytes | str, where: str, kind: str, parse: Callable[[str], object]
+) -> dict[str, object]:
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8")
+        found = parse(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{where}: expected {kind}, got {one_line(error)}") from error
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise UserError(f"{where}: expected an object, got {type(found).__name__}")
+    return found
+
+
+def _from_json(text: str) -> object:
+    return json.loads(text, object_pairs_hook=_without_twins)
+
+
+def _without_twins(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} twice")
+    return found
+
+
+def _from_yaml(text: str) -> object:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which takes the last of several equal keys unless it is told not to."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        plain = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [(key.tag, key.value) for key in plain if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"the key {key[1]!r} twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
 
 
 def write_object(path: Path, content: Mapping[str, object]) -> None:

@@ -14,12 +14,14 @@ from arcore import events, units
 from arcore.events import Event
 from pipeline.core import storage
 from pipeline.core.errors import UserError
+from pipeline.core.records import parse_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import SPLITS, Dataset, Sound
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+OWN = "manifest_sha256"
 
 
 @dataclass(frozen=True)
@@ -134,19 +136,21 @@ def read_manifest(folder: str | Path) -> Manifest:
     location = storage.join(folder, MANIFEST)
     path = redacted(location)
     try:
-        plain: object = json.loads(storage.read_bytes(location).decode("utf-8"))
+        plain = parse_object(storage.read_bytes(location), path)
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; run python -m stages.preprocess first") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from None
-    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-        got = plain.get("format") if isinstance(plain, dict) else plain
-        raise UserError(f"{path}: expected a manifest of format {FORMAT}, got {got!r}")
+    again = "run python -m stages.preprocess again"
+    if plain.get("format") != FORMAT:
+        got = plain.get("format")
+        raise UserError(f"{path}: expected a manifest of format {FORMAT}, got {got!r}; {again}")
     try:
-        return _parse_manifest(plain)
-    except (KeyError, TypeError, ValueError) as error:
+        manifest = _parse_manifest(plain)
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path}: malformed manifest: {reason}") from None
+    if plain.get(OWN) != _own_sha256(plain):
+        raise UserError(f"{path}: {OWN}: expected that of the other fields; {again}")
+    return manifest
 
 
 def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Path) -> None:
@@ -169,8 +173,15 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         plain["condition_sequence"] = dataset.condition_sequence
     if dataset.sound is not None:
         plain["sound"] = asdict(dataset.sound)
+    plain[OWN] = _own_sha256(plain)
     text = json.dumps(plain, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _own_sha256(plain: Mapping[str, object]) -> str:
+    """Hash all that a manifest says, but this hash."""
+    described = {key: value for key, value in plain.items() if key != OWN}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -> str:

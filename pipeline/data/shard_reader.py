@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 # Shards whose sum this process has checked: place, path, sum, size, time of change.
 _verified: set[tuple[str, str, str, int | None, int | None]] = set()
+# Splits whose content it has compared: place, split, sums of the shards.
+_same_content: set[tuple[str, ...]] = set()
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ def read_split(
     Arguments:
         folder: of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid or test.
-        verify: check the SHA-256 of each shard that is touched, once a process.
+        verify: check the SHA-256 of each shard that is touched, once a process, and that of the
+            content where all of it is read.
         rank: integer in [0, world_size).
         world_size: number of ranks W, at least 1.
 
@@ -111,7 +115,22 @@ def read_split(
     """
     reader = SplitReader(folder, split, verify)
     begin, end = part(reader.info.rows, rank, world_size)
-    return reader.read([(begin, end)])
+    data = reader.read([(begin, end)])
+    if verify and world_size == 1:
+        key = (str(folder), split, *(shard.sha256 for shard in reader.info.shards))
+        if key not in _same_content:
+            _check_content(reader.info, content_sha256([(data.x, data.labels)]), folder, split)
+            _same_content.add(key)
+    return data
+
+
+def _check_content(info: SplitInfo, got: str, folder: str | Path, split: str) -> None:
+    """Check the rows of a whole split, which the dataset's own hash covers."""
+    if got != info.sha256:
+        raise UserError(
+            f"{redacted(storage.join(folder, MANIFEST))}: content of split {split}: "
+            f"expected sha256 {info.sha256}, got {got}"
+        )
 
 
 def part(rows: int, rank: int, world_size: int) -> tuple[int, int]:
@@ -217,9 +236,9 @@ class SplitReader:
                 if self._verify:
                     _verify_sum(self._filesystem, path, file, shard, where)
                 with pq.ParquetFile(file) as parquet:
-                    _check_layout(parquet, shard, width, where)
+                    _check_layout(parquet, shard, width, layout, where)
                     for low, high in spans:
-                        yield from _read_rows(parquet, low, high, width, layout)
+                        yield from _read_rows(parquet, low, high, width, layout, where)
         except FileNotFoundError:
             raise UserError(
                 f"{where}: shard not found; run python -m stages.preprocess again"
@@ -242,11 +261,7 @@ def verify(folder: str | Path) -> Manifest:
         reader = SplitReader(folder, split)
         blocks = (reader.read([(b.start, b.start + b.rows)]) for b in list_blocks(info))
         got = content_sha256((block.x, block.labels) for block in blocks)
-        if got != info.sha256:
-            raise UserError(
-                f"{redacted(storage.join(folder, MANIFEST))}: content of split {split}: "
-                f"expected sha256 {info.sha256}, got {got}"
-            )
+        _check_content(info, got, folder, split)
     return manifest
 
 
@@ -290,13 +305,27 @@ def _verify_sum(
     _verified.add(key)
 
 
-def _check_layout(parquet: pq.ParquetFile, shard: Shard, width: int, where: str) -> None:
+def _check_layout(
+    parquet: pq.ParquetFile,
+    shard: Shard,
+    width: int,
+    layout: tuple[tuple[int, ...], np.dtype] | None,
+    where: str,
+) -> None:
     got = parquet.metadata.num_rows
     if got != shard.rows:
         raise UserError(f"{where}: expected {shard.rows} rows, got {got}")
     schema = parquet.schema_arrow
     if schema.field("x").type != pa.binary(width):
         raise UserError(f"{where}: expected rows of {width} bytes, got {schema.field('x').type}")
+    if layout is not None:
+        shape, dtype = layout
+        wanted = pa.from_numpy_dtype(dtype)
+        if shape:
+            wanted = pa.list_(wanted, math.prod(shape))
+        got_type = schema.field("label").type if "label" in schema.names else "none"
+        if got_type != wanted:
+            raise UserError(f"{where}: expected labels of type {wanted}, got {got_type}")
 
 
 def _read_rows(
@@ -305,6 +334,7 @@ def _read_rows(
     high: int,
     width: int,
     layout: tuple[tuple[int, ...], np.dtype] | None,
+    where: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yield views of rows [low, high) of a shard and of their labels, by row group."""
     position = 0
@@ -313,6 +343,9 @@ def _read_rows(
         first, last = max(low - position, 0), min(high - position, rows)
         if first < last:
             table = parquet.read_row_group(group, use_threads=False).combine_chunks()
+            for name in ("x", "label") if layout is not None else ("x",):
+                if table.column(name).null_count:
+                    raise UserError(f"{where}: expected no nulls in column {name}, got some")
             column = table.column("x").chunk(0)
             raw = np.frombuffer(column.buffers()[1], np.uint8, rows * width, column.offset * width)
             labels = None
@@ -320,6 +353,8 @@ def _read_rows(
                 column_of_labels = table.column("label")
                 if layout[0]:
                     column_of_labels = column_of_labels.chunk(0).flatten()
+                    if column_of_labels.null_count:
+                        raise UserError(f"{where}: expected no nulls in column label, got some")
                 labels = column_of_labels.to_numpy().reshape(rows, *layout[0])[first:last]
             yield raw.reshape(rows, width)[first:last], labels
         position += rows

@@ -5,6 +5,7 @@ Rows of bits separated by commas, as in the density estimation collection of UCL
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +26,9 @@ class DnaOptions(Options):
     """Options of dna.
 
     Arguments:
-        split: `published` for the papers' 1400/600/1186, `as_distributed` for the files'
-            1600/400/1186. Both have the same 2,000 rows in train and valid together.
+        split: `published` for the papers' rows, 1400/600/1186, which dna_papers_split.json lists;
+            `as_distributed` for the files' 1600/400/1186. Both have the same 2,000 rows in train
+            and valid together, and the same test rows.
     """
 
     split: Literal["published", "as_distributed"] = "published"
@@ -72,7 +74,13 @@ _SPECS = {
         "nips-0-12",
     ),
 }
-_PUBLISHED_DNA_TRAIN = 1400
+DNA_SPLIT = Path(__file__).with_name("dna_papers_split.json")
+
+
+def read_dna_split() -> dict[str, np.ndarray]:
+    """Read the papers' rows of DNA: indices into the files' rows of train followed by valid."""
+    recorded = json.loads(DNA_SPLIT.read_text(encoding="utf-8"))
+    return {split: np.array(recorded[split], np.int64) for split in ("train", "valid")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +89,11 @@ class UciBinary(Dataset):
 
     Arguments:
         rows: rows of the three files.
-        num_train: rows of train when train and valid are joined and cut anew; None keeps the files'
-            own split.
+        papers_split: train and valid are the papers' rows, not the files' own.
     """
 
     rows: tuple[int, int, int]
-    num_train: int | None = None
+    papers_split: bool = False
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the three files and cut train and valid."""
@@ -95,9 +102,9 @@ class UciBinary(Dataset):
             path = raw_dir / f"{self.name}.{split}.data"
             parts[split] = read_bits(path, self.event.size, ",")
             check_rows(path, len(parts[split]), rows)
-        if self.num_train is not None:
+        if self.papers_split:
             joined = np.concatenate([parts["train"], parts["valid"]])
-            parts["train"], parts["valid"] = np.split(joined, [self.num_train])
+            parts |= {split: joined[rows] for split, rows in read_dna_split().items()}
         return {split: SplitData(x) for split, x in parts.items()}
 
 
@@ -113,15 +120,15 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
         for split, rows, sha256 in zip(SPLITS, spec.rows, spec.sums, strict=True)
     )
     options: Options
-    num_train = None
+    papers_split = False
     protocol = "split as distributed, {}/{}/{}".format(*spec.rows)
     if name == "dna":
         options = dna_options = parse_options(DnaOptions, name, config)
         if dna_options.split == "published":
-            num_train = _PUBLISHED_DNA_TRAIN
+            papers_split = True
             protocol = (
-                "split 1400/600/1186 as in the papers: the files' 1600 + 400 rows of train and "
-                "valid joined in that order and cut after 1400"
+                "split 1400/600/1186 as in the papers, by the recorded rows of "
+                "pipeline/datasets/dna_papers_split.json"
             )
     else:
         options = parse_options(Options, name, config)
@@ -135,7 +142,7 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
         options=options,
         published_name=spec.published_name,
         rows=spec.rows,
-        num_train=num_train,
+        papers_split=papers_split,
     )
 
 

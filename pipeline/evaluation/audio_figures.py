@@ -81,7 +81,7 @@ class Pairs:
                     vmax=0,
                     cmap="magma",
                 )
-                axes.set_title(f"{kind}: {self.title(row)}", fontsize=8)
+                axes.set_title(f"{kind}: {self.title(row)}", fontsize=8, parse_math=False)
         panels[0, 0].set_ylabel("kHz")
         panels[1, 0].set(xlabel="seconds", ylabel="kHz")
         return figure

@@ -24,12 +24,13 @@ from pipeline.cluster import shared_storage
 from pipeline.core import paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
+from pipeline.core.records import read_yaml, value_of
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.evaluation import evaluate, result_files
 from pipeline.evaluation.results import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.experiments import compose
+from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training import driver
@@ -55,7 +56,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         UserError: for a dataset without folds, an entry that does not fit its experiment, missing
             raw files, or what training and evaluating raise.
     """
-    entry, config = compose.read_entry("folds", name), compose.load(name, overrides)
+    entry, config = params_file.read_entry("folds", name), compose.load(name, overrides)
     for key, chosen in (("dataset", config.dataset["name"]), ("model", config.model["name"])):
         if entry.get(key) != chosen:
             raise UserError(f"folds.{name}.{key}: expected {chosen!r}, got {entry.get(key)!r}")
@@ -80,16 +81,18 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     out = paths.evaluation(dataset.name, title)
     with replacing(out) as temporary:
         result_files.write(result, temporary)
-        described = yaml.safe_load(
-            (home / "0" / "models" / config.name / "config.yaml").read_text()
+        where = home / "0" / "models" / config.name / "config.yaml"
+        described = read_yaml(where)
+        fold_of, event = (
+            value_of(described, key, dict, str(where)) for key in ("dataset", "event")
         )
-        del described["dataset_sha256"], described["dataset"]["fold"]
+        del described["dataset_sha256"], fold_of["fold"]
         (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
         with open(temporary / "folds.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
-    result_files.write_summary(result, events.from_dict(described["event"]))
+    result_files.write_summary(result, events.from_dict(event))
     shutil.rmtree(home)
     logger = run_logger.RunLogger(run_id)
     score = result.score
@@ -134,6 +137,10 @@ def summary(title: str, outcomes: Sequence[Result], published: Counterpart | Non
         member=None,
         importance=None,
         weights_sha256=None,
+        dataset_sha256=None,
+        config_sha256=None,
+        num_valid_rows=None,
+        valid_rows_sha256=None,
         num_rows=sum(one.num_rows for one in outcomes),
         num_split_rows=sum(one.num_split_rows or one.num_rows for one in outcomes),
         valid_nats=sum(valid) / len(outcomes) if len(valid) == len(outcomes) else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 import arcore
 from arcore.events import after_frames, is_levels
 from pipeline.cluster import shared_storage
-from pipeline.core import paths
+from pipeline.core import locks, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -22,6 +23,7 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import (
     audio_figures,
+    identity,
     image_figures,
     measuring,
     result_files,
@@ -51,8 +53,16 @@ def evaluate(config: ExperimentConfig) -> Path:
     it. Metrics and pictures go to the training's MLflow run too.
 
     Raises:
-        UserError: for a missing or damaged model or shards, or one trained on other data.
+        UserError: for a missing or damaged model or shards, or one trained on other data; for
+            scores that are not finite, which leave the result that is there; or while another
+            process evaluates the same.
     """
+    lock = locks.path_of(f"evaluate-{config.result_name}")
+    with locks.held(lock, f"evaluating {config.result_name}"):
+        return _evaluate(config)
+
+
+def _evaluate(config: ExperimentConfig) -> Path:
     trained = saved_models.load(config.name)
     model, record = trained.model, trained.record
     dataset, plan = config.dataset["name"], config.evaluation
@@ -72,11 +82,17 @@ def evaluate(config: ExperimentConfig) -> Path:
     chosen_valid = scoring.choose(valid, plan)
     context = manifest.context_frames
     valid_nats = scoring.scores(model, valid, plan.batch_size, chosen_valid, context)
+    _require_finite(config.name, test=measured.nats, valid=valid_nats)
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
     drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
+        dataset_sha256=manifest.sha256,
+        config_sha256=identity.entry_sha256(config.name),
+        code_sha256=identity.code_sha256("evaluate", trained.name),
+        num_valid_rows=len(valid_nats),
+        valid_rows_sha256=hashlib.sha256(chosen_valid.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,
         model=trained.name,
         num_members=num_members,
@@ -102,6 +118,7 @@ def evaluate(config: ExperimentConfig) -> Path:
         published_member=plan.published_member,
         published_importance=plan.published_importance,
     )
+    result.check(after_frames(manifest.event, context), config.name)
     out = paths.evaluation(dataset, config.result_name)
     with replacing(out) as temporary:
         result_files.write(result, temporary)
@@ -134,6 +151,17 @@ def _check(
             f"{name}: expected a model over clips for {manifest.dataset}, of which "
             f"{manifest.context_frames} frames are given, got {trained.name}"
         )
+
+
+def _require_finite(name: str, **nats: Tensor) -> None:
+    """Refuse scores that are no numbers, which would replace a result that is one."""
+    for split, values in nats.items():
+        failed = int((~values.isfinite()).sum())
+        if failed:
+            raise UserError(
+                f"{name}: expected finite nats for each {split} row, got NaN or infinity for "
+                f"{failed} of {len(values)}; the weights may be damaged: train it again"
+            )
 
 
 def _check_entry(

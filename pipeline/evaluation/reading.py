@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from arcore import events
 from arcore.events import Event
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require
-from pipeline.core.records import read_object
+from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.records import read_object, read_yaml, value_of
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.evaluation import result_files
+from pipeline.evaluation import identity, result_files
 from pipeline.evaluation.results import CodecMeasurements, CodecResult, Result
 from pipeline.experiments import naming
 
@@ -49,21 +47,21 @@ class ModelConfig:
         Raises:
             UserError: naming the file, if it is missing or malformed.
         """
+        where = str(path)
+        if not path.is_file():
+            raise UserError(f"{path}: missing; train the experiment first")
+        content = read_yaml(path)
+        model = value_of(content, "model", dict, where)
+        value_of(model, "name", str, f"{where}: model")
         try:
-            content = yaml.safe_load(path.read_text())
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: missing; train the experiment first") from error
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: expected YAML, got {error}") from error
-        if not isinstance(content, dict) or "event" not in content:
-            raise UserError(f"{path}: expected a mapping with an event")
-        require(isinstance(content.get("model"), dict), f"{path}: model", "a mapping", content)
-        try:
-            event = events.from_dict(content["event"])
+            event = events.from_dict(value_of(content, "event", dict, where))
         except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: {error}") from error
-        base, data = content.get("base"), content.get("dataset_sha256")
-        return cls(content, event, content["model"], base, data)
+            raise UserError(f"{path}: {one_line(error)}") from error
+        base, data = (
+            value_of(content, key, str, where) if content.get(key) is not None else None
+            for key in ("base", "dataset_sha256")
+        )
+        return cls(content, event, model, base, data)
 
     @property
     def model_name(self) -> str:
@@ -118,7 +116,12 @@ def read_results(dataset: str, folders: Sequence[Path] | None = None) -> list[Ev
     present = (shards / "manifest.json").is_file()
     data = read_manifest(shards).sha256 if present else None
     results = []
+    entries = identity.Entries.read()
     for read in map(read_evaluated, evaluations(dataset) if folders is None else folders):
+        where = f"{read.folder / 'metrics.json'}: dataset"
+        require(read.result.dataset == dataset, where, repr(dataset), read.result.dataset)
+        if folders is None:
+            entries.check(read.result)
         trained = read.config.dataset_sha256 or data  # folds have data of their own
         if data in (None, trained):
             results.append(read)
@@ -140,10 +143,15 @@ def read_evaluated(folder: Path) -> Evaluated:
     """
     path, own = folder / "metrics.json", folder / "config.yaml"
     result = result_files.read(folder)
+    require(result.experiment == folder.name, f"{path}: experiment", folder.name, result.experiment)
+    require(result.split == "test", f"{path}: split", "'test'", result.split)
     model = paths.model(folder.name)
     config = ModelConfig.read(own if own.is_file() else model / own.name)
     if not own.is_file():
         _check_weights(result, model)
+    measured, trained = result.dataset_sha256, config.dataset_sha256
+    fits = measured is None or trained is None or measured == trained
+    require(fits, f"{path}: dataset_sha256", f"{trained} as the model was trained on", measured)
     training = model / "training.json"
     if not own.is_file() and training.is_file():
         device = read_object(training).get("device")

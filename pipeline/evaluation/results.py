@@ -70,6 +70,7 @@ class Score(Record):
         Raises:
             UserError: naming `where`, and the bits that were expected.
         """
+        require(math.isfinite(self.nats), f"{where}: nats", "a finite number", self.nats)
         bits = units.nats_to_bits_per_dim(float(self.nats), event, size=size)
         fits = math.isclose(bits, self.bits_per_dim, rel_tol=1e-4, abs_tol=1e-6)
         expected = f"{bits:.6g} for {self.nats:.6g} nats"
@@ -135,7 +136,11 @@ class Result(Record):
         exact: False where the score only bounds the negative log-likelihood from above.
         valid_nats: mean over the validation split.
         device: of the training, as far as it is known.
-        weights_sha256: of the weights that were scored; older records have none.
+        weights_sha256, dataset_sha256, config_sha256, code_sha256: of the weights that were scored,
+            of the shards' content, of the experiment's entry of params.yaml with its base, and of
+            the code that evaluates; older records have none.
+        num_valid_rows, valid_rows_sha256: how many rows of the validation split were scored, and a
+            hash of which.
         published: {model, variant} of the published counterpart.
         published_member: of a member's counterpart.
         published_importance: of the importance-weighted estimate's counterpart.
@@ -170,6 +175,11 @@ class Result(Record):
     published_importance: Counterpart | None = None
     num_folds: int = left_out(1)
     weights_sha256: str | None = left_out(None)
+    dataset_sha256: str | None = left_out(None)
+    config_sha256: str | None = left_out(None)
+    code_sha256: str | None = left_out(None)
+    num_valid_rows: int | None = left_out(None)
+    valid_rows_sha256: str | None = left_out(None)
 
     def check(self, event: Event, where: str) -> None:
         """Check values against each other and against the scored event.
@@ -181,8 +191,9 @@ class Result(Record):
         require(fits, f"{where}: unit", f"one of {list(units.UNITS)}", self.unit)
         fits = self.num_members >= 1
         require(fits, f"{where}: num_members", "an integer >= 1", self.num_members)
-        fits = self.valid_nats is None or math.isfinite(self.valid_nats)
-        require(fits, f"{where}: valid_nats", "a number", self.valid_nats)
+        for key, value in self.to_dict().items():
+            fits = not isinstance(value, float) or math.isfinite(value)
+            require(fits, f"{where}: {key}", "a finite number", value)
         self.score.check(event, self.mean_size, where)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +23,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.datasets import catalog
 from pipeline.experiments import naming
+from pipeline.experiments.params_file import read_entry
 from pipeline.experiments.schema import (
     ClusterConfig,
     EvaluationConfig,
@@ -39,26 +39,6 @@ SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
 ENTRY_KEYS = (
     "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
 )  # fmt: skip
-
-
-def read_params(path: Path | None = None) -> dict[str, Any]:
-    """Read params.yaml (from the working directory by default) as plain data.
-
-    Raises:
-        UserError: if it is missing or not valid YAML with a mapping of experiments.
-    """
-    path = path or Path("params.yaml")
-    try:
-        read = OmegaConf.load(path)
-        loaded = OmegaConf.to_container(read, resolve=True, throw_on_missing=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
-    except Exception as error:  # yaml and OmegaConf raise many kinds
-        raise UserError(f"{path}: not valid: {' '.join(str(error).split())}") from None
-    if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
-        raise UserError(f"{path}: expected a mapping 'experiments', found none")
-    experiments = {str(key): value for key, value in loaded["experiments"].items()}
-    return {str(key): value for key, value in loaded.items()} | {"experiments": experiments}
 
 
 def _known(group: str) -> list[str]:
@@ -88,30 +68,6 @@ def _compose(choices: Mapping[str, str]) -> DictConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         files = hydra.compose(overrides=chosen)
     return cast(DictConfig, OmegaConf.merge(_defaults(choices["model"]), files))
-
-
-def read_entry(section: str, name: str) -> Mapping[str, Any]:
-    """Return an entry of params.yaml, whose name must do for a folder.
-
-    Arguments:
-        section: experiments, searches or folds.
-        name: its key.
-
-    Raises:
-        UserError: for an unknown name (with the nearest ones) or an entry that is no mapping.
-    """
-    kinds = {"experiments": "experiment", "searches": "search", "folds": "protocol of folds"}
-    kind = kinds[section]
-    known = read_params().get(section) or {}
-    require(isinstance(known, dict), section, "a mapping", known)
-    if name not in known:
-        raise unknown_name(kind, name, known)
-    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
-    require(fits, kind, "a name of letters, digits, '.', '_' and '-'", name)
-    require(not naming.is_variant(name), kind, f"a name without {naming.SEPARATOR!r}", name)
-    entry = known[name]
-    require(isinstance(entry, dict), f"{section}.{name}", "a mapping", entry)
-    return cast(Mapping[str, Any], entry)
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.core.errors import UserError, require
-from pipeline.experiments import compose
+from pipeline.experiments import params_file
 
 WIDTH = 120
 
@@ -23,7 +23,7 @@ def text_of(section: str) -> str:
     Raises:
         UserError: if params.yaml is missing or not valid, or has no such entry.
     """
-    entries = compose.read_params().get(section) or {}
+    entries = params_file.read_params().get(section) or {}
     require(isinstance(entries, dict), section, "a mapping", entries)
     if not entries:
         raise UserError(f"params.yaml: expected an entry of {section}, found none")

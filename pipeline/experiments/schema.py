@@ -162,6 +162,7 @@ class EvaluationConfig:
         require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
         fits = self.num_test_rows is None or self.num_test_rows >= 2
         require(fits, "evaluation.num_test_rows", ">= 2 or null", self.num_test_rows)
+        require(0 <= self.seed < 1 << 31, "evaluation.seed", "in [0, 2^31)", self.seed)
         samples = self.importance_samples
         require(samples >= 0, "evaluation.importance_samples", ">= 0", samples)
         require(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import re
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import yaml
 
 import arcore
+from pipeline.core.records import read_yaml, value_of
 from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
@@ -53,9 +55,11 @@ def log_exported_model(
     from pipeline.registry import pyfunc
 
     uri = uri or mlflow_store.tracking_uri()
-    config = yaml.safe_load((model_folder / "config.yaml").read_text())
+    config = read_yaml(model_folder / "config.yaml")
     protocol = {"num_members": num_members, "context_frames": context_frames}
-    config["evaluation"] = {**(config.get("evaluation") or {}), **protocol}
+    where = str(model_folder / "config.yaml")
+    given = value_of(config, "evaluation", dict, where) if config.get("evaluation") else {}
+    config["evaluation"] = {**given, **protocol}
     signature, example = _signature(pyfunc.load(model_folder))
     store = mlflow_store.client(uri)
     run = store.get_run(run_id)
@@ -78,6 +82,7 @@ def log_exported_model(
             model_id=model.model_id,
             python_model=str(Path(__file__).with_name("pyfunc.py")),
             artifacts={"model": str(exported)},
+            model_config={"sha256": {path.name: _sha256(path) for path in exported.iterdir()}},
             code_paths=[str(Path(arcore.__file__).parent)],
             signature=signature,
             input_example=example,
@@ -92,6 +97,11 @@ def log_exported_model(
     if logged:
         store.log_batch(run_id, metrics=logged)
     return str(info.model_uri)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _signature(

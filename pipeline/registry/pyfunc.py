@@ -14,6 +14,8 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ import pandas as pd
 import torch
 import yaml
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignore]
-from safetensors.torch import load_file
 
 import arcore
+from arcore import saving
 
 BATCH = 256
 
@@ -33,18 +35,38 @@ BATCH = 256
 def load(folder: str | Path) -> arcore.AutoregressiveModel:
     """Rebuild the model that `config.yaml` and `model.safetensors` of a folder describe.
 
-    Where the config's `evaluation.num_members` is above 1, the model is an ensemble of so many
+    Weights of another architecture or dtype, or that are not finite, are a ValueError. Where the
+    config's `evaluation.num_members` is above 1, the model is an ensemble of so many
     members, as it was evaluated.
     """
     config = yaml.safe_load(Path(folder, "config.yaml").read_text())
     hyperparameters = dict(config["model"])
     name = hyperparameters.pop("name")
     model = arcore.create_model(name, arcore.events.from_dict(config["event"]), **hyperparameters)
-    model.load_state_dict(load_file(Path(folder, "model.safetensors")))
+    if (config.get("trainer") or {}).get("precision") == "float64":
+        model = model.double()
+    saving.load_weights(model, Path(folder, "model.safetensors"))
     members = int((config.get("evaluation") or {}).get("num_members") or 1)
     if members > 1:
         model = model.ensemble(members)
     return model.eval().requires_grad_(False)
+
+
+def check_files(folder: str | Path, expected: Mapping[str, str]) -> None:
+    """Check that files of a folder are those that were registered.
+
+    Arguments:
+        folder: of the artifact.
+        expected: SHA-256 by the name of a file.
+
+    Raises:
+        ValueError: naming the file that differs or is missing.
+    """
+    for name, sha256 in expected.items():
+        path = Path(folder, name)
+        got = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        if got != sha256:
+            raise ValueError(f"{path}: expected the file that was registered ({sha256}), got {got}")
 
 
 class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
@@ -53,8 +75,14 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     context_frames = 0
 
     def load_context(self, context: Any) -> None:
-        """Load the model from the artifact folder `model`."""
+        """Load the model from the artifact folder `model`, whose files must be those on record.
+
+        Raises:
+            ValueError: for files that were changed since, or weights that do not fit or are not
+                finite.
+        """
         folder = context.artifacts["model"]
+        check_files(folder, (context.model_config or {}).get("sha256") or {})
         self.model = load(folder)
         config = yaml.safe_load(Path(folder, "config.yaml").read_text())
         self.context_frames = int(config["evaluation"].get("context_frames") or 0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core import paths
+from pipeline.core import locks, paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.registry import exporting, training_runs, versions
@@ -101,6 +101,11 @@ def write(dataset: str) -> Path:
     Raises:
         UserError: if nothing is evaluated, or the store cannot be reached.
     """
+    with locks.held(locks.path_of(f"register-{dataset}"), f"registering {dataset}", wait=True):
+        return _write(dataset)
+
+
+def _write(dataset: str) -> Path:
     registered = register_dataset(dataset)
     path = paths.registration(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,11 +124,12 @@ def register_dataset(dataset: str) -> Registration:
     A version whose content hash and files are there is reused, so a second call makes nothing. Each
     experiment's version carries an alias named after it. Models that are told a row's class (or
     another condition) are versions of a registered model of their own. `champion` of each goes to
-    the lowest VALIDATION
-    nats: choosing by the test split would make its numbers optimistic. A model that is only bounded
-    competes with its bound, above its true nats, so that it wins no title that it does not deserve
-    (it may miss one), and its version's tag `exact` is False. The champion stays where it is if
-    an experiment unknown here, on the same data, validates better.
+    the lowest VALIDATION nats on the same rows, the most that any was validated on: choosing by the
+    test split would make its numbers optimistic. What was validated on others is not compared, with
+    a warning. A model that is only bounded competes with its bound, above its true nats, so that it
+    wins no title that it does not deserve (it may miss one), and its version's tag `exact` is
+    False. The champion stays where it is if an experiment unknown here, on the same data, validates
+    better.
 
     Raises:
         UserError: if the store cannot be reached, or nothing is evaluated.
@@ -175,15 +181,22 @@ def _register_group(
 def _choose_champion(
     store: MlflowClient, name: str, found: list[Candidate], entries: Mapping[str, Entry]
 ) -> Champion | None:
-    ranked = sorted(
-        (candidate.result.valid_nats, candidate.name)
-        for candidate in found
-        if candidate.result.valid_nats is not None
-    )
-    if not ranked:
+    validated = [candidate for candidate in found if candidate.result.valid_nats is not None]
+    if not validated:
         log.warning("warning: no valid_nats in any metrics.json; %s has no champion", name)
         return None
-    best, experiment = ranked[0]
+    rows = _most_rows(validated)
+    ranked = []
+    for candidate in validated:
+        if candidate.result.valid_rows_sha256 == rows:
+            ranked.append((candidate.result.valid_nats or 0.0, candidate.name))
+        else:
+            log.warning(
+                "warning: %s was validated on other rows than most, and is not compared for the "
+                "champion of %s",
+                candidate.name, name,
+            )  # fmt: skip
+    best, experiment = min(ranked)
     current = versions.aliased(store, name, CHAMPION)
     if current is not None:
         tags = versions.tags_of(store, name, current)
@@ -191,12 +204,24 @@ def _choose_champion(
             str(candidate.evaluated.config.dataset_sha256) for candidate in found
         }
         foreign = tags.get("experiment") not in entries
-        if foreign and same_data and float(tags.get("valid_nats", math.inf)) < best:
+        same_rows = tags.get("valid_rows_sha256") == rows
+        if foreign and same_data and same_rows and float(tags.get("valid_nats", math.inf)) < best:
             log.info("champion of %s stays version %s (%s)", name, current, tags["experiment"])
             return Champion(experiment=tags["experiment"], version=current)
     version = entries[experiment].version
     versions.point(store, name, CHAMPION, version)
     return Champion(experiment=experiment, version=version)
+
+
+def _most_rows(found: Sequence[Candidate]) -> str | None:
+    """Return the hash of the validation rows on which models are compared: of the most rows."""
+
+    def coverage(candidate: Candidate) -> tuple[int, int]:
+        rows = candidate.result.valid_rows_sha256
+        same = sum(other.result.valid_rows_sha256 == rows for other in found)
+        return candidate.result.num_valid_rows or 0, same
+
+    return max(found, key=coverage).result.valid_rows_sha256
 
 
 def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate) -> ModelVersion:
@@ -234,8 +259,10 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
         "test_nats_stderr": score.nats_stderr,
         "test_bits_per_dim": score.bits_per_dim,
         "valid_nats": result.valid_nats,
+        "valid_rows_sha256": result.valid_rows_sha256,
     }
     known = {key: str(value) for key, value in tags.items() if value is not None}
     version = versions.register(store, name, uri, known)
+    version = versions.first_of(store, version, HASH)
     log.info("registered %s version %s (%s)", name, version.version, candidate.name)
     return version

@@ -41,6 +41,24 @@ def versions(store: MlflowClient, name: str) -> list[ModelVersion]:
             return found
 
 
+def first_of(store: MlflowClient, version: ModelVersion, tag: str) -> ModelVersion:
+    """Return the first whole version with the same tag, and remove a later one that was just made.
+
+    Two hosts that register the same at once, which share no lock, each make a version: both see the
+    first one here, so that one remains.
+    """
+    same = [
+        other
+        for other in versions(store, version.name)
+        if other.tags.get(tag) == version.tags.get(tag) and is_whole(store, other)
+    ]
+    first = min(same, key=lambda other: int(other.version), default=version)
+    if int(first.version) < int(version.version):
+        store.delete_model_version(version.name, version.version)
+        return first
+    return version
+
+
 def is_whole(store: MlflowClient, version: ModelVersion) -> bool:
     """Tell whether a version's files are there; those of a server are taken to be."""
     uri = store.get_model_version_download_uri(version.name, version.version)

@@ -105,11 +105,16 @@ class Parameter:
         return value
 
     def examples(self) -> list[object]:
-        """Return values that must do for all to do: each option, or both ends of a range."""
+        """Return values that must do for all to do: each option, or both ends of a range.
+
+        Of floats one is no integer, which most draws are not.
+        """
         if self.kind in LISTS:
             return list(self.values)
         low, high = self.bounds
-        return [low, high - 1 if self.kind in INTEGERS else high]
+        if self.kind in INTEGERS:
+            return [low, high - 1]
+        return [float(low), float(high), low + (high - low) / math.pi]
 
     def contains(self, value: object) -> bool:
         """Tell whether a draw may give the value."""

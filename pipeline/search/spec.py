@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.data.manifest import Manifest
-from pipeline.experiments import compose, schema
+from pipeline.experiments import compose, naming, params_file, schema
 from pipeline.search.space import Parameter, parse_space
 from pipeline.training.resolved import resolve
 
@@ -82,7 +82,8 @@ class Search:
     """A search of params.yaml.
 
     Attributes:
-        name: its key.
+        name: its key, or what overrides made of it (`pipeline.experiments.naming.variant`).
+        key: its key.
         entry: dataset, model, base, model_overrides, trainer: what a trial starts from.
         overrides: from the command line, for every trial.
         base: the experiment of the entry as it is.
@@ -90,6 +91,7 @@ class Search:
     """
 
     name: str
+    key: str
     entry: Mapping[str, object]
     overrides: tuple[str, ...]
     base: schema.ExperimentConfig
@@ -105,8 +107,8 @@ class Search:
     def experiment(self, values: Mapping[str, object]) -> schema.ExperimentConfig:
         """Compose the experiment of a trial from its values by parameter name."""
         drawn = [f"{name}={json.dumps(value)}" for name, value in values.items()]
-        where = f"searches.{self.name}"
-        return compose.compose(self.name, where, self.entry, [*self.overrides, *drawn])
+        where = f"searches.{self.key}"
+        return compose.compose(self.key, where, self.entry, [*self.overrides, *drawn])
 
     def defaults(self) -> dict[str, object] | None:
         """Return the base experiment's own values, None if a draw could not give them."""
@@ -127,7 +129,7 @@ class Search:
         drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
         own = cast(list[str], self.entry.get("overrides") or [])
         fixed = [o for o in (*own, *self.overrides) if o.partition(".")[0] in given]
-        below = compose.read_base(self.entry.get("base"), f"searches.{self.name}")
+        below = compose.read_base(self.entry.get("base"), f"searches.{self.key}")
         merged = OmegaConf.merge(
             below, {k: v or {} for k, v in given.items()}, OmegaConf.from_dotlist(fixed), drawn
         )
@@ -153,13 +155,13 @@ class Search:
         try:
             resolve(self.base, manifest)
         except UserError as error:
-            raise UserError(f"searches.{self.name}: {error}") from None
+            raise UserError(f"searches.{self.key}: {error}") from None
         for parameter in self.space:
             for value in parameter.examples():
                 try:
                     resolve(self.experiment({parameter.name: value}), manifest)
                 except UserError as error:
-                    where = f"searches.{self.name}.space.{parameter.name}"
+                    where = f"searches.{self.key}.space.{parameter.name}"
                     raise UserError(f"{where}: {json.dumps(value)}: {error}") from None
 
 
@@ -173,7 +175,7 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     Raises:
         UserError: for an unknown search, key, parameter or kind, and for values that do not fit.
     """
-    entry = dict(compose.read_entry("searches", name))
+    entry = dict(params_file.read_entry("searches", name))
     where = f"searches.{name}"
     for key in entry:
         if key not in (*ENTRY_KEYS, *PLAN_KEYS):
@@ -191,4 +193,6 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     if built.searcher != "random" and any(p.kind == "grid" for p in space):
         raise UserError(f"{where}.searcher: expected 'random' for a space with a grid")
     base = compose.compose(name, where, entry, theirs)
-    return Search(name, entry, theirs, base, space, built)
+    decisive = [o for o in overrides if o.partition("=")[0].partition(".")[0] != "cluster"]
+    title = naming.variant(name, decisive) if decisive else name
+    return Search(title, name, entry, theirs, base, space, built)

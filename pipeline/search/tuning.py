@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.cluster import connection, shared_storage
-from pipeline.core import allocator, paths, provenance, storage
+from pipeline.core import allocator, locks, paths, provenance, storage
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
@@ -65,7 +65,7 @@ class SearchRun:
 
 
 def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
-    """Run a search of params.yaml and write searches/<name>/.
+    """Run a search of params.yaml and write searches/<name>/, or its name with the overrides.
 
     Ray Tune draws values of the space and runs `running.run_trial` with them, which trains an
     experiment as `pipeline.training` does; its reports after each epoch decide which trials go on.
@@ -79,11 +79,20 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
         fresh: forget an unfinished search of this very configuration.
 
     Raises:
-        UserError: for a search that cannot be, a cluster too small, an interruption, or when no
-            trial gave a finite validation value.
+        UserError: for one that runs already, a search that cannot be, a cluster too small, an
+            interruption, or when no trial gave a finite validation value.
     """
-    run = _start(load_search(name, overrides), fresh)
-    search, began = run.search, time.perf_counter()
+    search = load_search(name, overrides)
+    place = storage.join(shared_storage.storage_of(search.base.cluster), "tune")
+    manifest = read_manifest(paths.shards(search.base.dataset["name"]))
+    folder = f"{search.name}-{search.config_hash(manifest.sha256)[:12]}"
+    with locks.held(locks.path_beside(place, folder), f"searching {search.name}"):
+        return _tune(search, fresh)
+
+
+def _tune(search: Search, fresh: bool) -> Path:
+    run = _start(search, fresh)
+    began = time.perf_counter()
     records = TrialRecords(search, storage.join(run.place, run.folder))
     records.read()
     with connection.connected(_environment()):

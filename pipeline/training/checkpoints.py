@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from arcore import saving
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import build
 from pipeline.training.records import EpochRecord
@@ -173,20 +174,10 @@ def load_weights(path: Path, module: nn.Module) -> None:
     """Load a safetensors file into a module of the same architecture.
 
     Raises:
-        UserError: naming the file and the first weight that is missing, left over or misshapen.
+        UserError: naming the file and the first weight that is missing, left over, of another shape
+            or dtype, or not finite.
     """
     try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: not a readable safetensors file: {error}") from None
-    wanted = module.state_dict()
-    for name in sorted(wanted.keys() | weights.keys()):
-        if name not in weights or name not in wanted:
-            where = "the file" if name not in weights else "the model"
-            raise UserError(f"{path}: weights of another architecture: {name} is not in {where}")
-        if wanted[name].shape != weights[name].shape:
-            raise UserError(
-                f"{path}: weights of another architecture: {name} expected shape "
-                f"{tuple(wanted[name].shape)}, got {tuple(weights[name].shape)}"
-            )
-    module.load_state_dict(weights)
+        saving.load_weights(module, path)
+    except ValueError as error:
+        raise UserError(str(error)) from None

@@ -16,7 +16,7 @@ import yaml
 from arcore import saving
 from pipeline.cluster import connection
 from pipeline.cluster.shared_storage import publish, shared_storage, storage_of
-from pipeline.core import paths, provenance, storage
+from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line
@@ -90,10 +90,18 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
         fresh: forget an unfinished training of this very experiment.
 
     Raises:
-        UserError: for missing shards, a model that does not fit them, a cluster that cannot be
-            reached, or a loss that is not finite.
+        UserError: for another training of the same that runs, missing shards, a model that does not
+            fit them, a cluster that cannot be reached, or a loss that is not finite.
     """
     resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
+    place = storage.join(storage_of(config.cluster), "train")
+    lock = locks.path_beside(place, f"{config.name}-{resolved.config_hash[:12]}")
+    with locks.held(lock, f"training {config.name}"):
+        return _train(resolved, fresh)
+
+
+def _train(resolved: ResolvedConfig, fresh: bool) -> Path:
+    config = resolved.experiment
     if connection.needs_ray(config.cluster):
         run = _start(resolved, fresh)
         with connection.connected():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import arcore
 from arcore.events import Event
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.records import read_object
 from pipeline.experiments.schema import TrainerConfig, build
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
@@ -283,16 +282,9 @@ class TrainingRecord:
         """Read training.json.
 
         Raises:
-            FileNotFoundError: if there is none.
-            UserError: naming the file, if it is damaged.
+            UserError: naming the file, if there is none, or it is damaged.
         """
-        try:
-            plain: object = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path}: not a JSON file: {one_line(error)}") from None
-        if not isinstance(plain, dict):
-            raise UserError(f"{path}: expected a mapping, got {plain!r}")
-        return cls.from_dict(plain, str(path))
+        return cls.from_dict(read_object(path), str(path))
 
 
 def sha256_of(path: Path) -> str:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import arcore
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.records import read_yaml, value_of
 from pipeline.training import checkpoints
 from pipeline.training.records import TrainingRecord, sha256_of
-from pipeline.training.resolved import create_model
+from pipeline.training.resolved import DTYPES, create_model
 
 
 @dataclass(frozen=True)
@@ -44,31 +43,45 @@ def load(experiment: str) -> TrainedModel:
     Raises:
         UserError: if it has not been trained, or its files are damaged or of another architecture.
     """
-    try:
-        return load_folder(paths.model(experiment))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{error.filename}: expected the trained model of {experiment!r}, found none; run "
-            f"python -m stages.train {experiment}"
-        ) from None
+    folder = paths.model(experiment)
+    for path in (folder / "config.yaml", folder / "model.safetensors"):
+        if not path.is_file():
+            raise UserError(
+                f"{path}: expected the trained model of {experiment!r}, found none; run "
+                f"python -m stages.train {experiment}"
+            )
+    return load_folder(folder)
 
 
 def load_folder(folder: Path) -> TrainedModel:
     """Load the model of such a folder, wherever it is.
 
     Raises:
-        FileNotFoundError: for a file that is not there.
-        UserError: if its files are damaged or of another architecture.
+        UserError: if its files are missing, damaged or of another architecture.
     """
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = read_yaml(folder / "config.yaml")
+        model, name, sha256 = _described(config, str(folder / "config.yaml"))
         record = TrainingRecord.of(folder)
-        event = arcore.events.from_dict(config["event"])
-        hyperparameters, sha256 = dict(config["model"]), str(config["dataset_sha256"])
-        name = str(hyperparameters["name"])
-    except (ValueError, KeyError, TypeError, yaml.YAMLError, UserError) as error:
+    except UserError as error:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None
-    model = create_model(hyperparameters, event)
     checkpoints.load_weights(folder / "model.safetensors", model)
     weights = sha256_of(folder / "model.safetensors")
     return TrainedModel(model.eval(), name, sha256, weights, config, record)
+
+
+def _described(
+    config: Mapping[str, object], where: str
+) -> tuple[arcore.AutoregressiveModel, str, str]:
+    """Return the model that a config.yaml describes, its name, and the hash of its data."""
+    hyperparameters = value_of(config, "model", dict, where)
+    name = value_of(hyperparameters, "name", str, f"{where}: model")
+    sha256 = value_of(config, "dataset_sha256", str, where)
+    trainer = value_of(config, "trainer", dict, where) if "trainer" in config else {}
+    precision = trainer.get("precision", "float32")
+    require(precision in DTYPES, f"{where}: trainer.precision", str(tuple(DTYPES)), precision)
+    try:
+        event = arcore.events.from_dict(value_of(config, "event", dict, where))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
+    return create_model(hyperparameters, event).to(DTYPES[precision]), name, sha256

@@ -156,3 +156,30 @@ def test_no_rows_are_completed_to_none(case: Case) -> None:
     for known in (False, True):
         observed = torch.full(x.shape[1:], known)
         assert case.build().impute(x, observed, condition).shape == x.shape
+
+
+OVERFLOWING = ("MADE", "NADE", "PixelCNN", "GatedPixelCNN", "WaveNet", "DeepNADE", "RNADE")
+
+
+@every_model
+def test_finite_weights_that_overflow_draw_nothing(kind: type[AutoregressiveModel]) -> None:
+    built = create(kind, event_of(kind))
+    signs = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.copy_(3e38 * (2.0 * torch.randint(2, weight.shape, generator=signs) - 1))
+    try:
+        drawn = built.sample(3)
+    except ValueError as error:
+        assert "got NaN on the way" in str(error)
+    else:
+        assert kind.__name__ not in OVERFLOWING
+        assert not built.log_prob(drawn).isnan().any()
+
+
+@every_case
+def test_an_empty_batch_is_imputed(case: Case) -> None:
+    model, x = case.build(), case.values(0)
+    observed = torch.zeros(model.event.extents, dtype=torch.bool)
+    observed.flatten()[0] = True
+    assert model.impute(x, observed, case.condition(0)).shape == x.shape

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -72,10 +73,18 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def seal(described: dict[str, Any]) -> None:
+    """Give a manifest the hash of its other fields."""
+    described.pop("manifest_sha256", None)
+    text = json.dumps(described, sort_keys=True)
+    described["manifest_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+
+
 def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     path = folder / "manifest.json"
     described = json.loads(path.read_text())
     edit(described)
+    seal(described)
     path.write_text(json.dumps(described))
 
 
@@ -319,7 +328,7 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(
     base = len(sums)
     for _ in range(3):
         shard_reader.read_split(written, "valid")
-    assert len(sums) == 4 * base + 1
+    assert len(sums) == 4 * base + 2, "of the file and of its content, once each"
     path = written / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes() + b"0")
     with pytest.raises(UserError, match="valid-00000-of-00001.parquet: corrupt shard"):
@@ -476,7 +485,7 @@ def test_shard_of_another_shape_or_range_is_named(tmp_path: Path, written: Path)
 def test_shard_without_labels_is_named(tmp_path: Path, written: Path) -> None:
     other = toy(num_classes=None)
     swap(written, preprocess.write(other, toy_splits(other), tmp_path / "other") / SHARD)
-    with pytest.raises(UserError, match=f"{SHARD}: corrupt shard: .*label"):
+    with pytest.raises(UserError, match=f"{SHARD}: expected labels of type int64, got none"):
         shard_reader.read_split(written, "train")
 
 
@@ -489,11 +498,57 @@ def test_verify_compares_the_content_hash(tmp_path: Path, written: Path) -> None
         shard_reader.verify(written)
 
 
+def test_shards_changed_with_their_sums_are_refused_when_read(
+    tmp_path: Path, written: Path
+) -> None:
+    other = toy()
+    splits = toy_splits(other)
+    splits["train"] = replace(splits["train"], x=4 - splits["train"].x)
+    swap(written, preprocess.write(other, splits, tmp_path / "other") / SHARD)
+    with pytest.raises(UserError, match="manifest.json: content of split train: expected sha256"):
+        shard_reader.read_split(written, "train")
+
+
+def test_what_a_manifest_says_is_under_its_own_hash(written: Path) -> None:
+    path = written / "manifest.json"
+    for field, value in (("provenance", "elsewhere"), ("published_name", "mnist")):
+        described = json.loads(path.read_text())
+        described[field] = value
+        path.write_text(json.dumps(described))
+        with pytest.raises(UserError, match="manifest_sha256: expected that of the other fields"):
+            shard_reader.read_manifest(written)
+        seal(described)
+        path.write_text(json.dumps(described))
+        shard_reader.read_manifest(written)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("x", lambda c: pa.array([None, *c.to_pylist()[1:]], c.type), "no nulls in column x"),
+        ("label", lambda c: pa.array([None, *c.to_pylist()[1:]]), "no nulls in column label"),
+        ("label", lambda c: c.cast(pa.float64()), "labels of type int64, got double"),
+        ("label", lambda c: c.cast(pa.string()), "labels of type int64, got string"),
+    ],
+)
+def test_nulls_and_labels_of_another_type_are_refused(
+    written: Path, column: str, change: Callable[[Any], Any], message: str
+) -> None:
+    table = pq.read_table(written / SHARD)
+    place = table.schema.get_field_index(column)
+    changed = change(table.column(column).combine_chunks())
+    table = table.set_column(place, pa.field(column, changed.type), changed)
+    pq.write_table(table, written / "changed.parquet", row_group_size=2048)
+    swap(written, written / "changed.parquet")
+    with pytest.raises(UserError, match=f"{SHARD}: expected {message}"):
+        shard_reader.read_split(written, "train")
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda m: m.pop("event"), "no field 'event'"),
-        (lambda m: m.update(format=2), "expected a manifest of format 1, got 2"),
+        (lambda m: m.update(format=1), "expected a manifest of format 2, got 1"),
         (lambda m: m.update(sha256="0" * 64), "field sha256: it does not match"),
         (lambda m: m["event"].update(num_levels=6), "field sha256: it does not match"),
         (lambda m: m["event"].update(kind="odd"), "event kind"),

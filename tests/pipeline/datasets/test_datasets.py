@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
-from pipeline.datasets import base, catalog, digits, read_transforms
+from pipeline.datasets import base, catalog, digits, read_transforms, uci_binary
 from pipeline.datasets.formats import text_and_idx
 from pipeline.datasets.formats.text_and_idx import read_bits, read_idx
 from pipeline.datasets.idx_images import IdxImages, Variant
@@ -231,10 +232,17 @@ def test_dna_follows_the_papers_by_default() -> None:
     assert [len(theirs[split].x) for split in catalog.SPLITS] == [1600, 400, 1186]
     for parts in zip(*[(s["train"].x, s["valid"].x) for s in (ours, theirs)], strict=True):
         assert parts[0].shape[1] == parts[1].shape[1] == 180
-    np.testing.assert_array_equal(
-        np.concatenate([ours["train"].x, ours["valid"].x]),
-        np.concatenate([theirs["train"].x, theirs["valid"].x]),
-    )
+    joined = np.concatenate([theirs["train"].x, theirs["valid"].x])
+    papers = json.loads((raw / "dna_papers_split.json").read_text())
+    for split in ("train", "valid"):
+        np.testing.assert_array_equal(ours[split].x, joined[papers[split]])
+
+
+def test_the_papers_rows_of_dna_are_each_of_the_files_rows_once() -> None:
+    rows = uci_binary.read_dna_split()
+    assert {split: len(found) for split, found in rows.items()} == {"train": 1400, "valid": 600}
+    assert sorted(np.concatenate(list(rows.values()))) == list(range(2000))
+    assert np.sum(rows["valid"] < 1400) == 398  # which the first 1,400 rows would train on
 
 
 # Draws

@@ -14,7 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
 from pipeline.evaluation import cross_validation
 from pipeline.evaluation.results import MemberScore, Result, Score
-from pipeline.experiments import compose
+from pipeline.experiments import params_file
 from pipeline.reporting.published import match, published_for
 from tests.places import ROOT
 
@@ -51,7 +51,7 @@ def test_folds_refuse_what_does_not_fit(protocols) -> None:
 
 def test_the_project_names_published_counterparts_that_exist(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    for name, entry in compose.read_params()["folds"].items():
+    for name, entry in params_file.read_params()["folds"].items():
         dataset = catalog.get_dataset({"name": entry["dataset"]})
         assert dataset.num_folds > 1
         if entry["published"] is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,36 +20,8 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import evaluate, image_figures, scoring
 from pipeline.experiments import compose
-from pipeline.training.records import TrainingRecord
 
 EVENT = arcore.events.Binary((1, 8, 8))
-
-
-@pytest.fixture
-def project(workdir, few_digits):
-    """A working directory with shards and an untrained MADE of three masks, `toy`."""
-    shutil.copytree(few_digits, "data/shards/digits_binary")
-    small = {"hidden": [8], "num_masks": 3}
-    entry = {"dataset": "digits_binary", "model": "made", "model_overrides": small}
-    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
-    torch.manual_seed(0)
-    model = arcore.create_model("made", EVENT, hidden=[8], num_masks=3).eval()
-    folder = Path("models/toy")
-    folder.mkdir(parents=True)
-    save_file(model.state_dict(), folder / "model.safetensors")
-    described = {
-        "model": {"name": "made"} | model.hyperparameters.to_dict(),
-        "event": arcore.events.to_dict(EVENT),
-        "dataset_sha256": shard_reader.read_manifest("data/shards/digits_binary").sha256,
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(described))
-    record = TrainingRecord(
-        experiment="toy", run_id=None, mlflow_experiment="arcore-toy", num_parameters=1,
-        train_seconds=1.0, device="cpu", num_workers=1, epochs=2, best_epoch=2, commit="abc",
-    ).to_dict()  # fmt: skip
-    (folder / "training.json").write_text(json.dumps(record))
-    (folder / "history.csv").write_text("epoch,train_nats,valid_nats\n1,40.0,41.0\n2,39.0,\n")
-    return model
 
 
 def evaluated(*overrides: str) -> dict:

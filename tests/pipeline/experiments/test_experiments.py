@@ -15,14 +15,14 @@ import arcore
 from arcore.zoo import model_class
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
-from pipeline.experiments import compose, schema
+from pipeline.experiments import compose, params_file, schema
 from pipeline.reporting.published import match, published_for
 from pipeline.search import spec
 from pipeline.training import resolved
 from tests.places import ROOT
 
 FILES = sorted(compose.CONF.glob("*/*.yaml"))
-EXPERIMENTS = sorted(compose.read_params(ROOT / "params.yaml")["experiments"])
+EXPERIMENTS = sorted(params_file.read_params(ROOT / "params.yaml")["experiments"])
 EVENT = arcore.events.Levels(5, (1, 3, 2))
 
 
@@ -97,7 +97,7 @@ def test_every_experiment_of_the_project(monkeypatch, tmp_path, name: str) -> No
     """Where one starts from a search, any values of its space will do."""
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ARCORE_CLUSTER", raising=False)
-    params = compose.read_params()
+    params = params_file.read_params()
     base = Path(params["experiments"][name]["base"])
     if base.parts[0] == "searches":
         search = spec.load_search(base.parts[1])

@@ -14,7 +14,7 @@ from dvc.utils.hydra import apply_overrides
 
 import arcore
 from pipeline.core.errors import UserError
-from pipeline.experiments import compose, estimate, layout
+from pipeline.experiments import compose, estimate, layout, params_file
 from tests.places import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text()
@@ -70,7 +70,7 @@ def test_a_list_is_refused_as_an_entry() -> None:
 def test_a_plain_repro_says_how_long_it_is_and_what_is_shorter(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ARCORE_HOME", raising=False)
-    text = estimate.notice(compose.read_params())
+    text = estimate.notice(params_file.read_params())
     assert "hours of one core" in text and "  binarized_mnist, " in text
     assert "  dvc repro report@digits register@digits\n" in text
     assert "report@binarized_mnist" not in text

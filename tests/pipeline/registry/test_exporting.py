@@ -71,7 +71,9 @@ def test_every_model_comes_back_as_it_was_evaluated(
 
     model = export(name, members, **given)
     loaded = pyfunc.ArcoreModel()
-    loaded.load_context(SimpleNamespace(artifacts={"model": str(tmp_path / name)}))
+    loaded.load_context(
+        SimpleNamespace(artifacts={"model": str(tmp_path / name)}, model_config=None)
+    )
     events = drawn(model)
     with torch.no_grad():
         nats = -model.log_prob(events)

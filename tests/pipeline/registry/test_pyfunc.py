@@ -30,7 +30,7 @@ def test_it_imports_nothing_that_does_not_travel_with_it() -> None:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
     tops = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
-    assert tops == {"arcore", "mlflow", "numpy", "pandas", "safetensors", "torch", "yaml"}
+    assert tops == {"arcore", "mlflow", "numpy", "pandas", "torch", "yaml"}
 
 
 def test_scoring_takes_what_a_caller_may_hold():

@@ -12,12 +12,12 @@ from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
-from pipeline.experiments import compose
+from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import spec, tuning
 from tests.places import ROOT
 
-PARAMS = compose.read_params(ROOT / "params.yaml")
+PARAMS = params_file.read_params(ROOT / "params.yaml")
 TOY: dict[str, Any] = {
     "dataset": "digits_binary",
     "model": "made",
@@ -165,6 +165,8 @@ def test_bad_searches_are_one_line(load, entry: dict[str, Any], message: str) ->
             {"trainer.optimizer.learning_rate": {"uniform": [-0.1, 0.1]}},
             "learning_rate: -0.1: trainer.optimizer.learning_rate: expected > 0",
         ),
+        ({"model.num_masks": {"uniform": [2, 9]}}, "searches.toy.space.model.num_masks: 2.0: mod"),
+        ({"trainer.batch_size": {"uniform": [2, 9]}}, "space.trainer.batch_size: 2.0: trainer.ba"),
         ({"model.dropout": {"uniform": [0.0, 2.0]}}, "searches.toy.space.model.dropout: 2.0: "),
         ({"trainer.batch": {"randint": [1, 9]}}, "unknown parameter of trainer 'batch'"),
     ],
@@ -191,3 +193,10 @@ def test_trials_of_several_workers_never_starve_each_other(asked, have, expected
     """The workers of as many trials as run at the same time fit the cluster."""
     cluster = tuning.trial_cluster(ClusterConfig(**asked))
     assert tuning.concurrency(cluster, have) == expected
+
+
+def test_a_search_changed_by_hand_has_a_name_of_its_own(load) -> None:
+    assert load().name == load("cluster.max_concurrent_trials=1").name == "toy"
+    assert load("num_trials=2").name == "toy--num_trials-2"
+    assert load("trainer.max_epochs=2", "seed=3").name == "toy--seed-3-trainer.max_epochs-2"
+    assert load("num_trials=2").base.name == "toy", "its trials are those of the entry"

@@ -108,5 +108,5 @@ def test_a_record_is_whole_or_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{path}: expected values for device"):
         TrainingRecord.read(path)
     path.write_text("[1]")
-    with pytest.raises(UserError, match="expected a mapping"):
+    with pytest.raises(UserError, match="expected an object, got list"):
         TrainingRecord.read(path)

@@ -372,11 +372,11 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch) -> None:
 TRAIN_ALL = """
 import contextlib
 from pipeline.cluster import connection
-from pipeline.experiments import compose
+from pipeline.experiments import compose, params_file
 from pipeline.training import driver
 with connection.connected():
     connection.connected = contextlib.nullcontext
-    for name in compose.read_params()["experiments"]:
+    for name in params_file.read_params()["experiments"]:
         workers = {"1": 0, "2": 2}[name[-1]]
         overrides = ["cluster.cpus_per_worker=1", f"cluster.num_workers={workers}"]
         driver.train(compose.load(name, overrides))

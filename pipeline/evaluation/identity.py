@@ -1,0 +1,84 @@
+"""What a result belongs to: an entry of params.yaml as it stands, and the code that evaluates."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core import dependencies, paths
+from pipeline.core.errors import UserError
+from pipeline.core.import_closure import Checkout
+from pipeline.evaluation.results import Result
+from pipeline.experiments import naming, params_file
+
+CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The experiments of params.yaml, read once; none where there is no such file."""
+
+    known: Mapping[str, object]
+
+    @classmethod
+    def read(cls) -> Entries:
+        """Read params.yaml of the working directory.
+
+        Raises:
+            UserError: if it is malformed.
+        """
+        there = Path("params.yaml").is_file()
+        return cls(params_file.read_params()["experiments"] if there else {})
+
+    def sha256(self, name: str) -> str | None:
+        """Hash an entry and the content of its base; None for a name that is no entry."""
+        entry = self.known.get(name)
+        if not isinstance(entry, dict):
+            return None
+        base = entry.get("base")
+        content = b""
+        if isinstance(base, str):
+            path = paths.root() / base
+            path = path if path.is_file() else Path(base)
+            content = path.read_bytes() if path.is_file() else b""
+        described = json.dumps(entry, sort_keys=True, default=str).encode()
+        return hashlib.sha256(described + b"\0" + content).hexdigest()
+
+    def check(self, result: Result) -> None:
+        """Refuse a result of another configuration than the entry of its name now has.
+
+        Raises:
+            UserError: naming the experiment, and what to run.
+        """
+        wanted, measured = self.sha256(result.experiment), result.config_sha256
+        if None not in (wanted, measured) and wanted != measured:
+            name = result.experiment
+            raise UserError(
+                f"evaluation/{result.dataset}/{name}: expected a result of the experiment as "
+                f"params.yaml has it, got one of another configuration; run `python -m "
+                f"stages.train {name}` and `python -m stages.evaluate {name}`"
+            )
+
+
+def entry_sha256(name: str) -> str | None:
+    """Hash the entry of params.yaml that an experiment, or what overrides made of it, began as."""
+    return Entries.read().sha256(name.partition(naming.SEPARATOR)[0])
+
+
+@functools.cache
+def code_sha256(stage: str, model: str) -> str | None:
+    """Hash the code that a stage needs for a model, without comments and docstrings.
+
+    None where the source is not at hand.
+    """
+    try:
+        checkout = Checkout(CODE, dependencies.PACKAGES)
+        files = checkout.closure(f"stages.{stage}", chosen={dependencies.MODELS: model})
+    except (OSError, UserError):
+        return None
+    lines = "".join(f"{dependencies.hash_of(CODE / file)}  {file}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()

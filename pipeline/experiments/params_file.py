@@ -1,0 +1,60 @@
+"""Entries of params.yaml, the one file that a user edits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.experiments import naming
+
+
+def read_params(path: Path | None = None) -> dict[str, Any]:
+    """Read params.yaml (from the working directory by default) as plain data.
+
+    Raises:
+        UserError: if it is missing or not valid YAML with a mapping of experiments.
+    """
+    path = path or Path("params.yaml")
+    try:
+        read = OmegaConf.load(path)  # which refuses a key twice
+        loaded = OmegaConf.to_container(read, resolve=True, throw_on_missing=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
+    except Exception as error:  # yaml and OmegaConf raise many kinds
+        raise UserError(f"{path}: not valid: {one_line(error)}") from None
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
+        raise UserError(f"{path}: expected a mapping 'experiments', found none")
+    for section, known in (("", loaded), *loaded.items()):
+        for key in known if isinstance(known, dict) else ():
+            where = f"{path}: {section}" if section else str(path)
+            require(isinstance(key, str), where, "names that are texts (quote it)", key)
+    return cast(dict[str, Any], loaded)
+
+
+def read_entry(section: str, name: str) -> Mapping[str, Any]:
+    """Return an entry of params.yaml, whose name must do for a folder.
+
+    Arguments:
+        section: experiments, searches or folds.
+        name: its key.
+
+    Raises:
+        UserError: for an unknown name (with the nearest ones) or an entry that is no mapping.
+    """
+    kinds = {"experiments": "experiment", "searches": "search", "folds": "protocol of folds"}
+    kind = kinds[section]
+    known = read_params().get(section) or {}
+    require(isinstance(known, dict), section, "a mapping", known)
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+    require(fits, kind, "a name of letters, digits, '.', '_' and '-'", name)
+    require(not naming.is_variant(name), kind, f"a name without {naming.SEPARATOR!r}", name)
+    entry = known[name]
+    require(isinstance(entry, dict), f"{section}.{name}", "a mapping", entry)
+    return cast(Mapping[str, Any], entry)

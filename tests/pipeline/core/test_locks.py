@@ -1,0 +1,57 @@
+"""Locks: one holder, a line for the second, nothing left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.core import locks
+from pipeline.core.errors import UserError
+
+
+def test_a_second_holder_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "work" / "a.lock"
+    with locks.held(path, "training a"):
+        with pytest.raises(UserError, match="^training a: expected to be alone, got a process of"):
+            with locks.held(path, "training a"):
+                raise AssertionError("two at once")
+        with locks.held(path.with_name("b.lock"), "training b"):
+            pass
+    assert list(path.parent.iterdir()) == []
+    with locks.held(path, "training a"):
+        pass
+
+
+def test_what_a_killed_holder_left_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    path.write_text("123 on elsewhere")
+    with locks.held(path, "training a"):
+        pass
+    assert not path.exists()
+
+
+def test_those_who_wait_come_one_after_the_other(tmp_path: Path) -> None:
+    path, inside, most = tmp_path / "a.lock", [0], [0]
+
+    def work() -> None:
+        for _ in range(20):
+            with locks.held(path, "registering a", wait=True):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0.001)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1] and not path.exists()
+
+
+def test_a_storage_has_locks_for_all_who_share_it(workdir: Path) -> None:
+    assert locks.path_beside("/shared/train", "a-1") == Path("/shared/train/.a-1.lock")
+    assert locks.path_beside("s3://bucket/train", "a-1") == workdir / ".arcore/locks/a-1.lock"

@@ -1,0 +1,133 @@
+"""A number belongs to its weights, data, configuration and code, and is a number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.core import locks
+from pipeline.core.errors import UserError
+from pipeline.data import shard_reader
+from pipeline.evaluation import evaluate, identity, reading
+from pipeline.experiments import compose
+from pipeline.training.records import sha256_of
+
+WEIGHTS = Path("models/toy/model.safetensors")
+RESULT = Path("evaluation/digits_binary/toy/metrics.json")
+
+
+@pytest.fixture
+def result(project) -> dict:
+    """The metrics of `toy`, evaluated."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["experiments"]["toy"]["evaluation"] = {"num_samples": 2}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    evaluate.evaluate(compose.load("toy"))
+    return json.loads(RESULT.read_text())
+
+
+def change_weights(change: Callable[[Tensor], Tensor]) -> None:
+    weights = {name: value.clone() for name, value in load_file(WEIGHTS).items()}
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    weights[name] = change(weights[name])
+    save_file(weights, WEIGHTS)
+
+
+def test_metrics_say_what_they_belong_to(result: dict) -> None:
+    assert result["weights_sha256"] == sha256_of(WEIGHTS)
+    assert (
+        result["dataset_sha256"] == shard_reader.read_manifest("data/shards/digits_binary").sha256
+    )
+    assert result["config_sha256"] == identity.entry_sha256("toy")
+    assert result["code_sha256"] == identity.code_sha256("evaluate", "made")
+    assert identity.code_sha256("evaluate", "nade") not in (None, result["code_sha256"])
+    assert result["num_valid_rows"] == 24
+    (read,) = reading.read_results("digits_binary")
+    assert read.result.code_sha256 == result["code_sha256"]
+
+
+CHANGES: list[tuple[Callable[[Tensor], Tensor], str]] = [
+    (lambda w: w.fill_(torch.nan), "expected finite weights, got 'NaN or inf"),
+    (lambda w: w.fill_(torch.inf), "expected finite weights, got 'NaN or inf"),
+    (lambda w: w.long(), "expected torch.float32, got torch.int64"),
+    (lambda w: w.half(), "expected torch.float32, got torch.float16"),
+    (lambda w: w > 0, "expected torch.float32, got torch.bool"),
+    (lambda w: w.fill_(3e38), "toy: expected finite nats for each test row, got NaN or infin"),
+]
+FOREIGN: list[tuple[dict, str]] = [
+    ({"experiment": "other"}, "metrics.json: experiment: expected toy, got 'other'"),
+    ({"dataset": "mnist"}, "metrics.json: dataset: expected 'digits_binary', got 'mnist'"),
+    ({"split": "train"}, "metrics.json: split: expected 'test', got 'train'"),
+    ({"exact": "no"}, "metrics.json: exact: expected true or false, got 'no'"),
+    ({"nats": float("inf")}, "metrics.json: nats: expected a finite number, got inf"),
+    ({"nats_stderr": float("inf")}, "nats_stderr: expected a finite number, got inf"),
+    ({"valid_nats": float("-inf")}, "valid_nats: expected a finite number, got -inf"),
+    ({"weights_sha256": "0" * 64}, "expected the weights that were evaluated"),
+    ({"dataset_sha256": "0" * 64}, "dataset_sha256: expected .* as the model was trained on"),
+    ({"config_sha256": "0" * 64}, "evaluation/digits_binary/toy: expected a result of the exp"),
+]
+
+
+def test_weights_without_a_result_leave_the_old_one(result: dict) -> None:
+    before, weights = RESULT.read_bytes(), WEIGHTS.read_bytes()
+    for change, message in CHANGES:
+        WEIGHTS.write_bytes(weights)
+        change_weights(change)
+        with pytest.raises(UserError, match=message):
+            evaluate.evaluate(compose.load("toy"))
+        assert RESULT.read_bytes() == before
+        assert [path.name for path in RESULT.parent.parent.iterdir()] == ["toy"]
+
+
+def test_what_is_of_something_else_is_no_result(result: dict) -> None:
+    for changed, message in FOREIGN:
+        RESULT.write_text(json.dumps(result | changed))
+        with pytest.raises(UserError, match=message):
+            reading.read_results("digits_binary")
+
+
+def test_an_entry_that_changed_since_has_no_result(result: dict) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["experiments"]["toy"]["trainer"] = {"max_epochs": 3}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match="run `python -m stages.train toy`"):
+        reading.read_results("digits_binary")
+    del params["experiments"]["toy"]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert len(reading.read_results("digits_binary")) == 1, "it stands for no entry"
+
+
+def test_a_model_of_double_precision_is_evaluated_as_such(result: dict) -> None:
+    config = Path("models/toy/config.yaml")
+    described = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(described | {"trainer": {"precision": "float64"}}))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["experiments"]["toy"]["trainer"] = {"precision": "float64"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match="expected torch.float64, got torch.float32"):
+        evaluate.evaluate(compose.load("toy"))
+    weights = load_file(WEIGHTS)
+    save_file({k: v.double() if v.is_floating_point() else v for k, v in weights.items()}, WEIGHTS)
+    evaluate.evaluate(compose.load("toy"))
+    again = json.loads(RESULT.read_text())["nats"]
+    assert again == pytest.approx(result["nats"], rel=1e-6) and again != result["nats"]
+
+
+def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
+    before = RESULT.read_bytes()
+    with locks.held(locks.path_of("evaluate-toy"), "evaluating toy"):
+        with pytest.raises(UserError, match="^evaluating toy: expected to be alone"):
+            evaluate.evaluate(compose.load("toy"))
+    assert RESULT.read_bytes() == before
+
+
+def test_a_seed_is_checked_before_the_work(result: dict) -> None:
+    with pytest.raises(UserError, match=r"evaluation.seed: expected in \[0, 2\^31\), got -1"):
+        compose.load("toy", ["evaluation.seed=-1"])

@@ -1,0 +1,93 @@
+"""What was registered is what is loaded, and champions are compared on the same rows."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from pipeline.registry import register, versions
+from pipeline.tracking import mlflow_store
+from tests.support.registered import experiment
+
+
+def artifact(name: str) -> Path:
+    """A file of the only registered version."""
+    (logged,) = mlflow_store.client().search_logged_models(["1"])
+    folder = Path(urllib.parse.unquote(urllib.parse.urlparse(logged.artifact_location).path))
+    (path,) = folder.rglob(name)
+    return path
+
+
+def scale(path: Path) -> None:
+    save_file({k: 2 * v for k, v in load_file(path).items()}, path)
+
+
+def one_member(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    config["evaluation"]["num_members"] = 1
+    path.write_text(yaml.safe_dump(config))
+
+
+def test_a_version_whose_files_were_changed_is_refused(home: Path) -> None:
+    experiment("toy-made", "made", valid_nats=8.0, members=3, num_masks=3, hidden=[8])
+    register.register_dataset("toy")
+    uri = "models:/arcore-toy@champion"
+    mlflow.set_tracking_uri(mlflow_store.tracking_uri())
+    mlflow.pyfunc.load_model(uri)
+    changes: list[tuple[str, Callable[[Path], None]]] = [
+        ("model.safetensors", scale),
+        ("config.yaml", one_member),
+        ("config.yaml", Path.unlink),
+    ]
+    for name, change in changes:
+        path = artifact(name)
+        before = path.read_bytes()
+        change(path)
+        with pytest.raises(Exception, match=f"{name}: expected the file that was registered"):
+            mlflow.pyfunc.load_model(uri)
+        path.write_bytes(before)
+    mlflow.pyfunc.load_model(uri)
+
+
+def test_the_champion_is_compared_on_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def candidate(name: str, nats: float, rows: int, digest: str) -> Any:
+        result = {"valid_nats": nats, "num_valid_rows": rows, "valid_rows_sha256": digest}
+        return SimpleNamespace(name=name, result=SimpleNamespace(**result))
+
+    found = [
+        candidate("few", 7.0, 10, "b"),
+        candidate("good", 8.0, 100, "a"),
+        candidate("poor", 9.0, 100, "a"),
+    ]
+    entries: Any = {one.name: SimpleNamespace(version=3) for one in found}
+    store: Any = None
+    monkeypatch.setattr(register.versions, "aliased", lambda *_: None)
+    monkeypatch.setattr(register.versions, "point", lambda *_: None)
+    champion = register._choose_champion(store, "arcore-toy", found, entries)
+    assert champion is not None and champion.experiment == "good"
+    assert "few was validated on other rows" in caplog.text and "poor" not in caplog.text
+
+
+def test_of_versions_made_at_once_the_first_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(number: int, digest: str) -> Any:
+        return SimpleNamespace(name="arcore-toy", version=str(number), tags={"sha": digest})
+
+    removed: list[tuple[str, str]] = []
+    store: Any = SimpleNamespace(delete_model_version=lambda *which: removed.append(which))
+    there = [version(11, "a"), version(9, "a"), version(2, "b")]
+    monkeypatch.setattr(versions, "versions", lambda *_: there)
+    monkeypatch.setattr(versions, "is_whole", lambda *_: True)
+    assert versions.first_of(store, there[0], "sha") is there[1]
+    assert removed == [("arcore-toy", "11")]
+    assert versions.first_of(store, there[1], "sha") is there[1]
+    assert versions.first_of(store, there[2], "sha") is there[2] and len(removed) == 1

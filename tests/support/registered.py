@@ -1,0 +1,59 @@
+"""What train and evaluate leave behind, for the registry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import arcore
+
+EVENT = arcore.events.Levels(5, (1, 2, 3))
+
+
+def experiment(
+    name: str, model: str, valid_nats: float, members: int = 1, event=None, **hyperparameters
+):
+    """Write what train and evaluate leave behind; return the model as it was evaluated."""
+    torch.manual_seed(len(name))
+    event = event or EVENT
+    built = arcore.create_model(model, event, **hyperparameters)
+    folder = Path("models", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(built.state_dict(), folder / "model.safetensors")
+    config = {
+        "name": name,
+        "dataset": {"name": "toy"},
+        "model": {"name": model, **built.hyperparameters.to_dict()},
+        "event": arcore.events.to_dict(event),
+        "evaluation": {"num_members": members},
+        "dataset_sha256": "d" * 64,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "history.csv").write_text(
+        "epoch,step,seconds,learning_rate,train_nats,valid_nats,valid_bits_per_dim\n"
+        "1,10,0.5,0.1,9.0,9.1,2.2\n2,20,0.5,0.1,8.0,8.1,1.9\n"
+    )
+    training = {"experiment": name, "run_id": "0" * 32, "mlflow_experiment": "arcore-toy"}
+    (folder / "training.json").write_text(json.dumps({**training, "commit": "abc"}))
+    nats = 8.0
+    metrics = {
+        "experiment": name,
+        "dataset": "toy",
+        "model": model,
+        "num_members": members,
+        "unit": "bits_per_dim",
+        "nats": nats,
+        "nats_stderr": 0.1,
+        "bits_per_dim": arcore.units.nats_to_bits_per_dim(nats, event),
+        "bits_per_dim_stderr": arcore.units.nats_to_bits_per_dim(0.1, event),
+        "num_rows": 7,
+        "valid_nats": valid_nats,
+    }
+    evaluation = Path("evaluation", "toy", name)
+    evaluation.mkdir(parents=True, exist_ok=True)
+    (evaluation / "metrics.json").write_text(json.dumps(metrics))
+    return built.ensemble(members) if members > 1 else built
