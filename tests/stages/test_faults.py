@@ -372,7 +372,7 @@ def swap(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(truncate, "not a readable safetensors file"), (swap, "weights of another architecture: ")],
+    [(truncate, "not a readable safetensors file"), (swap, "shape of ")],
     ids=["truncated", "another architecture"],
 )
 def test_a_damaged_model_is_one_line(

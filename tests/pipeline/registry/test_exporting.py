@@ -101,7 +101,8 @@ def test_the_example_of_a_conditional_model_is_one_that_it_takes(
 
     export(name, **given)
     loaded = pyfunc.ArcoreModel()
-    loaded.load_context(SimpleNamespace(artifacts={"model": str(tmp_path / name)}))
+    files = {"model": str(tmp_path / name)}
+    loaded.load_context(SimpleNamespace(artifacts=files, model_config=None))
     _, (events, params) = exporting._signature(loaded.model)
     assert np.isfinite(loaded.predict(None, events, params)["nats"]).all()
 

@@ -321,7 +321,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(make_worker) -> None:
     whole.train({"hidden": [8]}, max_epochs=1)
     again = make_worker()
     again.resume = [whole.folder / "1"]
-    with pytest.raises(UserError, match="weights of another architecture: .* expected shape"):
+    with pytest.raises(UserError, match="no checkpoint is whole; .*: shape of .*: expected"):
         again.train({"hidden": [9]}, max_epochs=1)
 
 
