@@ -279,11 +279,11 @@ def main() -> None:
         print("|---|---|---|---|---|---|")
         results = []
         for row in rows:
-            sides = [Side(root, arguments.threads) for root in (Path(folder), ROOT)]
-            results.append(compare(row, *sides, arguments.pairs))
+            old, new = (Side(root, arguments.threads) for root in (Path(folder), ROOT))
+            results.append(compare(row, old, new, arguments.pairs))
             print(line(results[-1]), flush=True)
-            for side in sides:
-                side.close()
+            old.close()
+            new.close()
     if arguments.json:
         record = {"commit": arguments.commit, "threads": arguments.threads, "rows": results}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")

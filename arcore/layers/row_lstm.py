@@ -63,6 +63,7 @@ class RowLSTMLayer(nn.Module):
             num_slots=width + 2 * reach,
             initial_steps=torch.zeros_like(columns),
             initial_slots=columns + reach,
+            in_order=True,
         )
 
     def step(self, x: Tensor, cursor: Cursor) -> Tensor:
