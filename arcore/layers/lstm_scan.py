@@ -1,4 +1,4 @@
-"""What LSTMs over images share: the cell, and a scan of it over rows or diagonals."""
+"""What LSTMs over images share: weights, and a scan of the cell over rows or diagonals."""
 
 from __future__ import annotations
 
@@ -9,27 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-
-def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Advance a cell: c' = f c + i tanh(g), h' = o tanh(c'), gates o, f, i through a sigmoid.
-
-    Arguments:
-        gates: (..., 4 h), as [o | f | i | g].
-        c: (..., h).
-
-    Returns:
-        h' and c', (..., h).
-
-    Example:
-        >>> h, c = lstm_cell(torch.zeros(2, 12), torch.ones(2, 3))
-        >>> c[0, 0].item()  # sigm(0) 1 + sigm(0) tanh(0)
-        0.5
-    """
-    width = c.shape[-1]
-    o, f, i = torch.sigmoid(gates[..., : 3 * width]).split(width, -1)
-    c = f * c + i * torch.tanh(gates[..., 3 * width :])
-    return o * torch.tanh(c), c
 
 
 def state_weight(*shape: int) -> nn.Parameter:
