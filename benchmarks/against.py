@@ -87,11 +87,11 @@ ROWS = [
         hyperparameters={"hidden": 24},
     ),
     Row(
-        "diagonal_bilstm", "diagonal_bilstm", batch=25, wanted=1.5,
+        "diagonal_bilstm", "diagonal_bilstm", batch=25, after="bfloat16", wanted=1.5,
         hyperparameters={"hidden": 32, "num_layers": 1},
     ),
     Row(
-        "multiscale_pixelrnn", "multiscale_pixelrnn", batch=25, wanted=1.5,
+        "multiscale_pixelrnn", "multiscale_pixelrnn", batch=25, after="bfloat16", wanted=1.5,
         hyperparameters={"hidden": 16, "num_layers": 1, "base_num_layers": 1},
     ),
     Row(
