@@ -182,8 +182,8 @@ class GenerativeModel(nn.Module, abc.ABC):
 
         Once before drawing rather than at each step: one wait for an accelerator in all.
         """
-        finite = [torch.isfinite(weight).all() for weight in self.parameters()]
-        if finite and not bool(torch.stack(finite).all()):
+        extremes = [torch.stack(weight.aminmax()) for weight in self.parameters() if weight.numel()]
+        if extremes and not bool(torch.stack(extremes).isfinite().all()):
             raise ValueError("weights: expected finite numbers, got NaN or infinity")
 
     def _blank(self, n: int) -> Tensor:
