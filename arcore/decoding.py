@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from arcore.distributions.drawing import draw
 from arcore.primitives.checks import require, require_int
+from arcore.primitives.progress import Advance
 
 
 class Decoder(abc.ABC):
@@ -37,6 +38,17 @@ class Decoder(abc.ABC):
     def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
         """Draw the next block, (batch, len(block)), by `drawing.draw` from `next()`."""
         return draw(self.next(), generator, temperature)
+
+    def draw_rest(
+        self, generator: torch.Generator | None, temperature: float, advance: Advance
+    ) -> list[Tensor]:
+        """Draw and push all blocks that are left; `advance(1)` is called after each."""
+        parts = []
+        for _ in self.blocks[self.position :]:
+            parts.append(self.draw(generator, temperature))
+            self.push(parts[-1])
+            advance(1)
+        return parts
 
     def push(self, values: Tensor) -> None:
         """Fix the next block's values, (batch, len(block)).

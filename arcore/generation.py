@@ -189,8 +189,8 @@ class GenerativeModel(nn.Module, abc.ABC):
 
         Once before drawing rather than at each step: one wait for an accelerator in all.
         """
-        finite = [torch.isfinite(weight).all() for weight in self.parameters()]
-        if finite and not bool(torch.stack(finite).all()):
+        extremes = [torch.stack(weight.aminmax()) for weight in self.parameters() if weight.numel()]
+        if extremes and not bool(torch.stack(extremes).isfinite().all()):
             raise ValueError("weights: expected finite numbers, got NaN or infinity")
 
     def _require_scores(self, x: Tensor, condition: Tensor | None) -> None:
@@ -242,16 +242,18 @@ class GenerativeModel(nn.Module, abc.ABC):
         self._check_temperature(temperature)
         x, is_blank = x.clone(), not bool(known.any())
         decoder = self._decoder_after(x, known, condition)
-        blocks, parts = decoder.blocks[decoder.position :], []
-        for block in blocks:
-            drawn = decoder.draw(generator, temperature).to(x.dtype)
-            if not is_blank:
-                drawn = torch.where(known[:, block], x[:, block], drawn)
-            decoder.push(drawn)
-            parts.append(drawn)
-            advance(1)
+        blocks = decoder.blocks[decoder.position :]
+        if is_blank:
+            parts = decoder.draw_rest(generator, temperature, advance)
+        else:
+            parts = []
+            for block in blocks:
+                drawn = decoder.draw(generator, temperature).to(x.dtype)
+                parts.append(torch.where(known[:, block], x[:, block], drawn))
+                decoder.push(parts[-1])
+                advance(1)
         if parts:
-            x[:, torch.cat(blocks)] = torch.cat(parts, 1)
+            x[:, torch.cat(blocks)] = torch.cat(parts, 1).to(x.dtype)
         return x.view(x.shape[0], *self.event.extents)
 
     def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:

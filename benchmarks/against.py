@@ -2,12 +2,15 @@
 
 Both sides run in a process of their own, and each is asked for a step in turn, so that a change of
 the machine's speed meets both. A step is forward, backward and AdamW on one batch, in the precision
-that the table names for that side; a sampling step draws so many images. Only the public interface
-is used, which is the same in both. Columns are milliseconds (minimum and median) of the older
-commit and of this checkout, and their ratio, above 1 where this checkout is faster. In one thread,
-they are the processor's, which other processes on the machine do not stretch.
+that params.yaml of 4edf346 and of this checkout name for the model; a sampling step draws so many
+images. Each side has the allocator settings that its own trainings run with. Only the public
+interface is used, which is the same in both. Columns are milliseconds (minimum and median) of the
+older commit and of this checkout, their ratio (of the minima, and the median of the pairs' ratios),
+above 1 where this checkout is faster, and the ratio wanted. In one thread, milliseconds are the
+processor's, which other processes on the machine do not stretch.
 
     python benchmarks/against.py <commit> [--pairs 9] [--only pixelcnn ...] [--threads 1]
+                                 [--json FILE]
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import runpy
 import statistics
 import subprocess
 import sys
@@ -26,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+LIMIT = 40.0  # seconds of a row's pairs
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE, CLIP = ("Binary", (1, 28, 28)), ("Binary", (20, 1, 64, 64))
 COLOUR, SOUND = ("Levels", (256, (3, 32, 32))), ("Levels", (256, (4096,)))
@@ -42,6 +47,7 @@ class Row:
     before: str = "float32"
     after: str = "float32"
     sampling: bool = False
+    wanted: float | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
     def job(self, precision: str) -> dict[str, Any]:
@@ -72,31 +78,38 @@ ROWS = [
     Row("nade", "nade", batch=100, hyperparameters={"hidden": 500}),
     Row("made", "made", batch=100, **BF16, hyperparameters={"hidden": [8000]}),
     Row(
-        "pixelcnn", "pixelcnn", after="bfloat16", hyperparameters={"num_blocks": 15, "hidden": 16}
+        "pixelcnn", "pixelcnn", after="bfloat16", wanted=2.4,
+        hyperparameters={"num_blocks": 15, "hidden": 16},
     ),
-    Row("gated_pixelcnn", "gated_pixelcnn", **BF16, hyperparameters=GATED),
-    Row("row_lstm", "row_lstm", batch=25, after="bfloat16", hyperparameters={"hidden": 24}),
+    Row("gated_pixelcnn", "gated_pixelcnn", **BF16, wanted=1.3, hyperparameters=GATED),
     Row(
-        "diagonal_bilstm", "diagonal_bilstm", batch=25,
+        "row_lstm", "row_lstm", batch=25, after="bfloat16", wanted=1.6,
+        hyperparameters={"hidden": 24},
+    ),
+    Row(
+        "diagonal_bilstm", "diagonal_bilstm", batch=25, after="bfloat16", wanted=1.5,
         hyperparameters={"hidden": 32, "num_layers": 1},
     ),
     Row(
-        "multiscale_pixelrnn", "multiscale_pixelrnn", batch=25,
+        "multiscale_pixelrnn", "multiscale_pixelrnn", batch=25, after="bfloat16", wanted=1.5,
         hyperparameters={"hidden": 16, "num_layers": 1, "base_num_layers": 1},
     ),
     Row(
-        "pixelvae", "pixelvae", batch=50, **BF16,
+        "pixelvae", "pixelvae", batch=50, **BF16, wanted=1.3,
         hyperparameters={"upsample": False, "num_layers": 4, "first_kernel": 7},
     ),
     Row(
-        "parallel_multiscale", "parallel_multiscale", batch=50, **BF16,
+        "parallel_multiscale", "parallel_multiscale", batch=50, **BF16, wanted=1.2,
         hyperparameters={"base_size": 7, "width": 32, "num_blocks": 2, "head_width": 32},
     ),
     Row("conv_nade", "conv_nade", batch=50, **BF16, hyperparameters={"hidden": [500, 500]}),
-    Row("video_pixel_network", "video_pixel_network", CLIP, 1, **BF16, hyperparameters=VIDEO),
-    Row("wavenet", "wavenet", SOUND, 4, **BF16, hyperparameters={"cycle": 9}),
+    Row(
+        "video_pixel_network", "video_pixel_network", CLIP, 1, **BF16, wanted=1.3,
+        hyperparameters=VIDEO,
+    ),
+    Row("wavenet", "wavenet", SOUND, 4, **BF16, wanted=1.3, hyperparameters={"cycle": 9}),
     Row("logistic", "gated_pixelcnn", COLOUR, 4, hyperparameters=COLOURED),
-    Row("nade-sample", "nade", sampling=True, hyperparameters={"hidden": 500}),
+    Row("nade-sample", "nade", sampling=True, wanted=3.0, hyperparameters={"hidden": 500}),
     Row(
         "pixelcnn-sample", "pixelcnn", batch=16, sampling=True,
         hyperparameters={"num_blocks": 15, "hidden": 16},
@@ -104,7 +117,7 @@ ROWS = [
     Row("gated_pixelcnn-sample", "gated_pixelcnn", batch=16, sampling=True, hyperparameters=GATED),
     Row(
         "logistic-sample", "gated_pixelcnn", ("Levels", (256, (3, 8, 8))), 4, sampling=True,
-        hyperparameters=COLOURED,
+        wanted=30.0, hyperparameters=COLOURED,
     ),
 ]  # fmt: skip
 
@@ -170,7 +183,12 @@ class Side:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"},
+            env={
+                **os.environ,
+                **_allocator(root),
+                "PYTHONPATH": str(root),
+                "PYTHONSAFEPATH": "1",
+            },
         )
 
     def ask(self, request: object) -> float:
@@ -190,9 +208,16 @@ class Side:
         self.process.wait()
 
 
+def _allocator(root: Path) -> dict[str, str]:
+    """Return the environment in which a source tree's trainings run."""
+    path = root / "pipeline" / "core" / "allocator.py"
+    variables: dict[str, str] = runpy.run_path(str(path))["VARIABLES"] if path.exists() else {}
+    return variables
+
+
 def extract(commit: str, folder: Path) -> None:
     """Write a commit's files into a folder."""
-    command = ["git", "-C", str(ROOT), "archive", "--format=tar", commit, "arcore"]
+    command = ["git", "-C", str(ROOT), "archive", "--format=tar", commit, "arcore", "pipeline"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as archive:
         stream: IO[bytes] | None = archive.stdout
         assert stream is not None
@@ -202,22 +227,36 @@ def extract(commit: str, folder: Path) -> None:
         raise SystemExit(f"commit: git has no {commit}")
 
 
-def compare(row: Row, old: Side, new: Side, pairs: int) -> str:
-    """Return a line of the table."""
+def compare(row: Row, old: Side, new: Side, pairs: int) -> dict[str, Any]:
+    """Return the times of a row: at least 3 pairs, then as many as LIMIT leaves."""
     old.ask(row.job(row.before))
     new.ask(row.job(row.after))
     for side in (old, new):
         side.ask("step")
-    times = [(old.ask("step"), new.ask("step")) for _ in range(pairs)]
-    cells = []
-    for column in zip(*times, strict=True):
-        cells.append(f"{1e3 * min(column):.1f}, {1e3 * statistics.median(column):.1f}")
-    least, ratio = (
-        min(before for before, _ in times) / min(after for _, after in times),
-        statistics.median(before / after for before, after in times),
+    began, times = time.perf_counter(), []
+    while len(times) < pairs and (len(times) < 3 or time.perf_counter() - began < LIMIT):
+        times.append((old.ask("step"), new.ask("step")))
+    before, after = zip(*times, strict=True)
+    return {
+        "name": row.name,
+        "precision": row.after if row.before == row.after else f"{row.before}, {row.after}",
+        "before_ms": [1e3 * min(before), 1e3 * statistics.median(before)],
+        "after_ms": [1e3 * min(after), 1e3 * statistics.median(after)],
+        "ratio": [min(before) / min(after), statistics.median(b / a for b, a in times)],
+        "pairs": len(times),
+        "wanted": row.wanted,
+    }
+
+
+def line(measured: dict[str, Any]) -> str:
+    """Return a line of the table."""
+    before, after = (
+        ", ".join(f"{value:.1f}" for value in measured[key]) for key in ("before_ms", "after_ms")
     )
-    precision = row.after if row.before == row.after else f"{row.before}, {row.after}"
-    return f"| {row.name} | {precision} | {cells[0]} | {cells[1]} | {least:.2f}, {ratio:.2f} |"
+    ratio = ", ".join(f"{value:.2f}" for value in measured["ratio"])
+    wanted = "" if measured["wanted"] is None else f">= {measured['wanted']}"
+    name, precision = measured["name"], measured["precision"]
+    return f"| {name} | {precision} | {before} | {after} | {ratio} | {wanted} |"
 
 
 def main() -> None:
@@ -229,20 +268,25 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
+    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
+    rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
     load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     with tempfile.TemporaryDirectory() as folder:
         extract(arguments.commit, Path(folder))
         print(f"{arguments.commit} against this checkout, {arguments.pairs} pairs, load {load}")
-        print("| | precision | before, ms | after, ms | before / after |")
-        print("|---|---|---|---|---|")
-        for row in ROWS:
-            if arguments.only and row.name not in arguments.only:
-                continue
-            sides = [Side(root, arguments.threads) for root in (Path(folder), ROOT)]
-            print(compare(row, *sides, arguments.pairs), flush=True)
-            for side in sides:
-                side.close()
+        print("| | precision | before, ms | after, ms | before / after | wanted |")
+        print("|---|---|---|---|---|---|")
+        results = []
+        for row in rows:
+            old, new = (Side(root, arguments.threads) for root in (Path(folder), ROOT))
+            results.append(compare(row, old, new, arguments.pairs))
+            print(line(results[-1]), flush=True)
+            old.close()
+            new.close()
+    if arguments.json:
+        record = {"commit": arguments.commit, "threads": arguments.threads, "rows": results}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

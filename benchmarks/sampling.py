@@ -14,11 +14,13 @@ machine do not stretch; in several, the clock's.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -125,6 +127,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="4 images of 8 x 8, once")
     parser.add_argument("--only", nargs="+", choices=sorted({row.model for row in ROWS}))
+    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.images, arguments.side, arguments.steps, arguments.repeats = 4, 8, 2, 1
@@ -137,6 +140,7 @@ def main() -> None:
     print(f"{arguments.images} images of {arguments.side} x {arguments.side}")
     print("| | fast, s | slow, s | full passes timed | slow/fast | target |")
     print("|---|---|---|---|---|---|")
+    record = []
     for row in ROWS:
         if arguments.only and row.model not in arguments.only:
             continue
@@ -151,6 +155,17 @@ def main() -> None:
             f"| {row.title} | {fast:.3f} | {slow:.2f} | {passes} | {ratio:.1f} | {target} |",
             flush=True,
         )
+        record.append(
+            {
+                "name": row.title,
+                "fast_s": fast,
+                "slow_s": slow,
+                "ratio": ratio,
+                "wanted": row.target,
+            }
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": record}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

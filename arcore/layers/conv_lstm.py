@@ -7,8 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from arcore.layers.lstm_scan import lstm_cell, open_forget_gate
+from arcore.layers.lstm_scan import open_forget_gate
 from arcore.layers.nhwc import Conv2d
+from arcore.primitives.gating import lstm_cell
 
 State = tuple[Tensor, Tensor]
 

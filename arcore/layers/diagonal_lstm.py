@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from arcore.layers.cursor import Cursor
-from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
+from arcore.layers.lstm_scan import Plan, lstm_scan, state_weight
 from arcore.primitives.compile_guard import compile_guard
+from arcore.primitives.gating import lstm_cell
 
 
 def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:

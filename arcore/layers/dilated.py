@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
+from arcore.primitives.gating import gated
+
 
 def delayed(x: Tensor, steps: int) -> Tensor:
     """Shift a sequence (batch, T, channels) by so many steps, zeros coming in at the front.
@@ -68,8 +70,7 @@ class GatedLayer(nn.Module):
         a = linear(torch.cat(seen, -1), weight, self.taps.bias)
         if given is not None:
             a = a + given
-        f, g = a.chunk(2, -1)
-        z = torch.tanh(f) * torch.sigmoid(g)
+        z = gated(a)
         return z, h if self.residual is None else h + self.residual(z)
 
 

@@ -1,4 +1,4 @@
-"""What LSTMs over images share: the cell, and a scan of it over rows or diagonals."""
+"""What LSTMs over images share: weights, and a scan of the cell over rows or diagonals."""
 
 from __future__ import annotations
 
@@ -9,27 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-
-def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Advance a cell: c' = f c + i tanh(g), h' = o tanh(c'), gates o, f, i through a sigmoid.
-
-    Arguments:
-        gates: (..., 4 h), as [o | f | i | g].
-        c: (..., h).
-
-    Returns:
-        h' and c', (..., h).
-
-    Example:
-        >>> h, c = lstm_cell(torch.zeros(2, 12), torch.ones(2, 3))
-        >>> c[0, 0].item()  # sigm(0) 1 + sigm(0) tanh(0)
-        0.5
-    """
-    width = c.shape[-1]
-    o, f, i = torch.sigmoid(gates[..., : 3 * width]).split(width, -1)
-    c = f * c + i * torch.tanh(gates[..., 3 * width :])
-    return o * torch.tanh(c), c
 
 
 def state_weight(*shape: int) -> nn.Parameter:
@@ -61,6 +40,7 @@ class Plan:
         num_slots: slots of a direction.
         initial_steps, initial_slots: before which step each initial state enters, and where.
         delay: the output of direction d is moved on by d * delay pixels.
+        in_order: whether `order` counts up.
     """
 
     order: Tensor
@@ -71,6 +51,19 @@ class Plan:
     initial_steps: Tensor
     initial_slots: Tensor
     delay: int = 0
+    in_order: bool = False
+
+    def states(self, tensor: Tensor, step: int, of: int, offset: int = 0) -> Tensor:
+        """Return the slots at a step that another step's pixels take, or their neighbours.
+
+        Arguments:
+            tensor: (directions, steps * slots, ...).
+            step: whose slots.
+            of: the step whose pixels.
+            offset: in slots.
+        """
+        begin = step * self.num_slots + self.first[of] + offset
+        return tensor.narrow(1, begin, self.sizes[of])
 
     def places(self) -> Tensor:
         """Return where each pixel's state is, (directions, pixels), in (steps + 1) * slots."""
@@ -105,88 +98,88 @@ def lstm_scan(
         h of each pixel, directions added up, (pixels, batch, h).
     """
     with torch.autocast(x.device.type, enabled=False):  # states keep the parameters' precision
-        out: Tensor = _Scan.apply(x.to(weight.dtype), weight, initial_h, initial_c, plan)  # type: ignore[no-untyped-call]
+        out: Tensor = _Scan.apply(x, weight, initial_h, initial_c, plan)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Scan(torch.autograd.Function):
+    """Gates are kept as their values, in the order of computation; states by steps and slots.
+
+    A tanh is computed as 2 sigm(2 x) - 1, since torch's tanh takes several times as long.
+    """
+
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any, x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: Plan
     ) -> Tensor:
         directions, pixels, batch, width = x.shape
-        gates = x.new_empty(x.shape)
+        hidden = width // 4
+        gates = weight.new_empty(x.shape)
         for one, order, source in zip(gates, plan.order, x, strict=True):
-            torch.index_select(source, 0, order, out=one)
-        shape = (directions, len(plan.sizes) + 1, plan.num_slots, batch, width // 4)
-        h, c = x.new_zeros(shape), x.new_zeros(shape)
-        h[:, plan.initial_steps, plan.initial_slots] = initial_h[:, :, None]
-        c[:, plan.initial_steps, plan.initial_slots] = initial_c[:, :, None]
-        scale, shift = _logistic_by_tanh(x, width // 4)
+            one.copy_(source if plan.in_order else source.index_select(0, order))
+        shape = (directions, (len(plan.sizes) + 1) * plan.num_slots, batch, hidden)
+        h, c, tanhs = weight.new_zeros(shape), weight.new_zeros(shape), weight.new_empty(shape)
+        starts = plan.initial_steps * plan.num_slots + plan.initial_slots
+        for states, initial in ((h, initial_h), (c, initial_c)):
+            for one, source in zip(states, initial, strict=True):
+                one.index_copy_(0, starts, source[:, None].expand(-1, batch, -1))
+        minus_one = weight.new_full((), -1)
         for t, gate in enumerate(gates.split(plan.sizes, 1)):
-            here = _slots(plan, t)
             flat = gate.flatten(1, 2)
             for matrix, offset in zip(weight, plan.offsets, strict=True):
-                flat.baddbmm_(h[:, t, _slots(plan, t, offset)].flatten(1, 2), matrix)
-            torch.addcmul(shift, gate.mul_(scale).tanh_(), scale, out=gate)
+                flat.baddbmm_(plan.states(h, t, t, offset).flatten(1, 2), matrix)
             o, f, i, g = gate.chunk(4, -1)
-            now = torch.mul(f, c[:, t, here], out=c[:, t + 1, here]).addcmul_(i, g)
-            torch.mul(o, now.tanh(), out=h[:, t + 1, here])
+            g.mul_(2)
+            gate.sigmoid_()
+            torch.add(minus_one, g, alpha=2, out=g)
+            now, tanh = plan.states(c, t + 1, t), plan.states(tanhs, t + 1, t)
+            torch.mul(f, plan.states(c, t, t), out=now).addcmul_(i, g)
+            torch.mul(now, 2, out=tanh).sigmoid_()
+            torch.add(minus_one, tanh, alpha=2, out=tanh)
+            torch.mul(o, tanh, out=plan.states(h, t + 1, t))
         places = plan.places()
-        out = h[0].flatten(0, 1).index_select(0, places[0])
+        out = h[0].index_select(0, places[0])
         for d in range(1, directions):
             moved = places[d, : pixels - d * plan.delay]
-            out[d * plan.delay :] += h[d].flatten(0, 1).index_select(0, moved)
-        ctx.plan, ctx.places = plan, places
-        ctx.save_for_backward(weight, gates, h, c)
+            out[d * plan.delay :] += h[d].index_select(0, moved)
+        ctx.plan, ctx.places, ctx.starts, ctx.dtype = plan, places, starts, x.dtype
+        ctx.save_for_backward(weight, gates, h, c, tanhs)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         plan, places = ctx.plan, ctx.places
-        weight, gates, h, c = ctx.saved_tensors
+        weight, gates, h, c, tanhs = ctx.saved_tensors
         directions, pixels, batch, width = gates.shape
-        dh, dc, dweight = torch.zeros_like(h), torch.zeros_like(c), torch.zeros_like(weight)
-        dgates = torch.empty_like(gates)
+        dweight, dgates, dh = torch.zeros_like(weight), torch.empty_like(gates), torch.zeros_like(h)
+        dc = weight.new_zeros(directions, plan.num_slots, batch, width // 4)  # of one step
         for d in range(directions):
             moved = places[d, : pixels - d * plan.delay]
-            dh[d].flatten(0, 1).index_copy_(0, moved, grad[d * plan.delay :])
+            dh[d].index_copy_(0, moved, grad[d * plan.delay :])
         steps = zip(gates.split(plan.sizes, 1), dgates.split(plan.sizes, 1), strict=True)
         for t, (gate, dgate) in reversed(list(enumerate(steps))):
-            here = _slots(plan, t)
             o, f, i, g = gate.chunk(4, -1)
             do, df, di, dg = dgate.chunk(4, -1)
-            tanh, dh_now = c[:, t + 1, here].tanh(), dh[:, t + 1, here]
+            tanh, dh_now = plan.states(tanhs, t + 1, t), plan.states(dh, t + 1, t)
+            dc_now = plan.states(dc, 0, t)
             torch.mul(dh_now, tanh, out=do)
-            dc_now = torch.ops.aten.tanh_backward(dh_now * o, tanh).add_(dc[:, t + 1, here])
-            torch.mul(dc_now, c[:, t, here], out=df)
+            dc_now += torch.ops.aten.tanh_backward(dh_now * o, tanh)
+            torch.mul(dc_now, plan.states(c, t, t), out=df)
             torch.mul(dc_now, g, out=di)
             torch.ops.aten.tanh_backward(dc_now * i, g, grad_input=dg)
             logistic, dlogistic = (part[..., : 3 * width // 4] for part in (gate, dgate))
             torch.ops.aten.sigmoid_backward(dlogistic, logistic, grad_input=dlogistic)
-            torch.mul(dc_now, f, out=dc[:, t, here])
+            dc_now *= f
             flat = dgate.flatten(1, 2)
             for k, offset in enumerate(plan.offsets):
-                seen = _slots(plan, t, offset)
-                dh[:, t, seen].flatten(1, 2).baddbmm_(flat, weight[k].transpose(1, 2))
-                dweight[k].baddbmm_(h[:, t, seen].flatten(1, 2).transpose(1, 2), flat)
-        dx = gates.new_empty(batch, pixels, directions, width).permute(2, 1, 0, 3)
-        for one, order, source in zip(dx, plan.order, dgates, strict=True):
-            one.index_copy_(0, order, source)
-        starts = (slice(None), plan.initial_steps, plan.initial_slots)
-        return dx, dweight, dh[starts].sum(2), dc[starts].sum(2), None
-
-
-def _logistic_by_tanh(like: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Scale a and shift b, (4 h,), with which b + a tanh(a z) is the sigmoid of o, f, i, tanh of g.
-
-    Torch's sigmoid takes several times as long as its tanh.
-    """
-    is_logistic = (torch.arange(4 * width, device=like.device) < 3 * width).to(like.dtype)
-    return 1 - is_logistic / 2, is_logistic / 2
-
-
-def _slots(plan: Plan, t: int, offset: int = 0) -> slice:
-    begin = plan.first[t] + offset
-    return slice(begin, begin + plan.sizes[t])
+                seen, dseen = (plan.states(s, t, t, offset).flatten(1, 2) for s in (h, dh))
+                dseen.baddbmm_(flat, weight[k].transpose(1, 2))
+                dweight[k].baddbmm_(seen.transpose(1, 2), flat)
+        dx = torch.empty(
+            (batch, pixels, directions, width), dtype=ctx.dtype, device=gates.device
+        ).permute(2, 1, 0, 3)
+        for one, inverse, source in zip(dx, plan.order.argsort(1), dgates, strict=True):
+            one.copy_(source if plan.in_order else source.index_select(0, inverse))
+        dc = dc.index_select(1, plan.initial_slots)
+        return dx, dweight, dh.index_select(1, ctx.starts).sum(2), dc.sum(2), None

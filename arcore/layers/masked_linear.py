@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 
@@ -77,12 +80,53 @@ class MaskedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs) to (batch, outputs)."""
         offset = self.offset()
-        if not self.reaches:
+        if torch.compiler.is_compiling():
             return linear(x, self.masked(self.weight), offset)
-        width = -(-len(self.weight) // self.GROUPS)
-        parts = []
-        pieces = zip(self.reaches, self.weight.split(width), self.mask.split(width), strict=True)
-        for reach, weight, mask in pieces:
-            parts.append(linear(x[:, :reach], weight[:, :reach] * mask[:, :reach]))
-        y = torch.cat(parts, 1)
+        reaches = self.reaches or [self.weight.shape[1]]
+        y: Tensor = _MaskedProduct.apply(x, self.weight, self.mask, reaches)  # type: ignore[no-untyped-call]
         return y if offset is None else y + offset
+
+
+class _MaskedProduct(torch.autograd.Function):
+    """x (W * M)', each group of rows with the columns that it reaches.
+
+    Automatic differentiation would fill a gradient of W for each group and add them up.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, weight: Tensor, mask: Tensor, reaches: list[int]
+    ) -> Tensor:
+        device = x.device.type
+        dtype = weight.dtype
+        if torch.is_autocast_enabled(device) and dtype == torch.float32:
+            dtype = torch.get_autocast_dtype(device)
+        ctx.dtype, x = x.dtype, x.to(dtype)
+        width = -(-len(weight) // len(reaches))
+        pieces = zip(reaches, weight.split(width), mask.split(width), strict=True)
+        masked = [(w[:, :reach] * m[:, :reach]).to(dtype) for reach, w, m in pieces]
+        with torch.autocast(device, enabled=False):
+            parts = [
+                torch.mm(x[:, :reach], w.t()) for reach, w in zip(reaches, masked, strict=True)
+            ]
+        ctx.reaches = reaches
+        ctx.save_for_backward(x, mask, *masked)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, mask, *masked = ctx.saved_tensors
+        width = -(-len(mask) // len(masked))
+        dx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        dweight = torch.empty_like(mask)
+        pieces = zip(
+            ctx.reaches, masked, mask.split(width), dweight.split(width), grad.split(width, 1),
+            strict=True,
+        )  # fmt: skip
+        for reach, w, m, dw, g in pieces:
+            if dx is not None:
+                dx[:, :reach].addmm_(g, w)
+            torch.mul(torch.mm(g.t(), x[:, :reach]), m[:, :reach], out=dw[:, :reach])
+            dw[:, reach:] = 0
+        return None if dx is None else dx.to(ctx.dtype), dweight, None, None

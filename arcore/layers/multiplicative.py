@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.nhwc import Conv2d
+from arcore.primitives.gating import multiplicative
 
 
 def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
@@ -27,9 +27,7 @@ def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
         >>> round(multiplicative_unit(h, gates)[0, 0].item(), 4)  # 0.5 tanh(0.5)
         0.2311
     """
-    g1, g2, g3, u = gates.chunk(4, 1)
-    g1, g2, g3 = torch.sigmoid(g1), torch.sigmoid(g2), torch.sigmoid(g3)
-    return g1 * torch.tanh(g2 * h + g3 * torch.tanh(u))
+    return multiplicative(h.movedim(1, -1), gates.movedim(1, -1)).movedim(-1, 1)
 
 
 class MultiplicativeUnit(nn.Module):

@@ -39,3 +39,12 @@ class Conv2d(nn.Conv2d):
         """Map (batch, in_channels, height, width) to (batch, out_channels, ...)."""
         options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
         return conv2d_nhwc(x, self.weight, self.bias, **options)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """torch's transposed convolution, in NHWC order."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Map (batch, in_channels, height, width) to (batch, out_channels, ...)."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        return super().forward(x, output_size)

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from arcore.layers.cursor import Cursor
-from arcore.layers.lstm_scan import Plan, lstm_cell, lstm_scan, state_weight
+from arcore.layers.lstm_scan import Plan, lstm_scan, state_weight
 from arcore.primitives.compile_guard import compile_guard
+from arcore.primitives.gating import lstm_cell
 
 
 class RowLSTMLayer(nn.Module):
@@ -63,6 +64,7 @@ class RowLSTMLayer(nn.Module):
             num_slots=width + 2 * reach,
             initial_steps=torch.zeros_like(columns),
             initial_slots=columns + reach,
+            in_order=True,
         )
 
     def step(self, x: Tensor, cursor: Cursor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
@@ -16,6 +15,7 @@ from arcore.layers.conditioning import conditioned
 from arcore.layers.cursor import LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.primitives.checks import require_dropout, require_int, require_odd
+from arcore.primitives.gating import gated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,5 +152,4 @@ class _Layer(nn.Module):
 
 def _gate(a: Tensor) -> Tensor:
     """Return tanh of the first half of the maps times the sigmoid of the second."""
-    f, g = a.chunk(2, 1)
-    return torch.tanh(f) * torch.sigmoid(g)
+    return gated(a.movedim(1, -1)).movedim(-1, 1)

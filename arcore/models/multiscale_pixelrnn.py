@@ -15,6 +15,7 @@ from arcore.families.pixelrnn import PixelRNN
 from arcore.families.raster import RasterDecoder, image_shape
 from arcore.layers.conditioning import ConditionMaps
 from arcore.layers.cursor import full_image
+from arcore.layers.nhwc import Conv2d, ConvTranspose2d
 from arcore.model import AutoregressiveModel
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM
 from arcore.models.row_lstm import RowLSTM, RowLSTMConfig
@@ -210,9 +211,9 @@ class _Upsample(nn.Module):
 
     def __init__(self, inputs: int, width: int, size: tuple[int, int], factor: int) -> None:
         super().__init__()
-        self.coarse = nn.Conv2d(inputs, width, 3, padding=1)
+        self.coarse = Conv2d(inputs, width, 3, padding=1)
         rest = [(extent - 1) % factor for extent in size]
-        self.deconvolution = nn.ConvTranspose2d(
+        self.deconvolution = ConvTranspose2d(
             width,
             width,
             2 * factor - 1,
@@ -220,7 +221,7 @@ class _Upsample(nn.Module):
             padding=factor - 1,
             output_padding=(rest[0], rest[1]),
         )
-        self.fine = nn.Conv2d(width, width, 3, padding=1)
+        self.fine = Conv2d(width, width, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (batch, inputs, h, w) to (batch, width, H, W)."""

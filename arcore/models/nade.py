@@ -18,13 +18,13 @@ from arcore.layers.hidden_runs import (
     HiddenRuns,
     activate_,
     activation_gradient_,
-    input_scale,
     padded,
 )
 from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.compile_guard import compile_guard
+from arcore.primitives.progress import Advance
 
 REAL = (torch.float32, torch.float64)  # wide enough to draw by
 ACTIVATIONS = ("sigmoid", "relu")
@@ -150,50 +150,54 @@ class NADE(AutoregressiveModel):
 
 
 class NADEDecoder(Decoder):
-    """Keeps a_d and adds one column of W at each push.
-
-    A sigmoid is (1 + tanh(a / 2)) / 2, of which a step computes the tanh alone: a is kept halved,
-    and the rest is part of the output weights.
-    """
+    """Keeps a_d and adds one column of W at each push."""
 
     @torch.no_grad()
     def __init__(self, model: NADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
-        is_sigmoid = model.hyperparameters.activation == "sigmoid"
-        self.activate = torch.tanh if is_sigmoid else torch.relu
-        scale = input_scale(model.hyperparameters.activation)
-        w, v = model.input_weight * scale, model.output_weight * scale
-        bias = model.output_bias + v.sum(-1) if is_sigmoid else model.output_bias
-        self.activations = model._start(batch, condition) * scale
-        self.input_weights, self.output_weights = w.unbind(), v.transpose(1, 2).unbind()
-        self.output_biases = bias.unbind()
-
-    def _logits(self) -> Tensor:
-        t, hidden = self.position, self.activate(self.activations)
-        return torch.addmm(self.output_biases[t], hidden, self.output_weights[t])
+        self.activation = model.hyperparameters.activation
+        self.activations = model._start(batch, condition).clone()
+        self.input_weights = model.input_weight.unbind()
+        self.output_weights = model.output_weight.transpose(1, 2).unbind()
+        self.output_biases = model.output_bias.unbind()
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
-        return level_features.distribution(self._logits()[:, None])
-
-    @torch.no_grad()
-    def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
-        """Draw the next dimension; a binary one in few kernels, with the same numbers."""
-        is_binary = isinstance(self.model.event, Binary) and self.activations.dtype in REAL
-        if not is_binary or temperature != 1 or self.position >= len(self.blocks):
-            return super().draw(generator, temperature)
-        logits, self._computed = self._logits(), self.position
-        uniform = torch.rand(
-            logits.shape, generator=generator, device=logits.device, dtype=logits.dtype
-        )
-        return (uniform < logits.sigmoid_()).long()
+        t, hidden = self.position, activate_(self.activations.clone(), self.activation)
+        logits = torch.addmm(self.output_biases[t], hidden, self.output_weights[t])
+        return level_features.distribution(logits[:, None])
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         event, inputs = self.model.event, self.model.hyperparameters.inputs
         features = level_features.encode(values, event, inputs, self.activations.dtype)
         self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
+
+    @torch.no_grad()
+    def draw_rest(
+        self, generator: torch.Generator | None, temperature: float, advance: Advance
+    ) -> list[Tensor]:
+        """Draw the rest; binary events in five kernels a step, with the same numbers."""
+        a, first = self.activations, self.position
+        if not isinstance(self.model.event, Binary) or temperature != 1 or a.dtype not in REAL:
+            return super().draw_rest(generator, temperature, advance)
+        shape = (len(self.blocks) - first, self.batch, 1)
+        uniform = torch.rand(shape, generator=generator, device=a.device, dtype=a.dtype)
+        drawn, hidden, probability = (torch.empty_like(x) for x in (uniform, a, uniform[:1]))
+        probability, is_sigmoid = probability[0], self.activation == "sigmoid"
+        weights = (w[first:] for w in (self.output_biases, self.output_weights, self.input_weights))
+        for u, x, bias, v, w in zip(uniform, drawn, *weights, strict=True):
+            if is_sigmoid:
+                torch.sigmoid(a, out=hidden)
+            else:
+                torch.clamp_min(a, 0, out=hidden)
+            torch.addmm(bias, hidden, v, out=probability)
+            torch.lt(u, probability.sigmoid_(), out=x)
+            a.addcmul_(x, w)
+            advance(1)
+        self.position = len(self.blocks)
+        return list(drawn.long().unbind())
 
 
 class _NADELogits(torch.autograd.Function):
@@ -217,9 +221,8 @@ class _NADELogits(torch.autograd.Function):
     ) -> Tensor:
         size, outputs, hidden = v.shape
         block = min(block, size)
-        scale = input_scale(activation)
-        w, v = padded(scale * w, block), padded(v, block)
-        start = pad(scale * start, (0, w.shape[-1] - hidden))
+        w, v = padded(w, block), padded(v, block)
+        start = pad(start, (0, w.shape[-1] - hidden))
         starts, parts = [], []
         with torch.autocast(columns.device.type, enabled=False):
             runs = HiddenRuns(columns, weights, w.shape[1], block)

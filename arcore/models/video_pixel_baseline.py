@@ -15,6 +15,7 @@ from arcore.events import Event, Gray
 from arcore.families.video import ClipConfig, ClipModel
 from arcore.layers.heads import Head
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock
+from arcore.layers.nhwc import Conv2d
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,13 +54,13 @@ class VideoPixelBaseline(ClipModel):
         gray = isinstance(event, Gray)
         self.head = Head("softmax", self.frame_event.num_levels, self.clip[1], 1, gray)
         padding = p.kernel // 2
-        self.input = nn.Conv2d(p.recurrent_width, 2 * p.width, p.kernel, padding=padding)
+        self.input = Conv2d(p.recurrent_width, 2 * p.width, p.kernel, padding=padding)
         self.blocks = nn.ModuleList(
             ResidualMultiplicativeBlock(p.width, p.kernel, condition_size=self.num_vectors)
             for _ in range(p.decoder_blocks)
         )
-        self.hidden_head = nn.Conv2d(2 * p.width, p.head_width, 1)
-        self.output = nn.Conv2d(p.head_width, self.head.num_outputs, 1)
+        self.hidden_head = Conv2d(2 * p.width, p.head_width, 1)
+        self.output = Conv2d(p.head_width, self.head.num_outputs, 1)
 
     def _decode(self, frames: Tensor, contexts: Tensor, vectors: Tensor | None) -> Distribution:
         h = self.input(contexts)

@@ -1,0 +1,105 @@
+"""What share of the processor's own matrix-product speed a training step reaches.
+
+The products of a step (convolutions included, at their full size, masked weights too) are counted
+as it runs, and their speed is divided by that of one large product on the same core, measured in
+turn with the step: in float32, and in the step's own precision. Everything else that a step does
+counts as lost.
+
+    python benchmarks/share.py [--steps 5] [--only gated_pixelcnn ...] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from against import ROWS, Row, make_step
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.core import allocator
+
+SIDE = 1024
+
+
+def product_in_place(out: Any, a: Any, b: Any, *_: object, **__: object) -> int:
+    """Count a (batched) product that is added to what is there, from the shapes."""
+    return 2 * torch.Size(a).numel() * int(b[-1])
+
+
+IN_PLACE = {
+    torch.ops.aten.addmm_: product_in_place,
+    torch.ops.aten.baddbmm_: product_in_place,
+}
+
+
+def product_seconds(a: Tensor, b: Tensor) -> float:
+    began = time.process_time()
+    torch.mm(a, b)
+    return time.process_time() - began
+
+
+def measure(row: Row, steps: int) -> dict[str, Any]:
+    """Return a step's products, its time and the speed of large products around it."""
+    step = make_step(row.job(row.after))
+    step()
+    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+        step()
+    dtype = torch.bfloat16 if row.after == "bfloat16" else torch.float32
+    exact = torch.randn(2, SIDE, SIDE)
+    own = exact.to(dtype)
+    product_seconds(*own)
+    times, products, own_products = [], [], []
+    for _ in range(steps):
+        products.append(product_seconds(*exact))
+        own_products.append(product_seconds(*own))
+        began = time.process_time()
+        step()
+        times.append(time.process_time() - began)
+    flops, taken = counter.get_total_flops(), statistics.median(times)
+    speeds = [2 * SIDE**3 / statistics.median(seconds) for seconds in (products, own_products)]
+    return {
+        "name": row.name,
+        "precision": row.after,
+        "gflop": flops / 1e9,
+        "ms": 1e3 * taken,
+        "gflops": flops / taken / 1e9,
+        "product_gflops": [speed / 1e9 for speed in speeds],
+        "share": [flops / taken / speed for speed in speeds],
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a line of the table."""
+    shares = " | ".join(f"{share:.2f}" for share in row["share"])
+    numbers = f"{row['gflop']:.1f} | {row['ms']:.1f} | {row['gflops']:.0f} | {shares}"
+    return f"| {row['name']} | {row['precision']} | {numbers} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=5)
+    trained = [row for row in ROWS if not row.sampling]
+    parser.add_argument("--only", nargs="+", choices=[row.name for row in trained])
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args()
+    allocator.keep_freed_memory()
+    torch.set_num_threads(1)
+    print("| | precision | GFLOP | ms | GFLOP/s | of float32 | of its own |")
+    print("|---|---|---|---|---|---|---|")
+    rows = []
+    for row in trained:
+        if not arguments.only or row.name in arguments.only:
+            rows.append(measure(row, arguments.steps))
+            print(line(rows[-1]), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
