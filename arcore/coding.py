@@ -79,7 +79,7 @@ def compress(
         >>> torch.equal(decompress(model, data), x)
         True
     """
-    _check_model(model)
+    check_model(model)
     with _evaluating(model):
         data = _compress(model, x, condition, batch, progress)
         if verify:
@@ -109,7 +109,7 @@ def decompress(
             condition, dtype, kind of device or version of torch or constriction, or where the
             model's probabilities come out differently. What is returned is what was encoded.
     """
-    _check_model(model)
+    check_model(model)
     with _evaluating(model):
         return _decompress(model, data, condition, progress)
 
@@ -205,7 +205,12 @@ def _decompress(
 # -- what is the same on both sides
 
 
-def _check_model(model: AutoregressiveModel) -> None:
+def check_model(model: AutoregressiveModel) -> None:
+    """Refuse a model that cannot code: a bound, an ensemble, or one over reals or gray targets.
+
+    Raises:
+        ValueError: saying what was expected.
+    """
     fits = isinstance(model, AutoregressiveModel)
     require(fits, "model", "a model", type(model).__name__)
     name = type(model).__name__

@@ -23,6 +23,7 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import (
     audio_figures,
+    coding_cost,
     identity,
     image_figures,
     measuring,
@@ -73,6 +74,9 @@ def _evaluate(config: ExperimentConfig) -> Path:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _scored(model, num_members, config.name).to(device).eval()
     _check_entry(config, trained, manifest)
+    context = manifest.context_frames
+    if plan.coded:
+        coding_cost.check(model, context, config.name)
     test, valid = (shard_reader.read_split(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
     source = None
@@ -80,7 +84,6 @@ def _evaluate(config: ExperimentConfig) -> Path:
         source = catalog.get_dataset(config.dataset).source_nats(test)
     measured = measuring.measure(model, test, chosen, manifest, plan, source)
     chosen_valid = scoring.choose(valid, plan)
-    context = manifest.context_frames
     valid_nats = scoring.scores(model, valid, plan.batch_size, chosen_valid, context)
     _require_finite(config.name, test=measured.nats, valid=valid_nats)
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
@@ -106,6 +109,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         num_evaluations=model.num_evaluations,
         member=measured.member,
         importance=measured.importance,
+        coded=coding_cost.measure(model, test, chosen) if plan.coded else None,
         num_rows=len(measured.nats),
         num_split_rows=len(test),
         exact=model.exact,

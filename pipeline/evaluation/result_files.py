@@ -17,7 +17,7 @@ from pipeline.core import paths
 from pipeline.core.records import read_object, write_object
 from pipeline.evaluation.results import Result
 
-TIMING = ("train_seconds", "evaluate_seconds", "sample_seconds", "device")
+TIMING = ("train_seconds", "evaluate_seconds", "sample_seconds", "coded_seconds", "device")
 
 
 def write(result: Result, folder: Path) -> None:
@@ -25,7 +25,7 @@ def write(result: Result, folder: Path) -> None:
     whole = result.to_dict()
     path = folder / "metrics.json"
     write_object(path, {key: value for key, value in whole.items() if key not in TIMING})
-    timing = {key: whole[key] for key in TIMING}
+    timing = {key: whole[key] for key in TIMING if key in whole}
     write_object(folder / "timing.json", {"metrics_sha256": _sha256(path), **timing})
 
 

@@ -118,6 +118,19 @@ class ImportanceEstimate(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coded(Record):
+    """What `arcore.coding.compress` made of the rows that were scored.
+
+    Attributes:
+        coded_bytes: of the whole stream, header and checksums included.
+        coded_seconds: of encoding; decoding takes as long.
+    """
+
+    coded_bytes: int
+    coded_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result(Record):
     """What was measured of one experiment: the content of `metrics.json`, in its order.
 
@@ -133,6 +146,7 @@ class Result(Record):
         num_evaluations: of networks to draw an event, None where they are as many as dimensions.
         member: what a member of an ensemble scores.
         importance: an estimate that goes with a bound, where one was made.
+        coded: the rows as a file, where it was made.
         exact: False where the score only bounds the negative log-likelihood from above.
         valid_nats: mean over the validation split.
         device: of the training, as far as it is known.
@@ -162,6 +176,7 @@ class Result(Record):
     num_evaluations: int | None = left_out(None)
     member: MemberScore | None = None
     importance: ImportanceEstimate | None = None
+    coded: Coded | None = None
     num_rows: int
     num_split_rows: int | None = None
     exact: bool = True

@@ -142,6 +142,7 @@ class EvaluationConfig:
             latents; 0 makes none.
         importance_rows: rows of which that estimate is made, at most: a random subset.
         published_importance: likewise for that estimate, which has a row of its own.
+        coded: whether the scored rows are compressed and decompressed with the model too.
     """
 
     num_members: int | None = 1
@@ -154,6 +155,7 @@ class EvaluationConfig:
     importance_samples: int = 100
     importance_rows: int = 1000
     published_importance: dict[str, str] | None = None
+    coded: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_samples"):

@@ -104,6 +104,11 @@ class Report:
     codecs: tuple[CodecResult, ...]
     context: tuple[tuple[PublishedResult, float | None], ...]
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether the rows of any result were compressed by its model."""
+        return any(row.result.coded is not None for row in self.rows)
+
     def codec_value(self, codec: CodecResult) -> float:
         """Return what a codec needs, in the dataset's unit."""
         return codec.score.value_in(self.unit, self.event)

@@ -63,6 +63,7 @@ def _results(report: Report) -> list[str]:
     header += ["published", "difference"] if matched else []
     header += ["entropy bound", "above it"] if bounded else []
     header += [f"test ({UNITS[other]})", "model"] + (["members"] if several else [])
+    header += ["coded", "coding"] if report.is_coded else []
     header += ["parameters", "training"]
     lines = []
     for row in report.measured:
@@ -79,6 +80,9 @@ def _results(report: Report) -> list[str]:
         else:
             line = _our_cells(row, report, matched, bounded, other)
             line += [Cell(wording.members(row.result, row.num_averaged))] if several else []
+            if report.is_coded:
+                size, speed = wording.coded(row.result, row.evaluated.event, report.unit)
+                line += [Cell(size, number=True), Cell(speed, number=True)]
             number = row.result.num_parameters
             line.append(Cell("-" if number is None else f"{number:,}", number=True))
             line.append(Cell(wording.duration(row.result.train_seconds), number=True))

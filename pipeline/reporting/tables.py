@@ -20,7 +20,16 @@ from pipeline.reporting.wording import UNITS, with_error
 
 TERMINAL_CONTEXT_ROWS = 8
 TERMINAL_WIDTH = 120
-TERMINAL_LEAVES_OUT = ("source", "device", "settings", "model", "parameters", "difference")
+TERMINAL_LEAVES_OUT = (
+    "source",
+    "device",
+    "coding",
+    "settings",
+    "model",
+    "parameters",
+    "difference",
+    "coded",
+)
 
 
 def published_text(row: PublishedResult, value: float | None) -> str:
@@ -37,7 +46,9 @@ def our_table(report: Report) -> tuple[list[str], list[list[str]]]:
     bounded = any(row.result.excess is not None for row in report.rows)
     header = ["experiment", "model", "settings", "members", f"test ({UNITS[report.unit]})"]
     header += ["entropy bound", "above it"] if bounded else []
-    header += [f"test ({UNITS[other_unit(report)]})", "parameters", "train time", "device"]
+    header += [f"test ({UNITS[other_unit(report)]})"]
+    header += ["coded", "coding"] if report.is_coded else []
+    header += ["parameters", "train time", "device"]
     header += ["published", "difference", "source"]
     cells = []
     for row in report.measured:
@@ -74,6 +85,7 @@ def _our_cells(row: Row, report: Report, bounded: bool) -> list[str]:
         row.text_in(report.unit) + wording.rows_scored(result),
         *(wording.entropy_and_excess(row.evaluated) if bounded else ()),
         row.text_in(other_unit(report)),
+        *(wording.coded(result, row.evaluated.event, report.unit) if report.is_coded else ()),
         "-" if result.num_parameters is None else f"{result.num_parameters:,}",
         wording.duration(result.train_seconds),
         result.device or "-",
@@ -162,6 +174,11 @@ def introduction(report: Report, differences: bool = True) -> str:
         text += (
             " Codecs are general lossless ones on the same images, each image a file of its own or "
             "all as one mosaic, all bytes counted."
+        )
+    if report.is_coded:
+        text += (
+            f" Coded is the size, in {UNITS[report.unit]}, of all scored rows as one file that "
+            "arcore.coding reads, and what it is above the test value; coding is its speed."
         )
     return text
 

@@ -7,6 +7,7 @@ import re
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
+from arcore.events import Event
 from arcore.units import nats_to, nats_to_bits_per_dim
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
@@ -108,6 +109,18 @@ def rows_scored(result: Result) -> str:
     if result.num_split_rows is None or result.num_rows >= result.num_split_rows:
         return ""
     return f" ({result.num_rows:,} of {result.num_split_rows:,} rows)"
+
+
+def coded(result: Result, event: Event, unit: str) -> tuple[str, str]:
+    """Print the size of the scored rows as a file, beside its excess over -log p, and the speed."""
+    if result.coded is None:
+        return "-", "-"
+    nats = result.coded.coded_bytes * 8 * math.log(2) / result.num_rows
+    above = 100 * (nats / result.score.nats - 1)
+    digits = 4 if unit in ("bits_per_dim", "nats_per_dim") else 2
+    size = f"{rounded(nats_to(unit, nats, event), digits)} ({above:+.2f} %)"
+    seconds = result.coded.coded_seconds
+    return size, "-" if not seconds else f"{result.num_rows / seconds:,.0f} rows/s"
 
 
 def settings(evaluated: Evaluated) -> str:
