@@ -92,12 +92,23 @@ def zstd_bytes(x: np.ndarray) -> int:
     return len(data)
 
 
-def flac_bytes(x: np.ndarray, sample_rate: int, num_levels: int) -> int:
-    """Return the bytes of a FLAC file of 8 bits for a sound's levels; they are decoded again."""
+def flac_bytes(
+    x: np.ndarray, sample_rate: int, num_levels: int, effort: float | None = None
+) -> int:
+    """Return the bytes of a FLAC file of 8 bits for a sound's levels; they are decoded again.
+
+    Arguments:
+        x: (T,) levels.
+        sample_rate: in Hz.
+        num_levels: k.
+        effort: in [0, 1], of which 1 is FLAC's level 8; None for soundfile's default.
+    """
     # soundfile takes 16 bits, of which FLAC of 8 keeps the upper half
     signed = ((x.astype(np.int16) - num_levels // 2) << 8).astype(np.int16)
     file = io.BytesIO()
-    soundfile.write(file, signed, sample_rate, format="FLAC", subtype="PCM_S8")
+    soundfile.write(
+        file, signed, sample_rate, format="FLAC", subtype="PCM_S8", compression_level=effort
+    )
     data = file.getvalue()
     again, _ = soundfile.read(io.BytesIO(data), dtype="int16")
     if not np.array_equal(again, signed):
@@ -136,8 +147,9 @@ def measure(
             np.array([zstd_bytes(x) for x in rows]) * byte,
         ),
     ]
-    flac = np.array([flac_bytes(x, sound.sample_rate, k) for x in rows])
-    found.append(("FLAC (soundfile, measured here)", "8 bits", "codec", flac * byte))
+    for label, effort in (("FLAC", None), ("FLAC level 8", 1.0)):
+        flac = np.array([flac_bytes(x, sound.sample_rate, k, effort) for x in rows])
+        found.append((f"{label} (soundfile, measured here)", "8 bits", "codec", flac * byte))
     source = dataset.source_nats(test)
     if source is not None:
         found.append(("the source itself", "no model is better", "entropy", source))

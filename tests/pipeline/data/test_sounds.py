@@ -450,4 +450,5 @@ def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:
 
 def test_flac_goes_around() -> None:
     x = np.arange(256, dtype=np.uint8).repeat(4)
-    assert 0 < sound_baselines.flac_bytes(x, 8000, 256) < len(x)
+    assert 0 < sound_baselines.flac_bytes(x, 8000, 256, 1.0) < len(x)
+    assert sound_baselines.flac_bytes(x, 8000, 256, 1.0) <= sound_baselines.flac_bytes(x, 8000, 256)
