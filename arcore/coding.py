@@ -206,11 +206,7 @@ def _decompress(
 
 
 def check_model(model: AutoregressiveModel) -> None:
-    """Refuse a model that cannot code: a bound, an ensemble, or one over reals or gray targets.
-
-    Raises:
-        ValueError: saying what was expected.
-    """
+    """Raise a ValueError for a bound, an ensemble, or a model over reals or gray targets."""
     fits = isinstance(model, AutoregressiveModel)
     require(fits, "model", "a model", type(model).__name__)
     name = type(model).__name__
