@@ -58,8 +58,8 @@ def against(record: Record) -> str:
     ]  # fmt: skip
     columns = ["", "precision", "before, ms", "after, ms", "before / after", "wanted"]
     text = f"""`python benchmarks/against.py {record["commit"]}`: training steps, and draws
-        (`-sample`), of both commits in turn; medians. Where two precisions stand, params.yaml has
-        the first before and the second after."""
+        (`-sample`), of that commit and of {record["checkout"]} in turn; medians. Where two
+        precisions stand, params.yaml has the first before and the second after."""
     return section(f"Against {record['commit']}", text, table(columns, rows))
 
 

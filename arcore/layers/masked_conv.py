@@ -88,7 +88,7 @@ class CausalConv2d(nn.Module):
         if x.shape[-1] > 1:
             return conv2d_nhwc(state.cover(x, cursor), state.weight, self.bias)
         seen = x.flatten(1) if self.size == (1, 1) else state.cover(x, cursor).flatten(1)
-        return torch.addmm(self.bias, seen, state.matrix).view(len(x), -1, 1, 1)
+        return torch.addmm(self.bias, seen, state.matrix).view(len(x), len(self.bias), 1, 1)
 
     def write_cache(self, x: Tensor, cursor: Cursor) -> None:
         """Take in a piece of a row at the cursor."""
