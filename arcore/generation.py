@@ -215,12 +215,21 @@ class GenerativeModel(nn.Module, abc.ABC):
         The product of 1 + the largest sum of absolute weights into, or out of, a unit; activations
         and gates enlarge nothing.
         """
+        limit = math.log(torch.finfo(self.dtype).max) - HEADROOM
+        weights = [weight.detach() for weight in self.parameters() if weight.numel()]
+        shapes = [(len(weight) if weight.dim() else 1, weight.numel()) for weight in weights]
+        largest = torch.stack([torch.stack(weight.aminmax()).abs().max() for weight in weights])
+        most = [max(rows, number // rows) for rows, number in shapes]  # values in a sum
+        counts = torch.tensor(most, dtype=torch.float64, device=self.device)
+        rough = torch.log1p(largest.double() * counts).sum()
+        if bool(rough < limit):  # what the sums below cannot pass, without a pass of their own
+            return False
         bound = torch.zeros((), dtype=torch.float64, device=self.device)
-        for weight in self.parameters():
-            size = weight.detach().abs().reshape(max(1, len(weight) if weight.dim() else 1), -1)
+        for weight, (rows, _) in zip(weights, shapes, strict=True):
+            size = weight.abs().reshape(rows, -1)
             sums = torch.maximum(size.sum(1).max(), size.sum(0).max())
             bound = bound + torch.log1p(sums.double())
-        return not bool(bound < math.log(torch.finfo(self.dtype).max) - HEADROOM)
+        return not bool(bound < limit)
 
     @abc.abstractmethod
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:

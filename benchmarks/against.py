@@ -285,7 +285,9 @@ def main() -> None:
             old.close()
             new.close()
     if arguments.json:
-        record = {"commit": arguments.commit, "threads": arguments.threads, "rows": results}
+        here = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        checkout = subprocess.run(here, capture_output=True, text=True, check=True).stdout.strip()
+        record = {"commit": arguments.commit, "checkout": checkout, "rows": results}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -3,7 +3,7 @@
 The products of a step (convolutions included, at their full size, masked weights too) are counted
 as it runs, and their speed is divided by that of one large product on the same core, measured in
 turn with the step: in float32, and in the step's own precision. Everything else that a step does
-counts as lost.
+counts as lost. NADE has no matrix products to count.
 
     python benchmarks/share.py [--steps 5] [--only gated_pixelcnn ...] [--json FILE]
 """
@@ -84,7 +84,7 @@ def line(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=5)
-    trained = [row for row in ROWS if not row.sampling]
+    trained = [row for row in ROWS if not row.sampling and row.model != "nade"]
     parser.add_argument("--only", nargs="+", choices=[row.name for row in trained])
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()

@@ -88,7 +88,7 @@ class CausalConv2d(nn.Module):
         if x.shape[-1] > 1:
             return conv2d_nhwc(state.cover(x, cursor), state.weight, self.bias)
         seen = x.flatten(1) if self.size == (1, 1) else state.cover(x, cursor).flatten(1)
-        return torch.addmm(self.bias, seen, state.matrix)[..., None, None]
+        return torch.addmm(self.bias, seen, state.matrix).view(len(x), len(self.bias), 1, 1)
 
     def write_cache(self, x: Tensor, cursor: Cursor) -> None:
         """Take in a piece of a row at the cursor."""
@@ -112,7 +112,7 @@ class _ConvState:
         """Write x, (batch, inputs, 1, n), at the cursor."""
         row, first, n = cursor.row + self.above, cursor.column + self.centre, x.shape[-1]
         if n == 1:
-            self.canvas[:, row, first] = x.flatten(1)
+            self.canvas.select(1, row).select(1, first).copy_(x.flatten(1))
         else:
             self.canvas[:, row, first : first + n] = x[:, :, 0].transpose(1, 2)
 

@@ -1,0 +1,191 @@
+"""Write benchmarks/README.md and its figure from the numbers on record.
+
+Each benchmark's `--json benchmarks/records/<name>.json` puts a record there; `earlier.json` holds
+what `overheads.py` and `loading.py` printed, which have no such option.
+
+    python benchmarks/page.py
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+FOLDER = Path(__file__).resolve().parent
+RECORDS = FOLDER / "records"
+Record = dict[str, Any]
+
+HEAD = """Written by `python benchmarks/page.py` from `benchmarks/records/`. Each benchmark is a
+command that prints its table; ratios within one run, since clocks of shared machines are noisy. One
+thread of an AMD EPYC virtual machine with AVX512-BF16, without GPU; milliseconds and seconds are
+the processor's."""
+
+
+def section(title: str, text: str, *tables: str) -> str:
+    """Return a section: a heading, a paragraph and tables."""
+    paragraph = textwrap.fill(" ".join(text.split()), 100, break_on_hyphens=False)
+    return "\n".join([f"## {title}\n", paragraph + "\n", *tables])
+
+
+def read(name: str) -> Record:
+    """Return a benchmark's record."""
+    record: Record = json.loads((RECORDS / f"{name}.json").read_text())
+    return record
+
+
+def table(columns: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def against(record: Record) -> str:
+    rows = [
+        [
+            row["name"], row["precision"],
+            f"{row['before_ms'][1]:.1f}", f"{row['after_ms'][1]:.1f}", f"{row['ratio'][1]:.2f}",
+            "" if row["wanted"] is None else f">= {row['wanted']}",
+        ]
+        for row in record["rows"]
+    ]  # fmt: skip
+    columns = ["", "precision", "before, ms", "after, ms", "before / after", "wanted"]
+    text = f"""`python benchmarks/against.py {record["commit"]}`: training steps, and draws
+        (`-sample`), of that commit and of {record["checkout"]} in turn; medians. Where two
+        precisions stand, params.yaml has the first before and the second after."""
+    return section(f"Against {record['commit']}", text, table(columns, rows))
+
+
+def precision(record: Record) -> str:
+    rows = [
+        [
+            row["name"], f"{row['float32_nats']:.2f} +- {row['float32_error']:.2f}",
+            f"{row['bfloat16_nats']:.2f}",
+            f"{row['difference']:+.3f} +- {row['difference_error']:.3f}",
+        ]
+        for row in record["rows"]
+    ]  # fmt: skip
+    columns = ["", "float32, nats", "bfloat16, nats", "difference"]
+    text = f"""`python benchmarks/precision.py --epochs {record["epochs"]}`: binarised digits of
+        8 x 8, the same weights at the start and the same batches; differences image by image."""
+    return section("Nats of training in bfloat16", text, table(columns, rows))
+
+
+def share(record: Record) -> str:
+    rows = [
+        [
+            row["name"], row["precision"], f"{row['gflop']:.1f}", f"{row['ms']:.1f}",
+            f"{row['gflops']:.0f}", *(f"{value:.2f}" for value in row["share"]),
+        ]
+        for row in record["rows"]
+    ]  # fmt: skip
+    columns = ["", "precision", "GFLOP", "ms", "GFLOP/s", "of float32's", "of its own"]
+    text = """`python benchmarks/share.py`: products of a training step per second, and their
+        share of the speed of one large product, in float32 and in the step's precision."""
+    return section("Share of matrix-product speed", text, table(columns, rows))
+
+
+def training_speed(record: Record) -> str:
+    rows = [
+        [row["name"], row["other"], f"{row['ours_ms']:.1f}", f"{row['theirs_ms']:.1f}",
+         f"{row['ratio']:.2f}"]
+        for row in record["rows"]
+    ]  # fmt: skip
+    columns = ["ours", "against", "ours, ms", "theirs, ms", "theirs / ours"]
+    text = """`make bench` (`python benchmarks/training_speed.py`): training steps in float32
+        against autograd loops, zuko and nflows, and NADE's draws against a bare loop."""
+    return section("Against the common ways", text, table(columns, rows))
+
+
+def sampling(record: Record) -> str:
+    rows = [
+        [row["name"], f"{row['fast_s']:.3f}", f"{row['slow_s']:.1f}", f"{row['ratio']:.0f}"]
+        for row in record["rows"]
+    ]
+    columns = ["", "decoder, s", "full passes, s", "ratio"]
+    text = """`python benchmarks/sampling.py`: 64 binary images of 28 x 28 by each model's decoder,
+        and by a pass of the whole network per step, of which 8 are timed."""
+    return section("Decoders against full passes", text, table(columns, rows))
+
+
+def growth(record: Record) -> str:
+    sizes = record["rows"][0]["sizes"]
+    times = [
+        [row["name"], *(f"{value:.0f}" for value in row["microseconds_per_pixel"]),
+         f"{row['slope']:.2f}"]
+        for row in record["rows"]
+    ]  # fmt: skip
+    memory = [
+        [row["name"], *(f"{value:.0f}" for value in row["memory_mb"])] for row in record["rows"]
+    ]
+    made = record["made"]
+    steps = zip(made["widths"], made["ms"], strict=True)
+    widths = [[f"{width}", f"{ms:.1f}"] for width, ms in steps]
+    sides = [f"{side} x {side}" for side in sizes]
+    text = """`python benchmarks/growth.py`: microseconds per pixel of drawing 4 binary images, the
+        slope of log seconds over log pixels (1: a pixel's time does not depend on the size), and MB
+        at the peak; then a training step of MADE over its width."""
+    return section(
+        "Growth",
+        text,
+        "![Sampling time over pixels](growth.svg)\n",
+        table(["us per pixel", *sides, "slope"], times),
+        table(["MB", *sides], memory),
+        table(["width", f"ms (slope of the last three: {made['slope']:.2f})"], widths),
+    )
+
+
+def earlier(record: Record) -> str:
+    rows = [[row["what"], row["measured"]] for row in record["rows"]]
+    text = f"""`python benchmarks/overheads.py` and `python benchmarks/loading.py` at
+        {record["commit"]}, on two cores."""
+    return section("The pipeline", text, table(["", "measured"], rows))
+
+
+SECTIONS: dict[str, Callable[[Record], str]] = {
+    "against": against,
+    "precision": precision,
+    "share": share,
+    "training_speed": training_speed,
+    "sampling": sampling,
+    "growth": growth,
+    "earlier": earlier,
+}
+
+
+def draw_growth(record: Record, path: Path) -> None:
+    """Plot sampling time over pixels."""
+    matplotlib.rcParams["svg.hashsalt"] = "growth"
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    for row in record["rows"]:
+        pixels = [side**2 for side in row["sizes"]]
+        seconds = [
+            1e-6 * each * number
+            for each, number in zip(row["microseconds_per_pixel"], pixels, strict=True)
+        ]
+        axes.loglog(pixels, seconds, marker="o", label=f"{row['name']}, {row['slope']:.2f}")
+    axes.set_xlabel("pixels")
+    axes.set_ylabel("seconds for 4 images")
+    axes.legend(title="slope")
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    records = {name: read(name) for name in SECTIONS}
+    draw_growth(records["growth"], FOLDER / "growth.svg")
+    head = textwrap.fill(" ".join(HEAD.split()), 100)
+    sections = [SECTIONS[name](record) for name, record in records.items()]
+    parts = [f"# Benchmarks\n\n{head}\n", *sections]
+    (FOLDER / "README.md").write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
