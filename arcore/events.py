@@ -88,6 +88,9 @@ class Event:
         """
         if not isinstance(x, Tensor):
             raise ValueError(f"{name}: expected a tensor, got {type(x).__name__}")
+        if x.layout != torch.strided or x.is_meta or x.is_quantized:
+            kind = "one on the meta device" if x.is_meta else str(x.layout)
+            raise ValueError(f"{name}: expected a dense tensor of numbers, got {kind}")
         if x.dim() != len(self.shape) + 1 or any(
             want is not None and want != got
             for want, got in zip(self.shape, x.shape[1:], strict=True)
@@ -286,6 +289,8 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     Raises:
         ValueError: for an unknown kind or missing fields.
     """
+    if not isinstance(described, Mapping):
+        raise ValueError(f"event: expected a mapping, got {type(described).__name__}")
     fields = dict(described)
     kind = fields.pop("kind", None)
     expected = {
@@ -294,11 +299,14 @@ def from_dict(described: Mapping[str, Any]) -> Event:
         "levels": {"shape", "num_levels"},
         "real": {"shape"},
     }
-    if kind not in expected:
+    if not isinstance(kind, str) or kind not in expected:
         raise ValueError(f"event kind: expected one of {sorted(expected)}, got {kind!r}")
     width = fields.pop("bin_width", None) if kind == "real" else None
     if set(fields) != expected[kind]:
-        raise ValueError(f"event: expected fields {sorted(expected[kind])}, got {sorted(fields)}")
+        got = sorted(map(str, fields))
+        raise ValueError(f"event: expected fields {sorted(expected[kind])}, got {got}")
+    if not isinstance(fields["shape"], list | tuple):
+        raise ValueError(f"shape: expected a list of integers, got {fields['shape']!r}")
     shape = tuple(fields["shape"])
     if kind == "levels":
         return Levels(fields["num_levels"], shape)

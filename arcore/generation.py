@@ -105,6 +105,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         self._require_length()
         self._check_condition(condition, n)
         self._check_temperature(temperature)
+        self._check_generator(generator)
         self._require_finite_weights()
         size = self.event.size
         batch = max(1, SAMPLE_DIMENSIONS // size) if batch is None else batch
@@ -152,6 +153,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         mask = self._check_observed(x, observed).to(self.device).flatten(1)
         known = torch.where(mask.view(x.shape), x.to(self.device), 0)
         self._check(known, condition)
+        self._check_generator(generator)
         self._require_finite_weights()
         known = known.to(self._blank(1).dtype).flatten(1)
         drawn = self._complete(known, mask, condition, generator, temperature)
@@ -183,6 +185,14 @@ class GenerativeModel(nn.Module, abc.ABC):
 
     def _check_temperature(self, temperature: float) -> None:
         require_positive(temperature, "temperature")
+
+    def _check_generator(self, generator: torch.Generator | None) -> None:
+        fits = generator is None or (
+            isinstance(generator, torch.Generator) and generator.device.type == self.device.type
+        )
+        expected = f"a torch.Generator on {self.device.type}, or None"
+        got = getattr(generator, "device", generator)
+        require(fits, "generator", expected, got)
 
     def _require_finite_weights(self) -> None:
         """Refuse weights that are not finite, whose draws would be levels like any others.

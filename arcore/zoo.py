@@ -69,4 +69,11 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         3
     """
     kind = model_class(name)
-    return kind(event, build_hyperparameters(kind.Config, hyperparameters, name))
+    config = build_hyperparameters(kind.Config, hyperparameters, name)
+    try:
+        return kind(event, config)
+    except (RuntimeError, MemoryError, OverflowError) as error:  # of sizes beyond any memory
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(
+            f"hyperparameters: expected sizes that this machine can hold, got {reason}"
+        ) from error

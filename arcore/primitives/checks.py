@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+LONGEST = 160  # characters of a value in an error
+
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:
     """Raise the library's one form of error unless `holds`.
@@ -12,7 +14,9 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         ValueError: "<name>: expected <expected>, got <got>".
     """
     if not holds:
-        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+        text = " ".join(repr(got).split())  # of a tensor it has many lines
+        text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+        raise ValueError(f"{name}: expected {expected}, got {text}")
 
 
 def require_int(value: object, name: str, minimum: int) -> None:

@@ -124,8 +124,8 @@ def export(root: Path, folder: Path, named: Sequence[str] = ()) -> str:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / name, folder / name)
     if (folder / ".dvc").is_dir():
-        (folder / ".dvc" / "config.local").write_text(NO_SCM)
+        (folder / ".dvc" / "config.local").write_text(NO_SCM, encoding="utf-8")
     # Jobs of one content would share a folder on the cluster, with DVC's lock and all outputs.
-    (folder / ".arcore-job").write_text(f"{uuid.uuid4().hex}\n")
+    (folder / ".arcore-job").write_text(f"{uuid.uuid4().hex}\n", encoding="utf-8")
     commit = provenance.commit(root)
     return f"{commit}-dirty" if new and not commit.endswith(("-dirty", "unknown")) else commit

@@ -122,9 +122,16 @@ def find_address(given: str | None, here: Mapping[str, str]) -> str:
     if not address:
         address = here.get("RAY_ADDRESS", "")
         address = address if address.startswith(("http://", "https://")) else DEFAULT_ADDRESS
-    if not address.startswith(("http://", "https://")) or not urlsplit(address).hostname:
+    if not address.startswith(("http://", "https://")) or not _host_of(address):
         raise UserError(f"{where}: expected http://host:port of a dashboard, got {address!r}")
     return address.rstrip("/")
+
+
+def _host_of(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # of brackets that do not close
+        return None
 
 
 def connect(address: str) -> JobClient:

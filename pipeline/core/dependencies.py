@@ -17,11 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.core.code_hash import code_hash
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
 from pipeline.core.import_closure import Checkout
+from pipeline.core.records import read_yaml, value_of
 
 PACKAGES = ("arcore", "pipeline", "stages")
 MODELS = "arcore.models"
@@ -58,12 +57,10 @@ def asked(path: Path) -> set[tuple[str, bool]]:
         UserError: if it is missing or not valid.
     """
     try:
-        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        stages = value_of(read_yaml(path), "stages", dict, str(path))
         deps = [dep for stage in stages.values() for dep in stage.get("do", stage).get("deps", [])]
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a file, found none") from None
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not valid: {' '.join(str(error).split())}") from None
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not valid: {one_line(error)}") from None
     return set(_asked_by(deps))
 
 

@@ -34,7 +34,9 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         pipeline.core.errors.UserError: seed: expected an integer, got 0.5
     """
     if not holds:
-        raise UserError(f"{name}: expected {expected}, got {got!r}")
+        text = " ".join(repr(got).split())
+        text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+        raise UserError(f"{name}: expected {expected}, got {text}")
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:

@@ -264,4 +264,4 @@ class _Loader(yaml.SafeLoader):
 
 def write_object(path: Path, content: Mapping[str, object]) -> None:
     """Write a JSON object to a file, indented, with a line feed at its end."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -101,7 +101,12 @@ def _mirror() -> Path | str | None:
     mirror = os.environ.get(MIRROR_VARIABLE, "").strip()
     if not mirror:
         return None
-    parts = urlsplit(mirror)
+    try:
+        parts = urlsplit(mirror)
+    except ValueError as error:
+        raise UserError(
+            f"{MIRROR_VARIABLE}: expected a folder or an address, got {redacted(mirror)!r}: {error}"
+        ) from None
     if parts.scheme in ("http", "https"):
         return mirror.rstrip("/")
     path = Path(unquote(parts.path) if parts.scheme == "file" else mirror).expanduser()

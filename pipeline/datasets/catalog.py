@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.datasets import (
     binarized_mnist,
     cifar,
@@ -133,9 +134,12 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
         merged = OmegaConf.merge(
             OmegaConf.load(CONF_FOLDER / f"{name}.yaml"), OmegaConf.from_dotlist(list(overrides))
         )
-        config = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"overrides {' '.join(overrides)}: {reason}") from None
-    assert isinstance(config, dict)
+        config = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+        given = f" with {' '.join(overrides)}" if overrides else ""
+        raise UserError(f"pipeline/conf/dataset/{name}.yaml{given}: {one_line(error)}") from None
+    where = f"pipeline/conf/dataset/{name}.yaml"
+    require(isinstance(config, dict), where, "a mapping", config)
+    config = cast(dict[object, object], config)
+    require(config.get("name") == name, f"{where}: name", repr(name), config.get("name"))
     return {str(key): value for key, value in config.items()}

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,8 +86,8 @@ def read_table(
 def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a table that are not blank, with their numbers."""
     try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        text = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
         for row in reader:
             if row:
                 yield reader.line_num, row

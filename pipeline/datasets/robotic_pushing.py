@@ -20,6 +20,7 @@ Reference:
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,12 @@ from PIL import Image
 
 from arcore.events import Levels
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.datasets.base import Dataset, Options, SplitData, SplitStream, parse_options
 from pipeline.datasets.formats.tfrecords import Feature, parse_example, read_records
 
 NUM_FRAMES, CONTEXT_FRAMES, SIDE = 20, 2, 64
+LARGEST_SIDE = 4096  # of a picture in a record
 VECTOR = 5  # of an action and of a state: a position, pitch and yaw
 ADDRESS = "https://storage.googleapis.com/brain-robotics-data/push/"
 _IMAGE = "move/{}/image/encoded"
@@ -100,9 +102,13 @@ def _vector(example: Mapping[str, Feature], key: str, where: str) -> np.ndarray:
 def _decode(data: bytes, where: str) -> np.ndarray:
     """Decode a JPEG or PNG into (3, 64, 64) uint8: the middle square, made smaller."""
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-            image = picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+                fits = max(picture.size) <= LARGEST_SIDE
+                require(fits, where, f"at most {LARGEST_SIDE} pixels a side", picture.size)
+                image = picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{where}: an image that cannot be decoded: {error}") from None
     width, height = image.size
     side = min(width, height)

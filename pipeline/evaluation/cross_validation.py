@@ -87,8 +87,10 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
             value_of(described, key, dict, str(where)) for key in ("dataset", "event")
         )
         del described["dataset_sha256"], fold_of["fold"]
-        (temporary / "config.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
-        with open(temporary / "folds.csv", "w", newline="") as file:
+        (temporary / "config.yaml").write_text(
+            yaml.safe_dump(described, sort_keys=False), encoding="utf-8"
+        )
+        with open(temporary / "folds.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
@@ -169,10 +171,10 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
         identity = f"{config.config_hash(shard_reader.read_manifest(folder).sha256)} {plan}"
         done = home / "done"
         out = paths.evaluation(dataset.name, config.result_name)
-        if not done.is_file() or done.read_text() != identity:
+        if not done.is_file() or done.read_text(encoding="utf-8") != identity:
             driver.train(config)
             evaluate.evaluate(config)
-            done.write_text(identity)
+            done.write_text(identity, encoding="utf-8")
         result = result_files.read(out)
     log.info("%s, fold %d: test %.3f nats", config.name, fold, result.score.nats)
     return result

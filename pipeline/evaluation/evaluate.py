@@ -183,7 +183,7 @@ def _check_entry(
 
 def _write_scores(path: Path, chosen: np.ndarray, nats: Tensor) -> None:
     """Write the nats of each row that was scored."""
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["row", "nats"])
         pairs = zip(chosen.tolist(), nats.tolist(), strict=True)

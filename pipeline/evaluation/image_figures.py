@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from arcore.events import Event, is_levels, is_real
+from pipeline.training.history import read_history
 
 MAX_PANELS = 6
 
@@ -119,10 +119,9 @@ def curve_figure(history: Path) -> Figure:
     """Draw the training and validation curves of a history.csv, in nats."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    with open(history, newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = read_history(history)
     for column, label in (("train_nats", "train"), ("valid_nats", "valid")):
-        points = [(int(row["epoch"]), float(row[column])) for row in rows if row[column]]
+        points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
     axes.set(xlabel="epoch", ylabel="nats")

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.datasets import catalog
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import read_entry
@@ -65,9 +65,25 @@ def _compose(choices: Mapping[str, str]) -> DictConfig:
         if choice not in _known(group):
             raise unknown_name(group, choice, _known(group))
     chosen = [f"+{group}={choices[group]}" for group in FILE_GROUPS]
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        files = hydra.compose(overrides=chosen)
-    return cast(DictConfig, OmegaConf.merge(_defaults(choices["model"]), files))
+    where = " or ".join(f"pipeline/conf/{group}/{choices[group]}.yaml" for group in FILE_GROUPS)
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            files = hydra.compose(overrides=chosen)
+        merged = cast(DictConfig, OmegaConf.merge(_defaults(choices["model"]), files))
+        named = OmegaConf.select(merged, "dataset.name")
+    except (
+        OmegaConfBaseException,
+        HydraException,
+        YAMLError,
+        ValueError,
+        TypeError,
+        OSError,
+    ) as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
+    expected = repr(choices["dataset"])
+    where = f"pipeline/conf/dataset/{choices['dataset']}.yaml: name"
+    require(named == choices["dataset"], where, expected, named)
+    return merged
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -139,11 +155,10 @@ def compose(
         else:
             dotted.append(override)
     config = _compose(choices)
-    overlays = {
-        "model": entry.get("model_overrides") or {},
-        "trainer": entry.get("trainer") or {},
-        "evaluation": entry.get("evaluation") or {},
-    }
+    overlays = {}
+    for section, key in (("model", "model_overrides"), ("trainer",) * 2, ("evaluation",) * 2):
+        overlays[section] = given = entry.get(key) or {}
+        require(isinstance(given, Mapping), f"{where}.{key}", "a mapping", given)
     OmegaConf.set_struct(config, False)
     try:
         base = read_base(entry.get("base"), where)
@@ -159,9 +174,13 @@ def compose(
         HydraException,
         YAMLError,
         IndexError,  # OmegaConf's, for a key like "["
+        TypeError,  # and where a section is merged with a value
+        ValueError,
         RecursionError,
     ) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from None
+    for key in SECTIONS:
+        require(isinstance(plain.get(key), dict), key, "a mapping", plain.get(key))
     for key in plain:
         if key not in SECTIONS:
             asked = [o.partition("=")[0] for o in dotted if _section(o) == key]
@@ -238,8 +257,8 @@ def read_base(base: Any, where: str) -> Any:
         loaded = OmegaConf.load(path if path.exists() else base)
     except FileNotFoundError:
         raise UserError(f"{where}.base: {base}: expected a file, found none; tune first?") from None
-    except (OSError, YAMLError) as error:
-        raise UserError(f"{where}.base: {base}: {' '.join(str(error).split())}") from None
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{where}.base: {base}: {one_line(error)}") from None
     known = ("model", "trainer")
     for key in loaded if isinstance(loaded, DictConfig) else ["a list"]:
         if key not in known:

@@ -77,7 +77,9 @@ def log_exported_model(
         exported = Path(scratch, "model")
         exported.mkdir()
         shutil.copyfile(model_folder / "model.safetensors", exported / "model.safetensors")
-        (exported / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        (exported / "config.yaml").write_text(
+            yaml.safe_dump(config, sort_keys=False), encoding="utf-8"
+        )
         info = mlflow.pyfunc.log_model(
             model_id=model.model_id,
             python_model=str(Path(__file__).with_name("pyfunc.py")),

@@ -39,7 +39,7 @@ def load(folder: str | Path) -> arcore.AutoregressiveModel:
     config's `evaluation.num_members` is above 1, the model is an ensemble of so many
     members, as it was evaluated.
     """
-    config = yaml.safe_load(Path(folder, "config.yaml").read_text())
+    config = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
     hyperparameters = dict(config["model"])
     name = hyperparameters.pop("name")
     model = arcore.create_model(name, arcore.events.from_dict(config["event"]), **hyperparameters)
@@ -84,7 +84,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         folder = context.artifacts["model"]
         check_files(folder, (context.model_config or {}).get("sha256") or {})
         self.model = load(folder)
-        config = yaml.safe_load(Path(folder, "config.yaml").read_text())
+        config = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
         self.context_frames = int(config["evaluation"].get("context_frames") or 0)
 
     def predict(  # type: ignore[override, unused-ignore]

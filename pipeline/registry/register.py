@@ -110,7 +110,9 @@ def _write(dataset: str) -> Path:
     path = paths.registration(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(registered.to_dict(), indent=2, sort_keys=True) + "\n")
+    partial.write_text(
+        json.dumps(registered.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
     os.replace(partial, path)
     for name, champion in registered.champions.items():
         if champion is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.registry.candidates import Candidate, registered_name
 from pipeline.tracking import mlflow_store, run_logger
+from pipeline.training.history import read_history
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -118,10 +118,8 @@ def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
     result, score = candidate.result, candidate.result.score
     history = candidate.folder / "history.csv"
     if history.is_file():
-        with open(history, newline="") as rows:
-            for row in csv.DictReader(rows):
-                step = int(float(row.get("epoch") or 0))
-                logger.metrics(_numbers(row, ("epoch", "step")), step)
+        for row in read_history(history):
+            logger.metrics(_numbers(row, ("epoch", "step")), int(row["epoch"]))
     final = {
         "test_nats": score.nats,
         "test_nats_stderr": score.nats_stderr,
@@ -139,10 +137,6 @@ def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
 def _numbers(row: Mapping[str, str], without: tuple[str, ...]) -> dict[str, float]:
     numbers = {}
     for key, value in row.items():
-        if key in without or not value:
-            continue
-        try:
+        if key not in without and value:
             numbers[key] = float(value)
-        except ValueError:
-            continue
     return numbers

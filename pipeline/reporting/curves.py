@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.reporting.comparison import Report
+from pipeline.training.history import read_history
 
 COLUMNS = ("experiment", "epoch", "valid_nats")
 
@@ -19,14 +20,13 @@ def write(report: Report) -> Path:
         history = paths.model(name) / "history.csv"
         if not history.is_file():
             continue
-        with open(history, newline="") as lines:
-            for line in csv.DictReader(lines):
-                if line.get("valid_nats"):
-                    rows[name, int(line["epoch"])] = line["valid_nats"]
+        for line in read_history(history):
+            if line.get("valid_nats"):
+                rows[name, int(line["epoch"])] = line["valid_nats"]
     path = paths.curves(report.dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", newline="") as file:
+    with open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((*key, value) for key, value in rows.items())

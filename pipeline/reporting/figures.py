@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from pipeline.evaluation.reading import ModelConfig
 from pipeline.reporting import origins, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.wording import UNITS
+from pipeline.training.history import read_history
 from pipeline.training.records import TrainingRecord
 
 MAX_CHART_ROWS = 24
@@ -69,11 +69,10 @@ def curves_of(report: Report) -> list[Curve]:
         path = paths.model(name) / "history.csv"
         if name in curves or not path.is_file():
             continue
-        with open(path, newline="") as lines:
-            points = [line for line in csv.DictReader(lines) if line.get("valid_nats")]
+        points = [line for line in read_history(path) if line.get("valid_nats")]
         record = TrainingRecord.of(paths.model(name))
         ends = record.epoch_seconds if record is not None else []
-        if not points or not ends:
+        if not points or len(ends) < max(int(point["epoch"]) for point in points):
             continue
         values = _valid_values(points, report.unit, row.evaluated.config)
         processors = origins.processors(name)

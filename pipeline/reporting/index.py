@@ -34,7 +34,7 @@ def write() -> Path | None:
     ]
     path = folder / "index.html"
     partial = path.with_name(f".index.{os.getpid()}.partial")
-    partial.write_text(markup.page("Reports - arcore", body))
+    partial.write_text(markup.page("Reports - arcore", body), encoding="utf-8")
     os.replace(partial, path)
     return path
 
@@ -42,7 +42,7 @@ def write() -> Path | None:
 def _line(path: Path) -> list[Cell] | None:
     """Summarise a report's CSV; None where the page or a row of ours is missing."""
     dataset = path.parent.name
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     ours = [row for row in rows if row.get("kind") == "ours"]
     if not ours or "conditional" not in ours[0] or not (path.parent / "report.html").is_file():

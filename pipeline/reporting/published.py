@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from arcore.events import Event
 from arcore.units import UNITS, nats_to, to_nats
 from pipeline.core.errors import UserError
+from pipeline.core.records import read_yaml, value_of
 from pipeline.evaluation.results import Counterpart
 from pipeline.reporting.wording import SIGNS
 
@@ -144,10 +143,7 @@ def load_published(path: Path = DEFAULT) -> tuple[PublishedResult, ...]:
     Raises:
         UserError: naming the file and the row that is malformed, or given twice.
     """
-    try:
-        rows = yaml.safe_load(path.read_text())["results"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected a list `results`, got {error}") from error
+    rows = value_of(read_yaml(path), "results", list, str(path))
     fields = {field.name for field in dataclasses.fields(PublishedResult)}
     found: dict[tuple[str, ...], PublishedResult] = {}
     for number, row in enumerate(rows, 1):

@@ -38,7 +38,7 @@ def write(dataset: str) -> Path:
     folder = paths.report(dataset)
     with replacing(folder) as partial:
         for name, text in files.items():
-            (partial / name).write_text(text)
+            (partial / name).write_text(text, encoding="utf-8")
     curves.write(report)
     index.write()
     log.info("wrote %s", folder)

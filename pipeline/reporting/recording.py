@@ -67,7 +67,7 @@ def record_table(dataset: str) -> Path:
     """
     measured = paths.codecs(dataset)
     if measured.is_file():
-        _write(paths.results() / "codecs" / measured.name, measured.read_text())
+        _write(paths.results() / "codecs" / measured.name, measured.read_text(encoding="utf-8"))
     return _write(paths.results() / f"{dataset}.md", dataset_table(dataset))
 
 
@@ -98,7 +98,7 @@ def record_embedded(datasets: Iterable[str]) -> Path:
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     log.info("wrote %s", path)
     return path

@@ -327,7 +327,7 @@ def show(datasets: Iterable[str] = ()) -> str:
         path = paths.report(name) / "table.md"
         if not path.is_file():
             raise UserError(f"{path}: missing; run `python -m stages.report {name}`")
-        shown.append(_terminal(path.read_text(), path))
+        shown.append(_terminal(path.read_text(encoding="utf-8"), path))
     return "\n\n".join(shown)
 
 

@@ -32,10 +32,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.core.errors import UserError
-from pipeline.core.records import read_object
+from pipeline.core.records import read_object, read_yaml, value_of
 from pipeline.reporting import embedded, tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
 
@@ -77,7 +75,7 @@ class Tables:
     def __init__(self, results: Path) -> None:
         self.results = results
         self.path = results / "tables.yaml"
-        self.described = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+        self.described = read_yaml(self.path)
 
     def table(self, name: str) -> str:
         """Return a table as it stands in a page.
@@ -87,7 +85,7 @@ class Tables:
         """
         if name not in self.described:
             raise UserError(f"{self.path}: no table {name}; expected one of {list(self.described)}")
-        described = self.described[name]
+        described = value_of(self.described, name, dict, str(self.path))
         if "file" in described:
             with (self.results / described["file"]).open(newline="", encoding="utf-8") as file:
                 header, *cells = csv.reader(file)

@@ -213,7 +213,7 @@ def values_of(search: Search, trial: RayTrial) -> dict[str, object]:
 def _last_line(path: str | None) -> str:
     """Return the last line of a text, which names the exception."""
     try:
-        lines = Path(path or "").read_text(errors="replace").strip().splitlines()
+        lines = Path(path or "").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
     return lines[-1] if lines else "error"

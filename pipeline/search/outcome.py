@@ -148,10 +148,12 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
     winner, shares = best(table), importances(search, table)
     out = paths.search(search.name)
     with replacing(out) as temporary:
-        (temporary / "search.json").write_text(json.dumps(record.to_dict(), indent=2) + "\n")
-        with open(temporary / "trials.csv", "w", newline="") as file:
+        (temporary / "search.json").write_text(
+            json.dumps(record.to_dict(), indent=2) + "\n", encoding="utf-8"
+        )
+        with open(temporary / "trials.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(_rows(search, table))
-        with open(temporary / "importance.csv", "w", newline="") as file:
+        with open(temporary / "importance.csv", "w", newline="", encoding="utf-8") as file:
             rows = [["parameter", "importance"], *([n, f"{s:.4f}"] for n, s in shares.items())]
             csv.writer(file, lineterminator="\n").writerows(rows)
         heading = (
@@ -159,7 +161,7 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
             f"{winner.value:.3f} validation nats.\n"
         )
         overlay = yaml.safe_dump(search.overlay(winner.values), sort_keys=False)
-        (temporary / "best.yaml").write_text(heading + overlay)
+        (temporary / "best.yaml").write_text(heading + overlay, encoding="utf-8")
         search_figures.objective_figure(search, table).savefig(temporary / "objective.png", dpi=100)
         search_figures.curves_figure(table).savefig(temporary / "curves.png", dpi=100)
     _write_summary(record)

@@ -185,7 +185,7 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     plan = {key: entry.pop(key) for key in PLAN_KEYS if key in entry}
     try:
         merged = OmegaConf.merge(plan, OmegaConf.from_dotlist(ours))
-        plan = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
+        plan = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except (OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from None
     space = parse_space(entry.pop("space", None), f"{where}.space")

@@ -19,7 +19,7 @@ import pyarrow.fs
 
 from pipeline.core import storage
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.records import Record
+from pipeline.core.records import Record, parse_object
 from pipeline.core.redaction import redacted
 from pipeline.search.space import FLOATS, Parameter
 from pipeline.search.spec import Search
@@ -187,13 +187,7 @@ class TrialRecords:
 
 
 def _parse(content: bytes, where: str, search: Search) -> TrialRecord:
-    try:
-        plain: object = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: expected JSON, got {one_line(error)}") from None
-    if not isinstance(plain, dict):
-        raise UserError(f"{where}: expected an object, got {type(plain).__name__}")
-    record = TrialRecord.from_dict(plain, where)
+    record = TrialRecord.from_dict(parse_object(content, where), where)
     wanted = f"an integer in 1..{search.total}"
     require(1 <= record.number <= search.total, f"{where}: number", wanted, record.number)
     require(record.status in STATUSES, f"{where}: status", f"one of {STATUSES}", record.status)

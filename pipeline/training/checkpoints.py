@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from arcore import saving
 from pipeline.core.errors import UserError
+from pipeline.core.records import read_object, value_of
 from pipeline.experiments.schema import build
 from pipeline.training.records import EpochRecord
 
@@ -105,9 +106,10 @@ def read_progress(folder: Path) -> Progress:
 def _read_state(folder: Path) -> tuple[str, Progress]:
     """Read the config hash and the progress of a checkpoint."""
     try:
-        state = json.loads((folder / "state.json").read_text())
-        return str(state["config_hash"]), Progress.from_dict(state["progress"])
-    except (*DAMAGE, UserError) as error:
+        state = read_object(folder / "state.json")
+        progress = value_of(state, "progress", dict, "state.json")
+        return value_of(state, "config_hash", str, "state.json"), Progress.from_dict(progress)
+    except UserError as error:
         raise _damaged(folder, error) from error
 
 
@@ -136,7 +138,7 @@ def save(
         save_file(weights_of(averaged), folder / "averaged.safetensors")
     torch.save(optimizer.state_dict(), folder / "optimizer.pt")
     state = {"config_hash": config_hash, "progress": progress.to_dict()}
-    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
 def load(

@@ -275,12 +275,12 @@ def _write(run: Run, finished: Finished, checkpoint: Path) -> Path:
         shutil.copyfile(last, temporary / "last.safetensors")
         saving.write_config(run.resolved.build(), temporary)
         config = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
-        (temporary / "config.yaml").write_text(config)
-        with open(temporary / "history.csv", "w", newline="") as file:
+        (temporary / "config.yaml").write_text(config, encoding="utf-8")
+        with open(temporary / "history.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(row.to_dict() for row in progress.history)
         training = json.dumps(record.to_dict(), indent=2)
-        (temporary / "training.json").write_text(training + "\n")
+        (temporary / "training.json").write_text(training + "\n", encoding="utf-8")
     log.info("wrote %s", out)
     return out

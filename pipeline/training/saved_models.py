@@ -79,7 +79,9 @@ def _described(
     sha256 = value_of(config, "dataset_sha256", str, where)
     trainer = value_of(config, "trainer", dict, where) if "trainer" in config else {}
     precision = trainer.get("precision", "float32")
-    require(precision in DTYPES, f"{where}: trainer.precision", str(tuple(DTYPES)), precision)
+    require(
+        precision in tuple(DTYPES), f"{where}: trainer.precision", str(tuple(DTYPES)), precision
+    )
     try:
         event = arcore.events.from_dict(value_of(config, "event", dict, where))
     except (TypeError, ValueError) as error:

@@ -200,7 +200,7 @@ def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
         described = json.loads(inflater.decompress(manifest, LARGEST_MANIFEST))
         entries = [FileEntry.from_dict(entry) for entry in described["files"]]
         lengths = [int(count) for count in described["streams"]]
-    except (zlib.error, ValueError, KeyError, TypeError, AttributeError):
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
     for entry in entries:
         check_name(entry.name, where)

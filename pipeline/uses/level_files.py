@@ -139,7 +139,13 @@ def _read_png(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.ndarr
             require(fits, str(path), expected, f"{kind} of mode {mode}")
             require(found == tuple(size), str(path), f"{size[0]} x {size[1]} pixels", found)
             pixels = np.array(picture.convert("L") if mode == "1" else picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
         raise UserError(f"{path}: not a readable PNG: {one_line(error)}") from None
     values = _picture_values(event)
     levels = np.searchsorted(values, pixels).clip(max=event.num_levels - 1)

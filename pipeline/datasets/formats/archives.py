@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def open_archive(path: Path) -> Iterator[Files]:
             yield _files(path, archive)
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; run python -m stages.fetch first") from None
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise UserError(f"{path}: truncated or damaged archive: {reason}") from None
 

@@ -139,7 +139,7 @@ def parse_example(data: bytes, where: str) -> dict[str, Feature]:
                     continue
                 parts = dict(_fields(entry))
                 found[parts[1].decode("utf-8")] = _feature(parts.get(2, b""))
-    except (ValueError, IndexError, KeyError, struct.error) as error:
+    except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
         raise UserError(f"{where}: no tf.train.Example: {error}") from None
     return found
 
@@ -192,4 +192,6 @@ def _varints(data: bytes) -> Iterator[int]:
     place = 0
     while place < len(data):
         value, place = _varint(data, place)
+        if value >= 1 << 64:
+            raise ValueError("a varint of more than 64 bits")
         yield value - (1 << 64) if value >= 1 << 63 else value

@@ -1,0 +1,87 @@
+"""Files of other programs, cut, planted or of another encoding: one line that names them."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.cluster import jobs
+from pipeline.core.errors import UserError
+from pipeline.data import fetching
+from pipeline.datasets import csv_table, robotic_pushing
+from pipeline.datasets.formats import tfrecords
+from pipeline.datasets.formats.archives import open_archive
+from pipeline.training.history import read_history
+
+
+def test_a_cell_with_a_line_break_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'x,y\n"1\n2",3\n')
+    with pytest.raises(UserError, match="column 'x': expected a finite number, got '1.n2'"):
+        csv_table.read_table(path, ",", True, ())
+    path.write_bytes(b"x,y\r\n1,2\r\n\r\n3,4\r\n")
+    names, values = csv_table.read_table(path, ",", True, ())
+    assert names == ["x", "y"] and values.tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_damaged_xz_archive(tmp_path: Path) -> None:
+    path, content = tmp_path / "a.tar.xz", io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        info = tarfile.TarInfo("a")
+        info.size = 100_000
+        archive.addfile(info, io.BytesIO(np.random.default_rng(0).bytes(info.size)))
+    packed = bytearray(lzma.compress(content.getvalue()))
+    packed[len(packed) // 2] ^= 255
+    path.write_bytes(packed)
+    with pytest.raises(UserError, match=str(path)):
+        with open_archive(path) as files:
+            for _, inner in files:
+                inner.read()
+
+
+def test_a_varint_of_more_than_64_bits() -> None:
+    varint = b"\xff" * 9 + b"\x7f"
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    numbers = field(3, field(1, varint))
+    entry = field(1, b"a") + field(2, numbers)
+    with pytest.raises(UserError, match="f: no tf.train.Example: a varint of more than 64 bits"):
+        tfrecords.parse_example(field(1, field(1, entry)), "f")
+
+
+def test_a_picture_far_too_large_is_not_decoded() -> None:
+    content = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(content, "PNG")
+    with pytest.raises(UserError, match="f: "):
+        robotic_pushing._decode(content.getvalue(), "f")
+
+
+def test_addresses_whose_brackets_do_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCORE_MIRROR", "http://[::1")
+    with pytest.raises(UserError, match="ARCORE_MIRROR: expected a folder or an address"):
+        fetching._mirror()
+    with pytest.raises(UserError, match="--address: expected http://host:port"):
+        jobs.find_address("http://[::1", {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["epoch,valid_nats\n1,low\n", "epoch,valid_nats\n1,nan\n", "epoch\n1,2\n", "valid_nats\n1\n",
+     "epoch,valid_nats\n0,1\n", 'epoch\n"1', "epoch\n1.5\n", None],
+)  # fmt: skip
+def test_histories(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "history.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=f"{path}: "):
+        read_history(path)
+    path.write_text("epoch,valid_nats\n1,2.5\n2,\n")
+    assert [row["valid_nats"] for row in read_history(path)] == ["2.5", ""]

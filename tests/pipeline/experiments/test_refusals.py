@@ -1,0 +1,93 @@
+"""What a configuration cannot mean is one line that names the file and the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.datasets import catalog
+from pipeline.experiments import compose, params_file
+
+ENTRY: dict[str, Any] = {"dataset": "digits", "model": "made"}
+
+
+def write(text: str) -> None:
+    Path("params.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("experiments:\n  1: {a: b}\n  '1': {a: c}\n", "experiments: expected names that are text"),
+        ("experiments: {}\nexperiments: {a: {}}\n", "duplicate key"),
+        ("experiments:\n  toy: {}\n  toy: {}\n", "duplicate key"),
+        ("experiments:\n  toy: {dataset: '???', model: made}\n", "Missing mandatory value"),
+        ("experiments: [1]\n", "expected a mapping 'experiments'"),
+        ("experiments: {toy: {", "not valid"),
+        ("\xff", "expected a mapping 'experiments'"),
+    ],
+)
+def test_params_that_say_two_things_or_none(workdir: Path, text: str, message: str) -> None:
+    write(text)
+    with pytest.raises(UserError, match=message) as caught:
+        params_file.read_params()
+    assert str(caught.value).startswith("params.yaml: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model_overrides": "abc"}, "experiments.toy.model_overrides: expected a mapping, got"),
+        ({"trainer": [1]}, "experiments.toy.trainer: expected a mapping, got"),
+        ({"model_override": {}}, "unknown key of experiments.toy 'model_override'"),
+        ({"base": "base.yaml"}, "experiments.toy.base: base.yaml: "),
+        ({"base": "."}, "experiments.toy.base: .: "),
+    ],
+)
+def test_entries_of_other_kinds(workdir: Path, changed: dict[str, Any], message: str) -> None:
+    Path("base.yaml").write_bytes(b"\xff\xfe model: {}")
+    write(yaml.safe_dump({"experiments": {"toy": ENTRY | changed}}))
+    with pytest.raises(UserError, match=message) as caught:
+        compose.load("toy")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("trainer=3", "."), ("model.hidden=???", "model.hidden: expected a value"), ("model=", ".")],
+)
+def test_overrides_of_other_kinds(workdir: Path, override: str, message: str) -> None:
+    write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
+    with pytest.raises(UserError, match=message):
+        compose.load("toy", [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: mnist\n", "digits.yaml: name: expected 'digits', got 'mnist'"),
+        ("name: digits\nname: mnist\n", "digits.yaml: .*duplicate key"),
+        ("name: '???'\n", "digits.yaml: .*Missing mandatory value"),
+        ("name: [", "digits.yaml: "),
+        ("- 1\n", "digits.yaml: "),
+    ],
+)
+def test_files_of_datasets_are_their_own(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    conf = workdir / "conf"
+    for group in ("dataset", "cluster"):
+        (conf / group).mkdir(parents=True)
+    (conf / "cluster" / "local.yaml").write_text("{}\n")
+    (conf / "dataset" / "digits.yaml").write_text(text)
+    monkeypatch.setattr(catalog, "CONF_FOLDER", conf / "dataset")
+    monkeypatch.setattr(compose, "CONF", conf)
+    write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
+    with pytest.raises(UserError, match=message):
+        catalog.load_config("digits")
+    with pytest.raises(UserError, match="digits.yaml"):
+        compose.load("toy")

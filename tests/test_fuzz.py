@@ -1,0 +1,258 @@
+"""Whatever files and arguments hold: success, or one line of a ValueError or UserError.
+
+`ARCORE_FUZZ` multiplies the number of cases.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import arcore
+from pipeline.core.errors import UserError
+from pipeline.core.records import parse_object, read_yaml
+from pipeline.data.manifest import _own_sha256, read_manifest
+from pipeline.evaluation.results import Result
+from pipeline.experiments import compose
+from pipeline.training import saved_models
+from pipeline.training.records import TrainingRecord
+from tests.support.trainings import TRAINING
+
+COUNTS: Counter[str] = Counter()
+SCALE = int(os.environ.get("ARCORE_FUZZ", "1"))
+
+
+def cases(number: int) -> Callable[[Any], Any]:
+    return settings(
+        max_examples=number * SCALE,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def outcome(call: Callable[[], object]) -> None:
+    """Call; count success and refusal. Anything else is the failure that is looked for."""
+    try:
+        call()
+    except (ValueError, UserError) as error:
+        text = str(error)
+        assert text and "\n" not in text, repr(text)
+        COUNTS["refused"] += 1
+    else:
+        COUNTS["accepted"] += 1
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 9),
+    st.sampled_from([10**15, 1 << 63, -(1 << 70), float("inf"), float("nan"), 1e-320, 0.5, -1.5]),
+    st.sampled_from(
+        ["", "made", "nade", "digits", "???", "${a}", "raster", "1", "\x00", "a: [", "ü"]
+    ),
+    st.text(max_size=6),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def places(tree: Any) -> Iterator[tuple[Any, ...]]:
+    """The path of every value in nested mappings and lists."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in items:
+        yield (key,)
+        if isinstance(value, dict | list):
+            yield from ((key, *rest) for rest in places(value))
+
+
+@st.composite
+def mutated(draw: Any, original: Any) -> Any:
+    """A copy with one or two values replaced, removed or added."""
+    tree = copy.deepcopy(original)
+    for _ in range(draw(st.integers(0, 2))):
+        known = list(places(tree))
+        if not known:
+            break
+        *above, last = draw(st.sampled_from(known))
+        inner = tree
+        for key in above:
+            inner = inner[key]
+        action = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
+        if action == "remove":
+            del inner[last]
+        elif action == "add" and isinstance(inner, dict):
+            inner[draw(st.text(max_size=5))] = draw(VALUES)
+        else:
+            inner[last] = draw(VALUES)
+    return tree
+
+
+PARAMS = {
+    "experiments": {
+        "toy": {
+            "dataset": "digits",
+            "model": "made",
+            "base": None,
+            "overrides": ["trainer.seed=3"],
+            "model_overrides": {"hidden": [8], "num_masks": 2},
+            "trainer": {"max_epochs": 3, "optimizer": {"name": "adam", "learning_rate": 0.1}},
+            "evaluation": {"num_members": 2, "published": {"model": "a", "variant": "b"}},
+        }
+    }
+}
+METRICS = {
+    "experiment": "toy", "dataset": "digits", "model": "made", "num_members": 1, "unit": "nats",
+    "split": "test", "nats": 2.0, "nats_stderr": 0.1, "bits_per_dim": 0.9617966939,
+    "bits_per_dim_stderr": 0.1, "num_rows": 9, "exact": True, "valid_nats": 2.5,
+    "published": {"model": "a", "variant": "b"}, "weights_sha256": "0" * 64,
+}  # fmt: skip
+EVENT = {"kind": "levels", "shape": [3], "num_levels": 4}
+CONFIG = {
+    "model": {"name": "made", "hidden": [4], "num_masks": 1},
+    "event": EVENT,
+    "dataset_sha256": "0" * 64,
+    "trainer": {"precision": "float32"},
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(digits: Path) -> tuple[dict[str, Any], Path]:
+    folder = digits / "data" / "shards" / "digits_binary"
+    return json.loads((folder / "manifest.json").read_text()), folder
+
+
+@cases(60)
+@given(params=mutated(PARAMS))
+def test_params(params: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        place = Path(os.environ["PYTEST_FUZZ_HOME"]) if "PYTEST_FUZZ_HOME" in os.environ else None
+        assert place is not None
+        patch.chdir(place)
+        Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        outcome(lambda: compose.load("toy"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fuzz_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_FUZZ_HOME", str(tmp_path_factory.mktemp("fuzz")))
+        yield
+
+
+@cases(300)
+@given(metrics=mutated(METRICS))
+def test_metrics(metrics: Any) -> None:
+    event = arcore.events.Levels(2, (3,))
+
+    def read() -> None:
+        text = json.dumps(metrics)
+        Result.from_dict(parse_object(text, "metrics.json"), "metrics.json").check(event, "f")
+
+    outcome(read)
+
+
+@cases(200)
+@given(data=st.data(), sealed=st.booleans())
+def test_manifests(manifest: tuple[dict[str, Any], Path], data: Any, sealed: bool) -> None:
+    described = data.draw(mutated(manifest[0]))
+    if sealed:
+        described["manifest_sha256"] = _own_sha256(described)
+    folder = Path(os.environ["PYTEST_FUZZ_HOME"])
+    (folder / "manifest.json").write_text(json.dumps(described))
+    outcome(lambda: read_manifest(folder))
+
+
+@cases(150)
+@given(record=mutated(TRAINING))
+def test_training_records(record: Any) -> None:
+    outcome(lambda: TrainingRecord.from_dict(parse_object(json.dumps(record), "f"), "f"))
+
+
+@cases(150)
+@given(config=mutated(CONFIG))
+def test_configs_of_models(config: Any) -> None:
+    path = Path(os.environ["PYTEST_FUZZ_HOME"], "config.yaml")
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    outcome(lambda: saved_models._described(read_yaml(path), "config.yaml"))
+
+
+@cases(200)
+@given(content=st.one_of(st.binary(max_size=40), st.text("{}[]:,\"'&*!|>-\n 01ae", max_size=40)))
+def test_texts(content: bytes | str) -> None:
+    path = Path(os.environ["PYTEST_FUZZ_HOME"], "any")
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(data)
+    outcome(lambda: parse_object(data, "f"))
+    outcome(lambda: read_yaml(path))
+
+
+@cases(150)
+@given(
+    name=st.sampled_from([*arcore.list_models(), "nothing"]),
+    event=mutated(EVENT),
+    data=st.data(),
+)
+def test_models(name: str, event: Any, data: Any) -> None:
+    def build() -> None:
+        found = arcore.events.from_dict(event)
+        known = []
+        if name in arcore.list_models():
+            kind = arcore.zoo.model_class(name)
+            known = sorted(kind.Config.__dataclass_fields__)
+        keys = st.sampled_from([*known, "odd"])
+        given_ = data.draw(st.dictionaries(keys, VALUES, max_size=2))
+        if None not in found.shape and found.size > 1000:
+            return
+        arcore.create_model(name, found, **given_)
+
+    outcome(build)
+
+
+TENSORS = st.one_of(
+    VALUES,
+    st.builds(
+        lambda shape, dtype, value: torch.full(shape, value).to(dtype),
+        st.lists(st.integers(0, 4), max_size=3),
+        st.sampled_from([torch.int64, torch.float32, torch.bool, torch.complex64, torch.uint8]),
+        st.sampled_from([0.0, 1.0, 3.0, -1.0, float("nan"), float("inf"), 0.5]),
+    ),
+    st.builds(lambda n: torch.zeros(n, 3, device="meta"), st.integers(0, 2)),
+    st.builds(lambda n: torch.zeros(n, 3).to_sparse(), st.integers(1, 2)),
+)
+MODELS = [arcore.create_model(n, arcore.events.Levels(4, (3,))) for n in ("made", "nade")]
+
+
+@cases(200)
+@given(model=st.sampled_from(MODELS), x=TENSORS, y=TENSORS, number=SCALARS, factor=SCALARS)
+def test_calls(model: Any, x: Any, y: Any, number: Any, factor: Any) -> None:
+    if isinstance(number, int) and number > 100:
+        number = -number
+    outcome(lambda: model.log_prob(x))
+    outcome(lambda: model.log_prob(torch.zeros(2, 3, dtype=torch.int64), y))
+    outcome(lambda: model.impute(x, y))
+    outcome(lambda: model.sample(number, temperature=factor))
+    outcome(lambda: model.sample(1, y, generator=number))
+
+
+def test_cases_of_both_kinds_were_seen() -> None:
+    """Last: what all the cases above came to."""
+    assert COUNTS["refused"] > 0 and COUNTS["accepted"] > 0, COUNTS
+    print(dict(COUNTS))
