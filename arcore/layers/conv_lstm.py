@@ -17,6 +17,8 @@ State = tuple[Tensor, Tensor]
 class ConvLSTM(nn.Module):
     """A convolutional LSTM: h_t, c_t = cell(W * x_t + U * h_{t-1} + b, c_{t-1}), from zeros.
 
+    Biases of forget gates begin at 1 above their random values, of which the paper says nothing.
+
     Reference:
         Shi et al., "Convolutional LSTM Network: A Machine Learning Approach for Precipitation
         Nowcasting", NIPS 2015, eq. 3, without peepholes.

@@ -116,6 +116,8 @@ class MADE(AutoregressiveModel):
     `ensemble(n)` averages the probabilities of n members. The model itself scores and samples under
     mask 0.
 
+    Weights begin as Glorot's uniform ones, where the paper's best networks begin as orthogonal ones.
+
     Hyperparameters: see `MADEConfig`.
 
     Reference:

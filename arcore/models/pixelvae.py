@@ -96,7 +96,9 @@ class PixelVAE(LatentVariableModel):
     `GaussianPixelCNN`). The latents enter every gate of the decoder. Posteriors are diagonal
     Gaussians, q(z | x) or q(z1 | h) q(z2 | h), both read from the same features h of x. The paper's
     networks with upsampling concatenate its maps with those of x before the PixelCNN's layers, and
-    weight the KLs of two levels apart while they warm up; here one weight serves both.
+    weight the KLs of two levels apart while they warm up; here one weight serves both. What
+    brings the latents to the image's resolution is shallow, a linear layer and the upsampling of
+    `arcore.conditions`, where the paper has a deep network.
 
     Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
 
