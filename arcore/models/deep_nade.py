@@ -35,8 +35,8 @@ class DeepNADE(OrderlessModel):
     (`OrderlessModel`) costs one pass of the network. Scoring an ordering costs O(D L H^2): the
     first layer is a running sum, and each step computes the outputs of one dimension alone.
 
-    All layers are trained at once, where the paper first trains networks of fewer layers, one more at
-    a time.
+    All layers are trained at once, where the paper first trains networks of fewer layers, one more
+    at a time.
 
     Hyperparameters: see `DeepNADEConfig`.
 

@@ -116,7 +116,7 @@ class MADE(AutoregressiveModel):
     `ensemble(n)` averages the probabilities of n members. The model itself scores and samples under
     mask 0.
 
-    Weights begin as Glorot's uniform ones, where the paper's best networks begin as orthogonal ones.
+    Weights begin as Glorot's uniform ones, where the paper's best networks have orthogonal ones.
 
     Hyperparameters: see `MADEConfig`.
 

@@ -118,8 +118,8 @@ class WaveNet(AutoregressiveModel):
     length, batches of several lengths or windows of them by `scored`, and `of_length` gives the
     same model for one length, which samples.
 
-    The paper's context stacks, networks that run over a longer past at a lower rate and condition this
-    one, are left out.
+    The paper's context stacks, networks that run over a longer past at a lower rate and condition
+    this one, are left out.
 
     Hyperparameters: see `WaveNetConfig`.
 
