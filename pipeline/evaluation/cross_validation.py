@@ -141,6 +141,7 @@ def summary(title: str, outcomes: Sequence[Result], published: Counterpart | Non
         weights_sha256=None,
         dataset_sha256=None,
         config_sha256=None,
+        entry_sha256=None,
         num_valid_rows=None,
         valid_rows_sha256=None,
         num_rows=sum(one.num_rows for one in outcomes),

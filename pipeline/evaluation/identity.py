@@ -14,6 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.import_closure import Checkout
 from pipeline.evaluation.results import Result
 from pipeline.experiments import naming, params_file
+from pipeline.experiments.schema import ExperimentConfig
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 
@@ -54,14 +55,22 @@ class Entries:
         Raises:
             UserError: naming the experiment, and what to run.
         """
-        wanted, measured = self.sha256(result.experiment), result.config_sha256
-        if None not in (wanted, measured) and wanted != measured:
-            name = result.experiment
+        name = result.experiment
+        if self.sha256(name) in (None, result.entry_sha256) or result.config_sha256 is None:
+            return
+        from pipeline.experiments import compose  # here: mostly the entry is as it was
+
+        if config_sha256(compose.load(name)) != result.config_sha256:
             raise UserError(
                 f"evaluation/{result.dataset}/{name}: expected a result of the experiment as "
                 f"params.yaml has it, got one of another configuration; run `python -m "
                 f"stages.train {name}` and `python -m stages.evaluate {name}`"
             )
+
+
+def config_sha256(config: ExperimentConfig) -> str:
+    """Hash all that an entry means, which another way to write it leaves as it is."""
+    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
 def entry_sha256(name: str) -> str | None:

@@ -150,9 +150,10 @@ class Result(Record):
         exact: False where the score only bounds the negative log-likelihood from above.
         valid_nats: mean over the validation split.
         device: of the training, as far as it is known.
-        weights_sha256, dataset_sha256, config_sha256, code_sha256: of the weights that were scored,
-            of the shards' content, of the experiment's entry of params.yaml with its base, and of
-            the code that evaluates; older records have none.
+        weights_sha256, dataset_sha256, config_sha256, entry_sha256, code_sha256: of the weights
+            that were scored, of the shards' content, of the experiment as composed, of its entry of
+            params.yaml with its base as they are written, and of the code that evaluates; older
+            records have none.
         num_valid_rows, valid_rows_sha256: how many rows of the validation split were scored, and a
             hash of which.
         published: {model, variant} of the published counterpart.
@@ -192,6 +193,7 @@ class Result(Record):
     weights_sha256: str | None = left_out(None)
     dataset_sha256: str | None = left_out(None)
     config_sha256: str | None = left_out(None)
+    entry_sha256: str | None = left_out(None)
     code_sha256: str | None = left_out(None)
     num_valid_rows: int | None = left_out(None)
     valid_rows_sha256: str | None = left_out(None)

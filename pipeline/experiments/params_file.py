@@ -29,11 +29,19 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
         raise UserError(f"{path}: not valid: {one_line(error)}") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
         raise UserError(f"{path}: expected a mapping 'experiments', found none")
-    for section, known in (("", loaded), *loaded.items()):
-        for key in known if isinstance(known, dict) else ():
-            where = f"{path}: {section}" if section else str(path)
-            require(isinstance(key, str), where, "names that are texts (quote it)", key)
-    return cast(dict[str, Any], loaded)
+    sections = _named(loaded, str(path))
+    for section in ("experiments", "searches", "folds"):
+        if isinstance(sections.get(section), dict):
+            sections[section] = _named(sections[section], f"{path}: {section}")
+    return sections
+
+
+def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Return entries by text; 1 and '1' are one name."""
+    names = [str(key) for key in known]
+    for name in names:
+        require(names.count(name) == 1, where, "different names", f"{name} twice")
+    return dict(zip(names, known.values(), strict=True))
 
 
 def read_entry(section: str, name: str) -> Mapping[str, Any]:

@@ -45,7 +45,8 @@ def test_metrics_say_what_they_belong_to(result: dict) -> None:
     assert (
         result["dataset_sha256"] == shard_reader.read_manifest("data/shards/digits_binary").sha256
     )
-    assert result["config_sha256"] == identity.entry_sha256("toy")
+    assert result["config_sha256"] == identity.config_sha256(compose.load("toy"))
+    assert result["entry_sha256"] == identity.entry_sha256("toy")
     assert result["code_sha256"] == identity.code_sha256("evaluate", "made")
     assert identity.code_sha256("evaluate", "nade") not in (None, result["code_sha256"])
     assert result["num_valid_rows"] == 24
@@ -71,7 +72,10 @@ FOREIGN: list[tuple[dict, str]] = [
     ({"valid_nats": float("-inf")}, "valid_nats: expected a finite number, got -inf"),
     ({"weights_sha256": "0" * 64}, "expected the weights that were evaluated"),
     ({"dataset_sha256": "0" * 64}, "dataset_sha256: expected .* as the model was trained on"),
-    ({"config_sha256": "0" * 64}, "evaluation/digits_binary/toy: expected a result of the exp"),
+    (
+        {"config_sha256": "0" * 64, "entry_sha256": "0" * 64},
+        "evaluation/digits_binary/toy: expected a result of the exp",
+    ),
 ]
 
 
@@ -95,6 +99,9 @@ def test_what_is_of_something_else_is_no_result(result: dict) -> None:
 
 def test_an_entry_that_changed_since_has_no_result(result: dict) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
+    params["experiments"]["toy"] |= {"overrides": [], "trainer": {"max_epochs": 20}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert len(reading.read_results("digits_binary")) == 1, "it means the same"
     params["experiments"]["toy"]["trainer"] = {"max_epochs": 3}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match="run `python -m stages.train toy`"):

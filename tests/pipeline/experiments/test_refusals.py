@@ -22,7 +22,10 @@ def write(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("experiments:\n  1: {a: b}\n  '1': {a: c}\n", "experiments: expected names that are text"),
+        (
+            "experiments:\n  1: {a: b}\n  '1': {a: c}\n",
+            "experiments: expected different names, got '1 twice",
+        ),
         ("experiments: {}\nexperiments: {a: {}}\n", "duplicate key"),
         ("experiments:\n  toy: {}\n  toy: {}\n", "duplicate key"),
         ("experiments:\n  toy: {dataset: '???', model: made}\n", "Missing mandatory value"),
