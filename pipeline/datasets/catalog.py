@@ -136,7 +136,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
         )
         config = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
-        given = f" with {' '.join(overrides)}" if overrides else ""
+        given = f" with overrides {' '.join(overrides)}" if overrides else ""
         raise UserError(f"pipeline/conf/dataset/{name}.yaml{given}: {one_line(error)}") from None
     where = f"pipeline/conf/dataset/{name}.yaml"
     require(isinstance(config, dict), where, "a mapping", config)
