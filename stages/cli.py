@@ -21,9 +21,8 @@ def run(main: Callable[[], None]) -> None:
     status = warm.forward(main.__globals__["__spec__"].name, sys.argv[1:])
     if status is not None:
         sys.exit(status)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # where the locale has no "±"
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # where the locale has no "±"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacting("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

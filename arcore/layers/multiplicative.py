@@ -22,6 +22,7 @@ def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
         gates: (batch, 4 c, height, width), as [g1 | g2 | g3 | u].
 
     Example:
+        >>> import torch
         >>> h = torch.ones(1, 2, 1, 1)
         >>> gates = torch.zeros(1, 8, 1, 1)
         >>> round(multiplicative_unit(h, gates)[0, 0].item(), 4)  # 0.5 tanh(0.5)
@@ -71,6 +72,7 @@ class ResidualMultiplicativeBlock(nn.Module):
         condition_size: length of the vectors that condition both units, 0 for none.
 
     Example:
+        >>> import torch
         >>> block = ResidualMultiplicativeBlock(4, 3, dilation=2)
         >>> block(torch.zeros(1, 8, 5, 5)).shape
         torch.Size([1, 8, 5, 5])

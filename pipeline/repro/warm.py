@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import json
 import os
 import runpy
@@ -108,6 +109,8 @@ def _line(connection: socket.socket) -> str:
 
 def serve(address: str) -> None:
     """Import the libraries, then fork for each stage that connects, until terminated."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # as a stage does, which cannot once it is a pipe
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(address)
         listening.listen()

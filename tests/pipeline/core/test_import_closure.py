@@ -197,7 +197,7 @@ def test_dvc_yaml_names_a_file_for_every_stage(texts) -> None:
     asked = dependencies.asked(ROOT / "dvc.yaml")
     helpers, by_hand = (
         {"__init__", "cli", "repro"},
-        {"compress", "decompress", "params", "results", "submit", "ui"},
+        {"compress", "decompress", "params", "rescore", "results", "submit", "ui"},
     )
     others = {"dependencies", "estimate"} | helpers | by_hand
     stages = {path.stem for path in (ROOT / "stages").glob("*.py")}
@@ -230,9 +230,9 @@ def test_only_files_that_change_are_written(tmp_path) -> None:
     [
         ("stages: {a: {deps: [dependencies/a.md]}}", "expected dependencies/<stage>.txt or"),
         ("stages: {a: {do: {deps: [dependencies/b.txt]}}}", r"stages\.b: expected a module"),
-        ("stages: [", "not valid"),
-        ("stages: 3", "not valid"),
-        (None, "expected a file, found none"),
+        ("stages: [", "dvc.yaml: expected YAML, got"),
+        ("stages: 3", "stages: expected a mapping, got 3"),
+        (None, "dvc.yaml: missing"),
     ],
 )
 def test_a_dvc_yaml_that_does_not_fit_is_refused(tmp_path: Path, text, message: str) -> None:
