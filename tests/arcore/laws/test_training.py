@@ -12,7 +12,8 @@ from torch.testing import assert_close
 from arcore.events import Binary, Levels, Real
 from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
-from tests.arcore.cases import cases_where, every_case, every_model, models_where
+from arcore.zoo import list_models, model_class
+from tests.arcore.cases import cases_where, every_case, models_where
 from tests.support.cases import (
     Case,
     create,
@@ -214,7 +215,17 @@ def test_training_approaches_a_known_density_and_never_beats_it(
     assert entropy - 0.02 < trained < entropy + 0.06 < untrained
 
 
-@every_model
+# One of each way to compute; the others are made of the same layers, and the compiler is slow.
+COMPILED = ("made", "nade", "gated_pixelcnn", "row_lstm", "pixelvae", "wavenet")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(model_class(name), id=name, marks=() if name in COMPILED else pytest.mark.slow)
+        for name in list_models()
+    ],
+)
 @pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
 def test_compiled_training_call_is_the_same(kind: type[AutoregressiveModel]) -> None:
     event = Levels(3, (1, 3, 3)) if is_discrete(kind) else Real((4,))
