@@ -1,0 +1,162 @@
+"""In-painting: missing pixels drawn given the others, and what they cost in nats.
+
+Where a model's order has the observed pixels first, or where it serves any order, draws and numbers
+are exact. Elsewhere a particle filter draws, and estimates -ln p(missing | observed) as
+-ln p(x) + ln p(observed).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from arcore.ensembles import Ensemble
+from arcore.events import Levels
+from arcore.inference import completion
+from arcore.inference.posterior import observation, posterior
+from arcore.primitives.orderings import random_ordering
+from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.uses import pictures
+from pipeline.uses.outcome import Outcome, mean_of
+from pipeline.uses.records import Shown
+from pipeline.uses.subject import Rows, Subject
+
+MASKS = {
+    "lower": "the lower half",
+    "right": "the right half",
+    "middle": "the middle square",
+    "scattered": "three pixels of four, at random",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of in-painting.
+
+    Arguments:
+        masks: which pixels are missing, of `MASKS`.
+        num_rows: random test images that are scored.
+        num_shown: of them in the figures.
+        num_completions: of each of these.
+        num_particles: of the filter where a model's order does not fit.
+        seed: of rows, masks and draws.
+    """
+
+    masks: list[str] = field(default_factory=lambda: list(MASKS))
+    num_rows: int = 100
+    num_shown: int = 8
+    num_completions: int = 3
+    num_particles: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.masks:
+            if name not in MASKS:
+                raise unknown_name("mask", name, MASKS)
+        for name in ("num_rows", "num_shown", "num_completions", "num_particles"):
+            require(getattr(self, name) >= 1, name, "an integer >= 1", getattr(self, name))
+
+
+def missing_pixels(mask: str, event: Levels, seed: int = 0) -> Tensor:
+    """Return which pixels a mask leaves out, (C, H, W) bool; all colours of a pixel together.
+
+    Example:
+        >>> missing_pixels("right", Levels(2, (1, 2, 4)))[0].int().tolist()
+        [[0, 0, 1, 1], [0, 0, 1, 1]]
+    """
+    channels, height, width = event.extents
+    missing = torch.zeros(height, width, dtype=torch.bool)
+    if mask == "lower":
+        missing[height // 2 :] = True
+    elif mask == "right":
+        missing[:, width // 2 :] = True
+    elif mask == "middle":
+        missing[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+    else:
+        left_out = random_ordering(height * width, seed)[: height * width * 3 // 4]
+        missing.view(-1)[left_out] = True
+    return missing.expand(channels, -1, -1).contiguous()
+
+
+def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
+    """Complete and score test images under each mask."""
+    event, model = subject.images, subject.model
+    if not model.exact or isinstance(model, Ensemble):
+        raise UserError(f"{subject.experiment}: expected an exact model, got {model}")
+    rows = subject.rows("test", settings.num_rows, settings.seed)
+    shown, numbers, figures, exact = rows.first(settings.num_shown), [], [], []
+    for mask in settings.masks:
+        observed = ~missing_pixels(mask, event, settings.seed)
+        fits = completion.observed_first(model, observed) is not None
+        exact += [mask] if fits else []
+        nats = _nats(subject, rows, observed, settings, fits)
+        count = int((~observed).sum())
+        unit = (
+            f"nats of {count} of {event.size} sub-pixels"
+            if event.shape[0] == 3
+            else (f"nats of {count} of {event.size} pixels")
+        )
+        sign = "" if fits else "~"
+        numbers.append(mean_of(f"{MASKS[mask]} is missing", nats, unit, sign))
+        drawn = [
+            _complete(subject, shown, observed, settings, fits, number)
+            for number in range(settings.num_completions)
+        ]
+        lines = [("given", pictures.colours(shown.x, event, ~observed))]
+        lines += [(f"drawn {n}", pictures.colours(x, event)) for n, x in enumerate(drawn, 1)]
+        lines += [("truth", pictures.colours(shown.x, event))]
+        path = folder / f"{mask}.png"
+        pictures.save(pictures.grid(lines), path)
+        how = (
+            "from the exact posterior"
+            if fits
+            else (f"by a particle filter of {settings.num_particles} particles")
+        )
+        caption = f"{MASKS[mask]} is missing (orange), drawn {how}"
+        figures.append(Shown(file=path.name, caption=caption))
+    return Outcome(numbers, figures, _notes(settings, exact, len(rows)))
+
+
+def _nats(
+    subject: Subject, rows: Rows, observed: Tensor, settings: Settings, exact: bool
+) -> Tensor:
+    """Return -ln p(missing | observed) of each row, (rows,)."""
+    model = subject.model
+    if exact:
+        return -completion.log_prob_missing(model, rows.x, observed, rows.condition).cpu()
+    seen = observation(rows.x, observed.to(model.device), subject.levels.num_levels)
+    generator = subject.generator(settings.seed)
+    particles = posterior(model, seen, settings.num_particles, rows.condition, generator)
+    with torch.no_grad():
+        joint = model.log_prob(rows.x, rows.condition).double()
+    return (particles.log_evidence - joint).cpu()
+
+
+def _complete(
+    subject: Subject, rows: Rows, observed: Tensor, settings: Settings, exact: bool, number: int
+) -> Tensor:
+    """Draw what is missing once for each row."""
+    model = subject.model
+    generator = subject.generator(settings.seed * 1_000 + number)
+    if exact:
+        ordered = completion.observed_first(model, observed)
+        assert ordered is not None
+        return ordered.impute(rows.x, observed, rows.condition, generator)
+    seen = observation(rows.x, observed.to(model.device), subject.levels.num_levels)
+    particles = posterior(model, seen, settings.num_particles, rows.condition, generator)
+    return particles.draw(generator)
+
+
+def _notes(settings: Settings, exact: list[str], count: int) -> str:
+    notes = f"-ln p(missing | observed), mean over {count} random test images."
+    others = [mask for mask in settings.masks if mask not in exact]
+    if others:
+        notes += (
+            f" ~: estimates by a particle filter of {settings.num_particles} particles, where the "
+            f"model's order does not have the observed pixels first ({', '.join(others)}); they "
+            "tend to be too low, since the logarithm of an unbiased estimate is."
+        )
+    return notes
