@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.experiments import naming
+from pipeline.training.records import sha256_of
 from pipeline.uses.listing import USES
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
     """Return the records of a dataset's uses with their folders, in the order of `USES`.
 
     What was changed by hand has a name of its own and is none of them; what was made with other
-    data than the shards is left out, with a warning.
+    data than the shards, or weights than those in models/, is left out, with a warning.
 
     Raises:
         UserError: naming the file that is malformed.
@@ -113,8 +114,11 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
         if any(name.startswith(".") or naming.is_variant(name) for name in names):
             continue
         record = read(folder)
-        if record.use not in USES or record.dataset_sha256 != dataset_sha256:
-            log.warning("warning: %s: an old use, or of other data; left out", folder)
+        weights = paths.model(record.experiment) / "model.safetensors"
+        fits = record.use in USES and record.dataset_sha256 == dataset_sha256
+        fits = fits and (not weights.is_file() or sha256_of(weights) == record.weights_sha256)
+        if not fits:
+            log.warning("warning: %s: an old use, or of other data or weights; left out", folder)
             continue
         found.append((record, folder))
     order = list(USES)

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.core import paths
+from pipeline.core import locks, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.records import write_object
-from pipeline.experiments import compose, naming, schema
+from pipeline.experiments import naming, params_file, schema
 from pipeline.uses import inpainting, records, subject
 from pipeline.uses.listing import ALL, USES
 from pipeline.uses.outcome import Outcome
@@ -72,16 +72,17 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
     loaded = subject.load(experiment)
     name = naming.variant(experiment, overrides) if overrides else experiment
     out = records.folder_of(loaded.dataset, name)
-    if use != ALL:
-        with replacing(out / use) as partial:
-            _run_one(use, loaded, settings[use], partial)
-        return out / use
-    with replacing(out) as partial:
-        made = []
-        for name, chosen in settings.items():
-            (partial / name).mkdir()
-            made.append(_run_one(name, loaded, chosen, partial / name))
-    _write_metrics(experiment, made)
+    with locks.held(locks.path_of(f"use-{name}"), f"using {name}"):
+        if use != ALL:
+            with replacing(out / use) as partial:
+                _run_one(use, loaded, settings[use], partial)
+            return out / use
+        with replacing(out) as partial:
+            made = []
+            for name, chosen in settings.items():
+                (partial / name).mkdir()
+                made.append(_run_one(name, loaded, chosen, partial / name))
+        _write_metrics(experiment, made)
     return out
 
 
@@ -122,7 +123,7 @@ def _write_metrics(experiment: str, made: list[UseRecord]) -> None:
 
 def _entry(experiment: str) -> dict[str, dict[str, Any]]:
     """Return the settings of each use that params.yaml lists for an experiment."""
-    known = compose.read_params().get("uses") or {}
+    known = params_file.read_params().get("uses") or {}
     require(isinstance(known, dict), "uses", "a mapping", known)
     entry = known.get(experiment) or {}
     require(isinstance(entry, dict), f"uses.{experiment}", "a mapping", entry)

@@ -115,3 +115,8 @@ def test_the_report_shows_uses_of_all_models_side_by_side(project: Path) -> None
     assert section.count("data:image/png") == 2
     assert "The lower half is missing (orange), drawn from the exact posterior." in section
     assert section.count('<th scope="col">toy-') == 2
+    weights = Path("models/toy-nade/model.safetensors")
+    weights.write_bytes(Path("models/toy-made/model.safetensors").read_bytes())
+    sha256 = records.read(out / "inpainting").dataset_sha256
+    left = records.read_all("digits_binary", sha256)
+    assert [record.experiment for record, _ in left] == ["toy-gated_pixelcnn"]
