@@ -18,8 +18,8 @@ from pipeline.reporting import comparison, html, use_sections
 from pipeline.uses import records, running
 from pipeline.uses.listing import USES
 from stages import use
-from tests.pipeline.uses.conftest import list_uses
 from tests.places import ROOT
+from tests.support.uses import list_uses
 
 QUICK = {"masks": ["lower"], "num_rows": 4, "num_shown": 2, "num_completions": 1}
 
