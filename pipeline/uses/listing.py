@@ -28,6 +28,16 @@ USES = {
         "completions of masked test images; nats of the missing pixels given the observed",
         "an exact model of images in levels",
     ),
+    "classes": Use(
+        "Classes",
+        "a row of samples of each class; test images classified by Bayes' rule",
+        "a class-conditional model of images",
+    ),
+    "features": Use(
+        "Hidden units as features",
+        "accuracy of logistic regression on hidden units with few labels, beside pixels",
+        "NADE or MADE on data with labels",
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.records import write_object
 from pipeline.experiments import naming, params_file, schema
-from pipeline.uses import inpainting, records, subject
+from pipeline.uses import classes, features, inpainting, records, subject
 from pipeline.uses.listing import ALL, USES
 from pipeline.uses.outcome import Outcome
 from pipeline.uses.records import UseRecord
@@ -38,6 +38,8 @@ class Module(Protocol):
 
 MODULES: Mapping[str, Any] = {
     "inpainting": inpainting,
+    "classes": classes,
+    "features": features,
 }
 assert MODULES.keys() == USES.keys()
 
