@@ -38,6 +38,16 @@ USES = {
         "accuracy of logistic regression on hidden units with few labels, beside pixels",
         "NADE or MADE on data with labels",
     ),
+    "outliers": Use(
+        "Real against other images",
+        "how well log p tells real images from others, raw and corrected for complexity",
+        "an unconditional model of images",
+    ),
+    "super_resolution": Use(
+        "Super-resolution",
+        "images drawn given every second or fourth pixel; PSNR and SSIM beside bicubic",
+        "parallel_multiscale, multiscale_pixelrnn or an orderless model",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from arcore.events import Levels
 
 MISSING = (0.85, 0.37, 0.01)  # of pixels that are not given
+PAPER = 0.9  # between images, where white ones are to be seen
 GAP = 1 / 8  # of an image's side, between images
 INCHES = 0.55  # of an image
 DPI = 110
@@ -43,23 +44,23 @@ def grid(rows: Sequence[tuple[str, np.ndarray]], columns: Sequence[str] = ()) ->
     height, width = rows[0][1].shape[1:3]
     gap = max(1, round(GAP * min(height, width)))
     step = (height + gap, width + gap)
-    canvas = np.ones((len(rows) * step[0] - gap, count * step[1] - gap, 3))
+    canvas = np.full((len(rows) * step[0] + gap, count * step[1] + gap, 3), PAPER)
     for row, (_, images) in enumerate(rows):
         for column, image in enumerate(images):
-            top, left = row * step[0], column * step[1]
+            top, left = gap + row * step[0], gap + column * step[1]
             canvas[top : top + height, left : left + width] = image
     longest = max(len(title) for title, _ in rows)
-    size = (0.075 * longest + 0.3 + INCHES * count, 0.25 + INCHES * len(rows) + 0.2 * bool(columns))
+    size = (0.09 * longest + 0.3 + INCHES * count, 0.25 + INCHES * len(rows) + 0.2 * bool(columns))
     figure = Figure(figsize=size, layout="constrained", dpi=DPI)
     axes = figure.subplots()
     axes.imshow(canvas, interpolation="nearest")
     axes.set_yticks(
-        [row * step[0] + height / 2 - 0.5 for row in range(len(rows))],
+        [gap + row * step[0] + height / 2 - 0.5 for row in range(len(rows))],
         [title for title, _ in rows],
         fontsize=8,
     )
     axes.set_xticks(
-        [column * step[1] + width / 2 - 0.5 for column in range(len(columns))],
+        [gap + column * step[1] + width / 2 - 0.5 for column in range(len(columns))],
         list(columns),
         fontsize=8,
     )

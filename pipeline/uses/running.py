@@ -18,7 +18,15 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.records import write_object
 from pipeline.experiments import naming, params_file, schema
-from pipeline.uses import classes, features, inpainting, records, subject
+from pipeline.uses import (
+    classes,
+    features,
+    inpainting,
+    outliers,
+    records,
+    subject,
+    super_resolution,
+)
 from pipeline.uses.listing import ALL, USES
 from pipeline.uses.outcome import Outcome
 from pipeline.uses.records import UseRecord
@@ -40,6 +48,8 @@ MODULES: Mapping[str, Any] = {
     "inpainting": inpainting,
     "classes": classes,
     "features": features,
+    "outliers": outliers,
+    "super_resolution": super_resolution,
 }
 assert MODULES.keys() == USES.keys()
 
