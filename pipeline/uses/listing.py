@@ -48,6 +48,21 @@ USES = {
         "images drawn given every second or fourth pixel; PSNR and SSIM beside bicubic",
         "parallel_multiscale, multiscale_pixelrnn or an orderless model",
     ),
+    "denoising": Use(
+        "Denoising",
+        "images drawn given noisy ones; PSNR and SSIM beside the noisy input and a median filter",
+        "an exact model of images in levels",
+    ),
+    "memorisation": Use(
+        "Memorisation",
+        "the training image nearest to each sample; distances and nats, training beside test",
+        "a model of images in levels",
+    ),
+    "learned": Use(
+        "What it learned",
+        "first-layer weights (NADE, MADE), the probabilities of samples, softmax activations",
+        "a model of images in levels",
+    ),
 }
 
 

@@ -20,8 +20,11 @@ from pipeline.core.records import write_object
 from pipeline.experiments import naming, params_file, schema
 from pipeline.uses import (
     classes,
+    denoising,
     features,
     inpainting,
+    learned,
+    memorisation,
     outliers,
     records,
     subject,
@@ -50,6 +53,9 @@ MODULES: Mapping[str, Any] = {
     "features": features,
     "outliers": outliers,
     "super_resolution": super_resolution,
+    "denoising": denoising,
+    "memorisation": memorisation,
+    "learned": learned,
 }
 assert MODULES.keys() == USES.keys()
 
