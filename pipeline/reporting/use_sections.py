@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
-from pipeline.reporting import markup, wording
+from pipeline.reporting import gallery, markup, wording
 from pipeline.reporting.markup import Cell, escape
 from pipeline.uses import records
 from pipeline.uses.listing import USES
@@ -37,6 +37,8 @@ def _section(name: str, made: Sequence[Made], dataset: str) -> list[str]:
     for notes, group in groupby(sorted(made, key=_notes), key=_notes):
         names = ", ".join(_short(record, dataset) for record, _ in group)
         parts.append(f"<p>{markup.breakable(names)}: {escape(notes)}</p>")
+    if any(one.file.endswith(".wav") for record, _ in made for one in record.shown):
+        parts.append(f"<p>Sounds below {gallery.HEARD_SECONDS:g} s are repeated, with pauses.</p>")
     for position, (record, folder) in enumerate(made):
         if record.shown:
             opened = " open" if position == 0 else ""
@@ -78,7 +80,7 @@ def _shown(record: UseRecord, folder: Path, number: int) -> str:
     content = (folder / shown.file).read_bytes()
     caption = escape(_sentence(shown.caption))
     if shown.file.endswith(".wav"):
-        source = markup.data_uri("audio/wav", content)
+        source = markup.data_uri("audio/wav", gallery.repeated(content))
         label = escape(shown.caption)
         player = f'<audio controls preload="none" aria-label="{label}" src="{source}"></audio>'
         return markup.figure(player, caption)

@@ -63,6 +63,11 @@ USES = {
         "first-layer weights (NADE, MADE), the probabilities of samples, softmax activations",
         "a model of images in levels",
     ),
+    "continuation": Use(
+        "Continuation",
+        "sounds drawn given their first half, to listen to; what the first half tells in bits",
+        "a model of sounds",
+    ),
 }
 
 

@@ -20,6 +20,7 @@ from pipeline.core.records import write_object
 from pipeline.experiments import naming, params_file, schema
 from pipeline.uses import (
     classes,
+    continuation,
     denoising,
     features,
     inpainting,
@@ -56,6 +57,7 @@ MODULES: Mapping[str, Any] = {
     "denoising": denoising,
     "memorisation": memorisation,
     "learned": learned,
+    "continuation": continuation,
 }
 assert MODULES.keys() == USES.keys()
 

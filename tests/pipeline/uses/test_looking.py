@@ -32,10 +32,12 @@ def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> N
     every = apart.flatten(2).square().sum(-1).sqrt()
     assert found["distance of a test image to it"] == pytest.approx(float(every.min(1)[0].mean()))
     if loaded.model.exact:
-        nats = [-loaded.model.log_prob(r.x, r.condition).double().mean() for r in (train, test)]
-        assert found["training images"] == pytest.approx(float(nats[0]), rel=1e-6)
+        with torch.no_grad():
+            scored = [loaded.model.log_prob(r.x, r.condition) for r in (train, test)]
+        nats = [-one.double().mean() for one in scored]
+        assert found["training images"] == pytest.approx(float(nats[0]), rel=1e-5)
         assert found["test above training images"] == pytest.approx(
-            float(nats[1] - nats[0]), abs=1e-4
+            float(nats[1] - nats[0]), abs=1e-3
         )
     assert found["samples that are training images"] == 0
     assert (project / "nearest.png").is_file() and (project / "distances.png").is_file()
