@@ -58,7 +58,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     prior = torch.from_numpy(np.bincount(labels, minlength=classes) / len(labels))
     numbers = _numbers(log_likelihoods(subject, rows), prior, rows)
     notes = (
-        f"p(c | x) ~ p(x | c) p(c) of {len(rows)} test images, where p(c) is the share of training "
+        f"p(c | x) ∝ p(x | c) p(c) of {len(rows)} test images, where p(c) is the share of training "
         "rows. The calibration error is over 15 bins of the most probable class's probability. "
         "What the class tells of an image is ln p(x | c) - ln mean_c' p(x | c')."
     )

@@ -96,8 +96,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             shown.append(Shown(file=path.name, caption=f"{one.title or number}: {what}"))
     notes = (
         f"{len(rows)} random test sounds, whose halves are scored in whole frames of the model's "
-        "condition. The second half alone is scored as a sound of its own. Draws are from the exact "
-        "posterior, since the first half comes first in the model's order."
+        "condition. The second half alone is scored as a sound of its own. Draws are from the "
+        "exact posterior, since the first half comes first in the model's order."
     )
     return Outcome(numbers, shown, notes)
 

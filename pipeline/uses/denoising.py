@@ -85,7 +85,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         "images, for which the posterior mean is the best guess if the model is right; SSIM has "
         "windows of 7 x 7 pixels."
     )
-    return Outcome(numbers, [Shown(file="images.png", caption=caption)], notes)
+    shown = [Shown(file="images.png", caption=caption)]
+    return Outcome(numbers, shown, notes + subject.what_is_told)
 
 
 def add_noise(x: Tensor, event: Levels, settings: Settings) -> tuple[Tensor, Tensor]:

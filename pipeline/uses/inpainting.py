@@ -25,10 +25,10 @@ from pipeline.uses.records import Shown
 from pipeline.uses.subject import Rows, Subject
 
 MASKS = {
-    "lower": "the lower half",
-    "right": "the right half",
-    "middle": "the middle square",
-    "scattered": "three pixels of four, at random",
+    "lower": "the lower half is missing",
+    "right": "the right half is missing",
+    "middle": "the middle square is missing",
+    "scattered": "three of four pixels are missing, at random",
 }
 
 
@@ -100,7 +100,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             else (f"nats of {count} of {event.size} pixels")
         )
         sign = "" if fits else "~"
-        numbers.append(mean_of(f"{MASKS[mask]} is missing", nats, unit, sign))
+        numbers.append(mean_of(MASKS[mask], nats, unit, sign))
         drawn = [
             _complete(subject, shown, observed, settings, fits, number)
             for number in range(settings.num_completions)
@@ -115,9 +115,10 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             if fits
             else (f"by a particle filter of {settings.num_particles} particles")
         )
-        caption = f"{MASKS[mask]} is missing (orange), drawn {how}"
+        caption = f"{MASKS[mask]} (orange); drawn {how}"
         figures.append(Shown(file=path.name, caption=caption))
-    return Outcome(numbers, figures, _notes(settings, exact, len(rows)))
+    notes = _notes(settings, exact, len(rows)) + subject.what_is_told
+    return Outcome(numbers, figures, notes)
 
 
 def _nats(

@@ -98,6 +98,14 @@ class Subject:
             raise UserError(f"{self.experiment}: expected a model of images, got one of {event}")
         return event
 
+    @property
+    def what_is_told(self) -> str:
+        """A sentence on the condition that test rows come with, nothing without one."""
+        if self.model.condition_kind is None:
+            return ""
+        kind = "class" if self.model.num_classes is not None else "condition"
+        return f" The model is told the {kind} of each image."
+
     def split(self, name: str) -> SplitData:
         """Read a split."""
         return shard_reader.read_split(paths.shards(self.dataset), name)

@@ -89,7 +89,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         raise UserError(
             f"{subject.experiment}: expected small images first in the order, got {model}"
         )
-    return Outcome(numbers, shown, _notes(settings, left_out, len(rows)))
+    notes = _notes(settings, left_out, len(rows)) + subject.what_is_told
+    return Outcome(numbers, shown, notes)
 
 
 def given_pixels(extents: tuple[int, ...], factor: int) -> Tensor:

@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.evaluation import baselines, evaluate
-from pipeline.experiments import compose
+from pipeline.experiments import compose, params_file, schema
 from pipeline.reporting import comparison, html, use_sections
 from pipeline.uses import records, running
 from pipeline.uses.listing import USES
@@ -92,6 +92,17 @@ def test_an_unknown_use_of_an_entry_is_refused(project: Path) -> None:
         running.run("all", "toy-nade")
 
 
+def test_entries_of_params_yaml_fit_their_experiments_and_settings(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    params = params_file.read_params()
+    assert {use for entry in params["uses"].values() for use in entry["uses"]} == set(USES)
+    for name, entry in params["uses"].items():
+        experiment = params["experiments"][name]
+        assert (entry["dataset"], entry["model"]) == (experiment["dataset"], experiment["model"])
+        for used, settings in running._entry(name).items():
+            schema.build(running.MODULES[used].Settings, settings, used)
+
+
 def test_other_data_are_refused(project: Path) -> None:
     config = Path("models/toy-nade/config.yaml")
     content = yaml.safe_load(config.read_text())
@@ -113,7 +124,9 @@ def test_the_report_shows_uses_of_all_models_side_by_side(project: Path) -> None
     number = records.read(out / "inpainting").numbers[0]
     assert use_sections.text_of(number) in section and number.unit in section
     assert section.count("data:image/png") == 2
-    assert "The lower half is missing (orange), drawn from the exact posterior." in section
+    assert "The lower half is missing (orange); drawn from the exact posterior." in section
+    assert "toy-<wbr>gated_<wbr>pixelcnn: -ln p(missing | observed)" in section
+    assert section.count("The model is told the class of each image.") == 1
     assert section.count('<th scope="col">toy-') == 2
     weights = Path("models/toy-nade/model.safetensors")
     weights.write_bytes(Path("models/toy-made/model.safetensors").read_bytes())
