@@ -59,7 +59,14 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     rows = subject.rows("test", settings.num_rows, settings.seed)
     noisy, log_likelihood = add_noise(rows.x.cpu(), event, settings)
     generator = subject.generator(settings.seed)
-    particles = posterior(model, log_likelihood, settings.num_particles, rows.condition, generator)
+    particles = posterior(
+        model,
+        log_likelihood,
+        settings.num_particles,
+        rows.condition,
+        generator,
+        progress=subject.progress,
+    )
     scale = event.num_levels - 1
     truth = rows.x.cpu().double() / scale
     seen = (noisy.double() / scale).clamp(0, 1)

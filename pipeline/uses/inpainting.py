@@ -130,7 +130,9 @@ def _nats(
         return -completion.log_prob_missing(model, rows.x, observed, rows.condition).cpu()
     seen = observation(rows.x, observed.to(model.device), subject.levels.num_levels)
     generator = subject.generator(settings.seed)
-    particles = posterior(model, seen, settings.num_particles, rows.condition, generator)
+    particles = posterior(
+        model, seen, settings.num_particles, rows.condition, generator, progress=subject.progress
+    )
     with torch.no_grad():
         joint = model.log_prob(rows.x, rows.condition).double()
     return (particles.log_evidence - joint).cpu()
@@ -147,7 +149,9 @@ def _complete(
         assert ordered is not None
         return ordered.impute(rows.x, observed, rows.condition, generator)
     seen = observation(rows.x, observed.to(model.device), subject.levels.num_levels)
-    particles = posterior(model, seen, settings.num_particles, rows.condition, generator)
+    particles = posterior(
+        model, seen, settings.num_particles, rows.condition, generator, progress=subject.progress
+    )
     return particles.draw(generator)
 
 

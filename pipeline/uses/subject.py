@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +98,11 @@ class Subject:
         if len(event.shape) != 3 or event.shape[0] not in (1, 3):
             raise UserError(f"{self.experiment}: expected a model of images, got one of {event}")
         return event
+
+    @property
+    def progress(self) -> bool:
+        """Whether somebody looks on, for whom long loops show bars."""
+        return sys.stderr.isatty()
 
     @property
     def what_is_told(self) -> str:
