@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.outcome import Outcome
 from pipeline.uses.records import Shown
-from pipeline.uses.subject import Subject
+from pipeline.uses.subject import Subject, spread
 from pipeline.uses.super_resolution import quality
 
 NOISES = ("replaced", "gaussian")
@@ -79,7 +79,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     numbers = quality(_described(settings), truth, made)
     lines = [(name, pictures.colours(x * scale, event)) for name, x in made.items()]
     lines = [
-        (name, images[: settings.num_shown])
+        (name, images[spread(len(rows), settings.num_shown)])
         for name, images in [*lines, ("truth", pictures.colours(rows.x, event))]
     ]
     pictures.save(pictures.grid(lines), folder / "images.png")

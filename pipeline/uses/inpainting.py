@@ -87,7 +87,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     if not model.exact or isinstance(model, Ensemble):
         raise UserError(f"{subject.experiment}: expected an exact model, got {model}")
     rows = subject.rows("test", settings.num_rows, settings.seed)
-    shown, numbers, figures, exact = rows.first(settings.num_shown), [], [], []
+    shown, numbers, figures, exact = rows.spread(settings.num_shown), [], [], []
     for mask in settings.masks:
         observed = ~missing_pixels(mask, event, settings.seed)
         fits = completion.observed_first(model, observed) is not None

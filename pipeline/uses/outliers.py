@@ -21,7 +21,7 @@ from pipeline.evaluation import image_codecs, scoring
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome
 from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Subject
+from pipeline.uses.subject import Subject, spread
 
 REAL = "real test images"
 BATCH = 250
@@ -70,7 +70,10 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
                 value, error = auc(scores[REAL][which], scores[name][which])
                 numbers.append(Number(name=f"AUC of {score}, {name}", value=value, stderr=error))
     pictures.save(_figure(scores), folder / "scores.png")
-    lines = [(name, pictures.colours(x[: settings.num_shown], event)) for name, x in kinds.items()]
+    lines = [
+        (name, pictures.colours(x[spread(len(x), settings.num_shown)], event))
+        for name, x in kinds.items()
+    ]
     pictures.save(pictures.grid(lines), folder / "images.png")
     bound = "" if subject.model.exact else " The model only bounds p(x): the bound stands for it."
     notes = (
@@ -127,12 +130,12 @@ def auc(real: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     below = np.searchsorted(ordered, other, "left") + np.searchsorted(ordered, other, "right")
     area = float(below.mean()) / 2 / len(real)
     first, second = area / (2 - area), 2 * area**2 / (1 + area)
-    spread = (
+    variance = (
         area * (1 - area)
         + (len(other) - 1) * (first - area**2)
         + (len(real) - 1) * (second - area**2)
     )
-    return area, math.sqrt(max(0.0, spread) / len(real) / len(other))
+    return area, math.sqrt(max(0.0, variance) / len(real) / len(other))
 
 
 def complexity(x: np.ndarray, event: Levels) -> np.ndarray:

@@ -43,12 +43,24 @@ class Rows:
         """Return how many there are."""
         return len(self.x)
 
-    def first(self, count: int) -> Rows:
-        """Return the first rows alone."""
-        part = slice(count)
+    def spread(self, count: int) -> Rows:
+        """Return at most so many rows, evenly spread."""
+        part = spread(len(self), count)
         condition = None if self.condition is None else self.condition[part]
         labels = None if self.labels is None else self.labels[part]
         return Rows(self.numbers[part], self.x[part], condition, labels)
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """Return at most `count` of the numbers below `total`, ascending and evenly spread.
+
+    Test rows may be sorted by class, so that the first ones would all be alike.
+
+    Example:
+        >>> spread(10, 4).tolist(), spread(2, 4).tolist()
+        ([0, 3, 6, 9], [0, 1])
+    """
+    return np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)
 
 
 @dataclass(frozen=True)

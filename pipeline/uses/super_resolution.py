@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError, require
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Subject
+from pipeline.uses.subject import Subject, spread
 
 MEAN = "the mean of all draws"
 
@@ -82,7 +82,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         ]
         lines += [("mean of draws", pictures.colours(made[MEAN] * scale, event))]
         lines += [("truth", pictures.colours(rows.x, event))]
-        lines = [(title, images[: settings.num_shown]) for title, images in lines]
+        lines = [(title, images[spread(len(rows), settings.num_shown)]) for title, images in lines]
         pictures.save(pictures.grid(lines), path)
         shown.append(Shown(file=path.name, caption=f"Enlarged {factor}x (orange: not given)"))
     if len(left_out) == len(settings.factors):
