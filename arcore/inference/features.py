@@ -62,3 +62,30 @@ def hidden_features(
             a = a + model.class_hidden[condition]
         h = model._activate(a)
     return h
+
+
+def first_layer(model: AutoregressiveModel) -> Tensor | None:
+    """Return the weights from each dimension to each unit of the first hidden layer.
+
+    Arguments:
+        model: any.
+
+    Returns:
+        (units, *event.shape), of the highest level where levels have weights of their own; None
+        for models other than NADE and MADE.
+
+    Example:
+        >>> import arcore
+        >>> model = arcore.create_model("nade", arcore.events.Binary((1, 2, 2)), hidden=3)
+        >>> first_layer(model).shape
+        torch.Size([3, 1, 2, 2])
+    """
+    if isinstance(model, NADE):  # rows are in the ordering
+        weights = model.input_weight[model.position, -1].detach().T
+    elif isinstance(model, MADE):
+        layer = model._hidden()[0]
+        masked = layer.masked(layer.weight).detach()
+        weights = masked.view(len(masked), model.event.size, -1)[..., -1]
+    else:
+        return None
+    return weights.reshape(-1, *model.event.extents)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 import arcore
 from arcore.events import Levels
-from arcore.models.made import MADE
-from arcore.models.nade import NADE
+from arcore.inference.features import first_layer
 from pipeline.core.errors import require
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
@@ -85,28 +84,9 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     return Outcome(numbers, shown, notes)
 
 
-def first_layer(model: arcore.AutoregressiveModel) -> Tensor | None:
-    """Return the weights from an image to each unit of the first hidden layer.
-
-    Returns:
-        (units, C, H, W), of the highest level where levels have weights each; None for models
-        without such a layer.
-    """
-    shape = model.event.extents
-    if isinstance(model, NADE):  # (D, features, H), rows in the ordering
-        weights = model.input_weight[model.position, -1].detach().T
-    elif isinstance(model, MADE):
-        layer = model._hidden()[0]
-        masked = layer.masked(layer.weight).detach()
-        weights = masked.view(len(masked), model.event.size, -1)[..., -1]
-    else:
-        return None
-    return weights.reshape(-1, *shape).float().cpu()
-
-
 def _filters(weights: Tensor) -> list[tuple[str, np.ndarray]]:
     """Return weights (N, C, H, W), of which the first channel is shown, as rows of colours."""
-    one = weights[:, 0]
+    one = weights[:, 0].float().cpu()
     scaled = (one / one.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()
     above, below = np.clip(scaled, 0, 1), np.clip(-scaled, 0, 1)
     colours = 1 - np.stack([below, above + below * 0.6, above], -1)

@@ -171,6 +171,24 @@ def test_features_give_what_the_last_conditional_is_made_of() -> None:
     torch.testing.assert_close(output.sigmoid(), made.conditionals(bits).probs.flatten(1))
 
 
+def test_filters_are_the_change_of_a_units_input() -> None:
+    event = arcore.events.Levels(3, (1, 2, 3))
+    for name, more in (("nade", {"ordering": "reverse"}), ("made", {})):
+        hidden = 4 if name == "nade" else [4]
+        model = arcore.create_model(name, event, hidden=hidden, inputs="one_hot", **more)
+        filters = features.first_layer(model)
+        assert filters.shape == (4, 1, 2, 3)
+        if name == "nade":
+            step = (model.order == 4).nonzero().item()  # pixel (1, 1)
+            assert torch.equal(filters[:, 0, 1, 1], model.input_weight[step, 1].detach())
+        else:
+            layer = model._hidden()[0]
+            assert torch.equal(
+                filters[:, 0, 1, 1], layer.masked(layer.weight)[:, 4 * 2 + 1].detach()
+            )
+    assert features.first_layer(arcore.create_model("pixelcnn", event)) is None
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -75,21 +75,3 @@ def test_many_levels_have_a_softmax(project: Path) -> None:
     bits = learned._log_levels(loaded.model, x.clamp(max=1), None)
     white = loaded.model.conditionals(x.clamp(max=1)).probs.double()
     torch.testing.assert_close(bits[..., 1].exp(), white, atol=1e-6, rtol=0)
-
-
-def test_filters_are_the_change_of_a_units_input() -> None:
-    event = arcore.events.Levels(3, (1, 2, 3))
-    for name, more in (("nade", {"ordering": "reverse"}), ("made", {})):
-        hidden = 4 if name == "nade" else [4]
-        model = arcore.create_model(name, event, hidden=hidden, inputs="one_hot", **more)
-        filters = learned.first_layer(model)
-        assert filters.shape == (4, 1, 2, 3)
-        if name == "nade":
-            step = (model.order == 4).nonzero().item()  # pixel (1, 1)
-            assert torch.equal(filters[:, 0, 1, 1], model.input_weight[step, 1].detach())
-        else:
-            layer = model._hidden()[0]
-            assert torch.equal(
-                filters[:, 0, 1, 1], layer.masked(layer.weight)[:, 4 * 2 + 1].detach()
-            )
-    assert learned.first_layer(arcore.create_model("pixelcnn", event)) is None
