@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.outcome import Outcome
 from pipeline.uses.records import Shown
-from pipeline.uses.subject import Subject, spread
+from pipeline.uses.subject import Rows, Subject, rows_at_once, spread
 from pipeline.uses.super_resolution import quality
 
 NOISES = ("replaced", "gaussian")
@@ -57,24 +57,15 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     if not model.exact or isinstance(model, Ensemble):
         raise UserError(f"{subject.experiment}: expected an exact model, got {model}")
     rows = subject.rows("test", settings.num_rows, settings.seed)
-    noisy, log_likelihood = add_noise(rows.x.cpu(), event, settings)
-    generator = subject.generator(settings.seed)
-    particles = posterior(
-        model,
-        log_likelihood,
-        settings.num_particles,
-        rows.condition,
-        generator,
-        progress=subject.progress,
-    )
+    noisy, drawn, means = _denoise(subject, rows, settings)
     scale = event.num_levels - 1
     truth = rows.x.cpu().double() / scale
     seen = (noisy.double() / scale).clamp(0, 1)
     made = {
         "noisy": seen,
         "median filter": image_quality.median_filter(seen),
-        "a draw from the posterior": particles.draw(generator).cpu().double() / scale,
-        "the posterior mean": particles.mean().cpu() / scale,
+        "a draw from the posterior": drawn.double() / scale,
+        "the posterior mean": means / scale,
     }
     numbers = quality(_described(settings), truth, made)
     lines = [(name, pictures.colours(x * scale, event)) for name, x in made.items()]
@@ -96,21 +87,45 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     return Outcome(numbers, shown, notes + subject.what_is_told)
 
 
-def add_noise(x: Tensor, event: Levels, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Return noisy images, and ln p(noisy | level) of every level, (N, C, H, W, K).
+def _denoise(subject: Subject, rows: Rows, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
+    """Return noisy images, a draw from the posterior of each and its mean, in levels."""
+    model, event = subject.model, subject.levels
+    noisy = add_noise(rows.x.cpu(), event, settings)
+    generator, count, shown = (
+        subject.generator(settings.seed),
+        rows_at_once(event),
+        subject.progress,
+    )
+    drawn, means = [], []
+    for part, seen in zip(rows.split(count), noisy.split(count), strict=True):
+        particles = posterior(
+            model, log_likelihood(seen, event, settings), settings.num_particles, part.condition,
+            generator, progress=shown,
+        )  # fmt: skip
+        drawn.append(particles.draw(generator).cpu())
+        means.append(particles.mean().cpu())
+    return noisy, torch.cat(drawn), torch.cat(means)
+
+
+def add_noise(x: Tensor, event: Levels, settings: Settings) -> Tensor:
+    """Return noisy images.
 
     Gaussian noise leaves reals, in levels, that may lie outside of their range.
     """
-    levels, amount = event.num_levels, settings.amount
     generator = torch.Generator().manual_seed(settings.seed)
     if settings.noise == "gaussian":
-        deviation = amount * (levels - 1)
-        noisy = x + deviation * torch.randn(x.shape, generator=generator, dtype=torch.float64)
-        return noisy, gaussian_noise(noisy, deviation, levels)
-    hit = torch.rand(x.shape, generator=generator) < amount
-    away = torch.randint(1, levels, x.shape, generator=generator)
-    noisy = torch.where(hit, (x.long() + away) % levels, x.long())
-    return noisy, replacement_noise(noisy, amount, levels)
+        deviation = settings.amount * (event.num_levels - 1)
+        return x + deviation * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    hit = torch.rand(x.shape, generator=generator) < settings.amount
+    away = torch.randint(1, event.num_levels, x.shape, generator=generator)
+    return torch.where(hit, (x.long() + away) % event.num_levels, x.long())
+
+
+def log_likelihood(noisy: Tensor, event: Levels, settings: Settings) -> Tensor:
+    """Return ln p(noisy | level) of every level, (N, C, H, W, K)."""
+    if settings.noise == "gaussian":
+        return gaussian_noise(noisy, settings.amount * (event.num_levels - 1), event.num_levels)
+    return replacement_noise(noisy, settings.amount, event.num_levels)
 
 
 def _described(settings: Settings) -> str:

@@ -16,13 +16,13 @@ from torch import Tensor
 from arcore.ensembles import Ensemble
 from arcore.events import Levels
 from arcore.inference import completion
-from arcore.inference.posterior import observation, posterior
+from arcore.inference.posterior import Particles, observation, posterior
 from arcore.primitives.orderings import random_ordering
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Shown
-from pipeline.uses.subject import Rows, Subject
+from pipeline.uses.subject import Rows, Subject, rows_at_once
 
 MASKS = {
     "lower": "the lower half is missing",
@@ -125,17 +125,25 @@ def _nats(
     subject: Subject, rows: Rows, observed: Tensor, settings: Settings, exact: bool
 ) -> Tensor:
     """Return -ln p(missing | observed) of each row, (rows,)."""
-    model = subject.model
-    if exact:
-        return -completion.log_prob_missing(model, rows.x, observed, rows.condition).cpu()
-    seen = observation(rows.x, observed.to(model.device), subject.levels.num_levels)
-    generator = subject.generator(settings.seed)
-    particles = posterior(
-        model, seen, settings.num_particles, rows.condition, generator, progress=subject.progress
-    )
-    with torch.no_grad():
-        joint = model.log_prob(rows.x, rows.condition).double()
-    return (particles.log_evidence - joint).cpu()
+    model, generator = subject.model, subject.generator(settings.seed)
+    found = []
+    for part in rows.split(rows_at_once(subject.levels)):
+        if exact:
+            nats = -completion.log_prob_missing(model, part.x, observed, part.condition)
+        else:
+            evidence = _filtered(subject, part, observed, settings, generator).log_evidence
+            with torch.no_grad():
+                nats = evidence - model.log_prob(part.x, part.condition).double()
+        found.append(nats.double().cpu())
+    return torch.cat(found)
+
+
+def _filtered(
+    subject: Subject, rows: Rows, observed: Tensor, settings: Settings, generator: torch.Generator
+) -> Particles:
+    seen = observation(rows.x, observed.to(rows.x.device), subject.levels.num_levels)
+    count, shown = settings.num_particles, subject.progress
+    return posterior(subject.model, seen, count, rows.condition, generator, progress=shown)
 
 
 def _complete(
@@ -148,10 +156,7 @@ def _complete(
         ordered = completion.observed_first(model, observed)
         assert ordered is not None
         return ordered.impute(rows.x, observed, rows.condition, generator)
-    seen = observation(rows.x, observed.to(model.device), subject.levels.num_levels)
-    particles = posterior(
-        model, seen, settings.num_particles, rows.condition, generator, progress=subject.progress
-    )
+    particles = _filtered(subject, rows, observed, settings, generator)
     return particles.draw(generator)
 
 

@@ -100,11 +100,9 @@ def _filters(weights: Tensor) -> list[tuple[str, np.ndarray]]:
 def _probabilities(subject: Subject, settings: Settings, folder: Path, event: Levels) -> Shown:
     """Draw samples beside the expected level of each pixel given those before it."""
     model = subject.model
-    condition = None
-    if model.num_classes is not None:
-        condition = torch.arange(settings.num_samples, device=model.device) % model.num_classes
-    drawn = model.sample(settings.num_samples, condition, subject.generator(settings.seed))
-    logits = _log_levels(model, drawn, condition)
+    rows = subject.rows("test", settings.num_samples, settings.seed)
+    drawn = model.sample(len(rows), rows.condition, subject.generator(settings.seed))
+    logits = _log_levels(model, drawn, rows.condition)
     levels = torch.arange(event.num_levels, dtype=logits.dtype)
     expected = (logits.exp() * levels).sum(-1)
     lines = [

@@ -21,6 +21,7 @@ from pipeline.evaluation import scoring
 from pipeline.training import saved_models
 
 log = logging.getLogger(__name__)
+PROBABILITIES_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,27 @@ class Rows:
 
     def spread(self, count: int) -> Rows:
         """Return at most so many rows, evenly spread."""
-        part = spread(len(self), count)
-        condition = None if self.condition is None else self.condition[part]
-        labels = None if self.labels is None else self.labels[part]
-        return Rows(self.numbers[part], self.x[part], condition, labels)
+        return self._of(spread(len(self), count))
+
+    def split(self, count: int) -> list[Rows]:
+        """Return all rows in parts of at most so many."""
+        firsts = range(0, len(self), count)
+        return [self._of(np.arange(first, min(first + count, len(self)))) for first in firsts]
+
+    def _of(self, places: np.ndarray) -> Rows:
+        condition = None if self.condition is None else self.condition[places]
+        labels = None if self.labels is None else self.labels[places]
+        return Rows(self.numbers[places], self.x[places], condition, labels)
+
+
+def rows_at_once(event: Levels) -> int:
+    """Return the rows that have at most 2^24 probabilities of levels.
+
+    Example:
+        >>> rows_at_once(Levels(256, (3, 32, 32)))
+        21
+    """
+    return max(1, PROBABILITIES_AT_ONCE // (event.size * event.num_levels))
 
 
 def spread(total: int, count: int) -> np.ndarray:

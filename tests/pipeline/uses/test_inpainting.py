@@ -61,6 +61,17 @@ def test_estimates_come_near_what_is_exact(project: Path) -> None:
     torch.testing.assert_close(exact.double(), estimated, rtol=1e-4, atol=1e-3)
 
 
+def test_rows_are_scored_in_parts_that_fit(project: Path, monkeypatch) -> None:
+    loaded = subject.load("toy-gated_pixelcnn")
+    rows, observed = loaded.rows("test", 7), ~missing_pixels("lower", loaded.images)
+    whole = inpainting._nats(loaded, rows, observed, QUICK, exact=True)
+    monkeypatch.setattr(subject, "PROBABILITIES_AT_ONCE", 3 * 64 * 2)
+    assert [len(part) for part in rows.split(subject.rows_at_once(loaded.levels))] == [3, 3, 1]
+    torch.testing.assert_close(inpainting._nats(loaded, rows, observed, QUICK, True), whole)
+    estimated = inpainting._nats(loaded, rows, observed, QUICK, exact=False)
+    torch.testing.assert_close(estimated, whole, rtol=1e-4, atol=1e-3)
+
+
 def test_draws_keep_what_is_observed(project: Path) -> None:
     loaded = subject.load("toy-nade")
     rows = loaded.rows("test", 5)
