@@ -12,14 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from arcore.primitives.companding import mu_law_decode
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import require
 from pipeline.data import sound_batches
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.formats.wave_files import wave_bytes
 from pipeline.datasets.read_transforms import choose_rows
-from pipeline.evaluation.audio_figures import FLOOR_DB, spectrogram
-from pipeline.uses import pictures
+from pipeline.uses import pictures, sounds
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Shown
 from pipeline.uses.subject import Subject
@@ -66,9 +64,7 @@ class Continued:
 
 def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Continue test sounds, and score their second halves with and without the first."""
-    event, sound = subject.levels, subject.manifest.sound
-    if sound is None or not subject.model.event.is_open:
-        raise UserError(f"{subject.experiment}: expected a model of sounds, got one of {event}")
+    event, sound = sounds.of(subject)
     split = subject.split("test")
     rows = choose_rows(len(split), min(settings.num_rows, len(split)), settings.seed)
     scored = torch.tensor([_bits(subject, split, int(row)) for row in rows], dtype=torch.float64)
@@ -117,13 +113,6 @@ def whole_frames(length: int, hop: int) -> int:
     return half
 
 
-def _condition(subject: Subject, split: SplitData, row: int, begin: int, end: int) -> Tensor | None:
-    labels = sound_batches.labels_of(split)[[row]]
-    first = np.array([begin])
-    condition = sound_batches.condition_for(subject.model, labels, first, end - begin)
-    return None if condition is None else condition.to(subject.model.device)
-
-
 @torch.no_grad()
 def _bits(subject: Subject, split: SplitData, row: int) -> tuple[float, float]:
     """Return the bits per sample of a sound's second half given the first, and alone."""
@@ -131,8 +120,8 @@ def _bits(subject: Subject, split: SplitData, row: int) -> tuple[float, float]:
     x = torch.from_numpy(split.x[[row], :length]).to(model.device)
     half = whole_frames(length, model.hop)
     span = torch.tensor([[half, length]], device=model.device)
-    given = -model.log_prob(x, _condition(subject, split, row, 0, length), span)
-    alone = -model.log_prob(x[:, half:], _condition(subject, split, row, half, length))
+    given = -model.log_prob(x, sounds.condition_of(subject, split, row, 0, length), span)
+    alone = -model.log_prob(x[:, half:], sounds.condition_of(subject, split, row, half, length))
     count = (length - half) * math.log(2)
     return float(given) / count, float(alone) / count
 
@@ -144,15 +133,13 @@ def _continue(
     half, count = length // 2, settings.num_continuations
     real = torch.from_numpy(split.x[row, :length].astype(np.int64))
     observed = torch.arange(length) < half
-    condition = _condition(subject, split, row, 0, length)
+    condition = sounds.condition_of(subject, split, row, 0, length)
     if condition is not None:
         condition = condition.expand(count, *condition.shape[1:])
     x = real.to(model.device).expand(count, -1)
     generator = subject.generator(settings.seed * 1_000 + row)
     drawn = model.of_length(length).impute(x, observed, condition, generator)
-    _, speaker, symbols, *text = sound_batches.labels_of(split)[row].tolist()
-    said = "".join(sound.symbols[symbol] for symbol in text[:symbols])
-    title = " ".join(part for part in (sound.speakers[speaker], said) if part)
+    title = sounds.title_of(split, sound, row)
     return Continued(title, half, real, drawn.cpu())
 
 
@@ -164,15 +151,7 @@ def _figure(continued: Sequence[Continued], levels: int, sound: Sound) -> Figure
     for row, one in enumerate(continued):
         for column, x in enumerate([one.real, *one.drawn]):
             axes = panels[row, column]
-            axes.imshow(
-                spectrogram(mu_law_decode(x, levels).numpy(), rate),
-                origin="lower",
-                aspect="auto",
-                extent=(0, len(x) / rate, 0, rate / 2000),
-                vmin=FLOOR_DB,
-                vmax=0,
-                cmap="magma",
-            )
+            sounds.draw_spectrogram(axes, x, levels, rate)
             axes.axvline(one.half / rate, color="white", linewidth=1)
             title = f"real {one.title}" if column == 0 else f"drawn {column}"
             axes.set_title(title, fontsize=8)

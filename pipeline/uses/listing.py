@@ -68,6 +68,11 @@ USES = {
         "sounds drawn given their first half, to listen to; what the first half tells in bits",
         "a model of sounds",
     ),
+    "speakers": Use(
+        "Speakers",
+        "the same text drawn in every voice; the speaker of test sounds by Bayes' rule",
+        "a model of sounds that is told the speaker",
+    ),
 }
 
 

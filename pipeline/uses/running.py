@@ -28,6 +28,7 @@ from pipeline.uses import (
     memorisation,
     outliers,
     records,
+    speakers,
     subject,
     super_resolution,
 )
@@ -58,6 +59,7 @@ MODULES: Mapping[str, Any] = {
     "memorisation": memorisation,
     "learned": learned,
     "continuation": continuation,
+    "speakers": speakers,
 }
 assert MODULES.keys() == USES.keys()
 

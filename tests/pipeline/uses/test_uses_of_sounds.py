@@ -1,4 +1,4 @@
-"""Continuation: the first half stays, and what is scored is the second."""
+"""Uses of models of sounds: what is given stays, and what is scored is what is said."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from pipeline.datasets.base import SplitData
 from pipeline.datasets.formats.wave_files import wave_bytes
 from pipeline.experiments import compose
 from pipeline.training import driver
-from pipeline.uses import continuation, subject
+from pipeline.uses import continuation, speakers, subject
+from pipeline.uses import sounds as sounds_of_rows
 from pipeline.uses.continuation import Settings
 
 SMALL = {"width": 4, "gate_width": 4, "skip_width": 8, "num_blocks": 1, "cycle": 3}
@@ -95,7 +96,7 @@ def test_both_halves_together_are_the_whole(project: Path, name: str) -> None:
     assert half % model.hop == 0 and abs(half - length / 2) <= model.hop / 2
     given, alone = continuation._bits(loaded, split, 3)
     x = torch.from_numpy(split.x[[3], :length])
-    condition = continuation._condition(loaded, split, 3, 0, length)
+    condition = sounds_of_rows.condition_of(loaded, split, 3, 0, length)
     first = torch.tensor([[0, half]])
     with torch.no_grad():
         whole = float(model.log_prob(x, condition) - model.log_prob(x, condition, first))
@@ -106,6 +107,37 @@ def test_both_halves_together_are_the_whole(project: Path, name: str) -> None:
     assert [number.value for number in found] == pytest.approx(
         [*pairs.mean(0), float(pairs[:, 1].mean() - pairs[:, 0].mean())]
     )
+
+
+def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
+    loaded = subject.load("tones-both")
+    split, model = loaded.split("test"), loaded.model
+    length = int(split.labels[5, 0])
+    own = sounds_of_rows.condition_of(loaded, split, 5, 0, length)
+    voices = speakers._voices(loaded, split, 5, length)
+    assert voices[:, 0].tolist() == [0, 1]
+    assert torch.equal(voices[:, 1:], own[:, 1:].expand(2, -1)), "the same text"
+    x = torch.from_numpy(split.x[[5], :length])
+    with torch.no_grad():
+        expected = [float(model.log_prob(x, voice[None])) for voice in voices]
+    assert speakers.log_likelihoods(loaded, split, 5)[0].tolist() == pytest.approx(expected)
+    outcome = speakers.run(loaded, speakers.Settings(num_texts=1, num_rows=10), project)
+    files = [shown.file for shown in outcome.shown[1:]]
+    assert files == ["1-speaker-1.wav", "1-speaker-2.wav"]
+    heard = [(project / shown.file).read_bytes() for shown in outcome.shown[1:]]
+    assert len({len(one) for one in heard}) == 1 and len(set(heard)) == 2
+    rows = range(len(split))
+    right = [
+        int(speakers.log_likelihoods(loaded, split, row).argmax()) == split.labels[row, 1]
+        for row in rows
+    ]
+    every = speakers.run(loaded, speakers.Settings(num_texts=1, num_rows=10_000), project)
+    assert every.numbers[0].value == pytest.approx(np.mean(right))
+
+
+def test_models_without_speakers_are_refused(project: Path) -> None:
+    with pytest.raises(UserError, match="tones-plain: expected a model of speakers, got"):
+        speakers.run(subject.load("tones-plain"), speakers.Settings(), project)
 
 
 def test_models_of_other_things_are_refused(trained: Path, monkeypatch, workdir: Path) -> None:
