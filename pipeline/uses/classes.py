@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from arcore.inference import classification
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import require
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
@@ -46,7 +46,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     event, model = subject.images, subject.model
     classes, labels = model.num_classes, subject.split("train").labels
     if classes is None or labels is None:
-        raise UserError(f"{subject.experiment}: expected a class-conditional model, got {model}")
+        raise subject.unfit("a class-conditional model")
     given = torch.arange(classes, device=model.device).repeat_interleave(settings.num_shown)
     drawn = model.sample(len(given), given, subject.generator(settings.seed))
     images = pictures.colours(drawn, event)

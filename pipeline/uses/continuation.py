@@ -89,13 +89,17 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             what = (
                 "real" if name == "real" else f"the first half real, then {name.replace('-', ' ')}"
             )
-            shown.append(Shown(file=path.name, caption=f"{one.title or number}: {what}"))
+            shown.append(Shown(file=path.name, caption=f"{_name(number, one)}: {what}"))
     notes = (
         f"{len(rows)} random test sounds, whose halves are scored in whole frames of the model's "
         "condition. The second half alone is scored as a sound of its own. Draws are from the "
         "exact posterior, since the first half comes first in the model's order."
     )
     return Outcome(numbers, shown, notes)
+
+
+def _name(number: int, one: Continued) -> str:
+    return f"sound {number} ({one.title})" if one.title else f"sound {number}"
 
 
 def whole_frames(length: int, hop: int) -> int:

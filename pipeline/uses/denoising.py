@@ -8,10 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from arcore.ensembles import Ensemble
 from arcore.events import Levels
 from arcore.inference.posterior import gaussian_noise, posterior, replacement_noise
-from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.errors import require, unknown_name
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.outcome import Outcome
 from pipeline.uses.records import Shown
@@ -53,9 +52,7 @@ class Settings:
 
 def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Add noise to test images and take it away again."""
-    event, model = subject.images, subject.model
-    if not model.exact or isinstance(model, Ensemble):
-        raise UserError(f"{subject.experiment}: expected an exact model, got {model}")
+    event = subject.images
     rows = subject.rows("test", settings.num_rows, settings.seed)
     noisy, drawn, means = _denoise(subject, rows, settings)
     scale = event.num_levels - 1
@@ -89,7 +86,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
 
 def _denoise(subject: Subject, rows: Rows, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """Return noisy images, a draw from the posterior of each and its mean, in levels."""
-    model, event = subject.model, subject.levels
+    model, event = subject.exact_model, subject.levels
     noisy = add_noise(rows.x.cpu(), event, settings)
     generator, count, shown = (
         subject.generator(settings.seed),

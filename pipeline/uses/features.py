@@ -49,9 +49,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Train and test classifiers on both kinds of features for each number of labels."""
     model = subject.model
     if not has_features(model) or model.condition_kind is not None:
-        raise UserError(
-            f"{subject.experiment}: expected an unconditional NADE or MADE, got {model}"
-        )
+        raise subject.unfit("an unconditional NADE or MADE")
     train, test = subject.rows("train"), subject.rows("test", settings.num_rows, settings.seed)
     if train.labels is None or test.labels is None:
         raise UserError(f"{subject.dataset}: expected labels, found none")

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from arcore.ensembles import Ensemble
 from arcore.events import Levels
 from arcore.inference import completion
 from arcore.inference.posterior import Particles, observation, posterior
 from arcore.primitives.orderings import random_ordering
-from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.errors import require, unknown_name
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Shown
@@ -83,42 +83,35 @@ def missing_pixels(mask: str, event: Levels, seed: int = 0) -> Tensor:
 
 def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Complete and score test images under each mask."""
-    event, model = subject.images, subject.model
-    if not model.exact or isinstance(model, Ensemble):
-        raise UserError(f"{subject.experiment}: expected an exact model, got {model}")
+    event, model = subject.images, subject.exact_model
     rows = subject.rows("test", settings.num_rows, settings.seed)
-    shown, numbers, figures, exact = rows.spread(settings.num_shown), [], [], []
+    numbers, shown, exact = [], [], []
     for mask in settings.masks:
         observed = ~missing_pixels(mask, event, settings.seed)
         fits = completion.observed_first(model, observed) is not None
         exact += [mask] if fits else []
         nats = _nats(subject, rows, observed, settings, fits)
-        count = int((~observed).sum())
-        unit = (
-            f"nats of {count} of {event.size} sub-pixels"
-            if event.shape[0] == 3
-            else (f"nats of {count} of {event.size} pixels")
-        )
-        sign = "" if fits else "~"
-        numbers.append(mean_of(MASKS[mask], nats, unit, sign))
-        drawn = [
-            _complete(subject, shown, observed, settings, fits, number)
-            for number in range(settings.num_completions)
-        ]
-        lines = [("given", pictures.colours(shown.x, event, ~observed))]
-        lines += [(f"drawn {n}", pictures.colours(x, event)) for n, x in enumerate(drawn, 1)]
-        lines += [("truth", pictures.colours(shown.x, event))]
-        path = folder / f"{mask}.png"
-        pictures.save(pictures.grid(lines), path)
-        how = (
-            "from the exact posterior"
-            if fits
-            else (f"by a particle filter of {settings.num_particles} particles")
-        )
-        caption = f"{MASKS[mask]} (orange); drawn {how}"
-        figures.append(Shown(file=path.name, caption=caption))
+        kind = "sub-pixels" if event.shape[0] == 3 else "pixels"
+        unit = f"nats of {int((~observed).sum())} of {event.size} {kind}"
+        numbers.append(mean_of(MASKS[mask], nats, unit, "" if fits else "~"))
+        figure = _figure(subject, rows.spread(settings.num_shown), observed, settings, fits)
+        pictures.save(figure, folder / f"{mask}.png")
+        drawn = f"by a particle filter of {settings.num_particles} particles"
+        caption = f"{MASKS[mask]} (orange); drawn {'from the exact posterior' if fits else drawn}"
+        shown.append(Shown(file=f"{mask}.png", caption=caption))
     notes = _notes(settings, exact, len(rows)) + subject.what_is_told
-    return Outcome(numbers, figures, notes)
+    return Outcome(numbers, shown, notes)
+
+
+def _figure(
+    subject: Subject, rows: Rows, observed: Tensor, settings: Settings, exact: bool
+) -> Figure:
+    event = subject.images
+    lines = [("given", pictures.colours(rows.x, event, ~observed))]
+    for number in range(settings.num_completions):
+        drawn = _complete(subject, rows, observed, settings, exact, number)
+        lines.append((f"drawn {number + 1}", pictures.colours(drawn, event)))
+    return pictures.grid([*lines, ("truth", pictures.colours(rows.x, event))])
 
 
 def _nats(

@@ -56,7 +56,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     if not image_codecs.applies(event):
         raise UserError(f"{subject.experiment}: expected images of up to 256 levels, got {event}")
     if subject.model.condition_kind is not None:
-        raise UserError(f"{subject.experiment}: expected an unconditional model")
+        raise subject.unfit("an unconditional model")
     image_codecs.require()
     rows = subject.rows("test", settings.num_rows, settings.seed)
     kinds = {REAL: rows.x.cpu(), **others(rows.x.cpu(), event, settings.seed)}

@@ -49,7 +49,7 @@ class Module(Protocol):
         """Write files into a folder, and return what they show."""
 
 
-MODULES: Mapping[str, Any] = {
+MODULES: Mapping[str, Module] = {
     "inpainting": inpainting,
     "classes": classes,
     "features": features,

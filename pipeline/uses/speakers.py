@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from arcore.inference import classification
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import require
 from pipeline.data import sound_batches
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.formats.wave_files import wave_bytes
@@ -47,7 +47,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     event, sound = sounds.of(subject)
     model, split = subject.model, subject.split("test")
     if model.num_classes is None:
-        raise UserError(f"{subject.experiment}: expected a model of speakers, got {model}")
+        raise subject.unfit("a model of speakers")
     rows = choose_rows(len(split), min(settings.num_rows, len(split)), settings.seed)
     scored = torch.cat([log_likelihoods(subject, split, int(row)) for row in rows])
     labels = torch.from_numpy(sound_batches.labels_of(split)[rows, 1])

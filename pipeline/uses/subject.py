@@ -101,6 +101,17 @@ class Subject:
         return self.trained.model
 
     @property
+    def exact_model(self) -> arcore.AutoregressiveModel:
+        """The model.
+
+        Raises:
+            UserError: if its probabilities are only bounds.
+        """
+        if not self.model.exact:
+            raise self.unfit("an exact model")
+        return self.model
+
+    @property
     def dataset(self) -> str:
         """The dataset's name."""
         return self.manifest.dataset
@@ -128,6 +139,10 @@ class Subject:
         if len(event.shape) != 3 or event.shape[0] not in (1, 3):
             raise UserError(f"{self.experiment}: expected a model of images, got one of {event}")
         return event
+
+    def unfit(self, expected: str) -> UserError:
+        """Build the error for a model that a use is not for."""
+        return UserError(f"{self.experiment}: expected {expected}, got {self.trained.name}")
 
     @property
     def progress(self) -> bool:

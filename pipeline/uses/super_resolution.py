@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from arcore.inference import completion
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import require
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
@@ -86,9 +86,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         pictures.save(pictures.grid(lines), path)
         shown.append(Shown(file=path.name, caption=f"Enlarged {factor}x (orange: not given)"))
     if len(left_out) == len(settings.factors):
-        raise UserError(
-            f"{subject.experiment}: expected small images first in the order, got {model}"
-        )
+        raise subject.unfit("small images first in the order")
     notes = _notes(settings, left_out, len(rows)) + subject.what_is_told
     return Outcome(numbers, shown, notes)
 
