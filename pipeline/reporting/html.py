@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
 from pipeline.evaluation.results import CodecResult
-from pipeline.reporting import figures, gallery, markup, origins, tables, wording
+from pipeline.reporting import figures, gallery, markup, origins, tables, use_sections, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.markup import Cell, escape
 from pipeline.reporting.wording import UNITS, with_error
@@ -29,6 +29,7 @@ def html_page(report: Report) -> str:
         ("beside", _beside_title(report), _beside(report)),
         ("curves", "Learning curves", _curves(curves, report) if curves else []),
         ("samples", "Samples", samples),
+        ("uses", "Uses", use_sections.sections(report.dataset)),
         ("published", "Published, without a counterpart above", _published(report)),
         ("origins", "Where each row comes from", _origins(report)),
     ]

@@ -27,7 +27,7 @@ ROOMS = (
     ("pipeline.experiments",),
     ("pipeline.datasets", "pipeline.tracking"),
     ("pipeline.core",),
-    ("arcore.coding", "arcore.saving"),
+    ("arcore.coding", "arcore.inference", "arcore.saving"),
     ("arcore.bitstream",),
     ("arcore.zoo",),
     ("arcore.models",),

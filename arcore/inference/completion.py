@@ -1,0 +1,87 @@
+"""Missing dimensions given observed ones, exactly, where a model's order allows it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from arcore.ensembles import Ensemble
+from arcore.families.orderless import OrderlessModel
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require
+
+
+def observed_first(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:
+    """Return a model in whose schedule all observed dimensions come before the missing ones.
+
+    That is an orderless model under another order, and any other exact model itself if its order
+    is of that kind: then `impute` draws from the posterior. Within a block, dimensions are
+    independent given the earlier blocks, so that a block may hold both.
+
+    Arguments:
+        model: not an ensemble.
+        observed: bool, of the event's shape.
+
+    Returns:
+        The model, sharing its weights; None where its order is another, or it is only bounded.
+
+    Example:
+        >>> import arcore
+        >>> nade = arcore.create_model("nade", arcore.events.Binary((3,)), hidden=2)
+        >>> observed_first(nade, torch.tensor([True, False, True])) is None
+        True
+    """
+    mask = _checked(model, observed)
+    if isinstance(model, Ensemble) or not model.exact:
+        return None
+    order = torch.cat(model.schedule).to(mask.device)
+    if isinstance(model, OrderlessModel):
+        known = mask[order]
+        return model.under(torch.cat([order[known], order[~known]]))
+    blocks = [mask[block.to(mask.device)] for block in model.schedule]
+    first = next((i for i, block in enumerate(blocks) if not bool(block.all())), len(blocks))
+    later = blocks[first + 1 :]
+    return None if any(bool(block.any()) for block in later) else model
+
+
+def log_prob_missing(
+    model: AutoregressiveModel, x: Tensor, observed: Tensor, condition: Tensor | None = None
+) -> Tensor:
+    """Return ln p(x_missing | x_observed, condition), (batch,), in nats.
+
+        ln p(x_m | x_o) = sum over missing d of ln p(x_d | x_o, x_<d),
+
+    in an order that has the observed dimensions first (`observed_first`).
+
+    Arguments:
+        model: exact.
+        x: (batch, *event.shape), whole events.
+        observed: bool, of the event's shape.
+        condition: one row per event, for a conditional model.
+
+    Raises:
+        ValueError: for a model whose order is another; `arcore.inference.posterior` estimates it.
+
+    Example:
+        >>> import arcore
+        >>> nade = arcore.create_model("deep_nade", arcore.events.Binary((3,)), hidden=[4])
+        >>> right = torch.tensor([False, True, True])
+        >>> both = torch.tensor([[0, 1, 1], [1, 1, 1]])
+        >>> round(log_prob_missing(nade, both, right).exp().sum().item(), 4)
+        1.0
+    """
+    ordered = observed_first(model, observed)
+    if ordered is None:
+        raise ValueError("observed: expected dimensions that are first in the model's order")
+    mask = observed.to(model.device)
+    with torch.no_grad():
+        terms = ordered.conditionals(x, condition).log_prob(ordered._as_value(x))
+    return torch.where(mask, 0, terms).flatten(1).sum(1)
+
+
+def _checked(model: AutoregressiveModel, observed: Tensor) -> Tensor:
+    fits = isinstance(observed, Tensor) and observed.dtype == torch.bool
+    require(fits, "observed", "a bool tensor", getattr(observed, "dtype", observed))
+    shape = model.event.extents
+    require(observed.shape == shape, "observed", f"shape {shape}", tuple(observed.shape))
+    return observed.flatten()

@@ -1,0 +1,91 @@
+"""The hidden layer of a model as features of an event."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from arcore.layers import level_features
+from arcore.model import AutoregressiveModel
+from arcore.models.made import MADE
+from arcore.models.nade import NADE
+
+
+def has_features(model: AutoregressiveModel) -> bool:
+    """Tell whether a model has a hidden layer that stands for a whole event.
+
+    Example:
+        >>> import arcore
+        >>> has_features(arcore.create_model("made", arcore.events.Binary((4,))))
+        True
+    """
+    return isinstance(model, NADE | MADE)
+
+
+@torch.no_grad()
+def hidden_features(
+    model: AutoregressiveModel, x: Tensor, condition: Tensor | None = None
+) -> Tensor:
+    """Return the units of the last hidden layer, (batch, hidden).
+
+    Of NADE these are g(c + sum_d W_d phi(x_d)), after the last dimension. Of MADE, a unit of
+    degree m has seen the first m dimensions of the order.
+
+    Arguments:
+        model: NADE or MADE.
+        x: (batch, *event.shape).
+        condition: one row per event, for a conditional model.
+
+    Raises:
+        ValueError: for another model.
+
+    Example:
+        >>> import arcore
+        >>> model = arcore.create_model("nade", arcore.events.Binary((4,)), hidden=3)
+        >>> hidden_features(model, torch.zeros(2, 4)).shape
+        torch.Size([2, 3])
+    """
+    if not isinstance(model, NADE | MADE):
+        raise ValueError(f"model: expected NADE or MADE, got {type(model).__name__}")
+    model._check(x, condition)
+    flat, inputs = x.to(model.device).flatten(1), model.hyperparameters.inputs
+    shown = level_features.encode(flat, model.event, inputs, model.dtype)
+    if isinstance(model, NADE):  # weights are stored in the ordering
+        sums = torch.einsum("bdf,dfh->bh", shown[:, model.order], model.input_weight)
+        sums = sums + model._start(len(x), condition)
+        is_sigmoid = model.hyperparameters.activation == "sigmoid"
+        return torch.sigmoid(sums) if is_sigmoid else torch.relu(sums)
+    h = shown.flatten(1)
+    for depth, layer in enumerate(model._hidden()):
+        a: Tensor = layer(h)
+        if depth == 0 and condition is not None:
+            a = a + model.class_hidden[condition]
+        h = model._activate(a)
+    return h
+
+
+def first_layer(model: AutoregressiveModel) -> Tensor | None:
+    """Return the weights from each dimension to each unit of the first hidden layer.
+
+    Arguments:
+        model: any.
+
+    Returns:
+        (units, *event.shape), of the highest level where levels have weights of their own; None
+        for models other than NADE and MADE.
+
+    Example:
+        >>> import arcore
+        >>> model = arcore.create_model("nade", arcore.events.Binary((1, 2, 2)), hidden=3)
+        >>> first_layer(model).shape
+        torch.Size([3, 1, 2, 2])
+    """
+    if isinstance(model, NADE):  # rows are in the ordering
+        weights = model.input_weight[model.position, -1].detach().T
+    elif isinstance(model, MADE):
+        layer = model._hidden()[0]
+        masked = layer.masked(layer.weight).detach()
+        weights = masked.view(len(masked), model.event.size, -1)[..., -1]
+    else:
+        return None
+    return weights.reshape(-1, *model.event.extents)

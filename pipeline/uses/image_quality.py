@@ -1,0 +1,117 @@
+"""How near images are to others: PSNR and SSIM; and simple filters to compare with."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample, pad
+
+WINDOW = 7
+
+
+def psnr(truth: Tensor, other: Tensor) -> float:
+    """Return the peak signal-to-noise ratio in decibels, -10 log10 of the mean squared error.
+
+    The mean is over all images, so that one that is met exactly is no infinity.
+
+    Arguments:
+        truth: (N, C, H, W) in [0, 1].
+        other: the same.
+
+    Example:
+        >>> round(psnr(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1)), 4)
+        20.0
+    """
+    error = float(((truth.double() - other.double()) ** 2).mean())
+    return -10 * math.log10(error) if error > 0 else math.inf
+
+
+def ssim(truth: Tensor, other: Tensor) -> Tensor:
+    """Return the structural similarity of each image, (N,).
+
+        (2 m_x m_y + c_1)(2 s_xy + c_2) / ((m_x^2 + m_y^2 + c_1)(s_x^2 + s_y^2 + c_2)),
+
+    averaged over all windows of 7 x 7 pixels inside the image, and colours; the variances are
+    unbiased, c_1 = 0.01^2, c_2 = 0.03^2. That is what scikit-image computes by default.
+
+    Arguments:
+        truth: (N, C, H, W) in [0, 1], of at least 7 x 7 pixels.
+        other: the same.
+
+    Raises:
+        ValueError: for smaller images.
+
+    Reference:
+        Wang, Bovik, Sheikh and Simoncelli, "Image Quality Assessment: From Error Visibility to
+        Structural Similarity", IEEE TIP 2004.
+
+    Example:
+        >>> x = torch.rand(1, 1, 9, 9)
+        >>> round(ssim(x, x).item(), 4)
+        1.0
+    """
+    if min(truth.shape[-2:]) < WINDOW:
+        raise ValueError(f"truth: expected at least 7 x 7 pixels, got {tuple(truth.shape[-2:])}")
+    x, y = truth.double(), other.double()
+    mean_x, mean_y = avg_pool2d(x, WINDOW, 1), avg_pool2d(y, WINDOW, 1)
+    unbiased = WINDOW**2 / (WINDOW**2 - 1)
+    variance_x = unbiased * (avg_pool2d(x * x, WINDOW, 1) - mean_x**2)
+    variance_y = unbiased * (avg_pool2d(y * y, WINDOW, 1) - mean_y**2)
+    covariance = unbiased * (avg_pool2d(x * y, WINDOW, 1) - mean_x * mean_y)
+    c1, c2 = 0.01**2, 0.03**2
+    similar = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similar = similar / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))
+    return similar.flatten(1).mean(1)
+
+
+def median_filter(images: Tensor) -> Tensor:
+    """Return each pixel's median over its 3 x 3 neighbourhood, edges repeated.
+
+    Arguments:
+        images: (N, C, H, W).
+
+    Example:
+        >>> lone = torch.zeros(1, 1, 3, 3)
+        >>> lone[0, 0, 1, 1] = 1
+        >>> median_filter(lone).sum().item()
+        0.0
+    """
+    padded = pad(images, (1, 1, 1, 1), mode="replicate")
+    windows = padded.unfold(2, 3, 1).unfold(3, 3, 1)
+    return windows.flatten(4).median(-1).values
+
+
+def enlarge(small: Tensor, factor: int, size: tuple[int, int], mode: str) -> Tensor:
+    """Enlarge images whose pixels are every `factor`-th of a larger one's, x[::f, ::f].
+
+    Interpolation is between these places themselves, not between the centres of blocks of pixels;
+    beyond the last ones the edge is repeated.
+
+    Arguments:
+        small: (N, C, h, w) in [0, 1].
+        factor: >= 1.
+        size: height and width of the larger image.
+        mode: bicubic or nearest.
+
+    Returns:
+        (N, C, H, W), cut to [0, 1].
+
+    Example:
+        >>> enlarge(torch.tensor([[[[0.0, 1.0]]]]), 2, (1, 4), "nearest").tolist()
+        [[[[0.0, 0.0, 1.0, 1.0]]]]
+    """
+    height, width = size
+    if mode == "nearest":
+        rows = (torch.arange(height) // factor).to(small.device)
+        columns = (torch.arange(width) // factor).to(small.device)
+        return small[..., rows[:, None], columns]
+    places = [
+        (2 * (torch.arange(extent, dtype=small.dtype) / factor) + 1) / count - 1
+        for extent, count in zip(size, small.shape[-2:], strict=True)
+    ]
+    y, x = torch.meshgrid(*places, indexing="ij")
+    grid = torch.stack([x, y], -1).to(small.device).expand(len(small), -1, -1, -1)
+    large = grid_sample(small, grid, mode=mode, padding_mode="border", align_corners=False)
+    return large.clamp(0, 1)

@@ -1,0 +1,86 @@
+"""The uses by name, for command lines: what each shows and what it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Use:
+    """A use in words.
+
+    Attributes:
+        title: as a heading.
+        shows: what is shown and measured.
+        needs: of a model and data.
+    """
+
+    title: str
+    shows: str
+    needs: str
+
+
+USES = {
+    "inpainting": Use(
+        "In-painting",
+        "completions of masked test images; nats of the missing pixels given the observed",
+        "an exact model of images in levels",
+    ),
+    "classes": Use(
+        "Classes",
+        "a row of samples of each class; test images classified by Bayes' rule",
+        "a class-conditional model of images",
+    ),
+    "features": Use(
+        "Hidden units as features",
+        "accuracy of logistic regression on hidden units with few labels, beside pixels",
+        "NADE or MADE on data with labels",
+    ),
+    "outliers": Use(
+        "Real against other images",
+        "how well log p tells real images from others, raw and corrected for complexity",
+        "an unconditional model of images",
+    ),
+    "super_resolution": Use(
+        "Super-resolution",
+        "images drawn given every second or fourth pixel; PSNR and SSIM beside bicubic",
+        "parallel_multiscale, multiscale_pixelrnn or an orderless model",
+    ),
+    "denoising": Use(
+        "Denoising",
+        "images drawn given noisy ones; PSNR and SSIM beside the noisy input and a median filter",
+        "an exact model of images in levels",
+    ),
+    "memorisation": Use(
+        "Memorisation",
+        "the training image nearest to each sample; distances and nats, training beside test",
+        "a model of images in levels",
+    ),
+    "learned": Use(
+        "What it learned",
+        "first-layer weights (NADE, MADE), the probabilities of samples, softmax activations",
+        "a model of images in levels",
+    ),
+    "continuation": Use(
+        "Continuation",
+        "sounds drawn given their first half, to listen to; what the first half tells in bits",
+        "a model of sounds",
+    ),
+    "speakers": Use(
+        "Speakers",
+        "the same text drawn in every voice; the speaker of test sounds by Bayes' rule",
+        "a model of sounds that is told the speaker",
+    ),
+}
+
+
+def text_of() -> str:
+    """Return what `python -m stages.use` lists."""
+    width = max(map(len, USES))
+    lines = ["USE is one of:"]
+    for name, use in USES.items():
+        lines += [f"  {name:{width}}  {use.shows};", f"  {'':{width}}  needs {use.needs}"]
+    lines.append(f"  {ALL:{width}}  those that `uses` in params.yaml has for the experiment")
+    return "\n".join(lines)

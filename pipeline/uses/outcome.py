@@ -1,0 +1,33 @@
+"""What running a use gives: numbers and files, and means of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pipeline.evaluation.scoring import mean_and_error
+from pipeline.uses.records import Number, Shown
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out.
+
+    Attributes:
+        numbers, shown: as in a `pipeline.uses.records.UseRecord`.
+        notes: what to know of the numbers.
+    """
+
+    numbers: Sequence[Number]
+    shown: Sequence[Shown]
+    notes: str
+
+
+def mean_of(name: str, values: Tensor, unit: str = "", sign: str = "") -> Number:
+    """Return the mean over rows, (rows,), with its standard error where there are several."""
+    mean, error = mean_and_error(values.double())
+    return Number(
+        name=name, value=mean, stderr=error if len(values) > 1 else None, unit=unit, sign=sign
+    )

@@ -1,0 +1,179 @@
+"""Real images against others by their probability, raw and corrected for complexity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from arcore.events import Levels
+from pipeline.core import paths
+from pipeline.core.errors import UserError, require
+from pipeline.data import shard_reader
+from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation import image_codecs, scoring
+from pipeline.uses import pictures
+from pipeline.uses.outcome import Outcome
+from pipeline.uses.records import Number, Shown
+from pipeline.uses.subject import Subject, spread
+
+REAL = "real test images"
+BATCH = 250
+SCORES = ("-log2 p(x)", "-log2 p(x) - L(x)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of outliers.
+
+    Arguments:
+        num_rows: random test images, and as many of each other kind.
+        num_shown: of each kind in the figure.
+        other: another dataset of the same event, whose test images are one of the kinds; null for
+            none.
+        seed: of rows and draws.
+    """
+
+    num_rows: int = 200
+    num_shown: int = 10
+    other: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.num_rows >= 2, "num_rows", "an integer >= 2", self.num_rows)
+        require(self.num_shown >= 1, "num_shown", "an integer >= 1", self.num_shown)
+
+
+def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
+    """Score images of all kinds, and measure how well each is told from real ones."""
+    event = subject.images
+    if not image_codecs.applies(event):
+        raise UserError(f"{subject.experiment}: expected images of up to 256 levels, got {event}")
+    if subject.model.condition_kind is not None:
+        raise subject.unfit("an unconditional model")
+    image_codecs.require()
+    rows = subject.rows("test", settings.num_rows, settings.seed)
+    kinds = {REAL: rows.x.cpu(), **others(rows.x.cpu(), event, settings.seed)}
+    if settings.other is not None:
+        kinds[f"{settings.other}, test images"] = _of_dataset(settings.other, event, settings)
+    scores = {name: _scores(subject, x, event) for name, x in kinds.items()}
+    numbers = []
+    for which, score in enumerate(SCORES):
+        for name in kinds:
+            if name != REAL:
+                value, error = auc(scores[REAL][which], scores[name][which])
+                numbers.append(Number(name=f"AUC of {score}, {name}", value=value, stderr=error))
+    pictures.save(_figure(scores), folder / "scores.png")
+    lines = [
+        (name, pictures.colours(x[spread(len(x), settings.num_shown)], event))
+        for name, x in kinds.items()
+    ]
+    pictures.save(pictures.grid(lines), folder / "images.png")
+    bound = "" if subject.model.exact else " The model only bounds p(x): the bound stands for it."
+    notes = (
+        f"How well a score tells each kind from real test images ({len(rows)} of each): the "
+        "probability that one of it has the higher score. 0.5 is chance; below it, the score takes "
+        "the others for more real than real ones. L(x) is the length in bits of the shortest of "
+        "PNG, WebP, zstd and JPEG XL (Serra et al., 2020), which raw probabilities lack: simple "
+        f"images are probable.{bound}"
+    )
+    shown = [
+        Shown(file="images.png", caption="What is told apart"),
+        Shown(file="scores.png", caption="Both scores: histograms, each kind a line"),
+    ]
+    return Outcome(numbers, shown, notes)
+
+
+def others(x: Tensor, event: Levels, seed: int) -> Mapping[str, Tensor]:
+    """Return images that are not real, as many as there are real ones, by kind.
+
+    Noise is uniform; the pixels of an image are shuffled with all their colours; images of one
+    colour have a random one; mirrored ones are real but for left and right.
+
+    Arguments:
+        x: real images (N, C, H, W).
+        event: what one is.
+        seed: of all draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randint(event.num_levels, x.shape, generator=generator)
+    places = torch.rand(len(x), x[0, 0].numel(), generator=generator).argsort(1)
+    flat = x.long().flatten(2)
+    shuffled = flat.gather(2, places[:, None].expand_as(flat)).view(x.shape)
+    one = torch.randint(event.num_levels, (*x.shape[:2], 1, 1), generator=generator)
+    return {
+        "uniform noise": noise,
+        "shuffled pixels": shuffled,
+        "one colour": one.expand(x.shape).contiguous(),
+        "mirrored": x.long().flip(3),
+    }
+
+
+def auc(real: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Return the probability that another image's score is above a real one's, and its error.
+
+    Ties count half. The standard error is that of Hanley and McNeil (1982).
+
+    Example:
+        >>> auc(np.array([0.0, 1.0]), np.array([2.0, 3.0]))
+        (1.0, 0.0)
+        >>> auc(np.array([0.0, 1.0]), np.array([0.0, 1.0]))[0]
+        0.5
+    """
+    ordered = np.sort(real)
+    below = np.searchsorted(ordered, other, "left") + np.searchsorted(ordered, other, "right")
+    area = float(below.mean()) / 2 / len(real)
+    first, second = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = (
+        area * (1 - area)
+        + (len(other) - 1) * (first - area**2)
+        + (len(real) - 1) * (second - area**2)
+    )
+    return area, math.sqrt(max(0.0, variance) / len(real) / len(other))
+
+
+def complexity(x: np.ndarray, event: Levels) -> np.ndarray:
+    """Return the bits of the shortest lossless code of each image (N, C, H, W), (N,)."""
+    codecs = [c for c in image_codecs.CODECS.values() if c.alone and c.applies(event)]
+    sizes = [[len(codec.encode(image, event)) for codec in codecs] for image in x]
+    return np.asarray(8.0 * np.array(sizes).min(1))
+
+
+def _scores(subject: Subject, x: Tensor, event: Levels) -> tuple[np.ndarray, np.ndarray]:
+    """Return both scores of images in bits."""
+    model = subject.model
+    with torch.no_grad():
+        parts = [-model.log_prob(part.to(model.device)).double().cpu() for part in x.split(BATCH)]
+    bits = torch.cat(parts).numpy() / math.log(2)
+    return bits, bits - complexity(x.numpy().astype(np.uint8), event)
+
+
+def _of_dataset(name: str, event: Levels, settings: Settings) -> Tensor:
+    folder = paths.shards(name)
+    manifest = shard_reader.read_manifest(folder)
+    expected = f"a dataset of the same event, {event}"
+    require(manifest.event == event, "other", expected, f"{name} of {manifest.event}")
+    test = shard_reader.read_split(folder, "test")
+    chosen = choose_rows(len(test), min(settings.num_rows, len(test)), settings.seed)
+    return torch.from_numpy(scoring.read_rows(test, chosen, event))
+
+
+def _figure(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    figure = Figure(figsize=(9, 3.4), layout="constrained", dpi=pictures.DPI)
+    panels = figure.subplots(1, 2)
+    for which, axes in enumerate(panels):
+        values = {name: pair[which] for name, pair in scores.items()}
+        ends = [float(np.quantile(v, q)) for v in values.values() for q in (0, 1)]
+        bins = np.linspace(min(ends), max(ends) + 1e-9, 41)
+        for name, found in values.items():
+            width = 2.5 if name == REAL else 1.2
+            axes.hist(found, bins, histtype="step", linewidth=width, label=name)
+        axes.set(xlabel=f"{SCORES[which]}, bits", ylabel="images")
+    panels[0].legend(loc="upper right", fontsize=7)
+    return figure

@@ -1,0 +1,132 @@
+"""What a use leaves: `use.json`, beside the files that it names.
+
+evaluation/<dataset>/uses/<experiment>/<use>/ is one use of one model.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.experiments import naming
+from pipeline.training.records import sha256_of
+from pipeline.uses.listing import USES
+
+log = logging.getLogger(__name__)
+FILE = "use.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Record):
+    """A number of a use.
+
+    Attributes:
+        name: the same for all models; "a: b" is the column b of the table a.
+        value: the number.
+        stderr: its standard error, None where it has none.
+        unit: in words, "" without one.
+        sign: of the value: nothing, or ~ for an estimate.
+    """
+
+    name: str
+    value: float
+    stderr: float | None = left_out(None)
+    unit: str = left_out("")
+    sign: str = left_out("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Record):
+    """A file to look at or to listen to.
+
+    Attributes:
+        file: its name in the use's folder: .png or .wav.
+        caption: what it shows.
+    """
+
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseRecord(Record):
+    """A use of one model.
+
+    Attributes:
+        use: its name.
+        experiment: whose model it is.
+        model: by name.
+        dataset: that the model was trained on.
+        weights_sha256, dataset_sha256: of the model's weights and of the shards.
+        settings: that it ran with.
+        notes: what to know of the numbers, one sentence or more.
+        numbers, shown: what came out.
+    """
+
+    use: str
+    experiment: str
+    model: str
+    dataset: str
+    weights_sha256: str
+    dataset_sha256: str
+    settings: dict[str, object]
+    notes: str
+    numbers: tuple[Number, ...]
+    shown: tuple[Shown, ...]
+
+
+def folder_of(dataset: str, experiment: str) -> Path:
+    """Return the folder of the uses of an experiment."""
+    return paths.root() / "evaluation" / dataset / "uses" / experiment
+
+
+def write(record: UseRecord, folder: Path) -> None:
+    """Write a record into a use's folder."""
+    write_object(folder / FILE, record.to_dict())
+
+
+def read(folder: Path) -> UseRecord:
+    """Read the record of a use's folder.
+
+    Raises:
+        UserError: naming the file, if it is missing or malformed.
+    """
+    path = folder / FILE
+    return UseRecord.from_dict(read_object(path), str(path))
+
+
+def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
+    """Return the records of a dataset's uses with their folders, in the order of `USES`.
+
+    What was changed by hand has a name of its own and is none of them; what was made with other
+    data than the shards, or weights than those in models/, is left out, with a warning.
+
+    Raises:
+        UserError: naming the file that is malformed.
+    """
+    found = []
+    for path in sorted(folder_of(dataset, "").glob(f"*/*/{FILE}")):
+        folder = path.parent
+        names = (folder.name, folder.parent.name)
+        if any(name.startswith(".") or naming.is_variant(name) for name in names):
+            continue
+        record = read(folder)
+        weights = paths.model(record.experiment) / "model.safetensors"
+        fits = record.use in USES and record.dataset_sha256 == dataset_sha256
+        fits = fits and (not weights.is_file() or sha256_of(weights) == record.weights_sha256)
+        if not fits:
+            log.warning("warning: %s: an old use, or of other data or weights; left out", folder)
+            continue
+        found.append((record, folder))
+    order = list(USES)
+    return sorted(found, key=lambda one: (order.index(one[0].use), one[0].experiment))
+
+
+def summary(records: list[UseRecord]) -> dict[str, dict[str, float]]:
+    """Return the numbers of each use by name, for `dvc metrics`."""
+    return {
+        record.use: {number.name: number.value for number in record.numbers} for record in records
+    }

@@ -1,0 +1,170 @@
+"""Running uses: settings from params.yaml and the command line, files and numbers to folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from pipeline.core import locks, paths
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.records import write_object
+from pipeline.experiments import naming, params_file, schema
+from pipeline.uses import (
+    classes,
+    continuation,
+    denoising,
+    features,
+    inpainting,
+    learned,
+    memorisation,
+    outliers,
+    records,
+    speakers,
+    subject,
+    super_resolution,
+)
+from pipeline.uses.listing import ALL, USES
+from pipeline.uses.outcome import Outcome
+from pipeline.uses.records import UseRecord
+from pipeline.uses.subject import Subject
+
+log = logging.getLogger(__name__)
+
+
+class Module(Protocol):
+    """What each use has: its settings, a frozen dataclass, and what it does."""
+
+    Settings: Any
+
+    def run(self, subject: Subject, settings: Any, folder: Path) -> Outcome:
+        """Write files into a folder, and return what they show."""
+
+
+MODULES: Mapping[str, Module] = {
+    "inpainting": inpainting,
+    "classes": classes,
+    "features": features,
+    "outliers": outliers,
+    "super_resolution": super_resolution,
+    "denoising": denoising,
+    "memorisation": memorisation,
+    "learned": learned,
+    "continuation": continuation,
+    "speakers": speakers,
+}
+assert MODULES.keys() == USES.keys()
+
+
+def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
+    """Run one use of an experiment's model, or all that params.yaml lists for it.
+
+    Writes `evaluation/<dataset>/uses/<experiment>/`, a folder a use. With overrides that folder
+    has a name of its own, so that it never stands for the entry. Where all are run, their numbers
+    go to `metrics/uses/<experiment>.json` too.
+
+    Arguments:
+        use: a key of `USES`, or `all`.
+        experiment: whose model is in models/, or kept in results/.
+        overrides: `key=value` of the use's settings.
+
+    Raises:
+        UserError: for an unknown use or setting, a model that the use is not for, or none.
+    """
+    if use not in (*USES, ALL):
+        raise unknown_name("use", use, [*USES, ALL])
+    entry = _entry(experiment)
+    if use == ALL:
+        require(not overrides, "overrides", "none for all uses", list(overrides))
+        require(bool(entry), f"uses.{experiment}", "an entry of params.yaml with uses", "none")
+    listed = entry if use == ALL else {use: entry.get(use) or {}}
+    given = _read(overrides)
+    settings = {
+        name: schema.build(MODULES[name].Settings, {**own, **given}, f"uses.{experiment}.{name}")
+        for name, own in listed.items()
+    }
+    loaded = subject.load(experiment)
+    name = naming.variant(experiment, overrides) if overrides else experiment
+    out = records.folder_of(loaded.dataset, name)
+    with locks.held(locks.path_of(f"use-{name}"), f"using {name}"):
+        if use != ALL:
+            with replacing(out / use) as partial:
+                _run_one(use, loaded, settings[use], partial)
+            return out / use
+        with replacing(out) as partial:
+            made = []
+            for name, chosen in settings.items():
+                (partial / name).mkdir()
+                made.append(_run_one(name, loaded, chosen, partial / name))
+        _write_metrics(experiment, made)
+    return out
+
+
+def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecord:
+    outcome: Outcome = MODULES[use].run(loaded, settings, folder)
+    record = UseRecord(
+        use=use,
+        experiment=loaded.experiment,
+        model=loaded.trained.name,
+        dataset=loaded.dataset,
+        weights_sha256=loaded.trained.weights_sha256,
+        dataset_sha256=loaded.manifest.sha256,
+        settings=_plain(settings),
+        notes=outcome.notes,
+        numbers=tuple(outcome.numbers),
+        shown=tuple(outcome.shown),
+    )
+    records.write(record, folder)
+    for number in record.numbers:
+        error = "" if number.stderr is None else f" +- {number.stderr:.3g}"
+        value = f"{number.sign} {number.value:.4g}{error} {number.unit}".strip()
+        log.info("%s, %s: %s: %s", loaded.experiment, use, number.name, value)
+    return record
+
+
+def _plain(settings: Any) -> dict[str, object]:
+    values = dataclasses.asdict(settings)
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+
+
+def _write_metrics(experiment: str, made: list[UseRecord]) -> None:
+    path = paths.root() / "metrics" / "uses" / f"{experiment}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    write_object(partial, records.summary(made))
+    os.replace(partial, path)
+
+
+def _entry(experiment: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of each use that params.yaml lists for an experiment."""
+    known = params_file.read_params().get("uses") or {}
+    require(isinstance(known, dict), "uses", "a mapping", known)
+    entry = known.get(experiment) or {}
+    require(isinstance(entry, dict), f"uses.{experiment}", "a mapping", entry)
+    listed = entry.get("uses") or {}
+    require(isinstance(listed, dict), f"uses.{experiment}.uses", "a mapping", listed)
+    for name, settings in listed.items():
+        if name not in USES:
+            raise unknown_name(f"use of {experiment}", name, USES)
+        require(isinstance(settings, dict), f"uses.{experiment}.uses.{name}", "a mapping", settings)
+    return listed
+
+
+def _read(overrides: Sequence[str]) -> dict[str, Any]:
+    for override in overrides:
+        key, separator, _ = override.partition("=")
+        require(bool(key and separator), "override", "key=value", override)
+    try:
+        plain = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
+    except (OmegaConfBaseException, YAMLError, IndexError, RecursionError) as error:
+        raise UserError(f"override: {one_line(error)}") from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,66 @@
+"""What uses of models of sounds share: conditions of rows, titles, spectrograms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arcore.events import Levels
+from arcore.primitives.companding import mu_law_decode
+from pipeline.core.errors import UserError
+from pipeline.data import sound_batches
+from pipeline.datasets.base import Sound, SplitData
+from pipeline.evaluation.audio_figures import FLOOR_DB, spectrogram
+from pipeline.uses.subject import Subject
+
+
+def of(subject: Subject) -> tuple[Levels, Sound]:
+    """Return the event of a model of sounds, and what its sounds are.
+
+    Raises:
+        UserError: for a model of other things.
+    """
+    event, sound = subject.levels, subject.manifest.sound
+    if sound is None or not event.is_open:
+        raise UserError(f"{subject.experiment}: expected a model of sounds, got one of {event}")
+    return event, sound
+
+
+def condition_of(
+    subject: Subject, split: SplitData, row: int, begin: int, end: int
+) -> Tensor | None:
+    """Return the condition of a part of a row, one row of it; `begin` is a multiple of hop."""
+    labels = sound_batches.labels_of(split)[[row]]
+    first = np.array([begin])
+    condition = sound_batches.condition_for(subject.model, labels, first, end - begin)
+    return None if condition is None else condition.to(subject.model.device)
+
+
+def title_of(split: SplitData, sound: Sound, row: int) -> str:
+    """Name a row's speaker and text."""
+    speaker = int(sound_batches.labels_of(split)[row, 1])
+    return f"{sound.speakers[speaker]} {text_of(split, sound, row)}".strip()
+
+
+def text_of(split: SplitData, sound: Sound, row: int) -> str:
+    """Return a row's text, nothing without one."""
+    _, _, count, *symbols = sound_batches.labels_of(split)[row].tolist()
+    return "".join(sound.symbols[symbol] for symbol in symbols[:count])
+
+
+def draw_spectrogram(axes: Any, x: Tensor, levels: int, rate: int) -> None:
+    """Draw the spectrogram of mu-law levels (length,) over seconds and kHz."""
+    amplitudes = mu_law_decode(x.to(torch.int64), levels).numpy()
+    axes.imshow(
+        spectrogram(amplitudes, rate),
+        origin="lower",
+        aspect="auto",
+        extent=(0, len(x) / rate, 0, rate / 2000),
+        vmin=FLOOR_DB,
+        vmax=0,
+        cmap="magma",
+    )
+    axes.tick_params(labelsize=7)

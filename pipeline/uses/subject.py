@@ -1,0 +1,206 @@
+"""What a use works on: a trained model with its data."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.events import Levels, is_levels
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.data import shard_reader
+from pipeline.datasets.base import SplitData
+from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation import scoring
+from pipeline.training import saved_models
+
+log = logging.getLogger(__name__)
+PROBABILITIES_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a split.
+
+    Attributes:
+        numbers: of the rows, ascending.
+        x: (rows, *event.shape), on the model's device.
+        condition: that the model takes with them, None for an unconditional one.
+        labels: of the rows, None without them.
+    """
+
+    numbers: np.ndarray
+    x: Tensor
+    condition: Tensor | None
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.x)
+
+    def spread(self, count: int) -> Rows:
+        """Return at most so many rows, evenly spread."""
+        return self._of(spread(len(self), count))
+
+    def split(self, count: int) -> list[Rows]:
+        """Return all rows in parts of at most so many."""
+        firsts = range(0, len(self), count)
+        return [self._of(np.arange(first, min(first + count, len(self)))) for first in firsts]
+
+    def _of(self, places: np.ndarray) -> Rows:
+        condition = None if self.condition is None else self.condition[places]
+        labels = None if self.labels is None else self.labels[places]
+        return Rows(self.numbers[places], self.x[places], condition, labels)
+
+
+def rows_at_once(event: Levels) -> int:
+    """Return the rows that have at most 2^24 probabilities of levels.
+
+    Example:
+        >>> rows_at_once(Levels(256, (3, 32, 32)))
+        21
+    """
+    return max(1, PROBABILITIES_AT_ONCE // (event.size * event.num_levels))
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """Return at most `count` of the numbers below `total`, ascending and evenly spread.
+
+    Test rows may be sorted by class, so that the first ones would all be alike.
+
+    Example:
+        >>> spread(10, 4).tolist(), spread(2, 4).tolist()
+        ([0, 3, 6, 9], [0, 1])
+    """
+    return np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model and the data that it was trained on.
+
+    Attributes:
+        experiment: its name.
+        trained: its weights and where they came from.
+        manifest: of the shards.
+    """
+
+    experiment: str
+    trained: saved_models.TrainedModel
+    manifest: shard_reader.Manifest
+
+    @property
+    def model(self) -> arcore.AutoregressiveModel:
+        """The model, in evaluation mode."""
+        return self.trained.model
+
+    @property
+    def exact_model(self) -> arcore.AutoregressiveModel:
+        """The model.
+
+        Raises:
+            UserError: if its probabilities are only bounds.
+        """
+        if not self.model.exact:
+            raise self.unfit("an exact model")
+        return self.model
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.manifest.dataset
+
+    @property
+    def levels(self) -> Levels:
+        """The event of the model.
+
+        Raises:
+            UserError: unless it is one of levels.
+        """
+        event = self.model.event
+        if not is_levels(event):
+            raise UserError(f"{self.experiment}: expected a model of levels, got one of {event}")
+        return event
+
+    @property
+    def images(self) -> Levels:
+        """The event of the model.
+
+        Raises:
+            UserError: unless it is one of images (C, H, W) of levels with one or three colours.
+        """
+        event = self.levels
+        if len(event.shape) != 3 or event.shape[0] not in (1, 3):
+            raise UserError(f"{self.experiment}: expected a model of images, got one of {event}")
+        return event
+
+    def unfit(self, expected: str) -> UserError:
+        """Build the error for a model that a use is not for."""
+        return UserError(f"{self.experiment}: expected {expected}, got {self.trained.name}")
+
+    @property
+    def progress(self) -> bool:
+        """Whether somebody looks on, for whom long loops show bars."""
+        return sys.stderr.isatty()
+
+    @property
+    def what_is_told(self) -> str:
+        """A sentence on the condition that test rows come with, nothing without one."""
+        if self.model.condition_kind is None:
+            return ""
+        kind = "class" if self.model.num_classes is not None else "condition"
+        return f" The model is told the {kind} of each image."
+
+    def split(self, name: str) -> SplitData:
+        """Read a split."""
+        return shard_reader.read_split(paths.shards(self.dataset), name)
+
+    def rows(self, split: str, count: int | None = None, seed: int = 0) -> Rows:
+        """Read rows of a split: all, or a random subset that the seed names.
+
+        Splits may be sorted by class, so that the first rows stand for nothing.
+        """
+        data = self.split(split)
+        count = len(data) if count is None else min(count, len(data))
+        numbers = choose_rows(len(data), count, seed)
+        x = torch.from_numpy(scoring.read_rows(data, numbers, self.model.event))
+        labels = None if data.labels is None else data.labels[numbers]
+        condition = scoring.condition_of(self.model, data, numbers)
+        return Rows(numbers, x.to(self.model.device), condition, labels)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Return a source of randomness on the model's device."""
+        return torch.Generator(self.model.device).manual_seed(seed)
+
+
+def load(experiment: str) -> Subject:
+    """Load the model of models/<experiment>, or else the one kept in results/<experiment>.
+
+    Raises:
+        UserError: if neither is there, or its files or the shards are damaged or of other data.
+    """
+    kept = paths.results() / experiment
+    trained_here = (paths.model(experiment) / "model.safetensors").is_file()
+    if not trained_here and (kept / "model.safetensors").is_file():
+        log.info("%s: the weights kept in results/%s", experiment, experiment)
+        trained = saved_models.load_folder(kept)
+    else:
+        trained = saved_models.load(experiment)
+    described = trained.content.get("dataset")
+    name = described.get("name") if isinstance(described, dict) else described
+    shards = paths.shards(str(name))
+    manifest = shard_reader.read_manifest(shards)
+    if manifest.sha256 != trained.dataset_sha256:
+        raise UserError(
+            f"{shards}: expected the data that {experiment} was trained on "
+            f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained.model.to(device).eval()
+    return Subject(experiment, trained, manifest)

@@ -1,0 +1,131 @@
+"""Super-resolution: images drawn given every second or fourth pixel, beside interpolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from arcore.inference import completion
+from pipeline.core.errors import require
+from pipeline.uses import image_quality, pictures
+from pipeline.uses.outcome import Outcome, mean_of
+from pipeline.uses.records import Number, Shown
+from pipeline.uses.subject import Subject, spread
+
+MEAN = "the mean of all draws"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of super-resolution.
+
+    Arguments:
+        factors: of the enlargement; a model takes those whose small image comes first in its order.
+        num_rows: random test images that are measured.
+        num_shown: of them in the figures.
+        num_draws: of each image.
+        seed: of rows and draws.
+    """
+
+    factors: list[int] = field(default_factory=lambda: [2, 4])
+    num_rows: int = 50
+    num_shown: int = 8
+    num_draws: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for factor in self.factors:
+            require(factor >= 2, "factors", "integers >= 2", factor)
+        for name in ("num_rows", "num_shown", "num_draws"):
+            require(getattr(self, name) >= 1, name, "an integer >= 1", getattr(self, name))
+
+
+def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
+    """Enlarge test images by each factor that the model has the small image of."""
+    event, model = subject.images, subject.model
+    rows = subject.rows("test", settings.num_rows, settings.seed)
+    truth = rows.x.double().cpu() / (event.num_levels - 1)
+    numbers: list[Number] = []
+    shown, left_out = [], []
+    for factor in settings.factors:
+        observed = given_pixels(event.extents, factor)
+        ordered = completion.observed_first(model, observed)
+        if ordered is None:
+            left_out.append(factor)
+            continue
+        generator = subject.generator(settings.seed)
+        draws = [
+            ordered.impute(rows.x, observed, rows.condition, generator).double().cpu()
+            / (event.num_levels - 1)
+            for _ in range(settings.num_draws)
+        ]
+        small = truth[..., ::factor, ::factor]
+        size = (event.extents[1], event.extents[2])
+        made = {
+            "one draw": draws[0],
+            MEAN: torch.stack(draws).mean(0),
+            "bicubic": image_quality.enlarge(small, factor, size, "bicubic"),
+            "nearest": image_quality.enlarge(small, factor, size, "nearest"),
+        }
+        numbers += quality(f"{factor}x", truth, made)
+        nats = -completion.log_prob_missing(model, rows.x, observed, rows.condition).cpu()
+        numbers.append(mean_of(f"{factor}x: the other pixels given the small image", nats, "nats"))
+        path = folder / f"{factor}x.png"
+        scale = event.num_levels - 1
+        lines = [("given", pictures.colours(rows.x, event, ~observed))]
+        lines += [("bicubic", pictures.colours(made["bicubic"] * scale, event))]
+        lines += [
+            (f"drawn {n}", pictures.colours(x * scale, event)) for n, x in enumerate(draws[:3], 1)
+        ]
+        lines += [("mean of draws", pictures.colours(made[MEAN] * scale, event))]
+        lines += [("truth", pictures.colours(rows.x, event))]
+        lines = [(title, images[spread(len(rows), settings.num_shown)]) for title, images in lines]
+        pictures.save(pictures.grid(lines), path)
+        shown.append(Shown(file=path.name, caption=f"Enlarged {factor}x (orange: not given)"))
+    if len(left_out) == len(settings.factors):
+        raise subject.unfit("small images first in the order")
+    notes = _notes(settings, left_out, len(rows)) + subject.what_is_told
+    return Outcome(numbers, shown, notes)
+
+
+def given_pixels(extents: tuple[int, ...], factor: int) -> Tensor:
+    """Return which pixels the small image has, (C, H, W) bool: every `factor`-th of both sides."""
+    given = torch.zeros(extents, dtype=torch.bool)
+    given[..., ::factor, ::factor] = True
+    return given
+
+
+def quality(what: str, truth: Tensor, made: dict[str, Tensor]) -> list[Number]:
+    """Return PSNR and, of images of 7 x 7 pixels or more, SSIM of each kind of images.
+
+    Arguments:
+        what: is measured, for the numbers' names.
+        truth: (N, C, H, W) in [0, 1].
+        made: others like it, by name.
+    """
+    numbers = [
+        Number(name=f"{what}: PSNR, {name}", value=image_quality.psnr(truth, x), unit="dB")
+        for name, x in made.items()
+    ]
+    if min(truth.shape[-2:]) >= image_quality.WINDOW:
+        numbers += [
+            mean_of(f"{what}: SSIM, {name}", image_quality.ssim(truth, x))
+            for name, x in made.items()
+        ]
+    return numbers
+
+
+def _notes(settings: Settings, left_out: list[int], count: int) -> str:
+    notes = (
+        f"{count} random test images; the small image is every second or fourth row and column, "
+        "not an average, and comes first in the model's order, so that draws are from the exact "
+        f"posterior. The mean of {settings.num_draws} draws is the best guess by squared error, "
+        "a draw is one that the model could have made. PSNR is that of the mean squared error over "
+        "all images; SSIM has windows of 7 x 7 pixels."
+    )
+    if left_out:
+        notes += f" The model's order has no small image of {left_out[0]}x."
+    return notes

@@ -1,0 +1,44 @@
+"""Stage `use`: what a trained model is for, as figures and numbers.
+
+Example: python -m stages.use inpainting digits-nade num_rows=50
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.uses import listing
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and run a use; without arguments list them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.use",
+        description="Use a trained model; write evaluation/<dataset>/uses/<experiment>/<use>/.",
+        epilog=listing.text_of(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("use", nargs="?", metavar="USE", help="as listed below")
+    parser.add_argument(
+        "experiment",
+        nargs="?",
+        metavar="EXPERIMENT",
+        help="whose model is in models/, or kept in results/",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings of the use, e.g. seed=1"
+    )
+    arguments = parser.parse_args()
+    if arguments.use is None:
+        print(listing.text_of())
+        return
+    if arguments.experiment is None:
+        parser.error("which experiment?")
+    from pipeline.uses import running  # here: --help needs no torch
+
+    running.run(arguments.use, arguments.experiment, arguments.overrides)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,217 @@
+"""What models say of missing and noisy parts and of classes, against sums over all events."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+import arcore
+from arcore.inference import classification, completion, features
+from arcore.inference.posterior import (
+    gaussian_noise,
+    observation,
+    posterior,
+    replacement_noise,
+)
+
+BITS = arcore.events.Binary((1, 2, 3))
+TRITS = arcore.events.Levels(3, (1, 2, 2))
+ANY = torch.tensor([[True, False, False], [False, True, False]])[None]
+PREFIX = torch.tensor([[True, True, False], [False, False, False]])[None]
+COARSE = torch.tensor([[True, False, True], [False, False, False]])[None]
+EXACT = {
+    "nade": (PREFIX,),
+    "made": (),
+    "deep_nade": (ANY, PREFIX, COARSE),
+    "gated_pixelcnn": (PREFIX,),
+    "parallel_multiscale": (COARSE,),
+}
+
+
+def model_of(name: str, event: arcore.events.Levels, **hyperparameters: object):
+    torch.manual_seed(1)
+    model = arcore.create_model(name, event, **hyperparameters).eval()
+    with torch.no_grad():  # far from independent dimensions
+        for weight in model.parameters():
+            weight.mul_(3).add_(0.5 * torch.randn_like(weight))
+    return model.double()
+
+
+MODELS = {
+    "nade": {"hidden": 4},
+    "made": {"hidden": [8], "ordering": "reverse"},
+    "deep_nade": {"hidden": [6]},
+    "gated_pixelcnn": {"width": 4, "num_layers": 2, "head_width": 4},
+    "parallel_multiscale": {"base_size": 1, "width": 4, "base_width": 4, "head_width": 4},
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def all_events(event: arcore.events.Levels) -> torch.Tensor:
+    every = itertools.product(range(event.num_levels), repeat=event.size)
+    return torch.tensor(list(every)).view(-1, *event.extents)
+
+
+@every_model
+@pytest.mark.parametrize("observed", [ANY, PREFIX, COARSE], ids=["any", "prefix", "coarse"])
+def test_missing_given_observed_is_a_ratio_of_sums(name: str, observed: torch.Tensor) -> None:
+    model, x = model_of(name, BITS, **MODELS[name]), all_events(BITS)
+    found = completion.observed_first(model, observed)
+    assert (found is not None) == any(observed is fits for fits in EXACT[name])
+    if found is None:
+        with pytest.raises(ValueError, match="observed: expected dimensions that are first"):
+            completion.log_prob_missing(model, x, observed)
+        return
+    joint = found.log_prob(x)
+    same = (x[:, None] == x[None])[..., observed].all(-1)  # rows that look the same
+    evidence = torch.where(same, joint, -math.inf).logsumexp(1)
+    torch.testing.assert_close(
+        completion.log_prob_missing(model, x, observed), (joint - evidence).detach()
+    )
+
+
+def exact_posterior(model, log_likelihood: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """p(x | y) of every event, (rows, events), and ln p(y)."""
+    x = all_events(model.event)
+    levels = x.flatten(1).T[None, ..., None].expand(len(log_likelihood), -1, -1, 1)
+    flat = log_likelihood.double().flatten(1, -2)
+    seen = flat[:, :, None].expand(-1, -1, len(x), -1).gather(3, levels)[..., 0].sum(1)
+    joint = model.log_prob(x).detach()[None] + seen
+    return joint.softmax(1), joint.logsumexp(1)
+
+
+def number_of(x: torch.Tensor, levels: int) -> torch.Tensor:
+    flat = x.flatten(2)
+    return (flat * levels ** torch.arange(flat.shape[-1]).flip(0)).sum(-1)
+
+
+def likelihoods(event: arcore.events.Levels) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    y = torch.randint(event.num_levels, (2, *event.extents), generator=generator)
+    hidden = torch.arange(event.size).view(event.extents) % 2 == 0
+    return {
+        "missing": observation(y, ~hidden, event.num_levels),
+        "replaced": replacement_noise(y, 0.2, event.num_levels),
+        "gaussian": gaussian_noise(y + 0.3, 0.8, event.num_levels),
+    }
+
+
+@pytest.mark.parametrize("kind", ["missing", "replaced", "gaussian"])
+@pytest.mark.parametrize("event", [BITS, TRITS], ids=str)
+@every_model
+def test_particles_agree_with_the_sum_over_all_events(name: str, event, kind: str) -> None:
+    model = model_of(name, event, **MODELS[name])
+    seen, generator = likelihoods(event)[kind], torch.Generator().manual_seed(0)
+    found = posterior(model, seen, 4000, generator=generator)
+    expected, evidence = exact_posterior(model, seen)
+    frequencies = torch.zeros_like(expected)
+    frequencies.scatter_add_(1, number_of(found.x, event.num_levels), found.weights)
+    distance = 0.5 * (frequencies - expected).abs().sum(1)
+    assert float(distance.max()) < 0.06, "total variation"
+    torch.testing.assert_close(found.log_evidence, evidence, atol=0.1, rtol=0)
+    mean = (expected @ all_events(event).flatten(1).double()).view(2, *event.extents)
+    torch.testing.assert_close(found.mean(), mean, atol=0.1 * event.num_levels, rtol=0)
+
+
+def test_evidence_has_the_right_mean_with_few_particles() -> None:
+    model = model_of("nade", BITS, hidden=4)
+    seen = likelihoods(BITS)["missing"]
+    expected = exact_posterior(model, seen)[1].exp()
+    many = seen.repeat_interleave(4000, 0)
+    found = posterior(model, many, 2, generator=torch.Generator().manual_seed(5), resample_below=1)
+    drawn = found.log_evidence.exp().view(2, -1)
+    error = drawn.std(1) / math.sqrt(drawn.shape[1])
+    assert bool(((drawn.mean(1) - expected).abs() < 4 * error + 1e-9).all())
+
+
+def test_a_prefix_is_exact_with_one_particle() -> None:
+    model, x = model_of("nade", BITS, hidden=4), all_events(BITS)
+    found = posterior(model, observation(x, PREFIX, 2), 1)
+    expected = model.log_prob(x).detach() - completion.log_prob_missing(model, x, PREFIX)
+    torch.testing.assert_close(found.log_evidence, expected)
+    assert torch.equal(found.x[:, 0][:, PREFIX], x[:, PREFIX])
+
+
+def test_classes_given_events() -> None:
+    model = model_of("nade", BITS, hidden=4, num_classes=3)
+    x = all_events(BITS)
+    scored = classification.class_log_likelihoods(model, x)
+    assert torch.equal(scored[:, 2], model.log_prob(x, torch.full((len(x),), 2)).detach())
+    prior = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    given = classification.class_posterior(scored, prior).exp()
+    assert torch.equal(given[:, 2], torch.zeros(len(x), dtype=torch.float64))
+    joint = scored.exp() * prior
+    torch.testing.assert_close(given, joint / joint.sum(1, keepdim=True))
+    torch.testing.assert_close((scored.exp().mean(1) * given.sum(1)).sum().item(), 1.0)
+
+
+def test_calibration_error_is_the_gap_in_each_bin() -> None:
+    sure = torch.tensor([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 10)
+    labels = torch.tensor([0] * 5 + [1] * 5 + [1] * 6 + [0] * 4)
+    found = classification.calibration_error(sure.log(), labels)
+    assert found == pytest.approx(0.5 * 0.4 + 0.5 * 0.0, abs=1e-6)
+
+
+def test_features_give_what_the_last_conditional_is_made_of() -> None:
+    model, x = model_of("nade", TRITS, hidden=4, inputs="one_hot"), all_events(TRITS)
+    hidden = features.hidden_features(model, x)
+    zeroed = x.clone()  # level 0 adds nothing
+    zeroed.flatten(1)[:, -1] = 0
+    before = features.hidden_features(model, zeroed)
+    logits = before @ model.output_weight[-1].T + model.output_bias[-1]
+    expected = model.conditionals(x).logits.flatten(1, -2)[:, -1].log_softmax(-1)
+    torch.testing.assert_close(logits.log_softmax(-1).detach(), expected.detach())
+    assert hidden.shape == (len(x), 4) and not torch.equal(hidden, before)
+    made = model_of("made", BITS, hidden=[8, 5], direct=False)
+    bits = all_events(BITS)
+    output = made.output(features.hidden_features(made, bits))
+    torch.testing.assert_close(output.sigmoid(), made.conditionals(bits).probs.flatten(1))
+
+
+def test_filters_are_the_change_of_a_units_input() -> None:
+    event = arcore.events.Levels(3, (1, 2, 3))
+    for name, more in (("nade", {"ordering": "reverse"}), ("made", {})):
+        hidden = 4 if name == "nade" else [4]
+        model = arcore.create_model(name, event, hidden=hidden, inputs="one_hot", **more)
+        filters = features.first_layer(model)
+        assert filters.shape == (4, 1, 2, 3)
+        if name == "nade":
+            step = (model.order == 4).nonzero().item()  # pixel (1, 1)
+            assert torch.equal(filters[:, 0, 1, 1], model.input_weight[step, 1].detach())
+        else:
+            layer = model._hidden()[0]
+            assert torch.equal(
+                filters[:, 0, 1, 1], layer.masked(layer.weight)[:, 4 * 2 + 1].detach()
+            )
+    assert features.first_layer(arcore.create_model("pixelcnn", event)) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: posterior(m.ensemble(2), torch.zeros(1, 1, 2, 3, 2), 2), "model: expected an"),
+        (lambda m: posterior(m, torch.zeros(1, 6, 2), 2), r"log_likelihood: expected shape \(bat"),
+        (lambda m: posterior(m, torch.zeros(1, 1, 2, 3, 2), 0), "num_particles: expected an"),
+        (
+            lambda m: posterior(m, torch.full((1, 1, 2, 3, 2), -math.inf), 2),
+            "log_likelihood: expected observations that are possible",
+        ),
+        (lambda m: posterior(m, torch.full((1, 1, 2, 3, 2), math.nan), 2), "expected numbers, go"),
+        (
+            lambda m: posterior(m, torch.zeros(1, 1, 2, 3, 2), 2, resample_below=0),
+            "resample_below: expected a number in",
+        ),
+        (lambda m: replacement_noise(torch.zeros(1, 2), 1.0, 2), "probability: expected a number"),
+        (lambda m: gaussian_noise(torch.zeros(1, 2), 0.0, 2), "deviation: expected"),
+        (lambda m: classification.class_log_likelihoods(m, torch.zeros(1, 1, 2, 3)), "model: exp"),
+        (lambda m: features.hidden_features(m, torch.zeros(1, 1, 2, 3)), "model: expected NADE or"),
+        (lambda m: completion.observed_first(m, torch.ones(6)), "observed: expected a bool tensor"),
+        (lambda m: completion.observed_first(m, ANY[0]), "observed: expected shape"),
+    ],
+)
+def test_bad_input_is_refused(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(model_of("deep_nade", BITS, hidden=[4]))

@@ -1,0 +1,31 @@
+"""A project with small models that were trained in this process."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiments import compose
+from pipeline.training import driver
+from tests.support.uses import EXPERIMENTS
+
+
+@pytest.fixture(scope="session")
+def trained(make_project) -> Path:
+    """The folder of the project."""
+    project = make_project(EXPERIMENTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.folder}/mlflow.db")
+        for name in EXPERIMENTS:
+            driver.train(compose.load(name))
+    return project.folder
+
+
+@pytest.fixture
+def project(trained: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, as the working directory."""
+    monkeypatch.chdir(shutil.copytree(trained, workdir / "project"))
+    return Path.cwd()

@@ -1,0 +1,77 @@
+"""Classes by Bayes' rule, and hidden units as features, against the same by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.core.errors import UserError
+from pipeline.uses import classes, features, subject
+
+
+def test_accuracy_is_that_of_the_most_probable_class(project: Path) -> None:
+    loaded = subject.load("toy-gated_pixelcnn")
+    found = classes.run(loaded, classes.Settings(num_shown=2), project)
+    values = {number.name: number for number in found.numbers}
+    rows, train = loaded.rows("test"), loaded.split("train").labels
+    x, labels = rows.x, torch.from_numpy(rows.labels)
+    with torch.no_grad():
+        scored = [loaded.model.log_prob(x, torch.full((len(x),), c)) for c in range(10)]
+    scored = torch.stack(scored, 1).double()
+    prior = torch.from_numpy(np.bincount(train) / len(train)).log()
+    right = ((scored + prior).argmax(1) == labels).double()
+    assert values["accuracy"].value == pytest.approx(float(right.mean()))
+    assert values["accuracy"].stderr == pytest.approx(
+        float(right.std(correction=0)) / math.sqrt(len(right))
+    )
+    nats = -(scored + prior).log_softmax(1)[torch.arange(len(x)), labels]
+    assert values["-ln p(class | x)"].value == pytest.approx(float(nats.mean()), rel=1e-6)
+    assert 0 <= values["calibration error"].value <= 1
+    with Image.open(project / "samples.png") as picture:
+        assert picture.height > picture.width, "ten rows of two"
+
+
+def test_models_without_classes_are_refused(project: Path) -> None:
+    with pytest.raises(UserError, match="toy-nade: expected a class-conditional model"):
+        classes.run(subject.load("toy-nade"), classes.Settings(), project)
+
+
+@pytest.mark.parametrize("name", ["toy-nade", "toy-made"])
+def test_features_are_beside_pixels(project: Path, name: str) -> None:
+    loaded = subject.load(name)
+    settings = features.Settings(num_labels=[10, 200], num_repeats=2)
+    found = {n.name: n.value for n in features.run(loaded, settings, project).numbers}
+    pixels = "accuracy of pixels, {} labels"
+    assert found[pixels.format(200)] > 0.75 > found[pixels.format(10)] > 0.2
+    train, test = loaded.rows("train"), loaded.rows("test")
+    by_hand = [
+        features.accuracy(
+            train.x.flatten(1).double().numpy()[chosen], train.labels[chosen],
+            test.x.flatten(1).double().numpy(), test.labels,
+        )
+        for chosen in (features.balanced(train.labels, 200, 10, seed) for seed in (0, 1))
+    ]  # fmt: skip
+    assert found[pixels.format(200)] == pytest.approx(np.mean(by_hand))
+    assert found["accuracy of hidden units, 200 labels"] != found[pixels.format(200)]
+    assert (project / "accuracy.png").is_file()
+
+
+def test_labels_are_balanced_and_drawn_by_the_seed() -> None:
+    labels = np.arange(100) % 4
+    first, again, other = (features.balanced(labels, 20, 4, seed) for seed in (0, 0, 1))
+    assert np.bincount(labels[first]).tolist() == [5, 5, 5, 5] and len(set(first)) == 20
+    assert (first == again).all() and (first != other).any()
+    for count, message in ((10, "multiples of 4 classes, got 10"), (200, "at most 100")):
+        with pytest.raises(UserError, match=message):
+            features.balanced(labels, count, 4, 0)
+
+
+@pytest.mark.parametrize("name", ["toy-gated_pixelcnn", "toy-parallel_multiscale"])
+def test_models_without_features_are_refused(project: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name}: expected an unconditional NADE or MADE"):
+        features.run(subject.load(name), features.Settings(), project)

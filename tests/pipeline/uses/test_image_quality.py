@@ -1,0 +1,56 @@
+"""PSNR, SSIM and simple filters."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import median_filter
+
+from pipeline.uses import image_quality
+
+
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = np.random.default_rng(0)
+    a = generator.random((3, 1, 9, 11))
+    b = np.clip(a + 0.2 * generator.standard_normal(a.shape), 0, 1)
+    return torch.from_numpy(a), torch.from_numpy(b)
+
+
+def test_ssim_and_psnr_are_those_of_scikit_image() -> None:
+    """structural_similarity and peak_signal_noise_ratio of scikit-image 0.26.0, data_range=1."""
+    a, b = pair()
+    expected = [0.8473567793801207, 0.8422361932270067, 0.8639212569386563]
+    assert image_quality.ssim(a, b).tolist() == pytest.approx(expected, abs=1e-12)
+    assert image_quality.psnr(a, b) == pytest.approx(15.685685887659078, abs=1e-12)
+    assert image_quality.psnr(a, a) == math.inf
+
+
+def test_ssim_of_tiny_images_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"truth: expected at least 7 x 7 pixels, got \(6, 9\)"):
+        image_quality.ssim(torch.zeros(1, 1, 6, 9), torch.zeros(1, 1, 6, 9))
+
+
+def test_the_median_filter_is_that_of_scipy() -> None:
+    a, _ = pair()
+    expected = np.stack([median_filter(image, 3, mode="nearest") for image in a[:, 0].numpy()])
+    assert np.array_equal(image_quality.median_filter(a)[:, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "nearest"])
+@pytest.mark.parametrize(("factor", "size"), [(2, (8, 9)), (4, (9, 12))])
+def test_enlarging_keeps_the_given_pixels(mode: str, factor: int, size: tuple[int, int]) -> None:
+    small = torch.rand(2, 3, *(-(-side // factor) for side in size), dtype=torch.float64)
+    large = image_quality.enlarge(small, factor, size, mode)
+    assert large.shape == (2, 3, *size)
+    torch.testing.assert_close(large[..., ::factor, ::factor], small)
+
+
+def test_bicubic_interpolation_goes_on_with_a_slope() -> None:
+    """A ramp stays one between its pixels, which filters with other centres do not keep."""
+    ramp = torch.linspace(0, 1, 8, dtype=torch.float64).expand(1, 1, 8, 8)
+    large = image_quality.enlarge(ramp, 2, (16, 16), "bicubic")
+    steps = large[0, 0, 4, 4:12].diff()
+    torch.testing.assert_close(steps, torch.full_like(steps, 1 / 14))

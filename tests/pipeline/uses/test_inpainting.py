@@ -1,0 +1,93 @@
+"""In-painting: which pixels are missing, what they cost, and when that is exact."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from arcore.events import Binary, Levels
+from arcore.inference import completion
+from pipeline.uses import inpainting, pictures, subject
+from pipeline.uses.inpainting import MASKS, Settings, missing_pixels
+
+QUICK = Settings(num_rows=20, num_shown=3, num_completions=2, num_particles=8)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_masks_leave_something_and_all_colours_of_a_pixel(mask: str) -> None:
+    event = Levels(256, (3, 8, 6))
+    missing = missing_pixels(mask, event)
+    assert missing.shape == event.shape and torch.equal(missing[0], missing[2])
+    assert 0 < int(missing.sum()) < missing.numel()
+
+
+@pytest.mark.parametrize(
+    ("model", "exact"),
+    [("nade", ["lower"]), ("gated_pixelcnn", ["lower"]), ("parallel_multiscale", [])],
+)
+def test_numbers_say_whether_they_are_exact(project: Path, model: str, exact: list[str]) -> None:
+    loaded = subject.load(f"toy-{model}")
+    found = inpainting.run(loaded, QUICK, project)
+    signs = dict(zip(QUICK.masks, (number.sign for number in found.numbers), strict=True))
+    assert signs == {mask: "" if mask in exact else "~" for mask in MASKS}
+    assert [shown.file for shown in found.shown] == [f"{mask}.png" for mask in MASKS]
+    for shown in found.shown:
+        with Image.open(project / shown.file) as picture:
+            assert len(np.unique(np.asarray(picture)[..., :3].reshape(-1, 3), axis=0)) > 3
+    for number, mask in zip(found.numbers, MASKS, strict=True):
+        count = int(missing_pixels(mask, loaded.images).sum())
+        assert number.unit == f"nats of {count} of 64 pixels"
+        assert number.value < 1.5 * count and number.stderr is not None
+    if exact:
+        rows = loaded.rows("test", 20)
+        observed = ~missing_pixels("lower", loaded.images)
+        by_hand = -completion.log_prob_missing(loaded.model, rows.x, observed, rows.condition)
+        assert found.numbers[0].value == pytest.approx(float(by_hand.mean()), rel=1e-5)
+
+
+def test_estimates_come_near_what_is_exact(project: Path) -> None:
+    """A raster model's lower half, exactly and by the filter: with one particle they agree."""
+    loaded = subject.load("toy-nade")
+    rows, observed = loaded.rows("test", 10), ~missing_pixels("lower", loaded.images)
+    settings = dataclasses.replace(QUICK, num_particles=1)
+    exact, estimated = (
+        inpainting._nats(loaded, rows, observed, settings, exact) for exact in (True, False)
+    )
+    torch.testing.assert_close(exact.double(), estimated, rtol=1e-4, atol=1e-3)
+
+
+def test_rows_are_scored_in_parts_that_fit(project: Path, monkeypatch) -> None:
+    loaded = subject.load("toy-gated_pixelcnn")
+    rows, observed = loaded.rows("test", 7), ~missing_pixels("lower", loaded.images)
+    whole = inpainting._nats(loaded, rows, observed, QUICK, exact=True)
+    monkeypatch.setattr(subject, "PROBABILITIES_AT_ONCE", 3 * 64 * 2)
+    assert [len(part) for part in rows.split(subject.rows_at_once(loaded.levels))] == [3, 3, 1]
+    torch.testing.assert_close(inpainting._nats(loaded, rows, observed, QUICK, True), whole)
+    estimated = inpainting._nats(loaded, rows, observed, QUICK, exact=False)
+    torch.testing.assert_close(estimated, whole, rtol=1e-4, atol=1e-3)
+
+
+def test_draws_keep_what_is_observed(project: Path) -> None:
+    loaded = subject.load("toy-nade")
+    rows = loaded.rows("test", 5)
+    for mask in MASKS:
+        observed = ~missing_pixels(mask, loaded.images)
+        for exact in {mask == "lower", False}:
+            drawn = [
+                inpainting._complete(loaded, rows, observed, QUICK, exact, n) for n in range(2)
+            ]
+            for x in drawn:
+                assert torch.equal(x[:, observed], rows.x.long()[:, observed])
+            assert not torch.equal(*drawn)
+
+
+def test_missing_pixels_are_orange() -> None:
+    missing = torch.tensor([[[True, False]]])
+    shown = pictures.colours(torch.tensor([[[[1, 1]]]]), Binary((1, 1, 2)), missing)
+    assert shown[0, 0, 0].tolist() == list(pictures.MISSING)
+    assert shown[0, 0, 1].tolist() == [1, 1, 1]

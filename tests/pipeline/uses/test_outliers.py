@@ -1,0 +1,80 @@
+"""Real images against others: the kinds, the scores and how well they tell."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from arcore.events import Binary, Levels
+from pipeline.core.errors import UserError
+from pipeline.evaluation import image_codecs
+from pipeline.uses import outliers, subject
+
+
+def test_the_area_is_that_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    real, other = generator.integers(0, 9, 50) * 1.0, generator.integers(2, 12, 70) * 1.0
+    labels = np.repeat([0, 1], [50, 70])
+    area, error = outliers.auc(real, other)
+    assert area == pytest.approx(roc_auc_score(labels, np.concatenate([real, other])))
+    assert error == pytest.approx(0.04, abs=0.02)
+    drawn = [
+        outliers.auc(generator.normal(size=40), generator.normal(0.5, size=40)) for _ in range(400)
+    ]
+    spread = float(np.std([area for area, _ in drawn]))
+    assert np.mean([error for _, error in drawn]) == pytest.approx(spread, rel=0.15)
+
+
+def test_kinds_are_what_they_are_called() -> None:
+    event = Levels(4, (3, 5, 5))
+    x = torch.randint(4, (6, 3, 5, 5), generator=torch.Generator().manual_seed(0))
+    kinds = outliers.others(x, event, 0)
+    assert all(kind.shape == x.shape for kind in kinds.values())
+    assert torch.equal(kinds["mirrored"].flip(3), x)
+    assert bool((kinds["one colour"] == kinds["one colour"][..., :1, :1]).all())
+    shuffled = kinds["shuffled pixels"].flatten(2).transpose(1, 2)
+    for before, after in zip(x.flatten(2).transpose(1, 2), shuffled, strict=True):
+        assert sorted(before.tolist()) == sorted(after.tolist()) and not torch.equal(before, after)
+
+
+def test_complexity_is_the_shortest_code() -> None:
+    event = Binary((1, 8, 8))
+    flat = np.zeros((1, 1, 8, 8), np.uint8)
+    noisy = np.random.default_rng(0).integers(0, 2, (1, 1, 8, 8)).astype(np.uint8)
+    found = outliers.complexity(np.concatenate([flat, noisy]), event)
+    assert found[0] < found[1]
+    codecs = [c for c in image_codecs.CODECS.values() if c.alone]
+    assert found[1] == 8 * min(len(codec.encode(noisy[0], event)) for codec in codecs)
+
+
+def test_numbers_are_of_both_scores(project: Path) -> None:
+    loaded = subject.load("toy-nade")
+    settings = outliers.Settings(num_rows=40, num_shown=3, other="digits_binary", seed=2)
+    found = {
+        number.name: number.value for number in outliers.run(loaded, settings, project).numbers
+    }
+    assert len(found) == 2 * 5
+    assert found["AUC of -log2 p(x), uniform noise"] > 0.9
+    assert found["AUC of -log2 p(x), digits_binary, test images"] == 0.5, "the same rows"
+    x = loaded.rows("test", 40, 2).x
+    bits = -loaded.model.log_prob(x).detach().double().numpy() / math.log(2)
+    other = -loaded.model.log_prob(x.flip(3)).detach().double().numpy() / math.log(2)
+    assert found["AUC of -log2 p(x), mirrored"] == pytest.approx(outliers.auc(bits, other)[0])
+    lengths = [outliers.complexity(one.numpy().astype(np.uint8), loaded.images)
+               for one in (x, x.flip(3))]  # fmt: skip
+    corrected = outliers.auc(bits - lengths[0], other - lengths[1])[0]
+    assert found["AUC of -log2 p(x) - L(x), mirrored"] == pytest.approx(corrected)
+    assert (project / "images.png").is_file() and (project / "scores.png").is_file()
+
+
+def test_what_does_not_fit_is_refused(project: Path) -> None:
+    with pytest.raises(UserError, match="toy-gated_pixelcnn: expected an unconditional model"):
+        outliers.run(subject.load("toy-gated_pixelcnn"), outliers.Settings(), project)
+    with pytest.raises(UserError, match="data/shards/cifar10/manifest.json: file not found"):
+        settings = outliers.Settings(num_rows=4, other="cifar10")
+        outliers.run(subject.load("toy-nade"), settings, project)

@@ -1,0 +1,135 @@
+"""The stage `use`: what it lists, where files and numbers go, what it refuses, and reports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.evaluation import baselines, evaluate
+from pipeline.experiments import compose, params_file, schema
+from pipeline.reporting import comparison, html, use_sections
+from pipeline.uses import records, running
+from pipeline.uses.listing import USES
+from stages import use
+from tests.places import ROOT
+from tests.support.uses import list_uses
+
+QUICK = {"masks": ["lower"], "num_rows": 4, "num_shown": 2, "num_completions": 1}
+
+
+def test_without_arguments_it_lists_uses_and_needs_no_torch(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["use"])
+    use.main()
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said and of.needs in said for name, of in USES.items())
+    code = "import sys; from stages import use; use.main(); assert 'torch' not in sys.modules"
+    for arguments in ([], ["--help"]):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0 and "  inpainting " in done.stdout, done.stderr
+
+
+def test_all_uses_of_an_entry(project: Path) -> None:
+    list_uses(nade={"inpainting": QUICK})
+    out = running.run("all", "toy-nade")
+    assert out == project / "evaluation/digits_binary/uses/toy-nade"
+    record = records.read(out / "inpainting")
+    assert record.settings["num_rows"] == 4 and record.model == "nade"
+    metrics = json.loads(Path("metrics/uses/toy-nade.json").read_text())
+    assert metrics == {"inpainting": {n.name: n.value for n in record.numbers}}
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    running.run("all", "toy-nade")
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_overrides_get_a_name_of_their_own(project: Path) -> None:
+    list_uses(nade={"inpainting": QUICK})
+    out = running.run("inpainting", "toy-nade", ["num_rows=3"])
+    assert out.parent.name == "toy-nade--num_rows-3"
+    assert records.read(out).settings == records.read(out).settings | QUICK | {"num_rows": 3}
+    assert records.read_all("digits_binary", records.read(out).dataset_sha256) == []
+    own = running.run("inpainting", "toy-nade")
+    assert own.parent.name == "toy-nade" and records.read(own).settings["num_rows"] == 4
+
+
+def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> None:
+    list_uses(nade={"inpainting": QUICK})
+    first = records.read(running.run("inpainting", "toy-nade"))
+    shutil.move("models/toy-nade", "results/toy-nade")
+    assert records.read(running.run("inpainting", "toy-nade")) == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("inpaint", "toy-nade"), "unknown use 'inpaint'; did you mean 'inpainting'"),
+        (("inpainting", "toy"), "expected the trained model of 'toy', found none"),
+        (("inpainting", "toy-nade", ["row=3"]), "unknown parameter of uses.toy-nade.inpainting"),
+        (("inpainting", "toy-nade", ["num_rows=0"]), "num_rows: expected an integer >= 1, got 0"),
+        (("inpainting", "toy-nade", ["num_rows"]), "override: expected key=value, got 'num_rows'"),
+        (("inpainting", "toy-nade", ["masks=[up]"]), "unknown mask 'up'"),
+        (("all", "toy-nade"), "uses.toy-nade: expected an entry of params.yaml with uses"),
+        (("inpainting", "toy-pixelvae"), "toy-pixelvae: expected an exact model"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(project: Path, arguments, message: str) -> None:
+    with pytest.raises(UserError, match="^[^\n]*$") as raised:
+        running.run(*arguments)
+    assert message in str(raised.value)
+    assert not list(Path("evaluation").rglob("*.json"))
+
+
+def test_an_unknown_use_of_an_entry_is_refused(project: Path) -> None:
+    list_uses(nade={"inpaint": {}})
+    with pytest.raises(UserError, match="unknown use of toy-nade 'inpaint'; did you mean"):
+        running.run("all", "toy-nade")
+
+
+def test_entries_of_params_yaml_fit_their_experiments_and_settings(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    params = params_file.read_params()
+    assert {use for entry in params["uses"].values() for use in entry["uses"]} == set(USES)
+    for name, entry in params["uses"].items():
+        experiment = params["experiments"][name]
+        assert (entry["dataset"], entry["model"]) == (experiment["dataset"], experiment["model"])
+        for used, settings in running._entry(name).items():
+            schema.build(running.MODULES[used].Settings, settings, used)
+
+
+def test_other_data_are_refused(project: Path) -> None:
+    config = Path("models/toy-nade/config.yaml")
+    content = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(content | {"dataset_sha256": "0" * 64}))
+    with pytest.raises(UserError, match="expected the data that toy-nade was trained on"):
+        running.run("inpainting", "toy-nade")
+
+
+def test_the_report_shows_uses_of_all_models_side_by_side(project: Path) -> None:
+    for name in ("toy-nade", "toy-gated_pixelcnn"):
+        evaluate.evaluate(compose.load(name, []))
+    baselines.write("digits_binary")
+    assert "Uses" not in html.html_page(comparison.build_report("digits_binary"))
+    list_uses(nade={"inpainting": QUICK}, gated_pixelcnn={"inpainting": QUICK})
+    for name in ("toy-nade", "toy-gated_pixelcnn"):
+        out = running.run("all", name)
+    page = html.html_page(comparison.build_report("digits_binary"))
+    section = page.split('<h2 id="uses">')[1].split("</section>")[0]
+    number = records.read(out / "inpainting").numbers[0]
+    assert use_sections.text_of(number) in section and number.unit in section
+    assert section.count("data:image/png") == 2
+    assert "The lower half is missing (orange); drawn from the exact posterior." in section
+    assert "toy-<wbr>gated_<wbr>pixelcnn: -ln p(missing | observed)" in section
+    assert section.count("The model is told the class of each image.") == 1
+    assert section.count('<th scope="col">toy-') == 2
+    weights = Path("models/toy-nade/model.safetensors")
+    weights.write_bytes(Path("models/toy-made/model.safetensors").read_bytes())
+    sha256 = records.read(out / "inpainting").dataset_sha256
+    left = records.read_all("digits_binary", sha256)
+    assert [record.experiment for record, _ in left] == ["toy-gated_pixelcnn"]

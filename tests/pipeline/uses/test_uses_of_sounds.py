@@ -1,0 +1,146 @@
+"""Uses of models of sounds: what is given stays, and what is scored is what is said."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SplitData
+from pipeline.datasets.formats.wave_files import wave_bytes
+from pipeline.experiments import compose
+from pipeline.training import driver
+from pipeline.uses import continuation, speakers, subject
+from pipeline.uses import sounds as sounds_of_rows
+from pipeline.uses.continuation import Settings
+
+SMALL = {"width": 4, "gate_width": 4, "skip_width": 8, "num_blocks": 1, "cycle": 3}
+BOTH = {"num_classes": 2, "local_classes": 2, "local_strides": [5], "upsampling": "repeat"}
+EXPERIMENTS = {
+    f"tones-{name}": {
+        "dataset": "tones",
+        "model": "wavenet",
+        "model_overrides": SMALL | more,
+        "trainer": {"max_epochs": 1, "batch_size": 16, "window": 250},
+    }
+    for name, more in (("plain", {}), ("both", BOTH))
+}
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
+    """A project with two models of few tones."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        shutil.copy(migrated, "mlflow.db")
+        Path("params.yaml").write_text(yaml.safe_dump({"experiments": EXPERIMENTS}))
+        dataset = catalog.get_dataset({"name": "tones"})
+        few = {
+            name: SplitData(split.x[:40], split.labels[:40], split.read_transform)
+            for name, split in dataset.decode(folder).items()
+        }
+        preprocess.write(dataset, few, folder / "data/shards/tones")
+        for name in EXPERIMENTS:
+            driver.train(compose.load(name))
+    return folder
+
+
+@pytest.fixture
+def project(sounds: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, as the working directory."""
+    monkeypatch.chdir(shutil.copytree(sounds, workdir / "project"))
+    return Path.cwd()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_first_half_stays_and_the_second_is_drawn(project: Path, name: str) -> None:
+    loaded = subject.load(name)
+    outcome = continuation.run(loaded, Settings(num_sounds=2, num_rows=4), project)
+    assert [shown.file for shown in outcome.shown if shown.file.endswith(".wav")] == [
+        f"{number}-{what}.wav"
+        for number in (1, 2)
+        for what in ("real", "drawn-1", "drawn-2", "drawn-3")
+    ]
+    for number in (1, 2):
+        heard = []
+        for what in ("real", "drawn-1", "drawn-2"):
+            with wave.open(str(project / f"{number}-{what}.wav")) as sound:
+                heard.append(sound.readframes(sound.getnframes()))
+        half = len(heard[0]) // 2 // 2 * 2  # bytes, two a sample
+        assert half > 0 and len({one[:half] for one in heard}) == 1
+        assert len({one[half:] for one in heard}) == 3
+    split = loaded.split("test")
+    assert heard[0] in [
+        wave_bytes(x[: row[0]], 16, loaded.manifest.sound.sample_rate)[44:]
+        for x, row in zip(split.x, split.labels, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_both_halves_together_are_the_whole(project: Path, name: str) -> None:
+    loaded = subject.load(name)
+    split, model = loaded.split("test"), loaded.model
+    length = int(split.labels[3, 0])
+    half = continuation.whole_frames(length, model.hop)
+    assert half % model.hop == 0 and abs(half - length / 2) <= model.hop / 2
+    given, alone = continuation._bits(loaded, split, 3)
+    x = torch.from_numpy(split.x[[3], :length])
+    condition = sounds_of_rows.condition_of(loaded, split, 3, 0, length)
+    first = torch.tensor([[0, half]])
+    with torch.no_grad():
+        whole = float(model.log_prob(x, condition) - model.log_prob(x, condition, first))
+    assert given == pytest.approx(-whole / (length - half) / math.log(2), rel=1e-4)
+    assert alone != given
+    found = continuation.run(loaded, Settings(num_sounds=1, num_rows=10_000), project).numbers
+    pairs = np.array([continuation._bits(loaded, split, row) for row in range(len(split))])
+    assert [number.value for number in found] == pytest.approx(
+        [*pairs.mean(0), float(pairs[:, 1].mean() - pairs[:, 0].mean())]
+    )
+
+
+def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
+    loaded = subject.load("tones-both")
+    split, model = loaded.split("test"), loaded.model
+    length = int(split.labels[5, 0])
+    own = sounds_of_rows.condition_of(loaded, split, 5, 0, length)
+    voices = speakers._voices(loaded, split, 5, length)
+    assert voices[:, 0].tolist() == [0, 1]
+    assert torch.equal(voices[:, 1:], own[:, 1:].expand(2, -1)), "the same text"
+    x = torch.from_numpy(split.x[[5], :length])
+    with torch.no_grad():
+        expected = [float(model.log_prob(x, voice[None])) for voice in voices]
+    assert speakers.log_likelihoods(loaded, split, 5)[0].tolist() == pytest.approx(expected)
+    outcome = speakers.run(loaded, speakers.Settings(num_texts=1, num_rows=10), project)
+    files = [shown.file for shown in outcome.shown[1:]]
+    assert files == ["1-speaker-1.wav", "1-speaker-2.wav"]
+    heard = [(project / shown.file).read_bytes() for shown in outcome.shown[1:]]
+    assert len({len(one) for one in heard}) == 1 and len(set(heard)) == 2
+    rows = range(len(split))
+    right = [
+        int(speakers.log_likelihoods(loaded, split, row).argmax()) == split.labels[row, 1]
+        for row in rows
+    ]
+    every = speakers.run(loaded, speakers.Settings(num_texts=1, num_rows=10_000), project)
+    assert every.numbers[0].value == pytest.approx(np.mean(right))
+
+
+def test_models_without_speakers_are_refused(project: Path) -> None:
+    with pytest.raises(UserError, match="tones-plain: expected a model of speakers, got"):
+        speakers.run(subject.load("tones-plain"), speakers.Settings(), project)
+
+
+def test_models_of_other_things_are_refused(trained: Path, monkeypatch, workdir: Path) -> None:
+    monkeypatch.chdir(trained)
+    with pytest.raises(UserError, match="toy-nade: expected a model of sounds, got one of"):
+        continuation.run(subject.load("toy-nade"), Settings(), workdir)
