@@ -21,7 +21,7 @@ def run(main: Callable[[], None]) -> None:
     status = warm.forward(main.__globals__["__spec__"].name, sys.argv[1:])
     if status is not None:
         sys.exit(status)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors != "replace":
         sys.stdout.reconfigure(errors="replace")  # where the locale has no "±"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacting("%(message)s"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.core.errors import UserError
 from stages import cli
+from tests.places import ROOT
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,18 @@ def test_the_line_shows_no_secret() -> None:
     with pytest.raises(SystemExit) as ended:
         cli.run(main)
     assert ended.value.code == "error: s3://bucket/x"  # a query has no end but a space's
+
+
+def test_a_locale_without_a_sign_shows_another(tmp_path: Path) -> None:
+    (tmp_path / "some_stage.py").write_text(
+        "from stages import cli\n\ndef main():\n    print('1 \u00b1 2')\n\n"
+        "if __name__ == '__main__':\n    cli.run(main)\n",
+        encoding="utf-8",
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "some_stage"],
+        env=os.environ | plain | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"1 ? 2\n", b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -357,6 +358,14 @@ def test_pairs_are_written_and_drawn(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "1.txt").read_text() == "long clear\n"
     assert wave_files.count_samples(tmp_path / "0-real.wav", 8000, "x") == labels[0, 0]
     assert len(pairs.spectrograms().axes) == 4
+
+
+def test_texts_that_look_like_mathematics_are_drawn(folder: Path) -> None:
+    split = shard_reader.read_split(folder, "test")
+    sound = dataclasses.replace(tones.SOUND, speakers=("$_$", r"$\frac$"), symbols=("$^$", "$_$"))
+    event = Levels(16, (None,))
+    pairs = audio_figures.Pairs(split.x[1:3], split.x[:2], split.labels[:2], event, sound)
+    pairs.spectrograms().canvas.draw()
 
 
 def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, workdir: Path) -> None:
