@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-from pipeline.cluster.auth_token import keep_token_private
+from pipeline.cluster.authentication import keep_token_private
 from pipeline.core.errors import UserError, one_line
 from pipeline.experiments.schema import ClusterConfig
 

@@ -254,6 +254,7 @@ def checkout(project: ClusterProject, tmp_path: Path) -> Path:
     params |= yaml.safe_load((project.folder / "params.yaml").read_text())
     # DVC, other than the stages, wants these in every entry.
     params["experiments"]["wide"] |= {
+        "overrides": [],
         "base": "pipeline/conf/base.yaml",
         "evaluation": {"num_members": 1},
     }

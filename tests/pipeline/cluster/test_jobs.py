@@ -15,6 +15,7 @@ from pipeline.cluster import checkout as exports
 from pipeline.cluster import connection, jobs
 from pipeline.core import provenance
 from pipeline.core.errors import UserError
+from tests.places import ROOT
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -454,3 +455,10 @@ def test_a_cluster_that_stays_away(at_once: None) -> None:
     assert str(raised.value) == (
         "lost job job at http://127.0.0.1:1, which may run on: closed unexpectedly"
     )
+
+
+def test_no_file_of_the_project_looks_like_a_secret() -> None:
+    """It would be left out of the copy that a job runs in."""
+    folders = ("arcore", "pipeline", "stages")
+    files = [str(p.relative_to(ROOT)) for f in folders for p in (ROOT / f).rglob("*.py")]
+    assert [name for name in files if exports.looks_secret(name)] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.auth_token import keep_token_private
+from pipeline.cluster.authentication import keep_token_private
 
 TOKEN = {"RAY_AUTH_MODE": "token"}
 
