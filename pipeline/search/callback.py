@@ -19,13 +19,14 @@ from ray.tune import Callback
 from pipeline.core.errors import one_line
 from pipeline.search.running import train_folder
 from pipeline.search.spec import Search
-from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trial_records import TrialRecord, TrialRecords
 from pipeline.search.trials import RayTrial, number
 from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training.records import TrainingReport
 from pipeline.training.sessions import Checkpoint
 
 STATUS_SECONDS = 30.0
+_PARENT = "mlflow.parentRunId"
 
 
 class TrialLogger(Callback):  # type: ignore[misc]
@@ -56,6 +57,8 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self._loggers: dict[int, run_logger.RunLogger] = {}
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._going: set[int] = set()
+        for record in ended:
+            self._track(functools.partial(self._close, record))
 
     # -- Ray Tune's events
 
@@ -112,8 +115,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         elif not last.finished:
             how += f", stopped at epoch {last.epoch}"
         self._print(f"{self._name(trial)} ends: {how}; {self._best()}")
-        status = "FAILED" if last.problem else "FINISHED"
-        self._track(lambda: self._logger(which).finish(status))
+        self._track(lambda: self._logger(which).finish(_run_status(last.problem)))
         self._forget_checkpoints(trial)
 
     def on_trial_error(
@@ -195,14 +197,31 @@ class TrialLogger(Callback):  # type: ignore[misc]
             run_id = mlflow_store.start_run(
                 self.experiment,
                 f"{self.search.name} trial {which}",
-                f"{self.config_hash}:{which}",
+                self._key(which),
                 record.values,
-                {"mlflow.parentRunId": str(self.parent), "trial": str(which)},
+                {_PARENT: str(self.parent), "trial": str(which)},
             )
             self._loggers[which] = run_logger.RunLogger(run_id)
             for row in record.history:
                 self._loggers[which].metrics(row.metrics, step=row.epoch)
         return self._loggers[which]
+
+    def _key(self, which: int) -> str:
+        return f"{self.config_hash}:{which}"
+
+    def _close(self, record: TrialRecord) -> None:
+        """Finish the run of a trial whose end was kept just before the search was killed."""
+        store = mlflow_store.client()
+        where = mlflow_store.experiment_id(store, self.experiment)
+        runs = mlflow_store.find_runs(store, where, mlflow_store.RUN_KEY, self._key(record.number))
+        own = [run for run in runs if run.data.tags.get(_PARENT) == self.parent]
+        status = _run_status(record.problem)
+        if not any(run.info.status == status for run in own):
+            self._logger(record.number).finish(status)
+
+
+def _run_status(problem: str) -> str:
+    return "FAILED" if problem else "FINISHED"
 
 
 def values_of(search: Search, trial: RayTrial) -> dict[str, object]:

@@ -83,17 +83,28 @@ class Project:
 
     @contextlib.contextmanager
     def running(
-        self, until: str, name: str, *arguments: str, **extra: str
+        self, until: str | int, name: str, *arguments: str, **extra: str
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a stage and yield once its log has `until`, a regular expression.
+        """Start a stage and yield once its log has `until`, or so many epochs of it are kept.
 
         Its processes, and no others, end with the block.
+
+        Arguments:
+            until: a regular expression, or a number of epochs.
+            name: of the stage.
+            arguments: of the stage.
+            extra: variables of its environment.
         """
+
+        def it_is_time() -> bool:
+            if isinstance(until, int):
+                return self.epochs_kept() >= until
+            return bool(re.search(until, self.log()))
+
         process = self.start(name, *arguments, **extra)
         try:
             self.wait_until(
-                lambda: process.poll() is not None or bool(re.search(until, self.log())),
-                f"the log has {until!r}",
+                lambda: process.poll() is not None or it_is_time(), f"{until!r} is reached"
             )
             assert process.poll() is None, self.log()
             yield process
@@ -106,6 +117,14 @@ class Project:
     def own(text: str) -> str:
         """Return output without what Ray's processes say; they complain on a busy machine."""
         return "".join(line for line in text.splitlines(True) if not line.startswith("\x1b[36m("))
+
+    def epochs_kept(self) -> int:
+        """Return the finished epochs of the newest checkpoint of a training under way, or 0."""
+        epochs = [0]
+        for path in self.folder.glob(".arcore/train/*/checkpoint_2*/state.json"):
+            with contextlib.suppress(FileNotFoundError):  # older ones are removed meanwhile
+                epochs.append(json.loads(path.read_text())["progress"]["epoch"])
+        return max(epochs)
 
     def log(self) -> str:
         return (self.folder / "stage.log").read_text(errors="replace")
