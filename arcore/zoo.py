@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 
 import arcore.models
+from arcore import mixtures
 from arcore.events import Event
 from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
@@ -55,7 +56,7 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
     """Create a model with random weights; every hyperparameter has a default.
 
     Arguments:
-        name: one of `list_models()`.
+        name: one of `list_models()`, or "mixture" (`arcore.Mixture`), which is made of them.
         event: what is modelled, e.g. `arcore.events.Binary((1, 28, 28))`.
         hyperparameters: fields of the model's `Config`.
 
@@ -68,6 +69,9 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         >>> create_model("nade", Binary((3,)), hidden=2).event.size
         3
     """
+    if name == mixtures.NAME:
+        config = build_hyperparameters(mixtures.MixtureConfig, hyperparameters, name)
+        return mixtures.create_mixture(event, config.to_dict()["members"])
     kind = model_class(name)
     config = build_hyperparameters(kind.Config, hyperparameters, name)
     try:
