@@ -131,6 +131,12 @@ class Mixture(Ensemble):
             assert isinstance(member, AutoregressiveModel)
             yield member if count == 1 else member.ensemble(count)
 
+    def member_log_probs(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
+        """Return ln p(x | condition), (batch, 1): members of unequal weight are no ensemble's."""
+        return self.log_prob(x, condition, scored)[:, None]
+
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return torch.logsumexp(self._member_log_probs(x, condition) + self.weights.log(), 1)
 
@@ -169,7 +175,7 @@ def create_mixture(event: Event, members: Sequence[Mapping[str, Any]] = ()) -> M
 
 @torch.no_grad()
 def fit_weights(
-    log_probs: Tensor, tolerance: float = 1e-6, max_iterations: int = 10_000
+    log_probs: Tensor, tolerance: float = 1e-8, max_iterations: int = 10_000
 ) -> tuple[Tensor, list[float]]:
     """Fit a mixture's weights to held-out rows by expectation maximisation.
 
