@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from arcore.ensembles import Ensemble
-from arcore.events import Event
 from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
@@ -151,26 +150,6 @@ class Mixture(Ensemble):
         """Return the mixture of the members for events of one length."""
         members = [cast(AutoregressiveModel, member).of_length(length) for member in self.members]
         return Mixture(members, self.weights, self.counts)
-
-
-def create_mixture(event: Event, members: Sequence[Mapping[str, Any]] = ()) -> Mixture:
-    """Create a mixture of new models with equal weights; see `MixtureConfig.members`.
-
-    Raises:
-        ValueError: as for `arcore.create_model`, or naming a member without a name.
-    """
-    from arcore.zoo import create_model  # here: it makes mixtures by their name
-
-    parts, counts = [], []
-    for member in members:
-        fits = isinstance(member, Mapping) and isinstance(member.get("name"), str)
-        require(fits, "members", "mappings with a name", member)
-        fields = dict(member)
-        name, count = fields.pop("name"), fields.pop("num_members", 1)
-        require(name != NAME, "members", "models of another kind", name)
-        parts.append(create_model(name, event, **fields))
-        counts.append(count)
-    return Mixture(parts, num_members=counts)
 
 
 @torch.no_grad()

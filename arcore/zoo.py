@@ -6,12 +6,15 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import arcore.models
 from arcore import mixtures
 from arcore.events import Event
 from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require
 
 
 def list_models() -> list[str]:
@@ -71,7 +74,7 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
     """
     if name == mixtures.NAME:
         config = build_hyperparameters(mixtures.MixtureConfig, hyperparameters, name)
-        return mixtures.create_mixture(event, config.to_dict()["members"])
+        return _create_mixture(event, config.to_dict()["members"])
     kind = model_class(name)
     config = build_hyperparameters(kind.Config, hyperparameters, name)
     try:
@@ -81,3 +84,17 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         raise ValueError(
             f"hyperparameters: expected sizes that this machine can hold, got {reason}"
         ) from error
+
+
+def _create_mixture(event: Event, members: Sequence[Mapping[str, Any]]) -> mixtures.Mixture:
+    """Create a mixture of new models with equal weights; see `MixtureConfig.members`."""
+    parts, counts = [], []
+    for member in members:
+        fits = isinstance(member, Mapping) and isinstance(member.get("name"), str)
+        require(fits, "members", "mappings with a name", member)
+        fields = dict(member)
+        name, count = fields.pop("name"), fields.pop("num_members", 1)
+        require(name != mixtures.NAME, "members", "models of another kind", name)
+        parts.append(create_model(name, event, **fields))
+        counts.append(count)
+    return mixtures.Mixture(parts, num_members=counts)

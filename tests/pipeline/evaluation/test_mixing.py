@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.evaluation import evaluate, mixing, reading, scoring
-from pipeline.experiments import compose, mixture_stages
+from pipeline.experiments import compose, layout
 from pipeline.reporting import wording
 from pipeline.training import driver, saved_models
 
@@ -112,6 +111,7 @@ def test_a_member_of_other_hyperparameters_is_refused(mixed: Path) -> None:
 
 def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
     shutil.move("models/sums", "models/elsewhere")
+    shutil.rmtree("mixtures/both/sums")
     try:
         with pytest.raises(UserError, match="expected the trained model of 'sums', found none"):
             mixing.mix(compose.load_mixture("both"))
@@ -143,15 +143,32 @@ def test_only_its_evaluation_can_be_overridden(mixed: Path) -> None:
         compose.load("both", ["trainer.max_epochs=3"])
 
 
-def test_dvc_gets_a_stage_that_depends_on_each_member() -> None:
-    place = f"stages:\n{mixture_stages.BEGIN}\n{mixture_stages.END}\n"
-    text = mixture_stages.completed(place, {"both": MIXTURE})
-    stages = yaml.safe_load(text)["stages"]
-    assert {"models/masks", "models/sums"} <= set(stages["mix-both"]["deps"])
-    assert stages["mix-both"]["outs"] == ["models/both"]
-    assert stages["evaluate-both"]["outs"] == ["evaluation/digits_binary/both"]
-    assert mixture_stages.completed(text, {"both": MIXTURE}) == text
-    assert mixture_stages.completed(text, {}) == place
-    with pytest.raises(UserError, match="dvc.yaml: expected the lines"):
-        mixture_stages.completed("stages:\n", {"both": MIXTURE})
-    assert json.loads(json.dumps(stages)) == stages
+def test_params_get_a_row_for_each_member() -> None:
+    text = yaml.safe_dump({"experiments": ENTRIES, "mixtures": {"both": MIXTURE}})
+    rows = yaml.safe_load(layout.completed(text))["joins"]
+    assert rows == {
+        f"both_{name}": {"mixture": "both", "experiment": name, "dataset": "digits_binary",
+                         "model": entry["model"]}
+        for name, entry in ENTRIES.items()
+    }  # fmt: skip
+    fewer = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE | {"mixture": ["masks"]}}}
+    again = layout.completed(yaml.safe_dump(fewer | {"joins": rows}))
+    assert list(yaml.safe_load(again)["joins"]) == ["both_masks"]
+    unknown = {"experiments": {"masks": ENTRIES["masks"]}, "mixtures": {"both": MIXTURE}}
+    with pytest.raises(UserError, match="mixtures.both.mixture: sums: expected an experiment"):
+        layout.completed(yaml.safe_dump(unknown))
+
+
+def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
+    joined = mixing.join(compose.load_mixture("both"), "sums")
+    before = (joined / "valid.csv").read_bytes()
+    (joined / "valid.csv").write_text("nats\n" + "1.0\n" * len(before.splitlines()[1:]))
+    weights = joined / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    mixing.mix(compose.load_mixture("both"))
+    assert (joined / "valid.csv").read_bytes() == before
+
+
+def test_what_is_no_member_does_not_join(mixed: Path) -> None:
+    with pytest.raises(UserError, match="unknown member of both 'sum'.*'sums'"):
+        mixing.join(compose.load_mixture("both"), "sum")
