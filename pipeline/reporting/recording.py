@@ -73,7 +73,8 @@ def record_table(dataset: str) -> Path:
 
 def recorded_datasets() -> list[str]:
     """Return the datasets that have a table in `results/`."""
-    return sorted(path.stem for path in paths.results().glob("*.md") if path.stem != "README")
+    pages = ("README", "lecture", "gallery")
+    return sorted(path.stem for path in paths.results().glob("*.md") if path.stem not in pages)
 
 
 def dataset_table(dataset: str) -> str:
