@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -150,4 +150,4 @@ class _MaskedProduct(torch.autograd.Function):
 
 def _rows(whole: Tensor, reaches: list[Reach]) -> tuple[Tensor, ...]:
     """Split the rows of a tensor into groups."""
-    return whole.split(-(-len(whole) // len(reaches)))
+    return cast(tuple[Tensor, ...], whole.split(-(-len(whole) // len(reaches))))
