@@ -16,7 +16,7 @@ from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.masked_linear import MaskedLinear
+from arcore.layers.masked_linear import MaskedLinear, Reach
 from arcore.model import AutoregressiveModel
 from arcore.primitives import masks, orderings
 from arcore.primitives.checks import (
@@ -99,7 +99,7 @@ class _Masks:
     order: Tensor
     positions: Tensor
     degrees: list[Tensor]
-    layers: list[tuple[Tensor, list[int]]]
+    layers: list[tuple[Tensor, list[Reach]]]
 
 
 class MADE(AutoregressiveModel):

@@ -18,6 +18,7 @@ from arcore.layers.hidden_runs import (
     HiddenRuns,
     activate_,
     activation_gradient_,
+    block_size,
     padded,
 )
 from arcore.model import AutoregressiveModel
@@ -40,7 +41,7 @@ class NADEConfig(Hyperparameters):
         ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the hidden bias.
-        block: dimensions handled at once; memory per datum grows with H * (D / block + block).
+        block: most dimensions handled at once; memory per datum grows with H * (D / block + block).
     """
 
     hidden: int = 500
@@ -220,7 +221,7 @@ class _NADELogits(torch.autograd.Function):
         activation: str,
     ) -> Tensor:
         size, outputs, hidden = v.shape
-        block = min(block, size)
+        block = block_size(size, block)
         w, v = padded(w, block), padded(v, block)
         start = pad(start, (0, w.shape[-1] - hidden))
         starts, parts = [], []
