@@ -8,6 +8,7 @@ from torch import Tensor
 from arcore.ensembles import Ensemble
 from arcore.families.orderless import OrderlessModel
 from arcore.model import AutoregressiveModel
+from arcore.models.made import MADE
 from arcore.primitives.checks import require
 
 
@@ -17,6 +18,10 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
     That is an orderless model under another order, and any other exact model itself if its order
     is of that kind: then `impute` draws from the posterior. Within a block, dimensions are
     independent given the earlier blocks, so that a block may hold both.
+
+    MADE has other orders too if it was trained for them (`order_agnostic`), and then its own is of
+    that kind or left for one that is. NADE was trained for one alone: under another it sums to 1
+    as well, but its weights know nothing of it.
 
     Arguments:
         model: not an ensemble.
@@ -36,12 +41,14 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
         return None
     order = torch.cat(model.schedule).to(mask.device)
     if isinstance(model, OrderlessModel):
-        known = mask[order]
-        return model.under(torch.cat([order[known], order[~known]]))
+        return model.under(_sorted(order, mask))
     blocks = [mask[block.to(mask.device)] for block in model.schedule]
     first = next((i for i, block in enumerate(blocks) if not bool(block.all())), len(blocks))
-    later = blocks[first + 1 :]
-    return None if any(bool(block.any()) for block in later) else model
+    if not any(bool(block.any()) for block in blocks[first + 1 :]):
+        return model
+    if isinstance(model, MADE) and model.hyperparameters.order_agnostic:
+        return model.under(_sorted(order, mask))
+    return None
 
 
 def log_prob_missing(
@@ -77,6 +84,12 @@ def log_prob_missing(
     with torch.no_grad():
         terms = ordered.conditionals(x, condition).log_prob(ordered._as_value(x))
     return torch.where(mask, 0, terms).flatten(1).sum(1)
+
+
+def _sorted(order: Tensor, observed: Tensor) -> Tensor:
+    """Return an order with the observed dimensions first, each kind as it was."""
+    known = observed[order]
+    return torch.cat([order[known], order[~known]])
 
 
 def _checked(model: AutoregressiveModel, observed: Tensor) -> Tensor:
