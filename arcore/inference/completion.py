@@ -9,6 +9,7 @@ from arcore.ensembles import Ensemble
 from arcore.families.orderless import OrderlessModel
 from arcore.model import AutoregressiveModel
 from arcore.models.made import MADE
+from arcore.models.nade import NADE
 from arcore.primitives.checks import require
 
 
@@ -20,8 +21,7 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
     independent given the earlier blocks, so that a block may hold both.
 
     MADE has other orders too if it was trained for them (`order_agnostic`), and then its own is of
-    that kind or left for one that is. NADE was trained for one alone: under another it sums to 1
-    as well, but its weights know nothing of it.
+    that kind or left for one that is.
 
     Arguments:
         model: not an ensemble.
@@ -84,6 +84,31 @@ def log_prob_missing(
     with torch.no_grad():
         terms = ordered.conditionals(x, condition).log_prob(ordered._as_value(x))
     return torch.where(mask, 0, terms).flatten(1).sum(1)
+
+
+def reordered(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:
+    """Return a model under an order that has the observed dimensions first, trained for it or not.
+
+    NADE's weights belong to dimensions, whatever the order (`NADE.under`): its distribution under
+    another is not that of its own `log_prob`, but sums to 1, and completes in one pass.
+
+    Arguments:
+        model: not an ensemble.
+        observed: bool, of the event's shape.
+
+    Returns:
+        `observed_first`, or NADE under another order; None where neither is possible.
+
+    Example:
+        >>> import arcore
+        >>> nade = arcore.create_model("nade", arcore.events.Binary((3,)), hidden=2)
+        >>> torch.cat(reordered(nade, torch.tensor([False, False, True])).schedule).tolist()
+        [2, 0, 1]
+    """
+    found = observed_first(model, observed)
+    if found is None and isinstance(model, NADE):
+        return model.under(_sorted(model.order, observed.flatten().to(model.device)))
+    return found
 
 
 def _sorted(order: Tensor, observed: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ def _notes(settings: Settings, count: int) -> str:
         f"KLs and -ln p(x | z) are of {count} test images and sum to the bound; a unit is in use "
         "if its posterior mean has a variance above 0.01 over them. Of what varies: "
         f"{settings.num_shared} draws of the noise of all levels, and {settings.num_varied} of "
-        "each level in turn while the others stay; where the latents of a level are drawn given those "
-        "above, its noise stays, not they. Changes that neighbouring pixels share (layout) are "
+        "each level in turn while the others stay; where the latents of a level are drawn given "
+        "those above, its noise stays, not they. Changes that neighbours share (layout) are "
         "left by averages over 2 x 2 pixels, independent ones (texture) by a quarter."
     )

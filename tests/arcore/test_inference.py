@@ -96,6 +96,26 @@ def test_made_of_several_orderings_has_the_observed_first(num_masks: int) -> Non
     assert kept is model, "its own ordering serves"
 
 
+def test_nade_completes_under_another_order_whose_sums_are_right() -> None:
+    model = model_of("nade", BITS, hidden=4, ordering="reverse")
+    x = all_events(BITS)
+    view = completion.reordered(model, ANY)
+    assert view is not None and view is not model
+    joint = view.log_prob(x).detach()
+    torch.testing.assert_close(joint.exp().sum().item(), 1.0)
+    same = (x[:, None] == x[None])[..., ANY].all(-1)
+    evidence = torch.where(same, joint, -math.inf).logsumexp(1)
+    torch.testing.assert_close(completion.log_prob_missing(view, x, ANY), joint - evidence)
+    own = torch.cat(model.schedule)
+    assert torch.equal(model.under(own).log_prob(x), model.log_prob(x))
+    assert torch.equal(view.under(own).log_prob(x), model.log_prob(x)), "nothing is lost"
+    lower = torch.tensor([[False] * 3, [True] * 3])[None]
+    assert completion.reordered(model, lower) is model
+    assert completion.reordered(model_of("gated_pixelcnn", BITS, width=4), ANY) is None
+    with pytest.raises(ValueError, match="order: expected a permutation"):
+        model.under(own[:3])
+
+
 def exact_posterior(model, log_likelihood: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """p(x | y) of every event, (rows, events), and ln p(y)."""
     x = all_events(model.event)

@@ -78,7 +78,9 @@ def test_views_and_ensembles_are_refused(tmp_path: Path) -> None:
     agnostic = arcore.create_model(
         "made", Binary((6,)), hidden=[8], num_masks=3, order_agnostic=True
     )
+    nade = arcore.create_model("nade", Binary((6,)), hidden=8)
     views = (
+        nade.under(torch.arange(5, -1, -1)),
         made.member(2),
         agnostic.under(torch.arange(6)),
         orderless.member(1),
