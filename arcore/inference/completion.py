@@ -20,8 +20,8 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
     is of that kind: then `impute` draws from the posterior. Within a block, dimensions are
     independent given the earlier blocks, so that a block may hold both.
 
-    MADE has other orders too if it was trained for them (`order_agnostic`), and then its own is of
-    that kind or left for one that is.
+    MADE serves any order where each step of its training had another one (`order_agnostic` with
+    `num_masks` 0). One that was trained for a few orders is poor under others (`MADE.under`).
 
     Arguments:
         model: not an ensemble.
@@ -47,7 +47,8 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
     if not any(bool(block.any()) for block in blocks[first + 1 :]):
         return model
     if isinstance(model, MADE) and model.hyperparameters.order_agnostic:
-        return model.under(_sorted(order, mask))
+        if model.hyperparameters.num_masks == 0:
+            return model.under(_sorted(order, mask))
     return None
 
 

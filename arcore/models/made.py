@@ -190,8 +190,9 @@ class MADE(AutoregressiveModel):
         """Return the model under an ordering, (D,) int64; it shares this model's weights.
 
         The degrees of hidden units are those of its own mask, so that `member(i)` is the member
-        under its own ordering. Every ordering gives a distribution that sums to 1; how good it is
-        for one that no mask had in training depends on how many there were.
+        under its own ordering. Every ordering gives a distribution that sums to 1, but one that no
+        mask had in training a poor one where masks were few: with 8 of them, 106 and 114 nats of
+        digits instead of 92. With fresh masks (num_masks 0) all orderings are alike.
 
         Raises:
             ValueError: for another shape, or a model of a single ordering, whose weights know

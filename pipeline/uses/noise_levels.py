@@ -36,8 +36,8 @@ class Settings:
         seed: of all noise.
     """
 
-    num_shared: int = 16
-    num_varied: int = 32
+    num_shared: int = 8
+    num_varied: int = 16
     num_shown: int = 2
     num_columns: int = 10
     seed: int = 0

@@ -79,9 +79,11 @@ def test_missing_given_observed_is_a_ratio_of_sums(name: str, observed: torch.Te
     )
 
 
-@pytest.mark.parametrize("num_masks", [0, 3])
-def test_made_of_several_orderings_has_the_observed_first(num_masks: int) -> None:
-    model = model_of("made", BITS, hidden=[8], num_masks=num_masks, order_agnostic=True)
+def test_made_of_all_orderings_has_the_observed_first() -> None:
+    few, model = (
+        model_of("made", BITS, hidden=[8], num_masks=count, order_agnostic=True) for count in (3, 0)
+    )
+    assert completion.observed_first(few, ANY) is None, "it was trained for others"
     x = all_events(BITS)
     for observed in (ANY, PREFIX, COARSE):
         found = completion.observed_first(model, observed)
