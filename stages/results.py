@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument(
         "--tables",
         action="store_true",
-        help="draw all of results/*.md, the gallery among them, and the marked tables of README.md, "
-        "results/ and docs/ anew",
+        help="draw all of results/*.md, the gallery among them, and the marked tables of README.md "
+        "and docs/ anew",
     )
     options = vars(parser.parse_args())
     if not any(options.values()):

@@ -242,7 +242,7 @@ def _section(part: Part, folder: str) -> list[str]:
     ]
     if part.numbers:
         blocks += ["| measured | |", "| --- | --- |"]
-        blocks += [f"| {number.name} | {_text(number)} |" for number in part.numbers]
+        blocks += [f"| {_cell(one.name)} | {_cell(_text(one))} |" for one in part.numbers]
         blocks.append("")
     if part.notes:
         blocks.append(f"{part.notes}\n")
@@ -253,7 +253,11 @@ def _section(part: Part, folder: str) -> list[str]:
 
 
 def _text(number: Number) -> str:
-    return f"{use_sections.text_of(number)} {number.unit}".strip().replace("|", "\\|")
+    return f"{use_sections.text_of(number)} {number.unit}".strip()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _sentence(text: str) -> str:

@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.testing import assert_close
@@ -233,6 +234,32 @@ def test_free_bits_stop_the_gradient_of_a_level_below_them_and_nothing_else(case
         assert_close(ours, theirs)
     assert torch.equal(model.log_prob(x, condition), plain.log_prob(x, condition))
     assert torch.equal(model.validation_loss(x, condition), plain.validation_loss(x, condition))
+
+
+def test_free_bits_keep_in_use_what_collapses_without() -> None:
+    digits = torch.from_numpy(load_digits().images).long()[:, None]
+    kept = {}
+    for free in ([], [3.0, 3.0]):
+        torch.manual_seed(0)
+        model = arcore.create_model(
+            "pixelvae",
+            Levels(17, (1, 8, 8)),
+            **{"num_levels": 2, "latent_size": 8, "latent_channels": 2, "encoder": [8], "width": 8},
+            **{"num_layers": 2, "prior_width": 8, "prior_blocks": 1, "head_width": 16},
+            free_nats=free,
+        )
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(120):
+            loss = model(digits[torch.randint(len(digits), (50,))]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        terms = latent_levels.bound_terms(model.eval(), digits[:300]).mean(0)
+        kept[len(free)] = terms, latent_levels.active_units(model, digits[:300])
+    (collapsed, unused), (told, used) = kept[0], kept[2]
+    assert collapsed[0] < 0.1 and unused[0][0] == 0
+    assert (told[:2] > 1.5).all() and min(number for number, _ in used) >= 1
+    assert (told.sum() - collapsed.sum()).abs() < 8, "the bound is about as good"
 
 
 def test_the_upper_of_two_levels_may_warm_up_longer() -> None:
