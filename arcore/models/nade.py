@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -74,6 +75,7 @@ class NADE(AutoregressiveModel):
         a_{d+1} = a_d + W[:, od] phi(x_od),
 
     where phi encodes a level (zero for level 0) and the softmax is a sigmoid for binary events.
+    `under(order)` is the model under another ordering.
     Scoring and its gradient take O(D H) per datum and store the activations of every `block`-th
     dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
     g is evaluated once for each run of zeros.
@@ -98,6 +100,7 @@ class NADE(AutoregressiveModel):
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
         super().__init__(event, hyperparameters)
         self._logits = compile_guard(_NADELogits.apply)
+        self._given_order: Tensor | None = None
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = (
@@ -118,7 +121,9 @@ class NADE(AutoregressiveModel):
 
     def _rebuild(self) -> None:
         p = self.hyperparameters
-        order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
+        order = self._given_order
+        if order is None:
+            order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
         self._register_order(order)
 
     @property
@@ -143,6 +148,27 @@ class NADE(AutoregressiveModel):
         logits = (logits + self.output_bias)[:, self.position]
         shape = (len(x), *self.event.extents, logits.shape[-1])
         return level_features.distribution(logits.view(shape))
+
+    @torch.no_grad()
+    def under(self, order: Tensor) -> NADE:
+        """Return the model under another ordering, (D,) int64, with copies of its weights.
+
+        W and V belong to dimensions, not to places in the ordering, so that any ordering gives a
+        distribution that sums to 1. It was not trained for it: what W says of a dimension that was
+        last, or V of one that was first, nothing has taught.
+        """
+        size = self.event.size
+        fits = isinstance(order, Tensor) and order.shape == (size,)
+        fits = fits and sorted(order.tolist()) == list(range(size))
+        require(fits, "order", f"a permutation of range({size})", order)
+        order = order.long().to(self.device)
+        view, places = copy.copy(self), self.position[order]
+        view._buffers, view._parameters = dict(self._buffers), dict(self._parameters)
+        for name in ("input_weight", "output_weight", "output_bias"):
+            view._parameters[name] = nn.Parameter(getattr(self, name)[places])
+        view._given_order = order.cpu()
+        view._rebuild()
+        return view
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the decoder with running sums: O(H) per dimension, O(D H) per event."""
