@@ -65,6 +65,8 @@ def check_rows(
         levels = event.num_levels if isinstance(event, Levels) else num_bins(event)
         if int(data.x.max()) >= levels:
             raise UserError(f"{where}: expected levels in [0, {levels}), got {int(data.x.max())}")
+        if isinstance(event, Levels) and event.uneven is not None:
+            _check_each_level(data.x, event.uneven, where)
     elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
         raise UserError(f"{where}: expected finite values, got NaN or infinity")
     if kind.sound is not None:
@@ -85,6 +87,15 @@ def check_rows(
         if low < 0 or high >= num_classes:
             raise UserError(
                 f"{where}: expected labels in [0, {num_classes}), got values in [{low}, {high}]"
+            )
+
+
+def _check_each_level(x: np.ndarray, uneven: tuple[int, ...], where: str) -> None:
+    """Check the range of each column of a table."""
+    for column, (count, high) in enumerate(zip(uneven, x.max(0).tolist(), strict=True)):
+        if high >= count:
+            raise UserError(
+                f"{where}: expected levels in [0, {count}) in column {column}, got {high}"
             )
 
 

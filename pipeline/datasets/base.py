@@ -217,7 +217,7 @@ def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, object
         else:
             # bool is an int to isinstance, never to a reader of a config file.
             valid = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-            expected = f"a value of type {hint.__name__}"
+            expected = f"a value of type {getattr(hint, '__name__', hint)}"
         if not valid:
             raise UserError(
                 f"option {key} of dataset {dataset!r}: expected {expected}, "
