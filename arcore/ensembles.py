@@ -45,6 +45,8 @@ class Ensemble(AutoregressiveModel):
         torch.Size([2])
     """
 
+    takes_uneven_levels = True  # as its members do
+
     def __init__(self, members: Iterable[AutoregressiveModel]) -> None:
         members = list(members)
         if not members:
