@@ -16,12 +16,8 @@ from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-<<<<<<< HEAD
-from arcore.layers.masked_linear import MaskedLinear, Reach
-=======
 from arcore.layers.conditioning import embedded
-from arcore.layers.masked_linear import MaskedLinear
->>>>>>> own
+from arcore.layers.masked_linear import MaskedLinear, Reach
 from arcore.model import AutoregressiveModel
 from arcore.primitives import masks, orderings
 from arcore.primitives.checks import (

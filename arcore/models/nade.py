@@ -43,12 +43,8 @@ class NADEConfig(Hyperparameters):
         ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the hidden bias.
-<<<<<<< HEAD
-        block: most dimensions handled at once; memory per datum grows with H * (D / block + block).
-=======
         condition_size: length of a vector that is the condition instead.
-        block: dimensions handled at once; memory per datum grows with H * (D / block + block).
->>>>>>> own
+        block: most dimensions handled at once; memory per datum grows with H * (D / block + block).
     """
 
     hidden: int = 500

@@ -73,13 +73,8 @@ def record_table(dataset: str) -> Path:
 
 def recorded_datasets() -> list[str]:
     """Return the datasets that have a table in `results/`."""
-<<<<<<< HEAD
-    pages = ("README", "lecture", "gallery")
-    return sorted(path.stem for path in paths.results().glob("*.md") if path.stem not in pages)
-=======
-    others = ("README.md", picture_book.PAGE)
+    others = ("README.md", "lecture.md", picture_book.PAGE)
     return sorted(path.stem for path in paths.results().glob("*.md") if path.name not in others)
->>>>>>> uses
 
 
 def dataset_table(dataset: str) -> str:
