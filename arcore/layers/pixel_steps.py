@@ -7,6 +7,7 @@ and on the pixel's own row windows, results and their views are made once for al
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from arcore.layers.cursor import Cursor
@@ -60,8 +61,13 @@ class PixelSteps:
             flat[:, column * inputs : (column + centre + 1) * inputs] for column in range(width)
         ]
 
-    def start_row(self, row: int) -> None:
-        """Take in the row that is complete, and compute what all rows above add to this one."""
+    def start_row(self, row: int, link: Tensor | None = None) -> None:
+        """Take in the row that is complete, and compute what is added to this one's products.
+
+        Arguments:
+            row: its number; rows come in order.
+            link: (batch, outputs, 1, width), what else is added.
+        """
         rows, width = self.finished.shape[2], self.row.shape[1]
         if row and rows:
             self.finished[:, :, :-1] = self.finished[:, :, 1:].clone()
@@ -69,12 +75,24 @@ class PixelSteps:
             last.copy_(self.row.transpose(1, 2))
             found = conv2d_nhwc(self.finished, self.above, self.bias)
             self.base.copy_(found[:, :, 0].transpose(1, 2))
+        else:
+            self.base.copy_(self.bias.expand_as(self.base))
         if self.added is not None:
-            one = min(row, self.added.shape[2] - 1)
-            if row == 0 or not rows:
-                self.base.copy_(self.bias.expand_as(self.base))
-            self.base += self.added[:, :, one].transpose(1, 2)
+            self.base += self.added[:, :, min(row, self.added.shape[2] - 1)].transpose(1, 2)
+        if link is not None:
+            self.base += link[:, :, 0].transpose(1, 2)
 
     def write(self, x: Tensor, cursor: Cursor) -> None:
         """Write x, (batch, inputs, 1, 1), at the cursor, as layers' states do."""
         self.slots[cursor.column].copy_(x.flatten(1))
+
+
+def pointwise(layer: CausalConv2d) -> tuple[Tensor, Tensor]:
+    """Return a 1 x 1 convolution's weight, (inputs, outputs), and bias."""
+    return layer.masked_weight()[:, :, 0, 0].t().contiguous(), layer.bias
+
+
+def with_bias(layer: CausalConv2d) -> Tensor:
+    """Return a 1 x 1 convolution's weight and bias, (inputs + 1, outputs): its last input is 1."""
+    weight, bias = pointwise(layer)
+    return torch.cat([weight, bias[None]])

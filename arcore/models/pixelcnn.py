@@ -13,7 +13,7 @@ from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
 from arcore.layers.cursor import Cursor, LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.layers.pixel_steps import PixelSteps
+from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.primitives.checks import require_dropout, require_int, require_odd
 
 
@@ -132,12 +132,11 @@ class _Steps:
         cores = [steps_of(block.core, block.projection) for block in blocks]
         self.steps = [self.input, *cores]
         self.blocks = [
-            (*_matrix(block.reduce), core, torch.cat([weight, bias[None]]))
+            (*pointwise(block.reduce), core, with_bias(block.expand))
             for block, core in zip(blocks, cores, strict=True)
-            for weight, bias in [_matrix(block.expand)]
         ]
         head = [cast(CausalConv2d, layer) for layer in (*model.hidden_head, model.output)]
-        self.head = [_matrix(layer) for layer in head]
+        self.head = [pointwise(layer) for layer in head]
         weight, hidden = model.input.weight, model.hyperparameters.hidden
         self.u, self.active = (weight.new_empty(batch, 2 * hidden) for _ in range(2))
         self.one = weight.new_ones(batch, hidden + 1)
@@ -163,11 +162,6 @@ class _Steps:
         for weight, bias in self.head:
             y = torch.addmm(bias, y.relu(), weight)
         return y[:, :, None, None]
-
-
-def _matrix(layer: CausalConv2d) -> tuple[Tensor, Tensor]:
-    """Return a 1 x 1 convolution's weight, (inputs, outputs), and bias."""
-    return layer.masked_weight()[:, :, 0, 0].t().contiguous(), layer.bias
 
 
 class _Block(nn.Module):
