@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -14,6 +15,7 @@ from arcore.decoding import Decoder
 from arcore.events import Binary, Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
+from arcore.layers.conditioning import embedded
 from arcore.layers.hidden_runs import (
     HiddenRuns,
     activate_,
@@ -41,6 +43,7 @@ class NADEConfig(Hyperparameters):
         ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the hidden bias.
+        condition_size: length of a vector that is the condition instead.
         block: most dimensions handled at once; memory per datum grows with H * (D / block + block).
     """
 
@@ -50,6 +53,7 @@ class NADEConfig(Hyperparameters):
     ordering_seed: int = 0
     inputs: str = "scaled"
     num_classes: int | None = None
+    condition_size: int | None = None
     block: int = 32
 
     def __post_init__(self) -> None:
@@ -74,6 +78,7 @@ class NADE(AutoregressiveModel):
         a_{d+1} = a_d + W[:, od] phi(x_od),
 
     where phi encodes a level (zero for level 0) and the softmax is a sigmoid for binary events.
+    `under(order)` is the model under another ordering.
     Scoring and its gradient take O(D H) per datum and store the activations of every `block`-th
     dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
     g is evaluated once for each run of zeros.
@@ -93,11 +98,13 @@ class NADE(AutoregressiveModel):
 
     Config = NADEConfig
     supports = (Levels,)
+    takes_uneven_levels = True
     hyperparameters: NADEConfig
 
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
         super().__init__(event, hyperparameters)
         self._logits = compile_guard(_NADELogits.apply)
+        self._given_order: Tensor | None = None
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = (
@@ -110,15 +117,17 @@ class NADE(AutoregressiveModel):
         self.output_bias = nn.Parameter(torch.zeros(size, logits))
         nn.init.normal_(self.input_weight, std=0.01)
         nn.init.normal_(self.output_weight, std=0.01)
-        if p.num_classes is not None:
-            self.class_bias = nn.Parameter(torch.zeros(p.num_classes, hidden))
+        if rows := p.num_classes or p.condition_size:
+            self.class_bias = nn.Parameter(torch.zeros(rows, hidden))
         self.order: Tensor
         self.position: Tensor
         self._rebuild()
 
     def _rebuild(self) -> None:
         p = self.hyperparameters
-        order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
+        order = self._given_order
+        if order is None:
+            order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
         self._register_order(order)
 
     @property
@@ -129,20 +138,44 @@ class NADE(AutoregressiveModel):
     def _start(self, batch: int, condition: Tensor | None) -> Tensor:
         if condition is None:
             return self.hidden_bias.expand(batch, -1)
-        return self.hidden_bias + self.class_bias[condition]
+        return self.hidden_bias + embedded(self.class_bias, condition)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
         p = self.hyperparameters
         ordered = x.flatten(1)[:, self.order]
-        columns, weights = level_features.encode_sparsely(ordered, self.event, p.inputs, self.dtype)
+        columns, weights = level_features.encode_sparsely(
+            ordered, self.event, p.inputs, self.dtype, self.order
+        )
         start = self._start(len(x), condition)
         logits = self._logits(
             columns, weights, self.input_weight, self.output_weight, start, p.block, p.activation
         )
         logits = (logits + self.output_bias)[:, self.position]
         shape = (len(x), *self.event.extents, logits.shape[-1])
-        return level_features.distribution(logits.view(shape))
+        never = level_features.impossible(self.event, logits.device)
+        return level_features.distribution(logits.view(shape), never)
+
+    @torch.no_grad()
+    def under(self, order: Tensor) -> NADE:
+        """Return the model under another ordering, (D,) int64, with copies of its weights.
+
+        W and V belong to dimensions, not to places in the ordering, so that any ordering gives a
+        distribution that sums to 1. It was not trained for it: what W says of a dimension that was
+        last, or V of one that was first, nothing has taught.
+        """
+        size = self.event.size
+        fits = isinstance(order, Tensor) and order.shape == (size,)
+        fits = fits and sorted(order.tolist()) == list(range(size))
+        require(fits, "order", f"a permutation of range({size})", order)
+        order = order.long().to(self.device)
+        view, places = copy.copy(self), self.position[order]
+        view._buffers, view._parameters = dict(self._buffers), dict(self._parameters)
+        for name in ("input_weight", "output_weight", "output_bias"):
+            view._parameters[name] = nn.Parameter(getattr(self, name)[places])
+        view._given_order = order.cpu()
+        view._rebuild()
+        return view
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the decoder with running sums: O(H) per dimension, O(D H) per event."""
@@ -167,12 +200,13 @@ class NADEDecoder(Decoder):
     def _next(self, block: Tensor) -> Distribution:
         t, hidden = self.position, activate_(self.activations.clone(), self.activation)
         logits = torch.addmm(self.output_biases[t], hidden, self.output_weights[t])
-        return level_features.distribution(logits[:, None])
+        never = level_features.impossible(self.model.event, logits.device, block)
+        return level_features.distribution(logits[:, None], never)
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         event, inputs = self.model.event, self.model.hyperparameters.inputs
-        features = level_features.encode(values, event, inputs, self.activations.dtype)
+        features = level_features.encode(values, event, inputs, self.activations.dtype, block)
         self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
 
     @torch.no_grad()

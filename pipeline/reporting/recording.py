@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.reporting import comparison, embedded, tables
+from pipeline.reporting import comparison, embedded, picture_book, tables
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ def record_table(dataset: str) -> Path:
 
 def recorded_datasets() -> list[str]:
     """Return the datasets that have a table in `results/`."""
-    return sorted(path.stem for path in paths.results().glob("*.md") if path.stem != "README")
+    others = ("README.md", "lecture.md", picture_book.PAGE)
+    return sorted(path.stem for path in paths.results().glob("*.md") if path.name not in others)
 
 
 def dataset_table(dataset: str) -> str:

@@ -63,6 +63,16 @@ USES = {
         "first-layer weights (NADE, MADE), the probabilities of samples, softmax activations",
         "a model of images in levels",
     ),
+    "noise_levels": Use(
+        "Levels of noise",
+        "what changes as the noise of one level varies; the KL and the units in use of each",
+        "a model of images with latents (pixelvae)",
+    ),
+    "interpolation": Use(
+        "Interpolation",
+        "images along the line between the latents of two test images, with the same noise",
+        "an unconditional model of images with latents (pixelvae)",
+    ),
     "continuation": Use(
         "Continuation",
         "sounds drawn given their first half, to listen to; what the first half tells in bits",
