@@ -40,6 +40,7 @@ class PixelSteps:
         True
     """
 
+    @torch.no_grad()
     def __init__(
         self, layer: CausalConv2d, batch: int, width: int, added: Tensor | None = None
     ) -> None:
@@ -61,6 +62,7 @@ class PixelSteps:
             flat[:, column * inputs : (column + centre + 1) * inputs] for column in range(width)
         ]
 
+    @torch.no_grad()
     def start_row(self, row: int, link: Tensor | None = None) -> None:
         """Take in the row that is complete, and compute what is added to this one's products.
 
