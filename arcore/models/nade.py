@@ -213,22 +213,27 @@ class NADEDecoder(Decoder):
     def draw_rest(
         self, generator: torch.Generator | None, temperature: float, advance: Advance
     ) -> list[Tensor]:
-        """Draw the rest; binary events in five kernels a step, with the same numbers."""
+        """Draw the rest; binary events in four kernels a step, with the same numbers.
+
+        x = 1 where u < sigm(b + V h): where logit(u) - b < V h, whose left side comes for all at
+        once.
+        """
         a, first = self.activations, self.position
         if not isinstance(self.model.event, Binary) or temperature != 1 or a.dtype not in REAL:
             return super().draw_rest(generator, temperature, advance)
         shape = (len(self.blocks) - first, self.batch, 1)
         uniform = torch.rand(shape, generator=generator, device=a.device, dtype=a.dtype)
-        drawn, hidden, probability = (torch.empty_like(x) for x in (uniform, a, uniform[:1]))
-        probability, is_sigmoid = probability[0], self.activation == "sigmoid"
-        weights = (w[first:] for w in (self.output_biases, self.output_weights, self.input_weights))
-        for u, x, bias, v, w in zip(uniform, drawn, *weights, strict=True):
+        thresholds = torch.logit(uniform) - self.model.output_bias[first:, None]
+        drawn, hidden, logit = (torch.empty_like(x) for x in (uniform, a, uniform[:1]))
+        logit, is_sigmoid = logit[0], self.activation == "sigmoid"
+        weights = (w[first:] for w in (self.output_weights, self.input_weights))
+        for threshold, x, v, w in zip(thresholds, drawn, *weights, strict=True):
             if is_sigmoid:
                 torch.sigmoid(a, out=hidden)
             else:
                 torch.clamp_min(a, 0, out=hidden)
-            torch.addmm(bias, hidden, v, out=probability)
-            torch.lt(u, probability.sigmoid_(), out=x)
+            torch.mm(hidden, v, out=logit)
+            torch.lt(threshold, logit, out=x)
             a.addcmul_(x, w)
             advance(1)
         self.position = len(self.blocks)
