@@ -120,7 +120,8 @@ def fingerprint(model: AutoregressiveModel) -> bytes:
     It is the same on every device, and for every length of an event.
     """
     assert isinstance(model.event, Levels)
-    names = [type(model).__name__, type(model.event).__name__, model.event.num_levels]
+    levels = model.event.uneven or model.event.num_levels
+    names = [type(model).__name__, type(model.event).__name__, levels]
     described = json.dumps([names, model.hyperparameters.to_dict()], sort_keys=True)
     digest = hashlib.sha256(described.encode())
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 import torch
@@ -104,22 +104,59 @@ class Event:
 class Levels(Event):
     """A discrete event: integers in [0, num_levels).
 
+    A list of numbers makes the event a vector, a row of a table say, whose dimension d has integers
+    in [0, num_levels[d]); only a model that `takes_uneven_levels` models it.
+
+    Attributes:
+        num_levels: of a dimension; of a vector with different numbers, the largest.
+        uneven: these numbers where they differ, None where they do not.
+
     Example:
         >>> Levels(17, (1, 8, 8)).size
         64
+        >>> table = Levels([2, 5, 17])
+        >>> table.shape, table.num_levels, table.uneven
+        ((3,), 17, (2, 5, 17))
     """
 
     num_levels: int
+    uneven: tuple[int, ...] | None = field(default=None, repr=False)
 
-    def __init__(self, num_levels: int, shape: Sequence[int | None]) -> None:
-        if not isinstance(num_levels, int) or isinstance(num_levels, bool) or num_levels < 2:
-            raise ValueError(f"num_levels: expected an integer >= 2, got {num_levels!r}")
-        object.__setattr__(self, "num_levels", num_levels)
+    def __init__(
+        self, num_levels: int | Sequence[int], shape: Sequence[int | None] | None = None
+    ) -> None:
+        several = isinstance(num_levels, (list, tuple))
+        given: list[Any] = [*num_levels] if isinstance(num_levels, (list, tuple)) else [num_levels]
+        counts = [n for n in given if isinstance(n, int) and not isinstance(n, bool) and n >= 2]
+        if not counts or len(counts) != len(given):
+            raise ValueError(
+                f"num_levels: expected an integer >= 2, or a list of them, got {num_levels!r}"
+            )
+        if several:
+            shape = (len(counts),) if shape is None else shape
+            if tuple(shape) != (len(counts),):
+                raise ValueError(f"shape: expected ({len(counts)},), as num_levels, got {shape!r}")
+        if shape is None:
+            raise ValueError("shape: expected positive integers beside one num_levels, got None")
+        differ = len(set(counts)) > 1
+        object.__setattr__(self, "num_levels", max(counts))
+        object.__setattr__(self, "uneven", tuple(counts) if differ else None)
         object.__setattr__(self, "shape", _checked_shape(shape))
+
+    def __repr__(self) -> str:
+        if self.uneven is not None:
+            return f"Levels({list(self.uneven)})"
+        return f"{type(self).__name__}(shape={self.shape}, num_levels={self.num_levels})"
+
+    @property
+    def levels_by_dimension(self) -> tuple[int, ...]:
+        """Number of levels of each of the D dimensions."""
+        return self.uneven or (self.num_levels,) * self.size
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the event with plain types."""
-        levels = {"num_levels": self.num_levels} if type(self) is Levels else {}
+        counts: int | list[int] = self.num_levels if self.uneven is None else list(self.uneven)
+        levels = {"num_levels": counts} if type(self) is Levels else {}
         return super().to_dict() | levels
 
     def check(self, x: Tensor, name: str = "x") -> Tensor:
@@ -137,7 +174,19 @@ class Levels(Event):
                     f"{name}: expected levels in [0, {self.num_levels}), "
                     f"got values in [{low:g}, {high:g}]"
                 )
+            if self.uneven is not None:
+                self._check_each(values, name)
         return x
+
+    def _check_each(self, values: Tensor, name: str) -> None:
+        """Check the range of each dimension of a vector."""
+        assert self.uneven is not None
+        for dimension, (count, high) in enumerate(zip(self.uneven, values.amax(0), strict=True)):
+            if high >= count:
+                raise ValueError(
+                    f"{name}: expected levels in [0, {count}) in dimension {dimension}, "
+                    f"got {high:g}"
+                )
 
 
 @dataclass(frozen=True)
@@ -250,6 +299,8 @@ def resized(event: Levels, shape: Sequence[int | None]) -> Levels:
         >>> resized(Binary((2, 3)), (3,))
         Binary(shape=(3,), num_levels=2)
     """
+    if event.uneven is not None:
+        raise ValueError(f"event: expected one number of levels, got {event!r}")
     if isinstance(event, Gray):
         return Gray(shape)
     return Binary(shape) if isinstance(event, Binary) else Levels(event.num_levels, shape)

@@ -40,6 +40,7 @@ class AutoregressiveModel(GenerativeModel):
         condition_kind: what it is conditioned on, or None for an unconditional model.
         num_classes: number of classes where that is a class, else None.
         num_symbols: number of symbols where each frame of an event comes with one, else None.
+        takes_uneven_levels: whether an event's dimensions may have different numbers of levels.
         hop: steps of an event that one frame of its condition lasts, 1 where there are none.
         changes_by_step: whether training steps differ by more than their rows (`set_step`).
         num_members: masks or orderings that it is trained for, whose mixture `ensemble` gives.
@@ -52,6 +53,7 @@ class AutoregressiveModel(GenerativeModel):
 
     Config: ClassVar[type[Hyperparameters]]
     supports: ClassVar[tuple[type[Event], ...]]
+    takes_uneven_levels: ClassVar[bool] = False
     exact: bool = True
     changes_by_step: bool = False
     num_members: int = 1
@@ -70,6 +72,9 @@ class AutoregressiveModel(GenerativeModel):
         if not isinstance(event, self.supports) or not fits:
             wanted = " or ".join(kind.__name__ for kind in self.supports)
             raise ValueError(f"event: {type(self).__name__} expects {wanted}, got {event!r}")
+        if isinstance(event, Levels) and event.uneven is not None and not self.takes_uneven_levels:
+            name = type(self).__name__
+            raise ValueError(f"event: {name} expects one number of levels, got {event!r}")
         self.event = event
         self.hyperparameters = hyperparameters
         self.condition_kind = conditions.condition_from(hyperparameters)

@@ -55,6 +55,7 @@ class OrderlessModel(AutoregressiveModel):
     """
 
     supports = (Levels,)
+    takes_uneven_levels = True
     max_members = None
     validation_is_estimate = True
     hyperparameters: OrderlessConfig
@@ -92,13 +93,20 @@ class OrderlessModel(AutoregressiveModel):
         """Rows beyond which a longer part is scored no faster."""
         return FLOATS_AT_ONCE
 
-    def _inputs(self, flat: Tensor) -> Tensor:
+    def _inputs(self, flat: Tensor, dimensions: Tensor | None = None) -> Tensor:
         """What a dimension shows where it is observed, (batch, D, features)."""
         p = self.hyperparameters
-        features = level_features.encode(flat, self.event, p.inputs, self.dtype)
+        features = level_features.encode(flat, self.event, p.inputs, self.dtype, dimensions)
         if p.mask_inputs:
             features = torch.cat([features, torch.ones_like(features[..., :1])], -1)
         return features
+
+    def _distribution(self, logits: Tensor, dimension: int | None = None) -> Distribution:
+        """Distributions of all dimensions (batch, D, logits), or of one of them."""
+        never = level_features.impossible(self.event, logits.device)
+        if never is not None and dimension is not None:
+            never = never[dimension]
+        return level_features.distribution(logits, never)
 
     # -- training
 
@@ -131,7 +139,7 @@ class OrderlessModel(AutoregressiveModel):
     def _masked_loss(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
         flat = x.flatten(1)
         logits = self._logits(self._inputs(flat) * observed[..., None], condition)
-        distribution = level_features.distribution(logits.to(self.dtype))
+        distribution = self._distribution(logits.to(self.dtype))
         terms = distribution.log_prob(self._as_value(flat))
         weight = (self.event.size / (~observed).sum(1).double()).to(self.dtype)
         return -torch.where(observed, 0, terms).sum(1) * weight
@@ -212,7 +220,7 @@ class OrderlessModel(AutoregressiveModel):
                 logits = [logits for _, logits in self._steps(part, None, label)]
             parts.append(torch.stack(logits, 1)[:, self.position])
         shape = (len(x), *self.event.extents, self.num_logits)
-        return level_features.distribution(torch.cat(parts).view(shape))
+        return self._distribution(torch.cat(parts).view(shape))
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self._log_marginal(x, None, condition)
@@ -250,7 +258,8 @@ class OrderlessModel(AutoregressiveModel):
             values = self._as_value(part.flatten(1))
             with torch.autocast(self.device.type, enabled=False):
                 for dimension, logits in self._steps(part, mask, label):
-                    terms = level_features.distribution(logits).log_prob(values[:, dimension])
+                    given = self._distribution(logits, dimension)
+                    terms = given.log_prob(values[:, dimension])
                     total = total + (terms if mask is None else terms * mask[:, dimension])
             totals.append(total.to(self.dtype))
         return torch.cat(totals)
@@ -311,10 +320,12 @@ class OrderlessModel(AutoregressiveModel):
             state.observe(dimension, inputs[:, dimension] * known[:, dimension, None])
         missing = ~known
         for dimension in self._ordering[missing.any(0).cpu()[self._ordering]].tolist():
-            given = level_features.distribution(state.logits(dimension))
+            given = self._distribution(state.logits(dimension), dimension)
             drawn = draw(given, generator, temperature).to(x.dtype)
             x[:, dimension] = torch.where(known[:, dimension], x[:, dimension], drawn)
-            shown = self._inputs(x[:, dimension, None])[:, 0]
+            shown = self._inputs(x[:, dimension, None], torch.tensor([dimension], device=x.device))[
+                :, 0
+            ]
             state.observe(dimension, shown * missing[:, dimension, None])
         return x.view(len(x), *self.event.extents)
 
@@ -331,12 +342,14 @@ class OrderlessDecoder(Decoder):
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
-        logits = self.state.logits(self.dimensions[self.position])
-        return level_features.distribution(logits[:, None])
+        dimension = self.dimensions[self.position]
+        logits = self.state.logits(dimension)
+        return self.model._distribution(logits[:, None], dimension)
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
-        self.state.observe(self.dimensions[self.position], self.model._inputs(values)[:, 0])
+        shown = self.model._inputs(values, block)[:, 0]
+        self.state.observe(self.dimensions[self.position], shown)
 
 
 class OrderlessEnsemble(Ensemble):

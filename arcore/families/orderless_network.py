@@ -29,6 +29,7 @@ class OrderlessConfig(Hyperparameters):
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the first hidden layer and
             the outputs.
+        condition_size: length of a vector that is the condition instead.
     """
 
     hidden: tuple[int, ...] = (500, 500)
@@ -40,6 +41,12 @@ class OrderlessConfig(Hyperparameters):
     num_orderings: int = 1
     inputs: str = "scaled"
     num_classes: int | None = None
+    condition_size: int | None = None
+
+    @property
+    def condition_rows(self) -> int | None:
+        """Numbers of a condition: classes, or the length of a vector; None without one."""
+        return self.num_classes or self.condition_size
 
     def __post_init__(self) -> None:
         require(isinstance(self.hidden, tuple), "hidden", "a list of widths", self.hidden)

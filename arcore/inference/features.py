@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from arcore.layers import level_features
+from arcore.layers.conditioning import embedded
 from arcore.model import AutoregressiveModel
 from arcore.models.made import MADE
 from arcore.models.nade import NADE
@@ -59,7 +60,7 @@ def hidden_features(
     for depth, layer in enumerate(model._hidden()):
         a: Tensor = layer(h)
         if depth == 0 and condition is not None:
-            a = a + model.class_hidden[condition]
+            a = a + embedded(model.class_hidden, condition)
         h = model._activate(a)
     return h
 

@@ -11,6 +11,25 @@ from arcore.layers.cursor import Cursor, LayerCall, full_image
 from arcore.layers.nhwc import Conv2d
 
 
+def embedded(weight: Tensor, condition: Tensor) -> Tensor:
+    """Look classes (batch,) up in the rows of a weight, or multiply vectors (batch, rows) by it.
+
+    A class is the vector that has one 1. In the weight's own precision, autocast or not.
+
+    Example:
+        >>> weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> embedded(weight, torch.tensor([1])).tolist()
+        [[3.0, 4.0]]
+        >>> embedded(weight, torch.tensor([[0.5, 0.5]])).tolist()
+        [[2.0, 3.0]]
+    """
+    if not condition.is_floating_point():
+        return weight[condition]
+    with torch.autocast(weight.device.type, enabled=False):
+        shift: Tensor = torch.tensordot(condition.to(weight.dtype), weight, 1)
+    return shift
+
+
 class ConditionMaps(nn.Module):
     """Turns a condition into maps, (batch, channels, 1, 1) or (batch, channels, height, width).
 

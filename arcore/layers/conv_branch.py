@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, pad
 
+from arcore.layers.conditioning import embedded
 from arcore.layers.incremental_mlp import activate
 from arcore.layers.nhwc import conv2d_nhwc
 
@@ -32,7 +33,8 @@ class ConvBranch(nn.Module):
         kernels: sides of their kernels, as many.
         activation: relu or tanh, after all but the last layer.
         rate: probability of dropping a hidden unit in training.
-        num_classes: classes of a condition, which shifts the first layer's channels.
+        condition_rows: classes of a condition, or the length of a vector that is one, which
+            shifts the first layer's channels.
 
     Example:
         >>> net = ConvBranch(2, 1, (28, 28), [64, 64, 64, 64], [8, 4, 6, 7])
@@ -52,7 +54,7 @@ class ConvBranch(nn.Module):
         kernels: Sequence[int],
         activation: str = "relu",
         rate: float = 0.0,
-        num_classes: int | None = None,
+        condition_rows: int | None = None,
     ) -> None:
         super().__init__()
         self.activation, self.rate = activation, rate
@@ -70,8 +72,8 @@ class ConvBranch(nn.Module):
         self.paddings = down + [(height - 1, width - 1) for height, width in reversed(shapes)]
         self.shapes = shapes + shapes[::-1]
         self.extents = extents
-        if num_classes is not None:
-            self.class_channels = nn.Parameter(torch.zeros(num_classes, channels[0]))
+        if condition_rows is not None:
+            self.class_channels = nn.Parameter(torch.zeros(condition_rows, channels[0]))
 
     def forward(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
@@ -117,5 +119,5 @@ class ConvBranch(nn.Module):
             padding = (border[2], border[0]) if symmetric else (0, 0)
             h = conv2d_nhwc(h, layer.weight, layer.bias, padding=padding)
             if index == 0 and condition is not None:
-                h = h + self.class_channels[condition][:, :, None, None]
+                h = h + embedded(self.class_channels, condition)[:, :, None, None]
         return h

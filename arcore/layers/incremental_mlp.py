@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
+from arcore.layers.conditioning import embedded
+
 ACTIVATIONS = ("relu", "tanh")
 
 
@@ -31,7 +33,8 @@ class IncrementalMLP(nn.Module):
         hidden: the widths of the hidden layers, at least one.
         activation: relu or tanh.
         rate: probability of dropping a hidden unit in training.
-        num_classes: classes of a condition, which shifts a and y.
+        condition_rows: classes of a condition, or the length of a vector that is one, which
+            shifts a and y.
 
     Example:
         >>> net = IncrementalMLP(3, 2, 1, [8])
@@ -50,7 +53,7 @@ class IncrementalMLP(nn.Module):
         hidden: Sequence[int],
         activation: str = "relu",
         rate: float = 0.0,
-        num_classes: int | None = None,
+        condition_rows: int | None = None,
     ) -> None:
         super().__init__()
         self.activation, self.rate = activation, rate
@@ -63,9 +66,9 @@ class IncrementalMLP(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(size, outputs))
         nn.init.uniform_(self.input_weight, -((size * features) ** -0.5), (size * features) ** -0.5)
         nn.init.uniform_(self.output_weight, -(hidden[-1] ** -0.5), hidden[-1] ** -0.5)
-        if num_classes is not None:
-            self.class_hidden = nn.Parameter(torch.zeros(num_classes, hidden[0]))
-            self.class_output = nn.Parameter(torch.zeros(num_classes, size, outputs))
+        if condition_rows is not None:
+            self.class_hidden = nn.Parameter(torch.zeros(condition_rows, hidden[0]))
+            self.class_output = nn.Parameter(torch.zeros(condition_rows, size, outputs))
 
     def forward(self, inputs: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map inputs (batch, D, F) to outputs (batch, D, K)."""
@@ -73,13 +76,13 @@ class IncrementalMLP(nn.Module):
         h = self._hidden(a + self.start(len(inputs), condition))
         y = linear(h, self.output_weight.flatten(0, 1), self.output_bias.flatten())
         y = y.view(len(inputs), *self.output_bias.shape)
-        return y if condition is None else y + self.class_output[condition]
+        return y if condition is None else y + embedded(self.class_output, condition)
 
     def start(self, batch: int, condition: Tensor | None = None) -> Tensor:
         """Return a before any dimension is shown, (batch, H)."""
         if condition is None:
             return self.input_bias.expand(batch, -1)
-        return self.input_bias + self.class_hidden[condition]
+        return self.input_bias + embedded(self.class_hidden, condition)
 
     def shown(self, a: Tensor, dimension: int, inputs: Tensor) -> Tensor:
         """Return a with the inputs (batch, F) of one dimension added."""
@@ -92,7 +95,7 @@ class IncrementalMLP(nn.Module):
     def output(self, a: Tensor, dimension: int, condition: Tensor | None = None) -> Tensor:
         """Return the outputs of one dimension, (batch, K)."""
         y = linear(self._hidden(a), self.output_weight[dimension], self.output_bias[dimension])
-        return y if condition is None else y + self.class_output[condition, dimension]
+        return y if condition is None else y + embedded(self.class_output[:, dimension], condition)
 
     def _hidden(self, a: Tensor) -> Tensor:
         h = dropout(activate(a, self.activation), self.rate, self.training)

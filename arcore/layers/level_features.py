@@ -18,11 +18,19 @@ def num_features(event: Event, encoding: str) -> int:
     return event.num_levels - 1 if encoding == "one_hot" else 1
 
 
-def encode(x: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor:
+def encode(
+    x: Tensor,
+    event: Event,
+    encoding: str,
+    dtype: torch.dtype,
+    dimensions: Tensor | None = None,
+) -> Tensor:
     """Encode levels (batch, D) as features (batch, D, F), all zero exactly where a level is 0.
 
     `scaled` gives x / (k - 1); `one_hot` gives the indicators of levels 1..k-1. Level 0 has no
-    indicator of its own, which leaves sparse data sparse.
+    indicator of its own, which leaves sparse data sparse. Where k differs from dimension to
+    dimension, there are indicators for the largest, and `dimensions` says which ones the columns
+    of x are, all of them in their order if it is None.
 
     Example:
         >>> encode(torch.tensor([[0, 2]]), Levels(3, (2,)), "one_hot", torch.float32).tolist()
@@ -33,11 +41,43 @@ def encode(x: Tensor, event: Event, encoding: str, dtype: torch.dtype) -> Tensor
         levels = torch.arange(1, event.num_levels, device=x.device)
         return (x[..., None] == levels).to(dtype)
     features = x[..., None].to(dtype)
+    if event.uneven is not None:
+        highest = _numbers(event, dimensions, x.device) - 1
+        return features / highest[:, None].to(dtype)
     return features if event.num_levels == 2 else features / (event.num_levels - 1)
 
 
+def _numbers(event: Levels, dimensions: Tensor | None, device: torch.device) -> Tensor:
+    """Number of levels of each dimension, (D,) int64."""
+    numbers = torch.tensor(event.levels_by_dimension, device=device)
+    return numbers if dimensions is None else numbers[dimensions]
+
+
+def impossible(
+    event: Event, device: torch.device, dimensions: Tensor | None = None
+) -> Tensor | None:
+    """Return which of the largest number of levels a dimension does not have, bool (D, k).
+
+    None where all dimensions have the same number.
+
+    Example:
+        >>> impossible(Levels([3, 2]), torch.device("cpu"))
+        tensor([[False, False, False],
+                [False, False,  True]])
+    """
+    assert isinstance(event, Levels)
+    if event.uneven is None:
+        return None
+    numbers = _numbers(event, dimensions, device)
+    return torch.arange(event.num_levels, device=device) >= numbers[:, None]
+
+
 def encode_sparsely(
-    x: Tensor, event: Event, encoding: str, dtype: torch.dtype
+    x: Tensor,
+    event: Event,
+    encoding: str,
+    dtype: torch.dtype,
+    dimensions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the one feature of each level that `encode` makes other than zero, and its value.
 
@@ -52,7 +92,8 @@ def encode_sparsely(
     """
     assert isinstance(event, Levels)
     if encoding == "scaled":
-        return torch.zeros_like(x, dtype=torch.int64), encode(x, event, encoding, dtype)[..., 0]
+        values = encode(x, event, encoding, dtype, dimensions)[..., 0]
+        return torch.zeros_like(x, dtype=torch.int64), values
     columns = (x.long() - 1).clamp(0, event.num_levels - 2)
     return columns, (x == columns + 1).to(dtype)
 
@@ -63,8 +104,13 @@ def num_logits(event: Event) -> int:
     return 1 if isinstance(event, Binary) else event.num_levels
 
 
-def distribution(logits: Tensor) -> Distribution:
-    """Turn logits (..., 1) into a Bernoulli, (..., k) into a softmax's categorical."""
+def distribution(logits: Tensor, never: Tensor | None = None) -> Distribution:
+    """Turn logits (..., 1) into a Bernoulli, (..., k) into a softmax's categorical.
+
+    Levels that are `never` there (see `impossible`) have probability zero.
+    """
+    if never is not None:
+        return Softmax(logits.masked_fill(never, -torch.inf))
     if logits.shape[-1] == 1:
         return Bernoulli(logits=logits[..., 0], validate_args=False)
     return Softmax(logits)

@@ -76,13 +76,13 @@ class ConvNADE(OrderlessModel):
         self.conv = ConvBranch(
             self.depth * self.num_features, self.depth * self.num_logits,
             (self.height, self.width), p.channels, p.kernels,
-            p.activation, p.dropout, p.num_classes,
+            p.activation, p.dropout, p.condition_rows,
         )  # fmt: skip
         self.dense: IncrementalMLP | None = None
         if p.hidden:
             self.dense = IncrementalMLP(
                 event.size, self.num_features, self.num_logits,
-                p.hidden, p.activation, p.dropout, p.num_classes,
+                p.hidden, p.activation, p.dropout, p.condition_rows,
             )  # fmt: skip
         self._rebuild()
 

@@ -61,7 +61,7 @@ class DeepNADE(OrderlessModel):
         p = hyperparameters
         self.dense = IncrementalMLP(
             event.size, self.num_features, self.num_logits,
-            p.hidden, p.activation, p.dropout, p.num_classes,
+            p.hidden, p.activation, p.dropout, p.condition_rows,
         )  # fmt: skip
         self._rebuild()
 

@@ -16,7 +16,8 @@ from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.masked_linear import MaskedLinear
+from arcore.layers.conditioning import embedded
+from arcore.layers.masked_linear import MaskedLinear, Reach
 from arcore.model import AutoregressiveModel
 from arcore.primitives import masks, orderings
 from arcore.primitives.checks import (
@@ -50,6 +51,7 @@ class MADEConfig(Hyperparameters):
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the first hidden layer and
             the outputs.
+        condition_size: length of a vector that is the condition instead.
     """
 
     hidden: tuple[int, ...] = (500,)
@@ -65,6 +67,7 @@ class MADEConfig(Hyperparameters):
     dropout: float = 0.0
     inputs: str = "scaled"
     num_classes: int | None = None
+    condition_size: int | None = None
 
     def __post_init__(self) -> None:
         fits = isinstance(self.hidden, tuple) and len(self.hidden) > 0
@@ -99,7 +102,7 @@ class _Masks:
     order: Tensor
     positions: Tensor
     degrees: list[Tensor]
-    layers: list[tuple[Tensor, list[int]]]
+    layers: list[tuple[Tensor, list[Reach]]]
 
 
 class MADE(AutoregressiveModel):
@@ -134,6 +137,7 @@ class MADE(AutoregressiveModel):
 
     Config = MADEConfig
     supports = (Levels,)
+    takes_uneven_levels = True
     hyperparameters: MADEConfig
 
     def __init__(self, event: Event, hyperparameters: MADEConfig) -> None:
@@ -149,9 +153,9 @@ class MADE(AutoregressiveModel):
         self.output = MaskedLinear(widths[-1], size * self.num_logits, conditioning)
         if p.direct:
             self.direct = MaskedLinear(widths[0], size * self.num_logits, conditioning, bias=False)
-        if p.num_classes is not None:
-            self.class_hidden = nn.Parameter(torch.zeros(p.num_classes, widths[1]))
-            self.class_output = nn.Parameter(torch.zeros(p.num_classes, size * self.num_logits))
+        if rows := p.num_classes or p.condition_size:
+            self.class_hidden = nn.Parameter(torch.zeros(rows, widths[1]))
+            self.class_output = nn.Parameter(torch.zeros(rows, size * self.num_logits))
         self.num_members = max(1, p.num_masks)
         self.max_members = p.num_masks or None
         self.changes_by_step = p.num_masks != 1
@@ -283,15 +287,16 @@ class MADE(AutoregressiveModel):
         for depth, layer in enumerate(self.hidden_layers):
             a = layer(h)
             if depth == 0 and condition is not None:
-                a = a + self.class_hidden[condition]
+                a = a + embedded(self.class_hidden, condition)
             h = dropout(self._activate(a), p.dropout, self.training)
         logits = self.output(h)
         if p.direct:
             logits = logits + self.direct(features)
         if condition is not None:
-            logits = logits + self.class_output[condition]
+            logits = logits + embedded(self.class_output, condition)
         shape = (len(x), *self.event.extents, self.num_logits)
-        return level_features.distribution(logits.to(self.dtype).view(shape))
+        never = level_features.impossible(self.event, logits.device)
+        return level_features.distribution(logits.to(self.dtype).view(shape), never)
 
     # -- generation
 
@@ -341,8 +346,8 @@ class MADEDecoder(Decoder):
             if (offset := model.direct.offset()) is not None:
                 self.offsets[-1] = self.offsets[-1] + offset
         if condition is not None:
-            self.offsets[0] = self.offsets[0] + model.class_hidden[condition]
-            self.offsets[-1] = self.offsets[-1] + model.class_output[condition]
+            self.offsets[0] = self.offsets[0] + embedded(model.class_hidden, condition)
+            self.offsets[-1] = self.offsets[-1] + embedded(model.class_output, condition)
         self.values = [self.weights[0].new_zeros(batch, w.shape[1]) for w in self.weights]
         self.units = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
 
@@ -359,13 +364,15 @@ class MADEDecoder(Decoder):
         logits = linear(self.values[last], self.weights[last][rows]) + self.offsets[last][:, rows]
         if self.direct is not None:
             logits = logits + linear(self.values[0], self.direct[rows])
-        return level_features.distribution(logits[:, None])
+        never = level_features.impossible(model.event, logits.device, block)
+        return level_features.distribution(logits[:, None], never)
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         inputs = model.hyperparameters.inputs
-        features = level_features.encode(values, model.event, inputs, self.values[0].dtype)
+        dtype = self.values[0].dtype
+        features = level_features.encode(values, model.event, inputs, dtype, block)
         self.values[0][:, _columns(block, model.num_features)] = features.flatten(1)
 
 

@@ -15,10 +15,12 @@ from arcore.decoding import Decoder
 from arcore.events import Binary, Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
+from arcore.layers.conditioning import embedded
 from arcore.layers.hidden_runs import (
     HiddenRuns,
     activate_,
     activation_gradient_,
+    block_size,
     padded,
 )
 from arcore.model import AutoregressiveModel
@@ -41,7 +43,8 @@ class NADEConfig(Hyperparameters):
         ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the hidden bias.
-        block: dimensions handled at once; memory per datum grows with H * (D / block + block).
+        condition_size: length of a vector that is the condition instead.
+        block: most dimensions handled at once; memory per datum grows with H * (D / block + block).
     """
 
     hidden: int = 500
@@ -50,6 +53,7 @@ class NADEConfig(Hyperparameters):
     ordering_seed: int = 0
     inputs: str = "scaled"
     num_classes: int | None = None
+    condition_size: int | None = None
     block: int = 32
 
     def __post_init__(self) -> None:
@@ -94,6 +98,7 @@ class NADE(AutoregressiveModel):
 
     Config = NADEConfig
     supports = (Levels,)
+    takes_uneven_levels = True
     hyperparameters: NADEConfig
 
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
@@ -112,8 +117,8 @@ class NADE(AutoregressiveModel):
         self.output_bias = nn.Parameter(torch.zeros(size, logits))
         nn.init.normal_(self.input_weight, std=0.01)
         nn.init.normal_(self.output_weight, std=0.01)
-        if p.num_classes is not None:
-            self.class_bias = nn.Parameter(torch.zeros(p.num_classes, hidden))
+        if rows := p.num_classes or p.condition_size:
+            self.class_bias = nn.Parameter(torch.zeros(rows, hidden))
         self.order: Tensor
         self.position: Tensor
         self._rebuild()
@@ -133,20 +138,23 @@ class NADE(AutoregressiveModel):
     def _start(self, batch: int, condition: Tensor | None) -> Tensor:
         if condition is None:
             return self.hidden_bias.expand(batch, -1)
-        return self.hidden_bias + self.class_bias[condition]
+        return self.hidden_bias + embedded(self.class_bias, condition)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
         p = self.hyperparameters
         ordered = x.flatten(1)[:, self.order]
-        columns, weights = level_features.encode_sparsely(ordered, self.event, p.inputs, self.dtype)
+        columns, weights = level_features.encode_sparsely(
+            ordered, self.event, p.inputs, self.dtype, self.order
+        )
         start = self._start(len(x), condition)
         logits = self._logits(
             columns, weights, self.input_weight, self.output_weight, start, p.block, p.activation
         )
         logits = (logits + self.output_bias)[:, self.position]
         shape = (len(x), *self.event.extents, logits.shape[-1])
-        return level_features.distribution(logits.view(shape))
+        never = level_features.impossible(self.event, logits.device)
+        return level_features.distribution(logits.view(shape), never)
 
     @torch.no_grad()
     def under(self, order: Tensor) -> NADE:
@@ -192,12 +200,13 @@ class NADEDecoder(Decoder):
     def _next(self, block: Tensor) -> Distribution:
         t, hidden = self.position, activate_(self.activations.clone(), self.activation)
         logits = torch.addmm(self.output_biases[t], hidden, self.output_weights[t])
-        return level_features.distribution(logits[:, None])
+        never = level_features.impossible(self.model.event, logits.device, block)
+        return level_features.distribution(logits[:, None], never)
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         event, inputs = self.model.event, self.model.hyperparameters.inputs
-        features = level_features.encode(values, event, inputs, self.activations.dtype)
+        features = level_features.encode(values, event, inputs, self.activations.dtype, block)
         self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
 
     @torch.no_grad()
@@ -246,7 +255,7 @@ class _NADELogits(torch.autograd.Function):
         activation: str,
     ) -> Tensor:
         size, outputs, hidden = v.shape
-        block = min(block, size)
+        block = block_size(size, block)
         w, v = padded(w, block), padded(v, block)
         start = pad(start, (0, w.shape[-1] - hidden))
         starts, parts = [], []

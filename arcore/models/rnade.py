@@ -15,6 +15,7 @@ from arcore.decoding import Decoder
 from arcore.distributions.real_mixture import COMPONENTS, RealMixture
 from arcore.events import Event, Real
 from arcore.hyperparameters import Hyperparameters
+from arcore.layers.conditioning import embedded
 from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_bool, require_int
@@ -36,6 +37,7 @@ class RNADEConfig(Hyperparameters):
             events and [-3, 3] for others, which suits standardised data.
         ordering: a name of `arcore.orderings.ORDERINGS`; `ordering_seed` serves `random`.
         num_classes: classes of an optional condition, which shifts the hidden bias.
+        condition_size: length of a vector that is the condition instead.
         block: dimensions handled at once; memory per datum grows with H * (D / block + block).
     """
 
@@ -48,6 +50,7 @@ class RNADEConfig(Hyperparameters):
     ordering: str = "raster"
     ordering_seed: int = 0
     num_classes: int | None = None
+    condition_size: int | None = None
     block: int = 32
 
     def __post_init__(self) -> None:
@@ -127,8 +130,8 @@ class RNADE(AutoregressiveModel):
         with torch.no_grad():
             self.mean_bias.copy_(low + spacing * (torch.arange(k) + 0.5))
             self.shape_bias[:, k:] = math.log(spacing)
-        if p.num_classes is not None:
-            self.class_bias = nn.Parameter(torch.zeros(p.num_classes, hidden))
+        if rows := p.num_classes or p.condition_size:
+            self.class_bias = nn.Parameter(torch.zeros(rows, hidden))
         self.order: Tensor
         self.position: Tensor
         self._rebuild()
@@ -146,7 +149,7 @@ class RNADE(AutoregressiveModel):
     def _start(self, batch: int, condition: Tensor | None) -> Tensor:
         if condition is None:
             return self.hidden_bias.expand(batch, -1)
-        return self.hidden_bias + self.class_bias[condition]
+        return self.hidden_bias + embedded(self.class_bias, condition)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""

@@ -99,6 +99,7 @@ class Manifest:
         sha256: of the whole content and its meaning (event, classes, draws, frames given, ...).
         context_frames: frames of a clip that the protocol gives.
         condition_sequence: frames, and length of the vector that each comes with, or None.
+        condition_size: length of the vector that each row comes with, or None.
         sound: what rows are beyond their event, where they are sounds.
     """
 
@@ -113,6 +114,7 @@ class Manifest:
     sha256: str
     context_frames: int = 0
     condition_sequence: tuple[int, int] | None = None
+    condition_size: int | None = None
     sound: Sound | None = None
 
     @property
@@ -124,6 +126,7 @@ class Manifest:
         return {
             "num_classes": self.num_classes,
             "condition_sequence": self.condition_sequence,
+            "condition_size": self.condition_size,
         }
 
 
@@ -171,6 +174,8 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         plain["context_frames"] = dataset.context_frames
     if dataset.condition_sequence is not None:
         plain["condition_sequence"] = dataset.condition_sequence
+    if dataset.condition_size is not None:
+        plain["condition_size"] = dataset.condition_size
     if dataset.sound is not None:
         plain["sound"] = asdict(dataset.sound)
     plain[OWN] = _own_sha256(plain)
@@ -195,6 +200,8 @@ def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -
         meaning.append(kind.context_frames)
     if kind.condition_sequence is not None:
         meaning.append({"condition_sequence": kind.condition_sequence})
+    if kind.condition_size is not None:
+        meaning.append({"condition_size": kind.condition_size})
     if kind.sound is not None:
         meaning.append(asdict(kind.sound))
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
@@ -229,6 +236,7 @@ def _parse_manifest(plain: Mapping[str, object]) -> Manifest:
         sha256=_sha256(plain, "sha256"),
         context_frames=context,
         condition_sequence=_parse_sequence(plain, event),
+        condition_size=_count(plain, "condition_size") if "condition_size" in plain else None,
         sound=_parse_sound(plain.get("sound")),
     )
     if manifest.sha256 != _dataset_sha256(manifest, parsed):

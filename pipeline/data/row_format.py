@@ -32,11 +32,16 @@ def row_format(
 
 def label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype] | None:
     """Shape and element type of a row's label, None without labels."""
-    if kind.condition_sequence is not None:
-        return kind.condition_sequence, np.dtype("<f4")
+    if (vectors := _vector_shape(kind)) is not None:
+        return vectors, np.dtype("<f4")
     if kind.sound is not None:
         return (kind.sound.label_width,), np.dtype("<i8")
     return None if kind.num_classes is None else ((), np.dtype("<i8"))
+
+
+def _vector_shape(kind: Manifest | Dataset) -> tuple[int, ...] | None:
+    """Shape of the reals that each row comes with, None without any."""
+    return kind.condition_sequence or (kind.condition_size and (kind.condition_size,)) or None
 
 
 def as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -60,13 +65,15 @@ def check_rows(
         levels = event.num_levels if isinstance(event, Levels) else num_bins(event)
         if int(data.x.max()) >= levels:
             raise UserError(f"{where}: expected levels in [0, {levels}), got {int(data.x.max())}")
+        if isinstance(event, Levels) and event.uneven is not None:
+            _check_each_level(data.x, event.uneven, where)
     elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
         raise UserError(f"{where}: expected finite values, got NaN or infinity")
     if kind.sound is not None:
         _check_sound_labels(data, kind.sound, where)
         return
-    if kind.condition_sequence is not None:
-        _check_vectors(data, kind.condition_sequence, where)
+    if (vectors := _vector_shape(kind)) is not None:
+        _check_vectors(data, vectors, where)
         return
     if (data.labels is None) != (num_classes is None):
         raise UserError(f"{where}: expected {num_classes} classes, got labels={data.labels!r}")
@@ -83,13 +90,22 @@ def check_rows(
             )
 
 
-def _check_vectors(data: SplitData, condition_sequence: tuple[int, int], where: str) -> None:
-    vectors, shape = data.labels, (len(data.x), *condition_sequence)
+def _check_each_level(x: np.ndarray, uneven: tuple[int, ...], where: str) -> None:
+    """Check the range of each column of a table."""
+    for column, (count, high) in enumerate(zip(uneven, x.max(0).tolist(), strict=True)):
+        if high >= count:
+            raise UserError(
+                f"{where}: expected levels in [0, {count}) in column {column}, got {high}"
+            )
+
+
+def _check_vectors(data: SplitData, each: tuple[int, ...], where: str) -> None:
+    vectors, shape = data.labels, (len(data.x), *each)
     if vectors is None or vectors.shape != shape or vectors.dtype != np.float32:
         got = vectors if vectors is None else (vectors.dtype, vectors.shape)
-        raise UserError(f"{where}: expected float32 vectors of frames of shape {shape}, got {got}")
+        raise UserError(f"{where}: expected float32 conditions of shape {shape}, got {got}")
     if not np.isfinite(vectors).all():
-        raise UserError(f"{where}: expected finite vectors of frames, got NaN or infinity")
+        raise UserError(f"{where}: expected finite conditions, got NaN or infinity")
 
 
 def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:

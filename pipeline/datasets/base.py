@@ -75,8 +75,9 @@ class SplitData:
     Arguments:
         x: (N, *event shape), of open length (N, max_length); uint8 for discrete events and levels
             that are drawn when read, float32 for real ones.
-        labels: (N,) int64, of sounds (N, label_width); of a dataset with a `condition_sequence`
-            (N, *condition_sequence) float32; or None.
+        labels: (N,) int64, of sounds (N, label_width); of a dataset with a `condition_size`
+            (N, condition_size) float32, with a `condition_sequence` (N, *condition_sequence)
+            float32; or None.
         read_transform: what is done each time that rows are read: "bernoulli" where `x` holds gray
             levels that become bits, "dequantize" where it holds levels that become reals, "moving"
             where it holds digits (N, n, side, side), n of them a row, that become clips.
@@ -140,7 +141,9 @@ class Dataset(abc.ABC):
         context_frames: frames at the beginning of a clip that the protocol gives: what is scored is
             the frames after them.
         condition_sequence: frames, and length of the vector that each frame of a clip comes with
-            (actions, states); None without. A dataset has these or classes.
+            (actions, states); None without.
+        condition_size: length of the vector that each row comes with; None without. A dataset has
+            classes or one of these two.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
         refused: glob patterns of files that people have instead of the raw files, each with the
@@ -159,6 +162,7 @@ class Dataset(abc.ABC):
     system_folders: tuple[str, ...] = ()
     context_frames: int = 0
     condition_sequence: tuple[int, int] | None = None
+    condition_size: int | None = None
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None
@@ -169,6 +173,14 @@ class Dataset(abc.ABC):
         No model can score better on average than its source.
         """
         return None
+
+    def examine(self) -> list[str]:
+        """Check the files of a dataset of the user's own; return lines that say what was found.
+
+        Raises:
+            UserError: naming the first file that is missing or malformed.
+        """
+        return []
 
     @abc.abstractmethod
     def decode(self, raw_dir: Path) -> Mapping[str, SplitData | SplitStream]:
@@ -205,7 +217,7 @@ def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, object
         else:
             # bool is an int to isinstance, never to a reader of a config file.
             valid = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-            expected = f"a value of type {hint.__name__}"
+            expected = f"a value of type {getattr(hint, '__name__', hint)}"
         if not valid:
             raise UserError(
                 f"option {key} of dataset {dataset!r}: expected {expected}, "

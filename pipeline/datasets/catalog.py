@@ -17,11 +17,14 @@ from yaml import YAMLError
 
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.datasets import (
+    arrays,
     binarized_mnist,
     cifar,
+    csv_file,
     csv_table,
     digits,
     idx_images,
+    image_folder,
     imagenet,
     moving_digits,
     robotic_pushing,
@@ -57,7 +60,7 @@ _MODULES = (
     spoken_digits,
     tones,
 )
-_KINDS = csv_table.KINDS | wav_folder.KINDS
+_KINDS = image_folder.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
 _BUILDERS: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
     name: build for module in _MODULES for name, build in module.DATASETS.items()
 }
@@ -78,8 +81,7 @@ def get_dataset(config: Mapping[str, object]) -> Dataset:
 
     Arguments:
         config: `name` and the dataset's options; options left out have their defaults. A dataset
-            of the user's own has a `kind` too (see `pipeline.datasets.csv_table` and
-            `pipeline.datasets.wav_folder`).
+            of the user's own has a `kind` too (see docs/your-data.md).
 
     Example:
         >>> get_dataset({"name": "dna", "split": "as_distributed"}).event.shape

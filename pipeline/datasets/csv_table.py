@@ -1,38 +1,16 @@
-"""Tables of real measurements: UCI's red wine in ten folds, and any CSV file that a conf names.
-
-A CSV file of one's own is a dataset with a file `pipeline/conf/dataset/<name>.yaml`:
-
-    name: turbines
-    kind: csv
-    path: /data/turbines.csv      # or relative to the project's root
-    delimiter: ","
-    header: true                  # false: columns are called 0, 1, ...
-    drop: [serial, operator]      # columns that are not to be modelled
-    valid_fraction: 0.1
-    test_fraction: 0.1
-    split_seed: 0
-    standardize: true
-    rows_per_shard: 16384
-
-`fetch` copies the file, so that a changed one is noticed at `preprocess` and fetched by
-`dvc repro -f fetch@<name>`.
-"""
+"""Tables of text: reading and standardising; UCI's red wine in ten folds."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from arcore.events import Real
-from pipeline.core import paths
 from pipeline.core.errors import UserError, unknown_name
 from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
 from pipeline.datasets.formats.text_and_idx import check_rows, read_bytes
@@ -44,8 +22,15 @@ NUM_FOLDS, FOLD_SEED = 10, 0
 MAX_CORRELATION = 0.98
 
 
+Counts = Mapping[str, int | list[str]]
+
+
 def read_table(
-    path: Path, delimiter: str, header: bool, drop: Sequence[str] = ()
+    path: Path,
+    delimiter: str,
+    header: bool,
+    drop: Sequence[str] = (),
+    levels: Counts | None = None,
 ) -> tuple[list[str], np.ndarray]:
     """Read a text table of numbers.
 
@@ -54,6 +39,8 @@ def read_table(
         delimiter: one character.
         header: whether the first row has the columns' names; else they are 0, 1, ...
         drop: columns to leave out, whatever is in them.
+        levels: of columns that are not of reals, the number k of integers in [0, k), or the names
+            that stand for 0, 1, ...
 
     Returns:
         The names of the columns kept, and their values (N, D) float64.
@@ -61,29 +48,48 @@ def read_table(
     Raises:
         UserError: naming the file, the row and the column of the first flaw.
     """
-    rows = list(_rows(path, delimiter))
-    names = _names(path, rows, header)
-    kept = _kept(path, names, drop)
+    rows = list(read_rows(path, delimiter))
+    names = column_names(path, rows, header)
+    kept = kept_columns(path, names, drop)
     values = np.empty((len(rows) - header, len(kept)))
     for out, (number, row) in zip(values, rows[header:], strict=True):
         if len(row) != len(names):
             raise UserError(f"{path}: row {number}: expected {len(names)} cells, got {len(row)}")
         for place, i in enumerate(kept):
-            try:
-                out[place] = float(row[i])
-            except ValueError:
-                out[place] = np.nan
-            if not np.isfinite(out[place]):
+            count = (levels or {}).get(names[i])
+            value = _number(row[i], count)
+            if value is None:
                 raise UserError(
-                    f"{path}: row {number}, column {names[i]!r}: expected a finite number, "
+                    f"{path}: row {number}, column {names[i]!r}: expected {_wanted(count)}, "
                     f"got {row[i]!r}"
                 )
+            out[place] = value
     if len(values) == 0:
         raise UserError(f"{path}: expected rows of numbers below the header, got none")
     return [names[i] for i in kept], values
 
 
-def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _number(cell: str, count: int | list[str] | None) -> float | None:
+    """The number that a cell stands for, None where it stands for none."""
+    if isinstance(count, list):
+        name = cell.strip()
+        return count.index(name) if name in count else None
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    if count is not None:
+        return value if value in range(count) else None
+    return value if np.isfinite(value) else None
+
+
+def _wanted(count: int | list[str] | None) -> str:
+    if isinstance(count, list):
+        return f"one of {', '.join(map(repr, count[:8]))}{', ...' if len(count) > 8 else ''}"
+    return "a finite number" if count is None else f"an integer in [0, {count})"
+
+
+def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a table that are not blank, with their numbers."""
     try:
         text = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
@@ -95,7 +101,8 @@ def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path}: not a table of text: {error}") from None
 
 
-def _names(path: Path, rows: Sequence[tuple[int, list[str]]], header: bool) -> list[str]:
+def column_names(path: Path, rows: Sequence[tuple[int, list[str]]], header: bool) -> list[str]:
+    """The names of a table's columns, from its first row or by their numbers."""
     if not rows:
         raise UserError(f"{path}: expected a table, got an empty file")
     first = rows[0][1]
@@ -106,7 +113,8 @@ def _names(path: Path, rows: Sequence[tuple[int, list[str]]], header: bool) -> l
     return names
 
 
-def _kept(path: Path, names: Sequence[str], drop: Sequence[str]) -> list[int]:
+def kept_columns(path: Path, names: Sequence[str], drop: Sequence[str]) -> list[int]:
+    """The places of the columns that are not dropped."""
     for name in drop:
         if name not in names:
             raise unknown_name(f"column of {path}", name, names)
@@ -229,111 +237,4 @@ def _build_red_wine(config: Mapping[str, object]) -> Dataset:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class CsvOptions(Options):
-    """Options of a dataset of kind csv; see the module's example.
-
-    Arguments:
-        path: the file, absolute or relative to the project's root.
-        delimiter: one character between cells.
-        header: whether the first row has the columns' names.
-        drop: names of columns to leave out (without a header their numbers, as text).
-        valid_fraction, test_fraction: shares of rows in (0, 1), drawn by `split_seed`.
-        standardize: by the training rows; densities, hence nats, are of standardised values then.
-    """
-
-    path: str = ""
-    delimiter: str = ","
-    header: bool = True
-    drop: list = field(default_factory=list)  # type: ignore[type-arg]
-    valid_fraction: float = 0.1
-    test_fraction: float = 0.1
-    split_seed: int = 0
-    standardize: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class CsvTable(Dataset):
-    """A CSV file of the user's, split at random."""
-
-    table: CsvOptions
-
-    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        """Decode the table, split it and standardise, if so chosen."""
-        options, path = self.table, raw_dir / self.files[0].name
-        names, values = read_table(path, options.delimiter, options.header, options.drop)
-        count = len(values)
-        num_test, num_valid = (
-            round(share * count) for share in (options.test_fraction, options.valid_fraction)
-        )
-        if min(num_test, num_valid, count - num_test - num_valid) < 1:
-            raise UserError(
-                f"{path}: expected rows for each of train, valid and test, got {count} rows with "
-                f"valid_fraction {options.valid_fraction} and test_fraction {options.test_fraction}"
-            )
-        order = permute_rows(count, options.split_seed)
-        cut = np.split(order, [num_test, num_test + num_valid])
-        parts = {
-            split: values[np.sort(rows)]
-            for split, rows in zip(("test", "valid", "train"), cut, strict=True)
-        }
-        if options.standardize:
-            parts = standardize(parts, names, str(path))
-        return _splits(parts)
-
-
-def build_csv(config: Mapping[str, object]) -> Dataset:
-    """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
-
-    Raises:
-        UserError: for bad options, or a file that is missing or has no column left.
-    """
-    name = str(config["name"])
-    given = {key: value for key, value in config.items() if key != "kind"}
-    options = parse_options(CsvOptions, name, given)
-    where = f"of dataset {name!r}"
-    if len(options.delimiter) != 1:
-        raise UserError(
-            f"option delimiter {where}: expected a character, got {options.delimiter!r}"
-        )
-    for key in ("valid_fraction", "test_fraction"):
-        if not 0 < getattr(options, key) < 1:
-            raise UserError(
-                f"option {key} {where}: expected in (0, 1), got {getattr(options, key)}"
-            )
-    if not all(isinstance(column, str) for column in options.drop):
-        raise UserError(f"option drop {where}: expected columns' names, got {options.drop!r}")
-    path = paths.root() / options.path
-    copy = paths.raw(name) / path.name
-    if not path.is_file() and copy.is_file():
-        path = copy
-    if not options.path or not path.is_file():
-        raise UserError(f"option path {where}: expected an existing file, got {options.path!r}")
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._ -]*", path.name) is None:
-        raise UserError(
-            f"option path {where}: expected a file name of letters, digits, '.', '_', '-' and "
-            f"spaces, got {path.name!r}"
-        )
-    first = list(itertools.islice(_rows(path, options.delimiter), 1))
-    columns = _kept(path, _names(path, first, options.header), options.drop)
-    data = read_bytes(path)
-    return CsvTable(
-        name=name,
-        family=name,
-        event=Real((len(columns),)),
-        unit="nats",
-        files=(RawFile(path.name, hashlib.sha256(data).hexdigest(), len(data), None),),
-        provenance=(
-            f"{path.name}, columns {', '.join(options.drop) or 'none'} dropped; "
-            f"{options.test_fraction} test and {options.valid_fraction} valid of the rows, chosen "
-            f"by seed {options.split_seed}"
-            + ("; standardised by the training rows" if options.standardize else "")
-        ),
-        options=options,
-        system_folders=(str(path.parent),),
-        table=options,
-    )
-
-
 DATASETS = {"red_wine": _build_red_wine}
-KINDS = {"csv": build_csv}

@@ -1,19 +1,25 @@
-"""A folder of WAV files of one's own (VCTK, say), with or without a table of speakers and texts.
+"""A folder of sounds of one's own (VCTK, say), with or without a table of speakers and texts.
 
-Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`:
+Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
+`python -m stages.add_dataset <name> --sounds <folder>` writes:
 
     name: vctk
     kind: wav_folder
-    path: /data/vctk              # searched at any depth; or relative to the project's root
+    path: /data/vctk              # WAV, FLAC and Ogg files at any depth; or relative to the root
     sample_rate: 16000            # that all files must have
+    resample: false               # true: files of another rate are resampled to it
+    mix: false                    # true: several channels become their mean
     table: /data/vctk/table.csv   # or "" for none: columns file, and speaker or text or both
+    symbols: characters           # of texts; words where symbols are apart by spaces, as phones are
     valid_fraction: 0.05
     test_fraction: 0.05
     split_seed: 0
+    max_seconds: 3600             # of a file
     rows_per_shard: 16384
 
-A table's files are relative to `path`; only these are read. Texts are sequences of characters.
-Files stay where they are: `fetch` copies nothing, `dvc repro -f preprocess@<name>` reads them anew.
+A table's files are relative to `path`; only these are read. Texts have no times: a text's symbols
+share its sound's frames out evenly. Files stay where they are: `fetch` copies nothing, and
+`dvc repro -f preprocess@<name>` reads them anew.
 """
 
 from __future__ import annotations
@@ -22,39 +28,56 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import (
-    SPLITS,
-    Dataset,
-    Options,
-    Sound,
-    SplitData,
-    SplitStream,
-    parse_options,
-)
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, SplitStream
 from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats.sound_files import (
+    RATES,
+    SUFFIXES,
+    Hearing,
+    count_samples,
+    read_samples,
+)
 from pipeline.datasets.formats.text_and_idx import read_bytes
-from pipeline.datasets.read_transforms import permute_rows
+from pipeline.datasets.own_data import (
+    OwnOptions,
+    existing,
+    inside,
+    listed,
+    parse_own,
+    refuse_unless,
+    split_by_seed,
+    split_words,
+)
 
 COLUMNS = ("file", "speaker", "text")
 _PART = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class WavOptions(Options):
+class WavOptions(OwnOptions):
     """Options of a dataset of kind wav_folder; see the module's example."""
 
-    path: str = ""
     sample_rate: int = 16000
+    resample: bool = False
+    mix: bool = False
     table: str = ""
-    valid_fraction: float = 0.1
-    test_fraction: float = 0.1
-    split_seed: int = 0
+    symbols: Literal["characters", "words"] = "characters"
+    max_seconds: int = 3600
+
+    @property
+    def hearing(self) -> Hearing:
+        """How a file becomes samples."""
+        return Hearing(self.sample_rate, self.resample, self.mix, self.max_seconds)
+
+    def cut(self, text: str) -> list[str]:
+        """The symbols of a text."""
+        return text.split() if self.symbols == "words" else list(text)
 
 
 @dataclass(frozen=True)
@@ -74,9 +97,9 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
             row without text where there are texts, or no file at all.
     """
     if table is None:
-        found = [Entry(path) for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".wav"]
+        found = [Entry(p) for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
         if not found:
-            raise UserError(f"{folder}: expected WAV files, found none")
+            raise UserError(f"{folder}: expected WAV, FLAC or Ogg files, found none")
         return found
     try:
         reader = csv.DictReader(read_bytes(table).decode("utf-8-sig").splitlines(), strict=True)
@@ -93,6 +116,11 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
         for name, value in zip(COLUMNS[1:], values, strict=True):
             if name in columns and not value:
                 raise UserError(f"{table}: row {number}: expected a {name}, got none")
+        if not inside(line["file"] or ""):
+            raise UserError(
+                f"{table}: row {number}: expected a path relative to {folder} without '..', "
+                f"got {line['file']!r}"
+            )
         if file in entries or not file.is_file():
             problem = "named twice" if file in entries else "not found"
             raise UserError(f"{table}: row {number}: {file}: {problem}")
@@ -116,18 +144,29 @@ class WavFolder(Dataset):
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
         """Read and compand the files; `raw_dir` is not read."""
-        count = len(self.entries)
-        shares = (self.wav.test_fraction, self.wav.valid_fraction)
-        num_test, num_valid = (round(share * count) for share in shares)
-        if min(num_test, num_valid, count - num_test - num_valid) < 1:
-            raise UserError(
-                f"{self.wav.path}: expected files for each of train, valid and test, got {count} "
-                f"with valid_fraction {shares[1]} and test_fraction {shares[0]}"
-            )
-        order = permute_rows(count, self.wav.split_seed)
-        cuts = np.split(order, [num_test, num_test + num_valid])
-        chosen = {"test": np.sort(cuts[0]), "valid": np.sort(cuts[1]), "train": np.sort(cuts[2])}
+        chosen = split_by_seed(len(self.entries), self.wav, self.wav.path, "files")
         return {split: self._stream(chosen[split]) for split in SPLITS}
+
+    def examine(self) -> list[str]:
+        """Decode all files, and say what was found."""
+        assert self.sound is not None
+        rate, lengths = self.wav.sample_rate, []
+        for entry in self.entries:
+            lengths.append(len(read_samples(entry.file, self.wav.hearing)))
+        chosen = split_by_seed(len(self.entries), self.wav, self.wav.path, "files")
+        total, longest = sum(lengths) / rate / 60, max(lengths) / rate
+        lines = [
+            f"{len(lengths)} sounds in {self.wav.path}: {total:.1f} minutes at {rate} Hz, the "
+            f"longest of {longest:.1f} s",
+            *(f"{split}: {len(chosen[split])} files" for split in SPLITS),
+        ]
+        if len(self.sound.speakers) > 1:
+            lines.append(f"speakers: {listed(self.sound.speakers)}")
+        if self.sound.symbols:
+            lines.append(
+                f"texts of {len(self.sound.symbols)} symbols: {listed(self.sound.symbols)}"
+            )
+        return lines
 
     def _stream(self, numbers: np.ndarray) -> SplitStream:
         parts = (numbers[first : first + _PART] for first in range(0, len(numbers), _PART))
@@ -137,9 +176,9 @@ class WavFolder(Dataset):
         assert self.sound is not None
         utterances = []
         for entry in (self.entries[number] for number in numbers):
-            samples = wave_files.read_wave(entry.file, self.sound.sample_rate, entry.file)
+            samples = read_samples(entry.file, self.wav.hearing)
             speaker = self.sound.speakers.index(entry.speaker) if self.sound.speakers else 0
-            symbols = tuple(self.sound.symbols.index(symbol) for symbol in entry.text)
+            symbols = tuple(self.sound.symbols.index(one) for one in self.wav.cut(entry.text))
             utterances.append(wave_files.Utterance(wave_files.encode(samples), speaker, symbols))
         return wave_files.rows(utterances, self.sound)
 
@@ -151,22 +190,14 @@ def build(config: Mapping[str, object]) -> Dataset:
         UserError: for bad options, a folder or table that is missing or empty, or a bad file.
     """
     name = str(config["name"])
-    given = {key: value for key, value in config.items() if key != "kind"}
-    options = parse_options(WavOptions, name, given)
-    where = f"of dataset {name!r}"
-    for key in ("valid_fraction", "test_fraction"):
-        if not 0 < getattr(options, key) < 1:
-            raise UserError(
-                f"option {key} {where}: expected in (0, 1), got {getattr(options, key)}"
-            )
-    folder = paths.root() / options.path
-    if not options.path or not folder.is_dir():
-        raise UserError(f"option path {where}: expected an existing folder, got {options.path!r}")
-    table = paths.root() / options.table if options.table else None
-    if table is not None and not table.is_file():
-        raise UserError(f"option table {where}: expected an existing file, got {options.table!r}")
+    options = parse_own(WavOptions, config)
+    rate = options.sample_rate
+    refuse_unless(rate in RATES, name, "sample_rate", f"{RATES.start} to {RATES.stop - 1}", rate)
+    folder = existing(name, "path", options.path, folder=True)
+    table = existing(name, "table", options.table) if options.table else None
     entries = tuple(read_entries(folder, table))
-    lengths = [wave_files.count_samples(e.file, options.sample_rate, e.file) for e in entries]
+    lengths = [count_samples(entry.file, options.hearing) for entry in entries]
+    texts = [options.cut(entry.text) for entry in entries]
     speakers = tuple(sorted({entry.speaker for entry in entries}))
     return WavFolder(
         name=name,
@@ -175,17 +206,18 @@ def build(config: Mapping[str, object]) -> Dataset:
         unit="bits_per_dim",
         files=(),
         provenance=(
-            f"{len(entries)} files of {options.path}; mu-law, {wave_files.NUM_LEVELS} levels; "
-            f"{options.test_fraction} test and {options.valid_fraction} valid of the files, chosen "
-            f"by seed {options.split_seed}"
+            f"{len(entries)} files of {options.path}; "
+            + (f"resampled to {rate} Hz where they had another rate; " * options.resample)
+            + ("the mean of several channels; " * options.mix)
+            + f"mu-law, {wave_files.NUM_LEVELS} levels; {split_words(options, 'files')}"
         ),
         options=options,
         sound=Sound(
             options.sample_rate,
             max(lengths),
-            max(len(entry.text) for entry in entries),
+            max(map(len, texts)),
             speakers,
-            tuple(sorted({symbol for entry in entries for symbol in entry.text})),
+            tuple(sorted({symbol for text in texts for symbol in text})),
         ),
         entries=entries,
         wav=options,

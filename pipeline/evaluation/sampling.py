@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import arcore
+from arcore.conditions import Vector
 from pipeline.data import sound_batches
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation.scoring import condition_of, read_rows
@@ -26,7 +27,7 @@ def draw(
     """Sample events; return the seconds that it took too.
 
     Sounds have the lengths, speakers and texts of the test rows shown, clips go on from these rows'
-    first frames, and other events are of each class in turn.
+    first frames, and other events have these rows' vectors, or are of each class in turn.
     """
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     if model.event.is_open:
@@ -38,6 +39,8 @@ def draw(
         observed[:context_frames] = True
         given = condition_of(model, test, shown)
         run = partial(model.impute, real, observed, given, generator)
+    elif isinstance(model.condition_kind, Vector):
+        run = partial(model.sample, len(shown), condition_of(model, test, shown), generator)
     else:
         classes = _classes_in_turn(model, plan.num_samples)
         run = partial(model.sample, plan.num_samples, classes, generator)

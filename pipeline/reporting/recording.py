@@ -73,7 +73,7 @@ def record_table(dataset: str) -> Path:
 
 def recorded_datasets() -> list[str]:
     """Return the datasets that have a table in `results/`."""
-    others = ("README.md", picture_book.PAGE)
+    others = ("README.md", "lecture.md", picture_book.PAGE)
     return sorted(path.stem for path in paths.results().glob("*.md") if path.name not in others)
 
 

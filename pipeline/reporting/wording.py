@@ -129,6 +129,9 @@ def settings(evaluated: Evaluated) -> str:
     Past steps and evaluations of networks, where the result has them, stand in parentheses.
     """
     result, config = evaluated.result, evaluated.config
+    if config.weights:
+        shares = sorted(config.weights.items(), key=lambda item: -item[1])
+        return " + ".join(f"{weight:.3f} {name}" for name, weight in shares)
     if result.model not in list_models():
         return "-"
     defaults = model_class(result.model).Config().to_dict()
@@ -147,7 +150,7 @@ def settings(evaluated: Evaluated) -> str:
 def is_conditional(evaluated: Evaluated) -> bool:
     """Tell whether a model is given what its rows come with: classes, speakers, texts, vectors."""
     names = ("num_classes", "condition_size", "local_classes", "local_size", "condition_sequence")
-    return any(evaluated.config.model.get(name) for name in names)
+    return any(evaluated.config.asked(name) for name in names)
 
 
 def entropy_in(evaluated: Evaluated) -> float | None:

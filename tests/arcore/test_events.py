@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from arcore.events import Binary, Event, Levels, Real, from_dict, to_dict
+import arcore
+from arcore.events import Binary, Event, Levels, Real, from_dict, resized, to_dict
 from arcore.units import bits_per_dim_to_nats, nats_to_bits_per_dim
 
 EVENTS = [
@@ -97,3 +98,27 @@ def test_a_bin_may_be_an_integer_wide() -> None:
     for width in (True, 0, -1, math.inf, math.nan, "1"):
         with pytest.raises(ValueError, match="^bin_width: expected a number > 0 or None"):
             Real((2,), width)
+
+
+def test_levels_that_differ_make_a_vector() -> None:
+    table = Levels([2, 5, 17])
+    assert (table.shape, table.num_levels, table.size) == ((3,), 17, 3)
+    assert table.levels_by_dimension == (2, 5, 17) and repr(table) == "Levels([2, 5, 17])"
+    assert from_dict(to_dict(table)) == table != Levels(17, (3,))
+    assert Levels([4, 4]) == Levels(4, (2,)) and Levels([4, 4]).uneven is None
+    table.check(torch.tensor([[1, 4, 16], [0, 0, 0]]))
+    with pytest.raises(ValueError, match=r"levels in \[0, 5\) in dimension 1, got 5"):
+        table.check(torch.tensor([[1, 5, 16]]))
+    with pytest.raises(ValueError, match=r"levels in \[0, 17\)"):
+        table.check(torch.tensor([[1, 4, 17]]))
+    for bad in ([], [2, 1], [2, True], [2, 2.0], "22"):
+        with pytest.raises(ValueError, match="num_levels: expected an integer >= 2, or a list"):
+            Levels(bad)
+    with pytest.raises(ValueError, match=r"shape: expected \(2,\), as num_levels"):
+        Levels([2, 3], (3,))
+    with pytest.raises(ValueError, match="shape: expected"):
+        Levels(2)
+    with pytest.raises(ValueError, match="event: expected one number of levels"):
+        resized(table, (3, 1))
+    with pytest.raises(ValueError, match="event: PixelCNN expects one number of levels"):
+        arcore.create_model("pixelcnn", table)

@@ -17,6 +17,7 @@ from tests.arcore.cases import cases_where
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence, logits_of
 from tests.support.events import NINE
+from tests.support.references import shift, without_missing_levels
 
 every_made = cases_where(lambda case: case.model == "made")
 X = torch.arange(6 * 9).view(6, 1, 3, 3) % 5 % 2
@@ -65,7 +66,7 @@ def dense(model: MADE, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Ten
         features = torch.nn.functional.one_hot(flat, k)[..., 1:].double().flatten(1)
         below = [step[d] for d in range(size) for _ in range(k - 1)]
     else:
-        features = flat.double() / (k - 1)
+        features = flat.double() / (torch.tensor(model.event.levels_by_dimension) - 1)
         below = [step[d] for d in range(size)]
     outputs = [step[d] for d in range(size) for _ in range(model.num_logits)]
 
@@ -81,7 +82,7 @@ def dense(model: MADE, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Ten
         mask = torch.tensor([[float(m >= n) for n in below] for m in degrees]).double()
         a = apply(layer, mask, h)
         if depth == 0 and condition is not None:
-            a = a + model.class_hidden[condition]
+            a = a + shift(model.class_hidden, condition)
         h = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}[p.activation](a)
         below, paths = degrees, mask @ paths
     mask = torch.tensor([[float(m > n) for n in below] for m in outputs]).double()
@@ -90,10 +91,10 @@ def dense(model: MADE, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Ten
         direct = torch.tensor([[float(m > n) for n in inputs] for m in outputs]).double()
         logits, paths = logits + apply(model.direct, direct, features), paths + direct
     if condition is not None:
-        logits = logits + model.class_output[condition]
+        logits = logits + shift(model.class_output, condition)
 
     order = torch.cat(model.schedule)
-    logits = logits.view(len(x), size, -1)[:, order]
+    logits = without_missing_levels(logits.view(len(x), size, -1), model.event)[:, order]
     if k > 2 or not isinstance(model.event, Binary):
         logits = logits.log_softmax(-1)
     per_input = paths.view(size, model.num_logits, size, -1).sum((1, 3))

@@ -14,6 +14,7 @@ from arcore.events import Binary, Levels
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, randomize
 from tests.support.events import CUBE
+from tests.support.references import shift
 
 every_nade = cases_where(lambda case: case.model == "nade")
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
@@ -41,19 +42,22 @@ def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor |
     p, k = model.hyperparameters, model.event.num_levels
     a = model.hidden_bias.expand(len(x), -1)
     if condition is not None:
-        a = a + model.class_bias[condition]
+        a = a + shift(model.class_bias, condition)
     loss = 0
     for t, index in enumerate(model.schedule):
         level = x.flatten(1)[:, int(index)]
         h = torch.sigmoid(a) if p.activation == "sigmoid" else torch.relu(a)
         logits = h @ model.output_weight[t].t() + model.output_bias[t]
+        count = model.event.levels_by_dimension[int(index)]
+        if logits.shape[1] == k:
+            logits = logits[:, :count]
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], 1)
         loss = loss - logits.log_softmax(1).gather(1, level[:, None])[:, 0]
         if p.inputs == "one_hot":
             a = a + torch.nn.functional.one_hot(level, k)[:, 1:].double() @ model.input_weight[t]
         else:
-            a = a + level[:, None] / (k - 1) * model.input_weight[t, 0]
+            a = a + level[:, None] / (count - 1) * model.input_weight[t, 0]
     return loss
 
 

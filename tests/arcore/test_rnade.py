@@ -16,6 +16,7 @@ from arcore.events import Real
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, randomize
 from tests.support.compiled import compiles_to_the_same
+from tests.support.references import shift
 from tests.support.statistics import total_mass
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
@@ -45,7 +46,7 @@ def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor |
     p = model.hyperparameters
     a = model.hidden_bias.expand(len(x), -1)
     if condition is not None:
-        a = a + model.class_bias[condition]
+        a = a + shift(model.class_bias, condition)
     loss = 0
     for t, index in enumerate(model.schedule):
         value = x.flatten(1)[:, int(index)]

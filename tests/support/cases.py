@@ -62,7 +62,7 @@ class Case:
     @property
     def num_states(self) -> float:
         """How many values the event has."""
-        return self.event.num_levels**self.event.size if self.discrete else math.inf
+        return math.prod(self.event.levels_by_dimension) if self.discrete else math.inf
 
     # -- models
 
@@ -97,7 +97,9 @@ class Case:
         generator = torch.Generator().manual_seed(seed)
         shape = (batch, *self.event.extents)
         if isinstance(self.event, Levels):
-            return torch.randint(self.event.num_levels, shape, generator=generator)
+            drawn = torch.randint(2**31, shape, generator=generator)
+            counts = torch.tensor(self.event.levels_by_dimension).view(self.event.extents)
+            return drawn % counts
         return torch.randint(-32, 33, shape, generator=generator).double() / 16
 
     def condition(self, batch: int) -> Tensor | None:

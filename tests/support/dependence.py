@@ -35,7 +35,7 @@ def influence(model: AutoregressiveModel, x: Tensor, condition: Tensor | None) -
         other = x.flatten(1).clone()
         other[:, index] += 1
         if isinstance(model.event, Levels):
-            other[:, index] %= model.event.num_levels
+            other[:, index] %= model.event.levels_by_dimension[index]
         after = logits_of(model, other.view(x.shape), condition)
         changes.append((after != before).any(-1).any(0))
     return torch.stack(changes, 1)

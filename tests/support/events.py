@@ -13,3 +13,4 @@ ROW = Levels(3, (2, 1, 3))
 CLIP = Binary((3, 1, 2, 2))  # the least in which every weight of a video model has a part
 COLOURS = Levels(2, (3, 2, 2, 1))
 REALS = Real((1, 3, 3))
+UNEVEN = Levels([2, 4, 3])

@@ -14,15 +14,20 @@ from arcore.model import AutoregressiveModel
 
 
 def all_levels(event: Levels) -> Tensor:
-    """All num_levels ** D values of a tiny event, (states, *shape)."""
-    k, size = event.num_levels, event.size
-    digits = torch.arange(k**size)[:, None] // k ** torch.arange(size) % k
+    """All values of a tiny event, (states, *shape)."""
+    counts = torch.tensor(event.levels_by_dimension)
+    digits = torch.arange(int(counts.prod()))[:, None] // place_values(event) % counts
     return digits.view(-1, *event.shape)
+
+
+def place_values(event: Levels) -> Tensor:
+    """By what each dimension counts in the number of a value, (D,)."""
+    return torch.tensor([1, *event.levels_by_dimension[:-1]]).cumprod(0)
 
 
 def state_of(x: Tensor, event: Levels) -> Tensor:
     """The row of `all_levels` that each example is."""
-    return (x.flatten(1) * event.num_levels ** torch.arange(event.size)).sum(1)
+    return (x.flatten(1) * place_values(event)).sum(1)
 
 
 def chi_square_p_value(states: Tensor, probabilities: Tensor) -> float:

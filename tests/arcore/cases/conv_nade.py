@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arcore.events import Binary, Levels
 from tests.support.cases import Case
-from tests.support.events import CUBE, NINE, RGB, WIDE
+from tests.support.events import CUBE, NINE, RGB, UNEVEN, WIDE
 
 SMALL = {"channels": [6, 6], "kernels": [3, 2]}
 
@@ -29,4 +29,19 @@ CASES = [
     ),
     Case("conv_nade-rgb", RGB, {"channels": [6], "kernels": [2], "hidden": [], "num_classes": 2}),
     Case("conv_nade-clip", Binary((2, 1, 2, 2)), {**SMALL, "hidden": [8]}),
+    Case(
+        "conv_nade-uneven",
+        UNEVEN,
+        {**SMALL, "hidden": [12], "ordering": "reverse"},
+    ),
+    Case(
+        "conv_nade-uneven-one-hot",
+        UNEVEN,
+        {**SMALL, "hidden": [4], "inputs": "one_hot", "condition_size": 2},
+    ),
+    Case(
+        "conv_nade-given-vector",
+        NINE,
+        {**SMALL, "hidden": [12], "condition_size": 3},
+    ),
 ]

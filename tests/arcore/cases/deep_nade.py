@@ -5,7 +5,7 @@ from __future__ import annotations
 from arcore.events import Binary, Levels
 from arcore.primitives.orderings import ORDERINGS
 from tests.support.cases import Case
-from tests.support.events import CUBE, NINE
+from tests.support.events import CUBE, NINE, UNEVEN
 
 CASES = [
     *(Case(f"deep_nade-{name}", NINE, {"hidden": [12], "ordering": name}) for name in ORDERINGS),
@@ -26,4 +26,11 @@ CASES = [
         {"hidden": [16], "activation": "tanh", "ordering": "snake"},
         mask=1000,
     ),
+    Case("deep_nade-uneven", UNEVEN, {"hidden": [12], "ordering": "reverse"}),
+    Case(
+        "deep_nade-uneven-one-hot",
+        UNEVEN,
+        {"hidden": [12], "inputs": "one_hot", "condition_size": 2},
+    ),
+    Case("deep_nade-vector", NINE, {"hidden": [12], "condition_size": 3}),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from arcore.events import Binary, Levels
 from arcore.primitives.orderings import ORDERINGS
 from tests.support.cases import Case
-from tests.support.events import CUBE, NINE
+from tests.support.events import CUBE, NINE, UNEVEN
 
 TANH = {"hidden": [12, 12], "activation": "tanh"}
 
@@ -69,4 +69,11 @@ CASES = [
         },
         mask=1000,
     ),
+    Case("made-uneven", UNEVEN, {"hidden": [12, 12], "ordering": "reverse"}),
+    Case(
+        "made-uneven-one-hot",
+        UNEVEN,
+        {"hidden": [12, 12], "inputs": "one_hot", "condition_size": 2},
+    ),
+    Case("made-vector", NINE, {"hidden": [12, 12], "condition_size": 3}),
 ]

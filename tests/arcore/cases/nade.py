@@ -5,7 +5,7 @@ from __future__ import annotations
 from arcore.events import Binary, Levels
 from arcore.primitives.orderings import ORDERINGS
 from tests.support.cases import Case
-from tests.support.events import CUBE, NINE
+from tests.support.events import CUBE, NINE, UNEVEN
 
 CASES = [
     *(Case(f"nade-{name}", NINE, {"hidden": 8, "ordering": name}) for name in ORDERINGS),
@@ -24,4 +24,7 @@ CASES = [
     ),
     Case("nade-classes", Levels(5, (3,)), {"hidden": 4, "num_classes": 3, "ordering_seed": 7}),
     Case("nade-one-hidden", Levels(2, (5,)), {"hidden": 1, "ordering": "reverse"}),
+    Case("nade-uneven", UNEVEN, {"hidden": 8, "ordering": "reverse"}),
+    Case("nade-uneven-one-hot", UNEVEN, {"hidden": 8, "inputs": "one_hot", "condition_size": 2}),
+    Case("nade-vector", NINE, {"hidden": 8, "condition_size": 3}),
 ]

@@ -25,4 +25,6 @@ CASES = [
         "rnade-sigma-preconditioner", REALS, {**DENSITY, "sigma_preconditioner": True, "block": 4}
     ),
     Case("rnade-bins", Real((2, 2), bin_width=0.25), {"hidden": 8, "mean_range": (-1.0, 2.0)}),
+    Case("rnade-vector", REALS, {**DENSITY, "condition_size": 3, "block": 4}),
+    Case("rnade-plane-vector", Real((2,)), {**DENSITY, "condition_size": 2}),
 ]

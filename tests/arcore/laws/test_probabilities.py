@@ -61,7 +61,7 @@ def test_zero_parameters_are_uniform(case: Case) -> None:
     model = case.build()
     for parameter in model.parameters():
         parameter.data.zero_()
-    uniform = -case.event.size * math.log(case.event.num_levels)
+    uniform = -math.log(case.num_states)
     expected = torch.full((5,), uniform, dtype=torch.float64)
     assert_close(model.log_prob(case.values(5), case.condition(5)), expected, rtol=1e-14, atol=0)
 

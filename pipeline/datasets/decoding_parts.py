@@ -1,0 +1,111 @@
+"""Decoding many files by several threads, part by part, so that a killed run goes on where it was.
+
+A part that is decoded waits in `data/decoded/<name>-<key>/` until all of the dataset has been
+taken; the key is a hash of all that decides the parts. What other keys left is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pipeline.core import paths
+
+
+class PartsFolder:
+    """The decoded parts of one dataset.
+
+    Arguments:
+        name: of the dataset.
+        decides: plain data that decides what the parts are: options, files, their sizes and times.
+    """
+
+    def __init__(self, name: str, decides: object) -> None:
+        text = json.dumps(decides, sort_keys=True, default=str)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = paths.root() / "data" / "decoded" / f"{name}-{key}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for other in self.folder.parent.glob(f"{name}-{'[0-9a-f]' * 16}"):
+            if other != self.folder:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def part(self, name: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return a part that an earlier run decoded, or decode and keep it."""
+        path = self.folder / f"{name}.npy"
+        if path.is_file():
+            kept: np.ndarray = np.load(path, allow_pickle=False)
+            return kept
+        decoded = decode()
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        with partial.open("wb") as file:
+            np.save(file, decoded, allow_pickle=False)
+        os.replace(partial, path)
+        return decoded
+
+    def remove(self) -> None:
+        """Remove the parts, which are no longer needed."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def cut_into_parts(counts: Sequence[int], rows: int) -> list[slice]:
+    """Cut files that give some rows each into parts of at least so many rows, the last excepted.
+
+    Example:
+        >>> cut_into_parts([1, 4, 2, 1], rows=5)
+        [slice(0, 2, None), slice(2, 4, None)]
+    """
+    parts, start, filled = [], 0, 0
+    for place, count in enumerate(counts):
+        filled += count
+        if filled >= rows:
+            parts.append(slice(start, place + 1))
+            start, filled = place + 1, 0
+    if start < len(counts):
+        parts.append(slice(start, len(counts)))
+    return parts
+
+
+def decode_files(
+    files: Sequence[Path],
+    counts: Sequence[int],
+    read: Callable[[Path], np.ndarray],
+    kept: PartsFolder,
+    split: str,
+    part_rows: int,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Decode the files of a split in order, several at a time, with a bar of progress.
+
+    Arguments:
+        files: in order.
+        counts: rows of each.
+        read: decodes one, (rows, ...); it runs in threads.
+        kept: where parts wait.
+        split: its name.
+        part_rows: rows of a part, at least.
+
+    Yields:
+        Which files, and their rows.
+    """
+    bar = tqdm(total=len(files), desc=f"decoding {split}", unit="file", leave=False, delay=0.5)
+    with ThreadPoolExecutor(available_cores(), thread_name_prefix="decoding") as pool, bar:
+        for number, part in enumerate(cut_into_parts(counts, part_rows)):
+
+            def decode(part: slice = part) -> np.ndarray:
+                return np.concatenate(list(pool.map(read, files[part])))
+
+            rows = kept.part(f"{split}-{number:05d}", decode)
+            bar.update(part.stop - part.start)
+            yield part, rows
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,115 @@
+"""Sounds as people have them: WAV, FLAC and Ogg files, of any rate and several channels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.core.errors import UserError
+from pipeline.datasets.formats import wave_files
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus")
+RATES = range(1000, 384_001)
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How a file becomes samples.
+
+    Arguments:
+        sample_rate: that they have in the end.
+        resample: files of another rate are resampled (scipy's polyphase filter); else refused.
+        mix: several channels become their mean; else refused.
+        max_seconds: of a file; longer ones are refused unread.
+    """
+
+    sample_rate: int
+    resample: bool = False
+    mix: bool = False
+    max_seconds: int = 3600
+
+
+def count_samples(path: Path, hearing: Hearing) -> int:
+    """Return the number of samples that a file gives, from its header.
+
+    Raises:
+        UserError: for a file that is no such sound, of another rate, too long, or empty.
+    """
+    if _plain(path, hearing):
+        return wave_files.count_samples(path, hearing.sample_rate, path)
+    return _resampled_length(*_header(path, hearing), hearing.sample_rate)
+
+
+def read_samples(path: Path, hearing: Hearing) -> np.ndarray:
+    """Return amplitudes in [-1, 1], (T,) float64, T at least 1.
+
+    Raises:
+        UserError: as `count_samples`, or if the file is truncated or damaged.
+    """
+    if _plain(path, hearing):
+        return wave_files.read_wave(path, hearing.sample_rate, path)
+    import soundfile
+
+    frames, rate = _header(path, hearing)
+    try:
+        channels = soundfile.read(path, dtype="float64", always_2d=True)[0]
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise UserError(f"{path}: expected a sound, whole: {_reason(error)}") from None
+    if len(channels) != frames:
+        raise UserError(f"{path}: truncated: expected {frames} samples, got {len(channels)}")
+    samples: np.ndarray = channels.mean(1)
+    if rate != hearing.sample_rate:
+        from scipy.signal import resample_poly  # here: most need it not
+
+        common = math.gcd(rate, hearing.sample_rate)
+        samples = resample_poly(samples, hearing.sample_rate // common, rate // common)
+    return samples.clip(-1, 1)
+
+
+def _plain(path: Path, hearing: Hearing) -> bool:
+    """Whether a file is read without soundfile: PCM as it is."""
+    return path.suffix.lower() == ".wav" and not (hearing.resample or hearing.mix)
+
+
+def _header(path: Path, hearing: Hearing) -> tuple[int, int]:
+    """Return the samples of a channel and their rate, checked."""
+    import soundfile
+
+    try:
+        found = soundfile.info(path)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise UserError(f"{path}: expected a WAV, FLAC or Ogg file: {_reason(error)}") from None
+    rate, wanted, most = found.samplerate, hearing.sample_rate, hearing.max_seconds
+    problems = (
+        (rate not in RATES, f"{RATES.start} to {RATES.stop - 1} Hz", f"{rate} Hz"),
+        (found.channels > 1 and not hearing.mix, "one channel (or option mix)", found.channels),
+        (
+            rate != wanted and not hearing.resample,
+            f"{wanted} Hz (or option resample)",
+            f"{rate} Hz",
+        ),
+        (found.frames < 1, "a sample at least", "none"),
+        (found.frames > most * rate, f"at most {most} seconds", f"{found.frames / rate:.0f}"),
+    )
+    for holds, expected, got in problems:
+        if holds:
+            raise UserError(f"{path}: expected {expected}, got {got}")
+    return found.frames, rate
+
+
+def _resampled_length(frames: int, rate: int, wanted: int) -> int:
+    """Samples that resampling gives.
+
+    Example:
+        >>> _resampled_length(11, 16000, 8000)
+        6
+    """
+    common = math.gcd(rate, wanted)
+    return -(-frames * (wanted // common) // (rate // common))
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()).rpartition(": ")[2] or type(error).__name__
