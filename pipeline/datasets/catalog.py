@@ -30,6 +30,7 @@ from pipeline.datasets import (
     photo_tiles,
     robotic_pushing,
     spoken_digits,
+    telephone_prompts,
     tones,
     uci_binary,
     wav_folder,
@@ -60,6 +61,7 @@ _MODULES = (
     uci_binary,
     csv_table,
     spoken_digits,
+    telephone_prompts,
     tones,
 )
 _KINDS = image_folder.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
