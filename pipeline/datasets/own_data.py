@@ -100,7 +100,8 @@ def split_by_seed(
     if min(num_test - 1, num_valid, count - num_test - num_valid) < 1:
         raise UserError(
             f"{where}: expected {what} for each of train, valid and test (two), got {count} {what} "
-            f"with valid_fraction {options.valid_fraction} and test_fraction {options.test_fraction}"
+            f"with valid_fraction {options.valid_fraction} and "
+            f"test_fraction {options.test_fraction}"
         )
     order = permute_rows(count, options.split_seed)
     test, valid, train = np.split(order, [num_test, num_test + num_valid])
