@@ -100,7 +100,7 @@ def read_texts(content: str) -> dict[str, str]:
     r"""Read a list of lines `name: text`; comments begin with a semicolon.
 
     Example:
-        >>> read_texts("; English\\n\\nadded: Added.\\nbeep: [a tone]\\n")
+        >>> read_texts("; English\n\nadded: Added.\nbeep: [a tone]\n")
         {'added': 'added'}
     """
     texts = {}

@@ -27,7 +27,7 @@ FOUND = {
     "Images": ["20 images in photos", "classes: rose (10), tulip (10)", "train: 16 files, 16 rows"],
     "Arrays": ["60 rows of shape (3,), float64", "conditions: vectors of 2"],
     "Tables": ["event: Levels([3, 2, 7]), columns colour, doors, owners", "left out: price"],
-    "Sounds": ["12 sounds in recordings", "speakers: ann, bob"],
+    "Sounds": ["20 sounds in recordings", "speakers: ann, bob"],
 }
 TRAINS = ("train", "evaluate")
 
@@ -72,7 +72,7 @@ def test_the_page_is_followed(section: str, trains: bool, checkout: Project) -> 
     made = [path.parent.name for path in checkout.folder.glob("data/shards/*/manifest.json")]
     assert sorted(made) == sorted(re.findall(r"stages\.preprocess (\w+)", SECTIONS[section]))
     if trains:
-        assert len(list(checkout.folder.glob("evaluation/*/*/results.json"))) == 1
+        assert len(list(checkout.folder.glob("evaluation/*/*/metrics.json"))) == 1
 
 
 def test_a_name_is_not_taken_twice(checkout: Project) -> None:
@@ -87,7 +87,7 @@ def test_a_name_is_not_taken_twice(checkout: Project) -> None:
 def test_a_killed_preprocess_goes_on(checkout: Project) -> None:
     """Parts that were decoded are not decoded again: their files may be gone."""
     folder = checkout.folder / "photos"
-    for i in range(12):
+    for i in range(16):
         own_files.write_picture(folder / f"{i:02d}.png", 512, 512, seed=i)
     add = ("big", "--images", "photos", "fit=tiles", "height=8", "width=8")
     assert checkout.stage("add_dataset", *add).returncode == 0

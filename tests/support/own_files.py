@@ -63,7 +63,7 @@ def write_sound(path: Path, samples: int, rate: int = 8000, channels: int = 1) -
         file.writeframes((values * 32767).round().astype("<i2").tobytes())
 
 
-def write_recordings(folder: Path, files: int = 12) -> None:
+def write_recordings(folder: Path, files: int = 20) -> None:
     names = [f"{i}.{('wav', 'flac', 'ogg')[i % 3]}" for i in range(files)]
     for i, name in enumerate(names):
         write_sound(folder / name, 400 + 10 * i)

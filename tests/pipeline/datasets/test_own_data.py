@@ -203,7 +203,7 @@ def test_bad_image_options_get_one_line(options: dict[str, Any], message: str) -
     for i in range(10):
         write_picture(Path(f"photos/{i}.png"), 8, 8, seed=i)
     with pytest.raises(UserError, match=message) as caught:
-        own("image_folder", **{"path": "photos", **options}).decode(Path())
+        own("image_folder", **{"path": "photos", "test_fraction": 0.2, **options}).decode(Path())
     assert "\n" not in str(caught.value)
 
 
@@ -389,7 +389,7 @@ def test_flac_and_ogg_are_read_and_resampled() -> None:
     write_sound(Path("s/b.flac"), 800)
     write_sound(Path("s/c.ogg"), 1600, rate=16000)
     write_sound(Path("s/d.flac"), 800, channels=2)
-    for i in range(8):
+    for i in range(16):
         write_sound(Path(f"s/{i}.wav"), 300)
     guessed = adding.GUESSES["wav_folder"]("mine", "s", {})
     assert guessed == {"sample_rate": 8000, "resample": True, "mix": True, "table": ""}
