@@ -1,11 +1,12 @@
-"""What the lecture compares without training: receptive fields, and time over the size of an image.
+"""What the lecture compares and no stage does: receptive fields, time over sizes, many orderings.
 
 Writes results/lecture/: receptive_fields.png, what a changed pixel changes in networks with random
 weights; sampling.csv and sampling.png, the seconds of drawing 4 binary images by Parallel
 Multiscale, whose network is evaluated O(log N) times, and by the cached Gated PixelCNN, O(N);
-steps.csv, the milliseconds of a training step on 4 such images. One thread.
+steps.csv, the milliseconds of a training step on 4 such images; orderings.csv, the test nats of one
+trained orderless network (`dvc repro train@digits-deep_nade`) under 1 to 128 orderings. One thread.
 
-    python benchmarks/lecture.py [--sizes 16 32 64 128 256] [--only fields sampling steps]
+    python benchmarks/lecture.py [--sizes 16 32 64 128 256] [--only fields sampling steps orderings]
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from matplotlib.figure import Figure
 
 import arcore
 from pipeline.core import paths
+from pipeline.data import shard_reader
+from pipeline.evaluation import scoring
+from pipeline.experiments import compose
+from pipeline.reporting import wording
+from pipeline.training import saved_models
 
 SIDE = 21
 ROUNDING = 1e-9  # another place in the batch may round otherwise
@@ -35,7 +41,8 @@ DRAWN = {"Parallel Multiscale": "parallel_multiscale", "Gated PixelCNN": "gated_
 MOST_PIXELS = 64 * 64  # that one pixel after the other is drawn of
 STEPS = ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm")
 IMAGES = 4
-PARTS = ("fields", "sampling", "steps")
+ORDERLESS, MOST_ORDERINGS = "digits-deep_nade", 128
+PARTS = ("fields", "sampling", "steps", "orderings")
 
 
 def receptive_field(name: str, given: dict[str, Any]) -> torch.Tensor:
@@ -129,6 +136,19 @@ def time_steps(folder: Path, sizes: list[int]) -> None:
     _write(folder / "steps.csv", ["ms a step", *(f"{side} x {side}" for side in sizes)], rows)
 
 
+def score_orderings(folder: Path) -> None:
+    """Score all test rows under the first 1, 2, 4, ... orderings."""
+    dataset = compose.load(ORDERLESS).dataset["name"]
+    test = shard_reader.read_split(paths.shards(dataset), "test")
+    ensemble = saved_models.load(ORDERLESS).model.ensemble(MOST_ORDERINGS)
+    each = scoring.member_scores(ensemble, test, 500)
+    rows = []
+    for power in range(MOST_ORDERINGS.bit_length()):
+        mean, error = scoring.mean_and_error(scoring.mixture(each[:, : 1 << power]))
+        rows.append([1 << power, wording.with_error(mean, error)])
+    _write(folder / "orderings.csv", ["orderings", "test nats"], rows)
+
+
 def _write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
@@ -146,6 +166,8 @@ def main() -> None:
         draw_fields(folder)
     if "sampling" in arguments.only:
         time_sampling(folder, arguments.sizes)
+    if "orderings" in arguments.only:
+        score_orderings(folder)
     if "steps" in arguments.only:
         time_steps(folder, [side for side in arguments.sizes if side <= 64])
 
