@@ -12,6 +12,7 @@ from __future__ import annotations
 from arcore import coding, events, units
 from arcore.decoding import Decoder
 from arcore.ensembles import Ensemble
+from arcore.mixtures import Mixture
 from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.saving import load, save
@@ -21,6 +22,7 @@ __all__ = [
     "AutoregressiveModel",
     "Decoder",
     "Ensemble",
+    "Mixture",
     "__version__",
     "coding",
     "create_model",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from arcore.conditions import Condition
 from arcore.decoding import Decoder
+from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 
@@ -55,9 +57,18 @@ class Ensemble(AutoregressiveModel):
             expected = f"models over {first.event} given {first.condition_kind}"
             fits = member.event == first.event and member.condition_kind == first.condition_kind
             require(fits, "members", expected, (member.event, member.condition_kind))
-        self.supports = (type(first.event),)  # type: ignore[misc]
-        super().__init__(first.event, first.hyperparameters)
-        self.condition_kind = first.condition_kind
+        self._hold(members, first.hyperparameters, first.condition_kind)
+
+    def _hold(
+        self,
+        members: Sequence[AutoregressiveModel],
+        hyperparameters: Hyperparameters,
+        condition_kind: Condition | None,
+    ) -> None:
+        event = members[0].event
+        self.supports = (type(event),)  # type: ignore[misc]
+        super().__init__(event, hyperparameters)
+        self.condition_kind = condition_kind
         self.exact = all(member.exact for member in members)
         self.members = nn.ModuleList(members)
 
@@ -74,7 +85,8 @@ class Ensemble(AutoregressiveModel):
         return self._member_log_probs(x, condition)
 
     def _member_log_probs(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        return torch.stack([member._log_prob(x, condition) for member in self], 1)
+        each = [member._log_prob(x, _taken(member, condition)) for member in self]
+        return torch.stack(each, 1)
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         each = self._member_log_probs(x, condition)
@@ -123,13 +135,13 @@ class Ensemble(AutoregressiveModel):
         batch: int | None = None,
         progress: bool = False,
     ) -> Tensor:
-        """Draw n events, each from one member drawn uniformly; a bar is a member's."""
+        """Draw n events, each from one member drawn by its weight; a bar is a member's."""
         require_int(n, "n", 1)
         self._require_length()
         self._check_condition(condition, n)
         drawn = self._blank(n).view(n, *self.event.extents)
-        for member, rows in self._shares(self._uniform(n, generator)):
-            part = None if condition is None else condition[rows]
+        for member, rows in self._shares(self._draw_members(n, generator)):
+            part = _taken(member, condition, rows)
             drawn[rows] = member.sample(
                 len(rows), part, generator, temperature, batch=batch, progress=progress
             )
@@ -144,7 +156,7 @@ class Ensemble(AutoregressiveModel):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Complete each example by one member drawn uniformly (see `AutoregressiveModel.impute`).
+        """Complete each example by a member drawn by its weight (see `AutoregressiveModel.impute`).
 
         The mixture's posterior would weight members by their evidence for what is observed; that
         marginal is tractable only where the observed dimensions come first in every member.
@@ -156,7 +168,7 @@ class Ensemble(AutoregressiveModel):
         completed = self._blank(n).view(n, *self.event.extents)
         choice = self._choose(x, observed, condition, generator)
         for member, rows in self._shares(choice):
-            part = None if condition is None else condition[rows]
+            part = _taken(member, condition, rows)
             completed[rows] = member.impute(x[rows], observed[rows], part, generator, temperature)
         return completed
 
@@ -168,11 +180,20 @@ class Ensemble(AutoregressiveModel):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Draw which member completes each example, (batch,)."""
-        return self._uniform(len(x), generator)
+        return self._draw_members(len(x), generator)
 
-    def _uniform(self, n: int, generator: torch.Generator | None) -> Tensor:
+    def _draw_members(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randint(len(self), (n,), generator=generator, device=self.device)
 
     def _shares(self, choice: Tensor) -> list[tuple[AutoregressiveModel, Tensor]]:
         shares = [(member, (choice == k).nonzero()[:, 0]) for k, member in enumerate(self)]
         return [(member, rows) for member, rows in shares if len(rows)]
+
+
+def _taken(
+    member: AutoregressiveModel, condition: Tensor | None, rows: Tensor | None = None
+) -> Tensor | None:
+    """Return the condition (of some rows) as far as a member takes one."""
+    if condition is None or member.condition_kind is None:
+        return None
+    return condition if rows is None else condition[rows]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from arcore import events
+from arcore.mixtures import NAME, Mixture
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 from arcore.zoo import create_model, list_models
@@ -35,7 +36,8 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
     is replaced if `save` wrote it, and refused if it holds anything else.
 
     Arguments:
-        model: any of `arcore.list_models()`, in any floating-point dtype, on any device.
+        model: any of `arcore.list_models()`, or a `Mixture` of them, in any floating-point dtype,
+            on any device.
         folder: to write.
 
     Raises:
@@ -87,10 +89,9 @@ def describe(model: AutoregressiveModel) -> dict[str, Any]:
     Raises:
         ValueError: for what is none of `arcore.list_models()`, such as an ensemble.
     """
-    name = type(model).__module__.rpartition(".")[2]
-    fits = type(model).__module__ == f"arcore.models.{name}" and name in list_models()
-    expected = "one of arcore.list_models() (of an ensemble, save each member's model)"
-    require(fits, "model", expected, type(model).__name__)
+    name = NAME if type(model) is Mixture else _known_name(model)
+    for member in model.members if isinstance(model, Mixture) else ():
+        _known_name(member)
     return {
         "format": FORMAT,
         "name": name,
@@ -98,6 +99,14 @@ def describe(model: AutoregressiveModel) -> dict[str, Any]:
         "hyperparameters": model.hyperparameters.to_dict(),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
+
+
+def _known_name(model: nn.Module) -> str:
+    name = type(model).__module__.rpartition(".")[2]
+    fits = type(model).__module__ == f"arcore.models.{name}" and name in list_models()
+    expected = "one of arcore.list_models() (of an ensemble, save each member's model)"
+    require(fits, "model", expected, type(model).__name__)
+    return name
 
 
 def load(
@@ -207,7 +216,11 @@ def _require_rebuilt(model: AutoregressiveModel, twin: AutoregressiveModel) -> N
     """Refuse views of a model, such as a member under its own mask or ordering."""
     seen = copy.deepcopy(model).cpu().eval()
     seen._rebuild()  # forgets what belongs to a training step
-    again, buffers = dict(twin.eval().named_buffers()), dict(seen.named_buffers())
+    saved = twin.state_dict().keys()  # they need not be the same
+    again, buffers = (
+        {name: buffer for name, buffer in one.named_buffers() if name not in saved}
+        for one in (twin.eval(), seen)
+    )
     same = again.keys() == buffers.keys() and all(
         torch.equal(again[name], buffers[name]) for name in again
     )

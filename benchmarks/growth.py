@@ -1,12 +1,15 @@
-"""How time and memory grow: sampling over image sizes, a training step over widths.
+"""How time and memory grow: sampling over image sizes, a step over widths, the loader over rows.
 
 Sampling draws 4 binary images of each size in a process of its own, whose peak of memory is taken
 less that before the model was made. The slope is that of log seconds over log pixels, by least
 squares: 1 where a pixel's time does not depend on the size. A training step is forward, backward
 and AdamW of MADE with one hidden layer on a batch of 100 of 784 dimensions; its slope is over the
-width. One thread; seconds are the processor's.
+width. The loader streams an epoch of so many rows of 784 bits, shuffled in windows of 16,384, from
+Parquet files that hold 50,000 rows again and again; its memory is the growth of a process of its
+own. One thread; seconds are the processor's.
 
-    python benchmarks/growth.py [--sizes 16 32 64 128] [--widths 250 500 ...] [--json FILE]
+    python benchmarks/growth.py [--sizes 16 32 64 128] [--widths 250 500 ...]
+                                [--times 1 2 4 8 16] [--only sampling widths loader] [--json FILE]
 """
 
 from __future__ import annotations
@@ -17,13 +20,17 @@ import math
 import multiprocessing
 import resource
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import loading
 import torch
 
 import arcore
+from pipeline.data import preprocess
+from pipeline.datasets.base import SplitData
 
 MODELS: dict[str, dict[str, Any]] = {
     "pixelcnn": {"num_blocks": 5, "hidden": 16},
@@ -32,6 +39,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "diagonal_bilstm": {},
 }
 IMAGES = 4
+ROWS, BATCH, WINDOW = 50_000, 100, 1 << 14
+PARTS = ("sampling", "widths", "loader")
 
 
 def draw(job: tuple[str, int]) -> tuple[float, float]:
@@ -68,43 +77,78 @@ def slope(sizes: list[int], seconds: list[float]) -> float:
     return statistics.linear_regression(x, y).slope
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[16, 32, 64, 128])
-    parser.add_argument("--widths", nargs="+", type=int, default=[250, 500, 1000, 2000, 4000, 8000])
-    parser.add_argument("--json", type=Path, help="file for the numbers")
-    arguments = parser.parse_args()
-    rows = []
-    context = multiprocessing.get_context("spawn")
+def sampling(sizes: list[int]) -> list[dict[str, Any]]:
+    """Return time and memory of drawing, model by model."""
+    rows, context = [], multiprocessing.get_context("spawn")
     for name in MODELS:
         seconds, memory = [], []
-        for side in arguments.sizes:
+        for side in sizes:
             with context.Pool(1) as pool:
                 taken, peak = pool.map(draw, [(name, side)])[0]
             seconds.append(taken)
             memory.append(peak)
-        pixels = [side**2 for side in arguments.sizes]
+        pixels = [side**2 for side in sizes]
+        each = [1e6 * taken / number for taken, number in zip(seconds, pixels, strict=True)]
         rows.append(
             {
-                "name": name,
-                "sizes": arguments.sizes,
-                "microseconds_per_pixel": [
-                    1e6 * taken / number for taken, number in zip(seconds, pixels, strict=True)
-                ],
-                "memory_mb": memory,
+                "name": name, "sizes": sizes, "microseconds_per_pixel": each, "memory_mb": memory,
                 "slope": slope(pixels, seconds),
             }
-        )
+        )  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
-    steps = [step_seconds(width) for width in arguments.widths]
-    widths = {
-        "widths": arguments.widths,
-        "ms": [1e3 * taken for taken in steps],
-        "slope": slope(arguments.widths[-3:], steps[-3:]),
+    return rows
+
+
+def widths(chosen: list[int]) -> dict[str, Any]:
+    """Return the time of MADE's step, width by width."""
+    steps = [step_seconds(width) for width in chosen]
+    found = {
+        "widths": chosen, "ms": [1e3 * taken for taken in steps],
+        "slope": slope(chosen[-3:], steps[-3:]),
+    }  # fmt: skip
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def loader(times: list[int]) -> dict[str, Any]:
+    """Return the time of an epoch and the growth of memory, by the number of rows."""
+    torch.set_num_threads(1)
+    seconds, memory = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch, few = Path(temporary), SplitData(loading.bits(10))
+        splits = {"train": SplitData(loading.bits(ROWS)), "valid": few, "test": few}
+        folder = preprocess.write(loading.DATASET, splits, scratch / "shards")
+        for count in times:
+            place = loading.repeat(folder, count, scratch / str(count))
+            stream = loading.loader_of(place, BATCH, WINDOW)
+            loading.rate(stream.epoch(0))  # checks the files' sums
+            _, each = loading.rate(stream.epoch(1))
+            seconds.append(count * ROWS / each)
+            memory.append(loading.peak(place, BATCH, WINDOW)[1])
+    rows = [count * ROWS for count in times]
+    found = {"rows": rows, "seconds": seconds, "memory_mb": memory, "slope": slope(rows, seconds)}
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[16, 32, 64, 128])
+    parser.add_argument("--widths", nargs="+", type=int, default=[250, 500, 1000, 2000, 4000, 8000])
+    parser.add_argument("--times", nargs="+", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--json", type=Path, help="file for the numbers; other parts' are kept")
+    arguments = parser.parse_args()
+    measures = {
+        "rows": lambda: sampling(arguments.sizes),
+        "made": lambda: widths(arguments.widths),
+        "loader": lambda: loader(arguments.times),
     }
-    print(json.dumps(widths))
+    keys = dict(zip(PARTS, measures, strict=True))
+    found = {keys[part]: measures[keys[part]]() for part in arguments.only}
     if arguments.json:
-        arguments.json.write_text(json.dumps({"rows": rows, "made": widths}, indent=1) + "\n")
+        kept = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        arguments.json.write_text(json.dumps({**kept, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

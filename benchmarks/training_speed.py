@@ -129,8 +129,10 @@ def rows() -> list[tuple[str, str, Callable[[], tuple[Step, Step]]]]:
         ours, theirs = arcore.create_model("nade", event, hidden=500).eval(), LoopNADE(500)
         return lambda: ours.sample(64), lambda: theirs.sample(64)
 
-    def made(hidden: list[int], other: Callable[[list[int]], nn.Module]) -> tuple[Step, Step]:
-        ours = arcore.create_model("made", event, hidden=hidden, direct=False)
+    def made(
+        hidden: list[int], other: Callable[[list[int]], nn.Module], direct: bool = False
+    ) -> tuple[Step, Step]:
+        ours = arcore.create_model("made", event, hidden=hidden, direct=direct)
         return step_of(ours, sparse), step_of(other(hidden), sparse)
 
     compared: list[tuple[str, str, Callable[[], tuple[Step, Step]]]] = [
@@ -142,6 +144,8 @@ def rows() -> list[tuple[str, str, Callable[[], tuple[Step, Step]]]]:
         for name, other in (("zuko", zuko_made), ("nflows", nflows_made)):
             title = "MADE " + "-".join(map(str, hidden))
             compared.append((title, name, partial(made, hidden, other)))
+    title = "MADE 500, direct too"
+    compared.append((title, "zuko", partial(made, [500], zuko_made, direct=True)))
     return compared
 
 

@@ -1,4 +1,4 @@
-"""Write params.yaml in the form in which DVC writes it, with `overrides` in each entry.
+"""Write params.yaml as DVC writes it, with `overrides` in each entry and a row for each join.
 
 Example: python -m stages.params && git diff params.yaml
 """
@@ -21,7 +21,8 @@ def main() -> None:
     argparse.ArgumentParser(
         prog="python -m stages.params",
         description="Write params.yaml as DVC does, with `overrides` in each entry, so that "
-        "`dvc exp run -S` can set any parameter and changes no other line.",
+        "`dvc exp run -S` can set any parameter and changes no other line, and with a row of "
+        "`joins` for each member of each mixture.",
     ).parse_args()
     from pipeline.experiments import layout  # here: --help needs no YAML
 

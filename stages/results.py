@@ -1,4 +1,4 @@
-"""Keep what was measured: copy records to results/, and draw the tables of texts from them.
+"""Keep what was measured: copy records and pictures to results/, draw tables and the gallery.
 
 Example: python -m stages.results --experiments dna-nade --datasets dna --tables
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.core import paths
-from pipeline.reporting import recording, text_tables
+from pipeline.reporting import picture_book, recording, text_tables
 from stages import cli
 
 
@@ -20,9 +20,11 @@ def main() -> None:
         "folds": recording.record_folds,
         "searches": recording.record_search,
         "datasets": recording.record_table,
+        "gallery": picture_book.record,
     }
     for kind in kinds:
-        parser.add_argument(f"--{kind}", nargs="*", default=[], metavar="name")
+        about = "keep the pictures of these experiments" if kind == "gallery" else None
+        parser.add_argument(f"--{kind}", nargs="*", default=[], metavar="name", help=about)
     parser.add_argument(
         "--embedded",
         nargs="*",
@@ -33,7 +35,8 @@ def main() -> None:
     parser.add_argument(
         "--tables",
         action="store_true",
-        help="draw all of results/*.md and the marked tables of README.md, results/ and docs/ anew",
+        help="draw all of results/*.md, the gallery among them, and the marked tables of README.md "
+        "and docs/ anew",
     )
     options = vars(parser.parse_args())
     if not any(options.values()):
@@ -46,7 +49,8 @@ def main() -> None:
     if options["tables"]:
         for dataset in recording.recorded_datasets():
             recording.record_table(dataset)
-        for path in text_tables.write(paths.root()):
+        changed = [*text_tables.write(paths.root()), picture_book.write(paths.results())]
+        for path in filter(None, changed):
             print(f"wrote {path}")
 
 

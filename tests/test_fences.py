@@ -7,6 +7,7 @@ or that a picture or table is drawn by a script of its own.
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,8 +113,11 @@ def test_commands_are_there(block: Block) -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE)
         for script in re.findall(r"python ((?:benchmarks|docs)/\w+\.py)", line):
             assert (ROOT / script).is_file()
-        for kind, name in re.findall(r"\b(train|evaluate|tune|report|register)@(\w[\w-]*)", line):
-            known = {"tune": "searches", "train": "experiments", "evaluate": "experiments"}
+        for kind, name in re.findall(
+            r"\b(train|evaluate|tune|mix|report|register)@(\w[\w-]*)", line
+        ):
+            known = {"tune": "searches", "train": "experiments", "evaluate": "experiments",
+                     "mix": "mixtures"}  # fmt: skip
             assert name in params[known.get(kind, "datasets")]
         for setting in (words[i + 1] for i, word in enumerate(words) if word == "-S"):
             section, name, *_ = setting.partition("=")[0].split(".")
@@ -159,6 +163,18 @@ def test_experiments_that_are_shown_can_be(
     for block in blocks:
         for name in load("experiments", block.code, tmp_path, monkeypatch):
             assert compose.load(name).name == name
+
+
+def test_mixtures_that_are_shown_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (block,) = [block for block in BLOCKS if block.code.startswith("mixtures:")]
+    params = params_file.read_params(ROOT / "params.yaml")
+    shown = yaml.safe_load(block.code)["mixtures"]
+    assert set(shown) <= set(params["mixtures"])
+    shutil.copytree(ROOT / "pipeline" / "conf", tmp_path / "pipeline" / "conf")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"mixtures": shown}))
+    monkeypatch.chdir(tmp_path)
+    for name, entry in shown.items():
+        assert list(compose.load(name).mixture) == entry["mixture"]
 
 
 def test_the_head_of_a_dependency_file_names_its_first_files() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.records import read_object
-from pipeline.reporting import recording, text_tables
+from pipeline.reporting import picture_book, recording, text_tables
 from pipeline.reporting.wording import rounded
 from tests.places import ROOT
 
@@ -17,6 +17,9 @@ _SPEC = importlib.util.spec_from_file_location("overview", ROOT / "docs" / "over
 overview = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(overview)
 DRAWN = text_tables.drawn(ROOT)
+DATASET_PAGES = sorted(
+    path for path in (ROOT / "results").glob("*.md") if path.name not in recording.OTHER_PAGES
+)
 
 
 @pytest.mark.parametrize("page", DRAWN, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -24,12 +27,24 @@ def test_a_page_is_in_step_with_the_records(page: Path) -> None:
     assert page.read_text(encoding="utf-8") == DRAWN[page], "run `make tables`"
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "results").glob("[!R]*.md")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", DATASET_PAGES, ids=lambda p: p.stem)
 def test_the_table_of_a_dataset_is_in_step(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCORE_HOME", str(ROOT))
     assert page.read_text(encoding="utf-8") == recording.dataset_table(page.stem), (
         f"run `python -m stages.results --datasets {page.stem}`"
     )
+
+
+def test_the_gallery_is_in_step_and_small() -> None:
+    results = ROOT / "results"
+    text = (results / picture_book.PAGE).read_text(encoding="utf-8")
+    assert text == picture_book.drawn(results), "run `make tables`"
+    kept = sorted(path for path in (results / "gallery").rglob("*") if path.is_file())
+    pictures = {path for path in kept if path.suffix != ".json"}
+    named = {results / name for name in re.findall(r"\]\((gallery/[^)]+)\)", text)}
+    assert named == pictures
+    assert all(path.stat().st_size <= picture_book.MOST_BYTES for path in pictures)
+    assert sum(path.stat().st_size for path in kept) < 4_000_000
 
 
 def test_every_table_is_in_a_page() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,32 +37,48 @@ class LatentVariableModel(LatentSampling):
 
     whose expectation is at most ln p(x). The KLs between Gaussians are exact; where a p(z_l | z_<l)
     is itself autoregressive, each of its factors' KL is, given the draws before it. `log_prob` is
-    this bound under fixed noise, `importance_weighted` a tighter estimate. Training weights the
-    KL's gradient by beta = min(1, (t + 1) / warmup_steps) at step t (see `set_step`: by itself the
-    model counts its calls in training), the same for all levels, which enters no number.
+    this bound under fixed noise, `importance_weighted` a tighter estimate, and `bound_terms` says
+    what each level costs. Two things keep a level from being given up, and enter no number, the
+    gradient of the KLs alone:
+
+    - warm-up: KL_l is weighted by beta_l = min(1, (t + 1) / warmup_l) at step t (see `set_step`:
+      by itself the model counts its calls in training);
+    - free bits: KL_l has no gradient for an event of which it is below `free_nats[l]`, so that
+      nothing is gained by telling less. (The paper averages over a minibatch before it compares;
+      by event no gradient depends on which others are in the batch.)
 
     For given latents the model is exact: `conditionals_given` and `decoder(..., latents=z)`.
 
     A subclass defines `latent_shapes`, `latent_levels`, `_posterior`, `_prior`, `_from_prior`,
-    `_conditionals_given`, `_decoder_given` and `_width`.
+    `_conditionals_given`, `_decoder_given` and `_width`, and passes on what warms up.
+
+    Reference:
+        Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, "Improving Variational Inference
+        with Inverse Autoregressive Flow", NIPS 2016, eq. 15 (free bits).
     """
 
     exact = False
 
-    def __init__(self, event: Event, hyperparameters: Hyperparameters) -> None:
+    def __init__(
+        self,
+        event: Event,
+        hyperparameters: Hyperparameters,
+        warmup_steps: Sequence[int] = (0,),
+        free_nats: Sequence[float] = (),
+    ) -> None:
         super().__init__(event, hyperparameters)
-        self.warmup_steps: int = getattr(hyperparameters, "warmup_steps", 0)
-        self.changes_by_step = self.warmup_steps > 0
+        self.warmup_steps, self.free_nats = tuple(warmup_steps), tuple(free_nats)
+        self.changes_by_step = max(self.warmup_steps) > 0
         self.beta: Tensor
-        self.register_buffer("beta", torch.ones(()), persistent=False)
+        self.register_buffer("beta", torch.ones(len(self.warmup_steps)), persistent=False)
 
     def _rebuild(self) -> None:
         self.beta = torch.ones_like(self.beta)
 
     def _set_step(self, seed: int, step: int) -> None:
-        """Set the weight of the KL's gradient in training, which is 1 out of it."""
-        weight = min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        self.beta = torch.full_like(self.beta, weight)
+        """Set the weight of each KL's gradient in training, which is 1 out of it."""
+        weights = [min(1.0, (step + 1) / max(steps, 1)) for steps in self.warmup_steps]
+        self.beta = torch.tensor(weights, dtype=self.beta.dtype, device=self.beta.device)
 
     def _sample_training_noise(self, rows: int) -> Tensor:
         return self._normal(rows)
@@ -78,18 +95,22 @@ class LatentVariableModel(LatentSampling):
     ) -> Tensor:
         """Return minus the bound of each example, (batch,), in nats, for training.
 
-        Its gradient is that of -ln p(x | z) + beta KL, so that the warm-up enters no reported
-        number. z is drawn from q with the noise of `sample_training_noise`, or by torch's global
-        generator. Only shapes are checked.
+        Its gradient is that of -ln p(x | z) + sum_l beta_l KL_l [KL_l >= free_nats[l]], so that
+        neither warm-up nor free bits enter a reported number. z is drawn from q with the noise of
+        `sample_training_noise`, or by torch's global generator. Only shapes are checked.
         """
         Event.check(self.event, x)
         self._check_condition_shape(condition, x.shape[0])
         self._check_scored_shape(scored, x)
         noise = self._as_latents(self._training_noise(len(x)))
-        likelihood, divergence = self._terms(x, condition, noise)
+        likelihood, divergences = self._terms(x, condition, noise)
         own = self._begin_step()
-        nothing = divergence - divergence.detach()  # in value, not in gradient
-        loss = divergence - likelihood - (1 - self.beta) * nothing
+        fixed = divergences.detach()
+        weights = self.beta.to(fixed.dtype)
+        if self.free_nats:
+            weights = weights * (fixed >= fixed.new_tensor(self.free_nats))
+        nothing = divergences - fixed  # in value, not in gradient
+        loss = divergences.sum(1) - likelihood - ((1 - weights) * nothing).sum(1)
         self._end_step(own)
         return loss
 
@@ -104,8 +125,8 @@ class LatentVariableModel(LatentSampling):
         Its expectation over draws is at most ln p(x | condition).
         """
         self._check(x, condition)
-        likelihood, divergence = self._terms(x, condition, self._noise(len(x), generator))
-        return likelihood - divergence
+        likelihood, divergences = self._terms(x, condition, self._noise(len(x), generator))
+        return likelihood - divergences.sum(1)
 
     def log_prob(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -120,17 +141,34 @@ class LatentVariableModel(LatentSampling):
         return super().log_prob(x, condition, scored)
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        likelihood, divergence = self._terms(x, condition, self._fixed_noise(x))
-        return likelihood - divergence
+        likelihood, divergences = self._terms(x, condition, self._fixed_noise(x))
+        return likelihood - divergences.sum(1)
+
+    def bound_terms(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return what each of `latent_levels` costs in nats, (batch, levels): the KLs, then pixels.
+
+            KL(q(z_l | x) || p(z_l | z_<l)),  and  -ln p(x | z) for the last,
+
+        under the noise of `log_prob`, of which their sum is minus. A level whose KL is near 0 tells
+        nothing of x.
+
+        Arguments:
+            x: (batch, *event.shape).
+            condition: one row per event, for a conditional model.
+        """
+        self._check(x, condition)
+        likelihood, divergences = self._terms(x, condition, self._fixed_noise(x))
+        return torch.cat([divergences, -likelihood[:, None]], 1)
 
     def _terms(self, x: Tensor, condition: Tensor | None, noise: Latents) -> tuple[Tensor, Tensor]:
-        """Return ln p(x | z) and the KLs' sum, each (batch,), for z = mean + sigma noise."""
+        """Return ln p(x | z), (batch,), and the KLs, (batch, latents), z = mean + sigma noise."""
         posterior = self._posterior(x, condition)
         latents = reparameterize(posterior, noise)
-        divergence = torch.zeros(len(x), dtype=self.dtype, device=x.device)
-        for q, p in zip(posterior, self._prior(latents, condition), strict=True):
-            divergence = divergence + kl_divergence(q, p).flatten(1).sum(1)
-        return self._log_likelihood(x, latents, condition), divergence
+        divergences = [
+            kl_divergence(q, p).flatten(1).sum(1)
+            for q, p in zip(posterior, self._prior(latents, condition), strict=True)
+        ]
+        return self._log_likelihood(x, latents, condition), torch.stack(divergences, 1)
 
     def _log_likelihood(self, x: Tensor, latents: Latents, condition: Tensor | None) -> Tensor:
         conditionals = self._conditionals_given(x, latents, condition)

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from arcore.conditions import Classes
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import reshape, select
-from arcore.events import Event, Gray, Levels
+from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
@@ -24,6 +24,9 @@ from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, require_ordering, with_channels
+from arcore.primitives.progress import Advance
+
+DRAWN_IN = (torch.float32, torch.float64)  # wide enough to draw by
 
 
 def image_shape(event: Event) -> tuple[int, int, int]:
@@ -264,3 +267,32 @@ class RasterDecoder(Decoder):
             cursor = self.cursor.at(row, column)
             for layer in model.first:
                 layer.write_cache(pixel, cursor)
+
+    @torch.no_grad()
+    def draw_rest(
+        self, generator: torch.Generator | None, temperature: float, advance: Advance
+    ) -> list[Tensor]:
+        """Draw the rest; binary images with fewer operations a pixel, and the same numbers."""
+        model, first = self.model, self.position
+        fits = (
+            isinstance(model.event, Binary) and model.image[0] == 1 and model.head.name == "softmax"
+        )
+        if not fits or temperature != 1 or model.dtype not in DRAWN_IN:
+            return super().draw_rest(generator, temperature, advance)
+        shape = (len(self.blocks) - first, self.batch, 1)
+        uniform = torch.rand(shape, generator=generator, device=model.device, dtype=model.dtype)
+        low, high = model.encode(torch.arange(2, device=model.device).view(2, 1, 1, 1)).flatten()
+        drawn, layers, dtype = torch.empty_like(uniform), model.first, model.dtype
+        for x, u in zip(drawn, uniform, strict=True):
+            _, row, column = self._place()
+            cursor = self.cursor.at(row, column)
+            outputs = model._network_at(self.features, self.maps, cursor).to(dtype)
+            torch.lt(u, outputs[:, :, 0, 0].sigmoid(), out=x)
+            pixel = torch.lerp(low, high, x)
+            self.features[:, :, row, column] = pixel
+            cursor = self.cursor.at(row, column)
+            for layer in layers:
+                layer.write_cache(pixel[:, :, None, None], cursor)
+            self.position += 1
+            advance(1)
+        return list(drawn.long().unbind())

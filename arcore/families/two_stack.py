@@ -34,12 +34,17 @@ class TwoStackModel(RasterModel):
         above = pad(features, (0, 0, 1, -1))
         return self._horizontal(features, self._vertical(above, maps, call), maps, call)
 
-    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def _row_links(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> list[Tensor]:
+        """Evaluate the vertical stack on the cursor's whole row."""
         row, column = cursor.row, cursor.column
-        links = cursor.state(self, list[Tensor])
+        above = features[:, :, row - 1 : row] if row else torch.zeros_like(features[:, :, :1])
+        links = self._vertical(above, maps, cursor.at(row, 0, cursor.width))
+        cursor.at(row, column)
+        return links
+
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+        column, links = cursor.column, cursor.state(self, list[Tensor])
         if column == 0:
-            above = features[:, :, row - 1 : row] if row else torch.zeros_like(features[:, :, :1])
-            links[:] = self._vertical(above, maps, cursor.at(row, 0, cursor.width))
-            cursor.at(row, 0)
+            links[:] = self._row_links(features, maps, cursor)
         here = [link[..., column : column + 1] for link in links]
         return self._horizontal(cursor.piece(features), here, maps, cursor)

@@ -8,6 +8,8 @@ from torch import Tensor
 from arcore.ensembles import Ensemble
 from arcore.families.orderless import OrderlessModel
 from arcore.model import AutoregressiveModel
+from arcore.models.made import MADE
+from arcore.models.nade import NADE
 from arcore.primitives.checks import require
 
 
@@ -17,6 +19,9 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
     That is an orderless model under another order, and any other exact model itself if its order
     is of that kind: then `impute` draws from the posterior. Within a block, dimensions are
     independent given the earlier blocks, so that a block may hold both.
+
+    MADE serves any order where each step of its training had another one (`order_agnostic` with
+    `num_masks` 0). One that was trained for a few orders is poor under others (`MADE.under`).
 
     Arguments:
         model: not an ensemble.
@@ -36,12 +41,15 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
         return None
     order = torch.cat(model.schedule).to(mask.device)
     if isinstance(model, OrderlessModel):
-        known = mask[order]
-        return model.under(torch.cat([order[known], order[~known]]))
+        return model.under(_sorted(order, mask))
     blocks = [mask[block.to(mask.device)] for block in model.schedule]
     first = next((i for i, block in enumerate(blocks) if not bool(block.all())), len(blocks))
-    later = blocks[first + 1 :]
-    return None if any(bool(block.any()) for block in later) else model
+    if not any(bool(block.any()) for block in blocks[first + 1 :]):
+        return model
+    if isinstance(model, MADE) and model.hyperparameters.order_agnostic:
+        if model.hyperparameters.num_masks == 0:
+            return model.under(_sorted(order, mask))
+    return None
 
 
 def log_prob_missing(
@@ -77,6 +85,37 @@ def log_prob_missing(
     with torch.no_grad():
         terms = ordered.conditionals(x, condition).log_prob(ordered._as_value(x))
     return torch.where(mask, 0, terms).flatten(1).sum(1)
+
+
+def reordered(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:
+    """Return a model under an order that has the observed dimensions first, trained for it or not.
+
+    NADE's weights belong to dimensions, whatever the order (`NADE.under`): its distribution under
+    another is not that of its own `log_prob`, but sums to 1, and completes in one pass.
+
+    Arguments:
+        model: not an ensemble.
+        observed: bool, of the event's shape.
+
+    Returns:
+        `observed_first`, or NADE under another order; None where neither is possible.
+
+    Example:
+        >>> import arcore
+        >>> nade = arcore.create_model("nade", arcore.events.Binary((3,)), hidden=2)
+        >>> torch.cat(reordered(nade, torch.tensor([False, False, True])).schedule).tolist()
+        [2, 0, 1]
+    """
+    found = observed_first(model, observed)
+    if found is None and isinstance(model, NADE):
+        return model.under(_sorted(model.order, observed.flatten().to(model.device)))
+    return found
+
+
+def _sorted(order: Tensor, observed: Tensor) -> Tensor:
+    """Return an order with the observed dimensions first, each kind as it was."""
+    known = observed[order]
+    return torch.cat([order[known], order[~known]])
 
 
 def _checked(model: AutoregressiveModel, observed: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ class DilatedQueues:
     arguments: bias, conditions and the taps that have been seen. A step adds the newest tap to the
     head of the queue, takes it, and puts there what is known of the sample (k - 1) d steps on.
 
-    Weights are arranged once: sigm(a) = (1 + tanh(a / 2)) / 2, so that one tanh serves both gates,
-    with a / 2 from halved weights and the outer half in the weights that read z; and the sum of
-    skips is one product. All buffers are allocated here, since small operations cost mostly their
-    overhead.
+    Weights are arranged once: tanh(f) = 2 sigm(2 f) - 1, so that one sigmoid s serves both gates,
+    with 2 f from doubled weights, and z / 2 = s_f s_g - s_g / 2 is read as two parts, s_f s_g and
+    s_g, by weights that hold the factors; the sum of skips is one product. All buffers are
+    allocated here, since small operations cost mostly their overhead.
 
     Reference:
         Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
@@ -50,36 +50,42 @@ class DilatedQueues:
         bias = input_bias.expand(batch, -1)
         self.h, self.bias = bias.clone(), bias.clone()
         self.pending = [bias.clone() for _ in range(self.kernel)]
-        halves = bias.new_ones(2 * gate_width)
-        halves[gate_width:] = 0.5
-        self.z = bias.new_zeros(batch, len(layers) * gate_width)
+        factors = bias.new_ones(2 * gate_width)
+        factors[:gate_width] = 2
+        self.gates = bias.new_zeros(batch, len(layers), 2 * gate_width)  # [s_f s_g | s_g]
+        self.z = bias.new_zeros(batch, len(layers), gate_width)
         self.local_now = bias.new_zeros(batch, len(layers) * 2 * gate_width)
         local_now = self.local_now.chunk(len(layers), 1)
         if self.local is not None:
-            weights = [cast(nn.Linear, layer.local).weight.t() * halves for layer in layers]
+            weights = [cast(nn.Linear, layer.local).weight.t() * factors for layer in layers]
             self.local_weight = torch.cat(weights, 1)
         self.queues = []
-        for number, (layer, z) in enumerate(zip(layers, self.z.chunk(len(layers), 1), strict=True)):
+        for number, (layer, gates) in enumerate(zip(layers, self.gates.unbind(1), strict=True)):
             base = layer.taps.bias.expand(batch, -1)
             if given is not None:
                 base = base + given[:, number]
-            base = (base * halves).contiguous()
+            base = (base * factors).contiguous()
             taps = [
-                (tap.t() * halves).contiguous() for tap in layer.taps.weight.chunk(self.kernel, 1)
+                (tap.t() * factors).contiguous() for tap in layer.taps.weight.chunk(self.kernel, 1)
             ]
             size = (self.kernel - 1) * layer.dilation
             middle = [
                 (j * layer.dilation, taps[self.kernel - 1 - j]) for j in range(1, self.kernel - 1)
             ]
-            slots = [(slot, *slot.chunk(2, 1)) for slot in base.repeat(size, 1, 1).unbind()]
+            slots = base.repeat(size, 1, 1).unbind()
             residual = None
             if layer.residual is not None:
-                residual = (layer.residual.weight.t() / 2).contiguous()
+                weight = layer.residual.weight.t()
+                residual = torch.cat([2 * weight, -weight])
             local_gates = None if self.local is None else local_now[number]
-            queue = (slots, size, base, taps[-1], taps[0], middle, residual, z, local_gates)
+            f, g = gates.chunk(2, 1)
+            newest, oldest = taps[-1], taps[0]
+            queue = (
+                slots, size, base, newest, oldest, middle, residual, gates, f, g, local_gates,
+            )  # fmt: skip
             self.queues.append(queue)
         self.head = [(layer.weight.t().contiguous(), layer.bias) for layer in head]
-        self.head[0] = (self.head[0][0] / 2, self.head[0][1])
+        self.head[0] = (self.head[0][0] * 2, self.head[0][1])
 
     def _advance(self) -> None:
         """Evaluate the layers at the next sample."""
@@ -89,25 +95,26 @@ class DilatedQueues:
         pending.copy_(self.bias)
         if self.local is not None:
             torch.mm(self.local[:, t], self.local_weight, out=self.local_now)
-        for slots, size, base, newest, oldest, middle, residual, z, local in self.queues:
-            a, f, g = slots[t % size]
+        for slots, size, base, newest, oldest, middle, residual, gates, f, g, local in self.queues:
+            a = slots[t % size]
             a.addmm_(h, newest)
             if local is not None:
                 a.add_(local)
-            a.tanh_()
-            torch.addcmul(f, f, g, out=z)
+            torch.sigmoid(a, out=gates)
+            f.mul_(g)
             for steps, tap in middle:
-                slots[(t + steps) % size][0].addmm_(h, tap)
+                slots[(t + steps) % size].addmm_(h, tap)
             torch.addmm(base, h, oldest, out=a)
             if residual is not None:
-                h.addmm_(z, residual)
+                h.addmm_(gates, residual)
+        torch.sub(*self.gates.chunk(2, 2), alpha=0.5, out=self.z)
         self.ready = True
 
     def outputs(self) -> Tensor:
         """Return the head's outputs for the next sample, (batch, num_outputs)."""
         if not self.ready:
             self._advance()
-        out = self.z
+        out = self.z.flatten(1)
         for number, (weight, bias) in enumerate(self.head):
             out = torch.addmm(bias, out if number == 0 else out.relu_(), weight)
         return out

@@ -12,6 +12,18 @@ ALIGNMENT = 128  # bytes: two registers of the widest vectors, what torch's loop
 GRAIN = 1 << 15  # elements up to which torch never splits an elementwise loop between threads
 
 
+def block_size(size: int, most: int) -> int:
+    """Return the dimensions of a block, three quarters of `most` or more: what leaves least to pad.
+
+    Example:
+        >>> block_size(784, 32), block_size(64, 32), block_size(5, 32)
+        (28, 32, 5)
+    """
+    if size <= most:
+        return size
+    return min(range(most, most - most // 4 - 1, -1), key=lambda block: -size % block)
+
+
 def padded(weight: Tensor, rows: int) -> Tensor:
     """Pad (D, outputs, H) with zeros to a multiple of `rows` and to whole vectors of H."""
     wide = ALIGNMENT // weight.element_size()

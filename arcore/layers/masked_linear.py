@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+
+Reach = tuple[int, int]  # columns that all rows of a group see, and that any does
 
 
 class MaskedLinear(nn.Module):
@@ -15,7 +17,7 @@ class MaskedLinear(nn.Module):
 
     The mask is applied at every forward pass, so no optimiser can revive a masked weight. A mask
     whose rows see growing prefixes of the inputs is split into groups of rows, each multiplied
-    with the columns that it sees only: five eighths of the work of a full product.
+    with the columns that it sees only: little more than half the work of a full product.
 
     Reference:
         Germain, Gregor, Murray and Larochelle, "MADE", ICML 2015, eq. 4 and section 4.3.
@@ -32,8 +34,8 @@ class MaskedLinear(nn.Module):
         torch.Size([3, 2])
     """
 
-    GROUPS = 4
-    SMALLEST_GROUP = 64
+    GROUPS = 8
+    SMALLEST_GROUP = 128
 
     def __init__(
         self, inputs: int, outputs: int, conditioning: bool = False, bias: bool = True
@@ -47,7 +49,7 @@ class MaskedLinear(nn.Module):
                 nn.init.xavier_uniform_(weight)
         self.register_buffer("mask", torch.ones(outputs, inputs), persistent=False)
         self.mask: Tensor
-        self.reaches: list[int] = []
+        self.reaches: list[Reach] = []
 
     def set_mask(self, mask: Tensor, sorted_rows: bool = False) -> None:
         """Replace the mask, (outputs, inputs) bool.
@@ -58,13 +60,10 @@ class MaskedLinear(nn.Module):
         """
         self.mask = mask.to(self.weight)
         self.reaches = []
-        outputs = len(mask)
-        width = -(-outputs // self.GROUPS)
-        if sorted_rows and width >= self.SMALLEST_GROUP:
-            columns = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-            reach = (mask * columns).amax(1).tolist()
-            lasts = range(width - 1, outputs + width - 1, width)
-            self.reaches = [max(int(reach[min(last, outputs - 1)]), 1) for last in lasts]
+        count = min(self.GROUPS, len(mask) // self.SMALLEST_GROUP)
+        if sorted_rows and count > 1:
+            groups = mask.sum(1).split(-(-len(mask) // count))
+            self.reaches = [(int(seen[0]), max(int(seen[-1]), 1)) for seen in groups]
 
     def masked(self, weight: Tensor) -> Tensor:
         """Return a weight with masked entries zero."""
@@ -82,7 +81,7 @@ class MaskedLinear(nn.Module):
         offset = self.offset()
         if torch.compiler.is_compiling():
             return linear(x, self.masked(self.weight), offset)
-        reaches = self.reaches or [self.weight.shape[1]]
+        reaches = self.reaches or [(0, self.weight.shape[1])]
         y: Tensor = _MaskedProduct.apply(x, self.weight, self.mask, reaches)  # type: ignore[no-untyped-call]
         return y if offset is None else y + offset
 
@@ -90,43 +89,65 @@ class MaskedLinear(nn.Module):
 class _MaskedProduct(torch.autograd.Function):
     """x (W * M)', each group of rows with the columns that it reaches.
 
-    Automatic differentiation would fill a gradient of W for each group and add them up.
+    Columns that all rows of a group see need no mask: they are multiplied where they lie in W, and
+    only those of the band between its shortest and its longest row are masked. Automatic
+    differentiation would fill a gradient of W for each group and add them up.
     """
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, weight: Tensor, mask: Tensor, reaches: list[int]
+        ctx: Any, x: Tensor, weight: Tensor, mask: Tensor, reaches: list[Reach]
     ) -> Tensor:
         device = x.device.type
         dtype = weight.dtype
         if torch.is_autocast_enabled(device) and dtype == torch.float32:
             dtype = torch.get_autocast_dtype(device)
-        ctx.dtype, x = x.dtype, x.to(dtype)
-        width = -(-len(weight) // len(reaches))
-        pieces = zip(reaches, weight.split(width), mask.split(width), strict=True)
-        masked = [(w[:, :reach] * m[:, :reach]).to(dtype) for reach, w, m in pieces]
+        ctx.dtype, ctx.reaches, x = x.dtype, reaches, x.to(dtype)
+        pieces = [
+            w[:, :reach].to(dtype)
+            for (_, reach), w in zip(reaches, _rows(weight, reaches), strict=True)
+        ]
+        bands = [
+            piece[:, clear:] * m[:, clear:reach].to(dtype)
+            for (clear, reach), piece, m in zip(reaches, pieces, _rows(mask, reaches), strict=True)
+        ]
+        y = x.new_empty(len(x), len(weight))
+        parts = _rows(y.t(), reaches)
         with torch.autocast(device, enabled=False):
-            parts = [
-                torch.mm(x[:, :reach], w.t()) for reach, w in zip(reaches, masked, strict=True)
-            ]
-        ctx.reaches = reaches
-        ctx.save_for_backward(x, mask, *masked)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+            for (clear, reach), piece, band, part in zip(
+                reaches, pieces, bands, parts, strict=True
+            ):
+                torch.mm(x[:, clear:reach], band.t(), out=part.t())
+                if clear:
+                    part.t().addmm_(x[:, :clear], piece[:, :clear].t())
+        ctx.save_for_backward(x, mask, *pieces, *bands)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, mask, *masked = ctx.saved_tensors
-        width = -(-len(mask) // len(masked))
+        reaches = ctx.reaches
+        x, mask, *kept = ctx.saved_tensors
+        pieces, bands = kept[: len(reaches)], kept[len(reaches) :]
         dx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         dweight = torch.empty_like(mask)
-        pieces = zip(
-            ctx.reaches, masked, mask.split(width), dweight.split(width), grad.split(width, 1),
-            strict=True,
-        )  # fmt: skip
-        for reach, w, m, dw, g in pieces:
+        groups = (_rows(whole, reaches) for whole in (mask, dweight, grad.t()))
+        for (clear, reach), piece, band, m, dw, g in zip(
+            reaches, pieces, bands, *groups, strict=True
+        ):
             if dx is not None:
-                dx[:, :reach].addmm_(g, w)
-            torch.mul(torch.mm(g.t(), x[:, :reach]), m[:, :reach], out=dw[:, :reach])
+                dx[:, clear:reach].addmm_(g.t(), band)
+                if clear:
+                    dx[:, :clear].addmm_(g.t(), piece[:, :clear])
+            if dw.dtype == x.dtype:
+                torch.mm(g, x[:, :reach], out=dw[:, :reach])
+            else:
+                dw[:, :reach] = torch.mm(g, x[:, :reach])
+            dw[:, clear:reach].mul_(m[:, clear:reach])
             dw[:, reach:] = 0
         return None if dx is None else dx.to(ctx.dtype), dweight, None, None
+
+
+def _rows(whole: Tensor, reaches: list[Reach]) -> tuple[Tensor, ...]:
+    """Split the rows of a tensor into groups."""
+    return cast(tuple[Tensor, ...], whole.split(-(-len(whole) // len(reaches))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
@@ -12,8 +13,9 @@ from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig
 from arcore.families.two_stack import TwoStackModel
 from arcore.layers.conditioning import conditioned
-from arcore.layers.cursor import LayerCall
+from arcore.layers.cursor import Cursor, LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
+from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.primitives.checks import require_dropout, require_int, require_odd
 from arcore.primitives.gating import gated
 
@@ -123,6 +125,76 @@ class GatedPixelCNN(TwoStackModel):
         assert total is not None
         hidden = relu(call(self.hidden_head, relu(total, inplace=True)), inplace=True)
         return call(self.output, hidden)
+
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+        if self.training and self.hyperparameters.dropout:
+            return super()._network_at(features, maps, cursor)
+        steps = cursor.state(self, lambda: _Steps(self, maps, cursor, len(features)))
+        if cursor.row != steps.row:
+            steps.start_row(cursor.row, self._row_links(features, maps, cursor))
+        return steps.outputs(features[:, :, cursor.row, cursor.column], cursor.column)
+
+
+class _Steps:
+    """The horizontal stack and head at one pixel after the other, without new tensors at a pixel.
+
+    Links and conditions are part of what `PixelSteps` adds to a row's products.
+
+    Attributes:
+        one: a layer's gated values, and a column of ones, which biases multiply.
+    """
+
+    def __init__(
+        self, model: GatedPixelCNN, maps: Tensor | None, cursor: Cursor, batch: int
+    ) -> None:
+        layers, width, self.row = model._layers(), model.hyperparameters.width, -1
+        projections = [layer.horizontal_projection for layer in layers]
+        self.steps = [
+            PixelSteps(
+                layer.horizontal, batch, cursor.width,
+                None if maps is None or projection is None else projection(maps),
+            )
+            for layer, projection in zip(layers, projections, strict=True)
+        ]  # fmt: skip
+        cursor.state(layers[0].horizontal, lambda: self.steps[0])
+        skips = [with_bias(layer.skip) for layer in layers]
+        residuals = [None if layer.is_last else with_bias(layer.residual) for layer in layers]
+        self.layers = list(zip(self.steps, skips, residuals, strict=True))
+        self.head = pointwise(model.hidden_head), pointwise(model.output)
+        weight = model.output.weight
+        self.a = weight.new_empty(batch, 2 * width)
+        self.gates = self.a.chunk(2, 1)
+        self.one = weight.new_ones(batch, width + 1)
+        self.z = self.one[:, :width]
+        self.total = weight.new_empty(batch, model.hyperparameters.head_width)
+
+    def start_row(self, row: int, links: list[Tensor]) -> None:
+        """Begin a row, given what the vertical stack passes on."""
+        self.row = row
+        for steps, link in zip(self.steps, links, strict=True):
+            steps.start_row(row, link)
+
+    def outputs(self, x: Tensor, column: int) -> Tensor:
+        """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
+        (f, g), one, total = self.gates, self.one, self.total
+        self.steps[0].slots[column].copy_(x)
+        following = self.steps[1:]
+        for number, (steps, skip, residual) in enumerate(self.layers):
+            torch.addmm(steps.bases[column], steps.windows[column], steps.matrix, out=self.a)
+            torch.mul(f.tanh_(), g.sigmoid_(), out=self.z)
+            if number:
+                total.addmm_(one, skip)
+            else:
+                torch.mm(one, skip, out=total)
+            if residual is not None:
+                slot = following[number].slots[column]
+                torch.mm(one, residual, out=slot)
+                if number:
+                    slot.add_(steps.slots[column])
+        y = total
+        for weight, bias in self.head:
+            y = torch.addmm(bias, y.relu(), weight)
+        return y[:, :, None, None]
 
 
 class _Layer(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -19,6 +20,7 @@ from arcore.layers.hidden_runs import (
     HiddenRuns,
     activate_,
     activation_gradient_,
+    block_size,
     padded,
 )
 from arcore.model import AutoregressiveModel
@@ -42,7 +44,7 @@ class NADEConfig(Hyperparameters):
         inputs: scaled (one weight per dimension) or one_hot (one weight per level but the lowest).
         num_classes: classes of an optional condition, which shifts the hidden bias.
         condition_size: length of a vector that is the condition instead.
-        block: dimensions handled at once; memory per datum grows with H * (D / block + block).
+        block: most dimensions handled at once; memory per datum grows with H * (D / block + block).
     """
 
     hidden: int = 500
@@ -76,6 +78,7 @@ class NADE(AutoregressiveModel):
         a_{d+1} = a_d + W[:, od] phi(x_od),
 
     where phi encodes a level (zero for level 0) and the softmax is a sigmoid for binary events.
+    `under(order)` is the model under another ordering.
     Scoring and its gradient take O(D H) per datum and store the activations of every `block`-th
     dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
     g is evaluated once for each run of zeros.
@@ -101,6 +104,7 @@ class NADE(AutoregressiveModel):
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
         super().__init__(event, hyperparameters)
         self._logits = compile_guard(_NADELogits.apply)
+        self._given_order: Tensor | None = None
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = (
@@ -121,7 +125,9 @@ class NADE(AutoregressiveModel):
 
     def _rebuild(self) -> None:
         p = self.hyperparameters
-        order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
+        order = self._given_order
+        if order is None:
+            order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
         self._register_order(order)
 
     @property
@@ -149,6 +155,27 @@ class NADE(AutoregressiveModel):
         shape = (len(x), *self.event.extents, logits.shape[-1])
         never = level_features.impossible(self.event, logits.device)
         return level_features.distribution(logits.view(shape), never)
+
+    @torch.no_grad()
+    def under(self, order: Tensor) -> NADE:
+        """Return the model under another ordering, (D,) int64, with copies of its weights.
+
+        W and V belong to dimensions, not to places in the ordering, so that any ordering gives a
+        distribution that sums to 1. It was not trained for it: what W says of a dimension that was
+        last, or V of one that was first, nothing has taught.
+        """
+        size = self.event.size
+        fits = isinstance(order, Tensor) and order.shape == (size,)
+        fits = fits and sorted(order.tolist()) == list(range(size))
+        require(fits, "order", f"a permutation of range({size})", order)
+        order = order.long().to(self.device)
+        view, places = copy.copy(self), self.position[order]
+        view._buffers, view._parameters = dict(self._buffers), dict(self._parameters)
+        for name in ("input_weight", "output_weight", "output_bias"):
+            view._parameters[name] = nn.Parameter(getattr(self, name)[places])
+        view._given_order = order.cpu()
+        view._rebuild()
+        return view
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the decoder with running sums: O(H) per dimension, O(D H) per event."""
@@ -186,22 +213,27 @@ class NADEDecoder(Decoder):
     def draw_rest(
         self, generator: torch.Generator | None, temperature: float, advance: Advance
     ) -> list[Tensor]:
-        """Draw the rest; binary events in five kernels a step, with the same numbers."""
+        """Draw the rest; binary events in four kernels a step, with the same numbers.
+
+        x = 1 where u < sigm(b + V h): where logit(u) - b < V h, whose left side comes for all at
+        once.
+        """
         a, first = self.activations, self.position
         if not isinstance(self.model.event, Binary) or temperature != 1 or a.dtype not in REAL:
             return super().draw_rest(generator, temperature, advance)
         shape = (len(self.blocks) - first, self.batch, 1)
         uniform = torch.rand(shape, generator=generator, device=a.device, dtype=a.dtype)
-        drawn, hidden, probability = (torch.empty_like(x) for x in (uniform, a, uniform[:1]))
-        probability, is_sigmoid = probability[0], self.activation == "sigmoid"
-        weights = (w[first:] for w in (self.output_biases, self.output_weights, self.input_weights))
-        for u, x, bias, v, w in zip(uniform, drawn, *weights, strict=True):
+        thresholds = torch.logit(uniform) - self.model.output_bias[first:, None]
+        drawn, hidden, logit = (torch.empty_like(x) for x in (uniform, a, uniform[:1]))
+        logit, is_sigmoid = logit[0], self.activation == "sigmoid"
+        weights = (w[first:] for w in (self.output_weights, self.input_weights))
+        for threshold, x, v, w in zip(thresholds, drawn, *weights, strict=True):
             if is_sigmoid:
                 torch.sigmoid(a, out=hidden)
             else:
                 torch.clamp_min(a, 0, out=hidden)
-            torch.addmm(bias, hidden, v, out=probability)
-            torch.lt(u, probability.sigmoid_(), out=x)
+            torch.mm(hidden, v, out=logit)
+            torch.lt(threshold, logit, out=x)
             a.addcmul_(x, w)
             advance(1)
         self.position = len(self.blocks)
@@ -228,7 +260,7 @@ class _NADELogits(torch.autograd.Function):
         activation: str,
     ) -> Tensor:
         size, outputs, hidden = v.shape
-        block = min(block, size)
+        block = block_size(size, block)
         w, v = padded(w, block), padded(v, block)
         start = pad(start, (0, w.shape[-1] - hidden))
         starts, parts = [], []

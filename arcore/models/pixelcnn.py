@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
-from arcore.layers.cursor import LayerCall
+from arcore.layers.cursor import Cursor, LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.primitives.checks import require_dropout, require_int, require_odd
 
 
@@ -101,6 +104,64 @@ class PixelCNN(RasterModel):
         for layer in self.hidden_head:
             u = call(layer, relu(u))
         return call(self.output, relu(u))
+
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+        if self.training and self.hyperparameters.dropout:
+            return super()._network_at(features, maps, cursor)
+        steps = cursor.state(self, lambda: _Steps(self, maps, cursor, len(features)))
+        return steps.outputs(features[:, :, cursor.row, cursor.column], cursor)
+
+
+class _Steps:
+    """The network at one pixel after the other, without new tensors at a pixel.
+
+    Attributes:
+        one: values of a block's core maps, and a column of ones, which the bias multiplies.
+    """
+
+    def __init__(self, model: PixelCNN, maps: Tensor | None, cursor: Cursor, batch: int) -> None:
+        def steps_of(layer: CausalConv2d, projection: nn.Module | None) -> PixelSteps:
+            added = None if maps is None or projection is None else projection(maps)
+            return PixelSteps(layer, batch, cursor.width, added)
+
+        self.row = -1
+        self.input = cursor.state(
+            model.input, lambda: steps_of(model.input, model.input_projection)
+        )
+        blocks = [cast(_Block, block) for block in model.blocks]
+        cores = [steps_of(block.core, block.projection) for block in blocks]
+        self.steps = [self.input, *cores]
+        self.blocks = [
+            (*pointwise(block.reduce), core, with_bias(block.expand))
+            for block, core in zip(blocks, cores, strict=True)
+        ]
+        head = [cast(CausalConv2d, layer) for layer in (*model.hidden_head, model.output)]
+        self.head = [pointwise(layer) for layer in head]
+        weight, hidden = model.input.weight, model.hyperparameters.hidden
+        self.u, self.active = (weight.new_empty(batch, 2 * hidden) for _ in range(2))
+        self.one = weight.new_ones(batch, hidden + 1)
+        self.core = self.one[:, :hidden]
+
+    def outputs(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
+        column = cursor.column
+        if cursor.row != self.row:
+            self.row = cursor.row
+            for steps in self.steps:
+                steps.start_row(self.row)
+        first, u, active = self.input, self.u, self.active
+        first.slots[column].copy_(x)
+        torch.addmm(first.bases[column], first.windows[column], first.matrix, out=u)
+        for reduce, bias, core, expand in self.blocks:
+            torch.clamp_min(u, 0, out=active)
+            torch.addmm(bias, active, reduce, out=core.slots[column]).relu_()
+            torch.addmm(core.bases[column], core.windows[column], core.matrix, out=self.core)
+            self.one.relu_()
+            u.addmm_(self.one, expand)
+        y = u
+        for weight, bias in self.head:
+            y = torch.addmm(bias, y.relu(), weight)
+        return y[:, :, None, None]
 
 
 class _Block(nn.Module):

@@ -38,7 +38,10 @@ class PixelVAEConfig(Hyperparameters):
             gate takes a projection of the vector, the same everywhere.
         condition_width: maps of the upsampled latents.
         prior_width, prior_blocks: feature maps and residual blocks of p(z1 | z2).
-        warmup_steps: training steps over which the weight of the KL rises linearly to 1.
+        warmup_steps: training steps over which the weight of the KLs rises linearly to 1.
+        top_warmup_steps: over which that of the upper of two levels does, 0 for as many.
+        free_nats: of each level of latents, from the top; () for none. An event's KL has no
+            gradient below it (see `arcore.families.latent`).
         width, num_layers, first_kernel, kernel, head_width, dropout, head, num_mixtures, inputs: of
             p(x | z), see `arcore.models.gated_pixelcnn`.
         num_classes: classes of an optional condition.
@@ -53,6 +56,8 @@ class PixelVAEConfig(Hyperparameters):
     prior_width: int = 32
     prior_blocks: int = 2
     warmup_steps: int = 0
+    top_warmup_steps: int = 0
+    free_nats: tuple[float, ...] = ()
     width: int = 16
     num_layers: int = 3
     first_kernel: int = 5
@@ -72,8 +77,11 @@ class PixelVAEConfig(Hyperparameters):
             require_int(width, "encoder", 1)
         for name in ("latent_size", "latent_channels", "prior_width"):
             require_int(getattr(self, name), name, 1)
-        for name in ("prior_blocks", "warmup_steps"):
+        for name in ("prior_blocks", "warmup_steps", "top_warmup_steps"):
             require_int(getattr(self, name), name, 0)
+        fits = self.num_levels == 2 or not self.top_warmup_steps
+        require(fits, "top_warmup_steps", "0 for one level", self.top_warmup_steps)
+        _require_free_nats(self.free_nats, self.num_levels)
         require_bool(self.upsample, "upsample")
         fits = self.upsample or self.num_levels == 1
         require(fits, "upsample", "true for two levels, whose z1 is a map", self.upsample)
@@ -84,6 +92,12 @@ class PixelVAEConfig(Hyperparameters):
         shared = {field.name for field in dataclasses.fields(GatedPixelCNNConfig)}
         given = {name: getattr(self, name) for name in shared if hasattr(self, name)}
         return GatedPixelCNNConfig(**{**given, "num_classes": None, **condition})
+
+
+def _require_free_nats(given: object, num_levels: int) -> None:
+    fits = isinstance(given, tuple) and len(given) in (0, num_levels)
+    fits = fits and all(isinstance(n, (int, float)) and 0 <= n < math.inf for n in given)  # type: ignore[attr-defined]
+    require(fits, "free_nats", f"[] or {num_levels} numbers >= 0, from the top", given)
 
 
 class PixelVAE(LatentVariableModel):
@@ -121,8 +135,9 @@ class PixelVAE(LatentVariableModel):
     hyperparameters: PixelVAEConfig
 
     def __init__(self, event: Event, hyperparameters: PixelVAEConfig) -> None:
-        super().__init__(event, hyperparameters)
         p, classes = hyperparameters, hyperparameters.num_classes or 0
+        warmup_steps = [p.top_warmup_steps or p.warmup_steps, p.warmup_steps][-p.num_levels :]
+        super().__init__(event, p, warmup_steps, p.free_nats)
         self.image = image_shape(event)
         features = self.image[0] * level_features.num_features(event, p.inputs)
         self.encoder = Encoder(features + classes, self.image[1:], p.encoder)

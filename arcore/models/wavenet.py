@@ -16,6 +16,7 @@ from torch.nn.functional import pad, relu
 from arcore.conditions import Classes, Frames, Symbols
 from arcore.decoding import Decoder
 from arcore.events import Event, Levels
+from arcore.generation import HEADROOM
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.dilated import GatedLayer, Upsampler, delayed
@@ -310,6 +311,20 @@ class WaveNet(AutoregressiveModel):
 
     # -- generation
 
+    def _may_overflow(self) -> bool:
+        """Bound what the layers hand on: gated values are at most 1, so that states only add up."""
+        if self.condition_kind is not None:
+            return super()._may_overflow()
+        layers = cast(list[GatedLayer], list(self.layers))
+        encoding = cast(nn.Embedding | nn.Linear, self.encoding).weight
+        start = self.hyperparameters.kernel * encoding.abs().max() + self.input_bias.abs().max()
+        residuals = [layer.residual for layer in layers if layer.residual is not None]
+        states = start + sum(_largest(residual) for residual in residuals)
+        gates = torch.stack([_largest(layer.taps) for layer in layers]).max() * (states + 1)
+        head = [_largest(layer) + 1 for layer in (self.skip, self.hidden_head, self.output)]
+        bounds = torch.stack([gates, head[0] * head[1] * head[2]])
+        return not bool((bounds < math.exp(-HEADROOM) * torch.finfo(self.dtype).max).all())
+
     @property
     def schedule(self) -> tuple[Tensor, ...]:
         """One block per sample, in order."""
@@ -320,6 +335,12 @@ class WaveNet(AutoregressiveModel):
         """Return the decoder that keeps one queue per layer."""
         self._check_condition(condition, batch)
         return QueueDecoder(self, batch, condition)
+
+
+def _largest(layer: nn.Linear) -> Tensor:
+    """Return the largest that a layer makes of inputs of size 1."""
+    size = layer.weight.abs().sum(1, dtype=torch.float64)
+    return (size if layer.bias is None else size + layer.bias.abs()).max()
 
 
 class QueueDecoder(Decoder):

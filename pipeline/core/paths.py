@@ -30,6 +30,11 @@ def model(experiment: str) -> Path:
     return root() / "models" / experiment
 
 
+def joined(mixture: str, experiment: str) -> Path:
+    """Return the folder of a member of a mixture, with its scores."""
+    return root() / "mixtures" / mixture / experiment
+
+
 def evaluation(dataset: str, experiment: str) -> Path:
     """Return the folder of an evaluation."""
     return root() / "evaluation" / dataset / experiment

@@ -110,6 +110,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         num_evaluations=model.num_evaluations,
         member=measured.member,
         importance=measured.importance,
+        bound=measured.bound,
         coded=coding_cost.measure(model, test, chosen) if plan.coded else None,
         num_rows=len(measured.nats),
         num_split_rows=len(test),

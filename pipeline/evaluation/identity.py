@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from arcore import mixtures
 from pipeline.core import dependencies, paths
 from pipeline.core.errors import UserError
 from pipeline.core.import_closure import Checkout
@@ -21,7 +22,7 @@ CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 
 @dataclass(frozen=True)
 class Entries:
-    """The experiments of params.yaml, read once; none where there is no such file."""
+    """The experiments and mixtures of params.yaml, read once; none without such a file."""
 
     known: Mapping[str, object]
 
@@ -33,13 +34,19 @@ class Entries:
             UserError: if it is malformed.
         """
         there = Path("params.yaml").is_file()
-        return cls(params_file.read_params()["experiments"] if there else {})
+        if not there:
+            return cls({})
+        params = params_file.read_params()
+        return cls({**params["experiments"], **(params.get("mixtures") or {})})
 
     def sha256(self, name: str) -> str | None:
-        """Hash an entry and the content of its base; None for a name that is no entry."""
+        """Hash an entry with its base, or its members; None for a name that is no entry."""
         entry = self.known.get(name)
         if not isinstance(entry, dict):
             return None
+        if isinstance(entry.get("mixture"), list):
+            members = [self.sha256(str(member)) for member in entry["mixture"]]
+            return hashlib.sha256(json.dumps([entry, members], sort_keys=True).encode()).hexdigest()
         base = entry.get("base")
         content = b""
         if isinstance(base, str):
@@ -86,7 +93,8 @@ def code_sha256(stage: str, model: str) -> str | None:
     """
     try:
         checkout = Checkout(CODE, dependencies.PACKAGES)
-        files = checkout.closure(f"stages.{stage}", chosen={dependencies.MODELS: model})
+        chosen = {} if model == mixtures.NAME else {dependencies.MODELS: model}  # it may hold any
+        files = checkout.closure(f"stages.{stage}", chosen=chosen)
     except (OSError, UserError):
         return None
     lines = "".join(f"{dependencies.hash_of(CODE / file)}  {file}\n" for file in files)

@@ -15,7 +15,13 @@ from arcore.units import nats_to_bits_per_dim
 from pipeline.data import shard_reader, sound_batches
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import scoring
-from pipeline.evaluation.results import Excess, ImportanceEstimate, MemberScore, Score
+from pipeline.evaluation.results import (
+    BoundTerms,
+    Excess,
+    ImportanceEstimate,
+    MemberScore,
+    Score,
+)
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments.schema import EvaluationConfig
 
@@ -27,7 +33,8 @@ class Measured:
     Attributes:
         nats: of each row, (rows,) float64.
         seconds: of scoring them.
-        score, mean_size, excess, member, importance: see `pipeline.evaluation.results.Result`.
+        score, mean_size, excess, member, importance, bound: see
+            `pipeline.evaluation.results.Result`.
     """
 
     nats: Tensor
@@ -37,6 +44,7 @@ class Measured:
     excess: Excess | None
     member: MemberScore | None
     importance: ImportanceEstimate | None
+    bound: BoundTerms | None
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ def measure(
         excess=None if bound is None else _excess(nats, bound, bits),
         member=_member(by_member) if by_member.shape[1] > 1 else None,
         importance=_importance(model, test, chosen, plan),
+        bound=_bound(model, test, chosen, plan),
     )
 
 
@@ -133,4 +142,18 @@ def _importance(
         nats_importance_weighted_stderr=error,
         importance_samples=plan.importance_samples,
         importance_rows=len(estimates),
+    )
+
+
+def _bound(
+    model: arcore.AutoregressiveModel, test: SplitData, chosen: np.ndarray, plan: EvaluationConfig
+) -> BoundTerms | None:
+    if not model.latent_levels:
+        return None
+    terms, units = scoring.bound_scores(model, test, plan.batch_size, chosen)
+    levels = model.latent_levels
+    return BoundTerms(
+        level_nats=dict(zip(levels, terms.mean(0).tolist(), strict=True)),
+        active_units={name: used for name, (used, _) in zip(levels, units, strict=False)},
+        level_units={name: count for name, (_, count) in zip(levels, units, strict=False)},
     )

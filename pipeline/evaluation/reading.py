@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from arcore import events
 from arcore.events import Event
@@ -67,6 +68,19 @@ class ModelConfig:
     def model_name(self) -> str:
         """The model's name."""
         return str(self.model["name"])
+
+    def asked(self, name: str) -> Any:
+        """Return a hyperparameter that asks for a condition, of a mixture that of any member."""
+        members = self.model.get("members") or ()
+        assert isinstance(members, list | tuple)
+        found = [one.get(name) for one in (self.model, *members)]
+        return next((value for value in found if value is not None), None)
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Of a mixture: the weight of each experiment in it."""
+        found = self.content.get("weights")
+        return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, kw_only=True)

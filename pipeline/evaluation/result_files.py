@@ -49,6 +49,8 @@ def read(folder: Path) -> Result:
 def write_summary(result: Result, event: Event) -> Path:
     """Write `metrics/<experiment>.json`: the value in the dataset's unit, and its standard error.
 
+    Of a bound it has the nats of each level too.
+
     Arguments:
         result: of an experiment.
         event: what was scored.
@@ -61,6 +63,8 @@ def write_summary(result: Result, event: Event) -> Path:
         "stderr": result.score.stderr_in(result.unit, event),
         "unit": result.unit,
     }
+    if result.bound is not None:
+        summary["level_nats"] = result.bound.level_nats
     write_object(partial, summary)
     os.replace(partial, path)
     return path

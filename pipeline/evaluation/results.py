@@ -118,6 +118,23 @@ class ImportanceEstimate(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoundTerms(Record):
+    """What each level of noise costs, where the score is a bound: a KL of nearly 0 tells nothing.
+
+    Attributes:
+        level_nats: mean nats by level, from the top: KLs of latents, then -ln p of the pixels;
+            their sum is `nats`.
+        active_units: of each level of latents, whose posterior means differ between rows
+            (`arcore.inference.latent_levels.active_units`).
+        level_units: of each level of latents.
+    """
+
+    level_nats: Mapping[str, float]
+    active_units: Mapping[str, int]
+    level_units: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Coded(Record):
     """What `arcore.coding.compress` made of the rows that were scored.
 
@@ -146,6 +163,7 @@ class Result(Record):
         num_evaluations: of networks to draw an event, None where they are as many as dimensions.
         member: what a member of an ensemble scores.
         importance: an estimate that goes with a bound, where one was made.
+        bound: what each level of a bound costs.
         coded: the rows as a file, where it was made.
         exact: False where the score only bounds the negative log-likelihood from above.
         valid_nats: mean over the validation split.
@@ -177,6 +195,7 @@ class Result(Record):
     num_evaluations: int | None = left_out(None)
     member: MemberScore | None = None
     importance: ImportanceEstimate | None = None
+    bound: BoundTerms | None = None
     coded: Coded | None = None
     num_rows: int
     num_split_rows: int | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import arcore
+from arcore.inference import latent_levels
 from pipeline.data import shard_reader, sound_batches
 from pipeline.data.batches import Batch
 from pipeline.datasets.base import SplitData
@@ -72,6 +73,23 @@ def importance_scores(
         for _, batch in _batches(model, split, plan.batch_size, chosen)
     ]
     return torch.cat(parts).double()
+
+
+def bound_scores(
+    model: arcore.AutoregressiveModel, split: SplitData, batch_size: int, chosen: np.ndarray
+) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
+    """Score each level of noise of a model with latents, under the noise of its `log_prob`.
+
+    Returns:
+        (rows, levels) float64 nats, of which `scores` are the sums; and for each level of latents
+        the units in use and all of them.
+    """
+    batches = [batch for _, batch in _batches(model, split, batch_size, chosen)]
+    terms = [latent_levels.bound_terms(model, batch.x, batch.condition).cpu() for batch in batches]
+    x = torch.cat([batch.x for batch in batches])
+    labels = [batch.condition for batch in batches if batch.condition is not None]
+    units = latent_levels.active_units(model, x, torch.cat(labels) if labels else None)
+    return torch.cat(terms).double(), units
 
 
 def _batches(

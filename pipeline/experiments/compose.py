@@ -23,7 +23,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.datasets import catalog
 from pipeline.experiments import naming
-from pipeline.experiments.params_file import read_entry
+from pipeline.experiments.params_file import read_entry, read_params
 from pipeline.experiments.schema import (
     ClusterConfig,
     EvaluationConfig,
@@ -39,6 +39,7 @@ SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
 ENTRY_KEYS = (
     "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
 )  # fmt: skip
+MIXTURE_KEYS = ("dataset", "mixture", "evaluation")
 
 
 def _known(group: str) -> list[str]:
@@ -89,17 +90,21 @@ def _compose(choices: Mapping[str, str]) -> DictConfig:
 def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Compose an experiment: defaults, Hydra's groups, its entry of params.yaml, overrides.
 
+    A mixture is composed of its members' entries, see `load_mixture`.
+
     Overrides that change what is trained or how it is evaluated give it a name of its own
     (`pipeline.experiments.naming.variant`), so that it never stands for the entry.
 
     Arguments:
-        name: a key of `experiments` in params.yaml.
+        name: a key of `experiments` or `mixtures` in params.yaml.
         overrides: `group=choice` (dataset, model, cluster) or `dotted.key=value`.
 
     Raises:
         UserError: for an unknown experiment, group choice or parameter (with the nearest names),
             and for a value of the wrong type or range.
     """
+    if name in (read_params().get("mixtures") or {}):
+        return load_mixture(name, overrides)
     entry = read_entry("experiments", name)
     where = f"experiments.{name}"
     for key in entry:
@@ -114,6 +119,54 @@ def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     trained = name if ours[0] == theirs[0] else naming.variant(name, weights)
     evaluated = None if ours[1] == theirs[1] else naming.variant(name, results)
     return dataclasses.replace(config, name=trained, evaluated_as=evaluated)
+
+
+def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Compose a mixture of experiments: its model has theirs as members, in the order named.
+
+    Each member joins as it is evaluated: under so many of its masks or orderings.
+
+    Arguments:
+        name: a key of `mixtures` in params.yaml: {dataset, mixture: [experiment, ...], evaluation}.
+        overrides: of the evaluation and the cluster, as for `load`.
+
+    Raises:
+        UserError: as for `load`, and for a member on another dataset or one that is named twice.
+    """
+    entry, where = read_entry("mixtures", name), f"mixtures.{name}"
+    for key in entry:
+        if key not in MIXTURE_KEYS:
+            raise unknown_name(f"key of {where}", key, MIXTURE_KEYS)
+    members = entry.get("mixture")
+    fits = isinstance(members, list) and all(isinstance(one, str) for one in members)
+    fits = fits and len(set(members or [])) == len(members or []) > 0
+    require(fits, f"{where}.mixture", "a list of different experiments", members)
+    for override in overrides:
+        fits = _section(override) in ("evaluation", "cluster")
+        require(fits, "override", "a key of evaluation or cluster, for a mixture", override)
+    configs = [
+        compose(member, f"experiments.{member}", read_entry("experiments", member))
+        for member in members or []
+    ]
+    wanted = f"an experiment on {entry.get('dataset')!r}"
+    for config in configs:
+        fits = config.dataset["name"] == entry.get("dataset")
+        require(fits, f"{where}.mixture: {config.name}", wanted, config.dataset["name"])
+    shell = {"dataset": entry.get("dataset"), "model": configs[0].model["name"]}
+    shell["evaluation"] = entry.get("evaluation")
+    plain, changed = compose(name, where, shell), compose(name, where, shell, overrides)
+    results = [o for o in overrides if _section(o) == "evaluation"]
+    return dataclasses.replace(
+        changed,
+        mixture=tuple(config.name for config in configs),
+        evaluated_as=None
+        if changed.evaluation == plain.evaluation
+        else naming.variant(name, results),
+        model={
+            "name": "mixture",
+            "members": [c.model | {"num_members": c.evaluation.num_members} for c in configs],
+        },
+    )
 
 
 def _parts(config: ExperimentConfig) -> tuple[dict[str, object], object]:

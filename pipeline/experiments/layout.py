@@ -9,27 +9,35 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 
 SECTIONS = ("experiments", "searches")
+JOINS = "joins"
 WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks lines of more than 80
 
 
 def completed(text: str) -> str:
     """Return params.yaml in the form that DVC writes, with `overrides` in each entry.
 
-    Values, their order and comments stay, but for comments within or right after a list.
+    Values, their order and comments stay, but for comments within or right after a list. The
+    section `joins` becomes a row for each member of each mixture, since a `foreach` of dvc.yaml
+    cannot give a stage as many dependencies as a list is long.
 
     Raises:
-        UserError: for an entry that is no mapping.
+        UserError: for an entry that is no mapping, or a mixture of what is no experiment.
     """
     params = _yaml().load(text)
+    if params.get("mixtures") or params.get(JOINS):
+        rows = _joins(params)
+        if rows != params.get(JOINS):
+            params[JOINS] = rows
     for section in SECTIONS:
         for name, entry in (params.get(section) or {}).items():
             if not isinstance(entry, CommentedMap):
@@ -41,6 +49,30 @@ def completed(text: str) -> str:
     stream = io.StringIO()
     _yaml().dump(params, stream)
     return stream.getvalue()
+
+
+def _joins(params: Mapping[str, Any]) -> CommentedMap:
+    """Return what the stage `join` runs for: mixture, experiment, and its dataset and model."""
+    rows = CommentedMap()
+    experiments = params.get("experiments") or {}
+    for name, entry in (params.get("mixtures") or {}).items():
+        members = entry.get("mixture") if isinstance(entry, Mapping) else None
+        if not isinstance(members, list):
+            raise UserError(f"mixtures.{name}.mixture: expected a list, got {members!r}")
+        for member in members:
+            experiment = experiments.get(member)
+            if not isinstance(experiment, Mapping):
+                where = f"mixtures.{name}.mixture: {member}"
+                raise UserError(f"{where}: expected an experiment, got {experiment!r}")
+            key = f"{name}_{member}"
+            require(key not in rows, "mixtures", "members whose rows have different names", key)
+            rows[key] = CommentedMap(
+                mixture=name,
+                experiment=member,
+                dataset=experiment.get("dataset"),
+                model=experiment.get("model"),
+            )
+    return rows
 
 
 def _lay_out(node: Any, indent: int) -> None:

@@ -12,6 +12,13 @@ from omegaconf import OmegaConf
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.experiments import naming
 
+KINDS = {
+    "experiments": "experiment",
+    "mixtures": "mixture",
+    "searches": "search",
+    "folds": "protocol of folds",
+}
+
 
 def read_params(path: Path | None = None) -> dict[str, Any]:
     """Read params.yaml (from the working directory by default) as plain data.
@@ -30,7 +37,7 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
     if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
         raise UserError(f"{path}: expected a mapping 'experiments', found none")
     sections = _named(loaded, str(path))
-    for section in ("experiments", "searches", "folds"):
+    for section in KINDS:
         if isinstance(sections.get(section), dict):
             sections[section] = _named(sections[section], f"{path}: {section}")
     return sections
@@ -48,14 +55,13 @@ def read_entry(section: str, name: str) -> Mapping[str, Any]:
     """Return an entry of params.yaml, whose name must do for a folder.
 
     Arguments:
-        section: experiments, searches or folds.
+        section: one of KINDS.
         name: its key.
 
     Raises:
         UserError: for an unknown name (with the nearest ones) or an entry that is no mapping.
     """
-    kinds = {"experiments": "experiment", "searches": "search", "folds": "protocol of folds"}
-    kind = kinds[section]
+    kind = KINDS[section]
     known = read_params().get(section) or {}
     require(isinstance(known, dict), section, "a mapping", known)
     if name not in known:

@@ -227,12 +227,14 @@ class ExperimentConfig:
         name: of the model's folder: an entry of params.yaml, or what overrides made of one.
         evaluated_as: the name of its result where overrides change the evaluation; null is `name`.
         base: the file that it started from, whose content is in model and trainer.
+        mixture: the experiments that it mixes; none is trained by itself.
         dataset, model, trainer, evaluation, cluster: what was composed.
     """
 
     name: str
     evaluated_as: str | None = None
     base: str | None = None
+    mixture: tuple[str, ...] = ()
     dataset: dict[str, Any]
     model: dict[str, Any]
     trainer: TrainerConfig
@@ -248,6 +250,8 @@ class ExperimentConfig:
         """Return what decides the result, as plain types: all but the cluster and the base."""
         decisive = dataclasses.asdict(self)
         del decisive["cluster"], decisive["base"], decisive["evaluated_as"]
+        if not self.mixture:
+            del decisive["mixture"]
         plain: dict[str, object] = json.loads(json.dumps(decisive))
         return plain
 

@@ -61,8 +61,8 @@ class Candidate:
     @property
     def registered_name(self) -> str:
         """The registered model of which it is a version."""
-        model = self.evaluated.config.model
-        given = [name for name in CONDITION_FIELDS if model.get(name) is not None]
+        config = self.evaluated.config
+        given = [name for name in CONDITION_FIELDS if config.asked(name) is not None]
         return registered_name(self.result.dataset, given)
 
     @property

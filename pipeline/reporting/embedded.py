@@ -92,7 +92,7 @@ def _given(row: Row) -> str:
         "condition_size": "vector",
         "condition_sequence": "vectors",
     }
-    given = [word for key, word in words.items() if row.evaluated.config.model.get(key)]
+    given = [word for key, word in words.items() if row.evaluated.config.asked(key)]
     return f", given {' and '.join(given)}" if given else ""
 
 

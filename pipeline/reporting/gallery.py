@@ -72,7 +72,7 @@ def _images(rows: Sequence[Row], dataset: str) -> list[str]:
 
 
 def _num_classes(row: Row) -> int | None:
-    found = row.evaluated.config.model.get("num_classes")
+    found = row.evaluated.config.asked("num_classes")
     return found if isinstance(found, int) else None
 
 

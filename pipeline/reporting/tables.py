@@ -146,6 +146,14 @@ def introduction(report: Report, differences: bool = True) -> str:
             " <= is an upper bound on the negative log-likelihood (a lower one on the likelihood), "
             "~ an importance-weighted estimate, itself above the true value on average."
         )
+    bounds = [
+        f"{wording.short_name(row.result.experiment, report.dataset)}: "
+        f"{wording.levels(row.result.bound)}"
+        for row in report.rows
+        if row.result.bound is not None and not row.approximate
+    ]
+    if bounds:
+        text += f" What each level of a bound costs in nats: {'. '.join(bounds)}."
     context = report.rows[0].result.context_frames
     if context:
         text += (

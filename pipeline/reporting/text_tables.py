@@ -18,8 +18,9 @@ what the record `of` it has; `{other}` is `test` of the record `with` it. Record
     <name>.json              a mixture: test, valid
     embedded <dataset> <experiment>  of results/embedded.csv: name, members, test
 
-Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, and `file` a CSV file of
-`results/` as it is. `layout: text` draws aligned columns in place of a Markdown table.
+Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, `search` the trials of a
+recorded search, and `file` a CSV file of `results/` as it is. `layout: text` draws aligned columns
+in place of a Markdown table.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, read_yaml, value_of
-from pipeline.reporting import embedded, tables, wording
+from pipeline.reporting import embedded, search_tables, tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
 
 Fields = Mapping[str, object]
-PAGES = ("README.md", "results/README.md", "docs/*.md")
+PAGES = ("README.md", "results/README.md", "results/lecture.md", "docs/*.md")
 PLACE = re.compile(r"(<!-- table: ([a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -89,6 +90,9 @@ class Tables:
         if "file" in described:
             with (self.results / described["file"]).open(newline="", encoding="utf-8") as file:
                 header, *cells = csv.reader(file)
+        elif "search" in described:
+            path = self.results / "searches" / described["search"] / "trials.csv"
+            header, cells = search_tables.trials(path)
         else:
             header = described["columns"]
             cells = [

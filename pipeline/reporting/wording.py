@@ -11,7 +11,7 @@ from arcore.events import Event
 from arcore.units import nats_to, nats_to_bits_per_dim
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.results import BoundTerms, Result
 
 UNITS = {
     "nats": "nats",
@@ -129,6 +129,9 @@ def settings(evaluated: Evaluated) -> str:
     Past steps and evaluations of networks, where the result has them, stand in parentheses.
     """
     result, config = evaluated.result, evaluated.config
+    if config.weights:
+        shares = sorted(config.weights.items(), key=lambda item: -item[1])
+        return " + ".join(f"{weight:.3f} {name}" for name, weight in shares)
     if result.model not in list_models():
         return "-"
     defaults = model_class(result.model).Config().to_dict()
@@ -147,7 +150,7 @@ def settings(evaluated: Evaluated) -> str:
 def is_conditional(evaluated: Evaluated) -> bool:
     """Tell whether a model is given what its rows come with: classes, speakers, texts, vectors."""
     names = ("num_classes", "condition_size", "local_classes", "local_size", "condition_sequence")
-    return any(evaluated.config.model.get(name) for name in names)
+    return any(evaluated.config.asked(name) for name in names)
 
 
 def entropy_in(evaluated: Evaluated) -> float | None:
@@ -177,3 +180,27 @@ def entropy_and_excess(evaluated: Evaluated) -> tuple[str, str]:
         return rounded(entropy, 3), "-"
     bits = nats_to_bits_per_dim(excess.excess_nats, event, difference=True, size=result.mean_size)
     return rounded(entropy, 3), with_error(bits, excess.excess_bits_per_dim_stderr)
+
+
+def levels(bound: BoundTerms) -> str:
+    """Say what each level of a bound costs, and how many of its units are in use.
+
+    Example:
+        >>> one = BoundTerms(
+        ...     level_nats={"latent": 4.0, "pixels": 75.25},
+        ...     active_units={"latent": 13},
+        ...     level_units={"latent": 16},
+        ... )
+        >>> levels(one)
+        'KL 4.00 of latent (13 of 16 units in use); pixels 75.25'
+    """
+    parts = []
+    for name, used in bound.active_units.items():
+        units = f"{used} of {bound.level_units[name]} units in use"
+        parts.append(f"{rounded(bound.level_nats[name], 2)} of {name} ({units})")
+    rest = [
+        f"{name} {rounded(nats, 2)}"
+        for name, nats in bound.level_nats.items()
+        if name not in bound.active_units
+    ]
+    return "; ".join(["KL " + ", ".join(parts), *rest])

@@ -2,7 +2,7 @@
 
 Where a model's order has the observed pixels first, or where it serves any order, draws and numbers
 are exact. Elsewhere a particle filter draws, and estimates -ln p(missing | observed) as
--ln p(x) + ln p(observed).
+-ln p(x) + ln p(observed); NADE does so under another order too (`completion.reordered`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Shown
 from pipeline.uses.subject import Rows, Subject, rows_at_once
 
+REORDERED = "in an order with the given pixels first"
 MASKS = {
     "lower": "the lower half is missing",
     "right": "the right half is missing",
@@ -94,12 +95,23 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         kind = "sub-pixels" if event.shape[0] == 3 else "pixels"
         unit = f"nats of {int((~observed).sum())} of {event.size} {kind}"
         numbers.append(mean_of(MASKS[mask], nats, unit, "" if fits else "~"))
+        other = None if fits else completion.reordered(model, observed)
+        if other is not None:
+            nats = -completion.log_prob_missing(other, rows.x, observed, rows.condition)
+            numbers.append(mean_of(f"{MASKS[mask]}, {REORDERED}", nats.cpu(), unit))
         figure = _figure(subject, rows.spread(settings.num_shown), observed, settings, fits)
         pictures.save(figure, folder / f"{mask}.png")
         drawn = f"by a particle filter of {settings.num_particles} particles"
         caption = f"{MASKS[mask]} (orange); drawn {'from the exact posterior' if fits else drawn}"
+        caption += "" if other is None else f"; reordered: drawn {REORDERED}"
         shown.append(Shown(file=f"{mask}.png", caption=caption))
-    notes = _notes(settings, exact, len(rows)) + subject.what_is_told
+    notes = _notes(settings, exact, len(rows))
+    if any(REORDERED in number.name for number in numbers):
+        notes += (
+            " NADE has weights for any order, though it was trained for one: in one with the given "
+            "pixels first the posterior is exact, of a distribution that is not its own."
+        )
+    notes += subject.what_is_told
     return Outcome(numbers, shown, notes)
 
 
@@ -111,6 +123,11 @@ def _figure(
     for number in range(settings.num_completions):
         drawn = _complete(subject, rows, observed, settings, exact, number)
         lines.append((f"drawn {number + 1}", pictures.colours(drawn, event)))
+    other = None if exact else completion.reordered(subject.model, observed)
+    if other is not None:
+        generator = subject.generator(settings.seed)
+        drawn = other.impute(rows.x, observed, rows.condition, generator)
+        lines.append(("reordered", pictures.colours(drawn, event)))
     return pictures.grid([*lines, ("truth", pictures.colours(rows.x, event))])
 
 

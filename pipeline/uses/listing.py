@@ -63,6 +63,16 @@ USES = {
         "first-layer weights (NADE, MADE), the probabilities of samples, softmax activations",
         "a model of images in levels",
     ),
+    "noise_levels": Use(
+        "Levels of noise",
+        "what changes as the noise of one level varies; the KL and the units in use of each",
+        "a model of images with latents (pixelvae)",
+    ),
+    "interpolation": Use(
+        "Interpolation",
+        "images along the line between the latents, or vectors, of two test images",
+        "a model of images that is told a vector, or an unconditional one with latents (pixelvae)",
+    ),
     "continuation": Use(
         "Continuation",
         "sounds drawn given their first half, to listen to; what the first half tells in bits",

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 import arcore
-from arcore.inference import classification, completion, features
+from arcore.inference import (
+    classification,
+    completion,
+    features,
+    interpolation,
+    latent_levels,
+)
 from arcore.inference.posterior import (
     gaussian_noise,
     observation,
@@ -71,6 +77,45 @@ def test_missing_given_observed_is_a_ratio_of_sums(name: str, observed: torch.Te
     torch.testing.assert_close(
         completion.log_prob_missing(model, x, observed), (joint - evidence).detach()
     )
+
+
+def test_made_of_all_orderings_has_the_observed_first() -> None:
+    few, model = (
+        model_of("made", BITS, hidden=[8], num_masks=count, order_agnostic=True) for count in (3, 0)
+    )
+    assert completion.observed_first(few, ANY) is None, "it was trained for others"
+    x = all_events(BITS)
+    for observed in (ANY, PREFIX, COARSE):
+        found = completion.observed_first(model, observed)
+        assert found is not None
+        order = torch.cat(found.schedule)
+        assert observed.flatten()[order].tolist() == sorted(observed.flatten().tolist())[::-1]
+        torch.testing.assert_close(found.log_prob(x).exp().sum().item(), 1.0)
+        torch.testing.assert_close(
+            found.log_prob(x), completion.log_prob_missing(found, x, torch.zeros_like(observed))
+        )
+    kept = completion.observed_first(model, torch.zeros(1, 2, 3, dtype=torch.bool))
+    assert kept is model, "its own ordering serves"
+
+
+def test_nade_completes_under_another_order_whose_sums_are_right() -> None:
+    model = model_of("nade", BITS, hidden=4, ordering="reverse")
+    x = all_events(BITS)
+    view = completion.reordered(model, ANY)
+    assert view is not None and view is not model
+    joint = view.log_prob(x).detach()
+    torch.testing.assert_close(joint.exp().sum().item(), 1.0)
+    same = (x[:, None] == x[None])[..., ANY].all(-1)
+    evidence = torch.where(same, joint, -math.inf).logsumexp(1)
+    torch.testing.assert_close(completion.log_prob_missing(view, x, ANY), joint - evidence)
+    own = torch.cat(model.schedule)
+    assert torch.equal(model.under(own).log_prob(x), model.log_prob(x))
+    assert torch.equal(view.under(own).log_prob(x), model.log_prob(x)), "nothing is lost"
+    lower = torch.tensor([[False] * 3, [True] * 3])[None]
+    assert completion.reordered(model, lower) is model
+    assert completion.reordered(model_of("gated_pixelcnn", BITS, width=4), ANY) is None
+    with pytest.raises(ValueError, match="order: expected a permutation"):
+        model.under(own[:3])
 
 
 def exact_posterior(model, log_likelihood: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,6 +193,23 @@ def test_classes_given_events() -> None:
     torch.testing.assert_close((scored.exp().mean(1) * given.sum(1)).sum().item(), 1.0)
 
 
+def test_walks_between_vectors_share_their_noise() -> None:
+    model = model_of("gated_pixelcnn", TRITS, width=4, num_layers=2, condition_size=3)
+    first, second = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0)).double()
+    seed = torch.Generator().manual_seed
+    drawn = interpolation.walk(model, first, second, 4, seed(1))
+    assert drawn.shape == (40, 4, *TRITS.extents)
+    assert torch.equal(drawn, interpolation.walk(model, second, first, 4, seed(1)).flip(1))
+    stay = interpolation.walk(model, first, first, 2, seed(1))
+    assert torch.equal(stay[:, 0], stay[:, 1]) and torch.equal(stay[:, 0], drawn[:, 0])
+    many = 4000
+    ends = (one[:1].expand(many, -1) for one in (first, second))
+    last = interpolation.walk(model, *ends, 2, seed(2))[:, 1:]
+    frequencies = torch.bincount(number_of(last, 3)[:, 0], minlength=81) / many
+    expected = model.log_prob(all_events(TRITS), second[:1].expand(81, -1)).detach().exp()
+    assert float((frequencies - expected).abs().sum()) / 2 < 0.06, "draws are from p(x | h)"
+
+
 def test_calibration_error_is_the_gap_in_each_bin() -> None:
     sure = torch.tensor([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 10)
     labels = torch.tensor([0] * 5 + [1] * 5 + [1] * 6 + [0] * 4)
@@ -206,6 +268,13 @@ def test_filters_are_the_change_of_a_units_input() -> None:
         ),
         (lambda m: replacement_noise(torch.zeros(1, 2), 1.0, 2), "probability: expected a number"),
         (lambda m: gaussian_noise(torch.zeros(1, 2), 0.0, 2), "deviation: expected"),
+        (
+            lambda m: interpolation.walk(m, torch.zeros(1, 2), torch.ones(1, 2), 2),
+            "model: expected one conditioned on a vector",
+        ),
+        (lambda m: interpolation.between(ANY, PREFIX, 1), "num_steps: expected an integer >= 2"),
+        (lambda m: interpolation.between(ANY, ANY[0], 2), "second: expected shape"),
+        (lambda m: latent_levels.bound_terms(m, torch.zeros(1, 1, 2, 3)), "with latents, got Deep"),
         (lambda m: classification.class_log_likelihoods(m, torch.zeros(1, 1, 2, 3)), "model: exp"),
         (lambda m: features.hidden_features(m, torch.zeros(1, 1, 2, 3)), "model: expected NADE or"),
         (lambda m: completion.observed_first(m, torch.ones(6)), "observed: expected a bool tensor"),

@@ -214,6 +214,35 @@ def test_members_share_weights_and_keep_their_masks() -> None:
     assert not torch.equal(member.log_prob(X), before)
 
 
+@pytest.mark.parametrize("connectivity_agnostic", [False, True])
+@pytest.mark.parametrize("num_masks", [0, 3])
+def test_under_an_ordering_the_masks_are_those_of_a_member(
+    num_masks: int, connectivity_agnostic: bool
+) -> None:
+    several = {"num_masks": num_masks, "connectivity_agnostic": connectivity_agnostic}
+    model = made(order_agnostic=True, **several)
+    for index in range(3):
+        member = model.member(index)
+        assert same_masks(member.under(member.order), member)
+        order = member.order.flip(0)
+        view = member.under(order)
+        assert torch.equal(torch.cat(view.schedule), order) and not same_masks(view, member)
+        assert view.output.weight is model.output.weight and not view.changes_by_step
+        assert torch.equal(torch.cat(view.eval().schedule), order)
+        assert same_masks(view.member(index), member), "a member has its own ordering again"
+
+
+def test_an_ordering_without_masks_for_it_is_refused() -> None:
+    order = torch.arange(9)
+    for model in (made(), made(num_masks=3)):
+        with pytest.raises(ValueError, match="order_agnostic: expected True"):
+            model.under(order)
+    model = made(num_masks=3, order_agnostic=True)
+    for bad in (torch.zeros(9).long(), torch.arange(5), [0, 1]):
+        with pytest.raises(ValueError, match="order: expected a permutation"):
+            model.under(bad)
+
+
 def test_members_follow_a_change_of_dtype_and_loaded_weights() -> None:
     model = made(num_masks=2)
     member = model.member(1)

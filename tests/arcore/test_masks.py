@@ -66,13 +66,19 @@ def test_groups_of_rows_give_the_full_product(
     monkeypatch.setattr(MaskedLinear, "SMALLEST_GROUP", 1)
     layer = MaskedLinear(6, outputs, conditioning, bias).double()
     mask = hidden_mask(torch.arange(outputs) * 7 // outputs, torch.arange(1, 7))  # row 0 is empty
-    x = torch.randn(5, 6, dtype=torch.float64)
+    x = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    weights = [x, *layer.parameters()]
     layer.set_mask(mask)
     assert not layer.reaches
     plain = layer(x)
+    gradients = torch.autograd.grad(plain.square().sum(), weights, retain_graph=True)
     layer.set_mask(mask, sorted_rows=True)
     assert layer.reaches
-    torch.testing.assert_close(layer(x), plain)
+    grouped = layer(x)
+    torch.testing.assert_close(grouped, plain)
+    found = torch.autograd.grad(grouped.square().sum(), weights)
+    for gradient, expected in zip(found, gradients, strict=True):
+        torch.testing.assert_close(gradient, expected)
 
     expected = x @ (layer.weight * mask).t()
     if conditioning:

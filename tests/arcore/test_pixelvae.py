@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.testing import assert_close
@@ -15,6 +16,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Levels
 from arcore.families.latent import LatentVariableModel
+from arcore.inference import latent_levels
 from arcore.layers.latents import GaussianPixelCNN, Halving, gaussian
 from arcore.model import RecomputingDecoder
 from tests.arcore.cases import cases_where
@@ -146,9 +148,8 @@ def test_divergence_of_one_level_is_that_of_gaussians(generator: torch.Generator
     density = Normal(q.mean[:, 0], q.stddev[:, 0])
     ratio = density.log_prob(line) - Normal(0, 1).log_prob(line)
     expected = (density.log_prob(line).exp() * ratio).sum(0) * (line[1] - line[0])
-    torch.testing.assert_close(
-        model._terms(x, None, model._noise(len(x), generator))[1], expected, rtol=1e-6, atol=1e-6
-    )
+    (found,) = model._terms(x, None, model._noise(len(x), generator))[1].unbind(1)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_divergence_of_a_map_averages_to_the_joint_one(generator: torch.Generator) -> None:
@@ -158,7 +159,7 @@ def test_divergence_of_a_map_averages_to_the_joint_one(generator: torch.Generato
     assert model.latent_shapes == ((1,), (2, 2, 2))
     wide, _ = repeated(case.values(1), None, n)
     with torch.no_grad():
-        divergence = model._terms(wide, None, model._noise(n, generator))[1]
+        divergence = model._terms(wide, None, model._noise(n, generator))[1].sum(1)
         q = model.posterior(wide)
         latents = tuple(
             d.mean + d.stddev * e for d, e in zip(q, model._noise(n, generator), strict=True)
@@ -171,13 +172,15 @@ def test_divergence_of_a_map_averages_to_the_joint_one(generator: torch.Generato
 
 @every_latent_case
 def test_warm_up_weighs_the_divergence_in_the_gradient_alone(case: Case) -> None:
-    hyperparameters = {**case.hyperparameters, "warmup_steps": 10}
+    alike = {"warmup_steps": 10, "top_warmup_steps": 0, "free_nats": []}
+    hyperparameters = {**case.hyperparameters, **alike}
     case = dataclasses.replace(case, hyperparameters=hyperparameters)
     model, x, condition = case.build(), case.values(4), case.condition(4)
     assert isinstance(model, LatentVariableModel)
     bound, full = model.log_prob(x, condition), loss_of(model, x, condition)
     torch.manual_seed(0)
-    likelihood, divergence = model._terms(x, condition, model._noise(4))
+    likelihood, divergences = model._terms(x, condition, model._noise(4))
+    divergence = divergences.sum(1)
     assert_close(full, divergence - likelihood)
     assert (divergence >= 0).all()
     parameters = list(model.parameters())
@@ -202,7 +205,99 @@ def test_warm_up_weighs_the_divergence_in_the_gradient_alone(case: Case) -> None
     torch.manual_seed(0)
     without = arcore.create_model(case.model, case.event, **{**hyperparameters, "warmup_steps": 0})
     without.set_step(0, 0)
-    assert without.beta == 1
+    assert (without.beta == 1).all()
+
+
+@every_latent_case
+def test_free_bits_stop_the_gradient_of_a_level_below_them_and_nothing_else(case: Case) -> None:
+    """The loss is the bound of the same model without; of each event a level counts or not."""
+    levels = case.hyperparameters.get("num_levels", 1)
+    alike = {**case.hyperparameters, "warmup_steps": 0, "top_warmup_steps": 0, "free_nats": []}
+    case = dataclasses.replace(case, hyperparameters=alike)
+    plain, x, condition = case.build(), case.values(6), case.condition(6)
+    assert isinstance(plain, LatentVariableModel)
+    torch.manual_seed(0)
+    likelihood, divergences = plain._terms(x, condition, plain._noise(6))
+    free = divergences.detach().median(0).values.tolist()
+    model = dataclasses.replace(case, hyperparameters={**alike, "free_nats": free}).build()
+    assert isinstance(model, LatentVariableModel)
+    model.load_state_dict(plain.state_dict())
+    loss = loss_of(model, x, condition)
+    assert torch.equal(loss, loss_of(plain, x, condition))
+    counts = divergences.detach() >= divergences.detach().new_tensor(free)
+    assert counts.any() and not counts.all() and counts.shape == (6, levels)
+    wanted = torch.autograd.grad(
+        (counts * divergences).sum() - likelihood.sum(), list(plain.parameters())
+    )
+    found = torch.autograd.grad(loss.sum(), list(model.parameters()))
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert_close(ours, theirs)
+    assert torch.equal(model.log_prob(x, condition), plain.log_prob(x, condition))
+    assert torch.equal(model.validation_loss(x, condition), plain.validation_loss(x, condition))
+
+
+def test_free_bits_keep_in_use_what_collapses_without() -> None:
+    digits = torch.from_numpy(load_digits().images).long()[:, None]
+    kept = {}
+    for free in ([], [3.0, 3.0]):
+        torch.manual_seed(0)
+        model = arcore.create_model(
+            "pixelvae",
+            Levels(17, (1, 8, 8)),
+            **{"num_levels": 2, "latent_size": 8, "latent_channels": 2, "encoder": [8], "width": 8},
+            **{"num_layers": 2, "prior_width": 8, "prior_blocks": 1, "head_width": 16},
+            free_nats=free,
+        )
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(120):
+            loss = model(digits[torch.randint(len(digits), (50,))]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        terms = latent_levels.bound_terms(model.eval(), digits[:300]).mean(0)
+        kept[len(free)] = terms, latent_levels.active_units(model, digits[:300])
+    (collapsed, unused), (told, used) = kept[0], kept[2]
+    assert collapsed[0] < 0.1 and unused[0][0] == 0
+    assert (told[:2] > 1.5).all() and min(number for number, _ in used) >= 1
+    assert (told.sum() - collapsed.sum()).abs() < 8, "the bound is about as good"
+
+
+def test_the_upper_of_two_levels_may_warm_up_longer() -> None:
+    model = arcore.create_model("pixelvae", NINE, num_levels=2, warmup_steps=4, top_warmup_steps=10)
+    for step, weights in ((0, (0.1, 0.25)), (4, (0.5, 1.0)), (9, (1.0, 1.0))):
+        model.set_step(0, step)
+        assert model.beta.tolist() == pytest.approx(weights)
+
+
+@every_latent_case
+def test_the_levels_of_a_bound_sum_to_it(case: Case) -> None:
+    model, x, condition = case.build(), case.values(5), case.condition(5)
+    terms = latent_levels.bound_terms(model, x, condition)
+    assert terms.shape == (5, len(model.latent_levels)) and (terms >= 0).all()
+    assert_close(terms.sum(1), -model.log_prob(x, condition).detach())
+    units = latent_levels.active_units(model, x, condition)
+    means = [q.mean.detach().flatten(1) for q in model.posterior(x, condition)]
+    expected = [(int((m.var(0) > 0.01).sum()), m.shape[1]) for m in means]
+    assert list(units) == expected
+
+
+@every_latent_case
+def test_a_walk_goes_from_one_event_to_the_other_with_one_noise(case: Case) -> None:
+    model, condition = case.build(), case.condition(2)
+    first, second = case.values(4).split(2)
+    seeds = [torch.Generator().manual_seed(n) for n in (3, 3, 4)]
+    drawn, again, other = (
+        latent_levels.walk(model, first, second, 5, condition, seed) for seed in seeds
+    )
+    assert drawn.shape == (2, 5, *case.event.extents) and torch.equal(drawn, again)
+    case.event.check(drawn.flatten(0, 1))
+    back = latent_levels.walk(model, second, first, 5, condition, torch.Generator().manual_seed(3))
+    if condition is None:  # which has part in the posterior
+        assert torch.equal(drawn, back.flip(1))
+    same = latent_levels.walk(model, first, first, 2, condition, torch.Generator().manual_seed(3))
+    assert torch.equal(same[:, 0], same[:, 1]) and torch.equal(same[:, 0], drawn[:, 0])
+    if case.event.size >= 9:
+        assert not torch.equal(drawn, other)
 
 
 def test_a_plain_loop_warms_up() -> None:
@@ -220,7 +315,7 @@ def test_a_plain_loop_warms_up() -> None:
         sum(losses[id(model)]).backward()
     for ours, theirs in zip(plain.parameters(), given.parameters(), strict=True):
         assert_close(ours.grad, theirs.grad)
-    assert plain.beta == 1
+    assert (plain.beta == 1).all()
     early = torch.autograd.grad(loss_of(given, x, None).sum(), list(given.parameters()))
     given.set_step(0, 0)
     first = torch.autograd.grad(loss_of(given, x, None).sum(), list(given.parameters()))
@@ -491,6 +586,13 @@ def test_what_it_cannot_do_is_refused() -> None:
         ({"encoder": [0]}, ["encoder", ">= 1", "0"]),
         ({"latent_size": 0}, ["latent_size", ">= 1", "0"]),
         ({"warmup_steps": -1}, ["warmup_steps", ">= 0", "-1"]),
+        ({"top_warmup_steps": 1}, ["top_warmup_steps", "0 for one level", "1"]),
+        ({"num_levels": 2, "top_warmup_steps": -1}, ["top_warmup_steps", ">= 0", "-1"]),
+        ({"free_nats": [1, 2]}, ["free_nats", "[] or 1 numbers", "(1, 2)"]),
+        ({"num_levels": 2, "free_nats": [1]}, ["free_nats", "2 numbers >= 0", "(1,)"]),
+        ({"free_nats": [-1.0]}, ["free_nats", ">= 0", "-1.0"]),
+        ({"free_nats": [math.inf]}, ["free_nats", ">= 0", "inf"]),
+        ({"free_nats": 3}, ["free_nats", "numbers", "3"]),
         ({"kernel": 4}, ["kernel", "odd", "4"]),
         ({"head": "gauss"}, ["head", "softmax", "'gauss'"]),
         ({"num_classes": 0}, ["num_classes", ">= 1", "0"]),

@@ -75,7 +75,17 @@ def test_a_model_in_training_is_saved_as_it_is(tmp_path: Path) -> None:
 def test_views_and_ensembles_are_refused(tmp_path: Path) -> None:
     made = arcore.create_model("made", Binary((6,)), hidden=[8], num_masks=3)
     orderless = arcore.create_model("deep_nade", Binary((6,)), hidden=[8])
-    views = (made.member(2), orderless.member(1), orderless.under(torch.arange(5, -1, -1)))
+    agnostic = arcore.create_model(
+        "made", Binary((6,)), hidden=[8], num_masks=3, order_agnostic=True
+    )
+    nade = arcore.create_model("nade", Binary((6,)), hidden=8)
+    views = (
+        nade.under(torch.arange(5, -1, -1)),
+        made.member(2),
+        agnostic.under(torch.arange(6)),
+        orderless.member(1),
+        orderless.under(torch.arange(5, -1, -1)),
+    )
     for view in views:
         with pytest.raises(ValueError, match="model: expected a model that its hyperparameters"):
             arcore.save(view, tmp_path / "view")

@@ -299,3 +299,14 @@ def test_a_cycle_of_dilations_is_bounded() -> None:
     for cycle in (21, 63, 10**9):
         with pytest.raises(ValueError, match=r"^cycle: expected an integer in 1\.\.20"):
             WaveNetConfig(cycle=cycle)
+
+
+def test_what_cannot_overflow_is_not_scored_after_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = arcore.events.Levels(256, (4,))
+    model = arcore.create_model("wavenet", event, num_blocks=3, cycle=10).eval()
+    monkeypatch.setattr(model, "log_prob", None)
+    model.sample(2)
+    with torch.no_grad():
+        model.layers[3].residual.weight.fill_(1e38)
+    with pytest.raises(TypeError):
+        model.sample(2)

@@ -29,13 +29,18 @@ PARAMS = {
     "searches": {"made": SEARCH},
     "folds": {"nade": {"dataset": "digits", "model": "nade"}},
     "uses": {"nade": {"dataset": "digits", "model": "nade", "uses": {"learned": {}}}},
+    "mixtures": {"both": {"dataset": "digits", "mixture": ["nade", "pixelcnn"]}},
+    "joins": {
+        name: {"mixture": "both", "experiment": name, "dataset": "digits", "model": name}
+        for name in ("nade", "pixelcnn")
+    },
 }
 DATA = {"fetch@digits", "preprocess@digits", "codecs@digits"}
 ONE_MODEL = {
     "train@nade", "train@pixelcnn", "evaluate@nade", "evaluate@pixelcnn", "tune@made", "folds@nade",
-    "use@nade",
+    "use@nade", "join@nade", "join@pixelcnn",
 }  # fmt: skip
-ALL_MODELS = {"report@digits", "register@digits"}
+ALL_MODELS = {"mix@both", "report@digits", "register@digits"}
 
 pytestmark = pytest.mark.e2e
 
@@ -111,7 +116,7 @@ def test_a_layer_reruns_the_models_that_have_it(repository) -> None:
     """A new model, which appears at the same time, reruns no other one's training."""
     edit(repository, "arcore/layers/masked_conv.py", "import torch", "import math\nimport torch")
     (repository / "arcore/models/markov.py").write_text("from arcore import model\n")
-    convolutional = {"train@pixelcnn", "evaluate@pixelcnn"}
+    convolutional = {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"}
     assert repro(repository) == {"estimate", "dependencies"} | convolutional | ALL_MODELS
 
 

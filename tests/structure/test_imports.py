@@ -30,6 +30,7 @@ ROOMS = (
     ("arcore.coding", "arcore.inference", "arcore.saving"),
     ("arcore.bitstream",),
     ("arcore.zoo",),
+    ("arcore.mixtures",),
     ("arcore.models",),
     ("arcore.families",),
     ("arcore.ensembles",),

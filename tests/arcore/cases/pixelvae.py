@@ -21,6 +21,18 @@ LATENT = {
 CASES = [
     Case("pixelvae-binary", NINE, {**LATENT, "encoder": [4]}),
     Case("pixelvae-warmup", NINE, {**LATENT, "encoder": [4], "upsample": False, "warmup_steps": 9}),
+    Case(
+        "pixelvae-free-bits",
+        NINE,
+        {
+            **LATENT,
+            "encoder": [4],
+            "num_levels": 2,
+            "free_nats": [0.5, 1.0],
+            "warmup_steps": 3,
+            "top_warmup_steps": 9,
+        },
+    ),
     Case("pixelvae-two-levels", NINE, {**LATENT, "encoder": [4], "num_levels": 2}),
     Case("pixelvae-one-bit", Binary((1,)), {**LATENT, "num_levels": 2}),
     Case("pixelvae-wide", WIDE, {**LATENT, "first_kernel": 9, "upsample": False}),

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from arcore.decoding import Decoder
 from arcore.model import AutoregressiveModel
+from arcore.primitives.progress import unseen
 from tests.arcore.cases import CASES, cases_where, every_case, every_model
 from tests.support.cases import Case, create, event_of
 from tests.support.refusals import refuses
@@ -156,6 +157,19 @@ def test_no_rows_are_completed_to_none(case: Case) -> None:
     for known in (False, True):
         observed = torch.full(x.shape[1:], known)
         assert case.build().impute(x, observed, condition).shape == x.shape
+
+
+@every_case
+def test_drawing_at_once_is_drawing_step_by_step(case: Case) -> None:
+    """A decoder's own `draw_rest` gives the very numbers of `draw` and `push` in turn."""
+    model, condition = case.build().eval(), case.condition(5)
+    parts = []
+    for draw_rest in (type(model.decoder(5, condition)).draw_rest, Decoder.draw_rest):
+        torch.manual_seed(2)  # for latents, which a decoder draws when it is made
+        decoder, generator = model.decoder(5, condition), torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            parts.append(torch.cat(draw_rest(decoder, generator, 1.0, unseen), 1))
+    assert torch.equal(*parts)
 
 
 OVERFLOWING = ("MADE", "NADE", "PixelCNN", "GatedPixelCNN", "WaveNet", "DeepNADE", "RNADE")

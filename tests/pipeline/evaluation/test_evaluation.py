@@ -14,11 +14,12 @@ import yaml
 from safetensors.torch import save_file
 
 import arcore
+from arcore.inference import latent_levels
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
-from pipeline.evaluation import evaluate, image_figures, scoring
+from pipeline.evaluation import evaluate, image_figures, result_files, scoring
 from pipeline.experiments import compose
 
 EVENT = arcore.events.Binary((1, 8, 8))
@@ -230,6 +231,23 @@ def test_a_bound_comes_with_an_estimate_of_stated_rows(latent_project) -> None:
     expected = -latent_project.importance_weighted(x, 20, None, generator).double().mean()
     assert everything["nats_importance_weighted"] == pytest.approx(float(expected), rel=1e-6)
     assert everything["nats_importance_weighted"] < everything["nats"] + 0.5
+
+
+def test_a_bound_is_the_sum_of_what_its_levels_cost(latent_project) -> None:
+    x = torch.from_numpy(shard_reader.read_split("data/shards/digits_binary", "test").x)
+    metrics = evaluated(*FEW)
+    levels = metrics["level_nats"]
+    assert list(levels) == ["top", "latent", "pixels"]
+    assert sum(levels.values()) == pytest.approx(metrics["nats"], rel=1e-6)
+    terms = latent_levels.bound_terms(latent_project, x).double().mean(0)
+    assert list(levels.values()) == pytest.approx(terms.tolist(), rel=1e-6)
+    assert metrics["level_units"] == {"top": 16, "latent": 64}
+    used = [count for count, _ in latent_levels.active_units(latent_project, x)]
+    assert list(metrics["active_units"].values()) == used
+    (summary,) = (json.loads(path.read_text()) for path in Path("metrics").glob("toy*.json"))
+    assert summary["level_nats"] == levels
+    result = result_files.read(newest())
+    assert result.bound is not None and dict(result.bound.level_nats) == levels
 
 
 def test_no_importance_samples_no_estimate(latent_project) -> None:

@@ -34,7 +34,7 @@ def event_of(name: str) -> Event:
 def export(tmp_path: Path) -> Export:
     """Write a model as training does; return it as it is evaluated."""
 
-    def write(name: str, members: int = 1, **given: object) -> arcore.AutoregressiveModel:
+    def write(name: str, members: int = 1, /, **given: object) -> arcore.AutoregressiveModel:
         event = event_of(name)
         model = randomize(arcore.create_model(name, event, **given))
         folder = tmp_path / name
@@ -62,6 +62,7 @@ def drawn(model: arcore.AutoregressiveModel, seed: int = 0) -> Tensor:
         ("made", 3, {"num_masks": 3}),
         ("deep_nade", 3, {}),
         ("conv_nade", 2, {}),
+        ("mixture", 1, {"members": [{"name": "nade"}, {"name": "made"}]}),
     ],
 )
 def test_every_model_comes_back_as_it_was_evaluated(

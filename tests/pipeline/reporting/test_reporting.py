@@ -84,6 +84,24 @@ def test_a_bound_has_a_row_for_its_estimate(files):
         comparison.build_report("binarized_mnist")
 
 
+def test_what_the_levels_of_a_bound_cost_is_said_once(files):
+    files.manifest("binarized_mnist", "binarized_mnist")
+    estimate = {"nats_importance_weighted": 80.5, "nats_importance_weighted_stderr": 0.7}
+    estimate |= {"importance_samples": 1000, "importance_rows": 500}
+    bound = {
+        "level_nats": {"top": 3.876, "latent": 5.75, "pixels": 71.574},
+        "active_units": {"top": 15, "latent": 64},
+        "level_units": {"top": 16, "latent": 64},
+    }
+    files.evaluated("binarized_mnist", "vae", 81.2, exact=False, **estimate, **bound)
+    report = comparison.build_report("binarized_mnist")
+    said = (
+        "What each level of a bound costs in nats: vae: KL 3.88 of top (15 of 16 units in use), "
+        "5.75 of latent (64 of 64 units in use); pixels 71.57."
+    )
+    assert tables.markdown(report).count(said) == 1 and html.html_page(report).count(said) == 1
+
+
 def test_a_member_of_an_ensemble_has_a_row_of_its_own_and_subsets_are_named(files):
     files.manifest("binarized_mnist", "binarized_mnist")
     many = {"model": "EoNADE", "variant": "2hl, 16 orderings"}

@@ -98,3 +98,38 @@ def test_embedded_results_are_kept_as_they_are(files) -> None:
 )
 def test_a_half_goes_to_the_even_one(value: float, digits: int, text: str) -> None:
     assert wording.rounded(value, digits) == text
+
+
+TRIALS = """trial,status,epochs,best_valid_nats,model.skip,trainer.seed,problem
+1,finished,2,80.125,False,0,
+2,finished,2,80.5,False,1,
+3,finished,2,79.0,True,0,
+"""
+
+
+def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
+    root = project(files, {"search": "skips"})
+    path = root / "results/searches/skips/trials.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(TRIALS)
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| skip | seeds | validation nats |\n" in drawn
+    assert "| False | 2 | 80.31 ± 0.19 |\n" in drawn  # the half is that of 80.3125
+    assert "| True | 1 | 79.00 |\n" in drawn
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trial,problem\n", "expected a table of trials"),
+        (TRIALS.replace("79.0", "inf?"), "best_valid_nats: expected a number for each trial"),
+    ],
+)
+def test_damaged_trials_are_named(files, text: str, message: str) -> None:
+    root = project(files, {"search": "skips"})
+    path = root / "results/searches/skips/trials.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"trials.csv: {message}"):
+        text_tables.write(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -33,15 +34,35 @@ def test_numbers_are_of_the_images_drawn(project: Path) -> None:
         bicubic = image_quality.enlarge(truth[..., ::factor, ::factor], factor, (8, 8), "bicubic")
         expected = float(image_quality.ssim(truth, bicubic).mean())
         assert found[f"{factor}x: SSIM, bicubic"] == pytest.approx(expected)
+        variance = (draws[0] - draws[1]).square() / 2
+        error = (psnr[MEAN] - truth).square() - variance / 2
+        expected = -10 * math.log10(float(error.mean()))
+        name = f"{factor}x: PSNR, the mean of endlessly many draws"
+        assert found[name] == pytest.approx(expected)
         nats = -completion.log_prob_missing(loaded.model, rows.x, observed).mean()
         name = f"{factor}x: the other pixels given the small image"
         assert found[name] == pytest.approx(float(nats), rel=1e-5)
         assert (project / f"{factor}x.png").is_file()
 
 
+def test_a_right_posterior_is_told_from_a_sure_one() -> None:
+    """Truth and draws from one distribution: a draw loses 3 dB, and the variance is the error."""
+    generator = torch.Generator().manual_seed(0)
+    means = torch.rand(40, 1, 8, 8, generator=generator).double()
+    drawn = (torch.rand(9, 40, 1, 8, 8, generator=generator) < means).double()
+    truth, draws = drawn[0], drawn[1:]
+    limit, ratio = super_resolution.posterior_mean("2x", truth, draws)
+    assert limit.sign == "~" and ratio.value == pytest.approx(1, abs=0.05)
+    assert limit.value == pytest.approx(image_quality.psnr(truth, means), abs=0.15)
+    single = image_quality.psnr(truth.expand(8, *truth.shape).flatten(0, 1), draws.flatten(0, 1))
+    assert limit.value - single == pytest.approx(10 * math.log10(2), abs=0.15)
+    sure = super_resolution.posterior_mean("2x", truth, draws[:1].expand(4, -1, -1, -1, -1))
+    assert sure[1].value == 0
+
+
 def test_a_factor_that_the_order_has_not_is_left_out_and_said(project: Path) -> None:
     loaded = subject.load("toy-parallel_multiscale")
-    settings = Settings(factors=[2, 3], num_rows=4, num_draws=1)
+    settings = Settings(factors=[2, 3], num_rows=4, num_draws=2)
     outcome = super_resolution.run(loaded, settings, project)
     assert "The model's order has no small image of 3x." in outcome.notes
     assert [shown.file for shown in outcome.shown] == ["2x.png"]

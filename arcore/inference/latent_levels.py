@@ -1,0 +1,115 @@
+"""What latents tell of events: the cost of each level, the units in use, walks between events."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from arcore.families.latent import LatentVariableModel
+from arcore.inference.interpolation import between, decode_with
+from arcore.model import AutoregressiveModel
+
+
+@torch.no_grad()
+def bound_terms(model: AutoregressiveModel, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    """Return the nats of each of `model.latent_levels`, (batch, levels): KLs, then pixels.
+
+    Their sum is minus `log_prob`, the bound.
+
+    Arguments:
+        model: with latents.
+        x: (batch, *event.shape).
+        condition: one row per event, for a conditional model.
+
+    Raises:
+        ValueError: for a model without latents.
+
+    Example:
+        >>> import arcore
+        >>> model = arcore.create_model("pixelvae", arcore.events.Binary((1, 4, 4)), num_levels=2)
+        >>> model.latent_levels, bound_terms(model, torch.zeros(3, 1, 4, 4)).shape
+        (('top', 'latent', 'pixels'), torch.Size([3, 3]))
+    """
+    return _with_latents(model).bound_terms(x, condition)
+
+
+@torch.no_grad()
+def active_units(
+    model: AutoregressiveModel,
+    x: Tensor,
+    condition: Tensor | None = None,
+    threshold: float = 0.01,
+) -> tuple[tuple[int, int], ...]:
+    """Return for each level of latents how many units are in use, and how many there are.
+
+    A unit is in use if the posterior's mean differs between events: Var_x(E_q(z|x)[z]) > threshold.
+
+    Arguments:
+        model: with latents.
+        x: (batch, *event.shape), of two events or more.
+        condition: one row per event, for a conditional model.
+        threshold: of the variance.
+
+    Raises:
+        ValueError: for a model without latents.
+
+    Reference:
+        Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
+
+    Example:
+        >>> import arcore
+        >>> model = arcore.create_model("pixelvae", arcore.events.Binary((1, 4, 4)))
+        >>> active_units(model, torch.zeros(3, 1, 4, 4))
+        ((0, 16),)
+    """
+    posterior = _with_latents(model).posterior(x, condition)
+    spread = [q.mean.double().flatten(1).var(0) for q in posterior]
+    return tuple((int((variance > threshold).sum()), len(variance)) for variance in spread)
+
+
+@torch.no_grad()
+def walk(
+    model: AutoregressiveModel,
+    first: Tensor,
+    second: Tensor,
+    num_steps: int,
+    condition: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw events at latents on the line between those of two events, (batch, steps, *event.shape).
+
+    x_i ~ p(x | z_i),  z_i = (1 - t_i) z + t_i z',  t_i = i / (steps - 1),
+
+    with z and z' the means of q(z | first) and q(z | second), and the same noise of the pixels all
+    the way, so that what changes is due to the latents. Where levels hang on each other, all of
+    them go along the line.
+
+    Arguments:
+        model: with latents.
+        first: (batch, *event.shape).
+        second: the same.
+        num_steps: >= 2, both ends included.
+        condition: one row per pair, for a conditional model.
+        generator: source of the noise, on the model's device.
+
+    Raises:
+        ValueError: for a model without latents.
+
+    Example:
+        >>> import arcore
+        >>> model = arcore.create_model("pixelvae", arcore.events.Binary((1, 4, 4)))
+        >>> walk(model, torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4), 5).shape
+        torch.Size([2, 5, 1, 4, 4])
+    """
+    latent = _with_latents(model)
+    ends = [[q.mean for q in latent.posterior(x, condition)] for x in (first, second)]
+    line = tuple(between(a, b, num_steps).flatten(0, 1) for a, b in zip(*ends, strict=True))
+    given = None if condition is None else condition.repeat_interleave(num_steps, 0)
+    decoder = latent.decoder(len(line[0]), given, line)
+    return decode_with(model, decoder, len(first), num_steps, generator)
+
+
+def _with_latents(model: AutoregressiveModel) -> LatentVariableModel:
+    if not isinstance(model, LatentVariableModel):
+        raise ValueError(f"model: expected one with latents, got {type(model).__name__}")
+    return model

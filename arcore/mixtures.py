@@ -1,0 +1,199 @@
+"""Weighted mixtures of different models over the same event, and their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from arcore.ensembles import Ensemble
+from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require, require_int
+
+NAME = "mixture"  # to `arcore.create_model`, and in a saved model's config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixtureConfig(Hyperparameters):
+    """What a mixture is rebuilt from.
+
+    Attributes:
+        members: of each, `name`, its hyperparameters, and `num_members`: under how many of its
+            masks or orderings it joins (1 where that is left out; None for as many as it has).
+    """
+
+    members: tuple[Mapping[str, Any], ...] = ()
+
+    def asked_conditions(self) -> dict[str, Any]:
+        """Return what any of the members asks for beside x."""
+        given: dict[str, Any] = {}
+        for member in self.members:
+            asked = {name: member.get(name) for name in CONDITION_FIELDS}
+            given |= {name: value for name, value in asked.items() if value is not None}
+        return given
+
+
+class Mixture(Ensemble):
+    """A mixture of models: ln p(x) = logsumexp_k (ln p_k(x) + ln w_k), per example, in nats.
+
+    Members may be of any kind: other orderings, other families, and ensembles of one model's masks
+    or orderings. A member that takes no condition is not given the one that others take. As in any
+    `Ensemble` there is no decoder, and a sample is drawn from a member, here by the weights.
+
+    Reference:
+        Smyth and Wolpert, "Linearly combining density estimators via stacking", Machine Learning
+        36, 1999.
+
+    Arguments:
+        members: at least one exact model; all over the same event.
+        weights: (members,) not negative, of sum 1; None for equal ones. They are kept with the
+            model's own weights.
+        num_members: for each member, under how many of its masks or orderings it joins; None for
+            the models themselves.
+
+    Raises:
+        ValueError: for no members, members over different events, given different conditions or of
+            different dtypes, a bound, or weights that are none.
+
+    Example:
+        >>> import torch, arcore
+        >>> event = arcore.events.Binary((3,))
+        >>> pair = [arcore.create_model(name, event) for name in ("nade", "made")]
+        >>> arcore.Mixture(pair, torch.tensor([0.25, 0.75])).log_prob(torch.zeros(2, 3)).shape
+        torch.Size([2])
+    """
+
+    weights: Tensor
+
+    def __init__(
+        self,
+        members: Iterable[AutoregressiveModel],
+        weights: Tensor | None = None,
+        num_members: Sequence[int | None] | None = None,
+    ) -> None:
+        members = list(members)
+        self._require_alike(members)
+        given = [1] * len(members) if num_members is None else list(num_members)
+        require(len(given) == len(members), "num_members", f"{len(members)} numbers", given)
+        counts = [
+            member.num_members if count is None else count
+            for member, count in zip(members, given, strict=True)
+        ]
+        for member, count in zip(members, counts, strict=True):
+            require_int(count, "num_members", 1)
+            if count > 1:
+                member.ensemble(count)
+        config = MixtureConfig(
+            members=tuple(
+                {"name": _name(m), "num_members": count, **m.hyperparameters.to_dict()}
+                for m, count in zip(members, counts, strict=True)
+            )
+        )
+        kinds = [member.condition_kind for member in members if member.condition_kind is not None]
+        self._hold(members, config, kinds[0] if kinds else None)
+        self.num_classes = config.asked_conditions().get("num_classes")
+        self.counts = tuple(counts)
+        if weights is None:
+            weights = torch.full((len(members),), 1 / len(members))
+        self.register_buffer("weights", self._checked(weights))
+
+    @staticmethod
+    def _require_alike(members: Sequence[AutoregressiveModel]) -> None:
+        require(bool(members), "members", "at least one model", members)
+        first = members[0]
+        given = [m.condition_kind for m in members if m.condition_kind is not None]
+        for member in members:
+            require(isinstance(member, AutoregressiveModel), "members", "models", member)
+            require(member.event == first.event, "members", f"models over {first.event}", member)
+            require(member.exact, "members", "models with an exact likelihood", member)
+            require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
+            fits = member.condition_kind is None or member.condition_kind == given[0]
+            require(fits, "members", f"models given {given[:1]}", member.condition_kind)
+
+    def _checked(self, weights: Tensor) -> Tensor:
+        wanted = f"({len(self.members)},) of sum 1, none negative"
+        fits = isinstance(weights, Tensor) and weights.shape == (len(self.members),)
+        require(fits, "weights", wanted, getattr(weights, "shape", weights))
+        if weights.device.type != "meta":
+            near = abs(float(weights.double().sum()) - 1) < 1e-4  # NaN is not
+            require(near and bool((weights >= 0).all()), "weights", wanted, weights.tolist())
+        return weights.detach().to(self.device, self.dtype).clone()
+
+    def __iter__(self) -> Iterator[AutoregressiveModel]:
+        """Iterate over what is mixed: members, or their ensembles."""
+        for member, count in zip(self.members, self.counts, strict=True):
+            assert isinstance(member, AutoregressiveModel)
+            yield member if count == 1 else member.ensemble(count)
+
+    def member_log_probs(
+        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
+    ) -> Tensor:
+        """Return ln p(x | condition), (batch, 1): members of unequal weight are no ensemble's."""
+        return self.log_prob(x, condition, scored)[:, None]
+
+    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return torch.logsumexp(self._member_log_probs(x, condition) + self.weights.log(), 1)
+
+    def _draw_members(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return torch.multinomial(self.weights.float(), n, True, generator=generator)
+
+    def _rebuild(self) -> None:
+        for member in self.members:
+            member._rebuild()  # type: ignore[operator]
+
+    def of_length(self, length: int) -> Mixture:
+        """Return the mixture of the members for events of one length."""
+        members = [cast(AutoregressiveModel, member).of_length(length) for member in self.members]
+        return Mixture(members, self.weights, self.counts)
+
+
+@torch.no_grad()
+def fit_weights(
+    log_probs: Tensor, tolerance: float = 1e-8, max_iterations: int = 10_000
+) -> tuple[Tensor, list[float]]:
+    """Fit a mixture's weights to held-out rows by expectation maximisation.
+
+    Each iteration sets w_k to the mean over rows of w_k p_k(x) / sum_j w_j p_j(x). The likelihood
+    is concave in the weights, so that what it climbs to is the maximum.
+
+    Reference:
+        Dempster, Laird and Rubin, JRSS B 39, 1977; Smyth and Wolpert, Machine Learning 36, 1999,
+        for densities learned on other rows than the weights.
+
+    Arguments:
+        log_probs: (rows, members) ln p_k of each row, in nats, finite.
+        tolerance: ends when an iteration gains less, in nats for a row.
+        max_iterations: ends anyway.
+
+    Returns:
+        (members,) float64 weights, and the mean nats before each iteration and at the end.
+
+    Example:
+        >>> weights, nats = fit_weights(torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]))
+        >>> round(float(weights.sum()), 6), nats[-1] <= nats[0]
+        (1.0, True)
+    """
+    fits = log_probs.ndim == 2 and min(log_probs.shape) > 0 and bool(log_probs.isfinite().all())
+    require(fits, "log_probs", "finite (rows, members)", tuple(log_probs.shape))
+    require_int(max_iterations, "max_iterations", 1)
+    log_probs = log_probs.double()
+    weights = torch.full_like(log_probs[0], 1 / log_probs.shape[1])
+    history: list[float] = []
+    for _ in range(max_iterations + 1):
+        joint = log_probs + weights.log()
+        total = torch.logsumexp(joint, 1)
+        history.append(-float(total.mean()))
+        if len(history) > 1 and history[-2] - history[-1] < tolerance:
+            break
+        weights = (joint - total[:, None]).exp().mean(0)
+        weights /= math.fsum(weights.tolist())
+    return weights, history
+
+
+def _name(model: AutoregressiveModel) -> str:
+    return type(model).__module__.rpartition(".")[2]

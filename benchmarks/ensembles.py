@@ -1,0 +1,64 @@
+"""Scoring binarised MNIST's test rows with an orderless ensemble (EoNADE), whole.
+
+The network is that of the experiment `binarized_mnist-deep_nade` with fresh weights, which take as
+long as trained ones; rows are random bits, 13 % of them ones. Every row is scored under every
+ordering in float32, in batches as an evaluation makes them. Seconds are the clock's.
+
+    python benchmarks/ensembles.py [--rows 10000] [--orderings 16] [--threads 2] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+import arcore
+from pipeline.core import allocator, provenance
+from pipeline.experiments import compose
+
+EXPERIMENT = "binarized_mnist-deep_nade"
+WANTED = 600.0  # seconds for 10,000 rows under 16 orderings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--orderings", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args()
+    allocator.keep_freed_memory()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    config = compose.load(EXPERIMENT)
+    event = arcore.events.Binary((1, 28, 28))
+    settings = {name: value for name, value in config.model.items() if name != "name"}
+    model = arcore.create_model(config.model["name"], event, **settings).eval()
+    x = (torch.rand(arguments.rows, *event.shape) < 0.13).float()
+    hidden = model.hyperparameters.hidden
+    products = 2 * sum(a * b for a, b in zip(hidden, hidden[1:], strict=False)) * event.size
+    total = torch.full((arguments.rows,), -torch.inf)
+    began = time.perf_counter()
+    for index, member in enumerate(model.ensemble(arguments.orderings)):
+        with torch.inference_mode():
+            parts = [member.log_prob(rows) for rows in x.split(config.evaluation.batch_size)]
+        total = torch.logaddexp(total, torch.cat(parts))
+        taken = time.perf_counter() - began
+        rate = products * arguments.rows * (index + 1) / taken / 1e9
+        print(f"{index + 1} orderings: {taken:.1f} s, {rate:.0f} GFLOP/s", flush=True)
+    assert bool(total.isfinite().all())
+    if arguments.json:
+        record = {
+            "device": provenance.device_name(torch.device("cpu")),
+            "rows": arguments.rows, "orderings": arguments.orderings,
+            "threads": arguments.threads, "seconds": taken, "gflops": rate, "wanted": WANTED,
+        }  # fmt: skip
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Training steps and draws against networks in the style of public PyTorch code, as ratios.
+
+`public_style.py` holds those networks and says whose style it is. A step is forward, backward and
+fused AdamW on one batch; theirs is in float32, as such code trains, ours in float32 and in what
+params.yaml trains the system in. Theirs draws images by a pass of the network per pixel, of which
+some are timed and the total is worked out (each costs the same); ours is drawn whole. WaveNet's
+samples come by queues on both sides. Each pair (ours, theirs) is timed in turn, and the ratio is
+the median over pairs. In one thread, milliseconds are the processor's. The allocator keeps freed
+memory on both sides.
+
+    python benchmarks/public.py [--threads 1] [--pairs 7] [--only pixelcnn ...] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import public_style as public
+import torch
+from torch import Tensor, nn
+
+import arcore
+from pipeline.core import allocator
+
+Clock = Callable[[], float]
+Timer = Callable[[Clock], float]
+IMAGE, COLOUR = arcore.events.Binary((1, 28, 28)), arcore.events.Levels(256, (3, 32, 32))
+PASSES, SAMPLES = 4, 200  # timed of a draw: whole passes, and samples of a sound
+
+
+@dataclass(frozen=True)
+class Row:
+    """A comparison: makes what times a step of ours and one of theirs."""
+
+    name: str
+    wanted: float
+    precision: str
+    make: Callable[[], tuple[Timer, Timer]]
+
+
+def timed(step: Callable[[], object]) -> Timer:
+    """Return what times a step, in seconds."""
+
+    def seconds(clock: Clock) -> float:
+        began = clock()
+        step()
+        return clock() - began
+
+    return seconds
+
+
+def training(model: nn.Module, x: Tensor, precision: str) -> Timer:
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = model(x).mean()
+        loss.backward()
+        optimizer.step()
+
+    return timed(step)
+
+
+def passes(model: Any, x: Tensor) -> Timer:
+    """Return what times a draw by a pass per pixel, worked out from some of the passes."""
+    height, width = x.shape[-2:]
+    once = timed(lambda: [model.draw_pixel(x, i * height // PASSES, 0) for i in range(PASSES)])
+    return lambda clock: once(clock) * height * width / PASSES
+
+
+PIXELCNN = {"num_blocks": 15, "hidden": 16}
+GATED = {"num_layers": 5, "width": 32}
+LOGISTIC = {
+    "head": "logistic_mixture", "num_mixtures": 10, "width": 112, "num_layers": 6,
+    "head_width": 112,
+}  # fmt: skip
+WAVENET = {"num_blocks": 3, "cycle": 10, "width": 32, "gate_width": 32, "skip_width": 256}
+
+
+def networks(name: str) -> tuple[arcore.AutoregressiveModel, Any]:
+    """Return ours and theirs."""
+    if name == "nade":
+        return arcore.create_model("nade", IMAGE, hidden=500), public.NADE(IMAGE.size, 500)
+    if name == "pixelcnn":
+        return arcore.create_model("pixelcnn", IMAGE, **PIXELCNN), public.PixelCNN(15, 16)
+    if name == "gated_pixelcnn":
+        return arcore.create_model("gated_pixelcnn", IMAGE, **GATED), public.GatedPixelCNN(5, 32)
+    if name == "logistic":
+        ours = arcore.create_model("gated_pixelcnn", COLOUR, **LOGISTIC)
+        return ours, public.LogisticNetwork(2, 40)
+    event = arcore.events.Levels(256, (None,))
+    return arcore.create_model("wavenet", event, **WAVENET), public.WaveNet(3, 10, 32, 32, 256)
+
+
+def batch(name: str) -> Tensor:
+    if name == "wavenet":
+        return torch.randint(256, (1, 8000))
+    if name == "logistic":
+        return torch.randint(256, (4, *COLOUR.shape)).float()
+    return (torch.rand(64, *IMAGE.shape) < 0.13).float()
+
+
+def steps(name: str, precision: str) -> tuple[Timer, Timer]:
+    (ours, theirs), x = networks(name), batch(name)
+    return training(ours, x, precision), training(theirs, x, "float32")
+
+
+def draws(name: str, count: int) -> tuple[Timer, Timer]:
+    ours, theirs = networks(name)
+    ours.eval(), theirs.eval()
+    if name == "wavenet":
+        assert isinstance(ours, arcore.AutoregressiveModel)
+        short = ours.of_length(SAMPLES)  # type: ignore[operator]
+        return timed(lambda: short.sample(count)), timed(lambda: theirs.sample(count, SAMPLES))
+    if name == "nade":
+        return timed(lambda: ours.sample(count)), timed(lambda: theirs.sample(count))
+    blank = torch.zeros(count, *ours.event.extents)
+    return timed(lambda: ours.sample(count)), passes(theirs, blank)
+
+
+def rows() -> list[Row]:
+    compared = []
+    for name, wanted in (
+        ("pixelcnn", 1.8), ("gated_pixelcnn", 1.5), ("logistic", 1.2), ("wavenet", 2.0),
+    ):  # fmt: skip
+        for precision in ("float32", "bfloat16"):
+            compared.append(
+                Row(name, wanted, precision, lambda n=name, p=precision: steps(n, p))  # type: ignore[misc]
+            )
+    for name, count, wanted in (
+        ("nade", 64, 2.0), ("pixelcnn", 16, 50), ("gated_pixelcnn", 16, 100), ("wavenet", 16, 10),
+        ("logistic", 4, 30),
+    ):  # fmt: skip
+        title = f"{name}, draw {count}"
+        compared.append(Row(title, wanted, "float32", lambda n=name, c=count: draws(n, c)))  # type: ignore[misc]
+    return compared
+
+
+def compare(row: Row, pairs: int, clock: Clock) -> dict[str, Any]:
+    """Return the medians of a row's times, and of the pairs' ratios."""
+    torch.manual_seed(0)
+    ours, theirs = row.make()
+    for timer in (ours, theirs):
+        timer(clock)
+    times = [(ours(clock), theirs(clock)) for _ in range(pairs)]
+    mine, other = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
+    ratio = statistics.median(b / a for a, b in times)
+    return {
+        "name": row.name, "precision": row.precision, "ours_ms": mine, "theirs_ms": other,
+        "ratio": ratio, "wanted": row.wanted, "pairs": pairs,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--only", nargs="+", help="rows whose names begin so")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args()
+    allocator.keep_freed_memory()
+    torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    print("| | precision | ours, ms | theirs, ms | theirs / ours | wanted |")
+    print("|---|---|---|---|---|---|")
+    record = []
+    for row in rows():
+        if arguments.only and not row.name.startswith(tuple(arguments.only)):
+            continue
+        found = compare(row, arguments.pairs, clock)
+        print(
+            f"| {row.name} | {row.precision} | {found['ours_ms']:.1f} | {found['theirs_ms']:.1f} "
+            f"| {found['ratio']:.2f} | >= {row.wanted:g} |",
+            flush=True,
+        )
+        record.append(found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": record}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Mixing trained experiments: their weights in the mixture, fitted to the validation rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+
+import arcore
+from arcore.mixtures import fit_weights
+from pipeline.cluster import shared_storage
+from pipeline.core import locks, paths, provenance
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.data import shard_reader
+from pipeline.data.manifest import Manifest
+from pipeline.evaluation import scoring
+from pipeline.experiments.schema import ExperimentConfig
+from pipeline.tracking import mlflow_store
+from pipeline.tracking.run_logger import RunLogger
+from pipeline.training import saved_models
+from pipeline.training.records import COLUMNS, TrainingRecord, sha256_of
+from pipeline.training.resolved import ResolvedConfig, resolve
+from pipeline.training.saved_models import TrainedModel
+
+log = logging.getLogger(__name__)
+SCORES = "valid.csv"
+
+
+def join(config: ExperimentConfig, experiment: str) -> Path:
+    """Copy a trained member of a mixture, and score the validation rows with it.
+
+    It joins as it is evaluated: under so many of its masks or orderings. Writes
+    mixtures/<mixture>/<experiment>/: a model's folder, with valid.csv, the nats of each row.
+
+    Arguments:
+        config: of an entry of `mixtures`, as `compose.load_mixture` gives it.
+        experiment: one of its members.
+
+    Raises:
+        UserError: for what is no member, is not trained, or not as its experiment says, has no
+            exact likelihood, or scores clips of which frames are given.
+    """
+    if experiment not in config.mixture:
+        raise unknown_name(f"member of {config.name}", experiment, config.mixture)
+    manifest = shard_reader.read_manifest(paths.shards(config.dataset["name"]))
+    if manifest.context_frames:
+        raise UserError(f"{config.name}: expected whole events, got clips given their first frames")
+    trained = saved_models.load(experiment)
+    count = _check(experiment, trained, resolve(config, manifest), manifest)
+    try:
+        member = arcore.Mixture([trained.model], num_members=[count]).eval()
+    except ValueError as error:
+        raise UserError(f"{experiment}: {error}") from None
+    member.to("cuda" if torch.cuda.is_available() else "cpu")
+    valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")
+    nats = scoring.scores(member, valid, config.evaluation.batch_size)
+    if not bool(nats.isfinite().all()):
+        raise UserError(f"{experiment}: expected finite nats for each row; train it again")
+    out = paths.joined(config.name, experiment)
+    with replacing(out) as temporary:
+        shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
+        rows = "".join(f"{value!r}\n" for value in nats.tolist())
+        (temporary / SCORES).write_text(f"nats\n{rows}", encoding="utf-8")
+    log.info("%s: %s joins with %.3f valid nats", config.name, experiment, float(nats.mean()))
+    return out
+
+
+def mix(config: ExperimentConfig) -> Path:
+    """Mix the members of a mixture; write models/<mixture>/, a model like any other.
+
+    Expectation maximisation fits the weights to the members' scores of the validation rows
+    (`arcore.mixtures.fit_weights`); no training or test row is seen. history.csv has the validation
+    nats after each iteration, config.yaml the weights by the names of the members. A member that
+    has not joined, or has been trained again since, joins first.
+
+    Arguments:
+        config: of an entry of `mixtures`, as `compose.load_mixture` gives it.
+
+    Raises:
+        UserError: as for `join`, or if another process mixes the same.
+    """
+    with locks.held(locks.path_of(f"mix-{config.name}"), f"mixing {config.name}"):
+        return _mix(config)
+
+
+def _mix(config: ExperimentConfig) -> Path:
+    began = time.perf_counter()
+    manifest = shard_reader.read_manifest(paths.shards(config.dataset["name"]))
+    resolved = resolve(config, manifest)
+    folders = [_joined(config, name) for name in config.mixture]
+    trained = [saved_models.load_folder(folder) for folder in folders]
+    names = zip(config.mixture, trained, strict=True)
+    counts = [_check(name, one, resolved, manifest) for name, one in names]
+    scores = torch.tensor([_read_scores(folder / SCORES) for folder in folders]).T
+    weights, history = fit_weights(-scores)
+    try:
+        mixture = arcore.Mixture([one.model for one in trained], weights, counts)
+    except ValueError as error:
+        raise UserError(f"{config.name}: {error}") from None
+    shares = dict(zip(config.mixture, weights.tolist(), strict=True))
+    out, experiment = paths.model(config.name), f"arcore-{manifest.dataset}"
+    run_id = mlflow_store.start_run(
+        experiment,
+        config.name,
+        resolved.config_hash,
+        params={f"weight {name}": weight for name, weight in shares.items()},
+        tags={"commit": provenance.commit(), "dataset_sha256": manifest.sha256},
+    )
+    with replacing(out) as temporary:
+        arcore.save(mixture, temporary / "model")
+        for path in (temporary / "model").iterdir():
+            os.replace(path, temporary / path.name)
+        (temporary / "model").rmdir()
+        content = yaml.safe_dump(resolved.to_dict() | {"weights": shares}, sort_keys=False)
+        (temporary / "config.yaml").write_text(content, encoding="utf-8")
+        _write_history(temporary / "history.csv", history)
+        seconds = [one.record.train_seconds for one in trained if one.record is not None]
+        record = TrainingRecord(
+            experiment=config.name,
+            run_id=run_id,
+            mlflow_experiment=experiment,
+            num_parameters=sum(p.numel() for p in mixture.parameters()),
+            train_seconds=round(sum(seconds) + time.perf_counter() - began, 1),
+            device=provenance.device_name(torch.device("cpu")),
+            num_workers=0,
+            epochs=len(history) - 1,
+            best_epoch=len(history) - 1,
+            commit=provenance.commit(),
+            weights_sha256=sha256_of(temporary / "model.safetensors"),
+        )
+        text = json.dumps(record.to_dict(), indent=2)
+        (temporary / "training.json").write_text(text + "\n", encoding="utf-8")
+    logger = RunLogger(run_id)
+    logger.metrics({"best_valid_nats": history[-1]})
+    logger.finish("FINISHED")
+    shared_storage.publish(config.cluster, out, "training.json")
+    said = ", ".join(f"{name} {weight:.3f}" for name, weight in shares.items())
+    log.info("%s: valid %.3f nats (%s)", config.name, history[-1], said)
+    return out
+
+
+def _joined(config: ExperimentConfig, experiment: str) -> Path:
+    """Return the folder of a member, which joins if it has not, or was trained again since."""
+    folder, source = paths.joined(config.name, experiment), paths.model(experiment)
+    weights = [place / "model.safetensors" for place in (folder, source)]
+    there = [path.is_file() for path in weights]
+    if there == [True, False] or (all(there) and len({sha256_of(path) for path in weights}) == 1):
+        return folder  # without a source DVC has restored it
+    return join(config, experiment)
+
+
+def _check(
+    experiment: str, trained: TrainedModel, resolved: ResolvedConfig, manifest: Manifest
+) -> int:
+    """Refuse a member that is none as its experiment describes; return under how many it joins."""
+    if trained.dataset_sha256 != manifest.sha256:
+        raise UserError(
+            f"{experiment}: expected a model of the shards ({manifest.sha256[:12]}), got one of "
+            f"others ({trained.dataset_sha256[:12]}); train it again"
+        )
+    members = resolved.model["members"]
+    assert isinstance(members, list)
+    wanted = dict(members[resolved.experiment.mixture.index(experiment)])
+    count = wanted.pop("num_members")
+    if {"name": trained.name, **trained.model.hyperparameters.to_dict()} != wanted:
+        raise UserError(
+            f"models/{experiment}: expected a model as its experiment has it, got one of other "
+            "hyperparameters; train it again"
+        )
+    return int(count)
+
+
+def _read_scores(path: Path) -> list[float]:
+    try:
+        column, *rows = path.read_text(encoding="utf-8").splitlines()
+        values = [float(row) for row in rows]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected a number in each line, got {one_line(error)}") from None
+    require(column == "nats" and bool(values), str(path), "a column 'nats'", column)
+    return values
+
+
+def _write_history(path: Path, history: Sequence[float]) -> None:
+    """Write a row for each iteration, which counts as an epoch."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for epoch, nats in enumerate(history[1:], 1):
+            writer.writerow({"epoch": epoch, "step": epoch, "valid_nats": nats})

@@ -1,0 +1,140 @@
+"""Mixtures of different models with weights: their probabilities, draws, folders and fit."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import arcore
+from arcore import Mixture, events
+from arcore.mixtures import fit_weights
+from tests.support.cases import Case, randomize
+from tests.support.events import NINE
+from tests.support.statistics import all_levels, chi_square_p_value, state_of
+
+WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+
+
+def mixture() -> Mixture:
+    """A network over pixels, the masks of a MADE, and a model that is given a class."""
+    members = [
+        Case("pixelcnn", NINE, {"hidden": 3, "num_blocks": 1}).build(0),
+        Case("made", NINE, {"hidden": [12], "num_masks": 3}).build(1),
+        Case("nade", NINE, {"hidden": 4, "num_classes": 2}).build(2),
+    ]
+    return Mixture(members, WEIGHTS, [1, None, 1]).eval()
+
+
+def given(rows: int, label: int = 0) -> torch.Tensor:
+    return torch.full((rows,), label)
+
+
+def test_probabilities_sum_to_one() -> None:
+    model, x = mixture(), all_levels(NINE)
+    for label in (0, 1):
+        total = model.log_prob(x, given(len(x), label)).exp().sum().item()
+        assert total == pytest.approx(1, abs=1e-9)
+
+
+def test_adds_up_weighted_probabilities() -> None:
+    model, x = mixture(), all_levels(NINE)[::7]
+    pixelcnn, made, nade = model.members
+    parts = [pixelcnn.log_prob(x), made.ensemble(3).log_prob(x), nade.log_prob(x, given(len(x)))]
+    by_hand = sum(w * part.exp() for w, part in zip(WEIGHTS, parts, strict=True)).log()
+    assert_close(model.log_prob(x, given(len(x))), by_hand)
+    assert_close(model.member_log_probs(x, given(len(x))), by_hand[:, None])
+
+
+def test_samples_fit_the_mixture(generator: torch.Generator) -> None:
+    model, n, states = mixture(), 6000, all_levels(NINE)
+    x = model.sample(n, given(n, 1), generator)
+    probabilities = model.log_prob(states, given(len(states), 1)).exp().detach()
+    assert chi_square_p_value(state_of(x, NINE), probabilities) > 1e-4
+
+
+def test_a_member_without_weight_has_no_part() -> None:
+    members = [Case("nade", NINE, {"ordering": o}).build() for o in ("raster", "reverse")]
+    model, x = Mixture(members, torch.tensor([0.0, 1.0])), all_levels(NINE)[:9]
+    assert_close(model.log_prob(x), members[1].log_prob(x))
+
+
+def test_a_folder_gives_it_back(tmp_path: Path) -> None:
+    model, x = mixture(), all_levels(NINE)[::5]
+    arcore.save(model, tmp_path / "mixture")
+    again = arcore.load(tmp_path / "mixture")
+    assert isinstance(again, Mixture) and again.hyperparameters == model.hyperparameters
+    assert torch.equal(again.weights, model.weights) and again.num_classes == 2
+    assert torch.equal(again.log_prob(x, given(len(x))), model.log_prob(x, given(len(x))))
+
+
+def test_events_of_any_length() -> None:
+    event = events.Levels(4, (None,))
+    members = [
+        randomize(arcore.create_model("wavenet", event, num_blocks=1, cycle=cycle).double(), cycle)
+        for cycle in (1, 2)
+    ]
+    x = torch.tensor([[0, 3, 1, 2]])
+    scores = torch.stack([member.log_prob(x) for member in members])
+    model = Mixture(members)
+    assert_close(model.log_prob(x), scores.logsumexp(0) - math.log(2))
+    assert model.of_length(4).sample(3).shape == (3, 4)
+
+
+def test_fit_finds_the_weights_of_known_sources() -> None:
+    generator = torch.Generator().manual_seed(0)
+    densities = torch.tensor([[0.7, 0.1], [0.2, 0.3], [0.1, 0.6]], dtype=torch.float64)
+    true = torch.tensor([0.35, 0.65], dtype=torch.float64)
+    rows = torch.multinomial(densities @ true, 200_000, True, generator=generator)
+    weights, nats = fit_weights(densities.log()[rows], tolerance=1e-12)
+    assert_close(weights, true, atol=0.01, rtol=0)
+    assert all(after <= before + 1e-12 for before, after in zip(nats, nats[1:], strict=False))
+
+
+def test_fit_is_no_worse_than_any_other_weights() -> None:
+    log_probs = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 3 - 9
+    weights, nats = fit_weights(log_probs)
+    assert float(weights.sum()) == pytest.approx(1) and bool((weights >= 0).all())
+    grid = [(a / 20, b / 20) for a in range(21) for b in range(21 - a)]
+    others = torch.tensor([(a, b, max(0.0, 1 - a - b)) for a, b in grid]).double()
+    joint = log_probs.double()[:, None] + others.log()
+    assert nats[-1] <= -float(joint.logsumexp(2).mean(0).max()) + 1e-4
+
+
+PAIR = [Case("nade", NINE).build(), Case("made", NINE).build()]
+BOUND = arcore.create_model("pixelvae", events.Binary((1, 4, 4))).double()
+BAD: list[tuple[Callable[[], object], list[str]]] = [
+    (lambda: Mixture([]), ["members", "at least one", "[]"]),
+    (lambda: Mixture([BOUND]), ["members", "exact", "PixelVAE"]),
+    (lambda: Mixture([PAIR[0], Case("nade", events.Binary((9,))).build()]), ["members", "(9,)"]),
+    (lambda: Mixture([PAIR[0], arcore.create_model("nade", NINE)]), ["members", "float32"]),
+    (
+        lambda: Mixture([Case("nade", NINE, {"num_classes": n}).build() for n in (2, 3)]),
+        ["members", "num_classes=2", "num_classes=3"],
+    ),
+    (lambda: Mixture(PAIR, torch.tensor([1.0])), ["weights", "(2,)", "[1]"]),
+    (lambda: Mixture(PAIR, torch.tensor([1.5, -0.5])), ["weights", "none negative", "-0.5"]),
+    (lambda: Mixture(PAIR, torch.tensor([0.5, math.nan])), ["weights", "of sum 1", "nan"]),
+    (lambda: Mixture(PAIR, num_members=[1]), ["num_members", "2 numbers", "[1]"]),
+    (lambda: Mixture(PAIR, num_members=[1, 2]), ["num_members", "at most 1", "2"]),
+    (lambda: Mixture(PAIR, num_members=[0, 1]), ["num_members", ">= 1", "0"]),
+    (lambda: arcore.create_model("mixture", NINE), ["members", "at least one"]),
+    (lambda: arcore.create_model("mixture", NINE, members=[{}]), ["members", "a name", "{}"]),
+    (
+        lambda: arcore.create_model("mixture", NINE, members=[{"name": "mixture"}]),
+        ["members", "another kind", "mixture"],
+    ),
+    (lambda: fit_weights(torch.tensor([[-math.inf, 0.0]])), ["log_probs", "finite", "(1, 2)"]),
+]
+
+
+@pytest.mark.parametrize(("call", "parts"), BAD)
+def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
+        call()
+    assert all(part in str(caught.value) for part in parts), str(caught.value)

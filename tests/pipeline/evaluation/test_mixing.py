@@ -1,0 +1,174 @@
+"""Mixtures of experiments: composed, mixed, evaluated, registered, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import arcore
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.data import shard_reader
+from pipeline.evaluation import evaluate, mixing, reading, scoring
+from pipeline.experiments import compose, layout
+from pipeline.reporting import wording
+from pipeline.training import driver, saved_models
+
+TRAINER = {"max_epochs": 2, "batch_size": 100, "optimizer": {"learning_rate": 0.01}}
+ENTRIES = {
+    "masks": {
+        "dataset": "digits_binary",
+        "model": "made",
+        "model_overrides": {"hidden": [30], "num_masks": 2},
+        "trainer": TRAINER,
+        "evaluation": {"num_members": None},
+    },
+    "sums": {
+        "dataset": "digits_binary",
+        "model": "nade",
+        "model_overrides": {"hidden": 8},
+        "trainer": TRAINER,
+    },
+}
+MIXTURE = {"dataset": "digits_binary", "mixture": ["masks", "sums"], "evaluation": {}}
+
+
+def write_params(**mixtures: object) -> None:
+    params = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE} | mixtures}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
+    """A working directory with two experiments, mixed and evaluated."""
+    folder = tmp_path_factory.mktemp("mixed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("ARCORE_HOME", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        write_params()
+        shutil.copytree(few_digits, "data/shards/digits_binary")
+        for name in ENTRIES:
+            driver.train(compose.load(name, ["cluster.cpus_per_worker=1"]))
+        mixing.mix(compose.load_mixture("both"))
+        evaluate.evaluate(compose.load("both"))
+        yield folder
+
+
+def test_it_is_a_model_of_its_members(mixed: Path) -> None:
+    trained, parts = saved_models.load("both"), [saved_models.load(name) for name in ENTRIES]
+    shards = paths.shards("digits_binary")
+    rows = torch.from_numpy(shard_reader.read_split(shards, "test").x[:50])
+    made, nade = (part.model for part in parts)
+    each = torch.stack([made.ensemble(2).log_prob(rows), nade.log_prob(rows)], 1)
+    weights = trained.model.weights
+    torch.testing.assert_close(
+        trained.model.log_prob(rows), (each + weights.log()).logsumexp(1), rtol=1e-5, atol=1e-5
+    )
+    assert torch.equal(arcore.load("models/both").weights, weights)
+    assert trained.record.train_seconds >= sum(part.record.train_seconds for part in parts)
+
+
+def test_its_weights_do_best_on_the_validation_rows(mixed: Path) -> None:
+    model = saved_models.load("both").model
+    valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
+    each = torch.stack([scoring.scores(member, valid, 500) for member in model], 1)
+    best = scoring.scores(model, valid, 500).mean()
+    assert best <= each.mean(0).min() + 1e-4
+    for share in torch.linspace(0.01, 0.99, 50):
+        other = -torch.logsumexp(-each + torch.stack([share, 1 - share]).log(), 1).mean()
+        assert best <= other + 1e-4
+
+
+def test_its_result_names_the_members(mixed: Path) -> None:
+    (row,) = reading.read_results("digits_binary")
+    assert (row.name, row.result.model, row.result.exact) == ("both", "mixture", True)
+    said = wording.settings(row)
+    assert all(f"{weight:.3f} {name}" in said for name, weight in row.config.weights.items())
+    history = Path("models/both/history.csv").read_text().splitlines()
+    assert float(history[-1].split(",")[-2]) == pytest.approx(row.result.valid_nats, abs=1e-3)
+
+
+def test_an_override_of_the_evaluation_has_a_name_of_its_own(mixed: Path) -> None:
+    config = compose.load("both", ["evaluation.num_samples=4"])
+    assert config.result_name != "both" and config.evaluation.num_samples == 4
+
+
+def test_a_member_of_other_hyperparameters_is_refused(mixed: Path) -> None:
+    entry = ENTRIES["sums"] | {"model_overrides": {"hidden": 9}}
+    params = {"experiments": ENTRIES | {"sums": entry}, "mixtures": {"both": MIXTURE}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    try:
+        with pytest.raises(UserError, match="^models/sums: expected a model as its experiment"):
+            mixing.mix(compose.load_mixture("both"))
+    finally:
+        write_params()
+
+
+def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
+    shutil.move("models/sums", "models/elsewhere")
+    shutil.rmtree("mixtures/both/sums")
+    try:
+        with pytest.raises(UserError, match="expected the trained model of 'sums', found none"):
+            mixing.mix(compose.load_mixture("both"))
+    finally:
+        shutil.move("models/elsewhere", "models/sums")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"mixture": []}, "mixtures.odd.mixture: expected a list of different experiments"),
+        ({"mixture": "masks"}, "mixtures.odd.mixture: expected a list of different experiments"),
+        ({"mixture": ["masks"] * 2}, "mixtures.odd.mixture: expected a list of different"),
+        ({"mixture": ["masks", "sum"]}, "unknown experiment 'sum'.*'sums'"),
+        ({"dataset": "digits"}, "mixtures.odd.mixture: masks: expected an experiment on 'digits'"),
+        ({"model": "made"}, "unknown key of mixtures.odd 'model'"),
+        ({"evaluation": {"num_sample": 3}}, "num_sample"),
+    ],
+)
+def test_bad_entries_are_named(mixed: Path, change: dict[str, object], parts: str) -> None:
+    write_params(odd=MIXTURE | change)
+    with pytest.raises(UserError, match=parts):
+        compose.load("odd")
+    write_params()
+
+
+def test_only_its_evaluation_can_be_overridden(mixed: Path) -> None:
+    with pytest.raises(UserError, match="override: expected a key of evaluation or cluster"):
+        compose.load("both", ["trainer.max_epochs=3"])
+
+
+def test_params_get_a_row_for_each_member() -> None:
+    text = yaml.safe_dump({"experiments": ENTRIES, "mixtures": {"both": MIXTURE}})
+    rows = yaml.safe_load(layout.completed(text))["joins"]
+    assert rows == {
+        f"both_{name}": {"mixture": "both", "experiment": name, "dataset": "digits_binary",
+                         "model": entry["model"]}
+        for name, entry in ENTRIES.items()
+    }  # fmt: skip
+    fewer = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE | {"mixture": ["masks"]}}}
+    again = layout.completed(yaml.safe_dump(fewer | {"joins": rows}))
+    assert list(yaml.safe_load(again)["joins"]) == ["both_masks"]
+    unknown = {"experiments": {"masks": ENTRIES["masks"]}, "mixtures": {"both": MIXTURE}}
+    with pytest.raises(UserError, match="mixtures.both.mixture: sums: expected an experiment"):
+        layout.completed(yaml.safe_dump(unknown))
+
+
+def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
+    joined = mixing.join(compose.load_mixture("both"), "sums")
+    before = (joined / "valid.csv").read_bytes()
+    (joined / "valid.csv").write_text("nats\n" + "1.0\n" * len(before.splitlines()[1:]))
+    weights = joined / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    mixing.mix(compose.load_mixture("both"))
+    assert (joined / "valid.csv").read_bytes() == before
+
+
+def test_what_is_no_member_does_not_join(mixed: Path) -> None:
+    with pytest.raises(UserError, match="unknown member of both 'sum'.*'sums'"):
+        mixing.join(compose.load_mixture("both"), "sum")
