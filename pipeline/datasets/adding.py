@@ -51,6 +51,7 @@ def add(
     Raises:
         UserError: for files that are missing or malformed, or a name that is taken.
     """
+    catalog.check_own_name(name, kind)
     target = catalog.CONF_FOLDER / f"{name}.yaml"
     if target.exists() and not replace:
         raise UserError(f"{target}: there already; give another name, or --replace")

@@ -106,16 +106,25 @@ def get_dataset(config: Mapping[str, object]) -> Dataset:
     return _BUILDERS[name](config)
 
 
-def _own_dataset(name: object, config: Mapping[str, object]) -> Dataset:
-    kind = config["kind"]
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise unknown_name("kind of dataset", str(kind), _KINDS)
+def check_own_name(name: object, kind: str) -> None:
+    """Check the name of a dataset of the user's own.
+
+    Raises:
+        UserError: for one that has other characters, or is that of a dataset of the project.
+    """
     fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name)
     if not fits or name in _BUILDERS:
         raise UserError(
             f"dataset: expected a new name of letters, digits and '_' for one of kind "
             f"{kind}, got {name!r}"
         )
+
+
+def _own_dataset(name: object, config: Mapping[str, object]) -> Dataset:
+    kind = config["kind"]
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise unknown_name("kind of dataset", str(kind), _KINDS)
+    check_own_name(name, kind)
     return _KINDS[kind](config)
 
 

@@ -82,6 +82,9 @@ def test_a_name_is_not_taken_twice(checkout: Project) -> None:
     again = checkout.stage("add_dataset", *given)
     assert again.returncode == 1 and "cars.yaml: there already" in again.stderr
     assert checkout.stage("add_dataset", *given, "--replace").returncode == 0
+    for name in ("digits", "../cars"):
+        refused = checkout.stage("add_dataset", name, *given[1:], "--replace")
+        assert refused.returncode == 1 and "expected a new name of letters" in refused.stderr
 
 
 def test_a_killed_preprocess_goes_on(checkout: Project) -> None:
