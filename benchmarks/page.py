@@ -27,7 +27,7 @@ HEAD = """Written by `python benchmarks/page.py` from `benchmarks/records/`. Eac
 command that prints its table; ratios within one run, since clocks of shared machines are noisy. One
 thread of an AMD EPYC virtual machine with AVX512-BF16, without GPU; milliseconds and seconds are
 the processor's. Hosts differ: large products in bfloat16 go at 217 GFLOP/s where most of this was
-measured, 2.2 times the speed of float32's; on another host of the kind, at 386, they had made the
+measured, 2.2 times the speed of float32's; on another host of the kind, at 390, they had made the
 Gated PixelCNN's ratio below 1.66, the PixelVAE's 1.66 and Parallel Multiscale's 1.27."""
 
 
@@ -137,8 +137,9 @@ def ensembles(record: Record) -> str:
          f"{record['whole_seconds']:.0f}", f"<= {record['wanted']:.0f}"]
     ]  # fmt: skip
     columns = ["rows", "orderings", "threads", "s", "GFLOP/s", "all on two cores, s", "wanted"]
-    command = f"ensembles.py --rows {record['rows']} --orderings {record['orderings']}"
-    text = f"""`python benchmarks/{command} --threads {record["threads"]}`: EoNADE of binarised MNIST
+    given = f"--rows {record['rows']} --orderings {record['orderings']}"
+    text = f"""`python benchmarks/ensembles.py {given} --threads {record["threads"]}`: EoNADE of
+        binarised MNIST
         (500-500) in float32, as an evaluation scores it; all are 10,000 rows under 16 orderings, in
         proportion. Each ordering's first layer is a running sum; the rest is, per dimension, a
         product of rows x 500 by 500 x 500, at nine tenths of the speed of large products."""
