@@ -64,8 +64,8 @@ bench: $(STAMP)  ## training speed against common implementations, sampling, the
 	python benchmarks/loading.py
 	python benchmarks/overheads.py
 
-results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES, DATASETS and EMBEDDED_DATA to results/
-	@python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --tables
+results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES, DATASETS and EMBEDDED_DATA, and the pictures of GALLERY, to results/
+	@python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --gallery $(GALLERY) --tables
 
 tables: $(STAMP)  ## draw every table of README, docs and results/ anew from the records
 	@python -m stages.results --tables

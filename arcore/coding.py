@@ -120,10 +120,9 @@ def fingerprint(model: AutoregressiveModel) -> bytes:
     It is the same on every device, and for every length of an event.
     """
     assert isinstance(model.event, Levels)
-    levels = model.event.uneven or model.event.num_levels
-    names = [type(model).__name__, type(model.event).__name__, levels]
-    described = json.dumps([names, model.hyperparameters.to_dict()], sort_keys=True)
-    digest = hashlib.sha256(described.encode())
+    kinds = type(model).__name__, type(event := model.event).__name__
+    described = [[*kinds, event.uneven or event.num_levels], model.hyperparameters.to_dict()]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())

@@ -18,9 +18,7 @@ overview = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(overview)
 DRAWN = text_tables.drawn(ROOT)
 DATASET_PAGES = sorted(
-    path
-    for path in (ROOT / "results").glob("*.md")
-    if path.name not in ("README.md", picture_book.PAGE)
+    path for path in (ROOT / "results").glob("*.md") if path.name not in recording.OTHER_PAGES
 )
 
 

@@ -22,10 +22,11 @@ def test_the_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert said[0] == "torch.Size([3])"
     assert said[1] == "torch.Size([3, 1, 4, 4]) torch.Size([3])"
     assert said[2] == "torch.Size([3]) torch.Size([3, 16])"
-    assert said[3] == "True"
+    assert said[3] == "torch.Size([3, 3])"
+    assert said[4] == "True"
 
 
 def test_every_use_is_a_row() -> None:
     assert re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE) == list(USES)
     commands = re.findall(r"python -m stages\.use (\w+) ", TEXT)
-    assert set(commands) <= {*USES, "all"} and len(commands) == 3
+    assert set(commands) <= {*USES, "all"} and len(commands) == 5

@@ -40,6 +40,8 @@ EMBEDDED = {
 }
 SAME_SIGNAL_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
+HTTP2_SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # an empty frame: length, type, flags, stream
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
 STARTS = 3  # On a busy machine parts of Ray start later than its fixed 20 s allow, and it gives up.
 
 
@@ -90,7 +92,9 @@ def connected(variables: Mapping[str, str] | None = None) -> Iterator[None]:
 
 
 def _require_answer(address: str, seconds: float = ANSWER_SECONDS) -> None:
-    """Check that a host and port accept connections, for which Ray itself waits many minutes.
+    """Check that what listens at a host and port speaks HTTP/2, as gRPC and so Ray does.
+
+    Ray itself waits many minutes for one that does not answer, or not so.
 
     Raises:
         UserError: naming the address and what came.
@@ -100,8 +104,13 @@ def _require_answer(address: str, seconds: float = ANSWER_SECONDS) -> None:
         return
     host, port = found[1].strip("[]"), int(found[2])
     try:
-        with socket.create_connection((host, port), timeout=seconds):
-            pass
+        with socket.create_connection((host, port), timeout=seconds) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+                return  # it says nothing in plain text
+            connection.sendall(HTTP2_HELLO)
+            answer = connection.recv(len(HTTP2_SETTINGS), socket.MSG_WAITALL)
+        if answer[3:5] != HTTP2_SETTINGS[3:5]:
+            raise OSError(f"{answer!r}, which no Ray says")
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(

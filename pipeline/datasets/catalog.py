@@ -23,12 +23,15 @@ from pipeline.datasets import (
     csv_file,
     csv_table,
     digits,
+    digits_pca,
     idx_images,
     image_folder,
     imagenet,
     moving_digits,
+    photo_tiles,
     robotic_pushing,
     spoken_digits,
+    telephone_prompts,
     tones,
     uci_binary,
     wav_folder,
@@ -49,15 +52,18 @@ __all__ = [
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
 _MODULES = (
     digits,
+    digits_pca,
     binarized_mnist,
     idx_images,
     cifar,
     imagenet,
     moving_digits,
+    photo_tiles,
     robotic_pushing,
     uci_binary,
     csv_table,
     spoken_digits,
+    telephone_prompts,
     tones,
 )
 _KINDS = image_folder.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
@@ -126,12 +132,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     known = [path.stem for path in CONF_FOLDER.glob("*.yaml")]
     if name not in known:
         raise unknown_name("dataset", name, known)
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not key.isidentifier() or key in ("name", "kind"):
-            raise UserError(
-                f"override {override!r}: expected option=value with an option of dataset {name!r}"
-            )
+    _check_overrides(name, overrides)
     try:
         merged = OmegaConf.merge(
             OmegaConf.load(CONF_FOLDER / f"{name}.yaml"), OmegaConf.from_dotlist(list(overrides))
@@ -145,3 +146,30 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     config = cast(dict[object, object], config)
     require(config.get("name") == name, f"{where}: name", repr(name), config.get("name"))
     return {str(key): value for key, value in config.items()}
+
+
+def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:
+    """Parse `option=value` strings of a dataset.
+
+    Example:
+        >>> parse_overrides("flowers", ["height=64", "classes=[rose, tulip]"])
+        {'height': 64, 'classes': ['rose', 'tulip']}
+
+    Raises:
+        UserError: for one that isn't `option=value`.
+    """
+    _check_overrides(name, overrides)
+    try:
+        plain = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise UserError(f"overrides {' '.join(overrides)}: {one_line(error)}") from None
+    return {str(key): value for key, value in cast(dict[object, object], plain).items()}
+
+
+def _check_overrides(name: str, overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key.isidentifier() or key in ("name", "kind"):
+            raise UserError(
+                f"override {override!r}: expected option=value with an option of dataset {name!r}"
+            )

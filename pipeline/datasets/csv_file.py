@@ -163,12 +163,13 @@ def guess_levels(
             highest = max(map(int, cells))
             if highest < 256:
                 found[names[place]] = max(2, highest + 1)
-        elif not any(_is_number(cell) for cell in cells) and len(cells) > 1 and "" not in cells:
+        elif not any(is_number(cell) for cell in cells) and len(cells) > 1 and "" not in cells:
             found[names[place]] = sorted(cells)
     return found
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Tell whether a cell is a number."""
     try:
         float(cell)
     except ValueError:

@@ -103,7 +103,7 @@ class Digits(Dataset):
         return noisy
 
 
-_PROVENANCE = (
+PROVENANCE = (
     "sklearn.datasets.load_digits (UCI Optical Recognition of Handwritten Digits, its test part); "
     "stratified split 1257/180/360 by the recorded index list pipeline/datasets/digits_split.json"
 )
@@ -117,7 +117,7 @@ def _levels(config: Mapping[str, object]) -> Dataset:
         num_classes=10,
         unit="bits_per_dim",
         files=(),
-        provenance=_PROVENANCE,
+        provenance=PROVENANCE,
         options=parse_options(Options, "digits", config),
     )
 
@@ -130,7 +130,7 @@ def _binary(config: Mapping[str, object]) -> Dataset:
         num_classes=10,
         unit="nats",
         files=(),
-        provenance=f"{_PROVENANCE}; a pixel is 1 where its level is at least {THRESHOLD} of 16",
+        provenance=f"{PROVENANCE}; a pixel is 1 where its level is at least {THRESHOLD} of 16",
         options=parse_options(Options, "digits_binary", config),
         binary=True,
     )
@@ -145,7 +145,7 @@ def _dequantized(config: Mapping[str, object]) -> Dataset:
         unit="bits_per_dim",
         files=(),
         provenance=(
-            f"{_PROVENANCE}; (level + u) / {NUM_LEVELS} with u uniform on [0, 1): in train by "
+            f"{PROVENANCE}; (level + u) / {NUM_LEVELS} with u uniform on [0, 1): in train by "
             "(seed, epoch, index) when read, in valid and test by one draw, seeds 1 and 2"
         ),
         options=parse_options(Options, "digits_dequantized", config),

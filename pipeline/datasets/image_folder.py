@@ -206,16 +206,23 @@ def _duplicates(files: Mapping[str, list[Path]]) -> list[str]:
     return same
 
 
-def find_classes(folder: Path) -> list[str]:
-    """The names of the folders that the images below a folder lie in, [] where that is one alone.
+def find_classes(folder: Path, splits: Mapping[str, object]) -> list[str]:
+    """The names of the folders that images lie in, [] where there are none, or one alone.
+
+    Arguments:
+        folder: with images at any depth.
+        splits: whether it has folders for splits, in which images lie without being of a class.
 
     Raises:
-        UserError: for images that lie in the folder itself beside others in sub-folders.
+        UserError: for images that lie beside such folders.
     """
     parents = {path.parent for path in image_files.find_images(folder)}
-    if folder in parents and len(parents) > 1:
-        raise UserError(f"{folder}: expected all images in sub-folders, or none")
-    names = sorted({parent.name for parent in parents})
+    roots = {folder}
+    if splits:
+        roots = {child for child in folder.iterdir() if child.is_dir()}
+    if parents & roots and parents - roots:
+        raise UserError(f"{folder}: expected all images in folders of classes, or none")
+    names = sorted({parent.name for parent in parents - roots})
     return names if len(names) > 1 else []
 
 

@@ -87,19 +87,21 @@ def split_by_seed(
         Their numbers, ascending.
 
     Raises:
-        UserError: unless there is one of each.
+        UserError: unless there is one of each, and a second one for test, since one alone has no
+            standard error.
 
     Example:
-        >>> cut = split_by_seed(10, OwnOptions(), "here", "rows")
+        >>> cut = split_by_seed(10, OwnOptions(test_fraction=0.2), "here", "rows")
         >>> {split: rows.tolist() for split, rows in cut.items()}
-        {'train': [0, 1, 2, 3, 4, 5, 6, 9], 'valid': [8], 'test': [7]}
+        {'train': [1, 2, 3, 4, 5, 6, 9], 'valid': [8], 'test': [0, 7]}
     """
     shares = (options.test_fraction, options.valid_fraction)
     num_test, num_valid = (round(share * count) for share in shares)
-    if min(num_test, num_valid, count - num_test - num_valid) < 1:
+    if min(num_test - 1, num_valid, count - num_test - num_valid) < 1:
         raise UserError(
-            f"{where}: expected {what} for each of train, valid and test, got {count} {what} with "
-            f"valid_fraction {options.valid_fraction} and test_fraction {options.test_fraction}"
+            f"{where}: expected {what} for each of train, valid and test (two), got {count} {what} "
+            f"with valid_fraction {options.valid_fraction} and "
+            f"test_fraction {options.test_fraction}"
         )
     order = permute_rows(count, options.split_seed)
     test, valid, train = np.split(order, [num_test, num_test + num_valid])

@@ -36,10 +36,10 @@ QUALITY = 80
 HEADER = """# Gallery
 
 What the models draw. Each picture is a copy of one that a stage made, smaller where it was above
-200 kB, and comes with the command that makes it again. `python -m stages.results --gallery
-<experiment> ...` copies them; `make tables` draws this page from the records beside them, and a
-test holds it in step. Sounds are shown as spectrograms; the stages write them as WAV files, which
-the reports play.
+200 kB, and comes with the command that makes it again, after `python -m stages.train <experiment>`
+unless `results/<experiment>/` has its weights. `python -m stages.results --gallery <experiment>`
+copies them; `make tables` draws this page from the records beside them, and a test holds it in
+step. Sounds are shown as spectrograms; the stages write them as WAV files, which reports play.
 """
 
 

@@ -16,6 +16,7 @@ from pipeline.reporting import comparison, embedded, picture_book, tables
 log = logging.getLogger(__name__)
 
 MOST_WEIGHTS = 8_000_000  # bytes; larger ones would swell the repository
+OTHER_PAGES = ("README.md", "lecture.md", picture_book.PAGE)  # in results/, of no one dataset
 SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
 
 
@@ -73,8 +74,8 @@ def record_table(dataset: str) -> Path:
 
 def recorded_datasets() -> list[str]:
     """Return the datasets that have a table in `results/`."""
-    others = ("README.md", "lecture.md", picture_book.PAGE)
-    return sorted(path.stem for path in paths.results().glob("*.md") if path.name not in others)
+    pages = paths.results().glob("*.md")
+    return sorted(path.stem for path in pages if path.name not in OTHER_PAGES)
 
 
 def dataset_table(dataset: str) -> str:

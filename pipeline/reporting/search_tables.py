@@ -19,7 +19,6 @@ def trials(path: Path) -> tuple[list[str], list[list[str]]]:
     """Read a trials.csv of a search as a header and rows of text, in the order of the trials.
 
     Trials that differ in their seed alone share a row: the mean, with the standard error of it.
-    Seconds are of training, each trial's own.
 
     Raises:
         UserError: naming the file, if it is missing or malformed, or a trial that has no value.
@@ -36,22 +35,23 @@ def trials(path: Path) -> tuple[list[str], list[list[str]]]:
         groups[tuple(row[name] for name in shown)].append(row)
     repeated = SEED in parameters
     header = [name.rpartition(".")[2].replace("_", " ") for name in shown]
-    header += [*(["seeds"] if repeated else []), "validation nats", "seconds"]
+    header += [*(["seeds"] if repeated else []), "validation nats"]
     rows = []
     for values, group in groups.items():
-        nats, seconds = (_numbers(group, key, path) for key in ("best_valid_nats", "seconds"))
+        nats = _numbers(group, path)
         cells = [*values, *([str(len(group))] if repeated else [])]
         mean = statistics.fmean(nats)
         if len(nats) == 1:
             cells.append(wording.rounded(mean, 2))
         else:
             cells.append(wording.with_error(mean, statistics.stdev(nats) / math.sqrt(len(nats))))
-        rows.append([*cells, wording.rounded(statistics.fmean(seconds), 0)])
+        rows.append(cells)
     return header, rows
 
 
-def _numbers(rows: list[Mapping[str, str]], key: str, path: Path) -> list[float]:
+def _numbers(rows: list[Mapping[str, str]], path: Path) -> list[float]:
     try:
-        return [float(row[key]) for row in rows]
+        return [float(row["best_valid_nats"]) for row in rows]
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: {key}: expected a number for each trial, got {error}") from None
+        where = f"{path}: best_valid_nats"
+        raise UserError(f"{where}: expected a number for each trial, got {error}") from None

@@ -103,6 +103,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         pictures.save(figure, folder / f"{mask}.png")
         drawn = f"by a particle filter of {settings.num_particles} particles"
         caption = f"{MASKS[mask]} (orange); drawn {'from the exact posterior' if fits else drawn}"
+        caption += "" if other is None else f"; reordered: drawn {REORDERED}"
         shown.append(Shown(file=f"{mask}.png", caption=caption))
     notes = _notes(settings, exact, len(rows))
     if any(REORDERED in number.name for number in numbers):

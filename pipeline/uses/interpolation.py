@@ -1,4 +1,4 @@
-"""Interpolation: images along the line between the latents of two."""
+"""Interpolation: images along the line between two, of their latents or of vectors of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from arcore.conditions import Vector
 from arcore.events import Levels
-from arcore.inference import latent_levels
+from arcore.inference import interpolation, latent_levels
 from pipeline.core.errors import require
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
-from pipeline.uses.records import Shown
+from pipeline.uses.records import Number, Shown
 from pipeline.uses.subject import Rows, Subject
 
 
@@ -42,12 +43,19 @@ class Settings:
 def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Walk between test images, and measure how far from both ends the way leads."""
     event, model = subject.images, subject.model
-    if not model.latent_levels or model.condition_kind is not None:
-        raise subject.unfit("an unconditional model with latents")
+    told = isinstance(model.condition_kind, Vector)
+    if not told and (not model.latent_levels or model.condition_kind is not None):
+        raise subject.unfit("a model told a vector, or an unconditional model with latents")
     rows = subject.rows("test", 2 * settings.num_pairs, settings.seed)
-    first, second = pairs(rows)
-    generator = subject.generator(settings.seed)
-    way = latent_levels.walk(model, first, second, settings.num_steps, None, generator).cpu()
+    one, other = pairs(rows)
+    first, second = rows.x[one], rows.x[other]
+    count, generator = settings.num_steps, subject.generator(settings.seed)
+    if told:
+        assert rows.condition is not None
+        ends = rows.condition[one], rows.condition[other]
+        way = interpolation.walk(model, *ends, count, generator).cpu()
+    else:
+        way = latent_levels.walk(model, first, second, count, None, generator).cpu()
     lengths = _lengths(way.double() / (event.num_levels - 1))
     numbers = [
         mean_of("distance between the ends of a walk", lengths[:, 0]),
@@ -55,6 +63,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         mean_of("from an image to the end that is to be it", _miss(first, way[:, 0], event)),
         mean_of("from an image to the other end", _miss(first, way[:, -1], event)),
     ]
+    if told:
+        numbers += _told(subject, first, interpolation.between(*ends, 3))
     shown = slice(settings.num_shown)
     lines = [
         (
@@ -66,32 +76,34 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         )
     ]
     pictures.save(pictures.grid(lines), folder / "walks.png")
+    what = "vectors" if told else "latents"
     caption = (
-        "Left and right a test image, between them images drawn along the line from the latents of "
+        f"Left and right a test image, between them images drawn along the line from the {what} of "
         "the one to those of the other, with the same noise of the pixels"
     )
-    return Outcome(numbers, [Shown(file="walks.png", caption=caption)], _notes(settings, len(way)))
+    notes = _notes(settings, len(way), told)
+    return Outcome(numbers, [Shown(file="walks.png", caption=caption)], notes)
 
 
-def pairs(rows: Rows) -> tuple[Tensor, Tensor]:
+def pairs(rows: Rows) -> tuple[list[int], list[int]]:
     """Return the first half of rows and partners out of the second, of another class if possible.
 
     Example:
         >>> import numpy as np
         >>> x, labels = torch.arange(4)[:, None], np.array([0, 1, 0, 1])
-        >>> [half.flatten().tolist() for half in pairs(Rows(np.arange(4), x, None, labels))]
-        [[0, 1], [3, 2]]
+        >>> pairs(Rows(np.arange(4), x, None, labels))
+        ([0, 1], [3, 2])
     """
     half = len(rows) // 2
     left = list(range(half, 2 * half))
     partners = []
+    labels = rows.labels if rows.labels is not None and rows.labels.ndim == 1 else None
     for row in range(half):
-        labels = rows.labels
         others = [] if labels is None else [one for one in left if labels[one] != labels[row]]
         chosen = (others or left)[0]
         left.remove(chosen)
         partners.append(chosen)
-    return rows.x[:half], rows.x[partners]
+    return list(range(half)), partners
 
 
 def _lengths(way: Tensor) -> Tensor:
@@ -107,10 +119,22 @@ def _miss(x: Tensor, end: Tensor, event: Levels) -> Tensor:
     return distances
 
 
-def _notes(settings: Settings, count: int) -> str:
+@torch.no_grad()
+def _told(subject: Subject, first: Tensor, line: Tensor) -> list[Number]:
+    """Say what the first image costs given the vectors at the beginning, middle and end."""
+    places = ("its own vector", "the vector halfway", "the vector of the other")
+    return [
+        mean_of(f"an image given {place}", -subject.model.log_prob(first, given), "nats")
+        for place, given in zip(places, line.unbind(1), strict=True)
+    ]
+
+
+def _notes(settings: Settings, count: int, told: bool) -> str:
+    inferred = "An image is inferred, as the mean of q(z | x), and drawn again"
+    given = "An image is drawn given the vector of a test image"
     return (
         f"{count} random pairs of test images, {settings.num_steps} steps a walk. Distances are "
-        "Euclidean, with black 0 and white 1. An image is inferred, as the mean of q(z | x), and "
-        "drawn again, so that a small distance to its own end says that the latents hold it, and a "
+        f"Euclidean, with black 0 and white 1. {given if told else inferred}, so that a small "
+        f"distance to its own end says that the {'vectors' if told else 'latents'} hold it, and a "
         "largest step well below the whole way that images change little by little."
     )

@@ -70,8 +70,8 @@ USES = {
     ),
     "interpolation": Use(
         "Interpolation",
-        "images along the line between the latents of two test images, with the same noise",
-        "an unconditional model of images with latents (pixelvae)",
+        "images along the line between the latents, or vectors, of two test images",
+        "a model of images that is told a vector, or an unconditional one with latents (pixelvae)",
     ),
     "continuation": Use(
         "Continuation",

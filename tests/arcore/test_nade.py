@@ -57,7 +57,7 @@ def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor |
         if p.inputs == "one_hot":
             a = a + torch.nn.functional.one_hot(level, k)[:, 1:].double() @ model.input_weight[t]
         else:
-            a = a + level[:, None] / (count - 1) * model.input_weight[t, 0]
+            a = a + level[:, None].double() / (count - 1) * model.input_weight[t, 0]
     return loss
 
 

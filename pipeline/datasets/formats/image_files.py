@@ -197,10 +197,9 @@ def _fitted(pixels: Image.Image, frame: Frame) -> np.ndarray:
         return _tiles(_channels_first(pixels), frame.height, frame.width)
     if frame.fit == "crop":
         scale = min(pixels.width / frame.width, pixels.height / frame.height)
-        cut = (scale * frame.width, scale * frame.height)
-        left, top = (pixels.width - cut[0]) / 2, (pixels.height - cut[1]) / 2
-        box = (left, top, left + cut[0], top + cut[1])
-        return _channels_first(pixels.resize(size, Image.Resampling.BICUBIC, box))[None]
+        across, down = (max(1, round(scale * side)) for side in size)
+        left, top = (pixels.width - across) // 2, (pixels.height - down) // 2
+        pixels = pixels.crop((left, top, left + across, top + down))
     if pixels.size != size:
         pixels = pixels.resize(size, Image.Resampling.BICUBIC)
     return _channels_first(pixels)[None]

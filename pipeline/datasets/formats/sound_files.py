@@ -83,14 +83,11 @@ def _header(path: Path, hearing: Hearing) -> tuple[int, int]:
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         raise UserError(f"{path}: expected a WAV, FLAC or Ogg file: {_reason(error)}") from None
     rate, wanted, most = found.samplerate, hearing.sample_rate, hearing.max_seconds
+    wanted_rate = f"{wanted} Hz (or option resample)"
     problems = (
         (rate not in RATES, f"{RATES.start} to {RATES.stop - 1} Hz", f"{rate} Hz"),
         (found.channels > 1 and not hearing.mix, "one channel (or option mix)", found.channels),
-        (
-            rate != wanted and not hearing.resample,
-            f"{wanted} Hz (or option resample)",
-            f"{rate} Hz",
-        ),
+        (rate != wanted and not hearing.resample, wanted_rate, f"{rate} Hz"),
         (found.frames < 1, "a sample at least", "none"),
         (found.frames > most * rate, f"at most {most} seconds", f"{found.frames / rate:.0f}"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,3 +37,27 @@ def test_a_cluster_that_keeps_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="expected an answer within 10 s, got timed out"):
         with connection.connected():
             raise AssertionError("connected")
+
+
+def test_what_listens_and_keeps_silent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError, match="expected an answer within 0.3 s, got timed out"):
+            connection._require_answer(address, 0.3)
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_what_listens_and_is_no_ray(says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(1000)
+                client.sendall(says)
+
+        done = pool.submit(answer)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"{address}: cannot connect: .* no Ray says"):
+            connection._require_answer(address, 5.0)
+        done.result()

@@ -191,7 +191,7 @@ def test_wav_folder_with_speakers_and_texts(tmp_path: Path) -> None:
         f"s{number % 2},{number % 3}/{number}.wav,{'ab' * (1 + number % 2)}\n"
         for number in range(12)
     )
-    dataset = own_folder(tmp_path, table)
+    dataset = own_folder(tmp_path, table, {"test_fraction": 0.2})
     assert dataset.sound == Sound(8000, 61, 4, ("s0", "s1"), ("a", "b"))
     folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
     labels = np.concatenate([shard_reader.read_split(folder, s).labels for s in catalog.SPLITS])

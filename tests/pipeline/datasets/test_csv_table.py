@@ -207,7 +207,7 @@ def test_bad_options_are_one_clear_line(project: Path, options: dict, message: s
     [
         ({"drop": ["who"]}, "column 'five': expected different values, got 5 in all training rows"),
         ({"drop": ["five"]}, "row 2, column 'who': expected a finite number, got 'm0'"),
-        ({"test_fraction": 0.95}, "expected rows for each of train, valid and test, got 50 rows"),
+        ({"test_fraction": 0.95}, r"each of train, valid and test \(two\), got 50 rows with"),
         ({"valid_fraction": 0.001}, "expected rows for each of train, valid and test"),
     ],
 )

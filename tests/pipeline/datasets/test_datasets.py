@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
 from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
@@ -353,6 +354,23 @@ def test_draw_does_what_the_manifest_says() -> None:
     for wrong in (Real((3,)), Real((3,), bin_width=0.3), Binary((3,))):
         with pytest.raises(ValueError, match="event: expected Real with a bin_width of 1 / levels"):
             read_transforms.num_bins(wrong)
+
+
+def test_digits_pca_has_components_of_the_training_split(tmp_path: Path) -> None:
+    plain = catalog.get_dataset({"name": "digits"}).decode(tmp_path)
+    described = catalog.get_dataset({"name": "digits_pca", "components": 5})
+    splits = described.decode(tmp_path)
+    assert described.condition_size == 5 and described.num_classes is None
+    pca = PCA(5, svd_solver="full").fit(plain["train"].x.reshape(-1, 64).astype(float))
+    for split, data in splits.items():
+        assert np.array_equal(data.x, plain[split].x) and data.labels.dtype == np.float32
+        wanted = pca.transform(data.x.reshape(-1, 64).astype(float))
+        wanted = wanted / np.sqrt(pca.explained_variance_)
+        assert np.abs(np.abs(wanted) - np.abs(data.labels)).max() < 1e-4
+        assert np.array_equal(data.labels, data.labels.round(4))
+    assert splits["train"].labels.std(0, ddof=1) == pytest.approx(np.ones(5), abs=1e-4)
+    with pytest.raises(UserError, match="components: expected an integer in .1, 64., got 65"):
+        catalog.get_dataset({"name": "digits_pca", "components": 65})
 
 
 def test_digits_dequantized_adds_noise_to_the_same_rows(tmp_path: Path) -> None:

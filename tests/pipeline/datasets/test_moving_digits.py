@@ -240,8 +240,8 @@ def test_models_are_conditioned_on_a_vector_for_each_frame(tmp_path: Path) -> No
     ("vectors", "message"),
     [
         (np.zeros((9, 5, 3), np.float32), r"of shape \(9, 5, 2\), got .*\(9, 5, 3\)"),
-        (np.zeros((9, 5, 2)), "expected float32 vectors"),
-        (np.full((9, 5, 2), np.nan, np.float32), "expected finite vectors of frames"),
+        (np.zeros((9, 5, 2)), "expected float32 conditions"),
+        (np.full((9, 5, 2), np.nan, np.float32), "expected finite conditions"),
     ],
 )
 def test_vectors_of_frames_that_do_not_fit(

@@ -91,6 +91,7 @@ def test_every_model_comes_back_as_it_was_evaluated(
     [
         ("gated_pixelcnn", {"num_classes": 3}),
         ("gated_pixelcnn", {"condition_size": 2}),
+        ("made", {"condition_size": 2}),
         ("gated_pixelcnn", {"condition_shape": (2, 3, 1)}),
         ("video_pixel_network", {"condition_sequence": (2, 5)}),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import arcore
 from arcore.inference import latent_levels
 from pipeline.core.errors import UserError
 from pipeline.uses import interpolation, noise_levels, subject
@@ -58,7 +60,8 @@ def test_walks_begin_and_end_near_their_images(project: Path) -> None:
     settings = interpolation.Settings(num_pairs=5, num_shown=2, num_steps=4)
     outcome = interpolation.run(loaded, settings, project)
     found = {number.name: number.value for number in outcome.numbers}
-    first, second = interpolation.pairs(loaded.rows("test", 10))
+    rows = loaded.rows("test", 10)
+    first, second = (rows.x[places] for places in interpolation.pairs(rows))
     way = latent_levels.walk(loaded.model, first, second, 4, None, loaded.generator(0)).double()
     apart = (way[:, -1] - way[:, 0]).flatten(1).norm(dim=1).mean()
     assert found["distance between the ends of a walk"] == pytest.approx(float(apart))
@@ -67,19 +70,39 @@ def test_walks_begin_and_end_near_their_images(project: Path) -> None:
     assert (project / "walks.png").is_file()
 
 
+def test_walks_between_vectors_are_drawn_given_them(project: Path, monkeypatch) -> None:
+    loaded = subject.load("toy-pixelvae")
+    event = loaded.images
+    model = arcore.create_model("gated_pixelcnn", event, width=4, num_layers=1, condition_size=3)
+    rows = loaded.rows("test", 10)
+    vectors = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    told = Rows(rows.numbers, rows.x, vectors, vectors.numpy())
+    changed = dataclasses.replace(
+        loaded, trained=dataclasses.replace(loaded.trained, model=model.eval())
+    )
+    monkeypatch.setattr(type(changed), "rows", lambda *_: told)
+    settings = interpolation.Settings(num_pairs=5, num_shown=2, num_steps=4)
+    outcome = interpolation.run(changed, settings, project)
+    found = {number.name: number.value for number in outcome.numbers}
+    halfway = (vectors[:5] + vectors[5:]) / 2
+    for place, given in (("its own vector", vectors[:5]), ("the vector halfway", halfway)):
+        nats = -model.log_prob(rows.x[:5], given).detach().mean()
+        assert found[f"an image given {place}"] == pytest.approx(float(nats), rel=1e-5)
+
+
 def test_partners_are_of_another_class_and_each_row_serves_once() -> None:
     labels = np.array([0, 0, 1, 2, 0, 1, 2, 0])
     x = torch.arange(8)[:, None]
     first, second = interpolation.pairs(Rows(np.arange(8), x, None, labels))
-    assert first.flatten().tolist() == [0, 1, 2, 3]
-    assert sorted(second.flatten().tolist()) == [4, 5, 6, 7]
-    apart = labels[first.flatten()] != labels[second.flatten()]
-    assert apart.all()
-    without = interpolation.pairs(Rows(np.arange(4), x[:4], None, None))
-    assert [half.flatten().tolist() for half in without] == [[0, 1], [2, 3]]
+    assert first == [0, 1, 2, 3] and sorted(second) == [4, 5, 6, 7]
+    assert (labels[first] != labels[second]).all()
+    vectors = np.zeros((4, 3), np.float32)
+    for without in (None, vectors):
+        found = interpolation.pairs(Rows(np.arange(4), x[:4], None, without))
+        assert found == ([0, 1], [2, 3])
 
 
 @pytest.mark.parametrize("use", [noise_levels, interpolation])
 def test_models_without_latents_are_refused(project: Path, use) -> None:
-    with pytest.raises(UserError, match="toy-nade: expected .* model with latents, got nade"):
+    with pytest.raises(UserError, match="toy-nade: expected a.* model.* with latents, got nade"):
         use.run(subject.load("toy-nade"), use.Settings(), project)

@@ -1,0 +1,261 @@
+"""Describing data of the user's own: options from the files themselves, written as a conf file."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from arcore.events import Levels
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.datasets import catalog, csv_file, image_folder
+from pipeline.datasets.arrays import open_array
+from pipeline.datasets.base import Dataset
+from pipeline.datasets.csv_table import column_names, read_rows
+from pipeline.datasets.decoding_parts import PartsFolder
+from pipeline.datasets.formats import array_files, image_files, sound_files
+from pipeline.datasets.own_data import listed
+
+SMALL = 128  # pixels of a side up to which images are kept as they are
+_SPLIT_FOLDERS = {
+    "train_folders": ("train", "training"),
+    "valid_folders": ("valid", "validation", "val"),
+    "test_folders": ("test", "testing"),
+}
+_PROBED = 200  # headers that are read for a guess
+_NPZ_NAMES = {"labels": ("labels", "y"), "conditions": ("conditions", "theta")}
+
+
+def add(
+    kind: str, name: str, path: str, overrides: Sequence[str], replace: bool = False
+) -> tuple[Dataset, list[str]]:
+    """Write `pipeline/conf/dataset/<name>.yaml` for data of the user's own, and check the files.
+
+    Arguments:
+        kind: a key of `GUESSES`.
+        name: of the dataset.
+        path: the folder or file.
+        overrides: `option=value`, which go before what the files suggest.
+        replace: whether a conf file of that name may be there already.
+
+    Returns:
+        The dataset, and lines that say what was found.
+
+    Raises:
+        UserError: for files that are missing or malformed, or a name that is taken.
+    """
+    target = catalog.CONF_FOLDER / f"{name}.yaml"
+    if target.exists() and not replace:
+        raise UserError(f"{target}: there already; give another name, or --replace")
+    given = catalog.parse_overrides(name, overrides)
+    guessed = GUESSES[kind](name, path, given)
+    config = {"name": name, "kind": kind, "path": path, **guessed, **given}
+    dataset = catalog.get_dataset(config)
+    found = dataset.examine()
+    whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    text = yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, target)
+    return dataset, found
+
+
+def next_steps(dataset: Dataset) -> str:
+    """Say how the dataset is prepared and trained on."""
+    model, chosen = _suggested(dataset)
+    entry = {
+        f"{dataset.name}-{model}": {
+            "dataset": dataset.name,
+            "model": model,
+            "base": "pipeline/conf/base.yaml",
+            "overrides": [],
+            "model_overrides": chosen,
+            "trainer": {"max_epochs": 20},
+            "evaluation": {},
+        }
+    }
+    lines = yaml.safe_dump(entry, sort_keys=False, default_flow_style=None).splitlines()
+    return "\n".join(
+        [
+            f"next: python -m stages.fetch {dataset.name}",
+            f"      python -m stages.preprocess {dataset.name}",
+            f"and in params.yaml, {dataset.name} under datasets, and under experiments for one:",
+            *(f"  {line}" for line in lines),
+        ]
+    )
+
+
+def _suggested(dataset: Dataset) -> tuple[str, dict[str, object]]:
+    """A model for a dataset, and its hyperparameters that are not defaults."""
+    told: dict[str, object] = {}
+    if dataset.num_classes:
+        told["num_classes"] = dataset.num_classes
+    if dataset.condition_size:
+        told["condition_size"] = dataset.condition_size
+    if dataset.sound is not None:
+        return "wavenet", told
+    if not isinstance(dataset.event, Levels):
+        return "rnade", told
+    return ("gated_pixelcnn" if len(dataset.event.shape) == 3 else "made"), told
+
+
+def _guess_images(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    folder = _folder(path)
+    files = image_files.find_images(folder)
+    if not files:
+        raise UserError(f"{folder}: expected PNG, JPEG or WebP images, found none")
+    guessed: dict[str, object] = {}
+    below = {child.name.lower(): child.name for child in folder.iterdir() if child.is_dir()}
+    for option, names in _SPLIT_FOLDERS.items():
+        guessed[option] = [below[one] for one in names if one in below]
+    if not all(guessed.values()):
+        guessed = {}
+    guessed["classes"] = image_folder.find_classes(folder, guessed)
+    sizes, gray = set(), True
+    for file in files[:: max(1, len(files) // _PROBED)]:
+        try:
+            with Image.open(file, formats=image_files.FORMATS) as image:
+                sizes.add((image.height, image.width))
+                gray = gray and image.mode in ("1", "L")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue  # what is amiss is said by the check of all files
+    guessed["gray"] = gray
+    same = next(iter(sizes)) if len(sizes) == 1 else None
+    if same and max(same) <= SMALL:
+        guessed |= {"height": same[0], "width": same[1]}
+    elif "fit" not in given:
+        guessed["fit"] = "crop"
+    return guessed
+
+
+def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    guessed: dict[str, object] = {}
+    if Path(path).suffix == ".npz":
+        names = array_files.list_npz(paths.root() / path)
+        x = given.get("x", "x")
+        if x not in names:
+            raise UserError(f"{path}: expected an array {x!r}, got {listed(names)}; name it by x=")
+        for role, usual in _NPZ_NAMES.items():
+            guessed[role] = next((one for one in usual if one in names), "")
+    merged = {"x": "x", "labels": "", "conditions": "", **guessed, **given}
+    kept = PartsFolder(name, ["guess", path])
+
+    def opened(role: str) -> np.ndarray:
+        return open_array(name, path, role, str(merged[role]), kept)
+
+    x = opened("x")
+    guessed["shape"] = list(x.shape[1:]) or [1]
+    guessed["num_levels"] = _guess_levels(x)
+    if merged["labels"]:
+        guessed["num_classes"] = int(opened("labels").max()) + 1
+    if merged["conditions"]:
+        guessed["condition_size"] = int(np.prod(opened("conditions").shape[1:]))
+    kept.remove()
+    return guessed
+
+
+def _guess_levels(x: np.ndarray) -> int | list[int]:
+    """Numbers of levels of rows of integers; 0 for reals, and integers that are no levels."""
+    if x.dtype.kind not in "iub":
+        return 0
+    low, high = int(x.min()), int(x.max())
+    if low < 0 or high > 255:
+        raise UserError(
+            f"x: expected integers in [0, 256) or reals, got integers in [{low}, {high}]; save "
+            f"them as float32 to have them modelled as reals"
+        )
+    if x.ndim != 2:
+        return 256 if high > 127 else max(2, high + 1)
+    counts = [max(2, int(n) + 1) for n in x.max(0)]
+    return counts if len(set(counts)) > 1 else counts[0]
+
+
+def _guess_csv(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    file = paths.root() / path
+    try:
+        with file.open("rb") as stream:
+            line = stream.readline(1 << 16).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    delimiter = str(given.get("delimiter") or max(",;\t|", key=line.count))
+    cells = [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(delimiter)]
+    header = given.get("header")
+    if not isinstance(header, bool):
+        header = not any(csv_file.is_number(cell) for cell in cells)
+    drop = _names(given, "drop")
+    levels = csv_file.guess_levels(file, delimiter, header, drop)
+    told = [*_names(given, "conditions"), *([str(given["label"])] if given.get("label") else [])]
+    rows = list(read_rows(file, delimiter))
+    modelled = [
+        column
+        for column in column_names(file, rows, header)
+        if column not in told and column not in drop
+    ]
+    if not all(column in levels for column in modelled):
+        words = [column for column in modelled if isinstance(levels.get(column), list)]
+        if words:
+            raise UserError(
+                f"{path}: columns {listed(words)} are names, others are reals: give these names by "
+                f"label=COLUMN or conditions=[...], or leave them out by drop=[...]"
+            )
+        # Given columns of integers stay numbers, which are standardised; a label needs its levels.
+        label = given.get("label")
+        levels = {
+            column: count
+            for column, count in levels.items()
+            if column == label or (column in told and isinstance(count, list))
+        }
+    return {"delimiter": delimiter, "header": header, "levels": levels}
+
+
+def _names(given: Mapping[str, object], option: str) -> list[str]:
+    value = given.get(option)
+    return [str(one) for one in value] if isinstance(value, list) else []
+
+
+def _guess_sounds(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    import soundfile
+
+    folder = _folder(path)
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in sound_files.SUFFIXES]
+    rates, channels = Counter[int](), 1
+    for file in files[:: max(1, len(files) // _PROBED)]:
+        try:
+            found = soundfile.info(file)
+        except (soundfile.SoundFileError, RuntimeError, OSError):
+            continue  # what is amiss is said by the check of all files
+        rates[found.samplerate] += 1
+        channels = max(channels, found.channels)
+    if not rates:
+        raise UserError(f"{folder}: expected WAV, FLAC or Ogg files, found none that can be read")
+    rate = int(rates.most_common(1)[0][0])
+    table = folder / "table.csv"
+    return {
+        "sample_rate": rate,
+        "resample": set(rates) != {given.get("sample_rate", rate)},
+        "mix": channels > 1,
+        "table": str(Path(path) / table.name) if table.is_file() else "",
+    }
+
+
+def _folder(path: str) -> Path:
+    folder = paths.root() / path
+    if not folder.is_dir():
+        raise UserError(f"{path}: expected an existing folder")
+    return folder
+
+
+Guess = Callable[[str, str, Mapping[str, object]], dict[str, object]]
+GUESSES: dict[str, Guess] = {
+    "image_folder": _guess_images,
+    "arrays": _guess_arrays,
+    "csv": _guess_csv,
+    "wav_folder": _guess_sounds,
+}

@@ -1,0 +1,46 @@
+"""Make a dataset of files of your own: write pipeline/conf/dataset/<name>.yaml, check the files.
+
+Example: python -m stages.add_dataset flowers --images photos/flowers height=64 width=64
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stages import cli
+
+KINDS = {"images": "image_folder", "arrays": "arrays", "csv": "csv", "sounds": "wav_folder"}
+
+
+def main() -> None:
+    """Parse the command line, write the file and print what was found."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.add_dataset",
+        description="Write pipeline/conf/dataset/NAME.yaml for files of your own, with what the "
+        "files suggest, check the files, and print what was found. docs/your-data.md",
+    )
+    parser.add_argument("name", metavar="NAME", help="of the dataset: letters, digits and '_'")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", metavar="FOLDER", help="PNG, JPEG and WebP files")
+    source.add_argument("--arrays", metavar="FILE", help="an .npy file or .npz archive")
+    source.add_argument("--csv", metavar="FILE", help="a table of text")
+    source.add_argument("--sounds", metavar="FOLDER", help="WAV, FLAC and Ogg files")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="option=value", help="options of the dataset"
+    )
+    parser.add_argument("--replace", action="store_true", help="write over a file that is there")
+    arguments = parser.parse_intermixed_args()
+    from pipeline.datasets import adding  # here: --help needs no torch
+
+    for key, kind in KINDS.items():
+        if (path := getattr(arguments, key)) is not None:
+            dataset, found = adding.add(
+                kind, arguments.name, path, arguments.overrides, arguments.replace
+            )
+    print("\n".join(found))
+    print(f"wrote pipeline/conf/dataset/{arguments.name}.yaml")
+    print(adding.next_steps(dataset))
+
+
+if __name__ == "__main__":
+    cli.run(main)

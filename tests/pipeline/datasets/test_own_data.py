@@ -1,0 +1,437 @@
+"""Kinds of own data: what decoding gives, how splits are cut, and one line for each flaw."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arcore.events import Binary, Levels, Real
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess, shard_reader
+from pipeline.datasets import adding, catalog
+from pipeline.datasets.base import SPLITS, Dataset
+from pipeline.datasets.formats import image_files
+from pipeline.datasets.formats.image_files import Frame
+from tests.support import own_files
+from tests.support.own_files import write_picture, write_sound
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+
+def own(kind: str, **options: Any) -> Dataset:
+    return catalog.get_dataset({"name": "mine", "kind": kind, **options})
+
+
+def shards(dataset: Dataset) -> dict[str, Any]:
+    folder = preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+    shard_reader.verify(folder)
+    return {split: shard_reader.read_split(folder, split) for split in SPLITS}
+
+
+# Images
+
+
+def test_tiles_are_the_middle_of_the_picture_row_by_row() -> None:
+    pixels = write_picture(Path("a.png"), 10, 13)
+    rows = image_files.read_rows(Path("a.png"), Frame(4, 4, fit="tiles"), "a")
+    assert rows.shape == (6, 3, 4, 4)
+    for number in range(6):
+        top, left = 1 + 4 * (number // 3), 4 * (number % 3)
+        expected = pixels[top : top + 4, left : left + 4].transpose(2, 0, 1)
+        assert np.array_equal(rows[number], expected)
+
+
+def test_levels_are_floors_of_scaled_bytes() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(values).save("a.png")
+    for k in (2, 3, 17, 256):
+        rows = image_files.read_rows(Path("a.png"), Frame(16, 16, True, k), "a")
+        assert np.array_equal(rows[0, 0], (values.astype(int) * k // 256))
+
+
+def test_a_crop_has_the_proportions_of_a_row() -> None:
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 10:30] = 255
+    Image.fromarray(pixels).save("a.png")
+    assert image_files.read_rows(Path("a.png"), Frame(5, 5, fit="crop"), "a").min() == 255
+    resized = image_files.read_rows(Path("a.png"), Frame(5, 5), "a")
+    assert resized[0, 0, 2].tolist()[0] < 30 and resized[0, 0, 2].tolist()[2] == 255
+
+
+def test_orientation_and_transparency() -> None:
+    image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    image.save("turned.png", exif=exif)
+    frame = Frame(3, 2, gray=True)
+    assert image_files.measure(Path("turned.png"), frame, "a") == (3, 2)
+    turned = image_files.read_rows(Path("turned.png"), frame, "a")[0, 0]
+    assert turned.tolist() == [[120, 0], [160, 40], [200, 80]]
+    clear = np.zeros((2, 2, 4), np.uint8)
+    clear[0, 0, 3] = 255
+    Image.fromarray(clear).save("clear.png")
+    seen = image_files.read_rows(Path("clear.png"), Frame(2, 2, gray=True), "a")[0, 0]
+    assert seen.tolist() == [[0, 255], [255, 255]]
+
+
+def test_a_folder_of_images_is_split_by_file() -> None:
+    for i in range(20):
+        write_picture(Path(f"photos/{i:02d}.png"), 8, 16, seed=i)
+    dataset = own("image_folder", path="photos", height=4, width=4, fit="tiles", num_levels=16)
+    assert dataset.event == Levels(16, (3, 4, 4)) and dataset.num_classes is None
+    parts = shards(dataset)
+    assert [len(parts[split]) for split in SPLITS] == [16 * 8, 2 * 8, 2 * 8]
+    whole = [tuple(row.reshape(-1)) for split in SPLITS for row in parts[split].x]
+    assert len(set(whole)) == 160
+    files = dataset._files()  # type: ignore[attr-defined]
+    for split in SPLITS:
+        frame = dataset.images.frame  # type: ignore[attr-defined]
+        read = [image_files.read_rows(path, frame, path) for path in files[split]]
+        assert np.array_equal(parts[split].x, np.concatenate(read))
+    other = own("image_folder", path="photos", split_seed=1)._files()  # type: ignore[attr-defined]
+    assert other["test"] != files["test"]
+
+
+def test_folders_are_splits_and_classes() -> None:
+    for split, count in (("train", 3), ("val", 1), ("test", 2)):
+        for kind in ("cat", "dog"):
+            for i in range(count):
+                write_picture(Path(f"pets/{split}/{kind}/{i}.jpg"), 6, 6, seed=i, mode="L")
+    guessed = adding.GUESSES["image_folder"]("pets", "pets", {})
+    dataset = own("image_folder", path="pets", **guessed)
+    assert dataset.event == Levels(256, (1, 6, 6)) and dataset.num_classes == 2
+    parts = shards(dataset)
+    assert [part.labels.tolist() for part in parts.values()] == [
+        [0, 0, 0, 1, 1, 1],
+        [0, 1],
+        [0, 0, 1, 1],
+    ]
+    told = "\n".join(dataset.examine())
+    assert (
+        "12 of 6 x 6" in told and "beware: 6 files of valid or test have the very content" in told
+    )
+    assert own("image_folder", path="pets", num_levels=2).event == Binary((3, 32, 32))
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def saved(**options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(stream, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not an image", "expected a PNG, JPEG or WebP image, whole and undamaged: "),
+        (saved(format="GIF"), "expected a PNG, JPEG or WebP image"),
+        (saved(format="PNG")[:45], "whole and undamaged"),
+        (b"", "whole and undamaged"),
+        (bomb(), "pixels"),
+        (
+            saved(format="PNG", save_all=True, append_images=[Image.new("L", (9, 9), 3)]),
+            "a still image",
+        ),
+    ],
+)
+def test_bad_images_get_one_line(content: bytes, message: str) -> None:
+    Path("photos").mkdir()
+    Path("photos/a.png").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        image_files.read_rows(Path("photos/a.png"), Frame(4, 4), "photos/a.png")
+    assert str(caught.value).startswith("photos/a.png: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_deep_large_and_small_images_are_refused() -> None:
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save("deep.png")
+    with pytest.raises(UserError, match="deep: expected 8 bits a channel, got mode I;16"):
+        image_files.read_rows(Path("deep.png"), Frame(4, 4), "deep")
+    write_picture(Path("a.png"), 1200, 1000)
+    with pytest.raises(UserError, match="a: expected at most 1 million pixels, got 1000 x 1200"):
+        image_files.measure(Path("a.png"), Frame(4, 4, max_megapixels=1), "a")
+    with pytest.raises(
+        UserError, match="a: expected an image of at least 16 x 900 pixels, got 14 x 12"
+    ):
+        image_files.measure(Path("a.png"), Frame(16, 900, fit="tiles", shorter_side=12), "a")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "nowhere"}, "option path of dataset 'mine': expected an existing folder"),
+        ({"fit": "squeeze"}, "option fit of dataset 'mine': expected one of 'resize'"),
+        ({"num_levels": 1}, "option num_levels of dataset 'mine': expected 2 to 256, got 1"),
+        ({"height": 5000}, "option height of dataset 'mine': expected 1 to 1024, got 5000"),
+        ({"classes": ["../cat", "dog"]}, "option classes .*: expected relative paths"),
+        ({"classes": ["cat"]}, "option classes of dataset 'mine': expected two or more"),
+        ({"classes": ["cat", "dog"]}, r"photos/\d+.png: expected it in a folder of option classes"),
+        ({"valid_folders": ["a"]}, "expected folders for each or for none"),
+        (
+            {"train_folders": ["."], "valid_folders": ["b"], "test_folders": ["c"]},
+            "options valid_folders and train_folders of dataset 'mine': expected folders apart",
+        ),
+        (
+            {"train_folders": ["x"], "valid_folders": ["y"], "test_folders": ["z"]},
+            "photos: expected images in train_folders, found none",
+        ),
+        ({"test_fraction": 0.01}, "photos: expected files for each of train, valid and test"),
+        ({"hight": 3}, "unknown mine option 'hight'; did you mean 'height'"),
+    ],
+)
+def test_bad_image_options_get_one_line(options: dict[str, Any], message: str) -> None:
+    for i in range(10):
+        write_picture(Path(f"photos/{i}.png"), 8, 8, seed=i)
+    with pytest.raises(UserError, match=message) as caught:
+        own("image_folder", **{"path": "photos", "test_fraction": 0.2, **options}).decode(Path())
+    assert "\n" not in str(caught.value)
+
+
+# Arrays
+
+
+def test_arrays_of_levels_with_labels() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 17, (50, 1, 4, 4))
+    np.save("x.npy", x)
+    np.save("y.npy", np.arange(50, dtype=np.int16) % 3)
+    given = {"labels": "y.npy"}
+    guessed = adding.GUESSES["arrays"]("mine", "x.npy", given)
+    assert guessed == {"shape": [1, 4, 4], "num_levels": 17, "num_classes": 3}
+    dataset = own("arrays", path="x.npy", **guessed, **given)
+    parts = shards(dataset)
+    assert [len(parts[split]) for split in SPLITS] == [40, 5, 5]
+    rows = {tuple(row.reshape(-1)): n % 3 for n, row in enumerate(x)}
+    for part in parts.values():
+        for row, label in zip(part.x, part.labels, strict=True):
+            assert rows[tuple(row.reshape(-1))] == label
+
+
+def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Path) -> None:
+    own_files.write_simulations(Path("jets.npz"), rows=100)
+    guessed = adding.GUESSES["arrays"]("mine", "jets.npz", {})
+    dataset = own("arrays", path="jets.npz", standardize=True, **guessed)
+    assert dataset.event == Real((3,)) and dataset.condition_size == 2
+    parts = shards(dataset)
+    for values in (parts["train"].x, parts["train"].labels):
+        np.testing.assert_allclose(values.mean(0), 0, atol=1e-6)
+        np.testing.assert_allclose(values.std(0), 1, atol=1e-6)
+    manifest = shard_reader.read_manifest(Path("shards"))
+    assert manifest.condition_size == 2 and manifest.conditions["condition_size"] == 2
+    assert not list((workdir / "data" / "decoded").glob("*"))
+
+
+def test_columns_have_levels_of_their_own() -> None:
+    np.save("x.npy", np.random.default_rng(0).integers(0, [2, 5, 9], (60, 3)))
+    guessed = adding.GUESSES["arrays"]("mine", "x.npy", {})
+    dataset = own("arrays", path="x.npy", **guessed)
+    assert dataset.event == Levels([2, 5, 9])
+    assert shards(dataset)["train"].x.max(0).tolist() == [1, 4, 8]
+    assert shard_reader.read_manifest(Path("shards")).event == dataset.event
+
+
+def test_objects_are_never_unpickled() -> None:
+    np.save("x.npy", np.array([{"a": 1}, None], object), allow_pickle=True)
+    with pytest.raises(UserError, match="x.npy: expected an array of numbers"):
+        adding.GUESSES["arrays"]("mine", "x.npy", {})
+    np.savez("x.npz", x=np.array([{"a": 1}, None], object))
+    with pytest.raises(UserError, match="it has Python objects in it"):
+        adding.GUESSES["arrays"]("mine", "x.npz", {})
+
+
+def test_an_archive_that_lies_about_its_sizes_is_refused() -> None:
+    np.save("x.npy", np.zeros((4, 3)))
+    data = Path("x.npy").read_bytes()
+    with zipfile.ZipFile("x.npz", "w") as archive:
+        archive.writestr("x.npy", data + bytes(1000))
+    with pytest.raises(UserError, match=f"x.npz: x: expected {len(data)} bytes by its header"):
+        adding.GUESSES["arrays"]("mine", "x.npz", {})
+
+
+GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_levels": 4}, r"x.npy: x: row 7, column 1: expected levels below num_levels, got 4"),
+        ({"shape": [4]}, r"x.npy: x: expected shape \(20, 4\), got \(20, 3\)"),
+        ({"path": "x.csv"}, "option path of dataset 'mine': expected a .npy or .npz file"),
+        ({"path": "z.npy"}, "option path of dataset 'mine': expected an existing file"),
+        ({"num_levels": 300}, "option num_levels of dataset 'mine': expected 0, 2 to 256"),
+        ({"num_levels": [2, 3]}, r"option num_levels .*: expected as many as shape \[3\]"),
+        ({"num_levels": "x"}, "option num_levels of dataset 'mine': expected a value of type int"),
+        ({"labels": "x.npy"}, "option num_classes of dataset 'mine': expected >= 1 with labels"),
+        ({"condition_size": 2}, "option condition_size of dataset 'mine': .* else 0, got 2"),
+        (
+            {"labels": "y.npy", "num_classes": 2},
+            r"x.npy: labels: row 2: expected classes below 2, got 2",
+        ),
+        (
+            {"num_levels": 0, "standardize": True, "path": "same.npy"},
+            r"same.npy: x: expected different values at \(2,\) of a row, got 1 in all training",
+        ),
+        ({"num_levels": 0, "path": "nan.npy"}, "row 4, column 0: expected finite numbers, got nan"),
+        ({"num_levels": 0, "path": "huge.npy"}, "row 4, column 0: expected numbers within float32"),
+        ({"path": "nan.npy"}, "nan.npy: x: expected integers, got float64"),
+        ({"path": "short.npy"}, "short.npy: expected an array of numbers"),
+    ],
+)
+def test_bad_arrays_get_one_line(options: dict[str, Any], message: str) -> None:
+    x = np.arange(60).reshape(20, 3) % 4
+    x[7, 1] = 4
+    np.save("x.npy", x)
+    np.save("y.npy", np.arange(20) % 4)
+    reals = np.random.default_rng(0).normal(size=(20, 3))
+    for name, value in (("nan", np.nan), ("huge", 1e200)):
+        bad = reals.copy()
+        bad[4, 0] = value
+        np.save(f"{name}.npy", bad)
+    same = reals.copy()
+    same[:, 2] = 1
+    np.save("same.npy", same)
+    Path("short.npy").write_bytes(Path("x.npy").read_bytes()[:-9])
+    with pytest.raises(UserError, match=message) as caught:
+        dataset = own("arrays", **{**GOOD, **options})
+        preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+    assert "\n" not in str(caught.value)
+
+
+# Tables
+
+
+def test_a_table_of_levels_and_what_is_given() -> None:
+    own_files.write_cars(Path("cars.csv"))
+    given: dict[str, Any] = {"drop": ["price"], "label": "colour"}
+    guessed = adding.GUESSES["csv"]("mine", "cars.csv", given)
+    assert guessed["levels"] == {"colour": ["blue", "green", "red"], "doors": 2, "owners": 7}
+    dataset = own("csv", path="cars.csv", **{**guessed, **given})
+    assert dataset.event == Levels([2, 7]) and dataset.num_classes == 3
+    parts = dataset.decode(Path())
+    rows = [
+        (*x, label) for part in parts.values() for x, label in zip(part.x, part.labels, strict=True)
+    ]
+    assert sorted(map(tuple, rows)) == sorted((i % 2, i % 7, (2, 0, 1)[i % 3]) for i in range(60))
+    given = {"conditions": ["colour", "owners"], "drop": ["doors"]}
+    guessed = adding.GUESSES["csv"]("mine", "cars.csv", given)
+    dataset = own("csv", path="cars.csv", **{**guessed, **given})
+    assert dataset.event == Real((1,)) and dataset.condition_size == 4
+    parts = shards(dataset) if Path("cars.csv").is_file() else {}
+    vectors = parts["train"].labels
+    assert np.array_equal(vectors[:, :3].sum(1), np.ones(48))
+    assert abs(vectors[:, 3].mean()) < 1e-6 and abs(vectors[:, 3].std() - 1) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": {"doors": 2}}, "expected all columns that are modelled or none of them, got"),
+        ({"levels": {"door": 2}}, "unknown column of .*cars.csv 'door'; did you mean 'doors'"),
+        ({"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, or as many different"),
+        ({"label": "doors"}, "option label of dataset 'mine': expected a column of levels"),
+        (
+            {"label": "doors", "conditions": ["owners"]},
+            "option conditions .*: expected none",
+        ),
+        ({"conditions": ["owners", "owners"]}, "option conditions .*: expected different columns"),
+        (
+            {"conditions": ["colour", "doors", "owners", "price"]},
+            "option conditions of dataset 'mine': expected a column that is not given",
+        ),
+        (
+            {"conditions": ["owners"], "levels": {"owners": 6}, "drop": ["colour"]},
+            r"cars.csv: row 8, column 'owners': expected an integer in \[0, 6\), got '6'",
+        ),
+        (
+            {"conditions": ["colour"], "levels": {"colour": ["red", "blue"]}},
+            "cars.csv: row 4, column 'colour': expected one of 'red', 'blue', got 'green'",
+        ),
+    ],
+)
+def test_bad_tables_get_one_line(options: dict[str, Any], message: str) -> None:
+    own_files.write_cars(Path("cars.csv"))
+    with pytest.raises(UserError, match=message) as caught:
+        own("csv", path="cars.csv", **options).decode(Path())
+    assert "\n" not in str(caught.value)
+
+
+def test_names_among_reals_ask_what_to_do() -> None:
+    own_files.write_cars(Path("cars.csv"))
+    with pytest.raises(UserError, match="columns colour are names, others are reals"):
+        adding.GUESSES["csv"]("mine", "cars.csv", {})
+
+
+# Sounds
+
+
+def test_flac_and_ogg_are_read_and_resampled() -> None:
+    write_sound(Path("s/a.wav"), 800)
+    write_sound(Path("s/b.flac"), 800)
+    write_sound(Path("s/c.ogg"), 1600, rate=16000)
+    write_sound(Path("s/d.flac"), 800, channels=2)
+    for i in range(16):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    guessed = adding.GUESSES["wav_folder"]("mine", "s", {})
+    assert guessed == {"sample_rate": 8000, "resample": True, "mix": True, "table": ""}
+    dataset = own("wav_folder", path="s", **guessed)
+    assert dataset.sound is not None and dataset.sound.max_length == 800
+    assert "resampled to 8000 Hz where they had another rate; the mean of" in dataset.provenance
+    shards(dataset)
+    entries = {entry.file.name: entry.file for entry in dataset.entries}  # type: ignore[attr-defined]
+    from pipeline.datasets.formats.sound_files import Hearing, read_samples
+
+    hearing = Hearing(8000, resample=True, mix=True)
+    plain = read_samples(entries["a.wav"], Hearing(8000))
+    for name, most in (("a.wav", 1e-9), ("b.flac", 1e-4), ("d.flac", 1e-4), ("c.ogg", 0.05)):
+        heard = read_samples(entries[name], hearing)
+        assert len(heard) == 800 and np.abs(heard - plain)[100:-100].max() < most
+
+
+def test_texts_of_phones() -> None:
+    for i in range(10):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    Path("s/table.csv").write_text("file,text\n" + "".join(f"{i}.wav,AH N\n" for i in range(10)))
+    dataset = own("wav_folder", path="s", sample_rate=8000, table="s/table.csv", symbols="words")
+    assert dataset.sound is not None
+    assert dataset.sound.symbols == ("AH", "N") and dataset.sound.max_symbols == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "a.flac: expected 16000 Hz .or option resample., got 8000 Hz"),
+        ({"sample_rate": 8000}, "stereo.flac: expected one channel .or option mix., got 2"),
+        ({"sample_rate": 8000, "mix": True, "max_seconds": 0}, "expected at most 0 seconds"),
+        ({"sample_rate": 10}, "option sample_rate of dataset 'mine': expected 1000 to 384000"),
+        ({"sample_rate": 8000, "mix": True}, "x.ogg: expected a WAV, FLAC or Ogg file"),
+        ({"table": "t.csv"}, "t.csv: row 2: expected a path relative to .*, got '../a.flac'"),
+    ],
+)
+def test_bad_sounds_get_one_line(options: dict[str, Any], message: str) -> None:
+    write_sound(Path("s/a.flac"), 300)
+    write_sound(Path("s/stereo.flac"), 300, channels=2)
+    Path("s/x.ogg").write_bytes(b"OggS nothing")
+    Path("t.csv").write_text("file,speaker\n../a.flac,me\n")
+    with pytest.raises(UserError, match=message) as caught:
+        own("wav_folder", path="s", **options)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,133 @@
+"""docs/your-data.md, each section followed in a copy of the checkout."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.places import ROOT
+from tests.support import own_files
+from tests.support.projects import ONE_CPU, Project
+
+PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+FILES: dict[str, Callable[[Path], None]] = {
+    "Images": lambda folder: own_files.write_pictures(folder / "photos"),
+    "Arrays": lambda folder: own_files.write_simulations(folder / "jets.npz"),
+    "Tables": lambda folder: own_files.write_cars(folder / "cars.csv"),
+    "Sounds": lambda folder: own_files.write_recordings(folder / "recordings"),
+}
+FOUND = {
+    "Images": ["20 images in photos", "classes: rose (10), tulip (10)", "train: 16 files, 16 rows"],
+    "Arrays": ["60 rows of shape (3,), float64", "conditions: vectors of 2"],
+    "Tables": ["event: Levels([3, 2, 7]), columns colour, doors, owners", "left out: price"],
+    "Sounds": ["20 sounds in recordings", "speakers: ann, bob"],
+}
+TRAINS = ("train", "evaluate")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, migrated: Path) -> Project:
+    for name in ("arcore", "pipeline", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    (tmp_path / "params.yaml").write_text("datasets: []\nexperiments: {}\n")
+    return Project(tmp_path, tmp_path)
+
+
+def follow(section: str, project: Project, trains: bool) -> str:
+    """Run a section's commands and enter its experiments; return all that was printed."""
+    printed = []
+    for language, code in re.findall(r"```(\w+)\n(.*?)```", SECTIONS[section], re.S):
+        if language == "yaml":
+            entered = {"datasets": [], **yaml.safe_load(code)}
+            (project.folder / "params.yaml").write_text(yaml.safe_dump(entered))
+            continue
+        for line in code.splitlines():
+            stage = re.fullmatch(r"python -m stages\.(\w+) .*", line)
+            assert stage is not None, line
+            if stage[1] in TRAINS:
+                if not trains:
+                    continue
+                line += f" {ONE_CPU}" if stage[1] == "train" else ""
+            done = project.run("bash", "-c", line)
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+            printed.append(done.stdout)
+    return "".join(printed)
+
+
+@pytest.mark.parametrize("section", FILES)
+@pytest.mark.parametrize("trains", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_page_is_followed(section: str, trains: bool, checkout: Project) -> None:
+    FILES[section](checkout.folder)
+    printed = follow(section, checkout, trains)
+    for found in FOUND[section]:
+        assert found in printed
+    made = [path.parent.name for path in checkout.folder.glob("data/shards/*/manifest.json")]
+    assert sorted(made) == sorted(re.findall(r"stages\.preprocess (\w+)", SECTIONS[section]))
+    if trains:
+        assert len(list(checkout.folder.glob("evaluation/*/*/metrics.json"))) == 1
+
+
+def test_a_name_is_not_taken_twice(checkout: Project) -> None:
+    own_files.write_cars(checkout.folder / "cars.csv")
+    given = ("cars", "--csv", "cars.csv", "drop=[price]")
+    assert checkout.stage("add_dataset", *given).returncode == 0
+    again = checkout.stage("add_dataset", *given)
+    assert again.returncode == 1 and "cars.yaml: there already" in again.stderr
+    assert checkout.stage("add_dataset", *given, "--replace").returncode == 0
+
+
+def test_a_killed_preprocess_goes_on(checkout: Project) -> None:
+    """Parts that were decoded are not decoded again: their files may be gone."""
+    folder = checkout.folder / "photos"
+    for i in range(16):
+        own_files.write_picture(folder / f"{i:02d}.png", 512, 512, seed=i)
+    add = ("big", "--images", "photos", "fit=tiles", "height=8", "width=8")
+    assert checkout.stage("add_dataset", *add).returncode == 0
+    whole = checkout.stage("preprocess", "big")
+    assert whole.returncode == 0, whole.stderr
+    manifest = (checkout.folder / "data/shards/big/manifest.json").read_text()
+    code = (
+        "import sys\n"
+        "from pipeline.datasets import catalog\n"
+        "from pathlib import Path\n"
+        "splits = catalog.get_dataset(catalog.load_config('big')).decode(Path())\n"
+        "next(iter(splits['train'].parts))\n"
+        "import os; os._exit(9)\n"
+    )
+    shutil.rmtree(checkout.folder / "data" / "shards")
+    assert checkout.run("python", "-c", code).returncode == 9
+    kept = sorted(checkout.folder.glob("data/decoded/big-*/train-*.npy"))
+    assert len(kept) == 1
+    stamp = kept[0].stat().st_mtime_ns
+    probe = (
+        "import pipeline.datasets.image_folder as f, pipeline.datasets.formats.image_files as i\n"
+        "from pipeline.datasets import catalog\n"
+        "from pathlib import Path\n"
+        "read, seen = i.read_rows, []\n"
+        "i.read_rows = lambda *a: seen.append(a[0]) or read(*a)\n"
+        "splits = catalog.get_dataset(catalog.load_config('big')).decode(Path())\n"
+        "rows = next(iter(splits['train'].parts))\n"
+        "print(len(seen), len(rows.x))\n"
+    )
+    done = checkout.run("python", "-c", probe)
+    assert done.stdout.split() == ["0", "4096"], done.stderr
+    assert kept[0].stat().st_mtime_ns == stamp
+    assert checkout.stage("preprocess", "big").returncode == 0
+    assert (checkout.folder / "data/shards/big/manifest.json").read_text() == manifest
+    assert not list(checkout.folder.glob("data/decoded/*"))
+
+
+def test_help_is_quick_and_says_where_more_is() -> None:
+    done = subprocess.run(
+        ["python", "-m", "stages.add_dataset", "--help"], cwd=ROOT, capture_output=True, text=True,
+        env=Project(ROOT).environment(), timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0 and "docs/your-data.md" in done.stdout

@@ -1,0 +1,71 @@
+"""Small files as a user may have them: pictures, arrays, a table, recordings."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def write_picture(
+    path: Path, height: int, width: int, seed: int = 0, mode: str = "RGB", **saved: object
+) -> np.ndarray:
+    """Write a picture of random blocks; return its pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    blocks = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+    pixels = blocks[..., 0] if channels == 1 else blocks
+    Image.fromarray(pixels, mode).save(path, **saved)
+    return pixels
+
+
+def write_pictures(folder: Path, per_class: int = 10) -> None:
+    """Two folders of pictures of several formats and sizes."""
+    for number, kind in enumerate(("rose", "tulip")):
+        for i in range(per_class):
+            suffix = ("png", "jpg", "webp")[i % 3]
+            path = folder / kind / f"{i}.{suffix}"
+            write_picture(path, 20 + i, 24 + number, seed=100 * number + i)
+
+
+def write_simulations(path: Path, rows: int = 60) -> None:
+    generator = np.random.default_rng(0)
+    theta = generator.normal(size=(rows, 2))
+    x = theta @ generator.normal(size=(2, 3)) + 0.1 * generator.normal(size=(rows, 3))
+    np.savez(path, x=x, conditions=theta)
+
+
+def write_cars(path: Path, rows: int = 60) -> None:
+    generator = np.random.default_rng(0)
+    lines = ["colour,doors,owners,price"]
+    for i in range(rows):
+        colour = ("red", "blue", "green")[i % 3]
+        lines.append(f"{colour},{i % 2},{i % 7},{generator.normal(9000, 500):.2f}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_sound(path: Path, samples: int, rate: int = 8000, channels: int = 1) -> None:
+    """A tone: WAV by the standard library, other formats by soundfile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tone = 0.4 * np.sin(np.arange(samples) * 2 * np.pi * 440 / rate)
+    values = np.repeat(tone[:, None], channels, 1)
+    if path.suffix != ".wav":
+        import soundfile
+
+        soundfile.write(path, values, rate)
+        return
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((values * 32767).round().astype("<i2").tobytes())
+
+
+def write_recordings(folder: Path, files: int = 20) -> None:
+    names = [f"{i}.{('wav', 'flac', 'ogg')[i % 3]}" for i in range(files)]
+    for i, name in enumerate(names):
+        write_sound(folder / name, 400 + 10 * i)
+    rows = [f"{name},{('ann', 'bob')[i % 2]}" for i, name in enumerate(names)]
+    (folder / "table.csv").write_text("\n".join(["file,speaker", *rows]) + "\n")
