@@ -87,6 +87,7 @@ def test_its_weights_do_best_on_the_validation_rows(mixed: Path) -> None:
 def test_its_result_names_the_members(mixed: Path) -> None:
     (row,) = reading.read_results("digits_binary")
     assert (row.name, row.result.model, row.result.exact) == ("both", "mixture", True)
+    assert wording.members(row.result) == "mixture"
     said = wording.settings(row)
     assert all(f"{weight:.3f} {name}" in said for name, weight in row.config.weights.items())
     history = Path("models/both/history.csv").read_text().splitlines()
