@@ -14,10 +14,11 @@ SECONDS = ("train_seconds", "evaluate_seconds", "sample_seconds", "seconds")
 LONG = 600.0  # seconds of a dataset above which it is none of the short ones
 
 
-def recorded(results: Path) -> Mapping[str, float]:
-    """Return the seconds of each dataset's recorded experiments, folds and searches."""
+def recorded(results: Path, searches: bool = True) -> Mapping[str, float]:
+    """Return the seconds of each dataset's recorded experiments and folds, and of searches."""
     seconds: defaultdict[str, float] = defaultdict(float)
-    for kind in ("*/metrics.json", "searches/*/search.json"):
+    kinds = ("*/metrics.json", "searches/*/search.json") if searches else ("*/metrics.json",)
+    for kind in kinds:
         for path in sorted(results.glob(kind)):
             timing = path.with_name("timing.json")
             found = read_object(path) | (read_object(timing) if timing.is_file() else {})
@@ -41,7 +42,8 @@ def notice(params: Mapping[str, Any]) -> str:
     )
     lines = [f"All that has changed of {size} is to run: `dvc repro` without a target means that."]
     if total >= LONG:
-        long = [name for name in datasets if seconds[name] >= LONG]
+        needed = recorded(paths.root() / "results", searches=False)  # by a report
+        long = [name for name in datasets if needed[name] >= LONG]
         short = [name for name in datasets if name not in long]
         lines += [
             f"From nothing it is about {total / 3600:.1f} hours of one core (results/), most for:",
