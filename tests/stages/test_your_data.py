@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.core.errors import UserError
+from pipeline.datasets import adding, catalog
 from tests.places import ROOT
 from tests.support import own_files
 from tests.support.projects import ONE_CPU, Project
@@ -75,16 +77,18 @@ def test_the_page_is_followed(section: str, trains: bool, checkout: Project) -> 
         assert len(list(checkout.folder.glob("evaluation/*/*/metrics.json"))) == 1
 
 
-def test_a_name_is_not_taken_twice(checkout: Project) -> None:
-    own_files.write_cars(checkout.folder / "cars.csv")
-    given = ("cars", "--csv", "cars.csv", "drop=[price]")
-    assert checkout.stage("add_dataset", *given).returncode == 0
-    again = checkout.stage("add_dataset", *given)
-    assert again.returncode == 1 and "cars.yaml: there already" in again.stderr
-    assert checkout.stage("add_dataset", *given, "--replace").returncode == 0
+def test_a_name_is_not_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(catalog, "CONF_FOLDER", tmp_path)
+    own_files.write_cars(tmp_path / "cars.csv")
+    given = ("cars.csv", ["drop=[price]"])
+    adding.add("csv", "cars", *given)
+    with pytest.raises(UserError, match="cars.yaml: there already"):
+        adding.add("csv", "cars", *given)
+    adding.add("csv", "cars", *given, replace=True)
     for name in ("digits", "../cars"):
-        refused = checkout.stage("add_dataset", name, *given[1:], "--replace")
-        assert refused.returncode == 1 and "expected a new name of letters" in refused.stderr
+        with pytest.raises(UserError, match="expected a new name of letters"):
+            adding.add("csv", name, *given, replace=True)
 
 
 def test_a_killed_preprocess_goes_on(checkout: Project) -> None:
