@@ -276,6 +276,7 @@ def test_bad_amplitudes_are_named(amplitudes: Tensor, levels: int, name: str) ->
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
+@pytest.mark.slow
 def test_a_conditional_training_call_compiles_to_the_same() -> None:
     given = {"num_classes": 2, "local_classes": 3, "local_strides": [2]}
     model = arcore.create_model("wavenet", Levels(3, (4,)), **given)

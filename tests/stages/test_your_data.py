@@ -64,8 +64,14 @@ def follow(section: str, project: Project, trains: bool) -> str:
     return "".join(printed)
 
 
-@pytest.mark.parametrize("section", FILES)
-@pytest.mark.parametrize("trains", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("section", "trains"),
+    [
+        ("Images", False),
+        ("Tables", False),
+        *(pytest.param(section, True, marks=pytest.mark.slow) for section in FILES),
+    ],
+)
 def test_the_page_is_followed(section: str, trains: bool, checkout: Project) -> None:
     FILES[section](checkout.folder)
     printed = follow(section, checkout, trains)
