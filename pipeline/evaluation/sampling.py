@@ -12,6 +12,7 @@ from torch import Tensor
 import arcore
 from arcore.conditions import Vector
 from pipeline.data import sound_batches
+from pipeline.data.stored_split import Split
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation.scoring import condition_of, read_rows
 from pipeline.experiments.schema import EvaluationConfig
@@ -20,7 +21,7 @@ from pipeline.experiments.schema import EvaluationConfig
 def draw(
     model: arcore.AutoregressiveModel,
     plan: EvaluationConfig,
-    test: SplitData,
+    test: Split,
     shown: np.ndarray,
     context_frames: int,
 ) -> tuple[np.ndarray, float]:
@@ -31,6 +32,7 @@ def draw(
     """
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     if model.event.is_open:
+        assert isinstance(test, SplitData), "sounds are read whole"
         twin, condition = sound_batches.to_sample(model, test, shown)
         run = partial(twin.sample, len(shown), condition, generator)
     elif context_frames:
