@@ -26,6 +26,7 @@ from pipeline.datasets import (
     digits_pca,
     idx_images,
     image_folder,
+    image_shards,
     imagenet,
     moving_digits,
     photo_tiles,
@@ -66,7 +67,7 @@ _MODULES = (
     telephone_prompts,
     tones,
 )
-_KINDS = image_folder.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
+_KINDS = image_folder.KINDS | image_shards.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
 _BUILDERS: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
     name: build for module in _MODULES for name, build in module.DATASETS.items()
 }

@@ -20,7 +20,7 @@ ROWS, LEAST = 10_000, 1.7
 ORDERLESS = {
     "dataset": "digits_binary",
     "model": "deep_nade",
-    "model_overrides": {"hidden": [200, 200], "num_orderings": 8},
+    "model_overrides": {"hidden": [300, 300], "num_orderings": 8},
     "trainer": {"max_epochs": 1},
     "evaluation": {"num_members": 8, "num_samples": 4},
 }
