@@ -20,9 +20,9 @@ ROWS, LEAST = 10_000, 1.7
 ORDERLESS = {
     "dataset": "digits_binary",
     "model": "deep_nade",
-    "model_overrides": {"hidden": [300, 300], "num_orderings": 8},
+    "model_overrides": {"hidden": [500, 500], "num_orderings": 14},
     "trainer": {"max_epochs": 1},
-    "evaluation": {"num_members": 8, "num_samples": 4},
+    "evaluation": {"num_members": 14, "num_samples": 4},
 }
 
 
