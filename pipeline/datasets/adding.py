@@ -105,6 +105,8 @@ def _suggested(dataset: Dataset) -> tuple[str, dict[str, object]]:
         told["num_classes"] = dataset.num_classes
     if dataset.condition_size:
         told["condition_size"] = dataset.condition_size
+    if dataset.condition_shape:
+        told["condition_shape"] = list(dataset.condition_shape)
     if dataset.sound is not None:
         return "wavenet", told
     if not isinstance(dataset.event, Levels):
@@ -200,7 +202,11 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
     if merged["labels"]:
         guessed["num_classes"] = int(opened("labels").max()) + 1
     if merged["conditions"]:
-        guessed["condition_size"] = int(np.prod(opened("conditions").shape[1:]))
+        shape = opened("conditions").shape[1:]
+        if len(shape) == 3:
+            guessed["condition_shape"] = list(shape)
+        else:
+            guessed["condition_size"] = int(np.prod(shape))
     kept.remove()
     return guessed
 

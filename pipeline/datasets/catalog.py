@@ -23,6 +23,7 @@ from pipeline.datasets import (
     csv_file,
     csv_table,
     digits,
+    digits_coarse,
     digits_pca,
     idx_images,
     image_folder,
@@ -53,6 +54,7 @@ __all__ = [
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
 _MODULES = (
     digits,
+    digits_coarse,
     digits_pca,
     binarized_mnist,
     idx_images,

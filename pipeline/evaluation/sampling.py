@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.conditions import Vector
+from arcore.conditions import Map, Vector
 from pipeline.data import sound_batches
 from pipeline.data.stored_split import Split
 from pipeline.datasets.base import SplitData
@@ -28,7 +28,7 @@ def draw(
     """Sample events; return the seconds that it took too.
 
     Sounds have the lengths, speakers and texts of the test rows shown, clips go on from these rows'
-    first frames, and other events have these rows' vectors, or are of each class in turn.
+    first frames, and other events have these rows' vectors or maps, or are of each class in turn.
     """
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     if model.event.is_open:
@@ -41,7 +41,7 @@ def draw(
         observed[:context_frames] = True
         given = condition_of(model, test, shown)
         run = partial(model.impute, real, observed, given, generator)
-    elif isinstance(model.condition_kind, Vector):
+    elif isinstance(model.condition_kind, Vector | Map):
         run = partial(model.sample, len(shown), condition_of(model, test, shown), generator)
     else:
         classes = _classes_in_turn(model, plan.num_samples)
