@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -17,10 +16,11 @@ from tests.support.hosts import end
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 ROWS, LEAST = 10_000, 1.7
+SHARE = 0.4  # of a CPU, that each host has, so that both have theirs on a machine with one
 ORDERLESS = {
     "dataset": "digits_binary",
     "model": "deep_nade",
-    "model_overrides": {"hidden": [500, 500], "num_orderings": 14},
+    "model_overrides": {"hidden": [350, 350], "num_orderings": 14},
     "trainer": {"max_epochs": 1},
     "evaluation": {"num_members": 14, "num_samples": 4},
 }
@@ -42,6 +42,8 @@ def project(two_hosts: Cluster, cluster_project: Any) -> ClusterProject:
     preprocess.write(dataset, splits, project.folder / "data/shards/digits_binary")
     done = project.stage("train", "orderless", "cluster.cpus_per_worker=1")
     assert done.returncode == 0, done.stderr
+    if not all(host.share_cpu(SHARE) for host in (two_hosts.head, two_hosts.worker)):
+        pytest.skip("a share of a CPU for each host needs a cgroup of it")
     return project
 
 
@@ -84,7 +86,7 @@ def require_same_digits(found: dict[str, Any], alone: dict[str, Any]) -> None:
 def test_two_hosts_score_the_digits_of_one_sooner(
     two_hosts: Cluster, project: ClusterProject, alone: dict[str, Any]
 ) -> None:
-    """The ratio is asserted where there are two CPUs; nothing else should run on them."""
+    """Both hosts have the same share of a CPU, so that one more host is one more share."""
     with two_hosts.one_cpu_held_on_each():
         both = evaluated(project, *overrides(project))
     require_same_digits(both, alone)
@@ -94,8 +96,7 @@ def test_two_hosts_score_the_digits_of_one_sooner(
         f"{scoring:.2f} times as fast; the whole stage {alone['stage_seconds']:.1f} s and "
         f"{both['stage_seconds']:.1f} s, {stage:.2f} times"
     )
-    if len(os.sched_getaffinity(0)) >= 2:
-        assert scoring >= LEAST
+    assert scoring >= LEAST
 
 
 def test_a_killed_worker_on_the_second_host_changes_no_digit(
