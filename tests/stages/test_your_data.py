@@ -19,13 +19,16 @@ from tests.support.projects import ONE_CPU, Project
 
 PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+
+
+def write_images(folder: Path) -> None:
+    own_files.write_pictures(folder / "photos")
+    packed = list(own_files.packed_pictures(30))
+    own_files.write_image_parquet(folder / "birds/train.parquet", packed, [0, 1] * 15)
+
+
 FILES: dict[str, Callable[[Path], None]] = {
-    "Images": lambda folder: (
-        own_files.write_pictures(folder / "photos"),
-        own_files.write_image_parquet(
-            folder / "birds/train.parquet", list(own_files.packed_pictures(30)), [0, 1] * 15
-        ),
-    )[0],
+    "Images": write_images,
     "Arrays": lambda folder: own_files.write_simulations(folder / "jets.npz"),
     "Tables": lambda folder: own_files.write_cars(folder / "cars.csv"),
     "Sounds": lambda folder: own_files.write_recordings(folder / "recordings"),
