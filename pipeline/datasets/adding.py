@@ -153,6 +153,9 @@ def _guess_image_shards(name: str, path: str, given: Mapping[str, object]) -> di
         for file in files if most < 0 else ():
             most = max(most, packed_images.highest_label(file, image, label))
         guessed["num_classes"] = most + 1
+        if most < 1 and "label" not in given:  # one class is none
+            guessed |= {"label": "", "num_classes": 0}
+            label = ""
     probed = next(packed_images.read_batches(files[0], image, label, _PROBED), None)
     if probed is None:
         raise UserError(f"{files[0]}: expected images, found none")

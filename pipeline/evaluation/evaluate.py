@@ -50,8 +50,9 @@ TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the wei
 def evaluate(config: ExperimentConfig) -> Path:
     """Evaluate models/<experiment>/ on the test split; write evaluation/<dataset>/<experiment>/.
 
-    Test rows are scored once, all of them or the random subset that the config asks for; the
-    validation split is scored in the same way, for choosing between models. What the members of an
+    Test rows are scored once, all of them or the random subset that the config asks for, by
+    `cluster.num_workers` workers if there are any; the validation split is scored in the same way,
+    for choosing between models. What the members of an
     ensemble score, on average, comes with it. Where `exact` is false, `nats` is an upper bound on
     the negative log-likelihood, and an importance-weighted estimate, made of fewer rows, comes with
     it. Metrics and pictures go to the training's MLflow run too.
