@@ -195,13 +195,15 @@ def plot(record: dict[str, Any], path: Path) -> None:
     memory.set(xscale="log", yscale="log", xlabel="rows", ylabel="MB resident, at most")
     for key in ("generate", *STEPS):
         found = [
-            (n, run[key]["seconds"]) for n, (_, run) in zip(rows, runs, strict=True) if key in run
+            (n, run[key].get("cpu_seconds", run[key]["seconds"]))
+            for n, (_, run) in zip(rows, runs, strict=True)
+            if key in run
         ]
         if found:
             seconds.plot(*zip(*found, strict=True), "o-", label=key)
     steep = [rows[0], rows[-1]]
     seconds.plot(steep, [3e-4 * n for n in steep], "k:", label="linear")
-    seconds.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds")
+    seconds.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds of the processor")
     for axes in (memory, seconds):
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)

@@ -30,8 +30,7 @@ memory. They stay where they are, as those of kind image_folder do.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from io import BytesIO
@@ -44,7 +43,7 @@ from arcore.events import Binary, Levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from pipeline.datasets.decoding_parts import PartsFolder, available_cores
+from pipeline.datasets.decoding_parts import PartsFolder, decoder
 from pipeline.datasets.formats import image_files, packed_images
 from pipeline.datasets.formats.image_files import Fit, Frame
 from pipeline.datasets.formats.packed_images import Packed
@@ -187,14 +186,11 @@ class ImageShards(Dataset):
     def _rows(self, split: str, layout: Layout, kept: PartsFolder) -> Iterator[SplitData]:
         frame, total = self.packed.frame, layout.rows(split)
         bar = tqdm(total=total, desc=f"decoding {split}", unit="image", leave=False, delay=0.5)
-        with ThreadPoolExecutor(available_cores(), thread_name_prefix="decoding") as pool, bar:
+        read = partial(_decoded, frame)
+        with decoder() as decode, bar:
             for name, packed in self._batches(split, layout):
-
-                def decode(packed: Packed = packed) -> np.ndarray:
-                    rows = pool.map(partial(_decoded, frame), packed.images, packed.where)
-                    return np.concatenate(list(rows))
-
-                rows = kept.part(name, decode)
+                columns: list[Sequence[object]] = [packed.images, packed.where]
+                rows = kept.part(name, partial(decode, read, columns))
                 bar.update(len(rows))
                 yield SplitData(rows, self._labels(packed))
         if split == SPLITS[-1]:
