@@ -219,7 +219,7 @@ def has_classes(path: Path) -> bool:
     """Whether the first sample of a tar has a class."""
     with _opened_tar(path) as tar:
         first = None
-        for member in tar:
+        for member in _members(tar):
             key, suffix = _key(member)
             if first is not None and key != first:
                 return False
@@ -234,7 +234,7 @@ def _samples(path: Path, label: str, read: bool) -> Iterator[tuple[str, bytes, i
     """Yield each sample's place, image (empty unless read) and class."""
     with _opened_tar(path) as tar:
         key, found = None, dict[str, bytes]()
-        for member in tar:
+        for member in _members(tar):
             if not member.isfile():
                 continue
             name, suffix = _key(member)
@@ -256,6 +256,13 @@ def _samples(path: Path, label: str, read: bool) -> Iterator[tuple[str, bytes, i
                     raise UserError(f"{where}: expected {member.size} bytes, got fewer")
         if key is not None:
             yield _sample(path, key, found, label)
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a tar, which itself would remember all of them."""
+    while (member := tar.next()) is not None:
+        tar.members = []
+        yield member
 
 
 def _sample(
