@@ -261,7 +261,7 @@ def _samples(path: Path, label: str, read: bool) -> Iterator[tuple[str, bytes, i
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the members of a tar, which itself would remember all of them."""
     while (member := tar.next()) is not None:
-        tar.members = []
+        tar.members = []  # type: ignore[attr-defined]
         yield member
 
 
