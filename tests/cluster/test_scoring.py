@@ -20,7 +20,7 @@ SHARE = 0.4  # of a CPU, that each host has, so that both have theirs on a machi
 ORDERLESS = {
     "dataset": "digits_binary",
     "model": "deep_nade",
-    "model_overrides": {"hidden": [350, 350], "num_orderings": 14},
+    "model_overrides": {"hidden": [300, 300], "num_orderings": 14},
     "trainer": {"max_epochs": 1},
     "evaluation": {"num_members": 14, "num_samples": 4},
 }
