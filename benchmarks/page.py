@@ -222,8 +222,9 @@ def scale(record: Record) -> str:
         {record["commit"]}: generated RGB images of 32 x 32 as PNG in Parquet files, preprocessed,
         two epochs of a tiny MADE by two workers of Ray in windows of 10,000 rows, evaluated on a
         tenth. MB are resident at the peak: of the stage, or of the larger worker of training, which
-        grow by what is imported and not by the rows, while the rows are as many MB as the second
-        column says. Seconds are the processor's, of all processes of a stage, on
+        grow by what is imported and by a window or a shard, not by the rows, which are as many MB
+        as the second column says. Larger sets, and one beyond the machine's memory, were not run.
+        Seconds are the processor's, of all processes of a stage, on
         {record["hardware"]}, beside other work."""
     names = [step for step, _ in steps]
     head = ["rows", "MB of rows", *(f"{n}, MB" for n in names), *(f"{n}, s" for n in names)]
