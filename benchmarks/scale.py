@@ -180,6 +180,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "arcore"
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     figure, (memory, seconds) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     runs = sorted(record["runs"].items(), key=lambda item: int(item[0]))
@@ -205,6 +206,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
     seconds.plot(steep, [3e-4 * n for n in steep], "k:", label="linear")
     seconds.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds of the processor")
     for axes in (memory, seconds):
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)
     figure.savefig(path, metadata={"Date": None})
