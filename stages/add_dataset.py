@@ -21,7 +21,11 @@ def main() -> None:
     )
     parser.add_argument("name", metavar="NAME", help="of the dataset: letters, digits and '_'")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", metavar="FOLDER", help="PNG, JPEG and WebP files")
+    source.add_argument(
+        "--images",
+        metavar="PATH",
+        help="a folder of PNG, JPEG and WebP files, or of Parquet files or tars with such images",
+    )
     source.add_argument("--arrays", metavar="FILE", help="an .npy file or .npz archive")
     source.add_argument("--csv", metavar="FILE", help="a table of text")
     source.add_argument("--sounds", metavar="FOLDER", help="WAV, FLAC and Ogg files")

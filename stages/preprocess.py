@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from pipeline.cluster import decoding
 from pipeline.data import preprocess
 from pipeline.datasets import catalog
 from stages import cli
@@ -22,11 +23,19 @@ def main() -> None:
     )
     parser.add_argument("dataset", help="name of the dataset")
     parser.add_argument(
-        "overrides", nargs="*", metavar="option=value", help="options of the dataset"
+        "overrides",
+        nargs="*",
+        metavar="option=value",
+        help="options of the dataset, and cluster.num_workers=2 and the like, which change nothing "
+        "but where images are decoded",
     )
     arguments = parser.parse_args()
-    config = catalog.load_config(arguments.dataset, arguments.overrides)
-    preprocess.preprocess(catalog.get_dataset(config))
+    of_cluster = [one for one in arguments.overrides if one.startswith(("cluster=", "cluster."))]
+    options = [one for one in arguments.overrides if one not in of_cluster]
+    config = catalog.load_config(arguments.dataset, options)
+    cluster = decoding.cluster_of(of_cluster)
+    with decoding.decoding_on_workers(cluster, arguments.dataset):
+        preprocess.preprocess(catalog.get_dataset(config))
 
 
 if __name__ == "__main__":

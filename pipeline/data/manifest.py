@@ -100,6 +100,7 @@ class Manifest:
         context_frames: frames of a clip that the protocol gives.
         condition_sequence: frames, and length of the vector that each comes with, or None.
         condition_size: length of the vector that each row comes with, or None.
+        condition_shape: of the map that each row comes with, or None.
         sound: what rows are beyond their event, where they are sounds.
     """
 
@@ -115,6 +116,7 @@ class Manifest:
     context_frames: int = 0
     condition_sequence: tuple[int, int] | None = None
     condition_size: int | None = None
+    condition_shape: tuple[int, int, int] | None = None
     sound: Sound | None = None
 
     @property
@@ -127,6 +129,7 @@ class Manifest:
             "num_classes": self.num_classes,
             "condition_sequence": self.condition_sequence,
             "condition_size": self.condition_size,
+            "condition_shape": self.condition_shape,
         }
 
 
@@ -176,6 +179,8 @@ def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Pa
         plain["condition_sequence"] = dataset.condition_sequence
     if dataset.condition_size is not None:
         plain["condition_size"] = dataset.condition_size
+    if dataset.condition_shape is not None:
+        plain["condition_shape"] = dataset.condition_shape
     if dataset.sound is not None:
         plain["sound"] = asdict(dataset.sound)
     plain[OWN] = _own_sha256(plain)
@@ -202,6 +207,8 @@ def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -
         meaning.append({"condition_sequence": kind.condition_sequence})
     if kind.condition_size is not None:
         meaning.append({"condition_size": kind.condition_size})
+    if kind.condition_shape is not None:
+        meaning.append({"condition_shape": kind.condition_shape})
     if kind.sound is not None:
         meaning.append(asdict(kind.sound))
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
@@ -237,6 +244,7 @@ def _parse_manifest(plain: Mapping[str, object]) -> Manifest:
         context_frames=context,
         condition_sequence=_parse_sequence(plain, event),
         condition_size=_count(plain, "condition_size") if "condition_size" in plain else None,
+        condition_shape=_parse_map(plain),
         sound=_parse_sound(plain.get("sound")),
     )
     if manifest.sha256 != _dataset_sha256(manifest, parsed):
@@ -253,6 +261,15 @@ def _parse_sequence(plain: Mapping[str, object], event: Event) -> tuple[int, int
     if len(counts) != 2 or counts[0] != event.shape[0]:
         raise ValueError("field condition_sequence: expected the event's frames, and a length")
     return counts[0], counts[1]
+
+
+def _parse_map(plain: Mapping[str, object]) -> tuple[int, int, int] | None:
+    counts = _counts(plain, "condition_shape")
+    if counts is None:
+        return None
+    if len(counts) != 3:
+        raise ValueError("field condition_shape: expected channels, height and width")
+    return counts[0], counts[1], counts[2]
 
 
 def _parse_sound(given: object) -> Sound | None:

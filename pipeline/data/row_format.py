@@ -41,7 +41,8 @@ def label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype] |
 
 def _vector_shape(kind: Manifest | Dataset) -> tuple[int, ...] | None:
     """Shape of the reals that each row comes with, None without any."""
-    return kind.condition_sequence or (kind.condition_size and (kind.condition_size,)) or None
+    vector = None if kind.condition_size is None else (kind.condition_size,)
+    return kind.condition_sequence or kind.condition_shape or vector
 
 
 def as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

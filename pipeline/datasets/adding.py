@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from PIL import Image
 
 from arcore.events import Levels
 from pipeline.core import paths
-from pipeline.core.errors import UserError
-from pipeline.datasets import catalog, csv_file, image_folder
+from pipeline.core.errors import UserError, require
+from pipeline.datasets import catalog, csv_file, image_folder, image_shards
 from pipeline.datasets.arrays import open_array
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.csv_table import column_names, read_rows
 from pipeline.datasets.decoding_parts import PartsFolder
-from pipeline.datasets.formats import array_files, image_files, sound_files
+from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
 from pipeline.datasets.own_data import listed
 
 SMALL = 128  # pixels of a side up to which images are kept as they are
@@ -30,6 +31,7 @@ _SPLIT_FOLDERS = {
     "test_folders": ("test", "testing"),
 }
 _PROBED = 200  # headers that are read for a guess
+_LABEL_NAMES = ("label", "labels", "class")
 _NPZ_NAMES = {"labels": ("labels", "y"), "conditions": ("conditions", "theta")}
 
 
@@ -39,7 +41,7 @@ def add(
     """Write `pipeline/conf/dataset/<name>.yaml` for data of the user's own, and check the files.
 
     Arguments:
-        kind: a key of `GUESSES`.
+        kind: a key of `GUESSES`; image_folder stands for image_shards too.
         name: of the dataset.
         path: the folder or file.
         overrides: `option=value`, which go before what the files suggest.
@@ -55,7 +57,10 @@ def add(
     target = catalog.CONF_FOLDER / f"{name}.yaml"
     if target.exists() and not replace:
         raise UserError(f"{target}: there already; give another name, or --replace")
-    given = catalog.parse_overrides(name, overrides)
+    parsed = catalog.parse_overrides(name, overrides)
+    given = {key: "" if value is None else value for key, value in parsed.items()}
+    if kind == "image_folder" and image_shards.is_packed(path):
+        kind = "image_shards"
     guessed = GUESSES[kind](name, path, given)
     config = {"name": name, "kind": kind, "path": path, **guessed, **given}
     dataset = catalog.get_dataset(config)
@@ -100,6 +105,8 @@ def _suggested(dataset: Dataset) -> tuple[str, dict[str, object]]:
         told["num_classes"] = dataset.num_classes
     if dataset.condition_size:
         told["condition_size"] = dataset.condition_size
+    if dataset.condition_shape:
+        told["condition_shape"] = list(dataset.condition_shape)
     if dataset.sound is not None:
         return "wavenet", told
     if not isinstance(dataset.event, Levels):
@@ -119,10 +126,51 @@ def _guess_images(name: str, path: str, given: Mapping[str, object]) -> dict[str
     if not all(guessed.values()):
         guessed = {}
     guessed["classes"] = image_folder.find_classes(folder, guessed)
+    return guessed | _guess_frame(files[:: max(1, len(files) // _PROBED)], given)
+
+
+def _guess_image_shards(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
+    files = image_shards.find(name, path)
+    guessed: dict[str, object] = {**image_shards.guess_patterns(paths.root() / path, files)}
+    merged = {"image": "image", "label": "", **given}
+    if packed_images.is_parquet(files[0]):
+        images, integers, classes = packed_images.image_columns(files[0])
+        if "image" not in given:
+            require(bool(images), str(files[0]), "a column of images (struct with bytes)", images)
+            guessed["image"] = merged["image"] = images[0]
+        if "label" not in given:
+            named = [one for one in integers if one in classes or one in _LABEL_NAMES]
+            guessed["label"] = merged["label"] = named[0] if named else ""
+    else:
+        classes = {}
+        if "label" not in given:
+            guessed["label"] = merged["label"] = (
+                "cls" if packed_images.has_classes(files[0]) else ""
+            )
+    image, label = str(merged["image"]), str(merged["label"])
+    if label and "num_classes" not in given:
+        most = -1 if label not in classes else classes[label] - 1
+        for file in files if most < 0 else ():
+            most = max(most, packed_images.highest_label(file, image, label))
+        guessed["num_classes"] = most + 1
+        if most < 1 and "label" not in given:  # one class is none
+            guessed |= {"label": "", "num_classes": 0}
+            label = ""
+    probed = next(packed_images.read_batches(files[0], image, label, _PROBED), None)
+    if probed is None:
+        raise UserError(f"{files[0]}: expected images, found none")
+    return guessed | _guess_frame([BytesIO(content) for content in probed.images], given)
+
+
+def _guess_frame(
+    sources: Sequence[image_files.Source], given: Mapping[str, object]
+) -> dict[str, object]:
+    """Options by the headers of some images: colours, and the size that all have."""
+    guessed: dict[str, object] = {}
     sizes, gray = set(), True
-    for file in files[:: max(1, len(files) // _PROBED)]:
+    for source in sources:
         try:
-            with Image.open(file, formats=image_files.FORMATS) as image:
+            with Image.open(source, formats=image_files.FORMATS) as image:
                 sizes.add((image.height, image.width))
                 gray = gray and image.mode in ("1", "L")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
@@ -157,7 +205,11 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
     if merged["labels"]:
         guessed["num_classes"] = int(opened("labels").max()) + 1
     if merged["conditions"]:
-        guessed["condition_size"] = int(np.prod(opened("conditions").shape[1:]))
+        shape = opened("conditions").shape[1:]
+        if len(shape) == 3:
+            guessed["condition_shape"] = list(shape)
+        else:
+            guessed["condition_size"] = int(np.prod(shape))
     kept.remove()
     return guessed
 
@@ -256,6 +308,7 @@ def _folder(path: str) -> Path:
 Guess = Callable[[str, str, Mapping[str, object]], dict[str, object]]
 GUESSES: dict[str, Guess] = {
     "image_folder": _guess_images,
+    "image_shards": _guess_image_shards,
     "arrays": _guess_arrays,
     "csv": _guess_csv,
     "wav_folder": _guess_sounds,

@@ -8,11 +8,12 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     path: /data/jets.npz          # or x.npy; relative paths are to the project's root
     x: x                          # the array of an .npz; without effect for a .npy
     labels: ""                    # an array of the .npz, or a .npy file: (N,) integers
-    conditions: ""                # the same: (N, size) reals or integers
+    conditions: ""                # the same: (N, size), or maps (N, channels, height, width)
     shape: [1, 8, 8]              # of a row
     num_levels: 17                # k: integers in [0, k); a list, one k for each column of a table;
     num_classes: 0                #    0: reals
     condition_size: 0
+    condition_shape: []           # [channels, height, width] of maps
     standardize: false            # reals and conditions, by the training rows
     valid_fraction: 0.1
     test_fraction: 0.1
@@ -48,6 +49,7 @@ from pipeline.datasets.own_data import (
 )
 
 PART_BYTES = 1 << 25
+_COUNTS = ("num_classes", "condition_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,7 @@ class ArrayOptions(OwnOptions):
     num_levels: int | list = 0  # type: ignore[type-arg]
     num_classes: int = 0
     condition_size: int = 0
+    condition_shape: list = field(default_factory=list)  # type: ignore[type-arg]
     standardize: bool = False
 
 
@@ -120,7 +123,10 @@ class Arrays(Dataset):
         if columns.labels is not None:
             lines.append(f"labels: {self.num_classes} classes")
         if columns.conditions is not None:
-            lines.append(f"conditions: vectors of {self.condition_size}")
+            kind = f"vectors of {self.condition_size}"
+            if self.condition_shape is not None:
+                kind = "maps of shape " + " x ".join(map(str, self.condition_shape))
+            lines.append(f"conditions: {kind}")
         return lines
 
     def _kept(self) -> PartsFolder:
@@ -138,7 +144,8 @@ class Arrays(Dataset):
             for role, given in names.items()
             if given
         }
-        wanted = {"x": tuple(options.shape), "labels": (), "conditions": (options.condition_size,)}
+        given_shape = tuple(options.condition_shape) or (options.condition_size,)
+        wanted = {"x": tuple(options.shape), "labels": (), "conditions": given_shape}
         for role, array in found.items():
             where, shape = f"{options.path}: {role}", (len(found["x"]), *wanted[role])
             if array.shape != shape:
@@ -293,10 +300,17 @@ def build(config: Mapping[str, object]) -> Dataset:
     suffix = Path(options.path).suffix
     refuse_unless(suffix in (".npy", ".npz"), name, "path", "a .npy or .npz file", options.path)
     refuse_unless(bool(options.x), name, "x", "the name of an array", options.x)
-    for role, option in (("labels", "num_classes"), ("conditions", "condition_size")):
+    extents = options.condition_shape
+    fits = len(extents) in (0, 3) and all(isinstance(n, int) and n >= 1 for n in extents)
+    refuse_unless(fits, name, "condition_shape", "[channels, height, width], or []", extents)
+    is_map = bool(extents and options.conditions)
+    refuse_unless(is_map or not extents, name, "condition_shape", "[] without conditions", extents)
+    given = (options.labels, options.conditions and not is_map)
+    for has, role, option in zip(given, ("labels", "conditions"), _COUNTS, strict=True):
         count = getattr(options, option)
-        fits = count >= 1 if getattr(options, role) else count == 0
-        refuse_unless(fits, name, option, f">= 1 with {role}, else 0", count)
+        fits = count >= 1 if has else count == 0
+        words = f">= 1 with {role}, else 0" if not is_map else f"0 without {role} of numbers"
+        refuse_unless(fits, name, option, words, count)
     both = bool(options.labels and options.conditions)
     refuse_unless(not both, name, "conditions", "none beside labels", options.conditions)
     event = _event(name, options)
@@ -312,6 +326,7 @@ def build(config: Mapping[str, object]) -> Dataset:
         options=options,
         num_classes=options.num_classes or None,
         condition_size=options.condition_size or None,
+        condition_shape=(extents[0], extents[1], extents[2]) if extents else None,
         arrays=options,
     )
 

@@ -76,7 +76,7 @@ class SplitData:
         x: (N, *event shape), of open length (N, max_length); uint8 for discrete events and levels
             that are drawn when read, float32 for real ones.
         labels: (N,) int64, of sounds (N, label_width); of a dataset with a `condition_size`
-            (N, condition_size) float32, with a `condition_sequence` (N, *condition_sequence)
+            (N, condition_size) float32, with a `condition_sequence` or `condition_shape` (N, *it)
             float32; or None.
         read_transform: what is done each time that rows are read: "bernoulli" where `x` holds gray
             levels that become bits, "dequantize" where it holds levels that become reals, "moving"
@@ -142,8 +142,10 @@ class Dataset(abc.ABC):
             the frames after them.
         condition_sequence: frames, and length of the vector that each frame of a clip comes with
             (actions, states); None without.
-        condition_size: length of the vector that each row comes with; None without. A dataset has
-            classes or one of these two.
+        condition_size: length of the vector that each row comes with; None without.
+        condition_shape: channels, height and width of the map that each row comes with (a coarse
+            image, a mask), of any resolution; None without. A dataset has classes or one of these
+            three.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
         refused: glob patterns of files that people have instead of the raw files, each with the
@@ -163,6 +165,7 @@ class Dataset(abc.ABC):
     context_frames: int = 0
     condition_sequence: tuple[int, int] | None = None
     condition_size: int | None = None
+    condition_shape: tuple[int, int, int] | None = None
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None

@@ -23,9 +23,11 @@ from pipeline.datasets import (
     csv_file,
     csv_table,
     digits,
+    digits_coarse,
     digits_pca,
     idx_images,
     image_folder,
+    image_shards,
     imagenet,
     moving_digits,
     photo_tiles,
@@ -52,6 +54,7 @@ __all__ = [
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
 _MODULES = (
     digits,
+    digits_coarse,
     digits_pca,
     binarized_mnist,
     idx_images,
@@ -66,7 +69,7 @@ _MODULES = (
     telephone_prompts,
     tones,
 )
-_KINDS = image_folder.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
+_KINDS = image_folder.KINDS | image_shards.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
 _BUILDERS: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
     name: build for module in _MODULES for name, build in module.DATASETS.items()
 }

@@ -1,4 +1,4 @@
-"""Decoding many files by several threads, part by part, so that a killed run goes on where it was.
+"""Decoding many files at a time, part by part, so that a killed run goes on where it was.
 
 A part that is decoded waits in `data/decoded/<name>-<key>/` until all of the dataset has been
 taken; the key is a hash of all that decides the parts. What other keys left is removed.
@@ -12,12 +12,40 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from pipeline.core import paths
+
+# Decodes events, whose arguments stand in columns, and puts their rows one below the other.
+Decode = Callable[[Callable[..., np.ndarray], Sequence[Sequence[object]]], np.ndarray]
+_elsewhere: ContextVar[Decode | None] = ContextVar("decode", default=None)
+
+
+@contextmanager
+def decoding_by(decode: Decode) -> Iterator[None]:
+    """Let something else than threads of this process decode, inside the block."""
+    token = _elsewhere.set(decode)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
+@contextmanager
+def decoder() -> Iterator[Decode]:
+    """Give what decodes: as many threads as there are cores, or what `decoding_by` says."""
+    given = _elsewhere.get()
+    if given is not None:
+        yield given
+        return
+    with ThreadPoolExecutor(available_cores(), thread_name_prefix="decoding") as pool:
+        yield lambda read, columns: np.concatenate(list(pool.map(read, *columns)))
 
 
 class PartsFolder:
@@ -86,7 +114,7 @@ def decode_files(
     Arguments:
         files: in order.
         counts: rows of each.
-        read: decodes one, (rows, ...); it runs in threads.
+        read: decodes one, (rows, ...); it runs in threads, or on other hosts.
         kept: where parts wait.
         split: its name.
         part_rows: rows of a part, at least.
@@ -95,13 +123,9 @@ def decode_files(
         Which files, and their rows.
     """
     bar = tqdm(total=len(files), desc=f"decoding {split}", unit="file", leave=False, delay=0.5)
-    with ThreadPoolExecutor(available_cores(), thread_name_prefix="decoding") as pool, bar:
+    with decoder() as decode, bar:
         for number, part in enumerate(cut_into_parts(counts, part_rows)):
-
-            def decode(part: slice = part) -> np.ndarray:
-                return np.concatenate(list(pool.map(read, files[part])))
-
-            rows = kept.part(f"{split}-{number:05d}", decode)
+            rows = kept.part(f"{split}-{number:05d}", partial(decode, read, [files[part]]))
             bar.update(part.stop - part.start)
             yield part, rows
 

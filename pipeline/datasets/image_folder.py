@@ -100,16 +100,25 @@ class ImageFolder(Dataset):
 
         A part that a killed run decoded is not decoded again. `raw_dir` is not read.
         """
-        files = self._files()
-        sizes = {path: self._measure(path) for paths_ in files.values() for path in paths_}
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sizes]
-        kept = PartsFolder(self.name, [asdict(self.images), stats])
-        streams = {}
+        files, counts = self._files(), dict[str, list[int]]()
+        stats = hashlib.sha256()  # of one file after the other, since there may be millions
         for split in SPLITS:
-            counts = [self.images.frame.count(*sizes[path]) for path in files[split]]
-            rows = self._rows(split, files[split], counts, kept)
-            streams[split] = SplitStream(sum(counts), rows)
-        return streams
+            counts[split] = []
+            for path in files[split]:
+                counts[split].append(self.images.frame.count(*self._measure(path)))
+                found = path.stat()
+                stats.update(
+                    f"{path} {found.st_size} {found.st_mtime_ns}\n".encode(
+                        "utf-8", "surrogateescape"
+                    )
+                )
+        kept = PartsFolder(self.name, [asdict(self.images), stats.hexdigest()])
+        return {
+            split: SplitStream(
+                sum(counts[split]), self._rows(split, files[split], counts[split], kept)
+            )
+            for split in SPLITS
+        }
 
     def examine(self) -> list[str]:
         """Read all headers and bytes, decode one file, and say what was found."""

@@ -10,7 +10,7 @@ import torch
 import arcore
 from arcore import coding
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SplitData
+from pipeline.data.stored_split import Split
 from pipeline.evaluation import scoring
 from pipeline.evaluation.results import Coded
 
@@ -30,7 +30,7 @@ def check(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> 
         raise UserError(f"{name}: evaluation.coded: {error}") from None
 
 
-def measure(model: arcore.AutoregressiveModel, split: SplitData, rows: np.ndarray) -> Coded:
+def measure(model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray) -> Coded:
     """Compress rows of a split as one stream, decompress them and compare.
 
     Raises:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.core import locks, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
+from pipeline.data.stored_split import Split, open_rows, take
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import (
@@ -30,6 +32,7 @@ from pipeline.evaluation import (
     result_files,
     sampling,
     scoring,
+    spreading,
     video_figures,
 )
 from pipeline.evaluation.results import Result
@@ -47,8 +50,9 @@ TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the wei
 def evaluate(config: ExperimentConfig) -> Path:
     """Evaluate models/<experiment>/ on the test split; write evaluation/<dataset>/<experiment>/.
 
-    Test rows are scored once, all of them or the random subset that the config asks for; the
-    validation split is scored in the same way, for choosing between models. What the members of an
+    Test rows are scored once, all of them or the random subset that the config asks for, by
+    `cluster.num_workers` workers if there are any; the validation split is scored in the same way,
+    for choosing between models. What the members of an
     ensemble score, on average, comes with it. Where `exact` is false, `nats` is an upper bound on
     the negative log-likelihood, and an importance-weighted estimate, made of fewer rows, comes with
     it. Metrics and pictures go to the training's MLflow run too.
@@ -77,14 +81,17 @@ def _evaluate(config: ExperimentConfig) -> Path:
     context = manifest.context_frames
     if plan.coded:
         coding_cost.check(model, context, config.name)
-    test, valid = (shard_reader.read_split(folder, split) for split in ("test", "valid"))
+    test, valid = (open_rows(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
     source = None
-    if manifest.sound is not None:
+    if isinstance(test, SplitData) and manifest.sound is not None:
         source = catalog.get_dataset(config.dataset).source_nats(test)
-    measured = measuring.measure(model, test, chosen, manifest, plan, source)
     chosen_valid = scoring.choose(valid, plan)
-    valid_nats = scoring.scores(model, valid, plan.batch_size, chosen_valid, context)
+    with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
+        measured = measuring.measure(
+            model, test, chosen, manifest, plan, source, partial(score, "test", test, chosen)
+        )
+        valid_nats = scoring.mixture(score("valid", valid, chosen_valid))
     _require_finite(config.name, test=measured.nats, valid=valid_nats)
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
     drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
@@ -195,7 +202,7 @@ def _write_scores(path: Path, chosen: np.ndarray, nats: Tensor) -> None:
 def _show(
     model: arcore.AutoregressiveModel,
     plan: EvaluationConfig,
-    test: SplitData,
+    test: Split,
     shown: np.ndarray,
     drawn: np.ndarray,
     manifest: shard_reader.Manifest,
@@ -206,8 +213,8 @@ def _show(
     media, picture = folder / "media", folder / "samples.png"
     media.mkdir()
     if manifest.sound is not None:
-        assert test.labels is not None and is_levels(model.event)  # as every split of sounds
-        labels = test.labels[shown]
+        labels = take(test, shown).labels
+        assert labels is not None and is_levels(model.event)  # as every split of sounds
         pairs = audio_figures.Pairs(drawn, real, labels, model.event, manifest.sound)
         pairs.write(media)
         pairs.spectrograms().savefig(picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import arcore
 from arcore.events import Event, after_frames, is_gray
 from arcore.units import nats_to_bits_per_dim
 from pipeline.data import shard_reader, sound_batches
+from pipeline.data.stored_split import Split
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import scoring
 from pipeline.evaluation.results import (
@@ -68,11 +70,12 @@ class _Bits:
 
 def measure(
     model: arcore.AutoregressiveModel,
-    test: SplitData,
+    test: Split,
     chosen: np.ndarray,
     manifest: shard_reader.Manifest,
     plan: EvaluationConfig,
     source: np.ndarray | None = None,
+    by_member: Callable[[], Tensor] | None = None,
 ) -> Measured:
     """Score test rows by a model, or by each member of an ensemble and their mixture.
 
@@ -83,16 +86,20 @@ def measure(
         manifest: of its shards.
         plan: batches, and importance samples.
         source: nats of each row of the split under what drew them, where that is known.
+        by_member: scores the rows chosen by each member, elsewhere than in this process.
     """
     context = manifest.context_frames
     began = time.perf_counter()
-    by_member = scoring.member_scores(model, test, plan.batch_size, chosen, context)
-    nats = scoring.mixture(by_member)
+    if by_member is None:
+        each = scoring.member_scores(model, test, plan.batch_size, chosen, context)
+    else:
+        each = by_member()
+    nats = scoring.mixture(each)
     seconds = time.perf_counter() - began
     mean, error = mean_and_error(nats)
     event = after_frames(manifest.event, context)
     lengths = None
-    if manifest.sound is not None:
+    if isinstance(test, SplitData) and manifest.sound is not None:
         lengths = torch.from_numpy(sound_batches.lengths(test)[chosen])
     bits = _Bits(event, lengths)
     bound = None if source is None else torch.from_numpy(source[chosen])
@@ -109,7 +116,7 @@ def measure(
         ),
         mean_size=bits.mean_size,
         excess=None if bound is None else _excess(nats, bound, bits),
-        member=_member(by_member) if by_member.shape[1] > 1 else None,
+        member=_member(each) if each.shape[1] > 1 else None,
         importance=_importance(model, test, chosen, plan),
         bound=_bound(model, test, chosen, plan),
     )
@@ -131,7 +138,7 @@ def _member(by_member: Tensor) -> MemberScore:
 
 
 def _importance(
-    model: arcore.AutoregressiveModel, test: SplitData, chosen: np.ndarray, plan: EvaluationConfig
+    model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig
 ) -> ImportanceEstimate | None:
     if not (model.latent_levels and plan.importance_samples):
         return None
@@ -146,7 +153,7 @@ def _importance(
 
 
 def _bound(
-    model: arcore.AutoregressiveModel, test: SplitData, chosen: np.ndarray, plan: EvaluationConfig
+    model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig
 ) -> BoundTerms | None:
     if not model.latent_levels:
         return None

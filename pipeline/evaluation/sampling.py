@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.conditions import Vector
+from arcore.conditions import Map, Vector
 from pipeline.data import sound_batches
+from pipeline.data.stored_split import Split
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation.scoring import condition_of, read_rows
 from pipeline.experiments.schema import EvaluationConfig
@@ -20,17 +21,18 @@ from pipeline.experiments.schema import EvaluationConfig
 def draw(
     model: arcore.AutoregressiveModel,
     plan: EvaluationConfig,
-    test: SplitData,
+    test: Split,
     shown: np.ndarray,
     context_frames: int,
 ) -> tuple[np.ndarray, float]:
     """Sample events; return the seconds that it took too.
 
     Sounds have the lengths, speakers and texts of the test rows shown, clips go on from these rows'
-    first frames, and other events have these rows' vectors, or are of each class in turn.
+    first frames, and other events have these rows' vectors or maps, or are of each class in turn.
     """
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     if model.event.is_open:
+        assert isinstance(test, SplitData), "sounds are read whole"
         twin, condition = sound_batches.to_sample(model, test, shown)
         run = partial(twin.sample, len(shown), condition, generator)
     elif context_frames:
@@ -39,7 +41,7 @@ def draw(
         observed[:context_frames] = True
         given = condition_of(model, test, shown)
         run = partial(model.impute, real, observed, given, generator)
-    elif isinstance(model.condition_kind, Vector):
+    elif isinstance(model.condition_kind, Vector | Map):
         run = partial(model.sample, len(shown), condition_of(model, test, shown), generator)
     else:
         classes = _classes_in_turn(model, plan.num_samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import arcore
 from arcore.inference import latent_levels
 from pipeline.data import shard_reader, sound_batches
 from pipeline.data.batches import Batch
+from pipeline.data.stored_split import Split, take
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.experiments.schema import EvaluationConfig
@@ -20,7 +21,7 @@ from pipeline.experiments.schema import EvaluationConfig
 
 def scores(
     model: arcore.AutoregressiveModel,
-    split: SplitData,
+    split: Split,
     batch_size: int,
     chosen: np.ndarray | None = None,
     context_frames: int = 0,
@@ -38,7 +39,7 @@ def scores(
 
 def member_scores(
     model: arcore.AutoregressiveModel,
-    split: SplitData,
+    split: Split,
     batch_size: int,
     chosen: np.ndarray | None = None,
     context_frames: int = 0,
@@ -50,13 +51,30 @@ def member_scores(
         with torch.no_grad():
             nats = -model.member_log_probs(batch.x, batch.condition, batch.scored)
         parts.append(nats.double().cpu())
-        places.append(torch.from_numpy(place))
-    scored = torch.cat(parts)
-    return scored[torch.cat(places).argsort()]
+        places.append(place)
+    return in_order(parts, places)
+
+
+def in_order(parts: Sequence[Tensor], places: Sequence[np.ndarray]) -> Tensor:
+    """Put the scores of batches together, by the places of their rows among those chosen."""
+    return torch.cat(list(parts))[torch.from_numpy(np.concatenate(places)).argsort()]
+
+
+def batch_places(
+    event: arcore.events.Event, split: Split, batch_size: int, chosen: np.ndarray
+) -> list[np.ndarray]:
+    """Return the places, among the chosen rows, of the rows of each batch that is scored.
+
+    A batch scored alone, by its rows, gives the digits that it gives among the others.
+    """
+    if event.is_open:
+        assert isinstance(split, SplitData), "sounds are read whole"
+        return list(sound_batches.padded_batches(sound_batches.lengths(split)[chosen], batch_size))
+    return np.split(np.arange(len(chosen)), range(batch_size, len(chosen), batch_size))
 
 
 def importance_scores(
-    model: arcore.AutoregressiveModel, split: SplitData, plan: EvaluationConfig, chosen: np.ndarray
+    model: arcore.AutoregressiveModel, split: Split, plan: EvaluationConfig, chosen: np.ndarray
 ) -> Tensor:
     """Estimate -ln p(x) in nats by importance samples, for at most `plan.importance_rows` rows.
 
@@ -76,7 +94,7 @@ def importance_scores(
 
 
 def bound_scores(
-    model: arcore.AutoregressiveModel, split: SplitData, batch_size: int, chosen: np.ndarray
+    model: arcore.AutoregressiveModel, split: Split, batch_size: int, chosen: np.ndarray
 ) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
     """Score each level of noise of a model with latents, under the noise of its `log_prob`.
 
@@ -94,7 +112,7 @@ def bound_scores(
 
 def _batches(
     model: arcore.AutoregressiveModel,
-    split: SplitData,
+    split: Split,
     batch_size: int,
     chosen: np.ndarray,
     context_frames: int = 0,
@@ -104,10 +122,10 @@ def _batches(
     Each batch comes with the places of its rows among the chosen ones.
     """
     if model.event.is_open:
+        assert isinstance(split, SplitData), "sounds are read whole"
         yield from sound_batches.whole_rows(model, split, batch_size, chosen)
         return
-    for first in range(0, len(chosen), batch_size):
-        place = np.arange(first, min(first + batch_size, len(chosen)))
+    for place in batch_places(model.event, split, batch_size, chosen):
         rows = chosen[place]
         x = read_rows(split, rows, model.event)
         condition = condition_of(model, split, rows)
@@ -118,24 +136,24 @@ def _batches(
 
 
 def condition_of(
-    model: arcore.AutoregressiveModel, split: SplitData, rows: np.ndarray
+    model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray
 ) -> Tensor | None:
     """Return what rows come with, as a model's condition on its device; None without one."""
     if model.condition_kind is None:
         return None
-    assert split.labels is not None  # as training checked against the manifest
-    return torch.from_numpy(split.labels[rows]).to(model.device)
+    labels = take(split, rows).labels
+    assert labels is not None  # as training checked against the manifest
+    return torch.from_numpy(labels).to(model.device)
 
 
-def read_rows(split: SplitData, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
-    """Return events of a whole split in their fixed draw, (len(rows), *event.shape)."""
-    return shard_reader.draw(
-        split.read_transform, split.x[rows], event, rows, epoch=0, seed=0, pool=split.x
-    )
+def read_rows(split: Split, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
+    """Return events of a split in their fixed draw, (len(rows), *event.shape)."""
+    stored, pool = take(split, rows), split.x if isinstance(split, SplitData) else None
+    return shard_reader.draw(stored.read_transform, stored.x, event, rows, 0, 0, pool)
 
 
 def entropy_scores(
-    split: SplitData,
+    split: Split,
     event: arcore.events.Gray,
     batch_size: int,
     chosen: np.ndarray,
@@ -161,7 +179,7 @@ def mixture(nats: Tensor) -> Tensor:
     return math.log(nats.shape[1]) - torch.logsumexp(-nats, 1)
 
 
-def choose(split: SplitData, plan: EvaluationConfig) -> np.ndarray:
+def choose(split: Split, plan: EvaluationConfig) -> np.ndarray:
     """Return the rows of a split that are scored, ascending: all, or a subset that `seed` names."""
     count = len(split) if plan.num_test_rows is None else min(plan.num_test_rows, len(split))
     return choose_rows(len(split), count, plan.seed)

@@ -178,18 +178,20 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Where training runs; never a DVC parameter.
+    """Where training and scoring run; never a DVC parameter.
 
     Attributes:
         num_workers: DDP workers of Ray Train; 0 trains in the stage's own process, which starts at
-            once, or on one worker where RAY_ADDRESS names a cluster.
+            once, or on one worker where RAY_ADDRESS names a cluster. An evaluation scores on so
+            many workers, and with 0 in the stage's own process.
         min_workers: with fewer than num_workers at hand (a lost node) training goes on with as
             few as this many; null waits for all. The numbers then depend on what was at hand.
         use_gpu: one GPU a worker (NCCL), else CPUs (gloo).
         cpus_per_worker: CPUs that a worker reserves and uses as threads; null shares the
             cluster's among the workers (of one training; each trial of a search takes 1), and
             without workers is OMP_NUM_THREADS, or the CPUs that the process may use.
-        max_failures: restarts from the last checkpoint after a worker is lost.
+        max_failures: restarts from the last checkpoint after a worker is lost; of an evaluation,
+            workers that may be lost.
         max_concurrent_trials: trials of a search at the same time; null is what fits.
         checkpoint_minutes: longest time between checkpoints, within an epoch if need be.
         storage: folder or URI that every node reaches, for shards, checkpoints and trials; null is

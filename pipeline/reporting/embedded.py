@@ -91,6 +91,7 @@ def _given(row: Row) -> str:
         "local_classes": "symbols",
         "condition_size": "vector",
         "condition_sequence": "vectors",
+        "condition_shape": "map",
     }
     given = [word for key, word in words.items() if row.evaluated.config.asked(key)]
     return f", given {' and '.join(given)}" if given else ""

@@ -152,7 +152,10 @@ def settings(evaluated: Evaluated) -> str:
 
 def is_conditional(evaluated: Evaluated) -> bool:
     """Tell whether a model is given what its rows come with: classes, speakers, texts, vectors."""
-    names = ("num_classes", "condition_size", "local_classes", "local_size", "condition_sequence")
+    names = (
+        "num_classes", "condition_size", "local_classes", "local_size", "condition_sequence",
+        "condition_shape",
+    )  # fmt: skip
     return any(evaluated.config.asked(name) for name in names)
 
 

@@ -142,7 +142,7 @@ def few_rows(home: Path) -> None:
     described = SimpleNamespace(
         name="toy", event=EVENT, num_classes=None, unit="bits_per_dim", provenance="a test",
         published_name=None, options=Options(), context_frames=0, condition_sequence=None,
-        condition_size=None, sound=None,
+        condition_size=None, condition_shape=None, sound=None,
     )  # fmt: skip
     infos = {
         split: SplitInfo(

@@ -19,14 +19,27 @@ from tests.support.projects import ONE_CPU, Project
 
 PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+
+
+def write_images(folder: Path) -> None:
+    own_files.write_pictures(folder / "photos")
+    packed = list(own_files.packed_pictures(30))
+    own_files.write_image_parquet(folder / "birds/train.parquet", packed, [0, 1] * 15)
+
+
 FILES: dict[str, Callable[[Path], None]] = {
-    "Images": lambda folder: own_files.write_pictures(folder / "photos"),
+    "Images": write_images,
     "Arrays": lambda folder: own_files.write_simulations(folder / "jets.npz"),
     "Tables": lambda folder: own_files.write_cars(folder / "cars.csv"),
     "Sounds": lambda folder: own_files.write_recordings(folder / "recordings"),
 }
 FOUND = {
-    "Images": ["20 images in photos", "classes: rose (10), tulip (10)", "train: 16 files, 16 rows"],
+    "Images": [
+        "30 images in 1 Parquet files of birds",
+        "20 images in photos",
+        "classes: rose (10), tulip (10)",
+        "train: 16 files, 16 rows",
+    ],
     "Arrays": ["60 rows of shape (3,), float64", "conditions: vectors of 2"],
     "Tables": ["event: Levels([3, 2, 7]), columns colour, doors, owners", "left out: price"],
     "Sounds": ["20 sounds in recordings", "speakers: ann, bob"],

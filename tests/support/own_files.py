@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
 import wave
 from pathlib import Path
 
@@ -69,3 +72,42 @@ def write_recordings(folder: Path, files: int = 20) -> None:
         write_sound(folder / name, 400 + 10 * i)
     rows = [f"{name},{('ann', 'bob')[i % 2]}" for i, name in enumerate(names)]
     (folder / "table.csv").write_text("\n".join(["file,speaker", *rows]) + "\n")
+
+
+def packed_pictures(count: int) -> list[bytes]:
+    """Small pictures as PNG and JPEG files are."""
+    contents = []
+    for seed in range(count):
+        pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, format=("PNG", "JPEG")[seed % 2])
+        contents.append(stream.getvalue())
+    return contents
+
+
+def write_image_parquet(
+    path: Path, images: list[bytes | None], labels: list[int], names: list[str] | None = None
+) -> None:
+    """Write images as Hugging Face `datasets` does: a struct of bytes and path, and a label."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    rows = [{"bytes": content, "path": f"{n}.png"} for n, content in enumerate(images)]
+    table = pa.table({"image": pa.array(rows, kind), "label": pa.array(labels, pa.int64())})
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        told = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": told})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=7)
+
+
+def write_image_tar(path: Path, members: list[tuple[str, bytes]], mode: str = "w") -> None:
+    """Write a tar of files of these names and contents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))

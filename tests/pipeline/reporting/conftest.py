@@ -29,7 +29,7 @@ class Files:
         described = SimpleNamespace(
             name=dataset, event=event, num_classes=None, unit="nats", provenance="a test",
             published_name=published_name, options=Options(), context_frames=0,
-            condition_sequence=None, condition_size=None, sound=None,
+            condition_sequence=None, condition_size=None, condition_shape=None, sound=None,
         )  # fmt: skip
         shards = {name: Shard(f"{name}-00000-of-00001.parquet", 9, "e" * 64) for name in SPLITS}
         splits = {name: SplitInfo(9, "e" * 64, None, (shard,)) for name, shard in shards.items()}

@@ -1,0 +1,294 @@
+"""Many images in few files: Parquet as Hugging Face `datasets` writes it, and tars of WebDataset.
+
+Both are read from their beginning to their end, a batch of images at a time. Of a tar nothing is
+extracted, decoded or unpickled but members with a suffix of an image, which Pillow gets, and
+`.cls`, which is the text of an integer; the names of members are looked at, never opened.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.core.errors import UserError, one_line, require
+from pipeline.datasets.formats.image_files import SUFFIXES
+
+PARQUET, TAR = (".parquet",), (".tar", ".tar.gz", ".tgz")
+MAX_BYTES, MAX_LABEL = 1 << 28, 20  # of an image as it is stored, and of the text of a label
+READ_AHEAD = 1 << 20
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Images of a file as they are stored, in order.
+
+    Attributes:
+        where: each one's file and row, or member, for errors.
+        images: PNG, JPEG or WebP.
+        labels: (n,) int64, or None.
+    """
+
+    where: list[str]
+    images: list[bytes]
+    labels: np.ndarray | None
+
+    def take(self, numbers: np.ndarray) -> Packed:
+        """Return some of the images."""
+        labels = None if self.labels is None else self.labels[numbers]
+        return Packed([self.where[n] for n in numbers], [self.images[n] for n in numbers], labels)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet by its name."""
+    return path.name.lower().endswith(PARQUET)
+
+
+def find_files(path: Path) -> list[Path]:
+    """List the Parquet or tar files of a folder at any depth by name, or a file itself.
+
+    Hidden files and folders are passed over.
+    """
+    if path.is_file():
+        return [path] if path.name.lower().endswith(PARQUET + TAR) else []
+    found = []
+    for one in path.rglob("*"):
+        inner = one.relative_to(path)
+        hidden = any(part.startswith(".") for part in inner.parts)
+        if one.name.lower().endswith(PARQUET + TAR) and not hidden and one.is_file():
+            found.append(inner)
+    return [path / inner for inner in sorted(found)]
+
+
+def count_images(path: Path, image: str, label: str) -> int:
+    """Count the images of a file without decoding one.
+
+    Arguments:
+        path: of the file.
+        image: the column of images; without effect for a tar.
+        label: the column of labels, or of a tar "cls"; "" for none.
+
+    Raises:
+        UserError: for a damaged file, or one without such columns or members.
+    """
+    if is_parquet(path):
+        with _opened_parquet(path, image, label) as file:
+            return int(file.metadata.num_rows)
+    return sum(1 for _ in _samples(path, label, read=False))
+
+
+def read_batches(path: Path, image: str, label: str, size: int) -> Iterator[Packed]:
+    """Read a file in batches of at most `size` images; arguments as for `count_images`.
+
+    Raises:
+        UserError: naming the row or member that is missing or malformed.
+    """
+    if is_parquet(path):
+        yield from _read_parquet(path, image, label, size)
+        return
+    waiting: list[tuple[str, bytes, int | None]] = []
+    for sample in _samples(path, label, read=True):
+        waiting.append(sample)
+        if len(waiting) == size:
+            yield _batch_of(waiting)
+            waiting = []
+    if waiting:
+        yield _batch_of(waiting)
+
+
+def highest_label(path: Path, image: str, label: str) -> int:
+    """Return the highest label of a file; arguments as for `count_images`."""
+    if not is_parquet(path):
+        return max(
+            number for _, _, number in _samples(path, label, read=False) if number is not None
+        )
+    highest = -1
+    with _opened_parquet(path, image, label) as file, _explained(path):
+        for batch in file.iter_batches(1 << 16, columns=[label], use_threads=False):
+            highest = max(highest, pc.max(batch.column(label)).as_py() or 0)
+    return highest
+
+
+def _batch_of(samples: list[tuple[str, bytes, int | None]]) -> Packed:
+    labels = [label for _, _, label in samples if label is not None]
+    return Packed(
+        [where for where, _, _ in samples],
+        [content for _, content, _ in samples],
+        np.array(labels, np.int64) if labels else None,
+    )
+
+
+# Parquet
+
+
+def image_columns(path: Path) -> tuple[list[str], list[str], dict[str, int]]:
+    """Return a Parquet file's columns of images, those of integers, and numbers of classes told.
+
+    Raises:
+        UserError: for a damaged file.
+    """
+    with _explained(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    images = [field.name for field in schema if _is_image(field.type)]
+    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    features: dict[str, object] = {}
+    try:
+        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = told.get("info", {}).get("features", {})
+    except (ValueError, AttributeError):
+        pass  # the numbers of classes are counted then
+    classes = {}
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        names = feature.get("names") if isinstance(feature, dict) else None
+        if isinstance(names, list):
+            classes[name] = len(names)
+    return images, integers, classes
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    at = kind.get_field_index("bytes")
+    tests = (pa.types.is_binary, pa.types.is_large_binary)
+    return at >= 0 and any(is_such(kind.field(at).type) for is_such in tests)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged file into one line."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{path}: expected a Parquet file, whole and undamaged: {one_line(error)}"
+        ) from None
+
+
+def _opened_parquet(path: Path, image: str, label: str) -> pq.ParquetFile:
+    with _explained(path):
+        # Without read-ahead of whole columns: a row group may hold thousands of photographs.
+        file = pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False)
+        schema = file.schema_arrow
+    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    fits = image in schema.names and _is_image(schema.field(image).type)
+    require(fits, str(path), f"a column {image!r} of images (struct with bytes)", columns)
+    fits = not label or (label in schema.names and pa.types.is_integer(schema.field(label).type))
+    require(fits, str(path), f"a column {label!r} of integers", columns)
+    return file
+
+
+def _read_parquet(path: Path, image: str, label: str, size: int) -> Iterator[Packed]:
+    columns = [f"{image}.bytes", *([label] if label else [])]
+    row = 0
+    with _opened_parquet(path, image, label) as file:
+        batches = file.iter_batches(size, columns=columns, use_threads=False)
+        while True:
+            with _explained(path):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            where = [f"{path}: row {row + n}" for n in range(batch.num_rows)]
+            images = batch.column(image).field("bytes").to_pylist()
+            for place, content in zip(where, images, strict=True):
+                if content is None:
+                    raise UserError(f"{place}: expected the bytes of an image, got none")
+            labels = None
+            if label:
+                column = batch.column(label)
+                if column.null_count:
+                    raise UserError(f"{path}: column {label}: expected no nulls, got some")
+                labels = column.cast(pa.int64()).to_numpy()
+            yield Packed(where, images, labels)
+            row += batch.num_rows
+
+
+# Tars
+
+
+def has_classes(path: Path) -> bool:
+    """Whether the first sample of a tar has a class."""
+    with _opened_tar(path) as tar:
+        first = None
+        for member in _members(tar):
+            key, suffix = _key(member)
+            if first is not None and key != first:
+                return False
+            if member.isfile():
+                first = key
+                if suffix == "cls":
+                    return True
+    return False
+
+
+def _samples(path: Path, label: str, read: bool) -> Iterator[tuple[str, bytes, int | None]]:
+    """Yield each sample's place, image (empty unless read) and class."""
+    with _opened_tar(path) as tar:
+        key, found = None, dict[str, bytes]()
+        for member in _members(tar):
+            if not member.isfile():
+                continue
+            name, suffix = _key(member)
+            if name != key:
+                if key is not None:
+                    yield _sample(path, key, found, label)
+                key, found = name, {}
+            is_image = f".{suffix.rpartition('.')[2]}" in SUFFIXES
+            if is_image or (label and suffix == label):
+                kind, most = ("image", MAX_BYTES) if is_image else ("class", MAX_LABEL)
+                where = f"{path}: {name!r}"
+                require(kind not in found, where, f"one {kind}", "several")
+                require(
+                    member.size <= most, where, f"a {kind} of at most {most} bytes", member.size
+                )
+                stream = tar.extractfile(member) if read or not is_image else None
+                found[kind] = b"" if stream is None else stream.read()
+                if stream is not None and len(found[kind]) != member.size:
+                    raise UserError(f"{where}: expected {member.size} bytes, got fewer")
+        if key is not None:
+            yield _sample(path, key, found, label)
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a tar, which itself would remember all of them."""
+    while (member := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]
+        yield member
+
+
+def _sample(
+    path: Path, key: str, found: dict[str, bytes], label: str
+) -> tuple[str, bytes, int | None]:
+    where = f"{path}: {key!r}"
+    require("image" in found, where, f"a member with one of {', '.join(SUFFIXES)}", "none")
+    if not label:
+        return where, found["image"], None
+    text = found.get("class", b"").decode("ascii", "replace").strip()
+    require(text.isdecimal(), where, f"a member .{label} with an integer >= 0", text)
+    return where, found["image"], int(text)
+
+
+def _key(member: tarfile.TarInfo) -> tuple[str, str]:
+    """A member's sample and suffix: what comes before and after the first dot of its last part."""
+    folder, name = posixpath.split(member.name)
+    stem, _, suffix = name.partition(".")
+    return posixpath.join(folder, stem), suffix.lower()
+
+
+@contextmanager
+def _opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar that is read once, forwards; what is amiss with it becomes one line."""
+    try:
+        with tarfile.open(path, "r|*") as tar:
+            yield tar
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: expected a tar, whole and undamaged: {one_line(error)}") from None

@@ -1,0 +1,167 @@
+"""Scoring spread over the workers of a cluster: the digits of one process, sooner.
+
+A worker is given whole batches, cut as one process cuts them, and gives back what each row scores
+by each member; sums over rows are made here, in the order of the rows. With as many threads as the
+process has that is compared with, on the same kind of processor, every digit is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from pipeline.cluster.pool import pool
+from pipeline.cluster.shared_storage import shared_storage
+from pipeline.core import paths, storage
+from pipeline.core.errors import UserError, one_line
+from pipeline.data import shard_reader
+from pipeline.data.row_format import ROW_GROUP
+from pipeline.data.stored_split import Split, open_rows
+from pipeline.evaluation import scoring
+from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
+from pipeline.training import saved_models
+
+PIECES = 8  # for each worker at least, so that the last ones end at about the same time
+FILES = ("config.yaml", "model.safetensors")  # of `saved_models.load_folder`
+Scorer = Callable[[str, Split, np.ndarray], Tensor]
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What a worker must know, as plain data.
+
+    Attributes:
+        shards: folder or URI that every worker reaches.
+        num_members: of the ensemble that is scored; 1 for the model itself.
+        context_frames: of clips, the frames that are given.
+        use_gpu: score on the worker's GPU.
+    """
+
+    shards: str
+    num_members: int
+    context_frames: int
+    use_gpu: bool
+
+
+class ScoringWork:
+    """A worker of `pipeline.cluster.pool` that scores batches.
+
+    Arguments:
+        job: what to score.
+        files: contents of a model's folder, by name.
+    """
+
+    def __init__(self, job: ScoringJob, files: dict[str, bytes]) -> None:
+        self._job, self._files = job, files
+        self._splits: dict[str, Split] = {}
+
+    def prepare(self, threads: int) -> None:
+        """Load the model."""
+        torch.set_num_threads(threads)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in self._files.items():
+                Path(folder, name).write_bytes(content)
+            model = saved_models.load_folder(Path(folder)).model
+        if self._job.use_gpu:
+            model = model.to("cuda")
+        members = self._job.num_members
+        self._model = (model if members == 1 else model.ensemble(members)).eval()
+
+    def do(self, piece: tuple[str, list[np.ndarray]]) -> list[np.ndarray]:
+        """Score the rows of each batch of a split by each member, (rows, members) float64."""
+        name, batches = piece
+        if name not in self._splits:
+            self._splits[name] = open_rows(self._job.shards, name)
+        split, context = self._splits[name], self._job.context_frames
+        return [
+            scoring.member_scores(self._model, split, len(rows), rows, context).numpy()
+            for rows in batches
+        ]
+
+
+@contextlib.contextmanager
+def scorer(
+    config: ExperimentConfig,
+    model: arcore.AutoregressiveModel,
+    num_members: int,
+    weights_sha256: str,
+) -> Iterator[Scorer]:
+    """Give what scores rows of a split by each member, (rows, members) float64.
+
+    That is this process, or `cluster.num_workers` workers of Ray where that is not 0.
+
+    Arguments:
+        config: the experiment, whose shards and models/<experiment>/ are there.
+        model: as it is evaluated, on this process's device.
+        num_members: as which the model is evaluated.
+        weights_sha256: of the weights that it has.
+
+    Raises:
+        UserError: as for `pipeline.cluster.pool`, and for what a worker finds amiss.
+    """
+    folder = paths.shards(config.dataset["name"])
+    manifest = shard_reader.read_manifest(folder)
+    batch_size, context = config.evaluation.batch_size, manifest.context_frames
+    if config.cluster.num_workers == 0:
+        yield lambda _, split, rows: scoring.member_scores(model, split, batch_size, rows, context)
+        return
+    job = ScoringJob(
+        shards=_reached_by_all(config.cluster, folder, manifest),
+        num_members=num_members,
+        context_frames=context,
+        use_gpu=config.cluster.use_gpu,
+    )
+    files = _read_files(paths.model(config.name), weights_sha256)
+    with pool(config.cluster, ScoringWork, (job, files), f"evaluating {config.name}") as workers:
+
+        def score(name: str, split: Split, chosen: np.ndarray) -> Tensor:
+            places = scoring.batch_places(model.event, split, batch_size, chosen)
+            pieces = _pieces(places, config.cluster.num_workers)
+            work = [(name, [chosen[place] for place in piece]) for piece in pieces]
+            scored = [torch.tensor(part) for parts in workers.map(work) for part in parts]
+            return scoring.in_order(scored, places)
+
+        yield score
+
+
+def _pieces(places: Sequence[np.ndarray], num_workers: int) -> list[Sequence[np.ndarray]]:
+    """Cut batches into pieces: about a row group each, but enough of them for all workers.
+
+    Example:
+        >>> [len(piece) for piece in _pieces([np.arange(500)] * 100, num_workers=2)]
+        [4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]
+    """
+    most = max(1, ROW_GROUP // max(len(place) for place in places))
+    size = min(most, max(1, len(places) // (PIECES * num_workers)))
+    return [places[first : first + size] for first in range(0, len(places), size)]
+
+
+def _reached_by_all(cluster: ClusterConfig, folder: Path, manifest: shard_reader.Manifest) -> str:
+    """Return where every worker reaches the shards: in the shared storage, if there is one."""
+    shared = shared_storage(cluster)
+    if shared is None:
+        return str(folder)
+    copy = storage.join(shared, "shards", f"{manifest.dataset}-{manifest.sha256[:12]}")
+    storage.publish(folder, copy)
+    return copy
+
+
+def _read_files(folder: Path, weights_sha256: str) -> dict[str, bytes]:
+    try:
+        files = {name: (folder / name).read_bytes() for name in FILES}
+    except OSError as error:
+        raise UserError(
+            f"{folder}: expected a model to send to workers, got {one_line(error)}"
+        ) from None
+    if hashlib.sha256(files["model.safetensors"]).hexdigest() != weights_sha256:
+        raise UserError(f"{folder}: expected the weights that were loaded, got others")
+    return files

@@ -1,0 +1,61 @@
+"""Decoding on workers of Ray: the bytes of one process."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cluster.decoding import cluster_of, decoding_on_workers
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess
+from pipeline.datasets import catalog
+from pipeline.experiments.schema import ClusterConfig
+from tests.support.own_files import packed_pictures, write_image_parquet, write_picture
+
+pytestmark = [pytest.mark.usefixtures("workdir"), pytest.mark.timeout(180)]
+TWO = ClusterConfig(num_workers=2, cpus_per_worker=1)
+
+
+def shards(**options: Any) -> dict[str, str]:
+    """Sums of all that preprocessing writes."""
+    dataset = catalog.get_dataset({"name": "mine", **options})
+    folder = preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_workers_decode_the_bytes_of_one_process() -> None:
+    for n in range(20):
+        write_picture(Path(f"photos/{n:02d}.png"), 8 + n, 16, seed=n)
+    write_image_parquet(Path("a.parquet"), list(packed_pictures(30)), [0, 1] * 15)
+    folder: dict[str, Any] = {
+        "kind": "image_folder", "path": "photos", "height": 4, "width": 4, "fit": "tiles",
+    }  # fmt: skip
+    packed = {"kind": "image_shards", "path": "a.parquet", "label": "label", "num_classes": 2}
+    alone = [shards(**folder), shards(**packed)]
+    with decoding_on_workers(TWO, "mine"):
+        assert [shards(**folder), shards(**packed)] == alone
+        Path("photos/07.png").write_bytes(Path("photos/07.png").read_bytes()[:99])
+        with pytest.raises(UserError, match="photos/07.png: expected a PNG, JPEG") as error:
+            shards(**folder)
+        assert "\n" not in str(error.value)
+    with decoding_on_workers(ClusterConfig(), "mine"):
+        assert shards(**packed) == alone[1], "without workers there is no Ray"
+
+
+def test_the_cluster_is_that_of_the_variable_and_of_overrides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert cluster_of([]) == ClusterConfig()
+    assert cluster_of(["cluster=gpu", "cluster.num_workers=3"]).use_gpu
+    monkeypatch.setenv("ARCORE_CLUSTER", "gpu")
+    assert cluster_of([]).use_gpu
+    for given, message in (
+        (["cluster=none"], "unknown cluster 'none'"),
+        (["cluster.workers=2"], "unknown parameter of cluster 'workers'"),
+        (["cluster.num_workers=two"], "cluster.num_workers: expected int, got 'two'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            cluster_of(given)

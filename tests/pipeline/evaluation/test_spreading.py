@@ -1,0 +1,71 @@
+"""Scoring on workers of Ray: the digits of one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data import shard_reader
+from pipeline.data.stored_split import StoredSplit, take
+from pipeline.evaluation import evaluate, scoring, spreading
+from pipeline.experiments import compose
+
+ON_WORKERS = ("cluster.num_workers=2", "cluster.cpus_per_worker=1")
+PLAN = ("evaluation.num_members=3", "evaluation.batch_size=5", "evaluation.num_samples=4")
+
+
+def files(*overrides: str) -> dict[str, object]:
+    out = evaluate.evaluate(compose.load("toy", [*PLAN, *overrides]))
+    metrics = json.loads((out / "metrics.json").read_text())
+    return {"metrics": metrics, "scores": (out / "scores.csv").read_text()}
+
+
+@pytest.mark.timeout(180)
+def test_workers_give_the_digits_of_one_process(project, tmp_path: Path) -> None:
+    assert files(*ON_WORKERS, f"cluster.storage={tmp_path}/storage") == files()
+    assert list(tmp_path.glob("storage/shards/digits_binary-*/manifest.json"))
+
+
+def test_a_batch_alone_gives_the_digits_that_it_gives_among_others(project) -> None:
+    test = shard_reader.read_split("data/shards/digits_binary", "test")
+    chosen = np.arange(1, 24, 2)
+    whole = scoring.member_scores(project.ensemble(3), test, 5, chosen)
+    work = spreading.ScoringWork(
+        spreading.ScoringJob("data/shards/digits_binary", 3, 0, False),
+        spreading._read_files(Path("models/toy"), weights("models/toy")),
+    )
+    work.prepare(1)
+    places = scoring.batch_places(project.event, test, 5, chosen)
+    assert [len(place) for place in places] == [5, 5, 2]
+    parts = [torch.from_numpy(*work.do(("test", [chosen[place]]))) for place in places[::-1]]
+    assert torch.equal(scoring.in_order(parts, places[::-1]), whole)
+
+
+def weights(folder: str) -> str:
+    from pipeline.training.records import sha256_of
+
+    return sha256_of(Path(folder, "model.safetensors"))
+
+
+def test_rows_that_stay_in_shards_are_those_in_memory(project) -> None:
+    folder = "data/shards/digits_binary"
+    whole, stored = shard_reader.read_split(folder, "test"), StoredSplit(folder, "test")
+    rows = np.array([7, 3, 3, 23, 0])
+    assert len(stored) == len(whole)
+    np.testing.assert_array_equal(take(stored, rows).x, whole.x[rows])
+    assert take(stored, rows).x.dtype == whole.x.dtype
+    np.testing.assert_array_equal(
+        scoring.read_rows(stored, rows, project.event),
+        scoring.read_rows(whole, rows, project.event),
+    )
+
+
+def test_pieces_are_enough_for_all_workers() -> None:
+    few = spreading._pieces([np.arange(500)] * 20, 2)
+    assert [len(piece) for piece in few] == [1] * 20
+    many = spreading._pieces([np.arange(100)] * 1000, 2)
+    assert {len(piece) for piece in many} == {20}
