@@ -144,6 +144,7 @@ class Dataset(abc.ABC):
             (actions, states); None without.
         condition_size: length of the vector that each row comes with; None without. A dataset has
             classes or one of these two.
+        further_tests: names of test splits beyond `test`, which are scored as it is.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
         refused: glob patterns of files that people have instead of the raw files, each with the
@@ -163,9 +164,15 @@ class Dataset(abc.ABC):
     context_frames: int = 0
     condition_sequence: tuple[int, int] | None = None
     condition_size: int | None = None
+    further_tests: tuple[str, ...] = ()
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of all splits."""
+        return SPLITS + self.further_tests
 
     def source_nats(self, data: SplitData) -> np.ndarray | None:
         """Return -ln p of rows under the source that drew them, (N,), None where it is unknown.
@@ -184,7 +191,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, raw_dir: Path) -> Mapping[str, SplitData | SplitStream]:
-        """Decode the raw files of a folder into the splits train, valid and test.
+        """Decode the raw files of a folder into the splits train, valid, test and further tests.
 
         Raises:
             UserError: naming the file that is missing, truncated or malformed.

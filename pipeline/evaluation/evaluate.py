@@ -32,7 +32,7 @@ from pipeline.evaluation import (
     scoring,
     video_figures,
 )
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.results import FurtherTest, Result
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
@@ -51,7 +51,8 @@ def evaluate(config: ExperimentConfig) -> Path:
     validation split is scored in the same way, for choosing between models. What the members of an
     ensemble score, on average, comes with it. Where `exact` is false, `nats` is an upper bound on
     the negative log-likelihood, and an importance-weighted estimate, made of fewer rows, comes with
-    it. Metrics and pictures go to the training's MLflow run too.
+    it. Test splits beyond `test` are scored in the same way. Metrics and pictures go to the
+    training's MLflow run too.
 
     Raises:
         UserError: for a missing or damaged model or shards, or one trained on other data; for
@@ -85,7 +86,12 @@ def _evaluate(config: ExperimentConfig) -> Path:
     measured = measuring.measure(model, test, chosen, manifest, plan, source)
     chosen_valid = scoring.choose(valid, plan)
     valid_nats = scoring.scores(model, valid, plan.batch_size, chosen_valid, context)
-    _require_finite(config.name, test=measured.nats, valid=valid_nats)
+    further = {
+        split: _score_further(model, split, folder, manifest, plan)
+        for split in manifest.further_tests
+    }
+    nats_of = {split: nats for split, (_, _, nats) in further.items()}
+    _require_finite(config.name, test=measured.nats, valid=valid_nats, **nats_of)
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
     drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
     result = Result(
@@ -112,6 +118,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         importance=measured.importance,
         bound=measured.bound,
         coded=coding_cost.measure(model, test, chosen) if plan.coded else None,
+        further_tests=tuple(scored for scored, _, _ in further.values()),
         num_rows=len(measured.nats),
         num_split_rows=len(test),
         exact=model.exact,
@@ -129,6 +136,8 @@ def _evaluate(config: ExperimentConfig) -> Path:
     with replacing(out) as temporary:
         result_files.write(result, temporary)
         _write_scores(temporary / "scores.csv", chosen, measured.nats)
+        for split, (_, rows, nats) in further.items():
+            _write_scores(temporary / f"scores_{split}.csv", rows, nats)
         _show(model, plan, test, shown, drawn, manifest, temporary)
         curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
         curve.savefig(temporary / "learning_curve.png")
@@ -157,6 +166,27 @@ def _check(
             f"{name}: expected a model over clips for {manifest.dataset}, of which "
             f"{manifest.context_frames} frames are given, got {trained.name}"
         )
+
+
+def _score_further(
+    model: arcore.AutoregressiveModel,
+    split: str,
+    folder: Path,
+    manifest: shard_reader.Manifest,
+    plan: EvaluationConfig,
+) -> tuple[FurtherTest, np.ndarray, Tensor]:
+    """Score a test split beyond `test`; return what it scores, which rows, and their nats."""
+    data = shard_reader.read_split(folder, split)
+    chosen = scoring.choose(data, plan)
+    measured = measuring.measure(model, data, chosen, manifest, plan)
+    scored = FurtherTest(
+        split=split,
+        num_rows=len(chosen),
+        num_split_rows=len(data),
+        score=measured.score,
+        mean_size=measured.mean_size,
+    )
+    return scored, chosen, measured.nats
 
 
 def _require_finite(name: str, **nats: Tensor) -> None:
