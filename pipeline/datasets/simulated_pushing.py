@@ -198,7 +198,7 @@ def _read(kept: PartsFolder, split: str, first: int, stop: int) -> np.ndarray:
     path = kept.folder / f"{part_name(split, first, stop)}.npy"
     try:
         clips: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: missing or damaged, remove it: {error}") from None
     if clips.dtype != CLIP or clips.shape != (stop - first,):
         raise UserError(
