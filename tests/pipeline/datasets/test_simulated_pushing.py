@@ -86,7 +86,7 @@ def test_the_second_test_set_is_part_of_what_data_are(parts: list[Path], workdir
 def test_another_rendering_is_refused_by_default(
     parts: list[Path], workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {(0, 27, 1, 2, 2): "0" * 64}
+    known = {(0, 16, 27, 1, 2, 2): "0" * 64}
     monkeypatch.setattr(simulated_pushing, "CONTENT_SHA256", known)
     with pytest.raises(UserError, match="expected clips of sha256 000.* another processor") as said:
         small().decode(workdir)
