@@ -11,7 +11,6 @@ pybullet is the optional extra `pushing`, imported when the first clip is render
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -55,10 +54,12 @@ class Simulator:
     def __init__(self) -> None:
         try:
             with _output_discarded():  # it prints the time of its build
-                self.bullet: Any = importlib.import_module("pybullet")
-            self.data: str = importlib.import_module("pybullet_data").getDataPath()
+                import pybullet
+                import pybullet_data
         except ImportError:
             raise UserError(f"simulated pushing: {MISSING}") from None
+        self.bullet: Any = pybullet
+        self.data: str = pybullet_data.getDataPath()
         self.client: int = self.bullet.connect(self.bullet.DIRECT)
         self.view = self.bullet.computeViewMatrix(EYE, LOOKED_AT, (0, 0, 1))
         self.projection = self.bullet.computeProjectionMatrixFOV(FIELD_OF_VIEW, 1.0, 0.1, 3.0)
