@@ -93,7 +93,9 @@ def _evaluate(config: ExperimentConfig) -> Path:
     nats_of = {split: nats for split, (_, _, nats) in further.items()}
     _require_finite(config.name, test=measured.nats, valid=valid_nats, **nats_of)
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
-    drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
+    drawn, sample_seconds = None, None
+    if plan.num_samples:
+        drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
@@ -125,7 +127,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         valid_nats=mean_and_error(valid_nats)[0],
         num_parameters=sum(p.numel() for p in trained.model.parameters()),
         train_seconds=None if record is None else record.train_seconds,
-        sample_seconds=round(sample_seconds, 3),
+        sample_seconds=None if sample_seconds is None else round(sample_seconds, 3),
         device=None if record is None else record.device,
         published=plan.published,
         published_member=plan.published_member,
@@ -138,7 +140,8 @@ def _evaluate(config: ExperimentConfig) -> Path:
         _write_scores(temporary / "scores.csv", chosen, measured.nats)
         for split, (_, rows, nats) in further.items():
             _write_scores(temporary / f"scores_{split}.csv", rows, nats)
-        _show(model, plan, test, shown, drawn, manifest, temporary)
+        if drawn is not None:
+            _show(model, plan, test, shown, drawn, manifest, temporary)
         curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
         curve.savefig(temporary / "learning_curve.png")
     result_files.write_summary(result, after_frames(manifest.event, context))
@@ -278,5 +281,6 @@ def _track(run_id: str | None, result: Result, out: Path) -> None:
         estimate = result.importance.nats_importance_weighted
         logger.metrics({"test_nats_importance_weighted": estimate})
     for picture in ("samples.png", "learning_curve.png"):
-        logger.artifact(out / picture)
+        if (out / picture).is_file():
+            logger.artifact(out / picture)
     logger.artifact(out / "metrics.json")

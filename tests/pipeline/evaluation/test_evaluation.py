@@ -51,6 +51,13 @@ def test_every_row_counts_once(project, batch_size: int) -> None:
     }  # fmt: skip
 
 
+def test_nothing_is_drawn_where_no_samples_are_asked_for(project) -> None:
+    metrics = evaluated("evaluation.num_samples=0")
+    assert metrics["num_rows"] == 24
+    made = {path.name for path in newest().iterdir()}
+    assert made == {"metrics.json", "timing.json", "scores.csv", "learning_curve.png"}
+
+
 def test_an_ensemble_averages_probabilities(project) -> None:
     x = torch.from_numpy(shard_reader.read_split("data/shards/digits_binary", "test").x)
     each = torch.stack([project.member(index).log_prob(x) for index in range(3)]).detach()
