@@ -32,7 +32,9 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
 def test_they_load_and_draw(folder: Path) -> None:
     model = arcore.load(folder)
-    if model.condition_kind is None and None not in model.event.shape:
+    if model.condition_kind is not None or None in model.event.shape:
+        return
+    if len(model.schedule) < 20_000:  # a clip in colour takes minutes
         drawn = model.sample(2)
         assert drawn.shape[1:] == model.event.shape
         if isinstance(model.event, Levels):
