@@ -9,6 +9,7 @@ from typing import Any
 
 import arcore
 from pipeline.core import paths
+from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import read_yaml, value_of
 from pipeline.training import checkpoints
@@ -59,6 +60,7 @@ def load_folder(folder: Path) -> TrainedModel:
     Raises:
         UserError: if its files are missing, damaged or of another architecture.
     """
+    keep_freed_memory()  # whoever loads a model computes with it
     try:
         config = read_yaml(folder / "config.yaml")
         model, name, sha256 = _described(config, str(folder / "config.yaml"))

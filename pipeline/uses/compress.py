@@ -25,6 +25,7 @@ from torch import Tensor
 import arcore
 from arcore import coding
 from arcore.events import Levels
+from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
 from pipeline.uses import level_files
@@ -162,6 +163,7 @@ def load(folder: Path) -> tuple[arcore.AutoregressiveModel, Levels]:
         UserError: for a folder without one.
     """
     with _one_line(None):
+        keep_freed_memory()
         model = arcore.load(folder)
     event = model.event
     if not isinstance(event, Levels):

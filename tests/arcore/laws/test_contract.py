@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
@@ -48,9 +49,10 @@ def test_parts_of_an_event_add_up_where_they_can_be_scored(case: Case) -> None:
         model.log_prob(x, condition, torch.tensor([[0, steps + 1]]).expand(5, 2))
 
 
-@cases_where(lambda case: case.create().receptive_field is not None)
+@cases_where(lambda case: "receptive_field" in inspect.get_annotations(case.kind))
 def test_nothing_beyond_the_receptive_field_has_influence(case: Case) -> None:
     model = case.build_exact()
+    assert model.receptive_field is not None
     seen = influence(model, case.values(32), case.condition(32))
     steps = torch.arange(len(seen))
     assert not (seen & (steps[:, None] - steps > model.receptive_field)).any()

@@ -125,14 +125,14 @@ def test_workers_draw_together_what_one_would(case: Case) -> None:
 
 
 class Chain:
-    """Eight bits, each depending on two earlier ones in a scrambled order: a Bayesian network."""
+    """Six bits, each depending on two earlier ones in a scrambled order: a Bayesian network."""
 
-    event = Binary((2, 4))
+    event = Binary((3, 2))
 
     def __init__(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         bits = self.states.flatten(1)
-        order = torch.randperm(8, generator=generator)
+        order = torch.randperm(bits.shape[1], generator=generator)
         log_p = torch.zeros(len(bits), dtype=torch.float64)
         for t, index in enumerate(order):
             table = torch.rand(4, generator=generator, dtype=torch.float64) * 0.96 + 0.02

@@ -179,7 +179,7 @@ def test_a_moved_store_leads_to_where_it_is(home, tmp_path_factory, monkeypatch,
 
 
 @pytest.mark.parametrize("name", ["../../../escaped", "/tmp/x", "a/b", "", "..", "a\nb"])
-def test_an_experiment_whose_name_leaves_the_folder_is_refused(workdir, name: str) -> None:
+def test_an_experiment_whose_name_leaves_the_folder_is_refused(home, name: str) -> None:
     store = mlflow_store.client()
     with pytest.raises(UserError, match="MLflow experiment: expected a name of letters"):
         mlflow_store.experiment_id(store, name)
