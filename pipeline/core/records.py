@@ -62,11 +62,13 @@ class Record:
         described: dict[str, object] = {}
         for field in dataclasses.fields(self):
             value, hint = self.__dict__[field.name], _hints(type(self))[field.name]
+            if field.metadata.get(_LEFT_OUT) and value == field.default:
+                continue
             if _record_of(hint) is not None:
                 described |= {} if value is None else value.to_dict()
             elif _element_of(hint) is not None:
                 described[field.name] = [one.to_dict() for one in value]
-            elif not (field.metadata.get(_LEFT_OUT) and value == field.default):
+            else:
                 described[field.name] = value
         return described
 

@@ -22,6 +22,7 @@ from pipeline.datasets.read_transforms import ReadTransform, num_bins
 MANIFEST = "manifest.json"
 FORMAT = 2
 OWN = "manifest_sha256"
+SPLIT_NAME = "[a-z0-9_]+"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Manifest:
         published_name: its name in published_results.yaml, or None.
         provenance: source and protocol, in words.
         options: the dataset's options.
-        splits: train, valid and test.
+        splits: train, valid and test, then further tests.
         sha256: of the whole content and its meaning (event, classes, draws, frames given, ...).
         context_frames: frames of a clip that the protocol gives.
         condition_sequence: frames, and length of the vector that each comes with, or None.
@@ -118,6 +119,11 @@ class Manifest:
     condition_size: int | None = None
     condition_shape: tuple[int, int, int] | None = None
     sound: Sound | None = None
+
+    @property
+    def further_tests(self) -> tuple[str, ...]:
+        """Names of test splits beyond `test`."""
+        return _further(self.splits)
 
     @property
     def conditions(self) -> dict[str, object]:
@@ -194,8 +200,12 @@ def _own_sha256(plain: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
+def _further(splits: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(sorted(set(splits) - set(SPLITS)))
+
+
 def _dataset_sha256(kind: Dataset | Manifest, splits: Mapping[str, SplitInfo]) -> str:
-    infos = [(split, splits[split]) for split in SPLITS]
+    infos = [(split, splits[split]) for split in [*SPLITS, *_further(splits)]]
     parts = [
         [split, info.sha256, info.read_transform, *([info.row_shape] if info.row_shape else [])]
         for split, info in infos
@@ -218,9 +228,12 @@ def _parse_manifest(plain: Mapping[str, object]) -> Manifest:
     """Turn the JSON into a Manifest; KeyError, TypeError or ValueError for what is amiss."""
     event = events.from_dict(_mapping(plain["event"], "event"))
     splits = _mapping(plain["splits"], "splits")
-    if set(splits) != set(SPLITS):
+    if not set(SPLITS) <= set(splits):
         raise _refused("splits", f"the splits {', '.join(SPLITS)}", splits)
-    parsed = {split: SplitInfo.from_dict(split, splits[split]) for split in SPLITS}
+    names = [*SPLITS, *_further(splits)]
+    if not all(re.fullmatch(SPLIT_NAME, name) for name in names):
+        raise _refused("splits", "names of small letters, digits and '_'", names)
+    parsed = {split: SplitInfo.from_dict(split, splits[split]) for split in names}
     if any(info.read_transform == "dequantize" for info in parsed.values()):
         num_bins(event)
     num_classes = None if plain["num_classes"] is None else _count(plain, "num_classes")

@@ -14,7 +14,7 @@ from pipeline.data.manifest import (
 )
 from pipeline.data.shard_reader import shards_folder
 from pipeline.data.shard_writer import write_split
-from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
+from pipeline.datasets.base import Dataset, SplitData, SplitStream
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,9 @@ def preprocess(dataset: Dataset) -> Path:
     raw = fetching.verify_raw(dataset)
     folder = write(dataset, dataset.decode(raw), shards_folder(dataset.name))
     manifest = read_manifest(folder)
-    rows = "/".join(str(manifest.splits[split].rows) for split in SPLITS)
-    logger.info("%s: %s rows of train/valid/test in %s", dataset.name, rows, folder)
+    rows = "/".join(str(manifest.splits[split].rows) for split in dataset.splits)
+    names = "/".join(dataset.splits)
+    logger.info("%s: %s rows of %s in %s", dataset.name, rows, names, folder)
     return folder
 
 
@@ -38,7 +39,8 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
 
     Arguments:
         dataset: describes the rows.
-        splits: train, valid and test; of a stream, the rows of a shard are in memory at a time.
+        splits: train, valid, test and further tests; of a stream, the rows of a shard are in
+            memory at a time.
         folder: where they go; leftovers of killed runs beside it are removed.
 
     Raises:
@@ -46,6 +48,8 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
             number of rows than it says.
     """
     with replacing(folder) as partial:
-        infos = {split: write_split(partial, split, splits[split], dataset) for split in SPLITS}
+        infos = {
+            split: write_split(partial, split, splits[split], dataset) for split in dataset.splits
+        }
         write_manifest(dataset, infos, partial)
     return folder

@@ -46,7 +46,7 @@ from pipeline.data.row_format import (
     row_format,
     row_shape,
 )
-from pipeline.datasets.base import SPLITS, SplitData
+from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import draw, dynamic_binarize
 
 __all__ = [
@@ -103,7 +103,7 @@ def read_split(
 
     Arguments:
         folder: of the shards, or a URI as in `pipeline.core.storage`.
-        split: train, valid or test.
+        split: train, valid, test or a further test.
         verify: check the SHA-256 of each shard that is touched, once a process, and that of the
             content where all of it is read.
         rank: integer in [0, world_size).
@@ -170,7 +170,7 @@ class SplitReader:
 
     Arguments:
         location: folder of the shards, or a URI as in `pipeline.core.storage`.
-        split: train, valid or test.
+        split: train, valid, test or a further test.
         verify: check the SHA-256 of each shard that is touched, once a process.
 
     Raises:
@@ -179,9 +179,10 @@ class SplitReader:
     """
 
     def __init__(self, location: str | Path, split: str, verify: bool = True) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
         self.manifest = read_manifest(location)
+        if split not in self.manifest.splits:
+            expected = ", ".join(self.manifest.splits)
+            raise ValueError(f"split: expected one of {expected}, got {split!r}")
         self.info = self.manifest.splits[split]
         self._location, self._verify = location, verify
         self._filesystem, self._path = storage.filesystem(location)

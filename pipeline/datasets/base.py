@@ -146,6 +146,7 @@ class Dataset(abc.ABC):
         condition_shape: channels, height and width of the map that each row comes with (a coarse
             image, a mask), of any resolution; None without. A dataset has classes or one of these
             three.
+        further_tests: names of test splits beyond `test`, which are scored as it is.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
         refused: glob patterns of files that people have instead of the raw files, each with the
@@ -166,9 +167,15 @@ class Dataset(abc.ABC):
     condition_sequence: tuple[int, int] | None = None
     condition_size: int | None = None
     condition_shape: tuple[int, int, int] | None = None
+    further_tests: tuple[str, ...] = ()
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of all splits."""
+        return SPLITS + self.further_tests
 
     def source_nats(self, data: SplitData) -> np.ndarray | None:
         """Return -ln p of rows under the source that drew them, (N,), None where it is unknown.
@@ -187,7 +194,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, raw_dir: Path) -> Mapping[str, SplitData | SplitStream]:
-        """Decode the raw files of a folder into the splits train, valid and test.
+        """Decode the raw files of a folder into the splits train, valid, test and further tests.
 
         Raises:
             UserError: naming the file that is missing, truncated or malformed.

@@ -35,7 +35,7 @@ from pipeline.evaluation import (
     spreading,
     video_figures,
 )
-from pipeline.evaluation.results import Result
+from pipeline.evaluation.results import FurtherTest, Result
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
@@ -55,7 +55,8 @@ def evaluate(config: ExperimentConfig) -> Path:
     for choosing between models. What the members of an
     ensemble score, on average, comes with it. Where `exact` is false, `nats` is an upper bound on
     the negative log-likelihood, and an importance-weighted estimate, made of fewer rows, comes with
-    it. Metrics and pictures go to the training's MLflow run too.
+    it. Test splits beyond `test` are scored in the same way. Metrics and pictures go to the
+    training's MLflow run too.
 
     Raises:
         UserError: for a missing or damaged model or shards, or one trained on other data; for
@@ -92,9 +93,16 @@ def _evaluate(config: ExperimentConfig) -> Path:
             model, test, chosen, manifest, plan, source, partial(score, "test", test, chosen)
         )
         valid_nats = scoring.mixture(score("valid", valid, chosen_valid))
-    _require_finite(config.name, test=measured.nats, valid=valid_nats)
+        further = {
+            split: _score_further(model, score, split, folder, manifest, plan)
+            for split in manifest.further_tests
+        }
+    nats_of = {split: nats for split, (_, _, nats) in further.items()}
+    _require_finite(config.name, test=measured.nats, valid=valid_nats, **nats_of)
     shown = np.random.default_rng(plan.seed).permutation(len(test))[: plan.num_samples]
-    drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
+    drawn, sample_seconds = None, None
+    if plan.num_samples:
+        drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
@@ -119,13 +127,14 @@ def _evaluate(config: ExperimentConfig) -> Path:
         importance=measured.importance,
         bound=measured.bound,
         coded=coding_cost.measure(model, test, chosen) if plan.coded else None,
+        further_tests=tuple(scored for scored, _, _ in further.values()),
         num_rows=len(measured.nats),
         num_split_rows=len(test),
         exact=model.exact,
         valid_nats=mean_and_error(valid_nats)[0],
         num_parameters=sum(p.numel() for p in trained.model.parameters()),
         train_seconds=None if record is None else record.train_seconds,
-        sample_seconds=round(sample_seconds, 3),
+        sample_seconds=None if sample_seconds is None else round(sample_seconds, 3),
         device=None if record is None else record.device,
         published=plan.published,
         published_member=plan.published_member,
@@ -136,7 +145,10 @@ def _evaluate(config: ExperimentConfig) -> Path:
     with replacing(out) as temporary:
         result_files.write(result, temporary)
         _write_scores(temporary / "scores.csv", chosen, measured.nats)
-        _show(model, plan, test, shown, drawn, manifest, temporary)
+        for split, (_, rows, nats) in further.items():
+            _write_scores(temporary / f"scores_{split}.csv", rows, nats)
+        if drawn is not None:
+            _show(model, plan, test, shown, drawn, manifest, temporary)
         curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
         curve.savefig(temporary / "learning_curve.png")
     result_files.write_summary(result, after_frames(manifest.event, context))
@@ -164,6 +176,29 @@ def _check(
             f"{name}: expected a model over clips for {manifest.dataset}, of which "
             f"{manifest.context_frames} frames are given, got {trained.name}"
         )
+
+
+def _score_further(
+    model: arcore.AutoregressiveModel,
+    score: spreading.Scorer,
+    split: str,
+    folder: Path,
+    manifest: shard_reader.Manifest,
+    plan: EvaluationConfig,
+) -> tuple[FurtherTest, np.ndarray, Tensor]:
+    """Score a test split beyond `test`; return what it scores, which rows, and their nats."""
+    data = open_rows(folder, split)
+    chosen = scoring.choose(data, plan)
+    by_member = partial(score, split, data, chosen)
+    measured = measuring.measure(model, data, chosen, manifest, plan, by_member=by_member)
+    scored = FurtherTest(
+        split=split,
+        num_rows=len(chosen),
+        num_split_rows=len(data),
+        score=measured.score,
+        mean_size=measured.mean_size,
+    )
+    return scored, chosen, measured.nats
 
 
 def _require_finite(name: str, **nats: Tensor) -> None:
@@ -255,5 +290,6 @@ def _track(run_id: str | None, result: Result, out: Path) -> None:
         estimate = result.importance.nats_importance_weighted
         logger.metrics({"test_nats_importance_weighted": estimate})
     for picture in ("samples.png", "learning_curve.png"):
-        logger.artifact(out / picture)
+        if (out / picture).is_file():
+            logger.artifact(out / picture)
     logger.artifact(out / "metrics.json")

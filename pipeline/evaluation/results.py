@@ -148,6 +148,22 @@ class Coded(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FurtherTest(Record):
+    """What a test split beyond `test` scores.
+
+    Attributes:
+        split: of the data.
+        num_rows, num_split_rows, score, mean_size: as those of a `Result`.
+    """
+
+    split: str
+    num_rows: int
+    num_split_rows: int
+    score: Score
+    mean_size: float | None = left_out(None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result(Record):
     """What was measured of one experiment: the content of `metrics.json`, in its order.
 
@@ -165,6 +181,7 @@ class Result(Record):
         importance: an estimate that goes with a bound, where one was made.
         bound: what each level of a bound costs.
         coded: the rows as a file, where it was made.
+        further_tests: what test splits beyond `split` score.
         exact: False where the score only bounds the negative log-likelihood from above.
         valid_nats: mean over the validation split.
         device: of the training, as far as it is known.
@@ -197,6 +214,7 @@ class Result(Record):
     importance: ImportanceEstimate | None = None
     bound: BoundTerms | None = None
     coded: Coded | None = None
+    further_tests: tuple[FurtherTest, ...] = left_out(())
     num_rows: int
     num_split_rows: int | None = None
     exact: bool = True
@@ -231,6 +249,8 @@ class Result(Record):
             fits = not isinstance(value, float) or math.isfinite(value)
             require(fits, f"{where}: {key}", "a finite number", value)
         self.score.check(event, self.mean_size, where)
+        for test in self.further_tests:
+            test.score.check(event, test.mean_size, f"{where}: {test.split}")
 
 
 @dataclass(frozen=True, kw_only=True)

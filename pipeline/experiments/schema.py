@@ -134,7 +134,7 @@ class EvaluationConfig:
         batch_size: rows scored at once.
         num_test_rows: rows that are scored, a random subset of the split; null scores all. The
             validation split is scored on as many.
-        num_samples: events sampled for the pictures.
+        num_samples: events sampled for the pictures; 0 draws none, where that takes too long.
         seed: of the samples and of the subset.
         published: {model, variant} of the published row that the table compares with.
         published_member: likewise for one member of an ensemble, which has a row of its own then.
@@ -158,8 +158,8 @@ class EvaluationConfig:
     coded: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "num_samples"):
-            require(getattr(self, name) >= 1, f"evaluation.{name}", ">= 1", getattr(self, name))
+        require(self.batch_size >= 1, "evaluation.batch_size", ">= 1", self.batch_size)
+        require(self.num_samples >= 0, "evaluation.num_samples", ">= 0", self.num_samples)
         fits = self.num_members is None or self.num_members >= 1
         require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
         fits = self.num_test_rows is None or self.num_test_rows >= 2

@@ -90,7 +90,7 @@ def describe(store: MlflowClient, run_id: str, candidate: Candidate, manifest: M
                 schema=json.dumps({"event": events.to_dict(manifest.event)}),
                 profile=json.dumps({"num_rows": info.rows, "dataset_sha256": manifest.sha256}),
             ),
-            [InputTag("mlflow.data.context", _CONTEXTS[split])],
+            [InputTag("mlflow.data.context", _CONTEXTS.get(split, "testing"))],
         )
         for split, info in manifest.splits.items()
     ]

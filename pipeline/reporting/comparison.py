@@ -24,7 +24,7 @@ from pipeline.evaluation.reading import (
     read_kept_codecs,
     read_results,
 )
-from pipeline.evaluation.results import CodecResult, Result, Score
+from pipeline.evaluation.results import CodecResult, FurtherTest, Result, Score
 from pipeline.reporting import wording
 from pipeline.reporting.published import PublishedResult, match, published_for
 
@@ -126,7 +126,8 @@ def build_report(dataset: str, folders: Sequence[Path] | None = None) -> Report:
 
     An experiment names its counterpart in its config, `evaluation.published: {model, variant}`, and
     an ensemble that of one member, `evaluation.published_member`, which gives it a second row. A
-    bound has a second row for its importance-weighted estimate, where one was made.
+    bound has a second row for its importance-weighted estimate, where one was made. Each test split
+    beyond `test` has a row.
 
     Arguments:
         dataset: its name.
@@ -175,6 +176,7 @@ def _report(
         if one.result.importance is not None or one.result.published_importance is not None
     ]
     rows += [member_row(one) for one in read if one.result.published_member is not None]
+    rows += [further_row(one, test) for one in read for test in one.result.further_tests]
     if len({one.result.unit for one in read}) > 1 or len({one.event for one in read}) > 1:
         raise UserError(f"evaluation/{dataset}: its experiments differ in unit or event")
     unit, event = read[0].result.unit, read[0].event
@@ -231,6 +233,29 @@ def member_row(evaluated: Evaluated) -> Row:
     )
     scored = dataclasses.replace(evaluated, result=changed)
     return Row(evaluated=scored, num_averaged=result.num_members)
+
+
+def further_row(evaluated: Evaluated, test: FurtherTest) -> Row:
+    """Return the row of what a test split beyond `test` scores."""
+    result = evaluated.result
+    changed = dataclasses.replace(
+        result,
+        experiment=f"{result.experiment} ({test.split})",
+        split=test.split,
+        score=test.score,
+        mean_size=test.mean_size,
+        num_rows=test.num_rows,
+        num_split_rows=test.num_split_rows,
+        excess=None,
+        member=None,
+        importance=None,
+        bound=None,
+        coded=None,
+        further_tests=(),
+        valid_nats=None,
+        published=None,
+    )
+    return Row(evaluated=dataclasses.replace(evaluated, result=changed))
 
 
 def importance_row(evaluated: Evaluated) -> Row:

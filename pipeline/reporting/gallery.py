@@ -26,7 +26,10 @@ def gallery(report: Report) -> list[str]:
     rows = [
         row
         for row in report.rows
-        if row.num_averaged == 1 and not row.approximate and row.result.num_folds == 1
+        if row.num_averaged == 1
+        and not row.approximate
+        and row.result.num_folds == 1
+        and row.result.split == "test"
     ]
     extents = report.event.shape
     if len(extents) == 1 and extents[0] is None:

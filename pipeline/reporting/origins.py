@@ -72,14 +72,15 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
             f"dvc repro evaluate@{name}",
             f"python -m stages.train {name} && python -m stages.evaluate {name}",
         )
-    model = paths.model(name)
+    model, split = paths.model(name), row.result.split
+    scores = "scores.csv" if split == "test" else f"scores_{split}.csv"
     held = [
         ("weights", model / "model.safetensors"),
         ("configuration", model / "config.yaml"),
         ("training record", model / "training.json"),
         ("curve (CSV)", model / "history.csv"),
         ("metrics", folder / "metrics.json"),
-        ("nats of each test row (CSV)", folder / "scores.csv"),
+        ("nats of each test row (CSV)", folder / scores),
         ("values of the folds (CSV)", folder / "folds.csv"),
     ]
     return Origin(

@@ -14,6 +14,7 @@ what the record `of` it has; `{other}` is `test` of the record `with` it. Record
                              unit), bits, rows, published, time, valid, entropy, above, importance,
                              importance_rows, and config (all of config.yaml)
     <experiment> member      what a member of an ensemble scores
+    <experiment> <split>     what a test split beyond `test` scores
     <dataset> codec <label>  the codec or baseline whose label starts so: name, test
     <name>.json              a mixture: test, valid
     embedded <dataset> <experiment>  of results/embedded.csv: name, members, test
@@ -137,7 +138,8 @@ class Tables:
         kind, _, label = rest.partition(" ")
         if kind == "codec":
             return self._codec(first, label)
-        return self._experiment(first, f"{first} (a member)" if kind == "member" else first)
+        suffix = {"": "", "member": " (a member)"}.get(kind, f" ({kind})")
+        return self._experiment(first, first + suffix)
 
     @functools.cache  # noqa: B019 - as long as its owner
     def _report(self, dataset: str) -> Report:

@@ -19,8 +19,9 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
-from pipeline.evaluation import evaluate, image_figures, result_files, scoring
+from pipeline.evaluation import evaluate, image_figures, reading, result_files, scoring
 from pipeline.experiments import compose
+from pipeline.reporting import comparison
 
 EVENT = arcore.events.Binary((1, 8, 8))
 
@@ -48,6 +49,13 @@ def test_every_row_counts_once(project, batch_size: int) -> None:
     assert made == {
         "metrics.json", "timing.json", "scores.csv", "samples.png", "learning_curve.png", "media",
     }  # fmt: skip
+
+
+def test_nothing_is_drawn_where_no_samples_are_asked_for(project) -> None:
+    metrics = evaluated("evaluation.num_samples=0")
+    assert metrics["num_rows"] == 24
+    made = {path.name for path in newest().iterdir()}
+    assert made == {"metrics.json", "timing.json", "scores.csv", "learning_curve.png"}
 
 
 def test_an_ensemble_averages_probabilities(project) -> None:
@@ -267,3 +275,26 @@ def test_pictures_show_what_each_level_varies(latent_project, monkeypatch) -> No
     titles = [f"only {level} noise varies" for level in ("top", "latent", "pixels")]
     assert list(shown[0]) == ["samples", "real", *titles]
     assert all(x.shape == (4, 1, 8, 8) for x in shown[0].values())
+
+
+def test_further_test_splits_are_scored_as_the_first_is(project) -> None:
+    folder = Path("data/shards/digits_binary")
+    splits = {name: shard_reader.read_split(folder, name) for name in ("train", "valid", "test")}
+    novel = SplitData(1 - splits["test"].x[:9], splits["test"].labels[:9])
+    dataset = catalog.get_dataset({"name": "digits_binary"})
+    dataset = dataclasses.replace(dataset, further_tests=("novel",))
+    preprocess.write(dataset, splits | {"novel": novel}, folder)
+    config_file = Path("models/toy/config.yaml")
+    sha256 = shard_reader.read_manifest(folder).sha256
+    described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": sha256}
+    config_file.write_text(yaml.safe_dump(described))
+    metrics = evaluated()
+    nats = -project.log_prob(torch.from_numpy(novel.x)).detach().double()
+    (found,) = metrics["further_tests"]
+    assert found["split"] == "novel" and found["num_rows"] == found["num_split_rows"] == 9
+    assert found["nats"] == pytest.approx(float(nats.mean()), rel=1e-6) != metrics["nats"]
+    written = (newest() / "scores_novel.csv").read_text().splitlines()
+    assert len(written) == 1 + 9
+    read = reading.read_evaluated(newest())
+    row = comparison.further_row(read, *read.result.further_tests)
+    assert row.result.experiment == "toy (novel)" and row.value == found["nats"]

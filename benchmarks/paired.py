@@ -1,0 +1,77 @@
+"""What one experiment gains over another on the same test rows, with a paired standard error.
+
+Reads the scores that `stages.evaluate` wrote, those of further test splits too, and prints the
+differences first minus second in the dataset's unit and in bits/dim as JSON: above 0, the second is
+better.
+
+    python benchmarks/paired.py simulated_pushing-video_pixel_network \
+        simulated_pushing-video_pixel_network-actions
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import torch
+
+from arcore.units import nats_to_bits_per_dim
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.evaluation.reading import Evaluated, read_evaluated
+from pipeline.evaluation.results import Score
+from pipeline.evaluation.scoring import mean_and_error
+from pipeline.experiments import compose
+
+
+def scores(path: Path) -> dict[int, float]:
+    """Return the nats of each row that was scored."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return {int(line["row"]): float(line["nats"]) for line in csv.DictReader(file)}
+
+
+def difference(first: Evaluated, second: Evaluated, file: str) -> dict[str, object]:
+    """Compare two experiments by a file of scores that both have.
+
+    Raises:
+        UserError: unless both scored the same rows.
+    """
+    ours, theirs = (scores(one.folder / file) for one in (first, second))
+    if ours.keys() != theirs.keys():
+        raise UserError(f"{file}: expected the same rows for {first.name} and {second.name}")
+    apart = torch.tensor([ours[row] - theirs[row] for row in ours], dtype=torch.float64)
+    mean, error = mean_and_error(apart)
+    bits, bits_error = (
+        nats_to_bits_per_dim(value, first.event, difference=True) for value in (mean, error)
+    )
+    score = Score(nats=mean, nats_stderr=error, bits_per_dim=bits, bits_per_dim_stderr=bits_error)
+    unit = first.result.unit
+    values = (score.value_in(unit, first.event), score.stderr_in(unit, first.event))
+    return {
+        "rows": len(ours),
+        unit: [round(value, 2) for value in values],
+        "bits_per_dim": [round(bits, 5), round(bits_error, 5)],
+        "second_better": float((apart > 0).double().mean()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("first")
+    parser.add_argument("second")
+    given = parser.parse_args()
+    evaluated = []
+    for name in (given.first, given.second):
+        dataset = compose.load(name).dataset["name"]
+        evaluated.append(read_evaluated(paths.evaluation(dataset, name)))
+    first, second = evaluated
+    if first.config.dataset_sha256 != second.config.dataset_sha256:
+        parser.error("expected experiments on the same data")
+    files = ["scores.csv", *(f"scores_{one.split}.csv" for one in first.result.further_tests)]
+    print(json.dumps({file: difference(first, second, file) for file in files}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
