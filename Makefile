@@ -35,7 +35,7 @@ test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
 	python -m pytest $(IN_PARALLEL)
 
 test-slow: $(STAMP)  ## the longer tests too
-	python -m pytest $(IN_PARALLEL) -m 'slow or not slow'
+	python -m pytest $(IN_PARALLEL) -m 'not own_process'
 
 test-cluster: $(STAMP)  ## training, jobs and faults on several hosts made of network namespaces
 	python -m pytest -m cluster tests/cluster

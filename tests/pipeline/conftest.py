@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +41,12 @@ def make_worker(tmp_path_factory: pytest.TempPathFactory, few_digits: Path) -> C
         return Worker(tmp_path_factory.mktemp("checkpoints"), few_digits)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def own_ray() -> Iterator[None]:
+    """For a Ray in the tests' own process, which forgets its daemons without waiting for them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

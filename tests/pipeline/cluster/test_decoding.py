@@ -26,7 +26,8 @@ def shards(**options: Any) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_workers_decode_the_bytes_of_one_process() -> None:
+@pytest.mark.own_process
+def test_workers_decode_the_bytes_of_one_process(own_ray: None) -> None:
     for n in range(20):
         write_picture(Path(f"photos/{n:02d}.png"), 8 + n, 16, seed=n)
     write_image_parquet(Path("a.parquet"), list(packed_pictures(30)), [0, 1] * 15)

@@ -15,7 +15,7 @@ from pipeline.cluster.pool import Pool
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import ClusterConfig
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.own_process, pytest.mark.timeout(180)]
 TWO = ClusterConfig(num_workers=2, cpus_per_worker=1, max_failures=1)
 ONE = ClusterConfig(num_workers=1, cpus_per_worker=1)
 
@@ -42,7 +42,7 @@ class Squares:
 
 
 @pytest.fixture(scope="module")
-def ray_of_two() -> Iterator[None]:
+def ray_of_two(own_ray: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         with connection.connected():

@@ -24,8 +24,9 @@ def files(*overrides: str) -> dict[str, object]:
     return {"metrics": metrics, "scores": (out / "scores.csv").read_text()}
 
 
+@pytest.mark.own_process
 @pytest.mark.timeout(180)
-def test_workers_give_the_digits_of_one_process(project, tmp_path: Path) -> None:
+def test_workers_give_the_digits_of_one_process(own_ray, project, tmp_path: Path) -> None:
     assert files(*ON_WORKERS, f"cluster.storage={tmp_path}/storage") == files()
     assert list(tmp_path.glob("storage/shards/digits_binary-*/manifest.json"))
 

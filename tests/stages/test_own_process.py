@@ -1,0 +1,26 @@
+"""Tests that start Ray in their own process, run in one where nothing else has used Ray.
+
+Ray keeps a token of authentication as long as its process lives, and others' tests bring their own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.places import ROOT
+
+FILES = (
+    "tests/pipeline/cluster/test_decoding.py",
+    "tests/pipeline/cluster/test_pool.py",
+    "tests/pipeline/evaluation/test_spreading.py",
+)
+
+
+@pytest.mark.timeout(400)
+def test_what_starts_ray_itself() -> None:
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "own_process", *FILES]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
