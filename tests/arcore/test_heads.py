@@ -104,7 +104,7 @@ def mixture(levels: int, log_scale: float, mean: float, n: int) -> DiscretizedLo
     ("log_scale", "mean"),
     [(-2.0, -0.3), (-7.0, 0.9), (1.0, 5.0), (40.0, 0.0), (100.0, 1e9), (1e9, 0.0), (-7.0, -3e38)],
 )
-@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_draws_follow_the_masses(
     levels: int, log_scale: float, mean: float, temperature: float, generator: torch.Generator
 ) -> None:

@@ -99,7 +99,7 @@ def test_a_killed_worker_changes_nothing(undisturbed, make_project) -> None:
     ("before", "where"),
     [
         ([], [ONE_CPU]),
-        ([], [ONE_CPU, ON_RAY]),
+        pytest.param([], [ONE_CPU, ON_RAY], marks=pytest.mark.slow),
         pytest.param([ON_RAY], [ONE_CPU], marks=pytest.mark.slow),
     ],
     ids=["by itself", "then with Ray", "with Ray, then by itself"],

@@ -215,8 +215,8 @@ def test_training_approaches_a_known_density_and_never_beats_it(
     assert entropy - 0.02 < trained < entropy + 0.06 < untrained
 
 
-# One of each way to compute; the others are made of the same layers, and the compiler is slow.
-COMPILED = ("made", "nade", "gated_pixelcnn", "row_lstm", "pixelvae", "wavenet")
+# Kernels of our own, convolutions, a scan; the compiler is slow, hence the others in the slow tests.
+COMPILED = ("nade", "gated_pixelcnn", "row_lstm")
 
 
 @pytest.mark.parametrize(
