@@ -116,7 +116,16 @@ def _train_alone(job: TrainingJob, setting: TrialSetting, checkpoint: str) -> Tr
     from pipeline.training.worker import Worker
 
     session = ResumedSession(setting.resources.use_gpu, setting.place, checkpoint)
-    return Worker(job, session).run()
+    worker = Worker(job, session)
+    progress = worker.progress
+    if progress.epoch >= job.trainer.max_epochs or progress.stopped:
+        # killed after its last epoch and before its end was kept: Ray wants a result all the same
+        last = progress.history[-1]
+        report = TrainingReport(
+            epoch=last.epoch, best_valid_nats=progress.best_nats, finished=True, record=last
+        )
+        session.report(report, None)
+    return worker.run()
 
 
 def _train_together(job: TrainingJob, setting: TrialSetting, name: str) -> TrainingOutcome:

@@ -215,7 +215,7 @@ def test_training_approaches_a_known_density_and_never_beats_it(
     assert entropy - 0.02 < trained < entropy + 0.06 < untrained
 
 
-# Kernels of our own, convolutions, a scan; the compiler is slow, hence the others in the slow tests.
+# Kernels of our own, convolutions, a scan; the compiler is slow: the others are slow tests.
 COMPILED = ("nade", "gated_pixelcnn", "row_lstm")
 
 
