@@ -1,6 +1,6 @@
-"""Stage `codecs`: what codecs need for a dataset's test images, and simple models for sounds.
+"""Stage `codecs`: what codecs need for test images and clips, and simple models for sounds.
 
-Writes codecs/<dataset>.json, without measurements for a dataset of neither.
+Writes codecs/<dataset>.json, without measurements for a dataset of none of these.
 
 Example: python -m stages.codecs cifar10_4k
 """
@@ -17,7 +17,7 @@ def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.codecs",
-        description="Measure codecs on a dataset's test images, or baselines on its sounds.",
+        description="Measure codecs on a dataset's test images or clips, baselines on its sounds.",
     )
     parser.add_argument("dataset", help="name of a dataset that is preprocessed")
     baselines.write(parser.parse_args().dataset)

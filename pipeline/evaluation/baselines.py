@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from arcore.events import Levels, is_levels
+from arcore.events import Event, Levels, is_levels
 from pipeline.core import paths
 from pipeline.core.records import write_object
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Sound
-from pipeline.evaluation import image_codecs, image_sizes, sound_baselines
+from pipeline.evaluation import image_codecs, image_sizes, sound_baselines, video_codecs
 from pipeline.evaluation.results import CodecMeasurements, CodecResult
 
 log = logging.getLogger(__name__)
 
 
 def write(dataset: str) -> Path:
-    """Measure every codec on all test images or sounds and write `codecs/<dataset>.json`.
+    """Measure every codec on all test images, sounds or clips and write `codecs/<dataset>.json`.
 
     Raises:
         UserError: for missing or damaged shards, or a library without one of the codecs.
@@ -33,13 +33,13 @@ def write(dataset: str) -> Path:
         dataset_sha256=manifest.sha256,
         split="test",
         unit=manifest.unit,
-        libraries=image_codecs.libraries(),
+        libraries=_libraries(manifest.event),
         codecs=tuple(_measure(manifest)),
     )
     for one in measured.codecs:
         log.info("%s: %s %.4f bits/dim", dataset, one.label, one.score.bits_per_dim)
     if not measured.codecs:
-        log.info("%s: no images, no codecs", dataset)
+        log.info("%s: no images, sounds or clips, no codecs", dataset)
     path = paths.codecs(dataset)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -54,7 +54,13 @@ def _measure(manifest: Manifest) -> list[CodecResult]:
         return _of_images(manifest.dataset, event)
     if manifest.sound is not None and is_levels(event):
         return _of_sounds(manifest.dataset, event, manifest.sound)
+    if video_codecs.applies(event):
+        return _of_clips(manifest, event)
     return []
+
+
+def _libraries(event: Event) -> dict[str, str | None]:
+    return video_codecs.libraries() if video_codecs.applies(event) else image_codecs.libraries()
 
 
 def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
@@ -64,6 +70,14 @@ def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
     if test.read_transform is not None:  # the fixed draw on which models are evaluated
         images = shard_reader.dynamic_binarize(images, np.arange(len(images)), 0, 0)
     return image_sizes.measure_all(images, event)
+
+
+def _of_clips(manifest: Manifest, event: Levels) -> list[CodecResult]:
+    video_codecs.require()
+    test = shard_reader.read_split(paths.shards(manifest.dataset), "test")
+    rows = np.arange(len(test.x))
+    clips = shard_reader.draw(test.read_transform, test.x, event, rows, 0, 0, test.x)
+    return video_codecs.measure_all(clips, event, manifest.context_frames)
 
 
 def _of_sounds(dataset: str, event: Levels, sound: Sound) -> list[CodecResult]:

@@ -1,0 +1,225 @@
+"""Lossless video codecs as baselines: the bytes that FFV1 and H.264 need for clips.
+
+A clip's first frames may be given. Codecs look back alone (no frame is coded with a later one), so
+that a frame's packet is what it costs after those before it, and the packets of given frames are
+not counted. What a stream begins with (its parameters) is, once. Containers are not: only packets.
+Each clip is coded as a stream of its own, and all of them as one stream, clip after clip, in which
+a codec may refer to clips before. Whatever is coded is decoded again and compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+
+from arcore.events import Event, Levels, after_frames, is_gray, is_levels
+from pipeline.core.errors import UserError
+from pipeline.evaluation.image_sizes import NATS_PER_BYTE, TENTHS
+from pipeline.evaluation.results import CodecResult, Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoCodec:
+    """A lossless encoder of FFmpeg for clips (T, C, H, W) of uint8 levels, with C of 1 or 3.
+
+    Arguments:
+        label: as tables print it.
+        settings: in words.
+        encoder: FFmpeg's name of the encoder by C.
+        pixels: FFmpeg's pixel format by C.
+        options: of the encoder.
+    """
+
+    label: str
+    settings: str
+    encoder: Mapping[int, str]
+    pixels: Mapping[int, str]
+    options: Mapping[str, str]
+
+
+CODECS = {
+    "ffv1": VideoCodec(
+        label="FFV1 (PyAV, measured here)",
+        settings="version 3, range coder, large contexts",
+        encoder={1: "ffv1", 3: "ffv1"},
+        pixels={1: "gray", 3: "bgr0"},
+        options={"level": "3", "coder": "1", "context": "1", "slices": "4", "g": "1000000"},
+    ),
+    "h264": VideoCodec(
+        label="H.264 lossless (x264 by PyAV, measured here)",
+        settings="qp=0 preset=veryslow bf=0",
+        encoder={1: "libx264", 3: "libx264rgb"},
+        pixels={1: "gray", 3: "rgb24"},
+        options={"qp": "0", "preset": "veryslow", "bf": "0", "g": "1000000"},
+    ),
+}
+
+
+def applies(event: Event) -> TypeGuard[Levels]:
+    """Tell whether an event is a clip that the codecs can code, and whose score is a likelihood.
+
+    Example:
+        >>> applies(Levels(16, (20, 3, 64, 64))), applies(Levels(256, (3, 64, 64)))
+        (True, False)
+    """
+    return (
+        is_levels(event)
+        and not is_gray(event)
+        and event.num_levels <= 256
+        and len(event.shape) == 4
+        and event.shape[1] in (1, 3)
+        and None not in event.shape
+    )
+
+
+def require() -> None:
+    """Check that the installed library has the codecs.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    import av
+
+    for name in sorted({one for codec in CODECS.values() for one in codec.encoder.values()}):
+        if name not in av.codecs_available:
+            raise UserError(
+                f"PyAV {av.__version__}: expected one with {name}; install PyAV's own wheel "
+                "(pip install --force-reinstall --only-binary :all: av)"
+            )
+
+
+def libraries() -> dict[str, str | None]:
+    """Return the versions of the libraries that the bytes depend on."""
+    import av
+
+    return {
+        "av": av.__version__,
+        "libavcodec": ".".join(str(part) for part in av.library_versions["libavcodec"]),
+    }
+
+
+def encode(codec: VideoCodec, frames: np.ndarray) -> tuple[bytes, list[bytes]]:
+    """Code frames as one stream.
+
+    Arguments:
+        codec: one of `CODECS`.
+        frames: (T, C, H, W) uint8 levels.
+
+    Returns:
+        The parameters with which the stream begins, and a packet for each frame.
+    """
+    import av
+
+    channels, height, width = frames.shape[1:]
+    context = av.CodecContext.create(codec.encoder[channels], "w")
+    context.width, context.height = width, height
+    context.pix_fmt = codec.pixels[channels]
+    context.framerate, context.thread_count = 25, 1
+    # parameters apart from packets, where an encoder has any
+    context.flags |= av.codec.context.Flags.global_header
+    # gray of all 256 values: in the narrow range FFmpeg would scale it
+    full = {"color_range": "pc"} if channels == 1 else {}
+    context.options = {**codec.options, **full}
+    packets = []
+    for at, frame in enumerate(frames):
+        picture = _to_picture(frame).reformat(format=codec.pixels[channels])
+        picture.pts = at
+        packets += [(one.pts, bytes(one)) for one in context.encode(picture)]
+    packets += [(one.pts, bytes(one)) for one in context.encode(None)]
+    if [pts for pts, _ in packets] != list(range(len(frames))):
+        raise RuntimeError(f"{codec.label}: frames were not coded in their order")
+    return context.extradata or b"", [data for _, data in packets]
+
+
+def decode(
+    codec: VideoCodec, parameters: bytes, packets: list[bytes], shape: tuple[int, int, int]
+) -> np.ndarray:
+    """Decode what `encode` wrote, frames of (C, H, W)."""
+    import av
+
+    channels, height, width = shape
+    context = av.CodecContext.create(av.Codec(codec.encoder[channels], "w").canonical_name, "r")
+    context.thread_count = 1
+    context.width, context.height = width, height
+    context.pix_fmt = codec.pixels[channels]
+    if parameters:
+        context.extradata = parameters
+    frames = []
+    for data in packets:
+        frames += context.decode(av.Packet(data))
+    frames += context.decode(None)
+    pixels = [one.to_ndarray(format="gray" if channels == 1 else "rgb24") for one in frames]
+    stacked = np.stack(pixels)
+    return stacked[:, None] if channels == 1 else stacked.transpose(0, 3, 1, 2)
+
+
+def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResult]:
+    """Code clips by every codec that can, each alone and all as one stream.
+
+    Arguments:
+        clips: (N, T, C, H, W) uint8 levels, N at least 2.
+        event: what one clip is.
+        given: frames at the beginning of each clip that are not counted.
+
+    Raises:
+        RuntimeError: if a clip does not come back as it was.
+    """
+    alone = [measure(codec, clips, event, given) for codec in CODECS.values()]
+    return alone + [measure_together(codec, clips, event, given) for codec in CODECS.values()]
+
+
+def measure(codec: VideoCodec, clips: np.ndarray, event: Levels, given: int) -> CodecResult:
+    """Code each clip as a stream of its own."""
+    sizes = np.array([_bytes(codec, clip[None], given).sum() for clip in clips])
+    return _result(codec.label, codec, sizes, sizes, event, given)
+
+
+def measure_together(
+    codec: VideoCodec, clips: np.ndarray, event: Levels, given: int
+) -> CodecResult:
+    """Code all clips as one stream; the error is that of ten parts of it."""
+    sizes = _bytes(codec, clips, given)
+    means = [part.mean() for part in np.array_split(sizes, min(TENTHS, len(sizes)))]
+    label = codec.label.replace(" (", " as one stream (", 1)
+    return _result(label, codec, sizes, np.array(means), event, given)
+
+
+def _bytes(codec: VideoCodec, clips: np.ndarray, given: int) -> np.ndarray:
+    """Return what each clip of a stream takes beyond its given frames, (N,)."""
+    count, length, *rest = clips.shape
+    frames = clips.reshape(count * length, *rest)
+    parameters, packets = encode(codec, frames)
+    channels, height, width = rest
+    if not np.array_equal(decode(codec, parameters, packets, (channels, height, width)), frames):
+        raise RuntimeError(f"{codec.label}: {count} clip(s) did not come back as they were")
+    sizes = np.array([len(one) for one in packets]).reshape(count, length)[:, given:].sum(1)
+    sizes[0] += len(parameters)
+    return sizes
+
+
+def _to_picture(frame: np.ndarray) -> object:
+    import av
+
+    if len(frame) == 1:
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[0]), format="gray")
+    return av.VideoFrame.from_ndarray(
+        np.ascontiguousarray(frame.transpose(1, 2, 0)), format="rgb24"
+    )
+
+
+def _result(
+    label: str, codec: VideoCodec, sizes: np.ndarray, varying: np.ndarray, event: Levels, given: int
+) -> CodecResult:
+    error = float(varying.std(ddof=1)) / math.sqrt(len(varying))
+    scored = after_frames(event, given)
+    return CodecResult(
+        label=label,
+        settings=codec.settings,
+        num_rows=len(sizes),
+        bytes=int(sizes.sum()),
+        score=Score.from_nats(float(sizes.mean()) * NATS_PER_BYTE, error * NATS_PER_BYTE, scored),
+    )
