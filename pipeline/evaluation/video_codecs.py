@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
+from fractions import Fraction
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from arcore.events import Event, Levels, after_frames, is_gray, is_levels
 from pipeline.core.errors import UserError
 from pipeline.evaluation.image_sizes import NATS_PER_BYTE, TENTHS
 from pipeline.evaluation.results import CodecResult, Score
+
+if TYPE_CHECKING:
+    from av import VideoCodecContext, VideoFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +119,10 @@ def encode(codec: VideoCodec, frames: np.ndarray) -> tuple[bytes, list[bytes]]:
     import av
 
     channels, height, width = frames.shape[1:]
-    context = av.CodecContext.create(codec.encoder[channels], "w")
+    context = cast("VideoCodecContext", av.CodecContext.create(codec.encoder[channels], "w"))
     context.width, context.height = width, height
     context.pix_fmt = codec.pixels[channels]
-    context.framerate, context.thread_count = 25, 1
+    context.framerate, context.thread_count = Fraction(25), 1
     # parameters apart from packets, where an encoder has any
     context.flags |= av.codec.context.Flags.global_header
     # gray of all 256 values: in the narrow range FFmpeg would scale it
@@ -142,7 +146,8 @@ def decode(
     import av
 
     channels, height, width = shape
-    context = av.CodecContext.create(av.Codec(codec.encoder[channels], "w").canonical_name, "r")
+    name = av.Codec(codec.encoder[channels], "w").canonical_name
+    context = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     context.thread_count = 1
     context.width, context.height = width, height
     context.pix_fmt = codec.pixels[channels]
@@ -198,10 +203,10 @@ def _bytes(codec: VideoCodec, clips: np.ndarray, given: int) -> np.ndarray:
         raise RuntimeError(f"{codec.label}: {count} clip(s) did not come back as they were")
     sizes = np.array([len(one) for one in packets]).reshape(count, length)[:, given:].sum(1)
     sizes[0] += len(parameters)
-    return sizes
+    return np.asarray(sizes)
 
 
-def _to_picture(frame: np.ndarray) -> object:
+def _to_picture(frame: np.ndarray) -> VideoFrame:
     import av
 
     if len(frame) == 1:
