@@ -19,9 +19,10 @@ from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.cursor import Cursor, LayerCall, full_image
 from arcore.layers.heads import HEADS, Head
+from arcore.layers.linear_prediction import CausalPrediction
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, require_ordering, with_channels
 from arcore.primitives.progress import Advance
@@ -76,6 +77,19 @@ class RasterConfig(Hyperparameters):
         require_int(self.num_mixtures, "num_mixtures", 1)
         require_int(self.condition_width, "condition_width", 1)
 
+    def require_prediction(self, size: int | None) -> None:
+        """Check the size of a linear prediction's kernel.
+
+        Raises:
+            ValueError: if it is even or below 3, or if there are no means that it could move.
+        """
+        if size is None:
+            return
+        require_odd(size, "linear_prediction", 3)
+        fits = self.head == "logistic_mixture" and self.inputs == "scaled"
+        expected = "None unless head is logistic_mixture and inputs are scaled"
+        require(fits, "linear_prediction", expected, size)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OrderedRasterConfig(RasterConfig):
@@ -86,14 +100,18 @@ class OrderedRasterConfig(RasterConfig):
             that the network's raster order is that ordering. `column` transposes it and `reverse`
             turns it round, which leaves neighbours together; `snake`, `spiral` and `random` do not.
         ordering_seed: for `random`.
+        linear_prediction: size of the kernel, odd, of a linear prediction from the pixels before,
+            to which the means of a logistic mixture are relative; None for none.
     """
 
     ordering: str = "raster"
     ordering_seed: int = 0
+    linear_prediction: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_ordering(self.ordering, self.ordering_seed)
+        self.require_prediction(self.linear_prediction)
 
 
 class RasterModel(AutoregressiveModel):
@@ -121,6 +139,9 @@ class RasterModel(AutoregressiveModel):
         gray = isinstance(event, Gray)
         self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray)
         self.num_features = level_features.num_features(event, p.inputs)
+        self.prediction: CausalPrediction | None = None
+        if (size := getattr(p, "linear_prediction", None)) is not None:
+            self.prediction = CausalPrediction(self.image[0], size)
         if self.condition_kind is not None:
             self.condition_maps = ConditionMaps(
                 self.condition_kind, self.image[1:], p.condition_width
@@ -180,6 +201,25 @@ class RasterModel(AutoregressiveModel):
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
         return self._network(cursor.piece(features), maps, cursor)
 
+    def outputs(self, features: Tensor, maps: Tensor | None) -> Tensor:
+        """Return the head's maps of whole images, means relative to the prediction if any."""
+        outputs = self._network(features, maps, full_image).to(self.dtype)
+        if self.prediction is None:
+            return outputs
+        return self.head.move_means(outputs, self.prediction(features))
+
+    def outputs_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+        """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
+        outputs = self._network_at(features, maps, cursor).to(self.dtype)
+        if self.prediction is None:
+            return outputs
+        return self.head.move_means(outputs, cursor(self.prediction, cursor.piece(features)))
+
+    @property
+    def readers(self) -> list[CausalConv2d]:
+        """The layers that read the features of the image."""
+        return self.first if self.prediction is None else [*self.first, self.prediction]
+
     # -- scoring
 
     def encode(self, image: Tensor) -> Tensor:
@@ -204,7 +244,7 @@ class RasterModel(AutoregressiveModel):
         """Return all conditionals, given condition maps (batch, channels, h, w)."""
         flat = x.flatten(1) if self.ordering == "raster" else x.flatten(1)[:, self.dimensions]
         image = flat.reshape(len(x), *self.image)
-        outputs = self._network(self.encode(image), maps, full_image).to(self.dtype)
+        outputs = self.outputs(self.encode(image), maps)
         if self.ordering == "raster":
             return self.head.distribution(outputs, image, x.shape)
         arranged = self.head.distribution(outputs, image, flat.shape)
@@ -252,7 +292,7 @@ class RasterDecoder(Decoder):
         colour, row, column = self._place()
         if colour == 0 or model.head.groups > 1:
             cursor = self.cursor.at(row, column)
-            self.outputs = model._network_at(self.features, self.maps, cursor).to(model.dtype)
+            self.outputs = model.outputs_at(self.features, self.maps, cursor)
         pixel = self.image[:, :, row : row + 1, column : column + 1]
         return model.head.colour_distribution(self.outputs, pixel, colour)
 
@@ -265,7 +305,7 @@ class RasterDecoder(Decoder):
         self.features[:, :, row : row + 1, column : column + 1] = pixel
         if colour == model.image[0] - 1:
             cursor = self.cursor.at(row, column)
-            for layer in model.first:
+            for layer in model.readers:
                 layer.write_cache(pixel, cursor)
 
     @torch.no_grad()

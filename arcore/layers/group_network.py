@@ -12,6 +12,7 @@ from torch.nn.functional import dropout, pad, relu
 from arcore.layers.conditioning import ConditionProjection, conditioned
 from arcore.layers.cursor import LayerCall, full_image
 from arcore.layers.heads import Head
+from arcore.layers.linear_prediction import GroupPrediction
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.layers.nhwc import Conv2d
 from arcore.primitives.masks import channel_groups
@@ -77,6 +78,7 @@ class GroupNetwork(nn.Module):
         patch_grid: patch_grid x patch_grid patches at most; None for patches of one pixel.
         patch_blocks, patch_kernel: residual blocks and (odd) kernel of the PixelCNN.
         dropout: probability of dropping a value inside a block in training.
+        linear_prediction: size of the (odd) kernel of a linear prediction of the means, or None.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class GroupNetwork(nn.Module):
         patch_blocks: int,
         patch_kernel: int,
         dropout: float,
+        linear_prediction: int | None = None,
     ) -> None:
         super().__init__()
         self.known, self.group = known, group
@@ -128,6 +131,9 @@ class GroupNetwork(nn.Module):
         self.hidden_head = pixel_conv("B", hidden, hidden)
         self.output = pixel_conv("B", hidden, outputs)
         self.output.set_bias(head.initial_bias())
+        self.prediction: GroupPrediction | None = None
+        if linear_prediction is not None:
+            self.prediction = GroupPrediction(known, group, image[0], linear_prediction)
 
     def schedule(self, device: torch.device) -> list[Tensor]:
         """Return the group's own schedule: blocks of indices into (colours, height, width)."""
@@ -146,14 +152,26 @@ class GroupNetwork(nn.Module):
 
     def context(self, known: Sequence[Tensor], maps: Tensor | None) -> Tensor:
         """Map the features of known groups to (batch, head_width, height, width) of the group."""
-        height, width = self.grid
-        padded = [pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for x in known]
-        u = conditioned(self.input(torch.cat(padded, 1)), self.input_projection, maps)
+        u = conditioned(self.input(self._on_grid(known)), self.input_projection, maps)
         for block in self.blocks:
             u = block(u, maps)
         height, width = self.extents
         linked: Tensor = self.link(relu(u[..., :height, :width]))
         return linked
+
+    def predict(self, known: Sequence[Tensor]) -> Tensor | None:
+        """Predict the group's pixels, (batch, C, height, width), from those of known groups."""
+        if self.prediction is None:
+            return None
+        height, width = self.extents
+        predicted: Tensor = self.prediction(self._on_grid(known))
+        return predicted[..., :height, :width]
+
+    def _on_grid(self, known: Sequence[Tensor]) -> Tensor:
+        """Put groups side by side as channels, zero where a group has no pixel."""
+        height, width = self.grid
+        padded = [pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for x in known]
+        return torch.cat(padded, 1)
 
     def forward(self, own: Tensor, context: Tensor) -> Tensor:
         """Return the head's maps of all pixels, given the features of these pixels themselves."""

@@ -74,6 +74,18 @@ class Head:
             bias[k + c * k : k + 2 * c * k] = math.log(1 / k)
         return bias
 
+    def move_means(self, outputs: Tensor, by: Tensor) -> Tensor:
+        """Move the means of a logistic mixture, in place.
+
+        Arguments:
+            outputs: (batch, num_outputs, height, width).
+            by: (batch, colours, height, width), for all components of a colour.
+        """
+        count = self.colours * self.num_mixtures
+        means = outputs.narrow(1, self.num_mixtures, count)
+        means.unflatten(1, (self.colours, self.num_mixtures)).add_(by[:, :, None])
+        return outputs
+
     def distribution(self, outputs: Tensor, image: Tensor, shape: Sequence[int]) -> Distribution:
         """Turn maps into conditionals.
 

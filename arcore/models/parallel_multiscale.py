@@ -15,7 +15,7 @@ from arcore.decoding import Decoder
 from arcore.events import Event, Levels
 from arcore.families.raster import RasterConfig, RasterModel, image_shape
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
-from arcore.layers.cursor import Cursor, full_image
+from arcore.layers.cursor import Cursor
 from arcore.layers.group_network import GroupNetwork
 from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
@@ -42,6 +42,8 @@ class ParallelMultiscaleConfig(RasterConfig):
         patch_grid: B shares a group out among patch_grid x patch_grid patches at most.
         patch_blocks, patch_kernel: residual blocks and (odd) kernel of B's PixelCNN.
         dropout: probability of dropping a value inside a block in training.
+        linear_prediction: size of the kernels, odd, of linear predictions from the pixels known,
+            to which the means of a logistic mixture are relative; None for none.
     """
 
     base: str = "gated_pixelcnn"
@@ -57,6 +59,7 @@ class ParallelMultiscaleConfig(RasterConfig):
     patch_blocks: int = 2
     patch_kernel: int = 3
     dropout: float = 0.0
+    linear_prediction: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,11 +73,13 @@ class ParallelMultiscaleConfig(RasterConfig):
         require_odd(self.kernel, "kernel")
         require_odd(self.patch_kernel, "patch_kernel")
         require_dropout(self.dropout)
+        self.require_prediction(self.linear_prediction)
 
     def make_base(self, event: Event) -> RasterModel:
         """Make the model of the lowest resolution."""
         names = [field.name for field in dataclasses.fields(RasterConfig)]
-        shared = {name: getattr(self, name) for name in (*names, "head_width", "dropout")}
+        names += ["head_width", "dropout", "linear_prediction"]
+        shared = {name: getattr(self, name) for name in names}
         width, depth = self.base_width, self.base_layers
         if self.base == "pixelcnn":
             return PixelCNN(event, PixelCNN.Config(hidden=width, num_blocks=depth, **shared))
@@ -148,21 +153,25 @@ class ParallelMultiscale(AutoregressiveModel):
     def _image(self, x: Tensor) -> Tensor:
         return x.reshape(-1, *self.image)
 
-    def _context(self, network: GroupNetwork, image: Tensor, maps: Tensor | None) -> Tensor:
-        """Return what a group's network makes of the groups before it."""
-        return network.context([self.base.encode(group.of(image)) for group in network.known], maps)
+    def _known(self, network: GroupNetwork, image: Tensor) -> list[Tensor]:
+        """Return the features of the groups before a network's."""
+        return [self.base.encode(group.of(image)) for group in network.known]
+
+    def _moved(self, outputs: Tensor, by: Tensor | None) -> Tensor:
+        return outputs if by is None else self.head.move_means(outputs, by)
 
     def _outputs(self, image: Tensor, condition: Tensor | None) -> Iterator[tuple[Group, Tensor]]:
         """Yield each group with the head's maps for its pixels, in drawing order."""
         base, maps = self.pyramid.base, self.base._condition_maps(condition)
         features = self.base.encode(base.of(image))
-        yield base, self.base._network(features, maps, full_image).to(self.dtype)
+        yield base, self.base.outputs(features, maps)
         for scale in self._scales():
             maps = scale.maps(condition, self.dtype)
             for network in scale.groups():
                 own = self.base.encode(network.group.of(image))
-                context = self._context(network, image, maps)
-                yield network.group, network(own, context).to(self.dtype)
+                known = self._known(network, image)
+                outputs = network(own, network.context(known, maps)).to(self.dtype)
+                yield network.group, self._moved(outputs, network.predict(known))
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         image, terms = self._image(x), []
@@ -238,6 +247,7 @@ class _Scale(nn.Module):
             patch_blocks=p.patch_blocks,
             patch_kernel=p.patch_kernel,
             dropout=p.dropout,
+            linear_prediction=p.linear_prediction,
         )
 
     def groups(self) -> list[GroupNetwork]:
@@ -277,8 +287,9 @@ class MultiscaleDecoder(Decoder):
             model = self.model
             scale, network = self.ahead.pop(0)
             maps = scale.maps(self.condition, model.dtype)
-            context = model._context(network, self.x.view(-1, *model.image), maps)
-            self.part = _GroupDecoder(model, network, context)
+            known = model._known(network, self.x.view(-1, *model.image))
+            context, predicted = network.context(known, maps), network.predict(known)
+            self.part = _GroupDecoder(model, network, context, predicted)
         return self.part.next()
 
     def _push(self, block: Tensor, values: Tensor) -> None:
@@ -293,12 +304,19 @@ class _GroupDecoder(Decoder):
         model: of the group.
         network: of the group.
         context: what the network makes of the groups before it.
+        predicted: what the means are relative to, or None.
     """
 
-    def __init__(self, model: ParallelMultiscale, network: GroupNetwork, context: Tensor) -> None:
+    def __init__(
+        self,
+        model: ParallelMultiscale,
+        network: GroupNetwork,
+        context: Tensor,
+        predicted: Tensor | None,
+    ) -> None:
         super().__init__(tuple(network.schedule(context.device)), len(context))
         self.model, self.network = model, network
-        self.context = network.split(context)
+        self.context, self.predicted = network.split(context), predicted
         self.cursor = Cursor(*network.patch)
         shape = (len(context), network.colours, *network.extents)
         self.levels = torch.zeros(shape, dtype=torch.int64, device=context.device)
@@ -319,7 +337,9 @@ class _GroupDecoder(Decoder):
             piece = cursor.piece(self.own), cursor.piece(self.context)
             outputs = network.pixels(*piece, cursor).to(self.model.dtype)
             outputs = outputs.view(len(levels), *network.patches, outputs.shape[1]).movedim(-1, 1)
-            self.outputs = outputs[..., : levels.shape[-2], : levels.shape[-1]]
+            outputs = outputs[..., : levels.shape[-2], : levels.shape[-1]]
+            by = None if self.predicted is None else network.at(self.predicted, row, column)
+            self.outputs = self.model._moved(outputs, by)
         return head.colour_distribution(self.outputs, levels, colour)
 
     def _push(self, block: Tensor, values: Tensor) -> None:

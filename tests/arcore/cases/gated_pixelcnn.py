@@ -21,7 +21,13 @@ CASES = [
     Case(
         "gated_pixelcnn-column-mixture",
         Levels(2, (2, 2, 3)),
-        {"width": 6, "num_layers": 2, "ordering": "column", "head": "logistic_mixture"},
+        {
+            "width": 6,
+            "num_layers": 2,
+            "ordering": "column",
+            "head": "logistic_mixture",
+            "linear_prediction": 5,
+        },
     ),
     Case("gated_pixelcnn-raster", NINE, {"width": 4, "num_layers": 3}),
     Case("gated_pixelcnn-wide", WIDE, {"width": 6, "num_layers": 4, "first_kernel": 3}),
@@ -32,7 +38,11 @@ CASES = [
     Case("gated_pixelcnn-one-hot", CUBE, {"width": 5, "num_layers": 2, "inputs": "one_hot"}),
     Case("gated_pixelcnn-vector", CUBE, {"width": 4, "num_layers": 2, "condition_size": 3}),
     Case("gated_pixelcnn-map", CUBE, {"width": 4, "num_layers": 2, "condition_shape": (2, 1, 1)}),
-    Case("gated_pixelcnn-mixture", CUBE, {"width": 4, "num_layers": 2, "head": "logistic_mixture"}),
+    Case(
+        "gated_pixelcnn-mixture",
+        CUBE,
+        {"width": 4, "num_layers": 2, "head": "logistic_mixture", "linear_prediction": 3},
+    ),
     Case(
         "gated_pixelcnn-rgb-mixture",
         RGB,

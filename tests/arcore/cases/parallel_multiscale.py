@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arcore.events import Binary, Levels
 from tests.support.cases import Case
-from tests.support.events import NINE, RGB, ROW, TALL
+from tests.support.events import CUBE, NINE, RGB, ROW, TALL
 
 COARSE = {
     "base": "pixelcnn",
@@ -34,13 +34,24 @@ CASES = [
         ROW,
         {**COARSE, "base_size": 2, "head": "logistic_mixture", "num_classes": 2},
     ),
+    Case(
+        "parallel_multiscale-prediction",
+        CUBE,
+        {**COARSE, "head": "logistic_mixture", "linear_prediction": 3},
+    ),
     Case("parallel_multiscale-rgb", RGB, {**COARSE, "condition_size": 3}),
     Case("parallel_multiscale-map", TALL, {**COARSE, "condition_shape": (1, 2, 3)}, full=False),
     Case("parallel_multiscale-classes", TALL, {**COARSE, **ONE_PATCH, "num_classes": 2}),
     Case(
         "parallel_multiscale-wide-mixture",
         Levels(2, (2, 1, 5)),
-        {**COARSE, "base_size": 2, **ONE_PATCH, "head": "logistic_mixture"},
+        {
+            **COARSE,
+            "base_size": 2,
+            **ONE_PATCH,
+            "head": "logistic_mixture",
+            "linear_prediction": 3,
+        },
     ),
     Case(
         "parallel_multiscale-tiny-mixture",

@@ -1,0 +1,99 @@
+"""Linear predictions of a pixel from its neighbours, to which a mixture's means are relative.
+
+In a photograph a pixel is nearly a linear function of those around it, to a part of a level. A
+network that is to say so passes it through all its layers; one whose means begin at the prediction
+says what is left. In the parameters' own precision, autocast or not: half precision has eight bits,
+and the levels have as many.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+from arcore.layers.masked_conv import CausalConv2d
+from arcore.primitives.masks import causal_kernel_mask, channel_groups
+from arcore.primitives.pyramids import Group
+
+
+class CausalPrediction(CausalConv2d):
+    """A prediction of each colour from the pixels before in raster order.
+
+        y^[c, row, column] = b_c + sum_{c', i, j} (W * M)[c, c', i, j] y[c', row + i, column + j],
+
+    starting at 3/4 (left + above) - 1/2 above left, of the same colour.
+
+    Arguments:
+        colours: C.
+        size: of the square kernel whose causal part it sees, odd, at least 3.
+
+    Example:
+        >>> y = torch.zeros(1, 1, 2, 2)
+        >>> y[0, 0, 0] = 1.0
+        >>> CausalPrediction(1, 3)(y).tolist()
+        [[[[0.0, 0.75], [0.75, 0.25]]]]
+    """
+
+    def __init__(self, colours: int, size: int) -> None:
+        shape, centre = ((size + 1) // 2, size), (size - 1) // 2
+        same = channel_groups(colours, 1)  # none sees the pixel itself
+        mask = causal_kernel_mask("A", shape, centre, same, same)
+        super().__init__(colours, colours, shape, centre, mask)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start from the three nearest pixels."""
+        nn.init.zeros_(self.weight)
+        for colour in range(len(self.weight)):
+            kernel = self.weight[colour, colour]
+            kernel[-1, self.centre - 1] = kernel[-2, self.centre] = 0.75
+            kernel[-2, self.centre - 1] = -0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, C, height, width) in [-1, 1] to predictions of it."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x)
+
+
+class GroupPrediction(nn.Module):
+    """A prediction of a group's pixels from those of other groups on all sides.
+
+    It starts at the mean of the known ones that touch a pixel: two or four at a distance of one.
+
+    Arguments:
+        known: the groups that it sees, the lower resolution first.
+        group: whose pixels it predicts.
+        colours: C.
+        size: of the kernel on a group's grid, odd, at least 3.
+    """
+
+    def __init__(self, known: list[Group], group: Group, colours: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.weight = nn.Parameter(torch.zeros(colours, len(known) * colours, size, size))
+        self.bias = nn.Parameter(torch.zeros(colours))
+        near = [
+            (index, row, column)
+            for index, one in enumerate(known)
+            for row in range(size)
+            for column in range(size)
+            if _distance(one, group, row - size // 2, column - size // 2) == 1
+        ]
+        with torch.no_grad():
+            for index, row, column in near:
+                for colour in range(colours):
+                    self.weight[colour, index * colours + colour, row, column] = 1 / len(near)
+
+    def forward(self, known: Tensor) -> Tensor:
+        """Map the known groups' pixels (batch, known C, height, width) to predictions."""
+        with torch.autocast(known.device.type, enabled=False):
+            return conv2d(pad(known, (self.size // 2,) * 4), self.weight, self.bias)
+
+
+def _distance(known: Group, group: Group, rows: int, columns: int) -> float:
+    """Count steps on the finer grid from a group's pixel to a known one, so many cells away."""
+    step = group.stride // 2
+    down = known.row - group.row + rows * group.stride
+    across = known.column - group.column + columns * group.stride
+    return (abs(down) + abs(across)) / step
