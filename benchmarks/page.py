@@ -223,7 +223,8 @@ def scale(record: Record) -> str:
         two epochs of a tiny MADE by two workers of Ray in windows of 10,000 rows, evaluated on a
         tenth. MB are resident at the peak: of the stage, or of the larger worker of training, which
         grow by what is imported and by a window or a shard, not by the rows, which are as many MB
-        as the second column says. Larger sets, and one beyond the machine's memory, were not run.
+        as the second column says. The largest ran in a control group of 4 GiB
+        (`memory.limit_in_bytes`), less than its rows take; the smaller ones at earlier commits.
         Seconds are the processor's, of all processes of a stage, on
         {record["hardware"]}, beside other work."""
     names = [step for step, _ in steps]
