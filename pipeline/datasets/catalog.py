@@ -30,6 +30,7 @@ from pipeline.datasets import (
     image_shards,
     imagenet,
     moving_digits,
+    opsound_music,
     photo_tiles,
     robotic_pushing,
     simulated_pushing,
@@ -69,6 +70,7 @@ _MODULES = (
     csv_table,
     spoken_digits,
     telephone_prompts,
+    opsound_music,
     tones,
 )
 _KINDS = image_folder.KINDS | image_shards.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
