@@ -31,20 +31,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from arcore.events import Binary, Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
 from pipeline.datasets.decoding_parts import PartsFolder, decode_files
 from pipeline.datasets.formats import image_files
-from pipeline.datasets.formats.image_files import Fit, Frame
+from pipeline.datasets.formats.image_files import Frame
+from pipeline.datasets.own.image_options import FrameOptions, check_frame
 from pipeline.datasets.own.own_data import (
-    OwnOptions,
     existing,
     inside,
     listed,
@@ -55,32 +54,22 @@ from pipeline.datasets.own.own_data import (
 )
 
 PART_ROWS = 2048
-LARGEST_SIDE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(OwnOptions):
+class ImageOptions(FrameOptions):
     """Options of a dataset of kind image_folder; see the module's example."""
 
-    height: int = 32
-    width: int = 32
-    gray: bool = False
-    num_levels: int = 256
-    fit: Fit = "resize"
     shorter_side: int = 0
     classes: list = field(default_factory=list)  # type: ignore[type-arg]
     train_folders: list = field(default_factory=list)  # type: ignore[type-arg]
     valid_folders: list = field(default_factory=list)  # type: ignore[type-arg]
     test_folders: list = field(default_factory=list)  # type: ignore[type-arg]
-    max_megapixels: int = 64
 
     @property
     def frame(self) -> Frame:
         """How an image becomes rows."""
-        return Frame(
-            self.height, self.width, self.gray, self.num_levels, self.fit, self.shorter_side,
-            self.max_megapixels,
-        )  # fmt: skip
+        return replace(super().frame, shorter_side=self.shorter_side)
 
     @property
     def folders(self) -> dict[str, list[str]]:
@@ -243,17 +232,8 @@ def build(config: Mapping[str, object]) -> Dataset:
     """
     name = str(config["name"])
     options = parse_own(ImageOptions, config)
-    for key in ("height", "width"):
-        side = getattr(options, key)
-        refuse_unless(1 <= side <= LARGEST_SIDE, name, key, f"1 to {LARGEST_SIDE}", side)
-    refuse_unless(
-        2 <= options.num_levels <= 256, name, "num_levels", "2 to 256", options.num_levels
-    )
+    check_frame(name, options)
     refuse_unless(options.shorter_side >= 0, name, "shorter_side", ">= 0", options.shorter_side)
-    refuse_unless(
-        1 <= options.max_megapixels <= 89, name, "max_megapixels", "1 to 89",
-        options.max_megapixels,
-    )  # fmt: skip
     lists = {f"{split}_folders": folders for split, folders in options.folders.items()}
     for key, names in ({"classes": options.classes} | lists).items():
         texts = all(isinstance(one, str) and inside(one) for one in names)
@@ -268,13 +248,11 @@ def build(config: Mapping[str, object]) -> Dataset:
         "folders for each or for none", options.folders,
     )  # fmt: skip
     _refuse_overlap(name, options)
-    shape = options.frame.shape
-    binary = options.num_levels == 2
     return ImageFolder(
         name=name,
         family=name,
-        event=Binary(shape) if binary else Levels(options.num_levels, shape),
-        unit="nats" if binary else "bits_per_dim",
+        event=options.event,
+        unit=options.unit,
         files=(),
         provenance=_provenance(options),
         options=options,
@@ -302,11 +280,8 @@ def _provenance(options: ImageOptions) -> str:
         tiles += f" after reduction to a shorter side of {options.shorter_side}"
     how = {"resize": f"resized to {size}", "crop": f"cropped to {size}", "tiles": tiles}
     by_folder = any(options.folders.values())
-    return (
-        f"{'gray' if options.gray else 'RGB'} images of {Path(options.path).name}, "
-        f"{how[options.fit]}, {options.num_levels} levels; "
-        + ("split by folders" if by_folder else split_words(options, "files"))
-    )
+    split = "split by folders" if by_folder else split_words(options, "files")
+    return options.described(how[options.fit], split)
 
 
 KINDS = {"image_folder": build}

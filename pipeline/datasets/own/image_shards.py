@@ -39,16 +39,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from arcore.events import Binary, Levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
 from pipeline.datasets.decoding_parts import PartsFolder, decoder
 from pipeline.datasets.formats import image_files, packed_images
-from pipeline.datasets.formats.image_files import Fit, Frame
+from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.formats.packed_images import Packed
+from pipeline.datasets.own.image_options import FrameOptions, check_frame
 from pipeline.datasets.own.own_data import (
-    OwnOptions,
     parse_own,
     refuse_unless,
     split_by_seed,
@@ -56,35 +55,20 @@ from pipeline.datasets.own.own_data import (
 )
 
 BATCH = 2048
-LARGEST_SIDE = 1024
 NOWHERE = 255  # instead of the number of a split
 USUAL_NAMES = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageShardOptions(OwnOptions):
+class ImageShardOptions(FrameOptions):
     """Options of a dataset of kind image_shards; see the module's example."""
 
-    height: int = 32
-    width: int = 32
-    gray: bool = False
-    num_levels: int = 256
-    fit: Fit = "resize"
     image: str = "image"
     label: str = ""
     num_classes: int = 0
     train_files: list = field(default_factory=list)  # type: ignore[type-arg]
     valid_files: list = field(default_factory=list)  # type: ignore[type-arg]
     test_files: list = field(default_factory=list)  # type: ignore[type-arg]
-    max_megapixels: int = 64
-
-    @property
-    def frame(self) -> Frame:
-        """How an image becomes a row."""
-        return Frame(
-            self.height, self.width, self.gray, self.num_levels, self.fit,
-            max_megapixels=self.max_megapixels,
-        )  # fmt: skip
 
     @property
     def patterns(self) -> dict[str, list[str]]:
@@ -299,17 +283,8 @@ def build(config: Mapping[str, object]) -> Dataset:
     """
     name = str(config["name"])
     options = parse_own(ImageShardOptions, config)
-    for key in ("height", "width"):
-        side = getattr(options, key)
-        refuse_unless(1 <= side <= LARGEST_SIDE, name, key, f"1 to {LARGEST_SIDE}", side)
-    refuse_unless(
-        2 <= options.num_levels <= 256, name, "num_levels", "2 to 256", options.num_levels
-    )
+    check_frame(name, options)
     refuse_unless(options.fit != "tiles", name, "fit", "'resize' or 'crop'", options.fit)
-    refuse_unless(
-        1 <= options.max_megapixels <= 89, name, "max_megapixels", "1 to 89",
-        options.max_megapixels,
-    )  # fmt: skip
     fits = options.num_classes >= 2 if options.label else options.num_classes == 0
     refuse_unless(fits, name, "num_classes", ">= 2 with label, else 0", options.num_classes)
     for split, patterns in options.patterns.items():
@@ -321,19 +296,15 @@ def build(config: Mapping[str, object]) -> Dataset:
         "train_files, valid_files, test_files",
         "patterns for all, for train and test, or for none", options.patterns,
     )  # fmt: skip
-    shape, binary = options.frame.shape, options.num_levels == 2
     how = f"{options.fit}{'d' if options.fit == 'resize' else 'ped'}"
+    how += f" to {options.height} x {options.width}"
     return ImageShards(
         name=name,
         family=name,
-        event=Binary(shape) if binary else Levels(options.num_levels, shape),
-        unit="nats" if binary else "bits_per_dim",
+        event=options.event,
+        unit=options.unit,
         files=(),
-        provenance=(
-            f"{'gray' if options.gray else 'RGB'} images of {Path(options.path).name}, {how} to "
-            f"{options.height} x {options.width}, {options.num_levels} levels; "
-            + _split_words(options)
-        ),
+        provenance=options.described(how, _split_words(options)),
         options=options,
         num_classes=options.num_classes or None,
         packed=options,
