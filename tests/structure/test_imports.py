@@ -49,6 +49,7 @@ DATASETS = (
     ("clips", "own"),
     ("embedded", "images", "sounds", "tables"),
     ("formats",),
+    ("content",),
     ("base",),
     ("read_transforms",),
     ("decoding_parts", "moving_generator"),

@@ -12,7 +12,6 @@ run goes on.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import platform
@@ -32,6 +31,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import Dataset, Options, SplitData, SplitStream, parse_options
 from pipeline.datasets.clips.pushing_simulator import MISSING, Simulator
 from pipeline.datasets.clips.robotic_pushing import CONTEXT_FRAMES, NUM_FRAMES, SIDE, PushingClip
+from pipeline.datasets.content import check_content
 from pipeline.datasets.decoding_parts import PartsFolder, available_cores
 
 NAME = "simulated_pushing"
@@ -215,19 +215,14 @@ def _check(options: SimulatedOptions, kept: PartsFolder) -> None:
     expected = CONTENT_SHA256.get((options.seed, options.num_levels, *options.rows.values()))
     if expected is None or options.any_rendering:
         return
-    digest = hashlib.sha256()
-    for part in options.parts:
-        rows = rows_of(_read(kept, *part), options.num_levels)
-        assert rows.labels is not None
-        digest.update(rows.x.tobytes() + rows.labels.astype("<f4").tobytes())
-    if digest.hexdigest() != expected:
-        raise UserError(
-            f"{NAME}: expected clips of sha256 {expected}, got {digest.hexdigest()} by pybullet "
-            f"{_version()}, numpy {np.__version__}, {platform.machine()}, "
-            f"{' '.join(platform.libc_ver())}: another processor or C library may round the "
-            "physics otherwise, and then the kept results are of other clips; to go on with "
-            "these, which need not be made again: any_rendering=true"
-        )
+    rows = (rows_of(_read(kept, *part), options.num_levels) for part in options.parts)
+    by = (
+        f"pybullet {_version()}, numpy {np.__version__}, {platform.machine()}, "
+        f"{' '.join(platform.libc_ver())}: another processor or C library may round the physics "
+        "otherwise, and then the kept results are of other clips; to go on with these, which need "
+        "not be made again: any_rendering=true"
+    )
+    check_content(NAME, rows, expected, by)
 
 
 def _stream(options: SimulatedOptions, split: str, kept: PartsFolder) -> Iterator[SplitData]:

@@ -11,7 +11,6 @@ how well a model does on other photographs.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -26,35 +25,35 @@ from PIL import features
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, Options, RawFile, SplitData, parse_options
+from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, parse_options
+from pipeline.datasets.content import check_content
 from pipeline.datasets.decoding_parts import available_cores
 from pipeline.datasets.formats import image_files
-from pipeline.datasets.formats.debian_packages import read_files
+from pipeline.datasets.formats.debian_packages import APT_ARCHIVES, raw_package, read_files
 from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.read_transforms import permute_rows
 
 SPLIT_FILE = Path(__file__).with_name("photo_tiles_split.json")
 SHORTER_SIDE = 320
 NUM_TEST, NUM_VALID = (2, 2, 2), (2, 1, 1)  # of each package
-_POOL = "http://deb.debian.org/debian/pool/main"
 _PACKAGES = (
-    RawFile(
+    raw_package(
+        "budgie-backgrounds",
         "budgie-backgrounds_3.0-1_all.deb",
         "b91c2d5209558bc11d8d3a161f22a608857e3f8c735980cfab0d6650b03014ca",
         12169452,
-        f"{_POOL}/b/budgie-backgrounds/budgie-backgrounds_3.0-1_all.deb",
     ),
-    RawFile(
+    raw_package(
+        "lomiri-wallpapers-16.04",
         "lomiri-wallpapers-16.04_20.04.0-4_all.deb",
         "f74676719f9d0128e5310e65ef97d596bcece8b6a43524ab8949ee1be0a4f18c",
         15784080,
-        f"{_POOL}/l/lomiri-wallpapers/lomiri-wallpapers-16.04_20.04.0-4_all.deb",
     ),
-    RawFile(
+    raw_package(
+        "mate-backgrounds",
         "mate-backgrounds_1.26.0-1_all.deb",
         "7bf4c2209f34b4f61ba6d24c8b58c28b361e82e4b943aae6d42c030169af9e04",
         46638500,
-        f"{_POOL}/m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb",
     ),
 )
 _FOLDERS = ("budgie", "", "mate/nature")  # below usr/share/backgrounds, of each package
@@ -120,16 +119,8 @@ class PhotoTiles(Dataset):
                 if missing:
                     raise UserError(f"{raw_dir}: expected the photograph {missing[0]}, found none")
                 splits[split] = SplitData(np.concatenate(list(pool.map(read, recorded[split]))))
-        digest = hashlib.sha256()
-        for split in SPLITS:
-            digest.update(splits[split].x.tobytes())
-        expected = CONTENT_SHA256[size]
-        if digest.hexdigest() != expected:
-            raise UserError(
-                f"{self.name}: expected decoded tiles of sha256 {expected}, got "
-                f"{digest.hexdigest()} by Pillow {PIL.__version__} with libjpeg-turbo "
-                f"{features.version_feature('libjpeg_turbo')}"
-            )
+        by = f"Pillow {PIL.__version__}, libjpeg-turbo {features.version_feature('libjpeg_turbo')}"
+        check_content(self.name, splits.values(), CONTENT_SHA256[size], by)
         return splits
 
 
@@ -149,7 +140,7 @@ def _build(size: int, config: Mapping[str, object]) -> Dataset:
             "lists photo_tiles_split.json"
         ),
         options=parse_options(Options, name, config),
-        system_folders=("/var/cache/apt/archives",),
+        system_folders=(APT_ARCHIVES,),
     )
 
 

@@ -13,7 +13,6 @@ with any four seconds of one is `MOST_ALIKE`, at every offset, against 0.99 in t
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,13 +26,13 @@ from pipeline.datasets.base import (
     SPLITS,
     Dataset,
     Options,
-    RawFile,
     Sound,
     SplitData,
     parse_options,
 )
+from pipeline.datasets.content import check_content
 from pipeline.datasets.formats import wave_files
-from pipeline.datasets.formats.debian_packages import read_files
+from pipeline.datasets.formats.debian_packages import APT_ARCHIVES, raw_package, read_files
 
 OF_LOOPS = ("macroform-robot_dity", "macroform-the_simplicity")
 PIECES = (
@@ -49,12 +48,11 @@ TEST_SHARE, VALID_SHARE = 0.2, 0.1
 MOST_ALIKE = 0.83
 # Of the bytes of rows and then of labels of train, valid and test.
 CONTENT_SHA256 = "b73345fc232aadd4e353ece458bd9af4194091838ca0fb47cdd163571009fd74"
-_PACKAGE = "asterisk-moh-opsound-wav_2.03-1.1_all.deb"
-FILE = RawFile(
-    _PACKAGE,
+FILE = raw_package(
+    "asterisk-moh-opsound",
+    "asterisk-moh-opsound-wav_2.03-1.1_all.deb",
     "8f9d808a729d305c2d3343993f21ca5e6829e411682618dc8ea7aa8bc24a566c",
     13_969_212,
-    f"http://deb.debian.org/debian/pool/main/a/asterisk-moh-opsound/{_PACKAGE}",
 )
 SOUND = Sound(RATE, SECONDS * RATE, 0, PIECES, ())
 
@@ -106,15 +104,7 @@ class OpsoundMusic(Dataset):
             for split, places in of_split.items():
                 found[split] += [rows[place] for place in places]
         splits = {split: wave_files.rows(found[split], SOUND) for split in SPLITS}
-        digest = hashlib.sha256()
-        for data in splits.values():
-            assert data.labels is not None
-            digest.update(data.x.tobytes() + data.labels.astype("<i8").tobytes())
-        if digest.hexdigest() != CONTENT_SHA256:
-            raise UserError(
-                f"{self.name}: expected decoded music of sha256 {CONTENT_SHA256}, got "
-                f"{digest.hexdigest()} by numpy {np.__version__}"
-            )
+        check_content(self.name, splits.values(), CONTENT_SHA256, f"numpy {np.__version__}")
         return splits
 
 
@@ -132,7 +122,7 @@ def _build(config: Mapping[str, object]) -> Dataset:
             f"last {TEST_SHARE} test and before it {VALID_SHARE} valid, a segment dropped between"
         ),
         options=parse_options(Options, "opsound_music", config),
-        system_folders=("/var/cache/apt/archives",),
+        system_folders=(APT_ARCHIVES,),
         sound=SOUND,
     )
 

@@ -10,7 +10,6 @@ are one here: what a model gains from the voice it may gain from the language.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import unicodedata
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
 from pipeline.datasets.base import (
     SPLITS,
     Dataset,
@@ -30,8 +28,9 @@ from pipeline.datasets.base import (
     SplitData,
     parse_options,
 )
+from pipeline.datasets.content import check_content
 from pipeline.datasets.formats import wave_files
-from pipeline.datasets.formats.debian_packages import read_files
+from pipeline.datasets.formats.debian_packages import APT_ARCHIVES, raw_package, read_files
 from pipeline.datasets.read_transforms import permute_rows
 
 VOICES = (
@@ -46,7 +45,6 @@ SYMBOLS = " '0123456789abcdefghijklmnopqrstuvwxyzàçèéêìîòùúûабвг�
 TEST_SHARE, VALID_SHARE = 0.1, 0.05
 # Of the bytes of rows and then of labels of train, valid and test.
 CONTENT_SHA256 = "a14458ac697ee6dc37c86851ed88b0dfc9b6525e9122e29ba8e1caa91bb1d6a0"
-_POOL = "http://deb.debian.org/debian/pool/main/a/asterisk-core-sounds"
 _PACKAGES = {  # of sounds and of texts, by language: SHA-256 and bytes
     "en": (
         ("2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d", 18272864),
@@ -76,7 +74,7 @@ def _files() -> tuple[RawFile, ...]:
     for language, sums in _PACKAGES.items():
         for part, (sha256, size) in zip(("-wav", ""), sums, strict=True):
             name = f"asterisk-core-sounds-{language}{part}_1.6.1-1_all.deb"
-            found.append(RawFile(name, sha256, size, f"{_POOL}/{name}"))
+            found.append(raw_package("asterisk-core-sounds", name, sha256, size))
     return tuple(found)
 
 
@@ -128,17 +126,10 @@ class TelephonePrompts(Dataset):
         of_name |= dict.fromkeys(order[:num_test], "test")
         of_name |= dict.fromkeys(order[num_test : num_test + num_valid], "valid")
         splits = {}
-        digest = hashlib.sha256()
         for split in SPLITS:
             keys = sorted(key for key in found if of_name[key[0]] == split)
-            splits[split] = data = wave_files.rows([found[key] for key in keys], SOUND)
-            assert data.labels is not None
-            digest.update(data.x.tobytes() + data.labels.astype("<i8").tobytes())
-        if digest.hexdigest() != CONTENT_SHA256:
-            raise UserError(
-                f"{self.name}: expected decoded prompts of sha256 {CONTENT_SHA256}, got "
-                f"{digest.hexdigest()} by numpy {np.__version__}"
-            )
+            splits[split] = wave_files.rows([found[key] for key in keys], SOUND)
+        check_content(self.name, splits.values(), CONTENT_SHA256, f"numpy {np.__version__}")
         return splits
 
 
@@ -177,7 +168,7 @@ def _build(config: Mapping[str, object]) -> Dataset:
             f"test and {VALID_SHARE} valid, by seed 0"
         ),
         options=parse_options(Options, "telephone_prompts", config),
-        system_folders=("/var/cache/apt/archives",),
+        system_folders=(APT_ARCHIVES,),
         sound=SOUND,
     )
 

@@ -89,7 +89,7 @@ def test_another_rendering_is_refused_by_default(
 ) -> None:
     known = {(0, 16, 27, 1, 2, 2): "0" * 64}
     monkeypatch.setattr(simulated_pushing, "CONTENT_SHA256", known)
-    with pytest.raises(UserError, match="expected clips of sha256 000.* another processor") as said:
+    with pytest.raises(UserError, match="decoded rows of sha256 000.* another processor") as said:
         small().decode(workdir)
     assert "any_rendering=true" in str(said.value) and "\n" not in str(said.value)
     accepted = small(any_rendering=True).decode(workdir)  # made once, read again
