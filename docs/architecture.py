@@ -112,11 +112,13 @@ def mermaid(graph: Graph) -> str:
 
 
 def table(rooms: list[str], files: dict[str, Path]) -> str:
-    """Return what each room that is a folder is for, from its docstring."""
+    """Return what each folder that is a room, or a room inside one, is for, from its docstring."""
     lines = ["| room | what it is for, and what not |", "|---|---|"]
-    for room in rooms:
-        path = files.get(room)
-        if path is not None and path.name == "__init__.py" and room not in TOPS:
+    rooms = [room for room in rooms if room not in TOPS]
+    inside = {room: sorted(f for f in files if f.rpartition(".")[0] == room) for room in rooms}
+    for room in (name for outer in rooms for name in (outer, *inside[outer])):
+        path = files[room]
+        if path.name == "__init__.py":
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             lines.append(f"| `{room.replace('.', '/')}/` | {' '.join(docstring.split())} |")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import argparse
 from pipeline.cluster import decoding
 from pipeline.data import preprocess
 from pipeline.datasets import catalog
+from pipeline.experiments import groups
 from stages import cli
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     of_cluster = [one for one in arguments.overrides if one.startswith(("cluster=", "cluster."))]
     options = [one for one in arguments.overrides if one not in of_cluster]
     config = catalog.load_config(arguments.dataset, options)
-    cluster = decoding.cluster_of(of_cluster)
+    cluster = groups.load_cluster(of_cluster)
     with decoding.decoding_on_workers(cluster, arguments.dataset):
         preprocess.preprocess(catalog.get_dataset(config))
 

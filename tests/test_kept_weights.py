@@ -10,8 +10,9 @@ import arcore
 from arcore.events import Levels
 from pipeline.core import paths
 from pipeline.data import fetching, preprocess
-from pipeline.datasets import catalog, simulated_pushing
+from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
+from pipeline.datasets.clips import simulated_pushing
 from pipeline.evaluation import rescoring
 from pipeline.experiments import compose
 from pipeline.reporting import wording

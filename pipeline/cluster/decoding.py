@@ -7,24 +7,15 @@ out of large files here travels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from pipeline.cluster.pool import pool
-from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.datasets import decoding_parts
-from pipeline.experiments.schema import ClusterConfig, build
-
-CONF = Path(__file__).parents[1] / "conf" / "cluster"
+from pipeline.experiments.schema import ClusterConfig
 
 PIECES = 4  # for each worker, of a part
 Read = Callable[..., np.ndarray]
@@ -67,33 +58,3 @@ def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
 
         with decoding_parts.decoding_by(decode):
             yield
-
-
-def cluster_of(overrides: Sequence[str]) -> ClusterConfig:
-    """Return the cluster's configuration: the group of ARCORE_CLUSTER, and `cluster.key=value`.
-
-    Raises:
-        UserError: for an unknown group, or an unknown or ill-typed key.
-
-    Example:
-        >>> cluster_of(["cluster.num_workers=2"]).num_workers
-        2
-    """
-    choice = os.environ.get("ARCORE_CLUSTER", "local")
-    dotted = []
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "cluster":
-            choice = value
-        else:
-            dotted.append(override)
-    known = [path.stem for path in CONF.glob("*.yaml")]
-    if choice not in known:
-        raise unknown_name("cluster", choice, known)
-    try:
-        group = OmegaConf.create({"cluster": OmegaConf.load(CONF / f"{choice}.yaml")})
-        merged = OmegaConf.merge(group, OmegaConf.from_dotlist(dotted))
-        plain = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
-    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError) as error:
-        raise UserError(f"cluster: {one_line(error)}") from None
-    return build(ClusterConfig, plain["cluster"], "cluster")

@@ -16,13 +16,14 @@ from PIL import Image
 from arcore.events import Levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.datasets import catalog, csv_file, image_folder, image_shards
-from pipeline.datasets.arrays import open_array
+from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
-from pipeline.datasets.csv_table import column_names, read_rows
 from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
-from pipeline.datasets.own_data import listed
+from pipeline.datasets.own import csv_file, image_folder, image_shards
+from pipeline.datasets.own.arrays import open_array
+from pipeline.datasets.own.own_data import listed
+from pipeline.datasets.tables.csv_table import column_names, read_rows
 
 SMALL = 128  # pixels of a side up to which images are kept as they are
 _SPLIT_FOLDERS = {

@@ -16,30 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.core.errors import UserError, one_line, require, unknown_name
-from pipeline.datasets import (
-    arrays,
-    binarized_mnist,
-    cifar,
-    csv_file,
-    csv_table,
-    digits,
-    digits_coarse,
-    digits_pca,
-    idx_images,
-    image_folder,
-    image_shards,
-    imagenet,
-    moving_digits,
-    photo_tiles,
-    robotic_pushing,
-    simulated_pushing,
-    spoken_digits,
-    telephone_prompts,
-    tones,
-    uci_binary,
-    wav_folder,
-)
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
+from pipeline.datasets.clips import moving_digits, robotic_pushing, simulated_pushing
+from pipeline.datasets.embedded import digits, digits_coarse, digits_pca, tones
+from pipeline.datasets.images import binarized_mnist, cifar, idx_images, imagenet, photo_tiles
+from pipeline.datasets.own import arrays, csv_file, image_folder, image_shards, wav_folder
+from pipeline.datasets.sounds import opsound_music, spoken_digits, telephone_prompts
+from pipeline.datasets.tables import csv_table, uci_binary
 
 __all__ = [
     "SPLITS",
@@ -69,6 +52,7 @@ _MODULES = (
     csv_table,
     spoken_digits,
     telephone_prompts,
+    opsound_music,
     tones,
 )
 _KINDS = image_folder.KINDS | image_shards.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -22,7 +20,7 @@ from yaml import YAMLError
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.datasets import catalog
-from pipeline.experiments import naming
+from pipeline.experiments import groups, naming
 from pipeline.experiments.params_file import read_entry, read_params
 from pipeline.experiments.schema import (
     ClusterConfig,
@@ -32,9 +30,7 @@ from pipeline.experiments.schema import (
     build,
 )
 
-CONF = Path(__file__).parents[1] / "conf"
-FILE_GROUPS = ("dataset", "cluster")
-GROUPS = (*FILE_GROUPS, "model")
+GROUPS = (*groups.FILE_GROUPS, "model")
 SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
 ENTRY_KEYS = (
     "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
@@ -42,12 +38,11 @@ ENTRY_KEYS = (
 MIXTURE_KEYS = ("dataset", "mixture", "evaluation")
 
 
-def _known(group: str) -> list[str]:
-    if group == "model":
-        from arcore import zoo
+def _check_model(model: str) -> None:
+    from arcore import zoo
 
-        return zoo.list_models()
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    if model not in zoo.list_models():
+        raise unknown_name("model", model, zoo.list_models())
 
 
 def _defaults(model: str) -> dict[str, Any]:
@@ -62,13 +57,14 @@ def _defaults(model: str) -> dict[str, Any]:
 
 
 def _compose(choices: Mapping[str, str]) -> DictConfig:
-    for group, choice in choices.items():
-        if choice not in _known(group):
-            raise unknown_name(group, choice, _known(group))
-    chosen = [f"+{group}={choices[group]}" for group in FILE_GROUPS]
-    where = " or ".join(f"pipeline/conf/{group}/{choices[group]}.yaml" for group in FILE_GROUPS)
+    for group in groups.FILE_GROUPS:
+        groups.check_file(group, choices[group])
+    _check_model(choices["model"])
+    files_of = {group: choices[group] for group in groups.FILE_GROUPS}
+    chosen = [f"+{group}={choice}" for group, choice in files_of.items()]
+    where = " or ".join(f"pipeline/conf/{group}/{name}.yaml" for group, name in files_of.items())
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra.initialize_config_dir(str(groups.CONF), version_base="1.3"):
             files = hydra.compose(overrides=chosen)
         merged = cast(DictConfig, OmegaConf.merge(_defaults(choices["model"]), files))
         named = OmegaConf.select(merged, "dataset.name")
@@ -194,20 +190,13 @@ def compose(
     Raises:
         UserError: as for `load`, and for a base that is missing or malformed.
     """
-    choices = {"cluster": os.environ.get("ARCORE_CLUSTER", "local")}
+    choices = {"cluster": groups.default_cluster()}
     for group in ("dataset", "model"):
         given = entry.get(group)
         require(isinstance(given, str), f"{where}.{group}", "a name", given)
         choices[group] = cast(str, given)
-    dotted = []
-    for override in [*_own(entry, where), *overrides]:
-        key, separator, value = override.partition("=")
-        require(bool(key and separator), "override", "key=value", override)
-        if key in GROUPS:
-            choices[key] = value
-        else:
-            dotted.append(override)
-    config = _compose(choices)
+    chosen, dotted = groups.sort_overrides([*_own(entry, where), *overrides], GROUPS)
+    config = _compose({**choices, **chosen})
     overlays = {}
     for section, key in (("model", "model_overrides"), ("trainer",) * 2, ("evaluation",) * 2):
         overlays[section] = given = entry.get(key) or {}
@@ -295,7 +284,7 @@ def _own(entry: Mapping[str, Any], where: str) -> list[str]:
     fits = isinstance(own, list) and all(isinstance(one, str) for one in own)
     require(fits, f"{where}.overrides", "a list of key=value", own)
     for one in own:
-        fits = _section(one) not in FILE_GROUPS and one.partition("=")[0] != "model"
+        fits = _section(one) not in groups.FILE_GROUPS and one.partition("=")[0] != "model"
         require(fits, f"{where}.overrides", "keys of model, trainer or evaluation", one)
     return cast(list[str], own)
 

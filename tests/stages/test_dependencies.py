@@ -126,5 +126,5 @@ def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
     ran = repro(repository)
     composed = ONE_MODEL - {"use@nade"}  # of which no experiment is composed
     assert ran >= {"dependencies"} | composed and not ran & (DATA | {"use@nade"})
-    edit(repository, "pipeline/datasets/digits_split.json", "\n", "\n\n")
+    edit(repository, "pipeline/datasets/embedded/digits_split.json", "\n", "\n\n")
     assert {"dependencies", "preprocess@digits", "train@nade"} <= repro(repository)

@@ -134,7 +134,7 @@ def test_a_killed_preprocess_goes_on(checkout: Project) -> None:
     assert len(kept) == 1
     stamp = kept[0].stat().st_mtime_ns
     probe = (
-        "import pipeline.datasets.image_folder as f, pipeline.datasets.formats.image_files as i\n"
+        "import pipeline.datasets.formats.image_files as i\n"
         "from pipeline.datasets import catalog\n"
         "from pathlib import Path\n"
         "read, seen = i.read_rows, []\n"

@@ -42,6 +42,18 @@ ROOMS = (
     ("arcore.events",),
     ("arcore.primitives",),
 )
+# The rooms and modules of the datasets likewise; each imports from rows below its own.
+DATASETS = (
+    ("adding",),
+    ("catalog",),
+    ("clips", "own"),
+    ("embedded", "images", "sounds", "tables"),
+    ("formats",),
+    ("content",),
+    ("base",),
+    ("read_transforms",),
+    ("decoding_parts", "moving_generator"),
+)
 BLOCKED = (
     "ray", "dvc", "hydra", "omegaconf", "mlflow", "pyarrow", "sklearn", "pandas", "matplotlib",
     "safetensors", "constriction", "tqdm", "yaml", "pipeline", "stages",
@@ -144,6 +156,23 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         for module in ready:
             del left[module]
     assert left == {}
+
+
+def test_imports_of_datasets_run_from_upper_rooms_to_lower_ones() -> None:
+    prefix = "pipeline.datasets."
+    level = {name: i for i, row in enumerate(DATASETS) for name in row}
+
+    def room(module: str) -> str:
+        return module.removeprefix(prefix).split(".")[0]
+
+    pairs = [
+        (module, other)
+        for module, others in GRAPH.items()
+        for other in others
+        if module.startswith(prefix) and other.startswith(prefix) and room(module) != room(other)
+    ]
+    assert len(pairs) > 50
+    assert [pair for pair in pairs if level[room(pair[0])] >= level[room(pair[1])]] == []
 
 
 def is_private(name: str | None) -> bool:

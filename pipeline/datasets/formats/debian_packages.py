@@ -9,10 +9,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core.errors import UserError
+from pipeline.datasets.base import RawFile
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
 LARGEST_FILE = 1 << 28
+APT_ARCHIVES = "/var/cache/apt/archives"
+_POOL = "http://deb.debian.org/debian/pool/main"
+
+
+def raw_package(source: str, file: str, sha256: str, size: int) -> RawFile:
+    """Describe a package of Debian's pool as a raw file.
+
+    Arguments:
+        source: name of the source package, which is that of the folder.
+        file: name of the .deb file.
+        sha256: of the file.
+        size: its bytes.
+
+    Example:
+        >>> raw_package("mate-backgrounds", "mate-backgrounds_1.26.0-1_all.deb", "7bf4", 46).url
+        'http://deb.debian.org/debian/pool/main/m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb'
+    """
+    folder = source[:4] if source.startswith("lib") else source[:1]
+    return RawFile(file, sha256, size, f"{_POOL}/{folder}/{source}/{file}")
 
 
 def read_files(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:

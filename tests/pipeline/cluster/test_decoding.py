@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.decoding import cluster_of, decoding_on_workers
+from pipeline.cluster.decoding import decoding_on_workers
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess
 from pipeline.datasets import catalog
@@ -44,19 +44,3 @@ def test_workers_decode_the_bytes_of_one_process(own_ray: None) -> None:
         assert "\n" not in str(error.value)
     with decoding_on_workers(ClusterConfig(), "mine"):
         assert shards(**packed) == alone[1], "without workers there is no Ray"
-
-
-def test_the_cluster_is_that_of_the_variable_and_of_overrides(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert cluster_of([]) == ClusterConfig()
-    assert cluster_of(["cluster=gpu", "cluster.num_workers=3"]).use_gpu
-    monkeypatch.setenv("ARCORE_CLUSTER", "gpu")
-    assert cluster_of([]).use_gpu
-    for given, message in (
-        (["cluster=none"], "unknown cluster 'none'"),
-        (["cluster.workers=2"], "unknown parameter of cluster 'workers'"),
-        (["cluster.num_workers=two"], "cluster.num_workers: expected int, got 'two'"),
-    ):
-        with pytest.raises(UserError, match=message):
-            cluster_of(given)

@@ -14,9 +14,10 @@ from PIL import Image
 from pipeline.cluster import jobs
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
-from pipeline.datasets import csv_table, robotic_pushing
+from pipeline.datasets.clips import robotic_pushing
 from pipeline.datasets.formats import tfrecords
 from pipeline.datasets.formats.archives import open_archive
+from pipeline.datasets.tables import csv_table
 from pipeline.training.history import read_history
 
 

@@ -187,7 +187,7 @@ def test_stages_have_what_their_results_are_made_of(texts) -> None:
         assert f"stages/{stage.partition('-')[0]}.py" in files_of(texts[f"{stage}.txt"])
     training = {"experiments/compose.py", "training/worker.py", "data/loading.py"}
     assert {f"pipeline/{name}" for name in training} <= files_of(texts["folds-rnade.txt"])
-    assert "pipeline/datasets/digits_split.json" in files_of(texts["preprocess.txt"])
+    assert "pipeline/datasets/embedded/digits_split.json" in files_of(texts["preprocess.txt"])
     assert "pipeline/reporting/published_results.yaml" in files_of(texts["report.txt"])
     everything = {path.relative_to(ROOT).as_posix() for path in (ROOT / "arcore").rglob("*.py")}
     assert everything <= files_of(texts["register.txt"]), "arcore travels with a model"
@@ -219,7 +219,7 @@ def test_only_files_that_change_are_written(tmp_path) -> None:
     first = dependencies.write(tmp_path, folder)
     assert sorted(path.name for path in folder.iterdir()) == first
     (folder / "train-gone.txt").touch()
-    with (tmp_path / "pipeline/datasets/digits_split.json").open("a") as split:
+    with (tmp_path / "pipeline/datasets/embedded/digits_split.json").open("a") as split:
         split.write("\n")
     (tmp_path / "arcore/model.py").write_text("# new\n" + (ROOT / "arcore/model.py").read_text())
     changed = dependencies.write(tmp_path, folder)

@@ -21,7 +21,7 @@ from pipeline.data import fetching, unpacking
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Options
 from pipeline.datasets.catalog import RawFile
-from pipeline.datasets.uci_binary import UciBinary
+from pipeline.datasets.tables.uci_binary import UciBinary
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
 DEAD = "http://127.0.0.1:9/nothing"  # the discard port: refused at once

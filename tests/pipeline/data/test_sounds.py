@@ -23,9 +23,11 @@ from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader, sound_batches, sound_loading
-from pipeline.datasets import catalog, spoken_digits, tones
+from pipeline.datasets import catalog
 from pipeline.datasets.base import Sound, SplitData
+from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats import wave_files
+from pipeline.datasets.sounds import spoken_digits
 from pipeline.evaluation import (
     audio_figures,
     baselines,

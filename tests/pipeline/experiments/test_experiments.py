@@ -15,13 +15,13 @@ import arcore
 from arcore.zoo import model_class
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
-from pipeline.experiments import compose, params_file, schema
+from pipeline.experiments import compose, groups, params_file, schema
 from pipeline.reporting.published import match, published_for
 from pipeline.search import spec
 from pipeline.training import resolved
 from tests.places import ROOT
 
-FILES = sorted(compose.CONF.glob("*/*.yaml"))
+FILES = sorted(groups.CONF.glob("*/*.yaml"))
 EXPERIMENTS = sorted(params_file.read_params(ROOT / "params.yaml")["experiments"])
 EVENT = arcore.events.Levels(5, (1, 3, 2))
 
@@ -69,10 +69,10 @@ def test_defaults_are_those_of_the_dataclasses(params, name: str) -> None:
 
 def test_a_file_of_a_cluster_says_what_differs(params, monkeypatch) -> None:
     (Path("conf") / "cluster").mkdir(parents=True)
-    shutil.copytree(compose.CONF / "dataset", Path("conf") / "dataset")
-    shutil.copy(compose.CONF / "cluster" / "local.yaml", Path("conf") / "cluster")
+    shutil.copytree(groups.CONF / "dataset", Path("conf") / "dataset")
+    shutil.copy(groups.CONF / "cluster" / "local.yaml", Path("conf") / "cluster")
     (Path("conf") / "cluster" / "two.yaml").write_text("num_workers: 2\n")
-    monkeypatch.setattr(compose, "CONF", Path("conf").resolve())
+    monkeypatch.setattr(groups, "CONF", Path("conf").resolve())
     overrides = ("cluster=two", "cluster.max_failures=1")
     assert params(*overrides).cluster == schema.ClusterConfig(num_workers=2, max_failures=1)
 

@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
-from pipeline.experiments import compose, params_file
+from pipeline.experiments import compose, groups, params_file
 
 ENTRY: dict[str, Any] = {"dataset": "digits", "model": "made"}
 
@@ -88,7 +88,7 @@ def test_files_of_datasets_are_their_own(
     (conf / "cluster" / "local.yaml").write_text("{}\n")
     (conf / "dataset" / "digits.yaml").write_text(text)
     monkeypatch.setattr(catalog, "CONF_FOLDER", conf / "dataset")
-    monkeypatch.setattr(compose, "CONF", conf)
+    monkeypatch.setattr(groups, "CONF", conf)
     write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
     with pytest.raises(UserError, match=message):
         catalog.load_config("digits")

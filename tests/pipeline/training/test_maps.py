@@ -13,8 +13,9 @@ import yaml
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.data.opening import open_split
-from pipeline.datasets import catalog, digits_coarse
+from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
+from pipeline.datasets.embedded import digits_coarse
 from pipeline.evaluation import evaluate
 from pipeline.experiments import compose
 from pipeline.registry import exporting, pyfunc

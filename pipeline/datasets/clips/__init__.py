@@ -1,0 +1,1 @@
+"""Clips of moving digits and of pushing arms, drawn, read or simulated."""

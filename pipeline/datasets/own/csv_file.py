@@ -1,0 +1,284 @@
+"""A CSV file of one's own: a table of reals, or of integers and names, one row an event.
+
+Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
+`python -m stages.add_dataset <name> --csv <file>` writes:
+
+    name: turbines
+    kind: csv
+    path: /data/turbines.csv      # or relative to the project's root
+    delimiter: ","
+    header: true                  # false: columns are called 0, 1, ...
+    drop: [serial, operator]      # columns that are not to be modelled
+    levels: {}                    # of columns of integers in [0, k): k; of names: their list
+    conditions: []                # columns that a model is given, not asked for, as a vector
+    label: ""                     # the same, one column of levels, as a class
+    valid_fraction: 0.1
+    test_fraction: 0.1
+    split_seed: 0
+    standardize: true             # columns of reals, modelled or given, by the training rows
+    rows_per_shard: 16384
+
+What is modelled is all reals or all levels: no event has both, since its score would be a density
+in some dimensions and a probability in others, in no common unit. Of a mixed table a dataset with
+the levels alone and one with the reals given the levels as `conditions` make up the whole,
+p(levels) p(reals | levels). Names among `conditions` become one number a name, 1 where it is the
+row's. `fetch` copies the file, so that a changed one is noticed at `preprocess` and fetched by
+`dvc repro -f fetch@<name>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from arcore.events import Event, Levels, Real
+from pipeline.core import paths
+from pipeline.core.errors import UserError, unknown_name
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
+from pipeline.datasets.formats.text_and_idx import read_bytes
+from pipeline.datasets.own.own_data import (
+    OwnOptions,
+    listed,
+    parse_own,
+    refuse_unless,
+    split_by_seed,
+    split_words,
+)
+from pipeline.datasets.tables.csv_table import (
+    column_names,
+    kept_columns,
+    read_rows,
+    read_table,
+    standardize,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvOptions(OwnOptions):
+    """Options of a dataset of kind csv; see the module's example."""
+
+    delimiter: str = ","
+    header: bool = True
+    drop: list = field(default_factory=list)  # type: ignore[type-arg]
+    levels: dict = field(default_factory=dict)  # type: ignore[type-arg]
+    conditions: list = field(default_factory=list)  # type: ignore[type-arg]
+    label: str = ""
+    standardize: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvFile(Dataset):
+    """A CSV file of the user's, split at random by row.
+
+    Arguments:
+        table: the options.
+        modelled: the columns that are, in the file's order.
+    """
+
+    table: CsvOptions
+    modelled: tuple[str, ...]
+
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        """Decode the table, split it and standardise, if so chosen."""
+        options, path = self.table, raw_dir / self.files[0].name
+        names, values = read_table(
+            path, options.delimiter, options.header, options.drop, options.levels
+        )
+        cut = split_by_seed(len(values), options, path, "rows")
+        real = [name for name in names if name not in options.levels]
+        parts = {split: values[cut[split]] for split in SPLITS}
+        if options.standardize and real:
+            places = [names.index(name) for name in real]
+            scaled = standardize({s: x[:, places] for s, x in parts.items()}, real, str(path))
+            for split, x in parts.items():
+                x[:, places] = scaled[split]
+        return {split: self._rows(x, names) for split, x in parts.items()}
+
+    def _rows(self, values: np.ndarray, names: Sequence[str]) -> SplitData:
+        x = values[:, [names.index(name) for name in self.modelled]]
+        labels = None
+        if self.table.label:
+            labels = values[:, names.index(self.table.label)].astype(np.int64)
+        elif self.table.conditions:
+            given = [self._condition(values, names, name) for name in self.table.conditions]
+            labels = np.concatenate(given, 1).astype("<f4")
+        return SplitData(x.astype(np.uint8 if isinstance(self.event, Levels) else "<f4"), labels)
+
+    def _condition(self, values: np.ndarray, names: Sequence[str], name: str) -> np.ndarray:
+        column = values[:, [names.index(name)]]
+        count = self.table.levels.get(name)
+        return (column == np.arange(len(count))) if isinstance(count, list) else column
+
+    def examine(self) -> list[str]:
+        """Read the whole table, and say what was found."""
+        folder = Path(self.system_folders[0])
+        parts = self.decode(folder)
+        options = self.table
+        lines = [
+            f"{sum(map(len, parts.values()))} rows in {options.path}",
+            *(f"{split}: {len(parts[split])} rows" for split in SPLITS),
+            f"event: {self.event!r}, columns {listed(self.modelled, 12)}",
+        ]
+        if options.drop:
+            lines.append(f"left out: {listed(options.drop, 12)}")
+        if options.label:
+            lines.append(f"label: {options.label}, {self.num_classes} classes")
+        if options.conditions:
+            names = listed(options.conditions, 12)
+            lines.append(f"conditions: {names}, as vectors of {self.condition_size}")
+        if not isinstance(self.event, Levels):
+            repeated = _repeated(parts["train"].x, self.modelled)
+            if repeated:
+                lines.append(
+                    f"beware: {listed(repeated, 12)}: few different values; a density of them has "
+                    f"no finite best likelihood: name them in levels, conditions or drop"
+                )
+        return lines
+
+
+def _repeated(x: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Columns of reals with fewer than one value in ten rows that is new."""
+    return [name for name, column in zip(names, x.T, strict=True)
+            if len(np.unique(column)) < len(column) / 10]  # fmt: skip
+
+
+def guess_levels(
+    path: Path, delimiter: str, header: bool, drop: Sequence[str]
+) -> dict[str, int | list[str]]:
+    """Say which columns of a file are levels: small integers from 0, or at most 256 names."""
+    rows = list(read_rows(path, delimiter))
+    names = column_names(path, rows, header)
+    found: dict[str, int | list[str]] = {}
+    for place in kept_columns(path, names, drop):
+        cells = {row[place].strip() for _, row in rows[header:] if place < len(row)}
+        if len(cells) > 256 or not cells:
+            continue
+        if all(re.fullmatch(r"\d{1,3}", cell) for cell in cells):
+            highest = max(map(int, cells))
+            if highest < 256:
+                found[names[place]] = max(2, highest + 1)
+        elif not any(is_number(cell) for cell in cells) and len(cells) > 1 and "" not in cells:
+            found[names[place]] = sorted(cells)
+    return found
+
+
+def is_number(cell: str) -> bool:
+    """Tell whether a cell is a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def build(config: Mapping[str, object]) -> Dataset:
+    """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
+
+    Raises:
+        UserError: for bad options, or a file that is missing or has no column left.
+    """
+    name = str(config["name"])
+    options = parse_own(CsvOptions, config)
+    given = options.delimiter
+    refuse_unless(len(given) == 1, name, "delimiter", "a character", given)
+    for key in ("drop", "conditions"):
+        columns = getattr(options, key)
+        texts = all(isinstance(column, str) for column in columns)
+        refuse_unless(texts, name, key, "columns' names", columns)
+    path = _path(name, options.path)
+    first = list(itertools.islice(read_rows(path, options.delimiter), 1))
+    names = column_names(path, first, options.header)
+    kept = [names[i] for i in kept_columns(path, names, options.drop)]
+    modelled = _modelled(name, options, kept, path)
+    event = _event(name, options, modelled)
+    data = read_bytes(path)
+    sizes = [
+        len(c) if isinstance(c := options.levels.get(k), list) else 1 for k in options.conditions
+    ]
+    count = options.levels.get(options.label)
+    how = "; columns of reals standardised by the training rows" if options.standardize else ""
+    is_levels = isinstance(event, Levels)
+    told = [*options.conditions, *([options.label] if options.label else [])]
+    return CsvFile(
+        name=name,
+        family=name,
+        event=event,
+        unit="nats",
+        files=(RawFile(path.name, hashlib.sha256(data).hexdigest(), len(data), None),),
+        provenance=(
+            f"{path.name}, columns {', '.join(options.drop) or 'none'} dropped"
+            + (f", {', '.join(told)} given" if told else "")
+            + f"; {split_words(options, 'rows')}"
+            + ("" if is_levels and not options.conditions else how)
+        ),
+        options=options,
+        num_classes=len(count) if isinstance(count, list) else count,
+        condition_size=sum(sizes) or None,
+        system_folders=(str(path.parent),),
+        table=options,
+        modelled=tuple(modelled),
+    )
+
+
+def _path(name: str, given: str) -> Path:
+    path = paths.root() / given
+    copy = paths.raw(name) / path.name
+    if not path.is_file() and copy.is_file():
+        path = copy
+    refuse_unless(bool(given) and path.is_file(), name, "path", "an existing file", given)
+    plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._ -]*", path.name) is not None
+    wanted = "a file name of letters, digits, '.', '_', '-' and spaces"
+    refuse_unless(plain, name, "path", wanted, path.name)
+    return path
+
+
+def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -> list[str]:
+    """The columns that are modelled: those that are neither dropped nor given.
+
+    Raises:
+        UserError: for columns that are not there, or given twice, or if none is left.
+    """
+    told = [*options.conditions, *([options.label] if options.label else [])]
+    for column in [*told, *options.levels]:
+        if column not in kept:
+            raise unknown_name(f"column of {path}", column, kept)
+    both = bool(options.label and options.conditions)
+    refuse_unless(not both, name, "conditions", "none beside a label", options.conditions)
+    refuse_unless(len(set(told)) == len(told), name, "conditions", "different columns", told)
+    levels = options.levels.get(options.label)
+    refuse_unless(
+        not options.label or levels is not None, name, "label", "a column of levels", options.label
+    )
+    modelled = [column for column in kept if column not in told]
+    refuse_unless(bool(modelled), name, "conditions", "a column that is not given", told)
+    for column, count in options.levels.items():
+        whole = isinstance(count, int) and not isinstance(count, bool) and 2 <= count <= 256
+        named = isinstance(count, list) and 2 <= len(set(count)) == len(count) <= 256
+        named = named and all(isinstance(one, str) for one in count)
+        wanted = f"2 to 256, or as many different names, for column {column!r}"
+        refuse_unless(whole or named, name, "levels", wanted, count)
+    return modelled
+
+
+def _event(name: str, options: CsvOptions, modelled: Sequence[str]) -> Event:
+    """What a row is: reals, or levels if the option names each column that is modelled."""
+    counts = [options.levels.get(column) for column in modelled]
+    if all(count is None for count in counts):
+        return Real((len(modelled),))
+    reals = [column for column, count in zip(modelled, counts, strict=True) if count is None]
+    if reals:
+        raise UserError(
+            f"option levels of dataset {name!r}: expected all columns that are modelled or none "
+            f"of them, got none for {listed(reals)}; name columns of one kind in conditions, label "
+            f"or drop"
+        )
+    return Levels([len(c) if isinstance(c, list) else c for c in counts if c is not None])
+
+
+KINDS = {"csv": build}

@@ -1,0 +1,287 @@
+"""A folder of images of one's own: PNG, JPEG and WebP files, in any sub-folders.
+
+Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
+`python -m stages.add_dataset <name> --images <folder>` writes:
+
+    name: flowers
+    kind: image_folder
+    path: /data/flowers           # searched at any depth; or relative to the project's root
+    height: 32
+    width: 32
+    gray: false
+    num_levels: 256               # 2 to 256; 2 makes the event binary
+    fit: crop                     # resize, crop or tiles
+    shorter_side: 0               # for tiles: the image is reduced to this first
+    classes: [rose, tulip]        # names of the folders that files lie in; [] for none
+    train_folders: []             # these three or none: folders below `path` that are a split;
+    valid_folders: []             # without them files are split by `split_seed`
+    test_folders: []
+    valid_fraction: 0.1
+    test_fraction: 0.1
+    split_seed: 0
+    max_megapixels: 64
+    rows_per_shard: 16384
+
+All tiles of a file are in one split. Files stay where they are: `fetch` copies nothing, and
+`dvc repro -f preprocess@<name>` reads them anew. Training needs the shards alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.core.errors import UserError
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
+from pipeline.datasets.decoding_parts import PartsFolder, decode_files
+from pipeline.datasets.formats import image_files
+from pipeline.datasets.formats.image_files import Frame
+from pipeline.datasets.own.image_options import FrameOptions, check_frame
+from pipeline.datasets.own.own_data import (
+    existing,
+    inside,
+    listed,
+    parse_own,
+    refuse_unless,
+    split_by_seed,
+    split_words,
+)
+
+PART_ROWS = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(FrameOptions):
+    """Options of a dataset of kind image_folder; see the module's example."""
+
+    shorter_side: int = 0
+    classes: list = field(default_factory=list)  # type: ignore[type-arg]
+    train_folders: list = field(default_factory=list)  # type: ignore[type-arg]
+    valid_folders: list = field(default_factory=list)  # type: ignore[type-arg]
+    test_folders: list = field(default_factory=list)  # type: ignore[type-arg]
+
+    @property
+    def frame(self) -> Frame:
+        """How an image becomes rows."""
+        return replace(super().frame, shorter_side=self.shorter_side)
+
+    @property
+    def folders(self) -> dict[str, list[str]]:
+        """The folders of each split."""
+        named = (self.train_folders, self.valid_folders, self.test_folders)
+        return dict(zip(SPLITS, named, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(Dataset):
+    """A folder of images, split by file."""
+
+    images: ImageOptions
+
+    def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
+        """Read headers, then decode by several threads as parts are asked for.
+
+        A part that a killed run decoded is not decoded again. `raw_dir` is not read.
+        """
+        files, counts = self._files(), dict[str, list[int]]()
+        stats = hashlib.sha256()  # of one file after the other, since there may be millions
+        for split in SPLITS:
+            counts[split] = []
+            for path in files[split]:
+                counts[split].append(self.images.frame.count(*self._measure(path)))
+                found = path.stat()
+                stats.update(
+                    f"{path} {found.st_size} {found.st_mtime_ns}\n".encode(
+                        "utf-8", "surrogateescape"
+                    )
+                )
+        kept = PartsFolder(self.name, [asdict(self.images), stats.hexdigest()])
+        return {
+            split: SplitStream(
+                sum(counts[split]), self._rows(split, files[split], counts[split], kept)
+            )
+            for split in SPLITS
+        }
+
+    def examine(self) -> list[str]:
+        """Read all headers and bytes, decode one file, and say what was found."""
+        files = self._files()
+        every = [path for split in SPLITS for path in files[split]]
+        sizes = {path: self._measure(path) for path in every}
+        image_files.read_rows(every[0], self.images.frame, every[0])
+        frame = self.images.frame
+        lines = [f"{len(every)} images in {self.images.path}"]
+        extents = Counter(f"{height} x {width}" for height, width in sizes.values())
+        common = [f"{count} of {size}" for size, count in extents.most_common()]
+        lines.append(f"sizes (height x width): {listed(common)}")
+        for split in SPLITS:
+            rows = sum(frame.count(*sizes[path]) for path in files[split])
+            lines.append(f"{split}: {len(files[split])} files, {rows} rows")
+        if self.images.classes:
+            per_class = Counter(path.parent.name for path in every)
+            lines.append(
+                "classes: " + listed([f"{c} ({per_class[c]})" for c in self.images.classes])
+            )
+        same = _duplicates(files)
+        if same:
+            lines.append(
+                f"beware: {len(same)} files of valid or test have the very content of a file of "
+                f"another split: {listed(same, 3)}"
+            )
+        return lines
+
+    def _measure(self, path: Path) -> tuple[int, int]:
+        return image_files.measure(path, self.images.frame, path)
+
+    def _files(self) -> dict[str, list[Path]]:
+        """The files of each split, in order.
+
+        Raises:
+            UserError: if the folder or a listed one has no image, a file lies in no listed folder
+                of several splits, or in a folder that is no class.
+        """
+        options = self.images
+        folder = existing(self.name, "path", options.path, folder=True)
+        if any(options.folders.values()):
+            files = {split: _below(folder, options.folders[split]) for split in SPLITS}
+            for split in SPLITS:
+                if not files[split]:
+                    raise UserError(f"{folder}: expected images in {split}_folders, found none")
+        else:
+            every = image_files.find_images(folder)
+            if not every:
+                raise UserError(f"{folder}: expected PNG, JPEG or WebP images, found none")
+            cut = split_by_seed(len(every), options, folder, "files")
+            files = {split: [every[number] for number in cut[split]] for split in SPLITS}
+        for path in (path for split in SPLITS for path in files[split]):
+            if options.classes and path.parent.name not in options.classes:
+                raise UserError(
+                    f"{path}: expected it in a folder of option classes "
+                    f"({listed(options.classes)}), got {path.parent.name!r}"
+                )
+        return files
+
+    def _rows(
+        self, split: str, files: list[Path], counts: list[int], kept: PartsFolder
+    ) -> Iterator[SplitData]:
+        classes = self.images.classes
+        read = partial(_read, self.images.frame)
+        for part, rows in decode_files(files, counts, read, kept, split, PART_ROWS):
+            labels = None
+            if classes:
+                numbers = [classes.index(path.parent.name) for path in files[part]]
+                labels = np.repeat(np.array(numbers, np.int64), counts[part])
+            yield SplitData(rows, labels)
+        if split == SPLITS[-1]:
+            kept.remove()
+
+
+def _read(frame: Frame, path: Path) -> np.ndarray:
+    return image_files.read_rows(path, frame, path)
+
+
+def _below(folder: Path, names: list[str]) -> list[Path]:
+    found = {path for name in names for path in image_files.find_images(folder / name)}
+    return sorted(found)
+
+
+def _duplicates(files: Mapping[str, list[Path]]) -> list[str]:
+    """Names of held-out files whose bytes are those of a file of an earlier split."""
+    seen: dict[bytes, str] = {}
+    same = []
+    for split in SPLITS:
+        for path in files[split]:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            if seen.setdefault(digest, split) != split:
+                same.append(path.name)
+    return same
+
+
+def find_classes(folder: Path, splits: Mapping[str, object]) -> list[str]:
+    """The names of the folders that images lie in, [] where there are none, or one alone.
+
+    Arguments:
+        folder: with images at any depth.
+        splits: whether it has folders for splits, in which images lie without being of a class.
+
+    Raises:
+        UserError: for images that lie beside such folders.
+    """
+    parents = {path.parent for path in image_files.find_images(folder)}
+    roots = {folder}
+    if splits:
+        roots = {child for child in folder.iterdir() if child.is_dir()}
+    if parents & roots and parents - roots:
+        raise UserError(f"{folder}: expected all images in folders of classes, or none")
+    names = sorted({parent.name for parent in parents - roots})
+    return names if len(names) > 1 else []
+
+
+def build(config: Mapping[str, object]) -> Dataset:
+    """Build a dataset of kind image_folder; its files are looked at when they are decoded.
+
+    Raises:
+        UserError: for bad options.
+    """
+    name = str(config["name"])
+    options = parse_own(ImageOptions, config)
+    check_frame(name, options)
+    refuse_unless(options.shorter_side >= 0, name, "shorter_side", ">= 0", options.shorter_side)
+    lists = {f"{split}_folders": folders for split, folders in options.folders.items()}
+    for key, names in ({"classes": options.classes} | lists).items():
+        texts = all(isinstance(one, str) and inside(one) for one in names)
+        refuse_unless(texts, name, key, "relative paths of folders without '..'", names)
+        refuse_unless(len(set(names)) == len(names), name, key, "different folders", names)
+    refuse_unless(
+        len(options.classes) != 1, name, "classes", "two or more, or none", options.classes
+    )
+    given = [split for split in SPLITS if options.folders[split]]
+    refuse_unless(
+        len(given) in (0, 3), name, "train_folders, valid_folders, test_folders",
+        "folders for each or for none", options.folders,
+    )  # fmt: skip
+    _refuse_overlap(name, options)
+    return ImageFolder(
+        name=name,
+        family=name,
+        event=options.event,
+        unit=options.unit,
+        files=(),
+        provenance=_provenance(options),
+        options=options,
+        num_classes=len(options.classes) or None,
+        images=options,
+    )
+
+
+def _refuse_overlap(name: str, options: ImageOptions) -> None:
+    """Refuse a folder that is in another split too, or below one."""
+    folders = [(s, Path(one)) for s in SPLITS for one in options.folders[s]]
+    for split, one in folders:
+        for other, two in folders:
+            if split != other and one.is_relative_to(two):
+                raise UserError(
+                    f"options {split}_folders and {other}_folders of dataset {name!r}: expected "
+                    f"folders apart, got {str(one)!r} and {str(two)!r}"
+                )
+
+
+def _provenance(options: ImageOptions) -> str:
+    size = f"{options.height} x {options.width}"
+    tiles = f"tiles of {size}"
+    if options.shorter_side:
+        tiles += f" after reduction to a shorter side of {options.shorter_side}"
+    how = {"resize": f"resized to {size}", "crop": f"cropped to {size}", "tiles": tiles}
+    by_folder = any(options.folders.values())
+    split = "split by folders" if by_folder else split_words(options, "files")
+    return options.described(how[options.fit], split)
+
+
+KINDS = {"image_folder": build}

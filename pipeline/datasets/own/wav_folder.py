@@ -1,0 +1,227 @@
+"""A folder of sounds of one's own (VCTK, say), with or without a table of speakers and texts.
+
+Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
+`python -m stages.add_dataset <name> --sounds <folder>` writes:
+
+    name: vctk
+    kind: wav_folder
+    path: /data/vctk              # WAV, FLAC and Ogg files at any depth; or relative to the root
+    sample_rate: 16000            # that all files must have
+    resample: false               # true: files of another rate are resampled to it
+    mix: false                    # true: several channels become their mean
+    table: /data/vctk/table.csv   # or "" for none: columns file, and speaker or text or both
+    symbols: characters           # of texts; words where symbols are apart by spaces, as phones are
+    valid_fraction: 0.05
+    test_fraction: 0.05
+    split_seed: 0
+    max_seconds: 3600             # of a file
+    rows_per_shard: 16384
+
+A table's files are relative to `path`; only these are read. Texts have no times: a text's symbols
+share its sound's frames out evenly. Files stay where they are: `fetch` copies nothing, and
+`dvc repro -f preprocess@<name>` reads them anew.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from arcore.events import Levels
+from pipeline.core.errors import UserError
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, SplitStream
+from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats.sound_files import (
+    RATES,
+    SUFFIXES,
+    Hearing,
+    count_samples,
+    read_samples,
+)
+from pipeline.datasets.formats.text_and_idx import read_bytes
+from pipeline.datasets.own.own_data import (
+    OwnOptions,
+    existing,
+    inside,
+    listed,
+    parse_own,
+    refuse_unless,
+    split_by_seed,
+    split_words,
+)
+
+COLUMNS = ("file", "speaker", "text")
+_PART = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class WavOptions(OwnOptions):
+    """Options of a dataset of kind wav_folder; see the module's example."""
+
+    sample_rate: int = 16000
+    resample: bool = False
+    mix: bool = False
+    table: str = ""
+    symbols: Literal["characters", "words"] = "characters"
+    max_seconds: int = 3600
+
+    @property
+    def hearing(self) -> Hearing:
+        """How a file becomes samples."""
+        return Hearing(self.sample_rate, self.resample, self.mix, self.max_seconds)
+
+    def cut(self, text: str) -> list[str]:
+        """The symbols of a text."""
+        return text.split() if self.symbols == "words" else list(text)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file with its speaker and text, as the table has them."""
+
+    file: Path
+    speaker: str = ""
+    text: str = ""
+
+
+def read_entries(folder: Path, table: Path | None) -> list[Entry]:
+    """List the files of a folder, or of its table, by name.
+
+    Raises:
+        UserError: for a table without the column file, a file that is named twice or missing, a
+            row without text where there are texts, or no file at all.
+    """
+    if table is None:
+        found = [Entry(p) for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
+        if not found:
+            raise UserError(f"{folder}: expected WAV, FLAC or Ogg files, found none")
+        return found
+    try:
+        reader = csv.DictReader(read_bytes(table).decode("utf-8-sig").splitlines(), strict=True)
+        lines = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a table of text: {error}") from None
+    columns = reader.fieldnames or []
+    if "file" not in columns or not {"speaker", "text"} & set(columns):
+        raise UserError(f"{table}: expected the columns {', '.join(COLUMNS)}, got {columns}")
+    entries: dict[Path, Entry] = {}
+    for number, line in enumerate(lines, start=2):
+        file = folder / (line["file"] or "")
+        values = [(line[name] or "").strip() if name in columns else "" for name in COLUMNS[1:]]
+        for name, value in zip(COLUMNS[1:], values, strict=True):
+            if name in columns and not value:
+                raise UserError(f"{table}: row {number}: expected a {name}, got none")
+        if not inside(line["file"] or ""):
+            raise UserError(
+                f"{table}: row {number}: expected a path relative to {folder} without '..', "
+                f"got {line['file']!r}"
+            )
+        if file in entries or not file.is_file():
+            problem = "named twice" if file in entries else "not found"
+            raise UserError(f"{table}: row {number}: {file}: {problem}")
+        entries[file] = Entry(file, *values)
+    if not entries:
+        raise UserError(f"{table}: expected rows below the header, got none")
+    return [entries[file] for file in sorted(entries)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WavFolder(Dataset):
+    """A folder of WAV files, split at random by file.
+
+    Arguments:
+        entries: its files.
+        wav: the options.
+    """
+
+    entries: tuple[Entry, ...]
+    wav: WavOptions
+
+    def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
+        """Read and compand the files; `raw_dir` is not read."""
+        chosen = split_by_seed(len(self.entries), self.wav, self.wav.path, "files")
+        return {split: self._stream(chosen[split]) for split in SPLITS}
+
+    def examine(self) -> list[str]:
+        """Decode all files, and say what was found."""
+        assert self.sound is not None
+        rate, lengths = self.wav.sample_rate, []
+        for entry in self.entries:
+            lengths.append(len(read_samples(entry.file, self.wav.hearing)))
+        chosen = split_by_seed(len(self.entries), self.wav, self.wav.path, "files")
+        total, longest = sum(lengths) / rate / 60, max(lengths) / rate
+        lines = [
+            f"{len(lengths)} sounds in {self.wav.path}: {total:.1f} minutes at {rate} Hz, the "
+            f"longest of {longest:.1f} s",
+            *(f"{split}: {len(chosen[split])} files" for split in SPLITS),
+        ]
+        if len(self.sound.speakers) > 1:
+            lines.append(f"speakers: {listed(self.sound.speakers)}")
+        if self.sound.symbols:
+            lines.append(
+                f"texts of {len(self.sound.symbols)} symbols: {listed(self.sound.symbols)}"
+            )
+        return lines
+
+    def _stream(self, numbers: np.ndarray) -> SplitStream:
+        parts = (numbers[first : first + _PART] for first in range(0, len(numbers), _PART))
+        return SplitStream(len(numbers), map(self._rows, parts))
+
+    def _rows(self, numbers: np.ndarray) -> SplitData:
+        assert self.sound is not None
+        utterances = []
+        for entry in (self.entries[number] for number in numbers):
+            samples = read_samples(entry.file, self.wav.hearing)
+            speaker = self.sound.speakers.index(entry.speaker) if self.sound.speakers else 0
+            symbols = tuple(self.sound.symbols.index(one) for one in self.wav.cut(entry.text))
+            utterances.append(wave_files.Utterance(wave_files.encode(samples), speaker, symbols))
+        return wave_files.rows(utterances, self.sound)
+
+
+def build(config: Mapping[str, object]) -> Dataset:
+    """Build a dataset of kind wav_folder, whose files must be there; only headers are read.
+
+    Raises:
+        UserError: for bad options, a folder or table that is missing or empty, or a bad file.
+    """
+    name = str(config["name"])
+    options = parse_own(WavOptions, config)
+    rate = options.sample_rate
+    refuse_unless(rate in RATES, name, "sample_rate", f"{RATES.start} to {RATES.stop - 1}", rate)
+    folder = existing(name, "path", options.path, folder=True)
+    table = existing(name, "table", options.table) if options.table else None
+    entries = tuple(read_entries(folder, table))
+    lengths = [count_samples(entry.file, options.hearing) for entry in entries]
+    texts = [options.cut(entry.text) for entry in entries]
+    speakers = tuple(sorted({entry.speaker for entry in entries}))
+    return WavFolder(
+        name=name,
+        family=name,
+        event=Levels(wave_files.NUM_LEVELS, (None,)),
+        unit="bits_per_dim",
+        files=(),
+        provenance=(
+            f"{len(entries)} files of {options.path}; "
+            + (f"resampled to {rate} Hz where they had another rate; " * options.resample)
+            + ("the mean of several channels; " * options.mix)
+            + f"mu-law, {wave_files.NUM_LEVELS} levels; {split_words(options, 'files')}"
+        ),
+        options=options,
+        sound=Sound(
+            options.sample_rate,
+            max(lengths),
+            max(map(len, texts)),
+            speakers,
+            tuple(sorted({symbol for text in texts for symbol in text})),
+        ),
+        entries=entries,
+        wav=options,
+    )
+
+
+KINDS = {"wav_folder": build}

@@ -1,0 +1,70 @@
+"""Digits: the recorded split, thresholds, noise and components."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from pipeline.core.errors import UserError
+from pipeline.datasets import catalog
+from pipeline.datasets.embedded import digits
+
+
+def test_digits_split_is_recorded_stratified_and_disjoint(tmp_path: Path) -> None:
+    split = digits.read_split()
+    assert [len(split[name]) for name in catalog.SPLITS] == [1257, 180, 360]
+    assert sorted(np.concatenate(list(split.values()))) == list(range(1797))
+    _, labels = digits.load()
+    overall = np.bincount(labels) / len(labels)
+    for rows in split.values():
+        shares = np.bincount(labels[rows], minlength=10) / len(rows)
+        assert np.abs(shares - overall).max() < 1 / len(rows)
+
+
+def test_digits_split_is_what_the_documented_command_writes(tmp_path: Path) -> None:
+    digits.write_split(tmp_path / "split.json")
+    assert (tmp_path / "split.json").read_text() == digits.SPLIT_FILE.read_text()
+
+
+def test_digits_binary_thresholds_the_same_rows(tmp_path: Path) -> None:
+    gray = catalog.get_dataset({"name": "digits"}).decode(tmp_path)
+    binary = catalog.get_dataset({"name": "digits_binary"}).decode(tmp_path)
+    for split in catalog.SPLITS:
+        assert gray[split].x.dtype == np.uint8 and gray[split].x.max() == 16
+        np.testing.assert_array_equal(binary[split].x, gray[split].x >= 8)
+        np.testing.assert_array_equal(binary[split].labels, gray[split].labels)
+
+
+def test_digits_pca_has_components_of_the_training_split(tmp_path: Path) -> None:
+    plain = catalog.get_dataset({"name": "digits"}).decode(tmp_path)
+    described = catalog.get_dataset({"name": "digits_pca", "components": 5})
+    splits = described.decode(tmp_path)
+    assert described.condition_size == 5 and described.num_classes is None
+    pca = PCA(5, svd_solver="full").fit(plain["train"].x.reshape(-1, 64).astype(float))
+    for split, data in splits.items():
+        assert np.array_equal(data.x, plain[split].x) and data.labels.dtype == np.float32
+        wanted = pca.transform(data.x.reshape(-1, 64).astype(float))
+        wanted = wanted / np.sqrt(pca.explained_variance_)
+        assert np.abs(np.abs(wanted) - np.abs(data.labels)).max() < 1e-4
+        assert np.array_equal(data.labels, data.labels.round(4))
+    assert splits["train"].labels.std(0, ddof=1) == pytest.approx(np.ones(5), abs=1e-4)
+    with pytest.raises(UserError, match="components: expected an integer in .1, 64., got 65"):
+        catalog.get_dataset({"name": "digits_pca", "components": 65})
+
+
+def test_digits_dequantized_adds_noise_to_the_same_rows(tmp_path: Path) -> None:
+    gray = catalog.get_dataset({"name": "digits"}).decode(tmp_path)
+    noisy = catalog.get_dataset({"name": "digits_dequantized"}).decode(tmp_path)
+    assert noisy["train"].read_transform == "dequantize"
+    np.testing.assert_array_equal(noisy["train"].x, gray["train"].x)
+    for split in ("valid", "test"):
+        assert noisy[split].read_transform is None and noisy[split].x.dtype == np.float32
+        np.testing.assert_array_equal(np.floor(noisy[split].x * 17.0), gray[split].x)
+    first = noisy["valid"].x[:100] * 17 - gray["valid"].x[:100]
+    second = noisy["test"].x[:100] * 17 - gray["test"].x[:100]
+    assert abs(first - second).mean() > 0.2  # another draw
+    for split in catalog.SPLITS:
+        np.testing.assert_array_equal(noisy[split].labels, gray[split].labels)

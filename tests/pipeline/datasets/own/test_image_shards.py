@@ -1,0 +1,203 @@
+"""Images packed into Parquet files and tars: what is read, how it is split, one line for flaws."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from arcore.events import Levels
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess, shard_reader
+from pipeline.datasets import adding, catalog
+from pipeline.datasets.base import SPLITS, Dataset
+from pipeline.datasets.own import image_shards
+from tests.support.own_files import (
+    packed_pictures,
+    write_image_parquet,
+    write_image_tar,
+    write_picture,
+)
+
+pytestmark = pytest.mark.usefixtures("workdir")
+
+
+@pytest.fixture(autouse=True)
+def conf(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = workdir / "conf"
+    folder.mkdir()
+    monkeypatch.setattr(catalog, "CONF_FOLDER", folder)
+    return folder
+
+
+def added(path: str, *overrides: str) -> tuple[Dataset, str]:
+    dataset, found = adding.add("image_folder", "mine", path, overrides)
+    return dataset, "\n".join(found)
+
+
+def shards(dataset: Dataset) -> dict[str, Any]:
+    folder = preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+    shard_reader.verify(folder)
+    return {split: shard_reader.read_split(folder, split) for split in SPLITS}
+
+
+def tar_members(images: list[bytes], first: int = 0) -> list[tuple[str, bytes]]:
+    """Samples of WebDataset, with members that nobody may read."""
+    members = []
+    for n, content in enumerate(images, first):
+        members += [
+            (f"part/{n:04d}.png", content),
+            (f"part/{n:04d}.cls", f"{n % 3}\n".encode()),
+            (f"part/{n:04d}.json", b"{"),
+            (f"part/{n:04d}.pyd", pickle.dumps(n)),
+        ]
+    return members
+
+
+def test_parquet_with_splits_by_name() -> None:
+    images, names = packed_pictures(30), ["ant", "bee", "cow"]
+    cut = {"train": range(20), "validation": range(20, 25), "test": range(25, 30)}
+    for split, rows in cut.items():
+        path = Path(f"birds/data/{split}-00000-of-00001.parquet")
+        write_image_parquet(path, [images[n] for n in rows], [n % 3 for n in rows], names)
+    dataset, found = added("birds")
+    assert dataset.event == Levels(256, (3, 6, 8)) and dataset.num_classes == 3
+    assert "30 images in 3 Parquet files of birds\ntrain: 20 rows\nvalid: 5 rows" in found
+    assert "classes: 3, by label" in found
+    parts = shards(dataset)
+    assert [parts[split].labels.tolist() for split in SPLITS] == [
+        [n % 3 for n in rows] for rows in cut.values()
+    ]
+    for number in range(0, 20, 2):  # PNG keeps pixels as they are
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+        np.testing.assert_array_equal(parts["train"].x[number], pixels.transpose(2, 0, 1))
+    assert catalog.get_dataset(yaml.safe_load(Path("conf/mine.yaml").read_text())) == dataset
+
+
+def test_tars_are_split_by_seed_and_nothing_else_of_them_is_read() -> None:
+    images = packed_pictures(40)
+    write_image_tar(Path("web/a.tar"), tar_members(images[:25]))
+    write_image_tar(Path("web/b.tar.gz"), tar_members(images[25:], 25), "w:gz")
+    dataset, found = added("web", "gray=true", "num_levels=16")
+    assert dataset.event == Levels(16, (1, 6, 8)) and dataset.num_classes == 3
+    assert "40 images in 2 tars of web\ntrain: 32 rows\nvalid: 4 rows\ntest: 4 rows" in found
+    parts = shards(dataset)
+    rows = [tuple(row.reshape(-1)) for split in SPLITS for row in parts[split].x]
+    assert len(set(rows)) == 40
+    counts = np.bincount(np.concatenate([parts[split].labels for split in SPLITS]))
+    assert counts.tolist() == [14, 13, 13]
+    write_image_parquet(Path("same.parquet"), list(images), [n % 3 for n in range(40)])
+    same, _ = adding.add("image_folder", "same", "same.parquet", ["gray=true", "num_levels=16"])
+    for split, part in shards(same).items():
+        np.testing.assert_array_equal(part.x, parts[split].x)
+        np.testing.assert_array_equal(part.labels, parts[split].labels)
+
+
+def test_valid_is_drawn_from_train_where_files_name_train_and_test() -> None:
+    images = packed_pictures(40)
+    write_image_parquet(Path("two/train.parquet"), list(images[:30]), [0] * 30)
+    write_image_parquet(Path("two/test.parquet"), list(images[30:]), [0] * 10)
+    dataset, found = added("two", "label=", "valid_fraction=0.2")
+    assert "train: 24 rows\nvalid: 6 rows\ntest: 10 rows" in found
+    assert "0.2 of those of train for valid" in dataset.provenance
+    assert dataset.num_classes is None
+
+
+def test_many_files_become_one_pattern() -> None:
+    files = [Path(f"d/data/{s}-{n}.parquet") for s in ("train", "test") for n in range(4)]
+    assert image_shards.guess_patterns(Path("d"), files) == {
+        "train_files": ["data/train*"],
+        "valid_files": [],
+        "test_files": ["data/test*"],
+    }
+    assert image_shards.guess_patterns(Path("d"), files[:4]) == {}
+
+
+def test_a_folder_with_images_in_it_stays_a_folder_of_images() -> None:
+    for n in range(20):
+        write_picture(Path(f"both/{n}.png"), 6, 6, seed=n)
+    write_image_parquet(Path("both/index.parquet"), list(packed_pictures(1)), [0])
+    dataset, _ = added("both")
+    assert type(dataset).__name__ == "ImageFolder"
+
+
+def test_a_batch_that_was_decoded_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image_parquet(Path("a.parquet"), list(packed_pictures(30)), [0] * 30)
+    monkeypatch.setattr(image_shards, "BATCH", 10)
+    dataset, _ = added("a.parquet", "label=")
+    whole = shards(dataset)
+    next(iter(dataset.decode(Path())["train"].parts))
+    (kept,) = Path("data/decoded").glob("mine-*/*.npy")
+    np.save(kept, np.load(kept) // 2)
+    again = shards(dataset)
+    assert not np.array_equal(again["train"].x, whole["train"].x)
+    np.testing.assert_array_equal(again["test"].x, whole["test"].x)
+    assert not list(Path("data/decoded").glob("mine-*"))
+
+
+def linked() -> None:
+    with tarfile.open("a.tar", "w") as tar:
+        info = tarfile.TarInfo("0.png")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(info)
+
+
+PNG = packed_pictures(1)[0]
+FLAWS: list[tuple[Any, str, str]] = [
+    (lambda: write_image_parquet(Path("a.parquet"), [None, PNG], [0, 1]), "a.parquet",
+     "a.parquet: row 0: expected the bytes of an image, got none"),
+    (lambda: write_image_parquet(Path("a.parquet"), [PNG] + [PNG[:60]] * 9, [0] * 10), "a.parquet",
+     "a.parquet: row 1: expected a PNG, JPEG or WebP image, whole and undamaged"),
+    (lambda: Path("a.parquet").write_bytes(b"PAR1"), "a.parquet",
+     "a.parquet: expected a Parquet file, whole and undamaged"),
+    (lambda: write_image_tar(Path("a.tar"), [("0.png", PNG), ("1.cls", b"1")]), "a.tar",
+     "a.tar: '1': expected a member with one of .png"),
+    (lambda: write_image_tar(Path("a.tar"), [("0.png", PNG), ("0.jpg", PNG)]), "a.tar",
+     "a.tar: '0': expected one image, got 'several'"),
+    (lambda: write_image_tar(Path("a.tar"), [("0.png", PNG), ("0.cls", b"cat")]), "a.tar",
+     "a.tar: '0': expected a member .cls with an integer >= 0, got 'cat'"),
+    (lambda: Path("a.tar").write_bytes(b"x" * 2000), "a.tar",
+     "a.tar: expected a tar, whole and undamaged"),
+    (linked, "a.tar", "a.tar: expected images, found none"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("write", "path", "message"), FLAWS, ids=[f[2] for f in FLAWS])
+def test_a_flaw_is_one_line(write: Any, path: str, message: str) -> None:
+    write()
+    with pytest.raises(UserError) as error:
+        dataset, _ = added(path, "valid_fraction=0.3", "test_fraction=0.3")
+        shards(dataset)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fit": "tiles"}, "option fit of dataset 'mine': expected 'resize' or 'crop'"),
+        ({"label": "label"}, "option num_classes of dataset 'mine': expected >= 2 with label"),
+        ({"train_files": ["a*"]}, "expected patterns for all, for train and test, or for none"),
+        ({"image": "picture"}, "expected a column 'picture' of images (struct with bytes)"),
+        ({"label": "image", "num_classes": 2}, "expected a column 'image' of integers"),
+        ({"label": "label", "num_classes": 2}, "row 2: expected a label in [0, 2), got 2"),
+        (
+            {"train_files": ["a*"], "test_files": ["*.parquet"]},
+            "a.parquet: expected it in one split, got two that name it",
+        ),
+        (
+            {"train_files": ["a*"], "test_files": ["b*"]},
+            "expected files like test_files (['b*']), found none",
+        ),
+    ],
+)
+def test_bad_options_are_one_line(options: dict[str, Any], message: str) -> None:
+    write_image_parquet(Path("a.parquet"), list(packed_pictures(10)), [n % 3 for n in range(10)])
+    given = {"name": "mine", "kind": "image_shards", "path": "a.parquet", "test_fraction": 0.2}
+    with pytest.raises(UserError) as error:
+        shards(catalog.get_dataset(given | options))
+    assert message in str(error.value) and "\n" not in str(error.value)
