@@ -11,6 +11,8 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export RAY_USAGE_STATS_ENABLED := 0
+# Stages, tests and Ray's workers are some hundred starts of Python: what one compiles serves the next.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro test test-slow test-cluster lint format ui submit bench results tables audit lock clean

@@ -107,6 +107,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The variables with which this checkout's stages find a process that has their imports."""
+    from tests.support.projects import Project
+
+    with Project(tmp_path_factory.mktemp("warm")).warmed() as variables:
+        yield variables
+
+
+@pytest.fixture(scope="session")
 def make_project(
     tmp_path_factory: pytest.TempPathFactory, digits: Path, migrated: Path
 ) -> Callable[[dict[str, Any]], Project]:

@@ -7,11 +7,27 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.cluster import connection
 from stages import cli
+from tests.support.projects import Project
+
+
+@pytest.fixture(scope="session")
+def make_project(
+    make_project: Callable[[dict[str, Any]], Project], warm: dict[str, str]
+) -> Callable[[dict[str, Any]], Project]:
+    """As everywhere, with a warm process for its stages, as `make repro` has one."""
+
+    def make(experiments: dict[str, Any]) -> Project:
+        project = make_project(experiments)
+        project.warm = warm
+        return project
+
+    return make
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ TOY: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def project(make_project):
-    """A project with shards of one dataset, and nothing trained."""
-    return make_project(
+    """A project with shards of one dataset, and nothing trained, whose stages start anew."""
+    project = make_project(
         {
             "toy": TOY,
             "toys": TOY | {"evaluation": {"num_members": 3}},
@@ -33,6 +33,8 @@ def project(make_project):
             1: {"dataset": "digits_binary"},
         }
     )
+    project.warm = {}
+    return project
 
 
 @pytest.mark.parametrize(

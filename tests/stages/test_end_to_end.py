@@ -72,11 +72,30 @@ PARAMS = {
 UNIFORM = 64 * math.log(2)
 
 
+SEVERAL = """
+import json, sys
+from dvc.cli import main
+for arguments in json.loads(sys.argv[1]):
+    if status := main(arguments):
+        sys.exit(status)
+    print("-- end --", flush=True)
+"""
+
+
+def dvc_each(project, *commands: tuple[str, ...]) -> list[str]:
+    """Run commands of DVC's, which starts slowly, in one process; return the stdout of each."""
+    command = (sys.executable, "-c", SEVERAL, json.dumps(commands))
+    done = project.run(*command, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *said, rest = done.stdout.split("-- end --\n")
+    assert len(said) == len(commands) and rest == ""
+    return said
+
+
 def dvc(project, *arguments: str) -> str:
     """Run DVC and return its stdout; it must succeed."""
-    done = project.run(sys.executable, "-m", "dvc", *arguments, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    (said,) = dvc_each(project, arguments)
+    return said
 
 
 def repro(project) -> set[str]:
@@ -106,10 +125,9 @@ def repository(tmp_path_factory, make_project, migrated):
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(root / name, folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
-    project.code = folder
+    project.code, project.warm = folder, {}
     git(project, "init", "--quiet")
-    dvc(project, "init", "--quiet")
-    dvc(project, "config", "core.analytics", "false")
+    dvc_each(project, ("init", "--quiet"), ("config", "core.analytics", "false"))
     shutil.copytree(root / ".dvc" / "plots", folder / ".dvc" / "plots")
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "Start")
@@ -117,7 +135,8 @@ def repository(tmp_path_factory, make_project, migrated):
     project.first = repro(project)
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "Reproduce")
-    return project
+    with project.warmed():  # of its own code
+        yield project
 
 
 def git(project, *arguments: str) -> None:
@@ -274,31 +293,6 @@ def test_the_champion_scores_in_a_clean_process(repository, tmp_path_factory) ->
     assert bits_per_dim == pytest.approx(metrics["bits_per_dim"], rel=1e-5)
 
 
-def test_dvc_shows_metrics_and_plots(repository) -> None:
-    shown = json.loads(dvc(repository, "metrics", "show", "--json"))
-    files = shown[""]["data"]
-    assert set(files) == {"metrics/searches/tiny.json"} | {
-        f"metrics/{name}.json" for name in ("tiny-made", "tiny-nade", "tuned-made")
-    }
-    dvc(repository, "plots", "show", "--out", "plots")
-    page = (repository.folder / "plots/index.html").read_text()
-    assert page.count('"title": "curves/digits_binary.csv"') == 1, "one plot for the dataset"
-    assert '"experiment": "tiny-nade"' in page and '"experiment": "tiny-made"' in page
-    shutil.rmtree(repository.folder / "plots")
-
-
-def test_a_second_training_leaves_the_lock_as_it_is(repository) -> None:
-    """Seconds, devices and run ids are in no file that DVC hashes."""
-    lock = (repository.folder / "dvc.lock").read_text()
-    before = repository.json("models/tiny-nade/training.json")
-    stages = ("train@tiny-nade", "evaluate@tiny-nade", "report@digits_binary")
-    assert ran(dvc(repository, "repro", "--force", "--single-item", *stages)) == set(stages)
-    assert repository.json("models/tiny-nade/training.json") != before
-    assert (repository.folder / "dvc.lock").read_text() == lock
-    status = repository.run("git", "status", "--porcelain")
-    assert status.stdout == ""
-
-
 TABLES = (
     ("metrics", "show"),
     ("metrics", "diff"),
@@ -313,12 +307,45 @@ TABLES = (
 )
 
 
-@pytest.mark.parametrize("arguments", TABLES, ids=" ".join)
-def test_tables_fit_120_columns(repository, arguments: tuple[str, ...]) -> None:
+@pytest.fixture(scope="module")
+def shown(repository):
+    """What DVC shows, in the order of `TABLES`, then its metrics as JSON and the page of plots."""
+    *said, metrics, _ = dvc_each(
+        repository, *TABLES, ("metrics", "show", "--json"), ("plots", "show", "--out", "plots")
+    )
+    page = (repository.folder / "plots/index.html").read_text()
+    shutil.rmtree(repository.folder / "plots")
+    return *said, metrics, page
+
+
+def test_dvc_shows_metrics_and_plots(shown) -> None:
+    *_, metrics, page = shown
+    files = json.loads(metrics)[""]["data"]
+    assert set(files) == {"metrics/searches/tiny.json"} | {
+        f"metrics/{name}.json" for name in ("tiny-made", "tiny-nade", "tuned-made")
+    }
+    assert page.count('"title": "curves/digits_binary.csv"') == 1, "one plot for the dataset"
+    assert '"experiment": "tiny-nade"' in page and '"experiment": "tiny-made"' in page
+
+
+@pytest.mark.parametrize("number", range(len(TABLES)), ids=lambda number: " ".join(TABLES[number]))
+def test_tables_fit_120_columns(shown, number: int) -> None:
     page = (ROOT / "docs" / "pipeline.md").read_text().replace("'", "")
-    assert f"dvc {' '.join(arguments)}" in page
-    lines = dvc(repository, *arguments).splitlines()
+    assert f"dvc {' '.join(TABLES[number])}" in page
+    lines = shown[number].splitlines()
     assert max([0, *(len(line.rstrip()) for line in lines)]) <= 120, lines
+
+
+def test_a_second_training_leaves_the_lock_as_it_is(repository) -> None:
+    """Seconds, devices and run ids are in no file that DVC hashes."""
+    lock = (repository.folder / "dvc.lock").read_text()
+    before = repository.json("models/tiny-nade/training.json")
+    stages = ("train@tiny-nade", "evaluate@tiny-nade", "report@digits_binary")
+    assert ran(dvc(repository, "repro", "--force", "--single-item", *stages)) == set(stages)
+    assert repository.json("models/tiny-nade/training.json") != before
+    assert (repository.folder / "dvc.lock").read_text() == lock
+    status = repository.run("git", "status", "--porcelain")
+    assert status.stdout == ""
 
 
 def test_only_what_has_changed_runs(repository) -> None:
@@ -339,12 +366,12 @@ def test_only_what_has_changed_runs(repository) -> None:
     output = dvc(repository, "exp", "run", "--name", "longer", "-S", change)
     assert ran(output) == {"train@tiny-made"} | after
     assert repository.json("models/tiny-made/training.json")["epochs"] == 4
-    shown = csv.DictReader(dvc(repository, "exp", "show", "--csv").splitlines())
-    (row,) = [row for row in shown if row["Experiment"] == "longer"]
+    listed, *tables = dvc_each(repository, ("exp", "show", "--csv"), *TABLES)
+    rows = csv.DictReader(listed.splitlines())
+    (row,) = [row for row in rows if row["Experiment"] == "longer"]
     assert row["experiments.tiny-made.trainer.max_epochs"] == "4"
     assert float(row["metrics/tiny-made.json:value"]) > 0
-    for arguments in TABLES:
-        lines = dvc(repository, *arguments).splitlines()
+    for lines in (table.splitlines() for table in tables):
         assert 3 <= len(lines) and max(len(line.rstrip()) for line in lines) <= 120, lines
     assert trainings() == before + 1, "the longer training is a run of its own"
 

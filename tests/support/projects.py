@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.repro import warm
 from pipeline.tracking import mlflow_store
 from tests.places import ROOT
 
@@ -33,6 +34,11 @@ WIDE = {
     },
 }
 ONE_CPU = "cluster.cpus_per_worker=1"
+# An embedded Ray starts one for each CPU, in another environment than a training's workers have.
+NO_SPARE_WORKERS = {
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
 
 
 class Project:
@@ -41,16 +47,31 @@ class Project:
     Arguments:
         folder: the directory.
         code: where `arcore`, `pipeline` and `stages` are imported from.
+
+    Attributes:
+        warm: the variables with which commands that run to their end find a warm process that
+            has imported what stages need (`pipeline/repro/warm.py`), none if each starts anew.
     """
 
     def __init__(self, folder: Path, code: Path = ROOT) -> None:
         self.folder, self.code = folder, code
+        self.warm: dict[str, str] = {}
 
     def environment(self, **extra: str) -> dict[str, str]:
         dropped = ("ARCORE_", "MLFLOW_TRACKING_URI", "RAY_", "DVC_", "OMP_NUM_THREADS")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return kept | {"PYTHONPATH": str(self.code), "PATH": path} | extra
+        return kept | NO_SPARE_WORKERS | {"PYTHONPATH": str(self.code), "PATH": path} | extra
+
+    @contextlib.contextmanager
+    def warmed(self) -> Iterator[dict[str, str]]:
+        """Inside the block commands that run to their end find a warm process; yields how."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.chdir(self.folder):  # from where it imports before all other places
+                variables = stack.enter_context(warm.warmed(self.environment()))
+            self.warm = {warm.VARIABLE: variables[warm.VARIABLE]}
+            yield self.warm
+            self.warm = {}
 
     def run(
         self, *command: str, timeout: float = PATIENCE, **extra: str
@@ -59,7 +80,7 @@ class Project:
         return subprocess.run(
             command,
             cwd=self.folder,
-            env=self.environment(**extra),
+            env=self.environment(**self.warm, **extra),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -70,7 +91,7 @@ class Project:
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments, **extra)
 
     def start(self, name: str, *arguments: str, **extra: str) -> subprocess.Popen[bytes]:
-        """Start a stage in a process group of its own, with its output in `stage.log`."""
+        """Start a stage, by itself, in a process group of its own; its output is `stage.log`."""
         with open(self.folder / "stage.log", "wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"stages.{name}", *arguments],

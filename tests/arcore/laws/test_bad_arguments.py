@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -71,6 +72,15 @@ BAD_CLASSES = [
     (torch.zeros(2).bool(), ["condition", "int64", "bool"]),
     (torch.zeros(2).byte(), ["condition", "int64", "uint8"]),
 ]
+
+
+@functools.cache
+def built(kind: type[AutoregressiveModel], num_classes: int | None = None) -> AutoregressiveModel:
+    """A model, the same for all calls: what is refused changes nothing."""
+    given = {} if num_classes is None else {"num_classes": num_classes}
+    return create(kind, event_of(kind), **given)
+
+
 conditional_on_classes = models_where(lambda kind: declares(kind, "num_classes"))
 
 
@@ -79,8 +89,7 @@ conditional_on_classes = models_where(lambda kind: declares(kind, "num_classes")
 def test_bad_arguments_are_named(
     kind: type[AutoregressiveModel], call: Callable, parts: list[str]
 ) -> None:
-    model = create(kind, event_of(kind))
-    refuses(lambda: call(model), parts)
+    refuses(lambda: call(built(kind)), parts)
 
 
 @models_where(is_discrete)
@@ -88,8 +97,7 @@ def test_bad_arguments_are_named(
 def test_bad_levels_are_named(
     kind: type[AutoregressiveModel], call: Callable, parts: list[str]
 ) -> None:
-    model = create(kind, event_of(kind))
-    refuses(lambda: call(model), parts)
+    refuses(lambda: call(built(kind)), parts)
 
 
 @models_where(lambda kind: not is_discrete(kind))
@@ -97,8 +105,7 @@ def test_bad_levels_are_named(
 def test_bad_reals_are_named(
     kind: type[AutoregressiveModel], call: Callable, parts: list[str]
 ) -> None:
-    model = create(kind, event_of(kind))
-    refuses(lambda: call(model), parts)
+    refuses(lambda: call(built(kind)), parts)
 
 
 @conditional_on_classes
@@ -106,7 +113,7 @@ def test_bad_reals_are_named(
 def test_bad_classes_are_named(
     kind: type[AutoregressiveModel], condition: object, parts: list[str]
 ) -> None:
-    model = create(kind, event_of(kind), num_classes=3)
+    model = built(kind, num_classes=3)
     for method in (model.log_prob, model, model.conditionals):
         refuses(lambda method=method: method(X, condition), parts)
     refuses(lambda: model.sample(2, condition), parts)
@@ -117,7 +124,7 @@ def test_bad_classes_are_named(
 @conditional_on_classes
 @pytest.mark.parametrize("label", [-1, 3])
 def test_classes_out_of_range_are_refused(kind: type[AutoregressiveModel], label: int) -> None:
-    model = create(kind, event_of(kind), num_classes=3)
+    model = built(kind, num_classes=3)
     refuses(
         lambda: model.log_prob(X, torch.tensor([0, label])), ["condition", "[0, 3)", str(label)]
     )
