@@ -171,7 +171,7 @@ def test_imports_of_datasets_run_from_upper_rooms_to_lower_ones() -> None:
 
     pairs = [
         (module, other)
-        for module, others in GRAPH.items()
+        for module, others in graph().items()
         for other in others
         if module.startswith(prefix) and other.startswith(prefix) and room(module) != room(other)
     ]
