@@ -122,7 +122,9 @@ def test_a_layer_reruns_the_models_that_have_it(repository) -> None:
 
 def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
     """So does the file of data that one names."""
-    edit(repository, "pipeline/experiments/compose.py", "import os\n", "import os\nimport math\n")
+    edit(
+        repository, "pipeline/experiments/compose.py", "import difflib\n", "import difflib, math\n"
+    )
     ran = repro(repository)
     composed = ONE_MODEL - {"use@nade"}  # of which no experiment is composed
     assert ran >= {"dependencies"} | composed and not ran & (DATA | {"use@nade"})

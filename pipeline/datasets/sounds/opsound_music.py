@@ -65,7 +65,7 @@ def segments(amplitudes: np.ndarray, length: int = SOUND.max_length) -> np.ndarr
         [[0.5, -0.5], [0.25, 0.5]]
     """
     whole = amplitudes[: len(amplitudes) // length * length].reshape(-1, length)
-    return whole[np.sqrt((whole**2).mean(1)) >= QUIETEST]
+    return whole[np.sqrt((whole**2).mean(1)) >= QUIETEST]  # type: ignore[no-any-return]
 
 
 def blocks(count: int) -> dict[str, range]:
