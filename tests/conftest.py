@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from tests.support.projects import Project
 
 LONGEST = (
-    "tests/stages/test_faults.py",
     "tests/stages/test_end_to_end.py",
+    "tests/stages/test_faults.py",
     "tests/stages/test_tune_faults.py",
     "tests/pipeline/training/test_training.py",
     "tests/stages/test_raylets.py",
-    "tests/stages/test_tune.py",
 )
 
 

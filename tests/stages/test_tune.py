@@ -28,7 +28,8 @@ def search(make_project, entry, *overrides: str):
         return project, list(csv.DictReader(file)), done.stderr
 
 
-def test_a_grid_runs_each_option_once(make_project) -> None:
+@pytest.mark.slow  # one of numbers is in test_tune_faults.py
+def test_a_grid_of_names_runs_each_option_once(make_project) -> None:
     project, rows, log = search(make_project, TOY)
     assert [row["trial"] for row in rows] == ["1", "2", "3"]
     assert [row["model.ordering"] for row in rows] == ["raster", "snake", "random"]

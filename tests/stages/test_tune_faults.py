@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from pipeline.tracking import mlflow_store
 
@@ -212,6 +213,18 @@ def disturbed(make_search):
         min(actors, key=psutil.Process.create_time).kill()  # a later one may have no checkpoint yet
         assert process.wait(timeout=400) == 0, project.log()
     return project
+
+
+def test_a_grid_runs_each_option_once(disturbed) -> None:
+    table, log = trials(disturbed), disturbed.log()
+    rates = PARTLY_EXPLODING["space"][RATE]["grid"]
+    assert {number: float(row[RATE]) for number, row in table.items()} == dict(enumerate(rates, 1))
+    for number in table:
+        assert f"trial {number}/4 starts" in log and f"trial {number}/4 ends: " in log
+    best = min(table.values(), key=lambda row: float(row["best_valid_nats"] or "inf"))
+    found = yaml.safe_load((disturbed.folder / "searches/rates/best.yaml").read_text())
+    assert found["trainer"]["optimizer"]["learning_rate"] == float(best[RATE])
+    assert not list((disturbed.folder / ".arcore/tune").iterdir())
 
 
 def test_a_trial_whose_process_dies_goes_on_from_its_checkpoint(disturbed) -> None:

@@ -9,7 +9,7 @@ from tests.support.events import CUBE, NINE
 NET = {"width": 4, "gate_width": 3, "skip_width": 12, "cycle": 3, "num_blocks": 2}
 
 CASES = [
-    Case("wavenet-defaults", NINE),
+    Case("wavenet-defaults", Binary((5,))),
     Case("wavenet-scaled", NINE, {**NET, "inputs": "scaled"}),
     Case("wavenet-one-bit", Binary((1,)), {**NET, "num_blocks": 1, "cycle": 1}),
     Case("wavenet-kernel-4", Binary((12,)), {**NET, "cycle": 2, "kernel": 4}),

@@ -171,7 +171,7 @@ def test_training_approaches_a_known_entropy_and_never_beats_it(
     small = {"width": 4, "decoder_blocks": 1} if declares(kind, "condition_sequence") else {}
     model = create(kind, source.event, **small).double()
     free = sees_all_before(randomize(create(kind, source.event, **small).double()))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     untrained = source.cost(model.log_prob(source.states)).item()
     for _ in range(1000 if free else 100):
         cost = source.cost(model.log_prob(source.states))
