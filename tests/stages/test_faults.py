@@ -152,9 +152,9 @@ def progress_of(project) -> dict[str, Any]:
     return project.json(str(newest_checkpoint(project) / "state.json"))["progress"]
 
 
-def require_it_goes_on(project, undisturbed) -> str:
+def require_it_goes_on(project, undisturbed, *where: str) -> str:
     """Train the rest, which must end as if nothing had happened; return what it says."""
-    done = project.stage("train", "wide", ONE_CPU, ON_RAY)
+    done = project.stage("train", "wide", ONE_CPU, *where)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in project.own(done.stderr)
     assert result(project) == result(undisturbed)
@@ -176,9 +176,14 @@ def test_a_training_that_gets_a_sigterm_says_where_it_stopped(stopped) -> None:
     assert run.info.status == "KILLED"
 
 
-def test_a_training_that_got_a_sigterm_goes_on_inside_the_epoch(stopped_copy, undisturbed) -> None:
+@pytest.mark.parametrize(
+    "where", [[], pytest.param([ON_RAY], marks=pytest.mark.slow)], ids=["by itself", "with Ray"]
+)
+def test_a_training_that_got_a_sigterm_goes_on_inside_the_epoch(
+    stopped_copy, undisturbed, where: list[str]
+) -> None:
     progress = progress_of(stopped_copy)
-    said = require_it_goes_on(stopped_copy, undisturbed)
+    said = require_it_goes_on(stopped_copy, undisturbed, *where)
     where = f"resumes after epoch {progress['epoch']} and {progress['steps_in_epoch']} steps"
     assert where in said
 
@@ -225,7 +230,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     epoch = progress_of(stopped_copy)["epoch"]
     for damage in damages:
         damage(stopped_copy)
-    said = require_it_goes_on(stopped_copy, undisturbed)
+    said = require_it_goes_on(stopped_copy, undisturbed, ON_RAY)
     assert {line: said.count(line) for line in warnings} == warnings
     assert f"resumes after epoch {epoch}\n" in said, "the one before was made after the epoch"
 
@@ -234,7 +239,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
 def test_a_damaged_list_of_whole_checkpoints_costs_nothing(stopped_copy, undisturbed) -> None:
     progress = progress_of(stopped_copy)
     shorten_list(stopped_copy)
-    said = require_it_goes_on(stopped_copy, undisturbed)
+    said = require_it_goes_on(stopped_copy, undisturbed, ON_RAY)
     assert said.count(MENDED) == 1
     where = f"resumes after epoch {progress['epoch']} and {progress['steps_in_epoch']} steps"
     assert where in said
@@ -316,9 +321,7 @@ def test_an_mlflow_server_that_comes_back_gets_every_epoch(make_project) -> None
     require_one_run(project, epochs)
 
 
-def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(
-    make_project,
-) -> None:
+def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(make_project) -> None:
     project = make_project({"exploding": EXPLODING})
     done = project.stage("train", "exploding", ONE_CPU)
     assert done.returncode == 1
@@ -375,11 +378,7 @@ def swap(path: Path) -> None:
     ids=["truncated", "another architecture"],
 )
 def test_a_damaged_model_is_one_line(
-    undisturbed,
-    make_project,
-    command,
-    damage: Callable[[Path], None],
-    message: str,
+    undisturbed, make_project, command, damage: Callable[[Path], None], message: str
 ) -> None:
     project = make_project({"wide": WIDE})
     shutil.copytree(undisturbed.folder / "models", project.folder / "models")

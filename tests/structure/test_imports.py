@@ -104,9 +104,15 @@ def module_name(path: Path) -> str:
 FILES = {module_name(p): p for top in TOPS for p in sorted((ROOT / top).rglob("*.py"))}
 
 
+@functools.cache
+def nodes_of(code: str) -> list[ast.AST]:
+    """All nodes of a module's code."""
+    return list(ast.walk(ast.parse(code)))
+
+
 def imports_of(module: str) -> Iterator[tuple[str, str | None]]:
     """What a module imports anywhere in its code: modules, and names from them."""
-    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+    for node in nodes_of(FILES[module].read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -195,7 +201,7 @@ def test_no_module_takes_a_private_name_of_another() -> None:
 
 def private_attributes(code: str) -> Iterator[tuple[str, str]]:
     """What is read as `<expression>._name`: expressions and names, but for self's own."""
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes_of(code):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             owner = ast.unparse(node.value)
             if owner not in ("self", "cls", "super()"):
@@ -205,7 +211,7 @@ def private_attributes(code: str) -> Iterator[tuple[str, str]]:
 def modules_by_alias(code: str) -> dict[str, str]:
     """The modules of this project that a module's code calls by a name."""
     found = {}
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes_of(code):
         if isinstance(node, ast.Import):
             found |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -231,9 +237,7 @@ def test_no_module_takes_a_private_name_through_another() -> None:
 
 def private_names_of_classes(code: str) -> set[str]:
     """The private methods and attributes that classes define."""
-    nodes = [
-        n for c in ast.walk(ast.parse(code)) if isinstance(c, ast.ClassDef) for n in ast.walk(c)
-    ]
+    nodes = [n for c in nodes_of(code) if isinstance(c, ast.ClassDef) for n in ast.walk(c)]
     methods = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     attributes = {
         n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self"
@@ -278,37 +282,36 @@ def test_private_names_of_libraries_stand_in_one_module() -> None:
 
     An attribute is our own where a module of ours defines, assigns or binds the same name.
     """
-    trees = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
-    ours = {name for m, tree in trees.items() if m != PRIVATE for name in defined_in(tree)}
+    code = {module: path.read_text(encoding="utf-8") for module, path in FILES.items()}
+    ours = {name for m, text in code.items() if m != PRIVATE for name in defined_in(text)}
     wrong = [
         f"{module} takes {name}"
         for module in FILES
         if module.split(".")[0] in ("pipeline", "stages") and module != PRIVATE
-        for name in private_names(module, trees[module])
+        for name in private_names(module, code[module])
         if name not in ours | {"_exit"}  # which the standard library documents
     ]
     assert wrong == []
-    assert {"_internal_kv_put", "_CheckpointManagerState"} <= set(
-        private_names(PRIVATE, trees[PRIVATE])
-    )
+    found = set(private_names(PRIVATE, code[PRIVATE]))
+    assert {"_internal_kv_put", "_CheckpointManagerState"} <= found
 
 
 PRIVATE = "pipeline.core.private_apis"
 
 
-def private_names(module: str, tree: ast.Module) -> Iterator[str]:
+def private_names(module: str, code: str) -> Iterator[str]:
     """The private parts of the dotted names that a module imports, and private attributes."""
     for other, name in imports_of(module):
         parts = [*other.split("."), *([] if name is None else [name])]
         yield from (part for part in parts if is_private(part))
-    for node in ast.walk(tree):
+    for node in nodes_of(code):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             yield node.attr
 
 
-def defined_in(tree: ast.Module) -> Iterator[str]:
+def defined_in(code: str) -> Iterator[str]:
     """Names of functions, classes, variables and own attributes that a module makes."""
-    for node in ast.walk(tree):
+    for node in nodes_of(code):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -27,7 +27,7 @@ WIDE = {
     "model": "made",
     "model_overrides": {"hidden": [2000], "num_masks": 4},
     "trainer": {
-        "max_epochs": 16,
+        "max_epochs": 10,
         "batch_size": 10,
         "ema_decay": 0.9,
         "schedule": {"warmup_steps": 9},

@@ -207,14 +207,27 @@ def test_float64(make_worker) -> None:
     assert double.progress.best_nats == pytest.approx(single.progress.best_nats, rel=1e-4)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+NEEDS_GXX = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+
+
+@pytest.mark.parametrize(
+    "backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, NEEDS_GXX])]
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_compiled_training_is_the_same_training(make_worker) -> None:
+def test_compiled_training_is_the_same_training(make_worker, monkeypatch, backend: str) -> None:
+    """Traced and differentiated by the compiler; what its code generator makes is a slow test."""
     plain = make_worker()
     plain.train(max_epochs=2)
-    compiled = make_worker()
+    compiled, compiler, calls = make_worker(), torch.compile, []
+
+    def compile_call(call, **options):
+        calls.append(call)
+        return compiler(call, backend=backend, **options)
+
+    monkeypatch.setattr(torch, "compile", compile_call)
     compiled.train(max_epochs=2, compile=True)
+    assert len(calls) == 1
     assert compiled.progress.best_nats == pytest.approx(plain.progress.best_nats, rel=1e-4)
     assert compiled.weights(2).keys() == plain.weights(2).keys()
 
@@ -384,11 +397,22 @@ with connection.connected():
 
 
 # Masks, orderings and noise are drawn alike; dropout is not, and none has any here.
-WORKERS_MATCH = [("made", "float32"), ("deep_nade", "float64"), ("pixelvae", "float64")]
+WORKERS_MATCH = [
+    ("made", "float32"),
+    pytest.param("deep_nade", "float64", marks=pytest.mark.slow),
+    ("pixelvae", "float64"),
+]
+
+
+def asked_for(session: pytest.Session) -> list[tuple[str, str]]:
+    """The models of `WORKERS_MATCH` whose tests this session runs, each with its precision."""
+    functions = [item for item in session.items if isinstance(item, pytest.Function)]
+    tests = [f for f in functions if f.originalname == "test_two_workers_match_one"]
+    return [(test.callspec.params["model"], test.callspec.params["precision"]) for test in tests]
 
 
 @pytest.fixture(scope="module")
-def trained_by_workers(tmp_path_factory, few_digits):
+def trained_by_workers(request, tmp_path_factory, few_digits):
     """A folder with models trained by one worker and by two, in float32 and float64."""
     if (os.cpu_count() or 1) < 2:
         pytest.skip("two workers need two CPUs")
@@ -413,7 +437,7 @@ def trained_by_workers(tmp_path_factory, few_digits):
                 "precision": precision,
             },
         }
-        for model, precision in WORKERS_MATCH
+        for model, precision in asked_for(request.session)
         for workers in (1, 2)
     }
     (folder / "params.yaml").write_text(yaml.safe_dump({"experiments": experiments}))

@@ -308,17 +308,16 @@ def test_classes_must_be_told(tmp_path: Path) -> None:
             compress.compress([tmp_path / "a.png"], folder, tmp_path / "x.arc", classes=classes)
 
 
-def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+def test_command_lines(archive: Path, tmp_path: Path, warm: dict[str, str]) -> None:
+    def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=folder,
+            env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1", **warm},
+            capture_output=True,
+            text=True,
+        )
 
-
-def test_command_lines(archive: Path, tmp_path: Path) -> None:
     names = ["0.png", "1.png"]
     coded = stage(tmp_path, "stages.compress", *names, "--model", "model", "--out", "y.arc")
     assert coded.returncode == 0 and coded.stderr == "", coded.stderr
