@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.evaluation import baselines
 from stages import cli
 
 
@@ -20,7 +19,10 @@ def main() -> None:
         description="Measure codecs on a dataset's test images or clips, baselines on its sounds.",
     )
     parser.add_argument("dataset", help="name of a dataset that is preprocessed")
-    baselines.write(parser.parse_args().dataset)
+    dataset = parser.parse_args().dataset
+    from pipeline.evaluation import baselines  # here: --help needs none of it
+
+    baselines.write(dataset)
 
 
 if __name__ == "__main__":

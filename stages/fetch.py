@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.data import fetching
-from pipeline.datasets import catalog
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and fetch."""
+    from pipeline.data import fetching  # here: a warm process has them
+    from pipeline.datasets import catalog
+
     parser = argparse.ArgumentParser(
         prog="python -m stages.fetch",
         description="Bring a dataset's raw files to data/raw/<dataset>/ and verify them.",

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.cluster import decoding
-from pipeline.data import preprocess
-from pipeline.datasets import catalog
-from pipeline.experiments import groups
 from stages import cli
 
 
 def main() -> None:
     """Parse the command line and write the shards."""
+    from pipeline.cluster import decoding  # here: a warm process has them
+    from pipeline.data import preprocess
+    from pipeline.datasets import catalog
+    from pipeline.experiments import groups
+
     parser = argparse.ArgumentParser(
         prog="python -m stages.preprocess",
         description="Decode a dataset's raw files into Parquet shards and a manifest.",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.registry import register
 from stages import cli
 
 
@@ -22,6 +21,8 @@ def main() -> None:
     options = parser.parse_args()
     if bool(options.datasets) == options.all:
         parser.error("expected dataset names, or --all")
+    from pipeline.registry import register  # here: --help needs no MLflow
+
     register.register_all(options.datasets)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.reporting import index, publishing, tables
 from stages import cli
 
 
@@ -21,13 +20,15 @@ def main() -> None:
     parser.add_argument("datasets", nargs="*", metavar="dataset")
     parser.add_argument("--show", action="store_true", help="only print the tables that exist")
     options = parser.parse_args()
+    if not options.show and not options.datasets:
+        parser.error("which dataset?")
+    from pipeline.reporting import index, publishing, tables  # here: --help needs none of them
+
     if options.show:
         print(tables.show(options.datasets))
         if (page := index.write()) is not None:
             print(f"\nThe same with curves and samples: {page}; runs and models: make ui")
         return
-    if not options.datasets:
-        parser.error("which dataset?")
     for dataset in options.datasets:
         publishing.write(dataset)
 
