@@ -218,13 +218,18 @@ def scale(record: Record) -> str:
         + [f"{run[step]['cpu_seconds']:.0f}" if step in run else "-" for step, _ in steps]
         for rows, run in runs
     ]
+    limits = {rows: run.get("run", {}).get("memory_limit_mb") for rows, run in runs}
+    limited = "".join(
+        f" {rows:,} rows ran at {run['run']['commit']} in a control group of {limit:,.0f} MB."
+        for (rows, run), limit in zip(runs, limits.values(), strict=True)
+        if limit
+    )
     text = f"""`python benchmarks/scale.py --rows {" ".join(str(rows) for rows, _ in runs)}` at
         {record["commit"]}: generated RGB images of 32 x 32 as PNG in Parquet files, preprocessed,
         two epochs of a tiny MADE by two workers of Ray in windows of 10,000 rows, evaluated on a
         tenth. MB are resident at the peak: of the stage, or of the larger worker of training, which
         grow by what is imported and by a window or a shard, not by the rows, which are as many MB
-        as the second column says. The largest ran in a control group of 4 GiB
-        (`memory.limit_in_bytes`), less than its rows take; the smaller ones at earlier commits.
+        as the second column says.{limited}
         Seconds are the processor's, of all processes of a stage, on
         {record["hardware"]}, beside other work."""
     names = [step for step, _ in steps]

@@ -154,6 +154,7 @@ def measure(rows: int, folder: Path, steps: list[str], keep: Callable[[str, Any]
     """Go through the steps with so many rows, keeping what each gives."""
     folder.mkdir(parents=True, exist_ok=True)
     project(folder)
+    keep("run", {"commit": commit(), "memory_limit_mb": memory_limit_mb()})
     if "generate" in steps:
         began = time.perf_counter()
         generate(rows, folder / "images")
@@ -216,6 +217,21 @@ def commit() -> str:
     """Return the commit of the code, `-dirty` if files differ from it."""
     told = ("git", "describe", "--always", "--dirty", "--abbrev=7")
     return subprocess.run(told, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def memory_limit_mb() -> float | None:
+    """Return the limit of this process's control group, None without one below the machine's."""
+    groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    found = [
+        Path("/sys/fs/cgroup") / kind / group.lstrip("/") / name
+        for _, kinds, group in groups
+        for kind, name in (("memory", "memory.limit_in_bytes"), ("", "memory.max"))
+        if kinds == kind
+    ]
+    texts = [path.read_text().strip() for path in found if path.is_file()]
+    limits = [int(text) for text in texts if text.isdigit()]
+    least = min(limits, default=psutil.virtual_memory().total)
+    return least / 2**20 if least < psutil.virtual_memory().total else None
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, require_ordering, with_channels
 from arcore.primitives.progress import Advance
 
+NEIGHBOURLY = ("raster", "reverse", "column")
 DRAWN_IN = (torch.float32, torch.float64)  # wide enough to draw by
 
 
@@ -65,6 +66,7 @@ class RasterConfig(Hyperparameters):
     condition_size: int | None = None
     condition_shape: tuple[int, int, int] | None = None
     condition_width: int = 16
+    linear_prediction: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
@@ -77,12 +79,13 @@ class RasterConfig(Hyperparameters):
         require_int(self.num_mixtures, "num_mixtures", 1)
         require_int(self.condition_width, "condition_width", 1)
 
-    def require_prediction(self, size: int | None) -> None:
-        """Check the size of a linear prediction's kernel.
+    def require_prediction(self) -> None:
+        """Check the size of a linear prediction's kernel, where a model has one.
 
         Raises:
             ValueError: if it is even or below 3, or if there are no means that it could move.
         """
+        size = self.linear_prediction
         if size is None:
             return
         require_odd(size, "linear_prediction", 3)
@@ -101,17 +104,21 @@ class OrderedRasterConfig(RasterConfig):
             turns it round, which leaves neighbours together; `snake`, `spiral` and `random` do not.
         ordering_seed: for `random`.
         linear_prediction: size of the kernel, odd, of a linear prediction from the pixels before,
-            to which the means of a logistic mixture are relative; None for none.
+            to which the means of a logistic mixture are relative; None for none. Only in an
+            ordering that leaves neighbours together.
     """
 
     ordering: str = "raster"
     ordering_seed: int = 0
-    linear_prediction: int | None = None
+    linear_prediction: int | None = None  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_ordering(self.ordering, self.ordering_seed)
-        self.require_prediction(self.linear_prediction)
+        self.require_prediction()
+        if self.linear_prediction is not None:
+            expected = f"one of {NEIGHBOURLY} where there is a linear prediction"
+            require(self.ordering in NEIGHBOURLY, "ordering", expected, self.ordering)
 
 
 class RasterModel(AutoregressiveModel):
@@ -140,8 +147,8 @@ class RasterModel(AutoregressiveModel):
         self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray)
         self.num_features = level_features.num_features(event, p.inputs)
         self.prediction: CausalPrediction | None = None
-        if (size := getattr(p, "linear_prediction", None)) is not None:
-            self.prediction = CausalPrediction(self.image[0], size)
+        if p.linear_prediction is not None:
+            self.prediction = CausalPrediction(self.image[0], p.linear_prediction)
         if self.condition_kind is not None:
             self.condition_maps = ConditionMaps(
                 self.condition_kind, self.image[1:], p.condition_width

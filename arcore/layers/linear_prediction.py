@@ -1,17 +1,18 @@
 """Linear predictions of a pixel from its neighbours, to which a mixture's means are relative.
 
 In a photograph a pixel is nearly a linear function of those around it, to a part of a level. A
-network that is to say so passes it through all its layers; one whose means begin at the prediction
-says what is left. In the parameters' own precision, autocast or not: half precision has eight bits,
-and the levels have as many.
+network that is to say so passes it through all its layers; one whose means are relative to the
+prediction says what is left. In the parameters' own precision, autocast or not: half precision has
+eight bits, and the levels have as many.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d
 
+from arcore.layers.cursor import Cursor
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.primitives.masks import causal_kernel_mask, channel_groups
 from arcore.primitives.pyramids import Group
@@ -22,7 +23,7 @@ class CausalPrediction(CausalConv2d):
 
         y^[c, row, column] = b_c + sum_{c', i, j} (W * M)[c, c', i, j] y[c', row + i, column + j],
 
-    starting at 3/4 (left + above) - 1/2 above left, of the same colour.
+    starting at 3/4 (left + above) - 1/2 above left, of the same colour, zero beyond the edge.
 
     Arguments:
         colours: C.
@@ -55,11 +56,16 @@ class CausalPrediction(CausalConv2d):
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x)
 
+    def step(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Map the pixel at the cursor, (batch, C, 1, 1), to its prediction."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().step(x, cursor)
+
 
 class GroupPrediction(nn.Module):
     """A prediction of a group's pixels from those of other groups on all sides.
 
-    It starts at the mean of the known ones that touch a pixel: two or four at a distance of one.
+    It starts at the mean of the two or four known ones at a distance of one, zero beyond the edge.
 
     Arguments:
         known: the groups that it sees, the lower resolution first.
@@ -80,20 +86,20 @@ class GroupPrediction(nn.Module):
             for column in range(size)
             if _distance(one, group, row - size // 2, column - size // 2) == 1
         ]
+        same = torch.arange(colours)
         with torch.no_grad():
             for index, row, column in near:
-                for colour in range(colours):
-                    self.weight[colour, index * colours + colour, row, column] = 1 / len(near)
+                self.weight[same, index * colours + same, row, column] = 1 / len(near)
 
     def forward(self, known: Tensor) -> Tensor:
         """Map the known groups' pixels (batch, known C, height, width) to predictions."""
         with torch.autocast(known.device.type, enabled=False):
-            return conv2d(pad(known, (self.size // 2,) * 4), self.weight, self.bias)
+            return conv2d(known, self.weight, self.bias, padding=self.size // 2)
 
 
-def _distance(known: Group, group: Group, rows: int, columns: int) -> float:
+def _distance(known: Group, group: Group, rows: int, columns: int) -> int:
     """Count steps on the finer grid from a group's pixel to a known one, so many cells away."""
     step = group.stride // 2
     down = known.row - group.row + rows * group.stride
     across = known.column - group.column + columns * group.stride
-    return (abs(down) + abs(across)) / step
+    return (abs(down) + abs(across)) // step

@@ -59,7 +59,7 @@ class ParallelMultiscaleConfig(RasterConfig):
     patch_blocks: int = 2
     patch_kernel: int = 3
     dropout: float = 0.0
-    linear_prediction: int | None = None
+    linear_prediction: int | None = None  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +73,7 @@ class ParallelMultiscaleConfig(RasterConfig):
         require_odd(self.kernel, "kernel")
         require_odd(self.patch_kernel, "patch_kernel")
         require_dropout(self.dropout)
-        self.require_prediction(self.linear_prediction)
+        self.require_prediction()
 
     def make_base(self, event: Event) -> RasterModel:
         """Make the model of the lowest resolution."""

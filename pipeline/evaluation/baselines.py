@@ -10,6 +10,7 @@ import numpy as np
 
 from arcore.events import Event, Levels, is_levels
 from pipeline.core import paths
+from pipeline.core.errors import require
 from pipeline.core.records import write_object
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
@@ -49,7 +50,8 @@ def write(dataset: str) -> Path:
 
 
 def _measure(manifest: Manifest) -> list[CodecResult]:
-    event = manifest.event
+    event, rows = manifest.event, manifest.splits["test"].rows
+    require(rows > 1, f"{manifest.dataset}: test rows", "two or more, for an error", rows)
     if image_codecs.applies(event):
         return _of_images(manifest.dataset, event)
     if manifest.sound is not None and is_levels(event):

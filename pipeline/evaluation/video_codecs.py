@@ -48,10 +48,17 @@ class VideoCodec:
 CODECS = {
     "ffv1": VideoCodec(
         label="FFV1 (PyAV, measured here)",
-        settings="version 3, range coder, large contexts",
+        settings="level=3 coder=1 context=1 slices=1 slicecrc=0",
         encoder={1: "ffv1", 3: "ffv1"},
         pixels={1: "gray", 3: "bgr0"},
-        options={"level": "3", "coder": "1", "context": "1", "slices": "4", "g": "1000000"},
+        options={
+            "level": "3",
+            "coder": "1",
+            "context": "1",
+            "slices": "1",
+            "slicecrc": "0",
+            "g": "1000000",
+        },
     ),
     "h264": VideoCodec(
         label="H.264 lossless (x264 by PyAV, measured here)",
@@ -134,6 +141,8 @@ def encode(codec: VideoCodec, frames: np.ndarray) -> tuple[bytes, list[bytes]]:
         picture.pts = at
         packets += [(one.pts, bytes(one)) for one in context.encode(picture)]
     packets += [(one.pts, bytes(one)) for one in context.encode(None)]
+    if codec.encoder[channels].startswith("libx264"):
+        packets[0] = packets[0][0], _without_remarks(packets[0][1])
     if [pts for pts, _ in packets] != list(range(len(frames))):
         raise RuntimeError(f"{codec.label}: frames were not coded in their order")
     return context.extradata or b"", [data for _, data in packets]
@@ -214,6 +223,13 @@ def _to_picture(frame: np.ndarray) -> VideoFrame:
     return av.VideoFrame.from_ndarray(
         np.ascontiguousarray(frame.transpose(1, 2, 0)), format="rgb24"
     )
+
+
+def _without_remarks(packet: bytes) -> bytes:
+    """Drop what x264 says of itself (a NAL unit of type 6), which no decoder needs."""
+    start = b"\0\0\1"
+    first = packet.index(start) + len(start)
+    return packet[packet.index(start, first) :] if packet[first] & 31 == 6 else packet
 
 
 def _result(

@@ -60,6 +60,8 @@ def sort_overrides(
 def load_cluster(overrides: Sequence[str]) -> ClusterConfig:
     """Return a cluster's configuration: the file of ARCORE_CLUSTER, and `cluster.key=value`.
 
+    Keys of other sections are not looked at.
+
     Raises:
         UserError: for an unknown file, or an unknown or ill-typed key.
 

@@ -184,8 +184,8 @@ def test_a_training_that_got_a_sigterm_goes_on_inside_the_epoch(
 ) -> None:
     progress = progress_of(stopped_copy)
     said = require_it_goes_on(stopped_copy, undisturbed, *where)
-    where = f"resumes after epoch {progress['epoch']} and {progress['steps_in_epoch']} steps"
-    assert where in said
+    line = f"resumes after epoch {progress['epoch']} and {progress['steps_in_epoch']} steps"
+    assert line in said
 
 
 def shorten_optimizer(project) -> None:

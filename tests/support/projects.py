@@ -69,9 +69,12 @@ class Project:
         with contextlib.ExitStack() as stack:
             with contextlib.chdir(self.folder):  # from where it imports before all other places
                 variables = stack.enter_context(warm.warmed(self.environment()))
-            self.warm = {warm.VARIABLE: variables[warm.VARIABLE]}
-            yield self.warm
-            self.warm = {}
+            kept = {warm.VARIABLE} & variables.keys()
+            self.warm = {name: variables[name] for name in kept}
+            try:
+                yield self.warm
+            finally:
+                self.warm = {}
 
     def run(
         self, *command: str, timeout: float = PATIENCE, **extra: str

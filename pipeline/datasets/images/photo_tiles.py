@@ -44,7 +44,7 @@ _PACKAGES = (
         12169452,
     ),
     raw_package(
-        "lomiri-wallpapers-16.04",
+        "lomiri-wallpapers",
         "lomiri-wallpapers-16.04_20.04.0-4_all.deb",
         "f74676719f9d0128e5310e65ef97d596bcece8b6a43524ab8949ee1be0a4f18c",
         15784080,

@@ -73,6 +73,13 @@ def test_packets_of_given_frames_are_not_counted(name: str) -> None:
     assert whole.bytes > measured.bytes
 
 
+def test_what_an_encoder_says_of_itself_is_not_counted() -> None:
+    event = Levels(256, (3, 3, 64, 64))
+    black = np.zeros((1, *event.extents), np.uint8)
+    head, packets = video_codecs.encode(CODECS["h264"], black[0])
+    assert b"x264" not in head + b"".join(packets) and sum(map(len, packets)) < 200
+
+
 def test_moving_noise_is_coded_by_its_motion() -> None:
     event = Levels(256, (6, 1, 64, 64))
     x = clips(event)[:2]

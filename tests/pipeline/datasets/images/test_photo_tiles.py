@@ -71,6 +71,15 @@ def test_the_recorded_split_is_of_photographs_apart() -> None:
     assert len(set(every)) == 39 and not set(every) & set(photo_tiles._LEFT_OUT)
 
 
+def test_packages_are_where_debian_has_them() -> None:
+    places = [file.url.split("/pool/main/")[1] for file in photo_tiles._PACKAGES]
+    assert places == [
+        "b/budgie-backgrounds/budgie-backgrounds_3.0-1_all.deb",
+        "l/lomiri-wallpapers/lomiri-wallpapers-16.04_20.04.0-4_all.deb",
+        "m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb",
+    ]
+
+
 @needs_packages
 def test_tiles_are_those_of_the_protocol(tmp_path: Path) -> None:
     assert FILES is not None

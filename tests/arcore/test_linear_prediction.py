@@ -1,0 +1,90 @@
+"""Linear predictions: where they start, what they see, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import arcore
+from arcore.events import Levels
+from arcore.layers.cursor import Cursor
+from arcore.layers.linear_prediction import CausalPrediction, GroupPrediction
+from arcore.primitives.pyramids import Group, Pyramid
+
+IMAGE = Levels(256, (3, 4, 4))
+MIXTURE = {"head": "logistic_mixture", "linear_prediction": 3}
+
+
+def ramp() -> torch.Tensor:
+    """A plane: each colour has another slope, (1, 3, 8, 8)."""
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    return torch.stack([rows * a + columns * b for a, b in ((1, 2), (-1, 0), (0, 3))])[None] / 40
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_pixel_starts_at_its_three_neighbours_before(size: int) -> None:
+    y = torch.rand(1, 3, 6, 6)
+    found = CausalPrediction(3, size)(y)
+    expected = 0.75 * (y[..., 1:, :-1] + y[..., :-1, 1:]) - 0.5 * y[..., :-1, :-1]
+    assert_close(found[..., 1:, 1:], expected)
+
+
+def test_groups_start_at_the_mean_of_what_touches_them() -> None:
+    """Which foretells a plane, and every group of every scale from two or four pixels."""
+    y, touching = ramp(), []
+    for groups in Pyramid((8, 8), 2).scales:
+        for number in range(1, len(groups)):
+            known, group = groups[:number], groups[number]
+            layer = GroupPrediction(known, group, 3, 3)
+            assert_close(layer.weight.sum((1, 2, 3)), torch.ones(3))
+            touching.append(int((layer.weight[0] != 0).sum()))
+            found = layer(torch.cat([one.of(y) for one in known], 1))
+            inside = found[..., 1:-1, 1:-1]
+            assert_close(inside, group.of(y)[..., 1:-1, 1:-1])
+    assert touching == [2, 2, 4] * 2
+
+
+def test_a_row_of_pixels_has_neighbours_on_two_sides() -> None:
+    group = GroupPrediction([Group(0, 0, 2)], Group(0, 1, 2), 1, 3)
+    assert_close(group.weight[0, 0, 1], torch.tensor([0.0, 0.5, 0.5]))
+
+
+def test_half_precision_leaves_a_prediction_alone() -> None:
+    layer, y = CausalPrediction(3, 5), torch.rand(2, 3, 4, 4)
+    expected, cursor = layer(y), Cursor(4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(layer(y), expected, rtol=0, atol=0)
+        for row in range(4):
+            for column in range(4):
+                here = cursor.at(row, column)
+                found = here(layer, here.piece(y))
+                assert found.dtype == torch.float32
+                assert_close(found[..., 0, 0], expected[..., row, column])
+
+
+def test_a_mixture_that_says_nothing_is_around_the_prediction() -> None:
+    model = arcore.create_model("gated_pixelcnn", IMAGE, **MIXTURE, num_mixtures=1)
+    with torch.no_grad():
+        model.output.weight.zero_()
+    x = torch.randint(256, (2, 3, 4, 4))
+    conditionals = model.conditionals(x)
+    predicted = model.prediction(x / 127.5 - 1)
+    assert_close(conditionals.means[:, 0, ..., 0], predicted[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "hyperparameters", "message"),
+    [
+        ("pixelcnn", {"head": "logistic_mixture", "linear_prediction": 4}, "linear_prediction"),
+        ("pixelcnn", {"head": "logistic_mixture", "linear_prediction": 1}, "linear_prediction"),
+        ("pixelcnn", {"linear_prediction": 3}, "None unless head is logistic_mixture"),
+        ("gated_pixelcnn", {**MIXTURE, "inputs": "one_hot"}, "None unless head is"),
+        ("gated_pixelcnn", {**MIXTURE, "ordering": "random"}, "ordering: expected one of"),
+        ("parallel_multiscale", {"linear_prediction": 3}, "None unless head is logistic_mixture"),
+        ("row_lstm", MIXTURE, "linear_prediction"),
+    ],
+)
+def test_what_is_refused(name: str, hyperparameters: dict[str, object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        arcore.create_model(name, IMAGE, **hyperparameters)
