@@ -213,7 +213,8 @@ def read_codecs(manifest: Manifest) -> list[CodecResult]:
             f"{path}: expected measurements on the shards ({expected[:12]}), got {got[:12]}; "
             f"{again}"
         )
-    return _best_first(measured, manifest.event, path)
+    scored = events.after_frames(manifest.event, manifest.context_frames)
+    return _best_first(measured, scored, path)
 
 
 def read_kept_codecs(path: Path, event: Event, dataset_sha256: str | None) -> list[CodecResult]:
@@ -221,7 +222,7 @@ def read_kept_codecs(path: Path, event: Event, dataset_sha256: str | None) -> li
 
     Arguments:
         path: of the copy.
-        event: of the dataset.
+        event: what is scored of the dataset's event.
         dataset_sha256: of the data that they must have been measured on; None for any.
 
     Raises:

@@ -162,7 +162,7 @@ def recorded_report(dataset: str, records: Path) -> Report:
         raise UserError(f"{kept[0] / 'config.yaml'}: dataset: expected a mapping, got {described}")
     published_name = catalog.get_dataset(described).published_name
     path = records / "codecs" / f"{dataset}.json"
-    codecs = read_kept_codecs(path, config.event, config.dataset_sha256)
+    codecs = read_kept_codecs(path, read[0].event, config.dataset_sha256)
     return _report(dataset, read, published_name, codecs)
 
 

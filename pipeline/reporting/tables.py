@@ -178,6 +178,11 @@ def introduction(report: Report, differences: bool = True) -> str:
                 " The source itself is what drew the data: no model is better but by chance. The "
                 "entropy bound is what the rows that were scored cost under it."
             )
+    elif report.codecs and context:
+        text += (
+            " Codecs are lossless ones of video on the same clips, each clip a stream of its own "
+            "or all as one, packets of the given frames not counted."
+        )
     elif report.codecs:
         text += (
             " Codecs are general lossless ones on the same images, each image a file of its own or "

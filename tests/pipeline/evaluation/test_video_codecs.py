@@ -17,6 +17,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.evaluation import baselines, scoring, video_codecs
+from pipeline.evaluation.reading import read_codecs
 from pipeline.evaluation.video_codecs import CODECS
 
 EVENTS = [
@@ -141,3 +142,4 @@ def test_the_stage_measures_clips_as_they_are_evaluated(workdir: Path) -> None:
     expected = video_codecs.measure_all(drawn, manifest.event, manifest.context_frames)
     assert written["codecs"] == [one.to_dict() for one in expected]
     assert len(expected) == 4 and manifest.context_frames > 0
+    assert set(read_codecs(manifest)) == set(expected)
