@@ -16,7 +16,12 @@ from pipeline.reporting import comparison, embedded, picture_book, tables
 log = logging.getLogger(__name__)
 
 MOST_WEIGHTS = 8_000_000  # bytes; larger ones would swell the repository
-OTHER_PAGES = ("README.md", "lecture.md", picture_book.PAGE)  # in results/, of no one dataset
+OTHER_PAGES = (
+    "README.md",
+    "lecture.md",
+    "stand_ins.md",
+    picture_book.PAGE,
+)  # in results/, of no one dataset
 SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
 
 
