@@ -44,7 +44,8 @@ def difference(first: Evaluated, second: Evaluated, file: str) -> dict[str, obje
     apart = torch.tensor([ours[row] - theirs[row] for row in ours], dtype=torch.float64)
     mean, error = mean_and_error(apart)
     bits, bits_error = (
-        nats_to_bits_per_dim(value, first.event, difference=True) for value in (mean, error)
+        nats_to_bits_per_dim(value, first.event, difference=True, size=first.result.mean_size)
+        for value in (mean, error)
     )
     score = Score(nats=mean, nats_stderr=error, bits_per_dim=bits, bits_per_dim_stderr=bits_error)
     unit = first.result.unit
