@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, relu
+from torch.nn.functional import relu
 
 from arcore.events import Event
 from arcore.families.raster import RasterConfig, RasterModel
@@ -17,6 +17,7 @@ from arcore.layers.cursor import LayerCall
 from arcore.layers.lstm_scan import open_forget_gate
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.primitives.checks import require_bool, require_dropout, require_int, require_odd
+from arcore.primitives.dropout import dropout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, pad
+from torch.nn.functional import pad
 
 from arcore.layers.conditioning import embedded
 from arcore.layers.incremental_mlp import activate
 from arcore.layers.nhwc import conv2d_nhwc
+from arcore.primitives.dropout import dropout
 
 
 class ConvBranch(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, pad, relu
+from torch.nn.functional import pad, relu
 
 from arcore.layers.conditioning import ConditionProjection, conditioned
 from arcore.layers.cursor import LayerCall, full_image
@@ -15,6 +15,7 @@ from arcore.layers.heads import Head
 from arcore.layers.linear_prediction import GroupPrediction
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.layers.nhwc import Conv2d
+from arcore.primitives.dropout import dropout
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.pyramids import Group
 

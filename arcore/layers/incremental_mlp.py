@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import linear
 
 from arcore.layers.conditioning import embedded
+from arcore.primitives.dropout import dropout
 
 ACTIVATIONS = ("relu", "tanh")
 

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import linear
 
 from arcore.decoding import Decoder
 from arcore.ensembles import Ensemble
@@ -27,6 +27,7 @@ from arcore.primitives.checks import (
     require_int,
     require_seed,
 )
+from arcore.primitives.dropout import dropout
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, relu
+from torch.nn.functional import relu
 
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
@@ -15,6 +15,7 @@ from arcore.layers.cursor import Cursor, LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.primitives.checks import require_dropout, require_int, require_odd
+from arcore.primitives.dropout import dropout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Gates: products of sigmoids and tanhs, with backward passes written out.
 
 On a processor torch's sigmoid takes a ninth of the time of its tanh, but ten times as long as it
-where the values that lie in a run are fewer than two vectors, as those of a few maps are. So all
-values are brought gate by gate into runs of their own, a tanh is computed as 2 sigm(2 x) - 1, and
-both in float32, since 2 sigm - 1 would lose a bfloat16's small values. Pieces of a batch that fit
-the cache are taken one after the other.
+where the values that lie in a run are fewer than two vectors, as those of a few maps are. So one
+sigmoid goes over all gates as they lie, a tanh is computed as 2 sigm(2 x) - 1, and both in
+float32, since 2 sigm - 1 would lose a bfloat16's small values. Pieces of a batch that fit the cache
+are taken one after the other.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from torch.autograd.function import once_differentiable
 
 from arcore.primitives.precision import at_least_float32
 
-PIECE, SMALL = 1 << 17, 1 << 12  # values of a gate taken at once; too few to care
+PIECE, SMALL = 1 << 16, 1 << 12  # values of a gate taken at once; too few to care
 
 
 def tanh_(x: Tensor) -> Tensor:
     """Apply tanh in place; x is contiguous and at least float32."""
-    x.mul_(2).sigmoid_()
-    return torch.add(x.new_full((), -1), x, alpha=2, out=x)
+    return _twice_less_one_(x.mul_(2).sigmoid_())
 
 
 def gated(a: Tensor) -> Tensor:
@@ -91,16 +90,13 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor) -> Tensor:  # type: ignore[override]
-        a, shape = a.reshape(-1, a.shape[-1]), (*a.shape[:-1], a.shape[-1] // 2)
-        out, values = a.new_empty(len(a), shape[-1]), a.new_empty(2, len(a), shape[-1])
+        shape, a = (*a.shape[:-1], a.shape[-1] // 2), a.reshape(-1, a.shape[-1])
+        out, values = a.new_empty(len(a), shape[-1]), torch.empty_like(a)
         for rows in _pieces(out):
-            both = _by_gate(a[rows], 2)
-            t, s = both
-            t.mul_(2)
-            both.sigmoid_()
-            torch.add(t.new_full((), -1), t, alpha=2, out=t)
-            values[:, rows] = both
-            out[rows] = t.mul_(s)
+            both = _squashed(a[rows], 2, 0)
+            t, s = both.chunk(2, -1)
+            values[rows] = both
+            out[rows] = t * s
         ctx.save_for_backward(values)
         return out.view(shape)
 
@@ -108,16 +104,17 @@ class _Gated(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
         (values,) = ctx.saved_tensors
-        da = values.new_empty(values.shape[1], 2 * grad.shape[-1])
-        flat = grad.reshape(values.shape[1:])
+        da, flat = torch.empty_like(values), grad.reshape(len(values), -1)
         for rows in _pieces(flat):
-            both, dz = _wide(values[:, rows]), _wide(flat[rows])
+            both = _wide(values[rows])
             dboth = torch.empty_like(both)
-            torch.ops.aten.tanh_backward(dz * both[1], both[0], grad_input=dboth[0])
-            torch.ops.aten.sigmoid_backward(dz * both[0], both[1], grad_input=dboth[1])
-            da[rows] = _side_by_side(dboth)
-        out: Tensor = da.view(*grad.shape[:-1], -1)
-        return out
+            (t, s), (df, dg) = both.chunk(2, -1), dboth.chunk(2, -1)
+            ds = _wide(flat[rows]).mul_(s)
+            dst = ds * t
+            torch.addcmul(ds, dst, t, value=-1, out=df)
+            torch.addcmul(dst, dst, s, value=-1, out=dg)
+            da[rows] = dboth
+        return da.view(*grad.shape[:-1], -1)
 
 
 class _Multiplicative(torch.autograd.Function):
@@ -125,80 +122,82 @@ class _Multiplicative(torch.autograd.Function):
     def forward(ctx: Any, h: Tensor, gates: Tensor) -> Tensor:  # type: ignore[override]
         shape, gates = h.shape, gates.reshape(-1, gates.shape[-1])
         flat = h.reshape(-1, shape[-1])
-        out, values = gates.new_empty(flat.shape), gates.new_empty(5, *flat.shape)
+        out, last = gates.new_empty(flat.shape), gates.new_empty(flat.shape)
+        values = torch.empty_like(gates)
         for rows in _pieces(flat):
-            four = _by_gate(gates[rows], 4)
-            g1, g2, g3, u = four
-            u.mul_(2)
-            four.sigmoid_()
-            torch.add(u.new_full((), -1), u, alpha=2, out=u)
+            four = _squashed(gates[rows], 4, 3)
+            g1, g2, g3, u = four.chunk(4, -1)
             t = tanh_((u * g3).addcmul_(g2, _wide(flat[rows])))
-            values[:4, rows], values[4, rows] = four, t
+            values[rows], last[rows] = four, t
             out[rows] = t.mul_(g1)
-        ctx.save_for_backward(flat, values)
+        ctx.save_for_backward(flat, values, last)
         return out.view(shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        flat, values = ctx.saved_tensors
-        dgates = values.new_empty(len(flat), 4 * flat.shape[-1])
+        flat, values, last = ctx.saved_tensors
+        dgates, dh = torch.empty_like(values), torch.empty_like(flat)
         shape, grad = grad.shape, grad.reshape(flat.shape)
-        dh = flat.new_empty(flat.shape)
         for rows in _pieces(flat):
-            dz, h = _wide(grad[rows]), _wide(flat[rows])
-            (g1, g2, g3, u, t), four = _wide(values[:, rows]), dz.new_empty(4, *dz.shape)
-            dv = torch.ops.aten.tanh_backward(dz * g1, t)
-            torch.ops.aten.sigmoid_backward(dz.mul_(t), g1, grad_input=four[0])
-            torch.ops.aten.sigmoid_backward(h.mul_(dv), g2, grad_input=four[1])
-            torch.ops.aten.sigmoid_backward(dv * u, g3, grad_input=four[2])
-            torch.ops.aten.tanh_backward(dv * g3, u, grad_input=four[3])
+            four, t = _wide(values[rows]), _wide(last[rows])
+            dfour = torch.empty_like(four)
+            (g1, g2, g3, u), (d1, d2, d3, du) = four.chunk(4, -1), dfour.chunk(4, -1)
+            dout = _wide(grad[rows]).mul_(g1)
+            dlast = dout * t
+            torch.addcmul(dlast, dlast, g1, value=-1, out=d1)
+            dv = dout.addcmul_(dlast, t, value=-1)
+            dg3 = dv * g3
+            dg3u = dg3 * u
+            torch.addcmul(dg3u, dg3u, g3, value=-1, out=d3)
+            torch.addcmul(dg3, dg3u, u, value=-1, out=du)
             dh[rows] = dv.mul_(g2)
-            dgates[rows] = _side_by_side(four)
+            dv.mul_(flat[rows])
+            torch.addcmul(dv, dv, g2, value=-1, out=d2)
+            dgates[rows] = dfour
         return dh.view(shape), dgates.view(*shape[:-1], -1)
 
 
 class _LSTMCell(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        shape, gates, before = (
-            c.shape,
-            gates.reshape(-1, gates.shape[-1]),
-            c.reshape(-1, c.shape[-1]),
-        )
+        shape, gates = c.shape, gates.reshape(-1, gates.shape[-1])
+        before = c.reshape(-1, shape[-1])
         h, c = gates.new_empty(before.shape), torch.empty_like(before)
-        values = gates.new_empty(5, *before.shape)
+        last, values = gates.new_empty(before.shape), torch.empty_like(gates)
         for rows in _pieces(before):
-            four = _by_gate(gates[rows], 4)
-            o, f, i, g = four
-            g.mul_(2)
-            four.sigmoid_()
-            torch.add(g.new_full((), -1), g, alpha=2, out=g)
+            four = _squashed(gates[rows], 4, 3)
+            o, f, i, g = four.chunk(4, -1)
             now = (i * g).addcmul_(f, _wide(before[rows]))
             c[rows] = now
             t = tanh_(now)
-            values[:4, rows], values[4, rows] = four, t
+            values[rows], last[rows] = four, t
             h[rows] = t.mul_(o)
-        ctx.save_for_backward(before, values)
+        ctx.save_for_backward(before, values, last)
         return h.view(shape), c.view(shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh: Tensor, dc: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        before, values = ctx.saved_tensors
-        dgates = values.new_empty(len(before), 4 * before.shape[-1])
+        before, values, last = ctx.saved_tensors
+        dgates, dbefore = torch.empty_like(values), torch.empty_like(before)
         shape, dh, dc = dh.shape, dh.reshape(before.shape), dc.reshape(before.shape)
-        dbefore = torch.empty_like(before)
         for rows in _pieces(before):
-            (o, f, i, g, t), dz = _wide(values[:, rows]), _wide(dh[rows])
-            four = dz.new_empty(4, *dz.shape)
-            dnow = torch.ops.aten.tanh_backward(dz * o, t).add_(dc[rows])
-            torch.ops.aten.sigmoid_backward(dz.mul_(t), o, grad_input=four[0])
-            torch.ops.aten.sigmoid_backward(dnow * before[rows], f, grad_input=four[1])
-            torch.ops.aten.sigmoid_backward(dnow * g, i, grad_input=four[2])
-            torch.ops.aten.tanh_backward(dnow * i, g, grad_input=four[3])
+            four, t = _wide(values[rows]), _wide(last[rows])
+            dfour = torch.empty_like(four)
+            (o, f, i, g), (do, df, di, dg) = four.chunk(4, -1), dfour.chunk(4, -1)
+            dout = _wide(dh[rows]).mul_(o)
+            dlast = dout * t
+            torch.addcmul(dlast, dlast, o, value=-1, out=do)
+            dnow = dout.addcmul_(dlast, t, value=-1).add_(dc[rows])
+            dni = dnow * i
+            dnig = dni * g
+            torch.addcmul(dnig, dnig, i, value=-1, out=di)
+            torch.addcmul(dni, dnig, g, value=-1, out=dg)
             dbefore[rows] = dnow.mul_(f)
-            dgates[rows] = _side_by_side(four)
+            dnow.mul_(before[rows])
+            torch.addcmul(dnow, dnow, f, value=-1, out=df)
+            dgates[rows] = dfour
         return dgates.view(*shape[:-1], -1), dbefore.view(shape)
 
 
@@ -208,17 +207,19 @@ def _pieces(part: Tensor) -> list[slice]:
 
 
 def _wide(part: Tensor) -> Tensor:
-    """Copy into a run, at least in float32."""
-    wide = torch.empty(part.shape, dtype=at_least_float32(part.dtype), device=part.device)
-    return wide.copy_(part)
+    """Copy, at least to float32."""
+    return part.to(at_least_float32(part.dtype), copy=True, memory_format=torch.contiguous_format)
 
 
-def _by_gate(piece: Tensor, number: int) -> Tensor:
-    """Copy (rows, number * w) to (number, rows, w), at least in float32."""
-    wide = piece.to(at_least_float32(piece.dtype)).unflatten(-1, (number, -1)).movedim(1, 0)
-    return torch.empty(wide.shape, dtype=wide.dtype, device=wide.device).copy_(wide)
+def _squashed(part: Tensor, number: int, tanh: int) -> Tensor:
+    """Return gates (rows, number * w): that at `tanh` through tanh, the others through sigmoids."""
+    gates = _wide(part)
+    squashed = gates.chunk(number, -1)[tanh]
+    squashed.mul_(2)
+    gates.sigmoid_()
+    _twice_less_one_(squashed)
+    return gates
 
 
-def _side_by_side(gates: Tensor) -> Tensor:
-    """Copy (number, rows, w) to (rows, number * w)."""
-    return gates.movedim(0, 1).flatten(1)
+def _twice_less_one_(x: Tensor) -> Tensor:
+    return torch.add(x.new_full((), -1), x, alpha=2, out=x)

@@ -1,0 +1,42 @@
+"""Dropout with a mask from 16 random bits a value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SMALL = 1 << 12  # values, of fewer of which torch's own is as fast
+
+
+def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Return x with each value zero with probability `rate`, else divided by 1 - `rate`.
+
+    On a processor torch draws a number for each value, which takes a tenth of a training step;
+    here one number of 64 bits is drawn for four values, so that the rate is met to 2^-17.
+
+    Arguments:
+        x: of any shape and floating dtype.
+        rate: probability, in [0, 1].
+        training: False returns x itself.
+
+    Returns:
+        of the shape, dtype and strides of x.
+
+    Reference:
+        Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to
+        Prevent Neural Networks from Overfitting", JMLR 2014, section 4.
+
+    Example:
+        >>> dropped = dropout(torch.ones(100, 100), 0.5, training=True)
+        >>> sorted(set(dropped.flatten().tolist()))
+        [0.0, 2.0]
+    """
+    kept = round((1 - rate) * (1 << 16))
+    own = x.device.type == "cpu" and x.numel() > SMALL and not torch.compiler.is_compiling()
+    if not training or not own or not 0 < kept < 1 << 16:
+        return functional.dropout(x, rate, training)
+    drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+    mask = (drawn.view(torch.int16)[: x.numel()] < kept - (1 << 15)).to(x.dtype).div_(1 - rate)
+    layout = torch.empty_like(x)  # dense, in the order of x
+    return x * mask.as_strided(x.shape, layout.stride())
