@@ -1,8 +1,9 @@
 """The bytes of coded events: a header that says what they need, then chunks, all with checksums.
 
-    magic "ARCL" | format | model SHA-256 | levels, extents | count, batch | dtype device torch
-    constriction | digests of condition, probe and levels | for each chunk its length, its CRC-32
-    and the CRC-32 of its levels | CRC-32 of all before | the chunks
+    magic "ARCL" | format | model SHA-256 | levels, extents | count, batch | number of lengths (0
+    or count), lengths | dtype device torch constriction | digests of condition, probe and levels |
+    for each chunk its length, its CRC-32 and the CRC-32 of its levels | CRC-32 of all before | the
+    chunks
 
 Integers are LEB128 variable-length ones, CRCs are little-endian; a header takes 120 bytes or so.
 """
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from arcore.primitives.checks import require
 
 MAGIC = b"ARCL"
-FORMAT = 1
+FORMAT = 2
 DIGEST = 8
 """Bytes that are kept of a SHA-256, the model's aside."""
 LONGEST = 10
@@ -40,6 +41,7 @@ class Header:
         model: SHA-256 of kind, hyperparameters and weights, 32 bytes.
         num_levels, extents: of an event.
         count, batch: events in all, and events decoded side by side.
+        lengths: of the events, where they differ; else none.
         runtime: dtype, kind of device, versions of torch and constriction.
         condition, probe, levels: digests of the condition, of some probabilities, of all levels.
         chunks: in the order of the rows.
@@ -50,6 +52,7 @@ class Header:
     extents: tuple[int, ...]
     count: int
     batch: int
+    lengths: tuple[int, ...] = ()
     runtime: tuple[str, str, str, str]
     condition: bytes
     probe: bytes
@@ -60,6 +63,7 @@ class Header:
 def join(header: Header, codes: Sequence[bytes]) -> bytes:
     """Return the header and the chunks' bytes as one."""
     numbers = (header.num_levels, len(header.extents), *header.extents, header.count, header.batch)
+    numbers += (len(header.lengths), *header.lengths)
     runtime = " ".join(header.runtime).encode("ascii")
     parts = [MAGIC, bytes([FORMAT]), header.model, *map(_varint, numbers)]
     parts += [_varint(len(runtime)), runtime, header.condition, header.probe, header.levels]
@@ -85,6 +89,7 @@ def split(data: bytes) -> tuple[Header, list[bytes]]:
     num_levels, dims = reader.number(), reader.number()
     extents = tuple(reader.number() for _ in range(reader.plausible(dims)))
     count, batch = reader.number(), reader.number()
+    lengths = tuple(reader.number() for _ in range(reader.plausible(reader.number())))
     runtime = tuple(reader.take(reader.number()).decode("ascii", "replace").split(" "))
     condition, probe, levels = (reader.take(DIGEST) for _ in range(3))
     chunks = []
@@ -110,6 +115,7 @@ def split(data: bytes) -> tuple[Header, list[bytes]]:
         extents=extents,
         count=count,
         batch=batch,
+        lengths=lengths,
         runtime=(dtype, device, torch_version, coder_version),
         condition=condition,
         probe=probe,

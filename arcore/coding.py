@@ -12,8 +12,6 @@ more than -log2 p, a range coder of the same precision (24 bits) 0.08 %, which i
 when its range is divided. ANS is a stack: the encoder keeps the probabilities of one batch and
 codes them backwards, the batches of a chunk last to first, so that the decoder reads forwards and
 all rows of a chunk share one stream.
-
-NumPy and constriction (`pip install 'arcore[coding]'`) are imported here, when they are needed.
 """
 
 from __future__ import annotations
@@ -24,22 +22,19 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution
 
 from arcore import bitstream
 from arcore.bitstream import DIGEST, Chunk, Header
+from arcore.decoding import Decoder
 from arcore.ensembles import Ensemble
+from arcore.entropy import bytes_of, coder, digest_of, libraries, table_of
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.progress import Advance, progress_bar
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MAX_BATCH = 256
 TABLE_ENTRIES = 1 << 24
@@ -52,6 +47,7 @@ def compress(
     x: Tensor,
     condition: Tensor | None = None,
     *,
+    lengths: Tensor | None = None,
     batch: int | None = None,
     verify: bool = True,
     progress: bool = False,
@@ -60,10 +56,13 @@ def compress(
 
     Arguments:
         model: with an exact likelihood over levels and a schedule; no ensemble.
-        x: (count, *event.shape) levels, any dtype; of one length where the event's is open.
+        x: (count, *event.shape) levels, any dtype; padded to one length where the event's is open.
         condition: of so many rows, for a conditional model. It is not coded: `decompress` needs it.
+        lengths: for an event of open length, of each row, (count,) integers; None for rows that are
+            as long as x. They are coded too; what follows in a row is not, and is 0 when decoded.
+            A batch takes the steps of its longest row: order rows by length.
         batch: rows that are coded, and will be decoded, side by side; None for as many as keep a
-            batch's probabilities in 128 MiB, at most 256.
+            batch's probabilities in 128 MiB (of rows of mean length), at most 256.
         verify: decode, and compare with x. Without it, a model whose conditionals differ from run
             to run is noticed only when it is too late.
         progress: show a bar, which needs tqdm.
@@ -81,7 +80,8 @@ def compress(
     """
     check_model(model)
     with _evaluating(model):
-        data = _compress(model, x, condition, batch, progress)
+        x, lengths = _padded(model, x, lengths)
+        data = _compress(model, x, condition, lengths, batch, progress)
         if verify:
             decoded = _decompress(model, data, condition, progress)
             same = torch.equal(decoded, x.to(decoded))
@@ -114,6 +114,12 @@ def decompress(
         return _decompress(model, data, condition, progress)
 
 
+def lengths_of(data: bytes) -> Tensor | None:
+    """Return the lengths of coded rows, (count,) int64, or None; raises as `decompress` does."""
+    lengths = bitstream.split(data)[0].lengths
+    return torch.tensor(lengths) if lengths else None
+
+
 def fingerprint(model: AutoregressiveModel) -> bytes:
     """Return the SHA-256 of a model: its kind, hyperparameters, weights and masks, 32 bytes.
 
@@ -126,24 +132,44 @@ def fingerprint(model: AutoregressiveModel) -> bytes:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(_bytes_of(tensor))
+        digest.update(bytes_of(tensor))
     return digest.digest()
+
+
+def _padded(
+    model: AutoregressiveModel, x: Tensor, lengths: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Check events and their lengths; return them with zeros after their ends."""
+    model.event.check(x)
+    require(len(x) > 0, "x", "a row at least", "none")
+    if lengths is None:
+        return x, None
+    require(model.event.is_open, "lengths", "None for an event of one length", "some")
+    expected = f"{len(x)} integers in [1, {x.shape[1]}]"
+    whole = isinstance(lengths, Tensor) and not lengths.is_floating_point()
+    require(whole and lengths.shape == (len(x),), "lengths", expected, lengths)
+    low, high = int(lengths.min()), int(lengths.max())
+    require(1 <= low and high <= x.shape[1], "lengths", expected, f"{low} to {high}")
+    lengths = lengths.to(model.device, torch.int64)
+    x = x.detach().to(model.device)
+    after = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
+    return x.masked_fill(after, 0), lengths
 
 
 def _compress(
     model: AutoregressiveModel,
     x: Tensor,
     condition: Tensor | None,
+    lengths: Tensor | None,
     batch: int | None,
     progress: bool,
 ) -> bytes:
-    model.event.check(x)
-    require(len(x) > 0, "x", "a row at least", "none")
     twin = _of_extents(model, tuple(x.shape[1:]))
     assert isinstance(twin.event, Levels)
     size, levels = twin.event.size, twin.event.num_levels
     if batch is None:
-        batch = min(MAX_BATCH, max(1, TABLE_ENTRIES // (size * levels)))
+        mean = size if lengths is None else int(lengths.double().mean())
+        batch = min(MAX_BATCH, max(1, TABLE_ENTRIES // (mean * levels)))
     require_int(batch, "batch", 1)
     batch = min(batch, len(x))
     flat = x.detach().flatten(1).to(twin.device, torch.int64)
@@ -153,8 +179,8 @@ def _compress(
     with progress_bar(progress, steps, "coding") as advance:
         probe = _probe(twin, batch, condition)
         for spans in _chunks(len(x), batch, size):
-            codes.append(_encode(twin, flat, condition, spans, advance))
-            crc = zlib.crc32(_bytes_of(flat[spans[0].start : spans[-1].stop]))
+            codes.append(_encode(twin, flat, condition, lengths, spans, advance))
+            crc = zlib.crc32(bytes_of(flat[spans[0].start : spans[-1].stop]))
             chunks.append(Chunk(len(codes[-1]), zlib.crc32(codes[-1]), crc))
     header = Header(
         model=fingerprint(model),
@@ -162,10 +188,11 @@ def _compress(
         extents=tuple(x.shape[1:]),
         count=len(x),
         batch=batch,
+        lengths=() if lengths is None else tuple(lengths.tolist()),
         runtime=_runtime(model),
-        condition=_digest_of(condition),
+        condition=digest_of(condition),
         probe=probe,
-        levels=_digest_of(flat),
+        levels=digest_of(flat),
         chunks=tuple(chunks),
     )
     return bitstream.join(header, codes)
@@ -177,18 +204,19 @@ def _decompress(
     header, codes = bitstream.split(data)
     twin = _check_header(header, model)
     condition = _condition(twin, condition, header.count)
-    _same("condition", "that of encoding", header.condition, _digest_of(condition))
+    _same("condition", "that of encoding", header.condition, digest_of(condition))
     spans_of_chunks = _chunks(header.count, header.batch, twin.event.size)
     fits = len(spans_of_chunks) == len(codes)
     require(fits, "data", f"{len(spans_of_chunks)} chunks", len(codes))
     parts = []
+    lengths = torch.tensor(header.lengths, device=twin.device) if header.lengths else None
     steps = -(-header.count // header.batch) * len(twin.schedule)
     with progress_bar(progress, steps, "decoding") as advance:
         probe = _probe(twin, header.batch, condition)
         _same("model", "the probabilities of encoding (other hardware?)", header.probe, probe)
         for index, (spans, code) in enumerate(zip(spans_of_chunks, codes, strict=True)):
-            levels = _decode(twin, code, condition, spans, advance)
-            good = levels is not None and zlib.crc32(_bytes_of(levels)) == (
+            levels = _decode(twin, code, condition, lengths, spans, advance)
+            good = levels is not None and zlib.crc32(bytes_of(levels)) == (
                 header.chunks[index].levels_crc
             )
             if not good or levels is None:
@@ -198,7 +226,7 @@ def _decompress(
                 )
             parts.append(levels)
     flat = torch.cat(parts)
-    _same("data", "the levels that were encoded", header.levels, _digest_of(flat))
+    _same("data", "the levels that were encoded", header.levels, digest_of(flat))
     return flat.to(model.device).view(header.count, *header.extents)
 
 
@@ -231,6 +259,9 @@ def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveM
         want in (None, got) for want, got in zip(shape, extents, strict=True)
     )
     fits = fits and header.num_levels == model.event.num_levels and min(extents) > 0
+    if lengths := header.lengths:
+        fits = fits and model.event.is_open and len(lengths) == header.count
+        fits = fits and 1 <= min(lengths) and max(lengths) <= extents[0]
     event = Levels(max(header.num_levels, 2), tuple(max(extent, 1) for extent in extents))
     require(fits, "model", f"{event}, as coded", model.event)
     names = ("dtype", "device", "torch", "constriction")
@@ -248,7 +279,7 @@ def _same(name: str, expected: str, coded: bytes, here: bytes) -> None:
 
 
 def _runtime(model: AutoregressiveModel) -> tuple[str, str, str, str]:
-    _libraries()
+    libraries()
     dtype = str(model.dtype).removeprefix("torch.")
     return dtype, model.device.type, str(torch.__version__), metadata.version("constriction")
 
@@ -285,93 +316,74 @@ def _evaluating(model: AutoregressiveModel) -> Iterator[None]:
 # -- the coder
 
 
+def _steps(
+    decoder: Decoder, lengths: Tensor | None, advance: Advance
+) -> Iterator[tuple[Tensor, Tensor | slice]]:
+    """Yield each block and which of its flat values (rows * block) are coded.
+
+    Blocks of an event of open length follow time, so that nothing comes after the last row's end.
+    """
+    for number, block in enumerate(decoder.blocks):
+        coded: Tensor | slice = slice(None)
+        if lengths is not None:
+            coded = (block < lengths[:, None]).flatten().cpu()
+            if not coded.any():
+                advance(len(decoder.blocks) - number)
+                return
+        yield block, coded
+        advance(1)
+
+
 def _encode(
     model: AutoregressiveModel,
     flat: Tensor,
     condition: Tensor | None,
+    lengths: Tensor | None,
     spans: list[slice],
     advance: Advance,
 ) -> bytes:
-    coder, family = _coder(None)
+    stack, family = coder(None)
     for span in reversed(spans):
         rows, steps = flat[span], []
         decoder = model.decoder(len(rows), None if condition is None else condition[span])
-        for block in decoder.blocks:
+        ends = None if lengths is None else lengths[span]
+        for block, coded in _steps(decoder, ends, advance):
             levels = rows[:, block]
-            table = _table(decoder.next(), levels)
-            steps.append((levels.reshape(-1).to("cpu", torch.int32).numpy(), table))
+            table = table_of(decoder.next(), levels)[coded].numpy()
+            steps.append((levels.reshape(-1).to("cpu", torch.int32)[coded].numpy(), table))
             decoder.push(levels)
-            advance(1)
         for symbols, table in reversed(steps):
-            coder.encode_reverse(symbols, family, table)
-    return bytes(coder.get_compressed().astype("<u4").tobytes())
+            stack.encode_reverse(symbols, family, table)
+    return bytes(stack.get_compressed().astype("<u4").tobytes())
 
 
 def _decode(
     model: AutoregressiveModel,
     code: bytes,
     condition: Tensor | None,
+    lengths: Tensor | None,
     spans: list[slice],
     advance: Advance,
 ) -> Tensor | None:
     """Decode a chunk, (rows, D); None if its bytes do not end where the levels do."""
-    coder, family = _coder(code)
-    if coder is None:
+    stack, family = coder(code)
+    if stack is None:
         return None
     parts = []
     for span in spans:
         count = span.stop - span.start
         decoder = model.decoder(count, None if condition is None else condition[span])
         rows = torch.zeros(count, model.event.size, dtype=torch.int64, device=model.device)
-        for block in decoder.blocks:
-            symbols = coder.decode(family, _table(decoder.next(), rows[:, block]))
-            levels = torch.from_numpy(symbols).to(model.device, torch.int64)
-            rows[:, block] = levels.view(count, len(block))
+        ends = None if lengths is None else lengths[span]
+        for block, coded in _steps(decoder, ends, advance):
+            table = table_of(decoder.next(), rows[:, block])[coded].numpy()
+            symbols = stack.decode(family, table)
+            levels = torch.zeros(count * len(block), dtype=torch.int64)
+            levels[coded] = torch.from_numpy(symbols).long()
+            rows[:, block] = levels.view(count, len(block)).to(model.device)
             decoder.push(rows[:, block])
-            advance(1)
         parts.append(rows)
-    return torch.cat(parts) if coder.is_empty() else None
-
-
-def _coder(code: bytes | None) -> tuple[Any, Any]:
-    """Return a coder, of coded words if there are any (None if they are none), and its family."""
-    np, stream = _libraries()
-    family = stream.model.Categorical(perfect=False)  # the default is slow, and may not end
-    if not code:
-        return stream.stack.AnsCoder(), family
-    if len(code) % 4:
-        return None, family
-    try:
-        return stream.stack.AnsCoder(np.frombuffer(code, "<u4").astype(np.uint32)), family
-    except ValueError:  # a last word of zero
-        return None, family
-
-
-def _libraries() -> tuple[Any, Any]:
-    try:
-        import numpy
-        from constriction import stream
-    except ImportError as error:
-        raise ValueError(
-            f"coding: expected numpy and constriction (pip install 'arcore[coding]'), got {error}"
-        ) from None
-    return numpy, stream
-
-
-def _table(conditionals: Distribution, like: Tensor) -> np.ndarray[Any, Any]:
-    """Return the probabilities of all levels, (rows * block, levels) in float64.
-
-    Raises:
-        ValueError: for NaN, which must not reach the coder.
-    """
-    logits: Tensor = conditionals.logits.to("cpu").double()  # type: ignore[attr-defined]
-    if isinstance(conditionals, Bernoulli):
-        table = torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], -1)
-    else:
-        table = torch.softmax(logits, -1)
-    finite = bool(table.isfinite().all())
-    require(finite, "model", "finite probabilities", "NaN")
-    return table.reshape(like.numel(), -1).numpy()
+    return torch.cat(parts) if stack.is_empty() else None
 
 
 def _probe(model: AutoregressiveModel, batch: int, condition: Tensor | None) -> bytes:
@@ -382,19 +394,6 @@ def _probe(model: AutoregressiveModel, batch: int, condition: Tensor | None) -> 
     for step, block in enumerate(decoder.blocks[:PROBE_BLOCKS]):
         levels = torch.arange(batch * len(block), device=model.device).view(batch, -1)
         levels = (levels * 7 + step) % model.event.num_levels
-        digest.update(_table(decoder.next(), levels).tobytes())
+        digest.update(bytes_of(table_of(decoder.next(), levels)))
         decoder.push(levels)
     return digest.digest()[:DIGEST]
-
-
-def _digest_of(tensor: Tensor | None) -> bytes:
-    if tensor is None:
-        return bytes(DIGEST)
-    described = f"{tensor.dtype} {tuple(tensor.shape)};".encode()
-    return hashlib.sha256(described + _bytes_of(tensor)).digest()[:DIGEST]
-
-
-def _bytes_of(tensor: Tensor) -> bytes:
-    """Return a tensor's bytes in row-major order, little-endian."""
-    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return bytes(plain.numpy().data)

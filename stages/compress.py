@@ -25,6 +25,11 @@ def main() -> None:
         "--classes", nargs="+", type=int, default=[], help="of a class-conditional model"
     )
     parser.add_argument(
+        "--symbols", nargs="+", type=text, default=[],
+        help="of a model that is given a text: its symbols by number, e.g. 4 or 4,0,2, one text "
+        "for all sounds or one for each",
+    )  # fmt: skip
+    parser.add_argument(
         "--quantize", action="store_true", help="take the nearest levels of a sound's samples"
     )
     options = parser.parse_args()
@@ -35,10 +40,16 @@ def main() -> None:
         options.model,
         options.out,
         classes=options.classes,
+        symbols=options.symbols,
         quantize=options.quantize,
         progress=sys.stderr.isatty(),
     )
     print(summary)
+
+
+def text(given: str) -> tuple[int, ...]:
+    """Read the symbols of a text, given by number with commas between."""
+    return tuple(int(one) for one in given.split(","))
 
 
 if __name__ == "__main__":

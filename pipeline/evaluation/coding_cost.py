@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import arcore
 from arcore import coding
 from pipeline.core.errors import UserError
+from pipeline.data import sound_batches
 from pipeline.data.stored_split import Split
+from pipeline.datasets.base import SplitData
 from pipeline.evaluation import scoring
 from pipeline.evaluation.results import Coded
 
@@ -19,11 +23,10 @@ def check(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> 
     """Refuse what cannot be coded before anything is scored.
 
     Raises:
-        UserError: for a bound, an ensemble, reals, events of open length, or given frames.
+        UserError: for a bound, an ensemble, reals, or given frames.
     """
-    if context_frames or model.event.is_open:
-        what = "given frames" if context_frames else "events of open length"
-        raise UserError(f"{name}: evaluation.coded: expected false for {what}, got true")
+    if context_frames:
+        raise UserError(f"{name}: evaluation.coded: expected false for given frames, got true")
     try:
         coding.check_model(model)
     except ValueError as error:
@@ -36,11 +39,28 @@ def measure(model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray) -
     Raises:
         RuntimeError: if other levels come back.
     """
-    x = torch.from_numpy(scoring.read_rows(split, rows, model.event)).to(model.device)
-    condition = scoring.condition_of(model, split, rows)
+    x, condition, options = _to_code(model, split, rows)
     began = time.perf_counter()
-    data = coding.compress(model, x, condition, verify=False)
+    data = coding.compress(model, x, condition, verify=False, **options)
     seconds = time.perf_counter() - began
     if not torch.equal(coding.decompress(model, data, condition), x.long()):
         raise RuntimeError("coding: other levels came back than were coded")
     return Coded(coded_bytes=len(data), coded_seconds=round(seconds, 2))
+
+
+def _to_code(
+    model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray
+) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+    """Read rows, what they are given, and for sounds their lengths; the longest sounds first."""
+    if not model.event.is_open:
+        x = torch.from_numpy(scoring.read_rows(split, rows, model.event)).to(model.device)
+        return x, scoring.condition_of(model, split, rows), {}
+    assert isinstance(split, SplitData), "sounds are read whole"
+    rows = rows[np.argsort(-sound_batches.lengths(split)[rows], kind="stable")]
+    labels = sound_batches.labels_of(split)[rows]
+    width = int(labels[0, 0])
+    condition = sound_batches.condition_for(model, labels, np.zeros(len(rows), np.int64), width)
+    x = torch.from_numpy(split.x[rows, :width]).to(model.device)
+    lengths = torch.from_numpy(labels[:, 0])
+    x = x.masked_fill(torch.arange(width) >= lengths[:, None], 0)
+    return x, None if condition is None else condition.to(model.device), {"lengths": lengths}

@@ -121,7 +121,11 @@ def coded(result: Result, event: Event, unit: str) -> tuple[str, str]:
     nats = result.coded.coded_bytes * 8 * math.log(2) / result.num_rows
     above = 100 * (nats / result.score.nats - 1)
     digits = 4 if unit in ("bits_per_dim", "nats_per_dim") else 2
-    size = f"{rounded(nats_to(unit, nats, event), digits)} ({above:+.2f} %)"
+    if unit == "bits_per_dim":
+        in_unit = nats_to_bits_per_dim(nats, event, size=result.mean_size)
+    else:
+        in_unit = nats_to(unit, nats, event)
+    size = f"{rounded(in_unit, digits)} ({above:+.2f} %)"
     seconds = result.coded.coded_seconds
     return size, "-" if not seconds else f"{result.num_rows / seconds:,.0f} rows/s"
 

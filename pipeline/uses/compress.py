@@ -2,7 +2,8 @@
 
 An archive is b"ARCF", a format byte, the length and the CRC-32 of a manifest (JSON, deflated): what
 the files were, the classes of their rows, the lengths of the streams; then a stream of
-`arcore.coding` for each shape of events, which all rows of that shape share.
+`arcore.coding` for each shape of events, which all rows of that shape share. Sounds of a model of
+any length share one, the longest first.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from arcore.events import Levels
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
+from pipeline.data import sound_batches
 from pipeline.uses import level_files
 from pipeline.uses.level_files import FileEntry
 
@@ -70,6 +72,7 @@ def compress(
     out: Path,
     *,
     classes: Sequence[int] = (),
+    symbols: Sequence[Sequence[int]] = (),
     quantize: bool = False,
     progress: bool = False,
 ) -> Summary:
@@ -82,6 +85,8 @@ def compress(
         out: archive to write; nothing may be there.
         classes: for a class-conditional model, one for all rows or one per row; none for those that
             Parquet rows have as labels.
+        symbols: for a model that is given a text, the symbols of one for all sounds, or of one for
+            each.
         quantize: take a sound's nearest levels where its samples lie between levels.
         progress: show bars.
 
@@ -99,13 +104,15 @@ def compress(
         entries.append(entry)
         rows.append(levels)
     _require_different([entry.name for entry in entries])
-    entries = _with_classes(entries, model, classes)
+    entries = _with_symbols(_with_classes(entries, model, classes), model, symbols)
     streams = []
-    for extents, numbers in _by_extents(entries).items():
-        x = torch.from_numpy(np.concatenate([rows[number] for number in numbers]))
-        condition = _condition([entries[number] for number in numbers])
-        with _one_line(f"{len(numbers)} files of {extents}"):
-            streams.append(coding.compress(model, x, condition, progress=progress))
+    for numbers in _groups(entries, event):
+        members = [entries[number] for number in numbers]
+        x, lengths = _side_by_side([rows[number] for number in numbers], event)
+        with _one_line(f"{len(numbers)} files of {members[0].extents}"):
+            condition = _condition(members, model)
+            stream = coding.compress(model, x, condition, lengths=lengths, progress=progress)
+        streams.append(stream)
     archive = pack(entries, streams)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     with _one_line(None):
@@ -138,17 +145,15 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
         raise UserError(f"{archive}: {error.strerror}") from None
     entries, streams = unpack(data, archive)
     model, event = load(model_folder)
-    groups = _by_extents(entries)
+    groups = _groups(entries, event)
     require(len(groups) == len(streams), str(archive), f"{len(groups)} streams", len(streams))
     levels: dict[int, np.ndarray] = {}
-    for numbers, stream in zip(groups.values(), streams, strict=True):
+    for numbers, stream in zip(groups, streams, strict=True):
         members = [entries[number] for number in numbers]
         with _one_line(str(archive)):
-            x = coding.decompress(model, stream, _condition(members), progress=progress)
-        counts = [entry.rows for entry in members]
-        fits = len(x) == sum(counts) and tuple(x.shape[1:]) == members[0].extents
-        require(fits, str(archive), f"{sum(counts)} rows of {members[0].extents}", tuple(x.shape))
-        levels |= zip(numbers, np.split(x.cpu().numpy(), np.cumsum(counts)[:-1]), strict=True)
+            x = coding.decompress(model, stream, _condition(members, model), progress=progress)
+            lengths = coding.lengths_of(stream)
+        levels |= zip(numbers, _apart(x.cpu().numpy(), lengths, members, archive), strict=True)
     with _one_line(None), replacing(out) as partial:
         for number, entry in enumerate(entries):
             level_files.write(entry, levels[number], event, partial / entry.name)
@@ -274,16 +279,73 @@ def _with_classes(
     ]
 
 
-def _by_extents(entries: Sequence[FileEntry]) -> dict[tuple[int, ...], list[int]]:
+def _with_symbols(
+    entries: Sequence[FileEntry], model: arcore.AutoregressiveModel, given: Sequence[Sequence[int]]
+) -> list[FileEntry]:
+    """Say under which text each sound is coded."""
+    if model.num_symbols is None:
+        require(not given, "symbols", "none for a model without a text", list(given))
+        return list(entries)
+    count = len(entries)
+    expected = f"one text for all files, or {count}, of symbols in [0, {model.num_symbols})"
+    sounds = all(entry.kind == "wav" for entry in entries)
+    require(sounds, "files", "WAV files for a model that is given a text", "others")
+    known = all(text and all(0 <= one < model.num_symbols for one in text) for text in given)
+    require(len(given) in (1, count) and known, "symbols", expected, list(given))
+    texts = list(given) if len(given) == count else [*given] * count
+    return [
+        dataclasses.replace(entry, symbols=tuple(text))
+        for entry, text in zip(entries, texts, strict=True)
+    ]
+
+
+def _groups(entries: Sequence[FileEntry], event: Levels) -> list[list[int]]:
+    """Return the numbers of the files that share a stream: of one shape; all, of an open length."""
+    if event.is_open:
+        return [sorted(range(len(entries)), key=lambda number: -entries[number].extents[0])]
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, entry in enumerate(entries):
         groups.setdefault(entry.extents, []).append(number)
-    return groups
+    return list(groups.values())
 
 
-def _condition(entries: Sequence[FileEntry]) -> Tensor | None:
-    classes = [entry.classes for entry in entries if entry.classes is not None]
-    return torch.tensor([one for row in classes for one in row]) if classes else None
+def _side_by_side(rows: Sequence[np.ndarray], event: Levels) -> tuple[Tensor, Tensor | None]:
+    """Put files' rows together, those of an open length padded to the first, with their lengths."""
+    if not event.is_open:
+        return torch.from_numpy(np.concatenate(rows)), None
+    lengths = [row.shape[1] for row in rows]
+    x = np.concatenate([np.pad(row, ((0, 0), (0, lengths[0] - row.shape[1]))) for row in rows])
+    return torch.from_numpy(x), torch.tensor(lengths)
+
+
+def _apart(
+    x: np.ndarray, lengths: Tensor | None, members: Sequence[FileEntry], archive: Path
+) -> list[np.ndarray]:
+    """Undo `_side_by_side`, where the rows are those that the files had."""
+    counts = [entry.rows for entry in members]
+    sizes = None if lengths is None else [entry.extents[0] for entry in members]
+    fits = len(x) == sum(counts) and tuple(x.shape[1:]) == members[0].extents
+    fits = fits and (lengths is None or lengths.tolist() == sizes)
+    require(fits, str(archive), f"{sum(counts)} rows of {members[0].extents}", tuple(x.shape))
+    if sizes is None:
+        return np.split(x, np.cumsum(counts)[:-1])
+    return [row[None, :size] for row, size in zip(x, sizes, strict=True)]
+
+
+def _condition(entries: Sequence[FileEntry], model: arcore.AutoregressiveModel) -> Tensor | None:
+    """Return what the files' rows are given: classes, texts spread over the sounds, or both."""
+    classes = [one for entry in entries for one in entry.classes or ()]
+    texts = [entry.symbols for entry in entries if entry.symbols is not None]
+    if not texts or model.num_symbols is None:
+        return torch.tensor(classes) if classes else None
+    labels = np.zeros((len(texts), 3 + max(map(len, texts))), np.int64)
+    for row, (entry, text) in enumerate(zip(entries, texts, strict=True)):
+        labels[row, 0], labels[row, 2] = entry.extents[0], len(text)
+        labels[row, 3 : 3 + len(text)] = text
+    if classes:
+        labels[:, 1] = classes
+    begin = np.zeros(len(texts), np.int64)
+    return sound_batches.condition_for(model, labels, begin, entries[0].extents[0])
 
 
 def _summary(

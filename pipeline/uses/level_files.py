@@ -39,6 +39,7 @@ class FileEntry:
         rate: samples per second of a sound.
         labels: of Parquet rows, None without that column.
         classes: that rows were coded under, None for an unconditional model.
+        symbols: of a sound's text, that it was coded under; None for a model of none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class FileEntry:
     rate: int = 0
     labels: tuple[int, ...] | None = None
     classes: tuple[int, ...] | None = None
+    symbols: tuple[int, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain types, without fields that say nothing."""
@@ -66,7 +68,7 @@ class FileEntry:
             TypeError, ValueError: for fields that are missing, unknown or of another type.
         """
         fields = dict(described)
-        for key in ("extents", "labels", "classes"):
+        for key in ("extents", "labels", "classes", "symbols"):
             if fields.get(key) is not None:
                 fields[key] = tuple(int(value) for value in fields[key])
         entry = cls(**fields)
@@ -77,6 +79,7 @@ class FileEntry:
         )
         for numbers in (entry.labels, entry.classes):
             sound = sound and (numbers is None or len(numbers) == entry.rows)
+        sound = sound and (entry.symbols is None or (entry.kind == "wav" and entry.symbols != ()))
         if not sound or entry.kind not in KINDS.values() or entry.rows < 1:
             raise ValueError(f"not an entry of a file: {entry}")
         return entry

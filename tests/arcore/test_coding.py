@@ -120,6 +120,45 @@ def test_sounds_of_an_open_length() -> None:
             decompress(model, data, 1 - given)
 
 
+def test_sounds_of_several_lengths() -> None:
+    """They cost what a sound alone costs, whatever is in a row after its end."""
+    model = randomize(arcore.create_model("wavenet", Levels(16, (None,)), **NET)).eval()
+    lengths = torch.tensor([40, 39, 17, 40, 1, 2])
+    x = torch.randint(16, (6, 40))
+    data = compress(model, x, lengths=lengths, batch=4)
+    decoded = decompress(model, data)
+    found = coding.lengths_of(data)
+    assert found is not None and torch.equal(found, lengths)
+    for row, same, length in zip(x, decoded, lengths.tolist(), strict=True):
+        assert torch.equal(row[:length], same[:length]) and not same[length:].any()
+    ideal = sum(
+        -model.of_length(n).log_prob(row[None, :n]).item()
+        for row, n in zip(x, lengths.tolist(), strict=True)
+    )
+    assert len(data) < ideal / math.log(2) / 8 * 1.001 + HEADER_BYTES
+    x[2, 17:] = 3
+    assert compress(model, x, lengths=lengths, batch=4, verify=False) == data
+    assert coding.lengths_of(compress(model, x[:1], verify=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (torch.tensor([5, 0]), r"lengths: expected 2 integers in \[1, 5\], got '0 to 5'"),
+        (torch.tensor([5, 6]), r"lengths: expected 2 integers in \[1, 5\], got '5 to 6'"),
+        (torch.tensor([5]), "lengths: expected 2 integers"),
+        (torch.tensor([5.0, 5.0]), "lengths: expected 2 integers"),
+        ([5, 5], "lengths: expected 2 integers"),
+    ],
+)
+def test_bad_lengths(lengths: object, message: str) -> None:
+    model = arcore.create_model("wavenet", Levels(16, (None,)), **NET)
+    with pytest.raises(ValueError, match=message):
+        compress(model, torch.zeros(2, 5), lengths=lengths)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="lengths: expected None for an event of one length"):
+        compress(small_model(), torch.zeros(2, 2, 3), lengths=torch.tensor([2, 2]))
+
+
 def test_the_number_of_threads_makes_no_difference() -> None:
     event = Levels(17, (1, 4, 4))
     model = randomize(arcore.create_model("gated_pixelcnn", event, width=32, num_layers=2)).eval()
@@ -191,13 +230,13 @@ def test_probabilities_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch) 
     model = small_model()
     x = some_levels(model, 50)
     data = compress(model, x)
-    table = coding._table
+    table = coding.table_of
 
     def perturbed(*arguments: object) -> object:
         found = table(*arguments)
-        return found * (1 + 2**-40 * torch.arange(found.shape[-1]).numpy())
+        return found * (1 + 2**-40 * torch.arange(found.shape[-1], dtype=torch.float64))
 
-    monkeypatch.setattr(coding, "_table", perturbed)
+    monkeypatch.setattr(coding, "table_of", perturbed)
     with pytest.raises(ValueError, match="probabilities of encoding"):
         decompress(model, data)
 
@@ -205,13 +244,13 @@ def test_probabilities_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_encoding_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose probabilities are others each time is found out before bytes are returned."""
     model = small_model()
-    table, calls = coding._table, []
+    table, calls = coding.table_of, []
 
     def unsteady(*arguments: object) -> object:
         calls.append(0)
         return table(*arguments) + len(calls) * 1e-3
 
-    monkeypatch.setattr(coding, "_table", unsteady)
+    monkeypatch.setattr(coding, "table_of", unsteady)
     with pytest.raises(ValueError, match="probabilities of encoding"):
         compress(model, some_levels(model))
     assert compress(model, some_levels(model), verify=False)
@@ -309,7 +348,7 @@ def test_another_model_event_condition_or_runtime(monkeypatch: pytest.MonkeyPatc
         (b"ARC", "data: expected coded events"),
         (b"PNG....", "data: expected coded events"),
         (b"ARCL", "data: truncated or damaged"),
-        (b"ARCL\x02", "data: expected format 1, got 2"),
+        (b"ARCL\x01", "data: expected format 2, got 1"),
         ("ARCL", "data: expected bytes, got 'str'"),
     ],
 )

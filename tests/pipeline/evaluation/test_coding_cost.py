@@ -12,7 +12,7 @@ import arcore
 from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SplitData
-from pipeline.evaluation import coding_cost
+from pipeline.evaluation import coding_cost, scoring
 from pipeline.evaluation.results import Coded, Score
 from pipeline.reporting import wording
 from tests.support.cases import randomize
@@ -32,13 +32,27 @@ def test_the_size_is_that_of_the_likelihood() -> None:
     assert found.coded_seconds > 0
 
 
+def test_sounds_of_several_lengths_are_coded_under_speaker_and_symbols() -> None:
+    options = {"width": 4, "gate_width": 4, "skip_width": 8, "cycle": 3, "num_classes": 2}
+    options |= {"local_classes": 3, "local_strides": [2]}
+    model = randomize(arcore.create_model("wavenet", Levels(16, (None,)), **options)).eval()
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(20, 90, 40)
+    symbols = np.stack([lengths, rng.integers(2, size=40), np.full(40, 2)], 1)
+    labels = np.concatenate([symbols, rng.integers(3, size=(40, 2))], 1)
+    x = rng.integers(16, size=(40, 90)).astype(np.uint8)
+    split, rows = SplitData(x, labels), np.arange(0, 40, 2)
+    found = coding_cost.measure(model, split, rows)
+    bits = float(scoring.scores(model, split, 7, rows).sum()) / math.log(2)
+    assert bits < found.coded_bytes * 8 < bits * 1.001 + 8 * 200, "the rows, and a header"
+
+
 @pytest.mark.parametrize(
     ("name", "event", "given", "context", "message"),
     [
         ("pixelvae", Binary((1, 8, 8)), {}, 0, "expected an exact likelihood"),
         ("rnade", Real((3,)), {}, 0, "expected an event of levels"),
         ("nade", Binary((4,)), {}, 2, "expected false for given frames, got true"),
-        ("wavenet", Levels(4, (None,)), {}, 0, "expected false for events of open length"),
     ],
 )
 def test_what_cannot_be_coded_is_refused_first(name, event, given, context, message) -> None:
@@ -54,16 +68,20 @@ def test_words(make_result) -> None:
     assert wording.coded(result, event, "bits_per_dim")[0] == "0.4512 (+0.09 %)"
     plain = make_result(event, nats=20.0, coded=None)
     assert wording.coded(plain, event, "nats") == ("-", "-")
+    sounds = Levels(256, (None,))
+    result = make_result(sounds, nats=693.0, coded=Coded(coded_bytes=125_000), mean_size=1000.0)
+    assert wording.coded(result, sounds, "bits_per_dim")[0] == "1.0000 (+0.02 %)"
 
 
 @pytest.fixture
 def make_result():
     from pipeline.evaluation.results import Result
 
-    def make(event, nats: float, coded: Coded | None) -> Result:
+    def make(event, nats: float, coded: Coded | None, mean_size: float | None = None) -> Result:
         return Result(
             experiment="toy", dataset="toy", model="nade", num_members=1, unit="nats",
-            score=Score.from_nats(nats, 0.1, event), num_rows=1000, coded=coded,
+            score=Score.from_nats(nats, 0.1, event, mean_size), num_rows=1000, coded=coded,
+            mean_size=mean_size,
         )  # fmt: skip
 
     return make

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 import arcore
+from arcore import coding
 from arcore.events import Binary, Event, Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.formats import wave_files
@@ -99,7 +100,28 @@ def test_sounds_of_several_lengths_and_rates(tmp_path: Path) -> None:
     out = there_and_back(tmp_path, files, model, classes=[2, 0, 1])
     assert {path.name: path.read_bytes() for path in out.iterdir()} == contents
     entries, streams = compress.unpack((tmp_path / "x.arc").read_bytes(), Path("x.arc"))
-    assert [entry.classes for entry in entries] == [(2,), (0,), (1,)] and len(streams) == 2
+    assert [entry.classes for entry in entries] == [(2,), (0,), (1,)] and len(streams) == 1
+
+
+def test_sounds_under_speakers_and_texts(tmp_path: Path) -> None:
+    options = {"num_classes": 3, "local_classes": 4, "local_strides": [2]}
+    model = sound_model(tmp_path / "model", **options)
+    files = [tmp_path / f"{number}.wav" for number in range(2)]
+    contents = [write_wav(path, 20 + i, 8000, i) for i, path in enumerate(files)]
+    texts = [(3, 1), (0,)]
+    out = there_and_back(tmp_path, files, model, classes=[2, 0], symbols=texts)
+    assert [(out / path.name).read_bytes() for path in files] == contents
+    entries, (stream,) = compress.unpack((tmp_path / "x.arc").read_bytes(), Path("x.arc"))
+    assert [entry.symbols for entry in entries] == texts
+    lengths = coding.lengths_of(stream)
+    assert lengths is not None and lengths.tolist() == [21, 20], "the longest first"
+    for symbols in ([], [(4,)], [()], [(0,)] * 3):
+        with pytest.raises(UserError, match=r"symbols: expected one text for all files, or 2, of"):
+            compress.compress(files, model, tmp_path / "y.arc", classes=[0], symbols=symbols)
+    plain = sound_model(tmp_path / "plain")
+    with pytest.raises(UserError, match="symbols: expected none for a model without a text"):
+        compress.compress(files, plain, tmp_path / "y.arc", symbols=[(0,)])
+    assert not (tmp_path / "y.arc").exists()
 
 
 def test_a_sound_between_levels_is_refused_or_quantised(tmp_path: Path) -> None:

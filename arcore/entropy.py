@@ -1,0 +1,76 @@
+"""Entropy coding by constriction, and probabilities and digests as both sides must have them.
+
+NumPy and constriction (`pip install 'arcore[coding]'`) are imported here, when they are needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution
+
+from arcore.bitstream import DIGEST
+from arcore.primitives.checks import require
+
+
+def coder(code: bytes | None) -> tuple[Any, Any]:
+    """Return a coder, of coded words if there are any (None if they are none), and its family."""
+    np, stream = libraries()
+    family = stream.model.Categorical(perfect=False)  # the default is slow, and may not end
+    if not code:
+        return stream.stack.AnsCoder(), family
+    if len(code) % 4:
+        return None, family
+    try:
+        return stream.stack.AnsCoder(np.frombuffer(code, "<u4").astype(np.uint32)), family
+    except ValueError:  # a last word of zero
+        return None, family
+
+
+def libraries() -> tuple[Any, Any]:
+    """Return numpy and constriction.stream.
+
+    Raises:
+        ValueError: if one is missing.
+    """
+    try:
+        import numpy
+        from constriction import stream
+    except ImportError as error:
+        raise ValueError(
+            f"coding: expected numpy and constriction (pip install 'arcore[coding]'), got {error}"
+        ) from None
+    return numpy, stream
+
+
+def table_of(conditionals: Distribution, like: Tensor) -> Tensor:
+    """Return the probabilities of all levels, (rows * block, levels) in float64.
+
+    Raises:
+        ValueError: for NaN, which must not reach the coder.
+    """
+    logits: Tensor = conditionals.logits.to("cpu").double()  # type: ignore[attr-defined]
+    if isinstance(conditionals, Bernoulli):
+        table = torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], -1)
+    else:
+        table = torch.softmax(logits, -1)
+    finite = bool(table.isfinite().all())
+    require(finite, "model", "finite probabilities", "NaN")
+    return table.reshape(like.numel(), -1)
+
+
+def digest_of(tensor: Tensor | None) -> bytes:
+    """Return the beginning of a SHA-256 of dtype, shape and values; zeros of None."""
+    if tensor is None:
+        return bytes(DIGEST)
+    described = f"{tensor.dtype} {tuple(tensor.shape)};".encode()
+    return hashlib.sha256(described + bytes_of(tensor)).digest()[:DIGEST]
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """Return a tensor's bytes in row-major order, little-endian."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return bytes(plain.numpy().data)
