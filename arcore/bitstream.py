@@ -5,7 +5,9 @@
     for each chunk its length, its CRC-32 and the CRC-32 of its levels | CRC-32 of all before | the
     chunks
 
-Integers are LEB128 variable-length ones, CRCs are little-endian; a header takes 120 bytes or so.
+Integers are LEB128 variable-length ones; of lengths the difference d of each from the one before,
+as 2 d, or -2 d - 1 below zero, a byte or so for rows in order of length. CRCs are little-endian; a
+header takes 120 bytes or so.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import dataclasses
 import struct
 import zlib
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from arcore.primitives.checks import require
 
@@ -63,7 +66,8 @@ class Header:
 def join(header: Header, codes: Sequence[bytes]) -> bytes:
     """Return the header and the chunks' bytes as one."""
     numbers = (header.num_levels, len(header.extents), *header.extents, header.count, header.batch)
-    numbers += (len(header.lengths), *header.lengths)
+    steps = [now - last for last, now in pairwise((0, *header.lengths))]
+    numbers += (len(steps), *(2 * step if step >= 0 else -2 * step - 1 for step in steps))
     runtime = " ".join(header.runtime).encode("ascii")
     parts = [MAGIC, bytes([FORMAT]), header.model, *map(_varint, numbers)]
     parts += [_varint(len(runtime)), runtime, header.condition, header.probe, header.levels]
@@ -89,7 +93,8 @@ def split(data: bytes) -> tuple[Header, list[bytes]]:
     num_levels, dims = reader.number(), reader.number()
     extents = tuple(reader.number() for _ in range(reader.plausible(dims)))
     count, batch = reader.number(), reader.number()
-    lengths = tuple(reader.number() for _ in range(reader.plausible(reader.number())))
+    coded = [reader.number() for _ in range(reader.plausible(reader.number()))]
+    lengths = tuple(accumulate(-(step + 1) // 2 if step % 2 else step // 2 for step in coded))
     runtime = tuple(reader.take(reader.number()).decode("ascii", "replace").split(" "))
     condition, probe, levels = (reader.take(DIGEST) for _ in range(3))
     chunks = []

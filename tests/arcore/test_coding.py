@@ -373,6 +373,10 @@ def test_a_header_is_read_as_it_was_written() -> None:
     data = bitstream.join(header, [b"abc"])
     assert bitstream.split(data) == (header, [b"abc"])
     assert len(data) < HEADER_BYTES
+    of_lengths = bitstream.dataclasses.replace(header, lengths=(900, 880, 1, 64, 128))
+    longer = bitstream.join(of_lengths, [b"abc"])
+    assert bitstream.split(longer) == (of_lengths, [b"abc"])
+    assert len(longer) == len(data) + 8
 
 
 def test_golden_bytes() -> None:
