@@ -62,7 +62,7 @@ class HiddenRuns:
 
     An input is active where its weight is not zero. In each block, a row's first state stands for
     the row's activations at the block's start, and each later one for one more active input, so
-    that a row with n active inputs has n + 1 states. They are numbered by block, row, dimension.
+    that a row with n active inputs has n + 1 states. They are numbered by row and dimension.
 
     A state is a sum over a list of its own (the start, then active inputs), never a row of a
     matrix product: the rounding of a product depends on its number of rows, which the data decide.
@@ -90,21 +90,26 @@ class HiddenRuns:
         start = torch.arange(batch, device=device)[:, None] + block * features
         begins = pad(active, (1, 0), value=True)
         number = begins.flatten().cumsum(0).view(begins.shape) - 1
+        first = number[..., 0].flatten()
+        within = number - number[:, :1, :1]  # numbers count from the block's first
         where = begins.flatten().nonzero()[:, 0]
-        self.state = number[..., :-1]  # that serves each dimension
-        self.first, self.last = number[..., 0], number[..., -1]  # of each block and row
+        self.state = within[..., :-1]  # that serves each dimension
+        self.first, self.last = within[..., 0], within[..., -1]  # of each block and row
         self.row = torch.cat([start.expand(blocks, -1, 1), rows], -1).flatten()[where]
         self.weight = pad(weights, (1, 0), value=1.0).flatten()[where]
         owner = where // (block + 1)
-        self.served = where - owner  # the first dimension that a state serves, as (block, row, d)
-        self.since = torch.arange(len(where), device=device) - self.first.flatten()[owner] + 1
+        serves = torch.arange(batch, device=device)[:, None] * block
+        serves = serves + torch.arange(block + 1, device=device)
+        self.served = serves.expand(blocks, -1, -1).flatten()[where]  # the first (row, d) of each
+        self.since = torch.arange(len(where), device=device) - first[owner] + 1
         self.until = self.last.flatten()[owner] + 1
         counts = torch.stack([begins.sum((1, 2)), active.sum((1, 2))], 1).tolist()
         self.states = [states for states, _ in counts]
         # active inputs by the row of the weights that they select
         chosen = rows + block * features * torch.arange(blocks, device=device)[:, None, None]
-        self.chosen, order = chosen[active].sort(stable=True)
-        self.follows = (number[..., 1:])[active][order]  # the first state that knows the input
+        order = chosen[active].argsort(stable=True)
+        self.chosen = rows[active][order]
+        self.follows = within[..., 1:][active][order]  # the first state that knows the input
 
     def block(self, index: int) -> BlockRuns:
         """Return the states of one block."""
@@ -112,23 +117,20 @@ class HiddenRuns:
 
 
 class BlockRuns:
-    """The states of one block; numbers of states count from the block's first."""
+    """The states of one block."""
 
     def __init__(self, runs: HiddenRuns, index: int) -> None:
         begin = sum(runs.states[:index])
         part = slice(begin, begin + runs.states[index])
         self.runs, self.states = runs, runs.states[index]
-        self.state = runs.state[index] - begin  # (batch, width)
-        self.first, self.last = runs.first[index] - begin, runs.last[index] - begin
-        self.row, self.weight = runs.row[part], runs.weight[part]
-        self.served = runs.served[part] - index * runs.batch * runs.width
-        self.since, self.until = runs.since[part], runs.until[part] - begin
+        self.state = runs.state[index]  # (batch, width)
+        self.first, self.last = runs.first[index], runs.last[index]
+        self.row, self.weight, self.served = runs.row[part], runs.weight[part], runs.served[part]
+        self.since, self.until = runs.since[part], runs.until[part]
         inputs = begin - index * runs.batch  # active ones of earlier blocks
         some = slice(inputs, inputs + self.states - runs.batch)
-        table = runs.width * runs.features
-        self.chosen = runs.chosen[some] - index * table
-        self.follows = runs.follows[some] - begin
-        self.table = table
+        self.chosen, self.follows = runs.chosen[some], runs.follows[some]
+        self.table = runs.width * runs.features
 
     def sums(self, w: Tensor, start: Tensor) -> Tensor:
         """Activations of every state, from W (width * F, H) and start (batch, H).

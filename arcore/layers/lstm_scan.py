@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -53,18 +54,6 @@ class Plan:
     delay: int = 0
     in_order: bool = False
 
-    def states(self, tensor: Tensor, step: int, of: int, offset: int = 0) -> Tensor:
-        """Return the slots at a step that another step's pixels take, or their neighbours.
-
-        Arguments:
-            tensor: (directions, steps * slots, ...).
-            step: whose slots.
-            of: the step whose pixels.
-            offset: in slots.
-        """
-        begin = step * self.num_slots + self.first[of] + offset
-        return tensor.narrow(1, begin, self.sizes[of])
-
     def places(self) -> Tensor:
         """Return where each pixel's state is, (directions, pixels), in (steps + 1) * slots."""
         device = self.order.device
@@ -105,7 +94,9 @@ def lstm_scan(
 class _Scan(torch.autograd.Function):
     """Gates are kept as their values, in the order of computation; states by steps and slots.
 
-    A tanh is computed as 2 sigm(2 x) - 1, since torch's tanh takes several times as long.
+    All lie as (directions, rows, values), rows being pixels or slots of the whole batch, so that a
+    step's part is one slice. A tanh is computed as 2 sigm(2 x) - 1, since torch's tanh takes
+    several times as long.
     """
 
     @staticmethod
@@ -117,69 +108,91 @@ class _Scan(torch.autograd.Function):
         gates = weight.new_empty(x.shape)
         for one, order, source in zip(gates, plan.order, x, strict=True):
             one.copy_(source if plan.in_order else source.index_select(0, order))
+        gates = gates.flatten(1, 2)
         shape = (directions, (len(plan.sizes) + 1) * plan.num_slots, batch, hidden)
         h, c, tanhs = weight.new_zeros(shape), weight.new_zeros(shape), weight.new_empty(shape)
         starts = plan.initial_steps * plan.num_slots + plan.initial_slots
         for states, initial in ((h, initial_h), (c, initial_c)):
             for one, source in zip(states, initial, strict=True):
                 one.index_copy_(0, starts, source[:, None].expand(-1, batch, -1))
-        minus_one = weight.new_full((), -1)
-        for t, gate in enumerate(gates.split(plan.sizes, 1)):
-            flat = gate.flatten(1, 2)
-            for matrix, offset in zip(weight, plan.offsets, strict=True):
-                flat.baddbmm_(plan.states(h, t, t, offset).flatten(1, 2), matrix)
-            o, f, i, g = gate.chunk(4, -1)
+        h, c, tanhs = (states.flatten(1, 2) for states in (h, c, tanhs))
+        minus_one, step = weight.new_full((), -1), plan.num_slots * batch
+        matrices = [(one, k * batch) for one, k in zip(weight, plan.offsets, strict=True)]
+        parts = _by_step([gates, *gates.chunk(4, -1)], plan, batch)
+        for _, begin, rows, gate, o, f, i, g in parts:
+            for matrix, offset in matrices:
+                gate.baddbmm_(h.narrow(1, begin + offset, rows), matrix)
             g.mul_(2)
             gate.sigmoid_()
             torch.add(minus_one, g, alpha=2, out=g)
-            now, tanh = plan.states(c, t + 1, t), plan.states(tanhs, t + 1, t)
-            torch.mul(f, plan.states(c, t, t), out=now).addcmul_(i, g)
+            now, tanh, new_h = (s.narrow(1, begin + step, rows) for s in (c, tanhs, h))
+            torch.mul(f, c.narrow(1, begin, rows), out=now).addcmul_(i, g)
             torch.mul(now, 2, out=tanh).sigmoid_()
             torch.add(minus_one, tanh, alpha=2, out=tanh)
-            torch.mul(o, tanh, out=plan.states(h, t + 1, t))
-        places = plan.places()
-        out = h[0].index_select(0, places[0])
+            torch.mul(o, tanh, out=new_h)
+        places, pixelwise = plan.places(), h.view(shape)
+        out = pixelwise[0].index_select(0, places[0])
         for d in range(1, directions):
             moved = places[d, : pixels - d * plan.delay]
-            out[d * plan.delay :] += h[d].index_select(0, moved)
+            out[d * plan.delay :] += pixelwise[d].index_select(0, moved)
         ctx.plan, ctx.places, ctx.starts, ctx.dtype = plan, places, starts, x.dtype
+        ctx.batch = batch
         ctx.save_for_backward(weight, gates, h, c, tanhs)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        plan, places = ctx.plan, ctx.places
+        plan, places, batch = ctx.plan, ctx.places, ctx.batch
         weight, gates, h, c, tanhs = ctx.saved_tensors
-        directions, pixels, batch, width = gates.shape
+        directions, width = len(gates), gates.shape[-1]
+        pixels, step = places.shape[1], plan.num_slots * batch
         dweight, dgates, dh = torch.zeros_like(weight), torch.empty_like(gates), torch.zeros_like(h)
-        dc = weight.new_zeros(directions, plan.num_slots, batch, width // 4)  # of one step
+        dc = weight.new_zeros(directions, step, width // 4)  # of one step
+        pixelwise = dh.unflatten(1, ((len(plan.sizes) + 1) * plan.num_slots, batch))
         for d in range(directions):
             moved = places[d, : pixels - d * plan.delay]
-            dh[d].index_copy_(0, moved, grad[d * plan.delay :])
-        steps = zip(gates.split(plan.sizes, 1), dgates.split(plan.sizes, 1), strict=True)
-        for t, (gate, dgate) in reversed(list(enumerate(steps))):
-            o, f, i, g = gate.chunk(4, -1)
-            do, df, di, dg = dgate.chunk(4, -1)
-            tanh, dh_now = plan.states(tanhs, t + 1, t), plan.states(dh, t + 1, t)
-            dc_now = plan.states(dc, 0, t)
+            pixelwise[d].index_copy_(0, moved, grad[d * plan.delay :])
+        matrices = [
+            (one.transpose(1, 2), done, k * batch)
+            for one, done, k in zip(weight, dweight, plan.offsets, strict=True)
+        ]
+        logistic = 3 * width // 4
+        values = [*gates.chunk(4, -1), gates[..., :logistic]]
+        changes = [dgates, *dgates.chunk(4, -1), dgates[..., :logistic]]
+        parts = list(_by_step([*values, *changes], plan, batch))
+        for first, begin, rows, o, f, i, g, ofi, dgate, do, df, di, dg, dofi in reversed(parts):
+            tanh, dh_now = (s.narrow(1, begin + step, rows) for s in (tanhs, dh))
+            dc_now = dc.narrow(1, first, rows)
             torch.mul(dh_now, tanh, out=do)
             dc_now += torch.ops.aten.tanh_backward(dh_now * o, tanh)
-            torch.mul(dc_now, plan.states(c, t, t), out=df)
+            torch.mul(dc_now, c.narrow(1, begin, rows), out=df)
             torch.mul(dc_now, g, out=di)
             torch.ops.aten.tanh_backward(dc_now * i, g, grad_input=dg)
-            logistic, dlogistic = (part[..., : 3 * width // 4] for part in (gate, dgate))
-            torch.ops.aten.sigmoid_backward(dlogistic, logistic, grad_input=dlogistic)
+            torch.ops.aten.sigmoid_backward(dofi, ofi, grad_input=dofi)
             dc_now *= f
-            flat = dgate.flatten(1, 2)
-            for k, offset in enumerate(plan.offsets):
-                seen, dseen = (plan.states(s, t, t, offset).flatten(1, 2) for s in (h, dh))
-                dseen.baddbmm_(flat, weight[k].transpose(1, 2))
-                dweight[k].baddbmm_(seen.transpose(1, 2), flat)
+            for matrix, done, offset in matrices:
+                seen, dseen = (s.narrow(1, begin + offset, rows) for s in (h, dh))
+                dseen.baddbmm_(dgate, matrix)
+                done.baddbmm_(seen.transpose(1, 2), dgate)
         dx = torch.empty(
             (batch, pixels, directions, width), dtype=ctx.dtype, device=gates.device
         ).permute(2, 1, 0, 3)
-        for one, inverse, source in zip(dx, plan.order.argsort(1), dgates, strict=True):
+        sources = dgates.unflatten(1, (pixels, batch))
+        for one, inverse, source in zip(dx, plan.order.argsort(1), sources, strict=True):
             one.copy_(source if plan.in_order else source.index_select(0, inverse))
-        dc = dc.index_select(1, plan.initial_slots)
-        return dx, dweight, dh.index_select(1, ctx.starts).sum(2), dc.sum(2), None
+        dh0 = pixelwise.index_select(1, ctx.starts).sum(2)
+        dc0 = dc.unflatten(1, (plan.num_slots, batch)).index_select(1, plan.initial_slots).sum(2)
+        return dx, dweight, dh0, dc0, None
+
+
+def _by_step(wholes: list[Tensor], plan: Plan, batch: int) -> Iterator[tuple[Any, ...]]:
+    """Yield a step's first row among its slots, the same among all, its number of rows and parts.
+
+    The parts are those of tensors (directions, pixels * batch, ...).
+    """
+    rows = [size * batch for size in plan.sizes]
+    first = [slot * batch for slot in plan.first]
+    begins = [one + t * plan.num_slots * batch for t, one in enumerate(first)]
+    parts = (whole.split(rows, 1) for whole in wholes)
+    return zip(first, begins, rows, *parts, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,23 +103,18 @@ class _MaskedProduct(torch.autograd.Function):
         if torch.is_autocast_enabled(device) and dtype == torch.float32:
             dtype = torch.get_autocast_dtype(device)
         ctx.dtype, ctx.reaches, x = x.dtype, reaches, x.to(dtype)
-        pieces = [
-            w[:, :reach].to(dtype)
-            for (_, reach), w in zip(reaches, _rows(weight, reaches), strict=True)
-        ]
-        bands = [
-            piece[:, clear:] * m[:, clear:reach].to(dtype)
-            for (clear, reach), piece, m in zip(reaches, pieces, _rows(mask, reaches), strict=True)
-        ]
         y = x.new_empty(len(x), len(weight))
-        parts = _rows(y.t(), reaches)
+        pieces, bands = [], []
+        groups = zip(reaches, *_groups(reaches, weight, mask, y.t()), strict=True)
         with torch.autocast(device, enabled=False):
-            for (clear, reach), piece, band, part in zip(
-                reaches, pieces, bands, parts, strict=True
-            ):
-                torch.mm(x[:, clear:reach], band.t(), out=part.t())
+            for (clear, reach), piece, m, part in groups:
+                piece, part = piece[:, :reach].to(dtype), part.t()
+                band = piece[:, clear:] * m[:, clear:reach].to(dtype)
+                torch.mm(x[:, clear:reach], band.t(), out=part)
                 if clear:
-                    part.t().addmm_(x[:, :clear], piece[:, :clear].t())
+                    part.addmm_(x[:, :clear], piece[:, :clear].t())
+                pieces.append(piece)
+                bands.append(band)
         ctx.save_for_backward(x, mask, *pieces, *bands)
         return y
 
@@ -131,7 +126,7 @@ class _MaskedProduct(torch.autograd.Function):
         pieces, bands = kept[: len(reaches)], kept[len(reaches) :]
         dx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         dweight = torch.empty_like(mask)
-        groups = (_rows(whole, reaches) for whole in (mask, dweight, grad.t()))
+        groups = _groups(reaches, mask, dweight, grad.t())
         for (clear, reach), piece, band, m, dw, g in zip(
             reaches, pieces, bands, *groups, strict=True
         ):
@@ -139,15 +134,18 @@ class _MaskedProduct(torch.autograd.Function):
                 dx[:, clear:reach].addmm_(g.t(), band)
                 if clear:
                     dx[:, :clear].addmm_(g.t(), piece[:, :clear])
+            seen = dw[:, :reach]
             if dw.dtype == x.dtype:
-                torch.mm(g, x[:, :reach], out=dw[:, :reach])
+                torch.mm(g, x[:, :reach], out=seen)
             else:
-                dw[:, :reach] = torch.mm(g, x[:, :reach])
-            dw[:, clear:reach].mul_(m[:, clear:reach])
-            dw[:, reach:] = 0
+                seen.copy_(torch.mm(g, x[:, :reach]))
+            seen[:, clear:].mul_(m[:, clear:reach])
+            if reach < dw.shape[1]:
+                dw[:, reach:].zero_()
         return None if dx is None else dx.to(ctx.dtype), dweight, None, None
 
 
-def _rows(whole: Tensor, reaches: list[Reach]) -> tuple[Tensor, ...]:
-    """Split the rows of a tensor into groups."""
-    return cast(tuple[Tensor, ...], whole.split(-(-len(whole) // len(reaches))))
+def _groups(reaches: list[Reach], *wholes: Tensor) -> list[tuple[Tensor, ...]]:
+    """Split the rows of tensors into groups."""
+    rows = -(-wholes[0].shape[0] // len(reaches))
+    return [whole.split(rows) for whole in wholes]

@@ -274,19 +274,18 @@ class _NADELogits(torch.autograd.Function):
                 a = states.sums(w_part.flatten(0, 1), start)
                 start = a[states.last]
                 parts.append(states.outputs(activate_(a, activation), v_part))
-        ctx.save_for_backward(columns, weights, w, v, torch.stack(starts))
-        ctx.block, ctx.activation, ctx.hidden = block, activation, hidden
+        ctx.save_for_backward(w, v, torch.stack(starts))
+        ctx.runs, ctx.block, ctx.activation, ctx.hidden = runs, block, activation, hidden
         return torch.cat(parts, 1)[:, :size]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        columns, weights, w, v, starts = ctx.saved_tensors
-        size, block, activation = columns.shape[1], ctx.block, ctx.activation
+        w, v, starts = ctx.saved_tensors
+        size, runs, block, activation = gradient.shape[1], ctx.runs, ctx.block, ctx.activation
         gradient = pad(gradient, (0, 0, 0, len(w) - size))
         dw, dv = torch.empty_like(w), torch.empty_like(v)
         da = torch.zeros_like(starts[0])
-        with torch.autocast(columns.device.type, enabled=False):
-            runs = HiddenRuns(columns, weights, w.shape[1], block)
+        with torch.autocast(gradient.device.type, enabled=False):
             for index in range(len(starts) - 1, -1, -1):
                 part = slice(index * block, (index + 1) * block)
                 states, by_output = runs.block(index), gradient[:, part].contiguous()
