@@ -20,7 +20,8 @@ what the record `of` it has; `{other}` is `test` of the record `with` it. Record
     embedded <dataset> <experiment>  of results/embedded.csv: name, members, test
 
 Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, `search` the trials of a
-recorded search, and `file` a CSV file of `results/` as it is. `layout: text` draws aligned columns
+recorded search, `file` a CSV file of `results/` as it is, and `marks: true` what
+`pipeline.reporting.marks` says of `results/marks.yaml`. `layout: text` draws aligned columns
 in place of a Markdown table.
 """
 
@@ -36,7 +37,7 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, read_yaml, value_of
-from pipeline.reporting import embedded, search_tables, tables, wording
+from pipeline.reporting import embedded, marks, search_tables, tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
 
 Fields = Mapping[str, object]
@@ -44,6 +45,7 @@ PAGES = (
     "README.md",
     "results/README.md",
     "results/lecture.md",
+    "results/marks.md",
     "results/stand_ins.md",
     "docs/*.md",
 )
@@ -97,6 +99,8 @@ class Tables:
         if "file" in described:
             with (self.results / described["file"]).open(newline="", encoding="utf-8") as file:
                 header, *cells = csv.reader(file)
+        elif described.get("marks"):
+            header, cells = marks.table(self.results)
         elif "search" in described:
             path = self.results / "searches" / described["search"] / "trials.csv"
             header, cells = search_tables.trials(path)
