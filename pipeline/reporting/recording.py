@@ -24,6 +24,7 @@ OTHER_PAGES = (
     picture_book.PAGE,
 )  # in results/, of no one dataset
 SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
+SEARCH_FRONT = "front.png"  # of two objectives
 
 
 def record_experiment(name: str) -> Path:
@@ -63,6 +64,7 @@ def record_search(name: str) -> Path:
     """
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
+    files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.core.errors import UserError
 from pipeline.reporting import wording
 
-SEED = "trainer.seed"
+SEED, SECONDS = "trainer.seed", "sampling_seconds"
 
 
 def trials(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -27,7 +27,9 @@ def trials(path: Path) -> tuple[list[str], list[list[str]]]:
         with path.open(newline="", encoding="utf-8") as file:
             found = list(csv.DictReader(file, strict=True))
         parameters = [name for name in found[0] if "." in name]
-    except (OSError, csv.Error, IndexError, UnicodeDecodeError) as error:
+        found = [row for row in found if row["status"] != "failed"]  # combinations that cannot be
+        timed = SECONDS in found[0]
+    except (OSError, csv.Error, IndexError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a table of trials, got {error}") from None
     shown = [name for name in parameters if name != SEED]
     groups: defaultdict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
@@ -36,6 +38,7 @@ def trials(path: Path) -> tuple[list[str], list[list[str]]]:
     repeated = SEED in parameters
     header = [name.rpartition(".")[2].replace("_", " ") for name in shown]
     header += [*(["seeds"] if repeated else []), "validation nats"]
+    header += ["seconds for 16", "unbeaten"] if timed else []
     rows = []
     for values, group in groups.items():
         nats = _numbers(group, path)
@@ -45,6 +48,8 @@ def trials(path: Path) -> tuple[list[str], list[list[str]]]:
             cells.append(wording.rounded(mean, 2))
         else:
             cells.append(wording.with_error(mean, statistics.stdev(nats) / math.sqrt(len(nats))))
+        if timed:
+            cells += [group[0][SECONDS], group[0]["front"]]
         rows.append(cells)
     return header, rows
 
