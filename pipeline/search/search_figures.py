@@ -70,7 +70,8 @@ def front_figure(table: Sequence[Trial], front: Sequence[int]) -> Figure:
     axis = figure.subplots()
     timed = [row for row in table if row.sampling_seconds is not None]
     places = {row.number: (row.sampling_seconds, row.value) for row in timed}
-    axis.scatter(*zip(*places.values(), strict=True), color="tab:blue", s=16)
+    seconds, nats = zip(*places.values(), strict=True)
+    axis.scatter(seconds, nats, color="tab:blue", s=16)
     axis.plot(*zip(*(places[number] for number in front), strict=True), color="tab:orange")
     for number in front:
         axis.annotate(f" {number}", places[number], fontsize="small")
