@@ -7,7 +7,8 @@ steps.csv, the milliseconds of a training step on 4 such images; orderings.csv, 
 trained orderless network (`dvc repro train@digits-deep_nade`) under 1 to 128 orderings; masks.csv,
 what one member and the mixture of MADEs with 2 to 32 masks score; frames.csv, the two networks for
 clips with one, five and ten given frames; race.csv, the time of two networks of one size to the
-same validation nats. The last three train what is not there, minutes each. One thread.
+same validation nats; compared.png, recorded searches as plots. Masks, frames and race train what is
+not there, minutes each. One thread.
 
     python benchmarks/lecture.py [--sizes 16 32 64 128 256] [--only fields sampling steps ...]
 """
@@ -58,10 +59,12 @@ CLIPS = {
 }
 GIVEN_FRAMES = (1, 5, 10)
 RACE = {
-    "PixelCNN": ("digits-pixelcnn", ("model.hidden=48", "model.num_blocks=9")),
+    "PixelCNN": ("digits-pixelcnn", ("model.hidden=43",)),
     "Gated PixelCNN": ("digits-gated_pixelcnn", ()),
 }
-PARTS = ("fields", "sampling", "steps", "orderings", "masks", "frames", "race")
+ORDERINGS = {"NADE": "digits-nade-orderings", "Gated PixelCNN": "digits-gated_pixelcnn-orderings"}
+HEADS = "digits-gated_pixelcnn-train_rows"
+PARTS = ("fields", "sampling", "steps", "orderings", "masks", "frames", "race", "compared")
 
 
 def receptive_field(name: str, given: dict[str, Any]) -> torch.Tensor:
@@ -229,6 +232,36 @@ def race(folder: Path) -> None:
     _write(folder / "race.csv", header, rows)
 
 
+def draw_compared(folder: Path) -> None:
+    """Draw the recorded searches of orderings in one plot, and of heads over learning rows."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for title, name in ORDERINGS.items():
+        rows = _trials(name)
+        left.scatter([row["model.ordering"] for row in rows], _nats(rows), label=title, s=18)
+    left.set(ylabel="validation nats", title="orderings")
+    rows = _trials(HEADS)
+    for head in sorted({row["model.head"] for row in rows}):
+        mine = [row for row in rows if row["model.head"] == head]
+        learned = [int(row["trainer.train_rows"]) for row in mine]
+        right.semilogx(learned, _nats(mine), marker="o", label=head)
+    right.set(xlabel="images learned from", ylabel="validation nats", title="heads")
+    for axis in (left, right):
+        axis.legend()
+        axis.grid(alpha=0.3)
+    figure.savefig(folder / "compared.png", dpi=110)
+
+
+def _trials(search: str) -> list[dict[str, str]]:
+    path = paths.results() / "searches" / search / "trials.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _nats(rows: list[dict[str, str]]) -> list[float]:
+    return [float(row["best_valid_nats"]) for row in rows]
+
+
 def _write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
@@ -248,7 +281,12 @@ def main() -> None:
         time_sampling(folder, arguments.sizes)
     if "orderings" in arguments.only:
         score_orderings(folder)
-    for part, action in (("masks", score_masks), ("frames", score_frames), ("race", race)):
+    for part, action in (
+        ("masks", score_masks),
+        ("frames", score_frames),
+        ("race", race),
+        ("compared", draw_compared),
+    ):
         if part in arguments.only:
             action(folder)
     if "steps" in arguments.only:
