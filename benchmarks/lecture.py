@@ -4,15 +4,21 @@ Writes results/lecture/: receptive_fields.png, what a changed pixel changes in n
 weights; sampling.csv and sampling.png, the seconds of drawing 4 binary images by Parallel
 Multiscale, whose network is evaluated O(log N) times, and by the cached Gated PixelCNN, O(N);
 steps.csv, the milliseconds of a training step on 4 such images; orderings.csv, the test nats of one
-trained orderless network (`dvc repro train@digits-deep_nade`) under 1 to 128 orderings. One thread.
+trained orderless network (`dvc repro train@digits-deep_nade`) under 1 to 128 orderings; masks.csv,
+what one member and the mixture of MADEs with 2 to 32 masks score; frames.csv, the two networks for
+clips with one, five and ten given frames; race.csv, the time of two networks of one size to the
+same validation nats; compared.png, recorded searches as plots. Masks, frames and race train what is
+not there, minutes each. One thread.
 
-    python benchmarks/lecture.py [--sizes 16 32 64 128 256] [--only fields sampling steps orderings]
+    python benchmarks/lecture.py [--sizes 16 32 64 128 256] [--only fields sampling steps ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +29,15 @@ from matplotlib.figure import Figure
 
 import arcore
 from pipeline.core import paths
+from pipeline.core.records import read_object
 from pipeline.data import shard_reader
 from pipeline.evaluation import scoring
+from pipeline.evaluation.reading import read_evaluated
 from pipeline.experiments import compose
 from pipeline.reporting import wording
+from pipeline.reporting.comparison import Row
 from pipeline.training import saved_models
+from pipeline.training.history import read_history
 
 SIDE = 21
 ROUNDING = 1e-9  # another place in the batch may round otherwise
@@ -38,11 +48,23 @@ FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
     "Diagonal BiLSTM, 1 layer": ("diagonal_bilstm", {"num_layers": 1, "hidden": 8}),
 }
 DRAWN = {"Parallel Multiscale": "parallel_multiscale", "Gated PixelCNN": "gated_pixelcnn"}
-MOST_PIXELS = 64 * 64  # that one pixel after the other is drawn of
+MOST_PIXELS = 256 * 256  # that one pixel after the other is drawn of
 STEPS = ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm")
 IMAGES = 4
 ORDERLESS, MOST_ORDERINGS = "digits-deep_nade", 128
-PARTS = ("fields", "sampling", "steps", "orderings")
+MASKS = (2, 4, 8, 16, 32)
+CLIPS = {
+    "VPN": "moving_digits-video_pixel_network",
+    "baseline": "moving_digits-video_pixel_baseline",
+}
+GIVEN_FRAMES = (1, 5, 10)
+RACE = {
+    "PixelCNN": ("digits-pixelcnn", ("model.hidden=43",)),
+    "Gated PixelCNN": ("digits-gated_pixelcnn", ()),
+}
+ORDERINGS = {"NADE": "digits-nade-orderings", "Gated PixelCNN": "digits-gated_pixelcnn-orderings"}
+HEADS = "digits-gated_pixelcnn-train_rows"
+PARTS = ("fields", "sampling", "steps", "orderings", "masks", "frames", "race", "compared")
 
 
 def receptive_field(name: str, given: dict[str, Any]) -> torch.Tensor:
@@ -149,6 +171,101 @@ def score_orderings(folder: Path) -> None:
     _write(folder / "orderings.csv", ["orderings", "test nats"], rows)
 
 
+def trained(name: str, *overrides: str, stage: str = "train") -> str:
+    """Return the name of a trained experiment with overrides; train it if it is not there."""
+    config = compose.load(name, overrides)
+    done = paths.model(config.name) / "model.safetensors"
+    if stage == "evaluate":
+        trained(name, *overrides)
+        done = paths.evaluation(config.dataset["name"], config.result_name) / "metrics.json"
+    if not done.is_file():
+        command = [sys.executable, "-m", f"stages.{stage}", name, *overrides]
+        subprocess.run([*command, "cluster.cpus_per_worker=1"], check=True)
+    return config.name
+
+
+def score_masks(folder: Path) -> None:
+    """Score MADEs of several masks and orderings: a member, and the mixture of all."""
+    test = shard_reader.read_split(paths.shards("digits"), "test")
+    rows = []
+    for count in MASKS:
+        name = trained("digits-made-ensemble", f"model.num_masks={count}",
+                       f"trainer.validate_members={count}")  # fmt: skip
+        each = scoring.member_scores(saved_models.load(name).model.ensemble(count), test, 500)
+        single = wording.with_error(*scoring.mean_and_error(each.mean(1)))
+        mixed = wording.with_error(*scoring.mean_and_error(scoring.mixture(each)))
+        rows.append([count, single, mixed])
+    _write(folder / "masks.csv", ["masks", "one of them", "their mixture"], rows)
+
+
+def score_frames(folder: Path) -> None:
+    """Evaluate the networks for clips with fewer and more frames given."""
+    rows = []
+    for frames in GIVEN_FRAMES:
+        for title, name in CLIPS.items():
+            given = f"model.context_frames={frames}"
+            found = paths.evaluation("moving_digits", trained(name, given, stage="evaluate"))
+            row = Row(evaluated=read_evaluated(found))
+            entropy, above = wording.entropy_and_excess(row.evaluated)
+            rows.append([frames, title, row.text_in(row.result.unit), entropy, above])
+    header = ["given frames", "network", "nats/frame", "entropy", "above it"]
+    _write(folder / "frames.csv", header, rows)
+
+
+def race(folder: Path) -> None:
+    """Compare the time of training after which validation is as low as the slower one's end.
+
+    An epoch counts as the shortest one of its training: what else ran beside can only add to it.
+    """
+    curves = {}
+    for title, (name, overrides) in RACE.items():
+        model = paths.model(trained(name, *overrides))
+        record = read_object(model / "training.json")
+        nats = [float(row["valid_nats"]) for row in read_history(model / "history.csv")]
+        ends = [0.0, *record["epoch_seconds"]]
+        shortest = min(b - a for a, b in zip(ends, ends[1:], strict=False))
+        curves[title] = nats, shortest, record["num_parameters"]
+    goal = max(min(nats) for nats, _, _ in curves.values())
+    rows = []
+    for title, (nats, shortest, weights) in curves.items():
+        epochs = next(number for number, value in enumerate(nats, 1) if value <= goal)
+        rows.append([title, f"{weights:,}", f"{min(nats):.2f}", f"{shortest:.2f}", epochs,
+                     f"{epochs * shortest:.3g}"])  # fmt: skip
+    header = ["network", "weights", "best validation nats", "s an epoch", f"epochs to {goal:.2f}",
+              "s to that"]  # fmt: skip
+    _write(folder / "race.csv", header, rows)
+
+
+def draw_compared(folder: Path) -> None:
+    """Draw the recorded searches of orderings in one plot, and of heads over learning rows."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for title, name in ORDERINGS.items():
+        rows = _trials(name)
+        left.scatter([row["model.ordering"] for row in rows], _nats(rows), label=title, s=18)
+    left.set(ylabel="validation nats", title="orderings")
+    rows = _trials(HEADS)
+    for head in sorted({row["model.head"] for row in rows}):
+        mine = [row for row in rows if row["model.head"] == head]
+        learned = [int(row["trainer.train_rows"]) for row in mine]
+        right.semilogx(learned, _nats(mine), marker="o", label=head)
+    right.set(xlabel="images learned from", ylabel="validation nats", title="heads")
+    for axis in (left, right):
+        axis.legend()
+        axis.grid(alpha=0.3)
+    figure.savefig(folder / "compared.png", dpi=110)
+
+
+def _trials(search: str) -> list[dict[str, str]]:
+    path = paths.results() / "searches" / search / "trials.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _nats(rows: list[dict[str, str]]) -> list[float]:
+    return [float(row["best_valid_nats"]) for row in rows]
+
+
 def _write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
@@ -168,6 +285,14 @@ def main() -> None:
         time_sampling(folder, arguments.sizes)
     if "orderings" in arguments.only:
         score_orderings(folder)
+    for part, action in (
+        ("masks", score_masks),
+        ("frames", score_frames),
+        ("race", race),
+        ("compared", draw_compared),
+    ):
+        if part in arguments.only:
+            action(folder)
     if "steps" in arguments.only:
         time_steps(folder, [side for side in arguments.sizes if side <= 64])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.core import paths
-from pipeline.reporting import picture_book, recording, text_tables
+from pipeline.reporting import marks, picture_book, recording, text_tables
 from stages import cli
 
 
@@ -50,6 +50,7 @@ def main() -> None:
         for dataset in recording.recorded_datasets():
             recording.record_table(dataset)
         changed = [*text_tables.write(paths.root()), picture_book.write(paths.results())]
+        changed.append(marks.write(paths.results()))
         for path in filter(None, changed):
             print(f"wrote {path}")
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from arcore.hyperparameters import build_hyperparameters
+from arcore.zoo import model_class
 from pipeline.core.records import read_object
-from pipeline.reporting import picture_book, recording, text_tables
+from pipeline.experiments import compose
+from pipeline.reporting import marks, picture_book, recording, text_tables
 from pipeline.reporting.wording import rounded
 from tests.places import ROOT
 
@@ -52,6 +56,28 @@ def test_the_gallery_is_in_step_and_small() -> None:
     assert named == pictures
     assert all(path.stat().st_size <= picture_book.MOST_BYTES for path in pictures)
     assert sum(path.stat().st_size for path in kept) < 4_000_000
+
+
+def test_the_curves_beside_the_marks_are_in_step() -> None:
+    text = (ROOT / "results" / marks.FIGURE).read_text(encoding="utf-8")
+    assert text == marks.draw(ROOT / "results"), "run `make tables`"
+
+
+def goes_on() -> list[marks.Mark]:
+    return [one for one in marks.read(ROOT / "results")[1] if one.train or one.source]
+
+
+@pytest.mark.parametrize("mark", goes_on(), ids=lambda mark: mark.system)
+def test_what_goes_on_towards_a_mark_can_be_trained(
+    mark: marks.Mark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command names an experiment, and hyperparameters that the model has."""
+    monkeypatch.setenv("ARCORE_HOME", str(ROOT))
+    experiment, *overrides = shlex.split(mark.command)[3:]
+    model = dict(compose.load(experiment, overrides).model)
+    if mark.of != "binarized_mnist-mixture":  # whose members have rows of their own
+        name = model.pop("name")
+        build_hyperparameters(model_class(name).Config, model, name)
 
 
 def test_every_table_is_in_a_page() -> None:

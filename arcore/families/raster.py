@@ -18,7 +18,7 @@ from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
 from arcore.layers.cursor import Cursor, LayerCall, full_image
-from arcore.layers.heads import HEADS, Head
+from arcore.layers.heads import HEADS, PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.model import AutoregressiveModel
@@ -144,7 +144,8 @@ class RasterModel(AutoregressiveModel):
         self.image = image_shape(event)
         self.ordering: str = getattr(p, "ordering", "raster")
         gray = isinstance(event, Gray)
-        self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray)
+        spread = 1.0 if p.linear_prediction is None else PREDICTED_SPREAD
+        self.head = Head(p.head, event.num_levels, self.image[0], p.num_mixtures, gray, spread)
         self.num_features = level_features.num_features(event, p.inputs)
         self.prediction: CausalPrediction | None = None
         if p.linear_prediction is not None:

@@ -16,6 +16,7 @@ from arcore.layers import level_features
 from arcore.primitives.checks import require
 
 HEADS = ("softmax", "logistic_mixture")
+PREDICTED_SPREAD = 0.1  # what is left of a level after a linear prediction is as much narrower
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Head:
         colours: channels C of the image.
         num_mixtures: components K of a logistic mixture.
         gray: levels are targets of Bernoulli conditionals, see `arcore.events.Gray`.
+        spread: half the range of levels in [-1, 1] over which a mixture starts;
+            `PREDICTED_SPREAD` where its means are relative to a prediction.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Head:
     colours: int
     num_mixtures: int
     gray: bool = False
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
         fits = not self.gray or self.name == "softmax"
@@ -65,12 +69,15 @@ class Head:
         return self.colours * (self.colours - 1) // 2
 
     def initial_bias(self) -> Tensor:
-        """Return the output bias to start from, (num_outputs,): mixtures spread over the levels."""
+        """Return the output bias to start from, (num_outputs,).
+
+        The means of a mixture are spread evenly over [-spread, spread]; its scales are 1 / K.
+        """
         bias = torch.zeros(self.num_outputs)
         if self.name == "logistic_mixture":
             k, c = self.num_mixtures, self.colours
             if k > 1:
-                bias[k : k + c * k] = torch.linspace(-1, 1, k).repeat(c)
+                bias[k : k + c * k] = torch.linspace(-self.spread, self.spread, k).repeat(c)
             bias[k + c * k : k + 2 * c * k] = math.log(1 / k)
         return bias
 

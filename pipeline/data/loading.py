@@ -10,6 +10,7 @@ are permuted within a window, and while one window is consumed the next is read.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -49,9 +50,11 @@ class Loader:
         shuffle_rows: rows of a split, or part, that is held in memory, and of a window of a larger
             part. Two windows are in memory at a time.
         use_labels: batches have the labels as their condition, if the split has any.
+        first_rows: only so many of the split's rows, the first ones, which is for a split that is
+            held in memory; None for all.
 
     Attributes:
-        rows: rows of the split over all ranks.
+        rows: rows of the split, or those of `first_rows`, over all ranks.
         events_per_row, mean_size: 1 and None, see `pipeline.data.sound_loading.SoundLoader`.
         shared_out: each rank goes through a part of its own, so that an epoch's order depends on
             their number.
@@ -91,21 +94,25 @@ class Loader:
         seed: int = 0,
         shuffle_rows: int = SHUFFLE_ROWS,
         use_labels: bool = False,
+        first_rows: int | None = None,
     ) -> None:
         if shuffle_rows < 1:
             raise UserError(f"shuffle_rows: expected an integer >= 1, got {shuffle_rows}")
         self._reader = shard_reader.SplitReader(location, split)
         self._read_transform = self._reader.info.read_transform
-        self.rows = self._reader.info.rows
+        self.rows = all_rows = self._reader.info.rows
+        if first_rows is not None:
+            _check_first_rows(first_rows, all_rows, batch_size, shuffle_rows)
+            self.rows = first_rows
         self._begin, self._end = shard_reader.part(self.rows, rank, world_size)
         self._rank, self._world, self._seed = rank, world_size, seed
         self._batch_size, self._use_labels = batch_size, use_labels
         self._shuffle_rows = shuffle_rows
-        fits = self.rows <= shuffle_rows
+        fits = all_rows <= shuffle_rows
         pooled = self._read_transform == "moving"  # clips are made of digits of any row
         if pooled and not fits:
             raise UserError(
-                f"trainer.shuffle_rows: expected >= {self.rows}, the rows of the split, for clips "
+                f"trainer.shuffle_rows: expected >= {all_rows}, the rows of the split, for clips "
                 f"that are drawn out of all of them, got {shuffle_rows}"
             )
         self._whole = (batch_size is not None and fits) or pooled
@@ -117,7 +124,7 @@ class Loader:
         self._held: SplitData | None = None
         sha256 = self._reader.manifest.sha256
         if self._whole:
-            self._held = cached_part(str(location), sha256, split, 0, 1)
+            self._held = _first(cached_part(str(location), sha256, split, 0, 1), self.rows)
         elif self._end - self._begin <= shuffle_rows:
             self._held = cached_part(str(location), sha256, split, rank, world_size)
 
@@ -286,6 +293,28 @@ def count_steps_whole(rows: int, batch_size: int, world_size: int) -> int:
         raise _too_small(world_size, batch_size, rows)
     full, rest = divmod(rows, batch_size)
     return full + (rest >= world_size)
+
+
+def _first(held: SplitData, rows: int) -> SplitData:
+    if rows == len(held.x):
+        return held
+    labels = None if held.labels is None else held.labels[:rows]
+    return dataclasses.replace(held, x=held.x[:rows], labels=labels)
+
+
+def _check_first_rows(
+    first_rows: int, rows: int, batch_size: int | None, shuffle_rows: int
+) -> None:
+    if not 1 <= first_rows <= rows:
+        raise UserError(
+            f"trainer.train_rows: expected an integer in 1..{rows}, rows of the split, or null, "
+            f"got {first_rows}"
+        )
+    if batch_size is None or rows > shuffle_rows:
+        raise UserError(
+            f"trainer.train_rows: expected null for a split of {rows} rows that is not shuffled "
+            f"whole, got {first_rows}"
+        )
 
 
 def _too_small(least: int, batch_size: int, rows: int) -> UserError:

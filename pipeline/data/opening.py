@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import arcore
+from pipeline.core.errors import UserError
 from pipeline.data.batches import BatchLoader
 from pipeline.data.loading import SHUFFLE_ROWS, Loader
 from pipeline.data.sound_loading import SoundLoader
@@ -21,6 +22,7 @@ def open_split(
     seed: int = 0,
     window: int | None = None,
     shuffle_rows: int = SHUFFLE_ROWS,
+    first_rows: int | None = None,
 ) -> BatchLoader:
     """Open one rank's part of a split, for a model.
 
@@ -41,11 +43,14 @@ def open_split(
         seed: of the shuffle and of what is drawn when read.
         window: samples of a training window of sounds; without effect on other events.
         shuffle_rows: rows that are held in memory.
+        first_rows: only so many of the split's rows, the first ones; None for all.
 
     Raises:
-        UserError: see `Loader` and `SoundLoader`.
+        UserError: see `Loader` and `SoundLoader`; for `first_rows` of sounds.
     """
     if model.event.is_open:
+        if first_rows is not None:
+            raise UserError(f"trainer.train_rows: expected null for sounds, got {first_rows}")
         return SoundLoader(
             location, split, model=model, rank=rank, world_size=world_size, batch_size=batch_size,
             seed=seed, window=window, shuffle_rows=shuffle_rows,
@@ -53,4 +58,5 @@ def open_split(
     return Loader(
         location, split, use_labels=model.condition_kind is not None, rank=rank,
         world_size=world_size, batch_size=batch_size, seed=seed, shuffle_rows=shuffle_rows,
+        first_rows=first_rows,
     )  # fmt: skip

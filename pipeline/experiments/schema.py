@@ -90,6 +90,8 @@ class TrainerConfig:
             is shuffled whole if it is no larger, else streamed in windows of so many.
         window: samples of a training window of sounds, of which `batch_size` counts windows then;
             null trains on whole sounds. Without effect on other data.
+        train_rows: rows of the training split that are learned from, its first ones, where it is
+            shuffled whole and not of sounds; null is all.
     """
 
     max_epochs: int = 20
@@ -107,6 +109,7 @@ class TrainerConfig:
     checkpoint_every: int = 1
     shuffle_rows: int = 262_144
     window: int | None = None
+    train_rows: int | None = None
 
     def __post_init__(self) -> None:
         counts = ("max_epochs", "batch_size", "validate_every", "checkpoint_every", "shuffle_rows")
@@ -118,7 +121,7 @@ class TrainerConfig:
         require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
         fits = self.clip_norm is None or self.clip_norm > 0
         require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
-        for name in ("patience", "window"):
+        for name in ("patience", "window", "train_rows"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"trainer.{name}", ">= 1 or null", value)
         require(self.precision in PRECISIONS, "trainer.precision", str(PRECISIONS), self.precision)
@@ -254,6 +257,8 @@ class ExperimentConfig:
         del decisive["cluster"], decisive["base"], decisive["evaluated_as"]
         if not self.mixture:
             del decisive["mixture"]
+        if self.trainer.train_rows is None:  # as in the records of before there was such a thing
+            del decisive["trainer"]["train_rows"]
         plain: dict[str, object] = json.loads(json.dumps(decisive))
         return plain
 

@@ -19,10 +19,12 @@ MOST_WEIGHTS = 8_000_000  # bytes; larger ones would swell the repository
 OTHER_PAGES = (
     "README.md",
     "lecture.md",
+    "marks.md",
     "stand_ins.md",
     picture_book.PAGE,
 )  # in results/, of no one dataset
 SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
+SEARCH_FRONT = "front.png"  # of two objectives
 
 
 def record_experiment(name: str) -> Path:
@@ -62,6 +64,7 @@ def record_search(name: str) -> Path:
     """
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
+    files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 
 

@@ -12,13 +12,15 @@ from pathlib import Path
 from pipeline.core.errors import UserError
 from pipeline.reporting import wording
 
-SEED = "trainer.seed"
+SEED, SECONDS = "trainer.seed", "sampling_seconds"
 
 
 def trials(path: Path) -> tuple[list[str], list[list[str]]]:
     """Read a trials.csv of a search as a header and rows of text, in the order of the trials.
 
     Trials that differ in their seed alone share a row: the mean, with the standard error of it.
+    Combinations that cannot be are left out, and of two objectives all trials but those that none
+    beats in both, which come by rising nats.
 
     Raises:
         UserError: naming the file, if it is missing or malformed, or a trial that has no value.
@@ -27,7 +29,12 @@ def trials(path: Path) -> tuple[list[str], list[list[str]]]:
         with path.open(newline="", encoding="utf-8") as file:
             found = list(csv.DictReader(file, strict=True))
         parameters = [name for name in found[0] if "." in name]
-    except (OSError, csv.Error, IndexError, UnicodeDecodeError) as error:
+        found = [row for row in found if row["status"] != "failed"]  # combinations that cannot be
+        timed = SECONDS in found[0]
+        if timed:
+            found = [row for row in found if row["front"] == "yes"]
+            found.sort(key=lambda row: float(row["best_valid_nats"]))
+    except (OSError, csv.Error, IndexError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a table of trials, got {error}") from None
     shown = [name for name in parameters if name != SEED]
     groups: defaultdict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
@@ -36,6 +43,7 @@ def trials(path: Path) -> tuple[list[str], list[list[str]]]:
     repeated = SEED in parameters
     header = [name.rpartition(".")[2].replace("_", " ") for name in shown]
     header += [*(["seeds"] if repeated else []), "validation nats"]
+    header += ["seconds for 16"] if timed else []
     rows = []
     for values, group in groups.items():
         nats = _numbers(group, path)
@@ -45,6 +53,8 @@ def trials(path: Path) -> tuple[list[str], list[list[str]]]:
             cells.append(wording.rounded(mean, 2))
         else:
             cells.append(wording.with_error(mean, statistics.stdev(nats) / math.sqrt(len(nats))))
+        if timed:
+            cells.append(group[0][SECONDS])
         rows.append(cells)
     return header, rows
 

@@ -20,7 +20,9 @@ what the record `of` it has; `{other}` is `test` of the record `with` it. Record
     embedded <dataset> <experiment>  of results/embedded.csv: name, members, test
 
 Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, `search` the trials of a
-recorded search, and `file` a CSV file of `results/` as it is. `layout: text` draws aligned columns
+recorded search, `file` a CSV file of `results/` as it is, `levels` what each level of noise of an
+experiment costs, as the gallery has it, and `marks: true` what `pipeline.reporting.marks` says of
+`results/marks.yaml`. `layout: text` draws aligned columns
 in place of a Markdown table.
 """
 
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -36,7 +39,7 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, read_yaml, value_of
-from pipeline.reporting import embedded, search_tables, tables, wording
+from pipeline.reporting import embedded, marks, picture_book, search_tables, tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
 
 Fields = Mapping[str, object]
@@ -44,6 +47,7 @@ PAGES = (
     "README.md",
     "results/README.md",
     "results/lecture.md",
+    "results/marks.md",
     "results/stand_ins.md",
     "docs/*.md",
 )
@@ -97,6 +101,10 @@ class Tables:
         if "file" in described:
             with (self.results / described["file"]).open(newline="", encoding="utf-8") as file:
                 header, *cells = csv.reader(file)
+        elif "levels" in described:
+            header, cells = self._levels(described["levels"])
+        elif described.get("marks"):
+            header, cells = marks.table(self.results)
         elif "search" in described:
             path = self.results / "searches" / described["search"] / "trials.csv"
             header, cells = search_tables.trials(path)
@@ -172,6 +180,18 @@ class Tables:
                 stderr = score.stderr_in(unit, report.event)
                 return {"name": codec.label, "test": wording.with_error(value, stderr)}
         raise UserError(f"{self.results / 'codecs' / dataset}.json: no codec {label}")
+
+    def _levels(self, experiment: str) -> tuple[list[str], list[list[str]]]:
+        path = self.results / "gallery" / experiment / "noise_levels.json"
+        part = picture_book.Part.from_dict(read_object(path), str(path))
+        cells = []
+        for number in part.numbers:
+            level, _, what = number.name.partition(": ")
+            if number.unit == "nats" and number.stderr is not None:
+                bits = (number.value / math.log(2), number.stderr / math.log(2))
+                nats = wording.with_error(number.value, number.stderr)
+                cells.append([level, what, nats, wording.with_error(*bits)])
+        return ["level", "what", "nats", "bits"], cells
 
     def _embedded(self, which: str) -> Fields:
         for line in embedded.read(self.results / embedded.FILE):

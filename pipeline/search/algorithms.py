@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ray.tune.search import Searcher
 
 from pipeline.search.draws import draws_of
+from pipeline.search.objectives import SECONDS
 from pipeline.search.spec import SchedulerConfig, Search
 from pipeline.search.trial_records import TrialRecord
 from pipeline.search.trials import CHECKPOINT, NUMBER
@@ -48,7 +49,7 @@ class TrialSource(Searcher):  # type: ignore[misc]
         for record in before:
             if record.ended:
                 self._draws.resume(record.number, self._encoded(record))
-                self._draws.end(record.number, record.value)
+                self._draws.end(record.number, *record.objectives)
 
     @property
     def left(self) -> int:
@@ -74,10 +75,12 @@ class TrialSource(Searcher):  # type: ignore[misc]
         self, trial_id: str, result: Mapping[str, object] | None = None, error: bool = False
     ) -> None:
         """Tell the draws what a trial found."""
-        value = (result or {}).get(BEST)
-        if error or not isinstance(value, int | float):
-            value = math.inf
-        self._draws.end(self._numbers[trial_id], value)
+        given = result or {}
+        values = [given.get(BEST), *([given[SECONDS]] if SECONDS in given else [])]
+        known = [value for value in values if isinstance(value, int | float)]
+        if error or len(known) < len(values):
+            known = [math.inf]
+        self._draws.end(self._numbers[trial_id], *known)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Do nothing: the records of the trials are all that a search needs to go on."""

@@ -17,6 +17,7 @@ import pyarrow.fs
 from ray.tune import Callback
 
 from pipeline.core.errors import one_line
+from pipeline.search.objectives import SECONDS
 from pipeline.search.running import train_folder
 from pipeline.search.spec import Search
 from pipeline.search.trial_records import TrialRecord, TrialRecords
@@ -81,6 +82,9 @@ class TrialLogger(Callback):  # type: ignore[misc]
         """Keep and log a trial's epoch, and now and then say how the search stands."""
         report, which = TrainingReport.from_dict(result), number(trial)
         record = self.records[which].reported(report)
+        seconds = result.get(SECONDS)
+        if isinstance(seconds, float):
+            record = dataclasses.replace(record, sampling_seconds=seconds)
         if report.best_valid_nats < self.best[0]:
             self.best = report.best_valid_nats, which
         if report.record is not None:

@@ -30,8 +30,11 @@ class Draws(Protocol):
     def resume(self, number: int, drawn: Mapping[str, str | float]) -> None:
         """Take in a trial that was drawn before and has not ended."""
 
-    def end(self, number: int, value: float) -> None:
-        """Take in the value of a trial that was drawn or resumed; not finite where it failed."""
+    def end(self, number: int, *values: float) -> None:
+        """Take in what a trial that was drawn or resumed has of each objective.
+
+        Where it failed, or lacks one, they are not finite or fewer.
+        """
 
 
 def draws_of(search: Search) -> Draws:
@@ -69,19 +72,24 @@ class _Random:
     def resume(self, number: int, drawn: Mapping[str, str | float]) -> None:
         pass
 
-    def end(self, number: int, value: float) -> None:
+    def end(self, number: int, *values: float) -> None:
         pass
 
 
 class _Optuna:
-    """Tree-structured Parzen estimators (Bergstra et al. 2011), by Optuna."""
+    """Tree-structured Parzen estimators (Bergstra et al. 2011), by Optuna.
+
+    Of several objectives it models the trials that are best by rank of their fronts (Ozaki et al.
+    2020).
+    """
 
     def __init__(self, search: Search) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._search = search
-        self._study = optuna.create_study()
+        self._count = len(search.plan.objectives)
+        self._study = optuna.create_study(directions=["minimize"] * self._count)
         self._asked: dict[int, optuna.Trial] = {}
 
     def draw(self, number: int) -> Drawn:
@@ -93,12 +101,12 @@ class _Optuna:
     def resume(self, number: int, drawn: Mapping[str, str | float]) -> None:
         self._ask(number, drawn)
 
-    def end(self, number: int, value: float) -> None:
+    def end(self, number: int, *values: float) -> None:
         from optuna.trial import TrialState
 
         trial = self._asked.pop(number)
-        if math.isfinite(value):
-            self._study.tell(trial, value)
+        if len(values) == self._count and all(map(math.isfinite, values)):
+            self._study.tell(trial, list(values))
         else:
             self._study.tell(trial, state=TrialState.FAIL)
 

@@ -15,7 +15,7 @@ import yaml
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.records import write_object
-from pipeline.search import search_figures
+from pipeline.search import objectives, search_figures
 from pipeline.search.spec import Search
 from pipeline.search.trials import STATUSES, Trial, best
 
@@ -43,6 +43,7 @@ class SearchRecord:
         mlflow_experiment: that the run is in.
         seconds: of the search, since it was last started.
         trial_seconds: that each trial trained, in the order of trials.csv.
+        front: trials that none beats in both objectives, by rising nats; empty for one objective.
         commit: of the code.
     """
 
@@ -63,6 +64,7 @@ class SearchRecord:
     seconds: float
     commit: str
     trial_seconds: tuple[float, ...] = ()
+    front: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""
@@ -105,10 +107,13 @@ def summarize(
         seconds=seconds,
         commit=commit,
         trial_seconds=tuple(row.seconds for row in table),
+        front=objectives.front(table),
     )
 
 
-def importances(search: Search, table: Sequence[Trial]) -> dict[str, float]:
+def importances(
+    search: Search, table: Sequence[Trial], objective: str = objectives.NATS
+) -> dict[str, float]:
     """Return each parameter's share in the variance of the objective (fANOVA; Hutter et al. 2014).
 
     By Optuna, over all trials with a value, those that were stopped early with the value that they
@@ -116,27 +121,46 @@ def importances(search: Search, table: Sequence[Trial]) -> dict[str, float]:
     """
     import optuna
 
-    rows = [row for row in table if math.isfinite(row.value)]
+    found = [(row, _value(row, objective)) for row in table]
+    rows = [row for row, value in found if math.isfinite(value)]
+    values = [value for _, value in found if math.isfinite(value)]
     parameters = [p for p in search.space if len({json.dumps(r.values[p.name]) for r in rows}) > 1]
-    if len(rows) < 4 or not parameters or len({row.value for row in rows}) < 2:
+    if len(rows) < 4 or not parameters or len(set(values)) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
-    for row in rows:
+    for row, value in zip(rows, values, strict=True):
         study.add_trial(
             optuna.trial.create_trial(
                 params={p.name: p.encode(row.values[p.name]) for p in parameters},
                 distributions={p.name: p.distribution() for p in parameters},
-                value=row.value,
+                value=value,
             )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in found.items()}
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in shares.items()}
+
+
+def _value(row: Trial, objective: str) -> float:
+    if objective == objectives.NATS:
+        return row.value
+    return math.inf if row.sampling_seconds is None else row.sampling_seconds
+
+
+def _importance_rows(search: Search, table: Sequence[Trial]) -> list[list[str]]:
+    """Return importance.csv: a column for each objective, by falling share in the nats."""
+    names = search.plan.objectives
+    shares = [importances(search, table, name) for name in names]
+    header = ["parameter", "importance"] if len(names) == 1 else ["parameter", *names]
+    found = list(shares[0]) or list(shares[-1])
+    return [header, *([n, *(f"{s.get(n, 0):.4f}" for s in shares)] for n in found)]
 
 
 def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
     """Write searches/<name>/: trials.csv, best.yaml, importance.csv, search.json and plots.
+
+    The best is of the lowest nats, whatever its samples cost.
 
     The few numbers that DVC compares go to metrics/searches/<name>.json.
 
@@ -145,7 +169,7 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
         table: its trials, of which one has a finite value.
         record: what search.json says.
     """
-    winner, shares = best(table), importances(search, table)
+    winner = best(table)
     out = paths.search(search.name)
     with replacing(out) as temporary:
         (temporary / "search.json").write_text(
@@ -154,8 +178,7 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
         with open(temporary / "trials.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(_rows(search, table))
         with open(temporary / "importance.csv", "w", newline="", encoding="utf-8") as file:
-            rows = [["parameter", "importance"], *([n, f"{s:.4f}"] for n, s in shares.items())]
-            csv.writer(file, lineterminator="\n").writerows(rows)
+            csv.writer(file, lineterminator="\n").writerows(_importance_rows(search, table))
         heading = (
             f"# What search {search.name} found: trial {winner.number} of {len(table)}, "
             f"{winner.value:.3f} validation nats.\n"
@@ -164,6 +187,9 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
         (temporary / "best.yaml").write_text(heading + overlay, encoding="utf-8")
         search_figures.objective_figure(search, table).savefig(temporary / "objective.png", dpi=100)
         search_figures.curves_figure(table).savefig(temporary / "curves.png", dpi=100)
+        if len(search.plan.objectives) > 1:
+            figure = search_figures.front_figure(table, record.front)
+            figure.savefig(temporary / "front.png", dpi=100)
     _write_summary(record)
     return out
 
@@ -180,10 +206,17 @@ def _write_summary(record: SearchRecord) -> None:
 
 def _rows(search: Search, table: Sequence[Trial]) -> list[list[object]]:
     names = [parameter.name for parameter in search.space]
-    rows: list[list[object]] = [["trial", "status", "epochs", "best_valid_nats", *names, "problem"]]
+    timed = len(search.plan.objectives) > 1
+    more = [objectives.SECONDS, "front"] if timed else []
+    header = ["trial", "status", "epochs", "best_valid_nats", *more, *names, "problem"]
+    rows: list[list[object]] = [list(header)]
+    unbeaten = objectives.front(table)
     for row in table:
         values = [row.values[name] for name in names]
         plain = [v if isinstance(v, str | int | float) else json.dumps(v) for v in values]
         value = f"{row.value:.6f}" if math.isfinite(row.value) else ""
-        rows.append([row.number, row.status, row.epochs, value, *plain, row.problem])
+        known = row.sampling_seconds is not None
+        seconds = f"{row.sampling_seconds:.4g}" if known else ""
+        extra = [seconds, "yes" if row.number in unbeaten else "no"] if timed else []
+        rows.append([row.number, row.status, row.epochs, value, *extra, *plain, row.problem])
     return rows

@@ -11,12 +11,14 @@ from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ClusterConfig
+from pipeline.search import objectives
 from pipeline.search.spec import Search
 from pipeline.search.trials import CHECKPOINT, NUMBER
 from pipeline.training import driver
 from pipeline.training.ray_trainer import make_trainer
 from pipeline.training.records import (
     Failed,
+    Finished,
     TrainingJob,
     TrainingOutcome,
     TrainingReport,
@@ -113,6 +115,8 @@ class ResumedSession(TrialSession):
 
 
 def _train_alone(job: TrainingJob, setting: TrialSetting, checkpoint: str) -> TrainingOutcome:
+    from ray import tune
+
     from pipeline.training.worker import Worker
 
     session = ResumedSession(setting.resources.use_gpu, setting.place, checkpoint)
@@ -125,7 +129,15 @@ def _train_alone(job: TrainingJob, setting: TrialSetting, checkpoint: str) -> Tr
             epoch=last.epoch, best_valid_nats=progress.best_nats, finished=True, record=last
         )
         session.report(report, None)
-    return worker.run()
+    outcome = worker.run()
+    if isinstance(outcome, Finished) and objectives.SECONDS in setting.search.plan.objectives:
+        last, progress = worker.progress.history[-1], worker.progress
+        report = TrainingReport(
+            epoch=last.epoch, best_valid_nats=progress.best_nats, finished=True, record=last
+        )
+        seconds = objectives.seconds_to_sample(worker.model)
+        tune.report(report.to_dict() | {objectives.SECONDS: seconds})
+    return outcome
 
 
 def _train_together(job: TrainingJob, setting: TrialSetting, name: str) -> TrainingOutcome:

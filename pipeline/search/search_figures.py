@@ -62,3 +62,20 @@ def curves_figure(table: Sequence[Trial]) -> Figure:
     axis.set_xlabel("epoch")
     axis.set_ylabel("lowest validation nats")
     return figure
+
+
+def front_figure(table: Sequence[Trial], front: Sequence[int]) -> Figure:
+    """Plot validation nats against seconds of sampling, and the trials that none beats in both."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    timed = [row for row in table if row.sampling_seconds is not None]
+    places = {row.number: (row.sampling_seconds, row.value) for row in timed}
+    seconds, nats = zip(*places.values(), strict=True)
+    axis.scatter(seconds, nats, color="tab:blue", s=16)
+    axis.plot(*zip(*(places[number] for number in front), strict=True), color="tab:orange")
+    for number in front:
+        axis.annotate(f" {number}", places[number], fontsize="small")
+    axis.set_xscale("log")
+    axis.set_xlabel("seconds of 16 samples")
+    axis.set_ylabel("validation nats")
+    return figure

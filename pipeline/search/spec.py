@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -16,8 +17,10 @@ from yaml import YAMLError
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.data.manifest import Manifest
 from pipeline.experiments import compose, naming, params_file, schema
+from pipeline.search import objectives
+from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
 from pipeline.search.space import Parameter, parse_space
-from pipeline.training.resolved import resolve
+from pipeline.training.resolved import create_model, resolve
 
 SEARCHERS = ("optuna", "random")
 SCHEDULERS = ("asha", "none")
@@ -58,6 +61,8 @@ class PlanConfig:
         scheduler: what stops trials early.
         seed: of the draws. With several trials at a time the order in which they end enters too.
         time_budget_minutes: no trial starts later and running ones are stopped; null for no limit.
+        objectives: what is lowered: valid_nats, and it may be sampling_seconds beside it, for which
+            each trial is trained to its end by one worker.
     """
 
     num_trials: int = 20
@@ -65,6 +70,7 @@ class PlanConfig:
     scheduler: SchedulerConfig = dataclasses.field(default_factory=SchedulerConfig)
     seed: int = 0
     time_budget_minutes: float | None = None
+    objectives: list[str] = dataclasses.field(default_factory=lambda: [NATS])
 
     def __post_init__(self) -> None:
         require(self.num_trials >= 1, "num_trials", ">= 1", self.num_trials)
@@ -72,6 +78,11 @@ class PlanConfig:
         require(0 <= self.seed < 1 << 31, "seed", "in [0, 2^31)", self.seed)
         fits = self.time_budget_minutes is None or self.time_budget_minutes > 0
         require(fits, "time_budget_minutes", "> 0 or null", self.time_budget_minutes)
+        known = tuple(self.objectives) in (OBJECTIVES[:1], OBJECTIVES)
+        expected = f"{[NATS]} or {list(OBJECTIVES)}"
+        require(known, "objectives", expected, self.objectives)
+        fits = len(self.objectives) == 1 or self.scheduler.name == "none"
+        require(fits, "scheduler.name", "none with two objectives", self.scheduler.name)
 
 
 PLAN_KEYS = tuple(field.name for field in dataclasses.fields(PlanConfig))
@@ -117,7 +128,7 @@ class Search:
             value: object = self.base.to_dict()
             for key in parameter.name.split("."):
                 assert isinstance(value, dict), "the base was composed, so it has the parameter"
-                value = value[key]
+                value = value.get(key)  # what is null may be left out
             if not parameter.contains(value):
                 return None
             values[parameter.name] = value
@@ -138,10 +149,13 @@ class Search:
 
     def config_hash(self, dataset_sha256: str) -> str:
         """Return a hash of what decides the search: experiment, data, space and plan."""
+        plan = dataclasses.asdict(self.plan)
+        if plan["objectives"] == [NATS]:  # as of before there was another
+            del plan["objectives"]
         decisive = {
             "base": self.base.to_dict(),
             "space": [dataclasses.astuple(parameter) for parameter in self.space],
-            "plan": dataclasses.asdict(self.plan),
+            "plan": plan,
             "dataset_sha256": dataset_sha256,
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -156,6 +170,12 @@ class Search:
             resolve(self.base, manifest)
         except UserError as error:
             raise UserError(f"searches.{self.key}: {error}") from None
+        if SECONDS in self.plan.objectives:
+            where = f"searches.{self.key}.objectives"
+            with torch.device("meta"):
+                objectives.check(create_model(self.base.model, manifest.event), where)
+            workers = self.base.cluster.num_workers
+            require(workers <= 1, "cluster.num_workers", f"at most 1 for {SECONDS}", workers)
         for parameter in self.space:
             for value in parameter.examples():
                 try:

@@ -19,7 +19,7 @@ import pyarrow.fs
 
 from pipeline.core import storage
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.records import Record, parse_object
+from pipeline.core.records import Record, left_out, parse_object
 from pipeline.core.redaction import redacted
 from pipeline.search.space import FLOATS, Parameter
 from pipeline.search.spec import Search
@@ -69,6 +69,7 @@ class TrialRecord(Record):
         lost: whether it failed with its process rather than by itself, so that it may be tried
             again.
         checkpoint: the newest, a folder below that of the search; empty for none.
+        sampling_seconds: of drawing samples, where that is an objective too; None without.
     """
 
     number: int
@@ -78,6 +79,7 @@ class TrialRecord(Record):
     problem: str = ""
     lost: bool = False
     checkpoint: str = ""
+    sampling_seconds: float | None = left_out(None)
 
     @property
     def ended(self) -> bool:
@@ -89,6 +91,13 @@ class TrialRecord(Record):
         """Lowest validation nats, inf if it has none."""
         failed = self.status == "failed" or not self.history
         return math.inf if failed else self.history[-1].best_valid_nats
+
+    @property
+    def objectives(self) -> tuple[float, ...]:
+        """The value, and the seconds of sampling if they are measured, inf if it has none."""
+        if self.sampling_seconds is None:
+            return (self.value,)
+        return self.value, self.sampling_seconds
 
     def reported(self, report: TrainingReport) -> TrialRecord:
         """Return the record after one more report; an epoch that is reported again counts once."""
@@ -111,6 +120,7 @@ class TrialRecord(Record):
             values=self.values,
             curve=[(row.epoch, row.best_valid_nats) for row in self.history],
             problem=self.problem,
+            sampling_seconds=self.sampling_seconds,
         )
 
 

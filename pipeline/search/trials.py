@@ -59,6 +59,7 @@ class Trial:
         values: by parameter name.
         curve: (epoch, lowest validation nats so far).
         problem: why it failed, in one line.
+        sampling_seconds: of drawing samples, where that is an objective too; None without.
     """
 
     number: int
@@ -69,6 +70,7 @@ class Trial:
     values: Mapping[str, object]
     curve: Sequence[tuple[int, float]] = field(default=(), repr=False)
     problem: str = ""
+    sampling_seconds: float | None = None
 
 
 def number(trial: RayTrial) -> int:

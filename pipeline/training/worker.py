@@ -128,7 +128,7 @@ class Worker:
         self.train = open_split(
             self.job.shards, "train", self.model, rank=ranks[0], world_size=ranks[1],
             batch_size=config.batch_size, seed=config.seed, window=config.window,
-            shuffle_rows=config.shuffle_rows,
+            shuffle_rows=config.shuffle_rows, first_rows=config.train_rows,
         )  # fmt: skip
         self.valid = open_split(
             self.job.shards, "valid", self.model, rank=ranks[0], world_size=ranks[1],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 import arcore
 from arcore.events import Levels
+from arcore.families import raster
 from arcore.layers.cursor import Cursor
 from arcore.layers.linear_prediction import CausalPrediction, GroupPrediction
 from arcore.primitives.pyramids import Group, Pyramid
@@ -71,6 +74,26 @@ def test_a_mixture_that_says_nothing_is_around_the_prediction() -> None:
     conditionals = model.conditionals(x)
     predicted = model.prediction(x / 127.5 - 1)
     assert_close(conditionals.means[:, 0, ..., 0], predicted[:, 0])
+
+
+@pytest.mark.parametrize("name", ["pixelcnn", "gated_pixelcnn", "parallel_multiscale"])
+def test_before_training_a_prediction_saves_bits_on_a_smooth_image(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since means that are relative to it start a tenth as far apart as those of levels."""
+    event = Levels(256, (3, 8, 8))
+    x = (60 + 300 * ramp()).round().long()  # steps of at most 23 levels from pixel to pixel
+
+    def bits(**hyperparameters: object) -> float:
+        torch.manual_seed(0)
+        given = {"head": "logistic_mixture", **hyperparameters}
+        model = arcore.create_model(name, event, **given)
+        return -model.log_prob(x).item() / event.size / math.log(2)
+
+    relative = bits(linear_prediction=3)
+    assert relative < bits() - 0.1
+    monkeypatch.setattr(raster, "PREDICTED_SPREAD", 1.0)
+    assert relative < bits(linear_prediction=3) - 0.1
 
 
 @pytest.mark.parametrize(

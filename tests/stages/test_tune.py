@@ -45,6 +45,19 @@ def test_a_grid_of_names_runs_each_option_once(make_project) -> None:
 
 
 @pytest.mark.slow
+def test_seconds_of_sampling_are_a_second_objective(make_project) -> None:
+    entry = TOY | {"objectives": ["valid_nats", "sampling_seconds"]}
+    project, rows, _ = search(make_project, entry)
+    places = [(float(row["best_valid_nats"]), float(row["sampling_seconds"])) for row in rows]
+    assert all(seconds > 0 for _, seconds in places) and {row["epochs"] for row in rows} == {"3"}
+    front = project.json("searches/toy/search.json")["front"]
+    assert front[0] == 1 + places.index(min(places))
+    assert [row["trial"] for row in rows if row["front"] == "yes"] == [
+        str(n) for n in sorted(front)
+    ]
+
+
+@pytest.mark.slow
 def test_trials_of_two_workers_find_the_same(make_project) -> None:
     """Each trial is a Ray Train run of its own; the values differ by rounding alone."""
     entry = TOY | {

@@ -156,6 +156,32 @@ def test_batches_of_a_small_split_do_not_depend_on_the_ranks(
         assert sorted(np.concatenate(mine)) == sorted(positions(whole.x))
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_part_of_the_rows_is_the_first_of_them(folder: Path, world: int) -> None:
+    loaders = [
+        Loader(folder, "train", rank=rank, world_size=world, batch_size=64, first_rows=200)
+        for rank in range(world)
+    ]
+    assert [loader.steps_per_epoch for loader in loaders] == [4] * world
+    seen = np.concatenate([rows for loader in loaders for rows in epoch_of(loader)])
+    np.testing.assert_array_equal(np.sort(seen), np.arange(200))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"first_rows": 0}, "train_rows: expected an integer in 1..9000"),
+        ({"first_rows": ROWS + 1}, "train_rows: expected an integer in 1..9000"),
+        ({"first_rows": 200, "shuffle_rows": ROWS - 1}, "train_rows: expected null for a split"),
+    ],
+)
+def test_a_part_that_cannot_be_is_refused(
+    folder: Path, given: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        Loader(folder, "train", batch_size=64, **given)
+
+
 @pytest.mark.parametrize("shuffle_rows", [2500, 4500])
 def test_order_is_of_seed_epoch_and_rank(folder: Path, shuffle_rows: int) -> None:
     def order(seed: int, epoch: int, rank: int = 0) -> list[int]:

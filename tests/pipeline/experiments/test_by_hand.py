@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,11 @@ def test_overrides_of_an_entry_lie_above_it_and_below_those_by_hand(workdir: Pat
         Path("params.yaml").write_text(yaml.safe_dump(broken))
         with pytest.raises(UserError, match=message):
             compose.load("toy")
+
+
+def test_a_part_of_the_rows_decides_a_result_only_where_it_is_given(project: Path) -> None:
+    whole, part = (compose.load("toy", given) for given in ([], ["trainer.train_rows=9"]))
+    named = [config.to_dict()["trainer"].get("train_rows") for config in (whole, part)]
+    assert named == [None, 9] and "train_rows" not in whole.to_dict()["trainer"]
+    same = replace(part, trainer=whole.trainer)
+    assert part.config_hash("a") != same.config_hash("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -117,6 +118,46 @@ def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
     assert "| skip | seeds | validation nats |\n" in drawn
     assert "| False | 2 | 80.31 ± 0.19 |\n" in drawn  # the half is that of 80.3125
     assert "| True | 1 | 79.00 |\n" in drawn
+
+
+TIMED = """trial,status,epochs,best_valid_nats,sampling_seconds,front,model.width,problem
+1,finished,2,80.5,0.1,yes,4,
+2,finished,2,79.5,0.3,yes,8,
+3,finished,2,81.5,0.2,no,6,
+4,failed,0,,,no,9,odd
+"""
+
+
+def test_of_two_objectives_the_trials_that_none_beats_are_drawn(files) -> None:
+    root = project(files, {"search": "widths"})
+    path = root / "results/searches/widths/trials.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(TIMED)
+    text_tables.write(root)
+    lines = (root / "README.md").read_text().split("<!-- table: numbers -->\n")[1].splitlines()
+    assert lines[:4] == [
+        "| width | validation nats | seconds for 16 |",
+        "| --- | --- | --- |",
+        "| 8 | 79.50 | 0.3 |",
+        "| 4 | 80.50 | 0.1 |",
+    ]
+    assert lines[4] == "<!-- end -->"
+
+
+def test_levels_of_noise_are_drawn_in_nats_and_bits(files) -> None:
+    root = project(files, {"levels": "dna-pixelvae"})
+    numbers = [
+        {"name": "top: KL", "value": 4.0, "stderr": 0.2, "unit": "nats"},
+        {"name": "top: units in use", "value": 15, "unit": "of 16"},
+    ]
+    texts = ("part", "experiment", "dataset", "command", "commit", "weights_sha256", "notes")
+    part = dict.fromkeys(texts, "a") | {"numbers": numbers, "shown": []}
+    path = root / "results/gallery/dna-pixelvae/noise_levels.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(part))
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| top | KL | 4.00 ± 0.20 | 5.77 ± 0.29 |\n<!-- end -->" in drawn
 
 
 @pytest.mark.parametrize(

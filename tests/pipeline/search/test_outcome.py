@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,36 @@ def test_everything_is_written(search: spec.Search) -> None:
     }
     assert all(path.stat().st_size > 5000 for path in out.glob("*.png"))
     assert len(list(out.iterdir())) == 6
+
+
+def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
+    """Nats depend on the learning rate, seconds on the batch size."""
+    entry = ENTRY | {
+        "objectives": ["valid_nats", "sampling_seconds"],
+        "scheduler": {"name": "none"},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": entry}}))
+    search = spec.load_search("toy")
+    table = [replace(row, sampling_seconds=25.0 - row.number) for row in varied()]
+    table.append(trial(25, math.inf, status="failed", problem="the loss is not finite"))
+    record = summarize(search, table)
+    places = {row.number: (row.value, row.sampling_seconds) for row in table[:24]}
+    unbeaten = [
+        number
+        for number, place in places.items()
+        if not any(a < place[0] and b < place[1] for a, b in places.values())
+    ]
+    assert sorted(record.front) == unbeaten and record.front[0] == record.best_trial
+    out = outcome.write(search, table, record)
+    with open(out / "trials.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows if row["front"] == "yes"] == list(map(str, unbeaten))
+    assert float(rows[0]["sampling_seconds"]) == 24.0 and rows[24]["sampling_seconds"] == ""
+    with open(out / "importance.csv", newline="") as file:
+        shares = {row["parameter"]: row for row in csv.DictReader(file)}
+    assert float(shares["trainer.optimizer.learning_rate"]["valid_nats"]) > 0.7
+    assert float(shares["trainer.batch_size"]["sampling_seconds"]) > 0.7
+    assert (out / "front.png").stat().st_size > 5000
 
 
 def test_importance_finds_what_matters(search: spec.Search) -> None:

@@ -107,12 +107,13 @@ def test_what_decides_a_search_is_its_config_hash(load) -> None:
     assert same == load("cluster.max_concurrent_trials=1").config_hash("data")
     changed = [
         load("num_trials=5"),
+        load("objectives=[valid_nats,sampling_seconds]", "scheduler.name=none"),
         load(seed=1),
         load("trainer.max_epochs=4"),
         load(space={"model.ordering": {"choice": ["raster", "snake"]}}),
     ]
     hashes = {search.config_hash("data") for search in changed} | {load().config_hash("other")}
-    assert len(hashes) == 5 and same not in hashes
+    assert len(hashes) == 6 and same not in hashes
 
 
 def test_defaults_outside_of_the_space_are_not_a_trial(load) -> None:
@@ -142,6 +143,11 @@ def test_a_grid_multiplies(load) -> None:
         ({"scheduler": {"reduction_factor": 1}}, "scheduler.reduction_factor: expected > 1"),
         ({"time_budget_minutes": 0}, "time_budget_minutes: expected > 0 or null"),
         ({"space": {"model.ordering": {"grid": ["raster"]}}}, "searches.toy.searcher: expected"),
+        ({"objectives": ["sampling_seconds"]}, "objectives: expected ['valid_nats'] or"),
+        (
+            {"objectives": ["valid_nats", "sampling_seconds"]},
+            "scheduler.name: expected none with two objectives, got 'asha'",
+        ),
         ({"model": "maed"}, "unknown model 'maed'; did you mean 'made'"),
         ({"trainer": {"max_epoch": 3}}, "unknown parameter of trainer 'max_epoch'"),
         ({"base": "searches/other/best.yaml"}, "searches.toy.base: searches/other/best.yaml: exp"),

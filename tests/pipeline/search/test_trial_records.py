@@ -78,6 +78,21 @@ def test_draws_after_an_interruption_are_those_without(load, changes: dict[str, 
     assert all(p.contains(p.decode(t[p.name])) for t in trials for p in search.space)
 
 
+def test_two_objectives_both_enter_the_draws(load) -> None:
+    """Once TPE models them; a trial without one of them counts as failed."""
+
+    def later(objectives: list[str], *more: float) -> list[Any]:
+        search = load(objectives=objectives, scheduler={"name": "none"})
+        draws = draws_of(search)
+        for number in range(1, 15):
+            draws.end(number, value_of(draws.draw(number)), *more)
+        return [draws.draw(number) for number in range(15, 19)]
+
+    both = ["valid_nats", "sampling_seconds"]
+    assert later(both, 1.0) != later(both)
+    assert later(both, 1.0) == later(both, 1.0)
+
+
 def test_every_point_of_a_grid_is_drawn_as_often(load) -> None:
     search = load(**GRID, searcher="random", num_trials=3)
     draws = draws_of(search)

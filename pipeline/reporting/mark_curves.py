@@ -1,0 +1,167 @@
+"""Recorded curves of training and validation beside a mark: read, measured, drawn as one SVG.
+
+The SVG is written by hand, so that the same records give the same file whatever draws elsewhere.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core.errors import UserError
+from pipeline.core.records import read_object
+from pipeline.reporting.comparison import Report
+from pipeline.training.history import read_history
+
+Points = tuple[tuple[int, float], ...]
+ROSE = 0.001  # a relative rise of validation after its best that is no longer noise
+COLUMNS, WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 4, 240, 170, 42, 10, 24, 24
+COLOURS = {"valid": "#0b7d7d", "train": "#b0b0b0", "mark": "#d4732a", "ink": "#333333"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A training as its history.csv has it.
+
+    Attributes:
+        valid, train: (steps, value) in the dataset's unit, epoch by epoch; validation with averaged
+            weights and without dropout, training as the mean over the epoch, with dropout.
+        hours: of training.
+    """
+
+    valid: Points
+    train: Points
+    hours: float
+
+    @property
+    def steps(self) -> int:
+        """Steps that were trained."""
+        return max(step for step, _ in (*self.valid, *self.train))
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """The step of the lowest validation value, and that value."""
+        return min(self.valid, key=lambda point: point[1])
+
+    @property
+    def above_training(self) -> float:
+        """The lowest validation value less that of training in the same epoch."""
+        step, value = self.best
+        until = [found for at, found in self.train if at <= step]
+        return value - (until[-1] if until else value)
+
+    @property
+    def last_third(self) -> float:
+        """By how much the lowest validation value so far fell in the last third of the steps."""
+        before = [value for step, value in self.valid if step <= self.steps * 2 / 3]
+        return min(before) - self.best[1] if before else math.inf
+
+    @property
+    def rose(self) -> bool:
+        """Whether validation ended above its lowest value."""
+        return self.valid[-1][1] > self.best[1] * (1 + ROSE)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A curve beside its mark."""
+
+    title: str
+    mark: float
+    curve: Curve
+
+
+def read(results: Path, experiment: str, report: Report) -> Curve | None:
+    """Read what is recorded of a training; None for a mixture, which is not trained.
+
+    Raises:
+        UserError: naming the file that is missing or damaged, or has no validation.
+    """
+    path = results / experiment / "history.csv"
+    rows = read_history(path)
+    if not any(row.get("train_nats") for row in rows):
+        return None
+    unit = _unit(results, experiment, report)
+    valid, train = (
+        tuple((int(row["step"]), float(row[key]) * unit) for row in rows if row.get(key))
+        for key in ("valid_nats", "train_nats")
+    )
+    if not valid:
+        raise UserError(f"{path}: expected an epoch that was validated")
+    trained = read_object(results / experiment / "training.json").get("train_seconds")
+    if not isinstance(trained, int | float):
+        raise UserError(f"{path.with_name('training.json')}: train_seconds: expected a number")
+    return Curve(valid=valid, train=train, hours=trained / 3600)
+
+
+def _unit(results: Path, experiment: str, report: Report) -> float:
+    """Return what a nat of an event is in the unit of the dataset's table."""
+    for row in report.rows:
+        if row.result.experiment == experiment and not row.approximate:
+            return row.value / row.result.score.nats
+    raise UserError(f"{results / experiment}: no record of {experiment}")
+
+
+def draw(panels: Sequence[Panel]) -> str:
+    """Return an SVG of all panels: validation, training (grey) and the mark (dashed)."""
+    lines = -(-len(panels) // COLUMNS)
+    size = (COLUMNS * WIDTH, lines * HEIGHT)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" '
+        f'viewBox="0 0 {size[0]} {size[1]}" font-family="sans-serif" font-size="10">',
+        '<rect width="100%" height="100%" fill="white"/>',
+    ]
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, COLUMNS)
+        parts += [f'<g transform="translate({column * WIDTH} {row * HEIGHT})">', *_panel(panel)]
+        parts.append("</g>")
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _panel(panel: Panel) -> list[str]:
+    """Draw one, from a third of the way up to the end; what lies above is cut off."""
+    curve = panel.curve
+    low, high = _range(panel)
+    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def place(step: float, value: float) -> str:
+        down = (high - min(value, high)) / (high - low)
+        return f"{LEFT + width * step / curve.steps:.1f},{TOP + height * down:.1f}"
+
+    def line(points: Points, kind: str, more: str = "") -> str:
+        path = " ".join(place(*point) for point in points)
+        colour = COLOURS[kind]
+        return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"{more}/>'
+
+    mark = ((0, panel.mark), (curve.steps, panel.mark))
+    return [
+        _text(LEFT, 14, panel.title, "start", 11),
+        f'<rect x="{LEFT}" y="{TOP}" width="{width}" height="{height}" fill="none" '
+        'stroke="#dddddd"/>',
+        line(curve.train, "train"),
+        line(mark, "mark", ' stroke-dasharray="4 3"'),
+        line(curve.valid, "valid"),
+        _text(LEFT - 4, TOP + 8, f"{high:.4g}", "end"),
+        _text(LEFT - 4, TOP + height, f"{low:.4g}", "end"),
+        _text(LEFT, HEIGHT - 10, "0", "middle"),
+        _text(WIDTH - RIGHT, HEIGHT - 10, f"{curve.steps:,} steps", "end"),
+    ]
+
+
+def _range(panel: Panel) -> tuple[float, float]:
+    """Return the lowest value shown, and the highest: of the last two thirds, or a little more."""
+    curve = panel.curve
+    late = [value for step, value in curve.valid if step >= curve.steps / 3]
+    shown = [panel.mark, curve.best[1], *(v for _, v in curve.train if v < max(late))]
+    low = min(shown)
+    return low, low + 1.1 * (max(*late, panel.mark) - low or 1.0)
+
+
+def _text(x: float, y: float, text: str, anchor: str, size: int = 9) -> str:
+    return (
+        f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}" '
+        f'fill="{COLOURS["ink"]}">{html.escape(text)}</text>'
+    )

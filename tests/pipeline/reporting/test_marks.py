@@ -1,0 +1,89 @@
+"""Marks: what is missing, what the curves say limits it, and one panel a curve."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.reporting import mark_curves, marks, recording
+from pipeline.reporting.mark_curves import Curve, Panel
+
+HEADER = "epoch,step,learning_rate,train_nats,valid_nats,valid_bits_per_dim\n"
+
+
+def project(files, *rows: dict[str, object], history: str) -> Path:
+    """A project that has recorded 82.125 test nats."""
+    files.manifest("dna", "dna")
+    files.evaluated("dna", "dna-made", 82.125, device="cpu")
+    recording.record_experiment("dna-made")
+    results = Path("results")
+    (results / "dna-made" / "history.csv").write_text(HEADER + history)
+    (results / marks.FILE).write_text(yaml.safe_dump({"budget_hours": 0.001, "rows": list(rows)}))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("history", "limited"),
+    [
+        ("1,10,1,82.0,83,1\n2,20,1,81.8,82.2,1\n3,30,1,81.7,82.1,1\n", "underfitting"),
+        ("1,10,1,84.0,85,1\n2,20,1,83.8,84.2,1\n3,30,1,82.0,82.1,1\n", "time"),
+        ("1,10,1,80.0,83,1\n2,20,1,79.8,82.2,1\n3,30,1,79.7,82.1,1\n", "overfitting"),
+        ("1,10,1,82.9,83,1\n2,20,1,81.9,82.0,1\n3,30,1,82.1,82.9,1\n", "overfitting"),
+    ],
+    ids=["as high on what it learns", "still falling", "training far below", "rose again"],
+)
+def test_curves_say_what_limits(files, history: str, limited: str) -> None:
+    row = {"system": "MADE", "of": "dna-made", "mark": 80.0, "overrides": "model.hidden=[9]"}
+    results = project(files, row, history=history)
+    header, (cells,) = marks.table(results)
+    found = dict(zip(header, cells, strict=True))
+    assert found["missed by"] == "2.12"
+    assert found["limited by"] == limited
+    assert found["goes on with"] == "`python -m stages.train dna-made model.hidden=[9]`"
+
+
+def test_a_mark_that_is_met_needs_nothing_and_one_without_a_record_is_not_run(files) -> None:
+    rows = [
+        {"system": "MADE", "of": "dna-made", "mark": 82.2},
+        {"system": "more", "of": None, "mark": 80.0, "train": "dna-made"},
+    ]
+    results = project(files, *rows, history="1,10,1,84.0,85,1\n")
+    _, (met, absent) = marks.table(results)
+    assert met[:4] == ["MADE", "82.12 ± 0.21", "82.2", "met"] and not any(met[5:])
+    assert absent[:3] == ["more", "not run", "80"]
+    assert absent[-1] == "`python -m stages.train dna-made`"
+    drawn = marks.write(results)
+    assert drawn is not None and marks.write(results) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"system": "MADE", "of": "dna-nade", "mark": 1.0}, "dna-nade"),
+        ({"system": "MADE", "of": "dna-made"}, "row 1: missing mark"),
+        ({"system": "MADE", "of": "dna-made", "mark": 1.0, "approximate": True}, "no estimate of"),
+    ],
+)
+def test_what_is_amiss_is_named(files, row: dict[str, object], message: str) -> None:
+    results = project(files, row, history="1,10,1,84.0,85,1\n")
+    with pytest.raises(UserError, match=message):
+        marks.table(results)
+
+
+def test_a_panel_goes_from_the_mark_to_where_validation_was_late() -> None:
+    valid = ((1, 500.0), (4, 90.0), (6, 85.0))
+    curve = Curve(valid=valid, train=((1, 600.0), (6, 84.0)), hours=1.0)
+    drawn = mark_curves.draw([Panel("A & B", 80.0, curve)])
+    assert re.findall(r">([^<]+)</text>", drawn) == ["A &amp; B", "91", "80", "0", "6 steps"]
+    lines = re.findall(r'points="([^"]+)"', drawn)
+    places = [[tuple(map(float, p.split(","))) for p in line.split()] for line in lines]
+    bottom, top = mark_curves.HEIGHT - mark_curves.BOTTOM, mark_curves.TOP
+    assert places[1] == [
+        (mark_curves.LEFT, bottom),
+        (mark_curves.WIDTH - mark_curves.RIGHT, bottom),
+    ]
+    assert places[2][0][1] == top and places[2][0][1] < places[2][1][1] < places[2][2][1] < bottom
