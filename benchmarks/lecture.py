@@ -189,8 +189,8 @@ def score_masks(folder: Path) -> None:
     test = shard_reader.read_split(paths.shards("digits"), "test")
     rows = []
     for count in MASKS:
-        name = trained("digits-made-ensemble", f"model.num_masks={count}",
-                       f"trainer.validate_members={count}")  # fmt: skip
+        members = ("model.num_masks", "trainer.validate_members", "evaluation.num_members")
+        name = trained("digits-made-ensemble", *(f"{key}={count}" for key in members))
         each = scoring.member_scores(saved_models.load(name).model.ensemble(count), test, 500)
         single = wording.with_error(*scoring.mean_and_error(each.mean(1)))
         mixed = wording.with_error(*scoring.mean_and_error(scoring.mixture(each)))
