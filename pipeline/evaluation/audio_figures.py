@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from arcore.events import Levels
@@ -18,6 +20,8 @@ MAX_PAIRS = 6
 WINDOW_SECONDS = 0.032
 FLOOR_DB = -70.0
 KINDS = ("sample", "real")
+FONT_SIZE = 8  # points
+CHARACTERS, LINE = 14, 0.14  # of titles: characters that an inch holds, inches of a line
 
 
 @dataclass(frozen=True)
@@ -63,28 +67,44 @@ class Pairs:
 
     def spectrograms(self) -> Figure:
         """Draw the spectrograms of samples (above) and of real sounds (below), in decibels."""
-        count = min(len(self.labels), MAX_PAIRS)
-        figure = Figure(figsize=(1 + 2.2 * count, 4.4), layout="constrained")
+        count, width = min(len(self.labels), MAX_PAIRS), 2.2
+        titles = [wrapped(self.title(row), width) for row in range(count)]
+        lines = 1 + max(title.count("\n") for title in titles)
+        figure = Figure(figsize=(1 + width * count, 4.2 + LINE * lines), layout="constrained")
         panels = figure.subplots(2, count, squeeze=False, sharey=True)
-        rate = self.sound.sample_rate
-        for row in range(count):
+        for row, title in enumerate(titles):
             for axes, kind, levels in zip(panels[:, row], KINDS, self.pair(row), strict=True):
-                amplitudes = mu_law_decode(
-                    torch.from_numpy(levels.astype(np.int64)), self.num_levels
-                )
-                axes.imshow(
-                    spectrogram(amplitudes.numpy(), rate),
-                    origin="lower",
-                    aspect="auto",
-                    extent=(0, len(levels) / rate, 0, rate / 2000),
-                    vmin=FLOOR_DB,
-                    vmax=0,
-                    cmap="magma",
-                )
-                axes.set_title(f"{kind}: {self.title(row)}", fontsize=8, parse_math=False)
+                draw_spectrogram(axes, levels, self.num_levels, self.sound.sample_rate)
+                label = f"{title}\n{kind}" if kind == KINDS[0] else kind
+                axes.set_title(label, fontsize=FONT_SIZE, parse_math=False)
         panels[0, 0].set_ylabel("kHz")
         panels[1, 0].set(xlabel="seconds", ylabel="kHz")
         return figure
+
+
+def wrapped(title: str, inches: float) -> str:
+    r"""Break a title into lines that are as wide as its panel.
+
+    Example:
+        >>> wrapped("ann a text of many words", 1.0)
+        'ann a text of\nmany words'
+    """
+    return textwrap.fill(title, max(1, int(CHARACTERS * inches)))
+
+
+def draw_spectrogram(axes: Axes, levels: np.ndarray, num_levels: int, sample_rate: int) -> None:
+    """Draw the spectrogram of mu-law levels (T,) over seconds and kHz."""
+    amplitudes = mu_law_decode(torch.from_numpy(levels.astype(np.int64)), num_levels)
+    axes.imshow(
+        spectrogram(amplitudes.numpy(), sample_rate),
+        origin="lower",
+        aspect="auto",
+        extent=(0, len(levels) / sample_rate, 0, sample_rate / 2000),
+        vmin=FLOOR_DB,
+        vmax=0,
+        cmap="magma",
+    )
+    axes.tick_params(labelsize=7)
 
 
 def spectrogram(amplitudes: np.ndarray, sample_rate: int) -> np.ndarray:

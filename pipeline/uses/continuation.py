@@ -17,6 +17,7 @@ from pipeline.data import sound_batches
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.formats.wave_files import wave_bytes
 from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation import audio_figures
 from pipeline.uses import pictures, sounds
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Shown
@@ -148,19 +149,20 @@ def _continue(
 
 
 def _figure(continued: Sequence[Continued], levels: int, sound: Sound) -> Figure:
-    columns, rate = 1 + len(continued[0].drawn), sound.sample_rate
-    size = (2.2 * columns + 0.8, 1.7 * len(continued) + 0.5)
+    columns, rate, width = 1 + len(continued[0].drawn), sound.sample_rate, 2.2
+    titles = [audio_figures.wrapped(f"real {one.title}".strip(), width) for one in continued]
+    lines = sum(1 + title.count("\n") for title in titles)
+    size = (width * columns + 0.8, 1.5 * len(continued) + audio_figures.LINE * lines + 0.5)
     figure = Figure(figsize=size, layout="constrained", dpi=pictures.DPI)
     panels = figure.subplots(len(continued), columns, squeeze=False, sharey=True)
-    for row, one in enumerate(continued):
+    for row, (one, title) in enumerate(zip(continued, titles, strict=True)):
         for column, x in enumerate([one.real, *one.drawn]):
             axes = panels[row, column]
-            sounds.draw_spectrogram(axes, x, levels, rate)
+            audio_figures.draw_spectrogram(axes, x.numpy(), levels, rate)
             axes.axvline(one.half / rate, color="white", linewidth=1)
-            title = f"real {one.title}" if column == 0 else f"drawn {column}"
-            axes.set_title(title, fontsize=8)
-            axes.tick_params(labelsize=7)
-        panels[row, 0].set_ylabel("kHz", fontsize=8)
+            label = title if column == 0 else f"drawn {column}"
+            axes.set_title(label, fontsize=audio_figures.FONT_SIZE, parse_math=False)
+        panels[row, 0].set_ylabel("kHz", fontsize=audio_figures.FONT_SIZE)
     for axes in panels[-1]:
-        axes.set_xlabel("seconds", fontsize=8)
+        axes.set_xlabel("seconds", fontsize=audio_figures.FONT_SIZE)
     return figure

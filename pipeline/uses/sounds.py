@@ -1,19 +1,14 @@
-"""What uses of models of sounds share: conditions of rows, titles, spectrograms."""
+"""What uses of models of sounds share: conditions of rows, and titles."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 from torch import Tensor
 
 from arcore.events import Levels
-from arcore.primitives.companding import mu_law_decode
 from pipeline.core.errors import UserError
 from pipeline.data import sound_batches
 from pipeline.datasets.base import Sound, SplitData
-from pipeline.evaluation.audio_figures import FLOOR_DB, spectrogram
 from pipeline.uses.subject import Subject
 
 
@@ -49,18 +44,3 @@ def text_of(split: SplitData, sound: Sound, row: int) -> str:
     """Return a row's text, nothing without one."""
     _, _, count, *symbols = sound_batches.labels_of(split)[row].tolist()
     return "".join(sound.symbols[symbol] for symbol in symbols[:count])
-
-
-def draw_spectrogram(axes: Any, x: Tensor, levels: int, rate: int) -> None:
-    """Draw the spectrogram of mu-law levels (length,) over seconds and kHz."""
-    amplitudes = mu_law_decode(x.to(torch.int64), levels).numpy()
-    axes.imshow(
-        spectrogram(amplitudes, rate),
-        origin="lower",
-        aspect="auto",
-        extent=(0, len(x) / rate, 0, rate / 2000),
-        vmin=FLOOR_DB,
-        vmax=0,
-        cmap="magma",
-    )
-    axes.tick_params(labelsize=7)

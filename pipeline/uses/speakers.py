@@ -17,6 +17,7 @@ from pipeline.data import sound_batches
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.formats.wave_files import wave_bytes
 from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation import audio_figures
 from pipeline.uses import pictures, sounds
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
@@ -114,15 +115,19 @@ def _numbers(scored: Tensor, labels: Tensor) -> Sequence[Number]:
 
 
 def _figure(drawn: Sequence[Tensor], texts: Sequence[str], levels: int, sound: Sound) -> Figure:
-    columns = len(sound.speakers)
-    size = (2.0 * columns + 0.8, 1.7 * len(drawn) + 0.5)
+    columns, width = len(sound.speakers), 2.0
+    titles = [audio_figures.wrapped(text, width * columns) for text in texts]
+    lines = sum(1 + title.count("\n") for title in titles)
+    size = (width * columns + 0.8, 1.7 * len(drawn) + audio_figures.LINE * lines + 0.3)
     figure = Figure(figsize=size, layout="constrained", dpi=pictures.DPI)
-    panels = figure.subplots(len(drawn), columns, squeeze=False, sharey=True)
-    for row, (voices, text) in enumerate(zip(drawn, texts, strict=True)):
-        for axes, name, x in zip(panels[row], sound.speakers, voices, strict=True):
-            sounds.draw_spectrogram(axes, x, levels, sound.sample_rate)
-            axes.set_title(f"{name} {text}".strip(), fontsize=8)
-        panels[row, 0].set_ylabel("kHz", fontsize=8)
-    for axes in panels[-1]:
-        axes.set_xlabel("seconds", fontsize=8)
+    parts = figure.subfigures(len(drawn), 1, squeeze=False)[:, 0]
+    for part, voices, title in zip(parts, drawn, titles, strict=True):
+        if title:
+            part.suptitle(title, fontsize=audio_figures.FONT_SIZE, parse_math=False)
+        panels = part.subplots(1, columns, squeeze=False, sharey=True)[0]
+        for axes, name, x in zip(panels, sound.speakers, voices, strict=True):
+            audio_figures.draw_spectrogram(axes, x.numpy(), levels, sound.sample_rate)
+            axes.set_title(name, fontsize=audio_figures.FONT_SIZE, parse_math=False)
+            axes.set_xlabel("seconds", fontsize=audio_figures.FONT_SIZE)
+        panels[0].set_ylabel("kHz", fontsize=audio_figures.FONT_SIZE)
     return figure

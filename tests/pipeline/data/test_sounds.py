@@ -39,6 +39,7 @@ from pipeline.experiments import compose
 from pipeline.reporting import comparison, html, tables, wording
 from pipeline.training import resolved
 from pipeline.training.records import TrainingRecord
+from tests.support import titles
 
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
 CONDITIONS = [
@@ -369,6 +370,16 @@ def test_texts_that_look_like_mathematics_are_drawn(folder: Path) -> None:
     event = Levels(16, (None,))
     pairs = audio_figures.Pairs(split.x[1:3], split.x[:2], split.labels[:2], event, sound)
     pairs.spectrograms().canvas.draw()
+
+
+def test_long_texts_do_not_run_into_each_other() -> None:
+    text = "the conference is now muted and you are the only one in it"
+    symbols = tuple(sorted(set(text)))
+    sound = Sound(8000, 8000, len(text), ("en_US_f_Allison",), symbols)
+    label = [8000, 0, len(text), *map(symbols.index, text)]
+    x = np.full((3, 8000), 128, np.uint8)
+    pairs = audio_figures.Pairs(x, x, np.array([label] * 3), Levels(256, (None,)), sound)
+    assert list(titles.overlapping(pairs.spectrograms())) == []
 
 
 def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, workdir: Path) -> None:

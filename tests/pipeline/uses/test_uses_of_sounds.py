@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 import wave
@@ -16,12 +17,14 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
+from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats.wave_files import wave_bytes
 from pipeline.experiments import compose
 from pipeline.training import driver
 from pipeline.uses import continuation, speakers, subject
 from pipeline.uses import sounds as sounds_of_rows
 from pipeline.uses.continuation import Settings
+from tests.support import titles
 
 SMALL = {"width": 4, "gate_width": 4, "skip_width": 8, "num_blocks": 1, "cycle": 3}
 BOTH = {"num_classes": 2, "local_classes": 2, "local_strides": [5], "upsampling": "repeat"}
@@ -133,6 +136,20 @@ def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
     ]
     every = speakers.run(loaded, speakers.Settings(num_texts=1, num_rows=10_000), project)
     assert every.numbers[0].value == pytest.approx(np.mean(right))
+
+
+def test_titles_can_be_read() -> None:
+    """Long ones, and such as look like mathematics."""
+    text = "the conference is now muted and you are $ the only one $^$ in it"
+    voices = tuple(f"en_US_f_Allison{number}" for number in range(5))
+    sound = dataclasses.replace(tones.SOUND, speakers=voices)
+    x = torch.full((5, 4000), 128)
+    figures = [speakers._figure([x, x], texts, 256, sound) for texts in ([text, "e"], ["", ""])]
+    continued = continuation.Continued(f"{voices[0]} {text}", 2000, x[0], x[:3])
+    figures.append(continuation._figure([continued, continued], 256, sound))
+    for figure in figures:
+        assert list(titles.overlapping(figure)) == []
+    assert [part.get_suptitle() for part in figures[0].subfigs] == [text, "e"]
 
 
 def test_models_without_speakers_are_refused(project: Path) -> None:
