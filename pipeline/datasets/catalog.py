@@ -17,7 +17,12 @@ from yaml import YAMLError
 
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
-from pipeline.datasets.clips import moving_digits, robotic_pushing, simulated_pushing
+from pipeline.datasets.clips import (
+    freeway,
+    moving_digits,
+    robotic_pushing,
+    simulated_pushing,
+)
 from pipeline.datasets.embedded import digits, digits_coarse, digits_pca, tones
 from pipeline.datasets.images import binarized_mnist, cifar, idx_images, imagenet, photo_tiles
 from pipeline.datasets.own import arrays, csv_file, image_folder, image_shards, wav_folder
@@ -48,6 +53,7 @@ _MODULES = (
     photo_tiles,
     robotic_pushing,
     simulated_pushing,
+    freeway,
     uci_binary,
     csv_table,
     spoken_digits,

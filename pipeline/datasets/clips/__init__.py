@@ -1,1 +1,1 @@
-"""Clips of moving digits and of pushing arms, drawn, read or simulated."""
+"""Clips of moving digits, of pushing arms and of a game, drawn, read, simulated or played."""
