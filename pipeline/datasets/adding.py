@@ -22,7 +22,7 @@ from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
 from pipeline.datasets.own import csv_file, image_folder, image_shards
 from pipeline.datasets.own.arrays import open_array
-from pipeline.datasets.own.own_data import listed
+from pipeline.datasets.own.own_data import listed, visible_files
 from pipeline.datasets.tables.csv_table import column_names, read_rows
 
 SMALL = 128  # pixels of a side up to which images are kept as they are
@@ -55,6 +55,7 @@ def add(
         UserError: for files that are missing or malformed, or a name that is taken.
     """
     catalog.check_own_name(name, kind)
+    require(path.isprintable(), "path", "letters that can be printed", path)
     target = catalog.CONF_FOLDER / f"{name}.yaml"
     if target.exists() and not replace:
         raise UserError(f"{target}: there already; give another name, or --replace")
@@ -126,7 +127,8 @@ def _guess_images(name: str, path: str, given: Mapping[str, object]) -> dict[str
         guessed[option] = [below[one] for one in names if one in below]
     if not all(guessed.values()):
         guessed = {}
-    guessed["classes"] = image_folder.find_classes(folder, guessed)
+    if "classes" not in given:
+        guessed["classes"] = image_folder.find_classes(folder, guessed)
     return guessed | _guess_frame(files[:: max(1, len(files) // _PROBED)], given)
 
 
@@ -191,7 +193,8 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
         names = array_files.list_npz(paths.root() / path)
         x = given.get("x", "x")
         if x not in names:
-            raise UserError(f"{path}: expected an array {x!r}, got {listed(names)}; name it by x=")
+            got = listed(names) or "none"
+            raise UserError(f"{path}: expected an array {x!r}, got {got}; name it by x=")
         for role, usual in _NPZ_NAMES.items():
             guessed[role] = next((one for one in usual if one in names), "")
     merged = {"x": "x", "labels": "", "conditions": "", **guessed, **given}
@@ -200,30 +203,34 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
     def opened(role: str) -> np.ndarray:
         return open_array(name, path, role, str(merged[role]), kept)
 
-    x = opened("x")
-    guessed["shape"] = list(x.shape[1:]) or [1]
-    guessed["num_levels"] = _guess_levels(x)
-    if merged["labels"]:
-        guessed["num_classes"] = int(opened("labels").max()) + 1
-    if merged["conditions"]:
-        shape = opened("conditions").shape[1:]
-        if len(shape) == 3:
-            guessed["condition_shape"] = list(shape)
-        else:
-            guessed["condition_size"] = int(np.prod(shape))
-    kept.remove()
+    try:
+        x = opened("x")
+        guessed["shape"] = list(x.shape[1:]) or [1]
+        guessed["num_levels"] = _guess_levels(x, path)
+        if merged["labels"]:
+            labels = opened("labels")
+            require(labels.dtype.kind in "iub", f"{path}: labels", "integers", labels.dtype)
+            guessed["num_classes"] = int(labels.max()) + 1
+        if merged["conditions"]:
+            shape = opened("conditions").shape[1:]
+            if len(shape) == 3:
+                guessed["condition_shape"] = list(shape)
+            else:
+                guessed["condition_size"] = int(np.prod(shape))
+    finally:
+        kept.remove()
     return guessed
 
 
-def _guess_levels(x: np.ndarray) -> int | list[int]:
+def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
     """Numbers of levels of rows of integers; 0 for reals, and integers that are no levels."""
     if x.dtype.kind not in "iub":
         return 0
     low, high = int(x.min()), int(x.max())
     if low < 0 or high > 255:
         raise UserError(
-            f"x: expected integers in [0, 256) or reals, got integers in [{low}, {high}]; save "
-            f"them as float32 to have them modelled as reals"
+            f"{path}: x: expected integers in [0, 256) or reals, got integers in [{low}, {high}]; "
+            f"save them as float32 to have them modelled as reals"
         )
     if x.ndim != 2:
         return 256 if high > 127 else max(2, high + 1)
@@ -238,7 +245,9 @@ def _guess_csv(name: str, path: str, given: Mapping[str, object]) -> dict[str, o
             line = stream.readline(1 << 16).decode("utf-8-sig", "replace")
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
+    line = line.splitlines()[0] if line.strip() else ""
     delimiter = str(given.get("delimiter") or max(",;\t|", key=line.count))
+    require(len(delimiter) == 1, "option delimiter", "a character", delimiter)
     cells = [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(delimiter)]
     header = given.get("header")
     if not isinstance(header, bool):
@@ -278,7 +287,7 @@ def _guess_sounds(name: str, path: str, given: Mapping[str, object]) -> dict[str
     import soundfile
 
     folder = _folder(path)
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in sound_files.SUFFIXES]
+    files = [p for p in visible_files(folder) if p.suffix.lower() in sound_files.SUFFIXES]
     rates, channels = Counter[int](), 1
     for file in files[:: max(1, len(files) // _PROBED)]:
         try:
@@ -293,7 +302,7 @@ def _guess_sounds(name: str, path: str, given: Mapping[str, object]) -> dict[str
     table = folder / "table.csv"
     return {
         "sample_rate": rate,
-        "resample": set(rates) != {given.get("sample_rate", rate)},
+        "resample": list(rates) != [given.get("sample_rate", rate)],
         "mix": channels > 1,
         "table": str(Path(path) / table.name) if table.is_file() else "",
     }

@@ -34,7 +34,7 @@ def open_npy(path: Path, where: str | Path | None = None) -> np.ndarray:
     except (ValueError, OSError, EOFError, SyntaxError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: expected an array of numbers (.npy), whole: {reason}") from None
-    if array.dtype.kind not in _KINDS or array.ndim == 0 or len(array) == 0:
+    if array.dtype.kind not in _KINDS or array.ndim == 0 or array.size == 0:
         raise UserError(
             f"{where}: expected rows of integers or reals, got shape {array.shape} of {array.dtype}"
         )

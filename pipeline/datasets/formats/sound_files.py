@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from pipeline.datasets.formats import wave_files
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus")
 RATES = range(1000, 384_001)
+# libsndfile reads a truncated WAV file as a shorter one, and says so here alone.
+_CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ def read_samples(path: Path, hearing: Hearing) -> np.ndarray:
         raise UserError(f"{path}: expected a sound, whole: {_reason(error)}") from None
     if len(channels) != frames:
         raise UserError(f"{path}: truncated: expected {frames} samples, got {len(channels)}")
+    if not np.isfinite(channels).all():
+        place, channel = np.argwhere(~np.isfinite(channels))[0]
+        raise UserError(
+            f"{path}: sample {place}: expected a finite number, got {channels[place, channel]}"
+        )
     samples: np.ndarray = channels.mean(1)
     if rate != hearing.sample_rate:
         from scipy.signal import resample_poly  # here: most need it not
@@ -70,8 +79,16 @@ def read_samples(path: Path, hearing: Hearing) -> np.ndarray:
 
 
 def _plain(path: Path, hearing: Hearing) -> bool:
-    """Whether a file is read without soundfile: PCM as it is."""
-    return path.suffix.lower() == ".wav" and not (hearing.resample or hearing.mix)
+    """Whether a file is read without soundfile: PCM that `wave_files` knows, as it is."""
+    if path.suffix.lower() != ".wav" or hearing.resample or hearing.mix:
+        return False
+    try:
+        with wave.open(str(path), "rb") as file:
+            return file.getsampwidth() in wave_files.PCM
+    except wave.Error as error:
+        return "unknown format" not in str(error)  # of reals, or with a header that says more
+    except (OSError, EOFError):
+        return True  # what is amiss is said where it is read
 
 
 def _header(path: Path, hearing: Hearing) -> tuple[int, int]:
@@ -79,9 +96,12 @@ def _header(path: Path, hearing: Hearing) -> tuple[int, int]:
     import soundfile
 
     try:
-        found = soundfile.info(path)
+        found = soundfile.info(path, verbose=True)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         raise UserError(f"{path}: expected a WAV, FLAC or Ogg file: {_reason(error)}") from None
+    cut = _CUT.search(found.extra_info)
+    if cut:
+        raise UserError(f"{path}: truncated: expected {cut[1]} bytes of samples, got {cut[2]}")
     rate, wanted, most = found.samplerate, hearing.sample_rate, hearing.max_seconds
     wanted_rate = f"{wanted} Hz (or option resample)"
     problems = (

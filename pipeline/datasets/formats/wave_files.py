@@ -16,7 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import Sound, SplitData
 
 NUM_LEVELS = 256
-_PCM = {1: "u1", 2: "<i2", 4: "<i4"}
+PCM = {1: "u1", 2: "<i2", 4: "<i4"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def read_wave(source: str | Path | io.BytesIO, sample_rate: int, where: str | Pa
         data = file.readframes(count)
     if len(data) != count * width:
         raise UserError(f"{where}: truncated: expected {count} samples, got {len(data) // width}")
-    values = np.frombuffer(data, _PCM[width]).astype(np.float64)
+    values = np.frombuffer(data, PCM[width]).astype(np.float64)
     return values / 128 - 1 if width == 1 else values / float(1 << (8 * width - 1))
 
 
@@ -73,7 +73,7 @@ def _open(source: str | Path | io.BytesIO, sample_rate: int, where: str | Path) 
     problems = (
         (file.getnchannels() != 1, "one channel", file.getnchannels()),
         (file.getframerate() != sample_rate, f"{sample_rate} Hz", f"{file.getframerate()} Hz"),
-        (file.getsampwidth() not in _PCM, "8, 16 or 32 bits", f"{8 * file.getsampwidth()} bits"),
+        (file.getsampwidth() not in PCM, "8, 16 or 32 bits", f"{8 * file.getsampwidth()} bits"),
         (file.getnframes() < 1, "a sample at least", "none"),
     )
     for holds, expected, got in problems:

@@ -42,6 +42,7 @@ from pipeline.datasets.formats import array_files
 from pipeline.datasets.own.own_data import (
     OwnOptions,
     existing,
+    listed,
     parse_own,
     refuse_unless,
     split_by_seed,
@@ -49,6 +50,7 @@ from pipeline.datasets.own.own_data import (
 )
 
 PART_BYTES = 1 << 25
+LARGEST = 10**6  # number of classes, and length of a condition
 _COUNTS = ("num_classes", "condition_size")
 
 
@@ -109,12 +111,14 @@ class Arrays(Dataset):
     def examine(self) -> list[str]:
         """Read all values once, and say what was found."""
         kept = self._kept()
-        columns = self._open(kept)
-        cut = split_by_seed(len(columns.x), self.arrays, self.arrays.path, "rows")
-        for rows in _cut(np.arange(len(columns.x)), columns.x):
-            self._row_values(columns, rows, {})
-        self._scalings(columns, cut["train"])
-        kept.remove()
+        try:
+            columns = self._open(kept)
+            cut = split_by_seed(len(columns.x), self.arrays, self.arrays.path, "rows")
+            for rows in _cut(np.arange(len(columns.x)), columns.x):
+                self._row_values(columns, rows, {})
+            self._scalings(columns, cut["train"])
+        finally:
+            kept.remove()
         lines = [
             f"{len(columns.x)} rows of shape {columns.x.shape[1:]}, {columns.x.dtype}",
             *(f"{split}: {len(cut[split])} rows" for split in SPLITS),
@@ -127,7 +131,16 @@ class Arrays(Dataset):
             if self.condition_shape is not None:
                 kind = "maps of shape " + " x ".join(map(str, self.condition_shape))
             lines.append(f"conditions: {kind}")
-        return lines
+        return [*lines, *self._left_aside()]
+
+    def _left_aside(self) -> list[str]:
+        """Say which arrays of an archive serve for nothing, if any."""
+        path, options = existing(self.name, "path", self.arrays.path), self.arrays
+        if path.suffix != ".npz":
+            return []
+        used = (options.x, options.labels, options.conditions)
+        others = [name for name in array_files.list_npz(path) if name not in used]
+        return [f"left aside: the arrays {listed(others)}"] if others else []
 
     def _kept(self) -> PartsFolder:
         """Where arrays of an archive are unpacked until they have been read."""
@@ -308,8 +321,10 @@ def build(config: Mapping[str, object]) -> Dataset:
     given = (options.labels, options.conditions and not is_map)
     for has, role, option in zip(given, ("labels", "conditions"), _COUNTS, strict=True):
         count = getattr(options, option)
-        fits = count >= 1 if has else count == 0
-        words = f">= 1 with {role}, else 0" if not is_map else f"0 without {role} of numbers"
+        fits = 1 <= count <= LARGEST if has else count == 0
+        words = (
+            f"1 to {LARGEST} with {role}, else 0" if not is_map else f"0 without {role} of numbers"
+        )
         refuse_unless(fits, name, option, words, count)
     both = bool(options.labels and options.conditions)
     refuse_unless(not both, name, "conditions", "none beside labels", options.conditions)

@@ -163,7 +163,14 @@ def guess_levels(
             highest = max(map(int, cells))
             if highest < 256:
                 found[names[place]] = max(2, highest + 1)
-        elif not any(is_number(cell) for cell in cells) and len(cells) > 1 and "" not in cells:
+            continue
+        cells.discard("")  # a missing name is refused where the row is read
+        if cells and all(re.fullmatch(r"[-+]?\d+,\d+", cell) for cell in cells):
+            raise UserError(
+                f"{path}: column {names[place]!r}: expected numbers with a decimal point, got "
+                f"{min(cells)!r}"
+            )
+        if not any(is_number(cell) for cell in cells) and len(cells) > 1:
             found[names[place]] = sorted(cells)
     return found
 
@@ -195,6 +202,11 @@ def build(config: Mapping[str, object]) -> Dataset:
     first = list(itertools.islice(read_rows(path, options.delimiter), 1))
     names = column_names(path, first, options.header)
     kept = [names[i] for i in kept_columns(path, names, options.drop)]
+    if "" in kept:
+        raise UserError(
+            f"{path}: column {names.index('') + 1}: expected a name, got none: name it in the "
+            "file, or leave it out by drop=['']"
+        )
     modelled = _modelled(name, options, kept, path)
     event = _event(name, options, modelled)
     data = read_bytes(path)

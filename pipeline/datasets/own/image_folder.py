@@ -46,6 +46,7 @@ from pipeline.datasets.own.image_options import FrameOptions, check_frame
 from pipeline.datasets.own.own_data import (
     existing,
     inside,
+    left_aside,
     listed,
     parse_own,
     refuse_unless,
@@ -134,7 +135,8 @@ class ImageFolder(Dataset):
                 f"beware: {len(same)} files of valid or test have the very content of a file of "
                 f"another split: {listed(same, 3)}"
             )
-        return lines
+        folder = existing(self.name, "path", self.images.path, folder=True)
+        return [*lines, *left_aside(folder, set(every))]
 
     def _measure(self, path: Path) -> tuple[int, int]:
         return image_files.measure(path, self.images.frame, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -115,6 +115,27 @@ def split_words(options: OwnOptions, what: str) -> str:
         f"{options.test_fraction} test and {options.valid_fraction} valid of the {what}, chosen by "
         f"seed {options.split_seed}"
     )
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """List the files of a folder at any depth by name; hidden files and folders are passed over."""
+    below = {path: path.relative_to(folder) for path in folder.rglob("*")}
+    return sorted(
+        path
+        for path, inner in below.items()
+        if path.is_file() and not any(part.startswith(".") for part in inner.parts)
+    )
+
+
+def left_aside(folder: Path, used: Collection[Path]) -> list[str]:
+    """Say which files of a folder serve for nothing: a line, or none where all do.
+
+    Arguments:
+        folder: of a dataset.
+        used: its files that serve, each below the folder.
+    """
+    others = [path.relative_to(folder) for path in visible_files(folder) if path not in used]
+    return [f"left aside: {len(others)} other files: {listed(others, 3)}"] if others else []
 
 
 def listed(names: Sequence[object], most: int = 6) -> str:

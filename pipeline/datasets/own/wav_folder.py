@@ -25,6 +25,7 @@ share its sound's frames out evenly. Files stay where they are: `fetch` copies n
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +49,13 @@ from pipeline.datasets.own.own_data import (
     OwnOptions,
     existing,
     inside,
+    left_aside,
     listed,
     parse_own,
     refuse_unless,
     split_by_seed,
     split_words,
+    visible_files,
 )
 
 COLUMNS = ("file", "speaker", "text")
@@ -97,20 +100,21 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
             row without text where there are texts, or no file at all.
     """
     if table is None:
-        found = [Entry(p) for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
+        found = [Entry(p) for p in visible_files(folder) if p.suffix.lower() in SUFFIXES]
         if not found:
             raise UserError(f"{folder}: expected WAV, FLAC or Ogg files, found none")
         return found
     try:
-        reader = csv.DictReader(read_bytes(table).decode("utf-8-sig").splitlines(), strict=True)
-        lines = list(reader)
+        text = io.StringIO(read_bytes(table).decode("utf-8-sig"), newline="")
+        reader = csv.DictReader(text, strict=True)
+        lines = [(reader.line_num, line) for line in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: not a table of text: {error}") from None
     columns = reader.fieldnames or []
     if "file" not in columns or not {"speaker", "text"} & set(columns):
         raise UserError(f"{table}: expected the columns {', '.join(COLUMNS)}, got {columns}")
     entries: dict[Path, Entry] = {}
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         file = folder / (line["file"] or "")
         values = [(line[name] or "").strip() if name in columns else "" for name in COLUMNS[1:]]
         for name, value in zip(COLUMNS[1:], values, strict=True):
@@ -166,7 +170,11 @@ class WavFolder(Dataset):
             lines.append(
                 f"texts of {len(self.sound.symbols)} symbols: {listed(self.sound.symbols)}"
             )
-        return lines
+        used = {entry.file for entry in self.entries}
+        if self.wav.table:
+            used.add(existing(self.name, "table", self.wav.table))
+        folder = existing(self.name, "path", self.wav.path, folder=True)
+        return [*lines, *left_aside(folder, used)]
 
     def _stream(self, numbers: np.ndarray) -> SplitStream:
         parts = (numbers[first : first + _PART] for first in range(0, len(numbers), _PART))

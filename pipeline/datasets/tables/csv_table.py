@@ -91,14 +91,19 @@ def _wanted(count: int | list[str] | None) -> str:
 
 def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a table that are not blank, with their numbers."""
+    content = read_bytes(path)
     try:
-        text = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: row {number}: not a table of text: {error}") from None
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    try:
         for row in reader:
             if row:
                 yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a table of text: {error}") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: row {reader.line_num}: not a table of text: {error}") from None
 
 
 def column_names(path: Path, rows: Sequence[tuple[int, list[str]]], header: bool) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from arcore.events import Binary, Levels, Real
@@ -18,8 +19,9 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.datasets import adding, catalog
 from pipeline.datasets.base import SPLITS, Dataset
-from pipeline.datasets.formats import image_files
+from pipeline.datasets.formats import image_files, sound_files
 from pipeline.datasets.formats.image_files import Frame
+from pipeline.datasets.formats.sound_files import Hearing
 from tests.support import own_files
 from tests.support.own_files import write_picture, write_sound
 
@@ -281,7 +283,10 @@ GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
         ({"num_levels": 300}, "option num_levels of dataset 'mine': expected 0, 2 to 256"),
         ({"num_levels": [2, 3]}, r"option num_levels .*: expected as many as shape \[3\]"),
         ({"num_levels": "x"}, "option num_levels of dataset 'mine': expected a value of type int"),
-        ({"labels": "x.npy"}, "option num_classes of dataset 'mine': expected >= 1 with labels"),
+        (
+            {"labels": "x.npy"},
+            "option num_classes of dataset 'mine': expected 1 to 1000000 with labels",
+        ),
         ({"condition_size": 2}, "option condition_size of dataset 'mine': .* else 0, got 2"),
         (
             {"labels": "y.npy", "num_classes": 2},
@@ -375,6 +380,54 @@ def test_bad_tables_get_one_line(options: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("table", "given", "message"),
+    [
+        ("a;b\n" + "0,5;1\n0,7;2\n" * 20, {}, "t.csv: column 'a': expected numbers with a decimal"),
+        (",b\n" + "0,1.5\n1,2.5\n" * 20, {}, "t.csv: column 1: expected a name, got none"),
+        ("a,b\n" + "u,1\nv,0\n" * 20 + ",1\n", {}, "row 42, column 'a': expected one of 'u', 'v'"),
+        ("a,b\n1.5,2.5\n", {"delimiter": "xy"}, "option delimiter: expected a character, got 'xy'"),
+        ("a,b\n1.5,2.5\nä,1\n".encode("latin-1"), {}, "t.csv: row 3: not a table of text"),
+        ("a,b\n1.5,2.5\n" + "x" * 200_000 + ",1\n", {}, "t.csv: row 3: not a table of text"),
+    ],
+)
+def test_flaws_of_tables_that_are_added(
+    table: str | bytes, given: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = Path("conf")
+    conf.mkdir()
+    monkeypatch.setattr(catalog, "CONF_FOLDER", conf)
+    Path("t.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
+    with pytest.raises(UserError, match=message) as caught:
+        adding.add("csv", "mine", "t.csv", [f"{key}={value}" for key, value in given.items()])
+    assert "\n" not in str(caught.value) and not list(conf.iterdir())
+
+
+def test_an_index_without_a_name_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "CONF_FOLDER", Path())
+    rows = "".join(f"{i},{i % 7 / 3}\r" for i in range(40))  # rows that end as on an old Macintosh
+    Path("t.csv").write_bytes(f",b\r{rows}".encode())
+    dataset, found = adding.add("csv", "mine", "t.csv", ["drop=['']"])
+    assert found[0] == "40 rows in t.csv" and dataset.event == Real((1,))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full(30, np.nan), "x.npz: labels: expected integers, got"),
+        (np.full(30, 2**40), "num_classes of dataset 'mine': expected 1 to 1000000 with labels"),
+    ],
+)
+def test_labels_that_are_none(
+    labels: np.ndarray, message: str, monkeypatch: pytest.MonkeyPatch, workdir: Path
+) -> None:
+    monkeypatch.setattr(catalog, "CONF_FOLDER", Path())
+    np.savez("x.npz", x=np.zeros((30, 3)), labels=labels)
+    with pytest.raises(UserError, match=message):
+        adding.add("arrays", "mine", "x.npz", [])
+    assert not list(workdir.glob("data/decoded/*"))
+
+
 def test_names_among_reals_ask_what_to_do() -> None:
     own_files.write_cars(Path("cars.csv"))
     with pytest.raises(UserError, match="columns colour are names, others are reals"):
@@ -398,12 +451,10 @@ def test_flac_and_ogg_are_read_and_resampled() -> None:
     assert "resampled to 8000 Hz where they had another rate; the mean of" in dataset.provenance
     shards(dataset)
     entries = {entry.file.name: entry.file for entry in dataset.entries}  # type: ignore[attr-defined]
-    from pipeline.datasets.formats.sound_files import Hearing, read_samples
-
     hearing = Hearing(8000, resample=True, mix=True)
-    plain = read_samples(entries["a.wav"], Hearing(8000))
+    plain = sound_files.read_samples(entries["a.wav"], Hearing(8000))
     for name, most in (("a.wav", 1e-9), ("b.flac", 1e-4), ("d.flac", 1e-4), ("c.ogg", 0.05)):
-        heard = read_samples(entries[name], hearing)
+        heard = sound_files.read_samples(entries[name], hearing)
         assert len(heard) == 800 and np.abs(heard - plain)[100:-100].max() < most
 
 
@@ -414,6 +465,62 @@ def test_texts_of_phones() -> None:
     dataset = own("wav_folder", path="s", sample_rate=8000, table="s/table.csv", symbols="words")
     assert dataset.sound is not None
     assert dataset.sound.symbols == ("AH", "N") and dataset.sound.max_symbols == 2
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT"])
+def test_waves_of_24_bits_and_of_reals_are_read(subtype: str) -> None:
+    values = np.linspace(-0.5, 0.5, 300)
+    soundfile.write("a.wav", values, 8000, subtype=subtype)
+    assert sound_files.count_samples(Path("a.wav"), Hearing(8000)) == 300
+    heard = sound_files.read_samples(Path("a.wav"), Hearing(8000))
+    np.testing.assert_allclose(heard, values, atol=1e-6)
+    content = Path("a.wav").read_bytes()
+    Path("a.wav").write_bytes(content[:-100])
+    with pytest.raises(UserError, match="a.wav: truncated: expected .* bytes of samples, got"):
+        sound_files.count_samples(Path("a.wav"), Hearing(8000))
+
+
+def test_what_is_no_number_is_refused_in_sounds() -> None:
+    values = np.zeros((300, 2))
+    values[7, 1] = np.nan
+    Path("s").mkdir()
+    soundfile.write("s/a.wav", values, 8000, subtype="FLOAT")
+    for i in range(9):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    dataset = own("wav_folder", path="s", sample_rate=8000, mix=True)
+    with pytest.raises(UserError, match="a.wav: sample 7: expected a finite number, got nan"):
+        dataset.examine()
+
+
+def test_rows_of_a_table_of_sounds_are_counted_as_an_editor_does() -> None:
+    for i in range(10):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    rows = "".join(f'{i}.wav,"two\nlines"\n\n' for i in range(2))
+    Path("t.csv").write_text(f"file,text\n{rows}9.wav,\n")
+    with pytest.raises(UserError, match="t.csv: row 8: expected a text, got none"):
+        own("wav_folder", path="s", sample_rate=8000, table="t.csv")
+
+
+def test_what_serves_for_nothing_is_told() -> None:
+    own_files.write_pictures(Path("photos"))
+    for name in ("photos/a.gif", "photos/rose/b.txt", "photos/.hidden/c.txt"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    found = own("image_folder", path="photos", height=8, width=8).examine()
+    assert found[-1] == "left aside: 2 other files: a.gif, rose/b.txt"
+    for i in range(10):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    rows = "".join(f"{i}.wav,ann\n" for i in range(9))
+    Path("s/table.csv").write_text(f"file,speaker\n{rows}")
+    Path("s/c.mp3").touch()
+    Path("s/._0.wav").touch()
+    given = {"sample_rate": 8000, "table": "s/table.csv", "test_fraction": 0.2}
+    found = own("wav_folder", path="s", **given).examine()
+    assert found[-1] == "left aside: 2 other files: 9.wav, c.mp3"
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    np.savez("x.npz", x=x, weights=x, more=x)
+    found = own("arrays", path="x.npz", shape=[3]).examine()
+    assert found[-1] == "left aside: the arrays weights, more"
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def test_read_table(tmp_path: Path) -> None:
         ("a,b\n1,\n", "row 2, column 'b': expected a finite number, got ''"),
         ("a,b\nnan,1\n", "row 2, column 'a': expected a finite number, got 'nan'"),
         ("a,b\n1,-inf\n", "row 2, column 'b': expected a finite number, got '-inf'"),
-        ('a,b\n"1,2\n', "not a table of text"),
-        ("a,b\n1,\udcff\n", "not a table of text"),
+        ('a,b\n"1,2\n', "row 2: not a table of text"),
+        ("a,b\n1,\udcff\n", "row 2: not a table of text"),
     ],
 )
 def test_read_table_names_file_row_and_column(tmp_path: Path, text: str, message: str) -> None:
