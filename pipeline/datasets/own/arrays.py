@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -314,7 +314,7 @@ def build(config: Mapping[str, object]) -> Dataset:
     refuse_unless(suffix in (".npy", ".npz"), name, "path", "a .npy or .npz file", options.path)
     refuse_unless(bool(options.x), name, "x", "the name of an array", options.x)
     extents = options.condition_shape
-    fits = len(extents) in (0, 3) and all(isinstance(n, int) and n >= 1 for n in extents)
+    fits = len(extents) in (0, 3) and _are_sizes(extents)
     refuse_unless(fits, name, "condition_shape", "[channels, height, width], or []", extents)
     is_map = bool(extents and options.conditions)
     refuse_unless(is_map or not extents, name, "condition_shape", "[] without conditions", extents)
@@ -346,6 +346,10 @@ def build(config: Mapping[str, object]) -> Dataset:
     )
 
 
+def _are_sizes(given: Sequence[object]) -> bool:
+    return all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in given)
+
+
 def _event(name: str, options: ArrayOptions) -> Event:
     """What a row is.
 
@@ -353,7 +357,7 @@ def _event(name: str, options: ArrayOptions) -> Event:
         UserError: for a shape or numbers of levels out of range.
     """
     shape, levels = tuple(options.shape), options.num_levels
-    fits = bool(shape) and all(isinstance(n, int) and n >= 1 for n in shape)
+    fits = bool(shape) and _are_sizes(shape)
     refuse_unless(fits, name, "shape", "a list of integers >= 1", options.shape)
     given = levels if isinstance(levels, list) else [levels]
     whole = all(isinstance(n, int) and not isinstance(n, bool) and 2 <= n <= 256 for n in given)

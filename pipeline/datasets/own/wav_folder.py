@@ -115,6 +115,9 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
         raise UserError(f"{table}: expected the columns {', '.join(COLUMNS)}, got {columns}")
     entries: dict[Path, Entry] = {}
     for number, line in lines:
+        if None in line:
+            got = len(columns) + len(line[None])
+            raise UserError(f"{table}: row {number}: expected {len(columns)} cells, got {got}")
         file = folder / (line["file"] or "")
         values = [(line[name] or "").strip() if name in columns else "" for name in COLUMNS[1:]]
         for name, value in zip(COLUMNS[1:], values, strict=True):

@@ -277,6 +277,7 @@ GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
     ("options", "message"),
     [
         ({"num_levels": 4}, r"x.npy: x: row 7, column 1: expected levels below num_levels, got 4"),
+        ({"shape": [True]}, r"option shape .*: expected a list of integers >= 1, got \[True\]"),
         ({"shape": [4]}, r"x.npy: x: expected shape \(20, 4\), got \(20, 3\)"),
         ({"path": "x.csv"}, "option path of dataset 'mine': expected a .npy or .npz file"),
         ({"path": "z.npy"}, "option path of dataset 'mine': expected an existing file"),
@@ -378,6 +379,17 @@ def test_bad_tables_get_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         own("csv", path="cars.csv", **options).decode(Path())
     assert "\n" not in str(caught.value)
+
+
+def test_both_parts_of_a_mixed_table_have_the_same_rows() -> None:
+    own_files.write_cars(Path("cars.csv"))
+    levels = {"colour": ["blue", "green", "red"], "doors": 2, "owners": 7}
+    alone = own("csv", path="cars.csv", levels=levels, drop=["price"])
+    given = {"levels": {"colour": levels["colour"]}, "conditions": ["colour", "doors", "owners"]}
+    told = own("csv", path="cars.csv", standardize=False, **given)
+    for one, other in zip(alone.decode(Path()).values(), told.decode(Path()).values(), strict=True):
+        assert one.x[:, 0].tolist() == other.labels[:, :3].argmax(1).tolist()
+        assert one.x[:, 1:].tolist() == other.labels[:, 3:].tolist()
 
 
 @pytest.mark.parametrize(
@@ -531,6 +543,7 @@ def test_what_serves_for_nothing_is_told() -> None:
         ({"sample_rate": 8000, "mix": True, "max_seconds": 0}, "expected at most 0 seconds"),
         ({"sample_rate": 10}, "option sample_rate of dataset 'mine': expected 1000 to 384000"),
         ({"sample_rate": 8000, "mix": True}, "x.ogg: expected a WAV, FLAC or Ogg file"),
+        ({"table": "u.csv"}, "u.csv: row 3: expected 2 cells, got 3"),
         ({"table": "t.csv"}, "t.csv: row 2: expected a path relative to .*, got '../a.flac'"),
     ],
 )
@@ -539,6 +552,7 @@ def test_bad_sounds_get_one_line(options: dict[str, Any], message: str) -> None:
     write_sound(Path("s/stereo.flac"), 300, channels=2)
     Path("s/x.ogg").write_bytes(b"OggS nothing")
     Path("t.csv").write_text("file,speaker\n../a.flac,me\n")
+    Path("u.csv").write_text("file,speaker\na.flac,me\nstereo.flac,you,there\n")
     with pytest.raises(UserError, match=message) as caught:
         own("wav_folder", path="s", **options)
     assert "\n" not in str(caught.value)
