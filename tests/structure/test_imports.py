@@ -29,6 +29,7 @@ ROOMS = (
     ("pipeline.datasets", "pipeline.tracking"),
     ("pipeline.core",),
     ("arcore.coding", "arcore.inference", "arcore.saving"),
+    ("arcore.entropy",),
     ("arcore.bitstream",),
     ("arcore.zoo",),
     ("arcore.mixtures",),
@@ -62,7 +63,7 @@ BLOCKED = (
 # What arcore needs beyond torch, in one module each, which imports it when it is called for.
 LIBRARIES = {
     "arcore.saving": {"safetensors"},
-    "arcore.coding": {"constriction", "numpy"},
+    "arcore.entropy": {"constriction", "numpy"},
     "arcore.primitives.progress": {"tqdm"},
 }
 IMPORT_EVERYTHING = f"""
