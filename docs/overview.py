@@ -5,7 +5,7 @@ beside what they come from in samples.json; `--model` draws them anew from a tra
 that are kept are of
 
     python -m stages.fetch binarized_mnist && python -m stages.preprocess binarized_mnist
-    python -m stages.train binarized_mnist-gated_pixelcnn trainer.max_epochs=3
+    python -m stages.train binarized_mnist-gated_pixelcnn
     python -m stages.evaluate binarized_mnist-gated_pixelcnn
     python docs/overview.py --model models/binarized_mnist-gated_pixelcnn
 
