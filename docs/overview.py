@@ -1,13 +1,10 @@
 """Draw README's picture, docs/images/overview.svg: real digits, samples, and a table as a figure.
 
 The figure is drawn from the records in results/. The digits are kept in docs/images/samples.png,
-beside what they come from in samples.json; `--model` draws them anew from a trained model. Those
-that are kept are of
+beside what they come from in samples.json; `--model` draws them anew from a model of results/:
 
     python -m stages.fetch binarized_mnist && python -m stages.preprocess binarized_mnist
-    python -m stages.train binarized_mnist-gated_pixelcnn
-    python -m stages.evaluate binarized_mnist-gated_pixelcnn
-    python docs/overview.py --model models/binarized_mnist-gated_pixelcnn
+    python docs/overview.py --model results/binarized_mnist-gated_pixelcnn
 
 Example: python docs/overview.py
 """
@@ -51,19 +48,18 @@ OURS, THEIRS = "#0a7d7d", "#d4722a"
 
 
 def keep_samples(folder: Path) -> None:
-    """Draw samples of a trained model, and keep them beside as many random test rows."""
-    home = folder.resolve().parents[1]
+    """Draw samples of a recorded model, and keep them beside as many random test rows."""
     model = arcore.load(folder)
     drawn = model.sample(COUNT, generator=torch.Generator().manual_seed(0)).numpy()
-    test = shard_reader.read_split(home / "data" / "shards" / DATASET, "test").x
+    test = shard_reader.read_split(ROOT / "data" / "shards" / DATASET, "test").x
     chosen = np.random.default_rng(0).permutation(len(test))[:COUNT]
     both = np.concatenate([grid(test[chosen]), grid(drawn)], 1)
     Image.fromarray((both * 255).astype(np.uint8)).convert("1").save(SAMPLES, optimize=True)
     trained = read_object(folder / "training.json")
-    metrics = read_object(home / "evaluation" / DATASET / folder.name / "metrics.json")
-    origin = {"seed": 0}
-    origin |= {key: trained[key] for key in ("experiment", "epochs", "train_seconds", "commit")}
-    origin |= {key: metrics[key] for key in ("nats", "nats_stderr", "num_rows", "device")}
+    metrics = read_object(folder / "metrics.json")
+    names = ("experiment", "epochs", "train_seconds", "device", "commit")
+    origin = {"seed": 0} | {name: trained[name] for name in names}
+    origin |= {name: metrics[name] for name in ("nats", "nats_stderr", "num_rows")}
     ORIGIN.write_text(json.dumps(origin, indent=2) + "\n")
 
 
