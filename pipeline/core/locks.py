@@ -65,7 +65,8 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits for it finds out
+        with contextlib.suppress(OSError):  # a storage that is gone must not hide what happened
+            path.unlink()  # while it is held: who waits for it finds out
         os.close(descriptor)
 
 

@@ -25,6 +25,18 @@ def test_a_second_holder_is_refused_in_one_line(tmp_path: Path) -> None:
         pass
 
 
+def test_a_storage_that_is_gone_hides_no_error(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    with pytest.raises(UserError, match="^a: its storage is gone$"):
+        with locks.held(storage / ".a.lock", "training a"):
+            storage.rename(tmp_path / "aside")
+            storage.write_text("not a folder")
+            raise UserError("a: its storage is gone")
+    with locks.held(tmp_path / "aside" / ".a.lock", "training a"):
+        pass  # what lies there still holds nothing
+
+
 def test_what_a_killed_holder_left_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     path.write_text("123 on elsewhere")
