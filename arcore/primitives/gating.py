@@ -109,10 +109,7 @@ class _Gated(torch.autograd.Function):
             both = _wide(values[rows])
             dboth = torch.empty_like(both)
             (t, s), (df, dg) = both.chunk(2, -1), dboth.chunk(2, -1)
-            ds = _wide(flat[rows]).mul_(s)
-            dst = ds * t
-            torch.addcmul(ds, dst, t, value=-1, out=df)
-            torch.addcmul(dst, dst, s, value=-1, out=dg)
+            _back(_wide(flat[rows]), t, s, df, dg)
             da[rows] = dboth
         return da.view(*grad.shape[:-1], -1)
 
@@ -143,14 +140,9 @@ class _Multiplicative(torch.autograd.Function):
             four, t = _wide(values[rows]), _wide(last[rows])
             dfour = torch.empty_like(four)
             (g1, g2, g3, u), (d1, d2, d3, du) = four.chunk(4, -1), dfour.chunk(4, -1)
-            dout = _wide(grad[rows]).mul_(g1)
-            dlast = dout * t
-            torch.addcmul(dlast, dlast, g1, value=-1, out=d1)
-            dv = dout.addcmul_(dlast, t, value=-1)
-            dg3 = dv * g3
-            dg3u = dg3 * u
-            torch.addcmul(dg3u, dg3u, g3, value=-1, out=d3)
-            torch.addcmul(dg3, dg3u, u, value=-1, out=du)
+            dv = _wide(grad[rows])
+            _back(dv, t, g1, dv, d1)
+            _back(dv, u, g3, du, d3)
             dh[rows] = dv.mul_(g2)
             dv.mul_(flat[rows])
             torch.addcmul(dv, dv, g2, value=-1, out=d2)
@@ -186,14 +178,10 @@ class _LSTMCell(torch.autograd.Function):
             four, t = _wide(values[rows]), _wide(last[rows])
             dfour = torch.empty_like(four)
             (o, f, i, g), (do, df, di, dg) = four.chunk(4, -1), dfour.chunk(4, -1)
-            dout = _wide(dh[rows]).mul_(o)
-            dlast = dout * t
-            torch.addcmul(dlast, dlast, o, value=-1, out=do)
-            dnow = dout.addcmul_(dlast, t, value=-1).add_(dc[rows])
-            dni = dnow * i
-            dnig = dni * g
-            torch.addcmul(dnig, dnig, i, value=-1, out=di)
-            torch.addcmul(dni, dnig, g, value=-1, out=dg)
+            dnow = _wide(dh[rows])
+            _back(dnow, t, o, dnow, do)
+            dnow.add_(dc[rows])
+            _back(dnow, g, i, dg, di)
             dbefore[rows] = dnow.mul_(f)
             dnow.mul_(before[rows])
             torch.addcmul(dnow, dnow, f, value=-1, out=df)
@@ -219,6 +207,17 @@ def _squashed(part: Tensor, number: int, tanh: int) -> Tensor:
     gates.sigmoid_()
     _twice_less_one_(squashed)
     return gates
+
+
+def _back(grad: Tensor, t: Tensor, s: Tensor, da: Tensor, db: Tensor) -> None:
+    """Write the gradients of a and b, given that of t s with t = tanh(a) and s = sigm(b).
+
+    da may be grad itself.
+    """
+    by_s = grad * s
+    both = by_s * t
+    torch.addcmul(both, both, s, value=-1, out=db)
+    torch.addcmul(by_s, both, t, value=-1, out=da)
 
 
 def _twice_less_one_(x: Tensor) -> Tensor:
