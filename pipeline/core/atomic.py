@@ -1,4 +1,4 @@
-"""Writing a folder so that a reader sees all of it or none."""
+"""Writing a folder or a file so that a reader sees all of it or none."""
 
 from __future__ import annotations
 
@@ -53,6 +53,13 @@ def replacing(folder: Path) -> Iterator[Path]:
     finally:
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of UTF-8 in one step; its folder is there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _remove_abandoned(folder: Path) -> None:

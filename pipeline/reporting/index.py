@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
-from pipeline.core import paths
+from pipeline.core import atomic, paths
 from pipeline.reporting import markup, wording
 from pipeline.reporting.markup import Cell
 from pipeline.reporting.wording import UNITS
@@ -33,9 +32,7 @@ def write() -> Path | None:
         "</main>",
     ]
     path = folder / "index.html"
-    partial = path.with_name(f".index.{os.getpid()}.partial")
-    partial.write_text(markup.page("Reports - arcore", body), encoding="utf-8")
-    os.replace(partial, path)
+    atomic.write_text(path, markup.page("Reports - arcore", body))
     return path
 
 

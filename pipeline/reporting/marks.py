@@ -17,11 +17,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.core import atomic
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, read_object, read_yaml
 from pipeline.reporting import mark_curves, tables, wording
@@ -214,9 +214,7 @@ def write(results: Path) -> Path | None:
     text = draw(results)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return None
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    atomic.write_text(path, text)
     return path
 
 

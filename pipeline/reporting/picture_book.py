@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
-from pipeline.core import paths, provenance
+from pipeline.core import atomic, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.core.records import Record, read_object, write_object
@@ -206,9 +205,7 @@ def write(results: Path) -> Path | None:
     path, text = results / PAGE, drawn(results)
     if not (results / "gallery").is_dir() or (path.is_file() and path.read_text("utf-8") == text):
         return None
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    atomic.write_text(path, text)
     return path
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.core import paths
+from pipeline.core import atomic, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.reporting import comparison, embedded, picture_book, tables
@@ -107,9 +106,7 @@ def record_embedded(datasets: Iterable[str]) -> Path:
 
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    atomic.write_text(path, text)
     log.info("wrote %s", path)
     return path
 

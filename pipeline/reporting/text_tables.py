@@ -31,12 +31,12 @@ from __future__ import annotations
 import csv
 import functools
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import atomic
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, read_yaml, value_of
 from pipeline.reporting import embedded, marks, picture_book, search_tables, tables, wording
@@ -63,9 +63,7 @@ def write(root: Path) -> list[Path]:
     changed = []
     for path, text in drawn(root).items():
         if text != path.read_text(encoding="utf-8"):
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, path)
+            atomic.write_text(path, text)
             changed.append(path)
     return changed
 
