@@ -57,10 +57,9 @@ def _to_code(
         return x, scoring.condition_of(model, split, rows), {}
     assert isinstance(split, SplitData), "sounds are read whole"
     rows = rows[np.argsort(-sound_batches.lengths(split)[rows], kind="stable")]
-    labels = sound_batches.labels_of(split)[rows]
-    width = int(labels[0, 0])
-    condition = sound_batches.condition_for(model, labels, np.zeros(len(rows), np.int64), width)
+    twin, condition = sound_batches.to_sample(model, split, rows)
+    (width,) = twin.event.extents
     x = torch.from_numpy(split.x[rows, :width]).to(model.device)
-    lengths = torch.from_numpy(labels[:, 0])
+    lengths = torch.from_numpy(sound_batches.lengths(split)[rows])
     x = x.masked_fill(torch.arange(width) >= lengths[:, None], 0)
-    return x, None if condition is None else condition.to(model.device), {"lengths": lengths}
+    return x, condition, {"lengths": lengths}

@@ -15,6 +15,7 @@ from pipeline.search import objectives
 from pipeline.search.spec import Search
 from pipeline.search.trials import CHECKPOINT, NUMBER
 from pipeline.training import driver
+from pipeline.training.checkpoints import Progress
 from pipeline.training.ray_trainer import make_trainer
 from pipeline.training.records import (
     Failed,
@@ -124,20 +125,20 @@ def _train_alone(job: TrainingJob, setting: TrialSetting, checkpoint: str) -> Tr
     progress = worker.progress
     if progress.epoch >= job.trainer.max_epochs or progress.stopped:
         # killed after its last epoch and before its end was kept: Ray wants a result all the same
-        last = progress.history[-1]
-        report = TrainingReport(
-            epoch=last.epoch, best_valid_nats=progress.best_nats, finished=True, record=last
-        )
-        session.report(report, None)
+        session.report(_last(progress), None)
     outcome = worker.run()
     if isinstance(outcome, Finished) and objectives.SECONDS in setting.search.plan.objectives:
-        last, progress = worker.progress.history[-1], worker.progress
-        report = TrainingReport(
-            epoch=last.epoch, best_valid_nats=progress.best_nats, finished=True, record=last
-        )
         seconds = objectives.seconds_to_sample(worker.model)
-        tune.report(report.to_dict() | {objectives.SECONDS: seconds})
+        tune.report(_last(worker.progress).to_dict() | {objectives.SECONDS: seconds})
     return outcome
+
+
+def _last(progress: Progress) -> TrainingReport:
+    """Return once more what the last epoch reported."""
+    last = progress.history[-1]
+    return TrainingReport(
+        epoch=last.epoch, best_valid_nats=progress.best_nats, finished=True, record=last
+    )
 
 
 def _train_together(job: TrainingJob, setting: TrialSetting, name: str) -> TrainingOutcome:
