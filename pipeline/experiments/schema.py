@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError, require, unknown_name
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_time")
-PRECISIONS = ("float32", "bfloat16", "float64")
+PRECISIONS = ("float32", "bfloat16", "auto", "float64")
 T = TypeVar("T")
 
 
@@ -78,7 +78,8 @@ class TrainerConfig:
         seed: of weights, shuffling, masks and dropout.
         ema_decay: decay of the averaged weights that are validated and kept; 0 turns it off.
         clip_norm: largest norm of the gradient; null turns clipping off.
-        precision: float32, bfloat16 (autocast) or float64.
+        precision: float32, bfloat16 (autocast), float64, or auto: bfloat16 where every worker's
+            hardware has it, else float32, since emulation takes several times longer.
         compile: run the training call through torch.compile.
         patience: stop after so many validations without a new best; null never stops.
         validate_every: epochs from one validation to the next.

@@ -261,6 +261,7 @@ def _write(run: Run, finished: Finished, checkpoint: Path) -> Path:
         train_seconds=round(progress.seconds, 1),
         device=finished.device,
         num_workers=finished.num_workers,
+        precision=finished.precision,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         commit=run.commit,

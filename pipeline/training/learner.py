@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import arcore
 from arcore.primitives.row_noise import BatchSlice
 from pipeline.data.batches import Batch
-from pipeline.training import optimization
+from pipeline.training import optimization, precision
 from pipeline.training.collectives import Workers
 from pipeline.training.records import TrainingJob
 from pipeline.training.resolved import DTYPES, create_model
@@ -28,10 +28,12 @@ class Learner:
         model: that learns.
         evaluated: that is validated and kept: with averaged weights, if there are any.
         optimizer: torch's.
+        precision: of the steps: `trainer.precision`, or what auto is on these workers.
     """
 
     def __init__(self, job: TrainingJob, workers: Workers) -> None:
         self.workers, self.trainer = workers, job.trainer
+        self.precision = precision.of_steps(job.trainer.precision, workers)
         torch.manual_seed(job.trainer.seed)
         model = create_model(job.model, job.event)
         self.model = model.to(workers.device, DTYPES[job.trainer.precision])
@@ -84,7 +86,7 @@ class Learner:
         self.model.sample_training_noise(noise)
         self._seed(drawn * workers.world + workers.rank)  # for dropout, in which ranks must differ
         batch = batch.to(workers.device)
-        mixed = trainer.precision == "bfloat16"
+        mixed = self.precision == "bfloat16"
         with torch.autocast(workers.device.type, torch.bfloat16, enabled=mixed):
             losses: Tensor = self._call(batch.x, batch.condition, batch.scored)
             loss = losses.sum()

@@ -85,11 +85,13 @@ class Finished:
         num_parameters: of the model.
         device: name of the accelerator or processor of rank 0.
         num_workers: that it ended with.
+        precision: of its steps.
     """
 
     num_parameters: int
     device: str
     num_workers: int
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,7 @@ class TrainingRecord:
         commit: of the code.
         epoch_seconds: of training up to the end of each epoch, as long as history.csv.
         weights_sha256: of the file model.safetensors; older records have none.
+        precision: of the steps, auto being resolved; older records have none.
     """
 
     experiment: str
@@ -248,6 +251,7 @@ class TrainingRecord:
     commit: str
     epoch_seconds: list[float] = dataclasses.field(default_factory=list)
     weights_sha256: str | None = None
+    precision: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""

@@ -13,7 +13,12 @@ from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ExperimentConfig
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.float32,
+    "auto": torch.float32,
+    "float64": torch.float64,
+}  # of weights
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,8 @@ class Worker:
         self.best = checkpoints.weights_of(self.model)
         self._restore()
         self.learner.wrap(self.progress.step)
+        if self.config.precision == "auto" and self.learner.precision != "bfloat16":
+            self._say("precision: float32, since this hardware has no bfloat16")
         self.display = Display(
             self.config.max_epochs, self.train.steps_per_epoch, self.progress.step,
             shown=session.rank == 0 and not job.quiet,
@@ -193,7 +195,8 @@ class Worker:
                 if ended is not None:
                     return ended
         parameters = sum(p.numel() for p in self.model.parameters())
-        return Finished(parameters, provenance.device_name(self.device), self.workers.world)
+        device = provenance.device_name(self.device)
+        return Finished(parameters, device, self.workers.world, self.learner.precision)
 
     def _epoch(self) -> Failed | Stopped | None:
         """Train one epoch, validate, log and checkpoint; return how the training ended, if so."""

@@ -63,7 +63,9 @@ def test_a_job_of_something_else_is_refused(change: dict[str, object], message: 
         TrainingJob.from_dict(JOB.to_dict() | change)
 
 
-@pytest.mark.parametrize("outcome", [Finished(7, "cpu", 2), Failed("a line"), Stopped(8, 2)])
+@pytest.mark.parametrize(
+    "outcome", [Finished(7, "cpu", 2, "float32"), Failed("a line"), Stopped(8, 2)]
+)
 def test_outcomes_come_back(outcome: Finished | Failed | Stopped) -> None:
     assert outcome_from_dict(json.loads(json.dumps(outcome_to_dict(outcome)))) == outcome
 

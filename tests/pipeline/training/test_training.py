@@ -20,7 +20,7 @@ import yaml
 from pipeline.cluster import connection
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import checkpoints, resolved
+from pipeline.training import checkpoints, precision, resolved
 from pipeline.training.learner import Learner
 from pipeline.training.records import Stopped
 from tests.places import ROOT
@@ -196,6 +196,15 @@ def test_bfloat16_keeps_float32_weights_and_learns_as_much(make_worker) -> None:
     assert {value.dtype for value in rough.weights(4).values()} == {torch.float32}
     assert norm(rough.weights(4)) != norm(exact.weights(4))
     assert rough.progress.best_nats == pytest.approx(exact.progress.best_nats, rel=5e-3)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_is_bfloat16_where_the_hardware_has_it(make_worker, monkeypatch, native: bool) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: native)
+    found, expected = make_worker(), make_worker()
+    found.train(precision="auto")
+    expected.train(precision="bfloat16" if native else "float32")
+    assert norm(found.weights(4)) == norm(expected.weights(4))
 
 
 def test_float64(make_worker) -> None:
