@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from pathlib import Path
 
 from pipeline.core.errors import UserError
@@ -24,7 +23,8 @@ def main() -> None:
         "`dvc exp run -S` can set any parameter and changes no other line, and with a row of "
         "`joins` for each member of each mixture.",
     ).parse_args()
-    from pipeline.experiments import layout  # here: --help needs no YAML
+    from pipeline.core import atomic  # here: --help needs neither this nor YAML
+    from pipeline.experiments import layout
 
     path = Path("params.yaml")
     try:
@@ -33,9 +33,7 @@ def main() -> None:
         raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
     after = layout.completed(before)
     if after != before:
-        partial = path.with_suffix(".partial")
-        partial.write_text(after, encoding="utf-8")
-        os.replace(partial, path)
+        atomic.write_text(path, after)
     log.info("params.yaml: %s", "as it was" if after == before else "completed")
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import atomic
 from pipeline.core.code_hash import code_hash
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.import_closure import Checkout
@@ -99,8 +99,6 @@ def write(root: Path, folder: Path) -> list[str]:
     for name, text in texts.items():
         path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            partial = path.with_suffix(".partial")
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, path)
+            atomic.write_text(path, text)
             changed.append(name)
     return sorted(changed)

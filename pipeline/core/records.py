@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 import yaml
 
+from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
 
 T = TypeVar("T")
@@ -265,5 +266,5 @@ class _Loader(yaml.SafeLoader):
 
 
 def write_object(path: Path, content: Mapping[str, object]) -> None:
-    """Write a JSON object to a file, indented, with a line feed at its end."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """Write a JSON object to a file in one step, indented, with a line feed at its end."""
+    atomic.write_text(path, json.dumps(content, indent=2) + "\n")

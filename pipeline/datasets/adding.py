@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ import yaml
 from PIL import Image
 
 from arcore.events import Levels
-from pipeline.core import paths
+from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
@@ -68,10 +67,8 @@ def add(
     dataset = catalog.get_dataset(config)
     found = dataset.examine()
     whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)
-    partial = target.with_suffix(f".{os.getpid()}.partial")
     text = yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True)
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
+    atomic.write_text(target, text)
     return dataset, found
 
 

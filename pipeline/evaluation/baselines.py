@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +42,7 @@ def write(dataset: str) -> Path:
         log.info("%s: no images, sounds or clips, no codecs", dataset)
     path = paths.codecs(dataset)
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    write_object(partial, measured.to_dict())
-    os.replace(partial, path)
+    write_object(path, measured.to_dict())
     return path
 
 

@@ -9,7 +9,6 @@ differs from run to run. `metrics/<experiment>.json` holds the few numbers of `d
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from arcore.events import Event
@@ -57,7 +56,6 @@ def write_summary(result: Result, event: Event) -> Path:
     """
     path = paths.metrics(result.experiment)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     summary: dict[str, object] = {
         "value": result.score.value_in(result.unit, event),
         "stderr": result.score.stderr_in(result.unit, event),
@@ -65,8 +63,7 @@ def write_summary(result: Result, event: Event) -> Path:
     }
     if result.bound is not None:
         summary["level_nats"] = result.bound.level_nats
-    write_object(partial, summary)
-    os.replace(partial, path)
+    write_object(path, summary)
     return path
 
 

@@ -9,13 +9,12 @@ import dataclasses
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core import locks, paths
+from pipeline.core import atomic, locks, paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.registry import exporting, training_runs, versions
@@ -109,11 +108,7 @@ def _write(dataset: str) -> Path:
     registered = register_dataset(dataset)
     path = paths.registration(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(
-        json.dumps(registered.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
-    os.replace(partial, path)
+    atomic.write_text(path, json.dumps(registered.to_dict(), indent=2, sort_keys=True) + "\n")
     for name, champion in registered.champions.items():
         if champion is not None:
             log.info("models:/%s@champion is %s", name, champion.experiment)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from pathlib import Path
 
-from pipeline.core import paths
+from pipeline.core import atomic, paths
 from pipeline.reporting.comparison import Report
 from pipeline.training.history import read_history
 
@@ -25,10 +25,9 @@ def write(report: Report) -> Path:
                 rows[name, int(line["epoch"])] = line["valid_nats"]
     path = paths.curves(report.dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((*key, value) for key, value in rows.items())
-    os.replace(partial, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((*key, value) for key, value in rows.items())
+    atomic.write_text(path, text.getvalue())
     return path

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -198,10 +197,8 @@ def _write_summary(record: SearchRecord) -> None:
     """Write what DVC compares of a search: the best trial's and the base experiment's own nats."""
     path = paths.metrics(f"searches/{record.search}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     found = {"valid_nats": record.best_valid_nats, "default_nats": record.default_valid_nats}
-    write_object(partial, {key: value for key, value in found.items() if value is not None})
-    os.replace(partial, path)
+    write_object(path, {key: value for key, value in found.items() if value is not None})
 
 
 def _rows(search: Search, table: Sequence[Trial]) -> list[list[object]]:

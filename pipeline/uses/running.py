@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,9 +141,7 @@ def _plain(settings: Any) -> dict[str, object]:
 def _write_metrics(experiment: str, made: list[UseRecord]) -> None:
     path = paths.root() / "metrics" / "uses" / f"{experiment}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    write_object(partial, records.summary(made))
-    os.replace(partial, path)
+    write_object(path, records.summary(made))
 
 
 def _entry(experiment: str) -> dict[str, dict[str, Any]]:
