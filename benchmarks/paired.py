@@ -65,8 +65,11 @@ def main() -> None:
     given = parser.parse_args()
     evaluated = []
     for name in (given.first, given.second):
-        dataset = compose.load(name).dataset["name"]
-        evaluated.append(read_evaluated(paths.evaluation(dataset, name)))
+        try:
+            dataset = compose.load(name).dataset["name"]
+            evaluated.append(read_evaluated(paths.evaluation(dataset, name)))
+        except UserError as error:
+            parser.error(str(error))
     first, second = evaluated
     if first.config.dataset_sha256 != second.config.dataset_sha256:
         parser.error("expected experiments on the same data")

@@ -217,7 +217,10 @@ def _check_entry(
 ) -> None:
     """Refuse a model that was trained as the experiment is not, or no longer, described."""
     wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
-    for key, value in compose.flat(trained.content).items():
+    found = compose.flat(trained.content)
+    if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
+        found.pop("trainer.precision", None)  # auto is either of the others
+    for key, value in found.items():
         if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
             expected = f"expected {wanted.get(key)!r} as the experiment has it"
             raise UserError(

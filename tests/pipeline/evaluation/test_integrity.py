@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,24 @@ def test_a_model_of_double_precision_is_evaluated_as_such(result: dict) -> None:
     evaluate.evaluate(compose.load("toy"))
     again = json.loads(RESULT.read_text())["nats"]
     assert again == pytest.approx(result["nats"], rel=1e-6) and again != result["nats"]
+
+
+@pytest.mark.parametrize("asked, had, fits", [
+    ("auto", "bfloat16", True), ("auto", "float32", True), ("auto", "float64", False),
+    ("float32", "bfloat16", False), ("bfloat16", "auto", False),
+])  # fmt: skip
+def test_auto_is_either_precision_of_half_or_single(
+    result: dict, asked: str, had: str, fits: bool
+) -> None:
+    config = Path("models/toy/config.yaml")
+    described = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(described | {"trainer": {"precision": had}}))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["experiments"]["toy"]["trainer"] = {"precision": asked}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    refused = pytest.raises(UserError, match=f"expected '{asked}' as the experiment has it|float64")
+    with contextlib.nullcontext() if fits else refused:
+        evaluate.evaluate(compose.load("toy"))
 
 
 def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
