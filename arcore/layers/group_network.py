@@ -151,6 +151,10 @@ class GroupNetwork(nn.Module):
         """Return the pixels (..., r, c) at a position of all patches that have it, a view."""
         return maps[..., row :: self.patch[0], column :: self.patch[1]]
 
+    def known_part(self, features: Tensor) -> list[Tensor]:
+        """Return the groups that it sees of the features of a whole image, views."""
+        return [group.of(features) for group in self.known]
+
     def context(self, known: Sequence[Tensor], maps: Tensor | None) -> Tensor:
         """Map the features of known groups to (batch, head_width, height, width) of the group."""
         u = conditioned(self.input(self._on_grid(known)), self.input_projection, maps)

@@ -47,9 +47,9 @@ class CausalConv2d(nn.Module):
         self.padding = (centre, columns - 1 - centre, rows - 1, 0)
         self.weight = nn.Parameter(torch.empty(outputs, inputs, rows, columns))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.pattern = mask
+        self.pattern = None if mask is None or bool(mask.all()) else mask
         self.mask: Tensor | None
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", self.pattern, persistent=False)
         self.reset_parameters()
 
     def _apply(self, fn: Any, recurse: bool = True) -> CausalConv2d:

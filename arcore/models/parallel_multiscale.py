@@ -153,33 +153,28 @@ class ParallelMultiscale(AutoregressiveModel):
     def _image(self, x: Tensor) -> Tensor:
         return x.reshape(-1, *self.image)
 
-    def _known(self, network: GroupNetwork, image: Tensor) -> list[Tensor]:
-        """Return the features of the groups before a network's."""
-        return [self.base.encode(group.of(image)) for group in network.known]
-
     def _moved(self, outputs: Tensor, by: Tensor | None) -> Tensor:
         return outputs if by is None else self.head.move_means(outputs, by)
 
     def _outputs(self, image: Tensor, condition: Tensor | None) -> Iterator[tuple[Group, Tensor]]:
         """Yield each group with the head's maps for its pixels, in drawing order."""
         base, maps = self.pyramid.base, self.base._condition_maps(condition)
-        features = self.base.encode(base.of(image))
-        yield base, self.base.outputs(features, maps)
+        features = self.base.encode(image)
+        yield base, self.base.outputs(base.of(features), maps)
         for scale in self._scales():
             maps = scale.maps(condition, self.dtype)
             for network in scale.groups():
-                own = self.base.encode(network.group.of(image))
-                known = self._known(network, image)
+                own, known = network.group.of(features), network.known_part(features)
                 outputs = network(own, network.context(known, maps)).to(self.dtype)
                 yield network.group, self._moved(outputs, network.predict(known))
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        image, terms = self._image(x), []
-        for group, outputs in self._outputs(image, condition):
-            levels = group.of(image)
-            conditionals = self.head.distribution(outputs, levels, levels.shape)
-            terms.append(conditionals.log_prob(self._as_value(levels)).flatten(1).sum(1))
-        return torch.stack(terms).sum(0)
+        image = self._image(x)
+        groups, maps = zip(*self._outputs(image, condition), strict=True)
+        levels = torch.cat([group.of(image).flatten(2) for group in groups], 2)[:, :, None]
+        outputs = torch.cat([part.flatten(2) for part in maps], 2)[:, :, None]
+        conditionals = self.head.distribution(outputs, levels, levels.shape)
+        return conditionals.log_prob(self._as_value(levels)).flatten(1).sum(1)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         image = self._image(x)
@@ -287,7 +282,7 @@ class MultiscaleDecoder(Decoder):
             model = self.model
             scale, network = self.ahead.pop(0)
             maps = scale.maps(self.condition, model.dtype)
-            known = model._known(network, self.x.view(-1, *model.image))
+            known = network.known_part(model.base.encode(self.x.view(-1, *model.image)))
             context, predicted = network.context(known, maps), network.predict(known)
             self.part = _GroupDecoder(model, network, context, predicted)
         return self.part.next()

@@ -190,8 +190,8 @@ class _LSTMCell(torch.autograd.Function):
 
 
 def _pieces(part: Tensor) -> list[slice]:
-    rows = max(1, PIECE // part.shape[-1])
-    return [slice(first, first + rows) for first in range(0, len(part), rows)]
+    rows = -(-len(part) // max(1, round(part.numel() / PIECE)))
+    return [slice(first, first + rows) for first in range(0, len(part), max(1, rows))]
 
 
 def _wide(part: Tensor) -> Tensor:
