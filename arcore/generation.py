@@ -111,7 +111,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         batch = max(1, SAMPLE_DIMENSIONS // size) if batch is None else batch
         require_int(batch, "batch", 1)
         parts = []
-        steps = -(-n // batch) * len(self.schedule)
+        steps = -(-n // batch) * len(self.schedule) if progress else 0
         with progress_bar(progress, steps, "sampling") as advance:
             for start in range(0, n, batch):
                 rows = slice(start, min(start + batch, n))

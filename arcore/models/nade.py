@@ -194,12 +194,11 @@ class NADEDecoder(Decoder):
         self.activations = model._start(batch, condition).clone()
         self.input_weights = model.input_weight.unbind()
         self.output_weights = model.output_weight.transpose(1, 2).unbind()
-        self.output_biases = model.output_bias.unbind()
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         t, hidden = self.position, activate_(self.activations.clone(), self.activation)
-        logits = torch.addmm(self.output_biases[t], hidden, self.output_weights[t])
+        logits = torch.addmm(self.model.output_bias[t], hidden, self.output_weights[t])
         never = level_features.impossible(self.model.event, logits.device, block)
         return level_features.distribution(logits[:, None], never)
 
