@@ -47,7 +47,7 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_PARAM_LENGTH = 6000
+_NAME_LENGTH, _PARAM_LENGTH = 250, 6000
 _BATCH = 100
 
 
@@ -255,9 +255,10 @@ def _start_run(
         began = int((time.time() - seconds_ago) * 1000)
         run = store.create_run(where, began, {RUN_KEY: key}, run_name)
     run_id = str(run.info.run_id)
+    named = {parameter_name(name): value for name, value in params.items()}
     missing = [
         Param(name, str(value)[:_PARAM_LENGTH])
-        for name, value in params.items()
+        for name, value in named.items()
         if name not in run.data.params
     ]
     for first in range(0, len(missing), _BATCH):
@@ -265,6 +266,16 @@ def _start_run(
     every = source_tags(_command(), tags.get("commit")) | dict(tags)
     store.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in every.items()])
     return run_id
+
+
+def parameter_name(name: str) -> str:
+    """Return a name that MLflow takes for a parameter: without what it refuses, and short enough.
+
+    Example:
+        >>> parameter_name("dataset.levels.weight (kg)")
+        'dataset.levels.weight _kg_'
+    """
+    return re.sub(r"[^\w\-. :]", "_", name)[:_NAME_LENGTH]
 
 
 def source_tags(command: str, commit: str | None = None) -> dict[str, str]:

@@ -66,6 +66,17 @@ def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
     assert start() != run_id, "a finished run is not resumed"
 
 
+def test_columns_of_any_name_are_parameters(home):
+    names = ["weight (kg)", "size %", "name, full", "a/../b", "grö\u00dfe", "x" * 300, "#"]
+    levels = {"dataset": {"levels": dict.fromkeys(names, 3)}}
+    params = mlflow_store.flatten(levels)
+    run = mlflow_store.start_run("arcore-test", "toy", "key", params, {})
+    kept = mlflow_store.client().get_run(run).data.params
+    assert len(kept) == len(names) and set(kept.values()) == {"3"}
+    again = mlflow_store.start_run("arcore-test", "toy", "key", params, {})
+    assert again == run
+
+
 def test_failed_runs_are_resumed_and_identities_kept_apart(home):
     run_id = start()
     run_logger.RunLogger(run_id).finish("FAILED")
