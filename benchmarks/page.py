@@ -242,14 +242,20 @@ def scale(record: Record) -> str:
         for (rows, run), limit in zip(runs, limits.values(), strict=True)
         if limit
     )
+    most, largest = runs[-1]
     text = f"""`python benchmarks/scale.py --rows {" ".join(str(rows) for rows, _ in runs)}` at
         {record["commit"]}: generated RGB images of 32 x 32 as PNG in Parquet files, preprocessed,
         two epochs of a tiny MADE by two workers of Ray in windows of 10,000 rows, evaluated on a
         tenth. MB are resident at the peak: of the stage, or of the larger worker of training, which
         grow by what is imported and by a window or a shard, not by the rows, which are as many MB
-        as the second column says.{limited}
+        as the second column says: decoded, as steps see them; they have two levels and a simple
+        pattern, and {most:,} take {largest["disk"]["images_mb"]:,.0f} MB as PNG and
+        {largest["disk"]["shards_mb"]:,.0f} MB as shards.{limited}
         Seconds are the processor's, of all processes of a stage, on
-        {record["hardware"]}, beside other work."""
+        {record["hardware"]}, beside other work. Ray Data has no part in it: rows go through a
+        process one batch at a time, {most / largest["preprocess"]["cpu_seconds"]:,.0f} a second
+        here, and where decoding takes longer, files of one's own are shared out to workers as
+        tasks, part by part (`cluster.num_workers`), which a killed run goes on from."""
     names = [step for step, _ in steps]
     head = ["rows", "MB of rows", *(f"{n}, MB" for n in names), *(f"{n}, s" for n in names)]
     return section(
