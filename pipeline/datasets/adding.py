@@ -20,6 +20,7 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
 from pipeline.datasets.own import csv_file, image_folder, image_shards
+from pipeline.datasets.own.array_checks import refuse_wide
 from pipeline.datasets.own.arrays import open_array
 from pipeline.datasets.own.own_data import listed, visible_files
 from pipeline.datasets.tables.csv_table import column_names, read_rows
@@ -106,7 +107,11 @@ def _suggested(dataset: Dataset) -> tuple[str, dict[str, object]]:
         told["condition_size"] = dataset.condition_size
     if dataset.condition_shape:
         told["condition_shape"] = list(dataset.condition_shape)
-    if dataset.sound is not None:
+    if (sound := dataset.sound) is not None:
+        if len(sound.speakers) > 1:
+            told["num_classes"] = len(sound.speakers)
+        if sound.symbols:
+            told["local_classes"] = len(sound.symbols)
         return "wavenet", told
     if not isinstance(dataset.event, Levels):
         return "rnade", told
@@ -207,7 +212,7 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
         if merged["labels"]:
             labels = opened("labels")
             require(labels.dtype.kind in "iub", f"{path}: labels", "integers", labels.dtype)
-            guessed["num_classes"] = int(labels.max()) + 1
+            guessed["num_classes"] = max(1, int(labels.max()) + 1)
         if merged["conditions"]:
             shape = opened("conditions").shape[1:]
             if len(shape) == 3:
@@ -223,12 +228,8 @@ def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
     """Numbers of levels of rows of integers; 0 for reals, and integers that are no levels."""
     if x.dtype.kind not in "iub":
         return 0
-    low, high = int(x.min()), int(x.max())
-    if low < 0 or high > 255:
-        raise UserError(
-            f"{path}: x: expected integers in [0, 256) or reals, got integers in [{low}, {high}]; "
-            f"save them as float32 to have them modelled as reals"
-        )
+    refuse_wide(x, path)
+    high = int(x.max())
     if x.ndim != 2:
         return 256 if high > 127 else max(2, high + 1)
     counts = [max(2, int(n) + 1) for n in x.max(0)]

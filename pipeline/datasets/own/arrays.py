@@ -26,7 +26,6 @@ copies nothing; `dvc repro -f preprocess@<name>` reads them anew. Training needs
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,17 +38,20 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
 from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.formats import array_files
+from pipeline.datasets.own.array_checks import at, cut_rows, place_of, refuse
 from pipeline.datasets.own.own_data import (
+    FEW_VALUES,
     OwnOptions,
+    counted,
     existing,
     listed,
     parse_own,
     refuse_unless,
+    repeated,
     split_by_seed,
     split_words,
 )
 
-PART_BYTES = 1 << 25
 LARGEST = 10**6  # number of classes, and length of a condition
 _COUNTS = ("num_classes", "condition_size")
 
@@ -114,14 +116,14 @@ class Arrays(Dataset):
         try:
             columns = self._open(kept)
             cut = split_by_seed(len(columns.x), self.arrays, self.arrays.path, "rows")
-            for rows in _cut(np.arange(len(columns.x)), columns.x):
+            for rows in cut_rows(np.arange(len(columns.x)), columns.x):
                 self._row_values(columns, rows, {})
             self._scalings(columns, cut["train"])
         finally:
             kept.remove()
         lines = [
-            f"{len(columns.x)} rows of shape {columns.x.shape[1:]}, {columns.x.dtype}",
-            *(f"{split}: {len(cut[split])} rows" for split in SPLITS),
+            f"{counted(len(columns.x), 'row')} of shape {columns.x.shape[1:]}, {columns.x.dtype}",
+            *(f"{split}: {counted(len(cut[split]), 'row')}" for split in SPLITS),
             f"event: {self.event!r}",
         ]
         if columns.labels is not None:
@@ -131,7 +133,21 @@ class Arrays(Dataset):
             if self.condition_shape is not None:
                 kind = "maps of shape " + " x ".join(map(str, self.condition_shape))
             lines.append(f"conditions: {kind}")
-        return [*lines, *self._left_aside()]
+        return [*lines, *self._beware(columns.x, cut["train"]), *self._left_aside()]
+
+    def _beware(self, x: np.ndarray, train: np.ndarray) -> list[str]:
+        """Say which places of rows of reals have few different values, by some training rows."""
+        if isinstance(self.event, Levels):
+            return []
+        most = len(next(cut_rows(train, x)))
+        few = repeated(x[train[:: -(-len(train) // most)]])
+        if not few:
+            return []
+        is_table = len(few[0]) == 1
+        where = (
+            "columns " + listed([i for (i,) in few], 12) if is_table else f"places {listed(few)}"
+        )
+        return [f"beware: {where}: {FEW_VALUES}: leave them out"]
 
     def _left_aside(self) -> list[str]:
         """Say which arrays of an archive serve for nothing, if any."""
@@ -188,7 +204,7 @@ class Arrays(Dataset):
         scalings: Mapping[str, Scaling],
         kept: PartsFolder,
     ) -> Iterator[SplitData]:
-        for rows in _cut(cut[split], columns.x):
+        for rows in cut_rows(cut[split], columns.x):
             yield self._row_values(columns, rows, scalings)
         if split == SPLITS[-1]:
             kept.remove()
@@ -201,7 +217,7 @@ class Arrays(Dataset):
         where = f"{self.arrays.path}: x"
         if isinstance(self.event, Levels):
             counts = np.array(self.event.levels_by_dimension).reshape(self.event.extents)
-            _refuse((x < 0) | (x >= counts), x, rows, where, "levels below num_levels")
+            refuse((x < 0) | (x >= counts), x, rows, where, "levels from 0 to num_levels - 1")
             x = x.astype(np.uint8)
         else:
             x = _scaled(x, rows, where, scalings.get("x"))
@@ -210,7 +226,8 @@ class Arrays(Dataset):
             labels = columns.labels[rows].astype(np.int64)
             where = f"{self.arrays.path}: labels"
             count = self.arrays.num_classes
-            _refuse((labels < 0) | (labels >= count), labels, rows, where, f"classes below {count}")
+            wanted = f"classes from 0 to {count - 1}"
+            refuse((labels < 0) | (labels >= count), labels, rows, where, wanted)
         if columns.conditions is not None:
             where = f"{self.arrays.path}: conditions"
             labels = _scaled(columns.conditions[rows], rows, where, scalings.get("conditions"))
@@ -239,13 +256,6 @@ def open_array(dataset: str, path: str, role: str, given: str, kept: PartsFolder
     return array_files.open_npy(target, f"{path}: {given}")
 
 
-def _cut(rows: np.ndarray, x: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut rows into parts that take so much memory."""
-    count = max(1, PART_BYTES // max(1, 8 * math.prod(x.shape[1:])))
-    for first in range(0, len(rows), count):
-        yield rows[first : first + count]
-
-
 def _scaling(values: np.ndarray, train: np.ndarray, where: str) -> Scaling:
     """Mean and deviation over the training rows, in two passes.
 
@@ -253,25 +263,25 @@ def _scaling(values: np.ndarray, train: np.ndarray, where: str) -> Scaling:
         UserError: for a number that is the same in all training rows.
     """
     mean = np.zeros(values.shape[1:])
-    for rows in _cut(train, values):
+    for rows in cut_rows(train, values):
         mean += _finite(values[rows], rows, where).sum(0)
     mean /= len(train)
     square = np.zeros_like(mean)
-    for rows in _cut(train, values):
+    for rows in cut_rows(train, values):
         square += np.square(values[rows].astype(np.float64) - mean).sum(0)
     deviation = np.sqrt(square / len(train))
     if not (deviation > 0).all():
-        place = _place(int(np.argmin(deviation > 0)), mean.shape)
+        place = place_of(int(np.argmin(deviation > 0)), mean.shape)
         raise UserError(
-            f"{where}: expected different values at {place} of a row, got {mean[place]:g} in all "
-            f"training rows"
+            f"{where}: {at(place)}: expected different values, got {mean[place]:g} in all "
+            f"training rows; leave it out"
         )
     return Scaling(mean, deviation)
 
 
 def _finite(values: np.ndarray, rows: np.ndarray, where: str) -> np.ndarray:
     values = values.astype(np.float64)
-    _refuse(~np.isfinite(values), values, rows, where, "finite numbers")
+    refuse(~np.isfinite(values), values, rows, where, "finite numbers")
     return values
 
 
@@ -282,24 +292,8 @@ def _scaled(
     scaled = values if scaling is None else scaling.of(values)
     with np.errstate(over="ignore"):
         narrow = scaled.astype("<f4")
-    _refuse(~np.isfinite(narrow), values, rows, where, "numbers within float32")
+    refuse(~np.isfinite(narrow), values, rows, where, "numbers within float32")
     return narrow
-
-
-def _refuse(
-    flawed: np.ndarray, values: np.ndarray, rows: np.ndarray, where: str, expected: str
-) -> None:
-    """Refuse the first flawed value, naming its row and its place in the row."""
-    if not flawed.any():
-        return
-    row, *place = _place(int(flawed.argmax()), flawed.shape)
-    at = f", column {place[0]}" if len(place) == 1 else f", place {tuple(place)}" if place else ""
-    got = values[(row, *place)]
-    raise UserError(f"{where}: row {int(rows[row])}{at}: expected {expected}, got {got}")
-
-
-def _place(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(flat, shape))
 
 
 def build(config: Mapping[str, object]) -> Dataset:

@@ -14,6 +14,8 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Options, parse_options
 from pipeline.datasets.read_transforms import permute_rows
 
+FEW_VALUES = "few different values; a density of them has no finite best likelihood"
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnOptions(Options):
@@ -135,15 +137,41 @@ def left_aside(folder: Path, used: Collection[Path]) -> list[str]:
         used: its files that serve, each below the folder.
     """
     others = [path.relative_to(folder) for path in visible_files(folder) if path not in used]
-    return [f"left aside: {len(others)} other files: {listed(others, 3)}"] if others else []
+    if not others:
+        return []
+    return [f"left aside: {counted(len(others), 'other file')}: {listed(others, 3)}"]
+
+
+def repeated(x: np.ndarray) -> list[tuple[int, ...]]:
+    """Find the places of a row of reals where fewer than one value in ten rows is new.
+
+    Example:
+        >>> repeated(np.array([[i, 5.0] for i in range(20)]))
+        [(1,)]
+    """
+    different = 1 + (np.diff(np.sort(x, 0), axis=0) != 0).sum(0)
+    return [tuple(map(int, place)) for place in np.argwhere(different < len(x) / 10)]
+
+
+def counted(count: int, noun: str) -> str:
+    """Say how many there are of something.
+
+    Example:
+        >>> counted(1, "row"), counted(2, "row")
+        ('1 row', '2 rows')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def listed(names: Sequence[object], most: int = 6) -> str:
-    """List some names, and how many more there are.
+    """List some names, and how many more there are; names with a comma are quoted.
 
     Example:
-        >>> listed(["a", "b", "c"], most=2)
-        'a, b and 1 more'
+        >>> listed(["a", "b", "c"], most=2), listed(["a, b", "c", ""])
+        ('a, b and 1 more', "'a, b', c, ''")
     """
-    shown = ", ".join(str(name) for name in names[:most])
+    shown = ", ".join(
+        repr(name) if isinstance(name, str) and ("," in name or not name.strip()) else str(name)
+        for name in names[:most]
+    )
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

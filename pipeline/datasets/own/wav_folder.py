@@ -47,6 +47,7 @@ from pipeline.datasets.formats.sound_files import (
 from pipeline.datasets.formats.text_and_idx import read_bytes
 from pipeline.datasets.own.own_data import (
     OwnOptions,
+    counted,
     existing,
     inside,
     left_aside,
@@ -163,9 +164,9 @@ class WavFolder(Dataset):
         chosen = split_by_seed(len(self.entries), self.wav, self.wav.path, "files")
         total, longest = sum(lengths) / rate / 60, max(lengths) / rate
         lines = [
-            f"{len(lengths)} sounds in {self.wav.path}: {total:.1f} minutes at {rate} Hz, the "
-            f"longest of {longest:.1f} s",
-            *(f"{split}: {len(chosen[split])} files" for split in SPLITS),
+            f"{counted(len(lengths), 'sound')} in {self.wav.path}: {total:.1f} minutes at "
+            f"{rate} Hz, the longest of {longest:.1f} s",
+            *(f"{split}: {counted(len(chosen[split]), 'file')}" for split in SPLITS),
         ]
         if len(self.sound.speakers) > 1:
             lines.append(f"speakers: {listed(self.sound.speakers)}")
