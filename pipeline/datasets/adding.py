@@ -19,11 +19,10 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
-from pipeline.datasets.own import csv_file, image_folder, image_shards
+from pipeline.datasets.own import csv_guess, image_folder, image_shards
 from pipeline.datasets.own.array_checks import refuse_wide
 from pipeline.datasets.own.arrays import open_array
 from pipeline.datasets.own.own_data import listed, visible_files
-from pipeline.datasets.tables.csv_table import column_names, read_rows
 
 SMALL = 128  # pixels of a side up to which images are kept as they are
 _SPLIT_FOLDERS = {
@@ -237,48 +236,7 @@ def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
 
 
 def _guess_csv(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
-    file = paths.root() / path
-    try:
-        with file.open("rb") as stream:
-            line = stream.readline(1 << 16).decode("utf-8-sig", "replace")
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from None
-    line = line.splitlines()[0] if line.strip() else ""
-    delimiter = str(given.get("delimiter") or max(",;\t|", key=line.count))
-    require(len(delimiter) == 1, "option delimiter", "a character", delimiter)
-    cells = [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(delimiter)]
-    header = given.get("header")
-    if not isinstance(header, bool):
-        header = not any(csv_file.is_number(cell) for cell in cells)
-    drop = _names(given, "drop")
-    levels = csv_file.guess_levels(file, delimiter, header, drop)
-    told = [*_names(given, "conditions"), *([str(given["label"])] if given.get("label") else [])]
-    rows = list(read_rows(file, delimiter))
-    modelled = [
-        column
-        for column in column_names(file, rows, header)
-        if column not in told and column not in drop
-    ]
-    if not all(column in levels for column in modelled):
-        words = [column for column in modelled if isinstance(levels.get(column), list)]
-        if words:
-            raise UserError(
-                f"{path}: columns {listed(words)} are names, others are reals: give these names by "
-                f"label=COLUMN or conditions=[...], or leave them out by drop=[...]"
-            )
-        # Given columns of integers stay numbers, which are standardised; a label needs its levels.
-        label = given.get("label")
-        levels = {
-            column: count
-            for column, count in levels.items()
-            if column == label or (column in told and isinstance(count, list))
-        }
-    return {"delimiter": delimiter, "header": header, "levels": levels}
-
-
-def _names(given: Mapping[str, object], option: str) -> list[str]:
-    value = given.get(option)
-    return [str(one) for one in value] if isinstance(value, list) else []
+    return csv_guess.guess(path, given)
 
 
 def _guess_sounds(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:

@@ -43,10 +43,13 @@ from pipeline.core.errors import UserError, unknown_name
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
 from pipeline.datasets.formats.text_and_idx import read_bytes
 from pipeline.datasets.own.own_data import (
+    FEW_VALUES,
     OwnOptions,
+    counted,
     listed,
     parse_own,
     refuse_unless,
+    repeated,
     split_by_seed,
     split_words,
 )
@@ -57,6 +60,8 @@ from pipeline.datasets.tables.csv_table import (
     read_table,
     standardize,
 )
+
+MISSING = ("na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "-")  # in small letters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +126,8 @@ class CsvFile(Dataset):
         parts = self.decode(folder)
         options = self.table
         lines = [
-            f"{sum(map(len, parts.values()))} rows in {options.path}",
-            *(f"{split}: {len(parts[split])} rows" for split in SPLITS),
+            f"{counted(sum(map(len, parts.values())), 'row')} in {options.path}",
+            *(f"{split}: {counted(len(parts[split]), 'row')}" for split in SPLITS),
             f"event: {self.event!r}, columns {listed(self.modelled, 12)}",
         ]
         if options.drop:
@@ -133,55 +138,35 @@ class CsvFile(Dataset):
             names = listed(options.conditions, 12)
             lines.append(f"conditions: {names}, as vectors of {self.condition_size}")
         if not isinstance(self.event, Levels):
-            repeated = _repeated(parts["train"].x, self.modelled)
-            if repeated:
+            few = [self.modelled[i] for (i,) in repeated(parts["train"].x)]
+            if few:
                 lines.append(
-                    f"beware: {listed(repeated, 12)}: few different values; a density of them has "
-                    f"no finite best likelihood: name them in levels, conditions or drop"
+                    f"beware: {listed(few, 12)}: {FEW_VALUES}: name them in levels, "
+                    f"conditions or drop"
                 )
-        return lines
+        return [*lines, *self._missing(folder / self.files[0].name)]
 
-
-def _repeated(x: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Columns of reals with fewer than one value in ten rows that is new."""
-    return [name for name, column in zip(names, x.T, strict=True)
-            if len(np.unique(column)) < len(column) / 10]  # fmt: skip
-
-
-def guess_levels(
-    path: Path, delimiter: str, header: bool, drop: Sequence[str]
-) -> dict[str, int | list[str]]:
-    """Say which columns of a file are levels: small integers from 0, or at most 256 names."""
-    rows = list(read_rows(path, delimiter))
-    names = column_names(path, rows, header)
-    found: dict[str, int | list[str]] = {}
-    for place in kept_columns(path, names, drop):
-        cells = {row[place].strip() for _, row in rows[header:] if place < len(row)}
-        if len(cells) > 256 or not cells:
-            continue
-        if all(re.fullmatch(r"\d{1,3}", cell) for cell in cells):
-            highest = max(map(int, cells))
-            if highest < 256:
-                found[names[place]] = max(2, highest + 1)
-            continue
-        cells.discard("")  # a missing name is refused where the row is read
-        if cells and all(re.fullmatch(r"[-+]?\d+,\d+", cell) for cell in cells):
-            raise UserError(
-                f"{path}: column {names[place]!r}: expected numbers with a decimal point, got "
-                f"{min(cells)!r}"
-            )
-        if not any(is_number(cell) for cell in cells) and len(cells) > 1:
-            found[names[place]] = sorted(cells)
-    return found
-
-
-def is_number(cell: str) -> bool:
-    """Tell whether a cell is a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    def _missing(self, path: Path) -> list[str]:
+        """Say which names look as if a value was missing: a line, or none where none does."""
+        suspects = {
+            (column, name)
+            for column, names in self.table.levels.items()
+            for name in (names if isinstance(names, list) else ())
+            if name.lower() in MISSING
+        }
+        if not suspects:
+            return []
+        rows = list(read_rows(path, self.table.delimiter))
+        columns = column_names(path, rows, self.table.header)
+        found = []
+        for column, name in sorted(suspects):
+            place = columns.index(column)
+            count = sum(row[place].strip() == name for _, row in rows[self.table.header :])
+            found.append(f"{name!r} in column {column!r} ({counted(count, 'cell')})")
+        return [
+            f"beware: taken as names like any other: {'; '.join(found)}; if they mean that nothing "
+            f"is known, leave these rows out"
+        ]
 
 
 def build(config: Mapping[str, object]) -> Dataset:
@@ -224,8 +209,8 @@ def build(config: Mapping[str, object]) -> Dataset:
         unit="nats",
         files=(RawFile(path.name, hashlib.sha256(data).hexdigest(), len(data), None),),
         provenance=(
-            f"{path.name}, columns {', '.join(options.drop) or 'none'} dropped"
-            + (f", {', '.join(told)} given" if told else "")
+            f"{path.name}, columns {listed(options.drop, len(names)) or 'none'} dropped"
+            + (f", {listed(told, len(names))} given" if told else "")
             + f"; {split_words(options, 'rows')}"
             + ("" if is_levels and not options.conditions else how)
         ),

@@ -401,7 +401,7 @@ def test_both_parts_of_a_mixed_table_have_the_same_rows() -> None:
         (
             "a;b\n" + "0,5;1\n0,7;2\n" * 20,
             {},
-            "t.csv: column 'a': expected numbers with a decimal",
+            "t.csv: row 2, column 'a': expected numbers with a decimal",
         ),
         (",b\n" + "0,1.5\n1,2.5\n" * 20, {}, "t.csv: column 1: expected a name, got none"),
         ("a,b\n" + "u,1\nv,0\n" * 20 + ",1\n", {}, "row 42, column 'a': expected one of 'u', 'v'"),
