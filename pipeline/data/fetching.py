@@ -3,7 +3,8 @@
 Sources, in order: what is there already (also `<file>.gz`, put there by hand), the mirror of
 `ARCORE_MIRROR`, raw folders of datasets with the same files, folders of system packages, the
 public address. Where that is an archive of which the file is a part, the archive will do at each of
-them. A file gets its name only once it is whole and verified.
+them. A file gets its name only once it is whole and verified. Of a dataset of the user's own the
+file that the user has is the source, and a copy that differs from it is replaced.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.core.redaction import redacted
 from pipeline.data.downloading import Unavailable, download
 from pipeline.data.unpacking import WrongChecksum, archive_of, check, unpack
 from pipeline.datasets.catalog import Dataset, RawFile, get_dataset, list_datasets
+from pipeline.datasets.own.own_data import OwnOptions
 
 MIRROR_VARIABLE = "ARCORE_MIRROR"
 
@@ -49,10 +51,11 @@ def fetch(dataset: Dataset) -> Path:
     """
     folder = raw_folder(dataset.name)
     folder.mkdir(parents=True, exist_ok=True)
-    mirror = _mirror()
+    own = _own_path(dataset)
+    mirror = _mirror() if own is None else None
     for file in dataset.files:
         try:
-            if not _already_there(file, folder):
+            if not _already_there(file, folder, own is not None):
                 _fetch_file(dataset, file, folder, mirror)
         except PermissionError as error:
             raise UserError(f"{error.filename}: permission denied") from None
@@ -60,14 +63,16 @@ def fetch(dataset: Dataset) -> Path:
         leftover.unlink()
     source = {
         "dataset": dataset.name,
-        "source": "files" if dataset.files else "embedded",
+        "source": "files" if dataset.files else "embedded" if own is None else "in place",
         "files": {f.name: {"sha256": f.sha256, "size": f.size} for f in dataset.files},
     }
     marker = folder / ".source.json.part"
     marker.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
     os.replace(marker, folder / "source.json")
-    if not dataset.files:
+    if not dataset.files and own is None:
         logger.info("%s: embedded, nothing to download", dataset.name)
+    elif not dataset.files:
+        logger.info("%s: nothing to copy, preprocess reads %s where it lies", dataset.name, own)
     return folder
 
 
@@ -78,15 +83,20 @@ def verify_raw(dataset: Dataset) -> Path:
         The folder `data/raw/<dataset>`.
 
     Raises:
-        UserError: naming the file that is missing, truncated or altered.
+        UserError: naming the file that is missing, truncated or altered; of a dataset of the user's
+            own, the file that has changed since it was copied.
     """
-    folder = raw_folder(dataset.name)
+    folder, own = raw_folder(dataset.name), _own_path(dataset)
     hint = f"run python -m stages.fetch {dataset.name}"
     for file in dataset.files:
         path = folder / file.name
         if not path.is_file():
             raise UserError(f"{path}: file not found; {hint}")
         size = path.stat().st_size
+        if own is not None:
+            if size != file.size or not _is_same(file, path):
+                raise UserError(f"{own}: changed since it was fetched; {hint}")
+            continue
         if size < file.size:
             raise UserError(f"{path}: truncated: expected {file.size} bytes, got {size}; {hint}")
         try:
@@ -94,6 +104,19 @@ def verify_raw(dataset: Dataset) -> Path:
         except WrongChecksum as error:
             raise UserError(f"{path}: {error}; {hint}") from None
     return folder
+
+
+def _own_path(dataset: Dataset) -> str | None:
+    """Where the files of a dataset of the user's own lie; None for other datasets."""
+    return dataset.options.path if isinstance(dataset.options, OwnOptions) else None
+
+
+def _is_same(file: RawFile, path: Path) -> bool:
+    try:
+        check(file, path)
+    except WrongChecksum:
+        return False
+    return True
 
 
 def _mirror() -> Path | str | None:
@@ -158,8 +181,11 @@ def _refused(dataset: Dataset, folder: Path, mirror: Path | str | None) -> str:
     return ""
 
 
-def _already_there(file: RawFile, folder: Path) -> bool:
-    """Whether the file is in the folder, verified; a `.gz` put there by hand is unpacked."""
+def _already_there(file: RawFile, folder: Path, is_copy: bool) -> bool:
+    """Whether the file is in the folder, verified; a `.gz` put there by hand is unpacked.
+
+    What is wrong is moved aside and told, unless it is the copy of a file that has changed since.
+    """
     target = folder / file.name
     placed = _find(folder, file.name)
     if placed is None:
@@ -171,6 +197,8 @@ def _already_there(file: RawFile, folder: Path) -> bool:
             unpack(placed, target, file)
             placed.unlink()
     except WrongChecksum as error:
+        if is_copy:
+            return False
         # Outside the folder, because that is an output that DVC tracks.
         aside = folder.with_name(f"{folder.name}.rejected") / placed.name
         aside.parent.mkdir(exist_ok=True)

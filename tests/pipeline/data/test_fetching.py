@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pytest
 
 from arcore.events import Binary
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, unpacking
+from pipeline.data import fetching, preprocess, unpacking
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Options
 from pipeline.datasets.catalog import RawFile
@@ -295,6 +296,37 @@ def test_verify_raw_says_truncated_or_altered(workdir: Path) -> None:
         fetching.verify_raw(dataset)
     target.write_bytes(CONTENT)
     assert fetching.verify_raw(dataset) == Path("data/raw/toy")
+
+
+def test_the_copy_of_a_file_of_ones_own_follows_it(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workdir / "mirror/mine").mkdir(parents=True)
+    (workdir / "mirror/mine/y.csv").write_text("of another\n")
+    monkeypatch.setenv("ARCORE_MIRROR", str(workdir / "mirror"))
+    text = "a,b\n" + "".join(f"{i},{i * i}.5\n" for i in range(40))
+    config = {"name": "mine", "kind": "csv", "path": "y.csv"}
+    for edited in (text, text[:-4], text.replace("9", "8"), text + "3,4\n"):
+        Path("y.csv").write_text(edited)
+        dataset = catalog.get_dataset(config)
+        if edited != text:
+            with pytest.raises(UserError, match=r"^y\.csv: changed since it was fetched; run "):
+                preprocess.preprocess(dataset)
+        fetching.fetch(dataset)
+        assert Path("data/raw/mine/y.csv").read_text() == edited
+        preprocess.preprocess(dataset)
+    assert not Path("data/raw/mine.rejected").exists()
+
+
+def test_what_lies_where_it_is_used_is_told(
+    workdir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    folder = fetching.fetch(
+        catalog.get_dataset({"name": "mine", "kind": "image_folder", "path": "photos"})
+    )
+    assert caplog.messages == ["mine: nothing to copy, preprocess reads photos where it lies"]
+    assert json.loads((folder / "source.json").read_text())["source"] == "in place"
 
 
 def test_home_elsewhere(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
