@@ -15,6 +15,7 @@ from pipeline.data.manifest import (
 from pipeline.data.shard_reader import shards_folder
 from pipeline.data.shard_writer import write_split
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
+from pipeline.datasets.decoding_parts import remove_parts
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,14 @@ logger = logging.getLogger(__name__)
 def preprocess(dataset: Dataset) -> Path:
     """Decode `data/raw/<dataset>` into `data/shards/<dataset>`.
 
+    Parts that a run of this dataset left decoded, with whatever options, are removed in the end.
+
     Raises:
         UserError: naming the raw file that is missing, truncated or altered.
     """
     raw = fetching.verify_raw(dataset)
     folder = write(dataset, dataset.decode(raw), shards_folder(dataset.name))
+    remove_parts(dataset.name)
     manifest = read_manifest(folder)
     rows = "/".join(str(manifest.splits[split].rows) for split in dataset.splits)
     names = "/".join(dataset.splits)

@@ -1,7 +1,8 @@
 """Decoding many files at a time, part by part, so that a killed run goes on where it was.
 
 A part that is decoded waits in `data/decoded/<name>-<key>/` until all of the dataset has been
-taken; the key is a hash of all that decides the parts. What other keys left is removed.
+taken; the key is a hash of all that decides the parts. What other keys left is removed. There is no
+folder before there is a part.
 """
 
 from __future__ import annotations
@@ -60,10 +61,7 @@ class PartsFolder:
         text = json.dumps(decides, sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder = paths.root() / "data" / "decoded" / f"{name}-{key}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for other in self.folder.parent.glob(f"{name}-{'[0-9a-f]' * 16}"):
-            if other != self.folder:
-                shutil.rmtree(other, ignore_errors=True)
+        remove_parts(name, other_than=self.folder)
 
     def part(self, name: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """Return a part that an earlier run decoded, or decode and keep it."""
@@ -72,15 +70,26 @@ class PartsFolder:
             kept: np.ndarray = np.load(path, allow_pickle=False)
             return kept
         decoded = decode()
+        self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            np.save(file, decoded, allow_pickle=False)
-        os.replace(partial, path)
+        try:
+            with partial.open("wb") as file:
+                np.save(file, decoded, allow_pickle=False)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
         return decoded
 
     def remove(self) -> None:
         """Remove the parts, which are no longer needed."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remove_parts(name: str, other_than: Path | None = None) -> None:
+    """Remove the parts of a dataset under all keys, or all but one."""
+    for folder in (paths.root() / "data" / "decoded").glob(f"{name}-{'[0-9a-f]' * 16}"):
+        if folder != other_than:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def cut_into_parts(counts: Sequence[int], rows: int) -> list[slice]:

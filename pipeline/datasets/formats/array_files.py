@@ -74,6 +74,7 @@ def unpack_npz(path: Path, name: str, target: Path) -> None:
             said, size = _bytes_of(beginning), archive.getinfo(f"{name}.npy").file_size
             if size != said:
                 raise UserError(f"{where}: expected {said} bytes by its header, got {size}")
+            target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as out:
                 out.write(beginning)
                 shutil.copyfileobj(member, out, 1 << 20)

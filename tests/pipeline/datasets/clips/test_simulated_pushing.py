@@ -31,6 +31,7 @@ def write_parts(seed: int = 0) -> list[Path]:
     random = np.random.default_rng(seed)
     options = small().options
     folder = simulated_pushing.parts_folder(options).folder
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for split, first, stop in options.parts:
         clips = np.empty(stop - first, CLIP)
