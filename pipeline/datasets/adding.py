@@ -129,7 +129,13 @@ def _guess_images(name: str, path: str, given: Mapping[str, object]) -> dict[str
     if not all(guessed.values()):
         guessed = {}
     if "classes" not in given:
-        guessed["classes"] = image_folder.find_classes(folder, guessed)
+        splits = {option: given.get(option, guessed.get(option)) for option in _SPLIT_FOLDERS}
+        lists = {
+            option: list(map(str, names))
+            for option, names in splits.items()
+            if isinstance(names, list)
+        }
+        guessed["classes"] = image_folder.find_classes(folder, lists)
     return guessed | _guess_frame(files[:: max(1, len(files) // _PROBED)], given)
 
 

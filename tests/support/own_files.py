@@ -86,7 +86,10 @@ def packed_pictures(count: int) -> list[bytes]:
 
 
 def write_image_parquet(
-    path: Path, images: list[bytes | None], labels: list[int], names: list[str] | None = None
+    path: Path,
+    images: list[bytes | None],
+    labels: list[int] | list[int | None],
+    names: list[str] | None = None,
 ) -> None:
     """Write images as Hugging Face `datasets` does: a struct of bytes and path, and a label."""
     import pyarrow as pa

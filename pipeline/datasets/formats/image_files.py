@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -124,6 +124,22 @@ def measure(source: Source, frame: Frame, where: str | Path) -> tuple[int, int]:
             f"got {small[0]} x {small[1]}"
         )
     return height, width
+
+
+def ends_whole(stream: BinaryIO) -> bool:
+    """Whether a file has the end of its format, which one that was cut lacks.
+
+    No pixel is decoded. A whole JPEG that has other data after its end gives False too.
+    """
+    head = stream.read(8)
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - 64))
+    tail = stream.read()
+    if head.startswith(b"\xff\xd8"):
+        return tail.rstrip(b"\0").endswith(b"\xff\xd9")
+    if head.startswith(b"\x89PNG"):
+        return b"IEND" in tail
+    return head.startswith(b"RIFF") and 8 + int.from_bytes(head[4:], "little") <= size
 
 
 def read_rows(source: Source, frame: Frame, where: str | Path) -> np.ndarray:

@@ -206,7 +206,8 @@ def _read_parquet(path: Path, image: str, label: str, size: int) -> Iterator[Pac
             if label:
                 column = batch.column(label)
                 if column.null_count:
-                    raise UserError(f"{path}: column {label}: expected no nulls, got some")
+                    place = where[pc.index(column.is_null(), True).as_py()]
+                    raise UserError(f"{place}: column {label}: expected an integer, got null")
                 labels = column.cast(pa.int64()).to_numpy()
             yield Packed(where, images, labels)
             row += batch.num_rows

@@ -12,7 +12,8 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     num_levels: 256               # 2 to 256; 2 makes the event binary
     fit: crop                     # resize, crop or tiles
     shorter_side: 0               # for tiles: the image is reduced to this first
-    classes: [rose, tulip]        # names of the folders that files lie in; [] for none
+    classes: [rose, tulip]        # names of the folders that files lie in, or, if one of them has
+                                  # a "/", their paths below that of the split; [] for none
     train_folders: []             # these three or none: folders below `path` that are a split;
     valid_folders: []             # without them files are split by `split_seed`
     test_folders: []
@@ -30,19 +31,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
 from pipeline.datasets.decoding_parts import PartsFolder, decode_files
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.formats.image_files import Frame
-from pipeline.datasets.own.image_options import FrameOptions, check_frame
+from pipeline.datasets.own.image_options import FrameOptions, ImageCheck, check_frame
 from pipeline.datasets.own.own_data import (
     existing,
     inside,
@@ -111,21 +113,17 @@ class ImageFolder(Dataset):
         }
 
     def examine(self) -> list[str]:
-        """Read all headers and bytes, decode one file, and say what was found."""
-        files = self._files()
+        """Read all headers and bytes, decode some files, and say what was found."""
+        files, frame = self._files(), self.images.frame
         every = [path for split in SPLITS for path in files[split]]
-        sizes = {path: self._measure(path) for path in every}
-        image_files.read_rows(every[0], self.images.frame, every[0])
-        frame = self.images.frame
-        lines = [f"{len(every)} images in {self.images.path}"]
-        extents = Counter(f"{height} x {width}" for height, width in sizes.values())
-        common = [f"{count} of {size}" for size, count in extents.most_common()]
-        lines.append(f"sizes (height x width): {listed(common)}")
+        with ImageCheck(frame, len(every)) as check:
+            sizes = {path: check.look_at(path, path) for path in every}
+        lines = [f"{len(every)} images in {self.images.path}", *check.told()]
         for split in SPLITS:
             rows = sum(frame.count(*sizes[path]) for path in files[split])
             lines.append(f"{split}: {len(files[split])} files, {rows} rows")
         if self.images.classes:
-            per_class = Counter(path.parent.name for path in every)
+            per_class = Counter(map(self._class, every))
             lines.append(
                 "classes: " + listed([f"{c} ({per_class[c]})" for c in self.images.classes])
             )
@@ -161,13 +159,20 @@ class ImageFolder(Dataset):
                 raise UserError(f"{folder}: expected PNG, JPEG or WebP images, found none")
             cut = split_by_seed(len(every), options, folder, "files")
             files = {split: [every[number] for number in cut[split]] for split in SPLITS}
-        for path in (path for split in SPLITS for path in files[split]):
-            if options.classes and path.parent.name not in options.classes:
+        for path in (path for split in SPLITS for path in files[split] if options.classes):
+            if (name := self._class(path)) not in options.classes:
                 raise UserError(
                     f"{path}: expected it in a folder of option classes "
-                    f"({listed(options.classes)}), got {path.parent.name!r}"
+                    f"({listed(options.classes)}), got {name!r}"
                 )
         return files
+
+    def _class(self, path: Path) -> str:
+        """The name of a file's folder, or its path where that is how classes are told apart."""
+        options = self.images
+        if not any("/" in name for name in options.classes):
+            return path.parent.name
+        return _below_its_root(path.parent, _roots(paths.root() / options.path, options.folders))
 
     def _rows(
         self, split: str, files: list[Path], counts: list[int], kept: PartsFolder
@@ -177,7 +182,7 @@ class ImageFolder(Dataset):
         for part, rows in decode_files(files, counts, read, kept, split, PART_ROWS):
             labels = None
             if classes:
-                numbers = [classes.index(path.parent.name) for path in files[part]]
+                numbers = [classes.index(self._class(path)) for path in files[part]]
                 labels = np.repeat(np.array(numbers, np.int64), counts[part])
             yield SplitData(rows, labels)
         if split == SPLITS[-1]:
@@ -206,24 +211,37 @@ def _duplicates(files: Mapping[str, list[Path]]) -> list[str]:
     return same
 
 
-def find_classes(folder: Path, splits: Mapping[str, object]) -> list[str]:
+def find_classes(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[str]:
     """The names of the folders that images lie in, [] where there are none, or one alone.
+
+    Where two folders in different places have one name, all are told by their paths.
 
     Arguments:
         folder: with images at any depth.
-        splits: whether it has folders for splits, in which images lie without being of a class.
+        splits: the lists of folders below it that are a split, in which images lie without being of
+            a class, and below which paths begin; none where `folder` is so itself.
 
     Raises:
         UserError: for images that lie beside such folders.
     """
-    parents = {path.parent for path in image_files.find_images(folder)}
-    roots = {folder}
-    if splits:
-        roots = {child for child in folder.iterdir() if child.is_dir()}
-    if parents & roots and parents - roots:
+    roots = _roots(folder, splits)
+    parents = {path.parent for root in roots for path in image_files.find_images(root)}
+    of_classes = parents - set(roots)
+    if of_classes != parents and of_classes:
         raise UserError(f"{folder}: expected all images in folders of classes, or none")
-    names = sorted({parent.name for parent in parents - roots})
+    whole = {_below_its_root(parent, roots) for parent in of_classes}
+    last = {parent.name for parent in of_classes}
+    names = sorted(last if len(last) == len(whole) else whole)
     return names if len(names) > 1 else []
+
+
+def _roots(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[Path]:
+    return [folder / name for names in splits.values() for name in names] or [folder]
+
+
+def _below_its_root(path: Path, roots: Sequence[Path]) -> str:
+    root = next(root for root in roots if path.is_relative_to(root))
+    return path.relative_to(root).as_posix()
 
 
 def build(config: Mapping[str, object]) -> Dataset:

@@ -1,16 +1,28 @@
-"""What kinds of images share: the frame that an image is brought to, and its event."""
+"""What kinds of images share: the frame that an image is brought to, its event, and a check."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+
+from tqdm import tqdm
 
 from arcore.events import Binary, Levels
 from pipeline.datasets.base import Unit
-from pipeline.datasets.formats.image_files import Fit, Frame
-from pipeline.datasets.own.own_data import OwnOptions, refuse_unless
+from pipeline.datasets.formats.image_files import (
+    Fit,
+    Frame,
+    Source,
+    ends_whole,
+    measure,
+    read_rows,
+)
+from pipeline.datasets.own.own_data import OwnOptions, listed, refuse_unless
 
 LARGEST_SIDE = 1024
+_DECODED = 100  # images of a dataset that its check decodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +69,57 @@ class FrameOptions(OwnOptions):
             f"{'gray' if self.gray else 'RGB'} images of {Path(self.path).name}, {fitted}, "
             f"{self.num_levels} levels; {split}"
         )
+
+
+class ImageCheck:
+    """A check of all images that is much cheaper than to decode them, with a bar of progress.
+
+    Of each image the header and the end are looked at; pixels are decoded of one in so many, and of
+    those that do not end as they should.
+
+    Arguments:
+        frame: what images are brought to.
+        count: of the images.
+    """
+
+    def __init__(self, frame: Frame, count: int) -> None:
+        self.frame, self.count = frame, count
+        self.extents = Counter[tuple[int, int]]()
+        self._stride = -(-count // _DECODED)
+        self._decoded = self._seen = 0
+        self._bar = tqdm(total=count, desc="checking", unit="image", leave=False, delay=0.5)
+
+    def __enter__(self) -> ImageCheck:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def look_at(self, source: Source, where: str | Path) -> tuple[int, int]:
+        """Check one image; return its height and width.
+
+        Raises:
+            UserError: naming what is amiss with it.
+        """
+        size = measure(source, self.frame, where)
+        with source.open("rb") if isinstance(source, Path) else BytesIO(source.getvalue()) as file:
+            whole = ends_whole(file)
+        if not whole or self._seen % self._stride == 0:
+            read_rows(source, self.frame, where)
+            self._decoded += 1
+        self._seen += 1
+        self._bar.update()
+        self.extents[size] += 1
+        return size
+
+    def told(self) -> list[str]:
+        """Say what was found, in lines."""
+        sizes = [f"{many} of {high} x {wide}" for (high, wide), many in self.extents.most_common()]
+        rest = ", of the others headers and ends; preprocess decodes all"
+        return [
+            f"sizes (height x width): {listed(sizes)}",
+            f"checked: the pixels of {self._decoded}{rest * (self._decoded < self.count)}",
+        ]
 
 
 def check_frame(name: str, options: FrameOptions) -> None:

@@ -46,7 +46,7 @@ from pipeline.datasets.decoding_parts import PartsFolder, decoder
 from pipeline.datasets.formats import image_files, packed_images
 from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.formats.packed_images import Packed
-from pipeline.datasets.own.image_options import FrameOptions, check_frame
+from pipeline.datasets.own.image_options import FrameOptions, ImageCheck, check_frame
 from pipeline.datasets.own.own_data import (
     parse_own,
     refuse_unless,
@@ -54,7 +54,7 @@ from pipeline.datasets.own.own_data import (
     split_words,
 )
 
-BATCH = 2048
+BATCH, CHECKED = 2048, 64  # images in memory at a time, to be decoded and to be checked
 NOWHERE = 255  # instead of the number of a split
 USUAL_NAMES = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
 
@@ -113,14 +113,20 @@ class ImageShards(Dataset):
         return {s: SplitStream(layout.rows(s), self._rows(s, layout, kept)) for s in SPLITS}
 
     def examine(self) -> list[str]:
-        """Count all images, decode the first, and say what was found."""
+        """Read all images and labels, decode some, and say what was found."""
         options, layout = self.packed, self._layout()
-        first = next(packed_images.read_batches(layout.files[0], options.image, options.label, 1))
-        rows = _decoded(options.frame, first.images[0], first.where[0])
-        assert len(rows) == 1, "an image is a row"
+        with ImageCheck(options.frame, sum(layout.counts)) as check:
+            for path in layout.files:
+                for packed in packed_images.read_batches(
+                    path, options.image, options.label, CHECKED
+                ):
+                    self._labels(packed)
+                    for content, where in zip(packed.images, packed.where, strict=True):
+                        check.look_at(BytesIO(content), where)
         kinds = "Parquet files" if packed_images.is_parquet(layout.files[0]) else "tars"
         lines = [f"{sum(layout.counts)} images in {len(layout.files)} {kinds} of {options.path}"]
         lines += [f"{split}: {layout.rows(split)} rows" for split in SPLITS]
+        lines += check.told()
         if options.label:
             lines.append(f"classes: {options.num_classes}, by {options.label}")
         return lines

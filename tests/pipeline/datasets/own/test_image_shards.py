@@ -147,7 +147,7 @@ def linked() -> None:
         tar.addfile(info)
 
 
-PNG = packed_pictures(1)[0]
+PNG, JPEG = packed_pictures(2)
 FLAWS: list[tuple[Any, str, str]] = [
     (lambda: write_image_parquet(Path("a.parquet"), [None, PNG], [0, 1]), "a.parquet",
      "a.parquet: row 0: expected the bytes of an image, got none"),
@@ -174,6 +174,26 @@ def test_a_flaw_is_one_line(write: Any, path: str, message: str) -> None:
         dataset, _ = added(path, "valid_fraction=0.3", "test_fraction=0.3")
         shards(dataset)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ({150: JPEG[: len(JPEG) // 2]}, {}, "row 150: expected a PNG, JPEG or WebP image, whole"),
+        ({}, {205: -1}, "row 205: expected a label in [0, 3), got -1"),
+        ({}, {205: None}, "row 205: column label: expected an integer, got null"),
+        ({}, {5: None}, "row 5: column label: expected an integer, got null"),
+    ],
+)
+def test_what_is_wrong_in_any_row_is_found_when_it_is_added(
+    images: dict[int, bytes], labels: dict[int, int | None], message: str
+) -> None:
+    rows = [images.get(n, JPEG) for n in range(300)]
+    write_image_parquet(Path("a.parquet"), rows, [labels.get(n, n % 3) for n in range(300)])
+    with pytest.raises(UserError) as error:
+        added("a.parquet")
+    assert f"a.parquet: {message}" in str(error.value) and "\n" not in str(error.value)
+    assert not list(Path("conf").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,78 @@ def test_deep_large_and_small_images_are_refused() -> None:
         image_files.measure(Path("a.png"), Frame(16, 900, fit="tiles", shorter_side=12), "a")
 
 
+def write_jpegs(count: int) -> list[Path]:
+    """Pictures of which, if they are 300, a check decodes every third in the order of splits."""
+    paths = [Path(f"photos/{i:03d}.jpg") for i in range(count)]
+    for i, path in enumerate(paths):
+        write_picture(path, 32, 32, seed=i)
+    return paths
+
+
+def test_a_check_finds_cut_files_without_decoding_all() -> None:
+    paths = write_jpegs(300)
+    dataset = own("image_folder", path="photos")
+    assert "checked: the pixels of 100, of the others headers and ends; preprocess" in "\n".join(
+        dataset.examine()
+    )
+    paths[7].write_bytes(paths[7].read_bytes() + bytes(100))  # padded
+    paths[8].write_bytes(paths[8].read_bytes() + b"a video")
+    dataset.examine()
+    for path in (paths[20], paths[21], paths[22]):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError, match=f"{path}: expected a PNG, JPEG or WebP image, whole"):
+            dataset.examine()
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_cut_file_lacks_its_end(suffix: str) -> None:
+    write_picture(Path(f"a.{suffix}"), 16, 16)
+    whole = Path(f"a.{suffix}").read_bytes()
+    assert image_files.ends_whole(io.BytesIO(whole))
+    for length in (0, 1, 4, 20, len(whole) // 2, len(whole) - 1 - 8 * (suffix == "png")):
+        assert not image_files.ends_whole(io.BytesIO(whole[:length]))
+
+
+def write_ages(*folders: str) -> None:
+    for number, folder in enumerate(folders):
+        for i in range(10):
+            write_picture(Path(f"{folder}/{i}.png"), 6, 6, seed=10 * number + i)
+
+
+def test_folders_of_one_name_are_classes_by_their_paths(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir)
+    write_ages("zoo/cats/old", "zoo/cats/young", "zoo/dogs/young", "zoo/fish")
+    dataset, found = adding.add("image_folder", "zoo", "zoo", [])
+    names = ["cats/old", "cats/young", "dogs/young", "fish"]
+    assert dataset.images.classes == names  # type: ignore[attr-defined]
+    assert "classes: cats/old (10), cats/young (10), dogs/young (10), fish (10)" in found
+    labels = np.concatenate([part.labels for part in shards(dataset).values()])
+    assert np.bincount(labels).tolist() == [10] * 4
+    by_name, found = adding.add("image_folder", "zoo2", "zoo", ["classes=[old,young,fish]"])
+    assert by_name.num_classes == 3 and "classes: old (10), young (20), fish (10)" in found
+    Path("zoo/cats/young/kittens").mkdir()
+    Path("zoo/cats/young/0.png").rename("zoo/cats/young/kittens/0.png")
+    with pytest.raises(UserError, match="option classes .*, got 'cats/young/kittens'"):
+        shards(dataset)
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("a", "b/c", "d")])
+def test_paths_of_classes_begin_below_the_split(names: tuple[str, str, str]) -> None:
+    write_ages(*(f"zoo/{split}/{kind}/young" for split in names for kind in ("cats", "dogs")))
+    write_ages("zoo/more/birds")
+    given = {
+        f"{split}_folders": [name] for split, name in zip(SPLITS, names, strict=True)
+    } if names[0] == "a" else {}  # fmt: skip
+    guessed = adding.GUESSES["image_folder"]("zoo", "zoo", given)
+    assert guessed["classes"] == ["cats/young", "dogs/young"]
+    parts = shards(own("image_folder", path="zoo", **{**guessed, **given}))
+    assert all(part.labels.tolist() == [0] * 10 + [1] * 10 for part in parts.values())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
