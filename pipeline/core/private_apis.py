@@ -1,4 +1,4 @@
-"""Names of Ray and MLflow that are not public: all of them, each with the reason why it is needed.
+"""Names of Ray, MLflow and torch that are not public: all of them, each with the reason why it is needed.
 
 Seen in Ray 2.60.0 and MLflow 3.17.2; look here first when another version fails. No other module
 may name such a thing (`tests/structure/test_imports.py`). Libraries are imported on first use.
@@ -110,3 +110,10 @@ def write_checkpoint_list(folders: Sequence[str]) -> bytes:
 def dispose_engine(store: Any) -> None:
     """Close the connections of MLflow's SQL store, whose file is about to be renamed."""
     store._dispose_engine()
+
+
+def has_avx512_bfloat16() -> bool:
+    """Tell whether this processor multiplies bfloat16, as torch before 2.10 can be asked."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pipeline.core import private_apis
 from pipeline.training.collectives import Workers
 
 
@@ -13,8 +14,8 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.7 has only this
-        return bool(torch.cpu._is_avx512_bf16_supported())
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return private_apis.has_avx512_bfloat16()
     found = torch.cpu.get_capabilities()
     return any(there is True and "bf16" in name for name, there in found.items())
 
