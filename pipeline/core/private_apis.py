@@ -1,4 +1,4 @@
-"""Names of Ray, MLflow and torch that are not public: all of them, each with the reason why it is needed.
+"""Names of Ray, MLflow and torch that are not public: all of them, each with why it is needed.
 
 Seen in Ray 2.60.0 and MLflow 3.17.2; look here first when another version fails. No other module
 may name such a thing (`tests/structure/test_imports.py`). Libraries are imported on first use.
@@ -113,7 +113,7 @@ def dispose_engine(store: Any) -> None:
 
 
 def has_avx512_bfloat16() -> bool:
-    """Tell whether this processor multiplies bfloat16, as torch before 2.10 can be asked."""
+    """Tell whether this processor multiplies bfloat16, as older torch can be asked."""
     import torch
 
     return bool(torch.cpu._is_avx512_bf16_supported())
