@@ -2,20 +2,22 @@
 
 Both sides run in a process of their own, and each is asked for a step in turn, so that a change of
 the machine's speed meets both. A step is forward, backward and AdamW on one batch, in the precision
-that params.yaml of 4edf346 and of this checkout name for the model; a sampling step draws so many
-images. Each side has the allocator settings that its own trainings run with. Only the public
-interface is used, which is the same in both. Columns are milliseconds (minimum and median) of the
-older commit and of this checkout, their ratio (of the minima, and the median of the pairs' ratios),
-above 1 where this checkout is faster, and the ratio wanted. In one thread, milliseconds are the
-processor's, which other processes on the machine do not stretch.
+that params.yaml of 4edf346 and of this checkout name for the model (auto: bfloat16), or in that of
+`--precision`, for processors without bfloat16; a sampling step draws so many images. Each side has
+the allocator settings that its own trainings run with. Only the public interface is used, which is
+the same in both. Columns are milliseconds (minimum and median) of the older commit and of this
+checkout, their ratio (of the minima, and the median of the pairs' ratios), above 1 where this
+checkout is faster, and the ratio wanted. In one thread, milliseconds are the processor's, which
+other processes on the machine do not stretch.
 
     python benchmarks/against.py <commit> [--pairs 9] [--only pixelcnn ...] [--threads 1]
-                                 [--json FILE]
+                                 [--precision float32] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import runpy
@@ -268,9 +270,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of both sides")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
+    if arguments.precision:
+        both = {"before": arguments.precision, "after": arguments.precision}
+        rows = [dataclasses.replace(row, **both) for row in rows]
     load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     with tempfile.TemporaryDirectory() as folder:
         extract(arguments.commit, Path(folder))
