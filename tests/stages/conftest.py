@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline.cluster import connection
 from stages import cli
+from tests.places import ROOT
 from tests.support.projects import Project
 
 
@@ -62,3 +64,13 @@ def small_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "connected", contextlib.nullcontext)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, migrated: Path) -> Project:
+    """A copy of this checkout's code, with no dataset and no experiment."""
+    for name in ("arcore", "pipeline", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    (tmp_path / "params.yaml").write_text("datasets: []\nexperiments: {}\n")
+    return Project(tmp_path, tmp_path)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 
 from pipeline.data import shard_reader
@@ -19,15 +17,6 @@ from tests.support.projects import Project
 SECTION = (ROOT / "docs" / "sounds.md").read_text(encoding="utf-8").partition("\n## VCTK\n")[2]
 RATE = 48_000
 TEXTS = {"p225": "Please call Stella.", "p226": 'Ask her, "please".', "p315": None}
-
-
-@pytest.fixture
-def project(tmp_path: Path, migrated: Path) -> Project:
-    for name in ("arcore", "pipeline", "stages"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    (tmp_path / "params.yaml").write_text("datasets: []\nexperiments: {}\n")
-    return Project(tmp_path, tmp_path)
 
 
 def write_corpus(folder: Path, takes: int = 10) -> None:
@@ -45,15 +34,15 @@ def write_corpus(folder: Path, takes: int = 10) -> None:
                 (texts / f"{name}.txt").write_text(f"{text}\n", encoding="utf-8")
 
 
-def test_the_layout_of_vctk(project: Project) -> None:
-    corpus = project.folder / "VCTK-Corpus"
+def test_the_layout_of_vctk(checkout: Project) -> None:
+    corpus = checkout.folder / "VCTK-Corpus"
     write_corpus(corpus)
     makes_the_table, stages = re.findall(r"```\w+\n(.*?)```", SECTION, re.S)
     subprocess.run([sys.executable, "-c", makes_the_table], cwd=corpus, check=True)
     for line in stages.splitlines():
-        done = project.run("bash", "-c", line)
+        done = checkout.run("bash", "-c", line)
         assert done.returncode == 0, f"{line}: {done.stderr}"
-    manifest = shard_reader.read_manifest(project.folder / "data" / "shards" / "vctk")
+    manifest = shard_reader.read_manifest(checkout.folder / "data" / "shards" / "vctk")
     assert manifest.sound is not None
     assert manifest.sound.sample_rate == 16_000
     assert manifest.sound.speakers == ("p225", "p226")

@@ -47,15 +47,6 @@ FOUND = {
 TRAINS = ("train", "evaluate")
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, migrated: Path) -> Project:
-    for name in ("arcore", "pipeline", "stages"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    (tmp_path / "params.yaml").write_text("datasets: []\nexperiments: {}\n")
-    return Project(tmp_path, tmp_path)
-
-
 def follow(section: str, project: Project, trains: bool) -> str:
     """Run a section's commands and enter its experiments; return all that was printed."""
     printed = []
