@@ -23,14 +23,11 @@ logger = logging.getLogger(__name__)
 def preprocess(dataset: Dataset) -> Path:
     """Decode `data/raw/<dataset>` into `data/shards/<dataset>`.
 
-    Parts that a run of this dataset left decoded, with whatever options, are removed in the end.
-
     Raises:
         UserError: naming the raw file that is missing, truncated or altered.
     """
     raw = fetching.verify_raw(dataset)
     folder = write(dataset, dataset.decode(raw), shards_folder(dataset.name))
-    remove_parts(dataset.name)
     manifest = read_manifest(folder)
     rows = "/".join(str(manifest.splits[split].rows) for split in dataset.splits)
     names = "/".join(dataset.splits)
@@ -40,6 +37,8 @@ def preprocess(dataset: Dataset) -> Path:
 
 def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folder: Path) -> Path:
     """Write shards and manifest; `folder` appears, or is replaced, only when they are whole.
+
+    Then the parts that wait decoded for this dataset, with whatever options, are removed.
 
     Arguments:
         dataset: describes the rows.
@@ -56,4 +55,5 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
             split: write_split(partial, split, splits[split], dataset) for split in dataset.splits
         }
         write_manifest(dataset, infos, partial)
+    remove_parts(dataset.name)
     return folder

@@ -229,8 +229,6 @@ def _stream(options: SimulatedOptions, split: str, kept: PartsFolder) -> Iterato
     for part in options.parts:
         if part[0] == split:
             yield rows_of(_read(kept, *part), options.num_levels)
-    if split == PARTS_OF[-1]:
-        kept.remove()
 
 
 def rows_of(clips: np.ndarray, num_levels: int) -> SplitData:

@@ -106,7 +106,7 @@ class Arrays(Dataset):
         cut = split_by_seed(len(columns.x), self.arrays, self.arrays.path, "rows")
         scalings = self._scalings(columns, cut["train"])
         return {
-            split: SplitStream(len(cut[split]), self._parts(columns, split, cut, scalings, kept))
+            split: SplitStream(len(cut[split]), self._parts(columns, split, cut, scalings))
             for split in SPLITS
         }
 
@@ -202,12 +202,9 @@ class Arrays(Dataset):
         split: str,
         cut: Mapping[str, np.ndarray],
         scalings: Mapping[str, Scaling],
-        kept: PartsFolder,
     ) -> Iterator[SplitData]:
         for rows in cut_rows(cut[split], columns.x):
             yield self._row_values(columns, rows, scalings)
-        if split == SPLITS[-1]:
-            kept.remove()
 
     def _row_values(
         self, columns: Columns, rows: np.ndarray, scalings: Mapping[str, Scaling]

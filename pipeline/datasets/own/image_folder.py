@@ -185,8 +185,6 @@ class ImageFolder(Dataset):
                 numbers = [classes.index(self._class(path)) for path in files[part]]
                 labels = np.repeat(np.array(numbers, np.int64), counts[part])
             yield SplitData(rows, labels)
-        if split == SPLITS[-1]:
-            kept.remove()
 
 
 def _read(frame: Frame, path: Path) -> np.ndarray:

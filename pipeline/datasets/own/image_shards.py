@@ -183,8 +183,6 @@ class ImageShards(Dataset):
                 rows = kept.part(name, partial(decode, read, columns))
                 bar.update(len(rows))
                 yield SplitData(rows, self._labels(packed))
-        if split == SPLITS[-1]:
-            kept.remove()
 
     def _batches(self, split: str, layout: Layout) -> Iterator[tuple[str, Packed]]:
         """Read the images of a split in batches, each with a name."""

@@ -175,7 +175,8 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
     Path("mine.csv").unlink()
     assert mine() == dataset or mine().files == dataset.files
     Path("mine.csv").write_text(text.replace(";5\n", ";6\n"))
-    with pytest.raises(UserError, match="mine.csv: changed since it was fetched; run python -m stages.fetch mine"):
+    changed = "mine.csv: changed since it was fetched; run python -m stages.fetch mine"
+    with pytest.raises(UserError, match=changed):
         preprocess.preprocess(mine())
 
 
