@@ -45,8 +45,12 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
         return
     folder = tempfile.mkdtemp(prefix="arcore-")  # of mode 0700
     address = os.path.join(folder, "warm")
-    command = [sys.executable, "-m", "pipeline.repro.warm", address]
-    server = subprocess.Popen(command, env=variables, start_new_session=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(address)  # here, so that a stage finds it however late the server is
+        listening.listen()
+        number = listening.fileno()
+        command = [sys.executable, "-m", "pipeline.repro.warm", str(number)]
+        server = subprocess.Popen(command, env=variables, start_new_session=True, pass_fds=[number])
     try:
         yield variables | {VARIABLE: address}
     finally:
@@ -66,10 +70,6 @@ def forward(module: str, arguments: Sequence[str]) -> int | None:
     if address is None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(address)
-        except OSError:
-            return None
         request = {
             "module": module,
             "arguments": list(arguments),
@@ -80,9 +80,13 @@ def forward(module: str, arguments: Sequence[str]) -> int | None:
         sys.stderr.flush()
         message = json.dumps(request).encode()
         header = len(message).to_bytes(4, "big")
-        socket.send_fds(connection, [header], list(range(_STREAMS)))
-        connection.sendall(message)
-        child = int(_line(connection) or 0)
+        try:
+            connection.connect(address)
+            socket.send_fds(connection, [header], list(range(_STREAMS)))
+            connection.sendall(message)
+            child = int(_line(connection) or 0)
+        except OSError:  # the server has ended
+            return None
         if not child:
             return None
 
@@ -107,21 +111,18 @@ def _line(connection: socket.socket) -> str:
     return read.decode().strip()
 
 
-def serve(address: str) -> None:
+def serve(listening: socket.socket) -> None:
     """Import the libraries, then fork for each stage that connects, until terminated."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # as a stage does, which cannot once it is a pipe
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(address)
-        listening.listen()
-        _import_libraries()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are nobody's to wait for
-        while True:
-            connection, _ = listening.accept()
-            with connection:
-                if os.fork() == 0:
-                    listening.close()
-                    _run_child(connection)
+    _import_libraries()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are nobody's to wait for
+    while True:
+        connection, _ = listening.accept()
+        with connection:
+            if os.fork() == 0:
+                listening.close()
+                _run_child(connection)
 
 
 def _import_libraries() -> None:
@@ -199,4 +200,4 @@ def _end_with(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(socket.socket(fileno=int(sys.argv[1])))
