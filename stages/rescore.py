@@ -21,19 +21,19 @@ def main() -> None:
     from pipeline.core import paths  # here: --help needs no torch
     from pipeline.core.errors import UserError
 
-    kept = sorted(path.parent.name for path in paths.results().glob("*/model.safetensors"))
+    results = paths.results()
+    kept = sorted({file.relative_to(results).parts[0] for file in results.rglob("*.safetensors")})
     if arguments.all:
         arguments.experiments = kept
     if not arguments.experiments:
         print("\n".join(kept))
         return
     from pipeline.evaluation import rescoring
-    from pipeline.experiments import compose
     from pipeline.reporting import wording
 
     different = []
     for name in arguments.experiments:
-        found = rescoring.rescore(compose.load(name))
+        found = rescoring.rescore(name)
         pairs = [(s.nats, s.nats_stderr) for s in (found.record.score, found.score)]
         recorded, now = (wording.with_error(*pair) for pair in pairs)
         apart = found.score.nats - found.record.score.nats

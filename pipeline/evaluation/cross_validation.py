@@ -1,7 +1,8 @@
 """Protocols of several folds: an experiment is trained and tested on each, and the mean reported.
 
 Each fold has a home of its own under `.arcore/folds/`, where preprocessing, training and evaluation
-run as they do elsewhere; what stays is `evaluation/<dataset>/<experiment>-folds/`.
+run as they do elsewhere; what stays is `evaluation/<dataset>/<experiment>-folds/`, with each fold's
+model in a folder of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from pipeline.training import driver
 
 log = logging.getLogger(__name__)
 COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats")
+MODEL_FILES = ("config.json", "config.yaml", "model.safetensors")
 
 
 def run(name: str, overrides: Sequence[str] = ()) -> Path:
@@ -81,6 +83,11 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     out = paths.evaluation(dataset.name, title)
     with replacing(out) as temporary:
         result_files.write(result, temporary)
+        for fold in range(dataset.num_folds):
+            (temporary / folder_of(fold)).mkdir()
+            for file_name in MODEL_FILES:
+                model_file = home / str(fold) / "models" / config.name / file_name
+                shutil.copyfile(model_file, temporary / folder_of(fold) / file_name)
         where = home / "0" / "models" / config.name / "config.yaml"
         described = read_yaml(where)
         fold_of, event = (
@@ -110,6 +117,37 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     return out
 
 
+def folder_of(fold: int) -> str:
+    """Return the name of the folder that keeps a fold's model."""
+    return f"fold-{fold}"
+
+
+def on_fold(config: ExperimentConfig, fold: int) -> ExperimentConfig:
+    """Return the configuration of one fold.
+
+    Arguments:
+        config: of the experiment.
+        fold: from 0.
+    """
+    return dataclasses.replace(config, dataset=config.dataset | {"fold": fold})
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """Return the mean over folds, with its standard error, std / sqrt(folds).
+
+    Example:
+        >>> from arcore.events import Real
+        >>> one, two = (Score.from_nats(nats, 9.0, Real((1,))) for nats in (1.0, 3.0))
+        >>> mean_score([one, two]).nats
+        2.0
+    """
+    nats, nats_stderr = _over_folds([one.nats for one in scores])
+    bits, bits_stderr = _over_folds([one.bits_per_dim for one in scores])
+    return Score(
+        nats=nats, nats_stderr=nats_stderr, bits_per_dim=bits, bits_per_dim_stderr=bits_stderr
+    )
+
+
 def summary(title: str, outcomes: Sequence[Result], published: Counterpart | None) -> Result:
     """Return the result over folds: means of values, sums of rows and seconds.
 
@@ -125,15 +163,11 @@ def summary(title: str, outcomes: Sequence[Result], published: Counterpart | Non
         >>> both.score.nats, round(both.score.nats_stderr, 6), both.num_rows, both.num_folds
         (2.0, 1.0, 20, 2)
     """
-    nats, nats_stderr = _over_folds([one.score.nats for one in outcomes])
-    bits, bits_stderr = _over_folds([one.score.bits_per_dim for one in outcomes])
     valid = [one.valid_nats for one in outcomes if one.valid_nats is not None]
     return dataclasses.replace(
         outcomes[0],
         experiment=title,
-        score=Score(
-            nats=nats, nats_stderr=nats_stderr, bits_per_dim=bits, bits_per_dim_stderr=bits_stderr
-        ),
+        score=mean_score([one.score for one in outcomes]),
         evaluate_seconds=_total([one.evaluate_seconds for one in outcomes]),
         excess=None,
         member=None,
@@ -164,7 +198,7 @@ def _total(seconds: Sequence[float | None]) -> float:
 
 def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
     """Preprocess, train and evaluate one fold in its home; return its result."""
-    config = dataclasses.replace(config, dataset=config.dataset | {"fold": fold})
+    config = on_fold(config, fold)
     dataset = catalog.get_dataset(config.dataset)
     with _root(home):
         folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))

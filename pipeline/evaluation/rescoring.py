@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import shard_reader
+from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
-from pipeline.evaluation import measuring, result_files, scoring
+from pipeline.evaluation import cross_validation, measuring, result_files, scoring
+from pipeline.evaluation.measuring import Measured
 from pipeline.evaluation.results import Result, Score
+from pipeline.experiments import compose
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
+from pipeline.training.saved_models import TrainedModel
+
+WEIGHTS = "model.safetensors"
+FOLDS = "-folds"  # how the folder of an outcome over folds ends
 
 
 @dataclass(frozen=True)
@@ -29,38 +37,81 @@ class Rescored:
     score: Score
 
 
-def rescore(config: ExperimentConfig) -> Rescored:
-    """Score the weights of `results/<experiment>` on the test rows of their record.
+def experiment_of(name: str) -> str:
+    """Return the experiment whose record a folder of `results/` is.
+
+    Example:
+        >>> experiment_of("red_wine-rnade-folds"), experiment_of("dna-nade")
+        ('red_wine-rnade', 'dna-nade')
+    """
+    return name.removesuffix(FOLDS)
+
+
+def rescore(name: str) -> Rescored:
+    """Score the weights of `results/<name>` on the test rows of their record.
+
+    Those of an outcome over folds are scored fold by fold, whose shards are made of the raw files.
 
     Arguments:
-        config: of the experiment, whose `evaluation` is the protocol.
+        name: an experiment, whose `evaluation` is the protocol, or `<experiment>-folds`.
 
     Raises:
-        UserError: if no weights are kept, they are not those of the record, or the shards are not
-            those that they were trained on.
+        UserError: if no weights are kept, they are not those of the record, the shards are not
+            those that they were trained on, or raw files are missing.
     """
-    folder = paths.results() / config.name
+    config, folder = compose.load(experiment_of(name)), paths.results() / name
     if not (folder / "metrics.json").is_file():
         raise UserError(f"{folder}: expected a record, found none")
-    if not (folder / "model.safetensors").is_file():
+    record = result_files.read(folder)
+    found = (_rescore_folds if record.num_folds > 1 else _rescore)(config, folder, record)
+    rows = sum(len(one.nats) for one in found)
+    if rows != record.num_rows:
+        raise UserError(f"{folder}: expected {record.num_rows} rows, got {rows}")
+    scores = [one.score for one in found]
+    return Rescored(record, scores[0] if len(found) == 1 else cross_validation.mean_score(scores))
+
+
+def _rescore(config: ExperimentConfig, folder: Path, record: Result) -> list[Measured]:
+    if not (folder / WEIGHTS).is_file():
         raise UserError(
             f"{folder}: no weights are kept; run python -m stages.train {config.name} and "
             f"python -m stages.evaluate {config.name}"
         )
-    record, kept = result_files.read(folder), saved_models.load_folder(folder)
+    kept = saved_models.load_folder(folder)
     if record.weights_sha256 not in (None, kept.weights_sha256):
         raise UserError(
-            f"{folder}/model.safetensors: expected the weights of the record "
+            f"{folder / WEIGHTS}: expected the weights of the record "
             f"({record.weights_sha256[:12]}), got {kept.weights_sha256[:12]}"
         )
-    shards = paths.shards(record.dataset)
+    return [_measure(config, kept, record.num_members, paths.shards(record.dataset))]
+
+
+def _rescore_folds(config: ExperimentConfig, folder: Path, record: Result) -> list[Measured]:
+    models = [folder / cross_validation.folder_of(fold) for fold in range(record.num_folds)]
+    if not all((model / WEIGHTS).is_file() for model in models):
+        raise UserError(f"{folder}: no weights are kept; run python -m stages.folds {config.name}")
+    raw = fetching.verify_raw(catalog.get_dataset(config.dataset))
+    found = []
+    for fold, model in enumerate(models):
+        one = cross_validation.on_fold(config, fold)
+        dataset, kept = catalog.get_dataset(one.dataset), saved_models.load_folder(model)
+        with tempfile.TemporaryDirectory() as temporary:
+            shards = preprocess.write(dataset, dataset.decode(raw), Path(temporary) / dataset.name)
+            found.append(_measure(one, kept, record.num_members, shards))
+    return found
+
+
+def _measure(
+    config: ExperimentConfig, kept: TrainedModel, num_members: int, shards: Path
+) -> Measured:
+    """Score test rows by a kept model, as an evaluation chooses and scores them."""
     manifest = shard_reader.read_manifest(shards)
     if kept.dataset_sha256 != manifest.sha256:
         raise UserError(
             f"{shards}: expected the data of the record ({kept.dataset_sha256[:12]}), got "
             f"{manifest.sha256[:12]}"
         )
-    model = kept.model if record.num_members == 1 else kept.model.ensemble(record.num_members)
+    model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     test = shard_reader.read_split(shards, "test")
     chosen = scoring.choose(test, config.evaluation)
@@ -68,7 +119,4 @@ def rescore(config: ExperimentConfig) -> Rescored:
     if manifest.sound is not None:
         source = catalog.get_dataset(config.dataset).source_nats(test)
     model = model.to(device).eval()
-    found = measuring.measure(model, test, chosen, manifest, config.evaluation, source)
-    if len(found.nats) != record.num_rows:
-        raise UserError(f"{folder}: expected {record.num_rows} rows, got {len(found.nats)}")
-    return Rescored(record, found.score)
+    return measuring.measure(model, test, chosen, manifest, config.evaluation, source)

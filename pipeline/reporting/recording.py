@@ -44,7 +44,9 @@ def record_experiment(name: str) -> Path:
 
 
 def record_folds(name: str) -> Path:
-    """Copy an outcome over folds to `results/<name>-folds`.
+    """Copy an outcome over folds to `results/<name>-folds`, each fold's model in a folder.
+
+    Models come with it if their weights have at most 8 MB together.
 
     Raises:
         UserError: naming the file that is missing.
@@ -52,7 +54,9 @@ def record_folds(name: str) -> Path:
     title = f"{name}-folds"
     found = _evaluation(title)
     files = [found / file for file in ("config.yaml", "folds.csv")]
-    return _record(paths.results() / title, [*files, *_measured(found)])
+    weights = sum(path.stat().st_size for path in found.glob("fold-*/model.safetensors"))
+    models = sorted(found.glob("fold-*/*")) if weights <= MOST_WEIGHTS else []
+    return _record(paths.results() / title, [*files, *_measured(found), *models])
 
 
 def record_search(name: str) -> Path:
@@ -127,10 +131,13 @@ def _measured(evaluation: Path) -> list[Path]:
 
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:
+    """Copy files into a folder; those of a fold's model into a folder of the same name."""
     with replacing(folder) as temporary:
         for file in files:
             if not file.is_file():
                 raise UserError(f"{file}: missing; run the stage that writes it")
-            shutil.copyfile(file, temporary / file.name)
+            fold = file.parent.name if file.parent.name.startswith("fold-") else ""
+            (temporary / fold).mkdir(exist_ok=True)
+            shutil.copyfile(file, temporary / fold / file.name)
     log.info("wrote %s", folder)
     return folder

@@ -10,6 +10,7 @@ import statistics
 import pytest
 import yaml
 
+import arcore
 from arcore.events import Real
 from arcore.units import nats_to_bits_per_dim
 from tests.places import MIRROR
@@ -57,6 +58,13 @@ def test_ten_folds_and_a_row_in_the_report(make_project) -> None:
     assert metrics["nats_stderr"] == pytest.approx(statistics.stdev(nats) / 10**0.5)
     bits = nats_to_bits_per_dim(metrics["nats"], Real((11,)))
     assert metrics["bits_per_dim"] == pytest.approx(bits)
+
+    kept = project.stage("results", "--folds", "wine")
+    assert kept.returncode == 0, kept.stderr
+    drawn = arcore.load(project.folder / "results/wine-folds/fold-9").sample(3)
+    assert drawn.shape == (3, 11)
+    again = project.stage("rescore", "wine-folds")
+    assert again.returncode == 0 and "(+0.0e+00)" in again.stdout, again.stderr
 
     for stage, *arguments in (("preprocess", "red_wine"), ("codecs", "red_wine"),
                               ("report", "red_wine")):  # fmt: skip

@@ -49,9 +49,17 @@ def test_folds_and_searches(home: Path, monkeypatch) -> None:
         Path(folder).mkdir(parents=True)
         for name in (*names, "other.txt"):
             Path(folder, name).write_text(name)
+    for fold in ("fold-0", "fold-1"):
+        Path("evaluation/red_wine/wine-folds", fold).mkdir()
+        Path("evaluation/red_wine/wine-folds", fold, "model.safetensors").write_bytes(b"weights")
     run(monkeypatch, "--folds", "wine", "--searches", "wine")
     for folder, names in zip(("wine-folds", "searches/wine"), wanted.values(), strict=True):
-        assert {path.name for path in Path("results", folder).iterdir()} == set(names)
+        kept = {path.name for path in Path("results", folder).iterdir() if path.is_file()}
+        assert kept == set(names)
+    assert Path("results/wine-folds/fold-1/model.safetensors").read_bytes() == b"weights"
+    monkeypatch.setattr(recording, "MOST_WEIGHTS", 13)
+    recording.record_folds("wine")
+    assert not Path("results/wine-folds/fold-0").exists(), "too large together"
 
 
 def test_what_is_missing_is_named_and_leaves_the_old_record(files, monkeypatch) -> None:
