@@ -28,8 +28,10 @@ HEAD = """Written by `python benchmarks/page.py` from `benchmarks/records/`. Eac
 command that prints its table; ratios within one run, since clocks of shared machines are noisy. One
 thread of an AMD EPYC virtual machine with AVX512-BF16, without GPU; milliseconds and seconds are
 the processor's. Hosts differ: large products in bfloat16 go at 217 GFLOP/s where most of this was
-measured, 2.2 times the speed of float32's; on another host of the kind, at 390, they had made the
-Gated PixelCNN's ratio below 1.66, the PixelVAE's 1.66 and Parallel Multiscale's 1.27."""
+measured, 2.2 times the speed of float32's. The column "on a Xeon" is of an Intel Xeon virtual
+machine whose AMX makes them 6 times as fast as float32's (1,000 and 150 GFLOP/s), from
+`*_xeon.json`."""
+ON_XEON = "on a Xeon"
 
 
 WANTED = {
@@ -64,24 +66,25 @@ def table(columns: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def against(record: Record) -> str:
+    there = read("against_xeon")
     rows = [
         [
             row["name"], row["precision"],
             f"{row['before_ms'][1]:.1f}", f"{row['after_ms'][1]:.1f}", f"{row['ratio'][1]:.2f}",
-            "" if row["wanted"] is None else f">= {row['wanted']}",
+            f"{other['ratio'][1]:.2f}", "" if row["wanted"] is None else f">= {row['wanted']}",
         ]
-        for row in record["rows"]
+        for row, other in zip(record["rows"], there["rows"], strict=True)
     ]  # fmt: skip
-    columns = ["", "precision", "before, ms", "after, ms", "before / after", "wanted"]
+    columns = ["", "precision", "before, ms", "after, ms", "before / after", ON_XEON, "wanted"]
     text = f"""`python benchmarks/against.py {record["commit"]}`: training steps, and draws
-        (`-sample`), of that commit and of {record["checkout"]} in turn; medians. Where two
-        precisions stand, params.yaml has the first before and the second after."""
-    bounds = """Of Parallel Multiscale's step 77 % are bfloat16's convolutions, which were the same
-        before (torch.profiler at 3049f80): a ratio of 1.2 asks that the rest take half as long.
-        Since then (b5c5f32) an image is encoded once and its groups are scored at once. On an Intel
-        Xeon without bfloat16 that made a step 1.05 times as fast, and 1.24 times as fast as that of
-        4edf346 (`python benchmarks/against.py 4edf346 --only parallel_multiscale --precision
-        float32 --pairs 25`); the table's row was not measured again."""
+        (`-sample`), of that commit and of {record["checkout"]} in turn; medians. On the Xeon it was
+        {there["checkout"]}, in one run of five minutes; row_lstm and parallel_multiscale once more,
+        `--only row_lstm parallel_multiscale --pairs 21`. Where two precisions stand, params.yaml
+        has the first before and the second after."""
+    bounds = """Of Parallel Multiscale's step 77 % were bfloat16's convolutions where its row was
+        measured, the same before (torch.profiler at 3049f80): a ratio of 1.2 asked that the rest
+        take half as long. Since then (b5c5f32) an image is encoded once and its groups are scored
+        at once; only the column of the Xeon has that."""
     return section(f"Against {record['commit']}", text, table(columns, rows), paragraph(bounds))
 
 
@@ -118,35 +121,43 @@ def share(record: Record) -> str:
 
 
 def training_speed(record: Record) -> str:
+    there = read("training_speed_xeon")
     rows = [
         [row["name"], row["other"], f"{row['ours_ms']:.1f}", f"{row['theirs_ms']:.1f}",
-         f"{row['ratio']:.2f}", WANTED.get(row["name"], "")]
-        for row in record["rows"]
+         f"{row['ratio']:.2f}", f"{other['ratio']:.2f}", WANTED.get(row["name"], "")]
+        for row, other in zip(record["rows"], there["rows"], strict=True)
     ]  # fmt: skip
-    columns = ["ours", "against", "ours, ms", "theirs, ms", "theirs / ours", "wanted"]
+    columns = ["ours", "against", "ours, ms", "theirs, ms", "theirs / ours", ON_XEON, "wanted"]
     text = """`make bench` (`python benchmarks/training_speed.py`): training steps in float32
         against autograd loops, zuko and nflows, and NADE's draws against a bare loop."""
-    bounds = """Short of their marks: MADE of 500 units, whose five products over half the weights
-        take 3.0 ms in rows of groups, and 4.2 ms over all of them, as theirs do; Adam (0.7 ms), the
-        cross-entropy (0.35 ms) and masks cost both the same, so that 1.2 is the most to be had.
-        NADE's draw: its four kernels take 23 us a dimension, 14 of them the sigmoid of 64 x 500
-        states, where the mark leaves 21. NADE on dense data: half its step adds rows of weights up,
-        each state from its block's start, so that its bits do not depend on other rows' data."""
+    bounds = """Short of their marks, but for NADE on dense data on the Xeon: MADE of 500 units,
+        whose five products over half the weights take 3.0 ms in rows of groups, and 4.2 ms over all
+        of them, as theirs do; Adam (0.7 ms), the cross-entropy (0.35 ms) and masks cost both the
+        same, so that 1.2 is the most to be had. NADE's draw: its four kernels take 23 us a
+        dimension, 14 of them the sigmoid of 64 x 500 states, where the mark leaves 21. NADE on
+        dense data: half its step adds rows of weights up, each state from its block's start, so
+        that its bits do not depend on other rows' data."""
     return section("Against the common ways", text, table(columns, rows), paragraph(bounds))
 
 
 def public(record: Record) -> str:
+    there = {
+        (row["name"], row["precision"]): f"{row['ratio']:.2f}"
+        for row in read("public_xeon")["rows"]
+    }
     rows = [
         [row["name"], row["precision"], f"{row['ours_ms']:.1f}", f"{row['theirs_ms']:.1f}",
-         f"{row['ratio']:.2f}", f">= {row['wanted']:g}"]
+         f"{row['ratio']:.2f}", there.get((row["name"], row["precision"]), ""),
+         f">= {row['wanted']:g}"]
         for row in record["rows"]
     ]  # fmt: skip
-    columns = ["", "ours in", "ours, ms", "theirs, ms", "theirs / ours", "wanted"]
+    columns = ["", "ours in", "ours, ms", "theirs, ms", "theirs / ours", ON_XEON, "wanted"]
     text = """`python benchmarks/public.py`: training steps and draws against networks written for
         this benchmark in the style of public code (`public_style.py` says whose), theirs in
         float32. Images are drawn there by a pass of the network per pixel, WaveNet's samples by
         queues. The logistic networks have 1.5 million weights each; theirs has most layers on
-        maps of a quarter and a sixteenth of the pixels, and so half the products."""
+        maps of a quarter and a sixteenth of the pixels, and so half the products. On the Xeon
+        training steps alone (`--steps`)."""
     bounds = """Ours has 36.4 GFLOP of products in a logistic network's step: 370 ms at the speed of
         large products in float32, more than their whole step, so that no code in float32 reaches
         the mark; in bfloat16 they take 170 ms."""

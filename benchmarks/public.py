@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--only", nargs="+", help="rows whose names begin so")
+    parser.add_argument("--steps", action="store_true", help="training steps, without draws")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     allocator.keep_freed_memory()
@@ -174,6 +175,8 @@ def main() -> None:
     record = []
     for row in rows():
         if arguments.only and not row.name.startswith(tuple(arguments.only)):
+            continue
+        if arguments.steps and "draw" in row.name:
             continue
         found = compare(row, arguments.pairs, clock)
         print(
