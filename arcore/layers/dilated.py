@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from arcore.primitives.gating import gated
+from arcore.primitives.precision import product_dtype
 
 
 def delayed(x: Tensor, steps: int) -> Tensor:
@@ -63,13 +64,14 @@ class GatedLayer(nn.Module):
             local: y, (batch, T, local_width), or None.
         """
         steps = range((self.kernel - 1) * self.dilation, -1, -self.dilation)
-        seen, weight = [delayed(h, step) for step in steps], self.taps.weight
+        coarse = h.to(product_dtype(h))  # once, not once a tap
+        seen, weight = [delayed(coarse, step) for step in steps], self.taps.weight
         if self.local is not None and local is not None:  # one product for both
-            seen.append(local)
+            seen.append(local.to(coarse.dtype))
             weight = torch.cat([weight, self.local.weight], 1)
         a = linear(torch.cat(seen, -1), weight, self.taps.bias)
         if given is not None:
-            a = a + given
+            a = a + given.to(a.dtype)
         z = gated(a)
         return z, h if self.residual is None else h + self.residual(z)
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from arcore.primitives.precision import product_dtype
+
 Reach = tuple[int, int]  # columns that all rows of a group see, and that any does
 
 
@@ -98,10 +100,7 @@ class _MaskedProduct(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, x: Tensor, weight: Tensor, mask: Tensor, reaches: list[Reach]
     ) -> Tensor:
-        device = x.device.type
-        dtype = weight.dtype
-        if torch.is_autocast_enabled(device) and dtype == torch.float32:
-            dtype = torch.get_autocast_dtype(device)
+        device, dtype = x.device.type, product_dtype(weight)
         ctx.dtype, ctx.reaches, x = x.dtype, reaches, x.to(dtype)
         y = x.new_empty(len(x), len(weight))
         pieces, bands = [], []

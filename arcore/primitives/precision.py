@@ -13,3 +13,16 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
         (torch.float32, torch.float64)
     """
     return torch.promote_types(dtype, torch.float32)
+
+
+def product_dtype(x: torch.Tensor) -> torch.dtype:
+    """Return the type in which torch multiplies matrices of x's: autocast's, where it is on.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     product_dtype(torch.ones(1)), product_dtype(torch.ones(1, dtype=torch.float64))
+        (torch.bfloat16, torch.float64)
+    """
+    kind = x.device.type
+    coarse = torch.is_autocast_enabled(kind) and x.dtype == torch.float32
+    return torch.get_autocast_dtype(kind) if coarse else x.dtype
