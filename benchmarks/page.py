@@ -103,6 +103,19 @@ def precision(record: Record) -> str:
     return section("Nats of training in bfloat16", text, table(columns, rows))
 
 
+def denormals(record: Record) -> str:
+    rows = [
+        [row["name"], f"{row['loss_ms']:.1f}", f"{row['update_ms']:.1f}"] for row in record["rows"]
+    ]
+    columns = ["denormals", "loss and gradients, ms", "AdamW, ms"]
+    text = f"""`python benchmarks/denormals.py`, on the Xeon: a DeepNADE of 500-500 after
+        {record["steps"]:,} steps on images whose border is hardly ever on, when
+        {100 * record["share"]:.0f} % of the first moments are too small for a float's exponent.
+        Trainings take such numbers as zero (`pipeline/training/denormals.py`); Intel's processors
+        compute them in microcode."""
+    return section("Long trainings and denormal floats", text, table(columns, rows))
+
+
 def share(record: Record) -> str:
     rows = [
         [
@@ -300,6 +313,7 @@ SECTIONS: dict[str, Callable[[Record], str]] = {
     "against": against,
     "precision": precision,
     "share": share,
+    "denormals": denormals,
     "training_speed": training_speed,
     "public": public,
     "ensembles": ensembles,

@@ -25,6 +25,7 @@ from pipeline.data.opening import open_split
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import checkpoints, validation
 from pipeline.training.collectives import Workers
+from pipeline.training.denormals import flushed_denormals
 from pipeline.training.learner import Learner
 from pipeline.training.progress import Display
 from pipeline.training.records import (
@@ -61,7 +62,8 @@ def train_worker(config: dict[str, object]) -> dict[str, object]:
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
     """Train in a session; what a user can mend becomes a `Failed`."""
     try:
-        return Worker(job, session).run()
+        with flushed_denormals():
+            return Worker(job, session).run()
     except UserError as error:
         return Failed(str(error))
     except OSError as error:
