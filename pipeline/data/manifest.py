@@ -150,7 +150,11 @@ def read_manifest(folder: str | Path) -> Manifest:
     try:
         plain = parse_object(storage.read_bytes(location), path)
     except FileNotFoundError:
-        raise UserError(f"{path}: file not found; run python -m stages.preprocess first") from None
+        name = str(folder).rstrip("/").rsplit("/", 1)[-1]
+        raise UserError(
+            f"{path}: file not found; run python -m stages.fetch {name} and "
+            f"python -m stages.preprocess {name}"
+        ) from None
     again = "run python -m stages.preprocess again"
     if plain.get("format") != FORMAT:
         got = plain.get("format")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import arcore
 from arcore.inference import latent_levels
+from arcore.primitives.progress import progress_bar
 from pipeline.data import shard_reader, sound_batches
 from pipeline.data.batches import Batch
 from pipeline.data.stored_split import Split, take
@@ -117,10 +119,23 @@ def _batches(
     chosen: np.ndarray,
     context_frames: int = 0,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Read chosen rows in batches, on the model's device.
+    """Read chosen rows in batches, on the model's device; a terminal sees how far they are.
 
     Each batch comes with the places of its rows among the chosen ones.
     """
+    with progress_bar(sys.stderr.isatty(), len(chosen), "scoring") as advance:
+        for place, batch in _read(model, split, batch_size, chosen, context_frames):
+            yield place, batch
+            advance(len(place))
+
+
+def _read(
+    model: arcore.AutoregressiveModel,
+    split: Split,
+    batch_size: int,
+    chosen: np.ndarray,
+    context_frames: int,
+) -> Iterator[tuple[np.ndarray, Batch]]:
     if model.event.is_open:
         assert isinstance(split, SplitData), "sounds are read whole"
         yield from sound_batches.whole_rows(model, split, batch_size, chosen)

@@ -25,6 +25,10 @@ from pipeline.uses import records
 from pipeline.uses.listing import USES
 from pipeline.uses.records import Number, Shown
 
+GRAY_NOTE = (
+    "Targets are gray, draws black or white, and a frame is drawn given the drawn ones before it: "
+    "frames that no training clip has, so that what is drawn drifts from the true clip."
+)
 log = logging.getLogger(__name__)
 PAGE = "gallery.md"
 SAMPLES = "samples"
@@ -120,7 +124,7 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
                 command=f"python -m stages.evaluate {experiment}",
                 commit=provenance.commit(),
                 weights_sha256=result.weights_sha256 or "unknown",
-                notes="",
+                notes=GRAY_NOTE if result.context_frames and result.excess else "",
                 numbers=(),
                 shown=(Shown(file=path.name, caption=caption),),
             ),

@@ -47,9 +47,11 @@ def load(experiment: str) -> TrainedModel:
     folder = paths.model(experiment)
     for path in (folder / "config.yaml", folder / "model.safetensors"):
         if not path.is_file():
+            kept = paths.results() / experiment
+            copied = f", or cp -r {kept} models/" if (kept / path.name).is_file() else ""
             raise UserError(
                 f"{path}: expected the trained model of {experiment!r}, found none; run "
-                f"python -m stages.train {experiment}"
+                f"python -m stages.train {experiment}{copied}"
             )
     return load_folder(folder)
 

@@ -15,7 +15,7 @@ from pipeline.evaluation.scoring import mean_and_error
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Rows, Subject
+from pipeline.uses.subject import Subject
 
 BATCH = 250
 
@@ -53,12 +53,16 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         assert test.condition is not None
         places = torch.arange(settings.num_samples, device=model.device) % len(test)
         condition = test.condition[places]
-    drawn = model.sample(settings.num_samples, condition, subject.generator(settings.seed))
+    generator = subject.generator(settings.seed)
+    drawn = model.sample(settings.num_samples, condition, generator, progress=subject.progress)
     scale = event.num_levels - 1
     known = train.x.double().flatten(1) / scale
     of_samples, rows = nearest(drawn.double().flatten(1) / scale, known)
     of_test, _ = nearest(test.x.double().flatten(1) / scale, known)
-    nats = {name: _nats(subject, part) for name, part in (("training", train), ("test", test))}
+    nats = {
+        name: subject.nats(part.x, part.condition, BATCH, f"{name} images")
+        for name, part in (("training", train), ("test", test))
+    }
     gap = mean_and_error(nats["test"])[0] - mean_and_error(nats["training"])[0]
     numbers = [
         mean_of("distance of a sample to the nearest training image", of_samples),
@@ -104,16 +108,6 @@ def nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     exact = "donot_use_mm_for_euclid_dist"
     parts = [torch.cdist(part, known, compute_mode=exact).min(1) for part in x.split(BATCH)]
     return torch.cat([p.values for p in parts]).cpu(), torch.cat([p.indices for p in parts]).cpu()
-
-
-def _nats(subject: Subject, rows: Rows) -> Tensor:
-    model, parts = subject.model, []
-    for first in range(0, len(rows), BATCH):
-        part = slice(first, first + BATCH)
-        condition = None if rows.condition is None else rows.condition[part]
-        with torch.no_grad():
-            parts.append(-model.log_prob(rows.x[part], condition).double().cpu())
-    return torch.cat(parts)
 
 
 def _figure(of_samples: np.ndarray, of_test: np.ndarray) -> Figure:

@@ -62,7 +62,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     kinds = {REAL: rows.x.cpu(), **others(rows.x.cpu(), event, settings.seed)}
     if settings.other is not None:
         kinds[f"{settings.other}, test images"] = _of_dataset(settings.other, event, settings)
-    scores = {name: _scores(subject, x, event) for name, x in kinds.items()}
+    scores = {name: _scores(subject, name, x, event) for name, x in kinds.items()}
     numbers = []
     for which, score in enumerate(SCORES):
         for name in kinds:
@@ -145,12 +145,9 @@ def complexity(x: np.ndarray, event: Levels) -> np.ndarray:
     return np.asarray(8.0 * np.array(sizes).min(1))
 
 
-def _scores(subject: Subject, x: Tensor, event: Levels) -> tuple[np.ndarray, np.ndarray]:
+def _scores(subject: Subject, name: str, x: Tensor, event: Levels) -> tuple[np.ndarray, np.ndarray]:
     """Return both scores of images in bits."""
-    model = subject.model
-    with torch.no_grad():
-        parts = [-model.log_prob(part.to(model.device)).double().cpu() for part in x.split(BATCH)]
-    bits = torch.cat(parts).numpy() / math.log(2)
+    bits = subject.nats(x, None, BATCH, name).numpy() / math.log(2)
     return bits, bits - complexity(x.numpy().astype(np.uint8), event)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import arcore
 from arcore.events import Levels, is_levels
+from arcore.primitives.progress import progress_bar
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -148,6 +149,24 @@ class Subject:
     def progress(self) -> bool:
         """Whether somebody looks on, for whom long loops show bars."""
         return sys.stderr.isatty()
+
+    def nats(self, x: Tensor, condition: Tensor | None, batch_size: int, label: str) -> Tensor:
+        """Score rows in batches, -ln p(x) or its bound, (rows,) float64 on the CPU.
+
+        Arguments:
+            x: (rows, *event.shape).
+            condition: one row per event, for a conditional model.
+            batch_size: rows at once.
+            label: of the bar that is shown where somebody looks on.
+        """
+        parts, device = [], self.model.device
+        with progress_bar(self.progress, len(x), label) as advance, torch.no_grad():
+            for first in range(0, len(x), batch_size):
+                part = slice(first, first + batch_size)
+                given = None if condition is None else condition[part]
+                parts.append(-self.model.log_prob(x[part].to(device), given).double().cpu())
+                advance(len(parts[-1]))
+        return torch.cat(parts)
 
     @property
     def what_is_told(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from arcore.inference import completion
+from arcore.primitives.progress import progress_bar
 from pipeline.core.errors import require
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.outcome import Outcome, mean_of
@@ -59,11 +60,12 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             left_out.append(factor)
             continue
         generator = subject.generator(settings.seed)
-        draws = [
-            ordered.impute(rows.x, observed, rows.condition, generator).double().cpu()
-            / (event.num_levels - 1)
-            for _ in range(settings.num_draws)
-        ]
+        draws = []
+        with progress_bar(subject.progress, settings.num_draws, f"{factor}x") as advance:
+            for _ in range(settings.num_draws):
+                drawn = ordered.impute(rows.x, observed, rows.condition, generator)
+                draws.append(drawn.double().cpu() / (event.num_levels - 1))
+                advance(1)
         small = truth[..., ::factor, ::factor]
         size = (event.extents[1], event.extents[2])
         made = {
