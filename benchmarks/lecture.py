@@ -4,7 +4,8 @@ Writes results/lecture/: receptive_fields.png, what a changed pixel changes in n
 weights; sampling.csv and sampling.png, the seconds of drawing 4 binary images by Parallel
 Multiscale, whose network is evaluated O(log N) times, and by the cached Gated PixelCNN, O(N);
 steps.csv, the milliseconds of a training step on 4 such images; orderings.csv, the test nats of one
-trained orderless network (`dvc repro train@digits-deep_nade`) under 1 to 128 orderings; masks.csv,
+trained orderless network (`dvc repro train@digits-deep_nade`, or that of --orderless in models/, on
+--rows) under 1 to 128 orderings; masks.csv,
 what one member and the mixture of MADEs with 2 to 32 masks score; frames.csv, the two networks for
 clips with one, five and ten given frames; race.csv, the time of two networks of one size to the
 same validation nats; compared.png, recorded searches as plots. Masks, frames and race train what is
@@ -31,6 +32,7 @@ import arcore
 from pipeline.core import paths
 from pipeline.core.records import read_object
 from pipeline.data import shard_reader
+from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
 from pipeline.evaluation.reading import read_evaluated
 from pipeline.experiments import compose
@@ -158,17 +160,22 @@ def time_steps(folder: Path, sizes: list[int]) -> None:
     _write(folder / "steps.csv", ["ms a step", *(f"{side} x {side}" for side in sizes)], rows)
 
 
-def score_orderings(folder: Path) -> None:
-    """Score all test rows under the first 1, 2, 4, ... orderings."""
-    dataset = compose.load(ORDERLESS).dataset["name"]
+def score_orderings(folder: Path, experiment: str, count: int | None) -> None:
+    """Score random test rows under the first 1, 2, 4, ... orderings, each beside the most."""
+    dataset = compose.load(experiment).dataset["name"]
     test = shard_reader.read_split(paths.shards(dataset), "test")
-    ensemble = saved_models.load(ORDERLESS).model.ensemble(MOST_ORDERINGS)
-    each = scoring.member_scores(ensemble, test, 500)
-    rows = []
+    chosen = choose_rows(len(test), min(count or len(test), len(test)), 0)
+    ensemble = saved_models.load(experiment).model.ensemble(MOST_ORDERINGS)
+    each = scoring.member_scores(ensemble, test, 500, chosen)
+    all_of_them, rows = scoring.mixture(each), []
     for power in range(MOST_ORDERINGS.bit_length()):
-        mean, error = scoring.mean_and_error(scoring.mixture(each[:, : 1 << power]))
-        rows.append([1 << power, wording.with_error(mean, error)])
-    _write(folder / "orderings.csv", ["orderings", "test nats"], rows)
+        nats = scoring.mixture(each[:, : 1 << power])
+        above = wording.with_error(*scoring.mean_and_error(nats - all_of_them))
+        rows.append([1 << power, wording.with_error(*scoring.mean_and_error(nats)), above])
+    rows[-1][-1] = ""
+    name = "orderings.csv" if experiment == ORDERLESS else f"orderings-{dataset}.csv"
+    columns = ["orderings", f"nats of {len(chosen):,} test rows", f"above {MOST_ORDERINGS}"]
+    _write(folder / name, columns, rows)
 
 
 def trained(name: str, *overrides: str, stage: str = "train") -> str:
@@ -275,6 +282,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64, 128, 256])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--orderless", default=ORDERLESS, help="experiment for orderings")
+    parser.add_argument("--rows", type=int, help="random test rows for orderings; all by default")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = paths.results() / "lecture"
@@ -284,7 +293,7 @@ def main() -> None:
     if "sampling" in arguments.only:
         time_sampling(folder, arguments.sizes)
     if "orderings" in arguments.only:
-        score_orderings(folder)
+        score_orderings(folder, arguments.orderless, arguments.rows)
     for part, action in (
         ("masks", score_masks),
         ("frames", score_frames),
