@@ -69,7 +69,10 @@ def project(make_project):
         (["toy", "model.num_classes=3"], "model.num_classes: expected "),
         (["toys"], "num_members: expected at most 2 for MADE, got 3"),
         (["toy", "model=nade", "evaluation.num_members=2"], "model: "),
-        (["elsewhere"], "data/shards/dna/manifest.json: file not found; run python -m stages.fetch dna"),
+        (
+            ["elsewhere"],
+            "data/shards/dna/manifest.json: file not found; run python -m stages.fetch dna",
+        ),
         (["misspelt"], "unknown key of experiments.misspelt 'optimiser'"),
         (["unnamed"], "experiments.unnamed.model: expected a name, got None"),
         (
