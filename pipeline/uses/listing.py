@@ -83,6 +83,11 @@ USES = {
         "the same text drawn in every voice; the speaker of test sounds by Bayes' rule",
         "a model of sounds that is told the speaker",
     ),
+    "video_prediction": Use(
+        "Video prediction",
+        "clips that go on after their given frames, animated; PSNR and SSIM of each way",
+        "a model of clips whose first frames are given",
+    ),
 }
 
 

@@ -32,6 +32,7 @@ from pipeline.uses import (
     speakers,
     subject,
     super_resolution,
+    video_prediction,
 )
 from pipeline.uses.listing import ALL, USES
 from pipeline.uses.outcome import Outcome
@@ -63,6 +64,7 @@ MODULES: Mapping[str, Module] = {
     "interpolation": interpolation,
     "continuation": continuation,
     "speakers": speakers,
+    "video_prediction": video_prediction,
 }
 assert MODULES.keys() == USES.keys()
 

@@ -1,0 +1,112 @@
+"""Video prediction: given frames stay, and each way of going on is measured for what it is."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SplitData
+from pipeline.evaluation import video_figures
+from pipeline.experiments import compose
+from pipeline.training import driver
+from pipeline.uses import subject, video_prediction
+from pipeline.uses.video_prediction import Settings
+
+SMALL = {
+    "width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1,
+    "head_width": 4, "context_frames": 10,
+}  # fmt: skip
+EXPERIMENTS = {
+    f"clips-{dataset}": {
+        "dataset": dataset,
+        "model": "video_pixel_network",
+        "model_overrides": SMALL,
+        "trainer": {"max_epochs": 1, "batch_size": 8},
+    }
+    for dataset in ("moving_digits", "moving_digits_binary")
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
+    """A project with two models of few clips, one of gray targets and one of bits."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        shutil.copy(migrated, "mlflow.db")
+        Path("params.yaml").write_text(yaml.safe_dump({"experiments": EXPERIMENTS}))
+        for name, entry in EXPERIMENTS.items():
+            dataset = catalog.get_dataset({"name": entry["dataset"]})
+            few = {
+                split: SplitData(data.x[:16], None, data.read_transform)
+                for split, data in dataset.decode(folder).items()
+            }
+            preprocess.write(dataset, few, folder / "data/shards" / str(entry["dataset"]))
+            driver.train(compose.load(name))
+    return folder
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_way_of_going_on_is_measured(
+    clips: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(clips)
+    loaded = subject.load(name)
+    settings = Settings(num_clips=3, num_draws=2, num_shown=2)
+    outcome = video_prediction.run(loaded, settings, tmp_path)
+    found = {number.name: number.value for number in outcome.numbers}
+    x = loaded.rows("test", 3).x
+    truth = x.double() / (loaded.levels.num_levels - 1)
+    expected = video_figures.expected(loaded.model, x.numpy(), None, 10)
+    still = truth[:, 9:10].expand(-1, 10, -1, -1, -1)
+    others = {
+        "the last given frame": still,
+        "the true frame before": truth[:, 9:19],
+        "expected one frame ahead": torch.from_numpy(expected / (loaded.levels.num_levels - 1))[
+            :, 10:
+        ],
+    }
+    for what, other in others.items():
+        psnr = -10 * math.log10(float((truth[:, 10:] - other).square().mean()))
+        assert found[f"PSNR, {what}"] == pytest.approx(psnr, rel=1e-4)
+    assert found["PSNR, the mean of all draws"] > found["PSNR, a draw"]
+    assert [shown.file for shown in outcome.shown] == ["clips.png", "horizon.png"]
+    assert video_prediction.run(loaded, settings, tmp_path) == outcome
+
+
+def test_given_frames_stay(clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(clips)
+    settings = Settings(num_clips=2, num_draws=2)
+    video_prediction.run(subject.load("clips-moving_digits"), settings, tmp_path)
+    with Image.open(tmp_path / "clips.png") as picture:
+        assert picture.n_frames == 21, "one of them for who knows no animation"
+        different = []
+        for frame in range(1, 21):
+            picture.seek(frame)
+            rows = np.split(np.asarray(picture.convert("RGB")), 4)
+            inside = [row[2:-2, 2:66] for row in rows]
+            different.append(any((row != inside[0]).any() for row in inside[1:]))
+    assert different[:10] == [False] * 10 and different[10]
+
+
+def test_what_it_is_not_for_is_refused(
+    project: Path, clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"toy-nade: expected a model of clips .*, got one of"):
+        video_prediction.run(subject.load("toy-nade"), Settings(), tmp_path)
+    for name in ("num_clips", "num_draws"):
+        with pytest.raises(UserError, match=f"{name}: expected an integer >= 2, got 1"):
+            Settings(**{name: 1})
+    with pytest.raises(UserError, match="num_shown: expected an integer from 1 to num_draws=4"):
+        Settings(num_shown=5)
