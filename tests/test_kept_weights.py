@@ -14,7 +14,7 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.clips import simulated_pushing
 from pipeline.evaluation import rescoring
-from pipeline.experiments import compose
+from pipeline.experiments import compose, naming
 from pipeline.reporting import wording
 from tests.places import MIRROR, ROOT
 
@@ -75,7 +75,7 @@ def test_the_recorded_number_comes_out(
 ) -> None:
     monkeypatch.chdir(records)
     monkeypatch.setenv("ARCORE_MIRROR", str(MIRROR))
-    config = compose.load(rescoring.experiment_of(name))
+    config = compose.load(naming.experiment_of(name))
     if not paths.shards(config.dataset["name"]).exists():
         bring(catalog.get_dataset(config.dataset))
     found = rescoring.rescore(name)

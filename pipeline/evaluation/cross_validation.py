@@ -31,7 +31,7 @@ from pipeline.datasets import catalog
 from pipeline.evaluation import evaluate, result_files
 from pipeline.evaluation.results import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.experiments import compose, params_file
+from pipeline.experiments import compose, naming, params_file
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training import driver
@@ -69,7 +69,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     if dataset.num_folds < 2:
         raise UserError(f"folds.{name}: expected a dataset of several folds, got {dataset.name}")
     raw = fetching.verify_raw(dataset).resolve()
-    title = f"{config.result_name}-folds"
+    title = naming.over_folds(config.result_name)
     run_id = mlflow_store.start_run(
         f"arcore-{dataset.name}",
         title,
@@ -84,10 +84,10 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     with replacing(out) as temporary:
         result_files.write(result, temporary)
         for fold in range(dataset.num_folds):
-            (temporary / folder_of(fold)).mkdir()
+            (temporary / naming.of_fold(fold)).mkdir()
             for file_name in MODEL_FILES:
                 model_file = home / str(fold) / "models" / config.name / file_name
-                shutil.copyfile(model_file, temporary / folder_of(fold) / file_name)
+                shutil.copyfile(model_file, temporary / naming.of_fold(fold) / file_name)
         where = home / "0" / "models" / config.name / "config.yaml"
         described = read_yaml(where)
         fold_of, event = (
@@ -115,11 +115,6 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         name, score.nats, score.nats_stderr, len(outcomes),
     )  # fmt: skip
     return out
-
-
-def folder_of(fold: int) -> str:
-    """Return the name of the folder that keeps a fold's model."""
-    return f"fold-{fold}"
 
 
 def on_fold(config: ExperimentConfig, fold: int) -> ExperimentConfig:

@@ -15,13 +15,12 @@ from pipeline.datasets import catalog
 from pipeline.evaluation import cross_validation, measuring, result_files, scoring
 from pipeline.evaluation.measuring import Measured
 from pipeline.evaluation.results import Result, Score
-from pipeline.experiments import compose
+from pipeline.experiments import compose, naming
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
 from pipeline.training.saved_models import TrainedModel
 
 WEIGHTS = "model.safetensors"
-FOLDS = "-folds"  # how the folder of an outcome over folds ends
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,6 @@ class Rescored:
     score: Score
 
 
-def experiment_of(name: str) -> str:
-    """Return the experiment whose record a folder of `results/` is.
-
-    Example:
-        >>> experiment_of("red_wine-rnade-folds"), experiment_of("dna-nade")
-        ('red_wine-rnade', 'dna-nade')
-    """
-    return name.removesuffix(FOLDS)
-
-
 def rescore(name: str) -> Rescored:
     """Score the weights of `results/<name>` on the test rows of their record.
 
@@ -59,7 +48,7 @@ def rescore(name: str) -> Rescored:
         UserError: if no weights are kept, they are not those of the record, the shards are not
             those that they were trained on, or raw files are missing.
     """
-    config, folder = compose.load(experiment_of(name)), paths.results() / name
+    config, folder = compose.load(naming.experiment_of(name)), paths.results() / name
     if not (folder / "metrics.json").is_file():
         raise UserError(f"{folder}: expected a record, found none")
     record = result_files.read(folder)
@@ -87,7 +76,7 @@ def _rescore(config: ExperimentConfig, folder: Path, record: Result) -> list[Mea
 
 
 def _rescore_folds(config: ExperimentConfig, folder: Path, record: Result) -> list[Measured]:
-    models = [folder / cross_validation.folder_of(fold) for fold in range(record.num_folds)]
+    models = [folder / naming.of_fold(fold) for fold in range(record.num_folds)]
     if not all((model / WEIGHTS).is_file() for model in models):
         raise UserError(f"{folder}: no weights are kept; run python -m stages.folds {config.name}")
     raw = fetching.verify_raw(catalog.get_dataset(config.dataset))

@@ -1,4 +1,4 @@
-"""Names of experiments that were changed by hand, which never stand for an entry of params.yaml."""
+"""Names of what is no entry of params.yaml: experiments changed by hand, outcomes over folds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 SEPARATOR = "--"
 LONGEST = 60  # characters of settings in a name
+OVER_FOLDS, FOLD = "-folds", "fold-"
 
 
 def variant(experiment: str, overrides: Sequence[str]) -> str:
@@ -42,3 +43,33 @@ def is_variant(name: str) -> bool:
         (True, False)
     """
     return SEPARATOR in name
+
+
+def over_folds(experiment: str) -> str:
+    """Name the outcome of an experiment over folds.
+
+    Example:
+        >>> over_folds("red_wine-rnade")
+        'red_wine-rnade-folds'
+    """
+    return experiment + OVER_FOLDS
+
+
+def experiment_of(name: str) -> str:
+    """Return the experiment whose record, or outcome over folds, has a name.
+
+    Example:
+        >>> experiment_of("red_wine-rnade-folds"), experiment_of("dna-nade")
+        ('red_wine-rnade', 'dna-nade')
+    """
+    return name.removesuffix(OVER_FOLDS)
+
+
+def of_fold(fold: int) -> str:
+    """Name the folder that keeps a fold's model.
+
+    Example:
+        >>> of_fold(0)
+        'fold-0'
+    """
+    return f"{FOLD}{fold}"

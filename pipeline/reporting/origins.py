@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import paths
+from pipeline.experiments import naming
 from pipeline.reporting.comparison import Row
 from pipeline.tracking import pages
 from pipeline.training.records import TrainingRecord
@@ -64,7 +65,7 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
     name = folder.name
     training = TrainingRecord.of(paths.model(name))
     if row.result.num_folds > 1:
-        experiment = name.removesuffix("-folds")
+        experiment = naming.experiment_of(name)
         commands: tuple[str, ...] = (f"python -m stages.folds {experiment}",)
     else:
         experiment = name

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.core import atomic, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
+from pipeline.experiments import naming
 from pipeline.reporting import comparison, embedded, picture_book, tables
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,11 @@ def record_folds(name: str) -> Path:
     Raises:
         UserError: naming the file that is missing.
     """
-    title = f"{name}-folds"
+    title = naming.over_folds(name)
     found = _evaluation(title)
     files = [found / file for file in ("config.yaml", "folds.csv")]
-    weights = sum(path.stat().st_size for path in found.glob("fold-*/model.safetensors"))
-    models = sorted(found.glob("fold-*/*")) if weights <= MOST_WEIGHTS else []
+    weights = sum(path.stat().st_size for path in found.glob(f"{naming.FOLD}*/model.safetensors"))
+    models = sorted(found.glob(f"{naming.FOLD}*/*")) if weights <= MOST_WEIGHTS else []
     return _record(paths.results() / title, [*files, *_measured(found), *models])
 
 
@@ -136,7 +137,7 @@ def _record(folder: Path, files: Iterable[Path]) -> Path:
         for file in files:
             if not file.is_file():
                 raise UserError(f"{file}: missing; run the stage that writes it")
-            fold = file.parent.name if file.parent.name.startswith("fold-") else ""
+            fold = file.parent.name if file.parent.name.startswith(naming.FOLD) else ""
             (temporary / fold).mkdir(exist_ok=True)
             shutil.copyfile(file, temporary / fold / file.name)
     log.info("wrote %s", folder)
