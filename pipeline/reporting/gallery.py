@@ -128,8 +128,21 @@ def _picture(path: Path, alt: str, caption: str) -> str:
     return markup.figure(f'<img alt="{escape(alt)}" src="{source}">', caption)
 
 
+def picture(content: bytes, alt: str) -> str:
+    """Return the element of a PNG; an animated one is still where a reader asks for less motion."""
+    element = f'<img alt="{escape(alt)}" src="{markup.data_uri("image/png", content)}">'
+    still = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as opened:
+        if not getattr(opened, "is_animated", False):
+            return element
+        opened.convert("RGB").save(still, format="PNG")
+    source = markup.data_uri("image/png", still.getvalue())
+    less = f'<source media="(prefers-reduced-motion: reduce)" srcset="{source}">'
+    return f"<picture>{less}{element}</picture>"
+
+
 def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
-    """Return the animated pictures of clips, still where a reader asks for less motion."""
+    """Return the animated pictures of clips."""
     parts = []
     for row in rows:
         path = row.evaluated.folder / "samples.png"
@@ -137,15 +150,7 @@ def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
             continue
         frames = row.result.context_frames
         name, content = _name(row, dataset), path.read_bytes()
-        still = io.BytesIO()
-        with Image.open(path) as picture:
-            picture.convert("RGB").save(still, format="PNG")
-        alt = f"clips of {name}: true, expected and drawn"
-        image = (
-            '<picture><source media="(prefers-reduced-motion: reduce)" '
-            f'srcset="{markup.data_uri("image/png", still.getvalue())}">'
-            f'<img alt="{escape(alt)}" src="{markup.data_uri("image/png", content)}"></picture>'
-        )
+        image = picture(content, f"clips of {name}: true, expected and drawn")
         given = (
             f"the first {frames} frames, which are given" if frames else "no frame: none is given"
         )

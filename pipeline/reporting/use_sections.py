@@ -84,9 +84,7 @@ def _shown(record: UseRecord, folder: Path, number: int) -> str:
         label = escape(shown.caption)
         player = f'<audio controls preload="none" aria-label="{label}" src="{source}"></audio>'
         return markup.figure(player, caption)
-    source = markup.data_uri("image/png", content)
-    alt = escape(f"{record.experiment}: {shown.caption}")
-    return markup.figure(f'<img alt="{alt}" src="{source}">', caption)
+    return markup.figure(gallery.picture(content, f"{record.experiment}: {shown.caption}"), caption)
 
 
 def _sentence(text: str) -> str:
