@@ -3,12 +3,13 @@
 Writes results/lecture/: receptive_fields.png, what a changed pixel changes in networks with random
 weights; sampling.csv and sampling.png, the seconds of drawing 4 binary images by Parallel
 Multiscale, whose network is evaluated O(log N) times, and by the cached Gated PixelCNN, O(N);
-steps.csv, the milliseconds of a training step on 4 such images; orderings.csv, the test nats of one
-trained orderless network (`dvc repro train@digits-deep_nade`, or that of --orderless in models/, on
---rows) under 1 to 128 orderings; masks.csv, what one member and the mixture of MADEs with 2 to 32
-masks score; frames.csv, the two networks for clips with one, five and ten given frames; race.csv,
-the time of two networks of one size to the same validation nats; compared.png, recorded searches as
-plots. Masks, frames and race train what is not there, minutes each. One thread.
+steps.csv, the milliseconds of a training step on 4 such images; orderings.csv and .json, the test
+nats of one trained orderless network (`dvc repro train@digits-deep_nade`, or that of --orderless in
+models/, on --rows) under 1 to 128 orderings; masks.csv, what one member and the mixture of MADEs
+with 2 to 32 masks score; frames.csv, the two networks for clips with one, five and ten given
+frames; race.csv, the time of two networks of one size to the same validation nats; compared.png,
+recorded searches as plots. Masks, frames and race train what is not
+there, minutes each. One thread.
 
     python benchmarks/lecture.py [--sizes 16 32 64 128 256] [--only fields sampling steps ...]
 """
@@ -28,8 +29,8 @@ import torch
 from matplotlib.figure import Figure
 
 import arcore
-from pipeline.core import paths
-from pipeline.core.records import read_object
+from pipeline.core import paths, provenance
+from pipeline.core.records import read_object, write_object
 from pipeline.data import shard_reader
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
@@ -172,9 +173,17 @@ def score_orderings(folder: Path, experiment: str, count: int | None) -> None:
         above = wording.with_error(*scoring.mean_and_error(nats - all_of_them))
         rows.append([1 << power, wording.with_error(*scoring.mean_and_error(nats)), above])
     rows[-1][-1] = ""
-    name = "orderings.csv" if experiment == ORDERLESS else f"orderings-{dataset}.csv"
+    name = "orderings" if experiment == ORDERLESS else f"orderings-{dataset}"
     columns = ["orderings", f"nats of {len(chosen):,} test rows", f"above {MOST_ORDERINGS}"]
-    _write(folder / name, columns, rows)
+    _write(folder / f"{name}.csv", columns, rows)
+    found: dict[str, Any] = {
+        "commit": provenance.commit(),
+        "experiment": experiment,
+        "num_members": MOST_ORDERINGS,
+        "num_rows": len(chosen),
+        "mixture test nats": scoring.mean_and_error(all_of_them),
+    }
+    write_object(folder / f"{name}.json", found)
 
 
 def trained(name: str, *overrides: str, stage: str = "train") -> str:
