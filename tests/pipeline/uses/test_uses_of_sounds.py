@@ -11,20 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess
-from pipeline.datasets import catalog
-from pipeline.datasets.base import SplitData
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats.wave_files import wave_bytes
-from pipeline.experiments import compose
-from pipeline.training import driver
 from pipeline.uses import continuation, speakers, subject
 from pipeline.uses import sounds as sounds_of_rows
 from pipeline.uses.continuation import Settings
 from tests.support import titles
+from tests.support.few_rows import train_on_few
 
 SMALL = {"width": 4, "gate_width": 4, "skip_width": 8, "num_blocks": 1, "cycle": 3}
 BOTH = {"num_classes": 2, "local_classes": 2, "local_strides": [5], "upsampling": "repeat"}
@@ -43,19 +38,7 @@ EXPERIMENTS = {
 def sounds(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
     """A project with two models of few tones."""
     folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        shutil.copy(migrated, "mlflow.db")
-        Path("params.yaml").write_text(yaml.safe_dump({"experiments": EXPERIMENTS}))
-        dataset = catalog.get_dataset({"name": "tones"})
-        few = {
-            name: SplitData(split.x[:40], split.labels[:40], split.read_transform)
-            for name, split in dataset.decode(folder).items()
-        }
-        preprocess.write(dataset, few, folder / "data/shards/tones")
-        for name in EXPERIMENTS:
-            driver.train(compose.load(name))
+    train_on_few(folder, migrated, EXPERIMENTS, 40)
     return folder
 
 

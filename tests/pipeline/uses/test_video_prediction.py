@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess
-from pipeline.datasets import catalog
-from pipeline.datasets.base import SplitData
 from pipeline.evaluation import video_figures
-from pipeline.experiments import compose
-from pipeline.training import driver
 from pipeline.uses import subject, video_prediction
 from pipeline.uses.video_prediction import Settings
+from tests.support.few_rows import train_on_few
 
 SMALL = {
     "width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1,
@@ -41,19 +35,7 @@ EXPERIMENTS = {
 def clips(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
     """A project with two models of few clips, one of gray targets and one of bits."""
     folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        shutil.copy(migrated, "mlflow.db")
-        Path("params.yaml").write_text(yaml.safe_dump({"experiments": EXPERIMENTS}))
-        for name, entry in EXPERIMENTS.items():
-            dataset = catalog.get_dataset({"name": entry["dataset"]})
-            few = {
-                split: SplitData(data.x[:16], None, data.read_transform)
-                for split, data in dataset.decode(folder).items()
-            }
-            preprocess.write(dataset, few, folder / "data/shards" / str(entry["dataset"]))
-            driver.train(compose.load(name))
+    train_on_few(folder, migrated, EXPERIMENTS, 16)
     return folder
 
 
