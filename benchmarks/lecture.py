@@ -8,8 +8,8 @@ nats of one trained orderless network (`dvc repro train@digits-deep_nade`, or th
 models/, on --rows) under 1 to 128 orderings; masks.csv, what one member and the mixture of MADEs
 with 2 to 32 masks score; frames.csv, the two networks for clips with one, five and ten given
 frames; race.csv, the time of two networks of one size to the same validation nats; compared.png,
-recorded searches as plots. Masks, frames and race train what is not
-there, minutes each. One thread.
+recorded searches as plots. Masks, frames and race train what is not there, minutes each. One
+thread.
 
     python benchmarks/lecture.py [--sizes 16 32 64 128 256] [--only fields sampling steps ...]
 """
