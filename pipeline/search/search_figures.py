@@ -36,6 +36,8 @@ def _panel(axis: Axes, parameter: Parameter, shown: Sequence[Trial]) -> None:
     labels = [str(parameter.encode(value)).strip('"') for value in parameter.values]
     for status, color in COLORS.items():
         rows = [row for row in shown if row.status == status]
+        if not rows:
+            continue
         drawn = [row.values[parameter.name] for row in rows]
         if parameter.kind in LISTS:
             options = [json.dumps(value) for value in parameter.values]

@@ -15,7 +15,6 @@ from pipeline.uses import image_quality, pictures
 from pipeline.uses.outcome import Outcome
 from pipeline.uses.records import Shown
 from pipeline.uses.subject import Rows, Subject, rows_at_once, spread
-from pipeline.uses.super_resolution import quality
 
 NOISES = ("replaced", "gaussian")
 
@@ -56,15 +55,15 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     rows = subject.rows("test", settings.num_rows, settings.seed)
     noisy, drawn, means = _denoise(subject, rows, settings)
     scale = event.num_levels - 1
-    truth = rows.x.cpu().double() / scale
-    seen = (noisy.double() / scale).clamp(0, 1)
+    truth = image_quality.shades(rows.x, event)
+    seen = image_quality.shades(noisy, event).clamp(0, 1)
     made = {
         "noisy": seen,
         "median filter": image_quality.median_filter(seen),
-        "a draw from the posterior": drawn.double() / scale,
-        "the posterior mean": means / scale,
+        "a draw from the posterior": image_quality.shades(drawn, event),
+        "the posterior mean": image_quality.shades(means, event),
     }
-    numbers = quality(_described(settings), truth, made)
+    numbers = image_quality.quality(truth, made, _described(settings))
     lines = [(name, pictures.colours(x * scale, event)) for name, x in made.items()]
     lines = [
         (name, images[spread(len(rows), settings.num_shown)])

@@ -1,14 +1,50 @@
-"""How near images are to others: PSNR and SSIM; and simple filters to compare with."""
+"""How near images and clips are to others: PSNR and SSIM; and simple filters to compare with."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, pad
 
+from arcore.events import Levels
+from pipeline.uses.outcome import mean_of
+from pipeline.uses.records import Number
+
 WINDOW = 7
+
+
+def shades(levels: Tensor, event: Levels) -> Tensor:
+    """Return levels, or reals between them, as shades in [0, 1], float64 on the CPU.
+
+    Example:
+        >>> shades(torch.tensor([0, 3]), Levels(4, (2,))).tolist()
+        [0.0, 1.0]
+    """
+    return levels.double().cpu() / (event.num_levels - 1)
+
+
+def quality(truth: Tensor, made: Mapping[str, Tensor], what: str = "") -> list[Number]:
+    """Return PSNR and, of images of 7 x 7 pixels or more, SSIM of each kind of images or clips.
+
+    Arguments:
+        truth: (N, C, H, W) or (N, T, C, H, W) in [0, 1].
+        made: others like it, by name.
+        what: is measured, for the numbers' names.
+    """
+    begin = f"{what}: " if what else ""
+    images, true = {name: x.flatten(0, -4) for name, x in made.items()}, truth.flatten(0, -4)
+    numbers = [
+        Number(name=f"{begin}PSNR, {name}", value=psnr(true, x), unit="dB")
+        for name, x in images.items()
+    ]
+    if min(truth.shape[-2:]) >= WINDOW:
+        for name, x in images.items():
+            by_row = ssim(true, x).view(len(truth), -1).mean(1)
+            numbers.append(mean_of(f"{begin}SSIM, {name}", by_row))
+    return numbers
 
 
 def psnr(truth: Tensor, other: Tensor) -> float:

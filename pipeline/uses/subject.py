@@ -170,11 +170,12 @@ class Subject:
 
     @property
     def what_is_told(self) -> str:
-        """A sentence on the condition that test rows come with, nothing without one."""
+        """A sentence on the condition that test images or clips come with, nothing without one."""
         if self.model.condition_kind is None:
             return ""
         kind = "class" if self.model.num_classes is not None else "condition"
-        return f" The model is told the {kind} of each image."
+        row = "image" if len(self.model.event.shape) == 3 else "clip"
+        return f" The model is told the {kind} of each {row}."
 
     def split(self, name: str) -> SplitData:
         """Read a split."""

@@ -50,7 +50,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Enlarge test images by each factor that the model has the small image of."""
     event, model = subject.images, subject.model
     rows = subject.rows("test", settings.num_rows, settings.seed)
-    truth = rows.x.double().cpu() / (event.num_levels - 1)
+    truth = image_quality.shades(rows.x, event)
     numbers: list[Number] = []
     shown, left_out = [], []
     for factor in settings.factors:
@@ -64,7 +64,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         with progress_bar(subject.progress, settings.num_draws, f"{factor}x") as advance:
             for _ in range(settings.num_draws):
                 drawn = ordered.impute(rows.x, observed, rows.condition, generator)
-                draws.append(drawn.double().cpu() / (event.num_levels - 1))
+                draws.append(image_quality.shades(drawn, event))
                 advance(1)
         small = truth[..., ::factor, ::factor]
         size = (event.extents[1], event.extents[2])
@@ -77,7 +77,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         if event.num_levels == 2:  # as black and white as the data
             for name in (MEAN, "bicubic"):
                 made[f"{name}, in black and white"] = (made[name] > 0.5).double()
-        numbers += quality(f"{factor}x", truth, made)
+        numbers += image_quality.quality(truth, made, f"{factor}x")
         numbers += posterior_mean(f"{factor}x", truth, torch.stack(draws))
         nats = -completion.log_prob_missing(model, rows.x, observed, rows.condition).cpu()
         numbers.append(mean_of(f"{factor}x: the other pixels given the small image", nats, "nats"))
@@ -104,26 +104,6 @@ def given_pixels(extents: tuple[int, ...], factor: int) -> Tensor:
     given = torch.zeros(extents, dtype=torch.bool)
     given[..., ::factor, ::factor] = True
     return given
-
-
-def quality(what: str, truth: Tensor, made: dict[str, Tensor]) -> list[Number]:
-    """Return PSNR and, of images of 7 x 7 pixels or more, SSIM of each kind of images.
-
-    Arguments:
-        what: is measured, for the numbers' names.
-        truth: (N, C, H, W) in [0, 1].
-        made: others like it, by name.
-    """
-    numbers = [
-        Number(name=f"{what}: PSNR, {name}", value=image_quality.psnr(truth, x), unit="dB")
-        for name, x in made.items()
-    ]
-    if min(truth.shape[-2:]) >= image_quality.WINDOW:
-        numbers += [
-            mean_of(f"{what}: SSIM, {name}", image_quality.ssim(truth, x))
-            for name, x in made.items()
-        ]
-    return numbers
 
 
 def posterior_mean(what: str, truth: Tensor, draws: Tensor) -> list[Number]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,8 +16,8 @@ from arcore.primitives.progress import progress_bar
 from pipeline.core.errors import UserError, require
 from pipeline.evaluation import video_figures
 from pipeline.uses import image_quality, pictures
-from pipeline.uses.outcome import Outcome, mean_of
-from pipeline.uses.records import Number, Shown
+from pipeline.uses.outcome import Outcome
+from pipeline.uses.records import Shown
 from pipeline.uses.subject import Subject
 
 AHEAD, BEFORE = "expected one frame ahead", "the true frame before"
@@ -66,8 +65,9 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             draws.append(drawn.cpu().numpy())
             advance(1)
     expected = video_figures.expected(subject.model, real, rows.condition, given)
-    shades = [_shades(clips, event) for clips in (real, expected, *draws)]
-    truth, ahead, *went_on = shades
+    truth, ahead, *went_on = (
+        image_quality.shades(torch.from_numpy(clips), event) for clips in (real, expected, *draws)
+    )
     made = {
         AHEAD: ahead,
         BEFORE: truth.roll(1, 1),
@@ -76,7 +76,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         LAST: truth[:, given - 1 : given].expand_as(truth),
     }
     after = {name: clips[:, given:] for name, clips in made.items()}
-    numbers = _numbers(truth[:, given:], after)
+    numbers = image_quality.quality(truth[:, given:], after)
     video_figures.save_clips(
         folder / "clips.png", [real, expected, *draws[: settings.num_shown]], event, given
     )
@@ -97,9 +97,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         "tends. PSNR is that of the mean squared error over all frames; SSIM has windows of 7 x 7 "
         "pixels."
     )
-    if subject.model.condition_kind is not None:
-        notes += " The model is told the condition of each clip."
-    return Outcome(numbers, shown, notes)
+    return Outcome(numbers, shown, notes + subject.what_is_told)
 
 
 def _clips_of(subject: Subject) -> tuple[Levels, int]:
@@ -115,26 +113,6 @@ def _clips_of(subject: Subject) -> tuple[Levels, int]:
             f"got one of {event}"
         )
     return event, given
-
-
-def _shades(clips: np.ndarray, event: Levels) -> Tensor:
-    """Return levels, or reals between them, as shades in [0, 1], float64."""
-    return torch.from_numpy(clips).double() / (event.num_levels - 1)
-
-
-def _numbers(truth: Tensor, made: Mapping[str, Tensor]) -> list[Number]:
-    """Return PSNR and, of frames of 7 x 7 pixels or more, SSIM of clips (N, T, C, H, W)."""
-    frames = {name: clips.flatten(0, 1) for name, clips in made.items()}
-    true = truth.flatten(0, 1)
-    numbers = [
-        Number(name=f"PSNR, {name}", value=image_quality.psnr(true, x), unit="dB")
-        for name, x in frames.items()
-    ]
-    if min(truth.shape[-2:]) >= image_quality.WINDOW:
-        for name, x in frames.items():
-            by_clip = image_quality.ssim(true, x).unflatten(0, truth.shape[:2]).mean(1)
-            numbers.append(mean_of(f"SSIM, {name}", by_clip))
-    return numbers
 
 
 def _figure(truth: Tensor, made: Mapping[str, Tensor], given: int) -> Figure:

@@ -183,10 +183,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _is_finite(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
+    return _is_number(cell) and math.isfinite(float(cell))
 
 
 def _is_level(cell: str) -> bool:
