@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.datasets.base import Dataset, Options, SplitData, parse_options
 from pipeline.datasets.content import check_content
 
@@ -74,11 +74,8 @@ class FreewayOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, (low, high) in {"seed": (0, 2**31), "games": (1, 1000)}.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UserError(
-                    f"option {name} of dataset {NAME!r}: expected {low} to {high}, got {value}"
-                )
+            value, what = getattr(self, name), f"option {name} of dataset {NAME!r}"
+            require(low <= value <= high, what, f"{low} to {high}", value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.datasets.base import Dataset, Options, SplitData, SplitStream, parse_options
 from pipeline.datasets.clips.pushing_simulator import MISSING, Simulator
 from pipeline.datasets.clips.robotic_pushing import CONTEXT_FRAMES, NUM_FRAMES, SIDE, PushingClip
@@ -79,11 +79,8 @@ class SimulatedOptions(Options):
         bounds = {"seed": (0, 2**32), "num_levels": (2, 256)}
         bounds |= dict.fromkeys(("train_rows", "valid_rows", "test_rows"), (1, 10**6))
         for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UserError(
-                    f"option {name} of dataset {NAME!r}: expected {low} to {high}, got {value}"
-                )
+            value, what = getattr(self, name), f"option {name} of dataset {NAME!r}"
+            require(low <= value <= high, what, f"{low} to {high}", value)
 
     @property
     def rows(self) -> dict[str, int]:
