@@ -84,4 +84,4 @@ lock: $(STAMP)  ## write constraints.txt from what is installed
 	@mv constraints.tmp constraints.txt
 
 clean:  ## remove outputs, not data, caches or the MLflow store
-	rm -rf models evaluation metrics curves codecs reports registry searches .arcore
+	rm -rf models mixtures evaluation metrics curves codecs reports registry searches .arcore

@@ -30,6 +30,7 @@ from matplotlib.figure import Figure
 
 import arcore
 from pipeline.core import paths, provenance
+from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, write_object
 from pipeline.data import shard_reader
 from pipeline.datasets.read_transforms import choose_rows
@@ -315,4 +316,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 import arcore
 from pipeline.core import paths, provenance
+from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.evaluation import scoring
 from pipeline.experiments import compose
@@ -49,4 +51,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

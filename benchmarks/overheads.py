@@ -2,10 +2,10 @@
 
 The data are made up in the shape of binarised MNIST. Every worker computes in one thread.
 
-*Start*: seconds from the command (`python -m stages.train`, embedded Ray, MLflow in SQLite, whose
-schema exists) to the end of the first optimiser step. The training has one step, so this is the
-time that MLflow gives for its only metrics (they follow a validation of ten rows). Where the
-worker starts is seen in the list of processes.
+*Start*: seconds from the command (`python -m stages.train`, MLflow in SQLite, whose schema exists)
+to the end of the first optimiser step, in the command's own process and with one worker under an
+embedded Ray. The training has one step, so this is the time that MLflow gives for its only metrics
+(they follow a validation of ten rows). When the worker starts is seen in the list of processes.
 
 *Loop and loader*: processor time per step of the worker's own loop against a bare one (data in one
 tensor, index, forward, backward, optimiser), epoch by epoch in turn in one process, with the
@@ -258,20 +258,23 @@ class Project:
         return run.info.start_time / 1e3, [metric.timestamp / 1e3 for metric in metrics]
 
 
-def measure_start(folder: Path) -> list[tuple[str, float]]:
+def measure_start(folder: Path, workers: int) -> list[tuple[str, float]]:
     """Return the seconds of each phase from the command to the first step, and of the whole."""
     project = Project(TINY, folder)
-    project.train("start", epochs=1)
+    project.train("start", epochs=1, workers=workers)
     ended = time.time()
     run_started, (first_step,) = project.times()
-    moments = [
-        ("imports and configuration, to the run in MLflow", run_started - project.began),
-        ("embedded Ray, to the worker's process", project.worker_started - run_started),
-        ("imports and setup of the worker, first step", first_step - project.worker_started),
+    moments = [("imports and configuration, to the run in MLflow", run_started - project.began)]
+    if workers:
+        moments += [
+            ("embedded Ray, to the worker's process", project.worker_started - run_started),
+            ("imports and setup of the worker, first step", first_step - project.worker_started),
+        ]
+    return [
+        *moments,
         ("**command to first step**", first_step - project.began),
         ("the command as a whole", ended - project.began),
     ]
-    return moments
 
 
 def measure_ray(case: Case, folder: Path, epochs: int = 6) -> tuple[float, float]:
@@ -297,9 +300,10 @@ def measure_workers(case: Case, folder: Path, repeats: int, epochs: int = 5) -> 
 
 
 def report_start(scratch: Path) -> None:
-    print("\n| start | seconds |\n|---|---|")
-    for what, seconds in measure_start(scratch / "start"):
-        print(f"| {what} | {seconds:.1f} |", flush=True)
+    for workers, where in enumerate(("in its own process", "with a worker under Ray")):
+        print(f"\n| start {where} | seconds |\n|---|---|")
+        for what, seconds in measure_start(scratch / f"start{workers}", workers):
+            print(f"| {what} | {seconds:.1f} |", flush=True)
 
 
 def report_loop(scratch: Path, cases: tuple[Case, ...]) -> None:

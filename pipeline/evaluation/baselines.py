@@ -25,8 +25,10 @@ def write(dataset: str) -> Path:
     """Measure every codec on all test images, sounds or clips and write `codecs/<dataset>.json`.
 
     Raises:
-        UserError: for missing or damaged shards, or a library without one of the codecs.
+        UserError: for an unknown dataset, missing or damaged shards, or a library without one of
+            the codecs.
     """
+    catalog.load_config(dataset)
     manifest = shard_reader.read_manifest(paths.shards(dataset))
     measured = CodecMeasurements(
         dataset=dataset,

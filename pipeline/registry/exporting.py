@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import re
 import shutil
@@ -18,6 +17,7 @@ import yaml
 import arcore
 from pipeline.core.records import read_yaml, value_of
 from pipeline.tracking import mlflow_store
+from pipeline.training.records import sha256_of
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -84,7 +84,7 @@ def log_exported_model(
             model_id=model.model_id,
             python_model=str(Path(__file__).with_name("pyfunc.py")),
             artifacts={"model": str(exported)},
-            model_config={"sha256": {path.name: _sha256(path) for path in exported.iterdir()}},
+            model_config={"sha256": {path.name: sha256_of(path) for path in exported.iterdir()}},
             code_paths=[str(Path(arcore.__file__).parent)],
             signature=signature,
             input_example=example,
@@ -99,11 +99,6 @@ def log_exported_model(
     if logged:
         store.log_batch(run_id, metrics=logged)
     return str(info.model_uri)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _signature(

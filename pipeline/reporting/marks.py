@@ -10,6 +10,7 @@
         approximate: true for the importance-weighted estimate (default false)
         published: what is beside it; null for the record's own
         curve: the experiment whose curve is drawn (default `of`)
+        beside: another that was trained for the mark, whose hours count too
         train, overrides: the experiment that goes on (default `of`), and what is changed of it
 
 `marks` in `results/tables.yaml` draws the table, `write` the curves as `results/marks.svg`.
@@ -17,6 +18,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,7 @@ class Mark(Record):
     approximate: bool = False
     published: str | None = None
     curve: str | None = None
+    beside: str | None = None
     train: str | None = None
     overrides: str = ""
 
@@ -134,6 +137,9 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
     curve = (
         None if mark.source is None else mark_curves.read(results, mark.source, reports[dataset])
     )
+    if curve is not None and mark.beside is not None:
+        other = mark_curves.read(results, mark.beside, reports[dataset])
+        curve = dataclasses.replace(curve, hours=curve.hours + (other.hours if other else 0))
     if mark.of.endswith(".json"):
         value, error = _of_mixture(results / mark.of)
         return Measured(

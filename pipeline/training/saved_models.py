@@ -12,6 +12,8 @@ from pipeline.core import paths
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import read_yaml, value_of
+from pipeline.experiments import naming
+from pipeline.experiments.params_file import read_entry, read_params
 from pipeline.training import checkpoints
 from pipeline.training.records import TrainingRecord, sha256_of
 from pipeline.training.resolved import DTYPES, create_model
@@ -42,18 +44,34 @@ def load(experiment: str) -> TrainedModel:
     """Load a trained model from models/<experiment>/, as `pipeline.training.driver` wrote it.
 
     Raises:
-        UserError: if it has not been trained, or its files are damaged or of another architecture.
+        UserError: if it is unknown or has not been trained, or its files are damaged or of another
+            architecture.
     """
     folder = paths.model(experiment)
     for path in (folder / "config.yaml", folder / "model.safetensors"):
         if not path.is_file():
-            kept = paths.results() / experiment
-            copied = f", or cp -r {kept} models/" if (kept / path.name).is_file() else ""
             raise UserError(
-                f"{path}: expected the trained model of {experiment!r}, found none; run "
-                f"python -m stages.train {experiment}{copied}"
+                f"{path}: expected the trained model of {experiment!r}, found none; "
+                f"{_how_to_make(experiment, path.name)}"
             )
     return load_folder(folder)
+
+
+def _how_to_make(experiment: str, file: str) -> str:
+    """Say what makes a model that has no such file.
+
+    Raises:
+        UserError: for an experiment that params.yaml does not have.
+    """
+    entry, _, settings = experiment.partition(naming.SEPARATOR)
+    if settings:
+        return f"run python -m stages.train {entry} with the same settings"
+    is_mixture = entry in (read_params().get("mixtures") or {})
+    if not is_mixture:
+        read_entry("experiments", entry)
+    kept = paths.results() / entry
+    copied = f", or cp -r {kept} models/" if (kept / file).is_file() else ""
+    return f"run python -m stages.{'mix' if is_mixture else 'train'} {entry}{copied}"
 
 
 def load_folder(folder: Path) -> TrainedModel:

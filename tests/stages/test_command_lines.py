@@ -132,7 +132,17 @@ def test_tune(project, command, small_cluster: None, arguments: list[str], messa
         ("evaluate", ["ty"], "unknown experiment 'ty'; did you mean 'toy'"),
         ("evaluate", ["toy", "evaluation.num_members=0"], "evaluation.num_members: expected >= 1"),
         ("evaluate", ["toy", "evaluation.members=2"], "unknown parameter of evaluation 'members'"),
-        ("codecs", ["digits_binry"], "data/shards/digits_binry/manifest.json: file not found"),
+        (
+            "evaluate",
+            ["toy", "trainer.seed=7"],
+            "found none; run python -m stages.train toy with the same settings",
+        ),
+        (
+            "codecs",
+            ["digits_binry"],
+            "unknown dataset 'digits_binry'; did you mean 'digits_binary'",
+        ),
+        ("codecs", ["digits"], "data/shards/digits/manifest.json: file not found"),
         ("report", ["digits_binary"], "evaluation/digits_binary"),
         ("report", ["digits_binry"], "digits_binry"),
         ("register", ["digits_binary"], "evaluation/digits_binary"),

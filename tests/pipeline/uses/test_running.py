@@ -70,7 +70,7 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
     ("arguments", "message"),
     [
         (("inpaint", "toy-nade"), "unknown use 'inpaint'; did you mean 'inpainting'"),
-        (("inpainting", "toy"), "expected the trained model of 'toy', found none"),
+        (("inpainting", "toy"), "unknown experiment 'toy'; did you mean 'toy-nade'"),
         (("inpainting", "toy-nade", ["row=3"]), "unknown parameter of uses.toy-nade.inpainting"),
         (("inpainting", "toy-nade", ["num_rows=0"]), "num_rows: expected an integer >= 1, got 0"),
         (("inpainting", "toy-nade", ["num_rows"]), "override: expected key=value, got 'num_rows'"),
