@@ -30,7 +30,6 @@ from matplotlib.figure import Figure
 
 import arcore
 from pipeline.core import paths, provenance
-from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, write_object
 from pipeline.data import shard_reader
 from pipeline.datasets.read_transforms import choose_rows
@@ -41,6 +40,7 @@ from pipeline.reporting import wording
 from pipeline.reporting.comparison import Row
 from pipeline.training import saved_models
 from pipeline.training.history import read_history
+from stages import cli
 
 SIDE = 21
 ROUNDING = 1e-9  # another place in the batch may round otherwise
@@ -316,7 +316,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    cli.in_one_line(main)

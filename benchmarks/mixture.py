@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 import arcore
 from pipeline.core import paths, provenance
-from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.evaluation import scoring
 from pipeline.experiments import compose
 from pipeline.training import saved_models
+from stages import cli
 
 
 def members_of(experiment: str) -> tuple[list[arcore.AutoregressiveModel], str]:
@@ -51,7 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    cli.in_one_line(main)

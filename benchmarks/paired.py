@@ -24,6 +24,7 @@ from pipeline.evaluation.reading import Evaluated, read_evaluated
 from pipeline.evaluation.results import Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose
+from stages import cli
 
 
 def scores(path: Path) -> dict[int, float]:
@@ -65,11 +66,8 @@ def main() -> None:
     given = parser.parse_args()
     evaluated = []
     for name in (given.first, given.second):
-        try:
-            dataset = compose.load(name).dataset["name"]
-            evaluated.append(read_evaluated(paths.evaluation(dataset, name)))
-        except UserError as error:
-            parser.error(str(error))
+        dataset = compose.load(name).dataset["name"]
+        evaluated.append(read_evaluated(paths.evaluation(dataset, name)))
     first, second = evaluated
     if first.config.dataset_sha256 != second.config.dataset_sha256:
         parser.error("expected experiments on the same data")
@@ -78,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.in_one_line(main)

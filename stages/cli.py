@@ -26,6 +26,11 @@ def run(main: Callable[[], None]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacting("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    in_one_line(main)
+
+
+def in_one_line(main: Callable[[], None]) -> None:
+    """Run a script's `main`; a UserError or an error of the system ends it with one line."""
     try:
         main()
     except UserError as error:

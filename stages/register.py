@@ -21,8 +21,11 @@ def main() -> None:
     options = parser.parse_args()
     if bool(options.datasets) == options.all:
         parser.error("expected dataset names, or --all")
-    from pipeline.registry import register  # here: --help needs no MLflow
+    from pipeline.datasets import catalog  # here: --help needs no MLflow
+    from pipeline.registry import register
 
+    for dataset in options.datasets:
+        catalog.load_config(dataset)  # an unknown one is named, with what is near it
     register.register_all(options.datasets)
 
 

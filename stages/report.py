@@ -22,7 +22,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.show and not options.datasets:
         parser.error("which dataset?")
-    from pipeline.reporting import index, publishing, tables  # here: --help needs none of them
+    from pipeline.datasets import catalog  # here: --help needs none of them
+    from pipeline.reporting import index, publishing, tables
+
+    for dataset in options.datasets:
+        catalog.load_config(dataset)  # an unknown one is named, with what is near it
 
     if options.show:
         print(tables.show(options.datasets))

@@ -183,7 +183,10 @@ def _is_number(cell: str) -> bool:
 
 
 def _is_finite(cell: str) -> bool:
-    return _is_number(cell) and math.isfinite(float(cell))
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _is_level(cell: str) -> bool:
