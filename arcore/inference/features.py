@@ -8,6 +8,7 @@ from torch import Tensor
 from arcore.layers import level_features
 from arcore.layers.conditioning import embedded
 from arcore.model import AutoregressiveModel
+from arcore.models.deep_nade import DeepNADE
 from arcore.models.made import MADE
 from arcore.models.nade import NADE
 
@@ -72,8 +73,9 @@ def first_layer(model: AutoregressiveModel) -> Tensor | None:
         model: any.
 
     Returns:
-        (units, *event.shape), of the highest level where levels have weights of their own; None
-        for models other than NADE and MADE.
+        (units, *event.shape), of the highest level where levels have weights of their own, and of
+        DeepNADE's observed values, not of its masks; None for models other than NADE, MADE and
+        DeepNADE.
 
     Example:
         >>> import arcore
@@ -87,6 +89,9 @@ def first_layer(model: AutoregressiveModel) -> Tensor | None:
         layer = model._hidden()[0]
         masked = layer.masked(layer.weight).detach()
         weights = masked.view(len(masked), model.event.size, -1)[..., -1]
+    elif isinstance(model, DeepNADE):
+        values = model.num_features - model.hyperparameters.mask_inputs  # the mask comes last
+        weights = model.dense.input_weight[:, values - 1].detach().T
     else:
         return None
     return weights.reshape(-1, *model.event.extents)

@@ -60,7 +60,7 @@ USES = {
     ),
     "learned": Use(
         "What it learned",
-        "first-layer weights (NADE, MADE), the probabilities of samples, softmax activations",
+        "first-layer weights (NADE, MADE, DeepNADE), probabilities of samples, softmax activations",
         "a model of images in levels",
     ),
     "noise_levels": Use(

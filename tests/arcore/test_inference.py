@@ -251,6 +251,20 @@ def test_filters_are_the_change_of_a_units_input() -> None:
     assert features.first_layer(arcore.create_model("pixelcnn", event)) is None
 
 
+@pytest.mark.parametrize("mask_inputs", [True, False])
+def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask_inputs) -> None:
+    event = arcore.events.Levels(3, (1, 2, 3))
+    more = {"hidden": [4], "inputs": "one_hot", "mask_inputs": mask_inputs}
+    model = arcore.create_model("deep_nade", event, **more)
+    filters = features.first_layer(model)
+    assert filters.shape == (4, 1, 2, 3)
+    shown = torch.zeros(1, 6, model.num_features)
+    before = shown.flatten(1) @ model.dense.input_weight.flatten(0, 1)
+    shown[0, 4, 1] = 1  # pixel (1, 1) at the highest level
+    after = shown.flatten(1) @ model.dense.input_weight.flatten(0, 1)
+    torch.testing.assert_close(filters[:, 0, 1, 1], (after - before)[0].detach())
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
