@@ -21,9 +21,9 @@ what the record `of` it has; `{other}` is `test` of the record `with` it. Record
 
 Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, `search` the trials of a
 recorded search, `file` a CSV file of `results/` as it is, `levels` what each level of noise of an
-experiment costs, as the gallery has it, and `marks: true` what `pipeline.reporting.marks` says of
-`results/marks.yaml`. `layout: text` draws aligned columns
-in place of a Markdown table.
+experiment costs, as the gallery has it, `marks: true` what `pipeline.reporting.marks` says of
+`results/marks.yaml`, and `runs: true` where searches and parts of the lecture come from.
+`layout: text` draws aligned columns in place of a Markdown table.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from typing import Any
 from pipeline.core import atomic
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, read_yaml, value_of
-from pipeline.reporting import embedded, marks, picture_book, search_tables, tables, wording
+from pipeline.reporting import embedded, marks, picture_book, runs, search_tables, tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
 
 Fields = Mapping[str, object]
@@ -103,6 +103,8 @@ class Tables:
             header, cells = self._levels(described["levels"])
         elif described.get("marks"):
             header, cells = marks.table(self.results)
+        elif described.get("runs"):
+            header, cells = runs.table(self.results)
         elif "search" in described:
             path = self.results / "searches" / described["search"] / "trials.csv"
             header, cells = search_tables.trials(path)

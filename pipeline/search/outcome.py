@@ -44,6 +44,8 @@ class SearchRecord:
         trial_seconds: that each trial trained, in the order of trials.csv.
         front: trials that none beats in both objectives, by rising nats; empty for one objective.
         commit: of the code.
+        device: of the process that led it, an accelerator or a processor with its threads; those
+            of a trial are `cluster.cpus_per_worker`. Older records have none.
     """
 
     search: str
@@ -64,6 +66,7 @@ class SearchRecord:
     commit: str
     trial_seconds: tuple[float, ...] = ()
     front: tuple[int, ...] = ()
+    device: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""
@@ -78,6 +81,7 @@ def summarize(
     mlflow_experiment: str,
     seconds: float,
     commit: str,
+    device: str,
 ) -> SearchRecord:
     """Return the record of a search from its trials, and of where and when it ran.
 
@@ -105,6 +109,7 @@ def summarize(
         mlflow_experiment=mlflow_experiment,
         seconds=seconds,
         commit=commit,
+        device=device,
         trial_seconds=tuple(row.seconds for row in table),
         front=objectives.front(table),
     )

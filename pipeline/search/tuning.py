@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from pipeline.cluster import connection, shared_storage
 from pipeline.core import allocator, locks, paths, provenance, storage
 from pipeline.core.errors import UserError, one_line
@@ -157,6 +159,10 @@ def _require_ended(run: SearchRun, table: Sequence[Trial], seconds: float) -> No
         )
 
 
+def _device(cluster: ClusterConfig) -> torch.device:
+    return torch.device("cuda" if cluster.use_gpu else "cpu")
+
+
 def _write(run: SearchRun, table: Sequence[Trial], seconds: float) -> Path:
     """Write the search's folder, and log it to MLflow."""
     logger = RunLogger(run.run_id)
@@ -168,6 +174,7 @@ def _write(run: SearchRun, table: Sequence[Trial], seconds: float) -> Path:
             mlflow_experiment=run.mlflow_experiment,
             seconds=round(seconds, 1),
             commit=provenance.commit(),
+            device=provenance.device_name(_device(run.search.base.cluster)),
         )
     except UserError:
         logger.finish("FAILED")

@@ -120,6 +120,23 @@ def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
     assert "| True | 1 | 79.00 |\n" in drawn
 
 
+def test_runs_say_command_commit_machine_and_time_where_these_are_known(files) -> None:
+    root = project(files, {"runs": True})
+    search = {"seconds": 265.4, "commit": "2d98fd1", "device": "cpu (a, 1 thread)"}
+    part = {"commit": "4fcb2b5"}
+    for name, record in (("searches/skips/search", search), ("lecture/orderings", part)):
+        path = root / f"results/{name}.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(record))
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| [lecture/orderings](lecture/orderings.json) | | `4fcb2b5` | | |\n" in drawn
+    assert (
+        "| [skips](searches/skips) | `python -m stages.tune skips` | `2d98fd1` "
+        "| cpu (a, 1 thread) | 4.4 min |\n"
+    ) in drawn
+
+
 TIMED = """trial,status,epochs,best_valid_nats,sampling_seconds,front,model.width,problem
 1,finished,2,80.5,0.1,yes,4,
 2,finished,2,79.5,0.3,yes,8,
