@@ -7,9 +7,11 @@ steps.csv, the milliseconds of a training step on 4 such images; orderings.csv a
 nats of one trained orderless network (`dvc repro train@digits-deep_nade`, or that of --orderless in
 models/, on --rows) under 1 to 128 orderings; masks.csv, what one member and the mixture of MADEs
 with 2 to 32 masks score; frames.csv, the two networks for clips with one, five and ten given
-frames; race.csv, the time of two networks of one size to the same validation nats; compared.png,
-recorded searches as plots. Masks, frames and race train what is not there, minutes each. One
-thread.
+frames; race.csv, the time of two networks of one size to the same validation nats; structure.csv,
+how far the covariances of pixels of drawn digits are from those of test rows, near and far apart,
+for networks of results/; compared.png, recorded searches as plots. Masks, frames and race train
+what is not there, minutes each. One thread. Each part leaves <part>.json: command, commit, machine,
+seconds.
 
     python benchmarks/lecture.py [--sizes 16 32 64 128 256] [--only fields sampling steps ...]
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shlex
 import subprocess
 import sys
 import time
@@ -67,7 +70,17 @@ RACE = {
 }
 ORDERINGS = {"NADE": "digits-nade-orderings", "Gated PixelCNN": "digits-gated_pixelcnn-orderings"}
 HEADS = "digits-gated_pixelcnn-train_rows"
-PARTS = ("fields", "sampling", "steps", "orderings", "masks", "frames", "race", "compared")
+STRUCTURE = {
+    "Gated PixelCNN": "binarized_mnist-gated_pixelcnn",
+    "Diagonal BiLSTM": "binarized_mnist-diagonal_bilstm",
+    "Parallel Multiscale": "binarized_mnist-parallel_multiscale",
+    "NADE": "binarized_mnist-nade",
+}
+DRAWN_ROWS, NEAR, FAR = 2000, 3, 14
+MOST_STEPPED = 128  # side of images that a training step is timed on
+PARTS = (
+    "fields", "sampling", "steps", "orderings", "masks", "frames", "race", "structure", "compared",
+)  # fmt: skip
 
 
 def receptive_field(name: str, given: dict[str, Any]) -> torch.Tensor:
@@ -161,8 +174,12 @@ def time_steps(folder: Path, sizes: list[int]) -> None:
     _write(folder / "steps.csv", ["ms a step", *(f"{side} x {side}" for side in sizes)], rows)
 
 
-def score_orderings(folder: Path, experiment: str, count: int | None) -> None:
-    """Score random test rows under the first 1, 2, 4, ... orderings, each beside the most."""
+def score_orderings(folder: Path, experiment: str, count: int | None) -> dict[str, Any]:
+    """Score random test rows under the first 1, 2, 4, ... orderings, each beside the most.
+
+    Returns:
+        what its record says, with the name of it.
+    """
     dataset = compose.load(experiment).dataset["name"]
     test = shard_reader.read_split(paths.shards(dataset), "test")
     chosen = choose_rows(len(test), min(count or len(test), len(test)), 0)
@@ -177,14 +194,13 @@ def score_orderings(folder: Path, experiment: str, count: int | None) -> None:
     name = "orderings" if experiment == ORDERLESS else f"orderings-{dataset}"
     columns = ["orderings", f"nats of {len(chosen):,} test rows", f"above {MOST_ORDERINGS}"]
     _write(folder / f"{name}.csv", columns, rows)
-    found: dict[str, Any] = {
-        "commit": provenance.commit(),
+    return {
+        "name": name,
         "experiment": experiment,
         "num_members": MOST_ORDERINGS,
         "num_rows": len(chosen),
         "mixture test nats": scoring.mean_and_error(all_of_them),
     }
-    write_object(folder / f"{name}.json", found)
 
 
 def trained(name: str, *overrides: str, stage: str = "train") -> str:
@@ -252,6 +268,40 @@ def race(folder: Path) -> None:
     _write(folder / "race.csv", header, rows)
 
 
+def compare_structure(folder: Path) -> None:
+    """Compare draws' covariances of pixels with those of test rows, for near and far pairs."""
+    chosen = {}
+    for split in ("train", "test"):
+        read = shard_reader.read_split(paths.shards("binarized_mnist"), split)
+        rows = choose_rows(len(read), DRAWN_ROWS, 0)
+        chosen[split] = torch.from_numpy(read.x[rows]).long()
+    truth = _covariances(chosen["test"])
+    places = torch.cartesian_prod(*map(torch.arange, chosen["test"].shape[-2:])).double()
+    apart = torch.cdist(places, places)
+    pairs = ((apart > 0) & (apart <= NEAR), apart >= FAR)
+    drawn = {"training rows": chosen["train"]}
+    for title, name in STRUCTURE.items():
+        model = saved_models.load_folder(paths.results() / name).model
+        generator = torch.Generator().manual_seed(0)
+        parts = [model.sample(500, generator=generator) for _ in range(DRAWN_ROWS // 500)]
+        drawn[title] = torch.cat(parts)
+    rows = []
+    for title, x in drawn.items():
+        error = (_covariances(x) - truth).square()
+        share = x.double().mean()
+        rows.append(
+            [title, f"{share:.4f}", *(f"{error[pair].mean().sqrt():.5f}" for pair in pairs)]
+        )
+    shares = [f"{chosen['test'].double().mean():.4f}", "", ""]
+    header = [f"{DRAWN_ROWS:,} of", "white", f"pairs within {NEAR} pixels", f"{FAR} or more apart"]
+    _write(folder / "structure.csv", header, [["test rows", *shares], *rows])
+
+
+def _covariances(x: torch.Tensor) -> torch.Tensor:
+    flat = x.flatten(1).double()
+    return torch.cov(flat.T)
+
+
 def draw_compared(folder: Path) -> None:
     """Draw the recorded searches of orderings in one plot, and of heads over learning rows."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -297,22 +347,28 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = paths.results() / "lecture"
     folder.mkdir(parents=True, exist_ok=True)
-    if "fields" in arguments.only:
-        draw_fields(folder)
-    if "sampling" in arguments.only:
-        time_sampling(folder, arguments.sizes)
-    if "orderings" in arguments.only:
-        score_orderings(folder, arguments.orderless, arguments.rows)
-    for part, action in (
-        ("masks", score_masks),
-        ("frames", score_frames),
-        ("race", race),
-        ("compared", draw_compared),
-    ):
-        if part in arguments.only:
-            action(folder)
-    if "steps" in arguments.only:
-        time_steps(folder, [side for side in arguments.sizes if side <= 64])
+    small = [side for side in arguments.sizes if side <= MOST_STEPPED]
+    parts: dict[str, Callable[[], dict[str, Any] | None]] = {
+        "fields": lambda: draw_fields(folder),
+        "sampling": lambda: time_sampling(folder, arguments.sizes),
+        "steps": lambda: time_steps(folder, small),
+        "orderings": lambda: score_orderings(folder, arguments.orderless, arguments.rows),
+        "masks": lambda: score_masks(folder),
+        "frames": lambda: score_frames(folder),
+        "race": lambda: race(folder),
+        "structure": lambda: compare_structure(folder),
+        "compared": lambda: draw_compared(folder),
+    }
+    for part in arguments.only:
+        began = time.perf_counter()
+        found = parts[part]() or {}
+        record = {
+            "command": shlex.join(["python", *sys.argv]),
+            "commit": provenance.commit(),
+            "device": provenance.device_name(torch.device("cpu")),
+            "seconds": round(time.perf_counter() - began, 1),
+        }
+        write_object(folder / f"{found.pop('name', part)}.json", record | found)
 
 
 if __name__ == "__main__":
