@@ -49,8 +49,8 @@ def trial(number: int, value: float, rate: float = 0.01, **changes: Any) -> Tria
 
 
 def summarize(search: spec.Search, table: list[Trial]) -> outcome.SearchRecord:
-    where = {"run_id": "run", "mlflow_experiment": "arcore-toy", "commit": "abc", "device": "cpu (a, 1 thread)"}
-    return outcome.summarize(search, table, seconds=2.0, **where)
+    where = {"run_id": "run", "mlflow_experiment": "arcore-toy", "commit": "abc"}
+    return outcome.summarize(search, table, seconds=2.0, device="cpu (a, 1 thread)", **where)
 
 
 def varied() -> list[Trial]:
