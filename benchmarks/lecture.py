@@ -9,7 +9,8 @@ models/, on --rows) under 1 to 128 orderings; masks.csv, what one member and the
 with 2 to 32 masks score; frames.csv, the two networks for clips with one, five and ten given
 frames; race.csv, the time of two networks of one size to the same validation nats; structure.csv,
 how far the covariances of pixels of drawn digits are from those of test rows, near and far apart,
-for networks of results/; compared.png, recorded searches as plots. Masks, frames and race train
+for networks of results/; simple.csv, bits/dim of colour images by uniform levels, a
+histogram and a Gaussian; compared.png, recorded searches as plots. Masks, frames and race train
 what is not there, minutes each. One thread. Each part leaves <part>.json: command, commit, machine,
 seconds.
 
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lecture_images import compare_structure, score_simple, write_csv
 from matplotlib.figure import Figure
 
 import arcore
@@ -70,16 +72,10 @@ RACE = {
 }
 ORDERINGS = {"NADE": "digits-nade-orderings", "Gated PixelCNN": "digits-gated_pixelcnn-orderings"}
 HEADS = "digits-gated_pixelcnn-train_rows"
-STRUCTURE = {
-    "Gated PixelCNN": "binarized_mnist-gated_pixelcnn",
-    "Diagonal BiLSTM": "binarized_mnist-diagonal_bilstm",
-    "Parallel Multiscale": "binarized_mnist-parallel_multiscale",
-    "NADE": "binarized_mnist-nade",
-}
-DRAWN_ROWS, NEAR, FAR = 2000, 3, 14
 MOST_STEPPED = 128  # side of images that a training step is timed on
 PARTS = (
-    "fields", "sampling", "steps", "orderings", "masks", "frames", "race", "structure", "compared",
+    "fields", "sampling", "steps", "orderings", "masks", "frames", "race", "structure", "simple",
+    "compared",
 )  # fmt: skip
 
 
@@ -149,7 +145,7 @@ def time_sampling(folder: Path, sizes: list[int]) -> None:
             evaluations = model.num_evaluations or event.size
             rows.append([title, f"{side} x {side}", evaluations, f"{seconds:.3g}"])
             lines.setdefault(title, []).append((event.size, seconds))
-    _write(folder / "sampling.csv", ["model", "image", "evaluations", "seconds for 4"], rows)
+    write_csv(folder / "sampling.csv", ["model", "image", "evaluations", "seconds for 4"], rows)
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axis = figure.subplots()
     for title, points in lines.items():
@@ -171,7 +167,7 @@ def time_steps(folder: Path, sizes: list[int]) -> None:
             step = lambda: model(x).mean().backward()  # noqa: B023, E731
             cells.append(f"{1000 * seconds_of(step):.3g}")
         rows.append([name, *cells])
-    _write(folder / "steps.csv", ["ms a step", *(f"{side} x {side}" for side in sizes)], rows)
+    write_csv(folder / "steps.csv", ["ms a step", *(f"{side} x {side}" for side in sizes)], rows)
 
 
 def score_orderings(folder: Path, experiment: str, count: int | None) -> dict[str, Any]:
@@ -193,7 +189,7 @@ def score_orderings(folder: Path, experiment: str, count: int | None) -> dict[st
     rows[-1][-1] = ""
     name = "orderings" if experiment == ORDERLESS else f"orderings-{dataset}"
     columns = ["orderings", f"nats of {len(chosen):,} test rows", f"above {MOST_ORDERINGS}"]
-    _write(folder / f"{name}.csv", columns, rows)
+    write_csv(folder / f"{name}.csv", columns, rows)
     return {
         "name": name,
         "experiment": experiment,
@@ -227,7 +223,7 @@ def score_masks(folder: Path) -> None:
         single = wording.with_error(*scoring.mean_and_error(each.mean(1)))
         mixed = wording.with_error(*scoring.mean_and_error(scoring.mixture(each)))
         rows.append([count, single, mixed])
-    _write(folder / "masks.csv", ["masks", "one of them", "their mixture"], rows)
+    write_csv(folder / "masks.csv", ["masks", "one of them", "their mixture"], rows)
 
 
 def score_frames(folder: Path) -> None:
@@ -241,7 +237,7 @@ def score_frames(folder: Path) -> None:
             entropy, above = wording.entropy_and_excess(row.evaluated)
             rows.append([frames, title, row.text_in(row.result.unit), entropy, above])
     header = ["given frames", "network", "nats/frame", "entropy", "above it"]
-    _write(folder / "frames.csv", header, rows)
+    write_csv(folder / "frames.csv", header, rows)
 
 
 def race(folder: Path) -> None:
@@ -265,41 +261,7 @@ def race(folder: Path) -> None:
                      f"{epochs * shortest:.3g}"])  # fmt: skip
     header = ["network", "weights", "best validation nats", "s an epoch", f"epochs to {goal:.2f}",
               "s to that"]  # fmt: skip
-    _write(folder / "race.csv", header, rows)
-
-
-def compare_structure(folder: Path) -> None:
-    """Compare draws' covariances of pixels with those of test rows, for near and far pairs."""
-    chosen = {}
-    for split in ("train", "test"):
-        read = shard_reader.read_split(paths.shards("binarized_mnist"), split)
-        rows = choose_rows(len(read), DRAWN_ROWS, 0)
-        chosen[split] = torch.from_numpy(read.x[rows]).long()
-    truth = _covariances(chosen["test"])
-    places = torch.cartesian_prod(*map(torch.arange, chosen["test"].shape[-2:])).double()
-    apart = torch.cdist(places, places)
-    pairs = ((apart > 0) & (apart <= NEAR), apart >= FAR)
-    drawn = {"training rows": chosen["train"]}
-    for title, name in STRUCTURE.items():
-        model = saved_models.load_folder(paths.results() / name).model
-        generator = torch.Generator().manual_seed(0)
-        parts = [model.sample(500, generator=generator) for _ in range(DRAWN_ROWS // 500)]
-        drawn[title] = torch.cat(parts)
-    rows = []
-    for title, x in drawn.items():
-        error = (_covariances(x) - truth).square()
-        share = x.double().mean()
-        rows.append(
-            [title, f"{share:.4f}", *(f"{error[pair].mean().sqrt():.5f}" for pair in pairs)]
-        )
-    shares = [f"{chosen['test'].double().mean():.4f}", "", ""]
-    header = [f"{DRAWN_ROWS:,} of", "white", f"pairs within {NEAR} pixels", f"{FAR} or more apart"]
-    _write(folder / "structure.csv", header, [["test rows", *shares], *rows])
-
-
-def _covariances(x: torch.Tensor) -> torch.Tensor:
-    flat = x.flatten(1).double()
-    return torch.cov(flat.T)
+    write_csv(folder / "race.csv", header, rows)
 
 
 def draw_compared(folder: Path) -> None:
@@ -332,11 +294,6 @@ def _nats(rows: list[dict[str, str]]) -> list[float]:
     return [float(row["best_valid_nats"]) for row in rows]
 
 
-def _write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64, 128, 256])
@@ -357,6 +314,7 @@ def main() -> None:
         "frames": lambda: score_frames(folder),
         "race": lambda: race(folder),
         "structure": lambda: compare_structure(folder),
+        "simple": lambda: score_simple(folder),
         "compared": lambda: draw_compared(folder),
     }
     for part in arguments.only:
