@@ -117,7 +117,7 @@ def measure(
         mean_size=bits.mean_size,
         excess=None if bound is None else _excess(nats, bound, bits),
         member=_member(each) if each.shape[1] > 1 else None,
-        importance=_importance(model, test, chosen, plan),
+        importance=_importance(model, test, chosen, plan, nats),
         bound=_bound(model, test, chosen, plan),
     )
 
@@ -138,12 +138,16 @@ def _member(by_member: Tensor) -> MemberScore:
 
 
 def _importance(
-    model: arcore.AutoregressiveModel, test: Split, chosen: np.ndarray, plan: EvaluationConfig
+    model: arcore.AutoregressiveModel,
+    test: Split,
+    chosen: np.ndarray,
+    plan: EvaluationConfig,
+    bounds: Tensor,
 ) -> ImportanceEstimate | None:
     if not (model.latent_levels and plan.importance_samples):
         return None
-    estimates = scoring.importance_scores(model, test, plan, chosen)
-    mean, error = mean_and_error(estimates)
+    estimates, places = scoring.importance_scores(model, test, plan, chosen)
+    mean, error = scoring.difference_estimate(bounds, estimates, places)
     return ImportanceEstimate(
         nats_importance_weighted=mean,
         nats_importance_weighted_stderr=error,

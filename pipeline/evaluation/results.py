@@ -106,9 +106,10 @@ class ImportanceEstimate(Record):
     """An importance-weighted estimate, below a bound on the negative log-likelihood.
 
     Attributes:
-        nats_importance_weighted, nats_importance_weighted_stderr: mean over rows, and its error.
+        nats_importance_weighted, nats_importance_weighted_stderr: mean over all rows, and its
+            error: the mean of their bounds, and of the difference on `importance_rows` of them.
         importance_samples: samples per row.
-        importance_rows: rows of which it was made.
+        importance_rows: random rows of which it was made.
     """
 
     nats_importance_weighted: float

@@ -144,7 +144,8 @@ class EvaluationConfig:
         published_member: likewise for one member of an ensemble, which has a row of its own then.
         importance_samples: of each row, for the estimate that goes with the bound of a model with
             latents; 0 makes none.
-        importance_rows: rows of which that estimate is made, at most: a random subset.
+        importance_rows: rows of which that estimate is made, at most: a random subset, on which it
+            is compared with the bound, which all rows have.
         published_importance: likewise for that estimate, which has a row of its own.
         coded: whether the scored rows are compressed and decompressed with the model too.
     """

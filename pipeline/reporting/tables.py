@@ -144,7 +144,8 @@ def introduction(report: Report, differences: bool = True) -> str:
     if any(row.sign_in(report.unit) for row in report.rows):
         text += (
             " <= is an upper bound on the negative log-likelihood (a lower one on the likelihood), "
-            "~ an importance-weighted estimate, itself above the true value on average."
+            "~ an importance-weighted estimate, itself above the true value on average (all rows' "
+            "bound, less what it gains on the rows that it was made of)."
         )
     bounds = [
         f"{wording.short_name(row.result.experiment, report.dataset)}: "

@@ -19,6 +19,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
+from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import evaluate, image_figures, reading, result_files, scoring
 from pipeline.experiments import compose
 from pipeline.reporting import comparison
@@ -231,6 +232,12 @@ def test_a_bound_comes_with_an_estimate_of_stated_rows(latent_project) -> None:
     assert metrics["exact"] is False
     assert metrics["nats"] == pytest.approx(float(nats.mean()), rel=1e-6)
     assert (metrics["importance_samples"], metrics["importance_rows"]) == (20, 10)
+    places = torch.from_numpy(choose_rows(24, 10, 0))
+    generator = torch.Generator().manual_seed(0)
+    few = -latent_project.importance_weighted(x[places], 20, None, generator).double()
+    gained = few - nats[places]
+    expected = nats.mean() + gained.mean()
+    assert metrics["nats_importance_weighted"] == pytest.approx(float(expected), rel=1e-6)
     assert 0 < metrics["nats_importance_weighted_stderr"]
     assert metrics == evaluated(*FEW, "evaluation.importance_rows=10"), "DVC hashes no seconds"
     everything = evaluated(*FEW)
@@ -238,7 +245,24 @@ def test_a_bound_comes_with_an_estimate_of_stated_rows(latent_project) -> None:
     generator = torch.Generator().manual_seed(0)
     expected = -latent_project.importance_weighted(x, 20, None, generator).double().mean()
     assert everything["nats_importance_weighted"] == pytest.approx(float(expected), rel=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    each = -latent_project.importance_weighted(x, 20, None, generator).double()
+    error = float(each.std()) / 24**0.5  # of all rows, nothing but their own spread
+    assert everything["nats_importance_weighted_stderr"] == pytest.approx(error, rel=1e-5)
     assert everything["nats_importance_weighted"] < everything["nats"] + 0.5
+
+
+def test_the_error_of_a_difference_is_the_spread_of_its_estimates() -> None:
+    torch.manual_seed(0)
+    rows, count, found = 2000, 100, []
+    for seed in range(400):
+        known = 80 + 20 * torch.randn(rows, dtype=torch.float64)
+        each = known - 0.5 + 0.1 * (known - 80) + torch.randn(rows, dtype=torch.float64)
+        places = torch.from_numpy(choose_rows(rows, count, seed))
+        found.append(scoring.difference_estimate(known, each[places], places))
+    means, errors = torch.tensor(found).T
+    assert abs(float(means.mean()) - 79.5) < 4 * float(means.std()) / 20
+    assert float(means.std()) == pytest.approx(float(errors.mean()), rel=0.12)
 
 
 def test_a_bound_is_the_sum_of_what_its_levels_cost(latent_project) -> None:
