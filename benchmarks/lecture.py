@@ -122,14 +122,14 @@ def draw_fields(folder: Path) -> None:
 
 
 def seconds_of(action: Callable[[], object], least: float = 1.0) -> float:
-    """Return the shortest of a few runs, after one that is not counted."""
+    """Return the shortest of three or more runs, after one that is not counted."""
     action()
-    best, began = float("inf"), time.perf_counter()
-    while time.perf_counter() - began < least:
+    runs: list[float] = []
+    while len(runs) < 3 or sum(runs) < least:
         start = time.perf_counter()
         action()
-        best = min(best, time.perf_counter() - start)
-    return best
+        runs.append(time.perf_counter() - start)
+    return min(runs)
 
 
 def time_sampling(folder: Path, sizes: list[int]) -> None:
@@ -294,6 +294,14 @@ def _nats(rows: list[dict[str, str]]) -> list[float]:
     return [float(row["best_valid_nats"]) for row in rows]
 
 
+def _commit() -> str:
+    """Return the commit, marked where these scripts differ from it too."""
+    name, here = provenance.commit(), Path(__file__).parent
+    status = ["git", "status", "--porcelain", "--", "*.py"]
+    changed = subprocess.run(status, cwd=here, capture_output=True, check=False).stdout
+    return f"{name}-dirty" if changed and not name.endswith("-dirty") else name
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64, 128, 256])
@@ -318,14 +326,14 @@ def main() -> None:
         "compared": lambda: draw_compared(folder),
     }
     for part in arguments.only:
+        record: dict[str, Any] = {
+            "command": shlex.join(["python", *sys.argv]),
+            "commit": _commit(),
+            "device": provenance.device_name(torch.device("cpu")),
+        }
         began = time.perf_counter()
         found = parts[part]() or {}
-        record = {
-            "command": shlex.join(["python", *sys.argv]),
-            "commit": provenance.commit(),
-            "device": provenance.device_name(torch.device("cpu")),
-            "seconds": round(time.perf_counter() - began, 1),
-        }
+        record["seconds"] = round(time.perf_counter() - began, 1)
         write_object(folder / f"{found.pop('name', part)}.json", record | found)
 
 

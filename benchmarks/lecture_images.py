@@ -51,7 +51,12 @@ def compare_structure(folder: Path) -> None:
             [title, f"{share:.4f}", *(f"{error[pair].mean().sqrt():.5f}" for pair in pairs)]
         )
     shares = [f"{chosen['test'].double().mean():.4f}", "", ""]
-    header = [f"{DRAWN_ROWS:,} of", "white", f"pairs within {NEAR} pixels", f"{FAR} or more apart"]
+    header = [
+        f"{DRAWN_ROWS:,} rows of",
+        "white",
+        f"pairs within {NEAR} pixels",
+        f"{FAR} or more apart",
+    ]
     write_csv(folder / "structure.csv", header, [["test rows", *shares], *rows])
 
 
@@ -60,11 +65,14 @@ def _covariances(x: torch.Tensor) -> torch.Tensor:
     return torch.cov(flat.T)
 
 
-def score_simple(folder: Path, dataset: str = "cifar10_4k") -> None:
+def score_simple(folder: Path, dataset: str = "cifar10_4k") -> dict[str, Any]:
     """Score test images by uniform levels, each colour's histogram, and a multivariate Gaussian.
 
     The Gaussian is of levels with uniform noise in [0, 1), whose density bounds the levels' own
     probability in the mean; its covariance is shrunk towards its diagonal as validation rows say.
+
+    Returns:
+        what its record says beside.
     """
     read = {
         split: shard_reader.read_split(paths.shards(dataset), split).x.astype("int64")
@@ -84,13 +92,13 @@ def score_simple(folder: Path, dataset: str = "cifar10_4k") -> None:
     torch.manual_seed(0)
     noisy = {split: x.flatten(1) + torch.rand(len(x), size).double() for split, x in images.items()}
     mean, covariance = noisy["train"].mean(0), torch.cov(noisy["train"].T)
-    diagonal, best = covariance.diagonal().diag(), (float("inf"), torch.empty(0))
+    diagonal, best = covariance.diagonal().diag(), (float("inf"), torch.empty(0), 0.0)
     for shrinkage in SHRINKAGES:
         factor = torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * diagonal)
         normal = torch.distributions.MultivariateNormal(mean, scale_tril=factor)
         valid = -normal.log_prob(noisy["valid"]).mean().item()
         if valid < best[0]:
-            best = valid, -normal.log_prob(noisy["test"])
+            best = valid, -normal.log_prob(noisy["test"]), shrinkage
     rows = [["uniform levels", "8"]]
     for label, sign, nats in (
         ("each colour's histogram", "", by_histogram),
@@ -99,6 +107,7 @@ def score_simple(folder: Path, dataset: str = "cifar10_4k") -> None:
         value, error = (one / per_dim for one in scoring.mean_and_error(nats))
         rows.append([label, sign + wording.with_error(value, error)])
     write_csv(folder / "simple.csv", [f"on {dataset}", "bits/dim"], rows)
+    return {"dataset": dataset, "shrinkage": best[2]}
 
 
 def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:

@@ -54,9 +54,9 @@ def evaluate(config: ExperimentConfig) -> Path:
     `cluster.num_workers` workers if there are any; the validation split is scored in the same way,
     for choosing between models. What the members of an
     ensemble score, on average, comes with it. Where `exact` is false, `nats` is an upper bound on
-    the negative log-likelihood, and an importance-weighted estimate, made of fewer rows, comes with
-    it. Test splits beyond `test` are scored in the same way. Metrics and pictures go to the
-    training's MLflow run too.
+    the negative log-likelihood, and an importance-weighted estimate, whose gain over the bound may
+    be measured on fewer rows, comes with it. Test splits beyond `test` are scored in the same way.
+    Metrics and pictures go to the training's MLflow run too.
 
     Raises:
         UserError: for a missing or damaged model or shards, or one trained on other data; for

@@ -86,15 +86,14 @@ def importance_scores(
     """
     count = min(plan.importance_rows, len(chosen))
     places = choose_rows(len(chosen), count, plan.seed)
-    chosen = chosen[places]
     generator = torch.Generator(model.device).manual_seed(plan.seed)
-    parts = [
-        -model.importance_weighted(
-            batch.x, plan.importance_samples, batch.condition, generator
-        ).cpu()
-        for _, batch in _batches(model, split, plan.batch_size, chosen)
-    ]
-    return torch.cat(parts).double(), torch.from_numpy(places)
+    parts, order = [], []
+    for place, batch in _batches(model, split, plan.batch_size, chosen[places]):
+        samples = plan.importance_samples
+        scored = model.importance_weighted(batch.x, samples, batch.condition, generator)
+        parts.append(-scored.cpu().double())
+        order.append(place)
+    return in_order(parts, order), torch.from_numpy(places)
 
 
 def bound_scores(
@@ -226,7 +225,8 @@ def difference_estimate(known: Tensor, few: Tensor, places: Tensor) -> tuple[flo
     rest, (mean, error) = few - beside, mean_and_error(known)
     more, spread = mean_and_error(rest)
     shared = float(torch.cov(torch.stack([beside, rest]))[0, 1]) / len(known)
-    return mean + more, math.sqrt(max(0.0, error**2 + spread**2 + 2 * shared))
+    variance = error**2 + spread**2 + 2 * shared
+    return mean + more, math.sqrt(max(variance, 0.0))  # NaN of one row stays
 
 
 def mean_and_error(nats: Tensor) -> tuple[float, float]:

@@ -1,17 +1,18 @@
-"""Where the records of results/lecture.md come from: command, commit, machine and time of each."""
+"""What repeats each recorded search and part of the lecture; its commit, machine and time."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.core.records import read_object
 from pipeline.reporting import wording
 
-HEADER = ["record", "command", "commit", "machine", "time"]
+HEADER = ["record", "to repeat it", "commit", "machine", "time"]
 
 
 def table(results: Path) -> tuple[list[str], list[list[str]]]:
-    """Return a row for each search of `results/searches/`, and for each part of `results/lecture/`.
+    """Return a row for each table of `results/lecture/` and each search of `results/searches/`.
 
     What an older record does not say is left empty.
 
@@ -19,21 +20,22 @@ def table(results: Path) -> tuple[list[str], list[list[str]]]:
         UserError: naming the file that is malformed.
     """
     rows = []
-    for path in sorted((results / "lecture").glob("*.json")):
-        command = _cell(read_object(path).get("command", ""))
-        rows.append(_row(path, f"lecture/{path.stem}", f"lecture/{path.name}", command))
+    for path in sorted((results / "lecture").glob("*.csv")):
+        record = path.with_suffix(".json")
+        found = read_object(record) if record.is_file() else {}
+        link = f"[lecture/{path.stem}](lecture/{path.name})"
+        rows.append(_row(link, found.get("command"), found))
     for path in sorted((results / "searches").glob("*/search.json")):
         name = path.parent.name
-        rows.append(_row(path, name, f"searches/{name}", f"`python -m stages.tune {name}`"))
+        link = f"[{name}](searches/{name})"
+        rows.append(_row(link, f"python -m stages.tune {name}", read_object(path)))
     return HEADER, rows
 
 
-def _row(path: Path, name: str, link: str, command: str) -> list[str]:
-    record = read_object(path)
+def _row(link: str, command: object, record: Mapping[str, object]) -> list[str]:
     seconds = record.get("seconds")
     took = wording.duration(float(seconds)) if isinstance(seconds, int | float) else ""
-    return [f"[{name}]({link})", command, _cell(record.get("commit", "")),
-            str(record.get("device", "")), took]  # fmt: skip
+    return [link, _cell(command), _cell(record.get("commit")), str(record.get("device", "")), took]
 
 
 def _cell(value: object) -> str:

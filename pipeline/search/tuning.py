@@ -160,7 +160,8 @@ def _require_ended(run: SearchRun, table: Sequence[Trial], seconds: float) -> No
 
 
 def _device(cluster: ClusterConfig) -> torch.device:
-    return torch.device("cuda" if cluster.use_gpu else "cpu")
+    here = cluster.use_gpu and torch.cuda.is_available()  # a head may have none
+    return torch.device("cuda" if here else "cpu")
 
 
 def _write(run: SearchRun, table: Sequence[Trial], seconds: float) -> Path:

@@ -128,9 +128,12 @@ def test_runs_say_command_commit_machine_and_time_where_these_are_known(files) -
         path = root / f"results/{name}.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(record))
+    for name in ("orderings", "race"):
+        (root / f"results/lecture/{name}.csv").write_text("nats\n1\n")
     text_tables.write(root)
     drawn = (root / "README.md").read_text()
-    assert "| [lecture/orderings](lecture/orderings.json) | | `4fcb2b5` | | |\n" in drawn
+    assert "| [lecture/race](lecture/race.csv) | | | | |\n" in drawn
+    assert "| [lecture/orderings](lecture/orderings.csv) | | `4fcb2b5` | | |\n" in drawn
     assert (
         "| [skips](searches/skips) | `python -m stages.tune skips` | `2d98fd1` "
         "| cpu (a, 1 thread) | 4.4 min |\n"
