@@ -73,10 +73,6 @@ RACE = {
 ORDERINGS = {"NADE": "digits-nade-orderings", "Gated PixelCNN": "digits-gated_pixelcnn-orderings"}
 HEADS = "digits-gated_pixelcnn-train_rows"
 MOST_STEPPED = 128  # side of images that a training step is timed on
-PARTS = (
-    "fields", "sampling", "steps", "orderings", "masks", "frames", "race", "structure", "simple",
-    "compared",
-)  # fmt: skip
 
 
 def receptive_field(name: str, given: dict[str, Any]) -> torch.Tensor:
@@ -157,7 +153,8 @@ def time_sampling(folder: Path, sizes: list[int]) -> None:
 
 
 def time_steps(folder: Path, sizes: list[int]) -> None:
-    """Time training steps over sizes."""
+    """Time training steps over sizes, up to `MOST_STEPPED`."""
+    sizes = [side for side in sizes if side <= MOST_STEPPED]
     rows = []
     for name in STEPS:
         cells = []
@@ -294,6 +291,20 @@ def _nats(rows: list[dict[str, str]]) -> list[float]:
     return [float(row["best_valid_nats"]) for row in rows]
 
 
+PARTS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any] | None]] = {
+    "fields": lambda folder, _: draw_fields(folder),
+    "sampling": lambda folder, given: time_sampling(folder, given.sizes),
+    "steps": lambda folder, given: time_steps(folder, given.sizes),
+    "orderings": lambda folder, given: score_orderings(folder, given.orderless, given.rows),
+    "masks": lambda folder, _: score_masks(folder),
+    "frames": lambda folder, _: score_frames(folder),
+    "race": lambda folder, _: race(folder),
+    "structure": lambda folder, _: compare_structure(folder),
+    "simple": lambda folder, _: score_simple(folder),
+    "compared": lambda folder, _: draw_compared(folder),
+}
+
+
 def _commit() -> str:
     """Return the commit, marked where these scripts differ from it too."""
     name, here = provenance.commit(), Path(__file__).parent
@@ -305,26 +316,13 @@ def _commit() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64, 128, 256])
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--orderless", default=ORDERLESS, help="experiment for orderings")
     parser.add_argument("--rows", type=int, help="random test rows for orderings; all by default")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = paths.results() / "lecture"
     folder.mkdir(parents=True, exist_ok=True)
-    small = [side for side in arguments.sizes if side <= MOST_STEPPED]
-    parts: dict[str, Callable[[], dict[str, Any] | None]] = {
-        "fields": lambda: draw_fields(folder),
-        "sampling": lambda: time_sampling(folder, arguments.sizes),
-        "steps": lambda: time_steps(folder, small),
-        "orderings": lambda: score_orderings(folder, arguments.orderless, arguments.rows),
-        "masks": lambda: score_masks(folder),
-        "frames": lambda: score_frames(folder),
-        "race": lambda: race(folder),
-        "structure": lambda: compare_structure(folder),
-        "simple": lambda: score_simple(folder),
-        "compared": lambda: draw_compared(folder),
-    }
     for part in arguments.only:
         record: dict[str, Any] = {
             "command": shlex.join(["python", *sys.argv]),
@@ -332,9 +330,10 @@ def main() -> None:
             "device": provenance.device_name(torch.device("cpu")),
         }
         began = time.perf_counter()
-        found = parts[part]() or {}
+        found = PARTS[part](folder, arguments) or {}
         record["seconds"] = round(time.perf_counter() - began, 1)
-        write_object(folder / f"{found.pop('name', part)}.json", record | found)
+        name = found.pop("name", part)  # of orderings, which are kept for each experiment
+        write_object(folder / f"{name}.json", record | found)
 
 
 if __name__ == "__main__":

@@ -61,8 +61,7 @@ def compare_structure(folder: Path) -> None:
 
 
 def _covariances(x: torch.Tensor) -> torch.Tensor:
-    flat = x.flatten(1).double()
-    return torch.cov(flat.T)
+    return torch.cov(x.flatten(1).double().T)
 
 
 def score_simple(folder: Path, dataset: str = "cifar10_4k") -> dict[str, Any]:
@@ -74,11 +73,10 @@ def score_simple(folder: Path, dataset: str = "cifar10_4k") -> dict[str, Any]:
     Returns:
         what its record says beside.
     """
-    read = {
-        split: shard_reader.read_split(paths.shards(dataset), split).x.astype("int64")
+    images = {
+        split: torch.from_numpy(shard_reader.read_split(paths.shards(dataset), split).x).long()
         for split in ("train", "valid", "test")
     }
-    images = {split: torch.from_numpy(x) for split, x in read.items()}
     colours, size = images["test"].shape[1], images["test"][0].numel()
     histogram = torch.stack([
         torch.bincount(images["train"][:, colour].flatten(), minlength=256) + 1.0
