@@ -14,6 +14,7 @@ from arcore.decoding import Decoder
 from arcore.ensembles import Ensemble
 from arcore.mixtures import Mixture
 from arcore.model import AutoregressiveModel
+from arcore.pools import Pool
 from arcore.primitives import orderings
 from arcore.saving import load, save
 from arcore.zoo import create_model, list_models
@@ -23,6 +24,7 @@ __all__ = [
     "Decoder",
     "Ensemble",
     "Mixture",
+    "Pool",
     "__version__",
     "coding",
     "create_model",

@@ -21,11 +21,12 @@ SHOWN = 4
 class Ensemble(AutoregressiveModel):
     """The uniform mixture of its members: ln p(x) = logsumexp_k ln p_k(x) - ln K, per example.
 
-    Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model.
-    Members share an event but no schedule, so there are no joint conditionals and no decoder;
-    a sample is drawn from one member, chosen for each example. Where members' likelihoods are only
-    bounded, `log_prob` is the mean of their bounds, which is a bound since the logarithm is
-    concave; the logsumexp of bounds by draws of latents may lie above.
+    Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model, but
+    for members of one schedule (`arcore.Pool`). Members share an event but no schedule, so there
+    are no joint conditionals and no decoder; a sample is drawn from one member, chosen for each
+    example. Where members' likelihoods are only bounded, `log_prob` is the mean of their bounds,
+    which is a bound since the logarithm is concave; the logsumexp of bounds by draws of latents may
+    lie above.
 
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014, sec. 4.
@@ -85,7 +86,7 @@ class Ensemble(AutoregressiveModel):
         return self._member_log_probs(x, condition)
 
     def _member_log_probs(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        each = [member._log_prob(x, _taken(member, condition)) for member in self]
+        each = [member._log_prob(x, taken(member, condition)) for member in self]
         return torch.stack(each, 1)
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -141,7 +142,7 @@ class Ensemble(AutoregressiveModel):
         self._check_condition(condition, n)
         drawn = self._blank(n).view(n, *self.event.extents)
         for member, rows in self._shares(self._draw_members(n, generator)):
-            part = _taken(member, condition, rows)
+            part = taken(member, condition, rows)
             drawn[rows] = member.sample(
                 len(rows), part, generator, temperature, batch=batch, progress=progress
             )
@@ -168,7 +169,7 @@ class Ensemble(AutoregressiveModel):
         completed = self._blank(n).view(n, *self.event.extents)
         choice = self._choose(x, observed, condition, generator)
         for member, rows in self._shares(choice):
-            part = _taken(member, condition, rows)
+            part = taken(member, condition, rows)
             completed[rows] = member.impute(x[rows], observed[rows], part, generator, temperature)
         return completed
 
@@ -190,10 +191,10 @@ class Ensemble(AutoregressiveModel):
         return [(member, rows) for member, rows in shares if len(rows)]
 
 
-def _taken(
+def taken(
     member: AutoregressiveModel, condition: Tensor | None, rows: Tensor | None = None
 ) -> Tensor | None:
-    """Return the condition (of some rows) as far as a member takes one."""
+    """Return the condition (of some rows), or None for a member that takes none."""
     if condition is None or member.condition_kind is None:
         return None
     return condition if rows is None else condition[rows]

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from arcore.conditions import Condition
 from arcore.ensembles import Ensemble
 from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters
 from arcore.model import AutoregressiveModel
@@ -20,11 +21,12 @@ NAME = "mixture"  # to `arcore.create_model`, and in a saved model's config
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixtureConfig(Hyperparameters):
-    """What a mixture is rebuilt from.
+    """What a mixture, or a pool, is rebuilt from.
 
     Attributes:
         members: of each, `name`, its hyperparameters, and `num_members`: under how many of its
-            masks or orderings it joins (1 where that is left out; None for as many as it has).
+            masks or orderings it joins (1 where that is left out, and in a pool; None for as many
+            as it has).
     """
 
     members: tuple[Mapping[str, Any], ...] = ()
@@ -77,7 +79,7 @@ class Mixture(Ensemble):
         num_members: Sequence[int | None] | None = None,
     ) -> None:
         members = list(members)
-        self._require_alike(members)
+        require_alike(members)
         given = [1] * len(members) if num_members is None else list(num_members)
         require(len(given) == len(members), "num_members", f"{len(members)} numbers", given)
         counts = [
@@ -88,32 +90,13 @@ class Mixture(Ensemble):
             require_int(count, "num_members", 1)
             if count > 1:
                 member.ensemble(count)
-        config = MixtureConfig(
-            members=tuple(
-                {"name": _name(m), "num_members": count, **m.hyperparameters.to_dict()}
-                for m, count in zip(members, counts, strict=True)
-            )
-        )
-        kinds = [member.condition_kind for member in members if member.condition_kind is not None]
-        self._hold(members, config, kinds[0] if kinds else None)
+        config = described(members, counts)
+        self._hold(members, config, shared_condition(members))
         self.num_classes = config.asked_conditions().get("num_classes")
         self.counts = tuple(counts)
         if weights is None:
             weights = torch.full((len(members),), 1 / len(members))
         self.register_buffer("weights", self._checked(weights))
-
-    @staticmethod
-    def _require_alike(members: Sequence[AutoregressiveModel]) -> None:
-        require(bool(members), "members", "at least one model", members)
-        first = members[0]
-        given = [m.condition_kind for m in members if m.condition_kind is not None]
-        for member in members:
-            require(isinstance(member, AutoregressiveModel), "members", "models", member)
-            require(member.event == first.event, "members", f"models over {first.event}", member)
-            require(member.exact, "members", "models with an exact likelihood", member)
-            require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
-            fits = member.condition_kind is None or member.condition_kind == given[0]
-            require(fits, "members", f"models given {given[:1]}", member.condition_kind)
 
     def _checked(self, weights: Tensor) -> Tensor:
         wanted = f"({len(self.members)},) of sum 1, none negative"
@@ -195,5 +178,35 @@ def fit_weights(
     return weights, history
 
 
-def _name(model: AutoregressiveModel) -> str:
-    return type(model).__module__.rpartition(".")[2]
+def require_alike(members: Sequence[AutoregressiveModel]) -> None:
+    """Refuse members that are none of one distribution: see `Mixture`."""
+    require(bool(members), "members", "at least one model", members)
+    first = members[0]
+    given = [m.condition_kind for m in members if m.condition_kind is not None]
+    for member in members:
+        require(isinstance(member, AutoregressiveModel), "members", "models", member)
+        require(member.event == first.event, "members", f"models over {first.event}", member)
+        require(member.exact, "members", "models with an exact likelihood", member)
+        require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
+        fits = member.condition_kind is None or member.condition_kind == given[0]
+        require(fits, "members", f"models given {given[:1]}", member.condition_kind)
+
+
+def shared_condition(members: Sequence[AutoregressiveModel]) -> Condition | None:
+    """Return the condition of those members that take one."""
+    kinds = [member.condition_kind for member in members if member.condition_kind is not None]
+    return kinds[0] if kinds else None
+
+
+def described(members: Sequence[AutoregressiveModel], counts: Sequence[int]) -> MixtureConfig:
+    """Return what the members are rebuilt from, each under so many of its masks or orderings."""
+    return MixtureConfig(
+        members=tuple(
+            {
+                "name": type(member).__module__.rpartition(".")[2],
+                "num_members": count,
+                **member.hyperparameters.to_dict(),
+            }
+            for member, count in zip(members, counts, strict=True)
+        )
+    )

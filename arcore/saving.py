@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arcore import events
-from arcore.mixtures import NAME, Mixture
+from arcore import events, mixtures, pools
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 from arcore.zoo import create_model, list_models
@@ -36,8 +35,8 @@ def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
     is replaced if `save` wrote it, and refused if it holds anything else.
 
     Arguments:
-        model: any of `arcore.list_models()`, or a `Mixture` of them, in any floating-point dtype,
-            on any device.
+        model: any of `arcore.list_models()`, or a `Mixture` or `Pool` of them, in any
+            floating-point dtype, on any device.
         folder: to write.
 
     Raises:
@@ -89,8 +88,9 @@ def describe(model: AutoregressiveModel) -> dict[str, Any]:
     Raises:
         ValueError: for what is none of `arcore.list_models()`, such as an ensemble.
     """
-    name = NAME if type(model) is Mixture else _known_name(model)
-    for member in model.members if isinstance(model, Mixture) else ():
+    combined = {mixtures.Mixture: mixtures.NAME, pools.Pool: pools.NAME}.get(type(model))
+    name = combined or _known_name(model)
+    for member in model.members if isinstance(model, mixtures.Mixture | pools.Pool) else ():
         _known_name(member)
     return {
         "format": FORMAT,

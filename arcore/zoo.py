@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import arcore.models
-from arcore import mixtures
+from arcore import mixtures, pools
 from arcore.events import Event
 from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
+
+COMBINATIONS = (mixtures.NAME, pools.NAME)  # what is made of several models
 
 
 def list_models() -> list[str]:
@@ -59,7 +61,8 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
     """Create a model with random weights; every hyperparameter has a default.
 
     Arguments:
-        name: one of `list_models()`, or "mixture" (`arcore.Mixture`), which is made of them.
+        name: one of `list_models()`, or what is made of them: "mixture" (`arcore.Mixture`) or
+            "pool" (`arcore.Pool`).
         event: what is modelled, e.g. `arcore.events.Binary((1, 28, 28))`.
         hyperparameters: fields of the model's `Config`.
 
@@ -72,9 +75,9 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         >>> create_model("nade", Binary((3,)), hidden=2).event.size
         3
     """
-    if name == mixtures.NAME:
+    if name in COMBINATIONS:
         config = build_hyperparameters(mixtures.MixtureConfig, hyperparameters, name)
-        return _create_mixture(event, config.to_dict()["members"])
+        return _combine(name, event, config.to_dict()["members"])
     kind = model_class(name)
     config = build_hyperparameters(kind.Config, hyperparameters, name)
     try:
@@ -86,15 +89,20 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         ) from error
 
 
-def _create_mixture(event: Event, members: Sequence[Mapping[str, Any]]) -> mixtures.Mixture:
-    """Create a mixture of new models with equal weights; see `MixtureConfig.members`."""
+def _combine(
+    kind: str, event: Event, members: Sequence[Mapping[str, Any]]
+) -> mixtures.Mixture | pools.Pool:
+    """Mix or pool new models with equal weights; see `MixtureConfig.members`."""
     parts, counts = [], []
     for member in members:
         fits = isinstance(member, Mapping) and isinstance(member.get("name"), str)
         require(fits, "members", "mappings with a name", member)
         fields = dict(member)
         name, count = fields.pop("name"), fields.pop("num_members", 1)
-        require(name != mixtures.NAME, "members", "models of another kind", name)
+        require(name not in COMBINATIONS, "members", "models of another kind", name)
         parts.append(create_model(name, event, **fields))
         counts.append(count)
-    return mixtures.Mixture(parts, num_members=counts)
+    if kind == mixtures.NAME:
+        return mixtures.Mixture(parts, num_members=counts)
+    require(counts == [1] * len(counts), "num_members", "1 for each member of a pool", counts)
+    return pools.Pool(parts)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from arcore import mixtures
+from arcore import zoo
 from pipeline.core import dependencies, paths
 from pipeline.core.errors import UserError
 from pipeline.core.import_closure import Checkout
@@ -93,7 +93,8 @@ def code_sha256(stage: str, model: str) -> str | None:
     """
     try:
         checkout = Checkout(CODE, dependencies.PACKAGES)
-        chosen = {} if model == mixtures.NAME else {dependencies.MODELS: model}  # it may hold any
+        combined = model in zoo.COMBINATIONS  # it may hold any
+        chosen = {} if combined else {dependencies.MODELS: model}
         files = checkout.closure(f"stages.{stage}", chosen=chosen)
     except (OSError, UserError):
         return None

@@ -22,7 +22,7 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation import scoring
+from pipeline.evaluation import pooling, scoring
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
@@ -78,7 +78,8 @@ def mix(config: ExperimentConfig) -> Path:
     """Mix the members of a mixture; write models/<mixture>/, a model like any other.
 
     Expectation maximisation fits the weights to the members' scores of the validation rows
-    (`arcore.mixtures.fit_weights`); no training or test row is seen. history.csv has the validation
+    (`arcore.mixtures.fit_weights`), or Newton's method those of a pool to the members' conditionals
+    (`arcore.pools.fit_pool`); no training or test row is seen. history.csv has the validation
     nats after each iteration, config.yaml the weights by the names of the members. A member that
     has not joined, or has been trained again since, joins first.
 
@@ -100,10 +101,18 @@ def _mix(config: ExperimentConfig) -> Path:
     trained = [saved_models.load_folder(folder) for folder in folders]
     names = zip(config.mixture, trained, strict=True)
     counts = [_check(name, one, resolved, manifest) for name, one in names]
-    scores = torch.tensor([_read_scores(folder / SCORES) for folder in folders]).T
-    weights, history = fit_weights(-scores)
+    models = [one.model for one in trained]
+    combined: arcore.Mixture | arcore.Pool
     try:
-        mixture = arcore.Mixture([one.model for one in trained], weights, counts)
+        if config.pooled:
+            plan = config.evaluation
+            valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")
+            weights, history = pooling.fit(models, valid, plan.batch_size, plan.seed)
+            combined = arcore.Pool(models, weights)
+        else:
+            scores = torch.tensor([_read_scores(folder / SCORES) for folder in folders]).T
+            weights, history = fit_weights(-scores)
+            combined = arcore.Mixture(models, weights, counts)
     except ValueError as error:
         raise UserError(f"{config.name}: {error}") from None
     shares = dict(zip(config.mixture, weights.tolist(), strict=True))
@@ -116,7 +125,7 @@ def _mix(config: ExperimentConfig) -> Path:
         tags={"commit": provenance.commit(), "dataset_sha256": manifest.sha256},
     )
     with replacing(out) as temporary:
-        arcore.save(mixture, temporary / "model")
+        arcore.save(combined, temporary / "model")
         for path in (temporary / "model").iterdir():
             os.replace(path, temporary / path.name)
         (temporary / "model").rmdir()
@@ -128,7 +137,7 @@ def _mix(config: ExperimentConfig) -> Path:
             experiment=config.name,
             run_id=run_id,
             mlflow_experiment=experiment,
-            num_parameters=sum(p.numel() for p in mixture.parameters()),
+            num_parameters=sum(p.numel() for p in combined.parameters()),
             train_seconds=round(sum(seconds) + time.perf_counter() - began, 1),
             device=provenance.device_name(torch.device("cpu")),
             num_workers=0,

@@ -49,7 +49,7 @@ def member_scores(
     """Score rows as `scores` does by each member of an ensemble, (rows, members) float64."""
     parts, places = [], []
     chosen = np.arange(len(split)) if chosen is None else chosen
-    for place, batch in _batches(model, split, batch_size, chosen, context_frames):
+    for place, batch in read_batches(model, split, batch_size, chosen, context_frames):
         with torch.no_grad():
             nats = -model.member_log_probs(batch.x, batch.condition, batch.scored)
         parts.append(nats.double().cpu())
@@ -88,7 +88,7 @@ def importance_scores(
     places = choose_rows(len(chosen), count, plan.seed)
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     parts, order = [], []
-    for place, batch in _batches(model, split, plan.batch_size, chosen[places]):
+    for place, batch in read_batches(model, split, plan.batch_size, chosen[places]):
         samples = plan.importance_samples
         scored = model.importance_weighted(batch.x, samples, batch.condition, generator)
         parts.append(-scored.cpu().double())
@@ -105,7 +105,7 @@ def bound_scores(
         (rows, levels) float64 nats, of which `scores` are the sums; and for each level of latents
         the units in use and all of them.
     """
-    batches = [batch for _, batch in _batches(model, split, batch_size, chosen)]
+    batches = [batch for _, batch in read_batches(model, split, batch_size, chosen)]
     terms = [latent_levels.bound_terms(model, batch.x, batch.condition).cpu() for batch in batches]
     x = torch.cat([batch.x for batch in batches])
     labels = [batch.condition for batch in batches if batch.condition is not None]
@@ -113,7 +113,7 @@ def bound_scores(
     return torch.cat(terms).double(), units
 
 
-def _batches(
+def read_batches(
     model: arcore.AutoregressiveModel,
     split: Split,
     batch_size: int,

@@ -35,7 +35,7 @@ SECTIONS = ("dataset", "model", "trainer", "evaluation", "cluster")
 ENTRY_KEYS = (
     "dataset", "model", "base", "overrides", "model_overrides", "trainer", "evaluation",
 )  # fmt: skip
-MIXTURE_KEYS = ("dataset", "mixture", "evaluation")
+MIXTURE_KEYS = ("dataset", "mixture", "pooled", "evaluation")
 
 
 def _check_model(model: str) -> None:
@@ -123,7 +123,8 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     Each member joins as it is evaluated: under so many of its masks or orderings.
 
     Arguments:
-        name: a key of `mixtures` in params.yaml: {dataset, mixture: [experiment, ...], evaluation}.
+        name: a key of `mixtures` in params.yaml: {dataset, mixture: [experiment, ...], pooled,
+            evaluation}.
         overrides: of the evaluation and the cluster, as for `load`.
 
     Raises:
@@ -137,6 +138,8 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     fits = isinstance(members, list) and all(isinstance(one, str) for one in members)
     fits = fits and len(set(members or [])) == len(members or []) > 0
     require(fits, f"{where}.mixture", "a list of different experiments", members)
+    pooled = entry.get("pooled", False)
+    require(isinstance(pooled, bool), f"{where}.pooled", "true or false", pooled)
     for override in overrides:
         fits = _section(override) in ("evaluation", "cluster")
         require(fits, "override", "a key of evaluation or cluster, for a mixture", override)
@@ -155,11 +158,12 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     return dataclasses.replace(
         changed,
         mixture=tuple(config.name for config in configs),
+        pooled=pooled,
         evaluated_as=None
         if changed.evaluation == plain.evaluation
         else naming.variant(name, results),
         model={
-            "name": "mixture",
+            "name": "pool" if pooled else "mixture",
             "members": [c.model | {"num_members": c.evaluation.num_members} for c in configs],
         },
     )

@@ -235,6 +235,7 @@ class ExperimentConfig:
         evaluated_as: the name of its result where overrides change the evaluation; null is `name`.
         base: the file that it started from, whose content is in model and trainer.
         mixture: the experiments that it mixes; none is trained by itself.
+        pooled: whether it multiplies their conditionals, instead of adding up their densities.
         dataset, model, trainer, evaluation, cluster: what was composed.
     """
 
@@ -242,6 +243,7 @@ class ExperimentConfig:
     evaluated_as: str | None = None
     base: str | None = None
     mixture: tuple[str, ...] = ()
+    pooled: bool = False
     dataset: dict[str, Any]
     model: dict[str, Any]
     trainer: TrainerConfig
@@ -259,6 +261,8 @@ class ExperimentConfig:
         del decisive["cluster"], decisive["base"], decisive["evaluated_as"]
         if not self.mixture:
             del decisive["mixture"]
+        if not self.pooled:
+            del decisive["pooled"]
         if self.trainer.train_rows is None:  # as in the records of before there was such a thing
             del decisive["trainer"]["train_rows"]
         plain: dict[str, object] = json.loads(json.dumps(decisive))

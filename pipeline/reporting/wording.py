@@ -7,7 +7,7 @@ import re
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
-from arcore import mixtures
+from arcore import zoo
 from arcore.events import Event
 from arcore.units import nats_to, nats_to_bits_per_dim
 from arcore.zoo import list_models, model_class
@@ -100,8 +100,8 @@ def members(result: Result, num_averaged: int = 1) -> str:
         num_averaged: above 1, the values are the mean over so many single models.
     """
     text = "one" if result.num_members == 1 else f"ensemble of {result.num_members}"
-    if result.model == mixtures.NAME:
-        text = mixtures.NAME
+    if result.model in zoo.COMBINATIONS:
+        text = result.model
     if num_averaged > 1:
         text = f"one (mean of {num_averaged})"
     return text if result.num_folds == 1 else f"{text} for each of {result.num_folds} folds"

@@ -32,6 +32,7 @@ ROOMS = (
     ("arcore.entropy",),
     ("arcore.bitstream",),
     ("arcore.zoo",),
+    ("arcore.pools",),
     ("arcore.mixtures",),
     ("arcore.models",),
     ("arcore.families",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -34,17 +35,25 @@ ENTRIES = {
         "trainer": TRAINER,
     },
 }
+HEADER_BYTES = 140
+ENTRIES["rows"] = ENTRIES["masks"] | {"model_overrides": {"hidden": [30]}, "evaluation": {}}
+POOL = {
+    "dataset": "digits_binary",
+    "mixture": ["sums", "rows"],
+    "pooled": True,
+    "evaluation": {"coded": True},
+}
 MIXTURE = {"dataset": "digits_binary", "mixture": ["masks", "sums"], "evaluation": {}}
 
 
 def write_params(**mixtures: object) -> None:
-    params = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE} | mixtures}
+    params = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE, "product": POOL} | mixtures}
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
-    """A working directory with two experiments, mixed and evaluated."""
+    """A working directory with three experiments: two mixed, two pooled, and evaluated."""
     folder = tmp_path_factory.mktemp("mixed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -56,11 +65,14 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
             driver.train(compose.load(name, ["cluster.cpus_per_worker=1"]))
         mixing.mix(compose.load_mixture("both"))
         evaluate.evaluate(compose.load("both"))
+        mixing.mix(compose.load_mixture("product"))
+        evaluate.evaluate(compose.load("product"))
         yield folder
 
 
 def test_it_is_a_model_of_its_members(mixed: Path) -> None:
-    trained, parts = saved_models.load("both"), [saved_models.load(name) for name in ENTRIES]
+    trained = saved_models.load("both")
+    parts = [saved_models.load(name) for name in MIXTURE["mixture"]]
     shards = paths.shards("digits_binary")
     rows = torch.from_numpy(shard_reader.read_split(shards, "test").x[:50])
     made, nade = (part.model for part in parts)
@@ -84,8 +96,39 @@ def test_its_weights_do_best_on_the_validation_rows(mixed: Path) -> None:
         assert best <= other + 1e-4
 
 
+def test_a_pool_is_one_model_whose_weights_do_best_on_the_validation_rows(mixed: Path) -> None:
+    pool = saved_models.load("product").model
+    assert isinstance(pool, arcore.Pool)
+    members = [saved_models.load(name).model for name in POOL["mixture"]]
+    valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
+    best = scoring.scores(pool, valid, 500).mean()
+    single = [scoring.scores(member, valid, 500).mean() for member in members]
+    assert best <= min(single) + 1e-4
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        weights = (pool.weights + 0.2 * torch.randn(2, generator=generator)).clamp_min(0)
+        assert best <= scoring.scores(arcore.Pool(members, weights), valid, 500).mean() + 1e-4
+
+
+def test_a_pool_is_coded_and_reported(mixed: Path) -> None:
+    _, row = reading.read_results("digits_binary")
+    assert (row.result.model, wording.members(row.result)) == ("pool", "pool")
+    assert set(row.config.weights) == set(POOL["mixture"])
+    history = Path("models/product/history.csv").read_text().splitlines()
+    assert float(history[-1].split(",")[-2]) == pytest.approx(row.result.valid_nats, abs=1e-3)
+    ideal = row.result.score.nats * row.result.num_rows / math.log(2) / 8
+    assert ideal < row.result.coded.coded_bytes < ideal * 1.01 + HEADER_BYTES
+
+
+def test_a_pool_of_ensembles_is_refused(mixed: Path) -> None:
+    write_params(odd=POOL | {"mixture": ["sums", "masks"]})
+    with pytest.raises(UserError, match="num_members: expected 1 for each member of a pool"):
+        mixing.mix(compose.load_mixture("odd"))
+    write_params()
+
+
 def test_its_result_names_the_members(mixed: Path) -> None:
-    (row,) = reading.read_results("digits_binary")
+    row, _ = reading.read_results("digits_binary")
     assert (row.name, row.result.model, row.result.exact) == ("both", "mixture", True)
     assert wording.members(row.result) == "mixture"
     said = wording.settings(row)
@@ -128,6 +171,7 @@ def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
         ({"mixture": ["masks"] * 2}, "mixtures.odd.mixture: expected a list of different"),
         ({"mixture": ["masks", "sum"]}, "unknown experiment 'sum'.*'sums'"),
         ({"dataset": "digits"}, "mixtures.odd.mixture: masks: expected an experiment on 'digits'"),
+        ({"pooled": "yes"}, "mixtures.odd.pooled: expected true or false, got 'yes'"),
         ({"model": "made"}, "unknown key of mixtures.odd 'model'"),
         ({"evaluation": {"num_sample": 3}}, "num_sample"),
     ],
@@ -149,8 +193,8 @@ def test_params_get_a_row_for_each_member() -> None:
     rows = yaml.safe_load(layout.completed(text))["joins"]
     assert rows == {
         f"both_{name}": {"mixture": "both", "experiment": name, "dataset": "digits_binary",
-                         "model": entry["model"]}
-        for name, entry in ENTRIES.items()
+                         "model": ENTRIES[name]["model"]}
+        for name in MIXTURE["mixture"]
     }  # fmt: skip
     fewer = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE | {"mixture": ["masks"]}}}
     again = layout.completed(yaml.safe_dump(fewer | {"joins": rows}))

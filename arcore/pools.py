@@ -1,0 +1,282 @@
+"""Logarithmic pools: models of one schedule, whose conditionals are multiplied, and the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution
+
+from arcore.decoding import Decoder
+from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
+from arcore.distributions.softmax import Softmax
+from arcore.ensembles import taken
+from arcore.events import Levels
+from arcore.mixtures import described, require_alike, shared_condition
+from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require, require_int
+
+NAME = "pool"  # to `arcore.create_model`, and in a saved model's config
+SWEEPS = 1000  # over the weights, in the quadratic problem of one of Newton's steps
+HALVINGS = 30
+RIDGE = 1e-9  # of the mean curvature of a conditional: weights that change nothing stay
+
+
+class Pool(AutoregressiveModel):
+    """A product of conditionals: p(x_d | x_<d) = prod_k p_k(x_d | x_<d)^w_k / Z_d(x_<d).
+
+    Members share a schedule, so that each conditional is normalised over its own levels alone, and
+    the pool keeps the whole contract: exact likelihoods, a decoder, the coder. An average of
+    logits, since ln p is linear in the members' ln p_k but for Z. Where the log-likelihood of a
+    `Mixture` is at most ln K above that of the best member for the event, a pool corrects members'
+    errors in each dimension anew.
+
+    Members may be of any kind; one that takes no condition is not given what others take.
+
+    Reference:
+        Genest and Zidek, "Combining probability distributions", Statistical Science 1, 1986
+        (logarithmic opinion pools); Klakow, "Log-linear interpolation of language models", ICSLP
+        1998, of conditionals.
+
+    Arguments:
+        members: at least one exact model; all over the same event of discrete levels and of one
+            length, with the same schedule.
+        weights: (members,) finite, not negative, of any sum; None for equal ones of sum 1. They are
+            kept with the model's own weights.
+
+    Raises:
+        ValueError: as for `Mixture`, and for events without levels, or members of different
+            schedules.
+
+    Example:
+        >>> import torch, arcore
+        >>> event = arcore.events.Binary((3,))
+        >>> pair = [arcore.create_model(name, event) for name in ("nade", "made")]
+        >>> pool = arcore.Pool(pair, torch.tensor([0.5, 0.7]))
+        >>> pool.log_prob(torch.zeros(2, 3)).shape, pool.sample(4).shape
+        (torch.Size([2]), torch.Size([4, 3]))
+    """
+
+    supports = (Levels,)
+    weights: Tensor
+
+    def __init__(
+        self, members: Iterable[AutoregressiveModel], weights: Tensor | None = None
+    ) -> None:
+        members = list(members)
+        require_alike(members)
+        config = described(members, [1] * len(members))
+        super().__init__(members[0].event, config)
+        require(not self.event.is_open, "members", "models over events of one length", self.event)
+        schedule = members[0].schedule
+        for member in members:
+            fits = _is_same(member.schedule, schedule)
+            require(fits, "members", "models of one schedule (the same ordering)", member)
+        self.condition_kind = shared_condition(members)
+        self.num_classes = config.asked_conditions().get("num_classes")
+        self.members = nn.ModuleList(members)
+        if weights is None:
+            weights = torch.full((len(members),), 1 / len(members))
+        self.register_buffer("weights", self._checked(weights))
+
+    def _checked(self, weights: Tensor) -> Tensor:
+        wanted = f"({len(self.members)},) finite, none negative"
+        fits = isinstance(weights, Tensor) and weights.shape == (len(self.members),)
+        require(fits, "weights", wanted, getattr(weights, "shape", weights))
+        if weights.device.type != "meta":
+            fits = bool((weights.isfinite() & (weights >= 0)).all())
+            require(fits, "weights", wanted, weights.tolist())
+        return weights.detach().to(self.device, self.dtype).clone()
+
+    def __len__(self) -> int:
+        """Return the number of members."""
+        return len(self.members)
+
+    @property
+    def schedule(self) -> tuple[Tensor, ...]:
+        """That of each member."""
+        return self._first.schedule
+
+    @property
+    def _first(self) -> AutoregressiveModel:
+        first = self.members[0]
+        assert isinstance(first, AutoregressiveModel)
+        return first
+
+    def member_logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ln p_k(v | x_<d) + c of each member, (batch, *event.shape, levels, members).
+
+        What `fit_pool` fits weights to. The constants c are the same for all levels v.
+        """
+        self._check(x, condition)
+        each = [_log_odds(one, self._is_binary) for one in self._each(x, condition)]
+        logits = torch.stack(each, -1)
+        if not self._is_binary:
+            return logits
+        return torch.stack([torch.zeros_like(logits), logits], -2)
+
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        return self.pooled(self._each(x, condition))
+
+    def _each(self, x: Tensor, condition: Tensor | None) -> list[Distribution]:
+        return [
+            member._conditionals(x, taken(member, condition))  # type: ignore[arg-type, operator]
+            for member in self.members
+        ]
+
+    def pooled(self, each: Sequence[Distribution]) -> Distribution:
+        """Return the normalised product of the members' conditionals, one distribution a member."""
+        logits = sum(
+            weight * _log_odds(one, self._is_binary)
+            for weight, one in zip(self.weights, each, strict=True)
+        )
+        if self._is_binary:
+            return Bernoulli(logits=logits, validate_args=False)
+        return Softmax(logits)  # type: ignore[arg-type]
+
+    @property
+    def _is_binary(self) -> bool:
+        assert isinstance(self.event, Levels)
+        return self.event.num_levels == 2
+
+    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
+        """Return a decoder that has one of each member."""
+        self._check_condition(condition, batch)
+        return PoolDecoder(self, batch, condition)
+
+    def _rebuild(self) -> None:
+        for member in self.members:
+            member._rebuild()  # type: ignore[operator]
+
+
+class PoolDecoder(Decoder):
+    """Has each member's decoder compute its conditional, and pools them."""
+
+    def __init__(self, pool: Pool, batch: int, condition: Tensor | None) -> None:
+        super().__init__(pool.schedule, batch)
+        self.pool = pool
+        self.members = [
+            member.decoder(batch, taken(member, condition))  # type: ignore[arg-type, operator]
+            for member in pool.members
+        ]
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        return self.pool.pooled([member.next() for member in self.members])
+
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        for member in self.members:
+            member.push(values)
+
+
+def _log_odds(conditional: Distribution, is_binary: bool) -> Tensor:
+    """Return ln p(v) + c, (*batch, levels); of two levels ln p(1) - ln p(0), (*batch,)."""
+    kind = type(conditional)
+    require(kind in DISCRETE, "conditionals", DISCRETE_NAMES, kind.__name__)
+    logits: Tensor = conditional.logits  # type: ignore[attr-defined]
+    if is_binary and kind is not Bernoulli:
+        return logits[..., 1] - logits[..., 0]
+    return logits
+
+
+def _is_same(schedule: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    if [block.shape for block in schedule] != [block.shape for block in other]:
+        return False
+    is_known = all(block.device.type != "meta" for block in (*schedule, *other))
+    return not is_known or all(map(torch.equal, schedule, other))
+
+
+@torch.no_grad()
+def fit_pool(
+    batches: Sequence[tuple[Tensor, Tensor]], tolerance: float = 1e-9, max_iterations: int = 50
+) -> tuple[Tensor, list[float]]:
+    """Fit a pool's weights to held-out rows by Newton's method, none below zero.
+
+    Minus ln p is convex in the weights, its derivatives being those of a logistic regression on the
+    members' ln p_k:
+
+        d/dw_k = E_p[ln p_k] - ln p_k(x_d),    d2/dw_j dw_k = Cov_p[ln p_j, ln p_k].
+
+    A step goes to the minimum of the quadratic on weights that are not negative, found by
+    coordinates, and is halved until it is no step up.
+
+    Arguments:
+        batches: of (logits, x): (..., levels, members) as from `Pool.member_logits`, and the (...)
+            levels of the rows.
+        tolerance: ends when a step gains less, in nats for a conditional.
+        max_iterations: ends anyway.
+
+    Returns:
+        (members,) float64 weights, and the mean nats of a conditional before each step and at the
+        end.
+
+    Raises:
+        ValueError: for no batches, logits that are not finite, or of other shapes than the rows.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 2.0], [0.0, 2.0], [0.0, 2.0]])[..., None]
+        >>> weights, nats = fit_pool([(logits, torch.tensor([1, 1, 0]))])  # p(1) = 2/3
+        >>> round(float(weights), 4), round(nats[-1], 4)
+        (0.3466, 0.6365)
+    """
+    require(bool(batches), "batches", "at least one", len(batches))
+    require_int(max_iterations, "max_iterations", 1)
+    count = batches[0][0].shape[-1]
+    for logits, x in batches:
+        fits = logits.shape[-1] == count and x.shape == logits.shape[:-2]
+        expected = f"(..., levels, {count}) logits and (...) levels"
+        require(fits, "batches", expected, (tuple(logits.shape), tuple(x.shape)))
+        require(bool(logits.isfinite().all()), "batches", "finite logits", "others")
+    weights = torch.full((count,), 1 / count, dtype=torch.float64)
+    nats, gradient, curvature = _derivatives(batches, weights)
+    history = [nats]
+    for _ in range(max_iterations):
+        goal = _minimum(weights, gradient, curvature)
+        for halving in range(HALVINGS):
+            tried = weights + (goal - weights) / 2**halving
+            found = _derivatives(batches, tried)
+            if found[0] <= nats:
+                break
+        else:
+            break
+        weights, (nats, gradient, curvature) = tried, found
+        history.append(nats)
+        if history[-2] - nats < tolerance:
+            break
+    return weights, history
+
+
+def _derivatives(
+    batches: Sequence[tuple[Tensor, Tensor]], weights: Tensor
+) -> tuple[float, Tensor, Tensor]:
+    """Return the mean nats of a conditional, and its first and second derivatives."""
+    nats, total = 0.0, 0
+    gradient = torch.zeros_like(weights)
+    curvature = weights.new_zeros(len(weights), len(weights))
+    for logits, x in batches:
+        features = logits.flatten(0, -3).double().cpu()  # (conditionals, levels, members)
+        levels = x.flatten().long().cpu()
+        log_p = torch.log_softmax(features @ weights, -1)
+        p = log_p.exp()
+        mean = torch.einsum("nv,nvk->nk", p, features)
+        seen = features[torch.arange(len(levels)), levels]
+        centred = features - mean[:, None]
+        nats -= float(log_p.gather(1, levels[:, None]).sum())
+        gradient += (mean - seen).sum(0)
+        curvature += torch.einsum("nv,nvj,nvk->jk", p, centred, centred)
+        total += len(levels)
+    return nats / total, gradient / total, curvature / total
+
+
+def _minimum(start: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
+    """Minimise g (w - start) + (w - start) H (w - start) / 2 over w >= 0, by coordinates."""
+    weights, diagonal = start.clone(), curvature.diagonal() + RIDGE
+    for _ in range(SWEEPS):
+        before = weights.clone()
+        for k in range(len(weights)):
+            slope = gradient[k] + curvature[k] @ (weights - start)
+            weights[k] = (weights[k] - slope / diagonal[k]).clamp_min(0)
+        if torch.equal(before, weights):
+            break
+    return weights

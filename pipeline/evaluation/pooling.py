@@ -1,0 +1,53 @@
+"""Pooling trained models: the weights of their conditionals, fitted to the validation rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.events import Levels
+from arcore.pools import fit_pool
+from pipeline.data.stored_split import Split
+from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation import scoring
+
+NUMBERS = 1 << 27  # logits that are held at once, half a gigabyte; more rows would not fit
+
+
+def fit(
+    models: Sequence[arcore.AutoregressiveModel], split: Split, batch_size: int, seed: int
+) -> tuple[Tensor, list[float]]:
+    """Fit the weights of a pool of models to rows that they were not trained on.
+
+    Of rows with many levels a random subset is taken, as many as `NUMBERS` logits allow: each has
+    as many conditionals as dimensions, of which to learn a weight a model.
+
+    Arguments:
+        models: of one schedule, over the split's events.
+        split: the validation rows.
+        batch_size: rows that are scored at once.
+        seed: of the subset.
+
+    Returns:
+        (models,) float64 weights, and the mean nats of a row before each of Newton's steps and at
+        the end.
+
+    Raises:
+        ValueError: for models that cannot be pooled.
+    """
+    pooled = arcore.Pool(models).eval()
+    pooled.to("cuda" if torch.cuda.is_available() else "cpu")
+    event = pooled.event
+    assert isinstance(event, Levels)
+    count = NUMBERS // (event.size * event.num_levels * len(models))
+    chosen = choose_rows(len(split), min(len(split), max(1, count)), seed)
+    batches = []
+    for _, batch in scoring.read_batches(pooled, split, batch_size, chosen):
+        with torch.no_grad():
+            logits = pooled.member_logits(batch.x, batch.condition)
+        batches.append((logits.float().cpu(), batch.x.cpu()))
+    weights, history = fit_pool(batches)
+    return weights, [nats * event.size for nats in history]
