@@ -35,6 +35,7 @@ from matplotlib.figure import Figure
 
 import arcore
 from pipeline.core import paths, provenance
+from pipeline.core.errors import require
 from pipeline.core.records import read_object, write_object
 from pipeline.data import shard_reader
 from pipeline.datasets.read_transforms import choose_rows
@@ -205,7 +206,8 @@ def trained(name: str, *overrides: str, stage: str = "train") -> str:
         done = paths.evaluation(config.dataset["name"], config.result_name) / "metrics.json"
     if not done.is_file():
         command = [sys.executable, "-m", f"stages.{stage}", name, *overrides]
-        subprocess.run([*command, "cluster.cpus_per_worker=1"], check=True)
+        code = subprocess.run([*command, "cluster.cpus_per_worker=1"], check=False).returncode
+        require(code == 0, shlex.join(command[1:]), "exit code 0", code)
     return config.name
 
 

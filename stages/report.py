@@ -25,14 +25,13 @@ def main() -> None:
     from pipeline.datasets import catalog  # here: --help needs none of them
     from pipeline.reporting import index, publishing, tables
 
-    for dataset in options.datasets:
-        catalog.load_config(dataset)  # an unknown one is named, with what is near it
-
     if options.show:
         print(tables.show(options.datasets))
         if (page := index.write()) is not None:
             print(f"\nThe same with curves and samples: {page}; runs and models: make ui")
         return
+    for dataset in options.datasets:
+        catalog.load_config(dataset)  # an unknown one is named, with what is near it
     for dataset in options.datasets:
         publishing.write(dataset)
 

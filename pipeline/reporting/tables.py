@@ -12,6 +12,7 @@ from pathlib import Path
 from arcore.events import Event, is_gray, is_real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.datasets import catalog
 from pipeline.evaluation.results import CodecResult
 from pipeline.reporting import origins, wording
 from pipeline.reporting.comparison import Report, Row
@@ -332,7 +333,7 @@ def show(datasets: Iterable[str] = ()) -> str:
         datasets: which; all under `reports/` if empty.
 
     Raises:
-        UserError: if one has no report.
+        UserError: if one has no report, or is unknown.
     """
     existing = (paths.root() / "reports").glob("*/table.md")
     names = list(datasets) or sorted(path.parent.name for path in existing)
@@ -342,6 +343,7 @@ def show(datasets: Iterable[str] = ()) -> str:
     for name in names:
         path = paths.report(name) / "table.md"
         if not path.is_file():
+            catalog.load_config(name)  # an unknown one is named, with what is near it
             raise UserError(f"{path}: missing; run `python -m stages.report {name}`")
         shown.append(_terminal(path.read_text(encoding="utf-8"), path))
     return "\n\n".join(shown)
