@@ -302,15 +302,15 @@ def _chunks(count: int, batch: int, size: int) -> list[list[slice]]:
 @contextmanager
 def _evaluating(model: AutoregressiveModel) -> Iterator[None]:
     """Switch to evaluation, since dropout would draw anew when decoding."""
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     with torch.no_grad():
-        if training:
+        if any(training for _, training in modes):
             model.eval()
         try:
             yield
         finally:
-            if training:
-                model.train()
+            for module, training in modes:
+                module.training = training
 
 
 # -- the coder

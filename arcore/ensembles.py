@@ -21,12 +21,12 @@ SHOWN = 4
 class Ensemble(AutoregressiveModel):
     """The uniform mixture of its members: ln p(x) = logsumexp_k ln p_k(x) - ln K, per example.
 
-    Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model, but
-    for members of one schedule (`arcore.Pool`). Members share an event but no schedule, so there
-    are no joint conditionals and no decoder; a sample is drawn from one member, chosen for each
-    example. Where members' likelihoods are only bounded, `log_prob` is the mean of their bounds,
-    which is a bound since the logarithm is concave; the logsumexp of bounds by draws of latents may
-    lie above.
+    Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model (of
+    members of one schedule, `arcore.Pool` multiplies conditionals and normalises each). Members
+    share an event but no schedule, so there are no joint conditionals and no decoder; a sample is
+    drawn from one member, chosen for each example. Where members' likelihoods are only bounded,
+    `log_prob` is the mean of their bounds, which is a bound since the logarithm is concave; the
+    logsumexp of bounds by draws of latents may lie above.
 
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014, sec. 4.

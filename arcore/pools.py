@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,28 +20,29 @@ from arcore.primitives.checks import require, require_int
 NAME = "pool"  # to `arcore.create_model`, and in a saved model's config
 SWEEPS = 1000  # over the weights, in the quadratic problem of one of Newton's steps
 HALVINGS = 30
-RIDGE = 1e-9  # of the mean curvature of a conditional: weights that change nothing stay
+RIDGE = 1e-9  # of the mean curvature: weights that change nothing stay
+SETTLED = 1e-12  # weights that change by less have been found
+VALUES_AT_ONCE = 1 << 21  # double-precision logits of which derivatives are taken together
 
 
 class Pool(AutoregressiveModel):
     """A product of conditionals: p(x_d | x_<d) = prod_k p_k(x_d | x_<d)^w_k / Z_d(x_<d).
 
     Members share a schedule, so that each conditional is normalised over its own levels alone, and
-    the pool keeps the whole contract: exact likelihoods, a decoder, the coder. An average of
-    logits, since ln p is linear in the members' ln p_k but for Z. Where the log-likelihood of a
-    `Mixture` is at most ln K above that of the best member for the event, a pool corrects members'
-    errors in each dimension anew.
+    the pool keeps the whole contract: exact likelihoods, a decoder, the coder. Logits are added up
+    by the weights. The likelihood of a `Mixture` is never above that of its best member for the
+    event; a pool's may be above all of them, since it weighs them anew in each dimension.
 
     Members may be of any kind; one that takes no condition is not given what others take.
 
     Reference:
         Genest and Zidek, "Combining probability distributions", Statistical Science 1, 1986
         (logarithmic opinion pools); Klakow, "Log-linear interpolation of language models", ICSLP
-        1998, of conditionals.
+        1998, of conditionals; Hinton, Neural Computation 14, 2002, of products of experts.
 
     Arguments:
-        members: at least one exact model; all over the same event of discrete levels and of one
-            length, with the same schedule.
+        members: at least one exact model; all over the same event of one length, whose dimensions
+            have the same number of levels, with the same schedule.
         weights: (members,) finite, not negative, of any sum; None for equal ones of sum 1. They are
             kept with the model's own weights.
 
@@ -69,13 +70,16 @@ class Pool(AutoregressiveModel):
         config = described(members, [1] * len(members))
         super().__init__(members[0].event, config)
         require(not self.event.is_open, "members", "models over events of one length", self.event)
-        schedule = members[0].schedule
-        for member in members:
-            fits = _is_same(member.schedule, schedule)
-            require(fits, "members", "models of one schedule (the same ordering)", member)
         self.condition_kind = shared_condition(members)
-        self.num_classes = config.asked_conditions().get("num_classes")
+        for member in members:
+            if member.condition_kind is not None:
+                self.num_classes, self.num_symbols = member.num_classes, member.num_symbols
+                self.hop = member.hop
+        fields = [member.receptive_field for member in members]
+        known = [field for field in fields if field is not None]
+        self.receptive_field = max(known) if len(known) == len(fields) else None
         self.members = nn.ModuleList(members)
+        self._require_one_schedule()
         if weights is None:
             weights = torch.full((len(members),), 1 / len(members))
         self.register_buffer("weights", self._checked(weights))
@@ -89,20 +93,33 @@ class Pool(AutoregressiveModel):
             require(fits, "weights", wanted, weights.tolist())
         return weights.detach().to(self.device, self.dtype).clone()
 
+    def _require_one_schedule(self) -> None:
+        for member in self:
+            fits = _is_same(member.schedule, self.schedule)
+            require(fits, "members", "models of one schedule (the same ordering)", member)
+
     def __len__(self) -> int:
         """Return the number of members."""
         return len(self.members)
 
+    def __iter__(self) -> Iterator[AutoregressiveModel]:
+        """Iterate over the members."""
+        for member in self.members:
+            assert isinstance(member, AutoregressiveModel)
+            yield member
+
     @property
     def schedule(self) -> tuple[Tensor, ...]:
         """That of each member."""
-        return self._first.schedule
+        return next(iter(self)).schedule
 
     @property
-    def _first(self) -> AutoregressiveModel:
-        first = self.members[0]
-        assert isinstance(first, AutoregressiveModel)
-        return first
+    def num_evaluations(self) -> int | None:
+        """Evaluations of all members' networks; None where each has as many as there are blocks."""
+        each = [member.num_evaluations for member in self]
+        if not any(each):
+            return None
+        return sum(count or len(self.schedule) for count in each)
 
     def member_logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return ln p_k(v | x_<d) + c of each member, (batch, *event.shape, levels, members).
@@ -120,10 +137,7 @@ class Pool(AutoregressiveModel):
         return self.pooled(self._each(x, condition))
 
     def _each(self, x: Tensor, condition: Tensor | None) -> list[Distribution]:
-        return [
-            member._conditionals(x, taken(member, condition))  # type: ignore[arg-type, operator]
-            for member in self.members
-        ]
+        return [member._conditionals(x, taken(member, condition)) for member in self]
 
     def pooled(self, each: Sequence[Distribution]) -> Distribution:
         """Return the normalised product of the members' conditionals, one distribution a member."""
@@ -145,9 +159,13 @@ class Pool(AutoregressiveModel):
         self._check_condition(condition, batch)
         return PoolDecoder(self, batch, condition)
 
+    def _may_overflow(self) -> bool:
+        return any(member._may_overflow() for member in self)
+
     def _rebuild(self) -> None:
-        for member in self.members:
-            member._rebuild()  # type: ignore[operator]
+        for member in self:
+            member._rebuild()
+        self._require_one_schedule()
 
 
 class PoolDecoder(Decoder):
@@ -156,10 +174,7 @@ class PoolDecoder(Decoder):
     def __init__(self, pool: Pool, batch: int, condition: Tensor | None) -> None:
         super().__init__(pool.schedule, batch)
         self.pool = pool
-        self.members = [
-            member.decoder(batch, taken(member, condition))  # type: ignore[arg-type, operator]
-            for member in pool.members
-        ]
+        self.members = [member.decoder(batch, taken(member, condition)) for member in pool]
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
@@ -254,9 +269,7 @@ def _derivatives(
     nats, total = 0.0, 0
     gradient = torch.zeros_like(weights)
     curvature = weights.new_zeros(len(weights), len(weights))
-    for logits, x in batches:
-        features = logits.flatten(0, -3).double().cpu()  # (conditionals, levels, members)
-        levels = x.flatten().long().cpu()
+    for features, levels in _parts(batches):
         log_p = torch.log_softmax(features @ weights, -1)
         p = log_p.exp()
         mean = torch.einsum("nv,nvk->nk", p, features)
@@ -269,14 +282,27 @@ def _derivatives(
     return nats / total, gradient / total, curvature / total
 
 
+def _parts(batches: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give (conditionals, levels, members) logits of mean zero over levels, with those seen."""
+    for logits, x in batches:
+        flat, levels = logits.flatten(0, -3), x.flatten().long().cpu()
+        count = max(1, VALUES_AT_ONCE // flat[0].numel())
+        for part, seen in zip(flat.split(count), levels.split(count), strict=True):
+            features = part.double().cpu()
+            yield features - features.mean(1, keepdim=True), seen
+
+
 def _minimum(start: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
     """Minimise g (w - start) + (w - start) H (w - start) / 2 over w >= 0, by coordinates."""
-    weights, diagonal = start.clone(), curvature.diagonal() + RIDGE
+    smallest = torch.finfo(curvature.dtype).tiny
+    ridge = RIDGE * curvature.diagonal().mean() + smallest
+    curvature = curvature + ridge * torch.eye(len(start), dtype=curvature.dtype)
+    weights = start.clone()
     for _ in range(SWEEPS):
         before = weights.clone()
         for k in range(len(weights)):
             slope = gradient[k] + curvature[k] @ (weights - start)
-            weights[k] = (weights[k] - slope / diagonal[k]).clamp_min(0)
-        if torch.equal(before, weights):
+            weights[k] = (weights[k] - slope / curvature[k, k]).clamp_min(0)
+        if float((weights - before).abs().max()) < SETTLED:
             break
     return weights

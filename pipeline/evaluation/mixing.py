@@ -79,9 +79,10 @@ def mix(config: ExperimentConfig) -> Path:
 
     Expectation maximisation fits the weights to the members' scores of the validation rows
     (`arcore.mixtures.fit_weights`), or Newton's method those of a pool to the members' conditionals
-    (`arcore.pools.fit_pool`); no training or test row is seen. history.csv has the validation
-    nats after each iteration, config.yaml the weights by the names of the members. A member that
-    has not joined, or has been trained again since, joins first.
+    (`arcore.pools.fit_pool`); no training or test row is seen. history.csv has the nats,
+    after each iteration, of the rows that weights are fitted to, config.yaml the weights by the
+    names of the members. A member that has not joined, or has been trained again since, joins
+    first.
 
     Arguments:
         config: of an entry of `mixtures`, as `compose.load_mixture` gives it.
@@ -139,7 +140,7 @@ def _mix(config: ExperimentConfig) -> Path:
             mlflow_experiment=experiment,
             num_parameters=sum(p.numel() for p in combined.parameters()),
             train_seconds=round(sum(seconds) + time.perf_counter() - began, 1),
-            device=provenance.device_name(torch.device("cpu")),
+            device=provenance.device_name(combined.device),
             num_workers=0,
             epochs=len(history) - 1,
             best_epoch=len(history) - 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +15,10 @@ from pipeline.data.stored_split import Split
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
 
-NUMBERS = 1 << 27  # logits that are held at once, half a gigabyte; more rows would not fit
+NUMBERS = 1 << 27  # logits that are kept, half a gigabyte in float32
+AT_ONCE = 1 << 24  # of these, what a batch may have
+
+log = logging.getLogger(__name__)
 
 
 def fit(
@@ -22,8 +26,8 @@ def fit(
 ) -> tuple[Tensor, list[float]]:
     """Fit the weights of a pool of models to rows that they were not trained on.
 
-    Of rows with many levels a random subset is taken, as many as `NUMBERS` logits allow: each has
-    as many conditionals as dimensions, of which to learn a weight a model.
+    Of rows with many levels a random subset is taken, as many as `NUMBERS` logits allow, and a log
+    line says so: each has as many conditionals as dimensions, of which to learn a weight a model.
 
     Arguments:
         models: of one schedule, over the split's events.
@@ -32,8 +36,8 @@ def fit(
         seed: of the subset.
 
     Returns:
-        (models,) float64 weights, and the mean nats of a row before each of Newton's steps and at
-        the end.
+        (models,) float64 weights, and the mean nats of those rows before each of Newton's
+        steps and at the end.
 
     Raises:
         ValueError: for models that cannot be pooled.
@@ -42,10 +46,14 @@ def fit(
     pooled.to("cuda" if torch.cuda.is_available() else "cpu")
     event = pooled.event
     assert isinstance(event, Levels)
-    count = NUMBERS // (event.size * event.num_levels * len(models))
-    chosen = choose_rows(len(split), min(len(split), max(1, count)), seed)
+    size = event.size * event.num_levels * len(models)
+    count = min(len(split), max(1, NUMBERS // size))
+    if count < len(split):
+        log.info("weights are fitted to %d of %d validation rows", count, len(split))
+    chosen = choose_rows(len(split), count, seed)
+    at_once = min(batch_size, max(1, AT_ONCE // size))
     batches = []
-    for _, batch in scoring.read_batches(pooled, split, batch_size, chosen):
+    for _, batch in scoring.read_batches(pooled, split, at_once, chosen):
         with torch.no_grad():
             logits = pooled.member_logits(batch.x, batch.condition)
         batches.append((logits.float().cpu(), batch.x.cpu()))

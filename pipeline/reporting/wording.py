@@ -7,7 +7,7 @@ import re
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
-from arcore import zoo
+from arcore import pools, zoo
 from arcore.events import Event
 from arcore.units import nats_to, nats_to_bits_per_dim
 from arcore.zoo import list_models, model_class
@@ -138,6 +138,8 @@ def settings(evaluated: Evaluated) -> str:
     result, config = evaluated.result, evaluated.config
     if config.weights:
         shares = sorted(config.weights.items(), key=lambda item: -item[1])
+        if result.model == pools.NAME:
+            return " * ".join(f"{name}^{weight:.3f}" for name, weight in shares)
         return " + ".join(f"{weight:.3f} {name}" for name, weight in shares)
     if result.model not in list_models():
         return "-"

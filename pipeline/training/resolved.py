@@ -64,7 +64,7 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
     Raises:
         UserError: for a model that does not fit the data, or members that it does not have.
     """
-    with torch.device("meta"):
+    with torch.device("cpu" if config.pooled else "meta"):  # orderings of a pool are compared
         model = create_model(config.model, manifest.event)
     check_condition(model, manifest)
     members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable
@@ -154,6 +155,57 @@ def test_a_folder_gives_it_back(build: Callable[[], Pool], tmp_path: Path) -> No
     assert torch.equal(again.log_prob(x, condition), pool.log_prob(x, condition))
 
 
+@every_pool
+def test_copies_of_other_types_and_devices_score_alike(build: Callable[[], Pool]) -> None:
+    pool = build()
+    x = all_levels(pool.event)[::5]
+    condition, reference = given(pool, len(x)), pool.log_prob(x, given(pool, len(x)))
+    assert torch.equal(copy.deepcopy(pool).log_prob(x, condition), reference)
+    with torch.device("meta"):
+        fields = pool.hyperparameters.to_dict()
+        empty = arcore.create_model("pool", pool.event, **fields).double().to_empty(device="cpu")
+    empty.load_state_dict(pool.state_dict())
+    assert torch.equal(empty.eval().log_prob(x, condition), reference)
+    for dtype, error in ((torch.float32, 1e-4), (torch.bfloat16, 0.3)):
+        other = copy.deepcopy(pool).to(dtype).log_prob(x, condition).double()
+        assert_close(other, reference, atol=error, rtol=0)
+
+
+def test_other_orderings_are_found_when_they_are_known() -> None:
+    members = [{"name": "nade", "ordering": ordering} for ordering in ("raster", "reverse")]
+    with torch.device("meta"):
+        pool = arcore.create_model("pool", NINE, members=members)
+    with pytest.raises(ValueError, match="members: expected models of one schedule"):
+        pool.to_empty(device="cpu")
+
+
+def test_the_coder_leaves_members_in_their_mode() -> None:
+    pool = Pool([Case("made", NINE, {"hidden": [9], "dropout": 0.5}).build().eval()])
+    assert pool.training and not pool.members[0].training
+    compress(pool, all_levels(NINE)[:3], verify=False)
+    assert pool.training and not pool.members[0].training
+
+
+@every_pool
+def test_completes_what_is_observed_first(build: Callable[[], Pool]) -> None:
+    pool = build()
+    x = all_levels(pool.event)[::9]
+    observed = torch.zeros(pool.event.size, dtype=torch.bool)
+    observed[pool.schedule[0]] = True
+    observed = observed.view(pool.event.shape).expand(len(x), *pool.event.shape)
+    drawn = pool.impute(x, observed, given(pool, len(x)), torch.Generator().manual_seed(0))
+    assert torch.equal(drawn[observed], x[observed]) and not torch.equal(drawn, x)
+
+
+def test_what_is_said_of_the_members() -> None:
+    assert blocks().num_evaluations == 2 * blocks().members[0].num_evaluations
+    assert binary().num_evaluations is None and binary().receptive_field is None
+    sounds = events.Levels(4, (6,))
+    waves = [arcore.create_model("wavenet", sounds, num_blocks=1, cycle=c) for c in (1, 2)]
+    fields = [wave.receptive_field for wave in waves]
+    assert Pool(waves).receptive_field == max(fields) > min(fields)
+
+
 # -- the fit
 
 
@@ -191,6 +243,15 @@ def test_fit_of_a_member_named_twice() -> None:
     (once, nats), (twice, same) = (fit_pool([(logits[..., :n], x)]) for n in (1, 2))
     assert float(twice.sum()) == pytest.approx(float(once), rel=1e-3)
     assert same[-1] == pytest.approx(nats[-1], abs=1e-8)
+
+
+def test_weights_of_members_that_say_nothing_stay() -> None:
+    logits = torch.randn(500, 3, 2, generator=torch.Generator().manual_seed(0))
+    logits[..., 1] = 1e6
+    weights, _ = fit_pool([(logits, torch.zeros(500))])
+    assert float(weights[1]) == pytest.approx(0.5, abs=1e-6)
+    weights, nats = fit_pool([(torch.zeros(5, 3, 2), torch.zeros(5))])
+    assert weights.tolist() == [0.5, 0.5] and nats[-1] == pytest.approx(math.log(3))
 
 
 NADE = Case("nade", NINE).build()

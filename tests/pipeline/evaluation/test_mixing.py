@@ -14,7 +14,7 @@ import arcore
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
-from pipeline.evaluation import evaluate, mixing, reading, scoring
+from pipeline.evaluation import evaluate, mixing, pooling, reading, scoring
 from pipeline.experiments import compose, layout
 from pipeline.reporting import wording
 from pipeline.training import driver, saved_models
@@ -113,7 +113,8 @@ def test_a_pool_is_one_model_whose_weights_do_best_on_the_validation_rows(mixed:
 def test_a_pool_is_coded_and_reported(mixed: Path) -> None:
     _, row = reading.read_results("digits_binary")
     assert (row.result.model, wording.members(row.result)) == ("pool", "pool")
-    assert set(row.config.weights) == set(POOL["mixture"])
+    said = wording.settings(row)
+    assert all(f"{name}^{weight:.3f}" in said for name, weight in row.config.weights.items())
     history = Path("models/product/history.csv").read_text().splitlines()
     assert float(history[-1].split(",")[-2]) == pytest.approx(row.result.valid_nats, abs=1e-3)
     ideal = row.result.score.nats * row.result.num_rows / math.log(2) / 8
@@ -125,6 +126,38 @@ def test_a_pool_of_ensembles_is_refused(mixed: Path) -> None:
     with pytest.raises(UserError, match="num_members: expected 1 for each member of a pool"):
         mixing.mix(compose.load_mixture("odd"))
     write_params()
+
+
+def test_a_pool_of_other_orderings_is_refused_before_anything_is_scored(mixed: Path) -> None:
+    backwards = ENTRIES["sums"] | {"model_overrides": {"hidden": 8, "ordering": "reverse"}}
+    params = {
+        "experiments": ENTRIES | {"backwards": backwards},
+        "mixtures": {"odd": POOL | {"mixture": ["sums", "backwards"]}},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    try:
+        for call in (mixing.mix, lambda config: mixing.join(config, "sums")):
+            with pytest.raises(UserError, match="members: expected models of one schedule"):
+                call(compose.load_mixture("odd"))
+        assert not Path("mixtures/odd").exists()
+    finally:
+        write_params()
+
+
+def test_a_pool_of_many_levels_is_fitted_to_some_rows(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = [saved_models.load(name).model for name in POOL["mixture"]]
+    valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
+    whole, _ = pooling.fit(models, valid, 500, 0)
+    monkeypatch.setattr(pooling, "AT_ONCE", 7 * 64 * 2 * 2)
+    in_parts, _ = pooling.fit(models, valid, 500, 0)
+    torch.testing.assert_close(in_parts, whole)
+    monkeypatch.setattr(pooling, "NUMBERS", 10 * 64 * 2 * 2)
+    with caplog.at_level("INFO"):
+        some, _ = pooling.fit(models, valid, 500, 0)
+    assert f"fitted to 10 of {len(valid)} validation rows" in caplog.text
+    assert not torch.equal(some, whole)
 
 
 def test_its_result_names_the_members(mixed: Path) -> None:

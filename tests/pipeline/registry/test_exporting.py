@@ -63,6 +63,7 @@ def drawn(model: arcore.AutoregressiveModel, seed: int = 0) -> Tensor:
         ("deep_nade", 3, {}),
         ("conv_nade", 2, {}),
         ("mixture", 1, {"members": [{"name": "nade"}, {"name": "made"}]}),
+        ("pool", 1, {"members": [{"name": "nade"}, {"name": "made"}]}),
     ],
 )
 def test_every_model_comes_back_as_it_was_evaluated(
