@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,21 @@ SECONDS = ("train_seconds", "evaluate_seconds", "sample_seconds", "seconds")
 LONG = 600.0  # seconds of a dataset above which it is none of the short ones
 
 
-def recorded(results: Path, searches: bool = True) -> Mapping[str, float]:
-    """Return the seconds of each dataset's recorded experiments and folds, and of searches."""
+def recorded(
+    results: Path, searches: bool = True, mixtures: Collection[str] = ()
+) -> Mapping[str, float]:
+    """Return the seconds of each dataset's recorded experiments and folds, and of searches.
+
+    Those of the training of a mixture are its members', which have records of their own.
+    """
     seconds: defaultdict[str, float] = defaultdict(float)
     kinds = ("*/metrics.json", "searches/*/search.json") if searches else ("*/metrics.json",)
     for kind in kinds:
         for path in sorted(results.glob(kind)):
             timing = path.with_name("timing.json")
             found = read_object(path) | (read_object(timing) if timing.is_file() else {})
-            values = [found.get(key) for key in SECONDS]
+            keys = SECONDS[1:] if path.parent.name in mixtures else SECONDS
+            values = [found.get(key) for key in keys]
             known = [value for value in values if isinstance(value, int | float)]
             seconds[str(found.get("dataset"))] += sum(known)
     return seconds
@@ -34,7 +40,8 @@ def notice(params: Mapping[str, Any]) -> str:
     It is the same on every machine: the seconds are those of the records.
     """
     datasets = [str(name) for name in params.get("datasets") or []]
-    seconds = recorded(paths.root() / "results")
+    mixtures = params.get("mixtures") or {}
+    seconds = recorded(paths.root() / "results", mixtures=mixtures)
     total = sum(seconds[name] for name in datasets)
     counts = {kind: len(params.get(kind) or {}) for kind in ("experiments", "searches")}
     size = ", ".join(
@@ -42,7 +49,7 @@ def notice(params: Mapping[str, Any]) -> str:
     )
     lines = [f"All that has changed of {size} is to run: `dvc repro` without a target means that."]
     if total >= LONG:
-        needed = recorded(paths.root() / "results", searches=False)  # by a report
+        needed = recorded(paths.root() / "results", False, mixtures)  # by a report
         long = [name for name in datasets if needed[name] >= LONG]
         short = [name for name in datasets if name not in long]
         lines += [
