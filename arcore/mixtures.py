@@ -96,16 +96,8 @@ class Mixture(Ensemble):
         self.counts = tuple(counts)
         if weights is None:
             weights = torch.full((len(members),), 1 / len(members))
-        self.register_buffer("weights", self._checked(weights))
-
-    def _checked(self, weights: Tensor) -> Tensor:
-        wanted = f"({len(self.members)},) of sum 1, none negative"
-        fits = isinstance(weights, Tensor) and weights.shape == (len(self.members),)
-        require(fits, "weights", wanted, getattr(weights, "shape", weights))
-        if weights.device.type != "meta":
-            near = abs(float(weights.double().sum()) - 1) < 1e-4  # NaN is not
-            require(near and bool((weights >= 0).all()), "weights", wanted, weights.tolist())
-        return weights.detach().to(self.device, self.dtype).clone()
+        require_weights(weights, len(members))
+        self.register_buffer("weights", weights.detach().to(self.device, self.dtype).clone())
 
     def __iter__(self) -> Iterator[AutoregressiveModel]:
         """Iterate over what is mixed: members, or their ensembles."""
@@ -190,6 +182,21 @@ def require_alike(members: Sequence[AutoregressiveModel]) -> None:
         require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
         fits = member.condition_kind is None or member.condition_kind == given[0]
         require(fits, "members", f"models given {given[:1]}", member.condition_kind)
+
+
+def require_weights(
+    weights: Tensor, count: int, *, sum_to_one: bool = True, where: str = "weights"
+) -> None:
+    """Refuse weights that are none of so many members: of a mixture's they are of sum 1."""
+    wanted = f"({count},) {'of sum 1' if sum_to_one else 'finite'}, none negative"
+    fits = isinstance(weights, Tensor) and weights.shape == (count,)
+    require(fits, where, wanted, getattr(weights, "shape", weights))
+    if weights.device.type == "meta":
+        return
+    fits = bool((weights.isfinite() & (weights >= 0)).all())
+    if sum_to_one:
+        fits = fits and abs(float(weights.double().sum()) - 1) < 1e-4
+    require(fits, where, wanted, weights.tolist())
 
 
 def shared_condition(members: Sequence[AutoregressiveModel]) -> Condition | None:

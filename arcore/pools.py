@@ -13,7 +13,7 @@ from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
 from arcore.distributions.softmax import Softmax
 from arcore.ensembles import taken
 from arcore.events import Levels
-from arcore.mixtures import described, require_alike, shared_condition
+from arcore.mixtures import described, require_alike, require_weights, shared_condition
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 
@@ -82,16 +82,8 @@ class Pool(AutoregressiveModel):
         self._require_one_schedule()
         if weights is None:
             weights = torch.full((len(members),), 1 / len(members))
-        self.register_buffer("weights", self._checked(weights))
-
-    def _checked(self, weights: Tensor) -> Tensor:
-        wanted = f"({len(self.members)},) finite, none negative"
-        fits = isinstance(weights, Tensor) and weights.shape == (len(self.members),)
-        require(fits, "weights", wanted, getattr(weights, "shape", weights))
-        if weights.device.type != "meta":
-            fits = bool((weights.isfinite() & (weights >= 0)).all())
-            require(fits, "weights", wanted, weights.tolist())
-        return weights.detach().to(self.device, self.dtype).clone()
+        require_weights(weights, len(members), sum_to_one=False)
+        self.register_buffer("weights", weights.detach().to(self.device, self.dtype).clone())
 
     def _require_one_schedule(self) -> None:
         for member in self:

@@ -144,6 +144,10 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     weights = _read_weights(Path(path))
     check_weights(weights, model, str(path))
+    if isinstance(model, mixtures.Mixture | pools.Pool):
+        is_mixture = isinstance(model, mixtures.Mixture)
+        where, count = f"{path}: weights", len(model.members)
+        mixtures.require_weights(weights["weights"], count, sum_to_one=is_mixture, where=where)
     model.load_state_dict(weights)
 
 

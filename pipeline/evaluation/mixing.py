@@ -39,7 +39,8 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     """Copy a trained member of a mixture, and score the validation rows with it.
 
     It joins as it is evaluated: under so many of its masks or orderings. Writes
-    mixtures/<mixture>/<experiment>/: a model's folder, with valid.csv, the nats of each row.
+    mixtures/<mixture>/<experiment>/: a model's folder, with valid.csv, the nats of each row, to
+    which weights are fitted. Those of a pool are fitted to conditionals, so that it has no scores.
 
     Arguments:
         config: of an entry of `mixtures`, as `compose.load_mixture` gives it.
@@ -60,17 +61,18 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
         member = arcore.Mixture([trained.model], num_members=[count]).eval()
     except ValueError as error:
         raise UserError(f"{experiment}: {error}") from None
-    member.to("cuda" if torch.cuda.is_available() else "cpu")
-    valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")
-    nats = scoring.scores(member, valid, config.evaluation.batch_size)
-    if not bool(nats.isfinite().all()):
-        raise UserError(f"{experiment}: expected finite nats for each row; train it again")
     out = paths.joined(config.name, experiment)
     with replacing(out) as temporary:
         shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
-        rows = "".join(f"{value!r}\n" for value in nats.tolist())
-        (temporary / SCORES).write_text(f"nats\n{rows}", encoding="utf-8")
-    log.info("%s: %s joins with %.3f valid nats", config.name, experiment, float(nats.mean()))
+        if not config.pooled:
+            member.to("cuda" if torch.cuda.is_available() else "cpu")
+            valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")
+            nats = scoring.scores(member, valid, config.evaluation.batch_size)
+            if not bool(nats.isfinite().all()):
+                raise UserError(f"{experiment}: expected finite nats for each row; train it again")
+            rows = "".join(f"{value!r}\n" for value in nats.tolist())
+            (temporary / SCORES).write_text(f"nats\n{rows}", encoding="utf-8")
+    log.info("%s: %s joins", config.name, experiment)
     return out
 
 
@@ -163,6 +165,7 @@ def _joined(config: ExperimentConfig, experiment: str) -> Path:
     folder, source = paths.joined(config.name, experiment), paths.model(experiment)
     weights = [place / "model.safetensors" for place in (folder, source)]
     there = [path.is_file() for path in weights]
+    there[0] = there[0] and (config.pooled or (folder / SCORES).is_file())
     if there == [True, False] or (all(there) and len({sha256_of(path) for path in weights}) == 1):
         return folder  # without a source DVC has restored it
     return join(config, experiment)

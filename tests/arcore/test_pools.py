@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -153,6 +154,16 @@ def test_a_folder_gives_it_back(build: Callable[[], Pool], tmp_path: Path) -> No
     assert torch.equal(again.weights, pool.weights) and again.num_classes == pool.num_classes
     condition = given(pool, len(x))
     assert torch.equal(again.log_prob(x, condition), pool.log_prob(x, condition))
+
+
+def test_a_folder_of_bad_weights_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "pool"
+    arcore.save(binary(), folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["weights"][0] = -0.1
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors: weights: expected .* none negative"):
+        arcore.load(folder)
 
 
 @every_pool

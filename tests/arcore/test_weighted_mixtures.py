@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import arcore
@@ -71,6 +72,17 @@ def test_a_folder_gives_it_back(tmp_path: Path) -> None:
     assert isinstance(again, Mixture) and again.hyperparameters == model.hyperparameters
     assert torch.equal(again.weights, model.weights) and again.num_classes == 2
     assert torch.equal(again.log_prob(x, given(len(x))), model.log_prob(x, given(len(x))))
+
+
+@pytest.mark.parametrize("weights", ([0.6, 0.6, -0.2], [0.5, 0.3, 0.1]))
+def test_a_folder_of_bad_weights_is_refused(weights: list[float], tmp_path: Path) -> None:
+    folder = tmp_path / "mixture"
+    arcore.save(mixture(), folder)
+    content = load_file(folder / "model.safetensors")
+    content["weights"] = torch.tensor(weights, dtype=torch.float64)
+    save_file(content, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors: weights: expected .* of sum 1"):
+        arcore.load(folder)
 
 
 def test_events_of_any_length() -> None:
