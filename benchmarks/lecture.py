@@ -6,8 +6,8 @@ Multiscale, whose network is evaluated O(log N) times, and by the cached Gated P
 steps.csv, the milliseconds of a training step on 4 such images; orderings.csv and .json, the test
 nats of one trained orderless network (`dvc repro train@digits-deep_nade`, or that of --orderless in
 models/, on --rows) under 1 to 128 orderings; masks.csv, what one member and the mixture of MADEs
-with 2 to 32 masks score; frames.csv, the two networks for clips with one, five and ten given
-frames; race.csv, the time of two networks of one size to the same validation nats; structure.csv,
+with 1 to 32 masks score; frames.csv, the two networks for clips after one, five and ten given
+frames; race.csv, the time of three networks of one size to the same validation nats; structure.csv,
 how far the covariances of pixels of drawn digits are from those of test rows, near and far apart,
 for networks of results/; simple.csv, bits/dim of colour images by uniform levels, a
 histogram and a Gaussian; compared.png, recorded searches as plots. Masks, frames and race train
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import shlex
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lecture_images import compare_structure, score_simple, write_csv
 from matplotlib.figure import Figure
@@ -40,10 +42,8 @@ from pipeline.core.records import read_object, write_object
 from pipeline.data import shard_reader
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
-from pipeline.evaluation.reading import read_evaluated
 from pipeline.experiments import compose
 from pipeline.reporting import wording
-from pipeline.reporting.comparison import Row
 from pipeline.training import saved_models
 from pipeline.training.history import read_history
 from stages import cli
@@ -61,7 +61,7 @@ MOST_PIXELS = 256 * 256  # that one pixel after the other is drawn of
 STEPS = ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm")
 IMAGES = 4
 ORDERLESS, MOST_ORDERINGS = "digits-deep_nade", 128
-MASKS = (2, 4, 8, 16, 32)
+MASKS = (1, 2, 4, 8, 16, 32)
 CLIPS = {
     "VPN": "moving_digits-video_pixel_network",
     "baseline": "moving_digits-video_pixel_baseline",
@@ -70,6 +70,7 @@ GIVEN_FRAMES = (1, 5, 10)
 RACE = {
     "PixelCNN": ("digits-pixelcnn", ("model.hidden=43",)),
     "Gated PixelCNN": ("digits-gated_pixelcnn", ()),
+    "Diagonal BiLSTM": ("digits-diagonal_bilstm", ("model.hidden=36",)),
 }
 ORDERINGS = {"NADE": "digits-nade-orderings", "Gated PixelCNN": "digits-gated_pixelcnn-orderings"}
 HEADS = "digits-gated_pixelcnn-train_rows"
@@ -197,45 +198,68 @@ def score_orderings(folder: Path, experiment: str, count: int | None) -> dict[st
     }
 
 
-def trained(name: str, *overrides: str, stage: str = "train") -> str:
+def trained(name: str, *overrides: str) -> str:
     """Return the name of a trained experiment with overrides; train it if it is not there."""
     config = compose.load(name, overrides)
-    done = paths.model(config.name) / "model.safetensors"
-    if stage == "evaluate":
-        trained(name, *overrides)
-        done = paths.evaluation(config.dataset["name"], config.result_name) / "metrics.json"
-    if not done.is_file():
-        command = [sys.executable, "-m", f"stages.{stage}", name, *overrides]
+    if not (paths.model(config.name) / "model.safetensors").is_file():
+        command = [sys.executable, "-m", "stages.train", name, *overrides]
         code = subprocess.run([*command, "cluster.cpus_per_worker=1"], check=False).returncode
         require(code == 0, shlex.join(command[1:]), "exit code 0", code)
     return config.name
 
 
 def score_masks(folder: Path) -> None:
-    """Score MADEs of several masks and orderings: a member, and the mixture of all."""
+    """Score MADEs of several masks, in one ordering or each in its own: a member, the mixture."""
     test = shard_reader.read_split(paths.shards("digits"), "test")
     rows = []
-    for count in MASKS:
+    for own, count in itertools.product((False, True), MASKS):
+        if own and count == 1:
+            continue  # one mask has one ordering
         members = ("model.num_masks", "trainer.validate_members", "evaluation.num_members")
-        name = trained("digits-made-ensemble", *(f"{key}={count}" for key in members))
+        overrides = [f"model.order_agnostic={str(own).lower()}", *(f"{k}={count}" for k in members)]
+        name = trained("digits-made-ensemble", *overrides)
         each = scoring.member_scores(saved_models.load(name).model.ensemble(count), test, 500)
         single = wording.with_error(*scoring.mean_and_error(each.mean(1)))
         mixed = wording.with_error(*scoring.mean_and_error(scoring.mixture(each)))
-        rows.append([count, single, mixed])
-    write_csv(folder / "masks.csv", ["masks", "one of them", "their mixture"], rows)
+        rows.append([count, "one each" if own else "the same", single, mixed])
+    header = ["masks", "orderings", "one of them", "their mixture"]
+    write_csv(folder / "masks.csv", header, rows)
 
 
+@torch.no_grad()
 def score_frames(folder: Path) -> None:
-    """Evaluate the networks for clips with fewer and more frames given."""
-    rows = []
-    for frames in GIVEN_FRAMES:
-        for title, name in CLIPS.items():
-            given = f"model.context_frames={frames}"
-            found = paths.evaluation("moving_digits", trained(name, given, stage="evaluate"))
-            row = Row(evaluated=read_evaluated(found))
-            entropy, above = wording.entropy_and_excess(row.evaluated)
-            rows.append([frames, title, row.text_in(row.result.unit), entropy, above])
-    header = ["given frames", "network", "nats/frame", "entropy", "above it"]
+    """Score the networks for clips after one, five and ten frames, trained on what comes after."""
+    test = shard_reader.read_split(paths.shards("moving_digits"), "test")
+    models = {
+        (frames, title): saved_models.load(trained(name, f"model.context_frames={frames}")).model
+        for frames in GIVEN_FRAMES
+        for title, name in CLIPS.items()
+    }
+    event = next(iter(models.values())).event
+    assert isinstance(event, arcore.events.Gray)
+    clips, end = np.arange(len(test)), event.extents[0]
+    x = torch.from_numpy(scoring.read_rows(test, clips, event))
+
+    def nats(model: arcore.AutoregressiveModel, given: int) -> torch.Tensor:
+        spans = torch.tensor([[given, end]])
+        parts = [model.log_prob(part, scored=spans.expand(len(part), 2)) for part in x.split(50)]
+        return -torch.cat(parts).double() / (end - given)
+
+    def cells(values: list[torch.Tensor]) -> list[str]:
+        return [wording.with_error(*scoring.mean_and_error(each)) for each in values]
+
+    bounds = [
+        scoring.entropy_scores(test, event, 50, clips, given).double() / (end - given)
+        for given in GIVEN_FRAMES
+    ]
+    rows = [["", "entropy", *cells(bounds)]]
+    for (frames, title), model in models.items():
+        rows.append([str(frames), title, *cells([nats(model, given) for given in GIVEN_FRAMES])])
+    header = [
+        "trained after",
+        "nats/frame of",
+        *(f"frames {given + 1} to {end}" for given in GIVEN_FRAMES),
+    ]
     write_csv(folder / "frames.csv", header, rows)
 
 

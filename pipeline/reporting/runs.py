@@ -12,18 +12,19 @@ HEADER = ["record", "to repeat it", "commit", "machine", "time"]
 
 
 def table(results: Path) -> tuple[list[str], list[list[str]]]:
-    """Return a row for each table of `results/lecture/` and each search of `results/searches/`.
+    """Return a row for each part of `results/lecture/` and each search of `results/searches/`.
 
     What an older record does not say is left empty.
 
     Raises:
         UserError: naming the file that is malformed.
     """
-    rows = []
-    for path in sorted((results / "lecture").glob("*.csv")):
+    rows, folder = [], results / "lecture"
+    parts = {path.stem: path for kind in ("json", "csv") for path in folder.glob(f"*.{kind}")}
+    for name, path in sorted(parts.items()):
         record = path.with_suffix(".json")
         found = read_object(record) if record.is_file() else {}
-        link = f"[lecture/{path.stem}](lecture/{path.name})"
+        link = f"[lecture/{name}](lecture/{path.name})"
         rows.append(_row(link, found.get("command"), found))
     for path in sorted((results / "searches").glob("*/search.json")):
         name = path.parent.name

@@ -1,4 +1,4 @@
-"""A search's trials as a table: what was set, and the lowest validation nats."""
+"""Tables of searches: the trials of one, and what each of them found."""
 
 from __future__ import annotations
 
@@ -6,60 +6,137 @@ import csv
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.records import read_object
 from pipeline.reporting import wording
 
 SEED, SECONDS = "trainer.seed", "sampling_seconds"
+NATS = ("default_valid_nats", "best_valid_nats")
 
 
-def trials(path: Path) -> tuple[list[str], list[list[str]]]:
+def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list[str]]]:
     """Read a trials.csv of a search as a header and rows of text, in the order of the trials.
 
     Trials that differ in their seed alone share a row: the mean, with the standard error of it.
     Combinations that cannot be are left out, and of two objectives all trials but those that none
     beats in both, which come by rising nats.
 
+    Arguments:
+        path: of the file.
+        samples: of a sound, in the mean, where the search is over the dilations of a WaveNet with
+            kernels of 2: rows say how many it sees, and what one costs in bits.
+
     Raises:
         UserError: naming the file, if it is missing or malformed, or a trial that has no value.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            found = list(csv.DictReader(file, strict=True))
-        parameters = [name for name in found[0] if "." in name]
-        found = [row for row in found if row["status"] != "failed"]  # combinations that cannot be
-        timed = SECONDS in found[0]
-        if timed:
-            found = [row for row in found if row["front"] == "yes"]
-            found.sort(key=lambda row: float(row["best_valid_nats"]))
-    except (OSError, csv.Error, IndexError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a table of trials, got {error}") from None
+    found = [row for row in _rows(path) if row.get("status") != "failed"]  # what cannot be
+    parameters = [name for name in found[0] if "." in name] if found else []
+    timed = bool(found) and SECONDS in found[0]
+    if timed:
+        found = [row for row in found if row.get("front") == "yes"]
+        found.sort(key=lambda row: _numbers([row], path))
     shown = [name for name in parameters if name != SEED]
     groups: defaultdict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in found:
         groups[tuple(row[name] for name in shown)].append(row)
     repeated = SEED in parameters
-    header = [name.rpartition(".")[2].replace("_", " ") for name in shown]
+    header = [_title(name) for name in shown]
+    header += ["receptive field"] if samples else []
     header += [*(["seeds"] if repeated else []), "validation nats"]
+    header += ["bits a sample"] if samples else []
     header += ["seconds for 16"] if timed else []
     rows = []
     for values, group in groups.items():
         nats = _numbers(group, path)
-        cells = [*values, *([str(len(group))] if repeated else [])]
+        cells = list(values)
+        if samples:
+            cells.append(str(_receptive_field(group[0], path)))
+        cells += [str(len(group))] if repeated else []
         mean = statistics.fmean(nats)
         if len(nats) == 1:
             cells.append(wording.rounded(mean, 2))
         else:
             cells.append(wording.with_error(mean, statistics.stdev(nats) / math.sqrt(len(nats))))
+        if samples:
+            cells.append(wording.rounded(mean / math.log(2) / samples, 3))
         if timed:
             cells.append(group[0][SECONDS])
         rows.append(cells)
     return header, rows
 
 
-def _numbers(rows: list[Mapping[str, str]], path: Path) -> list[float]:
+def _receptive_field(row: Mapping[str, str], path: Path) -> int:
+    try:
+        blocks, cycle = (int(row[f"model.{name}"]) for name in ("num_blocks", "cycle"))
+        return 2 + blocks * ((1 << cycle) - 1)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: expected num_blocks and cycle, got {one_line(error)}") from None
+
+
+def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
+    """Return a row for each recorded search: what it varied, and what it found.
+
+    Validation nats of the entry itself and of the best trial, what this one had, and the share of
+    each parameter in the variance of the trials.
+
+    Raises:
+        UserError: naming the file that is missing or malformed.
+    """
+    rows = []
+    for path in sorted((results / "searches").glob("*/search.json")):
+        record, name = read_object(path), path.parent.name
+        shares = _rows(path.with_name("importance.csv"))
+        best = {row["trial"]: row for row in _rows(path.with_name("trials.csv"))}
+        try:
+            values = best[str(record["best_trial"])]
+            cells = [
+                f"[{name}](searches/{name})",
+                str(record["trials"]),
+                *(wording.rounded(float(str(record[key])), 2) for key in NATS),
+                ", ".join(
+                    f"{_title(row['parameter'])} {_short(values[row['parameter']])}"
+                    for row in shares
+                ),
+                ", ".join(f"{_title(row['parameter'])} {_share(row)}" for row in shares),
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: expected the record of a search, got {error}") from None
+        rows.append(cells)
+    return ["search", "trials", "entry", "best", "which had", "share of the variance"], rows
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.3g}" if "." in value else value
+    except ValueError:
+        return value
+
+
+def _share(row: Mapping[str, str]) -> str:
+    return wording.rounded(
+        float(next(value for key, value in row.items() if key != "parameter")), 2
+    )
+
+
+def _title(parameter: str) -> str:
+    return parameter.rpartition(".")[2].replace("_", " ")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            found = list(csv.DictReader(file, strict=True))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
+    if not found:
+        raise UserError(f"{path}: expected a table of {path.stem}, got no row")
+    return found
+
+
+def _numbers(rows: Sequence[Mapping[str, str]], path: Path) -> list[float]:
     try:
         return [float(row["best_valid_nats"]) for row in rows]
     except (KeyError, ValueError) as error:

@@ -20,7 +20,8 @@ what the record `of` it has; `{other}` is `test` of the record `with` it. Record
     embedded <dataset> <experiment>  of results/embedded.csv: name, members, test
 
 Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, `search` the trials of a
-recorded search, `file` a CSV file of `results/` as it is, `levels` what each level of noise of an
+recorded search (`samples` adds what a WaveNet sees and bits a sample), `searches: true` what each
+search found, `file` a CSV file of `results/` as it is, `levels` what each level of noise of an
 experiment costs, as the gallery has it, `marks: true` what `pipeline.reporting.marks` says of
 `results/marks.yaml`, and `runs: true` where searches and parts of the lecture come from.
 `layout: text` draws aligned columns in place of a Markdown table.
@@ -107,7 +108,9 @@ class Tables:
             header, cells = runs.table(self.results)
         elif "search" in described:
             path = self.results / "searches" / described["search"] / "trials.csv"
-            header, cells = search_tables.trials(path)
+            header, cells = search_tables.trials(path, described.get("samples"))
+        elif described.get("searches"):
+            header, cells = search_tables.outcomes(self.results)
         else:
             header = described["columns"]
             cells = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -118,6 +119,37 @@ def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
     assert "| skip | seeds | validation nats |\n" in drawn
     assert "| False | 2 | 80.31 ± 0.19 |\n" in drawn  # the half is that of 80.3125
     assert "| True | 1 | 79.00 |\n" in drawn
+
+
+def test_a_search_of_dilations_says_what_a_network_sees(files) -> None:
+    root = project(files, {"search": "fields", "samples": 256})
+    path = root / "results/searches/fields/trials.csv"
+    path.parent.mkdir(parents=True)
+    header = "trial,status,best_valid_nats,model.cycle,model.num_blocks,problem\n"
+    path.write_text(f"{header}1,finished,{256 * math.log(2) * 2.5},5,2,\n")
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| cycle | num blocks | receptive field | validation nats | bits a sample |\n" in drawn
+    assert "| 5 | 2 | 64 | 443.61 | 2.500 |\n" in drawn
+    path.write_text("trial,best_valid_nats,model.cycle,problem\n1,2.5,5,\n")
+    with pytest.raises(UserError, match=r"trials.csv: expected num_blocks and cycle"):
+        text_tables.write(root)
+
+
+def test_what_searches_found_is_drawn_with_their_importances(files) -> None:
+    root = project(files, {"searches": True})
+    folder = root / "results/searches/skips"
+    folder.mkdir(parents=True)
+    record = {"trials": 3, "best_trial": 3, "best_valid_nats": 79, "default_valid_nats": 80.5}
+    (folder / "search.json").write_text(json.dumps(record))
+    (folder / "trials.csv").write_text(TRIALS)
+    (folder / "importance.csv").write_text("parameter,importance\nmodel.skip,0.9\n")
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| [skips](searches/skips) | 3 | 80.50 | 79.00 | skip True | skip 0.90 |\n" in drawn
+    (folder / "search.json").write_text(json.dumps(record | {"best_trial": 4}))
+    with pytest.raises(UserError, match=r"search.json: expected the record of a search, got '4'"):
+        text_tables.write(root)
 
 
 def test_runs_say_command_commit_machine_and_time_where_these_are_known(files) -> None:
