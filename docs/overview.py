@@ -35,8 +35,10 @@ OVERVIEW, SAMPLES, ORIGIN = (
 )
 DATASET = "binarized_mnist"
 SHOWN = {
+    "diagonal_bilstm-deep": "Diagonal BiLSTM, 3 layers",
     "gated_pixelcnn": "Gated PixelCNN",
-    "diagonal_bilstm": "Diagonal BiLSTM",
+    "pixelcnn": "PixelCNN",
+    "diagonal_bilstm": "Diagonal BiLSTM, 1 layer",
     "row_lstm": "Row LSTM",
     "deep_nade": "EoNADE, 16 orderings",
     "nade": "NADE",
