@@ -35,10 +35,10 @@ OVERVIEW, SAMPLES, ORIGIN = (
 )
 DATASET = "binarized_mnist"
 SHOWN = {
-    "diagonal_bilstm-deep": "Diagonal BiLSTM, 3 layers",
+    "diagonal_bilstm-deep": "Diagonal BiLSTM, several layers",
     "gated_pixelcnn": "Gated PixelCNN",
     "pixelcnn": "PixelCNN",
-    "diagonal_bilstm": "Diagonal BiLSTM, 1 layer",
+    "diagonal_bilstm": "Diagonal BiLSTM, one layer",
     "row_lstm": "Row LSTM",
     "deep_nade": "EoNADE, 16 orderings",
     "nade": "NADE",
@@ -103,14 +103,14 @@ def table(axes: Axes) -> None:
         axes.plot([row.value, row.published_value], [place] * 2, color="#bbbbbb", lw=2, zorder=1)
         axes.errorbar(row.value, place, xerr=stderr, fmt="o", color=OURS, ms=7, zorder=2)
         axes.plot(row.published_value, place, "D", color=THEIRS, ms=6, zorder=2)
-        axes.text(79.5, place, label, ha="right", va="center", fontsize=10)
+        axes.text(78.5, place, label, ha="right", va="center", fontsize=10)
         numbers = f"{rounded(row.value, 2)}   {rounded(row.published_value, 2)}"
         axes.text(89.5, place, numbers, va="center", fontsize=10, family="monospace")
     axes.text(89.5, -0.6, "here    published", va="center", fontsize=9)
     axes.plot([], [], "o", color=OURS, label="here, ± one standard error")
     axes.plot([], [], "D", color=THEIRS, label="published")
     axes.legend(loc="lower left", fontsize=9, frameon=False)
-    axes.set(xlim=(79.7, 89.2), ylim=(len(SHOWN) - 0.5, -0.6), yticks=[])
+    axes.set(xlim=(78.7, 89.2), ylim=(len(SHOWN) - 0.5, -0.6), yticks=[])
     axes.set_title("binarised MNIST: nats per test image, less is better", fontsize=11, pad=16)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
