@@ -20,7 +20,6 @@ seconds.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import shlex
 import subprocess
@@ -43,7 +42,7 @@ from pipeline.data import shard_reader
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
 from pipeline.experiments import compose
-from pipeline.reporting import wording
+from pipeline.reporting import search_tables, wording
 from pipeline.training import saved_models
 from pipeline.training.history import read_history
 from stages import cli
@@ -308,9 +307,7 @@ def draw_compared(folder: Path) -> None:
 
 
 def _trials(search: str) -> list[dict[str, str]]:
-    path = paths.results() / "searches" / search / "trials.csv"
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return search_tables.read_rows(paths.results() / "searches" / search / "trials.csv")
 
 
 def _nats(rows: list[dict[str, str]]) -> list[float]:

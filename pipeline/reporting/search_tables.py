@@ -9,6 +9,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
+import arcore
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.records import read_object
 from pipeline.reporting import wording
@@ -26,13 +29,13 @@ def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list
 
     Arguments:
         path: of the file.
-        samples: of a sound, in the mean, where the search is over the dilations of a WaveNet with
-            kernels of 2: rows say how many it sees, and what one costs in bits.
+        samples: of a sound, in the mean, where the search is over the dilations of a WaveNet: rows
+            say how many it sees, and what one costs in bits.
 
     Raises:
         UserError: naming the file, if it is missing or malformed, or a trial that has no value.
     """
-    found = [row for row in _rows(path) if row.get("status") != "failed"]  # what cannot be
+    found = [row for row in read_rows(path) if row.get("status") != "failed"]  # what cannot be
     parameters = [name for name in found[0] if "." in name] if found else []
     timed = bool(found) and SECONDS in found[0]
     if timed:
@@ -68,12 +71,14 @@ def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list
     return header, rows
 
 
-def _receptive_field(row: Mapping[str, str], path: Path) -> int:
+def _receptive_field(row: Mapping[str, str], path: Path) -> int | None:
     try:
-        blocks, cycle = (int(row[f"model.{name}"]) for name in ("num_blocks", "cycle"))
-        return 2 + blocks * ((1 << cycle) - 1)
+        given = {name: int(row[f"model.{name}"]) for name in ("num_blocks", "cycle")}
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: expected num_blocks and cycle, got {one_line(error)}") from None
+    with torch.device("meta"):
+        model = arcore.create_model("wavenet", arcore.events.Levels(2, (None,)), **given)
+    return model.receptive_field
 
 
 def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
@@ -88,8 +93,8 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
     rows = []
     for path in sorted((results / "searches").glob("*/search.json")):
         record, name = read_object(path), path.parent.name
-        shares = _rows(path.with_name("importance.csv"))
-        best = {row["trial"]: row for row in _rows(path.with_name("trials.csv"))}
+        shares = read_rows(path.with_name("importance.csv"))
+        best = {row["trial"]: row for row in read_rows(path.with_name("trials.csv"))}
         try:
             values = best[str(record["best_trial"])]
             cells = [
@@ -125,7 +130,8 @@ def _title(parameter: str) -> str:
     return parameter.rpartition(".")[2].replace("_", " ")
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a table of a search; raise a `UserError` that names a file which is none."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             found = list(csv.DictReader(file, strict=True))
