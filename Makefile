@@ -66,8 +66,8 @@ bench: $(STAMP)  ## training speed against common implementations, sampling, the
 	python benchmarks/loading.py
 	python benchmarks/overheads.py
 
-results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES, DATASETS and EMBEDDED_DATA, and the pictures of GALLERY, to results/
-	@python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --gallery $(GALLERY) --tables
+results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES, STUDIES, DATASETS and EMBEDDED_DATA, and the pictures of GALLERY, to results/
+	@python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --studies $(STUDIES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --gallery $(GALLERY) --tables
 
 tables: $(STAMP)  ## draw every table of README, docs and results/ anew from the records
 	@python -m stages.results --tables
@@ -84,4 +84,4 @@ lock: $(STAMP)  ## write constraints.txt from what is installed
 	@mv constraints.tmp constraints.txt
 
 clean:  ## remove outputs, not data, caches or the MLflow store
-	rm -rf models mixtures evaluation metrics curves codecs reports registry searches .arcore
+	rm -rf models mixtures evaluation metrics curves codecs reports registry searches studies .arcore

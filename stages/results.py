@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.core import paths
-from pipeline.reporting import marks, picture_book, recording, text_tables
+from pipeline.reporting import compared, marks, picture_book, recording, text_tables
 from stages import cli
 
 
@@ -19,6 +19,7 @@ def main() -> None:
         "experiments": recording.record_experiment,
         "folds": recording.record_folds,
         "searches": recording.record_search,
+        "studies": recording.record_study,
         "datasets": recording.record_table,
         "gallery": picture_book.record,
     }
@@ -40,7 +41,9 @@ def main() -> None:
     )
     options = vars(parser.parse_args())
     if not any(options.values()):
-        parser.error("expected names of experiments, folds, searches or datasets, got none")
+        parser.error(
+            "expected names of experiments, folds, searches, studies or datasets, got none"
+        )
     for kind, record in kinds.items():
         for name in options[kind]:
             record(name)
@@ -50,7 +53,7 @@ def main() -> None:
         for dataset in recording.recorded_datasets():
             recording.record_table(dataset)
         changed = [*text_tables.write(paths.root()), picture_book.write(paths.results())]
-        changed.append(marks.write(paths.results()))
+        changed += [marks.write(paths.results()), compared.write(paths.results())]
         for path in filter(None, changed):
             print(f"wrote {path}")
 

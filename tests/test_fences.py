@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from pipeline.experiments import compose, params_file
+from pipeline.experiments.schema import build
 from pipeline.search import spec
+from pipeline.studies import running
 from tests.places import ROOT
 
 PAGES = [
@@ -151,6 +153,16 @@ def test_searches_that_are_shown_can_be(
     for block in blocks:
         for name in load("searches", block.code, tmp_path, monkeypatch):
             assert spec.load_search(name).plan.num_trials == 8
+
+
+def test_studies_that_are_shown_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [block for block in BLOCKS if block.code.startswith("studies:")]
+    load("studies", block.code, tmp_path, monkeypatch)
+    for name, entry in yaml.safe_load(block.code)["studies"].items():
+        settings = {k: v for k, v in entry.items() if k not in ("dataset", "study")}
+        build(running.MODULES[entry["study"]].Settings, settings, name)
+        for title, network in entry["networks"].items():
+            compose.compose(title, name, network | {"dataset": entry["dataset"]})
 
 
 @pytest.mark.parametrize("page", ["docs/tuning.md", "docs/clips.md"])

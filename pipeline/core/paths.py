@@ -65,6 +65,11 @@ def search(name: str) -> Path:
     return root() / "searches" / name
 
 
+def study(name: str) -> Path:
+    """Return the folder of a study's table and pictures."""
+    return root() / "studies" / name
+
+
 def report(dataset: str) -> Path:
     """Return the folder of a dataset's report."""
     return root() / "reports" / dataset

@@ -18,7 +18,7 @@ def text_of(section: str) -> str:
     """Return the names of a section of params.yaml, by dataset, at most 120 columns wide.
 
     Arguments:
-        section: experiments, mixtures, searches or folds.
+        section: experiments, mixtures, searches, folds or studies.
 
     Raises:
         UserError: if params.yaml is missing or not valid, or has no such entry.

@@ -19,6 +19,7 @@ KINDS = {
     "mixtures": "mixture",
     "searches": "search",
     "folds": "protocol of folds",
+    "studies": "study",
 }
 
 

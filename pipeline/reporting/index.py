@@ -13,27 +13,43 @@ from pipeline.tracking import pages
 
 
 def write() -> Path | None:
-    """Write the index anew from the folders under `reports/`; None where there are none.
+    """Write the index anew from the folders under `reports/` and `studies/`; None without any.
 
-    It is no output of any stage: each report writes it, and so does showing them.
+    It is no output of any stage: each report and study writes it, and so does showing them.
     """
     folder = paths.root() / "reports"
     lines = [line for path in sorted(folder.glob("*/table.csv")) if (line := _line(path))]
-    if not lines:
+    studies = sorted(path.parent.name for path in paths.study("").glob("*/index.html"))
+    if not lines and not studies:
         return None
-    header = ["dataset", "best test value", "by", "its published counterpart", "our models"]
     mlflow = markup.link(pages.server(), "MLflow (while make ui runs)")
     body = [
         f'<header><nav aria-label="Elsewhere">{mlflow}</nav><h1>Reports</h1></header>',
         "<main>",
-        markup.table(header, lines, "Test results by dataset, lower is better"),
-        "<p>± is one standard error of the mean; &lt;= is an upper bound, ~ an estimate. A "
-        "conditional model is given what rows come with, e.g. their class.</p>",
+        *(_results(lines) if lines else []),
+        *(_studies(studies) if studies else []),
         "</main>",
     ]
     path = folder / "index.html"
+    folder.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, markup.page("Reports - arcore", body))
     return path
+
+
+def _results(lines: list[list[Cell]]) -> list[str]:
+    header = ["dataset", "best test value", "by", "its published counterpart", "our models"]
+    return [
+        markup.table(header, lines, "Test results by dataset, lower is better"),
+        "<p>± is one standard error of the mean; &lt;= is an upper bound, ~ an estimate. A "
+        "conditional model is given what rows come with, e.g. their class.</p>",
+    ]
+
+
+def _studies(names: list[str]) -> list[str]:
+    links = "".join(
+        f"<li>{markup.link(f'../studies/{name}/index.html', name)}</li>" for name in names
+    )
+    return ["<h2>Studies</h2>", f"<ul>{links}</ul>"]
 
 
 def _line(path: Path) -> list[Cell] | None:

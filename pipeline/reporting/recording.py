@@ -25,6 +25,7 @@ OTHER_PAGES = (
 )  # in results/, of no one dataset
 SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
 SEARCH_FRONT = "front.png"  # of two objectives
+STUDY_FILES = ("study.json", "table.csv")
 
 
 def record_experiment(name: str) -> Path:
@@ -70,6 +71,17 @@ def record_search(name: str) -> Path:
     files = [search / file for file in SEARCH_FILES]
     files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
+
+
+def record_study(name: str) -> Path:
+    """Copy a study's record, table and pictures to `results/studies/<name>`.
+
+    Raises:
+        UserError: naming the file that is missing.
+    """
+    study = paths.study(name)
+    files = [study / file for file in STUDY_FILES]
+    return _record(paths.results() / "studies" / name, [*files, *sorted(study.glob("*.png"))])
 
 
 def record_table(dataset: str) -> Path:

@@ -1,4 +1,4 @@
-"""What repeats each recorded search and part of the lecture; its commit, machine and time."""
+"""What repeats each recorded search and study; its commit, machine and time."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ HEADER = ["record", "to repeat it", "commit", "machine", "time"]
 
 
 def table(results: Path) -> tuple[list[str], list[list[str]]]:
-    """Return a row for each part of `results/lecture/` and each search of `results/searches/`.
+    """Return a row for each study of `results/studies/` and each search of `results/searches/`.
 
     What an older record does not say is left empty.
 
     Raises:
         UserError: naming the file that is malformed.
     """
-    rows, folder = [], results / "lecture"
-    parts = {path.stem: path for kind in ("json", "csv") for path in folder.glob(f"*.{kind}")}
-    for name, path in sorted(parts.items()):
-        record = path.with_suffix(".json")
-        found = read_object(record) if record.is_file() else {}
-        link = f"[lecture/{name}](lecture/{path.name})"
-        rows.append(_row(link, found.get("command"), found))
-    for path in sorted((results / "searches").glob("*/search.json")):
-        name = path.parent.name
-        link = f"[{name}](searches/{name})"
-        rows.append(_row(link, f"python -m stages.tune {name}", read_object(path)))
+    rows = []
+    for folder, file, stage in (
+        ("studies", "study.json", "study"),
+        ("searches", "search.json", "tune"),
+    ):
+        for path in sorted((results / folder).glob(f"*/{file}")):
+            name, record = path.parent.name, read_object(path)
+            command = record.get("command") or f"python -m stages.{stage} {name}"
+            rows.append(_row(f"[{name}]({folder}/{name})", command, record))
     return HEADER, rows
 
 

@@ -22,8 +22,9 @@ what the record `of` it has; `{other}` is `test` of the record `with` it. Record
 Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, `search` the trials of a
 recorded search (`samples` adds what a WaveNet sees and bits a sample), `searches: true` what each
 search found, `file` a CSV file of `results/` as it is, `levels` what each level of noise of an
-experiment costs, as the gallery has it, `marks: true` what `pipeline.reporting.marks` says of
-`results/marks.yaml`, and `runs: true` where searches and parts of the lecture come from.
+experiment costs, as the gallery has it, `use` with `of` what a use measured of one model or of
+several, `marks: true` what `pipeline.reporting.marks` says of `results/marks.yaml`, and `runs:
+true` where searches and studies come from.
 `layout: text` draws aligned columns in place of a Markdown table.
 """
 
@@ -31,7 +32,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,7 +40,15 @@ from typing import Any
 from pipeline.core import atomic
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, read_yaml, value_of
-from pipeline.reporting import embedded, marks, picture_book, runs, search_tables, tables, wording
+from pipeline.reporting import (
+    embedded,
+    marks,
+    runs,
+    search_tables,
+    tables,
+    use_tables,
+    wording,
+)
 from pipeline.reporting.comparison import Report, Row, recorded_report
 
 Fields = Mapping[str, object]
@@ -101,7 +109,11 @@ class Tables:
             with (self.results / described["file"]).open(newline="", encoding="utf-8") as file:
                 header, *cells = csv.reader(file)
         elif "levels" in described:
-            header, cells = self._levels(described["levels"])
+            header, cells = use_tables.levels(self.results, described["levels"])
+        elif "use" in described:
+            of = described["of"]
+            table = use_tables.of_one if isinstance(of, str) else use_tables.of_several
+            header, cells = table(self.results, described["use"], of)
         elif described.get("marks"):
             header, cells = marks.table(self.results)
         elif described.get("runs"):
@@ -183,18 +195,6 @@ class Tables:
                 stderr = score.stderr_in(unit, report.event)
                 return {"name": codec.label, "test": wording.with_error(value, stderr)}
         raise UserError(f"{self.results / 'codecs' / dataset}.json: no codec {label}")
-
-    def _levels(self, experiment: str) -> tuple[list[str], list[list[str]]]:
-        path = self.results / "gallery" / experiment / "noise_levels.json"
-        part = picture_book.Part.from_dict(read_object(path), str(path))
-        cells = []
-        for number in part.numbers:
-            level, _, what = number.name.partition(": ")
-            if number.unit == "nats" and number.stderr is not None:
-                bits = (number.value / math.log(2), number.stderr / math.log(2))
-                nats = wording.with_error(number.value, number.stderr)
-                cells.append([level, what, nats, wording.with_error(*bits)])
-        return ["level", "what", "nats", "bits"], cells
 
     def _embedded(self, which: str) -> Fields:
         for line in embedded.read(self.results / embedded.FILE):

@@ -63,6 +63,16 @@ USES = {
         "first-layer weights (NADE, MADE, DeepNADE), probabilities of samples, softmax activations",
         "a model of images in levels",
     ),
+    "structure": Use(
+        "Structure near and far",
+        "how pixels of samples vary together, near and far apart, beside those of test images",
+        "an unconditional model of images in levels",
+    ),
+    "orderings": Use(
+        "Orderings",
+        "nats of test rows by ensembles of 1, 2, 4, ... orderings of one network",
+        "an orderless model (deep_nade, conv_nade), or MADE with as many masks",
+    ),
     "noise_levels": Use(
         "Levels of noise",
         "what changes as the noise of one level varies; the KL and the units in use of each",

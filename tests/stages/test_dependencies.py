@@ -29,6 +29,7 @@ PARAMS = {
     "searches": {"made": SEARCH},
     "folds": {"nade": {"dataset": "digits", "model": "nade"}},
     "uses": {"nade": {"dataset": "digits", "model": "nade", "uses": {"learned": {}}}},
+    "studies": {"digits-race": {"dataset": "digits"}},
     "mixtures": {"both": {"dataset": "digits", "mixture": ["nade", "pixelcnn"]}},
     "joins": {
         name: {"mixture": "both", "experiment": name, "dataset": "digits", "model": name}
@@ -40,7 +41,7 @@ ONE_MODEL = {
     "train@nade", "train@pixelcnn", "evaluate@nade", "evaluate@pixelcnn", "tune@made", "folds@nade",
     "use@nade", "join@nade", "join@pixelcnn",
 }  # fmt: skip
-ALL_MODELS = {"mix@both", "report@digits", "register@digits"}
+ALL_MODELS = {"mix@both", "study@digits-race", "report@digits", "register@digits"}
 
 pytestmark = pytest.mark.e2e
 

@@ -18,6 +18,7 @@ TOPS = ("arcore", "pipeline", "stages")
 # The house from the roof down: a module imports from rows below its own, or within its room.
 ROOMS = (
     ("stages",),
+    ("pipeline.studies",),
     ("pipeline.reporting", "pipeline.registry", "pipeline.repro"),
     ("pipeline.uses",),
     ("pipeline.evaluation",),

@@ -155,21 +155,52 @@ def test_what_searches_found_is_drawn_with_their_importances(files) -> None:
 def test_runs_say_command_commit_machine_and_time_where_these_are_known(files) -> None:
     root = project(files, {"runs": True})
     search = {"seconds": 265.4, "commit": "2d98fd1", "device": "cpu (a, 1 thread)"}
-    part = {"commit": "4fcb2b5"}
-    for name, record in (("searches/skips/search", search), ("lecture/orderings", part)):
+    study = {"commit": "4fcb2b5", "command": "python -m stages.study race"}
+    for name, record in (("searches/skips/search", search), ("studies/race/study", study)):
         path = root / f"results/{name}.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(record))
-    for name in ("orderings", "race"):
-        (root / f"results/lecture/{name}.csv").write_text("nats\n1\n")
     text_tables.write(root)
     drawn = (root / "README.md").read_text()
-    assert "| [lecture/race](lecture/race.csv) | | | | |\n" in drawn
-    assert "| [lecture/orderings](lecture/orderings.csv) | | `4fcb2b5` | | |\n" in drawn
+    assert "| [race](studies/race) | `python -m stages.study race` | `4fcb2b5` | | |\n" in drawn
     assert (
         "| [skips](searches/skips) | `python -m stages.tune skips` | `2d98fd1` "
         "| cpu (a, 1 thread) | 4.4 min |\n"
     ) in drawn
+
+
+def test_uses_are_drawn_from_the_gallery(files) -> None:
+    root = project(files, {"use": "orderings", "of": "dna-made"})
+    part = {
+        "part": "orderings", "experiment": "dna-made", "dataset": "dna", "command": "",
+        "commit": "", "weights_sha256": "", "notes": "", "shown": [],
+        "numbers": [
+            {"name": "1 ordering: nats", "value": 80.5, "stderr": 0.25, "unit": "nats"},
+            {"name": "1 ordering: above 2", "value": 1.0, "stderr": 0.5, "unit": "nats"},
+            {"name": "2 orderings: nats", "value": 79.5, "stderr": 0.25, "unit": "nats"},
+        ],
+    }  # fmt: skip
+    path = root / "results/gallery/dna-made/orderings.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(part))
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| orderings | nats | above 2 |\n" in drawn
+    assert (
+        "| 1 ordering | 80.50 ± 0.25 | 1.00 ± 0.50 |\n| 2 orderings | 79.50 ± 0.25 | |\n" in drawn
+    )
+    table = root / "results/tables.yaml"
+    table.write_text(yaml.safe_dump({"numbers": {"use": "orderings", "of": ["dna-made"]}}))
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| experiment | 1 ordering: nats (nats) |" in drawn and "| `dna-made` | 80.50" in drawn
+    other = path.parents[1] / "dna-nade" / path.name
+    other.parent.mkdir()
+    other.write_text(json.dumps(part | {"experiment": "dna-nade", "numbers": []}))
+    both = {"use": "orderings", "of": ["dna-made", "dna-nade"]}
+    table.write_text(yaml.safe_dump({"numbers": both}))
+    with pytest.raises(UserError, match="dna-nade, orderings: expected the numbers"):
+        text_tables.write(root)
 
 
 TIMED = """trial,status,epochs,best_valid_nats,sampling_seconds,front,model.width,problem

@@ -1,0 +1,64 @@
+"""Recorded searches in one plot: orderings of two networks, and heads over learning rows.
+
+`results/compared.png` is drawn from `results/searches/` and says in itself of which content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pipeline.reporting.search_tables import read_rows
+
+FILE = "compared.png"
+ORDERINGS = {"NADE": "digits-nade-orderings", "Gated PixelCNN": "digits-gated_pixelcnn-orderings"}
+HEADS = "digits-gated_pixelcnn-train_rows"
+SOURCE = "Source"  # of a PNG's texts
+
+
+def write(results: Path) -> Path | None:
+    """Draw `compared.png` anew where these searches are recorded; return it if it changed.
+
+    Raises:
+        UserError: naming the file that is malformed.
+    """
+    path = results / FILE
+    files = {
+        name: results / "searches" / name / "trials.csv" for name in (*ORDERINGS.values(), HEADS)
+    }
+    if not all(file.is_file() for file in files.values()):
+        return None
+    source = hashlib.sha256(b"\0".join(file.read_bytes() for file in files.values())).hexdigest()
+    if path.is_file():
+        with Image.open(path) as there:
+            if there.info.get(SOURCE) == source:
+                return None
+    _draw(files).savefig(path, metadata={"Software": None, SOURCE: source})
+    return path
+
+
+def _draw(files: Mapping[str, Path]) -> Figure:
+    figure = Figure(figsize=(9, 3.4), layout="constrained", dpi=110)
+    left, right = figure.subplots(1, 2)
+    for title, name in ORDERINGS.items():
+        rows = read_rows(files[name])
+        left.scatter([row["model.ordering"] for row in rows], _nats(rows), label=title, s=18)
+    left.set(ylabel="validation nats", title="orderings")
+    rows = read_rows(files[HEADS])
+    for head in sorted({row["model.head"] for row in rows}):
+        mine = [row for row in rows if row["model.head"] == head]
+        learned = [int(row["trainer.train_rows"]) for row in mine]
+        right.semilogx(learned, _nats(mine), marker="o", label=head)
+    right.set(xlabel="images learned from", ylabel="validation nats", title="heads")
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _nats(rows: list[dict[str, str]]) -> list[float]:
+    return [float(row["best_valid_nats"]) for row in rows]

@@ -1,0 +1,60 @@
+"""Masks and orderings of one network: what one of them scores, and what their mixture does."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import require
+from pipeline.evaluation import scoring
+from pipeline.studies.records import Outcome, with_error
+from pipeline.studies.workplace import Workplace
+from pipeline.training import saved_models
+
+BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of the number of masks.
+
+    Arguments:
+        network: as an experiment without a dataset; a model with `num_masks` and `order_agnostic`.
+        masks: numbers of them, a training each for masks of one ordering and for one ordering each.
+    """
+
+    network: dict[str, Any] = field(default_factory=dict)
+    masks: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        fits = len(self.masks) >= 1 and all(count >= 1 for count in self.masks)
+        require(fits, "masks", "one integer >= 1 or more", self.masks)
+
+
+def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
+    """Train a network for each number of masks, and score test rows by its members."""
+    test, rows = place.split("test"), []
+    for own, count in itertools.product((False, True), settings.masks):
+        if own and count == 1:
+            continue  # one mask has one ordering
+        members = ("model.num_masks", "trainer.validate_members", "evaluation.num_members")
+        overrides = [f"model.order_agnostic={str(own).lower()}", *(f"{k}={count}" for k in members)]
+        model = saved_models.load_folder(place.train("network", settings.network, overrides)).model
+        ensemble = model.to(place.device).ensemble(count)
+        each = scoring.member_scores(ensemble, test, BATCH)
+        rows.append(
+            [
+                str(count),
+                "one each" if own else "the same",
+                with_error(each.mean(1)),
+                with_error(scoring.mixture(each)),
+            ]
+        )
+    notes = (
+        f"Nats of {len(test):,} test rows; masks are drawn before training, and one network has "
+        "them all. Orderings that are the same: masks differ in connectivity alone. Of `one of "
+        "them` the mean over the members."
+    )
+    return Outcome(["masks", "orderings", "one of them", "their mixture"], rows, notes)

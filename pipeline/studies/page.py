@@ -1,0 +1,58 @@
+"""A study's page: one file, its pictures inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.core import atomic
+from pipeline.reporting import gallery, markup, wording
+from pipeline.reporting.markup import Cell, escape
+from pipeline.studies import records
+from pipeline.studies.listing import KINDS
+from pipeline.studies.records import StudyRecord
+
+FILE = "index.html"
+
+
+def write(folder: Path) -> None:
+    """Write the page of a study's folder beside its record.
+
+    Raises:
+        UserError: naming the file that is missing or malformed.
+    """
+    record = records.read(folder)
+    kind, (header, rows) = KINDS[record.kind], records.read_table(folder)
+    cells = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
+    index = markup.link("../../reports/index.html", "all reports")
+    body = [
+        f'<header><nav aria-label="Page">{index}</nav><h1>{markup.breakable(record.study)}</h1>'
+        "</header>",
+        "<main>",
+        f"<p>{escape(kind.compares[:1].upper() + kind.compares[1:])}.</p>",
+        markup.table(header, cells, kind.title),
+        f"<p>{escape(record.notes)}</p>",
+        *(
+            markup.figure(
+                gallery.picture((folder / shown.file).read_bytes(), shown.caption),
+                escape(shown.caption),
+            )
+            for shown in record.shown
+        ),
+        *_origin(record),
+        "</main>",
+    ]
+    atomic.write_text(folder / FILE, markup.page(f"{record.study} - arcore", body))
+
+
+def _origin(record: StudyRecord) -> list[str]:
+    lines = [
+        ("command", f"<code>{escape(record.command)}</code>"),
+        ("settings", f"<code>{escape(str(record.settings))}</code>"),
+        ("commit", f"<code>{escape(record.commit)}</code>"),
+        ("data", f"{escape(record.dataset)}, <code>{record.dataset_sha256}</code>"),
+        ("device", escape(record.device)),
+        ("time", wording.duration(record.seconds)),
+        ("files", f"{markup.link(records.TABLE, 'CSV')}, {markup.link(records.FILE, 'JSON')}"),
+    ]
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in lines)
+    return ["<h2>Where it comes from</h2>", f"<dl>{terms}</dl>"]

@@ -1,0 +1,101 @@
+"""Which pixels a network sees: those that change what it says of the middle one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from matplotlib.figure import Figure
+
+import arcore
+from pipeline.core.errors import UserError, require
+from pipeline.studies.records import Outcome
+from pipeline.studies.workplace import Workplace
+from pipeline.training.resolved import create_model
+from pipeline.uses import pictures
+from pipeline.uses.records import Shown
+
+ROUNDING = 1e-9  # another place in the batch may round otherwise
+SEEN, MIDDLE = (0.05, 0.49, 0.49), (0.83, 0.45, 0.16)  # teal and orange
+BATCH, IMAGES = 50, 2  # a gate may be shut for one image
+FILE = "receptive_fields.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of receptive fields.
+
+    Arguments:
+        networks: by title, {name: model, ...hyperparameters} each.
+        side: of the images, in pixels.
+    """
+
+    networks: dict[str, Any] = field(default_factory=dict)
+    side: int = 21
+
+    def __post_init__(self) -> None:
+        require(len(self.networks) >= 1, "networks", "one or more", self.networks)
+        require(self.side >= 3, "side", "an integer >= 3", self.side)
+
+
+def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
+    """Draw what each network sees, and count the pixels."""
+    event = place.images_of_side(settings.side)
+    if event.num_levels != 2 or event.shape[0] != 1:
+        raise UserError(f"{place.manifest.dataset}: expected binary images, got {event}")
+    side, fields = settings.side, {}
+    for title, network in settings.networks.items():
+        require(isinstance(network, dict), f"networks.{title}", "a mapping", network)
+        fields[title] = receptive_field(create_model(network, event), side)
+    figure = Figure(figsize=(2.6 * len(fields), 3.2), layout="constrained", dpi=pictures.DPI)
+    axes = figure.subplots(1, len(fields), squeeze=False)[0]
+    before = side // 2 * side + side // 2
+    for axis, (title, seen) in zip(axes, fields.items(), strict=True):
+        shown = torch.ones(side, side, 3)
+        shown[seen] = torch.tensor(SEEN)
+        shown[side // 2, side // 2] = torch.tensor(MIDDLE)
+        axis.imshow(shown.numpy())
+        axis.set_title(f"{title}\nsees {int(seen.sum())} of {before}", fontsize="small")
+        axis.set(xticks=[], yticks=[])
+    pictures.save(figure, folder / FILE)
+    rows = [[title, str(int(seen.sum())), str(before)] for title, seen in fields.items()]
+    notes = (
+        "Weights are random, of standard deviation 0.5. A pixel (teal) is seen if to turn it over "
+        "changes the logits of the middle pixel (orange), in float64: what gradients would show, "
+        "but for those that are zero by chance."
+    )
+    caption = "Pixels that the middle one's distribution depends on"
+    return Outcome(
+        ["network", "pixels seen", "pixels before it"],
+        rows,
+        notes,
+        [Shown(file=FILE, caption=caption)],
+    )
+
+
+@torch.no_grad()
+def receptive_field(model: arcore.AutoregressiveModel, side: int) -> torch.Tensor:
+    """Return where a change of a binary image changes the middle pixel's logits, (side, side) bool.
+
+    The model's weights become random ones, since some begin at zero.
+    """
+    torch.manual_seed(0)
+    model = model.double().eval()
+    for parameter in model.parameters():
+        parameter.normal_(0, 0.5)
+    middle, size = side // 2, side * side
+    changed = torch.zeros(side, side, dtype=torch.bool)
+    for _ in range(IMAGES):
+        x = torch.randint(0, 2, (1, 1, side, side))
+        others = x.repeat(size, 1, 1, 1)
+        others.view(size, size).diagonal().bitwise_xor_(1)
+        before = _logits(model, x)[0, 0, middle, middle]
+        parts = [_logits(model, part)[:, 0, middle, middle] for part in others.split(BATCH)]
+        changed |= ((torch.cat(parts) - before).abs() > ROUNDING).view(side, side)
+    return changed
+
+
+def _logits(model: arcore.AutoregressiveModel, x: torch.Tensor) -> torch.Tensor:
+    return cast(torch.distributions.Bernoulli, model.conditionals(x)).logits

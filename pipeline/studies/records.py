@@ -1,0 +1,98 @@
+"""What a study leaves: `study.json` and `table.csv`, and the pictures that the record names.
+
+studies/<study>/ is one entry of `studies` in params.yaml.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from pipeline.core.records import Record, read_object, write_object
+from pipeline.evaluation.scoring import mean_and_error
+from pipeline.reporting import wording
+from pipeline.uses.records import Shown
+
+FILE, TABLE = "study.json", "table.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord(Record):
+    """A study.
+
+    Attributes:
+        study: its name, a key of `studies` in params.yaml.
+        kind: a key of `pipeline.studies.listing.KINDS`.
+        dataset: whose shards it read.
+        dataset_sha256: of the shards.
+        settings: that it ran with.
+        notes: what to know of the table, one sentence or more.
+        command, commit, device, seconds: what made it, where, and how long it took.
+        shown: pictures.
+    """
+
+    study: str
+    kind: str
+    dataset: str
+    dataset_sha256: str
+    settings: dict[str, object]
+    notes: str
+    command: str
+    commit: str
+    device: str
+    seconds: float
+    shown: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of a study.
+
+    Attributes:
+        header, rows: of its table, text.
+        notes, shown: as in a `StudyRecord`.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: str
+    shown: Sequence[Shown] = ()
+
+
+def with_error(values: Tensor) -> str:
+    """Return the mean of values with its standard error, as text.
+
+    Example:
+        >>> import torch
+        >>> with_error(torch.tensor([80.0, 81.0, 82.0]))
+        '81.00 ± 0.58'
+    """
+    return wording.with_error(*mean_and_error(values.double()))
+
+
+def write(record: StudyRecord, outcome: Outcome, folder: Path) -> None:
+    """Write a study's record and table into its folder."""
+    write_object(folder / FILE, record.to_dict())
+    with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([outcome.header, *outcome.rows])
+
+
+def read(folder: Path) -> StudyRecord:
+    """Read the record of a study's folder.
+
+    Raises:
+        UserError: naming the file, if it is missing or malformed.
+    """
+    path = folder / FILE
+    return StudyRecord.from_dict(read_object(path), str(path))
+
+
+def read_table(folder: Path) -> tuple[list[str], list[list[str]]]:
+    """Read a study's table as a header and rows."""
+    with open(folder / TABLE, newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    return header, rows

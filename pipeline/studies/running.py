@@ -1,0 +1,124 @@
+"""Running studies: an entry of params.yaml and the command line to a folder."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from pipeline.core import locks, paths, provenance
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.data.manifest import read_manifest
+from pipeline.experiments import naming, schema
+from pipeline.experiments.params_file import read_entry
+from pipeline.reporting import index
+from pipeline.studies import (
+    given_frames,
+    num_masks,
+    page,
+    race,
+    receptive_fields,
+    records,
+    sampling_time,
+    simple_models,
+    step_time,
+)
+from pipeline.studies.listing import KINDS
+from pipeline.studies.records import Outcome, StudyRecord
+from pipeline.studies.workplace import Workplace
+
+log = logging.getLogger(__name__)
+
+
+class Module(Protocol):
+    """What each kind has: its settings, a frozen dataclass, and what it does."""
+
+    Settings: Any
+
+    def run(self, place: Workplace, settings: Any, folder: Path) -> Outcome:
+        """Write pictures into a folder, and return the table."""
+
+
+MODULES: Mapping[str, Module] = {
+    "receptive_fields": receptive_fields,
+    "sampling_time": sampling_time,
+    "step_time": step_time,
+    "num_masks": num_masks,
+    "given_frames": given_frames,
+    "race": race,
+    "simple_models": simple_models,
+}
+assert MODULES.keys() == KINDS.keys()
+
+
+def run(study: str, overrides: Sequence[str] = ()) -> Path:
+    """Run a study of params.yaml; write `studies/<study>/`.
+
+    With overrides that folder has a name of its own, so that it never stands for the entry. What a
+    study trains is left in models/, by names of its own, for a study that was interrupted.
+
+    Arguments:
+        study: a key of `studies` in params.yaml.
+        overrides: `key=value` of its settings.
+
+    Raises:
+        UserError: for an unknown study, kind or setting, data that it is not for, or missing data.
+    """
+    entry = dict(read_entry("studies", study))
+    where = f"studies.{study}"
+    kind, dataset = (_text(entry.pop(key, None), f"{where}.{key}") for key in ("study", "dataset"))
+    if kind not in KINDS:
+        raise unknown_name(f"kind of {where}", kind, KINDS)
+    module, given = MODULES[kind], _merged(entry, overrides, where)
+    settings = schema.build(module.Settings, given, where)
+    manifest = read_manifest(paths.shards(dataset))
+    name = naming.variant(study, overrides) if overrides else study
+    place = Workplace(name, manifest)
+    with locks.held(locks.path_of(f"study-{name}"), f"studying {name}"):
+        began = time.perf_counter()
+        with replacing(paths.study(name)) as partial:
+            outcome = module.run(place, settings, partial)
+            record = StudyRecord(
+                study=name,
+                kind=kind,
+                dataset=dataset,
+                dataset_sha256=manifest.sha256,
+                settings=given,
+                notes=outcome.notes,
+                command=shlex.join(["python", "-m", "stages.study", study, *overrides]),
+                commit=provenance.commit(),
+                device=provenance.device_name(place.device),
+                seconds=round(time.perf_counter() - began, 1),
+                shown=tuple(outcome.shown),
+            )
+            records.write(record, outcome, partial)
+            page.write(partial)
+    index.write()
+    log.info("wrote %s", paths.study(name))
+    return paths.study(name)
+
+
+def _text(value: object, where: str) -> str:
+    require(isinstance(value, str), where, "a name", value)
+    return cast(str, value)
+
+
+def _merged(entry: Mapping[str, Any], overrides: Sequence[str], where: str) -> dict[str, Any]:
+    """Return an entry's settings with those of the command line."""
+    for override in overrides:
+        key, separator, _ = override.partition("=")
+        require(bool(key and separator), "override", "key=value", override)
+    try:
+        both = OmegaConf.merge(OmegaConf.create(dict(entry)), OmegaConf.from_dotlist([*overrides]))
+        plain = OmegaConf.to_container(both, resolve=True)
+    except (OmegaConfBaseException, YAMLError, IndexError, RecursionError) as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
+    return cast(dict[str, Any], plain)

@@ -1,0 +1,102 @@
+"""Time of drawing images over their size: O(log N) evaluations of a network against O(N)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from arcore import zoo
+from pipeline.core.errors import require, unknown_name
+from pipeline.studies.records import Outcome
+from pipeline.studies.timing import seconds_of
+from pipeline.studies.workplace import Workplace
+from pipeline.training.resolved import create_model
+from pipeline.uses import pictures
+from pipeline.uses.records import Shown
+
+FILE = "sampling_time.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of the time of sampling.
+
+    Arguments:
+        models: names, of networks of their default sizes.
+        sizes: sides of the images, in pixels.
+        num_samples: drawn at once.
+        most_evaluations: images that need more of them are left out.
+    """
+
+    models: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    num_samples: int = 4
+    most_evaluations: int = 65_536
+
+    def __post_init__(self) -> None:
+        check_models(self.models)
+        check_sizes(self.sizes)
+        require(self.num_samples >= 1, "num_samples", "an integer >= 1", self.num_samples)
+        most = self.most_evaluations
+        require(most >= 1, "most_evaluations", "an integer >= 1", most)
+
+
+def check_models(models: list[str]) -> None:
+    """Refuse names of no model, and none.
+
+    Raises:
+        UserError: naming the model.
+    """
+    require(len(models) >= 1, "models", "one name or more", models)
+    for name in models:
+        if name not in zoo.list_models():
+            raise unknown_name("model", name, zoo.list_models())
+
+
+def check_sizes(sizes: list[int]) -> None:
+    """Refuse sizes that are none, and none.
+
+    Raises:
+        UserError: naming them.
+    """
+    fits = len(sizes) >= 1 and all(side >= 1 for side in sizes)
+    require(fits, "sizes", "one integer >= 1 or more", sizes)
+
+
+def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
+    """Time draws of untrained networks, as a table and as a plot."""
+    rows, lines = [], {}
+    for name in settings.models:
+        points = []
+        for side in settings.sizes:
+            event = place.images_of_side(side)
+            model = create_model({"name": name}, event).to(place.device).eval()
+            evaluations = model.num_evaluations or event.size
+            if evaluations > settings.most_evaluations:
+                continue
+            seconds = seconds_of(lambda: model.sample(settings.num_samples), place.device)  # noqa: B023
+            rows.append([name, f"{side} x {side}", str(evaluations), f"{seconds:.3g}"])
+            points.append((event.size, seconds))
+        lines[name] = points
+    figure = Figure(figsize=(5, 3.6), layout="constrained", dpi=pictures.DPI)
+    axes = figure.subplots()
+    for name, points in lines.items():
+        axes.loglog(
+            [size for size, _ in points], [seconds for _, seconds in points], marker="o", label=name
+        )
+    axes.set(xlabel="dimensions of an image", ylabel=f"seconds for {settings.num_samples}")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    pictures.save(figure, folder / FILE)
+    notes = (
+        "Untrained networks of their default sizes, with their caches; the shortest of three draws "
+        "or more."
+    )
+    return Outcome(
+        ["model", "image", "evaluations", f"seconds for {settings.num_samples}"],
+        rows,
+        notes,
+        [Shown(file=FILE, caption="Seconds of drawing over the dimensions of an image")],
+    )

@@ -1,0 +1,40 @@
+"""Run a study of params.yaml, a comparison that is no single training; writes studies/<study>/.
+
+Example: python -m stages.study digits-race
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.studies import listing
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and run a study; without arguments list them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.study",
+        description="Run a study of params.yaml; write studies/<study>/.",
+        epilog=listing.text_of(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "study", nargs="?", help="a key of `studies` in params.yaml; none lists them"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings of the study, e.g. masks=[1,2]"
+    )
+    arguments = parser.parse_args()
+    if arguments.study is None:
+        from pipeline.experiments.listing import text_of  # here: --help needs no YAML
+
+        print(text_of("studies"))
+        return
+    from pipeline.studies import running  # here: --help needs no torch
+
+    running.run(arguments.study, arguments.overrides)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,257 @@
+"""Studies: what each kind says of small networks, where it goes, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import arcore
+from pipeline.core.errors import UserError
+from pipeline.reporting import index, recording
+from pipeline.studies import (
+    page,
+    receptive_fields,
+    records,
+    running,
+    simple_models,
+    timing,
+)
+from pipeline.studies.listing import KINDS
+from pipeline.training import saved_models
+from tests.places import ROOT
+from tests.support.few_rows import train_on_few
+
+TRAINER = {"max_epochs": 1, "batch_size": 100}
+MADE = {"model": "made", "model_overrides": {"hidden": [16]}, "trainer": TRAINER}
+CLIPS = {
+    "model_overrides": {
+        "width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1, "head_width": 4,
+    },
+    "trainer": {"max_epochs": 1, "batch_size": 8},
+}  # fmt: skip
+STUDIES: dict[str, dict[str, Any]] = {
+    "fields": {
+        "study": "receptive_fields",
+        "side": 9,
+        "networks": {
+            "two stacks": {"name": "gated_pixelcnn", "num_layers": 2, "first_kernel": 3},
+            "one stack": {"name": "pixelcnn", "num_blocks": 2, "hidden": 4, "first_kernel": 3},
+        },
+    },
+    "draws": {"study": "sampling_time", "models": ["made", "parallel_multiscale"], "sizes": [4, 8]},
+    "steps": {"study": "step_time", "models": ["made"], "sizes": [4, 8]},
+    "masks": {"study": "num_masks", "network": MADE, "masks": [1, 2]},
+    "race": {
+        "study": "race",
+        "networks": {"narrow": MADE, "wide": MADE | {"model_overrides": {"hidden": [64]}}},
+    },
+    "simple": {"study": "simple_models", "shrinkages": [0.5, 1.0]},
+}
+
+
+@pytest.fixture
+def project(make_project, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that has these studies, as the working directory."""
+    made = make_project({"toy": MADE | {"dataset": "digits_binary"}}).folder
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{made}/mlflow.db")
+    monkeypatch.chdir(made)
+    monkeypatch.setattr(timing.seconds_of, "__defaults__", (0.01,))
+    _list({name: {"dataset": "digits_binary", **study} for name, study in STUDIES.items()})
+    return Path.cwd()
+
+
+def _list(studies: dict[str, Any]) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(params | {"studies": studies}))
+
+
+def _table(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "table.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_help_lists_the_kinds_without_torch() -> None:
+    code = "import sys; from stages import study; study.main(); assert 'torch' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and all(f"  {name} " in done.stdout for name in KINDS), done.stderr
+
+
+def test_the_entries_of_params_yaml_are_of_all_kinds() -> None:
+    entries = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]
+    assert {entry["study"] for entry in entries.values()} == set(KINDS)
+
+
+def test_receptive_fields_keep_the_order_and_show_the_blind_spot(project: Path) -> None:
+    out = running.run("fields")
+    assert (out / "receptive_fields.png").is_file()
+    rows = {row["network"]: row for row in _table(out)}
+    before = 9 // 2 * 9 + 9 // 2
+    assert {row["pixels before it"] for row in rows.values()} == {str(before)}
+    event, even = arcore.events.Binary((1, 9, 9)), {}
+    for title, network in STUDIES["fields"]["networks"].items():
+        model = arcore.create_model(event=event, **network)
+        seen = receptive_fields.receptive_field(model, 9)
+        assert not seen.flatten()[before:].any()
+        assert int(seen.sum()) == int(rows[title]["pixels seen"]) > 5
+        even[title] = torch.equal(seen[:4], seen[:4].flip(1))
+    assert even == {"two stacks": True, "one stack": False}
+
+
+def test_times_are_positive_and_evaluations_the_models(project: Path) -> None:
+    rows = _table(running.run("draws"))
+    assert [row["image"] for row in rows] == ["4 x 4", "8 x 8"] * 2
+    assert [row["evaluations"] for row in rows[:2]] == ["16", "64"]
+    events = [arcore.events.Binary((1, side, side)) for side in (4, 8)]
+    known = [arcore.create_model("parallel_multiscale", event).num_evaluations for event in events]
+    assert [int(row["evaluations"]) for row in rows[2:]] == known
+    assert all(float(row["seconds for 4"]) > 0 for row in rows)
+    (row,) = _table(running.run("steps"))
+    assert float(row["4 x 4"]) > 0 and float(row["8 x 8"]) > 0
+
+
+def test_masks_are_those_of_the_networks_that_were_trained(project: Path) -> None:
+    rows = _table(running.run("masks"))
+    assert [(row["masks"], row["orderings"]) for row in rows] == [
+        ("1", "the same"), ("2", "the same"), ("2", "one each")
+    ]  # fmt: skip
+    assert rows[0]["one of them"] == rows[0]["their mixture"]
+    mean = [
+        [float(row[key].split(" ± ")[0]) for key in ("one of them", "their mixture")]
+        for row in rows
+    ]
+    assert all(mixed <= one for one, mixed in mean)
+    trained = [saved_models.load_folder(path) for path in Path("models").glob("masks--*")]
+    asked = [one.model.hyperparameters.to_dict() for one in trained]
+    assert sorted((one["num_masks"], one["order_agnostic"]) for one in asked) == [
+        (1, False), (2, False), (2, True)
+    ]  # fmt: skip
+    assert not list(Path("evaluation").glob("*")), "no report shows what a study trained"
+
+
+def test_a_race_ends_where_the_slowest_was_best(project: Path) -> None:
+    rows = _table(running.run("race"))
+    goal = max(float(row["best validation nats"]) for row in rows)
+    assert f"epochs to {goal:.2f}" in rows[0] and len(rows) == 2
+    assert all(float(row["s to that"]) > 0 for row in rows)
+
+
+def test_simple_models_score_what_they_say(project: Path) -> None:
+    rows = {row["on digits_binary"]: row["bits/dim"] for row in _table(running.run("simple"))}
+    assert rows["uniform levels"] == "1"
+    images = {
+        name: torch.from_numpy(
+            np.random.default_rng(len(name)).integers(0, 2, (40, 1, 2, 2))
+        ).long()
+        for name in ("train", "valid", "test")
+    }
+    share = (images["train"].double().sum() + 1) / (images["train"].numel() + 2)
+    x = images["test"].double()
+    wanted = -(x * share.log() + (1 - x) * (1 - share).log()).flatten(1).sum(1)
+    torch.testing.assert_close(simple_models.histogram_nats(images, 2), wanted)
+    nats, shrinkage = simple_models.gaussian_nats(images, simple_models.Settings(shrinkages=[1.0]))
+    assert shrinkage == 1.0 and float(nats.mean()) > 4 * 0.5, "above the entropy of fair bits, less"
+
+
+def test_given_frames_are_scored_by_each_network(
+    tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = CLIPS | {"dataset": "moving_digits", "model": "video_pixel_baseline"}
+    train_on_few(tmp_path, migrated, {"clips": trained}, 8)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    networks = {"baseline": CLIPS | {"model": "video_pixel_baseline"}}
+    _list({
+        "frames": {
+            "dataset": "moving_digits", "study": "given_frames", "networks": networks,
+            "frames": [1, 10],
+        }
+    })  # fmt: skip
+    entropy, *rows = _table(running.run("frames"))
+    columns = ("frames 2 to 20", "frames 11 to 20")
+    assert [row["trained after"] for row in rows] == ["1", "10"]
+    for column in columns:
+        bound = float(entropy[column].split(" ± ")[0])
+        assert all(float(row[column].split(" ± ")[0]) > bound > 0 for row in rows)
+    _list({
+        "frames": {
+            "dataset": "moving_digits", "study": "given_frames", "networks": networks,
+            "frames": [20],
+        }
+    })  # fmt: skip
+    with pytest.raises(UserError, match="frames: expected fewer than the 20 of a clip, got 20"):
+        running.run("frames")
+
+
+def test_a_page_a_record_and_a_copy(project: Path) -> None:
+    out = running.run("steps")
+    text = (out / page.FILE).read_text()
+    assert text.count("<tr>") == 2 and KINDS["step_time"].title in text
+    assert "studies/steps/index.html" in (project / "reports/index.html").read_text()
+    record = records.read(out)
+    assert record.command == "python -m stages.study steps" and record.seconds > 0
+    assert record.settings == {k: v for k, v in STUDIES["steps"].items() if k != "study"}
+    own = running.run("steps", ["sizes=[4]"])
+    assert own.name.startswith("steps--") and list(_table(own)[0]) == ["ms a step", "4 x 4"]
+    assert len(_table(out)[0]) == 3
+    copied = recording.record_study("steps")
+    assert {path.name for path in copied.iterdir()} == {"study.json", "table.csv"}
+    shutil.rmtree(project / "reports")
+    assert index.write() == project / "reports/index.html"
+
+
+@pytest.mark.parametrize(
+    ("study", "overrides", "message"),
+    [
+        ("step", [], "unknown study 'step'; did you mean 'steps'"),
+        ("steps", ["size=[4]"], "unknown parameter of studies.steps 'size'; did you mean 'sizes'"),
+        ("steps", ["sizes=[0]"], "sizes: expected one integer >= 1 or more"),
+        ("steps", ["sizes=4"], "studies.steps.sizes: expected list"),
+        ("steps", ["models=[mad]"], "unknown model 'mad'; did you mean 'made'"),
+        ("steps", ["sizes"], "override: expected key=value, got 'sizes'"),
+        ("masks", ["masks=[]"], "masks: expected one integer >= 1 or more"),
+        ("masks", ["network.modle=nade"], "unknown key of studies.masks.network 'modle'"),
+        ("masks", ["network.model=nade"], "model: "),
+        ("fields", ["networks.more=3"], "networks.more: expected a mapping, got 3"),
+        ("fields", ["side=2"], "side: expected an integer >= 3, got 2"),
+        ("simple", ["shrinkages=[0]"], "shrinkages: expected one number in (0, 1] or more"),
+    ],
+)
+def test_what_is_refused(project: Path, study: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        running.run(study, overrides)
+    assert message in str(refused.value)
+    assert not list(Path("studies").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"study": "races"}, "unknown kind of studies.steps 'races'; did you mean 'race'"),
+        ({"study": None}, "studies.steps.study: expected a name, got None"),
+        ({"dataset": "digts"}, "data/shards/digts/manifest.json: file not found"),
+    ],
+)
+def test_entries_that_are_refused(project: Path, change: dict[str, Any], message: str) -> None:
+    _list({"steps": {"dataset": "digits_binary", **STUDIES["steps"], **change}})
+    with pytest.raises(UserError) as refused:
+        running.run("steps")
+    assert message in str(refused.value)
+
+
+def test_records_are_objects(project: Path) -> None:
+    out = running.run("steps")
+    (out / records.FILE).write_text(json.dumps([1]))
+    with pytest.raises(UserError, match=r"study\.json"):
+        page.write(out)

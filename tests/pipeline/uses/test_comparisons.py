@@ -1,0 +1,67 @@
+"""Structure of samples, and ensembles of more and more orderings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.core.errors import UserError
+from pipeline.data import shard_reader
+from pipeline.evaluation import scoring
+from pipeline.uses import orderings, structure, subject
+
+
+def test_pairs_are_as_far_apart_as_their_pixels() -> None:
+    apart = structure.pairs_apart(3, 4)
+    assert apart.shape == (12, 12) and torch.equal(apart, apart.T)
+    assert apart[0, 11] == pytest.approx((2**2 + 3**2) ** 0.5) and apart[5, 6] == 1
+
+
+def test_structure_is_what_chance_leaves_where_rows_are_the_test_rows(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = subject.load("toy-nade")
+    test = loaded.rows("test", 360)
+    monkeypatch.setattr(loaded.model, "sample", lambda count, *_, **__: test.x[:count])
+    settings = structure.Settings(num_samples=360, near=1, far=5)
+    found = {n.name: n.value for n in structure.run(loaded, settings, project).numbers}
+    assert found["off in samples, pairs within 1 pixels"] == 0
+    assert found["off in samples, pairs 5 or more apart"] == 0
+    assert found["brightness of samples"] == found["brightness of test images"]
+    train = loaded.rows("train", 360).x.double()
+    off = (torch.cov(train.flatten(1).T) - torch.cov(test.x.double().flatten(1).T)).square()
+    near = [off[row, row + 1] for row in range(63) if row % 8 != 7]
+    near += [off[row, row + 8] for row in range(56)]
+    wanted = 1000 * float(torch.stack(near).mean().sqrt())
+    assert found["off in training images, pairs within 1 pixels"] == pytest.approx(wanted)
+
+
+def test_structure_of_classes_and_too_far(project: Path) -> None:
+    with pytest.raises(UserError, match="expected an unconditional model, got gated_pixelcnn"):
+        structure.run(subject.load("toy-gated_pixelcnn"), structure.Settings(), project)
+    with pytest.raises(UserError, match=r"far: expected at most 9\.9, got 14"):
+        structure.run(subject.load("toy-nade"), structure.Settings(), project)
+    with pytest.raises(UserError, match="far: expected a number > near, 3, got 2"):
+        structure.Settings(far=2)
+
+
+def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
+    loaded = subject.load("toy-made")
+    outcome = orderings.run(loaded, orderings.Settings(most=6, num_rows=40), project)
+    found = {number.name: number for number in outcome.numbers}
+    assert list(found)[::2] == [
+        "1 ordering: nats", "2 orderings: nats", "4 orderings: nats", "6 orderings: nats"
+    ]  # fmt: skip
+    test = shard_reader.read_split(Path("data/shards/digits_binary"), "test")
+    rows = loaded.rows("test", 40).numbers
+    nats = scoring.scores(loaded.model.ensemble(6), test, 500, rows)
+    mean, error = scoring.mean_and_error(nats)
+    assert found["6 orderings: nats"].value == pytest.approx(mean, abs=1e-6)
+    assert found["6 orderings: nats"].stderr == pytest.approx(error, abs=1e-6)
+    above = found["1 ordering: above 6"].value
+    assert above == pytest.approx(found["1 ordering: nats"].value - mean, abs=1e-6) and above > 0
+    assert (project / "orderings.png").is_file()
+    with pytest.raises(UserError, match="expected a model with 128 orderings, got nade"):
+        orderings.run(subject.load("toy-nade"), orderings.Settings(), project)
