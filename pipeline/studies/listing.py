@@ -46,6 +46,11 @@ KINDS = {
         "nats a frame after more and more given frames, by networks that learn what comes after",
         "experiments with clips, which are trained once for each number",
     ),
+    "learning_rows": Kind(
+        "Rows learned from",
+        "test bits/dim of networks over the size of the learning set, steps being equal",
+        "experiments with images, which are trained once for each size",
+    ),
     "race": Kind(
         "Time to the same nats",
         "seconds of training until validation is as low as the slowest network's best",

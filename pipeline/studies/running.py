@@ -22,6 +22,7 @@ from pipeline.experiments.params_file import read_entry
 from pipeline.reporting import index
 from pipeline.studies import (
     given_frames,
+    learning_rows,
     num_masks,
     page,
     race,
@@ -53,6 +54,7 @@ MODULES: Mapping[str, Module] = {
     "step_time": step_time,
     "num_masks": num_masks,
     "given_frames": given_frames,
+    "learning_rows": learning_rows,
     "race": race,
     "simple_models": simple_models,
 }

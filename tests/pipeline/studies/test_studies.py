@@ -51,6 +51,12 @@ STUDIES: dict[str, dict[str, Any]] = {
     "draws": {"study": "sampling_time", "models": ["made", "parallel_multiscale"], "sizes": [4, 8]},
     "steps": {"study": "step_time", "models": ["made"], "sizes": [4, 8]},
     "masks": {"study": "num_masks", "network": MADE, "masks": [1, 2]},
+    "rows": {
+        "study": "learning_rows",
+        "rows": [50, 100],
+        "passes": 2,
+        "networks": {"small": MADE | {"trainer": {"batch_size": 50}}},
+    },
     "race": {
         "study": "race",
         "networks": {"narrow": MADE, "wide": MADE | {"model_overrides": {"hidden": [64]}}},
@@ -138,6 +144,22 @@ def test_masks_are_those_of_the_networks_that_were_trained(project: Path) -> Non
         (1, False), (2, False), (2, True)
     ]  # fmt: skip
     assert not list(Path("evaluation").glob("*")), "no report shows what a study trained"
+
+
+def test_fewer_rows_are_passed_over_more_often(project: Path) -> None:
+    out = running.run("rows")
+    rows = _table(out)
+    assert [(row["rows learned from"], row["epochs"]) for row in rows] == [
+        ("50", "4"),
+        ("100", "2"),
+    ]
+    assert all(0 < float(row["test bits/dim"].split(" ± ")[0]) < 1.1 for row in rows)
+    trained = [saved_models.load_folder(path) for path in Path("models").glob("rows--*")]
+    asked = [one.content["trainer"] for one in trained]
+    assert sorted((one["train_rows"], one["max_epochs"]) for one in asked) == [(50, 4), (100, 2)]
+    assert (out / "learning_rows.png").is_file()
+    with pytest.raises(UserError, match="rows: expected at most the 1257 of the learning set"):
+        running.run("rows", ["rows=[2000]"])
 
 
 def test_a_race_ends_where_the_slowest_was_best(project: Path) -> None:
