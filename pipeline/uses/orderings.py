@@ -16,7 +16,7 @@ from pipeline.uses.records import Number, Shown
 from pipeline.uses.subject import Subject
 
 BATCH = 500
-FILE = "orderings.png"
+FILE = "nats.png"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,6 @@ def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
     assert found["6 orderings: nats"].stderr == pytest.approx(error, abs=1e-6)
     above = found["1 ordering: above 6"].value
     assert above == pytest.approx(found["1 ordering: nats"].value - mean, abs=1e-6) and above > 0
-    assert (project / "orderings.png").is_file()
+    assert (project / "nats.png").is_file()
     with pytest.raises(UserError, match="expected a model with 128 orderings, got nade"):
         orderings.run(subject.load("toy-nade"), orderings.Settings(), project)
