@@ -17,12 +17,13 @@ LONG = 600.0  # seconds of a dataset above which it is none of the short ones
 def recorded(
     results: Path, searches: bool = True, mixtures: Collection[str] = ()
 ) -> Mapping[str, float]:
-    """Return the seconds of each dataset's recorded experiments and folds, and of searches.
+    """Return the seconds of each dataset's recorded experiments and folds, searches and studies.
 
     Those of the training of a mixture are its members', which have records of their own.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
-    kinds = ("*/metrics.json", "searches/*/search.json") if searches else ("*/metrics.json",)
+    beside = ("searches/*/search.json", "studies/*/study.json") if searches else ()
+    kinds = ("*/metrics.json", *beside)
     for kind in kinds:
         for path in sorted(results.glob(kind)):
             timing = path.with_name("timing.json")
@@ -43,7 +44,7 @@ def notice(params: Mapping[str, Any]) -> str:
     mixtures = params.get("mixtures") or {}
     seconds = recorded(paths.root() / "results", mixtures=mixtures)
     total = sum(seconds[name] for name in datasets)
-    counts = {kind: len(params.get(kind) or {}) for kind in ("experiments", "searches")}
+    counts = {kind: len(params.get(kind) or {}) for kind in ("experiments", "searches", "studies")}
     size = ", ".join(
         [f"{len(datasets)} datasets", *(f"{count} {kind}" for kind, count in counts.items())]
     )

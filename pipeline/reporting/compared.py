@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pipeline.core.errors import UserError
 from pipeline.reporting.search_tables import read_rows
 
 FILE = "compared.png"
@@ -37,7 +38,12 @@ def write(results: Path) -> Path | None:
         with Image.open(path) as there:
             if there.info.get(SOURCE) == source:
                 return None
-    _draw(files).savefig(path, metadata={"Software": None, SOURCE: source})
+    try:
+        figure = _draw(files)
+    except (KeyError, ValueError) as error:
+        known = ", ".join(map(str, files.values()))
+        raise UserError(f"one of {known}: expected trials of such searches, got {error}") from None
+    figure.savefig(path, metadata={"Software": None, SOURCE: source})
     return path
 
 
@@ -45,12 +51,13 @@ def _draw(files: Mapping[str, Path]) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2)
     for title, name in ORDERINGS.items():
-        rows = read_rows(files[name])
+        rows = _finished(files[name])
         left.scatter([row["model.ordering"] for row in rows], _nats(rows), label=title, s=18)
     left.set(ylabel="validation nats", title="orderings")
-    rows = read_rows(files[HEADS])
+    rows = _finished(files[HEADS])
     for head in sorted({row["model.head"] for row in rows}):
         mine = [row for row in rows if row["model.head"] == head]
+        mine.sort(key=lambda row: int(row["trainer.train_rows"]))
         learned = [int(row["trainer.train_rows"]) for row in mine]
         right.semilogx(learned, _nats(mine), marker="o", label=head)
     right.set(xlabel="images learned from", ylabel="validation nats", title="heads")
@@ -58,6 +65,10 @@ def _draw(files: Mapping[str, Path]) -> Figure:
         axes.legend()
         axes.grid(alpha=0.3)
     return figure
+
+
+def _finished(path: Path) -> list[dict[str, str]]:
+    return [row for row in read_rows(path) if row["status"] != "failed"]
 
 
 def _nats(rows: list[dict[str, str]]) -> list[float]:

@@ -41,14 +41,14 @@ KINDS = {
         "nats of one member and of the mixture of networks with more and more masks or orderings",
         "an experiment with MADE, which is trained once for each number",
     ),
-    "given_frames": Kind(
+    "context_frames": Kind(
         "Given frames",
         "nats a frame after more and more given frames, by networks that learn what comes after",
         "experiments with clips, which are trained once for each number",
     ),
-    "learning_rows": Kind(
+    "train_rows": Kind(
         "Rows learned from",
-        "test bits/dim of networks over the size of the learning set, steps being equal",
+        "test bits/dim of networks over the size of the training set, steps being equal",
         "experiments with images, which are trained once for each size",
     ),
     "race": Kind(

@@ -9,9 +9,8 @@ from typing import Any
 
 from pipeline.core.errors import require
 from pipeline.evaluation import scoring
-from pipeline.studies.records import Outcome, with_error
+from pipeline.studies.records import Outcome, device_of, with_error
 from pipeline.studies.workplace import Workplace
-from pipeline.training import saved_models
 
 BATCH = 500
 
@@ -21,40 +20,43 @@ class Settings:
     """Settings of the number of masks.
 
     Arguments:
-        network: as an experiment without a dataset; a model with `num_masks` and `order_agnostic`.
+        networks: one by title, as an experiment without a dataset; a model with `num_masks` and
+            `order_agnostic`.
         masks: numbers of them, a training each for masks of one ordering and for one ordering each.
     """
 
-    network: dict[str, Any] = field(default_factory=dict)
+    networks: dict[str, Any] = field(default_factory=dict)
     masks: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        require(len(self.networks) == 1, "networks", "one", self.networks)
         fits = len(self.masks) >= 1 and all(count >= 1 for count in self.masks)
         require(fits, "masks", "one integer >= 1 or more", self.masks)
 
 
 def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
     """Train a network for each number of masks, and score test rows by its members."""
-    test, rows = place.split("test"), []
+    ((title, network),) = settings.networks.items()
+    configs = {}
     for own, count in itertools.product((False, True), settings.masks):
         if own and count == 1:
             continue  # one mask has one ordering
-        members = ("model.num_masks", "trainer.validate_members", "evaluation.num_members")
+        members = ("model.num_masks", "trainer.validate_members")
         overrides = [f"model.order_agnostic={str(own).lower()}", *(f"{k}={count}" for k in members)]
-        model = saved_models.load_folder(place.train("network", settings.network, overrides)).model
-        ensemble = model.to(place.device).ensemble(count)
+        configs[own, count] = place.compose(title, network, overrides)
+    test, rows, records = place.split("test"), [], []
+    for (own, count), config in configs.items():
+        trained = place.train(config)
+        ensemble = trained.load(place.device).ensemble(count)
         each = scoring.member_scores(ensemble, test, BATCH)
-        rows.append(
-            [
-                str(count),
-                "one each" if own else "the same",
-                with_error(each.mean(1)),
-                with_error(scoring.mixture(each)),
-            ]
-        )
+        orderings = "one each" if own else "the same"
+        nats = (with_error(each.mean(1)), with_error(scoring.mixture(each)))
+        rows.append([str(count), orderings, *nats])
+        records.append(trained.record)
     notes = (
         f"Nats of {len(test):,} test rows; masks are drawn before training, and one network has "
         "them all. Orderings that are the same: masks differ in connectivity alone. Of `one of "
         "them` the mean over the members."
     )
-    return Outcome(["masks", "orderings", "one of them", "their mixture"], rows, notes)
+    header = ["masks", "orderings", "one of them", "their mixture"]
+    return Outcome(header, rows, notes, device_of(records))

@@ -1,17 +1,30 @@
-"""A study's page: one file, its pictures inside."""
+"""Pages of studies: one file each, its pictures inside."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.core import atomic
-from pipeline.reporting import gallery, markup, wording
+from pipeline.core import atomic, paths
+from pipeline.reporting import gallery, index, markup, wording
 from pipeline.reporting.markup import Cell, escape
 from pipeline.studies import records
 from pipeline.studies.listing import KINDS
 from pipeline.studies.records import StudyRecord
 
 FILE = "index.html"
+
+
+def write_all() -> list[Path]:
+    """Write the page of each study in `studies/`, and `reports/index.html`; return the pages.
+
+    Raises:
+        UserError: naming the record that is missing or malformed.
+    """
+    folders = [path.parent for path in sorted(paths.study("").glob(f"*/{records.FILE}"))]
+    for folder in folders:
+        write(folder)
+    index.write()
+    return [folder / FILE for folder in folders]
 
 
 def write(folder: Path) -> None:

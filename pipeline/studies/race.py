@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import paths
 from pipeline.core.errors import require
-from pipeline.studies.records import Outcome
-from pipeline.studies.workplace import Workplace
+from pipeline.studies.records import Outcome, Table, device_of
+from pipeline.studies.workplace import Trained, Workplace
 from pipeline.training.history import read_history
-from pipeline.training.records import TrainingRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,35 @@ class Run:
 
 
 def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
-    """Train the networks, and say when each was as good as the one whose best is the worst."""
-    runs = {title: _run(place, title, network) for title, network in settings.networks.items()}
+    """Train the networks anew, and say when each was as good as the slowest one's best."""
+    configs = {
+        title: place.compose(title, network, ["trainer.validate_every=1"])
+        for title, network in settings.networks.items()
+    }
+    trained = {title: place.train(config, anew=True) for title, config in configs.items()}
+    header, rows = table({title: _run(one) for title, one in trained.items()})
+    notes = "One training each; an epoch counts as the shortest of its training, validation apart."
+    return Outcome(header, rows, notes, device_of([one.record for one in trained.values()]))
+
+
+def _run(trained: Trained) -> Run:
+    history = read_history(paths.model(trained.name) / "history.csv")
+    ends = [0.0, *trained.record.epoch_seconds]
+    return Run(
+        nats=[float(row["valid_nats"]) for row in history],
+        epoch_seconds=min(after - before for before, after in pairwise(ends)),
+        num_parameters=trained.record.num_parameters,
+    )
+
+
+def table(runs: Mapping[str, Run]) -> Table:
+    """Return the table of some trainings: the goal is the best value of the one that ends worst.
+
+    Example:
+        >>> header, rows = table({"a": Run([3.0, 2.0, 1.0], 2.0, 10), "b": Run([2.5, 2.0], 3.0, 9)})
+        >>> header[-2:], [row[-2:] for row in rows]
+        (['epochs to 2.00', 's to that'], [['2', '4'], ['2', '6']])
+    """
     goal = max(min(one.nats) for one in runs.values())
     rows = []
     for title, one in runs.items():
@@ -61,14 +89,4 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
             ]
         )
     header = ["network", "weights", "best validation nats", "s an epoch"]
-    header += [f"epochs to {goal:.2f}", "s to that"]
-    notes = "One training each; an epoch counts as the shortest of its training, validation apart."
-    return Outcome(header, rows, notes)
-
-
-def _run(place: Workplace, title: str, network: object) -> Run:
-    model = place.train(title, network, ["trainer.validate_every=1"])
-    record = TrainingRecord.read(model / "training.json")
-    nats = [float(row["valid_nats"]) for row in read_history(model / "history.csv")]
-    seconds = min(after - before for before, after in pairwise([0.0, *record.epoch_seconds]))
-    return Run(nats, seconds, record.num_parameters)
+    return [*header, f"epochs to {goal:.2f}", "s to that"], rows

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 import arcore
+from pipeline.core import provenance
 from pipeline.core.errors import UserError, require
 from pipeline.studies.records import Outcome
 from pipeline.studies.workplace import Workplace
@@ -17,7 +18,7 @@ from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
 from pipeline.uses.records import Shown
 
-ROUNDING = 1e-9  # another place in the batch may round otherwise
+ROUNDING = 1e-9  # relative: another place in the batch may round otherwise
 SEEN, MIDDLE = (0.05, 0.49, 0.49), (0.83, 0.45, 0.16)  # teal and orange
 BATCH, IMAGES = 50, 2  # a gate may be shut for one image
 FILE = "receptive_fields.png"
@@ -28,7 +29,7 @@ class Settings:
     """Settings of receptive fields.
 
     Arguments:
-        networks: by title, {name: model, ...hyperparameters} each.
+        networks: by title, {name: model, ...hyperparameters} each; of raster order.
         side: of the images, in pixels.
     """
 
@@ -47,8 +48,13 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         raise UserError(f"{place.manifest.dataset}: expected binary images, got {event}")
     side, fields = settings.side, {}
     for title, network in settings.networks.items():
-        require(isinstance(network, dict), f"networks.{title}", "a mapping", network)
-        fields[title] = receptive_field(create_model(network, event), side)
+        where = place.where(title)
+        require(isinstance(network, dict), where, "a mapping", network)
+        require(isinstance(network.get("name"), str), f"{where}.name", "a model", network)
+        model = create_model(network, event)
+        fits = model.exact and model.condition_kind is None
+        require(fits, where, "an exact, unconditional model", network)
+        fields[title] = receptive_field(model, side)
     figure = Figure(figsize=(2.6 * len(fields), 3.2), layout="constrained", dpi=pictures.DPI)
     axes = figure.subplots(1, len(fields), squeeze=False)[0]
     before = side // 2 * side + side // 2
@@ -71,6 +77,7 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         ["network", "pixels seen", "pixels before it"],
         rows,
         notes,
+        provenance.device_name(torch.device("cpu")),
         [Shown(file=FILE, caption=caption)],
     )
 
@@ -93,7 +100,8 @@ def receptive_field(model: arcore.AutoregressiveModel, side: int) -> torch.Tenso
         others.view(size, size).diagonal().bitwise_xor_(1)
         before = _logits(model, x)[0, 0, middle, middle]
         parts = [_logits(model, part)[:, 0, middle, middle] for part in others.split(BATCH)]
-        changed |= ((torch.cat(parts) - before).abs() > ROUNDING).view(side, side)
+        least = ROUNDING * before.abs().clamp(min=1)
+        changed |= ((torch.cat(parts) - before).abs() > least).view(side, side)
     return changed
 
 

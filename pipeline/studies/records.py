@@ -15,9 +15,11 @@ from torch import Tensor
 from pipeline.core.records import Record, read_object, write_object
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.reporting import wording
+from pipeline.training.records import TrainingRecord
 from pipeline.uses.records import Shown
 
 FILE, TABLE = "study.json", "table.csv"
+Table = tuple[list[str], list[list[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,9 @@ class StudyRecord(Record):
         dataset_sha256: of the shards.
         settings: that it ran with.
         notes: what to know of the table, one sentence or more.
-        command, commit, device, seconds: what made it, where, and how long it took.
+        command, commit: what made it.
+        device: that it computed on; where networks were trained, of the trainings.
+        seconds: that it took, without trainings that were there of an earlier try.
         shown: pictures.
     """
 
@@ -54,13 +58,19 @@ class Outcome:
 
     Attributes:
         header, rows: of its table, text.
-        notes, shown: as in a `StudyRecord`.
+        notes, device, shown: as in a `StudyRecord`.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: str
+    device: str
     shown: Sequence[Shown] = ()
+
+
+def device_of(trainings: Sequence[TrainingRecord]) -> str:
+    """Return the name of the device that networks were trained on, or of all of them."""
+    return ", ".join(dict.fromkeys(one.device for one in trainings))
 
 
 def with_error(values: Tensor) -> str:
@@ -91,7 +101,7 @@ def read(folder: Path) -> StudyRecord:
     return StudyRecord.from_dict(read_object(path), str(path))
 
 
-def read_table(folder: Path) -> tuple[list[str], list[list[str]]]:
+def read_table(folder: Path) -> Table:
     """Read a study's table as a header and rows."""
     with open(folder / TABLE, newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)

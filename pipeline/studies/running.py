@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shlex
 import time
@@ -19,18 +20,16 @@ from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming, schema
 from pipeline.experiments.params_file import read_entry
-from pipeline.reporting import index
 from pipeline.studies import (
-    given_frames,
-    learning_rows,
+    context_frames,
     num_masks,
-    page,
     race,
     receptive_fields,
     records,
     sampling_time,
     simple_models,
     step_time,
+    train_rows,
 )
 from pipeline.studies.listing import KINDS
 from pipeline.studies.records import Outcome, StudyRecord
@@ -53,8 +52,8 @@ MODULES: Mapping[str, Module] = {
     "sampling_time": sampling_time,
     "step_time": step_time,
     "num_masks": num_masks,
-    "given_frames": given_frames,
-    "learning_rows": learning_rows,
+    "context_frames": context_frames,
+    "train_rows": train_rows,
     "race": race,
     "simple_models": simple_models,
 }
@@ -83,7 +82,7 @@ def run(study: str, overrides: Sequence[str] = ()) -> Path:
     settings = schema.build(module.Settings, given, where)
     manifest = read_manifest(paths.shards(dataset))
     name = naming.variant(study, overrides) if overrides else study
-    place = Workplace(name, manifest)
+    place = Workplace(name, manifest, provenance.commit())
     with locks.held(locks.path_of(f"study-{name}"), f"studying {name}"):
         began = time.perf_counter()
         with replacing(paths.study(name)) as partial:
@@ -93,17 +92,15 @@ def run(study: str, overrides: Sequence[str] = ()) -> Path:
                 kind=kind,
                 dataset=dataset,
                 dataset_sha256=manifest.sha256,
-                settings=given,
+                settings=dataclasses.asdict(settings),
                 notes=outcome.notes,
                 command=shlex.join(["python", "-m", "stages.study", study, *overrides]),
-                commit=provenance.commit(),
-                device=provenance.device_name(place.device),
-                seconds=round(time.perf_counter() - began, 1),
+                commit=place.commit,
+                device=outcome.device,
+                seconds=round(time.perf_counter() - began, 2),
                 shown=tuple(outcome.shown),
             )
             records.write(record, outcome, partial)
-            page.write(partial)
-    index.write()
     log.info("wrote %s", paths.study(name))
     return paths.study(name)
 
@@ -119,8 +116,11 @@ def _merged(entry: Mapping[str, Any], overrides: Sequence[str], where: str) -> d
         key, separator, _ = override.partition("=")
         require(bool(key and separator), "override", "key=value", override)
     try:
-        both = OmegaConf.merge(OmegaConf.create(dict(entry)), OmegaConf.from_dotlist([*overrides]))
+        asked = OmegaConf.from_dotlist([*overrides])
+        for key in OmegaConf.missing_keys(asked):
+            raise UserError(f"{key}: expected a value, got '???'")
+        both = OmegaConf.merge(OmegaConf.create(dict(entry)), asked)
         plain = OmegaConf.to_container(both, resolve=True)
-    except (OmegaConfBaseException, YAMLError, IndexError, RecursionError) as error:
+    except (OmegaConfBaseException, YAMLError, IndexError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: {one_line(error)}") from None
     return cast(dict[str, Any], plain)

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from arcore import zoo
+from pipeline.core import provenance
 from pipeline.core.errors import require, unknown_name
 from pipeline.studies.records import Outcome
 from pipeline.studies.timing import seconds_of
@@ -98,5 +99,6 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         ["model", "image", "evaluations", f"seconds for {settings.num_samples}"],
         rows,
         notes,
+        provenance.device_name(place.device),
         [Shown(file=FILE, caption="Seconds of drawing over the dimensions of an image")],
     )

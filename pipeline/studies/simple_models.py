@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.core import provenance
 from pipeline.core.errors import require
 from pipeline.evaluation import scoring
 from pipeline.studies.records import Outcome, with_error
 from pipeline.studies.workplace import Workplace
+
+LEAST = 1e-5  # of a shrinkage: below, covariances of few rows have no Cholesky factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +34,8 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        fits = len(self.shrinkages) >= 1 and all(0 < one <= 1 for one in self.shrinkages)
-        require(fits, "shrinkages", "one number in (0, 1] or more", self.shrinkages)
+        fits = len(self.shrinkages) >= 1 and all(LEAST <= one <= 1 for one in self.shrinkages)
+        require(fits, "shrinkages", f"one number in [{LEAST}, 1] or more", self.shrinkages)
 
 
 def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
@@ -55,7 +58,8 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         f"own probability in the mean; its covariance is shrunk by {shrinkage:g} towards its "
         "diagonal. Histograms count each level once more than it came."
     )
-    return Outcome([f"on {place.manifest.dataset}", "bits/dim"], rows, notes)
+    device = provenance.device_name(torch.device("cpu"))
+    return Outcome([f"on {place.manifest.dataset}", "bits/dim"], rows, notes, device)
 
 
 def histogram_nats(images: dict[str, Tensor], num_levels: int) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.core import provenance
 from pipeline.core.errors import require
 from pipeline.studies.records import Outcome
 from pipeline.studies.sampling_time import check_models, check_sizes
@@ -52,4 +53,5 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         f"Loss and gradients of {settings.batch_size} images in float32, networks of their default "
         "sizes; the shortest of three steps or more."
     )
-    return Outcome(["ms a step", *(f"{side} x {side}" for side in settings.sizes)], rows, notes)
+    header = ["ms a step", *(f"{side} x {side}" for side in settings.sizes)]
+    return Outcome(header, rows, notes, provenance.device_name(place.device))

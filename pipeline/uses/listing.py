@@ -71,7 +71,7 @@ USES = {
     "orderings": Use(
         "Orderings",
         "nats of test rows by ensembles of 1, 2, 4, ... orderings of one network",
-        "an orderless model (deep_nade, conv_nade), or MADE with as many masks",
+        "an orderless model (deep_nade, conv_nade), or MADE with an ordering for each mask",
     ),
     "noise_levels": Use(
         "Levels of noise",

@@ -65,8 +65,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     axes.grid(alpha=0.3)
     pictures.save(figure, folder / FILE)
     notes = (
-        f"{len(chosen):,} test rows; members differ in their ordering alone, and all have one "
-        "network's weights. Differences are of the same rows."
+        f"{len(chosen):,} test rows; all members have one network's weights, and an ensemble of k "
+        "is the first k of them. Differences are of the same rows."
     )
     shown = [Shown(file=FILE, caption="Nats over the orderings of an ensemble")]
     return Outcome(numbers, shown, notes)

@@ -42,24 +42,23 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     event, model = subject.images, subject.model
     if model.condition_kind is not None:
         raise subject.unfit("an unconditional model")
-    height, width = event.extents[1:]
+    colours, height, width = event.extents
     diagonal = ((height - 1) ** 2 + (width - 1) ** 2) ** 0.5
     if settings.far > diagonal:
         raise UserError(f"far: expected at most {diagonal:.1f}, got {settings.far}")
+    known = {
+        f"{split} images": subject.rows(name, settings.num_samples, settings.seed).x
+        for split, name in (("test", "test"), ("training", "train"))
+    }
     generator, count = subject.generator(settings.seed), settings.num_samples
     parts = [
         model.sample(min(BATCH, count - first), None, generator, progress=subject.progress)
         for first in range(0, count, BATCH)
     ]
-    known = {
-        "test images": subject.rows("test", settings.num_samples, settings.seed).x,
-        "training images": subject.rows("train", settings.num_samples, settings.seed).x,
-        "samples": torch.cat(parts),
-    }
+    known["samples"] = torch.cat(parts)
     scale = event.num_levels - 1
     shades = {name: x.double().cpu() / scale for name, x in known.items()}
     truth, pairs = covariances(shades["test images"]), pairs_apart(height, width)
-    colours = event.shape[0] or 1
     groups = {
         f"within {settings.near:g} pixels": (pairs > 0) & (pairs <= settings.near),
         f"{settings.far:g} or more apart": pairs >= settings.far,
@@ -79,8 +78,9 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         ]
     notes = (
         f"Off: the root mean square of the difference between covariances of two pixels, in [0, "
-        f"1], in {settings.num_samples:,} images and in {len(known['test images']):,} test images; "
-        "what training images have is chance."
+        f"1], and those in {len(known['test images']):,} test images. There are "
+        f"{settings.num_samples:,} samples and {len(known['training images']):,} training images; "
+        "what these have is chance."
     )
     return Outcome(numbers, [], notes)
 

@@ -131,3 +131,9 @@ def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
     assert ran >= {"dependencies"} | composed and not ran & (DATA | {"use@nade"})
     edit(repository, "pipeline/datasets/embedded/digits_split.json", "\n", "\n\n")
     assert {"dependencies", "preprocess@digits", "train@nade"} <= repro(repository)
+
+
+def test_what_is_published_reruns_reports_alone(repository) -> None:
+    path = "pipeline/reporting/published_results.yaml"
+    edit(repository, path, "\n", "\n\n")
+    assert repro(repository) == {"estimate", "dependencies", "report@digits"}

@@ -1,4 +1,4 @@
-"""Networks over the size of the learning set: which one needs fewer rows."""
+"""Networks over the size of the training set: which one needs fewer rows."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from matplotlib.figure import Figure
 
 from pipeline.core.errors import require
 from pipeline.evaluation import scoring
-from pipeline.studies.records import Outcome, with_error
+from pipeline.studies.records import Outcome, device_of, with_error
 from pipeline.studies.workplace import Workplace
-from pipeline.training import saved_models
 from pipeline.uses import pictures
 from pipeline.uses.records import Shown
+from pipeline.uses.subject import rows_at_once
 
-FILE = "learning_rows.png"
+FILE = "train_rows.png"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of learning rows.
+    """Settings of training rows.
 
     Arguments:
         networks: by title, as experiments without a dataset.
-        rows: of the learning set, its first ones each.
+        rows: of the training set, its first ones each.
         passes: over the largest of these; over fewer rows as many more, so that all trainings have
             about the same number of steps.
     """
@@ -44,22 +44,27 @@ class Settings:
 
 def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
     """Train each network on each number of rows, and score test images in bits/dim."""
-    per_dim = place.images.size * math.log(2)
-    most, test = max(settings.rows), place.split("test")
-    known = len(place.split("train"))
-    require(most <= known, "rows", f"at most the {known} of the learning set", most)
-    rows, lines = [], {}
+    per_dim, most = place.images.size * math.log(2), max(settings.rows)
+    known = place.manifest.splits["train"].rows
+    require(most <= known, "rows", f"at most the {known} of the training set", most)
+    configs = {}
     for title, network in settings.networks.items():
-        means = []
         for count in settings.rows:
             epochs = math.ceil(settings.passes * most / count)
             overrides = [f"trainer.train_rows={count}", f"trainer.max_epochs={epochs}"]
-            trained = saved_models.load_folder(place.train(title, network, overrides))
-            batch = int(trained.content["evaluation"]["batch_size"])
-            bits = scoring.scores(trained.model.to(place.device), test, batch) / per_dim
-            rows.append([title, f"{count:,}", str(epochs), with_error(bits)])
-            means.append(float(bits.mean()))
-        lines[title] = means
+            config = place.compose(title, network, overrides)
+            batch = config.trainer.batch_size
+            require(count >= batch, "rows", f"at least a batch of {batch} each", count)
+            configs[title, count] = config
+    test, rows, records = place.split("test"), [], []
+    lines: dict[str, list[float]] = {}
+    for (title, count), config in configs.items():
+        trained = place.train(config)
+        model = trained.load(place.device)
+        bits = scoring.scores(model, test, rows_at_once(place.images)) / per_dim
+        rows.append([title, f"{count:,}", str(config.trainer.max_epochs), with_error(bits)])
+        lines.setdefault(title, []).append(float(bits.mean()))
+        records.append(trained.record)
     figure = Figure(figsize=(5, 3.4), layout="constrained", dpi=pictures.DPI)
     axes = figure.subplots()
     for title, means in lines.items():
@@ -73,4 +78,5 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         "validation value. All have about the same number of steps."
     )
     shown = [Shown(file=FILE, caption="Test bits/dim over the number of images learned from")]
-    return Outcome(["network", "rows learned from", "epochs", "test bits/dim"], rows, notes, shown)
+    header = ["network", "rows learned from", "epochs", "test bits/dim"]
+    return Outcome(header, rows, notes, device_of(records), shown)

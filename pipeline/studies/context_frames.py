@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-import arcore
 from arcore.events import is_gray
 from pipeline.core.errors import UserError, require
 from pipeline.evaluation import scoring
-from pipeline.studies.records import Outcome, with_error
+from pipeline.studies.records import Outcome, device_of, with_error
 from pipeline.studies.workplace import Workplace
-from pipeline.training import saved_models
 
 BATCH = 50
 
@@ -40,20 +37,17 @@ class Settings:
 
 def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
     """Train each network for each number of given frames, and score test clips by all of them."""
-    event, test = place.manifest.event, place.split("test")
+    event = place.manifest.event
     if len(event.shape) != 4:
         raise UserError(f"{place.manifest.dataset}: expected clips, got {event}")
-    end = event.extents[0]
-    most = max(settings.frames)
+    end, most = event.extents[0], max(settings.frames)
     require(most < end, "frames", f"fewer than the {end} of a clip", most)
-    trained = {
-        (given, title): saved_models.load_folder(
-            place.train(title, network, [f"model.context_frames={given}"])
-        ).model.to(place.device)
+    configs = {
+        (given, title): place.compose(title, network, [f"model.context_frames={given}"])
         for given in settings.frames
         for title, network in settings.networks.items()
     }
-    rows = []
+    test, rows, records = place.split("test"), [], []
     if is_gray(event):
         clips = np.arange(len(test))
         bounds = [
@@ -61,19 +55,19 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
             for given in settings.frames
         ]
         rows.append(["", "entropy", *bounds])
-    for (given, title), model in trained.items():
-        each = [with_error(_nats_per_frame(model, place, after, end)) for after in settings.frames]
-        rows.append([str(given), title, *each])
+    for (given, title), config in configs.items():
+        trained = place.train(config)
+        model = trained.load(place.device)
+        nats = [
+            scoring.scores(model, test, BATCH, None, after) / (end - after)
+            for after in settings.frames
+        ]
+        rows.append([str(given), title, *map(with_error, nats)])
+        records.append(trained.record)
     header = ["trained after", "nats/frame of"]
     header += [f"frames {given + 1} to {end}" for given in settings.frames]
     notes = (
         f"Nats a frame of {len(test):,} test clips, each frame given the true ones before it, by "
         "networks that learned the frames after so many."
     )
-    return Outcome(header, rows, notes)
-
-
-def _nats_per_frame(
-    model: arcore.AutoregressiveModel, place: Workplace, given: int, end: int
-) -> Tensor:
-    return scoring.scores(model, place.split("test"), BATCH, None, given) / (end - given)
+    return Outcome(header, rows, notes, device_of(records))
