@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Curve:
     Attributes:
         valid, train: (steps, value) in the dataset's unit, epoch by epoch; validation with averaged
             weights and without dropout, training as the mean over the epoch, with dropout.
-        hours: of training.
+        hours: of training, of one thread.
     """
 
     valid: Points
@@ -91,10 +92,13 @@ def read(results: Path, experiment: str, report: Report) -> Curve | None:
     )
     if not valid:
         raise UserError(f"{path}: expected an epoch that was validated")
-    trained = read_object(results / experiment / "training.json").get("train_seconds")
+    record = read_object(results / experiment / "training.json")
+    trained = record.get("train_seconds")
     if not isinstance(trained, int | float):
         raise UserError(f"{path.with_name('training.json')}: train_seconds: expected a number")
-    return Curve(valid=valid, train=train, hours=trained / 3600)
+    threads = re.search(r"(\d+) threads\)", str(record.get("device")))
+    hours = trained / 3600 * (int(threads[1]) if threads else 1)
+    return Curve(valid=valid, train=train, hours=hours)
 
 
 def _unit(results: Path, experiment: str, report: Report) -> float:

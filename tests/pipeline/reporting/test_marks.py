@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def test_curves_say_what_limits(files, history: str, limited: str) -> None:
     assert found["missed by"] == "2.12"
     assert found["limited by"] == limited
     assert found["goes on with"] == "`python -m stages.train dna-made model.hidden=[9]`"
+
+
+def test_hours_are_those_of_one_thread(files) -> None:
+    row = {"system": "MADE", "of": "dna-made", "mark": 80.0}
+    results = project(files, row, history="1,10,1,84.0,85,1\n")
+    path = results / "dna-made/training.json"
+    record = json.loads(path.read_text()) | {"train_seconds": 7200.0}
+    for device, hours in (("cpu (a, 1 thread)", "2.0"), ("cpu (a, 2 threads)", "4.0")):
+        path.write_text(json.dumps(record | {"device": device}))
+        header, (cells,) = marks.table(results)
+        assert dict(zip(header, cells, strict=True))["hours"] == hours
 
 
 def test_a_mark_that_is_met_needs_nothing_and_one_without_a_record_is_not_run(files) -> None:
