@@ -60,8 +60,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     shades = {name: x.double().cpu() / scale for name, x in known.items()}
     truth, pairs = covariances(shades["test images"]), pairs_apart(height, width)
     groups = {
-        f"within {settings.near:g} pixels": (pairs > 0) & (pairs <= settings.near),
-        f"{settings.far:g} or more apart": pairs >= settings.far,
+        "near": (pairs > 0) & (pairs <= settings.near),
+        "far": pairs >= settings.far,
     }
     numbers = [
         Number(name=f"brightness of {name}", value=float(x.mean())) for name, x in shades.items()
@@ -70,7 +70,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         off = (covariances(shades[name]) - truth).square()
         numbers += [
             Number(
-                name=f"off in {name}, pairs {group}",
+                name=f"{group} pairs off, {name}",
                 value=1000 * float(off[chosen.repeat(colours, colours)].mean().sqrt()),
                 unit="x 1e-3",
             )
@@ -78,7 +78,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         ]
     notes = (
         f"Off: the root mean square of the difference between covariances of two pixels, in [0, "
-        f"1], and those in {len(known['test images']):,} test images. There are "
+        f"1], and those in {len(known['test images']):,} test images, of pairs within "
+        f"{settings.near:g} pixels and of those {settings.far:g} or more apart. There are "
         f"{settings.num_samples:,} samples and {len(known['training images']):,} training images; "
         "what these have is chance."
     )

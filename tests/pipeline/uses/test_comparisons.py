@@ -27,15 +27,15 @@ def test_structure_is_what_chance_leaves_where_rows_are_the_test_rows(
     monkeypatch.setattr(loaded.model, "sample", lambda count, *_, **__: test.x[:count])
     settings = structure.Settings(num_samples=360, near=1, far=5)
     found = {n.name: n.value for n in structure.run(loaded, settings, project).numbers}
-    assert found["off in samples, pairs within 1 pixels"] == 0
-    assert found["off in samples, pairs 5 or more apart"] == 0
+    assert found["near pairs off, samples"] == 0
+    assert found["far pairs off, samples"] == 0
     assert found["brightness of samples"] == found["brightness of test images"]
     train = loaded.rows("train", 360).x.double()
     off = (torch.cov(train.flatten(1).T) - torch.cov(test.x.double().flatten(1).T)).square()
     near = [off[row, row + 1] for row in range(63) if row % 8 != 7]
     near += [off[row, row + 8] for row in range(56)]
     wanted = 1000 * float(torch.stack(near).mean().sqrt())
-    assert found["off in training images, pairs within 1 pixels"] == pytest.approx(wanted)
+    assert found["near pairs off, training images"] == pytest.approx(wanted)
 
 
 def test_structure_of_classes_and_too_far(project: Path) -> None:
