@@ -48,7 +48,7 @@ def notice(params: Mapping[str, Any]) -> str:
     size = ", ".join(
         [f"{len(datasets)} datasets", *(f"{count} {kind}" for kind, count in counts.items())]
     )
-    lines = [f"All that has changed of {size} is to run: `dvc repro` without a target means that."]
+    lines = [f"What has changed of {size} runs: `dvc repro` without a target means that."]
     if total >= LONG:
         needed = recorded(paths.root() / "results", False, mixtures)  # by a report
         long = [name for name in datasets if needed[name] >= LONG]

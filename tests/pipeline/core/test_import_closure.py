@@ -197,7 +197,17 @@ def test_dvc_yaml_names_a_file_for_every_stage(texts) -> None:
     asked = dependencies.asked(ROOT / "dvc.yaml")
     helpers, by_hand = (
         {"__init__", "cli", "repro"},
-        {"add_dataset", "compress", "decompress", "params", "rescore", "results", "submit", "ui"},
+        {
+            "add_dataset",
+            "compress",
+            "decompress",
+            "pages",
+            "params",
+            "rescore",
+            "results",
+            "submit",
+            "ui",
+        },
     )
     others = {"dependencies", "estimate"} | helpers | by_hand
     stages = {path.stem for path in (ROOT / "stages").glob("*.py")}
