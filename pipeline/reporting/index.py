@@ -15,7 +15,7 @@ from pipeline.tracking import pages
 def write() -> Path | None:
     """Write the index anew from the folders under `reports/` and `studies/`; None without any.
 
-    It is no output of any stage: each report and study writes it, and so does showing them.
+    It is no output of any stage: each report and `stages.pages` write it, and so does showing them.
     """
     folder = paths.root() / "reports"
     lines = [line for path in sorted(folder.glob("*/table.csv")) if (line := _line(path))]
