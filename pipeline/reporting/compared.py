@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.reporting.search_tables import read_rows
+from pipeline.reporting.search_tables import numbers_of, read_finished
 
 FILE = "compared.png"
 ORDERINGS = {"NADE": "digits-nade-orderings", "Gated PixelCNN": "digits-gated_pixelcnn-orderings"}
@@ -51,25 +51,18 @@ def _draw(files: Mapping[str, Path]) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2)
     for title, name in ORDERINGS.items():
-        rows = _finished(files[name])
-        left.scatter([row["model.ordering"] for row in rows], _nats(rows), label=title, s=18)
+        rows = read_finished(files[name])
+        nats = numbers_of(rows, files[name])
+        left.scatter([row["model.ordering"] for row in rows], nats, label=title, s=18)
     left.set(ylabel="validation nats", title="orderings")
-    rows = _finished(files[HEADS])
+    rows = read_finished(files[HEADS])
     for head in sorted({row["model.head"] for row in rows}):
         mine = [row for row in rows if row["model.head"] == head]
         mine.sort(key=lambda row: int(row["trainer.train_rows"]))
         learned = [int(row["trainer.train_rows"]) for row in mine]
-        right.semilogx(learned, _nats(mine), marker="o", label=head)
+        right.semilogx(learned, numbers_of(mine, files[HEADS]), marker="o", label=head)
     right.set(xlabel="images learned from", ylabel="validation nats", title="heads")
     for axes in (left, right):
         axes.legend()
         axes.grid(alpha=0.3)
     return figure
-
-
-def _finished(path: Path) -> list[dict[str, str]]:
-    return [row for row in read_rows(path) if row["status"] != "failed"]
-
-
-def _nats(rows: list[dict[str, str]]) -> list[float]:
-    return [float(row["best_valid_nats"]) for row in rows]

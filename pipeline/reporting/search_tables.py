@@ -35,12 +35,12 @@ def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list
     Raises:
         UserError: naming the file, if it is missing or malformed, or a trial that has no value.
     """
-    found = [row for row in read_rows(path) if row.get("status") != "failed"]  # what cannot be
+    found = read_finished(path)
     parameters = [name for name in found[0] if "." in name] if found else []
     timed = bool(found) and SECONDS in found[0]
     if timed:
         found = [row for row in found if row.get("front") == "yes"]
-        found.sort(key=lambda row: _numbers([row], path))
+        found.sort(key=lambda row: numbers_of([row], path))
     shown = [name for name in parameters if name != SEED]
     groups: defaultdict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in found:
@@ -53,7 +53,7 @@ def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list
     header += ["seconds for 16"] if timed else []
     rows = []
     for values, group in groups.items():
-        nats = _numbers(group, path)
+        nats = numbers_of(group, path)
         cells = list(values)
         if samples:
             cells.append(str(_receptive_field(group[0], path)))
@@ -142,7 +142,13 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return found
 
 
-def _numbers(rows: Sequence[Mapping[str, str]], path: Path) -> list[float]:
+def read_finished(path: Path) -> list[dict[str, str]]:
+    """Read the trials of a search without combinations that cannot be; raises as `read_rows`."""
+    return [row for row in read_rows(path) if row.get("status") != "failed"]
+
+
+def numbers_of(rows: Sequence[Mapping[str, str]], path: Path) -> list[float]:
+    """Return the best validation nats of trials; raise a `UserError` that names the file."""
     try:
         return [float(row["best_valid_nats"]) for row in rows]
     except (KeyError, ValueError) as error:

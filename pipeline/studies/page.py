@@ -36,9 +36,9 @@ def write(folder: Path) -> None:
     record = records.read(folder)
     kind, (header, rows) = KINDS[record.kind], records.read_table(folder)
     cells = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
-    index = markup.link("../../reports/index.html", "all reports")
+    back = markup.link("../../reports/index.html", "all reports")
     body = [
-        f'<header><nav aria-label="Page">{index}</nav><h1>{markup.breakable(record.study)}</h1>'
+        f'<header><nav aria-label="Page">{back}</nav><h1>{markup.breakable(record.study)}</h1>'
         "</header>",
         "<main>",
         f"<p>{escape(kind.compares[:1].upper() + kind.compares[1:])}.</p>",
