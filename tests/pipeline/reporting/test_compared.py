@@ -1,0 +1,33 @@
+"""The plot of recorded searches: drawn where all are there, and anew only where they changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.reporting import compared
+
+
+def test_it_is_drawn_of_all_searches_and_once(tmp_path: Path) -> None:
+    tables = {
+        name: "status,best_valid_nats,model.ordering\nfinished,80.5,raster\nfailed,,snake\n"
+        for name in compared.ORDERINGS.values()
+    }
+    tables[compared.HEADS] = (
+        "status,best_valid_nats,model.head,trainer.train_rows\n"
+        "finished,90,softmax,80\nfinished,95,softmax,40\n"
+    )
+    for name, text in tables.items():
+        assert compared.write(tmp_path) is None
+        path = tmp_path / "searches" / name / "trials.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert compared.write(tmp_path) == tmp_path / compared.FILE
+    assert compared.write(tmp_path) is None
+    path.write_text(tables[compared.HEADS].replace("95", "94"))
+    assert compared.write(tmp_path) == tmp_path / compared.FILE
+    path.write_text(tables[compared.HEADS].replace("95", "many"))
+    with pytest.raises(UserError, match=r"train_rows/trials\.csv: best_valid_nats: expected a num"):
+        compared.write(tmp_path)
