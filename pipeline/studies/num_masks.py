@@ -55,8 +55,8 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         records.append(trained.record)
     notes = (
         f"Nats of {len(test):,} test rows; masks are drawn before training, and one network has "
-        "them all. Orderings that are the same: masks differ in connectivity alone. Of `one of "
-        "them` the mean over the members."
+        "them all. Orderings that are the same: masks differ in connectivity alone. Of one "
+        "of them: the mean over the members."
     )
     header = ["masks", "orderings", "one of them", "their mixture"]
     return Outcome(header, rows, notes, device_of(records))

@@ -10,15 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.errors import require, unknown_name
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming, schema
+from pipeline.experiments.overlay import overlaid
 from pipeline.experiments.params_file import read_entry
 from pipeline.studies import (
     context_frames,
@@ -78,7 +75,7 @@ def run(study: str, overrides: Sequence[str] = ()) -> Path:
     kind, dataset = (_text(entry.pop(key, None), f"{where}.{key}") for key in ("study", "dataset"))
     if kind not in KINDS:
         raise unknown_name(f"kind of {where}", kind, KINDS)
-    module, given = MODULES[kind], _merged(entry, overrides, where)
+    module, given = MODULES[kind], overlaid(entry, overrides, where)
     settings = schema.build(module.Settings, given, where)
     manifest = read_manifest(paths.shards(dataset))
     name = naming.variant(study, overrides) if overrides else study
@@ -108,19 +105,3 @@ def run(study: str, overrides: Sequence[str] = ()) -> Path:
 def _text(value: object, where: str) -> str:
     require(isinstance(value, str), where, "a name", value)
     return cast(str, value)
-
-
-def _merged(entry: Mapping[str, Any], overrides: Sequence[str], where: str) -> dict[str, Any]:
-    """Return an entry's settings with those of the command line."""
-    for override in overrides:
-        key, separator, _ = override.partition("=")
-        require(bool(key and separator), "override", "key=value", override)
-    try:
-        asked = OmegaConf.from_dotlist([*overrides])
-        for key in OmegaConf.missing_keys(asked):
-            raise UserError(f"{key}: expected a value, got '???'")
-        both = OmegaConf.merge(OmegaConf.create(dict(entry)), asked)
-        plain = OmegaConf.to_container(both, resolve=True)
-    except (OmegaConfBaseException, YAMLError, IndexError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
-    return cast(dict[str, Any], plain)

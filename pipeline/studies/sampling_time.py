@@ -7,11 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from arcore import zoo
 from pipeline.core import provenance
-from pipeline.core.errors import require, unknown_name
+from pipeline.core.errors import require
 from pipeline.studies.records import Outcome
-from pipeline.studies.timing import seconds_of
+from pipeline.studies.timing import check_models, check_sizes, seconds_of
 from pipeline.studies.workplace import Workplace
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
@@ -42,28 +41,6 @@ class Settings:
         require(self.num_samples >= 1, "num_samples", "an integer >= 1", self.num_samples)
         most = self.most_evaluations
         require(most >= 1, "most_evaluations", "an integer >= 1", most)
-
-
-def check_models(models: list[str]) -> None:
-    """Refuse names of no model, and none.
-
-    Raises:
-        UserError: naming the model.
-    """
-    require(len(models) >= 1, "models", "one name or more", models)
-    for name in models:
-        if name not in zoo.list_models():
-            raise unknown_name("model", name, zoo.list_models())
-
-
-def check_sizes(sizes: list[int]) -> None:
-    """Refuse sizes that are none, and none.
-
-    Raises:
-        UserError: naming them.
-    """
-    fits = len(sizes) >= 1 and all(side >= 1 for side in sizes)
-    require(fits, "sizes", "one integer >= 1 or more", sizes)
 
 
 def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:

@@ -10,8 +10,7 @@ import torch
 from pipeline.core import provenance
 from pipeline.core.errors import require
 from pipeline.studies.records import Outcome
-from pipeline.studies.sampling_time import check_models, check_sizes
-from pipeline.studies.timing import seconds_of
+from pipeline.studies.timing import check_models, check_sizes, seconds_of
 from pipeline.studies.workplace import Workplace
 from pipeline.training.resolved import create_model
 

@@ -65,14 +65,7 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         rows.append([title, f"{count:,}", str(config.trainer.max_epochs), with_error(bits)])
         lines.setdefault(title, []).append(float(bits.mean()))
         records.append(trained.record)
-    figure = Figure(figsize=(5, 3.4), layout="constrained", dpi=pictures.DPI)
-    axes = figure.subplots()
-    for title, means in lines.items():
-        axes.semilogx(settings.rows, means, marker="o", label=title)
-    axes.set(xlabel="rows learned from", ylabel="test bits/dim")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    pictures.save(figure, folder / FILE)
+    _draw(lines, settings.rows, folder / FILE)
     notes = (
         f"Bits/dim of {len(test):,} test images, one training each, of the epoch with the lowest "
         "validation value. All have about the same number of steps."
@@ -80,3 +73,16 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
     shown = [Shown(file=FILE, caption="Test bits/dim over the number of images learned from")]
     header = ["network", "rows learned from", "epochs", "test bits/dim"]
     return Outcome(header, rows, notes, device_of(records), shown)
+
+
+def _draw(lines: dict[str, list[float]], counts: list[int], path: Path) -> None:
+    figure = Figure(figsize=(5, 3.4), layout="constrained", dpi=pictures.DPI)
+    axes = figure.subplots()
+    for title, means in lines.items():
+        axes.semilogx(counts, means, marker="o", label=title)
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.minorticks_off()
+    axes.set(xlabel="rows learned from", ylabel="test bits/dim")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    pictures.save(figure, path)

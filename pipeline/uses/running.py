@@ -8,15 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from pipeline.core import locks, paths
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.errors import require, unknown_name
 from pipeline.core.records import write_object
 from pipeline.experiments import naming, params_file, schema
+from pipeline.experiments.overlay import overlaid
 from pipeline.uses import (
     classes,
     continuation,
@@ -95,11 +92,11 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
         require(not overrides, "overrides", "none for all uses", list(overrides))
         require(bool(entry), f"uses.{experiment}", "an entry of params.yaml with uses", "none")
     listed = entry if use == ALL else {use: entry.get(use) or {}}
-    given = _read(overrides)
-    settings = {
-        name: schema.build(MODULES[name].Settings, {**own, **given}, f"uses.{experiment}.{name}")
-        for name, own in listed.items()
-    }
+    settings = {}
+    for name, own in listed.items():
+        where = f"uses.{experiment}.{name}"
+        given = overlaid(own, overrides, where)
+        settings[name] = schema.build(MODULES[name].Settings, given, where)
     loaded = subject.load(experiment)
     name = naming.variant(experiment, overrides) if overrides else experiment
     out = records.folder_of(loaded.dataset, name)
@@ -163,15 +160,3 @@ def _entry(experiment: str) -> dict[str, dict[str, Any]]:
             raise unknown_name(f"use of {experiment}", name, USES)
         require(isinstance(settings, dict), f"uses.{experiment}.uses.{name}", "a mapping", settings)
     return listed
-
-
-def _read(overrides: Sequence[str]) -> dict[str, Any]:
-    for override in overrides:
-        key, separator, _ = override.partition("=")
-        require(bool(key and separator), "override", "key=value", override)
-    try:
-        plain = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
-    except (OmegaConfBaseException, YAMLError, IndexError, RecursionError) as error:
-        raise UserError(f"override: {one_line(error)}") from None
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}

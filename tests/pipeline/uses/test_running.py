@@ -74,6 +74,8 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
         (("inpainting", "toy-nade", ["row=3"]), "unknown parameter of uses.toy-nade.inpainting"),
         (("inpainting", "toy-nade", ["num_rows=0"]), "num_rows: expected an integer >= 1, got 0"),
         (("inpainting", "toy-nade", ["num_rows"]), "override: expected key=value, got 'num_rows'"),
+        (("inpainting", "toy-nade", ["num_rows=???"]), "num_rows: expected a value, got '???'"),
+        (("inpainting", "toy-nade", ["masks=["]), "uses.toy-nade.inpainting: "),
         (("inpainting", "toy-nade", ["masks=[up]"]), "unknown mask 'up'"),
         (("all", "toy-nade"), "uses.toy-nade: expected an entry of params.yaml with uses"),
         (("inpainting", "toy-pixelvae"), "toy-pixelvae: expected an exact model"),
