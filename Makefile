@@ -83,5 +83,5 @@ lock: $(STAMP)  ## write constraints.txt from what is installed
 	  python -m pip freeze --exclude-editable | grep -viE '^(torch|nvidia[^=]*|triton|setuptools|pip|wheel)=='; } > constraints.tmp
 	@mv constraints.tmp constraints.txt
 
-clean:  ## remove outputs, not data, caches or the MLflow store
+clean:  ## remove outputs and what unfinished trainings go on from, not data, caches or the MLflow store
 	rm -rf models mixtures evaluation metrics curves codecs reports registry searches studies .arcore

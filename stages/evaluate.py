@@ -11,7 +11,9 @@ def main() -> None:
     """Parse the command line and evaluate."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument(
-        "experiment", nargs="?", help="a key of `experiments` in params.yaml; none lists them"
+        "experiment",
+        nargs="?",
+        help="a key of `experiments` or `mixtures` in params.yaml; none lists the experiments",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_members=8"
