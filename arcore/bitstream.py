@@ -104,7 +104,7 @@ def split(data: bytes) -> tuple[Header, list[bytes]]:
     end = reader.position
     (crc,) = struct.unpack("<I", reader.take(4))
     reader.require(crc == zlib.crc32(data[:end]), "the checksum of its header", "another")
-    reader.require(len(runtime) == 4 and count > 0 and batch > 0, "a sound header", "none")
+    reader.require(len(runtime) == 4 and 0 < batch <= count, "a sound header", "none")
     left = len(data) - reader.position
     total = sum(chunk.length for chunk in chunks)
     reader.require(left == total, f"{total} bytes of code", str(left))

@@ -205,16 +205,16 @@ def _decompress(
     twin = _check_header(header, model)
     condition = _condition(twin, condition, header.count)
     _same("condition", "that of encoding", header.condition, digest_of(condition))
-    spans_of_chunks = _chunks(header.count, header.batch, twin.event.size)
-    fits = len(spans_of_chunks) == len(codes)
-    require(fits, "data", f"{len(spans_of_chunks)} chunks", len(codes))
+    num_chunks = _num_chunks(header.count, header.batch, twin.event.size)
+    require(num_chunks == len(codes), "data", f"{num_chunks} chunks", len(codes))
     parts = []
     lengths = torch.tensor(header.lengths, device=twin.device) if header.lengths else None
     steps = -(-header.count // header.batch) * len(twin.schedule)
     with progress_bar(progress, steps, "decoding") as advance:
         probe = _probe(twin, header.batch, condition)
         _same("model", "the probabilities of encoding (other hardware?)", header.probe, probe)
-        for index, (spans, code) in enumerate(zip(spans_of_chunks, codes, strict=True)):
+        chunks = _chunks(header.count, header.batch, twin.event.size)
+        for index, (spans, code) in enumerate(zip(chunks, codes, strict=True)):
             levels = _decode(twin, code, condition, lengths, spans, advance)
             good = levels is not None and zlib.crc32(bytes_of(levels)) == (
                 header.chunks[index].levels_crc
@@ -292,11 +292,20 @@ def _condition(model: AutoregressiveModel, condition: Tensor | None, count: int)
     return condition.to(model.device, model.dtype)
 
 
-def _chunks(count: int, batch: int, size: int) -> list[list[slice]]:
+def _chunks(count: int, batch: int, size: int) -> Iterator[list[slice]]:
     """Cut rows into batches, and these into chunks of about `CHUNK_DIMENSIONS`."""
-    spans = [slice(start, min(start + batch, count)) for start in range(0, count, batch)]
-    each = max(1, CHUNK_DIMENSIONS // (batch * size))
-    return [spans[first : first + each] for first in range(0, len(spans), each)]
+    rows = _rows_of_chunk(batch, size)
+    for first in range(0, count, rows):
+        end = min(first + rows, count)
+        yield [slice(start, min(start + batch, end)) for start in range(first, end, batch)]
+
+
+def _num_chunks(count: int, batch: int, size: int) -> int:
+    return -(-count // _rows_of_chunk(batch, size))
+
+
+def _rows_of_chunk(batch: int, size: int) -> int:
+    return batch * max(1, CHUNK_DIMENSIONS // (batch * size))
 
 
 @contextmanager
@@ -378,7 +387,7 @@ def _decode(
         for block, coded in _steps(decoder, ends, advance):
             table = table_of(decoder.next(), rows[:, block])[coded].numpy()
             symbols = stack.decode(family, table)
-            levels = torch.zeros(count * len(block), dtype=torch.int64)
+            levels = torch.zeros(count * len(block), dtype=torch.int64, device="cpu")
             levels[coded] = torch.from_numpy(symbols).long()
             rows[:, block] = levels.view(count, len(block)).to(model.device)
             decoder.push(rows[:, block])

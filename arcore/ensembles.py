@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from arcore.conditions import Condition
 from arcore.decoding import Decoder
 from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
@@ -58,18 +57,15 @@ class Ensemble(AutoregressiveModel):
             expected = f"models over {first.event} given {first.condition_kind}"
             fits = member.event == first.event and member.condition_kind == first.condition_kind
             require(fits, "members", expected, (member.event, member.condition_kind))
-        self._hold(members, first.hyperparameters, first.condition_kind)
+        self._hold(members, first.hyperparameters)
 
     def _hold(
-        self,
-        members: Sequence[AutoregressiveModel],
-        hyperparameters: Hyperparameters,
-        condition_kind: Condition | None,
+        self, members: Sequence[AutoregressiveModel], hyperparameters: Hyperparameters
     ) -> None:
         event = members[0].event
         self.supports = (type(event),)  # type: ignore[misc]
         super().__init__(event, hyperparameters)
-        self.condition_kind = condition_kind
+        take_condition(self, members)
         self.exact = all(member.exact for member in members)
         self.members = nn.ModuleList(members)
 
@@ -94,6 +90,10 @@ class Ensemble(AutoregressiveModel):
         if not self.exact:
             return each.mean(1)
         return torch.logsumexp(each, 1) - math.log(len(self))
+
+    def of_length(self, length: int) -> Ensemble:
+        """Return the ensemble of the members for events of one length."""
+        return Ensemble(member.of_length(length) for member in self)
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         """Iterate over the members."""
@@ -140,6 +140,7 @@ class Ensemble(AutoregressiveModel):
         require_int(n, "n", 1)
         self._require_length()
         self._check_condition(condition, n)
+        self._check_generator(generator)
         drawn = self._blank(n).view(n, *self.event.extents)
         for member, rows in self._shares(self._draw_members(n, generator)):
             part = taken(member, condition, rows)
@@ -166,6 +167,7 @@ class Ensemble(AutoregressiveModel):
         x = x.to(self.device)
         n = len(x)
         self._check_condition(condition, n)
+        self._check_generator(generator)
         completed = self._blank(n).view(n, *self.event.extents)
         choice = self._choose(x, observed, condition, generator)
         for member, rows in self._shares(choice):
@@ -189,6 +191,15 @@ class Ensemble(AutoregressiveModel):
     def _shares(self, choice: Tensor) -> list[tuple[AutoregressiveModel, Tensor]]:
         shares = [(member, (choice == k).nonzero()[:, 0]) for k, member in enumerate(self)]
         return [(member, rows) for member, rows in shares if len(rows)]
+
+
+def take_condition(model: AutoregressiveModel, members: Sequence[AutoregressiveModel]) -> None:
+    """Give a model of many what says of those that take a condition which one it is."""
+    for member in members:
+        if member.condition_kind is not None:
+            model.condition_kind, model.hop = member.condition_kind, member.hop
+            model.num_classes, model.num_symbols = member.num_classes, member.num_symbols
+            return
 
 
 def taken(

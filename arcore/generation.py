@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from arcore.decoding import Decoder
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int, require_positive
+from arcore.primitives.dropout import without_dropout
 from arcore.primitives.progress import Advance, progress_bar, unseen
 
 SAMPLE_DIMENSIONS = 1 << 20
@@ -81,7 +82,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         batch: int | None = None,
         progress: bool = False,
     ) -> Tensor:
-        """Draw n events, (n, *event.shape): int64 levels, or reals.
+        """Draw n events, (n, *event.shape): int64 levels, or reals; in training, too, undropped.
 
         Arguments:
             n: number of events, >= 1.
@@ -112,7 +113,8 @@ class GenerativeModel(nn.Module, abc.ABC):
         require_int(batch, "batch", 1)
         parts = []
         steps = -(-n // batch) * len(self.schedule) if progress else 0
-        with progress_bar(progress, steps, "sampling") as advance:
+        bar = progress_bar(progress, steps, "sampling")
+        with without_dropout(self), bar as advance:
             for start in range(0, n, batch):
                 rows = slice(start, min(start + batch, n))
                 blank = self._blank(rows.stop - start)
@@ -147,7 +149,7 @@ class GenerativeModel(nn.Module, abc.ABC):
                 whose tempered mixture densities have no closed form.
 
         Returns:
-            (batch, *event.shape) with the observed values unchanged.
+            (batch, *event.shape) with the observed values as they are in the model's dtype.
         """
         self._require_length()
         mask = self._check_observed(x, observed).to(self.device).flatten(1)
@@ -156,8 +158,9 @@ class GenerativeModel(nn.Module, abc.ABC):
         self._check_generator(generator)
         self._require_finite_weights()
         known = known.to(self._blank(1).dtype).flatten(1)
-        drawn = self._complete(known, mask, condition, generator, temperature)
-        self._require_scores(drawn, condition)
+        with without_dropout(self):
+            drawn = self._complete(known, mask, condition, generator, temperature)
+            self._require_scores(drawn, condition)
         return drawn
 
     def sample_varying(

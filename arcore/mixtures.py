@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from arcore.conditions import Condition
 from arcore.ensembles import Ensemble
 from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
+from arcore.primitives.precision import at_least_float32
 
 NAME = "mixture"  # to `arcore.create_model`, and in a saved model's config
 
@@ -80,6 +80,8 @@ class Mixture(Ensemble):
     ) -> None:
         members = list(members)
         require_alike(members)
+        fits = num_members is None or isinstance(num_members, Sequence)
+        require(fits, "num_members", "a number for each member", num_members)
         given = [1] * len(members) if num_members is None else list(num_members)
         require(len(given) == len(members), "num_members", f"{len(members)} numbers", given)
         counts = [
@@ -91,8 +93,7 @@ class Mixture(Ensemble):
             if count > 1:
                 member.ensemble(count)
         config = described(members, counts)
-        self._hold(members, config, shared_condition(members))
-        self.num_classes = config.asked_conditions().get("num_classes")
+        self._hold(members, config)
         self.counts = tuple(counts)
         if weights is None:
             weights = torch.full((len(members),), 1 / len(members))
@@ -112,10 +113,15 @@ class Mixture(Ensemble):
         return self.log_prob(x, condition, scored)[:, None]
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        return torch.logsumexp(self._member_log_probs(x, condition) + self.weights.log(), 1)
+        each = self._member_log_probs(x, condition)
+        weights = self.weights.to(at_least_float32(self.weights.dtype))  # of sum 1 but for rounding
+        return torch.logsumexp(each + weights.log() - weights.sum().log(), 1).to(each.dtype)
 
     def _draw_members(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return torch.multinomial(self.weights.float(), n, True, generator=generator)
+        if n == 0:
+            return torch.zeros(0, dtype=torch.int64, device=self.device)
+        weights = self.weights.to(at_least_float32(self.weights.dtype))
+        return torch.multinomial(weights, n, True, generator=generator)
 
     def _rebuild(self) -> None:
         for member in self.members:
@@ -173,10 +179,11 @@ def fit_weights(
 def require_alike(members: Sequence[AutoregressiveModel]) -> None:
     """Refuse members that are none of one distribution: see `Mixture`."""
     require(bool(members), "members", "at least one model", members)
+    for member in members:
+        require(isinstance(member, AutoregressiveModel), "members", "models", member)
     first = members[0]
     given = [m.condition_kind for m in members if m.condition_kind is not None]
     for member in members:
-        require(isinstance(member, AutoregressiveModel), "members", "models", member)
         require(member.event == first.event, "members", f"models over {first.event}", member)
         require(member.exact, "members", "models with an exact likelihood", member)
         require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
@@ -195,14 +202,9 @@ def require_weights(
         return
     fits = bool((weights.isfinite() & (weights >= 0)).all())
     if sum_to_one:
-        fits = fits and abs(float(weights.double().sum()) - 1) < 1e-4
+        off = abs(float(weights.double().sum()) - 1)
+        fits = fits and off < max(1e-4, torch.finfo(weights.dtype).eps)
     require(fits, where, wanted, weights.tolist())
-
-
-def shared_condition(members: Sequence[AutoregressiveModel]) -> Condition | None:
-    """Return the condition of those members that take one."""
-    kinds = [member.condition_kind for member in members if member.condition_kind is not None]
-    return kinds[0] if kinds else None
 
 
 def described(members: Sequence[AutoregressiveModel], counts: Sequence[int]) -> MixtureConfig:

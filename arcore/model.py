@@ -202,7 +202,8 @@ class AutoregressiveModel(GenerativeModel):
         """Return all one-dimensional conditionals p(x_d | x_<d) at once, teacher-forced.
 
         Returns:
-            A distribution with batch shape (batch, *event.shape).
+            A distribution with batch shape (batch, *event.shape), for its `log_prob` (and `logits`,
+            over levels): mixtures lack torch's own `sample`.
         """
         self._check(x, condition)
         return self._conditionals(x, condition)

@@ -11,9 +11,9 @@ from torch.distributions import Bernoulli, Distribution
 from arcore.decoding import Decoder
 from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
 from arcore.distributions.softmax import Softmax
-from arcore.ensembles import taken
+from arcore.ensembles import take_condition, taken
 from arcore.events import Levels
-from arcore.mixtures import described, require_alike, require_weights, shared_condition
+from arcore.mixtures import described, require_alike, require_weights
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 
@@ -70,11 +70,7 @@ class Pool(AutoregressiveModel):
         config = described(members, [1] * len(members))
         super().__init__(members[0].event, config)
         require(not self.event.is_open, "members", "models over events of one length", self.event)
-        self.condition_kind = shared_condition(members)
-        for member in members:
-            if member.condition_kind is not None:
-                self.num_classes, self.num_symbols = member.num_classes, member.num_symbols
-                self.hop = member.hop
+        take_condition(self, members)
         fields = [member.receptive_field for member in members]
         known = [field for field in fields if field is not None]
         self.receptive_field = max(known) if len(known) == len(fields) else None
@@ -152,7 +148,8 @@ class Pool(AutoregressiveModel):
         return PoolDecoder(self, batch, condition)
 
     def _may_overflow(self) -> bool:
-        return any(member._may_overflow() for member in self)
+        enlarge = bool(self.weights.sum() > 2)  # what has a headroom of e^8
+        return enlarge or any(member._may_overflow() for member in self)
 
     def _rebuild(self) -> None:
         for member in self:
@@ -235,7 +232,7 @@ def fit_pool(
         expected = f"(..., levels, {count}) logits and (...) levels"
         require(fits, "batches", expected, (tuple(logits.shape), tuple(x.shape)))
         require(bool(logits.isfinite().all()), "batches", "finite logits", "others")
-    weights = torch.full((count,), 1 / count, dtype=torch.float64)
+    weights = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
     nats, gradient, curvature = _derivatives(batches, weights)
     history = [nats]
     for _ in range(max_iterations):
@@ -265,7 +262,7 @@ def _derivatives(
         log_p = torch.log_softmax(features @ weights, -1)
         p = log_p.exp()
         mean = torch.einsum("nv,nvk->nk", p, features)
-        seen = features[torch.arange(len(levels)), levels]
+        seen = features[torch.arange(len(levels), device=levels.device), levels]
         centred = features - mean[:, None]
         nats -= float(log_p.gather(1, levels[:, None]).sum())
         gradient += (mean - seen).sum(0)
@@ -288,7 +285,8 @@ def _minimum(start: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
     """Minimise g (w - start) + (w - start) H (w - start) / 2 over w >= 0, by coordinates."""
     smallest = torch.finfo(curvature.dtype).tiny
     ridge = RIDGE * curvature.diagonal().mean() + smallest
-    curvature = curvature + ridge * torch.eye(len(start), dtype=curvature.dtype)
+    curvature = curvature.clone()
+    curvature.diagonal().add_(ridge)
     weights = start.clone()
     for _ in range(SWEEPS):
         before = weights.clone()

@@ -235,6 +235,7 @@ def _require_rebuilt(model: AutoregressiveModel, twin: AutoregressiveModel) -> N
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Yield an empty sibling that becomes `folder` when the block ends well."""
+    folder = Path(os.path.realpath(folder))  # what a link leads to is replaced, not the link
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex
     partial, old = (folder.with_name(f".{folder.name}.{token}.{s}") for s in ("partial", "old"))
@@ -245,5 +246,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
             os.replace(folder, old)
         os.replace(partial, folder)
     finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)

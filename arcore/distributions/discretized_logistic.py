@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 
-from arcore.distributions.inversion import choose
+from arcore.distributions.inversion import choose, tempered
 from arcore.primitives.precision import at_least_float32
 
 MIN_LOG_SCALE = -7.0
@@ -54,7 +54,11 @@ class DiscretizedLogisticMixture(Distribution):
         self, num_levels: int, log_weights: Tensor, means: Tensor, log_scales: Tensor
     ) -> None:
         super().__init__(log_weights.shape[:-1], validate_args=False)
-        bound = torch.finfo(means.dtype).max ** 0.25
+        dtype = at_least_float32(means.dtype)  # in which masses, differences, still add up to 1
+        log_weights, means, log_scales = (
+            part.to(dtype) for part in (log_weights, means, log_scales)
+        )
+        bound = torch.finfo(dtype).max ** 0.25
         self.num_levels = num_levels
         self.log_weights = torch.log_softmax(log_weights, -1)
         self.means = means.clamp(-bound, bound)
@@ -62,7 +66,8 @@ class DiscretizedLogisticMixture(Distribution):
 
     def components_log_prob(self, value: Tensor) -> Tensor:
         """Return ln P_j(v) of levels v (*batch,) under each component, (*batch, K), in nats."""
-        return self._log_masses(value[..., None], self.means, self.log_scales)
+        levels = value.long()  # a dtype of few levels cannot be compared with the last one
+        return self._log_masses(levels[..., None], self.means, self.log_scales)
 
     def _log_masses(self, value: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
         """Return ln P_j(v) of levels that broadcast against the components' parameters."""
@@ -101,15 +106,15 @@ class DiscretizedLogisticMixture(Distribution):
         A component is chosen and its distribution function inverted, which needs no table of
         levels; another temperature than 1 does.
         """
-        dtype = at_least_float32(self.means.dtype)
+        dtype, device = self.means.dtype, self.means.device
         uniform = torch.rand(
-            (2, *self.batch_shape), generator=generator, device=self.means.device, dtype=dtype
+            (2, *self.batch_shape), generator=generator, device=device, dtype=dtype
         )
         if temperature != 1:
-            return choose(torch.softmax(self.logits.to(dtype) / temperature, -1), uniform[0])
-        chosen = choose(self.log_weights.to(dtype).exp(), uniform[0])[..., None]
+            return choose(tempered(self.logits, temperature), uniform[0])
+        chosen = choose(self.log_weights.exp(), uniform[0])[..., None]
         mean, log_scale = (
-            part.gather(-1, chosen)[..., 0].to(dtype) for part in (self.means, self.log_scales)
+            part.gather(-1, chosen)[..., 0] for part in (self.means, self.log_scales)
         )
         scale = torch.exp(log_scale.clamp(max=math.log(torch.finfo(dtype).max) - 10))
         y = mean + scale * torch.logit(uniform[1])  # minus infinity at nought: the first level

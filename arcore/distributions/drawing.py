@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
-from arcore.distributions.inversion import choose
+from arcore.distributions.gray import GrayBernoulli
+from arcore.distributions.inversion import choose, tempered, tempered_bit
 from arcore.distributions.softmax import Softmax
 from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
@@ -82,12 +83,13 @@ def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0
     """Return the levels at which a discrete conditional's cumulative distribution passes `uniform`.
 
     Arguments:
-        distribution: one of `DISCRETE`.
+        distribution: one of `DISCRETE`, or of gray targets.
         uniform: numbers in [0, 1) of its batch shape.
         temperature: scales the log-probabilities by 1 / temperature.
     """
+    if isinstance(distribution, GrayBernoulli):
+        return distribution.invert(uniform, temperature)
     logits: Tensor = distribution.logits  # type: ignore[attr-defined]
-    logits = logits.to(at_least_float32(logits.dtype)) / temperature
     if isinstance(distribution, torch.distributions.Bernoulli):
-        return (uniform < torch.sigmoid(logits)).long()
-    return choose(torch.softmax(logits, -1), uniform)
+        return (uniform < tempered_bit(logits, temperature)).long()
+    return choose(tempered(logits, temperature), uniform)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli
 from torch.nn.functional import logsigmoid
 
+from arcore.distributions.inversion import tempered_bit
 from arcore.primitives.precision import at_least_float32
 
 
@@ -33,10 +36,19 @@ class GrayBernoulli(Bernoulli):
 
     def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
         """Draw levels 0 and 255, int64, of the batch shape."""
-        logits = self.logits.to(at_least_float32(self.logits.dtype))
-        p = torch.sigmoid(logits / temperature)
-        drawn = torch.rand(p.shape, generator=generator, device=p.device, dtype=p.dtype) < p
-        return drawn.long() * self.LAST
+        device, dtype = self.logits.device, at_least_float32(self.logits.dtype)
+        shape = self.logits.shape
+        uniform = torch.rand(shape, generator=generator, device=device, dtype=dtype)
+        return self.invert(uniform, temperature)
+
+    def invert(self, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return the levels of numbers in [0, 1), int64: 255 where they are below p."""
+        return (uniform < tempered_bit(self.logits, temperature)).long() * self.LAST
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw levels 0 and 255 by torch's global generator."""
+        bits: Tensor = super().sample(torch.Size(sample_shape))
+        return bits * self.LAST
 
     def select(self, block: Tensor) -> GrayBernoulli:
         """Select a block of flattened indices: batch shape (first extent, len(block))."""

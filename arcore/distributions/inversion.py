@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from arcore.primitives.precision import at_least_float32
 
 
 def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
@@ -23,3 +26,27 @@ def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
     cumulative = probabilities.cumsum(-1)
     indices: Tensor = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1)
     return indices.clamp(max=probabilities.shape[-1] - 1)
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Return the probabilities softmax(logits / temperature), (*batch, n), in float32 or more.
+
+    Of any temperature above zero they are numbers: as it goes to zero, those of the most probable.
+
+    Example:
+        >>> tempered(torch.tensor([0.0, 1.0, -1.0]), 1e-300).tolist()
+        [0.0, 1.0, 0.0]
+    """
+    logits = logits.to(at_least_float32(logits.dtype))
+    below = logits - logits.amax(-1, keepdim=True)
+    return torch.softmax(below / _held(temperature, logits.dtype), -1)
+
+
+def tempered_bit(logits: Tensor, temperature: float) -> Tensor:
+    """Return the probability of a one, sigmoid(logits / temperature), in float32 or more."""
+    logits = logits.to(at_least_float32(logits.dtype))
+    return torch.sigmoid(logits / _held(temperature, logits.dtype))
+
+
+def _held(temperature: float, dtype: torch.dtype) -> float:
+    return max(temperature, torch.finfo(dtype).tiny)

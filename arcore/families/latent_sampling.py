@@ -14,6 +14,7 @@ from arcore.decoding import Decoder
 from arcore.distributions.drawing import draw, invert
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
+from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
@@ -89,6 +90,7 @@ class LatentSampling(AutoregressiveModel):
         """
         self._check_condition(condition, n)
         self._check_temperature(temperature)
+        self._check_generator(generator)
         noise = self._noise(n, generator)
         return self._from_prior(tuple(e * math.sqrt(temperature) for e in noise), condition)
 
@@ -104,7 +106,8 @@ class LatentSampling(AutoregressiveModel):
         """Draw noise that is a function of each event alone, whatever stands beside it."""
 
         def draw_row(generator: torch.Generator) -> Tensor:
-            return torch.randn(self._noise_size, generator=generator, dtype=torch.float64)
+            options: dict[str, Any] = {"dtype": torch.float64, "device": generator.device}
+            return torch.randn(self._noise_size, generator=generator, **options)
 
         return self._as_latents(for_each_row(x, draw_row))
 
@@ -272,17 +275,19 @@ class LatentSampling(AutoregressiveModel):
         require_int(n, "n", 1)
         require(level in self.latent_levels, "level", f"one of {self.latent_levels}", level)
         self._check_condition(condition, n)
+        self._check_generator(generator)
         self._require_finite_weights()
         shared, own = self._all_noise(1, generator), self._all_noise(n, generator)
         *noise, uniform = (
             mine if name == level else ours.expand_as(mine).contiguous()
             for name, ours, mine in zip(self.latent_levels, shared, own, strict=True)
         )
-        latents = self._from_prior(tuple(noise), condition)
-        x, decoder = self._blank(n), self.decoder(n, condition, latents)
-        for block in decoder.blocks:
-            x[:, block] = invert(decoder.next(), uniform[:, block])
-            decoder.push(x[:, block])
+        with without_dropout(self):
+            latents = self._from_prior(tuple(noise), condition)
+            x, decoder = self._blank(n), self.decoder(n, condition, latents)
+            for block in decoder.blocks:
+                x[:, block] = invert(decoder.next(), uniform[:, block])
+                decoder.push(x[:, block])
         return x.view(n, *self.event.extents)
 
     def _all_noise(self, n: int, generator: torch.Generator | None) -> Latents:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import copy
 import math
 from collections.abc import Iterator
 
@@ -24,6 +23,7 @@ from arcore.primitives.masks import draw_masks
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
+from arcore.primitives.sharing import shared
 
 VALIDATION_MASKS = 4  # masks per row of `validation_loss`
 FLOATS_AT_ONCE = 1 << 21  # rows are scored in parts whose widest layer is no larger
@@ -175,8 +175,7 @@ class OrderlessModel(AutoregressiveModel):
         fits = isinstance(order, Tensor) and order.shape == (size,)
         fits = fits and sorted(order.tolist()) == list(range(size))
         require(fits, "order", f"a permutation of range({size})", order)
-        view = copy.copy(self)
-        view._buffers = dict(self._buffers)
+        view = shared(self)
         view._ordering = order.long().cpu()
         view._rebuild()
         return view

@@ -85,7 +85,7 @@ class PixelRNN(RasterModel):
         if self.condition_kind is not None:
             num_maps = self.condition_maps.channels
         self.num_maps = num_maps
-        wide, head = self.colours(2 * p.hidden), self.colours(p.head_width)
+        wide, head = self.colours(2 * p.hidden, "hidden"), self.colours(p.head_width, "head_width")
         self.input = pixel_conv("A", self.input_colours, wide, p.first_kernel)
         self.layers = nn.ModuleList(_Layer(self, index) for index in range(p.num_layers))
         self.hidden_head = nn.ModuleList([pixel_conv("B", wide, head), pixel_conv("B", head, head)])
@@ -144,7 +144,7 @@ class _Layer(nn.Module):
     def __init__(self, model: PixelRNN, index: int) -> None:
         super().__init__()
         p = model.hyperparameters
-        wide, narrow = model.colours(2 * p.hidden), model.colours(p.hidden)
+        wide, narrow = model.colours(2 * p.hidden, "hidden"), model.colours(p.hidden, "hidden")
         self.input, self.lstm = model._lstm(index, wide, narrow.repeat(4))
         open_forget_gate(self.input.bias, p.hidden)
         self.projection = model.projection(len(self.input.weight))

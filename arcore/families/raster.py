@@ -183,10 +183,10 @@ class RasterModel(AutoregressiveModel):
         """The colour of each feature map of the image."""
         return channel_groups(self.image[0] * self.num_features, self.head.groups)
 
-    def colours(self, width: int) -> Tensor:
-        """The colour of each of `width` maps."""
+    def colours(self, width: int, name: str = "width") -> Tensor:
+        """The colour of each of `width` maps, a number that errors call by `name`."""
         fits = width >= self.head.groups
-        require(fits, "width", f"at least one map per colour, {self.head.groups}", width)
+        require(fits, name, f"at least one map per colour, {self.head.groups}", width)
         return channel_groups(width, self.head.groups)
 
     def projection(self, outputs: int) -> ConditionProjection | None:

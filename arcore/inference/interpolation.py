@@ -11,6 +11,7 @@ from arcore.distributions.drawing import invert
 from arcore.events import Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
+from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import at_least_float32
 
 
@@ -72,8 +73,9 @@ def walk(
     kind = model.condition_kind
     require(isinstance(kind, Vector), "model", "one conditioned on a vector", model)
     line = between(first, second, num_steps).flatten(0, 1)
-    decoder = model.decoder(len(line), line)
-    return decode_with(model, decoder, len(first), num_steps, generator)
+    with without_dropout(model):
+        decoder = model.decoder(len(line), line)
+        return decode_with(model, decoder, len(first), num_steps, generator)
 
 
 @torch.no_grad()
@@ -88,6 +90,7 @@ def decode_with(
     event = model.event
     fits = isinstance(event, Levels) and not event.is_open
     require(fits, "model", "one over levels, of events of one length", model)
+    model._check_generator(generator)
     dtype, device = at_least_float32(model.dtype), model.device
     shape = (batch, 1, event.size)
     uniform = torch.rand(shape, generator=generator, dtype=dtype, device=device)

@@ -8,6 +8,7 @@ from torch import Tensor
 from arcore.families.latent import LatentVariableModel
 from arcore.inference.interpolation import between, decode_with
 from arcore.model import AutoregressiveModel
+from arcore.primitives.dropout import without_dropout
 
 
 @torch.no_grad()
@@ -105,8 +106,9 @@ def walk(
     ends = [[q.mean for q in latent.posterior(x, condition)] for x in (first, second)]
     line = tuple(between(a, b, num_steps).flatten(0, 1) for a, b in zip(*ends, strict=True))
     given = None if condition is None else condition.repeat_interleave(num_steps, 0)
-    decoder = latent.decoder(len(line[0]), given, line)
-    return decode_with(model, decoder, len(first), num_steps, generator)
+    with without_dropout(latent):
+        decoder = latent.decoder(len(line[0]), given, line)
+        return decode_with(model, decoder, len(first), num_steps, generator)
 
 
 def _with_latents(model: AutoregressiveModel) -> LatentVariableModel:

@@ -20,6 +20,7 @@ from arcore.ensembles import Ensemble
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_positive
+from arcore.primitives.dropout import without_dropout
 from arcore.primitives.progress import progress_bar
 
 RESAMPLE_ALL = 0.9  # what shares the cost of decoding anew
@@ -162,13 +163,17 @@ def posterior(
     """
     _check(model, log_likelihood, num_particles, resample_below)
     rows, size = len(log_likelihood), model.event.size
-    likelihood = log_likelihood.to(model.device).double().reshape(rows, size, -1)
+    model._check_condition(condition, rows)
+    model._check_generator(generator)
+    likelihood = log_likelihood.to(model.device).double()
+    likelihood = likelihood.reshape(rows, size, likelihood.shape[-1])
     of_row = torch.arange(rows, device=model.device).repeat_interleave(num_particles)
     given = None if condition is None else condition.to(model.device)[of_row]
     x = torch.zeros(rows * num_particles, size, dtype=torch.int64, device=model.device)
     log_weights = torch.zeros(rows, num_particles, dtype=torch.float64, device=model.device)
-    decoder, bar = model.decoder(len(x), given), (progress, len(model.schedule), "filtering")
-    with progress_bar(*bar) as advance:
+    bar = progress_bar(progress, len(model.schedule), "filtering")
+    with without_dropout(model), bar as advance:
+        decoder = model.decoder(len(x), given)
         for step, block in enumerate(model.schedule):
             joint = _log_levels(decoder.next()) + likelihood[:, block][of_row]
             log_weights = log_weights + joint.logsumexp(-1).sum(-1).view_as(log_weights)

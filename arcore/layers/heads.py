@@ -14,6 +14,7 @@ from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.distributions.gray import GrayBernoulli
 from arcore.layers import level_features
 from arcore.primitives.checks import require
+from arcore.primitives.precision import at_least_float32
 
 HEADS = ("softmax", "logistic_mixture")
 PREDICTED_SPREAD = 0.1  # what is left of a level after a linear prediction is as much narrower
@@ -128,6 +129,7 @@ class Head:
     def _mixtures(self, outputs: Tensor, image: Tensor, count: int) -> list[tuple[Tensor, ...]]:
         """Return weights, means and log-scales, (batch, height, width, K), of the first colours."""
         k, colours = self.num_mixtures, self.colours
+        outputs = outputs.to(at_least_float32(outputs.dtype))
         parts = outputs.movedim(1, -1).unflatten(-1, (-1, k)).movedim(-2, 0)
         weights, means, log_scales, coefficients = parts.split([1, colours, colours, self._pairs])
         y = image.to(outputs.dtype) * (2 / (self.num_levels - 1)) - 1

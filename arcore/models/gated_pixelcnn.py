@@ -86,7 +86,7 @@ class GatedPixelCNN(TwoStackModel):
         super().__init__(event, hyperparameters)
         p = hyperparameters
         self.layers = nn.ModuleList(_Layer(self, index) for index in range(p.num_layers))
-        head = self.colours(p.head_width)
+        head = self.colours(p.head_width, "head_width")
         self.hidden_head = pixel_conv("B", head, head)
         self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
         self.output.set_bias(self.head.initial_bias())
@@ -216,7 +216,7 @@ class _Layer(nn.Module):
         self.vertical = rows_conv(len(inputs), len(gates), kernel)
         self.link = CausalConv2d(len(gates), len(gates))
         self.horizontal = row_conv(kind, inputs, gates, kernel)
-        self.skip = pixel_conv("B", width, model.colours(p.head_width))
+        self.skip = pixel_conv("B", width, model.colours(p.head_width, "head_width"))
         self.horizontal_projection = model.projection(len(gates))
         if not self.is_last:
             self.residual = pixel_conv("B", width, width)

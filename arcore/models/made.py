@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from arcore.primitives.checks import (
     require_seed,
 )
 from arcore.primitives.dropout import dropout
+from arcore.primitives.sharing import shared
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 
@@ -140,6 +140,7 @@ class MADE(AutoregressiveModel):
     supports = (Levels,)
     takes_uneven_levels = True
     hyperparameters: MADEConfig
+    order: Tensor
 
     def __init__(self, event: Event, hyperparameters: MADEConfig) -> None:
         super().__init__(event, hyperparameters)
@@ -183,9 +184,7 @@ class MADE(AutoregressiveModel):
         is_int = isinstance(index, int) and not isinstance(index, bool)
         fits = is_int and index >= 0 and (count == 0 or index < count)
         require(fits, "index", f"a mask in [0, {count or 'any'})", index)
-        view = copy.copy(self)
-        view._modules = {name: _share(module) for name, module in self._modules.items()}
-        view._buffers = dict(self._buffers)
+        view = shared(self)
         view._index, view._given_order = index, None
         view.changes_by_step = False
         view._rebuild()
@@ -225,6 +224,11 @@ class MADE(AutoregressiveModel):
         super().train(mode)
         if not mode:
             self._rebuild()
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> MADE:
+        super()._apply(fn, recurse)
+        self.order = self.order.to(self.device)
         return self
 
     def _rebuild(self) -> None:
@@ -313,16 +317,6 @@ class MADE(AutoregressiveModel):
         """
         self._check_condition(condition, batch)
         return MADEDecoder(self, batch, condition)
-
-
-def _share(module: nn.Module | None) -> nn.Module | None:
-    """Copy a tree of modules, sharing parameters but not masks."""
-    if module is None:
-        return None
-    view = copy.copy(module)
-    view._buffers = dict(module._buffers)
-    view._modules = {name: _share(child) for name, child in module._modules.items()}
-    return view
 
 
 class MADEDecoder(Decoder):

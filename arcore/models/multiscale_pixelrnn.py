@@ -20,7 +20,7 @@ from arcore.model import AutoregressiveModel
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM
 from arcore.models.row_lstm import RowLSTM, RowLSTMConfig
 from arcore.primitives.checks import require, require_int
-from arcore.primitives.orderings import make_ordering
+from arcore.primitives.orderings import CPU, make_ordering
 
 CORES: dict[str, type[PixelRNN]] = {"diagonal_bilstm": DiagonalBiLSTM, "row_lstm": RowLSTM}
 
@@ -136,16 +136,16 @@ class MultiscalePixelRNN(AutoregressiveModel):
     @property
     def known(self) -> Tensor:
         """Which dimensions are of the small image, (D,) bool."""
-        known = torch.zeros(self.image, dtype=torch.bool, device=self.device)
+        known = torch.zeros(self.image, dtype=torch.bool, device=CPU)
         self.small(known)[:] = True
         return known.flatten()
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
         """One block per sub-pixel: the small image in raster order, then the others."""
-        order, known = make_ordering("raster", self.image).to(self.device), self.known
-        blocks: tuple[Tensor, ...] = torch.cat([order[known[order]], order[~known[order]]]).split(1)
-        return blocks
+        order, known = make_ordering("raster", self.image), self.known
+        small_first = torch.cat([order[known[order]], order[~known[order]]])
+        return tuple(small_first.to(self.device).split(1))
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
         """Return the decoder that evaluates one network at one pixel at a time."""

@@ -155,7 +155,7 @@ class FrameDecoder(TwoStackModel):
         super().__init__(event, hyperparameters)
         p = hyperparameters
         self.num_maps, self.num_vectors = num_maps, num_vectors
-        wide, head = self.colours(2 * p.width), self.colours(p.head_width)
+        wide, head = self.colours(2 * p.width), self.colours(p.head_width, "head_width")
         inputs = self.input_colours
         self.vertical_input = rows_conv(len(inputs), len(wide), p.first_kernel)
         self.horizontal_input = row_conv("A", inputs, wide, p.first_kernel)

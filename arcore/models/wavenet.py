@@ -15,7 +15,7 @@ from torch.nn.functional import pad, relu
 
 from arcore.conditions import Classes, Frames, Symbols
 from arcore.decoding import Decoder
-from arcore.events import Event, Levels
+from arcore.events import Event, Levels, resized
 from arcore.generation import HEADROOM
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
@@ -227,8 +227,10 @@ class WaveNet(AutoregressiveModel):
         """Return the same model, sharing weights, for events of one length."""
         require_int(length, "length", 1)
         assert isinstance(self.event, Levels)
+        if not self.event.is_open:
+            return cast(WaveNet, super().of_length(length))
         twin = copy.copy(self)
-        twin.event = Levels(self.event.num_levels, (length,))
+        twin.event = resized(self.event, (length,))
         twin._set_condition_kind()
         return twin
 

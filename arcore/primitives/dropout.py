@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 SMALL = 1 << 12  # values, of fewer of which torch's own is as fast
@@ -45,3 +48,25 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     mask = below.to(integers).bitwise_and_(scale).view(x.dtype)
     layout = torch.empty_like(x)  # dense, in the order of x
     return x * mask.as_strided(x.shape, layout.stride())
+
+
+@contextmanager
+def without_dropout(module: nn.Module) -> Iterator[None]:
+    """Let nothing be dropped inside, though the module be in training.
+
+    Example:
+        >>> layer = nn.Dropout(0.5)
+        >>> with without_dropout(layer):
+        ...     layer(torch.ones(2)).tolist()
+        [1.0, 1.0]
+        >>> layer.training
+        True
+    """
+    dropping = [each for each in module.modules() if each.training]
+    for each in dropping:
+        each.training = False  # alone: `train` would forget what was drawn for a step
+    try:
+        yield
+    finally:
+        for each in dropping:
+            each.training = True

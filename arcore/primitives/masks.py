@@ -96,6 +96,7 @@ def draw_masks(
         >>> masks.shape, bool(masks.all(1).any())
         (torch.Size([2, 5]), False)
     """
+    device = device if generator is None else generator.device
     u = torch.rand(batch, size, generator=generator, device=device, dtype=torch.float64)
     j = torch.randint(size, (batch, 1), generator=generator, device=device)
     return u < u.gather(1, j)

@@ -25,7 +25,8 @@ def for_each_row(x: Tensor, draw_row: Callable[[torch.Generator], Tensor]) -> Te
         (True, False)
     """
     generator = torch.Generator().manual_seed(SEED)
-    factors = torch.randint(1 << 31, x[:1].flatten(1).shape[1:], generator=generator)
+    shape = x[:1].flatten(1).shape[1:]
+    factors = torch.randint(1 << 31, shape, generator=generator, device=generator.device)
     seeds = (x.flatten(1).long() * factors.to(x.device)).sum(1) % (1 << 62)
     rows = [draw_row(generator.manual_seed(seed)) for seed in seeds.tolist()]
     return torch.stack(rows) if rows else draw_row(generator)[None][:0]

@@ -357,6 +357,15 @@ def test_what_is_no_coded_data(data: bytes, message: str) -> None:
         decompress(small_model(), data)
 
 
+def test_a_header_of_more_than_there_is_costs_nothing() -> None:
+    model, x = small_model(), torch.zeros(2, *small_model().event.shape)
+    header, codes = bitstream.split(compress(model, x))
+    for count, batch, message in ((2, 1 << 33, "a sound header"), (1 << 27, 1, "chunks")):
+        crafted = bitstream.dataclasses.replace(header, count=count, batch=batch)
+        with pytest.raises(ValueError, match=f"data: .*{message}"):
+            decompress(model, bitstream.join(crafted, codes))
+
+
 def test_a_header_is_read_as_it_was_written() -> None:
     header = bitstream.Header(
         model=bytes(range(32)),

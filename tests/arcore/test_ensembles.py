@@ -200,6 +200,8 @@ BAD = [
     (lambda: Ensemble(PAIR).sample(0), ["n", ">= 1", "0"]),
     (lambda: Ensemble(PAIR).sample(2, torch.zeros(2).long()), ["condition", "None", "tensor"]),
     (lambda: Ensemble(PAIR).sample(2, temperature=0), ["temperature", "> 0", "0"]),
+    (lambda: Ensemble(PAIR).sample(2, generator=0), ["generator", "torch.Generator on cpu", "0"]),
+    (lambda: Ensemble(PAIR).impute(X, X == 0, None, 0), ["generator", "torch.Generator", "0"]),
     (lambda: Ensemble(PAIR).log_prob(X + 2), ["x", "[0, 2)", "[2, 2]"]),
     (lambda: Ensemble(PAIR).impute(X, X.long()), ["observed", "bool", "int64"]),
     (lambda: Ensemble(PAIR).impute(X, [True]), ["observed", "bool", "[True]"]),
@@ -217,15 +219,39 @@ def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
-def test_members_may_share_a_local_condition() -> None:
-    event = Levels(4, (4,))
+def wavenets(length: int | None) -> list[arcore.AutoregressiveModel]:
+    event = Levels(4, (length,))
     kinds = {"num_blocks": 1, "cycle": 2, "num_classes": 2, "local_classes": 3}
     kinds["local_strides"] = [2]
-    members = [
+    return [
         randomize(arcore.create_model("wavenet", event, **kinds).double(), seed)
         for seed in range(2)
     ]
+
+
+def test_members_may_share_a_local_condition() -> None:
+    members = wavenets(4)
     x, condition = torch.tensor([[0, 3, 1, 2]]), torch.tensor([[1, 2, 0]])
     scores = torch.stack([member.log_prob(x, condition) for member in members])
     mixed = Ensemble(members).log_prob(x, condition)
     torch.testing.assert_close(mixed, scores.logsumexp(0) - math.log(2))
+
+
+@pytest.mark.parametrize("combine", [Ensemble, arcore.Mixture])
+def test_many_of_any_length_say_what_their_members_say(combine: Callable[..., Ensemble]) -> None:
+    members = wavenets(None)
+    many = combine(members)
+    for name in ("condition_kind", "num_classes", "num_symbols", "hop"):
+        assert getattr(many, name) == getattr(members[0], name)
+    x, condition = torch.tensor([[0, 3, 1, 2]]), torch.tensor([[1, 2, 0]])
+    short = many.of_length(4)
+    torch.testing.assert_close(short.log_prob(x, condition), many.log_prob(x, condition))
+    assert short.sample(1, condition).shape == (1, 4)
+
+
+def test_an_ensemble_in_evaluation_leaves_its_model_in_training() -> None:
+    for name in ("deep_nade", "conv_nade", "made"):
+        masks = {"num_masks": 2} if name == "made" else {}
+        model = arcore.create_model(name, NINE, dropout=0.5, **masks).train()
+        model.ensemble(2).eval()
+        assert all(module.training for module in model.modules()), name

@@ -210,6 +210,28 @@ def test_walks_between_vectors_share_their_noise() -> None:
     assert float((frequencies - expected).abs().sum()) / 2 < 0.06, "draws are from p(x | h)"
 
 
+def test_walks_between_gray_clips_have_their_levels() -> None:
+    event = arcore.events.Gray((2, 1, 2, 2))
+    model = model_of("video_pixel_network", event, width=4, condition_size=2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(0.1)  # about as many of both
+    walk = interpolation.walk(model, torch.zeros(20, 2).double(), torch.ones(20, 2).double(), 3)
+    assert walk.unique().tolist() == [0, 255]
+    x = torch.zeros(1, *event.shape)
+    assert set(model.conditionals(x, torch.zeros(1, 2)).sample().unique().tolist()) <= {0.0, 255.0}
+
+
+def test_labels_of_particles_are_of_their_rows() -> None:
+    model = model_of("nade", BITS, hidden=3, num_classes=2)
+    seen = torch.zeros(2, *BITS.extents, 2)
+    for labels in (None, torch.zeros(5).long(), torch.zeros(1).long()):
+        with pytest.raises(ValueError, match=r"condition: expected int64 class labels of.*\(2,\)"):
+            posterior(model, seen, 3, labels)
+    none = posterior(model, seen[:0], 3, torch.zeros(0).long())
+    assert none.x.shape == (0, 3, *BITS.extents)
+
+
 def test_calibration_error_is_the_gap_in_each_bin() -> None:
     sure = torch.tensor([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 10)
     labels = torch.tensor([0] * 5 + [1] * 5 + [1] * 6 + [0] * 4)
@@ -279,6 +301,14 @@ def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask
         (
             lambda m: posterior(m, torch.zeros(1, 1, 2, 3, 2), 2, resample_below=0),
             "resample_below: expected a number in",
+        ),
+        (
+            lambda m: posterior(m, torch.zeros(2, 1, 2, 3, 2), 2, torch.zeros(5).long()),
+            "condition: expected None",
+        ),
+        (
+            lambda m: posterior(m, torch.zeros(1, 1, 2, 3, 2), 2, generator=0),
+            "generator: expected a torch.Generator",
         ),
         (lambda m: replacement_noise(torch.zeros(1, 2), 1.0, 2), "probability: expected a number"),
         (lambda m: gaussian_noise(torch.zeros(1, 2), 0.0, 2), "deviation: expected"),

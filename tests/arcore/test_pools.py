@@ -19,7 +19,7 @@ from arcore import Pool, events
 from arcore.coding import compress, decompress
 from arcore.decoding import Decoder
 from arcore.pools import fit_pool
-from tests.support.cases import Case
+from tests.support.cases import Case, randomize
 from tests.support.dependence import influence
 from tests.support.events import CUBE, NINE
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
@@ -303,3 +303,11 @@ def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         call()
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_weights_that_overflow_draw_nothing() -> None:
+    event = events.Levels(3, (2,))
+    members = [randomize(arcore.create_model(name, event)) for name in ("nade", "made")]
+    pool = Pool(members, torch.tensor([3e38, 3e38]))
+    with pytest.raises(ValueError, match="weights: expected those whose probabilities are numbers"):
+        pool.sample(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,34 @@ def test_a_failed_save_leaves_what_was_there(
         arcore.save(nade(Binary((7,))), folder)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert arcore.load(folder).event == Binary((6,))
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    arcore.save(nade(), folder)
+    replace = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if target == folder and source.name.endswith(".partial"):
+            raise OSError("stale file handle")
+        replace(source, target)
+
+    monkeypatch.setattr(saving.os, "replace", fail)
+    with pytest.raises(OSError, match="stale file handle"):
+        arcore.save(nade(Binary((7,))), folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert arcore.load(folder).event == Binary((6,))
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    folder, link = tmp_path / "model", tmp_path / "latest"
+    arcore.save(nade(), folder)
+    link.symlink_to(folder)
+    arcore.save(nade(Binary((7,))), link)
+    assert link.is_symlink() and arcore.load(folder).event == Binary((7,))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "model"]
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:

@@ -311,3 +311,10 @@ def test_what_cannot_overflow_is_not_scored_after_drawing(monkeypatch: pytest.Mo
         model.layers[3].residual.weight.fill_(1e38)
     with pytest.raises(TypeError):
         model.sample(2)
+
+
+def test_of_one_length_is_of_the_same_kind() -> None:
+    model = arcore.create_model("wavenet", Binary((None,)), cycle=2)
+    assert model.of_length(5).event == Binary((5,))
+    with pytest.raises(ValueError, match="length: expected a model of events of any length, got"):
+        model.of_length(5).of_length(4)

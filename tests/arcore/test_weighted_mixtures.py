@@ -150,3 +150,39 @@ def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         call()
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_add_up(dtype: torch.dtype, tmp_path: Path) -> None:
+    members = [Case("nade", NINE, {"hidden": 4}).build(seed) for seed in range(3)]
+    model, x = Mixture(members), all_levels(NINE)
+    wanted = model.log_prob(x)
+    half = model.to(dtype)
+    assert float(half.weights.double().sum()) != 1
+    each = torch.stack([member.log_prob(x) for member in members], 1).double()
+    assert_close(half.log_prob(x).double(), each.logsumexp(1) - math.log(3), rtol=0.01, atol=0.01)
+    assert_close(half.log_prob(x).double(), wanted, rtol=0.05, atol=0.05)
+    arcore.save(half, tmp_path / "half")
+    assert torch.equal(arcore.load(tmp_path / "half").weights, half.weights)
+
+
+def test_no_rows_are_completed_to_none() -> None:
+    x = torch.zeros(0, *NINE.shape)
+    assert mixture().impute(x, x.bool(), given(0)).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Mixture([1]), "members: expected models, got 1"),
+        (lambda: arcore.Pool([1]), "members: expected models, got 1"),
+        (lambda: Mixture([nade_of_nine()], num_members=3), "num_members: expected a number for"),
+    ],
+)
+def test_what_are_no_members(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
+
+
+def nade_of_nine() -> arcore.AutoregressiveModel:
+    return arcore.create_model("nade", NINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -14,7 +15,7 @@ from arcore.decoding import Decoder
 from arcore.model import AutoregressiveModel
 from arcore.primitives.progress import unseen
 from tests.arcore.cases import CASES, cases_where, every_case, every_model
-from tests.support.cases import Case, create, event_of
+from tests.support.cases import Case, create, declares, event_of
 from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
@@ -148,6 +149,41 @@ def test_true_is_no_temperature(kind: type[AutoregressiveModel]) -> None:
         refuses(
             lambda t=temperature: model.sample(2, temperature=t), ["temperature", "a number > 0"]
         )
+
+
+@cases_where(lambda case: case.discrete)
+def test_near_zero_a_temperature_takes_the_most_probable(case: Case) -> None:
+    model, condition = case.build_exact().eval(), case.condition(6)
+    for temperature in (1e-12, 1e-42, 1e-300, 5e-324):
+        decoder = model.decoder(6, condition)
+        with torch.no_grad():
+            for _ in decoder.blocks:
+                logits = decoder.next().logits
+                drawn = decoder.draw(None, temperature)
+                if isinstance(decoder.next(), Bernoulli):
+                    likely = (logits > 0).long() * (case.event.num_levels - 1)
+                else:
+                    likely = logits.argmax(-1)
+                assert torch.equal(drawn, likely), temperature
+                decoder.push(drawn)
+
+
+@every_case
+def test_nothing_is_dropped_in_drawing(case: Case) -> None:
+    """A model that was just made is in training."""
+    if not declares(case.kind, "dropout"):
+        return
+    given = {**case.hyperparameters, "dropout": 0.5}
+    model = dataclasses.replace(case, hyperparameters=given).build().train()
+    x, condition = case.values(5), case.condition(5)
+    observed = torch.zeros(x.shape[1:], dtype=torch.bool)
+    drawn = []
+    for training in (True, False):
+        model.train(training)
+        drawn.append(model.sample(5, condition, torch.Generator().manual_seed(0)))
+        drawn.append(model.impute(x, observed, condition, torch.Generator().manual_seed(0)))
+        assert all(module.training is training for module in model.modules())
+    assert torch.equal(drawn[0], drawn[2]) and torch.equal(drawn[1], drawn[3])
 
 
 @every_case

@@ -85,3 +85,25 @@ def test_scores_and_samples_without_autograd(case: Case, mode: type) -> None:
         model.conditionals(x, condition)
         drawn = model.sample(5, condition)
     assert drawn.shape == x.shape and drawn.dtype == x.dtype
+
+
+@every_case
+def test_a_model_stays_where_it_is_whatever_the_default_device(case: Case) -> None:
+    model, x, condition = case.build(), case.values(3), case.condition(3)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    wanted = [
+        model.log_prob(x, condition), model.validation_loss(x, condition),
+        model.sample(3, condition, generators[0]),
+    ]  # fmt: skip
+    with torch.device("meta"):
+        found = [
+            model.log_prob(x, condition), model.validation_loss(x, condition),
+            model.sample(3, condition, generators[1]),
+        ]  # fmt: skip
+    assert_close(found, wanted, rtol=0, atol=0)
+
+
+@every_case
+def test_orders_follow_their_model(case: Case) -> None:
+    model = case.build().to("meta")
+    assert {block.device.type for block in model.schedule} == {"meta"}
