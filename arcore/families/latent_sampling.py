@@ -90,7 +90,6 @@ class LatentSampling(AutoregressiveModel):
         """
         self._check_condition(condition, n)
         self._check_temperature(temperature)
-        self._check_generator(generator)
         noise = self._noise(n, generator)
         return self._from_prior(tuple(e * math.sqrt(temperature) for e in noise), condition)
 
@@ -99,6 +98,7 @@ class LatentSampling(AutoregressiveModel):
 
     def _normal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw standard normal noise, in float64 whatever the model's dtype."""
+        self._check_generator(generator)
         options: dict[str, Any] = {"dtype": torch.float64, "device": self.device}
         return torch.randn(n, self._noise_size, generator=generator, **options)
 

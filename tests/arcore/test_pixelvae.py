@@ -554,6 +554,18 @@ def test_varying_one_level_keeps_the_others_fixed(case: Case, monkeypatch) -> No
 # -- arguments
 
 
+def test_a_generator_is_one() -> None:
+    model, x = arcore.create_model("pixelvae", NINE), torch.zeros(2, *NINE.shape)
+    for call in (
+        lambda: model.elbo(x, generator=0),
+        lambda: model.importance_weighted(x, 2, generator=0),
+        lambda: model.draw_latents(2, generator=0),
+        lambda: model.sample_varying(2, model.latent_levels[0], generator=0),
+    ):
+        with pytest.raises(ValueError, match="generator: expected a torch.Generator on cpu, or"):
+            call()
+
+
 def test_what_it_cannot_do_is_refused() -> None:
     model = arcore.create_model("pixelvae", Binary((3,)), num_levels=2)
     x = torch.zeros(2, 3)
