@@ -51,19 +51,28 @@ def replacing(folder: Path) -> Iterator[Path]:
                     raise
             shutil.rmtree(old, ignore_errors=True)  # another process put one there since
     finally:
+        if old.exists() and not folder.exists():  # interrupted between the two
+            with contextlib.suppress(OSError):
+                os.replace(old, folder)
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file of UTF-8 in one step; its folder is there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes of this machine left, or anybody a day ago."""
+    """Remove what killed processes of this machine left, or anybody a day ago.
+
+    What one had moved away, and put nothing in place of, goes back.
+    """
     name = re.compile(rf"\.{re.escape(folder.name)}\.(.+)-(\d+)-[0-9a-f]{{8}}\.(partial|old)")
     for path in folder.parent.iterdir():
         found = name.fullmatch(path.name)
@@ -73,7 +82,10 @@ def _remove_abandoned(folder: Path) -> None:
             late = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
             here = found[1] == socket.gethostname()
             if late or (here and not _runs(int(found[2]))):
-                shutil.rmtree(path, ignore_errors=True)
+                if found[3] == "old" and not folder.exists():
+                    os.replace(path, folder)
+                else:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _runs(process: int) -> bool:

@@ -255,8 +255,8 @@ def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> 
 def _hidden_sibling(target: Path) -> Iterator[Path]:
     """Name a sibling that no other process uses; remove it, and those of killed ones, at the end.
 
-    `pipeline.core.atomic.replacing` has one name for all processes, which hosts that share a disk
-    can't.
+    Unlike `pipeline.core.atomic.replacing` it serves files as well as folders, and whoever finds
+    its target there already leaves it.
     """
     name = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:

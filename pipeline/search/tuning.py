@@ -128,6 +128,7 @@ def _start(search: Search, fresh: bool) -> SearchRun:
         config_hash,
         params=space | dataclasses.asdict(search.plan),
         tags={"commit": provenance.commit(), "dataset_sha256": manifest.sha256},
+        fresh=fresh,
     )
     return dataclasses.replace(run, run_id=run_id)
 

@@ -207,6 +207,7 @@ def start_run(
     params: Mapping[str, object],
     tags: Mapping[str, str],
     seconds_ago: float = 0.0,
+    fresh: bool = False,
 ) -> str | None:
     """Start a run on the driver, or go on with the unfinished one of the same key.
 
@@ -218,13 +219,14 @@ def start_run(
         params: logged once; a resumed run keeps those that it has.
         tags: set on every start; of a `commit`, and of the command, MLflow's pages learn.
         seconds_ago: when a new run began.
+        fresh: begin anew; unfinished runs of the key end as killed.
 
     Returns:
         The run's id; None (after one warning) if the store cannot be reached.
     """
     try:
         store = client()
-        return _start_run(store, experiment, run_name, key, params, tags, seconds_ago)
+        return _start_run(store, experiment, run_name, key, params, tags, seconds_ago, fresh)
     except Exception as error:
         log.warning(
             "warning: MLflow store %s is unreachable, going on without it: %s",
@@ -242,12 +244,18 @@ def _start_run(
     params: Mapping[str, object],
     tags: Mapping[str, str],
     seconds_ago: float,
+    fresh: bool,
 ) -> str:
     from mlflow.entities import Param, RunTag
 
     where = experiment_id(store, experiment)
     same = find_runs(store, where, RUN_KEY, key)
     unfinished = [run for run in same if run.info.status != "FINISHED"]
+    if fresh:  # a second training's numbers would mix with the first one's
+        for run in unfinished:
+            store.set_terminated(run.info.run_id, "KILLED")
+            store.delete_tag(run.info.run_id, RUN_KEY)
+        unfinished = []
     if unfinished:
         run = unfinished[0]
         store.update_run(run.info.run_id, status="RUNNING")
@@ -263,7 +271,7 @@ def _start_run(
     ]
     for first in range(0, len(missing), _BATCH):
         store.log_batch(run_id, params=missing[first : first + _BATCH])
-    every = source_tags(_command(), tags.get("commit")) | dict(tags)
+    every = source_tags(redacted(_command()), tags.get("commit")) | dict(tags)
     store.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in every.items()])
     return run_id
 

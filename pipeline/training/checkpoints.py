@@ -1,10 +1,12 @@
-"""What a training must keep to go on exactly where it was; nothing is pickled."""
+"""What a training must keep to go on exactly where it was; no pickle is trusted."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -131,14 +133,22 @@ def save(
     optimizer: torch.optim.Optimizer,
     averaged: nn.Module | None,
 ) -> None:
-    """Write a checkpoint into an existing folder (its move into place is Ray's)."""
-    save_file(weights_of(model), folder / "last.safetensors")
-    save_file(best, folder / "best.safetensors")
+    """Write a checkpoint into an existing folder (its move into place is the session's)."""
+    _save_weights(weights_of(model), folder / "last.safetensors")
+    _save_weights(best, folder / "best.safetensors")
     if averaged is not None:
-        save_file(weights_of(averaged), folder / "averaged.safetensors")
+        _save_weights(weights_of(averaged), folder / "averaged.safetensors")
     torch.save(optimizer.state_dict(), folder / "optimizer.pt")
     state = {"config_hash": config_hash, "progress": progress.to_dict()}
     (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+def _save_weights(weights: Weights, path: Path) -> None:
+    try:
+        save_file(weights, path)
+    except SafetensorError as error:  # which hides the number of what the system said
+        found = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(found[1]) if found else errno.EIO, str(error), str(path)) from None
 
 
 def load(

@@ -19,8 +19,8 @@ from pipeline.cluster.shared_storage import publish, shared_storage, storage_of
 from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import UserError, one_line
-from pipeline.data.manifest import read_manifest
+from pipeline.core.errors import UserError, one_line, require
+from pipeline.data.manifest import MANIFEST, read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
@@ -93,6 +93,8 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
         UserError: for another training of the same that runs, missing shards, a model that does not
             fit them, a cluster that cannot be reached, or a loss that is not finite.
     """
+    wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
+    require(not config.mixture, "experiment", wanted, config.name)
     resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
     place = storage.join(storage_of(config.cluster), "train")
     lock = locks.path_beside(place, f"{config.name}-{resolved.config_hash[:12]}")
@@ -122,6 +124,7 @@ def _train_on_workers(run: Run) -> tuple[TrainingOutcome, Checkpoint | None]:
     connection.require_resources(cluster)
     threads = connection.cpus_per_worker(cluster)
     job = make_job(run.resolved, threads=threads, run_id=run.run_id)
+    sessions.clear_stop(job.stop_key)
     with connection.on_signal(lambda: sessions.request_stop(job.stop_key)):
         return _fit(run, job)
 
@@ -136,9 +139,7 @@ def _train_here(run: Run, device: torch.device) -> tuple[TrainingOutcome, Checkp
         try:
             outcome = run_job(job, session)
         except (RuntimeError, MemoryError) as error:
-            raise UserError(
-                f"{run.config.name}: training failed ({KEPT}): {one_line(error)}"
-            ) from error
+            raise _failed(run, f"training failed ({KEPT}): {one_line(error)}") from error
     return outcome, session.last()
 
 
@@ -164,6 +165,7 @@ def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
         resolved.config_hash,
         params=mlflow_store.flatten(resolved.to_dict()),
         tags={"commit": commit, "dataset_sha256": resolved.dataset_sha256},
+        fresh=fresh,
     )
     return Run(resolved, place, experiment, run_id, commit)
 
@@ -185,7 +187,8 @@ def make_job(
     location = str(paths.shards(config.dataset["name"]))
     shared = shared_storage(config.cluster)
     if shared is not None:
-        folder = f"{config.dataset['name']}-{resolved.dataset_sha256[:12]}"
+        # by the manifest, not the content: shards cut otherwise must not replace those being read
+        folder = f"{config.dataset['name']}-{sha256_of(Path(location, MANIFEST))[:12]}"
         copy = storage.join(shared, "shards", folder)
         storage.publish(Path(location), copy)
         location = copy
@@ -208,19 +211,17 @@ def _fit(run: Run, job: TrainingJob) -> tuple[TrainingOutcome, Checkpoint | None
     import ray.train
     from ray.exceptions import RayError
 
-    name, cluster = run.config.name, run.config.cluster
+    cluster = run.config.cluster
     try:
-        sessions.clear_stop(job.stop_key)
         result = make_trainer(cluster, job, run.place, run.folder).fit()
     except ray.train.WorkerGroupError as error:
         restarts = cluster.max_failures
-        raise UserError(
-            f"{name}: training failed after {restarts} restarts ({KEPT}): {cause(error)}"
-        ) from error
+        what = f"training failed after {restarts} restarts ({KEPT}): {cause(error)}"
+        raise _failed(run, what) from error
     except ray.train.TrainingFailedError as error:
-        raise UserError(f"{name}: training failed ({KEPT}): {cause(error)}") from error
+        raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
     except RayError as error:
-        raise UserError(f"{name}: the cluster was lost ({KEPT}): {one_line(error)}") from error
+        raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
     return outcome_from_dict(result.return_value), result.checkpoint
 
 
@@ -234,14 +235,19 @@ def _require_finished(run: Run, outcome: TrainingOutcome) -> Finished:
         case Finished():
             return outcome
         case Failed(reason):
-            RunLogger(run.run_id).finish("FAILED")
-            raise UserError(f"{run.config.name}: {reason}")
+            raise _failed(run, reason)
         case Stopped(step, epoch):
             RunLogger(run.run_id).finish("KILLED")
             raise UserError(
                 f"{run.config.name}: asked to stop; the checkpoint is kept, rerun to go on: "
                 f"step {step} (epoch {epoch})"
             )
+
+
+def _failed(run: Run, what: str) -> UserError:
+    """End the MLflow run of a training that failed; return the error that says what happened."""
+    RunLogger(run.run_id).finish("FAILED")
+    return UserError(f"{run.config.name}: {what}")
 
 
 def cause(error: Exception) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+import re
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow.fs
@@ -22,6 +23,8 @@ from pipeline.training.records import TrainingReport
 from pipeline.training.sessions import Checkpoint
 
 KEPT = 2  # checkpoints, as many as Ray Train is told to keep
+NAME = "checkpoint_%Y-%m-%d_%H-%M-%S.%f"
+_NAMED = re.compile(r"checkpoint_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{6}")
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,17 @@ class LocalSession:
         return self._checkpoint(names[-1]) if names else None
 
     def report(self, report: TrainingReport, folder: Path | None) -> None:
-        """Keep a checkpoint, whole or not at all, and remove those before the last two."""
+        """Keep a checkpoint and remove those before the last two.
+
+        On a disk it is there whole or not at all; from one that an object store has in part
+        `checkpoints` falls back to the one before.
+        """
         if folder is None:
             return
-        moment = time.time_ns()
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(moment // 10**9))
-        name = f"checkpoint_{stamp}.{moment // 1000 % 10**6:06}"
+        name = self._next_name()
         self._filesystem.create_dir(self._folder, recursive=True)
         if isinstance(self._filesystem, pyarrow.fs.LocalFileSystem):
-            partial = Path(self._folder, f".{name}.partial")
-            shutil.copytree(folder, partial)
-            partial.rename(Path(self._folder, name))
+            _copy_whole(folder, Path(self._folder, name))
         else:
             target = posixpath.join(self._folder, name)
             pyarrow.fs.copy_files(str(folder), target, destination_filesystem=self._filesystem)
@@ -100,13 +103,35 @@ class LocalSession:
         """Tell whether it was asked to."""
         return self._stop.is_set()
 
+    def _next_name(self) -> str:
+        """Return a name behind all others, even where the clock was put back."""
+        moment, names = datetime.now(), self._names()
+        if names:
+            newest = datetime.strptime(names[-1], NAME)
+            moment = max(moment, newest + timedelta(microseconds=1))
+        return moment.strftime(NAME)
+
     def _names(self) -> list[str]:
         selector = pyarrow.fs.FileSelector(self._folder, allow_not_found=True)
         found = [info.base_name for info in self._filesystem.get_file_info(selector)]
-        return sorted(name for name in found if name.startswith("checkpoint_2"))
+        return sorted(name for name in found if _NAMED.fullmatch(name))
 
     def _checkpoint(self, name: str) -> FolderCheckpoint:
         return FolderCheckpoint(posixpath.join(self._folder, name), self._filesystem)
+
+
+def _copy_whole(folder: Path, target: Path) -> None:
+    """Copy a flat folder beside its place, then rename it; leave nothing of one that fails."""
+    for abandoned in target.parent.glob(".checkpoint_*.partial"):  # of a killed process: we are one
+        shutil.rmtree(abandoned, ignore_errors=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.mkdir()
+        for path in folder.iterdir():
+            shutil.copyfile(path, partial / path.name)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def local_device(config: ClusterConfig) -> torch.device:

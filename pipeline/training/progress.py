@@ -37,13 +37,6 @@ class Display:
                 dynamic_ncols=True, leave=False, file=sys.stdout,
             )  # fmt: skip
 
-    def say(self, line: str) -> None:
-        """Print a line, above the bar if there is one."""
-        if self._bar is None:
-            print(line, flush=True)
-        else:
-            self._bar.write(line)
-
     def step(self) -> None:
         """Count an optimiser step."""
         self._done += 1

@@ -13,7 +13,7 @@ from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import read_yaml, value_of
 from pipeline.experiments import naming
-from pipeline.experiments.params_file import read_entry, read_params
+from pipeline.experiments.params_file import read_entry, stages_of
 from pipeline.training import checkpoints
 from pipeline.training.records import TrainingRecord, sha256_of
 from pipeline.training.resolved import DTYPES, create_model
@@ -66,12 +66,12 @@ def _how_to_make(experiment: str, file: str) -> str:
     entry, _, settings = experiment.partition(naming.SEPARATOR)
     if settings:
         return f"run python -m stages.train {entry} with the same settings"
-    is_mixture = entry in (read_params().get("mixtures") or {})
-    if not is_mixture:
+    made_by = stages_of(entry)[0]
+    if made_by == "train":
         read_entry("experiments", entry)
     kept = paths.results() / entry
     copied = f", or cp -r {kept} models/" if (kept / file).is_file() else ""
-    return f"run python -m stages.{'mix' if is_mixture else 'train'} {entry}{copied}"
+    return f"run python -m stages.{made_by} {entry}{copied}"
 
 
 def load_folder(folder: Path) -> TrainedModel:

@@ -61,10 +61,15 @@ def train_worker(config: dict[str, object]) -> dict[str, object]:
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
     """Train in a session; what a user can mend becomes a `Failed`."""
+    began = False
     try:
         with flushed_denormals():
-            return Worker(job, session).run()
+            worker = Worker(job, session)
+            began = True
+            return worker.run()
     except UserError as error:
+        if began and session.world > 1:  # of this worker's part; others wait for it (see below)
+            raise
         return Failed(str(error))
     except OSError as error:
         # Restarts would not help. Workers beside this one wait for it, so there it must raise.
@@ -110,6 +115,7 @@ class Worker:
         self.model = self.learner.model
         self._open_splits()
         self.progress = checkpoints.Progress()
+        self._asked_at_end = 0  # what the workers agreed to do after the epoch
         self.best = checkpoints.weights_of(self.model)
         self._restore()
         self.learner.wrap(self.progress.step)
@@ -203,6 +209,8 @@ class Worker:
     def _epoch(self) -> Failed | Stopped | None:
         """Train one epoch, validate, log and checkpoint; return how the training ended, if so."""
         progress = self.progress
+        self.model.train()  # validation has left it in evaluation, unless an average was validated
+        self._asked_at_end = 0
         self._lap_began = time.perf_counter()
         running = RunningLoss(self.device, progress.loss_in_epoch if self.workers.rank == 0 else 0)
         ended = self._train_epoch(running)
@@ -229,7 +237,10 @@ class Worker:
             valid_bits_per_dim=bits,
         )
         progress.history.append(record)
-        self._report(record, is_last or progress.stopped)
+        finished = is_last or progress.stopped
+        self._report(record, finished)
+        if self._asked_at_end == STOP and not finished:
+            return Stopped(progress.step, progress.epoch + 1)
         return None
 
     def _train_epoch(self, running: RunningLoss) -> Failed | Stopped | None:
@@ -263,7 +274,10 @@ class Worker:
             return Failed(self._not_finite("training", int(first_failed)))
         events = progress.rows_in_epoch * self.train.events_per_row
         self.display.loss(progress.epoch + 1, running.total / events)
-        if action == 0 or at_end:
+        if at_end:
+            self._asked_at_end = -int(action)
+            return None
+        if action == 0:
             return None
         self._add_lap()
         progress.loss_in_epoch = self.workers.total(running.total)
@@ -314,7 +328,7 @@ class Worker:
         self.logger.metrics(logged, step=record.epoch)
 
     def _report(self, record: EpochRecord, finished: bool) -> None:
-        """Log and report an epoch, with a checkpoint if one is due."""
+        """Log and report an epoch, with a checkpoint if one is due or asked for."""
         self._log(record)
         self.display.epoch(record)
         report = TrainingReport(
@@ -323,7 +337,8 @@ class Worker:
             finished=finished,
             record=record,
         )
-        if finished or self.progress.epoch % self.config.checkpoint_every == 0:
+        due = self._asked_at_end or self.progress.epoch % self.config.checkpoint_every == 0
+        if finished or due:
             self._save(report)
         else:
             self.session.report(report, None)

@@ -62,3 +62,44 @@ def test_leftovers_of_a_killed_process_go_at_the_next_call(tmp_path: Path) -> No
     with replacing(tmp_path / "out"):
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_interrupted_between_its_renames_it_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out", os.replace
+    with replacing(out) as folder:
+        (folder / "a").write_text("old")
+
+    def interrupted(source: Path, target: Path) -> None:
+        if Path(source).suffix == ".partial":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt), replacing(out) as folder:
+            (folder / "a").write_text("new")
+    assert (out / "a").read_text() == "old" and list(tmp_path.iterdir()) == [out]
+
+
+def test_what_a_killed_process_had_moved_away_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = (
+        "import os, pathlib, signal; from pipeline.core import atomic\n"
+        "move = os.replace\n"
+        "def once(source, target):\n"
+        "    move(source, target)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "pathlib.Path('out').mkdir()\n"
+        "pathlib.Path('out/a').write_text('old')\n"
+        "os.replace = once\n"
+        "with atomic.replacing(pathlib.Path('out')): pass\n"
+    )
+    root = str(Path(__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": root}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment)
+    assert not out.exists()
+    with pytest.raises(ValueError), replacing(out):
+        raise ValueError
+    assert (out / "a").read_text() == "old" and list(tmp_path.iterdir()) == [out]

@@ -105,6 +105,31 @@ def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(make_worke
         assert replace(before, seconds=0.0) == replace(after, seconds=0.0)
 
 
+def test_dropout_is_on_in_every_epoch(make_worker) -> None:
+    """Without an average it is the trained model itself that validation has in evaluation."""
+    model = {"dropout": 0.4}
+    whole = make_worker()
+    whole.train(model)
+    resumed = make_worker()
+    resumed.resume = [whole.folder / "2"]
+    resumed.train(model)
+    ends = [each.folder / "4/last.safetensors" for each in (whole, resumed)]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+    dropped = [row.train_nats for row in whole.progress.history]
+    plain = make_worker()
+    plain.train()
+    assert all(a > b.train_nats for a, b in zip(dropped, plain.progress.history, strict=True))
+
+
+def test_asked_to_stop_at_the_end_of_an_epoch_it_saves_that(make_worker) -> None:
+    """Several workers agree only there, where an epoch has no more steps than between exchanges."""
+    worker = make_worker()
+    worker.stop_at = 6
+    assert worker.train(checkpoint_every=4) == Stopped(6, 2)
+    assert [report.epoch for report in worker.reports] == [1]
+    assert (worker.folder / "1/state.json").exists()
+
+
 def test_long_epochs_have_checkpoints_inside(make_worker) -> None:
     worker = make_worker()
     worker.checkpoint_seconds = 0.0
