@@ -13,8 +13,9 @@ PLAIN_OPTIONS = frozenset(
         "region", "request_timeout", "retry_limit_seconds", "scheme", "tls_ca_file_path",
     )
 )  # fmt: skip
-_URI = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*")
-_IN_URI = re.compile(r"(?P<start>://)[^/?#]*@|[?#].*", re.DOTALL)
+# A password may have quotes in it, which elsewhere end a URI, and slashes.
+_URI = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s@/:]*:[^\s@]*@)?[^\s'\"<>]*")
+_IN_URI = re.compile(r"(?P<start>://)[^?#]*@|[?#].*", re.DOTALL)
 _QUERY = re.compile(r"\?[\w.%+-]+=[^\s'\"<>)]*")  # of a path alone, as urllib3 names one
 
 
@@ -24,6 +25,8 @@ def redacted(location: str | Path) -> str:
     Example:
         >>> redacted("s3://key:secret@bucket/digits?scheme=http")
         's3://bucket/digits'
+        >>> redacted("no file s3://key:sec/r'et@bucket/digits")
+        'no file s3://bucket/digits'
         >>> redacted("no answer from http://me:p@ss@host:5000/api, url: /api?token=abc")
         'no answer from http://host:5000/api, url: /api'
         >>> redacted("data/shards/what?")
@@ -42,11 +45,11 @@ def has_secrets(uri: str) -> bool:
         >>> has_secrets("s3://bucket/x?endpoint_override=host:9000&scheme=http")
         False
     """
-    if _URI.fullmatch(uri) is None:
+    if "://" not in uri:
         return False
     before, _, query = uri.partition("?")
     keys = {pair.partition("=")[0] for pair in re.split("[&;]", query.partition("#")[0]) if pair}
-    return "@" in before.split("://", 1)[1].split("/")[0] or not keys <= PLAIN_OPTIONS
+    return "@" in before or not keys <= PLAIN_OPTIONS
 
 
 def _without_secrets(uri: str) -> str:

@@ -64,13 +64,14 @@ def _roots(database: Path, unused: bool = False) -> list[str]:
             rows = connection.execute(query).fetchall()
         except sqlite3.OperationalError:  # no store of MLflow, which will say so itself
             return []
-    marker = f"/{FOLDER}/"
+    marker, ours = f"/{FOLDER}/", artifact_root()
     found = {
-        location[: location.index(marker) + len(marker) - 1]
+        location[: location.rindex(marker) + len(marker) - 1]
         for (location,) in rows
         if location and location.startswith("file://") and marker in location
+        if not location.startswith(ours + "/")
     }
-    return sorted(found - {artifact_root()})
+    return sorted(found)
 
 
 def _rewrite(database: Path, root: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pipeline.core.redaction import redacted
 from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _TRAINING = "workflowType=machine_learning"  # else MLflow shows its pages of tr
 def server() -> str:
     """Return the address of the server that MLFLOW_TRACKING_URI names, else that of `make ui`."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL
+    return redacted(uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL
 
 
 def run_page(run_id: str) -> str:

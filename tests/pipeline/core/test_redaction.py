@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from pipeline.core.errors import one_line
-from pipeline.core.redaction import Redacting, redacted
-from pipeline.tracking import mlflow_store
+from pipeline.core.redaction import Redacting, has_secrets, redacted
+from pipeline.tracking import mlflow_store, pages
 
 SECRET = "hunter2"
 URIS = [
@@ -20,6 +20,8 @@ URIS = [
     "https://host/x#hunter2",
     "postgresql+psycopg2://me:hunter2@db/mlflow",
     "file:///x?key=hunter2",
+    "s3://AKIA:ab/hunter2+ef@bucket/x",
+    "s3://AKIA:ab'hunter2@bucket/x",
 ]
 
 
@@ -50,3 +52,13 @@ def test_a_store_that_is_away_is_named_without_its_password(
     assert mlflow_store.start_run("e", "r", "k", {}, {}) is None
     assert "MLflow store http://127.0.0.1:9/ is unreachable" in caplog.text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("uri", URIS)
+def test_secrets_are_seen(uri: str) -> None:
+    assert has_secrets(uri) or "#" in uri
+
+
+def test_pages_and_runs_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@mlflow.example.org/")
+    assert pages.run_page("4d1f").startswith("https://mlflow.example.org/#/runs/4d1f")

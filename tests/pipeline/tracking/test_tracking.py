@@ -66,6 +66,20 @@ def test_an_unfinished_run_is_resumed_with_a_clean_history(home):
     assert start() != run_id, "a finished run is not resumed"
 
 
+def test_a_fresh_start_is_another_run(home, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", "toy", "cluster.storage=s3://a:b@c/d"])
+    old = start()
+    run_logger.RunLogger(old).metrics({"train_nats": 9.0}, 1)
+    new = mlflow_store.start_run("arcore-toy", "toy", "same", {}, {}, fresh=True)
+    run_logger.RunLogger(new).metrics({"train_nats": 5.0}, 1)
+    assert new != old and history(new, "train_nats") == [(1, 5.0)]
+    store = mlflow_store.client()
+    assert store.get_run(old).info.status == "KILLED"
+    source = store.get_run(new).data.tags["mlflow.source.name"]
+    assert source == "python -m stages.train toy cluster.storage=s3://c/d"
+    assert start() == new
+
+
 def test_columns_of_any_name_are_parameters(home):
     names = ["weight (kg)", "size %", "name, full", "a/../b", "grö\u00dfe", "x" * 300, "#"]
     levels = {"dataset": {"levels": dict.fromkeys(names, 3)}}
@@ -187,6 +201,19 @@ def test_a_moved_store_leads_to_where_it_is(home, tmp_path_factory, monkeypatch,
     assert Path(store.download_artifacts(run_id, "a.txt")).read_text() == "kept"
     where = store.get_experiment_by_name("arcore-toy").artifact_location
     assert where == (new / "mlartifacts" / "arcore-toy").as_uri()
+
+
+def test_a_store_below_another_folder_of_artifacts_stays(tmp_path, monkeypatch, caplog):
+    project = tmp_path / "mlartifacts" / "project"
+    project.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("ARCORE_HOME", str(project))
+    start()
+    for _ in range(2):
+        store = mlflow_store.client()
+    where = store.get_experiment_by_name("arcore-toy").artifact_location
+    assert where == (project / "mlartifacts" / "arcore-toy").as_uri()
+    assert not [line for line in caplog.messages if "was moved" in line]
 
 
 @pytest.mark.parametrize("name", ["../../../escaped", "/tmp/x", "a/b", "", "..", "a\nb"])
