@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from pipeline.core import paths
+from pipeline.core import locks, paths
 from pipeline.core.errors import UserError
 from pipeline.core.redaction import redacted
 from pipeline.data.downloading import Unavailable, download
@@ -49,6 +49,12 @@ def fetch(dataset: Dataset) -> Path:
     Raises:
         UserError: when no source has a file, a checksum is wrong or the mirror does not exist.
     """
+    lock = locks.path_of(f"fetch-{dataset.name}")
+    with locks.held(lock, f"fetching {dataset.name}", wait=True):
+        return _fetch(dataset)
+
+
+def _fetch(dataset: Dataset) -> Path:
     folder = raw_folder(dataset.name)
     folder.mkdir(parents=True, exist_ok=True)
     own = _own_path(dataset)

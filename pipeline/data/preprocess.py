@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.core import locks
 from pipeline.core.atomic import replacing
 from pipeline.data import fetching
 from pipeline.data.manifest import (
@@ -26,9 +27,11 @@ def preprocess(dataset: Dataset) -> Path:
     Raises:
         UserError: naming the raw file that is missing, truncated or altered.
     """
-    raw = fetching.verify_raw(dataset)
-    folder = write(dataset, dataset.decode(raw), shards_folder(dataset.name))
-    manifest = read_manifest(folder)
+    lock = locks.path_of(f"preprocess-{dataset.name}")
+    with locks.held(lock, f"preprocessing {dataset.name}", wait=True):
+        raw = fetching.verify_raw(dataset)
+        folder = write(dataset, dataset.decode(raw), shards_folder(dataset.name))
+        manifest = read_manifest(folder)
     rows = "/".join(str(manifest.splits[split].rows) for split in dataset.splits)
     names = "/".join(dataset.splits)
     logger.info("%s: %s rows of %s in %s", dataset.name, rows, names, folder)

@@ -205,7 +205,8 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
         for role, usual in _NPZ_NAMES.items():
             guessed[role] = next((one for one in usual if one in names), "")
     merged = {"x": "x", "labels": "", "conditions": "", **guessed, **given}
-    kept = PartsFolder(name, ["guess", path])
+    stat = (paths.root() / path).stat()
+    kept = PartsFolder(name, ["guess", path, stat.st_size, stat.st_mtime_ns])
 
     def opened(role: str) -> np.ndarray:
         return open_array(name, path, role, str(merged[role]), kept)

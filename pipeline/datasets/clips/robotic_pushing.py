@@ -162,7 +162,7 @@ class RoboticPushing(Dataset):
 
 
 def _files(folder: Path, name: str) -> list[Path]:
-    found = sorted((folder / name).glob(f"{name}.tfrecord-*-of-*"))
+    found = sorted((folder / name).glob(f"{name}.tfrecord-*-of-{'[0-9]' * 5}"))
     if not found:
         raise UserError(f"{folder / name}: expected files {name}.tfrecord-*-of-*, found none")
     total = int(found[0].name.rpartition("-of-")[2])

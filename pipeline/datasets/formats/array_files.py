@@ -14,6 +14,10 @@ from pipeline.core.errors import UserError
 
 _KINDS = "iufb"  # of numpy's types: integers, reals, bits
 _HEADER = 1 << 16
+# What damaged archives raise, the last one encrypted ones and those of an unknown compression.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, SyntaxError, RuntimeError,
+)  # fmt: skip
 
 
 def open_npy(path: Path, where: str | Path | None = None) -> np.ndarray:
@@ -78,7 +82,7 @@ def unpack_npz(path: Path, name: str, target: Path) -> None:
             with target.open("wb") as out:
                 out.write(beginning)
                 shutil.copyfileobj(member, out, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, SyntaxError) as error:
+    except _DAMAGE as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: expected an array of numbers, whole: {reason}") from None
 

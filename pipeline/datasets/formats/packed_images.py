@@ -109,9 +109,8 @@ def read_batches(path: Path, image: str, label: str, size: int) -> Iterator[Pack
 def highest_label(path: Path, image: str, label: str) -> int:
     """Return the highest label of a file; arguments as for `count_images`."""
     if not is_parquet(path):
-        return max(
-            number for _, _, number in _samples(path, label, read=False) if number is not None
-        )
+        numbers = (number for _, _, number in _samples(path, label, read=False))
+        return max((number for number in numbers if number is not None), default=-1)
     highest = -1
     with _opened_parquet(path, image, label) as file, _explained(path):
         for batch in file.iter_batches(1 << 16, columns=[label], use_threads=False):

@@ -43,7 +43,9 @@ def count_samples(path: Path, hearing: Hearing) -> int:
         UserError: for a file that is no such sound, of another rate, too long, or empty.
     """
     if _plain(path, hearing):
-        return wave_files.count_samples(path, hearing.sample_rate, path)
+        samples = wave_files.count_samples(path, hearing.sample_rate, path)
+        _check_seconds(path, samples, hearing.sample_rate, hearing.max_seconds)
+        return samples
     return _resampled_length(*_header(path, hearing), hearing.sample_rate)
 
 
@@ -54,6 +56,7 @@ def read_samples(path: Path, hearing: Hearing) -> np.ndarray:
         UserError: as `count_samples`, or if the file is truncated or damaged.
     """
     if _plain(path, hearing):
+        count_samples(path, hearing)  # refuses one that is too long unread
         return wave_files.read_wave(path, hearing.sample_rate, path)
     import soundfile
 
@@ -102,19 +105,24 @@ def _header(path: Path, hearing: Hearing) -> tuple[int, int]:
     cut = _CUT.search(found.extra_info)
     if cut:
         raise UserError(f"{path}: truncated: expected {cut[1]} bytes of samples, got {cut[2]}")
-    rate, wanted, most = found.samplerate, hearing.sample_rate, hearing.max_seconds
+    rate, wanted = found.samplerate, hearing.sample_rate
     wanted_rate = f"{wanted} Hz (or option resample)"
     problems = (
         (rate not in RATES, f"{RATES.start} to {RATES.stop - 1} Hz", f"{rate} Hz"),
         (found.channels > 1 and not hearing.mix, "one channel (or option mix)", found.channels),
         (rate != wanted and not hearing.resample, wanted_rate, f"{rate} Hz"),
         (found.frames < 1, "a sample at least", "none"),
-        (found.frames > most * rate, f"at most {most} seconds", f"{found.frames / rate:.0f}"),
     )
     for holds, expected, got in problems:
         if holds:
             raise UserError(f"{path}: expected {expected}, got {got}")
+    _check_seconds(path, found.frames, rate, hearing.max_seconds)
     return found.frames, rate
+
+
+def _check_seconds(path: Path, samples: int, rate: int, most: int) -> None:
+    if samples > most * rate:
+        raise UserError(f"{path}: expected at most {most} seconds, got {samples / rate:.0f}")
 
 
 def _resampled_length(frames: int, rate: int, wanted: int) -> int:

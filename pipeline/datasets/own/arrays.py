@@ -26,6 +26,7 @@ copies nothing; `dvc repro -f preprocess@<name>` reads them anew. Training needs
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -245,7 +246,8 @@ def open_array(dataset: str, path: str, role: str, given: str, kept: PartsFolder
     if file.suffix != ".npz":
         own = file if role == "x" else existing(dataset, role, given)
         return array_files.open_npy(own)
-    target = kept.folder / f"{role}.npy"
+    named = hashlib.sha256(given.encode()).hexdigest()[:8]  # another array is another file
+    target = kept.folder / f"{role}-{named}.npy"
     if not target.is_file():
         partial = target.with_suffix(".partial")
         array_files.unpack_npz(file, given, partial)
@@ -264,9 +266,13 @@ def _scaling(values: np.ndarray, train: np.ndarray, where: str) -> Scaling:
         mean += _finite(values[rows], rows, where).sum(0)
     mean /= len(train)
     square = np.zeros_like(mean)
-    for rows in cut_rows(train, values):
-        square += np.square(values[rows].astype(np.float64) - mean).sum(0)
+    with np.errstate(over="ignore"):  # which is refused below
+        for rows in cut_rows(train, values):
+            square += np.square(values[rows].astype(np.float64) - mean).sum(0)
     deviation = np.sqrt(square / len(train))
+    if not np.isfinite(deviation).all():
+        place = place_of(int(np.argmin(np.isfinite(deviation))), mean.shape)
+        raise UserError(f"{where}: {at(place)}: expected numbers whose squares are finite")
     if not (deviation > 0).all():
         place = place_of(int(np.argmin(deviation > 0)), mean.shape)
         raise UserError(

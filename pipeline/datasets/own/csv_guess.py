@@ -17,7 +17,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.datasets.own.csv_file import MISSING
 from pipeline.datasets.own.own_data import listed
-from pipeline.datasets.tables.csv_table import column_names, kept_columns, read_rows
+from pipeline.datasets.tables.csv_table import column_names, kept_columns, number_of, read_rows
 
 MOST_NAMES = 256
 FEW = 50  # a column of integers has at most one number in so many that is no level
@@ -175,18 +175,12 @@ def _names(given: Mapping[str, object], option: str) -> list[str]:
 
 
 def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return number_of(cell) is not None
 
 
 def _is_finite(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
+    value = number_of(cell)
+    return value is not None and math.isfinite(value)
 
 
 def _is_level(cell: str) -> bool:

@@ -268,15 +268,20 @@ def guess_patterns(path: Path, files: list[Path]) -> dict[str, list[str]]:
                 break
     if not (found["train_files"] and found["test_files"]):
         return {}
-    return {option: _shortened(names) for option, names in found.items()}
+    return {
+        option: _shortened(names, [name for names in found.values() for name in names])
+        for option, names in found.items()
+    }
 
 
-def _shortened(names: list[str]) -> list[str]:
-    """Put one pattern in place of many names that begin with the same word."""
+def _shortened(names: list[str], every: list[str]) -> list[str]:
+    """Put one pattern in place of many names that begin with the same word, if no others do."""
     if len(names) < 3:
         return names
     stems = {name[: len(name) - len(name.lstrip("abcdefghijklmnopqrstuvwxyz/"))] for name in names}
-    return sorted(f"{stem}*" for stem in stems) if all(stems) else names
+    others = [name for name in every if name not in names]
+    theirs = any(name.startswith(stem) for name in others for stem in stems)
+    return sorted(f"{stem}*" for stem in stems) if all(stems) and not theirs else names
 
 
 def build(config: Mapping[str, object]) -> Dataset:

@@ -74,13 +74,25 @@ def _number(cell: str, count: int | list[str] | None) -> float | None:
     if isinstance(count, list):
         name = cell.strip()
         return count.index(name) if name in count else None
+    value = number_of(cell)
+    if value is None or count is not None:
+        return value if value is not None and value in range(count or 0) else None
+    return value if np.isfinite(value) else None
+
+
+def number_of(cell: str) -> float | None:
+    """Return the number that a cell says, None if it says none.
+
+    Example:
+        >>> number_of(" 1e3"), number_of("1_000"), number_of("x")
+        (1000.0, None, None)
+    """
+    if "_" in cell or not cell.isascii():  # which Python reads all the same
+        return None
     try:
-        value = float(cell)
+        return float(cell)
     except ValueError:
         return None
-    if count is not None:
-        return value if value in range(count) else None
-    return value if np.isfinite(value) else None
 
 
 def _wanted(count: int | list[str] | None) -> str:
@@ -158,13 +170,17 @@ def standardize(
     Raises:
         UserError: for a column that is constant over the training rows.
     """
-    mean, deviation = parts["train"].mean(0), parts["train"].std(0)
+    with np.errstate(over="ignore", invalid="ignore"):  # which is refused below
+        mean, deviation = parts["train"].mean(0), parts["train"].std(0)
     for name, low, high in zip(names, parts["train"].min(0), parts["train"].max(0), strict=True):
         if low == high:
             raise UserError(
                 f"{where}: column {name!r}: expected different values, got {low:g} in all training "
                 f"rows; leave it out"
             )
+    for name, spread in zip(names, deviation, strict=True):
+        if not np.isfinite(spread):
+            raise UserError(f"{where}: column {name!r}: expected numbers whose squares are finite")
     return {split: (x - mean) / deviation for split, x in parts.items()}
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.datasets import adding, catalog
+from pipeline.datasets.decoding_parts import PartsFolder
+from pipeline.datasets.own.arrays import open_array
 from tests.support.own_files import write_sound
 
 
@@ -64,3 +66,11 @@ def test_what_sounds_come_with_is_in_the_entry_to_begin_with() -> None:
     dataset, found = adding.add("wav_folder", "mine", "s", ["test_fraction=0.1"])
     assert "model_overrides: {num_classes: 2, local_classes: 3}" in adding.next_steps(dataset)
     assert found[-1] == "left aside: 1 other file: other.txt" and "valid: 2 files" in found
+
+
+def test_another_array_of_an_archive_is_another() -> None:
+    """What an interrupted run has unpacked stays: of the array that was asked for alone."""
+    np.savez("x.npz", a=np.ones((4, 3)), b=np.full((4, 3), 2.0))
+    kept = PartsFolder("mine", ["x.npz"])
+    for name, value in (("a", 1), ("b", 2)):
+        assert open_array("mine", "x.npz", "x", name, kept).max() == value

@@ -315,6 +315,13 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Pa
     assert not list((workdir / "data" / "decoded").glob("*"))
 
 
+def test_numbers_too_large_to_square_are_named() -> None:
+    np.save("x.npy", np.linspace(1e200, 2e200, 60).reshape(30, 2))
+    guessed = adding.GUESSES["arrays"]("mine", "x.npy", {})
+    with pytest.raises(UserError, match="column 0: expected numbers whose squares are finite"):
+        shards(own("arrays", path="x.npy", standardize=True, **guessed))
+
+
 def test_columns_have_levels_of_their_own() -> None:
     np.save("x.npy", np.random.default_rng(0).integers(0, [2, 5, 9], (60, 3)))
     guessed = adding.GUESSES["arrays"]("mine", "x.npy", {})
@@ -612,6 +619,12 @@ def test_what_serves_for_nothing_is_told() -> None:
     np.savez("x.npz", x=x, weights=x, more=x)
     found = own("arrays", path="x.npz", shape=[3]).examine()
     assert found[-1] == "left aside: the arrays weights, more"
+
+
+def test_a_wave_that_is_too_long_is_refused_unread() -> None:
+    write_sound(Path("s/a.wav"), 3 * 8000)
+    with pytest.raises(UserError, match="a.wav: expected at most 1 seconds, got 3"):
+        own("wav_folder", path="s", sample_rate=8000, max_seconds=1)
 
 
 @pytest.mark.parametrize(
