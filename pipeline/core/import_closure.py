@@ -110,10 +110,7 @@ class Checkout:
                     found.modules.add(inner if inner in self.modules else node.module)
             elif isinstance(node, ast.Attribute) and node.attr == "__file__":
                 found.whole.add(ast.unparse(node.value))
-            elif isinstance(node, ast.Call) and _last_name(node.func) in (
-                "import_module",
-                "__import__",
-            ):
+            elif isinstance(node, ast.Call) and _last_name(node.func) in IMPORTERS:
                 found.by_name.add(_package_of_import(node, file))
         ours = self.modules.keys()
         return Needs(found.modules & ours, found.whole & ours, found.by_name & ours, found.data)

@@ -59,7 +59,10 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
             raw files, or what training and evaluating raise.
     """
     entry, config = params_file.read_entry("folds", name), compose.load(name, overrides)
-    for key, chosen in (("dataset", config.dataset["name"]), ("model", config.model["name"])):
+    fixed = {
+        "dataset": config.dataset["name"], "model": config.model["name"], "base": config.base,
+    }  # fmt: skip
+    for key, chosen in fixed.items():
         if entry.get(key) != chosen:
             raise UserError(f"folds.{name}.{key}: expected {chosen!r}, got {entry.get(key)!r}")
     config = dataclasses.replace(
@@ -165,6 +168,10 @@ def summary(title: str, outcomes: Sequence[Result], published: Counterpart | Non
         score=mean_score([one.score for one in outcomes]),
         evaluate_seconds=_total([one.evaluate_seconds for one in outcomes]),
         excess=None,
+        coded=None,
+        bound=None,
+        further_tests=(),
+        published_member=None,
         member=None,
         importance=None,
         weights_sha256=None,

@@ -37,7 +37,7 @@ from pipeline.evaluation import (
 )
 from pipeline.evaluation.results import FurtherTest, Result
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.experiments import compose
+from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import run_logger
 from pipeline.training import saved_models
@@ -216,16 +216,18 @@ def _check_entry(
     config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest
 ) -> None:
     """Refuse a model that was trained as the experiment is not, or no longer, described."""
+    made = f"run python -m stages.{params_file.stages_of(config.name)[0]} {config.name}"
+    if config.mixture and "weights" not in trained.content:
+        raise UserError(f"models/{config.name}: expected weights fitted by stages.mix; {made}")
     wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
     found = compose.flat(trained.content)
+    found.setdefault("trainer.train_rows", None)  # what is not written where it is all of them
     if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
         found.pop("trainer.precision", None)  # auto is either of the others
     for key, value in found.items():
         if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
             expected = f"expected {wanted.get(key)!r} as the experiment has it"
-            raise UserError(
-                f"models/{config.name}: {key}: {expected}, got {value!r}; train it again"
-            )
+            raise UserError(f"models/{config.name}: {key}: {expected}, got {value!r}; {made}")
 
 
 def _write_scores(path: Path, chosen: np.ndarray, nats: Tensor) -> None:

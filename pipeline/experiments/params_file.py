@@ -59,6 +59,16 @@ def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:
     return dict(zip(names, known.values(), strict=True))
 
 
+def stages_of(experiment: str) -> tuple[str, ...]:
+    """Return the stages that make an experiment's model and its result, in turn.
+
+    Those of a mixture are one. An experiment that params.yaml does not have is taken for one that
+    is trained.
+    """
+    mixtures = read_params().get("mixtures") if Path("params.yaml").is_file() else None
+    return ("mix",) if experiment in (mixtures or {}) else ("train", "evaluate")
+
+
 def read_entry(section: str, name: str) -> Mapping[str, Any]:
     """Return an entry of params.yaml, whose name must do for a folder.
 

@@ -11,6 +11,7 @@ from arcore import events
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
+from pipeline.experiments.params_file import stages_of
 from pipeline.registry.candidates import Candidate, registered_name
 from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training.history import read_history
@@ -96,7 +97,7 @@ def describe(store: MlflowClient, run_id: str, candidate: Candidate, manifest: M
     ]
     store.log_inputs(run_id, inputs)
     tags = mlflow_store.source_tags(
-        f"python -m stages.train {candidate.name}", candidate.origin.commit
+        f"python -m stages.{stages_of(candidate.name)[0]} {candidate.name}", candidate.origin.commit
     ) | {"mlflow.note.content": summary(candidate)}
     store.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
@@ -109,7 +110,7 @@ def summary(candidate: Candidate) -> str:
     return (
         f"{result.model}{members} on {result.dataset}: {at_most}{score.nats:.3f} ± "
         f"{score.nats_stderr:.3f} nats, {score.bits_per_dim:.4f} bits/dim on {result.num_rows:,} "
-        f"test rows; `dvc repro evaluate@{candidate.name}` at {commit}"
+        f"test rows; `dvc repro {stages_of(candidate.name)[-1]}@{candidate.name}` at {commit}"
     )
 
 

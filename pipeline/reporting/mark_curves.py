@@ -97,7 +97,9 @@ def read(results: Path, experiment: str, report: Report) -> Curve | None:
     if not isinstance(trained, int | float):
         raise UserError(f"{path.with_name('training.json')}: train_seconds: expected a number")
     threads = re.search(r"(\d+) threads\)", str(record.get("device")))
-    hours = trained / 3600 * (int(threads[1]) if threads else 1)
+    workers = record.get("num_workers")
+    each = int(threads[1]) if threads else 1
+    hours = trained / 3600 * each * max(1, workers if isinstance(workers, int) else 1)
     return Curve(valid=valid, train=train, hours=hours)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.experiments import naming
+from pipeline.experiments.params_file import stages_of
 from pipeline.reporting.comparison import Row
 from pipeline.tracking import pages
 from pipeline.training.records import TrainingRecord
@@ -69,10 +70,9 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
         commands: tuple[str, ...] = (f"python -m stages.folds {experiment}",)
     else:
         experiment = name
-        commands = (
-            f"dvc repro evaluate@{name}",
-            f"python -m stages.train {name} && python -m stages.evaluate {name}",
-        )
+        stages = stages_of(name)
+        by_hand = " && ".join(f"python -m stages.{stage} {name}" for stage in stages)
+        commands = (f"dvc repro {stages[-1]}@{name}", by_hand)
     model, split = paths.model(name), row.result.split
     scores = "scores.csv" if split == "test" else f"scores_{split}.csv"
     held = [

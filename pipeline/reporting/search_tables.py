@@ -93,14 +93,14 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
     rows = []
     for path in sorted((results / "searches").glob("*/search.json")):
         record, name = read_object(path), path.parent.name
-        shares = read_rows(path.with_name("importance.csv"))
+        shares = _rows(path.with_name("importance.csv"))  # none where all trials came out alike
         best = {row["trial"]: row for row in read_rows(path.with_name("trials.csv"))}
         try:
             values = best[str(record["best_trial"])]
             cells = [
                 f"[{name}](searches/{name})",
                 str(record["trials"]),
-                *(wording.rounded(float(str(record[key])), 2) for key in NATS),
+                *(_nats(record[key]) for key in NATS),
                 ", ".join(
                     f"{_title(row['parameter'])} {_short(values[row['parameter']])}"
                     for row in shares
@@ -111,6 +111,11 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
             raise UserError(f"{path}: expected the record of a search, got {error}") from None
         rows.append(cells)
     return ["search", "trials", "entry", "best", "which had", "share of the variance"], rows
+
+
+def _nats(value: object) -> str:
+    """Print nats; nothing of the entry itself where no trial was it."""
+    return "" if value is None else wording.rounded(float(str(value)), 2)
 
 
 def _short(value: str) -> str:
@@ -132,14 +137,18 @@ def _title(parameter: str) -> str:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Read a table of a search; raise a `UserError` that names a file which is none."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            found = list(csv.DictReader(file, strict=True))
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
+    found = _rows(path)
     if not found:
         raise UserError(f"{path}: expected a table of {path.stem}, got no row")
     return found
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file, strict=True))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
 
 
 def read_finished(path: Path) -> list[dict[str, str]]:

@@ -36,7 +36,8 @@ def rounded(value: float, digits: int) -> str:
     if not math.isfinite(value):
         return str(value)
     step = Decimal(1).scaleb(-digits)
-    return f"{Decimal(repr(float(value))).quantize(step, ROUND_HALF_EVEN):f}"
+    near = Decimal(repr(float(value))).quantize(step, ROUND_HALF_EVEN)
+    return f"{near if near else abs(near):f}"  # no minus before nought
 
 
 def with_error(value: float, stderr: float, sign: str = "") -> str:

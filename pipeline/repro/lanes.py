@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
 from pipeline.repro.display import Display
 from pipeline.repro.plan import Chain
 
@@ -73,7 +73,10 @@ class Lanes:
                 taken = [waiting.popleft() for _ in range(min(several, len(waiting)))]
             if not taken:
                 return
-            self._repro(lane, [stage for chain in taken for stage in chain])
+            try:
+                self._repro(lane, [stage for chain in taken for stage in chain])
+            except Exception as error:  # else the thread would end as if all were done
+                self._failure = self._failure or f"repro: {one_line(error)}"
 
     def _repro(self, lane: int, stages: Sequence[str]) -> None:
         """Run DVC on these stages alone, in this order, and follow what it prints.

@@ -46,7 +46,14 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
     folder = tempfile.mkdtemp(prefix="arcore-")  # of mode 0700
     address = os.path.join(folder, "warm")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(address)  # here, so that a stage finds it however late the server is
+        try:
+            listening.bind(address)  # here, so that a stage finds it however late the server is
+        except OSError:  # a TMPDIR too long for such an address
+            shutil.rmtree(folder, ignore_errors=True)
+            address = ""
+        if not address:
+            yield variables
+            return
         listening.listen()
         number = listening.fileno()
         command = [sys.executable, "-m", "pipeline.repro.warm", str(number)]
@@ -150,7 +157,7 @@ def _import_libraries() -> None:
 
 def _run_child(connection: socket.socket) -> None:
     """Become the stage that the other side of a connection asks for; does not return."""
-    status = 1
+    status, is_known = 1, False
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         header, streams, _, _ = socket.recv_fds(connection, 4, _STREAMS)
@@ -158,12 +165,15 @@ def _run_child(connection: socket.socket) -> None:
         assert 0 < size <= _LARGEST and len(streams) == _STREAMS
         message = b""
         while len(message) < size:
-            message += connection.recv(size - len(message))
+            part = connection.recv(size - len(message))
+            assert part, "a client that has ended"
+            message += part
         request = json.loads(message)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
         connection.sendall(f"{os.getpid()}\n".encode())
+        is_known = True
         threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
         os.environ.clear()
         os.environ.update(request["environment"])
@@ -177,7 +187,7 @@ def _run_child(connection: socket.socket) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         with contextlib.suppress(OSError):
-            connection.sendall(f"{status}\n".encode())
+            connection.sendall(f"{status if is_known else 0}\n".encode())  # 0 for its number: none
         os._exit(status)
 
 

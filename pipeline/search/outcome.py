@@ -192,8 +192,9 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
         search_figures.objective_figure(search, table).savefig(temporary / "objective.png", dpi=100)
         search_figures.curves_figure(table).savefig(temporary / "curves.png", dpi=100)
         if len(search.plan.objectives) > 1:
-            figure = search_figures.front_figure(table, record.front)
-            figure.savefig(temporary / "front.png", dpi=100)
+            if record.front:  # none where the time ended before a trial was timed
+                figure = search_figures.front_figure(table, record.front)
+                figure.savefig(temporary / "front.png", dpi=100)
     _write_summary(record)
     return out
 

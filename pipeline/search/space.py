@@ -100,7 +100,8 @@ class Parameter:
     def encode(self, value: object) -> str | float:
         """Return what is drawn for a value; the inverse of `decode`."""
         if self.kind in LISTS:
-            return json.dumps(value)
+            option = self._option(value)
+            return json.dumps(value if option is None else option[0])
         assert isinstance(value, int | float)
         return value
 
@@ -119,11 +120,20 @@ class Parameter:
     def contains(self, value: object) -> bool:
         """Tell whether a draw may give the value."""
         if self.kind in LISTS:
-            return json.dumps(value) in [json.dumps(option) for option in self.values]
+            return self._option(value) is not None
         low, high = self.bounds
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
         return low <= value < high
+
+    def _option(self, value: object) -> tuple[object] | None:
+        """Return the option that a value is, 0 being 0.0 but not false; None if there is none."""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        for option in self.values:
+            alike = is_number and not isinstance(option, bool) and option == value
+            if alike or json.dumps(option) == json.dumps(value):
+                return (option,)
+        return None
 
 
 def parse_space(space: object, where: str) -> tuple[Parameter, ...]:

@@ -11,12 +11,11 @@ from typing import cast
 
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.data.manifest import Manifest
 from pipeline.experiments import compose, naming, params_file, schema
+from pipeline.experiments.overlay import overlaid
 from pipeline.search import objectives
 from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
 from pipeline.search.space import Parameter, parse_space
@@ -203,11 +202,7 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     ours = [o for o in overrides if o.partition("=")[0].partition(".")[0] in PLAN_KEYS]
     theirs = tuple(o for o in overrides if o not in ours)
     plan = {key: entry.pop(key) for key in PLAN_KEYS if key in entry}
-    try:
-        merged = OmegaConf.merge(plan, OmegaConf.from_dotlist(ours))
-        plan = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
+    plan = overlaid(plan, ours, where)
     space = parse_space(entry.pop("space", None), f"{where}.space")
     built = schema.build(PlanConfig, plan, where)
     if built.searcher != "random" and any(p.kind == "grid" for p in space):

@@ -20,7 +20,7 @@ def write_all() -> list[Path]:
     Raises:
         UserError: naming the record that is missing or malformed.
     """
-    folders = [path.parent for path in sorted(paths.study("").glob(f"*/{records.FILE}"))]
+    folders = [path.parent for path in sorted(paths.study("").glob(f"[!.]*/{records.FILE}"))]
     for folder in folders:
         write(folder)
     index.write()
@@ -62,7 +62,7 @@ def _origin(record: StudyRecord) -> list[str]:
         ("command", f"<code>{escape(record.command)}</code>"),
         ("settings", f"<code>{escape(str(record.settings))}</code>"),
         ("commit", f"<code>{escape(record.commit)}</code>"),
-        ("data", f"{escape(record.dataset)}, <code>{record.dataset_sha256}</code>"),
+        ("data", f"{escape(record.dataset)}, <code>{escape(record.dataset_sha256)}</code>"),
         ("device", escape(record.device)),
         ("time", wording.duration(record.seconds)),
         ("files", f"{markup.link(records.TABLE, 'CSV')}, {markup.link(records.FILE, 'JSON')}"),

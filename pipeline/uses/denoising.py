@@ -85,7 +85,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
 
 def _denoise(subject: Subject, rows: Rows, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """Return noisy images, a draw from the posterior of each and its mean, in levels."""
-    model, event = subject.exact_model, subject.levels
+    model, event = subject.single_model, subject.levels
     noisy = add_noise(rows.x.cpu(), event, settings)
     generator, count, shown = (
         subject.generator(settings.seed),
@@ -127,4 +127,4 @@ def log_likelihood(noisy: Tensor, event: Levels, settings: Settings) -> Tensor:
 def _described(settings: Settings) -> str:
     if settings.noise == "gaussian":
         return f"Gaussian, deviation {settings.amount:g}"
-    return f"{settings.amount:.0%} replaced"
+    return f"{100 * settings.amount:g}% replaced"

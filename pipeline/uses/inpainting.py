@@ -84,7 +84,7 @@ def missing_pixels(mask: str, event: Levels, seed: int = 0) -> Tensor:
 
 def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Complete and score test images under each mask."""
-    event, model = subject.images, subject.exact_model
+    event, model = subject.images, subject.single_model
     rows = subject.rows("test", settings.num_rows, settings.seed)
     numbers, shown, exact = [], [], []
     for mask in settings.masks:

@@ -64,7 +64,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         shown.append(Shown(file="filters.png", caption=caption))
     rows = subject.rows("test", settings.num_softmax, settings.seed)
     numbers: list[Number] = []
-    if model.exact:
+    if model.exact and not isinstance(model, arcore.Ensemble):  # which has no joint conditionals
         shown.append(_probabilities(subject, settings, folder, event))
         with torch.no_grad():
             logits = _log_levels(model, rows.x, rows.condition)

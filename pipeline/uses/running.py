@@ -94,9 +94,10 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
     listed = entry if use == ALL else {use: entry.get(use) or {}}
     settings = {}
     for name, own in listed.items():
-        where = f"uses.{experiment}.{name}"
+        where = f"uses.{experiment}.uses.{name}"
         given = overlaid(own, overrides, where)
         settings[name] = schema.build(MODULES[name].Settings, given, where)
+        _check(settings[name])
     loaded = subject.load(experiment)
     name = naming.variant(experiment, overrides) if overrides else experiment
     out = records.folder_of(loaded.dataset, name)
@@ -112,6 +113,13 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
                 made.append(_run_one(name, loaded, chosen, partial / name))
         _write_metrics(experiment, made)
     return out
+
+
+def _check(settings: Any) -> None:
+    """Check what most uses have: a seed, and a number of rows."""
+    seed, rows = getattr(settings, "seed", 0), getattr(settings, "num_rows", None)
+    require(0 <= seed < 1 << 31, "seed", "an integer in [0, 2^31)", seed)
+    require(rows is None or rows >= 1, "num_rows", "an integer >= 1", rows)
 
 
 def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecord:

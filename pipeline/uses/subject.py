@@ -113,6 +113,17 @@ class Subject:
         return self.model
 
     @property
+    def single_model(self) -> arcore.AutoregressiveModel:
+        """The exact model, which draws dimensions in an order of its own.
+
+        Raises:
+            UserError: if it is a mixture, whose members have an order each.
+        """
+        if isinstance(self.model, arcore.Ensemble):
+            raise self.unfit("a single model or a pool")
+        return self.exact_model
+
+    @property
     def dataset(self) -> str:
         """The dataset's name."""
         return self.manifest.dataset

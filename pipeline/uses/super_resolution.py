@@ -144,5 +144,6 @@ def _notes(settings: Settings, left_out: list[int], count: int) -> str:
         "squared error over all images; SSIM has windows of 7 x 7 pixels."
     )
     if left_out:
-        notes += f" The model's order has no small image of {left_out[0]}x."
+        missing = " or ".join(f"{factor}x" for factor in left_out)
+        notes += f" The model's order has no small image of {missing}."
     return notes

@@ -106,6 +106,14 @@ def test_more_members_than_masks_are_refused(project) -> None:
     assert not Path("evaluation").exists()
 
 
+def test_a_model_of_other_training_rows_is_refused(project) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["experiments"]["toy"].setdefault("trainer", {})["train_rows"] = 50
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match=r"trainer.train_rows: expected 50 as .* got None; run"):
+        evaluated()
+
+
 def test_other_shards_are_refused(project) -> None:
     config_file = Path("models/toy/config.yaml")
     described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": "0" * 64}

@@ -15,7 +15,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.evaluation import evaluate, mixing, pooling, reading, scoring
-from pipeline.experiments import compose, layout
+from pipeline.experiments import compose, layout, params_file
 from pipeline.reporting import wording
 from pipeline.training import driver, saved_models
 
@@ -250,3 +250,21 @@ def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
 def test_what_is_no_member_does_not_join(mixed: Path) -> None:
     with pytest.raises(UserError, match="unknown member of both 'sum'.*'sums'"):
         mixing.join(compose.load_mixture("both"), "sum")
+
+
+def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
+    both = compose.load("both")
+    with pytest.raises(UserError, match="experiment: expected an experiment .*stages.mix both"):
+        driver.train(both)
+    config = paths.model("both") / "config.yaml"
+    content = config.read_text()
+    described = yaml.safe_load(content)
+    del described["weights"]
+    config.write_text(yaml.safe_dump(described))
+    try:
+        with pytest.raises(UserError, match="expected weights fitted by stages.mix; run python -m"):
+            evaluate.evaluate(both)
+    finally:
+        config.write_text(content)
+    assert params_file.stages_of("both") == ("mix",)
+    assert params_file.stages_of("sums") == ("train", "evaluate")

@@ -48,6 +48,13 @@ def test_a_logarithmic_scale_draws_by_magnitude() -> None:
     assert np.mean([value < 1e-2 for value in drawn(parameter)]) == pytest.approx(0.5, abs=0.1)
 
 
+def test_nought_is_nought_however_it_is_written() -> None:
+    (parameter,) = parse_space({"model.dropout": {"choice": [0, 0.1]}}, "space")
+    assert parameter.contains(0.0) and not parameter.contains(False)
+    assert parameter.decode(parameter.encode(0.0)) == 0
+    assert parameter.encode(0.0) in parameter.distribution().choices
+
+
 def test_true_is_not_one() -> None:
     (parameter,) = parse_space({"model.x": {"choice": [1, 2]}}, "space")
     assert parameter.contains(1) and not parameter.contains(True)

@@ -71,11 +71,16 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
     [
         (("inpaint", "toy-nade"), "unknown use 'inpaint'; did you mean 'inpainting'"),
         (("inpainting", "toy"), "unknown experiment 'toy'; did you mean 'toy-nade'"),
-        (("inpainting", "toy-nade", ["row=3"]), "unknown parameter of uses.toy-nade.inpainting"),
+        (
+            ("inpainting", "toy-nade", ["row=3"]),
+            "unknown parameter of uses.toy-nade.uses.inp",
+        ),
         (("inpainting", "toy-nade", ["num_rows=0"]), "num_rows: expected an integer >= 1, got 0"),
         (("inpainting", "toy-nade", ["num_rows"]), "override: expected key=value, got 'num_rows'"),
+        (("inpainting", "toy-nade", ["seed=-1"]), "seed: expected an integer in [0, 2^31), got -1"),
+        (("features", "toy-nade", ["num_rows=0"]), "num_rows: expected an integer >= 1, got 0"),
         (("inpainting", "toy-nade", ["num_rows=???"]), "num_rows: expected a value, got '???'"),
-        (("inpainting", "toy-nade", ["masks=["]), "uses.toy-nade.inpainting: "),
+        (("inpainting", "toy-nade", ["masks=["]), "uses.toy-nade.uses.inpainting: "),
         (("inpainting", "toy-nade", ["masks=[up]"]), "unknown mask 'up'"),
         (("all", "toy-nade"), "uses.toy-nade: expected an entry of params.yaml with uses"),
         (("inpainting", "toy-pixelvae"), "toy-pixelvae: expected an exact model"),
