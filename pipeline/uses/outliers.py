@@ -24,6 +24,7 @@ from pipeline.uses.records import Number, Shown
 from pipeline.uses.subject import Subject, spread
 
 REAL = "real test images"
+OF_REAL = ("shuffled pixels", "mirrored")  # kinds that are made of the real images
 BATCH = 250
 SCORES = ("-log2 p(x)", "-log2 p(x) - L(x)")
 
@@ -67,7 +68,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     for which, score in enumerate(SCORES):
         for name in kinds:
             if name != REAL:
-                value, error = auc(scores[REAL][which], scores[name][which])
+                pair = scores[REAL][which], scores[name][which]
+                value, error = auc(*pair, paired=name in OF_REAL)
                 numbers.append(Number(name=f"AUC of {score}, {name}", value=value, stderr=error))
     pictures.save(_figure(scores), folder / "scores.png")
     lines = [
@@ -115,27 +117,38 @@ def others(x: Tensor, event: Levels, seed: int) -> Mapping[str, Tensor]:
     }
 
 
-def auc(real: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+def auc(real: np.ndarray, other: np.ndarray, paired: bool = False) -> tuple[float, float]:
     """Return the probability that another image's score is above a real one's, and its error.
 
-    Ties count half. The standard error is that of Hanley and McNeil (1982).
+    Ties count half. The standard error is that of DeLong et al. (1988): the spread of each image's
+    share in the probability, of both kinds together where one is made of the other.
+
+    Arguments:
+        real, other: scores, two of each or more.
+        paired: whether the i-th of the others was made of the i-th real one.
+
+    Reference:
+        DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988.
 
     Example:
         >>> auc(np.array([0.0, 1.0]), np.array([2.0, 3.0]))
         (1.0, 0.0)
-        >>> auc(np.array([0.0, 1.0]), np.array([0.0, 1.0]))[0]
-        0.5
+        >>> auc(np.array([0.0, 1.0]), np.array([0.0, 1.0]), paired=True)
+        (0.5, 0.0)
     """
-    ordered = np.sort(real)
-    below = np.searchsorted(ordered, other, "left") + np.searchsorted(ordered, other, "right")
-    area = float(below.mean()) / 2 / len(real)
-    first, second = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = (
-        area * (1 - area)
-        + (len(other) - 1) * (first - area**2)
-        + (len(real) - 1) * (second - area**2)
-    )
-    return area, math.sqrt(max(0.0, variance) / len(real) / len(other))
+    of_other, of_real = _share_below(real, other), 1 - _share_below(other, real)
+    if paired:
+        variance = (of_other + of_real).var(ddof=1) / len(real)
+    else:
+        variance = of_other.var(ddof=1) / len(other) + of_real.var(ddof=1) / len(real)
+    return float(of_other.mean()), math.sqrt(variance)
+
+
+def _share_below(scores: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Return the share of scores below each of others, ties half."""
+    ordered = np.sort(scores)
+    below = np.searchsorted(ordered, of, "left") + np.searchsorted(ordered, of, "right")
+    return np.asarray(below / (2 * len(scores)))
 
 
 def complexity(x: np.ndarray, event: Levels) -> np.ndarray:

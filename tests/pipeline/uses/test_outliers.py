@@ -30,6 +30,17 @@ def test_the_area_is_that_of_scikit_learn() -> None:
     assert np.mean([error for _, error in drawn]) == pytest.approx(spread, rel=0.15)
 
 
+def test_of_pairs_the_error_is_that_of_what_differs_in_them() -> None:
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(400):
+        real = generator.normal(size=100)
+        other = real + generator.normal(0.1, 0.2, size=100)
+        drawn.append([*outliers.auc(real, other, paired=True), outliers.auc(real, other)[1]])
+    areas, paired, apart = np.array(drawn).T
+    assert paired.mean() == pytest.approx(areas.std(), rel=0.15) and apart.mean() > 2 * areas.std()
+
+
 def test_kinds_are_what_they_are_called() -> None:
     event = Levels(4, (3, 5, 5))
     x = torch.randint(4, (6, 3, 5, 5), generator=torch.Generator().manual_seed(0))
