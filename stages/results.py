@@ -51,7 +51,7 @@ def main() -> None:
         recording.record_embedded(options["embedded"])
     if options["tables"]:
         for dataset in recording.recorded_datasets():
-            recording.record_table(dataset)
+            recording.draw_table(dataset)
         changed = [*text_tables.write(paths.root()), picture_book.write(paths.results())]
         changed += [marks.write(paths.results()), compared.write(paths.results())]
         for path in filter(None, changed):

@@ -91,8 +91,20 @@ def record_table(dataset: str) -> Path:
         UserError: for missing or malformed records.
     """
     measured = paths.codecs(dataset)
+    kept = paths.results() / "codecs" / measured.name
+    before = kept.read_text(encoding="utf-8") if kept.is_file() else None
     if measured.is_file():
-        _write(paths.results() / "codecs" / measured.name, measured.read_text(encoding="utf-8"))
+        _write(kept, measured.read_text(encoding="utf-8"))
+    try:
+        return draw_table(dataset)
+    except UserError:  # codecs of other shards
+        if before is not None:
+            _write(kept, before)
+        raise
+
+
+def draw_table(dataset: str) -> Path:
+    """Draw `results/<dataset>.md` from the records alone."""
     return _write(paths.results() / f"{dataset}.md", dataset_table(dataset))
 
 

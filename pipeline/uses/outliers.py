@@ -124,7 +124,8 @@ def auc(real: np.ndarray, other: np.ndarray, paired: bool = False) -> tuple[floa
     share in the probability, of both kinds together where one is made of the other.
 
     Arguments:
-        real, other: scores, two of each or more.
+        real: scores, two or more.
+        other: the same of others.
         paired: whether the i-th of the others was made of the i-th real one.
 
     Reference:

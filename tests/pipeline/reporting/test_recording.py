@@ -78,3 +78,18 @@ def test_what_is_missing_is_named_and_leaves_the_old_record(files, monkeypatch) 
         recording.record_table("nips")
     with pytest.raises(SystemExit):
         run(monkeypatch, "--experiments")
+
+
+def test_codecs_that_do_not_fit_do_not_replace_those_kept(files, monkeypatch) -> None:
+    files.manifest("dna", "dna")
+    files.evaluated("dna", "dna-made", 82.0, device="cpu")
+    files.codecs("dna", ("zstd (measured here)", 90.0))
+    run(monkeypatch, "--experiments", "dna-made", "--datasets", "dna")
+    kept = Path("results/codecs/dna.json")
+    before = kept.read_text()
+    Path("codecs/dna.json").write_text("{")
+    with pytest.raises(UserError, match="results/codecs/dna.json"):
+        run(monkeypatch, "--datasets", "dna")
+    assert kept.read_text() == before
+    recording.draw_table("dna")
+    assert kept.read_text() == before
