@@ -34,6 +34,7 @@ from arcore.entropy import bytes_of, coder, digest_of, libraries, table_of
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
+from arcore.primitives.dropout import without_dropout
 from arcore.primitives.progress import Advance, progress_bar
 
 MAX_BATCH = 256
@@ -205,7 +206,7 @@ def _decompress(
     twin = _check_header(header, model)
     condition = _condition(twin, condition, header.count)
     _same("condition", "that of encoding", header.condition, digest_of(condition))
-    num_chunks = _num_chunks(header.count, header.batch, twin.event.size)
+    num_chunks = -(-header.count // _rows_of_chunk(header.batch, twin.event.size))
     require(num_chunks == len(codes), "data", f"{num_chunks} chunks", len(codes))
     parts = []
     lengths = torch.tensor(header.lengths, device=twin.device) if header.lengths else None
@@ -213,9 +214,8 @@ def _decompress(
     with progress_bar(progress, steps, "decoding") as advance:
         probe = _probe(twin, header.batch, condition)
         _same("model", "the probabilities of encoding (other hardware?)", header.probe, probe)
-        chunks = _chunks(header.count, header.batch, twin.event.size)
-        for index, (spans, code) in enumerate(zip(chunks, codes, strict=True)):
-            levels = _decode(twin, code, condition, lengths, spans, advance)
+        for index, spans in enumerate(_chunks(header.count, header.batch, twin.event.size)):
+            levels = _decode(twin, codes[index], condition, lengths, spans, advance)
             good = levels is not None and zlib.crc32(bytes_of(levels)) == (
                 header.chunks[index].levels_crc
             )
@@ -300,10 +300,6 @@ def _chunks(count: int, batch: int, size: int) -> Iterator[list[slice]]:
         yield [slice(start, min(start + batch, end)) for start in range(first, end, batch)]
 
 
-def _num_chunks(count: int, batch: int, size: int) -> int:
-    return -(-count // _rows_of_chunk(batch, size))
-
-
 def _rows_of_chunk(batch: int, size: int) -> int:
     return batch * max(1, CHUNK_DIMENSIONS // (batch * size))
 
@@ -311,15 +307,11 @@ def _rows_of_chunk(batch: int, size: int) -> int:
 @contextmanager
 def _evaluating(model: AutoregressiveModel) -> Iterator[None]:
     """Switch to evaluation, since dropout would draw anew when decoding."""
-    modes = [(module, module.training) for module in model.modules()]
-    with torch.no_grad():
-        if any(training for _, training in modes):
-            model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
+    trains = any(module.training for module in model.modules())
+    with torch.no_grad(), without_dropout(model):
+        if trains:
+            model.eval()  # forgets a step's masks
+        yield
 
 
 # -- the coder

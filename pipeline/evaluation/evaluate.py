@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 import arcore
 from arcore.events import after_frames, is_levels
 from pipeline.cluster import shared_storage
+from pipeline.cluster.devices import local_device
 from pipeline.core import locks, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
@@ -76,7 +76,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
     manifest = shard_reader.read_manifest(folder)
     _check(config, trained, manifest)
     num_members = plan.num_members or model.num_members
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = local_device(config.cluster)
     model = _scored(model, num_members, config.name).to(device).eval()
     _check_entry(config, trained, manifest)
     context = manifest.context_frames

@@ -17,6 +17,7 @@ import yaml
 import arcore
 from arcore.mixtures import fit_weights
 from pipeline.cluster import shared_storage
+from pipeline.cluster.devices import local_device
 from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require, unknown_name
@@ -65,7 +66,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     with replacing(out) as temporary:
         shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
         if not config.pooled:
-            member.to("cuda" if torch.cuda.is_available() else "cpu")
+            member.to(local_device(config.cluster))
             valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")
             nats = scoring.scores(member, valid, config.evaluation.batch_size)
             if not bool(nats.isfinite().all()):
@@ -110,7 +111,9 @@ def _mix(config: ExperimentConfig) -> Path:
         if config.pooled:
             plan = config.evaluation
             valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")
-            weights, history = pooling.fit(models, valid, plan.batch_size, plan.seed)
+            weights, history = pooling.fit(
+                models, valid, plan.batch_size, plan.seed, local_device(config.cluster)
+            )
             combined = arcore.Pool(models, weights)
         else:
             scores = torch.tensor([_read_scores(folder / SCORES) for folder in folders]).T

@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 
 
 def fit(
-    models: Sequence[arcore.AutoregressiveModel], split: Split, batch_size: int, seed: int
+    models: Sequence[arcore.AutoregressiveModel],
+    split: Split,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
 ) -> tuple[Tensor, list[float]]:
     """Fit the weights of a pool of models to rows that they were not trained on.
 
@@ -34,6 +38,7 @@ def fit(
         split: the validation rows.
         batch_size: rows that are scored at once.
         seed: of the subset.
+        device: to compute on.
 
     Returns:
         (models,) float64 weights, and the mean nats of those rows before each of Newton's
@@ -42,8 +47,7 @@ def fit(
     Raises:
         ValueError: for models that cannot be pooled.
     """
-    pooled = arcore.Pool(models).eval()
-    pooled.to("cuda" if torch.cuda.is_available() else "cpu")
+    pooled = arcore.Pool(models).eval().to(device)
     event = pooled.event
     assert isinstance(event, Levels)
     size = event.size * event.num_levels * len(models)

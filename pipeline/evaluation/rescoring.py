@@ -6,8 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocess, shard_reader
@@ -101,7 +100,7 @@ def _measure(
             f"{manifest.sha256[:12]}"
         )
     model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = local_device()
     test = shard_reader.read_split(shards, "test")
     chosen = scoring.choose(test, config.evaluation)
     source = None

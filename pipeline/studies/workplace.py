@@ -11,6 +11,7 @@ import torch
 import arcore
 from arcore import events, zoo
 from arcore.events import Levels, is_levels
+from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import read_yaml
@@ -59,8 +60,8 @@ class Workplace:
 
     @property
     def device(self) -> torch.device:
-        """The accelerator where there is one."""
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        """That of ARCORE_CLUSTER, by which networks are trained too."""
+        return local_device()
 
     @property
     def images(self) -> Levels:

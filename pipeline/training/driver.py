@@ -15,6 +15,7 @@ import yaml
 
 from arcore import saving
 from pipeline.cluster import connection
+from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import publish, shared_storage, storage_of
 from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.allocator import keep_freed_memory
@@ -25,7 +26,7 @@ from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import checkpoints, sessions
-from pipeline.training.local_session import LocalSession, local_device
+from pipeline.training.local_session import LocalSession
 from pipeline.training.ray_trainer import make_trainer
 from pipeline.training.records import (
     COLUMNS,

@@ -17,8 +17,6 @@ import pyarrow.fs
 import torch
 
 from pipeline.core import storage
-from pipeline.core.errors import UserError
-from pipeline.experiments.schema import ClusterConfig
 from pipeline.training.records import TrainingReport
 from pipeline.training.sessions import Checkpoint
 
@@ -132,14 +130,3 @@ def _copy_whole(folder: Path, target: Path) -> None:
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def local_device(config: ClusterConfig) -> torch.device:
-    """Return the device of a training in this process.
-
-    Raises:
-        UserError: if a GPU is asked for and there is none.
-    """
-    if config.use_gpu and not torch.cuda.is_available():
-        raise UserError("cluster.use_gpu: expected a CUDA device on this machine, got none")
-    return torch.device("cuda" if config.use_gpu else "cpu")

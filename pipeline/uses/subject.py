@@ -13,6 +13,7 @@ from torch import Tensor
 import arcore
 from arcore.events import Levels, is_levels
 from arcore.primitives.progress import progress_bar
+from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -232,6 +233,5 @@ def load(experiment: str) -> Subject:
             f"{shards}: expected the data that {experiment} was trained on "
             f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained.model.to(device).eval()
+    trained.model.to(local_device()).eval()
     return Subject(experiment, trained, manifest)

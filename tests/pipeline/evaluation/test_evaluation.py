@@ -106,6 +106,14 @@ def test_more_members_than_masks_are_refused(project) -> None:
     assert not Path("evaluation").exists()
 
 
+def test_a_gpu_that_is_asked_for_and_not_there_is_one_line(project, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"cluster.use_gpu: expected a CUDA device on this mach"):
+        evaluated("cluster.use_gpu=true")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert evaluated()["num_rows"] > 0, "on the CPU, unless a GPU is asked for"
+
+
 def test_a_model_of_other_training_rows_is_refused(project) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["experiments"]["toy"].setdefault("trainer", {})["train_rows"] = 50

@@ -35,6 +35,7 @@ ENTRIES = {
         "trainer": TRAINER,
     },
 }
+CPU = torch.device("cpu")
 HEADER_BYTES = 140
 ENTRIES["rows"] = ENTRIES["masks"] | {"model_overrides": {"hidden": [30]}, "evaluation": {}}
 POOL = {
@@ -149,13 +150,13 @@ def test_a_pool_of_many_levels_is_fitted_to_some_rows(
 ) -> None:
     models = [saved_models.load(name).model for name in POOL["mixture"]]
     valid = shard_reader.read_split(paths.shards("digits_binary"), "valid")
-    whole, _ = pooling.fit(models, valid, 500, 0)
+    whole, _ = pooling.fit(models, valid, 500, 0, CPU)
     monkeypatch.setattr(pooling, "AT_ONCE", 7 * 64 * 2 * 2)
-    in_parts, _ = pooling.fit(models, valid, 500, 0)
+    in_parts, _ = pooling.fit(models, valid, 500, 0, CPU)
     torch.testing.assert_close(in_parts, whole)
     monkeypatch.setattr(pooling, "NUMBERS", 10 * 64 * 2 * 2)
     with caplog.at_level("INFO"):
-        some, _ = pooling.fit(models, valid, 500, 0)
+        some, _ = pooling.fit(models, valid, 500, 0, CPU)
     assert f"fitted to 10 of {len(valid)} validation rows" in caplog.text
     assert not torch.equal(some, whole)
 
