@@ -68,11 +68,11 @@ class Entries:
         from pipeline.experiments import compose  # here: mostly the entry is as it was
 
         if config_sha256(compose.load(name)) != result.config_sha256:
-            stages = params_file.stages_of(name)
-            runs = " and ".join(f"`python -m stages.{s} {name}`" for s in stages)
+            made_by = params_file.stages_of(name)[0]
             raise UserError(
                 f"evaluation/{result.dataset}/{name}: expected a result of the experiment as "
-                f"params.yaml has it, got one of another configuration; run {runs}"
+                f"params.yaml has it, got one of another configuration; run `python -m "
+                f"stages.{made_by} {name}` and `python -m stages.evaluate {name}`"
             )
 
 

@@ -60,10 +60,10 @@ def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:
 
 
 def stages_of(experiment: str) -> tuple[str, ...]:
-    """Return the stages that make an experiment's model and its result, in turn.
+    """Return DVC's stages that make an experiment's model and its result, in turn.
 
-    Those of a mixture are one. An experiment that params.yaml does not have is taken for one that
-    is trained.
+    A mixture's is one, which evaluates it too. An experiment that params.yaml does not have is
+    taken for one that is trained.
     """
     mixtures = read_params().get("mixtures") if Path("params.yaml").is_file() else None
     return ("mix",) if experiment in (mixtures or {}) else ("train", "evaluate")

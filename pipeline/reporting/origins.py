@@ -71,7 +71,7 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
     else:
         experiment = name
         stages = stages_of(name)
-        by_hand = " && ".join(f"python -m stages.{stage} {name}" for stage in stages)
+        by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
         commands = (f"dvc repro {stages[-1]}@{name}", by_hand)
     model, split = paths.model(name), row.result.split
     scores = "scores.csv" if split == "test" else f"scores_{split}.csv"
