@@ -314,7 +314,7 @@ def test_base_is_a_raster_model_with_the_same_condition(base: str) -> None:
         ({"patch_blocks": True}, "patch_blocks: expected an integer >= 0, got True"),
         ({"dropout": 1.0}, "dropout: expected a number in [0, 1), got 1.0"),
         ({"head": "normal"}, "head: expected one of ('softmax', 'logistic_mixture')"),
-        ({"head_width": 2}, "width: expected at least one map per colour, 3, got 2"),
+        ({"head_width": 2}, "head_width: expected at least one map per colour, 3, got 2"),
     ],
 )
 def test_bad_hyperparameters_are_named(given: Mapping[str, Any], message: str) -> None:

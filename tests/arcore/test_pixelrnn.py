@@ -297,7 +297,7 @@ BAD = [
     *((name, {"skip": "no"}, ["skip", "true or false", "'no'"]) for name in ANY),
     *((name, {"dropout": 1.0}, ["dropout", "[0, 1)", "1.0"]) for name in ANY),
     *((name, {"head": "sigmoid"}, ["head", "softmax", "'sigmoid'"]) for name in ANY),
-    *((name, {"hidden": 2}, ["width", "one map per colour, 3", "2"]) for name in ANY),
+    *((name, {"hidden": 2}, ["hidden", "one map per colour, 3", "2"]) for name in ANY),
     ("row_lstm", {"kernel": 2}, ["kernel", "odd", "2"]),
     ("row_lstm", {"kernel": 0}, ["kernel", ">= 1", "0"]),
     ("diagonal_bilstm", {"kernel": 3}, ["diagonal_bilstm", "hyperparameters among", "'kernel'"]),

@@ -27,7 +27,7 @@ PARAMS = {
     "datasets": ["digits"],
     "experiments": {name: {"model": name} | EXPERIMENT for name in ("nade", "pixelcnn")},
     "searches": {"made": SEARCH},
-    "folds": {"nade": {"dataset": "digits", "model": "nade"}},
+    "folds": {"nade": {"dataset": "digits", "model": "nade", "base": SEARCH["base"]}},
     "uses": {"nade": {"dataset": "digits", "model": "nade", "uses": {"learned": {}}}},
     "studies": {"digits-race": {"dataset": "digits"}},
     "mixtures": {"both": {"dataset": "digits", "mixture": ["nade", "pixelcnn"]}},
