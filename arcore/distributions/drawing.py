@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
-from arcore.distributions.gray import GrayBernoulli
 from arcore.distributions.inversion import choose, tempered, tempered_bit
 from arcore.distributions.softmax import Softmax
 from arcore.primitives.checks import require
@@ -61,8 +60,8 @@ def draw(
 ) -> Tensor:
     """Draw from a one-dimensional conditional with an explicit generator.
 
-    A discrete draw inverts the cumulative distribution at one uniform number per dimension.
-    Mixtures bring their own `draw(generator, temperature)`.
+    A discrete draw inverts the cumulative distribution at one uniform number per dimension
+    (`invert`). Mixtures of densities bring their own `draw(generator, temperature)`.
 
     Returns:
         int64 levels, or reals, of the distribution's batch shape.
@@ -70,7 +69,8 @@ def draw(
     if hasattr(distribution, "draw"):
         return cast(Tensor, distribution.draw(generator, temperature))
     kind = type(distribution)
-    require(kind in DISCRETE, "distribution", DISCRETE_NAMES, kind.__name__)
+    inverts = kind in DISCRETE or hasattr(distribution, "invert")
+    require(inverts, "distribution", DISCRETE_NAMES, kind.__name__)
     logits: Tensor = distribution.logits  # type: ignore[attr-defined]
     shape = distribution.batch_shape
     uniform = torch.rand(
@@ -83,12 +83,12 @@ def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0
     """Return the levels at which a discrete conditional's cumulative distribution passes `uniform`.
 
     Arguments:
-        distribution: one of `DISCRETE`, or of gray targets.
+        distribution: one of `DISCRETE`, or one with its own `invert(uniform, temperature)`.
         uniform: numbers in [0, 1) of its batch shape.
         temperature: scales the log-probabilities by 1 / temperature.
     """
-    if isinstance(distribution, GrayBernoulli):
-        return distribution.invert(uniform, temperature)
+    if hasattr(distribution, "invert"):
+        return cast(Tensor, distribution.invert(uniform, temperature))
     logits: Tensor = distribution.logits  # type: ignore[attr-defined]
     if isinstance(distribution, torch.distributions.Bernoulli):
         return (uniform < tempered_bit(logits, temperature)).long()

@@ -10,7 +10,6 @@ from torch.distributions import Bernoulli
 from torch.nn.functional import logsigmoid
 
 from arcore.distributions.inversion import tempered_bit
-from arcore.primitives.precision import at_least_float32
 
 
 class GrayBernoulli(Bernoulli):
@@ -33,13 +32,6 @@ class GrayBernoulli(Bernoulli):
         """Return minus the cross-entropy of each level, in nats."""
         z = value.to(self.logits.dtype) / self.LAST
         return logsigmoid(-self.logits) + z * self.logits
-
-    def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
-        """Draw levels 0 and 255, int64, of the batch shape."""
-        device, dtype = self.logits.device, at_least_float32(self.logits.dtype)
-        shape = self.logits.shape
-        uniform = torch.rand(shape, generator=generator, device=device, dtype=dtype)
-        return self.invert(uniform, temperature)
 
     def invert(self, uniform: Tensor, temperature: float = 1.0) -> Tensor:
         """Return the levels of numbers in [0, 1), int64: 255 where they are below p."""

@@ -39,6 +39,18 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         raise UserError(f"{name}: expected {expected}, got {text}")
 
 
+def require_seed(seed: int, name: str) -> None:
+    """Refuse a seed that some library would not take: outside [0, 2^31).
+
+    Example:
+        >>> require_seed(-1, "trainer.seed")
+        Traceback (most recent call last):
+        ...
+        pipeline.core.errors.UserError: trainer.seed: expected an integer in [0, 2^31), got -1
+    """
+    require(0 <= seed < 1 << 31, name, "an integer in [0, 2^31)", seed)
+
+
 def unknown_name(what: str, name: object, known: Iterable[str]) -> UserError:
     """Build the error for a name that is not known, with the nearest known names.
 

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.errors import UserError, require, require_seed, unknown_name
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_time")
@@ -35,14 +35,16 @@ class OptimizerConfig:
         require(self.name in OPTIMIZERS, where + "name", f"one of {OPTIMIZERS}", self.name)
         fits = 0 < self.learning_rate < math.inf
         require(fits, where + "learning_rate", "> 0 and finite", self.learning_rate)
-        require(self.weight_decay >= 0, where + "weight_decay", ">= 0", self.weight_decay)
+        fits = 0 <= self.weight_decay < math.inf
+        require(fits, where + "weight_decay", ">= 0 and finite", self.weight_decay)
         require(0 <= self.momentum < 1, where + "momentum", "in [0, 1)", self.momentum)
         fits = self.momentum == 0 or self.name in ("sgd", "rmsprop")
         require(fits, where + "momentum", f"0 for {self.name}", self.momentum)
         require(all(0 <= b < 1 for b in self.betas), where + "betas", "in [0, 1)", self.betas)
         fits = self.name in ("adam", "adamw") or self.betas == (0.9, 0.999)
         require(fits, where + "betas", f"the default for {self.name}", self.betas)
-        require(self.eps is None or self.eps > 0, where + "eps", "> 0 or null", self.eps)
+        fits = self.eps is None or 0 < self.eps < math.inf
+        require(fits, where + "eps", "> 0 and finite, or null", self.eps)
         fits = self.eps is None or self.name != "sgd"
         require(fits, where + "eps", "null for sgd", self.eps)
 
@@ -65,7 +67,7 @@ class ScheduleConfig:
         require(self.name in SCHEDULES, where + "name", f"one of {SCHEDULES}", self.name)
         require(self.warmup_steps >= 0, where + "warmup_steps", ">= 0", self.warmup_steps)
         require(0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor)
-        require(self.decay >= 0, where + "decay", ">= 0", self.decay)
+        require(0 <= self.decay < math.inf, where + "decay", ">= 0 and finite", self.decay)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ class TrainerConfig:
             require(getattr(self, name) >= 1, f"trainer.{name}", ">= 1", getattr(self, name))
         fits = self.validate_members is None or self.validate_members >= 1
         require(fits, "trainer.validate_members", ">= 1 or null", self.validate_members)
-        require(0 <= self.seed < 1 << 31, "trainer.seed", "in [0, 2^31)", self.seed)
+        require_seed(self.seed, "trainer.seed")
         require(0 <= self.ema_decay < 1, "trainer.ema_decay", "in [0, 1)", self.ema_decay)
         fits = self.clip_norm is None or self.clip_norm > 0
         require(fits, "trainer.clip_norm", "> 0 or null", self.clip_norm)
@@ -169,7 +171,7 @@ class EvaluationConfig:
         require(fits, "evaluation.num_members", ">= 1 or null", self.num_members)
         fits = self.num_test_rows is None or self.num_test_rows >= 2
         require(fits, "evaluation.num_test_rows", ">= 2 or null", self.num_test_rows)
-        require(0 <= self.seed < 1 << 31, "evaluation.seed", "in [0, 2^31)", self.seed)
+        require_seed(self.seed, "evaluation.seed")
         samples = self.importance_samples
         require(samples >= 0, "evaluation.importance_samples", ">= 0", samples)
         require(

@@ -15,7 +15,6 @@ import io
 import json
 import os
 import runpy
-import shutil
 import signal
 import socket
 import subprocess
@@ -43,27 +42,30 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
     if not hasattr(os, "fork"):
         yield variables
         return
-    folder = tempfile.mkdtemp(prefix="arcore-")  # of mode 0700
-    address = os.path.join(folder, "warm")
+    with tempfile.TemporaryDirectory(prefix="arcore-", ignore_cleanup_errors=True) as folder:
+        address = os.path.join(folder, "warm")
+        server = _started(address, variables)
+        if server is None:
+            yield variables
+            return
+        try:
+            yield variables | {VARIABLE: address}
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _started(address: str, variables: dict[str, str]) -> subprocess.Popen[bytes] | None:
+    """Start the server, None where a TMPDIR is too long for such an address."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         try:
             listening.bind(address)  # here, so that a stage finds it however late the server is
-        except OSError:  # a TMPDIR too long for such an address
-            shutil.rmtree(folder, ignore_errors=True)
-            address = ""
-        if not address:
-            yield variables
-            return
+        except OSError:
+            return None
         listening.listen()
         number = listening.fileno()
         command = [sys.executable, "-m", "pipeline.repro.warm", str(number)]
-        server = subprocess.Popen(command, env=variables, start_new_session=True, pass_fds=[number])
-    try:
-        yield variables | {VARIABLE: address}
-    finally:
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        return subprocess.Popen(command, env=variables, start_new_session=True, pass_fds=[number])
 
 
 def forward(module: str, arguments: Sequence[str]) -> int | None:

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.errors import UserError, require, require_seed, unknown_name
 from pipeline.data.manifest import Manifest
 from pipeline.experiments import compose, naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
@@ -74,7 +74,7 @@ class PlanConfig:
     def __post_init__(self) -> None:
         require(self.num_trials >= 1, "num_trials", ">= 1", self.num_trials)
         require(self.searcher in SEARCHERS, "searcher", f"one of {SEARCHERS}", self.searcher)
-        require(0 <= self.seed < 1 << 31, "seed", "in [0, 2^31)", self.seed)
+        require_seed(self.seed, "seed")
         fits = self.time_budget_minutes is None or self.time_budget_minutes > 0
         require(fits, "time_budget_minutes", "> 0 or null", self.time_budget_minutes)
         known = tuple(self.objectives) in (OBJECTIVES[:1], OBJECTIVES)

@@ -29,6 +29,8 @@ def shades(levels: Tensor, event: Levels) -> Tensor:
 def quality(truth: Tensor, made: Mapping[str, Tensor], what: str = "") -> list[Number]:
     """Return PSNR and, of images of 7 x 7 pixels or more, SSIM of each kind of images or clips.
 
+    Images that are all met exactly have no PSNR: JSON knows no infinity.
+
     Arguments:
         truth: (N, C, H, W) or (N, T, C, H, W) in [0, 1].
         made: others like it, by name.
@@ -37,8 +39,9 @@ def quality(truth: Tensor, made: Mapping[str, Tensor], what: str = "") -> list[N
     begin = f"{what}: " if what else ""
     images, true = {name: x.flatten(0, -4) for name, x in made.items()}, truth.flatten(0, -4)
     numbers = [
-        Number(name=f"{begin}PSNR, {name}", value=psnr(true, x), unit="dB")
+        Number(name=f"{begin}PSNR, {name}", value=decibels, unit="dB")
         for name, x in images.items()
+        if math.isfinite(decibels := psnr(true, x))
     ]
     if min(truth.shape[-2:]) >= WINDOW:
         for name, x in images.items():

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pipeline.core import locks, paths
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import require, unknown_name
+from pipeline.core.errors import require, require_seed, unknown_name
 from pipeline.core.records import write_object
 from pipeline.experiments import naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
@@ -117,8 +117,8 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
 
 def _check(settings: Any) -> None:
     """Check what most uses have: a seed, and a number of rows."""
-    seed, rows = getattr(settings, "seed", 0), getattr(settings, "num_rows", None)
-    require(0 <= seed < 1 << 31, "seed", "an integer in [0, 2^31)", seed)
+    require_seed(getattr(settings, "seed", 0), "seed")
+    rows = getattr(settings, "num_rows", None)
     require(rows is None or rows >= 1, "num_rows", "an integer >= 1", rows)
 
 

@@ -75,9 +75,10 @@ def _number(cell: str, count: int | list[str] | None) -> float | None:
         name = cell.strip()
         return count.index(name) if name in count else None
     value = number_of(cell)
-    if value is None or count is not None:
-        return value if value is not None and value in range(count or 0) else None
-    return value if np.isfinite(value) else None
+    if value is None:
+        return None
+    fits = np.isfinite(value) if count is None else value in range(count)
+    return value if fits else None
 
 
 def number_of(cell: str) -> float | None:

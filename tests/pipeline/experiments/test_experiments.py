@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,9 @@ def test_what_does_not_keeps_the_config_hash(params, unchanged: str) -> None:
         (schema.TrainerConfig, {"schedule": {"name": "cosin"}}, r"schedule\.name: expected one of"),
         (schema.TrainerConfig, {"schedule": {"final_factor": 2}}, r"final_factor: .* got 2\.0"),
         (schema.TrainerConfig, {"optimizer": {"betas": [0.9]}}, r"betas: expected tuple"),
+        (schema.TrainerConfig, {"optimizer": {"weight_decay": math.inf}}, r"weight_decay: .*inf"),
+        (schema.TrainerConfig, {"optimizer": {"eps": math.inf}}, r"eps: expected > 0 and finite"),
+        (schema.TrainerConfig, {"schedule": {"decay": math.inf}}, r"decay: expected >= 0 and fin"),
         (schema.EvaluationConfig, {"published": {"model": "MADE"}}, r"\{model, variant\} or null"),
         (schema.EvaluationConfig, {"published_member": {}}, r"published_member: expected \{model"),
         (schema.EvaluationConfig, {"importance_samples": -1}, "importance_samples: expected >= 0"),

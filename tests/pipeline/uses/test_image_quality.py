@@ -28,6 +28,13 @@ def test_ssim_and_psnr_are_those_of_scikit_image() -> None:
     assert image_quality.psnr(a, a) == math.inf
 
 
+def test_images_that_are_met_exactly_have_no_psnr() -> None:
+    """A file of JSON with Infinity in it is none."""
+    a, b = pair()
+    names = [number.name for number in image_quality.quality(a, {"same": a, "other": b})]
+    assert names == ["PSNR, other", "SSIM, same", "SSIM, other"]
+
+
 def test_ssim_of_tiny_images_is_refused() -> None:
     with pytest.raises(ValueError, match=r"truth: expected at least 7 x 7 pixels, got \(6, 9\)"):
         image_quality.ssim(torch.zeros(1, 1, 6, 9), torch.zeros(1, 1, 6, 9))
