@@ -1,9 +1,9 @@
 """What share of the processor's own matrix-product speed a training step reaches.
 
-The products of a step (convolutions included, at their full size, masked weights too) are counted
-as it runs, and their speed is divided by that of one large product on the same core, measured in
-turn with the step: in float32, and in the step's own precision. Everything else that a step does
-counts as lost. NADE has no matrix products to count.
+The products of a step (convolutions included, masked weights too, as they are computed) are counted
+as it runs, and their speed is divided by what the same core is seen to do, the faster of one large
+product and one large convolution, measured in turn with the step: in float32, and in the step's own
+precision. Everything else that a step does counts as lost. NADE has no matrix products to count.
 
     python benchmarks/share.py [--steps 5] [--only gated_pixelcnn ...] [--json FILE]
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from against import ROWS, Row, make_step
+from products import convolution_gflops
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,9 +33,15 @@ def product_in_place(out: Any, a: Any, b: Any, *_: object, **__: object) -> int:
     return 2 * torch.Size(a).numel() * int(b[-1])
 
 
-IN_PLACE = {
+def product_of_rows(x: Any, weight: Any, *_: object, **__: object) -> int:
+    """Count x weight', from the shapes."""
+    return 2 * torch.Size(x).numel() * int(weight[0])
+
+
+OTHERS = {
     torch.ops.aten.addmm_: product_in_place,
     torch.ops.aten.baddbmm_: product_in_place,
+    torch.ops.mkldnn._linear_pointwise: product_of_rows,
 }
 
 
@@ -48,7 +55,7 @@ def measure(row: Row, steps: int) -> dict[str, Any]:
     """Return a step's products, its time and the speed of large products around it."""
     step = make_step(row.job(row.after))
     step()
-    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+    with FlopCounterMode(display=False, custom_mapping=OTHERS) as counter:
         step()
     dtype = torch.bfloat16 if row.after == "bfloat16" else torch.float32
     exact = torch.randn(2, SIDE, SIDE)
@@ -62,7 +69,11 @@ def measure(row: Row, steps: int) -> dict[str, Any]:
         step()
         times.append(time.process_time() - began)
     flops, taken = counter.get_total_flops(), statistics.median(times)
-    speeds = [2 * SIDE**3 / statistics.median(seconds) for seconds in (products, own_products)]
+    count = 2.0 * SIDE**3
+    speeds = [
+        max(count / statistics.median(seconds), 1e9 * convolution_gflops(count, kind))
+        for seconds, kind in ((products, torch.float32), (own_products, dtype))
+    ]
     return {
         "name": row.name,
         "precision": row.after,

@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from arcore.layers.conditioning import embedded
 from arcore.primitives.dropout import dropout
+from arcore.primitives.products import scored_linear
 
 ACTIVATIONS = ("relu", "tanh")
 
@@ -101,5 +102,7 @@ class IncrementalMLP(nn.Module):
     def _hidden(self, a: Tensor) -> Tensor:
         h = dropout(activate(a, self.activation), self.rate, self.training)
         for layer in self.layers:
-            h = dropout(activate(layer(h), self.activation), self.rate, self.training)
+            assert isinstance(layer, nn.Linear)
+            a = scored_linear(h, layer.weight, layer.bias)
+            h = dropout(activate(a, self.activation), self.rate, self.training)
         return h

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from arcore.primitives.precision import product_dtype
+from arcore.primitives.products import has_fast_onednn, multiply
 
 Reach = tuple[int, int]  # columns that all rows of a group see, and that any does
 
@@ -38,6 +39,7 @@ class MaskedLinear(nn.Module):
 
     GROUPS = 8
     SMALLEST_GROUP = 128
+    SMALLEST_OF_FAST = 384  # where products take half the time, what else a group costs weighs more
 
     def __init__(
         self, inputs: int, outputs: int, conditioning: bool = False, bias: bool = True
@@ -62,7 +64,8 @@ class MaskedLinear(nn.Module):
         """
         self.mask = mask.to(self.weight)
         self.reaches = []
-        count = min(self.GROUPS, len(mask) // self.SMALLEST_GROUP)
+        smallest = self.SMALLEST_OF_FAST if has_fast_onednn() else self.SMALLEST_GROUP
+        count = min(self.GROUPS, len(mask) // smallest)
         if sorted_rows and count > 1:
             groups = mask.sum(1).split(-(-len(mask) // count))
             self.reaches = [(int(seen[0]), max(int(seen[-1]), 1)) for seen in groups]
@@ -109,9 +112,9 @@ class _MaskedProduct(torch.autograd.Function):
             for (clear, reach), piece, m, part in groups:
                 piece, part = piece[:, :reach].to(dtype), part.t()
                 band = piece[:, clear:] * m[:, clear:reach].to(dtype)
-                torch.mm(x[:, clear:reach], band.t(), out=part)
+                multiply(x[:, clear:reach], band.t(), part)
                 if clear:
-                    part.addmm_(x[:, :clear], piece[:, :clear].t())
+                    multiply(x[:, :clear], piece[:, :clear].t(), part, add=True)
                 pieces.append(piece)
                 bands.append(band)
         ctx.save_for_backward(x, mask, *pieces, *bands)
@@ -130,12 +133,12 @@ class _MaskedProduct(torch.autograd.Function):
             reaches, pieces, bands, *groups, strict=True
         ):
             if dx is not None:
-                dx[:, clear:reach].addmm_(g.t(), band)
+                multiply(g.t(), band, dx[:, clear:reach], add=True)
                 if clear:
-                    dx[:, :clear].addmm_(g.t(), piece[:, :clear])
+                    multiply(g.t(), piece[:, :clear], dx[:, :clear], add=True)
             seen = dw[:, :reach]
             if dw.dtype == x.dtype:
-                torch.mm(g, x[:, :reach], out=seen)
+                multiply(g, x[:, :reach], seen)
             else:
                 seen.copy_(torch.mm(g, x[:, :reach]))
             seen[:, clear:].mul_(m[:, clear:reach])

@@ -1,0 +1,74 @@
+"""Products of matrices in float32, by oneDNN where torch takes a slower library."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+_PROCESSORS = Path("/proc/cpuinfo")
+
+
+def multiply(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
+    """Write a b into `out`, or add it to what is there; nothing is recorded for gradients.
+
+    For float32 torch takes MKL, which on AMD's processors leaves half of AVX-512 unused. oneDNN,
+    which torch takes for bfloat16, is twice as fast there (`python benchmarks/products.py`).
+
+    Arguments:
+        a: (m, k).
+        b: (k, n).
+        out: (m, n), all of one type.
+        add: to `out`.
+
+    Example:
+        >>> out = torch.ones(2, 2)
+        >>> multiply(torch.eye(2), torch.full((2, 2), 3.0), out, add=True)
+        >>> out.tolist()
+        [[4.0, 4.0], [4.0, 4.0]]
+    """
+    if _goes_to_onednn(a):
+        product = _onednn(a, b.t())
+        out.add_(product) if add else out.copy_(product)
+    elif add:
+        out.addmm_(a, b)
+    else:
+        torch.mm(a, b, out=out)
+
+
+def scored_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return x weight' + bias, as `multiply` computes it where no gradient is asked for.
+
+    Example:
+        >>> scored_linear(torch.ones(1, 2), torch.eye(2), torch.zeros(2)).tolist()
+        [[1.0, 1.0]]
+    """
+    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if recorded or torch.is_autocast_enabled(x.device.type) or not _goes_to_onednn(x):
+        return linear(x, weight, bias)
+    return _onednn(x, weight, bias)
+
+
+@functools.cache
+def has_fast_onednn() -> bool:
+    """Whether oneDNN is ahead of MKL here: on a processor of AMD's with AVX-512."""
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    if not both or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise") or not _PROCESSORS.is_file():
+        return False
+    return "AuthenticAMD" in _PROCESSORS.read_text(encoding="utf-8", errors="replace")
+
+
+def _goes_to_onednn(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.device.type == "cpu" and has_fast_onednn()
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        weight = weight.contiguous()  # of other strides a product takes 500 times as long
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return y
