@@ -37,7 +37,7 @@ test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
 	python -m pytest $(IN_PARALLEL)
 
 test-slow: $(STAMP)  ## the longer tests too
-	python -m pytest $(IN_PARALLEL) -m 'not own_process'
+	python -m pytest $(IN_PARALLEL) -m 'not own_process and not cluster and not browser'
 
 test-cluster: $(STAMP)  ## training, jobs and faults on several hosts made of network namespaces
 	python -m pytest -m cluster tests/cluster
@@ -55,7 +55,7 @@ ui: $(STAMP)  ## MLflow on http://127.0.0.1:5000, and the addresses of each data
 	@python -m stages.ui
 
 submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=evaluate@..., or RUN='...'
-	@test -n "$(STAGE)$(TARGET)$(RUN)" || { echo "error: expected STAGE and EXPERIMENT, TARGET, or RUN"; exit 1; }
+	@$(if $(STAGE)$(TARGET)$(RUN),true,echo "error: expected STAGE and EXPERIMENT or TARGET or RUN"; exit 1)
 	@python -m stages.submit $(SUBMIT) -- $(or $(RUN),$(if $(TARGET),dvc repro $(TARGET),python -m stages.$(STAGE) $(EXPERIMENT)))
 
 bench: $(STAMP)  ## training speed against common implementations, sampling, the loader, overheads

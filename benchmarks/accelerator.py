@@ -1,6 +1,6 @@
 """Training steps and draws of every system on an accelerator, with what holds one back.
 
-The rows are those of `against.py`, in float32 and in bfloat16, at their batch and at a multiple of
+The rows are those of `against.py`, in float32 (TF32 on a GPU) and in bfloat16, at their batch and at a multiple of
 it, which fills a larger device. A step is forward, backward and fused AdamW; milliseconds are
 medians of the device's own events. "GFLOP/s" counts matrix products and convolutions; "waits" are
 the operations in a training step at which the host waits for the device, as PyTorch's
@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from against import ROWS, Row
-from share import IN_PLACE
+from share import OTHERS
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -92,6 +92,11 @@ def count_waits(step: Callable[[], None], device: torch.device) -> int | None:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
+def shown(precision: str, device: torch.device) -> str:
+    """Return the precision of products: TF32 in what a GPU calls float32."""
+    return "tf32" if precision == "float32" and device.type == "cuda" else precision
+
+
 def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dict[str, Any]]:
     """Return a row's steps in both precisions and both batches."""
     found = []
@@ -101,7 +106,7 @@ def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dic
             step = make_step(model, batch_of(model, count), precision)
             for _ in range(3):
                 step()
-            with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+            with FlopCounterMode(display=False, custom_mapping=OTHERS) as counter:
                 step()
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
@@ -109,7 +114,8 @@ def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dic
             peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
             found.append(
                 {
-                    "name": row.name, "precision": precision, "batch": count, "ms": taken,
+                    "name": row.name, "precision": shown(precision, device), "batch": count,
+                    "ms": taken,
                     "gflops": counter.get_total_flops() / taken / 1e6,
                     "memory_mb": peak / 1e6, "waits": count_waits(step, device),
                 }
@@ -127,7 +133,8 @@ def drawing(row: Row, device: torch.device, scale: int) -> list[dict[str, Any]]:
             model.sample(count).cpu()
             times.append(time.perf_counter() - began)
         taken = 1e3 * statistics.median(times[1:])
-        found.append({"name": row.name, "precision": "float32", "batch": count, "ms": taken})
+        precision = shown("float32", device)
+        found.append({"name": row.name, "precision": precision, "batch": count, "ms": taken})
     return found
 
 
@@ -142,7 +149,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device: expected an accelerator that torch sees, got a machine without one")
-    torch.set_float32_matmul_precision("high")  # TF32 in what is called float32
+    torch.set_float32_matmul_precision("high")
     print(f"{provenance.device_name(device)}, torch {torch.__version__}")
     print("| | precision | batch | ms | events/s | GFLOP/s | MB | waits |")
     print("|---|---|---|---|---|---|---|---|")

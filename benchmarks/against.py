@@ -219,6 +219,9 @@ def _allocator(root: Path) -> dict[str, str]:
 
 def extract(commit: str, folder: Path) -> None:
     """Write a commit's files into a folder."""
+    known = ["git", "-C", str(ROOT), "rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}"]
+    if subprocess.run(known, stdout=subprocess.DEVNULL).returncode:
+        raise SystemExit(f"error: commit: expected one that git has, got {commit!r}")
     command = ["git", "-C", str(ROOT), "archive", "--format=tar", commit, "arcore", "pipeline"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as archive:
         stream: IO[bytes] | None = archive.stdout
@@ -226,7 +229,7 @@ def extract(commit: str, folder: Path) -> None:
         with tarfile.open(fileobj=stream, mode="r|") as files:
             files.extractall(folder, filter="data")
     if archive.returncode:
-        raise SystemExit(f"commit: git has no {commit}")
+        raise SystemExit(f"error: git archive {commit}: status {archive.returncode}")
 
 
 def compare(row: Row, old: Side, new: Side, pairs: int) -> dict[str, Any]:

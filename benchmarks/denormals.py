@@ -11,12 +11,12 @@ are milliseconds of the processor (medians) of a loss with its gradients and of 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import recording
 import torch
 
 import arcore
@@ -79,7 +79,7 @@ def main() -> None:
             "device": provenance.device_name(torch.device("cpu")),
             "steps": arguments.steps, "share": share, "rows": rows,
         }  # fmt: skip
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        recording.write(arguments.json, record)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import recording
 import torch
 from precision import BATCH, digits
 
@@ -75,6 +76,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
+    if arguments.seeds < 2:
+        parser.error(f"--seeds: expected at least 2, for an error, got {arguments.seeds}")
     torch.set_num_threads(1)
     record = []
     for hidden in HIDDEN:
@@ -82,7 +85,7 @@ def main() -> None:
         print(json.dumps(record[-1]), flush=True)
     if arguments.json:
         content = {"epochs": arguments.epochs, "seeds": arguments.seeds, "rows": record}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+        recording.write(arguments.json, content)
 
 
 if __name__ == "__main__":

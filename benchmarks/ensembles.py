@@ -12,10 +12,10 @@ of all 10,000 rows under 16 orderings on two cores follows from fewer of them in
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
+import recording
 import torch
 
 import arcore
@@ -65,7 +65,7 @@ def main() -> None:
             "threads": arguments.threads, "seconds": taken, "gflops": rate,
             "whole_seconds": whole, "wanted": WANTED,
         }  # fmt: skip
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        recording.write(arguments.json, record)
 
 
 if __name__ == "__main__":

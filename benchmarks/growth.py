@@ -18,7 +18,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -44,16 +43,19 @@ PARTS = ("sampling", "widths", "loader")
 
 
 def draw(job: tuple[str, int]) -> tuple[float, float]:
-    """Return the seconds of drawing and the MB of memory that it takes at its peak."""
+    """Return the median seconds of drawing, and the MB of memory that it takes at its peak."""
     name, side = job
     torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = loading.peak_bytes()
     event = arcore.events.Binary((1, side, side))
     model = arcore.create_model(name, event, **MODELS[name]).eval()
-    began = time.process_time()
     model.sample(IMAGES)
-    taken = time.process_time() - began
-    return taken, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown, times = (loading.peak_bytes() - before) / 1e6, []
+    for _ in range(3):
+        began = time.process_time()
+        model.sample(IMAGES)
+        times.append(time.process_time() - began)
+    return statistics.median(times), grown
 
 
 def step_seconds(width: int) -> float:
@@ -72,7 +74,9 @@ def step_seconds(width: int) -> float:
 
 
 def slope(sizes: list[int], seconds: list[float]) -> float:
-    """Return the slope of log seconds over log sizes."""
+    """Return the slope of log seconds over log sizes, NaN of a single one."""
+    if len(sizes) < 2:
+        return math.nan
     x, y = ([math.log(value) for value in values] for values in (sizes, seconds))
     return statistics.linear_regression(x, y).slope
 

@@ -88,7 +88,7 @@ def main() -> None:
     load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     print(f"{device}, torch {torch.__version__}, {arguments.threads} threads, load {load}")
     print(f"{arguments.batch} images of {SIDE} x {SIDE} in three colours")
-    print("| head | parameters | step, ms | of it head, ms | a pixel drawn, ms | an image, s |")
+    print("| head | parameters | step, ms | of it head, ms | a pixel of all, ms | all images, s |")
     print("|---|---|---|---|---|---|")
     event = arcore.events.Levels(256, (3, SIDE, SIDE))
     for name, extra in HEADS.items():

@@ -180,7 +180,7 @@ def ensembles(record: Record) -> str:
          f"<= {one['wanted']:.0f}"]
         for one in (read("ensembles_xeon"), record)
     ]  # fmt: skip
-    columns = ["", "rows", "s", "GFLOP/s", "all on two cores, s", "wanted"]
+    columns = ["", "rows", "s", "GFLOP/s", "all if two cores are twice as fast, s", "wanted"]
     part = f"--rows {record['rows']} --threads {record['threads']}"
     text = f"""`python benchmarks/ensembles.py`, and `{part}`: EoNADE of binarised MNIST (500-500)
         in float32, as an evaluation scores it; all are 10,000 rows under 16 orderings, of fewer
@@ -266,9 +266,10 @@ def scale(record: Record) -> str:
         for (rows, run), limit in zip(runs, limits.values(), strict=True)
         if limit
     )
+    commits = ", ".join(sorted({run.get("run", record)["commit"] for _, run in runs}))
     most, largest = runs[-1]
     text = f"""`python benchmarks/scale.py --rows {" ".join(str(rows) for rows, _ in runs)}` at
-        {record["commit"]}: generated RGB images of 32 x 32 as PNG in Parquet files, preprocessed,
+        {commits}: generated RGB images of 32 x 32 as PNG in Parquet files, preprocessed,
         two epochs of a tiny MADE by two workers of Ray in windows of 10,000 rows, evaluated on a
         tenth. MB are resident at the peak: of the stage, or of the larger worker of training, which
         grow by what is imported and by a window or a shard, not by the rows, which are as many MB

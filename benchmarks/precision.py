@@ -11,12 +11,12 @@ that its standard error is that of training in another precision, not of the ima
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
 from typing import Any
 
+import recording
 import sklearn.datasets
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ def main() -> None:
         print(line(rows[-1]), flush=True)
     if arguments.json:
         record = {"epochs": arguments.epochs, "rows": rows}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        recording.write(arguments.json, record)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ products, and of `torch.mm` in bfloat16. Sizes are (rows, inputs, outputs).
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import recording
 import torch
 from torch.nn.functional import conv2d
 
@@ -75,7 +75,7 @@ def main() -> None:
         print(size, "  ".join(f"{name} {v:.0f}" for name, v in found.items()), flush=True)
     if arguments.json:
         record = {"device": device, "rows": rows}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        recording.write(arguments.json, record)
 
 
 if __name__ == "__main__":

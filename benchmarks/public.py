@@ -14,7 +14,6 @@ memory on both sides.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import public_style as public
+import recording
 import torch
 from torch import Tensor, nn
 
@@ -186,7 +186,7 @@ def main() -> None:
         )
         record.append(found)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"rows": record}, indent=1) + "\n")
+        recording.write(arguments.json, {"rows": record})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ machine do not stretch; in several, the clock's.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import recording
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -166,7 +166,7 @@ def main() -> None:
             }
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps({"rows": record}, indent=1) + "\n")
+        recording.write(arguments.json, {"rows": record})
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import recording
 import yaml
 from PIL import Image
 
@@ -91,9 +92,9 @@ def generate(rows: int, folder: Path) -> None:
 def project(folder: Path) -> None:
     """Put the code and an experiment into a folder."""
     for name in ("arcore", "pipeline", "stages"):
-        if not (folder / name).exists():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     content = {"datasets": [NAME], "experiments": {EXPERIMENT: ENTRY}}
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
 
@@ -153,8 +154,12 @@ def size_mb(folder: Path) -> float:
 def measure(rows: int, folder: Path, steps: list[str], keep: Callable[[str, Any], None]) -> None:
     """Go through the steps with so many rows, keeping what each gives."""
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()) and not (folder / "params.yaml").is_file():
+        sys.exit(
+            f"error: --work: expected no folder {folder}, or one of an earlier run, got another"
+        )
     project(folder)
-    keep("run", {"commit": commit(), "memory_limit_mb": memory_limit_mb()})
+    keep("run", {"commit": recording.commit(), "memory_limit_mb": memory_limit_mb()})
     if "generate" in steps:
         began = time.perf_counter()
         generate(rows, folder / "images")
@@ -213,12 +218,6 @@ def plot(record: dict[str, Any], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def commit() -> str:
-    """Return the commit of the code, `-dirty` if files differ from it."""
-    told = ("git", "describe", "--always", "--dirty", "--abbrev=7")
-    return subprocess.run(told, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-
 def memory_limit_mb() -> float | None:
     """Return the limit of this process's control group, None without one below the machine's."""
     groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
@@ -249,7 +248,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     record |= {
         "command": "python benchmarks/scale.py --rows N",
-        "commit": commit(),
+        "commit": recording.commit(),
         "hardware": f"{platform.processor() or platform.machine()}, {cores} CPU(s) of the process, "
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
     }

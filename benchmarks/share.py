@@ -11,12 +11,12 @@ precision. Everything else that a step does counts as lost. NADE has no matrix p
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import recording
 import torch
 from against import ROWS, Row, make_step
 from products import convolution_gflops
@@ -109,7 +109,7 @@ def main() -> None:
             rows.append(measure(row, arguments.steps))
             print(line(rows[-1]), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        recording.write(arguments.json, {"rows": rows})
 
 
 if __name__ == "__main__":

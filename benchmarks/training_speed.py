@@ -11,7 +11,6 @@ machine do not stretch. The allocator keeps freed memory, as in the pipeline's t
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import nflows.transforms.made
+import recording
 import torch
 import zuko
 from torch import Tensor, nn
@@ -171,7 +171,7 @@ def main() -> None:
             {"name": name, "other": other, "ours_ms": mine, "theirs_ms": theirs, "ratio": ratio}
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps({"rows": record}, indent=1) + "\n")
+        recording.write(arguments.json, {"rows": record})
 
 
 if __name__ == "__main__":
