@@ -1,10 +1,11 @@
 """Training steps and draws of every system on an accelerator, with what holds one back.
 
-The rows are those of `against.py`, in float32 (TF32 on a GPU) and in bfloat16, at their batch and at a multiple of
-it, which fills a larger device. A step is forward, backward and fused AdamW; milliseconds are
-medians of the device's own events. "GFLOP/s" counts matrix products and convolutions; "waits" are
-the operations in a training step at which the host waits for the device, as PyTorch's
-synchronisation debugging reports them: there should be none. Draws are timed by the clock.
+The rows are those of `against.py`, in float32 (on a GPU in TF32) and in bfloat16, at their batch
+and at a multiple of it, which fills a larger device. A step is forward, backward and fused AdamW;
+milliseconds are medians of the device's own events. "GFLOP/s" counts matrix products and
+convolutions; "waits" are the operations in a training step at which the host waits for the device,
+as PyTorch's synchronisation debugging reports them: there should be none. Draws are timed by the
+clock.
 
     python benchmarks/accelerator.py [--device cuda] [--scale 8] [--steps 20] [--only nade ...]
                                      [--json FILE]

@@ -155,9 +155,7 @@ def measure(rows: int, folder: Path, steps: list[str], keep: Callable[[str, Any]
     """Go through the steps with so many rows, keeping what each gives."""
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()) and not (folder / "params.yaml").is_file():
-        sys.exit(
-            f"error: --work: expected no folder {folder}, or one of an earlier run, got another"
-        )
+        sys.exit(f"error: --work: expected a new folder or an earlier run's, got {folder}")
     project(folder)
     keep("run", {"commit": recording.commit(), "memory_limit_mb": memory_limit_mb()})
     if "generate" in steps:
