@@ -95,7 +95,9 @@ def test_train(
     small_cluster: None,
     arguments: list[str],
     message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert message in command(project.folder, "train", *arguments)
     assert not (project.folder / "models").exists()
 

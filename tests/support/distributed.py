@@ -12,10 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 import arcore
 from arcore.events import Event, Levels, Real
 from arcore.zoo import model_class
+from tests.support.cases import declares
 
 
 def event_of(name: str) -> Event:
-    return Levels(3, (1, 4, 4)) if issubclass(Levels, model_class(name).supports) else Real((4,))
+    kind = model_class(name)
+    if declares(kind, "condition_sequence"):
+        return Levels(3, (2, 1, 4, 4))
+    return Levels(3, (1, 4, 4)) if issubclass(Levels, kind.supports) else Real((4,))
 
 
 def rows_of(event: Event) -> Tensor:

@@ -34,6 +34,8 @@ def chi_square_p_value(states: Tensor, probabilities: Tensor) -> float:
     """How well counts of drawn states fit; states expected fewer than 5 times are pooled."""
     expected = probabilities * len(states)
     observed = torch.bincount(states, minlength=len(expected)).double()
+    if len(observed) > len(expected) or (observed[expected == 0] > 0).any():
+        return 0.0  # what cannot be was drawn
     rare = expected < 5
     if rare.any():
         expected = torch.cat([expected[~rare], expected[rare].sum().view(1)])

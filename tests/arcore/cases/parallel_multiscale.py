@@ -15,11 +15,18 @@ COARSE = {
     "num_blocks": 1,
     "head_width": 16,
 }
+GATED = {"base": "gated_pixelcnn", "base_size": 2, "base_width": 6, "base_layers": 3}
 PATCHES = {"upscaling": "B", "patch_grid": 2, "patch_blocks": 1}
 ONE_PATCH = {"upscaling": "B", "patch_grid": 1, "patch_blocks": 1}
 
 CASES = [
     Case("parallel_multiscale-binary", NINE, {**COARSE, "base_size": 2}),
+    Case("parallel_multiscale-gated-base", NINE, {**COARSE, **GATED}),
+    Case(
+        "parallel_multiscale-gated-base-classes",
+        Binary((1, 3, 4)),
+        {**COARSE, **GATED, **ONE_PATCH, "num_classes": 2},
+    ),
     Case("parallel_multiscale-one-patch", Binary((3, 4)), {**COARSE, "base_size": 2, **ONE_PATCH}),
     Case("parallel_multiscale-one-bit", Binary((1,)), {**COARSE}),
     Case(

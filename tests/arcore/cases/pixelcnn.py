@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arcore.events import Binary, Levels
 from tests.support.cases import Case
-from tests.support.events import CUBE, NINE, RGB
+from tests.support.events import CUBE, NINE, RGB, TALL
 
 CASES = [
     # a blind spot is part of PixelCNN: a kernel as wide as the image leaves none
@@ -28,6 +28,21 @@ CASES = [
             {"hidden": 4, "num_blocks": 2, "first_kernel": 5, "ordering": name},
         )
         for name in ("column", "random")
+    ),
+    Case(
+        "pixelcnn-vector-condition",
+        CUBE,
+        {"hidden": 6, "num_blocks": 2, "first_kernel": 5, "condition_size": 3},
+    ),
+    Case(
+        "pixelcnn-map",
+        TALL,
+        {"hidden": 6, "num_blocks": 2, "first_kernel": 7, "condition_shape": (1, 2, 3)},
+    ),
+    Case(
+        "pixelcnn-prediction",
+        CUBE,
+        {"hidden": 4, "num_blocks": 1, "head": "logistic_mixture", "linear_prediction": 3},
     ),
     Case("pixelcnn-rgb", RGB, {"hidden": 6, "num_blocks": 1, "num_classes": 2}),
     Case("pixelcnn-rgb-random", RGB, {"hidden": 6, "num_blocks": 1, "ordering": "random"}),

@@ -59,6 +59,6 @@ def test_a_map_acts_from_its_own_pixel_on(kind: type[AutoregressiveModel], order
 
 @takes_maps
 def test_a_map_is_not_mirrored(kind: type[AutoregressiveModel]) -> None:
-    """In a row of 24 pixels the 21st acts on none of the first ten, as its mirror image would."""
-    changed = changed_by(kind, (1, 24), 20)[0]
-    assert changed[20] and not changed[:10].any()
+    """In a row of 64 pixels the 61st acts on none of the first ten, as its mirror image would."""
+    changed = changed_by(kind, (1, 64), 60)[0]
+    assert changed[50:].any() and not changed[:10].any()

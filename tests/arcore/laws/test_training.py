@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -66,6 +67,20 @@ def test_training_mode_scores_as_evaluation_mode(case: Case) -> None:
     model, x, condition = case.build(), case.values(5), case.condition(5)
     trained = loss_of(model.train(), x, condition)
     assert torch.equal(trained, loss_of(model.eval(), x, condition))
+
+
+@cases_where(lambda case: declares(case.kind, "dropout"))
+def test_dropout_acts_in_training_alone(case: Case) -> None:
+    """Both models have the same weights, and draw the same of what they draw themselves."""
+    x, condition = case.values(32), case.condition(32)
+    dropped, whole = (
+        dataclasses.replace(case, hyperparameters={**case.hyperparameters, "dropout": rate}).build()
+        for rate in (0.5, 0.0)
+    )
+    scored = [loss_of(model.eval(), x, condition) for model in (dropped, whole)]
+    assert torch.equal(*scored)
+    trained = [loss_of(model.train(), x, condition) for model in (dropped, whole)]
+    assert case.event.size == 1 or not torch.equal(*trained)
 
 
 @every_case
@@ -229,4 +244,5 @@ COMPILED = ("nade", "gated_pixelcnn", "row_lstm")
 @pytest.mark.filterwarnings("ignore")  # torch's own, about its compiler
 def test_compiled_training_call_is_the_same(kind: type[AutoregressiveModel]) -> None:
     event = Levels(3, (1, 3, 3)) if is_discrete(kind) else Real((4,))
+    event = Levels(3, (2, 1, 3, 3)) if declares(kind, "condition_sequence") else event
     compiles_to_the_same(create(kind, event), None)

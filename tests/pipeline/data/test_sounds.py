@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import math
-import os
 import shutil
 import tarfile
 import wave
@@ -39,6 +38,7 @@ from pipeline.experiments import compose
 from pipeline.reporting import comparison, html, tables, wording
 from pipeline.training import resolved
 from pipeline.training.records import TrainingRecord
+from tests.places import MIRROR
 from tests.support import titles
 
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
@@ -152,10 +152,9 @@ def test_spoken_digits_from_an_archive(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_spoken_digits_from_the_mirror(tmp_path: Path) -> None:
-    mirror = os.environ.get("ARCORE_MIRROR", "")
-    place = Path(mirror, "fsdd")
-    if not mirror or not place.is_dir():
-        pytest.skip("ARCORE_MIRROR names no folder with fsdd")
+    place = MIRROR / "fsdd"
+    if not place.is_dir():
+        pytest.skip(f"needs {place}")
     import gzip
     import shutil
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ MIXTURE = {"dataset": "digits_binary", "mixture": ["masks", "sums"], "evaluation
 def write_params(**mixtures: object) -> None:
     params = {"experiments": ENTRIES, "mixtures": {"both": MIXTURE, "product": POOL} | mixtures}
     Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+@pytest.fixture(autouse=True)
+def entries(mixed: Path) -> Iterator[None]:
+    """The entries that a test writes are gone after it, however it ends."""
+    yield
+    write_params()
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +134,6 @@ def test_a_pool_of_ensembles_is_refused(mixed: Path) -> None:
     write_params(odd=POOL | {"mixture": ["sums", "masks"]})
     with pytest.raises(UserError, match="num_members: expected 1 for each member of a pool"):
         mixing.mix(compose.load_mixture("odd"))
-    write_params()
 
 
 def test_a_pool_of_other_orderings_is_refused_before_anything_is_scored(mixed: Path) -> None:
@@ -136,13 +143,10 @@ def test_a_pool_of_other_orderings_is_refused_before_anything_is_scored(mixed: P
         "mixtures": {"odd": POOL | {"mixture": ["sums", "backwards"]}},
     }
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    try:
-        for call in (mixing.mix, lambda config: mixing.join(config, "sums")):
-            with pytest.raises(UserError, match="members: expected models of one schedule"):
-                call(compose.load_mixture("odd"))
-        assert not Path("mixtures/odd").exists()
-    finally:
-        write_params()
+    for call in (mixing.mix, lambda config: mixing.join(config, "sums")):
+        with pytest.raises(UserError, match="members: expected models of one schedule"):
+            call(compose.load_mixture("odd"))
+    assert not Path("mixtures/odd").exists()
 
 
 def test_a_pool_of_many_levels_is_fitted_to_some_rows(
@@ -180,11 +184,8 @@ def test_a_member_of_other_hyperparameters_is_refused(mixed: Path) -> None:
     entry = ENTRIES["sums"] | {"model_overrides": {"hidden": 9}}
     params = {"experiments": ENTRIES | {"sums": entry}, "mixtures": {"both": MIXTURE}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    try:
-        with pytest.raises(UserError, match="^models/sums: expected a model as its experiment"):
-            mixing.mix(compose.load_mixture("both"))
-    finally:
-        write_params()
+    with pytest.raises(UserError, match="^models/sums: expected a model as its experiment"):
+        mixing.mix(compose.load_mixture("both"))
 
 
 def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
@@ -214,7 +215,6 @@ def test_bad_entries_are_named(mixed: Path, change: dict[str, object], parts: st
     write_params(odd=MIXTURE | change)
     with pytest.raises(UserError, match=parts):
         compose.load("odd")
-    write_params()
 
 
 def test_only_its_evaluation_can_be_overridden(mixed: Path) -> None:
