@@ -32,7 +32,10 @@ def test_workers_share_the_mean_gradient(tmp_path) -> None:
         )
         for rank in range(2)
     ]
-    for worker in workers:
-        out, problem = worker.communicate(timeout=300)
-        assert worker.returncode == 0, problem
-        assert out.split() == arcore.list_models()
+    try:
+        told = [worker.communicate(timeout=300) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], told
+    assert all(out.split() == arcore.list_models() for out, _ in told)

@@ -191,6 +191,11 @@ def test_classes_given_events() -> None:
     joint = scored.exp() * prior
     torch.testing.assert_close(given, joint / joint.sum(1, keepdim=True))
     torch.testing.assert_close((scored.exp().mean(1) * given.sum(1)).sum().item(), 1.0)
+    labels = torch.arange(len(x)) % 3
+    told = classification.class_information(scored, labels)
+    rows = scored.exp()
+    expected = (rows[torch.arange(len(x)), labels] / rows.mean(1)).log()
+    torch.testing.assert_close(told, expected)
 
 
 def test_walks_between_vectors_share_their_noise() -> None:

@@ -59,7 +59,7 @@ def test_nothing_beyond_the_receptive_field_has_influence(case: Case) -> None:
 
 
 @every_case
-def test_importance_weighting_is_exact_or_above_the_bound(
+def test_importance_weighting_is_exact_where_a_model_is(
     case: Case, generator: torch.Generator
 ) -> None:
     model, x, condition = case.build(), case.values(4), case.condition(4)
