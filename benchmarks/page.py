@@ -359,19 +359,27 @@ def draw_growth(record: Record, path: Path) -> None:
     plt.close(figure)
 
 
+def page(records: dict[str, Record]) -> str:
+    """Return the page."""
+    head = textwrap.fill(" ".join(HEAD.split()), 100)
+    sections = []
+    for name, record in records.items():
+        told = measured(record)
+        sections.append(SECTIONS[name](record) + (f"\n{paragraph(told)}" if told else ""))
+    return "\n".join([f"# Benchmarks\n\n{head}\n", *sections, ACCELERATOR])
+
+
+def kept() -> dict[str, Record]:
+    """Return the records that there are."""
+    return {name: read(name) for name in SECTIONS if (RECORDS / f"{name}.json").exists()}
+
+
 def main() -> None:
-    records = {name: read(name) for name in SECTIONS if (RECORDS / f"{name}.json").exists()}
+    records = kept()
     draw_growth(records["growth"], FOLDER / "growth.svg")
     if "scale" in records:
         draw_scale(records["scale"], FOLDER / "scale.svg")
-    head = textwrap.fill(" ".join(HEAD.split()), 100)
-    sections = [
-        f"{SECTIONS[name](record)}\n{paragraph(told)}" if (told := measured(record)) else
-        SECTIONS[name](record)
-        for name, record in records.items()
-    ]  # fmt: skip
-    parts = [f"# Benchmarks\n\n{head}\n", *sections, ACCELERATOR]
-    (FOLDER / "README.md").write_text("\n".join(parts))
+    (FOLDER / "README.md").write_text(page(records))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""The benchmarks' page is that of their records, and the benchmarks run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.places import ROOT
+
+FOLDER = ROOT / "benchmarks"
+QUICK = {
+    "products": [],
+    "share": ["--steps", "1", "--only", "made"],
+    "accelerator": ["--device", "cpu", "--scale", "1", "--steps", "1", "--only", "nade"],
+    "against": ["HEAD", "--pairs", "1", "--only", "nade", "nade-sample"],
+    "ensembles": ["--rows", "10", "--orderings", "2", "--threads", "1"],
+    "growth": ["--only", "sampling", "--sizes", "8"],
+}
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_page_is_up_to_date() -> None:
+    code = "import page; print(page.page(page.kept()), end='')"
+    program = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); {code}"
+    done = python("-c", program)
+    assert done.stdout == (FOLDER / "README.md").read_text(), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_a_benchmark_runs(name: str) -> None:
+    done = python(str(FOLDER / f"{name}.py"), *QUICK[name])
+    assert done.returncode == 0 and done.stdout, done.stderr
