@@ -139,9 +139,14 @@ def share(record: Record) -> str:
         ]
         for row in record["rows"]
     ]  # fmt: skip
-    columns = ["", "precision", "GFLOP", "ms", "GFLOP/s", "of float32's", "of its own"]
+    columns = [
+        "", "precision", "GFLOP", "ms", "GFLOP/s", "of a product in float32", "of float32",
+        "of its own",
+    ]  # fmt: skip
     text = """`python benchmarks/share.py`: products of a training step per second, and their
-        share of the speed of one large product, in float32 and in the step's precision."""
+        share of the speed of one large product in float32 (`torch.mm`, by MKL, which on AMD's
+        processors leaves half of AVX-512 unused), and of the fastest that this core is seen to do
+        in float32 and in the step's precision, a product or a convolution."""
     bounds = """Multi-Scale PixelRNN's 82 diagonals are steps of a few hundred rows of 16 maps: at
         7865fa6, of 82 ms under a profiler, convolutions took 16 and the scans' products 13, and
         23,000 calls, each of a few microseconds, the rest."""

@@ -1,9 +1,11 @@
 """What share of the processor's own matrix-product speed a training step reaches.
 
-The products of a step (convolutions included, masked weights too, as they are computed) are counted
-as it runs, and their speed is divided by what the same core is seen to do, the faster of one large
-product and one large convolution, measured in turn with the step: in float32, and in the step's own
-precision. Everything else that a step does counts as lost. NADE has no matrix products to count.
+The products of a step (convolutions included, masked weights too, as they are computed) are
+counted as it runs, and their speed is divided by what the same core is seen to do in turn with
+the step: one large product in float32, and the faster of a large product and a large convolution
+in float32 and in the step's own precision. (AMD's processors do a product in float32 at half the
+speed of a convolution: `products.py`.) Everything else that a step does counts as lost. NADE has
+no matrix products to count.
 
     python benchmarks/share.py [--steps 5] [--only gated_pixelcnn ...] [--json FILE]
 """
@@ -70,10 +72,12 @@ def measure(row: Row, steps: int) -> dict[str, Any]:
         times.append(time.process_time() - began)
     flops, taken = counter.get_total_flops(), statistics.median(times)
     count = 2.0 * SIDE**3
-    speeds = [
+    product = count / statistics.median(products)
+    fastest = [
         max(count / statistics.median(seconds), 1e9 * convolution_gflops(count, kind))
         for seconds, kind in ((products, torch.float32), (own_products, dtype))
     ]
+    speeds = [product, *fastest]
     return {
         "name": row.name,
         "precision": row.after,
@@ -101,8 +105,8 @@ def main() -> None:
     arguments = parser.parse_args()
     allocator.keep_freed_memory()
     torch.set_num_threads(1)
-    print("| | precision | GFLOP | ms | GFLOP/s | of float32 | of its own |")
-    print("|---|---|---|---|---|---|---|")
+    print("| | precision | GFLOP | ms | GFLOP/s | of a product | of float32 | of its own |")
+    print("|---|---|---|---|---|---|---|---|")
     rows = []
     for row in trained:
         if not arguments.only or row.name in arguments.only:
