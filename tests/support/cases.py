@@ -17,7 +17,7 @@ from arcore.events import Event, Levels, Real
 from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.zoo import model_class
-from tests.support.events import NINE, PAIR, REALS
+from tests.support.events import NINE, REALS
 from tests.support.given_latents import exact_part
 
 
@@ -164,9 +164,7 @@ def is_discrete(kind: type[AutoregressiveModel]) -> bool:
 
 
 def event_of(kind: type[AutoregressiveModel]) -> Levels | Real:
-    """A tiny image, or clip of two frames, of a kind that a model supports."""
-    if declares(kind, "condition_sequence"):
-        return PAIR
+    """A tiny image of a kind that a model supports."""
     return NINE if is_discrete(kind) else REALS
 
 

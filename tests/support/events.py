@@ -11,7 +11,6 @@ WIDE = Binary((1, 2, 5))
 TALL = Levels(2, (2, 3, 2))
 ROW = Levels(3, (2, 1, 3))
 CLIP = Binary((3, 1, 2, 2))  # the least in which every weight of a video model has a part
-PAIR = Binary((2, 1, 2, 2))
 COLOURS = Levels(2, (3, 2, 2, 1))
 REALS = Real((1, 3, 3))
 UNEVEN = Levels([2, 4, 3])
