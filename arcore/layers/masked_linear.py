@@ -39,7 +39,7 @@ class MaskedLinear(nn.Module):
 
     GROUPS = 8
     SMALLEST_GROUP = 128
-    SMALLEST_OF_FAST = 384  # where products take half the time, what else a group costs weighs more
+    LEAST_WEIGHTS = 500_000  # of a group where products are fast, and what else it costs is most
 
     def __init__(
         self, inputs: int, outputs: int, conditioning: bool = False, bias: bool = True
@@ -64,7 +64,9 @@ class MaskedLinear(nn.Module):
         """
         self.mask = mask.to(self.weight)
         self.reaches = []
-        smallest = self.SMALLEST_OF_FAST if has_fast_onednn() else self.SMALLEST_GROUP
+        smallest = self.SMALLEST_GROUP
+        if has_fast_onednn():
+            smallest = max(smallest, self.LEAST_WEIGHTS // mask.shape[1])
         count = min(self.GROUPS, len(mask) // smallest)
         if sorted_rows and count > 1:
             groups = mask.sum(1).split(-(-len(mask) // count))

@@ -63,7 +63,7 @@ def test_paths_through_masks_are_strictly_lower_triangular(
 def test_groups_of_rows_give_the_full_product(
     conditioning: bool, bias: bool, outputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SMALLEST_GROUP", "SMALLEST_OF_FAST"):
+    for name in ("SMALLEST_GROUP", "LEAST_WEIGHTS"):
         monkeypatch.setattr(MaskedLinear, name, 1)
     layer = MaskedLinear(6, outputs, conditioning, bias).double()
     mask = hidden_mask(torch.arange(outputs) * 7 // outputs, torch.arange(1, 7))  # row 0 is empty
