@@ -294,10 +294,10 @@ def main() -> None:
             old.close()
             new.close()
     if arguments.json:
-        here = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-        checkout = subprocess.run(here, capture_output=True, text=True, check=True).stdout.strip()
-        record = {"commit": arguments.commit, "checkout": checkout, "rows": results}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        import recording  # not for the old side, whose pipeline is another
+
+        found = {"commit": arguments.commit, "checkout": recording.commit(), "rows": results}
+        recording.write(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ Record = dict[str, Any]
 HEAD = """Written by `python benchmarks/page.py` from `benchmarks/records/`. Each benchmark is a
 command that prints its table; ratios within one run, since clocks of shared machines are noisy. One
 thread of an AMD EPYC virtual machine with AVX512-BF16, without GPU; milliseconds and seconds are
-the processor's. Hosts differ: large products in bfloat16 go at 450 GFLOP/s, 4.2 times the speed of
-float32's, where the four sections with marks of training steps were measured (at 12060aa), and at
-217, 2.2 times, where the rest was. The column "on a Xeon" is of an Intel Xeon
-virtual machine whose AMX makes them 6 times as fast as float32's (1,000 and 150 GFLOP/s), from
+the processor's. Hosts differ: sections that end with a commit and a processor are of an EPYC whose
+products are those of the next section; the others are of an earlier one, where large products in
+bfloat16 go at 217 GFLOP/s, 2.2 times the speed of float32's. The column "on a Xeon" is of an Intel
+Xeon virtual machine whose AMX makes them 6 times as fast as float32's (1,000 and 150 GFLOP/s), from
 `*_xeon.json`."""
 ON_XEON = "on a Xeon"
 
@@ -97,10 +97,25 @@ def against(record: Record) -> str:
     columns = ["", "precision", "before, ms", "after, ms", "before / after", ON_XEON, "wanted"]
     text = f"""`python benchmarks/against.py {record["commit"]}`: training steps, and draws
         (`-sample`), of that commit and of {record["checkout"]} in turn; medians. On the Xeon it was
-        {there["checkout"]}. Each was one run of at most five minutes; row_lstm, and on the Xeon
-        parallel_multiscale, once more with `--only row_lstm --pairs 21` (1.59 in the first run).
-        Where two precisions stand, params.yaml has the first before and the second after."""
+        {there["checkout"]}. Each was one run of at most five minutes; on the Xeon row_lstm and
+        parallel_multiscale once more with `--pairs 21`. Where two precisions stand, params.yaml
+        has the first before and the second after."""
     return section(f"Against {record['commit']}", text, table(columns, rows))
+
+
+def products(record: Record) -> str:
+    ways = [name for name in record["rows"][0] if name != "size"]
+    rows = [
+        [" x ".join(f"{n:,}" for n in row["size"]), *(f"{row[way]:.0f}" for way in ways)]
+        for row in record["rows"]
+    ]
+    text = """`python benchmarks/products.py`: GFLOP/s of products of rows x inputs by inputs x
+        outputs in float32 by `torch.mm`, which is MKL's, by ours (`arcore/primitives/products.py`:
+        oneDNN on AMD's processors), of a convolution of 3 x 3 with as many products, and of
+        `torch.mm` in bfloat16."""
+    return section(
+        "Products by two libraries", text, table(["rows x inputs x outputs", *ways], rows)
+    )
 
 
 def precision(record: Record) -> str:
@@ -262,7 +277,7 @@ def growth(record: Record) -> str:
     sides = [f"{side} x {side}" for side in sizes]
     text = """`python benchmarks/growth.py`: microseconds per pixel of drawing 4 binary images, the
         slope of log seconds over log pixels (1: a pixel's time does not depend on the size), and MB
-        at the peak; then a training step of MADE over its width, and an epoch of the loader from
+        at the peak (these at cd1b62a2 on the EPYC of the second section, the rest before); then a training step of MADE over its width, and an epoch of the loader from
         Parquet over its rows, in windows of 16,384."""
     return section(
         "Growth",
@@ -331,6 +346,7 @@ that it works; no accelerator was at hand, so there are no numbers.
 
 
 SECTIONS: dict[str, Callable[[Record], str]] = {
+    "products": products,
     "against": against,
     "precision": precision,
     "share": share,

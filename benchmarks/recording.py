@@ -15,9 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def commit() -> str:
-    """Return the commit of this checkout, with -dirty where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=8", "--exclude=*"]
-    return subprocess.check_output(command, cwd=ROOT, text=True).strip()
+    """Return the commit of this checkout, with -dirty where its code differs from it."""
+    told = subprocess.check_output(
+        ["git", "rev-parse", "--short=8", "HEAD"], cwd=ROOT, text=True
+    ).strip()
+    code = ["arcore", "pipeline", "stages", "benchmarks/*.py"]
+    differs = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code], cwd=ROOT).returncode
+    return f"{told}-dirty" if differs else told
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

@@ -155,5 +155,6 @@ def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
 
 
 def test_a_seed_is_checked_before_the_work(result: dict) -> None:
-    with pytest.raises(UserError, match=r"evaluation.seed: expected an integer in \[0, 2\^31\), got -1"):
+    expected = r"evaluation.seed: expected an integer in \[0, 2\^31\), got -1"
+    with pytest.raises(UserError, match=expected):
         compose.load("toy", ["evaluation.seed=-1"])
