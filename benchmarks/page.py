@@ -277,7 +277,8 @@ def growth(record: Record) -> str:
     sides = [f"{side} x {side}" for side in sizes]
     text = """`python benchmarks/growth.py`: microseconds per pixel of drawing 4 binary images, the
         slope of log seconds over log pixels (1: a pixel's time does not depend on the size), and MB
-        at the peak (these at cd1b62a2 on the EPYC of the second section, the rest before); then a training step of MADE over its width, and an epoch of the loader from
+        at the peak (these at cd1b62a2 on the EPYC of the second section, the rest before); then a
+        training step of MADE over its width, and an epoch of the loader from
         Parquet over its rows, in windows of 16,384."""
     return section(
         "Growth",
