@@ -6,6 +6,8 @@ better.
 
     python benchmarks/paired.py simulated_pushing-video_pixel_network \
         simulated_pushing-video_pixel_network-actions
+
+An experiment with overrides goes by the name of its folder in models/.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pipeline.core.errors import UserError
 from pipeline.evaluation.reading import Evaluated, read_evaluated
 from pipeline.evaluation.results import Score
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.experiments import compose
+from pipeline.experiments import compose, naming
 from stages import cli
 
 
@@ -66,7 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     evaluated = []
     for name in (given.first, given.second):
-        dataset = compose.load(name).dataset["name"]
+        dataset = compose.load(name.partition(naming.SEPARATOR)[0]).dataset["name"]
         evaluated.append(read_evaluated(paths.evaluation(dataset, name)))
     first, second = evaluated
     if first.config.dataset_sha256 != second.config.dataset_sha256:
