@@ -26,9 +26,8 @@ from typing import Any
 
 import torch
 from against import ROWS, Row
-from share import OTHERS
+from share import flops
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 import arcore
 from pipeline.core import provenance
@@ -107,8 +106,7 @@ def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dic
             step = make_step(model, batch_of(model, count), precision)
             for _ in range(3):
                 step()
-            with FlopCounterMode(display=False, custom_mapping=OTHERS) as counter:
-                step()
+            done = flops(step)
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             taken = milliseconds(step, device, steps)
@@ -117,7 +115,7 @@ def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dic
                 {
                     "name": row.name, "precision": shown(precision, device), "batch": count,
                     "ms": taken,
-                    "gflops": counter.get_total_flops() / taken / 1e6,
+                    "gflops": done / taken / 1e6,
                     "memory_mb": peak / 1e6, "waits": count_waits(step, device),
                 }
             )  # fmt: skip

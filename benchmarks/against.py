@@ -296,7 +296,9 @@ def main() -> None:
     if arguments.json:
         import recording  # not for the old side, whose pipeline is another
 
-        found = {"commit": arguments.commit, "checkout": recording.commit(), "rows": results}
+        from pipeline.core import provenance
+
+        found = {"commit": arguments.commit, "checkout": provenance.commit(ROOT), "rows": results}
         recording.write(arguments.json, found)
 
 

@@ -20,7 +20,7 @@ import recording
 import torch
 
 import arcore
-from pipeline.core import allocator, provenance
+from pipeline.core import allocator
 from pipeline.training.denormals import flushed_denormals
 
 BATCH, BORDER, PAIRS = 250, 4, 15
@@ -76,7 +76,6 @@ def main() -> None:
         rows.append({"name": name, "loss_ms": loss, "update_ms": update})
     if arguments.json:
         record = {
-            "device": provenance.device_name(torch.device("cpu")),
             "steps": arguments.steps, "share": share, "rows": rows,
         }  # fmt: skip
         recording.write(arguments.json, record)

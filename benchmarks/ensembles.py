@@ -19,7 +19,7 @@ import recording
 import torch
 
 import arcore
-from pipeline.core import allocator, provenance
+from pipeline.core import allocator
 from pipeline.experiments import compose
 
 EXPERIMENT = "binarized_mnist-deep_nade"
@@ -60,7 +60,6 @@ def main() -> None:
     print(f"{ROWS:,} rows under {ORDERINGS} orderings on {CORES} cores: {whole:.0f} s")
     if arguments.json:
         record = {
-            "device": provenance.device_name(torch.device("cpu")),
             "rows": arguments.rows, "orderings": arguments.orderings,
             "threads": arguments.threads, "seconds": taken, "gflops": rate,
             "whole_seconds": whole, "wanted": WANTED,

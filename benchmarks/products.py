@@ -74,8 +74,7 @@ def main() -> None:
         rows.append({"size": size, **found})
         print(size, "  ".join(f"{name} {v:.0f}" for name, v in found.items()), flush=True)
     if arguments.json:
-        record = {"device": device, "rows": rows}
-        recording.write(arguments.json, record)
+        recording.write(arguments.json, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -18,15 +18,15 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import public_style as public
 import recording
 import torch
-from share import OTHERS
+from share import flops
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import arcore
 from pipeline.core import allocator
@@ -146,19 +146,12 @@ def rows() -> list[Row]:
     return compared
 
 
-def gflop(timer: Timer, clock: Clock) -> float:
-    """Return the products of a step, of matrices and convolutions, in 1e9."""
-    with FlopCounterMode(display=False, custom_mapping=OTHERS) as counter:
-        timer(clock)
-    return counter.get_total_flops() / 1e9
-
-
 def compare(row: Row, pairs: int, clock: Clock) -> dict[str, Any]:
     """Return the medians of a row's times, and of the pairs' ratios."""
     torch.manual_seed(0)
     ours, theirs = row.make()
     is_step = ", draw" not in row.name
-    products = [gflop(timer, clock) for timer in (ours, theirs)] if is_step else None
+    products = [flops(partial(timer, clock)) / 1e9 for timer in (ours, theirs)] if is_step else None
     for timer in (ours, theirs):
         timer(clock)
     times = [(ours(clock), theirs(clock)) for _ in range(pairs)]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ OTHERS = {
 }
 
 
+def flops(step: Callable[[], object]) -> int:
+    """Return the products of a step, twice their number: of matrices and convolutions."""
+    with FlopCounterMode(display=False, custom_mapping=OTHERS) as counter:
+        step()
+    return counter.get_total_flops()
+
+
 def product_seconds(a: Tensor, b: Tensor) -> float:
     began = time.process_time()
     torch.mm(a, b)
@@ -57,8 +65,7 @@ def measure(row: Row, steps: int) -> dict[str, Any]:
     """Return a step's products, its time and the speed of large products around it."""
     step = make_step(row.job(row.after))
     step()
-    with FlopCounterMode(display=False, custom_mapping=OTHERS) as counter:
-        step()
+    done = flops(step)
     dtype = torch.bfloat16 if row.after == "bfloat16" else torch.float32
     exact = torch.randn(2, SIDE, SIDE)
     own = exact.to(dtype)
@@ -70,7 +77,7 @@ def measure(row: Row, steps: int) -> dict[str, Any]:
         began = time.process_time()
         step()
         times.append(time.process_time() - began)
-    flops, taken = counter.get_total_flops(), statistics.median(times)
+    taken = statistics.median(times)
     count = 2.0 * SIDE**3
     product = count / statistics.median(products)
     fastest = [
@@ -81,11 +88,11 @@ def measure(row: Row, steps: int) -> dict[str, Any]:
     return {
         "name": row.name,
         "precision": row.after,
-        "gflop": flops / 1e9,
+        "gflop": done / 1e9,
         "ms": 1e3 * taken,
-        "gflops": flops / taken / 1e9,
+        "gflops": done / taken / 1e9,
         "product_gflops": [speed / 1e9 for speed in speeds],
-        "share": [flops / taken / speed for speed in speeds],
+        "share": [done / taken / speed for speed in speeds],
     }
 
 
