@@ -58,6 +58,16 @@ def test_the_gallery_is_in_step_and_small() -> None:
     assert sum(path.stat().st_size for path in kept) < 4_000_000
 
 
+def test_pictures_are_of_the_weights_that_the_numbers_are_of() -> None:
+    results, compared = ROOT / "results", 0
+    for path in sorted((results / "gallery").glob("*/*.json")):
+        record = results / path.parent.name / "metrics.json"
+        if record.is_file() and (known := read_object(record).get("weights_sha256")):
+            assert read_object(path)["weights_sha256"] == known, path
+            compared += 1
+    assert compared > 10
+
+
 def test_the_curves_beside_the_marks_are_in_step() -> None:
     text = (ROOT / "results" / marks.FIGURE).read_text(encoding="utf-8")
     assert text == marks.draw(ROOT / "results"), "run `make tables`"

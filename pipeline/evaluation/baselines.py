@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arcore.events import Event, Levels, is_levels
+from arcore.events import Levels, is_levels
 from pipeline.core import paths
 from pipeline.core.errors import require
 from pipeline.core.records import write_object
@@ -35,7 +35,7 @@ def write(dataset: str) -> Path:
         dataset_sha256=manifest.sha256,
         split="test",
         unit=manifest.unit,
-        libraries=_libraries(manifest.event),
+        libraries=_libraries(manifest),
         codecs=tuple(_measure(manifest)),
     )
     for one in measured.codecs:
@@ -61,8 +61,12 @@ def _measure(manifest: Manifest) -> list[CodecResult]:
     return []
 
 
-def _libraries(event: Event) -> dict[str, str | None]:
-    return video_codecs.libraries() if video_codecs.applies(event) else image_codecs.libraries()
+def _libraries(manifest: Manifest) -> dict[str, str | None]:
+    if video_codecs.applies(manifest.event):
+        return video_codecs.libraries()
+    if image_codecs.applies(manifest.event):
+        return image_codecs.libraries()
+    return {} if manifest.sound is None else sound_baselines.libraries()
 
 
 def _of_images(dataset: str, event: Levels) -> list[CodecResult]:

@@ -61,5 +61,6 @@ def _to_code(
     (width,) = twin.event.extents
     x = torch.from_numpy(split.x[rows, :width]).to(model.device)
     lengths = torch.from_numpy(sound_batches.lengths(split)[rows])
-    x = x.masked_fill(torch.arange(width) >= lengths[:, None], 0)
+    padding = torch.arange(width) >= lengths[:, None]
+    x = x.masked_fill(padding.to(x.device), 0)
     return x, condition, {"lengths": lengths}

@@ -172,6 +172,7 @@ def summary(title: str, outcomes: Sequence[Result], published: Counterpart | Non
         bound=None,
         further_tests=(),
         published_member=None,
+        published_importance=None,
         member=None,
         importance=None,
         weights_sha256=None,
@@ -194,8 +195,10 @@ def _over_folds(values: Sequence[float]) -> tuple[float, float]:
     return mean_and_error(torch.tensor(values, dtype=torch.float64))
 
 
-def _total(seconds: Sequence[float | None]) -> float:
-    return round(sum(one or 0.0 for one in seconds), 3)
+def _total(seconds: Sequence[float | None]) -> float | None:
+    """Sum the folds' seconds; None if one's are unknown."""
+    known = [one for one in seconds if one is not None]
+    return round(sum(known), 3) if len(known) == len(seconds) else None
 
 
 def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:

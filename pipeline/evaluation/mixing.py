@@ -72,7 +72,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
             if not bool(nats.isfinite().all()):
                 raise UserError(f"{experiment}: expected finite nats for each row; train it again")
             rows = "".join(f"{value!r}\n" for value in nats.tolist())
-            (temporary / SCORES).write_text(f"nats\n{rows}", encoding="utf-8")
+            (temporary / SCORES).write_text(f"{_column(count)}\n{rows}", encoding="utf-8")
     log.info("%s: %s joins", config.name, experiment)
     return out
 
@@ -101,7 +101,7 @@ def _mix(config: ExperimentConfig) -> Path:
     began = time.perf_counter()
     manifest = shard_reader.read_manifest(paths.shards(config.dataset["name"]))
     resolved = resolve(config, manifest)
-    folders = [_joined(config, name) for name in config.mixture]
+    folders = [_joined(config, name, resolved) for name in config.mixture]
     trained = [saved_models.load_folder(folder) for folder in folders]
     names = zip(config.mixture, trained, strict=True)
     counts = [_check(name, one, resolved, manifest) for name, one in names]
@@ -116,7 +116,8 @@ def _mix(config: ExperimentConfig) -> Path:
             )
             combined = arcore.Pool(models, weights)
         else:
-            scores = torch.tensor([_read_scores(folder / SCORES) for folder in folders]).T
+            columns = map(_read_scores, folders, counts)
+            scores = torch.tensor(list(columns), dtype=torch.float64).T
             weights, history = fit_weights(-scores)
             combined = arcore.Mixture(models, weights, counts)
     except ValueError as error:
@@ -163,15 +164,38 @@ def _mix(config: ExperimentConfig) -> Path:
     return out
 
 
-def _joined(config: ExperimentConfig, experiment: str) -> Path:
-    """Return the folder of a member, which joins if it has not, or was trained again since."""
+def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig) -> Path:
+    """Return the folder of a member, which joins if it has not as it is now wanted."""
     folder, source = paths.joined(config.name, experiment), paths.model(experiment)
     weights = [place / "model.safetensors" for place in (folder, source)]
     there = [path.is_file() for path in weights]
-    there[0] = there[0] and (config.pooled or (folder / SCORES).is_file())
+    there[0] = there[0] and (config.pooled or _has_scores(folder, _count(experiment, resolved)))
     if there == [True, False] or (all(there) and len({sha256_of(path) for path in weights}) == 1):
         return folder  # without a source DVC has restored it
     return join(config, experiment)
+
+
+def _has_scores(folder: Path, count: int) -> bool:
+    """Whether a member's scores are there, and under as many masks or orderings as now."""
+    path = folder / SCORES
+    return path.is_file() and path.read_text(encoding="utf-8").startswith(f"{_column(count)}\n")
+
+
+def _column(count: int) -> str:
+    return "nats" if count == 1 else f"nats_of_{count}"
+
+
+def _description(experiment: str, resolved: ResolvedConfig) -> dict[str, object]:
+    members = resolved.model["members"]
+    assert isinstance(members, list)
+    return dict(members[resolved.experiment.mixture.index(experiment)])
+
+
+def _count(experiment: str, resolved: ResolvedConfig) -> int:
+    """Return under how many masks or orderings a member joins."""
+    count = _description(experiment, resolved)["num_members"]
+    assert isinstance(count, int)
+    return count
 
 
 def _check(
@@ -183,25 +207,25 @@ def _check(
             f"{experiment}: expected a model of the shards ({manifest.sha256[:12]}), got one of "
             f"others ({trained.dataset_sha256[:12]}); train it again"
         )
-    members = resolved.model["members"]
-    assert isinstance(members, list)
-    wanted = dict(members[resolved.experiment.mixture.index(experiment)])
-    count = wanted.pop("num_members")
+    wanted = _description(experiment, resolved)
+    del wanted["num_members"]
     if {"name": trained.name, **trained.model.hyperparameters.to_dict()} != wanted:
         raise UserError(
             f"models/{experiment}: expected a model as its experiment has it, got one of other "
             "hyperparameters; train it again"
         )
-    return int(count)
+    return _count(experiment, resolved)
 
 
-def _read_scores(path: Path) -> list[float]:
+def _read_scores(folder: Path, count: int) -> list[float]:
+    path = folder / SCORES
     try:
         column, *rows = path.read_text(encoding="utf-8").splitlines()
         values = [float(row) for row in rows]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a number in each line, got {one_line(error)}") from None
-    require(column == "nats" and bool(values), str(path), "a column 'nats'", column)
+    fits = column == _column(count) and bool(values)
+    require(fits, str(path), f"a column {_column(count)!r}", column)
     return values
 
 

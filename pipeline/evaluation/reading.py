@@ -19,6 +19,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.evaluation import identity, result_files
 from pipeline.evaluation.results import CodecMeasurements, CodecResult, Result
 from pipeline.experiments import naming
+from pipeline.training.records import TrainingRecord
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +109,10 @@ class Evaluated:
 def evaluations(dataset: str) -> list[Path]:
     """Return the folders `evaluation/<dataset>/*` that hold results of entries, in order.
 
-    What was changed by hand has a name of its own, and is no row of a report and no version.
+    What was changed by hand has a name of its own, and is no row of a report and no version; a name
+    that begins with a dot is half-written.
     """
-    found = (paths.root() / "evaluation" / dataset).glob("*/metrics.json")
+    found = (paths.root() / "evaluation" / dataset).glob("[!.]*/metrics.json")
     return sorted(path.parent for path in found if not naming.is_variant(path.parent.name))
 
 
@@ -162,14 +164,12 @@ def read_evaluated(folder: Path) -> Evaluated:
     model = paths.model(folder.name)
     config = ModelConfig.read(own if own.is_file() else model / own.name)
     if not own.is_file():
-        _check_weights(result, model)
+        check_weights(result, model)
     measured, trained = result.dataset_sha256, config.dataset_sha256
     fits = measured is None or trained is None or measured == trained
     require(fits, f"{path}: dataset_sha256", f"{trained} as the model was trained on", measured)
-    training = model / "training.json"
-    if not own.is_file() and training.is_file():
-        device = read_object(training).get("device")
-        result = dataclasses.replace(result, device=str(device) if device else result.device)
+    if not own.is_file() and (training := TrainingRecord.of(model)) is not None:
+        result = dataclasses.replace(result, device=training.device)
     try:
         event = events.after_frames(config.event, result.context_frames)
     except ValueError as error:
@@ -178,7 +178,7 @@ def read_evaluated(folder: Path) -> Evaluated:
     return Evaluated(result=result, config=config, event=event, folder=folder)
 
 
-def _check_weights(result: Result, model: Path) -> None:
+def check_weights(result: Result, model: Path) -> None:
     """Refuse a result of other weights than those of the model's folder."""
     path, measured = model / "model.safetensors", result.weights_sha256
     if measured is None or not path.is_file():

@@ -24,6 +24,15 @@ PSEUDO_COUNT = 0.5
 STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)
 
 
+def libraries() -> dict[str, str | None]:
+    """Return the versions of the libraries that the bytes depend on."""
+    return {
+        "pyarrow": pa.__version__,
+        "soundfile": soundfile.__version__,
+        "libsndfile": soundfile.__libsndfile_version__,
+    }
+
+
 def sounds_of(split: SplitData) -> Iterator[np.ndarray]:
     """Yield the rows of a split of sounds without their padding, (T,) levels."""
     assert split.labels is not None

@@ -80,7 +80,7 @@ def register_all(datasets: Sequence[str] = ()) -> None:
     Raises:
         UserError: at the end, with what failed.
     """
-    found = (paths.root() / "evaluation").glob("*/*/metrics.json")
+    found = (paths.root() / "evaluation").glob("[!.]*/[!.]*/metrics.json")
     names = list(datasets) or sorted({path.parent.parent.name for path in found})
     if not names:
         raise UserError("evaluation: nothing evaluated yet; run evaluate first")

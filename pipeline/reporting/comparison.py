@@ -105,6 +105,11 @@ class Report:
     context: tuple[tuple[PublishedResult, float | None], ...]
 
     @property
+    def best(self) -> Row:
+        """Our best row on the test split."""
+        return next(row for row in self.rows if row.result.split == "test")
+
+    @property
     def is_coded(self) -> bool:
         """Whether the rows of any result were compressed by its model."""
         return any(row.result.coded is not None for row in self.rows)
@@ -228,6 +233,9 @@ def member_row(evaluated: Evaluated) -> Row:
         experiment=f"{result.experiment} (a member)",
         num_members=1,
         score=score,
+        excess=None,
+        coded=None,
+        member=None,
         valid_nats=None,
         published=result.published_member,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.evaluation.results import CodecResult
-from pipeline.reporting import wording
+from pipeline.reporting import origins, wording
 from pipeline.reporting.comparison import Report, Row
 
 FILE = "embedded.csv"
@@ -30,7 +30,7 @@ class Line:
         value, stderr: in the dataset's unit; the error of old records may be missing.
         unit: one of `arcore.units.UNITS`.
         above: how far the value is above the least that is possible, with its error, as text.
-        commit: of the training, or of what was measured.
+        commit: of the training, or for a codec of the record.
     """
 
     dataset: str
@@ -59,16 +59,13 @@ def _printed(value: float, stderr: float | None, sign: str = "") -> str:
 
 def lines_of(report: Report) -> list[Line]:
     """Return the lines of a report, best first."""
-    commit = provenance.commit()
     return [
-        _codec_line(row, report, commit)
-        if isinstance(row, CodecResult)
-        else _line(row, report, commit)
+        _codec_line(row, report) if isinstance(row, CodecResult) else _line(row, report)
         for row in report.measured
     ]
 
 
-def _line(row: Row, report: Report, commit: str) -> Line:
+def _line(row: Row, report: Report) -> Line:
     result, event = row.result, row.evaluated.event
     above = wording.entropy_and_excess(row.evaluated)[1]
     return Line(
@@ -80,7 +77,7 @@ def _line(row: Row, report: Report, commit: str) -> Line:
         stderr=result.score.stderr_in(report.unit, event),
         unit=report.unit,
         above=above if above != "-" else "",
-        commit=commit,
+        commit=origins.commit_of(row) or provenance.commit(),
     )
 
 
@@ -97,7 +94,7 @@ def _given(row: Row) -> str:
     return f", given {' and '.join(given)}" if given else ""
 
 
-def _codec_line(codec: CodecResult, report: Report, commit: str) -> Line:
+def _codec_line(codec: CodecResult, report: Report) -> Line:
     return Line(
         dataset=report.dataset,
         experiment=codec.label,
@@ -105,7 +102,7 @@ def _codec_line(codec: CodecResult, report: Report, commit: str) -> Line:
         value=report.codec_value(codec),
         stderr=codec.score.stderr_in(report.unit, report.event),
         unit=report.unit,
-        commit=commit,
+        commit=provenance.commit(),
     )
 
 
@@ -126,8 +123,8 @@ def read(path: Path) -> list[Line]:
     """
     if not path.is_file():
         raise UserError(f"{path}: missing; run `python -m stages.results --embedded <datasets>`")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, restval=""))
     return [_parsed(row, f"{path}: line {number}") for number, row in enumerate(rows, 2)]
 
 

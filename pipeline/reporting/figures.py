@@ -225,22 +225,27 @@ def comparison(report: Report, narrow: bool = False) -> Figure:
     return figure
 
 
+def _published(report: Report) -> list[Dot]:
+    """Return the published values that can be drawn, the nearest to our best first."""
+    others = {row.published: row.published_value for row in report.rows if row.published}
+    dots: list[Dot] = [
+        (value, f"{row.label} {row.sign}".strip(), None, PUBLISHED)
+        for row, value in [*others.items(), *report.context]
+        if value is not None and row.comparable
+    ]
+    return sorted(dots, key=lambda dot: abs(dot[0] - report.best.value))
+
+
 def _dots(report: Report) -> list[Dot]:
-    best = report.rows[0].value
+    best = report.best.value
     dots = [_dot(row, report) for row in report.rows]
     for codec in report.codecs:
         value = report.codec_value(codec)
         if value <= MAX_CODEC_RATIO * best:
             error = codec.score.stderr_in(report.unit, report.event)
             dots.append((value, codec.label, error, CODEC))
-    others = {row.published: row.published_value for row in report.rows if row.published}
-    published: list[Dot] = [
-        (value, f"{row.label} {row.sign}".strip(), None, PUBLISHED)
-        for row, value in [*others.items(), *report.context]
-        if value is not None and row.comparable
-    ]
-    published.sort(key=lambda dot: abs(dot[0] - best))
-    return sorted([*dots, *published[:MAX_CHART_ROWS]], key=lambda dot: dot[:2], reverse=True)
+    nearest = _published(report)[:MAX_CHART_ROWS]
+    return sorted([*dots, *nearest], key=lambda dot: dot[:2], reverse=True)
 
 
 def _dot(row: Row, report: Report) -> Dot:
@@ -256,11 +261,10 @@ def left_out(report: Report) -> str:
     """Say what a comparison does not draw, "" where it draws all."""
     said = []
     if any(
-        report.codec_value(codec) > MAX_CODEC_RATIO * report.rows[0].value
-        for codec in report.codecs
+        report.codec_value(codec) > MAX_CODEC_RATIO * report.best.value for codec in report.codecs
     ):
         said.append("codecs and models above twice our best value are not drawn")
-    if len([row for row, value in report.context if value is not None]) > MAX_CHART_ROWS:
+    if len(_published(report)) > MAX_CHART_ROWS:
         said.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
     return "; ".join(said)
 

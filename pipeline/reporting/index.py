@@ -18,8 +18,8 @@ def write() -> Path | None:
     It is no output of any stage: each report and `stages.pages` write it, and so does showing them.
     """
     folder = paths.root() / "reports"
-    lines = [line for path in sorted(folder.glob("*/table.csv")) if (line := _line(path))]
-    studies = sorted(path.parent.name for path in paths.study("").glob("*/index.html"))
+    lines = [line for path in sorted(folder.glob("[!.]*/table.csv")) if (line := _line(path))]
+    studies = sorted(path.parent.name for path in paths.study("").glob("[!.]*/index.html"))
     if not lines and not studies:
         return None
     mlflow = markup.link(pages.server(), "MLflow (while make ui runs)")
@@ -57,13 +57,20 @@ def _line(path: Path) -> list[Cell] | None:
     dataset = path.parent.name
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    ours = [row for row in rows if row.get("kind") == "ours"]
-    if not ours or "conditional" not in ours[0] or not (path.parent / "report.html").is_file():
+    ours = [row for row in rows if row.get("kind") == "ours" and row.get("split") == "test"]
+    if (
+        not ours
+        or "published_relation" not in ours[0]
+        or not (path.parent / "report.html").is_file()
+    ):
         return None
     best, unit = ours[0], ours[0]["unit"]
     sign = wording.SIGNS.get(best["relation"], "")
     value = wording.with_error(float(best["value"]), float(best["value_stderr"]), sign)
-    published = best["published_value"] and f"{float(best['published_value']):.2f}"
+    published = ""
+    if best["published_value"]:
+        near = wording.SIGNS.get(best["published_relation"], "")
+        published = f"{near} {wording.rounded(float(best['published_value']), 2)}".strip()
     given = "conditional" if best["conditional"] == "True" else ""
     experiments = {row["experiment"].split(" (")[0] for row in ours}
     return [

@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence
 
 from pipeline.core import atomic, paths, provenance
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, read_object, write_object
 from pipeline.evaluation import result_files
 from pipeline.reporting import use_sections
@@ -80,9 +80,16 @@ def record(experiment: str) -> Path:
     is replaced.
 
     Raises:
-        UserError: if there are none, naming what to run.
+        UserError: if there are none, naming what to run, or they are of other weights than the
+            numbers in `results/<experiment>`.
     """
     found = [*_samples(experiment), *_uses(experiment)]
+    numbers = paths.results() / experiment
+    if (numbers / "metrics.json").is_file():
+        recorded = result_files.read(numbers).weights_sha256
+        for part, source in found:
+            fits = recorded in (None, part.weights_sha256)
+            require(fits, str(source), f"the recorded weights, {recorded}", part.weights_sha256)
     if not found:
         raise UserError(
             f"{experiment}: expected pictures, found none; run `python -m stages.evaluate "
@@ -134,9 +141,11 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
 
 def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
     """Yield what the uses of an experiment drew, in the order of `USES`."""
-    files = (paths.root() / "evaluation").glob(f"*/uses/{experiment}/*/{records.FILE}")
+    files = (paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{records.FILE}")
     found = [(records.read(path.parent), path.parent) for path in files]
     order = list(USES)
+    for one, folder in found:
+        require(one.use in USES, f"{folder}: use", f"one of {order}", one.use)
     for one, folder in sorted(found, key=lambda pair: order.index(pair[0].use)):
         yield (
             Part(
@@ -222,8 +231,10 @@ def drawn(results: Path) -> str:
     order = [SAMPLES, *USES]
     found = [
         (Part.from_dict(read_object(path), str(path)), path.parent)
-        for path in sorted((results / "gallery").glob("*/*.json"))
+        for path in sorted((results / "gallery").glob("[!.]*/*.json"))
     ]
+    for part, folder in found:
+        require(part.part in order, f"{folder}: part", f"one of {order}", part.part)
     found.sort(key=lambda one: (order.index(one[0].part), one[0].dataset, one[0].experiment))
     blocks = [HEADER]
     for name, group in groupby(found, key=lambda one: one[0].part):

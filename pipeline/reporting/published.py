@@ -91,8 +91,12 @@ class PublishedResult:
     @property
     def sign(self) -> str:
         """What precedes the negative log-likelihood: nothing, <=, ~, < or >."""
-        negated = _NEGATED.get(self.relation, self.relation)
-        return SIGNS[negated if self.sense == "ll" else self.relation]
+        return SIGNS[self.nll_relation]
+
+    @property
+    def nll_relation(self) -> str:
+        """How the true number relates to the printed one, both as costs: nats or bits."""
+        return _NEGATED.get(self.relation, self.relation) if self.sense == "ll" else self.relation
 
     @property
     def invalid(self) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.core import atomic, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
+from pipeline.evaluation import reading, result_files
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, embedded, picture_book, tables
 
@@ -35,14 +36,17 @@ def record_experiment(name: str) -> Path:
     `python -m stages.rescore` scores it.
 
     Raises:
-        UserError: naming the file that is missing.
+        UserError: naming the file that is missing, or if other weights were evaluated.
     """
     model = paths.model(name)
+    evaluation = _evaluation(name)
+    if (evaluation / "metrics.json").is_file():
+        reading.check_weights(result_files.read(evaluation), model)
     files = [model / file for file in ("config.yaml", "training.json", "history.csv")]
     weights = model / "model.safetensors"
     if weights.is_file() and weights.stat().st_size <= MOST_WEIGHTS:
         files += [model / "config.json", weights]
-    return _record(paths.results() / name, [*files, *_measured(_evaluation(name))])
+    return _record(paths.results() / name, [*files, *_measured(evaluation)])
 
 
 def record_folds(name: str) -> Path:

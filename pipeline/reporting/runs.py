@@ -24,7 +24,7 @@ def table(results: Path) -> tuple[list[str], list[list[str]]]:
         ("studies", "study.json", "study"),
         ("searches", "search.json", "tune"),
     ):
-        for path in sorted((results / folder).glob(f"*/{file}")):
+        for path in sorted((results / folder).glob(f"[!.]*/{file}")):
             name, record = path.parent.name, read_object(path)
             command = record.get("command") or f"python -m stages.{stage} {name}"
             rows.append(_row(f"[{name}]({folder}/{name})", command, record))

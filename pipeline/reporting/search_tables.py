@@ -91,7 +91,7 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
         UserError: naming the file that is missing or malformed.
     """
     rows = []
-    for path in sorted((results / "searches").glob("*/search.json")):
+    for path in sorted((results / "searches").glob("[!.]*/search.json")):
         record, name = read_object(path), path.parent.name
         shares = _rows(path.with_name("importance.csv"))  # none where all trials came out alike
         best = {row["trial"]: row for row in read_rows(path.with_name("trials.csv"))}

@@ -244,7 +244,7 @@ def csv_rows(report: Report) -> list[dict[str, object]]:
     """Return every row as raw numbers: ours and codecs, best first, and then the published ones.
 
     `nats` and `bits_per_dim` are both given; `value`, its standard error, `published_value` and
-    `difference` are in `unit`.
+    `difference` are in `unit`. Relations are of costs, as values are.
     """
     rows = [
         _codec_row(row, report) if isinstance(row, CodecResult) else _our_row(row, report.unit)
@@ -290,6 +290,7 @@ def _our_row(row: Row, unit: str) -> dict[str, object]:
         "split": result.split,
         "published": published.label if published else None,
         "published_value": row.published_value,
+        "published_relation": published.nll_relation if published else None,
         "difference": row.difference,
         "source": published.source if published else None,
         "status": published.status if published else None,
@@ -306,7 +307,7 @@ def _published_row(row: PublishedResult, value: float | None, event: Event) -> d
         "kind": "published",
         "model": row.model,
         "variant": row.variant,
-        "relation": row.relation,
+        "relation": row.nll_relation,
         "value": value,
         "nats": row.nll("nats", event),
         "bits_per_dim": row.nll("bits_per_dim", event),
@@ -335,7 +336,7 @@ def show(datasets: Iterable[str] = ()) -> str:
     Raises:
         UserError: if one has no report, or is unknown.
     """
-    existing = (paths.root() / "reports").glob("*/table.md")
+    existing = (paths.root() / "reports").glob("[!.]*/table.md")
     names = list(datasets) or sorted(path.parent.name for path in existing)
     if not names:
         raise UserError("reports: none yet; run `make repro` or `dvc repro`")

@@ -250,11 +250,13 @@ def check_name(name: str, where: Path) -> None:
 
 def _require_different(names: Sequence[str]) -> None:
     seen: set[str] = set()
+    folders: set[str] = set()
     for name in names:
         parents = {str(parent) for parent in PurePosixPath(name).parents}
-        clash = name in seen or bool(parents & seen)
+        clash = name in seen | folders or bool(parents & seen)
         require(not clash, "files", "names that differ", name)
         seen.add(name)
+        folders |= parents
 
 
 def _with_classes(

@@ -248,6 +248,20 @@ def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
     assert (joined / "valid.csv").read_bytes() == before
 
 
+def test_a_member_under_other_masks_joins_again(mixed: Path) -> None:
+    scores = paths.joined("both", "masks") / "valid.csv"
+    before = scores.read_text()
+    assert before.startswith("nats_of_2\n")
+    one = ENTRIES | {"masks": ENTRIES["masks"] | {"evaluation": {"num_members": 1}}}
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(content | {"experiments": one}))
+    mixing.mix(compose.load_mixture("both"))
+    assert scores.read_text().startswith("nats\n")
+    write_params()
+    mixing.mix(compose.load_mixture("both"))
+    assert scores.read_text() == before
+
+
 def test_what_is_no_member_does_not_join(mixed: Path) -> None:
     with pytest.raises(UserError, match="unknown member of both 'sum'.*'sums'"):
         mixing.join(compose.load_mixture("both"), "sum")

@@ -100,6 +100,16 @@ def test_a_record_anew_replaces_the_old_one(book: Path, monkeypatch) -> None:
     assert kept == {"inpainting-a.png", "inpainting.json"}
 
 
+def test_pictures_of_other_weights_than_the_numbers_are_not_kept(book: Path, files) -> None:
+    files.evaluated("digits", "digits-one", 82.0)
+    numbers = book / "digits-one"
+    shutil.copytree(book.parent / "evaluation/digits/digits-one", numbers)
+    content = json.loads((numbers / "metrics.json").read_text())
+    (numbers / "metrics.json").write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
+    with pytest.raises(UserError, match=f"expected the recorded weights, {'0' * 64}"):
+        picture_book.record("digits-one")
+
+
 def test_what_is_missing_or_malformed_is_named(book: Path) -> None:
     with pytest.raises(UserError, match=r"digits-none: expected pictures, found none; run `python"):
         picture_book.record("digits-none")

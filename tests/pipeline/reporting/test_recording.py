@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -78,6 +79,19 @@ def test_what_is_missing_is_named_and_leaves_the_old_record(files, monkeypatch) 
         recording.record_table("nips")
     with pytest.raises(SystemExit):
         run(monkeypatch, "--experiments")
+
+
+def test_numbers_of_other_weights_are_not_recorded(files) -> None:
+    files.evaluated("dna", "dna-made", 82.0)
+    model, metrics = Path("models/dna-made"), Path("evaluation/dna/dna-made/metrics.json")
+    (model / "model.safetensors").write_bytes(b"trained again since")
+    (model / "config.json").write_text("{}")
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"weights_sha256": "0" * 64}))
+    with pytest.raises(
+        UserError, match="expected the weights that were evaluated .*stages.evaluate"
+    ):
+        recording.record_experiment("dna-made")
+    assert not Path("results/dna-made").exists()
 
 
 def test_codecs_that_do_not_fit_do_not_replace_those_kept(files, monkeypatch) -> None:

@@ -80,7 +80,11 @@ def test_embedded_results_are_kept_as_they_are(files) -> None:
     assert embedded.csv_text(lines) == path.read_text()
     text_tables.write(root)
     assert f"| dna-made | {lines[0].test} |" in Path("README.md").read_text()
-    path.write_text(path.read_text().replace("82.125", "many"))
+    whole = path.read_text()
+    path.write_text(whole[: whole.index("zstd") + 4])
+    with pytest.raises(UserError, match=r"embedded.csv: line 3: expected numbers"):
+        embedded.read(path)
+    path.write_text(whole.replace("82.125", "many"))
     with pytest.raises(UserError, match=r"embedded.csv: line 2: expected numbers, .*'many'"):
         embedded.read(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import wave
@@ -164,6 +165,14 @@ def test_relative_paths_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found == ["a/x.png", "b/x.png"]
     with pytest.raises(UserError, match="files: expected names that differ, got 'x.png'"):
         compress.compress([tmp_path / "a/x.png", tmp_path / "b/x.png"], model, tmp_path / "y.arc")
+    Path("x.png").mkdir()
+    shutil.copyfile("a/x.png", "x.png/y.png")
+    for files in (
+        [Path("x.png/y.png"), tmp_path / "a/x.png"],
+        [tmp_path / "a/x.png", "x.png/y.png"],
+    ):
+        with pytest.raises(UserError, match="files: expected names that differ, got 'x.png"):
+            compress.compress([Path(file) for file in files], model, tmp_path / "y.arc")
 
 
 @pytest.fixture
