@@ -77,14 +77,15 @@ def _request(url: str, part: Path, file: RawFile, offset: int) -> None:
             offset = 0
         length = response.headers.get("Content-Length")
         total = offset + int(length) if length else None
+        most = largest(file) if file.member is None else file.archive_size
         with (
             part.open("ab" if offset else "wb") as out,
             progress(file, "downloading", total) as bar,
         ):
             bar.update(offset)
             for chunk in response.raw.stream(CHUNK, decode_content=False):
-                if file.member is None and out.tell() + len(chunk) > largest(file) + CHUNK:
-                    raise Unavailable(f"more than the {file.size} bytes of {file.name}")
+                if out.tell() + len(chunk) > most + CHUNK:
+                    raise Unavailable(f"more than the {most} bytes of {file.name}")
                 out.write(chunk)
                 bar.update(len(chunk))
     got = part.stat().st_size

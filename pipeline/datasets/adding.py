@@ -30,6 +30,7 @@ _SPLIT_FOLDERS = {
     "valid_folders": ("valid", "validation", "val"),
     "test_folders": ("test", "testing"),
 }
+SHARD_BYTES = 1 << 28
 _PROBED = 200  # headers that are read for a guess
 _LABEL_NAMES = ("label", "labels", "class")
 _NPZ_NAMES = {"labels": ("labels", "y"), "conditions": ("conditions", "theta")}
@@ -65,11 +66,21 @@ def add(
     guessed = GUESSES[kind](name, path, given)
     config = {"name": name, "kind": kind, "path": path, **guessed, **given}
     dataset = catalog.get_dataset(config)
+    if "rows_per_shard" not in given and (rows := _rows_of_a_shard(dataset)) is not None:
+        dataset = catalog.get_dataset(config | {"rows_per_shard": rows})
     found = dataset.examine()
     whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)
     text = yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True)
     atomic.write_text(target, text)
     return dataset, found
+
+
+def _rows_of_a_shard(dataset: Dataset) -> int | None:
+    """Fewer rows than are usual where these would be above 256 MiB, which are held in memory."""
+    if dataset.event.is_open:
+        return None
+    rows = SHARD_BYTES // (dataset.event.size * (1 if isinstance(dataset.event, Levels) else 4))
+    return max(1, rows) if rows < dataset.options.rows_per_shard else None
 
 
 def next_steps(dataset: Dataset) -> str:
@@ -126,8 +137,7 @@ def _guess_images(name: str, path: str, given: Mapping[str, object]) -> dict[str
     below = {child.name.lower(): child.name for child in folder.iterdir() if child.is_dir()}
     for option, names in _SPLIT_FOLDERS.items():
         guessed[option] = [below[one] for one in names if one in below]
-    if not all(guessed.values()):
-        guessed = {}
+    guessed = _whole_split(folder, guessed, given)
     if "classes" not in given:
         splits = {option: given.get(option, guessed.get(option)) for option in _SPLIT_FOLDERS}
         lists = {
@@ -139,9 +149,30 @@ def _guess_images(name: str, path: str, given: Mapping[str, object]) -> dict[str
     return guessed | _guess_frame(files[:: max(1, len(files) // _PROBED)], given)
 
 
+def _whole_split(
+    where: Path, guessed: Mapping[str, object], given: Mapping[str, object]
+) -> dict[str, object]:
+    """Return what is named as a split, nothing where names tell of one alone or of none.
+
+    Raises:
+        UserError: if names tell of some splits, and train and test are not among them.
+    """
+    found = [option for option in guessed if given.get(option, guessed[option])]
+    if len(found) < 2:
+        return {}
+    train, _, test = guessed
+    if train not in found or test not in found:
+        raise UserError(
+            f"{where}: expected splits named train and test, or none, got {', '.join(found)} by "
+            f"their names; say which are {train} and {test}"
+        )
+    return {option: names for option, names in guessed.items() if names}
+
+
 def _guess_image_shards(name: str, path: str, given: Mapping[str, object]) -> dict[str, object]:
     files = image_shards.find(name, path)
-    guessed: dict[str, object] = {**image_shards.guess_patterns(paths.root() / path, files)}
+    folder = paths.root() / path
+    guessed = _whole_split(folder, image_shards.guess_patterns(folder, files), given)
     merged = {"image": "image", "label": "", **given}
     if packed_images.is_parquet(files[0]):
         images, integers, classes = packed_images.image_columns(files[0])
@@ -213,14 +244,18 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
 
     try:
         x = opened("x")
-        guessed["shape"] = list(x.shape[1:]) or [1]
+        rows_of = "rows of one axis or more, e.g. (N, 1)"
+        require(x.ndim > 1, f"{path}: x", rows_of, x.shape)
+        guessed["shape"] = list(x.shape[1:])
         guessed["num_levels"] = _guess_levels(x, path)
         if merged["labels"]:
             labels = opened("labels")
             require(labels.dtype.kind in "iub", f"{path}: labels", "integers", labels.dtype)
             guessed["num_classes"] = max(1, int(labels.max()) + 1)
         if merged["conditions"]:
-            shape = opened("conditions").shape[1:]
+            told = opened("conditions")
+            require(told.ndim > 1, f"{path}: conditions", rows_of, told.shape)
+            shape = told.shape[1:]
             if len(shape) == 3:
                 guessed["condition_shape"] = list(shape)
             else:

@@ -31,6 +31,7 @@ class RawFile:
         url: public address, compressed or not; None when there is none.
         equals: sums of other files with the same values, which differ in how they are written.
         member: where `url` is a tar archive: the path in it whose first `size` bytes the file is.
+        archive_size: bytes of that archive, the most that are downloaded.
     """
 
     name: str
@@ -38,6 +39,7 @@ class RawFile:
     size: int
     url: str | None
     member: str | None = None
+    archive_size: int = 0
     equals: tuple[str, ...] = ()
 
 
@@ -128,7 +130,7 @@ class Dataset(abc.ABC):
     """A dataset of the pipeline.
 
     Arguments:
-        name: as listed by `pipeline.datasets.list_datasets()`.
+        name: as listed by `pipeline.datasets.catalog.list_datasets()`.
         family: its folder in a mirror; datasets of a family share raw files.
         event: what one row is.
         unit: the unit in which the field reports it.

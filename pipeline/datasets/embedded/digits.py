@@ -2,7 +2,7 @@
 
 The embedded default: no network. The split is the index list in digits_split.json, made once by
 
-    python -c "from pipeline.datasets import digits; digits.write_split()"
+    python -c "from pipeline.datasets.embedded import digits; digits.write_split()"
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import Dataset, Options, SplitData, parse_options
 from pipeline.datasets.embedded import digits
 
+LEAST_SCALE = 1e-9  # of the first direction's: below it is rounding
 DECIMALS = 4  # so that the last digits of a machine's linear algebra do not matter
 
 
@@ -26,7 +27,7 @@ class PCAOptions(Options):
     """Options of `digits_pca`.
 
     Arguments:
-        components: of an image's vector, 1 to 64.
+        components: of an image's vector, 1 to 64, of which the training split has to have as many.
     """
 
     components: int = 8
@@ -64,10 +65,19 @@ def principal_components(splits: Mapping[str, np.ndarray], count: int) -> dict[s
 
     Returns:
         (N, count) float32 by split.
+
+    Raises:
+        UserError: if the training split varies in fewer directions.
     """
     flat = {split: x.reshape(len(x), -1).astype(np.float64) for split, x in splits.items()}
     center = flat["train"].mean(0)
     _, scales, directions = np.linalg.svd(flat["train"] - center, full_matrices=False)
+    varying = int((scales > LEAST_SCALE * scales[0]).sum())
+    if count > varying:
+        raise UserError(
+            f"dataset option components: expected at most {varying}, the directions in which the "
+            f"training split varies, got {count}"
+        )
     directions = directions[:count]
     largest = np.abs(directions).argmax(1)
     directions = directions * np.sign(directions[np.arange(count), largest])[:, None]

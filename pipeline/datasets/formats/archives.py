@@ -13,6 +13,25 @@ from typing import IO
 
 from pipeline.core.errors import UserError
 
+
+class WholeTarInfo(tarfile.TarInfo):
+    """A member of a tar whose end is its end mark: tarfile itself ends at a damaged header."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> WholeTarInfo:
+        """Read the next member's header.
+
+        Raises:
+            tarfile.ReadError: if it is damaged, cut, or missing without an end mark before it.
+        """
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"at byte {archive.offset}: {error}") from None
+
+
 Files = Iterator[tuple[tarfile.TarInfo, IO[bytes]]]
 
 
@@ -37,7 +56,7 @@ def open_archive(path: Path) -> Iterator[Files]:
             leaves its folder, a link or a special file.
     """
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, tarinfo=WholeTarInfo) as archive:
             yield _files(path, archive)
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; run python -m stages.fetch first") from None

@@ -22,11 +22,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import UserError, one_line, require
+from pipeline.datasets.formats.archives import WholeTarInfo
 from pipeline.datasets.formats.image_files import SUFFIXES
 
 PARQUET, TAR = (".parquet",), (".tar", ".tar.gz", ".tgz")
 MAX_BYTES, MAX_LABEL = 1 << 28, 20  # of an image as it is stored, and of the text of a label
-READ_AHEAD = 1 << 20
+MAX_HELD = 1 << 28  # bytes of the images of a batch
+ROWS, READ_AHEAD = 64, 1 << 20  # of a Parquet file at a time
+Sample = tuple[str, bytes, int | None]
 
 
 @dataclass(frozen=True)
@@ -88,20 +91,26 @@ def count_images(path: Path, image: str, label: str) -> int:
 
 
 def read_batches(path: Path, image: str, label: str, size: int) -> Iterator[Packed]:
-    """Read a file in batches of at most `size` images; arguments as for `count_images`.
+    """Read a file in batches of at most `size` images, and of 256 MiB and one image.
+
+    Arguments: as for `count_images`.
 
     Raises:
         UserError: naming the row or member that is missing or malformed.
     """
-    if is_parquet(path):
-        yield from _read_parquet(path, image, label, size)
-        return
-    waiting: list[tuple[str, bytes, int | None]] = []
-    for sample in _samples(path, label, read=True):
+    samples = (
+        _parquet_samples(path, image, label)
+        if is_parquet(path)
+        else _samples(path, label, read=True)
+    )
+    waiting: list[Sample] = []
+    held = 0
+    for sample in samples:
         waiting.append(sample)
-        if len(waiting) == size:
+        held += len(sample[1])
+        if len(waiting) == size or held >= MAX_HELD:
             yield _batch_of(waiting)
-            waiting = []
+            waiting, held = [], 0
     if waiting:
         yield _batch_of(waiting)
 
@@ -118,7 +127,7 @@ def highest_label(path: Path, image: str, label: str) -> int:
     return highest
 
 
-def _batch_of(samples: list[tuple[str, bytes, int | None]]) -> Packed:
+def _batch_of(samples: list[Sample]) -> Packed:
     labels = [label for _, _, label in samples if label is not None]
     return Packed(
         [where for where, _, _ in samples],
@@ -186,11 +195,12 @@ def _opened_parquet(path: Path, image: str, label: str) -> pq.ParquetFile:
     return file
 
 
-def _read_parquet(path: Path, image: str, label: str, size: int) -> Iterator[Packed]:
+def _parquet_samples(path: Path, image: str, label: str) -> Iterator[Sample]:
+    """Yield each row's place, image and class."""
     columns = [f"{image}.bytes", *([label] if label else [])]
     row = 0
     with _opened_parquet(path, image, label) as file:
-        batches = file.iter_batches(size, columns=columns, use_threads=False)
+        batches = file.iter_batches(ROWS, columns=columns, use_threads=False)
         while True:
             with _explained(path):
                 batch = next(batches, None)
@@ -201,14 +211,14 @@ def _read_parquet(path: Path, image: str, label: str, size: int) -> Iterator[Pac
             for place, content in zip(where, images, strict=True):
                 if content is None:
                     raise UserError(f"{place}: expected the bytes of an image, got none")
-            labels = None
+            labels: list[int | None] = [None] * batch.num_rows
             if label:
                 column = batch.column(label)
                 if column.null_count:
                     place = where[pc.index(column.is_null(), True).as_py()]
                     raise UserError(f"{place}: column {label}: expected an integer, got null")
-                labels = column.cast(pa.int64()).to_numpy()
-            yield Packed(where, images, labels)
+                labels = column.cast(pa.int64()).to_pylist()
+            yield from zip(where, images, labels, strict=True)
             row += batch.num_rows
 
 
@@ -230,7 +240,7 @@ def has_classes(path: Path) -> bool:
     return False
 
 
-def _samples(path: Path, label: str, read: bool) -> Iterator[tuple[str, bytes, int | None]]:
+def _samples(path: Path, label: str, read: bool) -> Iterator[Sample]:
     """Yield each sample's place, image (empty unless read) and class."""
     with _opened_tar(path) as tar:
         key, found = None, dict[str, bytes]()
@@ -265,9 +275,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def _sample(
-    path: Path, key: str, found: dict[str, bytes], label: str
-) -> tuple[str, bytes, int | None]:
+def _sample(path: Path, key: str, found: dict[str, bytes], label: str) -> Sample:
     where = f"{path}: {key!r}"
     require("image" in found, where, f"a member with one of {', '.join(SUFFIXES)}", "none")
     if not label:
@@ -288,7 +296,7 @@ def _key(member: tarfile.TarInfo) -> tuple[str, str]:
 def _opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """Open a tar that is read once, forwards; what is amiss with it becomes one line."""
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with tarfile.open(path, "r|*", tarinfo=WholeTarInfo) as tar:
             yield tar
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: expected a tar, whole and undamaged: {one_line(error)}") from None

@@ -37,6 +37,7 @@ _FIRST_4000 = RawFile(
     4000 * RECORD,
     _URL,
     member=f"{FOLDER}/data_batch_1.bin",
+    archive_size=_ARCHIVE.size,
 )
 _PICKLED = "the Python version is pickled, and nothing is unpickled here; take the binary version"
 _REFUSED = (("cifar-10-python.tar*", _PICKLED), ("cifar-10-batches-py", _PICKLED))

@@ -262,8 +262,11 @@ def _scaling(values: np.ndarray, train: np.ndarray, where: str) -> Scaling:
         UserError: for a number that is the same in all training rows.
     """
     mean = np.zeros(values.shape[1:])
+    low, high = np.full_like(mean, np.inf), np.full_like(mean, -np.inf)
     for rows in cut_rows(train, values):
-        mean += _finite(values[rows], rows, where).sum(0)
+        some = _finite(values[rows], rows, where)
+        mean += some.sum(0)
+        low, high = np.minimum(low, some.min(0)), np.maximum(high, some.max(0))
     mean /= len(train)
     square = np.zeros_like(mean)
     with np.errstate(over="ignore"):  # which is refused below
@@ -273,10 +276,11 @@ def _scaling(values: np.ndarray, train: np.ndarray, where: str) -> Scaling:
     if not np.isfinite(deviation).all():
         place = place_of(int(np.argmin(np.isfinite(deviation))), mean.shape)
         raise UserError(f"{where}: {at(place)}: expected numbers whose squares are finite")
-    if not (deviation > 0).all():
-        place = place_of(int(np.argmin(deviation > 0)), mean.shape)
+    differs = (low < high) & (deviation > 0)  # sums round: equal values may have a deviation
+    if not differs.all():
+        place = place_of(int(np.argmin(differs)), mean.shape)
         raise UserError(
-            f"{where}: {at(place)}: expected different values, got {mean[place]:g} in all "
+            f"{where}: {at(place)}: expected different values, got {low[place]:g} in all "
             f"training rows; leave it out"
         )
     return Scaling(mean, deviation)

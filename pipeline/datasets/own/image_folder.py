@@ -14,9 +14,9 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     shorter_side: 0               # for tiles: the image is reduced to this first
     classes: [rose, tulip]        # names of the folders that files lie in, or, if one of them has
                                   # a "/", their paths below that of the split; [] for none
-    train_folders: []             # these three or none: folders below `path` that are a split;
-    valid_folders: []             # without them files are split by `split_seed`
-    test_folders: []
+    train_folders: []             # all three, train and test, or none: folders below `path` that
+    valid_folders: []             # are a split; what is missing is drawn by `split_seed`, valid
+    test_folders: []              # alone from the files of train
     valid_fraction: 0.1
     test_fraction: 0.1
     split_seed: 0
@@ -54,6 +54,8 @@ from pipeline.datasets.own.own_data import (
     refuse_unless,
     split_by_seed,
     split_words,
+    valid_by_seed,
+    valid_words,
 )
 
 PART_ROWS = 2048
@@ -151,8 +153,13 @@ class ImageFolder(Dataset):
         if any(options.folders.values()):
             files = {split: _below(folder, options.folders[split]) for split in SPLITS}
             for split in SPLITS:
-                if not files[split]:
+                if options.folders[split] and not files[split]:
                     raise UserError(f"{folder}: expected images in {split}_folders, found none")
+            if not options.valid_folders:
+                train = files["train"]
+                valid = set(valid_by_seed(len(train), options, folder, "files").tolist())
+                files["valid"] = [path for n, path in enumerate(train) if n in valid]
+                files["train"] = [path for n, path in enumerate(train) if n not in valid]
         else:
             every = image_files.find_images(folder)
             if not every:
@@ -262,8 +269,9 @@ def build(config: Mapping[str, object]) -> Dataset:
     )
     given = [split for split in SPLITS if options.folders[split]]
     refuse_unless(
-        len(given) in (0, 3), name, "train_folders, valid_folders, test_folders",
-        "folders for each or for none", options.folders,
+        given in ([], ["train", "test"], list(SPLITS)), name,
+        "train_folders, valid_folders, test_folders",
+        "folders for all, for train and test, or for none", options.folders,
     )  # fmt: skip
     _refuse_overlap(name, options)
     return ImageFolder(
@@ -297,8 +305,10 @@ def _provenance(options: ImageOptions) -> str:
     if options.shorter_side:
         tiles += f" after reduction to a shorter side of {options.shorter_side}"
     how = {"resize": f"resized to {size}", "crop": f"cropped to {size}", "tiles": tiles}
-    by_folder = any(options.folders.values())
-    split = "split by folders" if by_folder else split_words(options, "files")
+    split = split_words(options, "files")
+    if options.train_folders:
+        split = "split by folders"
+        split += "" if options.valid_folders else f", {valid_words(options)}"
     return options.described(how[options.fit], split)
 
 

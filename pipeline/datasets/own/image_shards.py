@@ -52,6 +52,8 @@ from pipeline.datasets.own.own_data import (
     refuse_unless,
     split_by_seed,
     split_words,
+    valid_by_seed,
+    valid_words,
 )
 
 BATCH, CHECKED = 2048, 64  # images in memory at a time, to be decoded and to be checked
@@ -169,8 +171,8 @@ class ImageShards(Dataset):
                 splits[cut[split]] = number
         elif not options.valid_files:
             (train,) = np.nonzero(splits == 0)
-            cut = split_by_seed(len(train), options, options.path, "images of train_files")
-            splits[train[cut["valid"]]] = 1
+            valid = valid_by_seed(len(train), options, options.path, "images of train_files")
+            splits[train[valid]] = 1
         return splits
 
     def _rows(self, split: str, layout: Layout, kept: PartsFolder) -> Iterator[SplitData]:
@@ -251,7 +253,7 @@ def is_packed(given: str) -> bool:
 
 
 def guess_patterns(path: Path, files: list[Path]) -> dict[str, list[str]]:
-    """Patterns of the files of each split, by their names or folders; none without train and test.
+    """Patterns of the files of each split, by their names, or else their folders.
 
     Example:
         >>> files = [Path("d", f"{name}-00000-of-00001.parquet") for name in ("test", "train")]
@@ -261,13 +263,11 @@ def guess_patterns(path: Path, files: list[Path]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {f"{split}_files": [] for split in SPLITS}
     for file in files if path not in files else ():
         inner = file.relative_to(path)
-        words = [part.lower() for part in inner.parts]
-        for split, names in USUAL_NAMES.items():
-            if any(word.startswith(names) for word in words):
+        for part in reversed(inner.parts):
+            split = next((s for s in SPLITS if part.lower().startswith(USUAL_NAMES[s])), None)
+            if split is not None:
                 found[f"{split}_files"].append(inner.as_posix())
                 break
-    if not (found["train_files"] and found["test_files"]):
-        return {}
     return {
         option: _shortened(names, [name for names in found.values() for name in names])
         for option, names in found.items()
@@ -324,8 +324,7 @@ def _split_words(options: ImageShardOptions) -> str:
     if options.valid_files:
         return "split by files"
     if options.train_files:
-        share, seed = options.valid_fraction, options.split_seed
-        return f"split by files, {share} of those of train for valid, chosen by seed {seed}"
+        return f"split by files, {valid_words(options)}"
     return split_words(options, "images")
 
 

@@ -111,6 +111,34 @@ def split_by_seed(
     return dict(zip(SPLITS, parts, strict=True))
 
 
+def valid_by_seed(count: int, options: OwnOptions, where: str | Path, what: str) -> np.ndarray:
+    """Choose which of `count` rows or files of train are valid, where test is given.
+
+    Returns:
+        Their numbers, ascending.
+
+    Raises:
+        UserError: unless there is one of each.
+
+    Example:
+        >>> valid_by_seed(10, OwnOptions(valid_fraction=0.2), "here", "rows").tolist()
+        [0, 7]
+    """
+    valid = round(options.valid_fraction * count)
+    if min(valid, count - valid) < 1:
+        raise UserError(
+            f"{where}: expected {what} for each of train and valid, got {count} {what} with "
+            f"valid_fraction {options.valid_fraction}"
+        )
+    return np.sort(permute_rows(count, options.split_seed)[:valid])
+
+
+def valid_words(options: OwnOptions) -> str:
+    """Say how `valid_by_seed` splits, for a provenance."""
+    share, seed = options.valid_fraction, options.split_seed
+    return f"{share} of those of train for valid, chosen by seed {seed}"
+
+
 def split_words(options: OwnOptions, what: str) -> str:
     """Say how `split_by_seed` splits, for a provenance."""
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,14 @@ def test_digits_split_is_recorded_stratified_and_disjoint(tmp_path: Path) -> Non
         assert np.abs(shares - overall).max() < 1 / len(rows)
 
 
-def test_digits_split_is_what_the_documented_command_writes(tmp_path: Path) -> None:
-    digits.write_split(tmp_path / "split.json")
-    assert (tmp_path / "split.json").read_text() == digits.SPLIT_FILE.read_text()
+def test_digits_split_is_what_the_documented_command_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = digits.SPLIT_FILE.read_text()
+    monkeypatch.setattr(digits.write_split, "__defaults__", (tmp_path / "split.json", 0))
+    (command,) = re.findall(r'python -c "(.*)"', digits.__doc__)
+    exec(command)
+    assert (tmp_path / "split.json").read_text() == kept
 
 
 def test_digits_binary_thresholds_the_same_rows(tmp_path: Path) -> None:
@@ -51,6 +57,9 @@ def test_digits_pca_has_components_of_the_training_split(tmp_path: Path) -> None
         assert np.abs(np.abs(wanted) - np.abs(data.labels)).max() < 1e-4
         assert np.array_equal(data.labels, data.labels.round(4))
     assert splits["train"].labels.std(0, ddof=1) == pytest.approx(np.ones(5), abs=1e-4)
+    many = catalog.get_dataset({"name": "digits_pca", "components": 64})
+    with pytest.raises(UserError, match="components: expected at most 6[01], the directions"):
+        many.decode(tmp_path)
     with pytest.raises(UserError, match="components: expected an integer in .1, 64., got 65"):
         catalog.get_dataset({"name": "digits_pca", "components": 65})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import pickle
 import tarfile
 from pathlib import Path
@@ -16,6 +18,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.datasets import adding, catalog
 from pipeline.datasets.base import SPLITS, Dataset
+from pipeline.datasets.formats import archives, packed_images
 from pipeline.datasets.own import image_shards
 from tests.support.own_files import (
     packed_pictures,
@@ -115,7 +118,63 @@ def test_many_files_become_one_pattern() -> None:
         "valid_files": [],
         "test_files": ["data/test*"],
     }
-    assert image_shards.guess_patterns(Path("d"), files[:4]) == {}
+    held_out = [Path("d/train_and_eval/test-0.parquet"), Path("d/train_and_eval/train-0.parquet")]
+    found = image_shards.guess_patterns(Path("d"), held_out)
+    assert found["test_files"] == ["train_and_eval/test-0.parquet"], "by its name first"
+
+
+@pytest.mark.parametrize("splits", [("train", "validation"), ("validation", "test")])
+def test_files_of_some_splits_are_not_pooled(splits: tuple[str, str]) -> None:
+    for split in splits:
+        write_image_parquet(Path(f"two/{split}.parquet"), list(packed_pictures(20)), [0] * 20)
+    with pytest.raises(UserError, match="expected splits named train and test, or none, got"):
+        added("two", "label=")
+    first, second = (f"[{split}.parquet]" for split in splits)
+    given = (f"train_files={first}", f"test_files={second}", "valid_files=[]")
+    _, found = added("two", "label=", *given)
+    assert "train: 18 rows\nvalid: 2 rows\ntest: 20 rows" in found
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_that_was_cut_is_no_shorter_tar(mode: str) -> None:
+    with tarfile.open("a.tar", mode) as tar:
+        for name, content in tar_members(list(packed_pictures(3))):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    whole = Path("a.tar").read_bytes()
+    plain = gzip.decompress(whole) if mode == "w:gz" else whole
+    with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
+        headers = [member.offset for member in tar]
+    end = len(plain.rstrip(b"\0")) // 512 * 512 + 512
+    written = gzip.compress if mode == "w:gz" else bytes
+    damaged = [plain[:cut] for cut in range(512, end + 1, 512)]
+    damaged += [plain[:at] + b"\xff" + plain[at + 1 :] for at in headers]
+    damaged += [plain[: at + 100] for at in headers]
+    for content in damaged:
+        Path("a.tar").write_bytes(written(content))
+        with pytest.raises(UserError, match="a.tar: .*undamaged|a.tar: '.*': expected .* bytes"):
+            packed_images.count_images(Path("a.tar"), "image", "cls")
+        with (
+            pytest.raises(UserError, match="a.tar: truncated or damaged archive"),
+            archives.open_archive(Path("a.tar")) as files,
+        ):
+            list(files)
+    Path("a.tar").write_bytes(whole)
+    assert packed_images.count_images(Path("a.tar"), "image", "cls") == 3
+
+
+def test_a_batch_ends_by_its_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = list(packed_pictures(20))
+    monkeypatch.setattr(packed_images, "MAX_HELD", len(images[0]) + 1)
+    write_image_parquet(Path("a.parquet"), images, list(range(20)))
+    write_image_tar(Path("a.tar"), [(f"{n:02d}.png", one) for n, one in enumerate(images)])
+    for path, label in (("a.parquet", "label"), ("a.tar", "")):
+        read = list(packed_images.read_batches(Path(path), "image", label, 100))
+        assert [one for batch in read for one in batch.images] == images
+        assert len(read) >= 10 and all(len(batch.images) <= 3 for batch in read)
+        if label:
+            assert np.concatenate([batch.labels for batch in read]).tolist() == list(range(20))
 
 
 def test_a_folder_with_images_in_it_stays_a_folder_of_images() -> None:

@@ -123,16 +123,72 @@ def test_folders_are_splits_and_classes() -> None:
     assert own("image_folder", path="pets", num_levels=2).event == Binary((3, 32, 32))
 
 
+def test_valid_is_drawn_from_train_where_folders_are_train_and_test() -> None:
+    for split, count in (("train", 10), ("test", 2)):
+        for kind in ("cat", "dog"):
+            for i in range(count):
+                write_picture(Path(f"pets/{split}/{kind}/{i}.png"), 6, 6, seed=i, mode="L")
+    guessed = adding.GUESSES["image_folder"]("pets", "pets", {})
+    assert guessed["classes"] == ["cat", "dog"] and "valid_folders" not in guessed
+    for test_fraction in (0.001, 0.5):  # without a part in it
+        dataset = own("image_folder", path="pets", test_fraction=test_fraction, **guessed)
+        files = dataset._files()  # type: ignore[attr-defined]
+        assert [len(files[split]) for split in SPLITS] == [18, 2, 4]
+        assert {path.parts[-3] for path in files["valid"] + files["train"]} == {"train"}
+        assert {path.parts[-3] for path in files["test"]} == {"test"}
+        assert "0.1 of those of train for valid" in dataset.provenance
+
+
+def test_splits_without_test_are_refused_and_a_class_may_be_called_train() -> None:
+    for folder in (
+        "pets/train",
+        "pets/val",
+        "rides/train",
+        "rides/bus",
+        "one/train/cat",
+        "one/train/dog",
+    ):
+        write_picture(Path(f"{folder}/0.png"), 6, 6)
+    with pytest.raises(UserError, match="pets: expected splits named train and test, or none, got"):
+        adding.GUESSES["image_folder"]("pets", "pets", {})
+    given = {"test_folders": ["val"], "valid_folders": []}
+    guessed = adding.GUESSES["image_folder"]("pets", "pets", given)
+    assert guessed["train_folders"] == ["train"]
+    assert adding.GUESSES["image_folder"]("rides", "rides", {})["classes"] == ["bus", "train"]
+    assert adding.GUESSES["image_folder"]("one", "one", {})["classes"] == ["cat", "dog"]
+
+
+def test_rows_that_are_large_have_shards_of_fewer(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workdir / "conf").mkdir()
+    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir / "conf")
+    for i in range(30):
+        write_picture(Path(f"photos/{i}.png"), 8, 8, seed=i)
+    small, _ = adding.add("image_folder", "small", "photos", [])
+    large, _ = adding.add("image_folder", "large", "photos", ["height=256", "width=512"])
+    told, _ = adding.add(
+        "image_folder", "told", "photos", ["height=256", "width=512", "rows_per_shard=9"]
+    )
+    rows = [one.options.rows_per_shard for one in (small, large, told)]
+    assert rows == [16384, (1 << 28) // (3 * 256 * 512), 9]
+
+
+def colour_png(side: int, depth: int, data: bytes) -> bytes:
+    """A PNG whose header says that it is so large, in colour."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + crc
+
+    header = struct.pack(">IIBBBBB", side, side, depth, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
 def bomb() -> bytes:
     """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + crc
-
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + data
+    return colour_png(60000, 8, bytes(99))
 
 
 def saved(**options: Any) -> bytes:
@@ -168,6 +224,9 @@ def test_bad_images_get_one_line(content: bytes, message: str) -> None:
 def test_deep_large_and_small_images_are_refused() -> None:
     Image.fromarray(np.zeros((4, 4), np.uint16)).save("deep.png")
     with pytest.raises(UserError, match="deep: expected 8 bits a channel, got mode I;16"):
+        image_files.read_rows(Path("deep.png"), Frame(4, 4), "deep")
+    Path("deep.png").write_bytes(colour_png(4, 16, bytes(4 * (1 + 4 * 6))))
+    with pytest.raises(UserError, match="deep: expected 8 bits a channel, got 16"):
         image_files.read_rows(Path("deep.png"), Frame(4, 4), "deep")
     write_picture(Path("a.png"), 1200, 1000)
     with pytest.raises(UserError, match="a: expected at most 1 million pixels, got 1000 x 1200"):
@@ -260,7 +319,7 @@ def test_paths_of_classes_begin_below_the_split(names: tuple[str, str, str]) -> 
         ({"classes": ["../cat", "dog"]}, "option classes .*: expected relative paths"),
         ({"classes": ["cat"]}, "option classes of dataset 'mine': expected two or more"),
         ({"classes": ["cat", "dog"]}, r"photos/\d+.png: expected it in a folder of option classes"),
-        ({"valid_folders": ["a"]}, "expected folders for each or for none"),
+        ({"valid_folders": ["a"]}, "expected folders for all, for train and test, or for none"),
         (
             {"train_folders": ["."], "valid_folders": ["b"], "test_folders": ["c"]},
             "options valid_folders and train_folders of dataset 'mine': expected folders apart",
@@ -349,6 +408,15 @@ def test_an_archive_that_lies_about_its_sizes_is_refused() -> None:
         adding.GUESSES["arrays"]("mine", "x.npz", {})
 
 
+def test_rows_without_an_axis_are_refused_at_the_guess() -> None:
+    np.savez("flat.npz", x=np.zeros(9))
+    with pytest.raises(UserError, match=r"flat.npz: x: expected rows of one axis or more.*\(9,\)"):
+        adding.GUESSES["arrays"]("mine", "flat.npz", {})
+    np.savez("told.npz", x=np.zeros((9, 2)), conditions=np.zeros(9))
+    with pytest.raises(UserError, match="told.npz: conditions: expected rows of one axis or more"):
+        adding.GUESSES["arrays"]("mine", "told.npz", {})
+
+
 GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
 
 
@@ -379,6 +447,10 @@ GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
             {"num_levels": 0, "standardize": True, "path": "same.npy"},
             "same.npy: x: column 2: expected different values, got 1 in all training rows",
         ),
+        (
+            {"num_levels": 0, "standardize": True, "path": "tenth.npy"},
+            r"tenth.npy: x: column 2: expected different values, got 0.1 in all training rows",
+        ),
         ({"num_levels": 0, "path": "nan.npy"}, "row 4, column 0: expected finite numbers, got nan"),
         ({"num_levels": 0, "path": "huge.npy"}, "row 4, column 0: expected numbers within float32"),
         ({"path": "nan.npy"}, "nan.npy: x: expected integers, got float64"),
@@ -395,9 +467,10 @@ def test_bad_arrays_get_one_line(options: dict[str, Any], message: str) -> None:
         bad = reals.copy()
         bad[4, 0] = value
         np.save(f"{name}.npy", bad)
-    same = reals.copy()
-    same[:, 2] = 1
-    np.save("same.npy", same)
+    for name, value in (("same", 1), ("tenth", 0.1)):
+        same = reals.copy()
+        same[:, 2] = value
+        np.save(f"{name}.npy", same)
     Path("short.npy").write_bytes(Path("x.npy").read_bytes()[:-9])
     with pytest.raises(UserError, match=message) as caught:
         dataset = own("arrays", **{**GOOD, **options})
