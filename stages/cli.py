@@ -41,3 +41,17 @@ def in_one_line(main: Callable[[], None]) -> None:
             sys.exit(f"error: no space left on device while writing {where}")
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {redacted(where)}{error.strerror or one_line(error)}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        said = f" ({one_line(error)})" if str(error) else ""
+        sys.exit(f"error: out of memory; a smaller batch_size needs less{said}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: of Python, or of torch, which is not imported here."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

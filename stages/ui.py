@@ -29,7 +29,9 @@ def main() -> None:
     if elsewhere or options.print:
         return
     command = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]
-    os.execv(sys.executable, [sys.executable, "-m", *command, "--backend-store-uri", uri])
+    # by the environment: a command line, which may hold a password then, is seen by every user
+    settings = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
+    os.execve(sys.executable, [sys.executable, "-m", *command], settings)
 
 
 if __name__ == "__main__":

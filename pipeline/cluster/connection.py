@@ -191,7 +191,7 @@ def require_resources(config: ClusterConfig) -> None:
     if os.environ.get("ARCORE_AUTOSCALING") == "1":
         return
     have = ray.cluster_resources()
-    workers = num_workers(config)
+    workers = min(num_workers(config), config.min_workers or num_workers(config))
     cpus = workers * cpus_per_worker(config)
     if cpus > have.get("CPU", 0):
         raise UserError(

@@ -87,7 +87,7 @@ def variables(
     """
     chosen = connection.QUIET | ALWAYS | {"ARCORE_COMMIT": commit}
     chosen |= {name: here[name] for name in FORWARDED if here.get(name)}
-    if re.search(r"(^|[\s;&|('])dvc\s", shlex.join(command)):
+    if re.search(r"(^|[\s;&|('/])dvc\s|stages\.repro\b|make\s.*\brepro\b", shlex.join(command)):
         chosen["ARCORE_HOME"] = ""
     explicit = {}
     for item in named:

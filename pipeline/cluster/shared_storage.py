@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -17,6 +18,21 @@ def shared_storage(config: ClusterConfig) -> str | None:
 def storage_of(config: ClusterConfig) -> str:
     """Return where checkpoints and trials are kept: the shared storage, or `.arcore/`."""
     return shared_storage(config) or str(paths.work())
+
+
+def publish_shards(config: ClusterConfig, folder: Path, dataset: str) -> str:
+    """Return where every worker reaches shards: a copy in the shared storage, if there is one.
+
+    It is named by the manifest, not the content: shards that were cut otherwise must not replace
+    those that are being read.
+    """
+    shared = shared_storage(config)
+    if shared is None:
+        return str(folder)
+    digest = hashlib.sha256((folder / storage.MARKER).read_bytes()).hexdigest()
+    copy = storage.join(shared, "shards", f"{dataset}-{digest[:12]}")
+    storage.publish(folder, copy)
+    return copy
 
 
 def publish(config: ClusterConfig, out: Path, marker: str) -> None:

@@ -52,10 +52,11 @@ def remove_flag(key: str) -> None:
 
 
 def torch_trainer() -> Any:
-    """Return TorchTrainer without the cleaner of orphaned placement groups.
+    """Return TorchTrainer without the cleaner of orphaned placement groups and without its SIGINT.
 
     The cleaner asks Ray's dashboard, which an embedded Ray does not start, and waits for it; our
-    placement groups end with the driver in any case. Ray has no option to leave it out.
+    placement groups end with the driver in any case. At SIGINT it would abort without a checkpoint
+    and exit with 0. Ray has no option to leave either out.
     """
     from ray.train.torch import TorchTrainer
 
@@ -63,6 +64,9 @@ def torch_trainer() -> Any:
         def _create_default_callbacks(self) -> list[object]:
             callbacks = super()._create_default_callbacks()
             return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
+
+        def _register_sigint_handler(self, controller: object) -> None:
+            """Leave the signal to `pipeline.cluster.connection.on_signal`."""
 
     return Trainer
 

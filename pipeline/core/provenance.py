@@ -1,13 +1,22 @@
-"""What a result came from: commit and hardware."""
+"""What a result came from: code and hardware."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import platform
 import subprocess
 from pathlib import Path
 
 import torch
+
+from arcore import zoo
+from pipeline.core import dependencies
+from pipeline.core.errors import UserError
+from pipeline.core.import_closure import Checkout
+
+CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 
 # What a number comes from beside its data. DVC rewrites dvc.lock while it runs; outputs, results
 # and texts decide nothing.
@@ -27,13 +36,32 @@ def commit(folder: Path | None = None) -> str:
     Arguments:
         folder: of the checkout; None for this code's own.
     """
-    folder = folder or Path(__file__).parent
     try:
+        if folder is None:  # in site-packages the checkout around it would be another project's
+            folder = Path(__file__).parent
+            _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         name = _git(folder, "describe", "--always", "--abbrev=12", "--exclude=*")
         changed = _git(folder, "status", "--porcelain", "--", *(f":/{path}" for path in DECISIVE))
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("ARCORE_COMMIT") or "unknown"
     return f"{name}-dirty" if changed else name
+
+
+@functools.cache
+def code_sha256(stage: str, model: str) -> str | None:
+    """Hash the code that a stage needs for a model, without comments and docstrings.
+
+    None where the source is not at hand.
+    """
+    try:
+        checkout = Checkout(CODE, dependencies.PACKAGES)
+        combined = model in zoo.COMBINATIONS  # it may hold any
+        chosen = {} if combined else {dependencies.MODELS: model}
+        files = checkout.closure(f"stages.{stage}", chosen=chosen)
+    except (OSError, UserError):
+        return None
+    lines = "".join(f"{dependencies.hash_of(CODE / file)}  {file}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -135,6 +135,17 @@ def write_bytes(location: str | Path, content: bytes) -> None:
         raise UserError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
 
 
+def exists(location: str | Path) -> bool:
+    """Whether there is a file or folder.
+
+    Example:
+        >>> exists("/"), exists("/no such folder")
+        (True, False)
+    """
+    where, path = filesystem(location)
+    return bool(where.get_file_info(path).type != FileType.NotFound)
+
+
 def remove(location: str | Path) -> None:
     """Remove a file, or a folder and all in it; do nothing if there is none.
 

@@ -22,12 +22,13 @@ import yaml
 
 from arcore import events
 from pipeline.cluster import shared_storage
-from pipeline.core import paths, provenance
+from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_yaml, value_of
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
+from pipeline.datasets.base import Dataset
 from pipeline.evaluation import evaluate, result_files
 from pipeline.evaluation.results import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
@@ -72,9 +73,14 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     if dataset.num_folds < 2:
         raise UserError(f"folds.{name}: expected a dataset of several folds, got {dataset.name}")
     raw = fetching.verify_raw(dataset).resolve()
+    with locks.held(locks.path_of(f"folds-{config.result_name}"), f"folds of {config.result_name}"):
+        return _run(config, dataset, raw)
+
+
+def _run(config: ExperimentConfig, dataset: Dataset, raw: Path) -> Path:
     title = naming.over_folds(config.result_name)
     run_id = mlflow_store.start_run(
-        f"arcore-{dataset.name}",
+        mlflow_store.experiment_of(dataset.name),
         title,
         f"{config.config_hash('folds')}-{dataset.num_folds}",
         params=mlflow_store.flatten(config.to_dict()),
@@ -82,7 +88,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     )
     home = paths.work() / "folds" / config.result_name
     outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
-    result = summary(title, outcomes, entry.get("published"))
+    result = summary(title, outcomes, config.evaluation.published)
     out = paths.evaluation(dataset.name, title)
     with replacing(out) as temporary:
         result_files.write(result, temporary)
@@ -115,7 +121,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     shared_storage.publish(config.cluster, out, "metrics.json")
     log.info(
         "%s: test %.3f +- %.3f nats, mean over %d folds",
-        name, score.nats, score.nats_stderr, len(outcomes),
+        config.result_name, score.nats, score.nats_stderr, len(outcomes),
     )  # fmt: skip
     return out
 
@@ -208,7 +214,8 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
     with _root(home):
         folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
-        identity = f"{config.config_hash(shard_reader.read_manifest(folder).sha256)} {plan}"
+        code = provenance.code_sha256("folds", str(config.model["name"]))
+        identity = f"{config.config_hash(shard_reader.read_manifest(folder).sha256)} {code} {plan}"
         done = home / "done"
         out = paths.evaluation(dataset.name, config.result_name)
         if not done.is_file() or done.read_text(encoding="utf-8") != identity:

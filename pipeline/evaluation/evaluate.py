@@ -16,7 +16,7 @@ import arcore
 from arcore.events import after_frames, is_levels
 from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
-from pipeline.core import locks, paths
+from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
@@ -109,7 +109,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         dataset_sha256=manifest.sha256,
         config_sha256=identity.config_sha256(config),
         entry_sha256=identity.entry_sha256(config.name),
-        code_sha256=identity.code_sha256("evaluate", trained.name),
+        code_sha256=provenance.code_sha256("evaluate", trained.name),
         num_valid_rows=len(valid_nats),
         valid_rows_sha256=hashlib.sha256(chosen_valid.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from arcore import zoo
-from pipeline.core import dependencies, paths
+from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.import_closure import Checkout
 from pipeline.evaluation.results import Result
 from pipeline.experiments import naming, params_file
 from pipeline.experiments.schema import ExperimentConfig
-
-CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 
 
 @dataclass(frozen=True)
@@ -84,20 +79,3 @@ def config_sha256(config: ExperimentConfig) -> str:
 def entry_sha256(name: str) -> str | None:
     """Hash the entry of params.yaml that an experiment, or what overrides made of it, began as."""
     return Entries.read().sha256(name.partition(naming.SEPARATOR)[0])
-
-
-@functools.cache
-def code_sha256(stage: str, model: str) -> str | None:
-    """Hash the code that a stage needs for a model, without comments and docstrings.
-
-    None where the source is not at hand.
-    """
-    try:
-        checkout = Checkout(CODE, dependencies.PACKAGES)
-        combined = model in zoo.COMBINATIONS  # it may hold any
-        chosen = {} if combined else {dependencies.MODELS: model}
-        files = checkout.closure(f"stages.{stage}", chosen=chosen)
-    except (OSError, UserError):
-        return None
-    lines = "".join(f"{dependencies.hash_of(CODE / file)}  {file}\n" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()

@@ -123,7 +123,7 @@ def _mix(config: ExperimentConfig) -> Path:
     except ValueError as error:
         raise UserError(f"{config.name}: {error}") from None
     shares = dict(zip(config.mixture, weights.tolist(), strict=True))
-    out, experiment = paths.model(config.name), f"arcore-{manifest.dataset}"
+    out, experiment = paths.model(config.name), mlflow_store.experiment_of(manifest.dataset)
     run_id = mlflow_store.start_run(
         experiment,
         config.name,

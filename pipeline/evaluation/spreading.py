@@ -20,14 +20,14 @@ from torch import Tensor
 
 import arcore
 from pipeline.cluster.pool import pool
-from pipeline.cluster.shared_storage import shared_storage
-from pipeline.core import paths, storage
+from pipeline.cluster.shared_storage import publish_shards
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.data import shard_reader
 from pipeline.data.row_format import ROW_GROUP
 from pipeline.data.stored_split import Split, open_rows
 from pipeline.evaluation import scoring
-from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
+from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
 
 PIECES = 8  # for each worker at least, so that the last ones end at about the same time
@@ -115,7 +115,7 @@ def scorer(
         yield lambda _, split, rows: scoring.member_scores(model, split, batch_size, rows, context)
         return
     job = ScoringJob(
-        shards=_reached_by_all(config.cluster, folder, manifest),
+        shards=publish_shards(config.cluster, folder, manifest.dataset),
         num_members=num_members,
         context_frames=context,
         use_gpu=config.cluster.use_gpu,
@@ -143,16 +143,6 @@ def _pieces(places: Sequence[np.ndarray], num_workers: int) -> list[Sequence[np.
     most = max(1, ROW_GROUP // max(len(place) for place in places))
     size = min(most, max(1, len(places) // (PIECES * num_workers)))
     return [places[first : first + size] for first in range(0, len(places), size)]
-
-
-def _reached_by_all(cluster: ClusterConfig, folder: Path, manifest: shard_reader.Manifest) -> str:
-    """Return where every worker reaches the shards: in the shared storage, if there is one."""
-    shared = shared_storage(cluster)
-    if shared is None:
-        return str(folder)
-    copy = storage.join(shared, "shards", f"{manifest.dataset}-{manifest.sha256[:12]}")
-    storage.publish(folder, copy)
-    return copy
 
 
 def _read_files(folder: Path, weights_sha256: str) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.params_file import stages_of
-from pipeline.registry.candidates import Candidate, registered_name
+from pipeline.registry.candidates import Candidate
 from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training.history import read_history
 
@@ -42,7 +42,7 @@ def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    experiment = origin.mlflow_experiment or registered_name(dataset)
+    experiment = origin.mlflow_experiment or mlflow_store.experiment_of(dataset)
     where = mlflow_store.experiment_id(store, experiment)
     rebuilt = mlflow_store.find_runs(store, where, HASH, candidate.sha256)
     if rebuilt:
@@ -60,8 +60,8 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
         mlflow_store.flatten(config.content),
         {
             "arcore.rebuilt": "true",
-            "arcore.commit": str(candidate.origin.commit),
-            "arcore.dataset_sha256": str(config.dataset_sha256),
+            "commit": str(candidate.origin.commit),
+            "dataset_sha256": str(config.dataset_sha256),
         },
         seconds_ago=candidate.result.train_seconds or 0.0,
     )

@@ -16,6 +16,7 @@ from pipeline.search.spec import Search
 from pipeline.search.trials import CHECKPOINT, NUMBER
 from pipeline.training import driver
 from pipeline.training.checkpoints import Progress
+from pipeline.training.denormals import flushed_denormals
 from pipeline.training.ray_trainer import make_trainer
 from pipeline.training.records import (
     Failed,
@@ -116,11 +117,16 @@ class ResumedSession(TrialSession):
 
 
 def _train_alone(job: TrainingJob, setting: TrialSetting, checkpoint: str) -> TrainingOutcome:
+    session = ResumedSession(setting.resources.use_gpu, setting.place, checkpoint)
+    with flushed_denormals():
+        return _train_in(session, job, setting)
+
+
+def _train_in(session: ResumedSession, job: TrainingJob, setting: TrialSetting) -> TrainingOutcome:
     from ray import tune
 
     from pipeline.training.worker import Worker
 
-    session = ResumedSession(setting.resources.use_gpu, setting.place, checkpoint)
     worker = Worker(job, session)
     progress = worker.progress
     if progress.epoch >= job.trainer.max_epochs or progress.stopped:

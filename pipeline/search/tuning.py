@@ -118,7 +118,7 @@ def _start(search: Search, fresh: bool) -> SearchRun:
     search.check(manifest)
     config_hash = search.config_hash(manifest.sha256)
     place = storage.join(shared_storage.storage_of(search.base.cluster), "tune")
-    run = SearchRun(search, manifest, config_hash, place, f"arcore-{dataset}")
+    run = SearchRun(search, manifest, config_hash, place, mlflow_store.experiment_of(dataset))
     if fresh:
         storage.remove(storage.join(place, run.folder))
     space = {p.name: f"{p.kind} {list(p.values)}" for p in search.space}

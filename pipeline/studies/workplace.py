@@ -133,5 +133,5 @@ class Workplace:
             same = read_yaml(folder / "config.yaml") == resolve(config, self.manifest).to_dict()
             if same and record is not None and record.commit == self.commit:
                 return Trained(config.name, record)
-        driver.train(config)
+        driver.train(config, fresh=anew)
         return Trained(config.name, TrainingRecord.read(folder / "training.json"))

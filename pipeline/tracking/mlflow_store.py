@@ -200,6 +200,16 @@ def open_on_runs(store: MlflowClient, experiment: Experiment) -> None:
         store.set_experiment_tag(experiment.experiment_id, _KIND, _RUNS_FIRST)
 
 
+def experiment_of(dataset: str) -> str:
+    """Return the name of the MLflow experiment that a dataset's runs are in.
+
+    Example:
+        >>> experiment_of("digits_binary")
+        'arcore-digits_binary'
+    """
+    return f"arcore-{dataset}"
+
+
 def start_run(
     experiment: str,
     run_name: str,

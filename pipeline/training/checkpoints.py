@@ -100,17 +100,26 @@ class Progress:
         return build(cls, plain, "progress")
 
 
+class OfOtherCode(UserError):
+    """A checkpoint of a training that began with other code."""
+
+
 def read_progress(folder: Path) -> Progress:
     """Read where the training of a checkpoint stood."""
-    return _read_state(folder)[1]
+    return _read_state(folder)[2]
 
 
-def _read_state(folder: Path) -> tuple[str, Progress]:
-    """Read the config hash and the progress of a checkpoint."""
+def _read_state(folder: Path) -> tuple[str, str | None, Progress]:
+    """Read the config hash, the code's and the progress of a checkpoint."""
     try:
         state = read_object(folder / "state.json")
         progress = value_of(state, "progress", dict, "state.json")
-        return value_of(state, "config_hash", str, "state.json"), Progress.from_dict(progress)
+        code = state.get("code_sha256")  # older checkpoints have none
+        return (
+            value_of(state, "config_hash", str, "state.json"),
+            None if code is None else str(code),
+            Progress.from_dict(progress),
+        )
     except UserError as error:
         raise _damaged(folder, error) from error
 
@@ -127,6 +136,7 @@ def weights_of(module: nn.Module) -> Weights:
 def save(
     folder: Path,
     config_hash: str,
+    code_sha256: str | None,
     progress: Progress,
     model: nn.Module,
     best: Weights,
@@ -139,7 +149,11 @@ def save(
     if averaged is not None:
         _save_weights(weights_of(averaged), folder / "averaged.safetensors")
     torch.save(optimizer.state_dict(), folder / "optimizer.pt")
-    state = {"config_hash": config_hash, "progress": progress.to_dict()}
+    state = {
+        "config_hash": config_hash,
+        "code_sha256": code_sha256,
+        "progress": progress.to_dict(),
+    }
     (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -154,6 +168,7 @@ def _save_weights(weights: Weights, path: Path) -> None:
 def load(
     folder: Path,
     config_hash: str,
+    code_sha256: str | None,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     averaged: nn.Module | None,
@@ -162,12 +177,18 @@ def load(
 
     Raises:
         UserError: for a checkpoint of another experiment or architecture, or a damaged one.
+        OfOtherCode: for one that other code wrote, where both are known.
     """
-    found, progress = _read_state(folder)
+    found, code, progress = _read_state(folder)
     if found != config_hash:
         raise UserError(
             f"{folder}: expected a checkpoint of this experiment ({config_hash[:8]}), got one of "
             f"another ({found[:8]}); move it away or use --fresh"
+        )
+    if None not in (code, code_sha256) and code != code_sha256:
+        raise OfOtherCode(
+            f"{folder}: expected a checkpoint of this code ({str(code_sha256)[:8]}), got one of "
+            f"other code ({str(code)[:8]}); check that out again, or begin anew with --fresh"
         )
     try:
         load_weights(folder / "last.safetensors", model)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar, cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from pipeline.core.errors import UserError, one_line
+
+T = TypeVar("T")
 
 
 class Workers:
@@ -33,6 +40,26 @@ class Workers:
         pair = torch.tensor([number, -number], dtype=torch.float64, device=self.device)
         low, high = self.minimum(pair)
         return low == -high
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do what may fail on one worker alone; then all fail, before they wait for each other.
+
+        Raises:
+            UserError: what the first of those that failed says.
+        """
+        if not dist.is_initialized():  # alone
+            return work()
+        done, problem = None, None
+        try:
+            done = work()
+        except (UserError, OSError) as error:
+            problem = one_line(error)
+        problems: list[str | None] = [None] * self.world
+        dist.all_gather_object(problems, problem)
+        for problem in problems:
+            if problem is not None:
+                raise UserError(problem)
+        return cast(T, done)
 
     def hosts(self) -> list[str]:
         """Return the address of each worker's host."""

@@ -8,6 +8,7 @@ import logging
 import shutil
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,12 +17,12 @@ import yaml
 from arcore import saving
 from pipeline.cluster import connection
 from pipeline.cluster.devices import local_device
-from pipeline.cluster.shared_storage import publish, shared_storage, storage_of
+from pipeline.cluster.shared_storage import publish, publish_shards, storage_of
 from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.data.manifest import MANIFEST, read_manifest
+from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
@@ -126,7 +127,8 @@ def _train_on_workers(run: Run) -> tuple[TrainingOutcome, Checkpoint | None]:
     threads = connection.cpus_per_worker(cluster)
     job = make_job(run.resolved, threads=threads, run_id=run.run_id)
     sessions.clear_stop(job.stop_key)
-    with connection.on_signal(lambda: sessions.request_stop(job.stop_key)):
+    stop = partial(sessions.request_stop, job.stop_key)
+    with connection.on_signal(stop, signal.SIGTERM, signal.SIGINT):
         return _fit(run, job)
 
 
@@ -156,17 +158,17 @@ def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
     """Start the MLflow run, or go on with the unfinished one; forget checkpoints if asked to."""
     config, commit = resolved.experiment, provenance.commit()
     place = storage.join(storage_of(config.cluster), "train")
-    experiment = f"arcore-{config.dataset['name']}"
+    experiment = mlflow_store.experiment_of(config.dataset["name"])
+    folder = storage.join(place, Run(resolved, place, experiment, None, commit).folder)
     if fresh:
-        unstarted = Run(resolved, place, experiment, None, commit)
-        storage.remove(storage.join(place, unstarted.folder))
+        storage.remove(folder)
     run_id = mlflow_store.start_run(
         experiment,
         config.name,
         resolved.config_hash,
         params=mlflow_store.flatten(resolved.to_dict()),
         tags={"commit": commit, "dataset_sha256": resolved.dataset_sha256},
-        fresh=fresh,
+        fresh=not storage.exists(folder),  # an unfinished run is that of other checkpoints
     )
     return Run(resolved, place, experiment, run_id, commit)
 
@@ -184,21 +186,15 @@ def make_job(
         run_id: the MLflow run that rank 0 logs to.
         quiet: print no line an epoch.
     """
-    config = resolved.experiment
-    location = str(paths.shards(config.dataset["name"]))
-    shared = shared_storage(config.cluster)
-    if shared is not None:
-        # by the manifest, not the content: shards cut otherwise must not replace those being read
-        folder = f"{config.dataset['name']}-{sha256_of(Path(location, MANIFEST))[:12]}"
-        copy = storage.join(shared, "shards", folder)
-        storage.publish(Path(location), copy)
-        location = copy
+    config, dataset = resolved.experiment, resolved.experiment.dataset["name"]
+    shards = publish_shards(config.cluster, paths.shards(dataset), dataset)
     return TrainingJob(
         config_hash=resolved.config_hash,
+        code_sha256=provenance.code_sha256("train", str(resolved.model["name"])),
         event=resolved.event,
         model=resolved.model,
         trainer=config.trainer,
-        shards=location,
+        shards=shards,
         tracking_uri=mlflow_store.tracking_uri(),
         run_id=run_id,
         threads=threads,

@@ -30,6 +30,7 @@ class TrainingJob:
 
     Attributes:
         config_hash: of all that decides the weights; a checkpoint of another one is refused.
+        code_sha256: of the code that trains, likewise; None where its source is not at hand.
         event: what is modelled.
         model: its name and all its hyperparameters.
         trainer: how it is trained.
@@ -46,6 +47,7 @@ class TrainingJob:
     model: Mapping[str, object]
     trainer: TrainerConfig
     shards: str
+    code_sha256: str | None = None
     tracking_uri: str = ""
     run_id: str | None = None
     threads: int = 1

@@ -74,7 +74,7 @@ class TrainSession:
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device: torch.device = ray.train.torch.get_device()
         self._stop_key = stop_key
-        self._asked = time.monotonic()
+        self._stop, self._asked = False, time.monotonic()
 
     def checkpoints(self) -> Iterator[Checkpoint]:
         """Yield Ray Train's checkpoint, then the older ones beside it."""
@@ -90,11 +90,11 @@ class TrainSession:
         ray.train.report(report.to_dict(), checkpoint=checkpoint)
 
     def stop_requested(self) -> bool:
-        """Ask the cluster, at most once a second."""
-        if time.monotonic() - self._asked < POLL_SECONDS:
-            return False
-        self._asked = time.monotonic()
-        return requested_stop(self._stop_key)
+        """Ask the cluster, at most once a second; a yes stays one."""
+        if not self._stop and time.monotonic() - self._asked >= POLL_SECONDS:
+            self._asked = time.monotonic()
+            self._stop = requested_stop(self._stop_key)
+        return self._stop
 
 
 class TrialSession:

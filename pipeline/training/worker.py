@@ -67,7 +67,7 @@ def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
             worker = Worker(job, session)
             began = True
             return worker.run()
-    except UserError as error:
+    except UserError as error:  # before the first step of all workers
         if began and session.world > 1:  # of this worker's part; others wait for it (see below)
             raise
         return Failed(str(error))
@@ -113,7 +113,7 @@ class Worker:
         self.workers = Workers(session.rank, session.world, session.device)
         self.learner = Learner(job, self.workers)
         self.model = self.learner.model
-        self._open_splits()
+        self.workers.together(self._open_splits)
         self.progress = checkpoints.Progress()
         self._asked_at_end = 0  # what the workers agreed to do after the epoch
         self.best = checkpoints.weights_of(self.model)
@@ -154,7 +154,7 @@ class Worker:
 
     def _restore(self) -> None:
         """Go on from the newest checkpoint that is whole, if there is any."""
-        restored = self._load_newest_whole()
+        restored = self.workers.together(self._load_newest_whole)
         progress, world = self.progress, self.workers.world
         if world > 1:
             hosts = ", ".join(self.workers.hosts())
@@ -178,10 +178,12 @@ class Worker:
             try:
                 with checkpoint.as_directory() as folder:
                     self.progress, self.best = checkpoints.load(
-                        Path(folder), self.job.config_hash, self.model, self.learner.optimizer,
-                        self.learner.averaged,
+                        Path(folder), self.job.config_hash, self.job.code_sha256, self.model,
+                        self.learner.optimizer, self.learner.averaged,
                     )  # fmt: skip
                 return True
+            except checkpoints.OfOtherCode:
+                raise
             except (UserError, OSError) as error:
                 damage = error
                 self._say(f"warning: {one_line(error)}; trying the checkpoint before it")
@@ -351,7 +353,7 @@ class Worker:
             if self.workers.rank == 0:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 checkpoints.save(
-                    folder, self.job.config_hash, self.progress, self.model, self.best,
-                    self.learner.optimizer, self.learner.averaged,
+                    folder, self.job.config_hash, self.job.code_sha256, self.progress,
+                    self.model, self.best, self.learner.optimizer, self.learner.averaged,
                 )  # fmt: skip
             self.session.report(report, folder)

@@ -35,6 +35,30 @@ def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
             cli.run(lambda p=path: p.mkdir())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"),
+    ],
+)
+def test_memory_that_ran_out_is_one_line(error: Exception) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match="^error: out of memory; a smaller batch_size needs less"):
+        cli.run(main)
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        cli.run(main)
+
+
 def test_the_line_shows_no_secret() -> None:
     def main() -> None:
         raise UserError("s3://me:hunter2@bucket/x?key=hunter2")

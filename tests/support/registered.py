@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import save_file
 
 import arcore
+from tests.support.trainings import TRAINING
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
 
@@ -38,7 +39,7 @@ def experiment(
         "1,10,0.5,0.1,9.0,9.1,2.2\n2,20,0.5,0.1,8.0,8.1,1.9\n"
     )
     training = {"experiment": name, "run_id": "0" * 32, "mlflow_experiment": "arcore-toy"}
-    (folder / "training.json").write_text(json.dumps({**training, "commit": "abc"}))
+    (folder / "training.json").write_text(json.dumps(TRAINING | training))
     nats = 8.0
     metrics = {
         "experiment": name,

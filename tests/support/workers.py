@@ -36,6 +36,7 @@ class Worker:
         self.resume: list[Path] = []
         self.stop_at: int | None = None
         self.checkpoint_seconds = 600.0
+        self.code_sha256: str | None = None
         self.progress: Any = None
 
     def checkpoints(self) -> Any:
@@ -58,6 +59,7 @@ class Worker:
 
         job = TrainingJob(
             config_hash="i" * 64,
+            code_sha256=self.code_sha256,
             event=shard_reader.read_manifest(self.data).event,
             model=model if model and "name" in model else DEFAULT_MODEL | (model or {}),
             trainer=build(TrainerConfig, {"max_epochs": 4, "batch_size": 16} | trainer, "trainer"),

@@ -246,6 +246,10 @@ def test_plain_settings_of_a_storage_are_forwarded() -> None:
         (["dvc", "repro", "train@toy"], ""),
         (["sh", "-c", "dvc repro --pull x && dvc push"], ""),
         (["sh", "-c", "dvc-viewer x"], "/mnt/home"),
+        ([".venv/bin/dvc", "repro"], ""),
+        (["python", "-m", "stages.repro", "report@digits"], ""),
+        (["make", "-j2", "repro"], ""),
+        (["make", "test"], "/mnt/home"),
     ],
 )
 def test_dvc_looks_for_outputs_in_the_jobs_folder(command: list[str], home: str) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from pipeline.experiments.schema import ClusterConfig
+from pipeline.search import running
 from pipeline.training import worker
 from pipeline.training.denormals import flushed_denormals, flushes
 
@@ -34,3 +38,12 @@ def test_a_training_runs_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "Worker", Watched)
     worker.run_job(None, None)  # type: ignore[arg-type]
     assert seen == [True, True] and not flushes()
+
+
+def test_a_trial_runs_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_in(*_: object) -> bool:
+        return flushes()
+
+    monkeypatch.setattr(running, "_train_in", train_in)
+    setting = SimpleNamespace(resources=ClusterConfig(), place="")
+    assert running._train_alone(None, setting, "") and not flushes()  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,8 @@ import yaml
 from pipeline.cluster import connection
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import checkpoints, precision, resolved
+from pipeline.training import checkpoints, precision, resolved, sessions
+from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
 from pipeline.training.records import Stopped
 from tests.places import ROOT
@@ -363,6 +365,63 @@ def test_a_checkpoint_of_something_else_is_refused(make_worker, change, message:
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
+    make_worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = make_worker()
+    written.train(max_epochs=1)
+    state = written.folder / "1" / "state.json"
+    content = json.loads(state.read_text())
+    assert content["code_sha256"] is None, "the job of these tests says none"
+    again = make_worker()
+    again.resume = [written.folder / "1"]
+    state.write_text(json.dumps(content | {"code_sha256": "a" * 64}))
+    again.train(max_epochs=1)
+    again.code_sha256 = "b" * 64
+    with pytest.raises(UserError, match=r"^.*/1: expected .* code \(bbbbbbbb\), got .*aaaaaaaa"):
+        again.train(max_epochs=1)
+    state.write_text(json.dumps(content | {"code_sha256": "b" * 64}))
+    again.train(max_epochs=1)
+
+
+def test_what_fails_on_one_worker_fails_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str | None] = []
+
+    def gather(every: list[str | None], mine: str | None) -> None:
+        every[:] = [mine, *told]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    three = Workers(0, 3, torch.device("cpu"))
+
+    def missing() -> None:
+        raise FileNotFoundError(2, "No such file", "shard")
+
+    told[:] = [None, None]
+    assert three.together(lambda: 5) == 5
+    with pytest.raises(UserError, match="No such file.*shard"):
+        three.together(missing)
+    told[:] = [None, "rows: expected some"]
+    with pytest.raises(UserError, match="^rows: expected some$"):
+        three.together(lambda: 5)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError):
+        Workers(0, 1, torch.device("cpu")).together(missing)
+
+
+def test_a_request_to_stop_is_asked_for_once_a_second_and_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    monkeypatch.setattr(sessions, "requested_stop", lambda key: asked.append(key) or True)
+    session = object.__new__(sessions.TrainSession)  # without Ray's context
+    session._stop_key, session._stop, session._asked = "stop-x", False, time.monotonic()
+    assert not session.stop_requested() and asked == []
+    session._asked -= sessions.POLL_SECONDS
+    assert [session.stop_requested() for _ in range(3)] == [True] * 3
+    assert asked == ["stop-x"]
+
+
 def test_a_checkpoint_of_another_architecture_is_refused(make_worker) -> None:
     whole = make_worker()
     whole.train({"hidden": [8]}, max_epochs=1)
@@ -384,6 +443,10 @@ def test_a_batch_must_leave_rows_for_every_worker(worker) -> None:
         ({"num_workers": 3}, "cluster: expected 3 CPUs for 3 workers, got a cluster of 2"),
         ({"cpus_per_worker": 3}, "cluster: expected 3 CPUs for 1 workers, got a cluster of 2"),
         ({"use_gpu": True}, "cluster: expected 1 GPUs, got a cluster of 0"),
+        (
+            {"num_workers": 4, "min_workers": 3, "cpus_per_worker": 1},
+            "cluster: expected 3 CPUs for 3 workers, got a cluster of 2",
+        ),
     ],
 )
 def test_a_cluster_that_is_too_small_is_not_waited_for(monkeypatch, asked, message: str) -> None:
@@ -393,6 +456,7 @@ def test_a_cluster_that_is_too_small_is_not_waited_for(monkeypatch, asked, messa
     monkeypatch.delenv("ARCORE_AUTOSCALING", raising=False)
     with pytest.raises(UserError, match=message):
         connection.require_resources(ClusterConfig(**asked))
+    connection.require_resources(ClusterConfig(num_workers=4, min_workers=2, cpus_per_worker=1))
     monkeypatch.setenv("ARCORE_AUTOSCALING", "1")
     connection.require_resources(ClusterConfig(**asked))
 
