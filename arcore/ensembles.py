@@ -31,8 +31,8 @@ class Ensemble(AutoregressiveModel):
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014, sec. 4.
 
     Arguments:
-        members: at least one model; all over the same event and kind of condition. They may share
-            weights.
+        members: at least one model; all over the same event and kind of condition, in one
+            dtype. They may share weights.
 
     Raises:
         ValueError: for no members, or members over different events or conditions.
@@ -57,6 +57,7 @@ class Ensemble(AutoregressiveModel):
             expected = f"models over {first.event} given {first.condition_kind}"
             fits = member.event == first.event and member.condition_kind == first.condition_kind
             require(fits, "members", expected, (member.event, member.condition_kind))
+            require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
         self._hold(members, first.hyperparameters)
 
     def _hold(

@@ -6,6 +6,8 @@ NumPy and constriction (`pip install 'arcore[coding]'`) are imported here, when 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +15,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from arcore.bitstream import DIGEST
+from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
+from arcore.primitives.dropout import without_dropout
 
 
 def coder(code: bytes | None) -> tuple[Any, Any]:
@@ -74,3 +78,18 @@ def bytes_of(tensor: Tensor) -> bytes:
     """Return a tensor's bytes in row-major order, little-endian."""
     plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return bytes(plain.numpy().data)
+
+
+@contextmanager
+def same_numbers(model: AutoregressiveModel) -> Iterator[None]:
+    """Evaluate so that both sides get the same: nothing dropped, no autocast, and one thread."""
+    trains, threads = any(module.training for module in model.modules()), torch.get_num_threads()
+    whole = torch.autocast(model.device.type, enabled=False)
+    with torch.no_grad(), without_dropout(model), whole:
+        if trains:
+            model.eval()  # forgets a step's masks
+        try:
+            torch.set_num_threads(1)
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +28,12 @@ class GenerativeModel(nn.Module, abc.ABC):
 
     Attributes:
         event: what is modelled.
+        scores_in_autocast: whether `log_prob` follows autocast; where not, draws do neither.
         latent_levels: names of the levels of noise that `sample_varying` knows, from the top.
     """
 
     event: Event
+    scores_in_autocast: bool = True
     latent_levels: tuple[str, ...] = ()
 
     @property
@@ -114,7 +118,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         parts = []
         steps = -(-n // batch) * len(self.schedule) if progress else 0
         bar = progress_bar(progress, steps, "sampling")
-        with without_dropout(self), bar as advance:
+        with self._drawing(), bar as advance:
             for start in range(0, n, batch):
                 rows = slice(start, min(start + batch, n))
                 blank = self._blank(rows.stop - start)
@@ -158,7 +162,7 @@ class GenerativeModel(nn.Module, abc.ABC):
         self._check_generator(generator)
         self._require_finite_weights()
         known = known.to(self._blank(1).dtype).flatten(1)
-        with without_dropout(self):
+        with self._drawing():
             drawn = self._complete(known, mask, condition, generator, temperature)
             self._require_scores(drawn, condition)
         return drawn
@@ -196,6 +200,13 @@ class GenerativeModel(nn.Module, abc.ABC):
         expected = f"a torch.Generator on {self.device.type}, or None"
         got = getattr(generator, "device", generator)
         require(fits, "generator", expected, got)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Drop nothing, and draw in the precision in which the model scores."""
+        autocast = torch.is_autocast_enabled(self.device.type) and self.scores_in_autocast
+        with without_dropout(self), torch.autocast(self.device.type, enabled=autocast):
+            yield
 
     def _require_finite_weights(self) -> None:
         """Refuse weights that are not finite, whose draws would be levels like any others.

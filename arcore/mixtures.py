@@ -198,6 +198,7 @@ def require_weights(
     wanted = f"({count},) {'of sum 1' if sum_to_one else 'finite'}, none negative"
     fits = isinstance(weights, Tensor) and weights.shape == (count,)
     require(fits, where, wanted, getattr(weights, "shape", weights))
+    require(weights.is_floating_point(), where, "floating point", weights.dtype)
     if weights.device.type == "meta":
         return
     fits = bool((weights.isfinite() & (weights >= 0)).all())

@@ -24,6 +24,7 @@ from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.orderings import inverse
+from arcore.primitives.precision import summed
 from arcore.primitives.row_noise import BatchSlice
 
 
@@ -141,8 +142,7 @@ class AutoregressiveModel(GenerativeModel):
         raise ValueError(self._no_parts())
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        terms = self._conditionals(x, condition).log_prob(self._as_value(x))
-        return terms.flatten(1).sum(1)
+        return summed(self._conditionals(x, condition).log_prob(self._as_value(x)))
 
     def bits_per_dim(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return -log_prob(x | condition) in bits per dimension, (batch,).
@@ -270,6 +270,7 @@ class AutoregressiveModel(GenerativeModel):
             seed: of the whole training.
             step: number of the step, from 0.
         """
+        require_int(step, "step", 0)
         self._next_step, self._step_is_given = step + 1, True
         self._set_step(seed, step)
 

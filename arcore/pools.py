@@ -231,6 +231,7 @@ def fit_pool(
         fits = logits.shape[-1] == count and x.shape == logits.shape[:-2]
         expected = f"(..., levels, {count}) logits and (...) levels"
         require(fits, "batches", expected, (tuple(logits.shape), tuple(x.shape)))
+        require(x.numel() > 0, "batches", "a row at least in each", "none")
         require(bool(logits.isfinite().all()), "batches", "finite logits", "others")
     weights = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
     nats, gradient, curvature = _derivatives(batches, weights)

@@ -93,6 +93,7 @@ def _combine(
     kind: str, event: Event, members: Sequence[Mapping[str, Any]]
 ) -> mixtures.Mixture | pools.Pool:
     """Mix or pool new models with equal weights; see `MixtureConfig.members`."""
+    require(isinstance(members, (list, tuple)), "members", "a list of models", members)
     parts, counts = [], []
     for member in members:
         fits = isinstance(member, Mapping) and isinstance(member.get("name"), str)

@@ -22,6 +22,7 @@ from arcore.families.latent_sampling import (
 )
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require_int
+from arcore.primitives.precision import summed
 
 FLOATS_AT_ONCE = 1 << 22  # importance samples are scored in parts whose widest layer is no larger
 
@@ -165,14 +166,14 @@ class LatentVariableModel(LatentSampling):
         posterior = self._posterior(x, condition)
         latents = reparameterize(posterior, noise)
         divergences = [
-            kl_divergence(q, p).flatten(1).sum(1)
+            summed(kl_divergence(q, p))
             for q, p in zip(posterior, self._prior(latents, condition), strict=True)
         ]
         return self._log_likelihood(x, latents, condition), torch.stack(divergences, 1)
 
     def _log_likelihood(self, x: Tensor, latents: Latents, condition: Tensor | None) -> Tensor:
         conditionals = self._conditionals_given(x, latents, condition)
-        return conditionals.log_prob(self._as_value(x)).flatten(1).sum(1)
+        return summed(conditionals.log_prob(self._as_value(x)))
 
     @torch.no_grad()
     def importance_weighted(

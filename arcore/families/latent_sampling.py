@@ -15,7 +15,7 @@ from arcore.distributions.drawing import draw, invert
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.dropout import without_dropout
-from arcore.primitives.precision import at_least_float32
+from arcore.primitives.precision import at_least_float32, summed
 from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
 
@@ -88,6 +88,7 @@ class LatentSampling(AutoregressiveModel):
             generator: source of randomness, on the model's device.
             temperature: scales the log-densities by 1 / temperature (> 0).
         """
+        require_int(n, "n", 0)
         self._check_condition(condition, n)
         self._check_temperature(temperature)
         noise = self._noise(n, generator)
@@ -140,7 +141,7 @@ class LatentSampling(AutoregressiveModel):
     ) -> Tensor:
         """Return ln p(z) - ln q(z), (batch,)."""
         terms = [
-            (p.log_prob(z) - q.log_prob(z)).flatten(1).sum(1)
+            summed(p.log_prob(z) - q.log_prob(z))
             for z, p, q in zip(latents, self._prior(latents, condition), posterior, strict=True)
         ]
         return torch.stack(terms).sum(0)
@@ -162,6 +163,7 @@ class LatentSampling(AutoregressiveModel):
             latents: z; None draws them from the prior.
             generator: of that draw.
         """
+        require_int(batch, "batch", 0)
         self._check_condition(condition, batch)
         with torch.no_grad():
             if latents is None:
@@ -212,7 +214,15 @@ class LatentSampling(AutoregressiveModel):
     ) -> Tensor:
         self._check_temperature(temperature)
         n, shape = len(x), self.event.extents
-        anything = bool(known.any())
+        told = known.any(1)
+        anything = bool(told.any())
+        if anything and not bool(told.all()):  # what a row is drawn from is its own affair
+            whole = torch.empty_like(x)
+            for rows, counted in ((~told, unseen), (told, advance)):
+                label = None if condition is None else condition[rows]
+                parts = (x[rows], known[rows], label, generator, temperature, counted)
+                whole[rows] = self._complete(*parts).flatten(1)
+            return whole.view(n, *shape)
         latents = self.draw_latents(n, condition, generator, 1.0 if anything else temperature)
         x, _ = self._fill(x, known, condition, latents, generator, temperature, advance)
         if not anything or bool(known.all()):

@@ -55,6 +55,7 @@ class OrderlessModel(AutoregressiveModel):
     """
 
     supports = (Levels,)
+    scores_in_autocast = False
     takes_uneven_levels = True
     max_members = None
     validation_is_estimate = True
@@ -260,7 +261,7 @@ class OrderlessModel(AutoregressiveModel):
                     given = self._distribution(logits, dimension)
                     terms = given.log_prob(values[:, dimension])
                     total = total + (terms if mask is None else terms * mask[:, dimension])
-            totals.append(total.to(self.dtype))
+            totals.append(total)
         return torch.cat(totals)
 
     def _parts(self, x: Tensor) -> list[tuple[slice, Tensor]]:

@@ -23,6 +23,7 @@ from arcore.layers.multiplicative import ResidualMultiplicativeBlock
 from arcore.layers.nhwc import Conv2d
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_odd
+from arcore.primitives.precision import summed
 
 
 def clip_shape(event: Event) -> tuple[int, int, int, int]:
@@ -231,7 +232,7 @@ class ClipModel(AutoregressiveModel):
 
     def _frame_log_prob(self, x: Tensor, condition: Tensor | None, first: int) -> Tensor:
         frames = self._as_value(x).reshape(len(x), *self.clip)[:, first:]
-        return self._conditionals_from(x, condition, first).log_prob(frames).flatten(2).sum(2)
+        return summed(self._conditionals_from(x, condition, first).log_prob(frames), 2)
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self._frame_log_prob(x, condition, 0).sum(1)

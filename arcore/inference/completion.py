@@ -11,6 +11,7 @@ from arcore.model import AutoregressiveModel
 from arcore.models.made import MADE
 from arcore.models.nade import NADE
 from arcore.primitives.checks import require
+from arcore.primitives.precision import summed
 
 
 def observed_first(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:
@@ -84,7 +85,7 @@ def log_prob_missing(
     mask = observed.to(model.device)
     with torch.no_grad():
         terms = ordered.conditionals(x, condition).log_prob(ordered._as_value(x))
-    return torch.where(mask, 0, terms).flatten(1).sum(1)
+    return summed(torch.where(mask, 0, terms))
 
 
 def reordered(model: AutoregressiveModel, observed: Tensor) -> AutoregressiveModel | None:

@@ -91,6 +91,7 @@ def decode_with(
     fits = isinstance(event, Levels) and not event.is_open
     require(fits, "model", "one over levels, of events of one length", model)
     model._check_generator(generator)
+    model._require_finite_weights()
     dtype, device = at_least_float32(model.dtype), model.device
     shape = (batch, 1, event.size)
     uniform = torch.rand(shape, generator=generator, dtype=dtype, device=device)

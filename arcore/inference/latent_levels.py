@@ -8,6 +8,7 @@ from torch import Tensor
 from arcore.families.latent import LatentVariableModel
 from arcore.inference.interpolation import between, decode_with
 from arcore.model import AutoregressiveModel
+from arcore.primitives.checks import require
 from arcore.primitives.dropout import without_dropout
 
 
@@ -64,6 +65,7 @@ def active_units(
         ((0, 16),)
     """
     posterior = _with_latents(model).posterior(x, condition)
+    require(len(x) > 1, "x", "two events or more, for a variance", len(x))
     spread = [q.mean.double().flatten(1).var(0) for q in posterior]
     return tuple((int((variance > threshold).sum()), len(variance)) for variance in spread)
 

@@ -165,6 +165,7 @@ def posterior(
     rows, size = len(log_likelihood), model.event.size
     model._check_condition(condition, rows)
     model._check_generator(generator)
+    model._require_finite_weights()
     likelihood = log_likelihood.to(model.device).double()
     likelihood = likelihood.reshape(rows, size, likelihood.shape[-1])
     of_row = torch.arange(rows, device=model.device).repeat_interleave(num_particles)
@@ -247,4 +248,5 @@ def _check(
     shape = (*event.extents, event.num_levels)
     got = getattr(log_likelihood, "shape", (None,))[1:]
     require(got == shape, "log_likelihood", f"shape (batch, {str(shape)[1:]}", tuple(got))
-    require(not bool(log_likelihood.isnan().any()), "log_likelihood", "numbers", "NaN")
+    fits = not bool((log_likelihood.isnan() | (log_likelihood == math.inf)).any())
+    require(fits, "log_likelihood", "numbers", "NaN or inf")

@@ -49,7 +49,8 @@ class CausalConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.pattern = None if mask is None or bool(mask.all()) else mask
         self.mask: Tensor | None
-        self.register_buffer("mask", self.pattern, persistent=False)
+        here = None if self.pattern is None else self.pattern.to(self.weight.device)
+        self.register_buffer("mask", here, persistent=False)
         self.reset_parameters()
 
     def _apply(self, fn: Any, recurse: bool = True) -> CausalConv2d:

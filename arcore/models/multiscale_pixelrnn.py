@@ -171,6 +171,7 @@ class MultiscaleDecoder(Decoder):
         self.x = model._blank(batch)
         self.known = model.known.tolist()
         self.detail: RasterDecoder | None = None
+        self.order: list[int] = []
 
     def _next(self, block: Tensor) -> Distribution:
         return self._current().next()
@@ -185,7 +186,8 @@ class MultiscaleDecoder(Decoder):
             return self.base
         if self.detail is None:
             self.detail = self._begin()
-        while self.known[index := int(self.detail.blocks[self.detail.position])]:
+            self.order = torch.cat(tuple(self.detail.blocks)).tolist()  # one wait for the device
+        while self.known[index := self.order[self.detail.position]]:
             self.detail.next()
             self.detail.push(self.x[:, index, None])
         return self.detail

@@ -98,6 +98,7 @@ class NADE(AutoregressiveModel):
 
     Config = NADEConfig
     supports = (Levels,)
+    scores_in_autocast = False
     takes_uneven_levels = True
     hyperparameters: NADEConfig
 

@@ -21,6 +21,7 @@ from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
 from arcore.primitives.checks import require, require_dropout, require_int, require_odd
+from arcore.primitives.precision import summed
 from arcore.primitives.pyramids import Group, Pyramid
 
 BASES = ("gated_pixelcnn", "pixelcnn")
@@ -174,7 +175,7 @@ class ParallelMultiscale(AutoregressiveModel):
         levels = torch.cat([group.of(image).flatten(2) for group in groups], 2)[:, :, None]
         outputs = torch.cat([part.flatten(2) for part in maps], 2)[:, :, None]
         conditionals = self.head.distribution(outputs, levels, levels.shape)
-        return conditionals.log_prob(self._as_value(levels)).flatten(1).sum(1)
+        return summed(conditionals.log_prob(self._as_value(levels)))
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         image = self._image(x)

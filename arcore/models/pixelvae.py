@@ -70,6 +70,7 @@ class PixelVAEConfig(Hyperparameters):
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
+        require_int(self.num_levels, "num_levels", 1)
         require(self.num_levels in (1, 2), "num_levels", "1 or 2", self.num_levels)
         fits = isinstance(self.encoder, tuple) and len(self.encoder) > 0
         require(fits, "encoder", "a non-empty list of widths", self.encoder)
@@ -110,9 +111,9 @@ class PixelVAE(LatentVariableModel):
     `GaussianPixelCNN`). The latents enter every gate of the decoder. Posteriors are diagonal
     Gaussians, q(z | x) or q(z1 | h) q(z2 | h), both read from the same features h of x. The paper's
     networks with upsampling concatenate its maps with those of x before the PixelCNN's layers, and
-    weight the KLs of two levels apart while they warm up; here one weight serves both. What
-    brings the latents to the image's resolution is shallow, a linear layer and the upsampling of
-    `arcore.conditions`, where the paper has a deep network.
+    multiply the upper level's KL weight by the lower's while they warm up; here each level has its
+    own. What brings the latents to the image's resolution is shallow, a linear layer and the
+    upsampling of `arcore.conditions`, where the paper has a deep network.
 
     Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
 

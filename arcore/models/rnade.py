@@ -110,6 +110,7 @@ class RNADE(AutoregressiveModel):
 
     Config = RNADEConfig
     supports = (Real,)
+    scores_in_autocast = False
     hyperparameters: RNADEConfig
 
     def __init__(self, event: Event, hyperparameters: RNADEConfig) -> None:

@@ -256,9 +256,9 @@ class WaveNet(AutoregressiveModel):
         values = flat.flatten()[some]
         outputs = self._head(self._gates(flat, condition).flatten(0, 1)[some])
         terms = self._distribution(outputs, values).log_prob(self._as_value(values))[:count]
-        total = torch.zeros(len(x), dtype=at_least_float32(terms.dtype), device=x.device)
-        total = total.index_add(0, places // flat.shape[1], terms.to(total.dtype))
-        return total.to(terms.dtype)
+        every = torch.zeros(flat.numel(), dtype=at_least_float32(terms.dtype), device=x.device)
+        every = every.index_copy(0, places, terms.to(every.dtype))  # on CUDA index_add may vary
+        return every.view_as(flat).sum(1)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         flat = x.flatten(1).long()

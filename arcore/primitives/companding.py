@@ -55,6 +55,10 @@ def mu_law_decode(levels: Tensor, num_levels: int = 256) -> Tensor:
         [-1.0, 0.0001, 1.0]
     """
     require_int(num_levels, "num_levels", 2)
+    fits = not levels.is_floating_point()
+    require(fits, "levels", "integers", levels.dtype)
+    fits = bool(((levels >= 0) & (levels < num_levels)).all())
+    require(fits, "levels", f"0 to {num_levels - 1}", "others")
     mu = num_levels - 1
     y = levels.double() * (2 / mu) - 1
     return (y.sign() * torch.expm1(y.abs() * math.log1p(mu)) / mu).float()

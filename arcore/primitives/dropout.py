@@ -41,9 +41,10 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     own = x.device.type == "cpu" and x.numel() > SMALL and not torch.compiler.is_compiling()
     if not training or not own or not 0 < kept < 1 << 16:
         return functional.dropout(x, rate, training)
-    drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+    drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+    drawn.random_(-(1 << 63), None)
     bound, integers = kept - (1 << 15), INTEGERS[x.element_size()]
-    scale = torch.ones((), dtype=x.dtype).div_(1 - rate).view(integers)
+    scale = torch.ones((), dtype=x.dtype, device=x.device).div_(1 - rate).view(integers)
     below = drawn.view(torch.int16)[: x.numel()].clamp_(bound - 1, bound).sub_(bound)  # -1 or 0
     mask = below.to(integers).bitwise_and_(scale).view(x.dtype)
     layout = torch.empty_like(x)  # dense, in the order of x

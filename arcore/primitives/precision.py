@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -26,3 +27,13 @@ def product_dtype(x: torch.Tensor) -> torch.dtype:
     kind = x.device.type
     coarse = torch.is_autocast_enabled(kind) and x.dtype == torch.float32
     return torch.get_autocast_dtype(kind) if coarse else x.dtype
+
+
+def summed(terms: Tensor, first: int = 1) -> Tensor:
+    """Add up over all axes from `first` on, in float32 at least.
+
+    Example:
+        >>> summed(torch.ones(2, 300, dtype=torch.bfloat16)).tolist()
+        [300.0, 300.0]
+    """
+    return terms.flatten(first).sum(first, dtype=at_least_float32(terms.dtype))

@@ -159,17 +159,27 @@ def test_bad_lengths(lengths: object, message: str) -> None:
         compress(small_model(), torch.zeros(2, 2, 3), lengths=torch.tensor([2, 2]))
 
 
-def test_the_number_of_threads_makes_no_difference() -> None:
-    event = Levels(17, (1, 4, 4))
-    model = randomize(arcore.create_model("gated_pixelcnn", event, width=32, num_layers=2)).eval()
-    x = torch.randint(17, (64, 1, 4, 4))
-    data = compress(model, x, verify=False)
-    threads = torch.get_num_threads()
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_makes_no_difference(threads: int) -> None:
+    """Of loops that torch cuts for several threads: above 32,768 values."""
+    model = randomize(arcore.create_model("nade", Levels(2, (40,)), hidden=500)).eval()
+    x = torch.randint(2, (100, 40), generator=torch.Generator().manual_seed(0))
+    data, before = compress(model, x, verify=False), torch.get_num_threads()
     try:
-        torch.set_num_threads(2)
-        assert torch.equal(decompress(model, data), x)
-    finally:
         torch.set_num_threads(threads)
+        assert torch.equal(decompress(model, data), x)
+        assert compress(model, x, verify=False) == data
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_autocast_makes_no_difference() -> None:
+    model = randomize(arcore.create_model("gated_pixelcnn", Levels(5, (1, 4, 4)), width=4)).eval()
+    x = torch.randint(5, (3, 1, 4, 4))
+    data = compress(model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert compress(model, x) == data
 
 
 def damaged(data: bytes, other: bytes, chance: random.Random) -> bytes:
@@ -364,6 +374,14 @@ def test_a_header_of_more_than_there_is_costs_nothing() -> None:
         crafted = bitstream.dataclasses.replace(header, count=count, batch=batch)
         with pytest.raises(ValueError, match=f"data: .*{message}"):
             decompress(model, bitstream.join(crafted, codes))
+
+
+def test_a_row_of_more_steps_than_are_coded_costs_nothing() -> None:
+    model = arcore.create_model("wavenet", Levels(16, (None,)), **NET)
+    header, codes = bitstream.split(compress(model, torch.zeros(1, 5)))
+    crafted = bitstream.dataclasses.replace(header, extents=(1 << 40,))
+    with pytest.raises(ValueError, match="^model: expected"):
+        decompress(model, bitstream.join(crafted, codes))
 
 
 def test_a_header_is_read_as_it_was_written() -> None:

@@ -23,6 +23,12 @@ def test_drops_at_its_rate_and_keeps_the_mean(rate: float, size: int) -> None:
     torch.testing.assert_close(kept, torch.full_like(kept, 1 / max(1 - rate, 1e-9)))
 
 
+def test_a_mask_is_made_where_the_values_are() -> None:
+    with torch.device("meta"):
+        dropped = dropout(torch.ones(SMALL + 9, device="cpu"), 0.5, training=True)
+    assert dropped.device.type == "cpu" and 0 < int((dropped == 0).sum()) < SMALL
+
+
 def test_neighbours_are_independent() -> None:
     torch.manual_seed(0)
     dropped = (dropout(torch.ones(VALUES), 0.3, training=True) == 0).double() - 0.3

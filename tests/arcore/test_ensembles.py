@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore import Ensemble
-from arcore.events import Binary, Levels
+from arcore.events import Binary, Levels, Real
 from tests.support.cases import Case, randomize
 from tests.support.events import CUBE, NINE
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
@@ -255,3 +255,10 @@ def test_an_ensemble_in_evaluation_leaves_its_model_in_training() -> None:
         model = arcore.create_model(name, NINE, dropout=0.5, **masks).train()
         model.ensemble(2).eval()
         assert all(module.training for module in model.modules()), name
+
+
+def test_members_of_two_dtypes_are_refused() -> None:
+    event = Real((3,))
+    pair = [arcore.create_model("rnade", event), arcore.create_model("rnade", event).double()]
+    with pytest.raises(ValueError, match="members: expected torch.float32, got torch.float64"):
+        arcore.Ensemble(pair)

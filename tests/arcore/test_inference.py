@@ -333,3 +333,20 @@ def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask
 def test_bad_input_is_refused(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(model_of("deep_nade", BITS, hidden=[4]))
+
+
+def test_weights_and_likelihoods_that_are_no_numbers_are_refused() -> None:
+    model = model_of("nade", BITS, hidden=4)
+    likelihood = torch.zeros(1, 1, 2, 3, 2)
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="log_likelihood: expected numbers, got .NaN or inf"):
+            posterior(model, torch.full_like(likelihood, bad), 4)
+    with torch.no_grad():
+        model.output_bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="weights: expected finite numbers"):
+        posterior(model, likelihood, 4)
+    told = model_of("gated_pixelcnn", BITS, width=4, condition_size=2)
+    with torch.no_grad():
+        next(told.parameters()).fill_(torch.inf)
+    with pytest.raises(ValueError, match="weights: expected finite numbers"):
+        interpolation.walk(told, torch.zeros(1, 2).double(), torch.ones(1, 2).double(), 2)

@@ -449,6 +449,22 @@ def test_many_candidates_impute_the_exact_posterior(
     assert chi_square_p_value(state_of(completed, case.event), joint / joint.sum()) > 1e-4
 
 
+def test_what_a_row_is_drawn_from_does_not_depend_on_others() -> None:
+    """A row of which nothing is known is a draw from p(x), whatever is known of others."""
+    model = build(TWO)
+    x = torch.zeros(5, *TWO.event.shape)
+    known = torch.zeros(x.shape, dtype=torch.bool)
+    known.view(5, -1)[3:, 0] = True
+    given = label(TWO, 5)
+    few = None if given is None else given[:3]
+    for temperature in (1.0, 0.3):
+        seeds = [torch.Generator().manual_seed(7) for _ in range(2)]
+        together = model.impute(x, known, given, seeds[0], temperature)
+        alone = model.impute(x[:3], known[:3], few, seeds[1], temperature)
+        assert torch.equal(together[:3], alone)
+        assert bool((together.flatten(1)[3:, 0] == 0).all())
+
+
 def test_low_temperature_sharpens_latents_and_pixels(generator: torch.Generator) -> None:
     model = build(TWO)
     cold = model.draw_latents(2000, None, generator, 0.25)
@@ -572,6 +588,11 @@ def test_what_it_cannot_do_is_refused() -> None:
     latents = model.draw_latents(2)
     for call, parts in (
         (lambda: model.importance_weighted(x, 0), ["num_samples", ">= 1", "0"]),
+        (lambda: model.decoder(-1), ["batch", ">= 0", "-1"]),
+        (lambda: model.decoder(2.0), ["batch", ">= 0", "2.0"]),
+        (lambda: model.draw_latents(-1), ["n", ">= 0", "-1"]),
+        (lambda: model.set_step(0, -3), ["step", ">= 0", "-3"]),
+        (lambda: latent_levels.active_units(model, x[:1]), ["x", "two events", "1"]),
         (lambda: model.sample_varying(0, "top"), ["n", ">= 1", "0"]),
         (lambda: model.sample_varying(2, "bottom"), ["level", "top", "'bottom'"]),
         (lambda: model.conditionals_given(x, latents[:1]), ["latents", "(2, 4, 1, 1)", "(2, 16)"]),
@@ -592,6 +613,7 @@ def test_what_it_cannot_do_is_refused() -> None:
     ("hyperparameters", "parts"),
     [
         ({"num_levels": 3}, ["num_levels", "1 or 2", "3"]),
+        ({"num_levels": 2.0}, ["num_levels", "an integer", "2.0"]),
         ({"num_levels": 2, "upsample": False}, ["upsample", "two levels", "False"]),
         ({"upsample": 1}, ["upsample", "true or false", "1"]),
         ({"encoder": []}, ["encoder", "non-empty", "()"]),

@@ -311,3 +311,8 @@ def test_weights_that_overflow_draw_nothing() -> None:
     pool = Pool(members, torch.tensor([3e38, 3e38]))
     with pytest.raises(ValueError, match="weights: expected those whose probabilities are numbers"):
         pool.sample(3)
+
+
+def test_a_batch_of_no_rows_is_refused_by_a_fit() -> None:
+    with pytest.raises(ValueError, match="batches: expected a row at least in each"):
+        fit_pool([(torch.zeros(0, 2, 3), torch.zeros(0))])

@@ -256,6 +256,12 @@ def test_mu_law_is_undone_at_every_level(levels: int) -> None:
     assert amplitudes[0] == -1 and amplitudes[-1] == 1
 
 
+@pytest.mark.parametrize("levels", [[300], [-1], [0.5]])
+def test_bad_levels_are_named(levels: list[float]) -> None:
+    with pytest.raises(ValueError, match="^levels: expected"):
+        mu_law_decode(torch.tensor(levels))
+
+
 def test_mu_law_values() -> None:
     # ln(1 + 255 / 2) / ln 256 = 0.875695, hence floor(1.875695 / 2 * 255 + 0.5) = floor(239.65)
     given = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0])

@@ -132,6 +132,8 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Mixture(PAIR, torch.tensor([1.0])), ["weights", "(2,)", "[1]"]),
     (lambda: Mixture(PAIR, torch.tensor([1.5, -0.5])), ["weights", "none negative", "-0.5"]),
     (lambda: Mixture(PAIR, torch.tensor([0.5, math.nan])), ["weights", "of sum 1", "nan"]),
+    (lambda: Mixture(PAIR, torch.tensor([1, 0])), ["weights", "floating point", "int64"]),
+    (lambda: arcore.create_model("mixture", NINE, members=5), ["members", "a list", "5"]),
     (lambda: Mixture(PAIR, num_members=[1]), ["num_members", "2 numbers", "[1]"]),
     (lambda: Mixture(PAIR, num_members=[1, 2]), ["num_members", "at most 1", "2"]),
     (lambda: Mixture(PAIR, num_members=[0, 1]), ["num_members", ">= 1", "0"]),

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from arcore.decoding import Decoder
 from arcore.model import AutoregressiveModel, RecomputingDecoder
-from tests.arcore.cases import every_case, every_model, models_where
+from tests.arcore.cases import every_case, every_model
 from tests.support.cases import Case, create, event_of
 from tests.support.dependence import logits_of, parameters_of
 from tests.support.refusals import refuses
@@ -69,7 +69,7 @@ def test_a_decoder_takes_blocks_of_its_shape_alone(case: Case) -> None:
     decoder.push(torch.zeros(2, size))
 
 
-@models_where(lambda kind: kind.exact)
+@every_model
 def test_a_decoder_needs_a_batch(kind: type[AutoregressiveModel]) -> None:
     for batch in (-1, 2.0, "2"):
         with pytest.raises(ValueError, match="^batch: expected an integer >= 0"):
