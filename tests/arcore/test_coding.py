@@ -161,9 +161,9 @@ def test_bad_lengths(lengths: object, message: str) -> None:
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_the_number_of_threads_makes_no_difference(threads: int) -> None:
-    """Of loops that torch cuts for several threads: above 32,768 values."""
-    model = randomize(arcore.create_model("nade", Levels(2, (40,)), hidden=500)).eval()
-    x = torch.randint(2, (100, 40), generator=torch.Generator().manual_seed(0))
+    """Of loops that torch cuts for several threads, above 32,768 values, too."""
+    model = randomize(arcore.create_model("nade", Levels(2, (150,)), hidden=507)).eval()
+    x = torch.randint(2, (100, 150), generator=torch.Generator().manual_seed(0))
     data, before = compress(model, x, verify=False), torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
