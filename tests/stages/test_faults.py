@@ -188,6 +188,18 @@ def test_a_training_that_got_a_sigterm_goes_on_inside_the_epoch(
     assert line in said
 
 
+@pytest.mark.slow
+def test_ctrl_c_on_ray_keeps_a_checkpoint_too(make_project, undisturbed) -> None:
+    """Ray's own handler would leave without one, and with status 0."""
+    project = make_project({"wide": WIDE})
+    with training(project, 2, ON_RAY) as process:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to workers as well
+        assert process.wait(timeout=400) == 1, project.log()
+    assert "SIGINT: saving a checkpoint and leaving" in project.log()
+    assert progress_of(project)["steps_in_epoch"] > 0
+    require_it_goes_on(project, undisturbed)
+
+
 def shorten_optimizer(project) -> None:
     truncate(newest_checkpoint(project) / "optimizer.pt")
 
