@@ -249,7 +249,9 @@ def test_what_the_same_commit_trained_is_not_trained_again(
     running.run("rows")
     trained: list[str] = []
     train = driver.train
-    monkeypatch.setattr(driver, "train", lambda c: trained.append(c.name) or train(c))
+    monkeypatch.setattr(
+        driver, "train", lambda c, **more: trained.append(c.name) or train(c, **more)
+    )
     running.run("rows")
     assert not trained
     running.run("race")
