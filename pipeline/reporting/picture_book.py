@@ -32,14 +32,14 @@ GRAY_NOTE = (
 log = logging.getLogger(__name__)
 PAGE = "gallery.md"
 SAMPLES = "samples"
-MOST_BYTES = 200_000
+MOST_BYTES = 150_000
 COLOURS = 256
 SHRINK = 0.8  # of both sides, until a picture is small enough
 QUALITY = 80
 HEADER = """# Gallery
 
 What the models draw. Each picture is a copy of one that a stage made, smaller where it was above
-200 kB, and comes with the command that makes it again, after `python -m stages.train <experiment>`
+150 kB, and comes with the command that makes it again, after `python -m stages.train <experiment>`
 unless `results/<experiment>/` has its weights. `python -m stages.results --gallery <experiment>`
 copies them; `make tables` draws this page from the records beside them, and a test holds it in
 step. Sounds are shown as spectrograms; the stages write them as WAV files, which reports play.
@@ -76,7 +76,7 @@ class Part(Record):
 def record(experiment: str) -> Path:
     """Copy the pictures of an experiment's evaluation and uses to `results/gallery/<experiment>`.
 
-    Pictures above 200 kB are made smaller, and clips become WebP. What is there of an earlier time
+    Pictures above 150 kB are made smaller, and clips become WebP. What is there of an earlier time
     is replaced.
 
     Raises:
@@ -164,7 +164,7 @@ def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
 
 
 def smaller(content: bytes) -> tuple[bytes, str]:
-    """Return a PNG as a file of at most 200 kB and its suffix: PNG, or WebP of an animated one.
+    """Return a PNG as a file of at most 150 kB and its suffix: PNG, or WebP of an animated one.
 
     Example:
         >>> buffer = io.BytesIO()
