@@ -59,13 +59,14 @@ def _printed(value: float, stderr: float | None, sign: str = "") -> str:
 
 def lines_of(report: Report) -> list[Line]:
     """Return the lines of a report, best first."""
+    here = provenance.commit()
     return [
-        _codec_line(row, report) if isinstance(row, CodecResult) else _line(row, report)
+        _codec_line(row, report, here) if isinstance(row, CodecResult) else _line(row, report, here)
         for row in report.measured
     ]
 
 
-def _line(row: Row, report: Report) -> Line:
+def _line(row: Row, report: Report, here: str) -> Line:
     result, event = row.result, row.evaluated.event
     above = wording.entropy_and_excess(row.evaluated)[1]
     return Line(
@@ -77,7 +78,7 @@ def _line(row: Row, report: Report) -> Line:
         stderr=result.score.stderr_in(report.unit, event),
         unit=report.unit,
         above=above if above != "-" else "",
-        commit=origins.commit_of(row) or provenance.commit(),
+        commit=origins.commit_of(row) or here,
     )
 
 
@@ -94,7 +95,7 @@ def _given(row: Row) -> str:
     return f", given {' and '.join(given)}" if given else ""
 
 
-def _codec_line(codec: CodecResult, report: Report) -> Line:
+def _codec_line(codec: CodecResult, report: Report, here: str) -> Line:
     return Line(
         dataset=report.dataset,
         experiment=codec.label,
@@ -102,7 +103,7 @@ def _codec_line(codec: CodecResult, report: Report) -> Line:
         value=report.codec_value(codec),
         stderr=codec.score.stderr_in(report.unit, report.event),
         unit=report.unit,
-        commit=provenance.commit(),
+        commit=here,
     )
 
 
