@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 from pipeline.core import paths, storage
+from pipeline.core.file_hash import sha256_of
 from pipeline.experiments.schema import ClusterConfig
 
 
@@ -29,7 +29,7 @@ def publish_shards(config: ClusterConfig, folder: Path, dataset: str) -> str:
     shared = shared_storage(config)
     if shared is None:
         return str(folder)
-    digest = hashlib.sha256((folder / storage.MARKER).read_bytes()).hexdigest()
+    digest = sha256_of(folder / storage.MARKER)
     copy = storage.join(shared, "shards", f"{dataset}-{digest[:12]}")
     storage.publish(folder, copy)
     return copy

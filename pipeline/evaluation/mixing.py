@@ -21,6 +21,7 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
 from pipeline.evaluation import pooling, scoring
@@ -28,7 +29,7 @@ from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import saved_models
-from pipeline.training.records import COLUMNS, TrainingRecord, sha256_of
+from pipeline.training.records import COLUMNS, TrainingRecord
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.saved_models import TrainedModel
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from arcore import events
 from arcore.events import Event
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, read_yaml, value_of
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.evaluation import identity, result_files
@@ -183,8 +183,7 @@ def check_weights(result: Result, model: Path) -> None:
     path, measured = model / "model.safetensors", result.weights_sha256
     if measured is None or not path.is_file():
         return
-    with open(path, "rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != measured:
         raise UserError(
             f"{path}: expected the weights that were evaluated ({measured[:12]}), got "

@@ -8,11 +8,11 @@ differs from run to run. `metrics/<experiment>.json` holds the few numbers of `d
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from arcore.events import Event
 from pipeline.core import paths
+from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, write_object
 from pipeline.evaluation.results import Result
 
@@ -25,7 +25,7 @@ def write(result: Result, folder: Path) -> None:
     path = folder / "metrics.json"
     write_object(path, {key: value for key, value in whole.items() if key not in TIMING})
     timing = {key: whole[key] for key in TIMING if key in whole}
-    write_object(folder / "timing.json", {"metrics_sha256": _sha256(path), **timing})
+    write_object(folder / "timing.json", {"metrics_sha256": sha256_of(path), **timing})
 
 
 def read(folder: Path) -> Result:
@@ -40,7 +40,7 @@ def read(folder: Path) -> Result:
     found = read_object(path)
     if beside.is_file():
         timing = read_object(beside)
-        if timing.get("metrics_sha256") == _sha256(path):
+        if timing.get("metrics_sha256") == sha256_of(path):
             found |= {key: timing[key] for key in TIMING if key in timing}
     return Result.from_dict(found, str(path))
 
@@ -65,7 +65,3 @@ def write_summary(result: Result, event: Event) -> Path:
         summary["level_nats"] = result.bound.level_nats
     write_object(path, summary)
     return path
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

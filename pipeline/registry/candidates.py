@@ -12,6 +12,7 @@ from pathlib import Path
 from arcore.hyperparameters import CONDITION_FIELDS
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, read_object
 from pipeline.evaluation.reading import Evaluated, read_results
 from pipeline.evaluation.results import Result
@@ -105,7 +106,7 @@ def content_hash(folder: Path, config: Mapping[str, object], result: Result) -> 
     """Hash what makes a model version: weights, members, config without volatile keys, nats."""
     kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     digest = hashlib.sha256()
-    digest.update(_weights_sha256(folder))
+    digest.update(bytes.fromhex(sha256_of(folder / "model.safetensors")))
     nats = (result.score.nats, result.valid_nats)
     described = [kept, result.num_members, result.context_frames, *nats]
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
@@ -141,11 +142,6 @@ def _origin(folder: Path) -> Origin:
         return Origin()
     found = read_object(path)
     weights = found.get("weights_sha256")
-    if weights is not None and weights != _weights_sha256(folder).hex():
+    if weights is not None and weights != sha256_of(folder / "model.safetensors"):
         return Origin()
     return Origin.from_dict(found, str(path))
-
-
-def _weights_sha256(folder: Path) -> bytes:
-    with open(folder / "model.safetensors", "rb") as weights:
-        return hashlib.file_digest(weights, "sha256").digest()

@@ -15,9 +15,9 @@ import numpy as np
 import yaml
 
 import arcore
+from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_yaml, value_of
 from pipeline.tracking import mlflow_store
-from pipeline.training.records import sha256_of
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

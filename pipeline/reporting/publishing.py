@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.reporting import curves, index, tables
+from pipeline.reporting import curves, index, report_csv, tables
 from pipeline.reporting.comparison import Report, build_report
 from pipeline.tracking import mlflow_store, run_logger
 
@@ -32,7 +32,7 @@ def write(dataset: str) -> Path:
     report = build_report(dataset)
     files = {
         "table.md": tables.markdown(report),
-        "table.csv": tables.csv_text(report),
+        "table.csv": report_csv.csv_text(report),
         "report.html": html.html_page(report),
     }
     folder = paths.report(dataset)
@@ -63,7 +63,7 @@ def _log_report(report: Report, folder: Path, files: Mapping[str, str]) -> None:
         EXPERIMENT, report.dataset, identity, {}, {"dataset": report.dataset, "unit": report.unit}
     )
     logger = run_logger.RunLogger(run_id)
-    rows = tables.csv_rows(report)
+    rows = report_csv.csv_rows(report)
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     for name in files:
         logger.artifact(folder / name)

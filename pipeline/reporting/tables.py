@@ -1,36 +1,16 @@
-"""A report as text: Markdown, CSV, and aligned for a terminal."""
+"""A report as Markdown."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import textwrap
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from arcore.events import Event, is_gray, is_real
-from pipeline.core import paths
-from pipeline.core.errors import UserError
-from pipeline.datasets import catalog
+from arcore.events import is_gray, is_real
 from pipeline.evaluation.results import CodecResult
-from pipeline.reporting import origins, wording
+from pipeline.reporting import wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.published import PublishedResult, published_for
 from pipeline.reporting.wording import UNITS, with_error
-
-TERMINAL_CONTEXT_ROWS = 8
-TERMINAL_WIDTH = 120
-TERMINAL_LEAVES_OUT = (
-    "source",
-    "device",
-    "coding",
-    "settings",
-    "model",
-    "parameters",
-    "difference",
-    "coded",
-)
 
 
 def published_text(row: PublishedResult, value: float | None) -> str:
@@ -229,173 +209,13 @@ def _escape(cell: str) -> str:
     """Keep a cell's text from being read as a border, a line break or HTML; "<=" is none.
 
     Example:
-        >>> _escape("<= 1 <b>"), _unescape(_escape("<= 1 | <b>"))
+        >>> _escape("<= 1 <b>"), unescape(_escape("<= 1 | <b>"))
         ('<= 1 &lt;b>', '<= 1 | <b>')
     """
     plain = " ".join(cell.split()).replace("|", "\\|")
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain)
 
 
-def _unescape(cell: str) -> str:
+def unescape(cell: str) -> str:
+    """Return what `markdown_table` made a cell of, spaces at its ends left out."""
     return cell.strip().replace("\\|", "|").replace("&lt;", "<")
-
-
-def csv_rows(report: Report) -> list[dict[str, object]]:
-    """Return every row as raw numbers: ours and codecs, best first, and then the published ones.
-
-    `nats` and `bits_per_dim` are both given; `value`, its standard error, `published_value` and
-    `difference` are in `unit`. Relations are of costs, as values are.
-    """
-    rows = [
-        _codec_row(row, report) if isinstance(row, CodecResult) else _our_row(row, report.unit)
-        for row in report.measured
-    ]
-    rows += [_published_row(row, value, report.event) for row, value in report.context]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    head: dict[str, object] = {"dataset": report.dataset, "unit": report.unit}
-    return [head | {column: row.get(column) for column in columns} for row in rows]
-
-
-def _codec_row(codec: CodecResult, report: Report) -> dict[str, object]:
-    return {
-        "kind": codec.kind,
-        "model": codec.label,
-        "variant": codec.settings,
-        "relation": "exact",
-        "value": report.codec_value(codec),
-        "value_stderr": codec.score.stderr_in(report.unit, report.event),
-        **codec.score.to_dict(),
-        "num_rows": codec.num_rows,
-        "split": "test",
-    }
-
-
-def _our_row(row: Row, unit: str) -> dict[str, object]:
-    result, published, excess = row.result, row.published, row.result.excess
-    found: dict[str, object] = {
-        "kind": "ours",
-        "experiment": result.experiment,
-        "model": result.model,
-        "conditional": wording.is_conditional(row.evaluated),
-        "num_members": result.num_members,
-        "relation": row.relation_in(unit),
-        "value": row.value,
-        "value_stderr": result.score.stderr_in(unit, row.evaluated.event),
-        **result.score.to_dict(),
-        "num_rows": result.num_rows,
-        "num_split_rows": result.num_split_rows,
-        "num_parameters": result.num_parameters,
-        "train_seconds": result.train_seconds,
-        "device": result.device,
-        "split": result.split,
-        "published": published.label if published else None,
-        "published_value": row.published_value,
-        "published_relation": published.nll_relation if published else None,
-        "difference": row.difference,
-        "source": published.source if published else None,
-        "status": published.status if published else None,
-        "commit": origins.commit_of(row),
-        "dataset_sha256": row.evaluated.config.dataset_sha256,
-    }
-    if excess is not None:
-        found |= {"context_frames": result.context_frames, **vars(excess)}
-    return found
-
-
-def _published_row(row: PublishedResult, value: float | None, event: Event) -> dict[str, object]:
-    return {
-        "kind": "published",
-        "model": row.model,
-        "variant": row.variant,
-        "relation": row.nll_relation,
-        "value": value,
-        "nats": row.nll("nats", event),
-        "bits_per_dim": row.nll("bits_per_dim", event),
-        "split": row.split,
-        "source": row.source,
-        "status": row.status,
-    }
-
-
-def csv_text(report: Report) -> str:
-    """Render a report as CSV, numbers raw (see `csv_rows`)."""
-    rows = csv_rows(report)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def show(datasets: Iterable[str] = ()) -> str:
-    """Return the tables of existing reports, aligned for a terminal (sources left out).
-
-    Arguments:
-        datasets: which; all under `reports/` if empty.
-
-    Raises:
-        UserError: if one has no report, or is unknown.
-    """
-    existing = (paths.root() / "reports").glob("[!.]*/table.md")
-    names = list(datasets) or sorted(path.parent.name for path in existing)
-    if not names:
-        raise UserError("reports: none yet; run `make repro` or `dvc repro`")
-    shown = []
-    for name in names:
-        path = paths.report(name) / "table.md"
-        if not path.is_file():
-            catalog.load_config(name)  # an unknown one is named, with what is near it
-            raise UserError(f"{path}: missing; run `python -m stages.report {name}`")
-        shown.append(_terminal(path.read_text(encoding="utf-8"), path))
-    return "\n\n".join(shown)
-
-
-def _terminal(text: str, path: Path) -> str:
-    lines: list[str] = []
-    table: list[list[str]] = []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("|"):
-            cells = re.split(r"(?<!\\)\|", line)[1:-1]
-            if not set(line) <= set("|-"):
-                table.append([_unescape(cell) for cell in cells])
-            continue
-        if table:
-            first = not any(row.startswith("  ") for row in lines)
-            kept = table if first else table[: 1 + TERMINAL_CONTEXT_ROWS]
-            lines += aligned(fitting(kept))
-            if len(kept) < len(table):
-                lines.append(
-                    f"  ... and {len(table) - len(kept)} more in {path.relative_to(paths.root())}"
-                )
-            table = []
-        if line:
-            lines += textwrap.wrap(line.lstrip("# "), TERMINAL_WIDTH)
-    return "\n".join(lines)
-
-
-def fitting(table: list[list[str]]) -> list[list[str]]:
-    """Leave columns out that say nothing, then others, until a terminal's width is enough.
-
-    Example:
-        >>> fitting([["experiment", "device", "test"], ["made", "a" * 99, "1" * 20]])
-        [['experiment', 'test'], ['made', '11111111111111111111']]
-    """
-    columns = [list(column) for column in zip(*table, strict=True)]
-    columns = [column for column in columns if set(column[1:]) != {"-"}]
-    units = [column[0] for column in columns if column[0].startswith("test (")]
-    for name in (*TERMINAL_LEAVES_OUT, *units[1:]):
-        if sum(2 + max(map(len, column)) for column in columns) <= TERMINAL_WIDTH:
-            break
-        columns = [column for column in columns if column[0] != name]
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def aligned(table: list[list[str]]) -> list[str]:
-    """Return the lines of a table as a terminal shows them, its sources left out."""
-    keep = [i for i, name in enumerate(table[0]) if name != "source"]
-    widths = [max(len(row[i]) for row in table) for i in keep]
-    rows = [
-        "  " + "  ".join(row[i].ljust(w) for i, w in zip(keep, widths, strict=True)).rstrip()
-        for row in table
-    ]
-    return [rows[0], "  " + "-" * (max(map(len, rows)) - 2), *rows[1:]]

@@ -46,6 +46,7 @@ from pipeline.reporting import (
     runs,
     search_tables,
     tables,
+    terminal,
     use_tables,
     wording,
 )
@@ -134,7 +135,7 @@ class Tables:
                 for row in self._rows(described)
             ]
         if described.get("layout") == "text":
-            return "```text\n" + "\n".join(tables.aligned([header, *cells])) + "\n```\n"
+            return "```text\n" + "\n".join(terminal.aligned([header, *cells])) + "\n```\n"
         return _narrow(header, cells)
 
     def _rows(self, described: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -188,7 +188,7 @@ def load(
     if None not in (code, code_sha256) and code != code_sha256:
         raise OfOtherCode(
             f"{folder}: expected a checkpoint of this code ({str(code_sha256)[:8]}), got one of "
-            f"other code ({str(code)[:8]}); check that out again, or begin anew with --fresh"
+            f"other code ({str(code)[:8]}); check that out again"
         )
     try:
         load_weights(folder / "last.safetensors", model)

@@ -22,6 +22,7 @@ from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.file_hash import sha256_of
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
@@ -38,7 +39,6 @@ from pipeline.training.records import (
     TrainingOutcome,
     TrainingRecord,
     outcome_from_dict,
-    sha256_of,
 )
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.sessions import Checkpoint

@@ -9,7 +9,6 @@ All of it is frozen and becomes plain data at process and file boundaries alone:
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import arcore
 from arcore.events import Event
+from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object
 from pipeline.experiments.schema import TrainerConfig, build
 
@@ -291,12 +291,6 @@ class TrainingRecord:
             UserError: naming the file, if there is none, or it is damaged.
         """
         return cls.from_dict(read_object(path), str(path))
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mapping(given: object) -> Mapping[str, object]:

@@ -11,11 +11,12 @@ import arcore
 from pipeline.core import paths
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_yaml, value_of
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import read_entry, stages_of
 from pipeline.training import checkpoints
-from pipeline.training.records import TrainingRecord, sha256_of
+from pipeline.training.records import TrainingRecord
 from pipeline.training.resolved import DTYPES, create_model
 
 

@@ -182,8 +182,9 @@ class Worker:
                         self.learner.optimizer, self.learner.averaged,
                     )  # fmt: skip
                 return True
-            except checkpoints.OfOtherCode:
-                raise
+            except checkpoints.OfOtherCode as error:
+                kept = checkpoint.path.rstrip("/").rpartition("/")[0]
+                raise UserError(f"{error}, or begin anew: --fresh removes {kept}") from None
             except (UserError, OSError) as error:
                 damage = error
                 self._say(f"warning: {one_line(error)}; trying the checkpoint before it")

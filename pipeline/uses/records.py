@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import paths
+from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.experiments import naming
-from pipeline.training.records import sha256_of
 from pipeline.uses.listing import USES
 
 log = logging.getLogger(__name__)

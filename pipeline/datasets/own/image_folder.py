@@ -40,6 +40,7 @@ import numpy as np
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
 from pipeline.datasets.decoding_parts import PartsFolder, decode_files
 from pipeline.datasets.formats import image_files
@@ -205,13 +206,11 @@ def _below(folder: Path, names: list[str]) -> list[Path]:
 
 def _duplicates(files: Mapping[str, list[Path]]) -> list[str]:
     """Names of held-out files whose bytes are those of a file of an earlier split."""
-    seen: dict[bytes, str] = {}
+    seen: dict[str, str] = {}
     same = []
     for split in SPLITS:
         for path in files[split]:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-            if seen.setdefault(digest, split) != split:
+            if seen.setdefault(sha256_of(path), split) != split:
                 same.append(path.name)
     return same
 

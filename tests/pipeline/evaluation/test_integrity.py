@@ -16,10 +16,10 @@ from torch import Tensor
 
 from pipeline.core import locks, provenance
 from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
 from pipeline.evaluation import evaluate, identity, reading
 from pipeline.experiments import compose
-from pipeline.training.records import sha256_of
 
 WEIGHTS = Path("models/toy/model.safetensors")
 RESULT = Path("evaluation/digits_binary/toy/metrics.json")

@@ -47,7 +47,7 @@ def test_a_batch_alone_gives_the_digits_that_it_gives_among_others(project) -> N
 
 
 def weights(folder: str) -> str:
-    from pipeline.training.records import sha256_of
+    from pipeline.core.file_hash import sha256_of
 
     return sha256_of(Path(folder, "model.safetensors"))
 

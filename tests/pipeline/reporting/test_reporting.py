@@ -26,7 +26,9 @@ from pipeline.reporting import (
     html,
     index,
     publishing,
+    report_csv,
     tables,
+    terminal,
     wording,
 )
 from stages import report as stage
@@ -65,7 +67,7 @@ def test_a_bound_has_a_row_for_its_estimate(files):
     text = tables.markdown(report)
     assert "~ 80.50 ± 0.70 (500 of 10,000 rows)" in text and "<= 81.20 ± 0.21 " in text
     assert "| ~ 79.02 " in text and "| <= 79.66 " in text and "~ an importance-weighted" in text
-    rows = tables.csv_rows(report)[:3]
+    rows = report_csv.csv_rows(report)[:3]
     assert [row["relation"] for row in rows] == ["approx", "upper_bound", "exact"]
     assert rows[0]["bits_per_dim"] == pytest.approx(80.5 / 784 / math.log(2))
     assert len(read_results("binarized_mnist")) == 2, "only what was trained registers"
@@ -158,7 +160,7 @@ def test_context_is_sorted_and_what_is_not_comparable_comes_last(files):
 
 def test_csv_gives_raw_numbers_in_both_units(files):
     built = mnist_report(files)
-    rows = list(csv.DictReader(tables.csv_text(built).splitlines()))
+    rows = list(csv.DictReader(report_csv.csv_text(built).splitlines()))
     ours = rows[0]
     assert float(ours["nats"]) == 86.9 and ours["unit"] == "nats" and ours["num_members"] == "32"
     for line in rows:
@@ -190,7 +192,7 @@ def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not
     bits = math.log2(17) - 80 / 64 / math.log(2)
     assert line["test (bits/dim)"] == f"<= {bits:.3f} ± 0.010"
     assert line["test (nats)"] == "-80.00 ± 0.21"
-    assert tables.csv_rows(built)[0]["relation"] == "upper_bound"
+    assert report_csv.csv_rows(built)[0]["relation"] == "upper_bound"
     assert "<= is an upper bound" in tables.introduction(built)
     ticks = figures.comparison(built).axes[0].get_yticklabels()
     assert [tick.get_text() for tick in ticks] == ["n (<=)"]
@@ -251,7 +253,7 @@ def test_codecs_are_rows_among_ours_by_value(files):
     assert line["model"] == "codec" and line["settings"] == "level=9"
     assert line["test (nats)"] == "100.50 ± 0.40" and line["test (bits/dim)"].startswith("0.1849 ±")
     assert {line[name] for name in header[6:]} == {"-"}
-    rows = list(csv.DictReader(tables.csv_text(built).splitlines()))
+    rows = list(csv.DictReader(report_csv.csv_text(built).splitlines()))
     kinds = [row["kind"] for row in rows]
     assert kinds[:5] == ["ours", "codec", "ours", "codec", "published"]
     assert float(rows[1]["nats"]) == 100.5 and rows[1]["model"] == "zstd (measured here)"
@@ -358,7 +360,7 @@ def test_every_row_says_where_it_comes_from(files):
         assert said in page
     (curve,) = figures.curves_of(report)
     assert curve.label == "made" and list(curve.seconds) == [6.0, 18.0], "2 workers of 3 threads"
-    assert tables.csv_rows(report)[0]["commit"] == "abc123"
+    assert report_csv.csv_rows(report)[0]["commit"] == "abc123"
 
 
 def test_curves_show_where_they_end():
@@ -488,7 +490,7 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
     assert len(lines) == 3 and any(line[column:].strip() for line in lines)
     assert "source" not in shown and "more in" in shown
     with pytest.raises(UserError, match="run `python -m stages.report dna`"):
-        tables.show(["dna"])
+        terminal.show(["dna"])
 
 
 def test_a_report_is_logged_once_for_each_content(files, home, monkeypatch, migrated):
