@@ -73,8 +73,13 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Name of the training in `place`: another one for each config hash."""
-        return f"{self.config.name}-{self.resolved.config_hash[:12]}"
+        """Name of the training in `place`."""
+        return _folder(self.resolved)
+
+
+def _folder(resolved: ResolvedConfig) -> str:
+    """Name of a training's folder: another one for each config hash."""
+    return f"{resolved.experiment.name}-{resolved.config_hash[:12]}"
 
 
 def train(config: ExperimentConfig, fresh: bool = False) -> Path:
@@ -99,7 +104,7 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     require(not config.mixture, "experiment", wanted, config.name)
     resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
     place = storage.join(storage_of(config.cluster), "train")
-    lock = locks.path_beside(place, f"{config.name}-{resolved.config_hash[:12]}")
+    lock = locks.path_beside(place, _folder(resolved))
     with locks.held(lock, f"training {config.name}"):
         return _train(resolved, fresh)
 
@@ -159,7 +164,7 @@ def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
     config, commit = resolved.experiment, provenance.commit()
     place = storage.join(storage_of(config.cluster), "train")
     experiment = mlflow_store.experiment_of(config.dataset["name"])
-    folder = storage.join(place, Run(resolved, place, experiment, None, commit).folder)
+    folder = storage.join(place, _folder(resolved))
     if fresh:
         storage.remove(folder)
     run_id = mlflow_store.start_run(
