@@ -44,8 +44,9 @@ def product_of_rows(x: Any, weight: Any, *_: object, **__: object) -> int:
 OTHERS = {
     torch.ops.aten.addmm_: product_in_place,
     torch.ops.aten.baddbmm_: product_in_place,
-    torch.ops.mkldnn._linear_pointwise: product_of_rows,
 }
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # not where torch has no oneDNN
+    OTHERS[torch.ops.mkldnn._linear_pointwise] = product_of_rows
 
 
 def flops(step: Callable[[], object]) -> int:
