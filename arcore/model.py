@@ -243,6 +243,9 @@ class AutoregressiveModel(GenerativeModel):
 
     def _check(self, x: Tensor, condition: Tensor | None) -> None:
         self.event.check(x)
+        if x.is_floating_point() and x.dtype != self.dtype:
+            fits = bool(x.to(self.dtype).isfinite().all())
+            require(fits, "x", f"values that are finite in {self.dtype}", "others")
         self._check_condition(condition, x.shape[0])
 
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:

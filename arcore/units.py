@@ -27,7 +27,7 @@ def nats_to(unit: str, nats: Number, event: Event, *, difference: bool = False) 
         86.3
 
     Raises:
-        ValueError: for another unit.
+        ValueError: for another unit, or nats_per_frame of what is no clip.
     """
     if unit == "bits_per_dim":
         return nats_to_bits_per_dim(nats, event, difference=difference)
@@ -46,7 +46,11 @@ def _parts(unit: str, event: Event) -> int:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, got {unit!r}")
     if unit == "nats":
         return 1
-    return event.extents[0] if unit == "nats_per_frame" else event.size
+    if unit == "nats_per_dim":
+        return event.size
+    if len(event.extents) != 4:
+        raise ValueError(f"unit: expected nats_per_frame for clips (T, C, H, W), got {event}")
+    return event.extents[0]
 
 
 def nats_to_bits_per_dim(

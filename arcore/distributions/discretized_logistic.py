@@ -26,7 +26,8 @@ class DiscretizedLogisticMixture(Distribution):
         P(v) = sum_j pi_j [sigm((y + w/2 - mu_j) / s_j) - sigm((y - w/2 - mu_j) / s_j)],
 
     the first bin reaching to minus and the last to plus infinity, so that the levels' masses sum
-    to one. The difference is taken in logarithms without cancellation, since
+    to one (levels out of range, which `log_prob` of a model refuses, score as these). The
+    difference is taken in logarithms without cancellation, since
     sigm(a) - sigm(b) = sigm(a) sigm(-b) (1 - exp(b - a)); a single formula serves everywhere, where
     the reference code falls back on the density for small masses.
 

@@ -107,5 +107,5 @@ class RealMixture(Distribution):
     def select(self, block: Tensor) -> RealMixture:
         """Select a block of flattened indices: batch shape (first extent, len(block))."""
         parts = (self.log_weights, self.means, self.log_scales)
-        weights, means, scales = (p.reshape(len(p), -1, p.shape[-1])[:, block] for p in parts)
+        weights, means, scales = (p.flatten(1, -2)[:, block] for p in parts)
         return RealMixture(self.component, weights, means, scales, self.min_log_scale)

@@ -76,6 +76,13 @@ class LatentVariableModel(LatentSampling):
     def _rebuild(self) -> None:
         self.beta = torch.ones_like(self.beta)
 
+    def train(self, mode: bool = True) -> LatentVariableModel:
+        """Switch between training and evaluation, which ends the warm-up."""
+        super().train(mode)
+        if not mode:
+            self.beta = torch.ones_like(self.beta)
+        return self
+
     def _set_step(self, seed: int, step: int) -> None:
         """Set the weight of each KL's gradient in training, which is 1 out of it."""
         weights = [min(1.0, (step + 1) / max(steps, 1)) for steps in self.warmup_steps]

@@ -14,7 +14,6 @@ from arcore.decoding import Decoder
 from arcore.distributions.drawing import draw, invert
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
-from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import at_least_float32, summed
 from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
@@ -292,7 +291,7 @@ class LatentSampling(AutoregressiveModel):
             mine if name == level else ours.expand_as(mine).contiguous()
             for name, ours, mine in zip(self.latent_levels, shared, own, strict=True)
         )
-        with without_dropout(self):
+        with self._drawing():
             latents = self._from_prior(tuple(noise), condition)
             x, decoder = self._blank(n), self.decoder(n, condition, latents)
             for block in decoder.blocks:

@@ -320,7 +320,7 @@ class RasterDecoder(Decoder):
     def draw_rest(
         self, generator: torch.Generator | None, temperature: float, advance: Advance
     ) -> list[Tensor]:
-        """Draw the rest; binary images with fewer operations a pixel, and the same numbers."""
+        """Draw the rest; binary images with fewer operations a pixel, on a CPU the same numbers."""
         model, first = self.model, self.position
         fits = (
             isinstance(model.event, Binary) and model.image[0] == 1 and model.head.name == "softmax"

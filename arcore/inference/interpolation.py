@@ -11,7 +11,6 @@ from arcore.distributions.drawing import invert
 from arcore.events import Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
-from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import at_least_float32
 
 
@@ -73,7 +72,7 @@ def walk(
     kind = model.condition_kind
     require(isinstance(kind, Vector), "model", "one conditioned on a vector", model)
     line = between(first, second, num_steps).flatten(0, 1)
-    with without_dropout(model):
+    with model._drawing():
         decoder = model.decoder(len(line), line)
         return decode_with(model, decoder, len(first), num_steps, generator)
 

@@ -9,7 +9,6 @@ from arcore.families.latent import LatentVariableModel
 from arcore.inference.interpolation import between, decode_with
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
-from arcore.primitives.dropout import without_dropout
 
 
 @torch.no_grad()
@@ -108,7 +107,7 @@ def walk(
     ends = [[q.mean for q in latent.posterior(x, condition)] for x in (first, second)]
     line = tuple(between(a, b, num_steps).flatten(0, 1) for a, b in zip(*ends, strict=True))
     given = None if condition is None else condition.repeat_interleave(num_steps, 0)
-    with without_dropout(latent):
+    with latent._drawing():
         decoder = latent.decoder(len(line[0]), given, line)
         return decode_with(model, decoder, len(first), num_steps, generator)
 

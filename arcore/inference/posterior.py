@@ -20,7 +20,6 @@ from arcore.ensembles import Ensemble
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_positive
-from arcore.primitives.dropout import without_dropout
 from arcore.primitives.progress import progress_bar
 
 RESAMPLE_ALL = 0.9  # what shares the cost of decoding anew
@@ -78,9 +77,9 @@ def replacement_noise(y: Tensor, probability: float, num_levels: int) -> Tensor:
     What replaces it is uniform among the other levels: of bits these are flips.
 
     Arguments:
-        y: (batch, *shape) noisy levels.
+        y: (batch, *shape) noisy levels in [0, K).
         probability: q in (0, 1).
-        num_levels: K.
+        num_levels: K >= 2.
 
     Returns:
         (batch, *shape, K): ln(1 - q) for the level seen, ln(q / (K - 1)) for the others.
@@ -90,6 +89,9 @@ def replacement_noise(y: Tensor, probability: float, num_levels: int) -> Tensor:
         [[[0.25, 0.75]]]
     """
     require(0 < probability < 1, "probability", "a number in (0, 1)", probability)
+    require_int(num_levels, "num_levels", 2)
+    fits = bool(((y >= 0) & (y < num_levels)).all())
+    require(fits, "y", f"levels in [0, {num_levels})", "others")
     stays, other = math.log1p(-probability), math.log(probability / (num_levels - 1))
     return torch.where(_one_hot(y, num_levels), stays, other)
 
@@ -173,7 +175,7 @@ def posterior(
     x = torch.zeros(rows * num_particles, size, dtype=torch.int64, device=model.device)
     log_weights = torch.zeros(rows, num_particles, dtype=torch.float64, device=model.device)
     bar = progress_bar(progress, len(model.schedule), "filtering")
-    with without_dropout(model), bar as advance:
+    with model._drawing(), bar as advance:
         decoder = model.decoder(len(x), given)
         for step, block in enumerate(model.schedule):
             joint = _log_levels(decoder.next()) + likelihood[:, block][of_row]

@@ -128,10 +128,11 @@ class _DiagonalState:
     def __init__(self, layer: DiagonalLSTMLayer, x: Tensor, cursor: Cursor) -> None:
         self.layer, self.row = layer, -1
         width, hidden = cursor.width, layer.hidden
-        self.h, self.c = (x.new_zeros(len(x), width + 1, hidden) for _ in range(2))
-        self.second = x.new_zeros(len(x), width, hidden)
+        own = layer.weight  # whose precision states keep, whatever autocast makes of x
+        self.h, self.c = (own.new_zeros(len(x), width + 1, hidden) for _ in range(2))
+        self.second = own.new_zeros(len(x), width, hidden)
         self.above = self.second
-        self.behind = x.new_zeros(len(x), width, 4 * hidden)
+        self.behind = own.new_zeros(len(x), width, 4 * hidden)
 
     def enter(self, row: int) -> None:
         """Go on to a row, once: what the row above has left is final."""
@@ -148,8 +149,7 @@ class _DiagonalState:
     def _finish(self, row: int) -> None:
         """Run the second LSTM over a complete row, from its right end."""
         layer, second = self.layer, torch.empty_like(self.second)
-        h, c = (s[1, row].to(second.dtype).expand(len(second), -1)
-                for s in (layer.initial_h, layer.initial_c))  # fmt: skip
+        h, c = (s[1, row].expand(len(second), -1) for s in (layer.initial_h, layer.initial_c))
         for column in reversed(range(second.shape[1])):
             pushed = h @ layer.weight[0, 1] + self.second[:, column] @ layer.weight[1, 1]
             h, c = lstm_cell(self.behind[:, column] + pushed, c)

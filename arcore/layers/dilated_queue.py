@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from arcore.layers.dilated import GatedLayer
+from arcore.primitives.precision import at_least_float32
 
 
 class DilatedQueues:
@@ -20,8 +21,9 @@ class DilatedQueues:
 
     Weights are arranged once: tanh(f) = 2 sigm(2 f) - 1, so that one sigmoid s serves both gates,
     with 2 f from doubled weights, and z / 2 = s_f s_g - s_g / 2 is read as two parts, s_f s_g and
-    s_g, by weights that hold the factors; the sum of skips is one product. All buffers are
-    allocated here, since small operations cost mostly their overhead.
+    s_g, by weights that hold the factors; the sum of skips is one product. Both cancel, hence
+    float32 or more. All buffers are allocated here, since small operations cost mostly their
+    overhead.
 
     Reference:
         Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
@@ -45,9 +47,10 @@ class DilatedQueues:
         given: Tensor | None,
         local: Tensor | None,
     ) -> None:
-        self.kernel, self.time, self.ready, self.local = layers[0].kernel, 0, False, local
+        self.kernel, self.time, self.ready = layers[0].kernel, 0, False
         gate_width = layers[0].taps.out_features // 2
-        bias = input_bias.expand(batch, -1)
+        bias = input_bias.to(at_least_float32(input_bias.dtype)).expand(batch, -1)
+        self.local = None if local is None else local.to(bias.dtype)
         self.h, self.bias = bias.clone(), bias.clone()
         self.pending = [bias.clone() for _ in range(self.kernel)]
         factors = bias.new_ones(2 * gate_width)
@@ -75,7 +78,7 @@ class DilatedQueues:
             slots = base.repeat(size, 1, 1).unbind()
             residual = None
             if layer.residual is not None:
-                weight = layer.residual.weight.t()
+                weight = layer.residual.weight.t().to(bias.dtype)
                 residual = torch.cat([2 * weight, -weight])
             local_gates = None if self.local is None else local_now[number]
             f, g = gates.chunk(2, 1)
@@ -84,7 +87,10 @@ class DilatedQueues:
                 slots, size, base, newest, oldest, middle, residual, gates, f, g, local_gates,
             )  # fmt: skip
             self.queues.append(queue)
-        self.head = [(layer.weight.t().contiguous(), layer.bias) for layer in head]
+        self.head = [
+            (layer.weight.t().to(bias.dtype).contiguous(), layer.bias.to(bias.dtype))
+            for layer in head
+        ]
         self.head[0] = (self.head[0][0] * 2, self.head[0][1])
 
     def _advance(self) -> None:

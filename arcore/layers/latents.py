@@ -88,7 +88,8 @@ class GaussianPixelCNN(nn.Module):
         z[r, c] ~ N(m, sigma^2) with parameters W_o elu(u)[r, c],
 
     where a convolution sees the rows above and the locations to the left, and B the location
-    itself too. Means lie in (-2, 2) and scales in (0, 2).
+    itself too, so that a stack of them has PixelCNN's blind spot and reaches a location further up
+    with each. Means lie in (-2, 2) and scales in (0, 2).
 
     Arguments:
         channels: of a location.

@@ -82,9 +82,7 @@ class _RowState:
 
     def __init__(self, layer: RowLSTMLayer, x: Tensor) -> None:
         self.layer, self.row = layer, -1
-        self.h, self.c = (
-            s.to(x.dtype).repeat(len(x), 1, 1) for s in (layer.initial_h, layer.initial_c)
-        )
+        self.h, self.c = (s.repeat(len(x), 1, 1) for s in (layer.initial_h, layer.initial_c))
         self.above_c = self.pushed = self.c
 
     def enter(self, row: int) -> None:

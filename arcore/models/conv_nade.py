@@ -25,7 +25,8 @@ class ConvNADEConfig(OrderlessConfig):
         channels: of each valid convolution; full ones mirror them.
         kernels: sides of their kernels, as many, cut down to the maps that they meet. The paper's
             best network for 28x28 has channels [64, 64, 64, 64] and kernels [8, 4, 6, 7].
-        hidden: units of each hidden layer of the dense branch; [] leaves that out.
+        hidden: units of each hidden layer of the dense branch; [] leaves that out, so that a pixel
+            sees the convolutions' window alone and a condition shifts no outputs.
     """
 
     channels: tuple[int, ...] = (32, 32)

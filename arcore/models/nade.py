@@ -213,7 +213,7 @@ class NADEDecoder(Decoder):
     def draw_rest(
         self, generator: torch.Generator | None, temperature: float, advance: Advance
     ) -> list[Tensor]:
-        """Draw the rest; binary events in four kernels a step, with the same numbers.
+        """Draw the rest; binary events in four kernels a step, on a CPU with the same numbers.
 
         x = 1 where u < sigm(b + V h): where logit(u) - b < V h, whose left side comes for all at
         once.

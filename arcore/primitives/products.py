@@ -64,7 +64,8 @@ def has_fast_onednn() -> bool:
 
 
 def _goes_to_onednn(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.device.type == "cpu" and has_fast_onednn()
+    fits = x.dtype == torch.float32 and x.device.type == "cpu" and x.shape[-1] > 0
+    return fits and has_fast_onednn()
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -161,6 +161,18 @@ def test_particles_agree_with_the_sum_over_all_events(name: str, event, kind: st
     torch.testing.assert_close(found.mean(), mean, atol=0.1 * event.num_levels, rtol=0)
 
 
+def test_particles_are_from_what_scores_whatever_autocast() -> None:
+    model = arcore.create_model("deep_nade", arcore.events.Binary((64,)), hidden=[32])
+    seen = torch.zeros(1, 64, 2)
+    seen[..., 0] = -1
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            generator = torch.Generator().manual_seed(0)
+            found.append(posterior(model, seen, 64, generator=generator).log_evidence)
+    assert torch.equal(*found)
+
+
 def test_evidence_has_the_right_mean_with_few_particles() -> None:
     model = model_of("nade", BITS, hidden=4)
     seen = likelihoods(BITS)["missing"]
@@ -316,6 +328,8 @@ def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask
             "generator: expected a torch.Generator",
         ),
         (lambda m: replacement_noise(torch.zeros(1, 2), 1.0, 2), "probability: expected a number"),
+        (lambda m: replacement_noise(torch.zeros(1, 2), 0.5, 1), "num_levels: expected an integer"),
+        (lambda m: replacement_noise(torch.full((1, 2), 2), 0.5, 2), "y: expected levels in "),
         (lambda m: gaussian_noise(torch.zeros(1, 2), 0.0, 2), "deviation: expected"),
         (
             lambda m: interpolation.walk(m, torch.zeros(1, 2), torch.ones(1, 2), 2),

@@ -59,15 +59,20 @@ def test_paths_through_masks_are_strictly_lower_triangular(
 
 @pytest.mark.parametrize("conditioning", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("outputs", [17, 16, 3])
+@pytest.mark.parametrize("outputs", [112, 17, 16, 3])  # 112: all rows of a group see as much
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_groups_of_rows_give_the_full_product(
-    conditioning: bool, bias: bool, outputs: int, monkeypatch: pytest.MonkeyPatch
+    conditioning: bool,
+    bias: bool,
+    outputs: int,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("SMALLEST_GROUP", "LEAST_WEIGHTS"):
         monkeypatch.setattr(MaskedLinear, name, 1)
-    layer = MaskedLinear(6, outputs, conditioning, bias).double()
+    layer = MaskedLinear(6, outputs, conditioning, bias).to(dtype)
     mask = hidden_mask(torch.arange(outputs) * 7 // outputs, torch.arange(1, 7))  # row 0 is empty
-    x = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(5, 6, dtype=dtype, requires_grad=True)
     weights = [x, *layer.parameters()]
     layer.set_mask(mask)
     assert not layer.reaches

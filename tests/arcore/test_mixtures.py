@@ -96,6 +96,8 @@ def test_select_takes_flattened_indices() -> None:
     x = torch.randn(5, 2, 3, generator=generator)
     expected = mixture.log_prob(x).flatten(1)[:, [5, 0]]
     assert_close(chosen.log_prob(x.flatten(1)[:, [5, 0]]), expected)
+    none = RealMixture("laplace", *torch.zeros(3, 0, 2, 3, 4), -7.0)
+    assert none.select(torch.tensor([5, 0])).batch_shape == (0, 2)
 
 
 def test_bad_arguments_are_named() -> None:

@@ -218,6 +218,17 @@ def test_states_keep_their_precision_under_autocast() -> None:
         assert layer(torch.zeros(2, 12, 4, 4, dtype=torch.bfloat16)).dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["row_lstm", "diagonal_bilstm"])
+def test_a_decoders_states_keep_their_precision_under_autocast(name: str) -> None:
+    model = arcore.create_model(name, Binary((1, 3, 3)), num_layers=1, hidden=4)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        decoder = model.decoder(2)
+        for _ in range(4):
+            decoder.push(torch.zeros(2, 1))
+    state = decoder.cursor._states[model.layers[0].lstm]
+    assert state.h.dtype == state.c.dtype == torch.float32
+
+
 # -- two scales
 
 

@@ -657,6 +657,13 @@ def test_the_recomputing_decoder_would_infer_latents_from_blanks() -> None:
     assert_close(slow.next().logits, fast.next().logits)
 
 
+def test_evaluation_ends_the_warm_up() -> None:
+    model = arcore.create_model("pixelvae", Binary((1, 4, 4)), warmup_steps=100)
+    model.set_step(seed=0, step=0)
+    assert model.beta.tolist() == [pytest.approx(0.01)]
+    assert model.eval().beta.tolist() == [1]
+
+
 def test_gradients_of_a_stride_over_one_pixel_read_no_memory_that_nobody_wrote() -> None:
     """In bfloat16; memory that was freed a moment ago, full of nan, is what would be read."""
     layer, x = Halving(3, 3), torch.ones(1, 3, 1, 1)

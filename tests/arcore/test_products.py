@@ -49,6 +49,18 @@ def test_a_product_is_that_of_the_definition(first: str, second: str, dtype: tor
 
 
 @pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_product_over_nothing_is_nought(dtype: torch.dtype) -> None:
+    a, b, out = (torch.ones(size, dtype=dtype) for size in ((5, 0), (0, 6), (5, 6)))
+    multiply(a, b, out, add=True)
+    assert torch.equal(out, torch.ones_like(out))
+    multiply(a, b, out)
+    assert torch.equal(out, torch.zeros_like(out))
+    with torch.no_grad():
+        assert torch.equal(scored_linear(a, b.t(), out[0]), out)
+
+
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_layer_is_the_same_with_and_without_gradients(dtype: torch.dtype) -> None:
     layer = torch.nn.Linear(4, 3).to(dtype)

@@ -197,6 +197,8 @@ def test_units_of_clips() -> None:
     event = after_frames(Gray((20, 1, 64, 64)), 10)
     assert nats_to("nats_per_frame", 863.0, event) == pytest.approx(86.3)
     assert nats_to("nats_per_dim", 4096.0, event) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="^unit: expected nats_per_frame for clips"):
+        nats_to("nats_per_frame", 1.0, Levels(256, (3, 32, 32)))
     for unit in ("nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"):
         assert to_nats(unit, nats_to(unit, 5.0, event), event) == pytest.approx(5.0)
     with pytest.raises(ValueError, match="unit: expected one of nats, .*, got 'bits'"):

@@ -319,6 +319,20 @@ def test_what_cannot_overflow_is_not_scored_after_drawing(monkeypatch: pytest.Mo
         model.sample(2)
 
 
+def test_queues_of_a_coarse_model_are_no_coarser_than_its_scorer() -> None:
+    exact = build(Levels(8, (40,))).float()
+    coarse = copy.deepcopy(exact).bfloat16()
+    x = torch.randint(8, (4, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = exact.conditionals(x).logits
+        scored = coarse.conditionals(x).logits.float()
+        decoder, steps = coarse.decoder(4), []
+        for t in range(40):
+            steps.append(decoder.next().logits[:, 0].float())
+            decoder.push(x[:, t : t + 1])
+    assert (torch.stack(steps, 1) - expected).abs().mean() <= (scored - expected).abs().mean()
+
+
 def test_of_one_length_is_of_the_same_kind() -> None:
     model = arcore.create_model("wavenet", Binary((None,)), cycle=2)
     assert model.of_length(5).event == Binary((5,))

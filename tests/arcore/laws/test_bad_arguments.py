@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from copy import deepcopy
 
 import pytest
 import torch
@@ -56,6 +57,7 @@ BAD_REALS = [
     (lambda m: m.log_prob(X.bool()), ["x", "floating-point", "bool"]),
     (lambda m: m.log_prob(X + torch.nan), ["x", "finite", "NaN"]),
     (lambda m: m.log_prob(X - torch.inf), ["x", "finite", "infinity"]),
+    (lambda m: deepcopy(m).float().log_prob(X.double() + 1e300), ["x", "finite in torch.float32"]),
     (lambda m: m.log_prob(X.to(torch.complex64)), ["x", "floating-point", "complex64"]),
     (lambda m: m.conditionals(X + torch.nan), ["x", "finite", "NaN"]),
     (lambda m: m.sample(2, temperature=0.5), ["temperature", "1 for a mixture", "0.5"]),

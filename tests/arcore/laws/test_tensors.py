@@ -73,6 +73,14 @@ def test_draws_are_from_what_scores_whatever_autocast(case: Case) -> None:
     assert torch.equal(*drawn)
 
 
+@cases_where(lambda case: case.kind.scores_in_autocast)
+def test_draws_under_autocast_are_events(case: Case) -> None:
+    model, condition = case.build().float(), case.condition(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        drawn = model.sample(2, condition, torch.Generator().manual_seed(0))
+    model.event.check(drawn)
+
+
 @every_model
 def test_a_model_is_built_on_the_default_device(kind: type[AutoregressiveModel]) -> None:
     with torch.device("meta"):
