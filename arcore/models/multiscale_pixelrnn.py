@@ -61,8 +61,9 @@ class MultiscalePixelRNN(AutoregressiveModel):
 
     so the likelihood is exact: pixels of x_s are drawn first, by a network of their own, and cost
     nothing where the second network meets them again in raster order. A convolution, a
-    deconvolution and a convolution bring x_s to the image's size; each layer adds its 1 x 1 projection of the result,
-    without a mask, to its input-to-state part. A condition passes to both networks.
+    deconvolution and a convolution bring x_s to the image's size; each layer adds its 1 x 1
+    projection of the result, without a mask, to its input-to-state part. A condition passes to both
+    networks.
 
     Hyperparameters: see `MultiscalePixelRNNConfig`.
 
