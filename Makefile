@@ -6,6 +6,7 @@ EMBEDDED := digits digits_binary digits_dequantized tones moving_digits
 TEST_WORKERS ?= 2
 IN_PARALLEL := -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 TARGETS ?= $(foreach dataset,$(EMBEDDED),report@$(dataset) register@$(dataset))
+SHOWN := $(patsubst report@%,%,$(filter report@%,$(TARGETS)))
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -24,64 +25,68 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON): expected Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); set PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.benchmarks: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
 	@touch $@
 
 install: $(STAMP)  ## make .venv with everything in it
 
 repro: $(STAMP)  ## the main job: embedded data to trained, registered models and the tables
-	@python -m stages.repro $(TARGETS)
-	@python -m stages.report --show $(EMBEDDED)
+	@$(VENV)/bin/python -m stages.repro $(TARGETS)
+	@$(if $(SHOWN),$(VENV)/bin/python -m stages.report --show $(SHOWN))
 
 test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
-	python -m pytest $(IN_PARALLEL)
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL)
 
 test-slow: $(STAMP)  ## the longer tests too
-	python -m pytest $(IN_PARALLEL) -m 'not own_process and not cluster and not browser'
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m 'not own_process and not cluster and not browser'
 
 test-cluster: $(STAMP)  ## training, jobs and faults on several hosts made of network namespaces
-	python -m pytest -m cluster tests/cluster
+	$(VENV)/bin/python -m pytest -m cluster tests/cluster
 
 lint: $(STAMP)  ## ruff and mypy
-	ruff check .
-	ruff format --check .
-	mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 format: $(STAMP)  ## let ruff mend what it can
-	ruff check --fix .
-	ruff format .
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
 
 ui: $(STAMP)  ## MLflow on http://127.0.0.1:5000, and the addresses of each dataset's runs
-	@python -m stages.ui
+	@$(VENV)/bin/python -m stages.ui
 
 submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=evaluate@..., or RUN='...'
 	@$(if $(STAGE)$(TARGET)$(RUN),true,echo "error: expected STAGE and EXPERIMENT or TARGET or RUN"; exit 1)
-	@python -m stages.submit $(SUBMIT) -- $(or $(RUN),$(if $(TARGET),dvc repro $(TARGET),python -m stages.$(STAGE) $(EXPERIMENT)))
+	@$(VENV)/bin/python -m stages.submit $(SUBMIT) -- $(or $(RUN),$(if $(TARGET),dvc repro $(TARGET),python -m stages.$(STAGE) $(EXPERIMENT)))
 
-bench: $(STAMP)  ## training speed against common implementations, sampling, the loader, overheads
-	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
-	python benchmarks/training_speed.py
-	python benchmarks/sampling.py
-	python benchmarks/wavenet.py
-	python benchmarks/loading.py
-	python benchmarks/overheads.py
+bench: $(VENV)/.benchmarks  ## training speed against common implementations, sampling, the loader, overheads
+	$(VENV)/bin/python benchmarks/training_speed.py
+	$(VENV)/bin/python benchmarks/sampling.py
+	$(VENV)/bin/python benchmarks/wavenet.py
+	$(VENV)/bin/python benchmarks/loading.py
+	$(VENV)/bin/python benchmarks/overheads.py
 
 results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES, STUDIES, DATASETS and EMBEDDED_DATA, and the pictures of GALLERY, to results/
-	@python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --studies $(STUDIES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --gallery $(GALLERY) --tables
+	@$(VENV)/bin/python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --studies $(STUDIES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --gallery $(GALLERY) --tables
 
 tables: $(STAMP)  ## draw every table of README, docs and results/ anew from the records
-	@python -m stages.results --tables
+	@$(VENV)/bin/python -m stages.results --tables
 
 audit: $(STAMP)  ## known vulnerabilities of constraints.txt, as pip-audit's source (ADVISORIES=pypi or osv) has them
 	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
 	  $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
 	@$(VENV)/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --progress-spinner off -f json \
-	  -s $(or $(ADVISORIES),pypi) | python .ci/audit.py
+	  -s $(or $(ADVISORIES),pypi) | $(VENV)/bin/python .ci/audit.py
 
-lock: $(STAMP)  ## write constraints.txt from what is installed
+lock: $(VENV)/.benchmarks  ## write constraints.txt from what is installed
+	@$(VENV)/bin/python -m pip freeze --exclude-editable > constraints.all
 	@{ echo '# The stack that the tests ran with (all but torch, a range in pyproject.toml). Made by `make lock`.'; \
-	  python -m pip freeze --exclude-editable | grep -viE '^(torch|nvidia[^=]*|triton|setuptools|pip|wheel)=='; } > constraints.tmp
-	@mv constraints.tmp constraints.txt
+	  grep -viE '^(torch|nvidia[^=]*|triton|setuptools|pip|wheel)==' constraints.all; } > constraints.tmp
+	@rm constraints.all && mv constraints.tmp constraints.txt && touch $(STAMP) $(VENV)/.benchmarks
 
 clean:  ## remove outputs and what unfinished trainings go on from, not data, caches or the MLflow store
 	rm -rf models mixtures evaluation metrics curves codecs reports registry searches studies .arcore

@@ -235,7 +235,7 @@ def memory_limit_mb() -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", nargs="+", type=int, default=[20_000, 100_000, 500_000])
-    parser.add_argument("--steps", nargs="+", choices=("generate", *STEPS))
+    parser.add_argument("--steps", nargs="*", choices=("generate", *STEPS))
     parser.add_argument("--work", type=Path, help="folder for all that is written")
     parser.add_argument("--keep", action="store_true", help="leave it there, for further steps")
     parser.add_argument("--json", type=Path, help="file for the numbers; other runs' are kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
@@ -18,7 +19,8 @@ def run(main: Callable[[], None]) -> None:
 
     Where a warm process waits for stages, it runs there.
     """
-    status = warm.forward(main.__globals__["__spec__"].name, sys.argv[1:])
+    module = main.__globals__["__spec__"]  # none of a file that is run by its path
+    status = None if module is None else warm.forward(module.name, sys.argv[1:])
     if status is not None:
         sys.exit(status)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors != "replace":
@@ -33,6 +35,9 @@ def in_one_line(main: Callable[[], None]) -> None:
     """Run a script's `main`; a UserError or an error of the system ends it with one line."""
     try:
         main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except UserError as error:
         sys.exit(f"error: {redacted(str(error))}")
     except OSError as error:

@@ -31,6 +31,8 @@ def main() -> None:
         before = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid: {error}") from None
     after = layout.completed(before)
     if after != before:
         atomic.write_text(path, after)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import torch
 from torch import Tensor
 
 from arcore.families.latent import LatentVariableModel
 from arcore.inference.interpolation import between, decode_with
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require, require_int
 
 
 @torch.no_grad()
@@ -40,6 +42,7 @@ def active_units(
     x: Tensor,
     condition: Tensor | None = None,
     threshold: float = 0.01,
+    batch_size: int = 256,
 ) -> tuple[tuple[int, int], ...]:
     """Return for each level of latents how many units are in use, and how many there are.
 
@@ -50,6 +53,7 @@ def active_units(
         x: (batch, *event.shape), of two events or more.
         condition: one row per event, for a conditional model.
         threshold: of the variance.
+        batch_size: events that the encoder sees at once.
 
     Raises:
         ValueError: for a model without latents.
@@ -63,9 +67,16 @@ def active_units(
         >>> active_units(model, torch.zeros(3, 1, 4, 4))
         ((0, 16),)
     """
-    posterior = _with_latents(model).posterior(x, condition)
+    latent = _with_latents(model)
     require(len(x) > 1, "x", "two events or more, for a variance", len(x))
-    spread = [q.mean.double().flatten(1).var(0) for q in posterior]
+    require_int(batch_size, "batch_size", 1)
+    latent._check(x, condition)
+    given = [None] if condition is None else condition.split(batch_size)
+    means = [
+        [q.mean.double().flatten(1).cpu() for q in latent.posterior(*part)]
+        for part in zip_longest(x.split(batch_size), given)
+    ]
+    spread = [torch.cat(level).var(0) for level in zip(*means, strict=True)]
     return tuple((int((variance > threshold).sum()), len(variance)) for variance in spread)
 
 

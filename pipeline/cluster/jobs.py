@@ -242,6 +242,8 @@ async def _follow(client: JobClient, job: str, show: Callable[[str], object]) ->
                 show(text[skip:])
                 seen += len(text[skip:])
                 skip = max(0, skip - len(text))
+        except BrokenPipeError:  # of `show`
+            raise
         except Exception as error:  # of aiohttp, requests and Ray
             problem = one_line(error)
         failures = 1 if seen > known else failures + 1

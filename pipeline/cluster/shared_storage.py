@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from pipeline.core import paths, storage
 from pipeline.core.file_hash import sha256_of
 from pipeline.experiments.schema import ClusterConfig
+
+_publishes = ContextVar("publishes", default=True)
 
 
 def shared_storage(config: ClusterConfig) -> str | None:
@@ -35,12 +40,22 @@ def publish_shards(config: ClusterConfig, folder: Path, dataset: str) -> str:
     return copy
 
 
+@contextmanager
+def unpublished() -> Iterator[None]:
+    """Let `publish` do nothing inside: what is made is a part of something else."""
+    token = _publishes.set(False)
+    try:
+        yield
+    finally:
+        _publishes.reset(token)
+
+
 def publish(config: ClusterConfig, out: Path, marker: str) -> None:
     """Copy a stage's output to `<storage>/results/`, for jobs whose own folder is removed.
 
-    Nothing is done without a shared storage.
+    Nothing is done without a shared storage, or inside `unpublished`.
     """
     shared = shared_storage(config)
-    if shared is not None:
+    if shared is not None and _publishes.get():
         relative = out.relative_to(paths.root()).parts
         storage.publish(out, storage.join(shared, "results", *relative), marker)

@@ -57,6 +57,7 @@ def _compare(file: RawFile, got: str) -> None:
 def progress(file: RawFile, doing: str, total: int | None = None) -> tqdm[NoReturn]:
     """Return a bar of bytes, shown at once for a download and after half a second for the rest."""
     return tqdm(
+        disable=None,  # where nobody looks
         desc=f"{doing} {file.name}",
         total=file.size if total is None else total,
         unit="B",

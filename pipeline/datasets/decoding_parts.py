@@ -131,7 +131,14 @@ def decode_files(
     Yields:
         Which files, and their rows.
     """
-    bar = tqdm(total=len(files), desc=f"decoding {split}", unit="file", leave=False, delay=0.5)
+    bar = tqdm(
+        total=len(files),
+        desc=f"decoding {split}",
+        unit="file",
+        leave=False,
+        delay=0.5,
+        disable=None,
+    )
     with decoder() as decode, bar:
         for number, part in enumerate(cut_into_parts(counts, part_rows)):
             rows = kept.part(f"{split}-{number:05d}", partial(decode, read, [files[part]]))

@@ -211,7 +211,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
     """Preprocess, train and evaluate one fold in its home; return its result."""
     config = on_fold(config, fold)
     dataset = catalog.get_dataset(config.dataset)
-    with _root(home):
+    with _root(home), shared_storage.unpublished():
         folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
         code = provenance.code_sha256("folds", str(config.model["name"]))

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import arcore
@@ -18,7 +19,7 @@ from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
 from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.data import shard_reader
 from pipeline.data.stored_split import Split, open_rows, take
 from pipeline.datasets import catalog
@@ -76,7 +77,8 @@ def _evaluate(config: ExperimentConfig) -> Path:
     manifest = shard_reader.read_manifest(folder)
     _check(config, trained, manifest)
     num_members = plan.num_members or model.num_members
-    device = local_device(config.cluster)
+    elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
+    device = torch.device("cpu") if elsewhere else local_device(config.cluster)
     model = _scored(model, num_members, config.name).to(device).eval()
     _check_entry(config, trained, manifest)
     context = manifest.context_frames
@@ -84,6 +86,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         coding_cost.check(model, context, config.name)
     test, valid = (open_rows(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
+    require(len(chosen) > 1, f"{dataset}: test rows", "two or more, for an error", len(chosen))
     source = None
     if isinstance(test, SplitData) and manifest.sound is not None:
         source = catalog.get_dataset(config.dataset).source_nats(test)
@@ -153,7 +156,8 @@ def _evaluate(config: ExperimentConfig) -> Path:
         curve.savefig(temporary / "learning_curve.png")
     result_files.write_summary(result, after_frames(manifest.event, context))
     shared_storage.publish(config.cluster, out, "metrics.json")
-    _track(None if record is None else record.run_id, result, out)
+    if config.evaluated_as is None and record is not None:  # else the run is of another result
+        _track(record.run_id, result, out)
     log.info(
         "%s: test %.3f +- %.3f nats, %.4f bits/dim (%d rows)",
         config.name, result.score.nats, result.score.nats_stderr, result.score.bits_per_dim,
@@ -258,15 +262,17 @@ def _show(
         pairs = audio_figures.Pairs(drawn, real, labels, model.event, manifest.sound)
         pairs.write(media)
         pairs.spectrograms().savefig(picture)
-    elif len(model.event.shape) == 4 and is_levels(model.event):
+    elif video_figures.are_clips(model.event):
         shown, real, drawn = (rows[: video_figures.MAX_CLIPS] for rows in (shown, real, drawn))
         context, given = manifest.context_frames, scoring.condition_of(model, test, shown)
-        versions = [real, video_figures.expected(model, real, given, context), drawn]
+        versions = [real, drawn]
+        if not isinstance(model, arcore.Ensemble):  # which has no conditionals
+            versions.insert(1, video_figures.expected(model, real, given, context))
         video_figures.save_clips(picture, versions, model.event, context)
     else:
         events = {"samples": drawn, "real": real, **sampling.draw_varied(model, plan)}
         image_figures.sample_figure(events, model.event).savefig(picture)
-        if len(model.event.shape) == 3 and model.event.shape[0] in (1, 3):
+        if image_figures.is_picture(model.event):
             for title, images in events.items():
                 name = title.replace(" ", "_")
                 image_figures.write_strip(media / f"{name}.png", images, model.event)

@@ -38,6 +38,7 @@ class Codec:
         decode: the way back.
         alone: whether each image is coded as a file of its own.
         together: whether all images are coded as one picture.
+        longest: side of a picture that it can code; 0 for any.
         applies: to events of which it can code images.
     """
 
@@ -47,6 +48,7 @@ class Codec:
     decode: Callable[[bytes, Levels], np.ndarray]
     alone: bool = True
     together: bool = True
+    longest: int = 0
     applies: Callable[[Levels], bool] = lambda event: True
 
 
@@ -187,6 +189,7 @@ CODECS = {
         settings="quality=100 method=6",
         encode=encode_webp,
         decode=_from_file,
+        longest=16_383,
     ),
     "zstd": Codec(
         label="zstd (pyarrow, measured here)",

@@ -40,7 +40,7 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
         low, high = float(real.min()), float(real.max())
     used = [*panels[0, :2], *panels[1:].ravel()]
     for axes, (title, x) in zip(used, pictures.items(), strict=True):
-        grid = tile(x) if len(event.shape) == 3 else x.reshape(len(x), -1)
+        grid = tile(x) if is_picture(event) else x.reshape(len(x), -1)
         if grid.ndim == 3:  # imshow takes colours in [0, 1]
             grid = (grid - low) / (high - low)
         axes.imshow(
@@ -49,10 +49,15 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
             vmin=low,
             vmax=high,
             interpolation="nearest",
-            aspect="auto" if len(event.shape) != 3 else "equal",
+            aspect="equal" if is_picture(event) else "auto",
         )
         axes.set(title=title, xticks=[], yticks=[])
     return figure
+
+
+def is_picture(event: Event) -> bool:
+    """Tell whether an event is an image of one or three colours, which come first."""
+    return len(event.shape) == 3 and event.shape[0] in (1, 3)
 
 
 def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,7 +25,12 @@ def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
     """
     codecs = [codec for codec in image_codecs.CODECS.values() if codec.applies(event)]
     alone = [measure(codec, images, event) for codec in codecs if codec.alone]
-    return alone + [measure_together(c, images, event) for c in codecs if c.together]
+    side = max(mosaic_extents(images.shape))
+    return alone + [
+        measure_together(codec, images, event)
+        for codec in codecs
+        if codec.together and not 0 < codec.longest < side
+    ]
 
 
 def measure(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
@@ -80,12 +86,26 @@ def mosaic(images: np.ndarray) -> np.ndarray:
         [[[1, 2], [3, 0]]]
     """
     count, channels, height, width = images.shape
-    columns = math.isqrt(count - 1) + 1
-    rows = math.ceil(count / columns)
+    rows, columns = (
+        whole // side
+        for whole, side in zip(mosaic_extents(images.shape), (height, width), strict=True)
+    )
     padded = np.zeros((rows * columns, channels, height, width), images.dtype)
     padded[:count] = images
     grid = padded.reshape(rows, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
     return np.ascontiguousarray(grid.reshape(channels, rows * height, columns * width))
+
+
+def mosaic_extents(shape: Sequence[int]) -> tuple[int, int]:
+    """Return the height and width of the mosaic of images of shape (N, C, H, W).
+
+    Example:
+        >>> mosaic_extents((3, 1, 8, 9))
+        (16, 18)
+    """
+    count, _, height, width = shape
+    columns = math.isqrt(count - 1) + 1
+    return math.ceil(count / columns) * height, columns * width
 
 
 def _mosaic_size(codec: Codec, images: np.ndarray, event: Levels) -> int:

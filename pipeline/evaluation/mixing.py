@@ -66,6 +66,8 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     out = paths.joined(config.name, experiment)
     with replacing(out) as temporary:
         shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
+        if sha256_of(temporary / "model.safetensors") != trained.weights_sha256:
+            raise UserError(f"{experiment}: trained anew meanwhile; run this again")
         if not config.pooled:
             member.to(local_device(config.cluster))
             valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")

@@ -109,7 +109,8 @@ def bound_scores(
     terms = [latent_levels.bound_terms(model, batch.x, batch.condition).cpu() for batch in batches]
     x = torch.cat([batch.x for batch in batches])
     labels = [batch.condition for batch in batches if batch.condition is not None]
-    units = latent_levels.active_units(model, x, torch.cat(labels) if labels else None)
+    given = torch.cat(labels) if labels else None
+    units = latent_levels.active_units(model, x, given, batch_size=batch_size)
     return torch.cat(terms).double(), units
 
 

@@ -58,10 +58,9 @@ class BackOff:
     ) -> None:
         self.num_levels, self.strengths = num_levels, strengths
         self.counts = [np.zeros(num_levels ** (n + 1), np.int64) for n in range(3)]
-        codes = [self._codes(x) for x in sounds_of(train)]
-        for order, counts in enumerate(self.counts):
-            joined = np.concatenate([code[order] for code in codes])
-            counts += np.bincount(joined, minlength=len(counts))
+        for x in sounds_of(train):
+            for counts, codes in zip(self.counts, self._codes(x), strict=True):
+                np.add.at(counts, codes, 1)
         self.totals = [counts.reshape(-1, num_levels).sum(1) for counts in self.counts]
 
     def _codes(self, x: np.ndarray) -> list[np.ndarray]:

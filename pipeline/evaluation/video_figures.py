@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 import arcore
-from arcore.events import Levels, is_levels
+from arcore.events import Event, Levels, is_levels
 
 MIN_SIDE = 64
 FRAME_MS = 150
@@ -54,6 +55,11 @@ def save_clips(path: Path, rows: Sequence[np.ndarray], event: Levels, context_fr
         duration=FRAME_MS,
         loop=0,
     )
+
+
+def are_clips(event: Event) -> TypeGuard[Levels]:
+    """Tell whether events are clips (T, C, H, W) over levels, of one or three colours."""
+    return is_levels(event) and len(event.shape) == 4 and event.shape[1] in (1, 3)
 
 
 @torch.no_grad()

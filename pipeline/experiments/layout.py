@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
 
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, one_line, require
 
 SECTIONS = ("experiments", "searches")
 JOINS = "joins"
@@ -31,9 +32,17 @@ def completed(text: str) -> str:
     cannot give a stage as many dependencies as a list is long.
 
     Raises:
-        UserError: for an entry that is no mapping, or a mixture of what is no experiment.
+        UserError: for what is no YAML, a section or an entry that is no mapping, or a mixture of
+            what is no experiment.
     """
-    params = _yaml().load(text)
+    try:
+        params = _yaml().load(text)
+    except YAMLError as error:
+        raise UserError(f"params.yaml: not valid: {one_line(error)}") from None
+    require(isinstance(params, CommentedMap), "params.yaml", "a mapping", params)
+    for section in (*SECTIONS, "mixtures"):
+        fits = isinstance(params.get(section) or {}, Mapping)
+        require(fits, section, "a mapping", params.get(section))
     if params.get("mixtures") or params.get(JOINS):
         rows = _joins(params)
         if rows != params.get(JOINS):

@@ -55,8 +55,11 @@ def _studies(names: list[str]) -> list[str]:
 def _line(path: Path) -> list[Cell] | None:
     """Summarise a report's CSV; None where the page or a row of ours is missing."""
     dataset = path.parent.name
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:  # just being replaced; whoever does so writes the index next
+        return None
     ours = [row for row in rows if row.get("kind") == "ours" and row.get("split") == "test"]
     if (
         not ours

@@ -85,7 +85,11 @@ def read(results: Path, experiment: str, report: Report) -> Curve | None:
     rows = read_history(path)
     if not any(row.get("train_nats") for row in rows):
         return None
-    unit = _unit(results, experiment, report)
+    scored = [row for row in rows if row.get("valid_bits_per_dim")]
+    if report.unit == "bits_per_dim" and scored:  # of sounds by validation's lengths, not test's
+        unit = float(scored[-1]["valid_bits_per_dim"]) / float(scored[-1]["valid_nats"])
+    else:
+        unit = _unit(results, experiment, report)
     valid, train = (
         tuple((int(row["step"]), float(row[key]) * unit) for row in rows if row.get(key))
         for key in ("valid_nats", "train_nats")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import UserError
+from pipeline.core.errors import one_line
 from pipeline.reporting import curves, index, report_csv, tables
 from pipeline.reporting.comparison import Report, build_report
 from pipeline.tracking import mlflow_store, run_logger
@@ -54,8 +54,8 @@ def _log_report(report: Report, folder: Path, files: Mapping[str, str]) -> None:
         store = mlflow_store.require_store()
         where = mlflow_store.experiment_id(store, EXPERIMENT)
         runs = mlflow_store.find_runs(store, where, mlflow_store.RUN_KEY, identity)
-    except UserError as error:
-        log.warning("warning: report not logged: %s", error)
+    except Exception as error:  # MLflow's many kinds; the report itself is written
+        log.warning("warning: report not logged: %s", one_line(error))
         return
     if any(run.info.status == "FINISHED" for run in runs):
         return

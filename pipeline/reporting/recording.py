@@ -13,6 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.evaluation import reading, result_files
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, embedded, picture_book, tables
+from pipeline.training.records import TrainingRecord
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ def record_experiment(name: str) -> Path:
     evaluation = _evaluation(name)
     if (evaluation / "metrics.json").is_file():
         reading.check_weights(result_files.read(evaluation), model)
+    if (model / "training.json").is_file() and TrainingRecord.of(model) is None:
+        raise UserError(f"{model / 'training.json'}: of other weights than model.safetensors")
     files = [model / file for file in ("config.yaml", "training.json", "history.csv")]
     weights = model / "model.safetensors"
     if weights.is_file() and weights.stat().st_size <= MOST_WEIGHTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import textwrap
@@ -76,6 +77,10 @@ class Display:
         width = len(str(self._total))
         self._print(f"[{done:{width}}/{self._total}] {_words(stage):46} {seconds:6.1f} s")
 
+    def failed(self, stage: str) -> None:
+        """Show that a stage has failed, of which more is said when the others have ended."""
+        self._print(f"{_words(stage)} failed; those beside it end what they are at")
+
     def close(self) -> None:
         """Take the bars away and print where the time went."""
         for bar in self._bars:
@@ -85,7 +90,8 @@ class Display:
             kinds[kind_of(stage)].append(seconds)
         parts = (f"{kind} {sum(all_):.0f} s ({len(all_)})" for kind, all_ in kinds.items())
         line = f"{time.monotonic() - self._began:.0f} s in all: {', '.join(parts)}"
-        print(textwrap.fill(line, WIDTH), flush=True)
+        with contextlib.suppress(BrokenPipeError):  # which would hide why it ends
+            print(textwrap.fill(line, WIDTH), flush=True)
 
     def _print(self, line: str) -> None:
         if self._bars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from pipeline.core.errors import UserError, one_line
 from pipeline.repro.display import Display
@@ -41,6 +44,7 @@ class Lanes:
         self._count, self._environment, self._display = count, environment, display
         self._log, self._lock = log, threading.Lock()
         self._failure: str | None = None
+        self._processes: set[subprocess.Popen[str]] = set()
 
     def run(self, chains: Sequence[Chain]) -> None:
         """Run chains of stages side by side; a lane takes fewer at a time as they become few.
@@ -56,15 +60,24 @@ class Lanes:
         ]
         for thread in threads:
             thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        except KeyboardInterrupt:
-            self._failure = "interrupted; what is done is kept, rerun to go on"
-            for thread in threads:
-                thread.join()
+        while any(thread.is_alive() for thread in threads):
+            try:
+                for thread in threads:
+                    thread.join()
+            except KeyboardInterrupt:  # the terminal tells the stages too; the second time we do
+                if self._failure is not None:
+                    self.stop()
+                self._failure = "interrupted; what is done is kept, rerun to go on"
         if self._failure is not None:
             raise UserError(self._failure)
+
+    def stop(self) -> None:
+        """Have the stages under way end: a training saves itself, DVC says that it has failed."""
+        for process in list(self._processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.terminate()
 
     def _work(self, lane: int, waiting: deque[Chain], lanes: int) -> None:
         while self._failure is None:
@@ -92,6 +105,18 @@ class Lanes:
             text=True,
             errors="replace",
         )
+        self._processes.add(process)
+        try:
+            self._follow(lane, stages, process)
+        except BaseException:  # e.g. of a display that nobody reads
+            self.stop()
+            process.terminate()
+            raise
+        finally:
+            process.wait()
+            self._processes.discard(process)
+
+    def _follow(self, lane: int, stages: Sequence[str], process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         stage, began = "", time.monotonic()
         last: deque[str] = deque(maxlen=LAST_LINES)
@@ -118,3 +143,4 @@ class Lanes:
         elif status != 0 and self._failure is None:
             what = [f"{stage or ' '.join(stages)} failed (all output: {self._log}):", *last]
             self._failure = "\n".join(what)
+            self._display.failed(stage or "dvc")

@@ -86,7 +86,9 @@ def make_plan(targets: Sequence[str]) -> Plan:
                 for s in ordered
             }
     except DvcException as error:
-        raise UserError(f"dvc: {one_line(error)}") from error
+        said = one_line(error)
+        hint = "; `dvc config --local core.no_scm true` does without" if "git repo" in said else ""
+        raise UserError(f"dvc: {said}{hint}") from error
     return Plan(stale_among([s.addressing for s in ordered], needs, changed), needs)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.repro.display import Display
 from pipeline.repro.lanes import Lanes
 from pipeline.repro.plan import make_plan
@@ -32,6 +37,9 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     """
     if lanes is not None and lanes < 1:
         raise UserError(f"lanes: expected a number >= 1, got {lanes}")
+    elsewhere = os.environ.get("ARCORE_HOME")
+    wanted = "none, since DVC's outputs are in this folder"
+    require(not elsewhere, "ARCORE_HOME", wanted, elsewhere)
     count = lanes or min(MOST_LANES, cpus)
     plan = make_plan(targets)
     if not plan.stale:
@@ -43,10 +51,31 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     display = Display(len(plan.stale), count)
+    python = str(Path(sys.executable).parent)  # dvc.yaml says `python`
+    path = os.pathsep.join(filter(None, (python, os.environ.get("PATH"))))
+    variables = dict(os.environ) | {"OMP_NUM_THREADS": threads, "PATH": path}
     try:
-        with warmed(dict(os.environ) | {"OMP_NUM_THREADS": threads}) as environment:
+        with warmed(variables) as environment:
             work = Lanes(count, environment, display, log)
-            for phase in plan.phases():
-                work.run(phase)
+            with _stopped_by_signals(work):
+                for phase in plan.phases():
+                    work.run(phase)
     finally:
         display.close()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(work: Lanes) -> Iterator[None]:
+    """Take a request to end, or a terminal that closes, as Ctrl-C, of which stages are told."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        work.stop()
+        raise KeyboardInterrupt
+
+    kinds = [kind for name in ("SIGTERM", "SIGHUP") if (kind := getattr(signal, name, None))]
+    before = {kind: signal.signal(kind, stop) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -44,18 +45,25 @@ def warmed(variables: dict[str, str]) -> Iterator[dict[str, str]]:
         return
     with tempfile.TemporaryDirectory(prefix="arcore-", ignore_cleanup_errors=True) as folder:
         address = os.path.join(folder, "warm")
-        server = _started(address, variables)
-        if server is None:
-            yield variables
-            return
+        ours, theirs = os.pipe()  # that ends with this process, however it does
         try:
-            yield variables | {VARIABLE: address}
+            server = _started(address, variables, ours)
+            os.close(ours)
+            if server is None:
+                yield variables
+                return
+            try:
+                yield variables | {VARIABLE: address}
+            finally:
+                server.terminate()
+                server.wait()
         finally:
-            server.terminate()
-            server.wait()
+            os.close(theirs)
 
 
-def _started(address: str, variables: dict[str, str]) -> subprocess.Popen[bytes] | None:
+def _started(
+    address: str, variables: dict[str, str], parent: int
+) -> subprocess.Popen[bytes] | None:
     """Start the server, None where a TMPDIR is too long for such an address."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         try:
@@ -64,8 +72,9 @@ def _started(address: str, variables: dict[str, str]) -> subprocess.Popen[bytes]
             return None
         listening.listen()
         number = listening.fileno()
-        command = [sys.executable, "-m", "pipeline.repro.warm", str(number)]
-        return subprocess.Popen(command, env=variables, start_new_session=True, pass_fds=[number])
+        command = [sys.executable, "-m", "pipeline.repro.warm", str(number), str(parent)]
+        passed = [number, parent]
+        return subprocess.Popen(command, env=variables, start_new_session=True, pass_fds=passed)
 
 
 def forward(module: str, arguments: Sequence[str]) -> int | None:
@@ -120,13 +129,19 @@ def _line(connection: socket.socket) -> str:
     return read.decode().strip()
 
 
-def serve(listening: socket.socket) -> None:
-    """Import the libraries, then fork for each stage that connects, until terminated."""
+def serve(listening: socket.socket, parent: int) -> None:
+    """Import the libraries, then fork for each stage that connects, until terminated.
+
+    Arguments:
+        listening: where stages connect.
+        parent: the reading end of a pipe that the process which started this one holds.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # as a stage does, which cannot once it is a pipe
     _import_libraries()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are nobody's to wait for
-    while True:
+    either = [listening.fileno(), parent]
+    while parent not in select.select(either, [], [])[0]:
         connection, _ = listening.accept()
         with connection:
             if os.fork() == 0:
@@ -212,4 +227,4 @@ def _end_with(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -55,7 +55,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     pictures.save(pictures.grid([(str(c), row) for c, row in enumerate(by_class)]), path)
     shown = [Shown(file=path.name, caption="Samples, a row a class")]
     rows = subject.rows("test", settings.num_rows, settings.seed)
-    prior = torch.from_numpy(np.bincount(labels, minlength=classes) / len(labels))
+    counts = np.maximum(np.bincount(labels, minlength=classes), 0.5)  # half a row for none
+    prior = torch.from_numpy(counts / counts.sum())
     numbers = _numbers(log_likelihoods(subject, rows), prior, rows)
     notes = (
         f"p(c | x) ∝ p(x | c) p(c) of {len(rows)} test images, where p(c) is the share of training "

@@ -37,6 +37,7 @@ MAGIC = b"ARCF"
 FORMAT = 1
 LEAD = struct.Struct("<4sBII")
 LARGEST_MANIFEST = 1 << 30
+STRANGE = '\\:*?"<>|'  # which names have not on every system
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,8 @@ def compress(
     require(out.parent.is_dir(), str(out.parent), "a folder to write to", "none")
     model, event = load(model_folder)
     entries, rows = [], []
+    for path in files:
+        check_name(kept_name(path), path)  # as decoding does
     for path in files:
         entry, levels = level_files.read(path, kept_name(path), event, quantize)
         entries.append(entry)
@@ -243,9 +246,10 @@ def check_name(name: str, where: Path) -> None:
         and not plain.is_absolute()
         and not PureWindowsPath(name).anchor
         and ".." not in plain.parts
-        and not any(ord(letter) < 32 or letter in '\\:*?"<>|' for letter in name)
+        and not any(ord(letter) < 32 or letter in STRANGE for letter in name)
+        and not any("\ud800" <= letter <= "\udfff" for letter in name)  # bytes that are no text
     )
-    require(safe, str(where), "relative paths without '..'", name)
+    require(safe, str(where), f"a relative path without '..' or any of {STRANGE}", name)
 
 
 def _require_different(names: Sequence[str]) -> None:
@@ -273,6 +277,8 @@ def _with_classes(
             require(entry.labels is not None, "classes", expected, "none")
         return [dataclasses.replace(entry, classes=entry.labels) for entry in entries]
     require(len(given) in (1, rows), "classes", f"one for all rows, or {rows}", len(given))
+    fits = all(0 <= one < model.num_classes for one in given)
+    require(fits, "classes", f"numbers in [0, {model.num_classes})", list(given))
     wide = list(given) if len(given) == rows else [*given] * rows
     ends = np.cumsum([0, *(entry.rows for entry in entries)]).tolist()
     return [

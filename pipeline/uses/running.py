@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,6 +125,10 @@ def _check(settings: Any) -> None:
 
 def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecord:
     outcome: Outcome = MODULES[use].run(loaded, settings, folder)
+    for number in outcome.numbers:
+        fits = math.isfinite(number.value) and math.isfinite(number.stderr or 0.0)
+        got = f"{number.value} +- {number.stderr}"
+        require(fits, f"{loaded.experiment}, {use}: {number.name}", "finite numbers", got)
     record = UseRecord(
         use=use,
         experiment=loaded.experiment,

@@ -51,6 +51,23 @@ def test_memory_that_ran_out_is_one_line(error: Exception) -> None:
         cli.run(main)
 
 
+def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
+
+
+def test_a_file_that_is_run_by_its_path() -> None:
+    run = subprocess.run(
+        [sys.executable, ROOT / "stages" / "params.py", "--help"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0 and not run.stderr
+
+
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
     def main() -> None:
         raise RuntimeError("shapes differ")

@@ -88,7 +88,7 @@ class Freeway(Dataset):
         assert isinstance(options, FreewayOptions)
         found: dict[str, list[SplitData]] = {split: [] for split in self.splits}
         games = [(mode, number) for mode in range(8) for number in range(options.games)]
-        for mode, number in tqdm(games, desc="playing", unit="game", leave=False):
+        for mode, number in tqdm(games, desc="playing", unit="game", leave=False, disable=None):
             screens, actions = play((options.seed, mode, number), mode)
             for split, part in CLIPS.items():
                 if mode in SEEN_MODES:

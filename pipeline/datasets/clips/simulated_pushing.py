@@ -157,7 +157,14 @@ def _make(options: SimulatedOptions, kept: PartsFolder) -> None:
         raise UserError(f"{NAME}: {MISSING}")
     total = sum(options.rows.values())
     waiting = sum(stop - first for _, first, stop in missing)
-    bar = tqdm(total=total, initial=total - waiting, desc="simulating", unit="clip", leave=False)
+    bar = tqdm(
+        total=total,
+        initial=total - waiting,
+        desc="simulating",
+        unit="clip",
+        leave=False,
+        disable=None,
+    )
     workers = min(available_cores(), len(missing))
     context = multiprocessing.get_context("spawn")  # threads of this process do not come along
     with (

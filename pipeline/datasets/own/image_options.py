@@ -87,7 +87,9 @@ class ImageCheck:
         self.extents = Counter[tuple[int, int]]()
         self._stride = -(-count // _DECODED)
         self._decoded = self._seen = 0
-        self._bar = tqdm(total=count, desc="checking", unit="image", leave=False, delay=0.5)
+        self._bar = tqdm(
+            total=count, desc="checking", unit="image", leave=False, delay=0.5, disable=None
+        )
 
     def __enter__(self) -> ImageCheck:
         return self

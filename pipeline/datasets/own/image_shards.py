@@ -177,7 +177,14 @@ class ImageShards(Dataset):
 
     def _rows(self, split: str, layout: Layout, kept: PartsFolder) -> Iterator[SplitData]:
         frame, total = self.packed.frame, layout.rows(split)
-        bar = tqdm(total=total, desc=f"decoding {split}", unit="image", leave=False, delay=0.5)
+        bar = tqdm(
+            total=total,
+            desc=f"decoding {split}",
+            unit="image",
+            leave=False,
+            delay=0.5,
+            disable=None,
+        )
         read = partial(_decoded, frame)
         with decoder() as decode, bar:
             for name, packed in self._batches(split, layout):

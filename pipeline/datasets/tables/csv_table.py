@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from arcore.events import Real
-from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
 from pipeline.datasets.formats.text_and_idx import check_rows, read_bytes
 from pipeline.datasets.read_transforms import permute_rows
@@ -104,6 +104,8 @@ def _wanted(count: int | list[str] | None) -> str:
 
 def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a table that are not blank, with their numbers."""
+    fits = len(delimiter) == 1 and delimiter not in '"\r\n'
+    require(fits, "delimiter", "one character, no quote or line break", delimiter)
     content = read_bytes(path)
     try:
         text = io.StringIO(content.decode("utf-8-sig"), newline="")

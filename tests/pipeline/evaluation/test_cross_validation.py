@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from arcore.events import Real
+from pipeline.cluster import shared_storage
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
 from pipeline.evaluation import cross_validation
 from pipeline.evaluation.results import MemberScore, Result, Score
 from pipeline.experiments import params_file
+from pipeline.experiments.schema import ClusterConfig
 from pipeline.reporting.published import match, published_for
 from tests.places import ROOT
 
@@ -56,6 +58,19 @@ def test_the_project_names_published_counterparts_that_exist(monkeypatch) -> Non
         assert dataset.num_folds > 1
         if entry["published"] is not None:
             match(published_for(dataset.published_name), entry["published"], name)
+
+
+def test_what_is_made_for_a_fold_is_not_published(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
+    monkeypatch.setenv("ARCORE_STORAGE", str(tmp_path / "storage"))
+    out = tmp_path / "models" / "toy"
+    out.mkdir(parents=True)
+    (out / "training.json").write_text("{}")
+    with shared_storage.unpublished():
+        shared_storage.publish(ClusterConfig(), out, "training.json")
+    assert not (tmp_path / "storage").exists()
+    shared_storage.publish(ClusterConfig(), out, "training.json")
+    assert (tmp_path / "storage/results/models/toy/training.json").is_file()
 
 
 def test_a_result_over_folds_has_no_number_of_one_fold_alone() -> None:

@@ -20,7 +20,14 @@ from pipeline.data import preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
-from pipeline.evaluation import evaluate, image_figures, reading, result_files, scoring
+from pipeline.evaluation import (
+    evaluate,
+    image_figures,
+    reading,
+    result_files,
+    scoring,
+    video_figures,
+)
 from pipeline.experiments import compose
 from pipeline.reporting import comparison
 
@@ -114,6 +121,12 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_one_line(project, monkeypatch)
     assert evaluated()["num_rows"] > 0, "on the CPU, unless a GPU is asked for"
 
 
+def test_a_single_test_row_is_refused_before_scoring(project, monkeypatch) -> None:
+    monkeypatch.setattr(evaluate.scoring, "choose", lambda rows, plan: np.arange(1))
+    with pytest.raises(UserError, match="^digits_binary: test rows: expected two or more"):
+        evaluated()
+
+
 def test_a_model_of_other_training_rows_is_refused(project) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["experiments"]["toy"].setdefault("trainer", {})["train_rows"] = 50
@@ -197,6 +210,16 @@ def test_real_vectors_are_points_in_planes(size: int, shown: int) -> None:
     assert len(panels) == shown
     if size > 1:
         assert all(max(axes.get_xlim()) < 10 for axes in panels), "outliers do not set the range"
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (2, 4, 4), (4, 3, 3), (5, 6, 6, 3), (2, 2)])
+def test_events_that_are_no_pictures_are_rows_of_a_matrix(shape: tuple[int, ...]) -> None:
+    event = arcore.events.Levels(5, shape)
+    drawn = np.random.default_rng(0).integers(0, 5, (7, *shape))
+    figure = image_figures.sample_figure({"samples": drawn, "real": drawn}, event)
+    assert figure.axes[0].images[0].get_array().shape == (7, event.size)
+    figure.canvas.draw()
+    assert not video_figures.are_clips(event)
 
 
 def test_tiles() -> None:
@@ -290,7 +313,7 @@ def test_a_bound_is_the_sum_of_what_its_levels_cost(latent_project) -> None:
     terms = latent_levels.bound_terms(latent_project, x).double().mean(0)
     assert list(levels.values()) == pytest.approx(terms.tolist(), rel=1e-6)
     assert metrics["level_units"] == {"top": 16, "latent": 64}
-    used = [count for count, _ in latent_levels.active_units(latent_project, x)]
+    used = [count for count, _ in latent_levels.active_units(latent_project, x, batch_size=7)]
     assert list(metrics["active_units"].values()) == used
     (summary,) = (json.loads(path.read_text()) for path in Path("metrics").glob("toy*.json"))
     assert summary["level_nats"] == levels

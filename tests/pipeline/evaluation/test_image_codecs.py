@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -106,6 +107,14 @@ def test_a_mosaic_is_one_file_of_all_images_and_its_error_that_of_tenths() -> No
     tenths = np.array_split(x, 10)
     costs = [image_sizes.measure_together(codec, t, event).score.nats for t in tenths]
     assert measured.score.nats_stderr == pytest.approx(np.std(costs, ddof=1) / math.sqrt(10))
+
+
+def test_a_mosaic_too_large_for_a_codec_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = Levels(256, (1, 8, 8))
+    webp = dataclasses.replace(image_codecs.CODECS["webp"], longest=31)
+    monkeypatch.setattr(image_codecs, "CODECS", {"webp": webp})
+    for count, measured in ((9, 2), (10, 1)):  # mosaics of 24 and of 32 pixels
+        assert len(image_sizes.measure_all(images(event, count), event)) == measured
 
 
 def test_no_codec_beats_the_entropy_of_noise() -> None:

@@ -67,6 +67,23 @@ def test_a_list_is_refused_as_an_entry() -> None:
         layout.completed("experiments:\n  a: [1]\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("experiments: [", "params.yaml: not valid: "),
+        ("a: 1\na: 2\n", "params.yaml: not valid: .*duplicate key"),
+        ("", "params.yaml: expected a mapping, got None"),
+        ("[1, 2]", "params.yaml: expected a mapping, got"),
+        ("experiments: [a]", "experiments: expected a mapping, got"),
+        ("mixtures: [a]", "mixtures: expected a mapping, got"),
+    ],
+)
+def test_a_broken_file_is_one_line(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}") as caught:
+        layout.completed(text)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_plain_repro_says_how_long_it_is_and_what_is_shorter(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ARCORE_HOME", raising=False)

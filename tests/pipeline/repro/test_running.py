@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.places import ROOT
 
+INTERRUPTED = "error: interrupted; what is done is kept, rerun to go on\n"
 DVC = """
 stages:
   preprocess:
@@ -25,6 +29,10 @@ stages:
       cmd: cat data-a > model-${item} && echo "epoch 1/1  train 2.0 nats" && test ${item} != $FAILS
       deps: [data-a]
       outs: ["model-${item}"]
+  wait:
+    cmd: echo waiting && sleep 1234
+    deps: [source]
+    outs: [waited]
   report:
     foreach: [a]
     do:
@@ -44,22 +52,31 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def repro(project: Path, fails: str = "none") -> subprocess.CompletedProcess[str]:
+def start(project: Path, target: str, **variables: str) -> subprocess.Popen[str]:
     dropped = {"ARCORE_HOME", "ARCORE_WARM"}
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
-    return subprocess.run(
-        [sys.executable, "-m", "stages.repro", "--lanes", "2", "report@a"],
-        cwd=project, env=kept | {"PYTHONPATH": str(ROOT), "FAILS": fails},
-        capture_output=True, text=True, timeout=300,
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.repro", "--lanes", "2", target],
+        cwd=project, env=kept | {"PYTHONPATH": str(ROOT), "FAILS": "none"} | variables,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def repro(
+    project: Path, target: str = "report@a", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    process = start(project, target, **variables)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.mark.e2e
 def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
-    failed = repro(project, fails="two")
+    failed = repro(project, FAILS="two")
     assert failed.returncode == 1 and not (project / "table").exists()
     assert failed.stderr.startswith("error: train@two failed (all output: ")
     assert "Traceback" not in failed.stderr
+    assert "train two failed; those beside it end what they are at\n" in failed.stdout
     done = repro(project)
     assert done.returncode == 0, done.stderr
     assert (project / "table").read_text() == "made\n" * 3
@@ -69,9 +86,27 @@ def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
     assert max(map(len, lines)) <= 120 and "\x1b" not in done.stdout
     again = repro(project)
     assert (again.returncode, again.stdout) == (0, "up to date\n")
-    unknown = subprocess.run(
-        [sys.executable, "-m", "stages.repro", "report@b"],
-        cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
+    unknown = repro(project, "report@b")
     assert unknown.returncode == 1
     assert unknown.stderr.startswith("error: dvc: ") and unknown.stderr.count("\n") == 1
+    elsewhere = repro(project, ARCORE_HOME="/tmp/elsewhere")
+    assert elsewhere.returncode == 1
+    assert elsewhere.stderr.startswith("error: ARCORE_HOME: expected none, since DVC's outputs")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_reaches_the_stages(project: Path, number: signal.Signals) -> None:
+    log = project / ".arcore" / "repro.log"
+    log.unlink(missing_ok=True)
+    process, began = start(project, "wait"), time.monotonic()
+    while not log.is_file() or "wait: waiting" not in log.read_text():
+        assert process.poll() is None and time.monotonic() - began < 120
+        time.sleep(0.1)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) > 2, "the server, DVC and what it runs"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, INTERRUPTED)
+    gone, alive = psutil.wait_procs(below, timeout=30)
+    assert not alive

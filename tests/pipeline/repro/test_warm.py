@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.repro.warm import VARIABLE, warmed
@@ -80,6 +81,30 @@ def test_a_signal_reaches_the_stage(variables, folder) -> None:
     assert process.wait(timeout=30) != 0
     assert time.monotonic() - began < 30
     process.communicate()
+
+
+STARTER = """
+import os, psutil, sys
+from pipeline.repro.warm import warmed
+with warmed(dict(os.environ)):
+    print(psutil.Process().children()[0].pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_server_ends_with_the_process_that_started_it() -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER],
+        cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert starter.stdout is not None
+    server = psutil.Process(int(starter.stdout.readline()))
+    starter.kill()
+    starter.communicate()
+    began = time.monotonic()
+    while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() - began < 60
+        time.sleep(0.1)
 
 
 def test_without_a_server_a_stage_runs_by_itself(variables, folder) -> None:

@@ -175,6 +175,15 @@ def test_relative_paths_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             compress.compress([Path(file) for file in files], model, tmp_path / "y.arc")
 
 
+@pytest.mark.parametrize("name", ["take 12:30.png", "a\\b.png", "why?.png", "\udcff.png"])
+def test_names_that_decoding_refuses_are_refused_before_coding(name: str, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", GRAY)
+    write_png(tmp_path / name, some_levels(GRAY)[0, 0])
+    with pytest.raises(UserError, match="expected a relative path without '..' or any of"):
+        compress.compress([tmp_path / name], model, tmp_path / "x.arc")
+    assert not (tmp_path / "x.arc").exists()
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """An archive of two pictures, of the model in `model`."""
@@ -218,7 +227,7 @@ def test_names_that_lead_elsewhere_are_refused(name: str, archive: Path, tmp_pat
     entries, streams = compress.unpack(data, archive)
     forged = [entries[0], level_files.FileEntry(**{**vars(entries[1]), "name": name})]
     archive.write_bytes(compress.pack(forged, streams))
-    with pytest.raises(UserError, match="expected relative paths without '..'"):
+    with pytest.raises(UserError, match="expected a relative path without '..'"):
         compress.decompress(archive, tmp_path / "model", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -333,7 +342,8 @@ def test_classes_must_be_told(tmp_path: Path) -> None:
         (plain, [1], "classes: expected none for a model without classes"),
         (model, [], "classes: expected one for all, or 1: the model is of 3 classes"),
         (model, [1, 2], "classes: expected one for all rows, or 1, got 2"),
-        (model, [3], r"condition: expected classes in \[0, 3\)"),
+        (model, [10**30], r"classes: expected numbers in \[0, 3\)"),
+        (model, [3], r"classes: expected numbers in \[0, 3\)"),
     ):
         with pytest.raises(UserError, match=message):
             compress.compress([tmp_path / "a.png"], folder, tmp_path / "x.arc", classes=classes)
