@@ -84,8 +84,10 @@ def read_entry(section: str, name: str) -> Mapping[str, Any]:
     require(isinstance(known, dict), section, "a mapping", known)
     if name not in known:
         raise unknown_name(kind, name, known)
-    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
-    require(fits, kind, "a name of letters, digits, '.', '_' and '-'", name)
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None  # DVC cuts at dots
+    require(fits, kind, "a name of letters, digits, '_' and '-'", name)
+    taken = name == "uses" or name.endswith(naming.OVER_FOLDS)
+    require(not taken, kind, f"a name but 'uses', and none that ends in {naming.OVER_FOLDS}", name)
     require(not naming.is_variant(name), kind, f"a name without {naming.SEPARATOR!r}", name)
     entry = known[name]
     require(isinstance(entry, dict), f"{section}.{name}", "a mapping", entry)

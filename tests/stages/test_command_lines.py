@@ -77,7 +77,7 @@ def project(make_project):
         (["unnamed"], "experiments.unnamed.model: expected a name, got None"),
         (
             ["../up"],
-            "experiment: expected a name of letters, digits, '.', '_' and '-', got '../up'",
+            "experiment: expected a name of letters, digits, '_' and '-', got '../up'",
         ),
         (["1"], "experiments.1.model: expected a name, got None"),
         (["nameless"], "experiments.nameless: expected a mapping, got 'made'"),
