@@ -16,7 +16,7 @@ from pipeline.core.errors import require
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Rows, Subject
+from pipeline.uses.subject import Rows, Subject, rows_at_once
 
 BATCH = 250
 
@@ -72,7 +72,7 @@ def log_likelihoods(subject: Subject, rows: Rows) -> Tensor:
     """Return ln p(x | c) of every row and class, (rows, classes) float64."""
     parts = [
         classification.class_log_likelihoods(subject.model, x).double().cpu()
-        for x in rows.x.split(BATCH)
+        for x in rows.x.split(min(BATCH, rows_at_once(subject.images)))
     ]
     return torch.cat(parts)
 

@@ -94,7 +94,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     notes = (
         f"{len(rows)} random test sounds, whose halves are scored in whole frames of the model's "
         "condition. The second half alone is scored as a sound of its own. Draws are from the "
-        "exact posterior, since the first half comes first in the model's order."
+        "exact posterior, since the first half comes first in the model's order. Means are over "
+        "sounds, whatever their length."
     )
     return Outcome(numbers, shown, notes)
 

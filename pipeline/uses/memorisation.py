@@ -18,6 +18,7 @@ from pipeline.uses.records import Number, Shown
 from pipeline.uses.subject import Subject
 
 BATCH = 250
+BLOCK = 4096  # known rows that are wide numbers at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,9 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     generator = subject.generator(settings.seed)
     drawn = model.sample(settings.num_samples, condition, generator, progress=subject.progress)
     scale = event.num_levels - 1
-    known = train.x.double().flatten(1) / scale
-    of_samples, rows = nearest(drawn.double().flatten(1) / scale, known)
-    of_test, _ = nearest(test.x.double().flatten(1) / scale, known)
+    of_samples, rows = nearest(drawn.flatten(1), train.x.flatten(1))
+    of_test, _ = nearest(test.x.flatten(1), train.x.flatten(1))
+    of_samples, of_test = of_samples / scale, of_test / scale
     nats = {
         name: subject.nats(part.x, part.condition, BATCH, f"{name} images")
         for name, part in (("training", train), ("test", test))
@@ -105,9 +106,17 @@ def nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         >>> [one.tolist() for one in found]
         [[0.0], [1]]
     """
-    exact = "donot_use_mm_for_euclid_dist"
-    parts = [torch.cdist(part, known, compute_mode=exact).min(1) for part in x.split(BATCH)]
-    return torch.cat([p.values for p in parts]).cpu(), torch.cat([p.indices for p in parts]).cpu()
+    exact, distances, rows = "donot_use_mm_for_euclid_dist", [], []
+    for block in known.split(BLOCK):
+        wide = block.double()
+        parts = [
+            torch.cdist(part.double(), wide, compute_mode=exact).min(1) for part in x.split(BATCH)
+        ]
+        distances.append(torch.cat([part.values for part in parts]).cpu())
+        rows.append(torch.cat([part.indices for part in parts]).cpu())
+    least = torch.stack(distances).min(0)
+    within = torch.stack(rows).gather(0, least.indices[None])[0]
+    return least.values, within + BLOCK * least.indices
 
 
 def _figure(of_samples: np.ndarray, of_test: np.ndarray) -> Figure:

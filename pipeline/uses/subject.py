@@ -17,6 +17,7 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
+from pipeline.data.stored_split import open_rows, take
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
@@ -168,10 +169,12 @@ class Subject:
         Arguments:
             x: (rows, *event.shape).
             condition: one row per event, for a conditional model.
-            batch_size: rows at once.
+            batch_size: rows at once, if they have no more probabilities than `rows_at_once`.
             label: of the bar that is shown where somebody looks on.
         """
-        parts, device = [], self.model.device
+        parts, device, event = [], self.model.device, self.model.event
+        if is_levels(event) and not event.is_open:
+            batch_size = min(batch_size, rows_at_once(event))
         with progress_bar(self.progress, len(x), label) as advance, torch.no_grad():
             for first in range(0, len(x), batch_size):
                 part = slice(first, first + batch_size)
@@ -198,11 +201,11 @@ class Subject:
 
         Splits may be sorted by class, so that the first rows stand for nothing.
         """
-        data = self.split(split)
+        data = open_rows(paths.shards(self.dataset), split)
         count = len(data) if count is None else min(count, len(data))
         numbers = choose_rows(len(data), count, seed)
         x = torch.from_numpy(scoring.read_rows(data, numbers, self.model.event))
-        labels = None if data.labels is None else data.labels[numbers]
+        labels = take(data, numbers).labels
         condition = scoring.condition_of(self.model, data, numbers)
         return Rows(numbers, x.to(self.model.device), condition, labels)
 

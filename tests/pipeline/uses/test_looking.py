@@ -12,7 +12,9 @@ import arcore
 from pipeline.uses import learned, memorisation, subject
 
 
-def test_the_nearest_row_is_found_and_a_copy_is_told() -> None:
+@pytest.mark.parametrize("block", [7, 4096])
+def test_the_nearest_row_is_found_and_a_copy_is_told(block: int, monkeypatch) -> None:
+    monkeypatch.setattr(memorisation, "BLOCK", block)
     known = torch.rand(50, 9, dtype=torch.float64)
     x = torch.cat([torch.rand(4, 9, dtype=torch.float64), known[[7, 3]]])
     distances, rows = memorisation.nearest(x, known)
