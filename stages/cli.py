@@ -46,7 +46,9 @@ def in_one_line(main: Callable[[], None]) -> None:
             sys.exit(f"error: no space left on device while writing {where}")
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {redacted(where)}{error.strerror or one_line(error)}")
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
+        if type(error).__name__ == "MlflowException":  # of a store that fails midway
+            sys.exit(f"error: MLflow: {redacted(one_line(error))}")
         if not _is_out_of_memory(error):
             raise
         said = f" ({one_line(error)})" if str(error) else ""
@@ -55,8 +57,7 @@ def in_one_line(main: Callable[[], None]) -> None:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: of Python, or of torch, which is not imported here."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    )
+    if isinstance(error, MemoryError):
+        return True
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and is_torchs

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipeline.core.errors import UserError
 from stages import cli
@@ -48,6 +49,14 @@ def test_memory_that_ran_out_is_one_line(error: Exception) -> None:
         raise error
 
     with pytest.raises(SystemExit, match="^error: out of memory; a smaller batch_size needs less"):
+        cli.run(main)
+
+
+def test_a_store_that_fails_is_one_line() -> None:
+    def main() -> None:
+        raise MlflowException("database is locked\n(Background on this error at ...)")
+
+    with pytest.raises(SystemExit, match=r"^error: MLflow: database is locked \(Background"):
         cli.run(main)
 
 
