@@ -1,8 +1,7 @@
 """The contract that every model keeps.
 
 A model factorises p(x) = prod_b p(x_b | x_<b) over the blocks b of its schedule. Scoring is
-parallel (`conditionals`, `log_prob`); generation is incremental (`decoder`), and sampling and
-imputing are written on top of the decoder in `arcore.generation`.
+parallel (`conditionals`, `log_prob`), generation incremental (`decoder`, `arcore.generation`).
 """
 
 from __future__ import annotations
@@ -46,8 +45,7 @@ class AutoregressiveModel(GenerativeModel):
         changes_by_step: whether training steps differ by more than their rows (`set_step`).
         num_members: masks or orderings that it is trained for, whose mixture `ensemble` gives.
         max_members: members that such a mixture may have, None for any number.
-        validation_is_estimate: whether `validation_loss` of the model itself estimates what a
-            member of an ensemble scores exactly.
+        validation_is_estimate: whether `validation_loss` estimates what a member scores exactly.
         scores_parts: whether `scored` may say which part of an event counts.
         receptive_field: past steps that a conditional depends on, None for all.
     """

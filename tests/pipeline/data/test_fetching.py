@@ -8,7 +8,7 @@ import hashlib
 import http.server
 import json
 import logging
-import re
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -337,11 +337,15 @@ def test_home_elsewhere(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert folder == workdir / "home/data/raw/digits" and (folder / "source.json").is_file()
 
 
-def test_progress_bar_says_what_it_does(workdir: Path, server, capsys) -> None:
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_progress_bar_says_what_it_does(
+    workdir: Path, server, capsys, monkeypatch, looked_at: bool
+) -> None:
     address, folder = server
     (folder / "toy.data").write_bytes(CONTENT)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: looked_at)
     fetching.fetch(make_dataset(f"{address}/toy.data"))
-    assert re.search("downloading toy.data", capsys.readouterr().err)
+    assert ("downloading toy.data" in capsys.readouterr().err) is looked_at
 
 
 def test_a_gzip_bomb_is_not_unpacked_beyond_the_size_on_record(workdir, monkeypatch) -> None:
