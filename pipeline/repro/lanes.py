@@ -74,10 +74,7 @@ class Lanes:
     def stop(self) -> None:
         """Have the stages under way end: a training saves itself, DVC says that it has failed."""
         for process in list(self._processes):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        child.terminate()
+            _end_below(process)
 
     def _work(self, lane: int, waiting: deque[Chain], lanes: int) -> None:
         while self._failure is None:
@@ -109,7 +106,7 @@ class Lanes:
         try:
             self._follow(lane, stages, process)
         except BaseException:  # e.g. of a display that nobody reads
-            self.stop()
+            _end_below(process)
             process.terminate()
             raise
         finally:
@@ -144,3 +141,11 @@ class Lanes:
             what = [f"{stage or ' '.join(stages)} failed (all output: {self._log}):", *last]
             self._failure = "\n".join(what)
             self._display.failed(stage or "dvc")
+
+
+def _end_below(process: subprocess.Popen[str]) -> None:
+    """Ask all that a process has started to end."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.terminate()
