@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,27 @@ def diagonal_order(height: int, width: int, device: torch.device | None = None) 
     rows = torch.arange(height, device=device)[:, None]
     columns = torch.arange(width, device=device)
     return ((rows + columns) * height + rows).flatten().argsort()
+
+
+@functools.lru_cache(maxsize=16)
+def diagonal_plan(height: int, width: int, device: torch.device) -> Plan:
+    """Plan one diagonal per step; slots are a zero row and the image's rows."""
+    pixels = torch.arange(height * width, device=device).view(height, width)
+    order = diagonal_order(height, width, device)
+    mirrored = pixels.flip(1).flatten()[order]
+    steps = range(height + width - 1)
+    tops = [max(0, t - width + 1) for t in steps]
+    rows = torch.arange(height, device=device)
+    return Plan(
+        order=torch.stack([order, mirrored][: num_directions((height, width))]),
+        sizes=[min(t + 1, height) - top for t, top in zip(steps, tops, strict=True)],
+        first=[1 + top for top in tops],
+        offsets=(0, -1),
+        num_slots=1 + height,
+        initial_steps=rows,
+        initial_slots=1 + rows,
+        delay=width,
+    )
 
 
 class DiagonalLSTMLayer(nn.Module):
@@ -69,29 +92,10 @@ class DiagonalLSTMLayer(nn.Module):
         An image of one row has (batch, 4 h, 1, width).
         """
         height, width = x.shape[2:]
-        plan = self._plan(height, width, x.device)
         maps = x.unflatten(1, (self.directions, -1)).flatten(3).permute(1, 3, 0, 2)
-        states = self._scan(maps, self.weight, self.initial_h, self.initial_c, plan)
+        initial = (self.initial_h, self.initial_c)
+        states = self._scan(maps, self.weight, *initial, diagonal_plan, (height, width))
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
-
-    def _plan(self, height: int, width: int, device: torch.device) -> Plan:
-        """Plan one diagonal per step; slots are a zero row and the image's rows."""
-        pixels = torch.arange(height * width, device=device).view(height, width)
-        order = diagonal_order(height, width, device)
-        mirrored = pixels.flip(1).flatten()[order]
-        steps = range(height + width - 1)
-        tops = [max(0, t - width + 1) for t in steps]
-        rows = torch.arange(height, device=device)
-        return Plan(
-            order=torch.stack([order, mirrored][: self.directions]),
-            sizes=tuple(min(t + 1, height) - top for t, top in zip(steps, tops, strict=True)),
-            first=tuple(1 + top for top in tops),
-            offsets=(0, -1),
-            num_slots=1 + height,
-            initial_steps=rows,
-            initial_slots=1 + rows,
-            delay=width,
-        )
 
     def step(self, x: Tensor, cursor: Cursor) -> Tensor:
         """Map a pixel's gates' inputs (batch, 8 h, 1, 1) to its state (batch, h, 1, 1)."""

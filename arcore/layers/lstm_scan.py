@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from arcore.primitives.products import multiply
 
 
 def state_weight(*shape: int) -> nn.Parameter:
@@ -25,50 +26,104 @@ def open_forget_gate(bias: nn.Parameter | None, width: int) -> None:
     bias.view(-1, 4, width)[:, 1] += 1
 
 
-@dataclasses.dataclass(frozen=True)
 class Plan:
     """In which order a scan takes pixels, and where it keeps their states.
 
-    States live in slots. Step t takes the states before it at slots `first[t]` + offset, for each
-    offset of the kernel, and leaves new ones at `first[t]` and those that follow. Slots that no
-    step has written yet hold zeros or initial states.
+    Step t takes the states before it from slots `first[t]` + offset of a plane, for each offset of
+    the kernel, and leaves new ones at `first[t]` and those that follow in the next plane. Slots
+    that no step writes hold zeros or initial states. Only a plane's slots that are used are kept,
+    one plane after the other.
 
-    Attributes:
+    Arguments:
         order: (directions, pixels) pixel by pixel in the order of computation, a step's in a run.
         sizes: number of pixels of each step.
         first: slot of each step's first pixel.
-        offsets: of the kernel, in slots.
-        num_slots: slots of a direction.
-        initial_steps, initial_slots: before which step each initial state enters, and where.
+        offsets: of the kernel, in slots, 0 among them.
+        num_slots: slots of a plane.
+        initial_steps, initial_slots: before which step each initial state enters, and at which of
+            the slots that it reads.
         delay: the output of direction d is moved on by d * delay pixels.
-        in_order: whether `order` counts up.
+
+    Attributes:
+        num_kept: slots of all planes that are kept.
+        old, new: where the states before and after each step's first pixel are kept.
+        before: where the state before each pixel is kept, in order of computation, (pixels,).
+        places: where each pixel's state is kept, (directions, pixels).
+        starts: where the initial states are kept.
+        inverse: of `order`.
     """
 
-    order: Tensor
-    sizes: tuple[int, ...]
-    first: tuple[int, ...]
-    offsets: tuple[int, ...]
-    num_slots: int
-    initial_steps: Tensor
-    initial_slots: Tensor
-    delay: int = 0
-    in_order: bool = False
-
-    def places(self) -> Tensor:
-        """Return where each pixel's state is, (directions, pixels), in (steps + 1) * slots."""
-        device = self.order.device
-        sizes = torch.tensor(self.sizes, device=device)
-        begins = torch.tensor(self.first, device=device) + self.num_slots * torch.arange(
-            1, len(sizes) + 1, device=device
+    def __init__(
+        self,
+        order: Tensor,
+        sizes: Sequence[int],
+        first: Sequence[int],
+        offsets: Sequence[int],
+        num_slots: int,
+        initial_steps: Tensor,
+        initial_slots: Tensor,
+        delay: int = 0,
+    ) -> None:
+        self.order, self.sizes, self.first, self.offsets = order, sizes, first, offsets
+        self.num_slots, self.initial_slots, self.delay = num_slots, initial_slots, delay
+        steps = list(zip(first, sizes, strict=True))
+        read = [(one + min(offsets), one + size + max(offsets)) for one, size in steps]
+        written = [(one, one + size) for one, size in steps]
+        planes, self.num_kept = [], 0  # where each plane's slot 0 would be kept
+        for spans in zip([*read, written[-1]], [read[0], *written], strict=True):
+            lowest, end = min(one for one, _ in spans), max(one for _, one in spans)
+            planes.append(self.num_kept - lowest)
+            self.num_kept += end - lowest
+        self.old = [plane + one for plane, one in zip(planes[:-1], first, strict=True)]
+        self.new = [plane + one for plane, one in zip(planes[1:], first, strict=True)]
+        before, after = (
+            torch.tensor(
+                [one + n for one, size in zip(begins, sizes, strict=True) for n in range(size)],
+                device=order.device,
+            )
+            for begins in (self.old, self.new)
         )
-        ends = sizes.cumsum(0)
-        within = torch.arange(self.order.shape[1], device=device)
-        within = within + (begins - ends + sizes).repeat_interleave(sizes)
-        return torch.empty_like(self.order).scatter_(1, self.order, within.expand_as(self.order))
+        self.before, self.inverse = before, order.argsort(1)
+        self.places = after[self.inverse]
+        self.starts = torch.tensor(planes, device=order.device)[initial_steps] + initial_slots
+
+    def rows(self, batch: int) -> Tensor:
+        """Return which row of (batch, pixels, directions) each is, (directions, pixels, batch)."""
+        directions, pixels = self.order.shape
+        first, event = (torch.arange(n, device=self.order.device) for n in (directions, batch))
+        return (self.order * directions + first[:, None])[..., None] + event * pixels * directions
+
+    def rows_back(self, batch: int) -> Tensor:
+        """Return which row of (directions, pixels, batch) each is, (batch, pixels, directions)."""
+        directions, pixels = self.order.shape
+        first, event = (torch.arange(n, device=self.order.device) for n in (directions, batch))
+        place = (self.inverse + first[:, None] * pixels) * batch
+        return place.t() + event[:, None, None]
+
+    def pieces(self, whole: Tensor, begins: Sequence[int], offset: int = 0) -> tuple[Tensor, ...]:
+        """Return the states (directions, step's slots * batch, h) of each step.
+
+        Arguments:
+            whole: (directions, num_kept * batch, h).
+            begins: `old` or `new`.
+            offset: from there.
+        """
+        batch = whole.shape[1] // self.num_kept
+        sizes, end = [], 0
+        for begin, size in zip(begins, self.sizes, strict=True):
+            sizes += [(begin + offset - end) * batch, size * batch]
+            end = begin + offset + size
+        parts: tuple[Tensor, ...] = whole.split([*sizes, (self.num_kept - end) * batch], 1)
+        return parts[1::2]
 
 
 def lstm_scan(
-    x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: Plan
+    x: Tensor,
+    weight: Tensor,
+    initial_h: Tensor,
+    initial_c: Tensor,
+    make_plan: Callable[[int, int, torch.device], Plan],
+    size: tuple[int, int],
 ) -> Tensor:
     """Run LSTMs over the pixels of an image, each step's pixels at once.
 
@@ -81,18 +136,21 @@ def lstm_scan(
         weight: (offsets, directions, h, 4 h).
         initial_h: (directions, initial states, h).
         initial_c: (directions, initial states, h).
-        plan: order and places.
+        make_plan: gives order and places for a height, a width and a device; it keeps plans.
+        size: height and width.
 
     Returns:
         h of each pixel, directions added up, (pixels, batch, h).
     """
+    with torch.inference_mode(False):
+        plan = make_plan(*size, x.device)
     with torch.autocast(x.device.type, enabled=False):  # states keep the parameters' precision
         out: Tensor = _Scan.apply(x, weight, initial_h, initial_c, plan)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Scan(torch.autograd.Function):
-    """Gates are kept as their values, in the order of computation; states by steps and slots.
+    """Gates are kept as their values, in the order of computation; states by planes and slots.
 
     All lie as (directions, rows, values), rows being pixels or slots of the whole batch, so that a
     step's part is one slice. A tanh is computed as 2 sigm(2 x) - 1, since torch's tanh takes
@@ -104,95 +162,87 @@ class _Scan(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: Plan
     ) -> Tensor:
         directions, pixels, batch, width = x.shape
-        hidden = width // 4
-        gates = weight.new_empty(x.shape)
-        for one, order, source in zip(gates, plan.order, x, strict=True):
-            one.copy_(source if plan.in_order else source.index_select(0, order))
-        gates = gates.flatten(1, 2)
-        shape = (directions, (len(plan.sizes) + 1) * plan.num_slots, batch, hidden)
+        lying = x.permute(2, 1, 0, 3).reshape(-1, width)  # as a convolution leaves it
+        gates = lying.index_select(0, plan.rows(batch).flatten()).to(weight.dtype)
+        gates = gates.view(directions, pixels * batch, width)
+        shape = (directions, plan.num_kept, batch, width // 4)
         h, c, tanhs = weight.new_zeros(shape), weight.new_zeros(shape), weight.new_empty(shape)
-        starts = plan.initial_steps * plan.num_slots + plan.initial_slots
         for states, initial in ((h, initial_h), (c, initial_c)):
             for one, source in zip(states, initial, strict=True):
-                one.index_copy_(0, starts, source[:, None].expand(-1, batch, -1))
+                one.index_copy_(0, plan.starts, source[:, None].expand(-1, batch, -1))
         h, c, tanhs = (states.flatten(1, 2) for states in (h, c, tanhs))
-        minus_one, step = weight.new_full((), -1), plan.num_slots * batch
-        matrices = [(one, k * batch) for one, k in zip(weight, plan.offsets, strict=True)]
-        parts = _by_step([gates, *gates.chunk(4, -1)], plan, batch)
-        for _, begin, rows, gate, o, f, i, g in parts:
-            for matrix, offset in matrices:
-                gate.baddbmm_(h.narrow(1, begin + offset, rows), matrix)
+        minus_one, rows = weight.new_full((), -1), [size * batch for size in plan.sizes]
+        parts = zip(
+            *(whole.split(rows, 1) for whole in (gates, *gates.chunk(4, -1))),
+            plan.pieces(c, plan.old),
+            *(plan.pieces(whole, plan.new) for whole in (c, tanhs, h)),
+            zip(*(plan.pieces(h, plan.old, k) for k in plan.offsets), strict=True),
+            strict=True,
+        )
+        matrices = weight.unbind()
+        for gate, o, f, i, g, old_c, new_c, tanh, new_h, seen in parts:
+            for states, matrix in zip(seen, matrices, strict=True):
+                gate.baddbmm_(states, matrix)
             g.mul_(2)
             gate.sigmoid_()
             torch.add(minus_one, g, alpha=2, out=g)
-            now, tanh, new_h = (s.narrow(1, begin + step, rows) for s in (c, tanhs, h))
-            torch.mul(f, c.narrow(1, begin, rows), out=now).addcmul_(i, g)
-            torch.mul(now, 2, out=tanh).sigmoid_()
+            torch.mul(f, old_c, out=new_c).addcmul_(i, g)
+            torch.mul(new_c, 2, out=tanh).sigmoid_()
             torch.add(minus_one, tanh, alpha=2, out=tanh)
             torch.mul(o, tanh, out=new_h)
-        places, pixelwise = plan.places(), h.view(shape)
-        out = pixelwise[0].index_select(0, places[0])
+        pixelwise = h.view(shape)
+        out = pixelwise[0].index_select(0, plan.places[0])
         for d in range(1, directions):
-            moved = places[d, : pixels - d * plan.delay]
+            moved = plan.places[d, : pixels - d * plan.delay]
             out[d * plan.delay :] += pixelwise[d].index_select(0, moved)
-        ctx.plan, ctx.places, ctx.starts, ctx.dtype = plan, places, starts, x.dtype
-        ctx.batch = batch
+        ctx.plan, ctx.dtype, ctx.shape = plan, x.dtype, shape
         ctx.save_for_backward(weight, gates, h, c, tanhs)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        plan, places, batch = ctx.plan, ctx.places, ctx.batch
+        plan, (directions, _, batch, hidden) = ctx.plan, ctx.shape
         weight, gates, h, c, tanhs = ctx.saved_tensors
-        directions, width = len(gates), gates.shape[-1]
-        pixels, step = places.shape[1], plan.num_slots * batch
-        dweight, dgates, dh = torch.zeros_like(weight), torch.empty_like(gates), torch.zeros_like(h)
-        dc = weight.new_zeros(directions, step, width // 4)  # of one step
-        pixelwise = dh.unflatten(1, ((len(plan.sizes) + 1) * plan.num_slots, batch))
+        pixels = plan.order.shape[1]
+        dweight, dgates, dh = torch.empty_like(weight), torch.empty_like(gates), torch.zeros_like(h)
+        dc = weight.new_zeros(directions, plan.num_slots * batch, hidden)  # of one plane
+        pixelwise = dh.view(ctx.shape)
         for d in range(directions):
-            moved = places[d, : pixels - d * plan.delay]
+            moved = plan.places[d, : pixels - d * plan.delay]
             pixelwise[d].index_copy_(0, moved, grad[d * plan.delay :])
-        matrices = [
-            (one.transpose(1, 2), done, k * batch)
-            for one, done, k in zip(weight, dweight, plan.offsets, strict=True)
-        ]
-        logistic = 3 * width // 4
-        values = [*gates.chunk(4, -1), gates[..., :logistic]]
-        changes = [dgates, *dgates.chunk(4, -1), dgates[..., :logistic]]
-        parts = list(_by_step([*values, *changes], plan, batch))
-        for first, begin, rows, o, f, i, g, ofi, dgate, do, df, di, dg, dofi in reversed(parts):
-            tanh, dh_now = (s.narrow(1, begin + step, rows) for s in (tanhs, dh))
-            dc_now = dc.narrow(1, first, rows)
-            torch.mul(dh_now, tanh, out=do)
-            dc_now += torch.ops.aten.tanh_backward(dh_now * o, tanh)
-            torch.mul(dc_now, c.narrow(1, begin, rows), out=df)
+        rows = [size * batch for size in plan.sizes]
+        steps = zip(plan.first, rows, strict=True)
+        wholes = (gates, *gates.chunk(4, -1), dgates, *dgates.chunk(4, -1))
+        parts = zip(
+            *(whole.split(rows, 1) for whole in wholes),
+            [dc.narrow(1, first * batch, count) for first, count in steps],
+            plan.pieces(c, plan.old),
+            *(plan.pieces(whole, plan.new) for whole in (tanhs, h, dh)),
+            zip(*(plan.pieces(dh, plan.old, k) for k in plan.offsets), strict=True),
+            strict=True,
+        )
+        matrices = weight.transpose(2, 3).unbind()
+        sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+        tanh_backward = torch.ops.aten.tanh_backward.grad_input
+        for step in reversed(list(parts)):
+            gate, o, f, i, g, dgate, do, df, di, dg, dc_now, old_c, tanh, new_h, dnew_h, seen = step
+            torch.mul(dnew_h, tanh, out=do)
+            dc_now.addcmul_(dnew_h, o).addcmul_(do, new_h, value=-1)  # (1 - tanh^2) o dh
+            torch.mul(dc_now, old_c, out=df)
             torch.mul(dc_now, g, out=di)
-            torch.ops.aten.tanh_backward(dc_now * i, g, grad_input=dg)
-            torch.ops.aten.sigmoid_backward(dofi, ofi, grad_input=dofi)
+            sigmoid_backward(dgate, gate, grad_input=dgate)  # dg, not yet written, follows
+            tanh_backward(dc_now * i, g, grad_input=dg)
             dc_now *= f
-            for matrix, done, offset in matrices:
-                seen, dseen = (s.narrow(1, begin + offset, rows) for s in (h, dh))
-                dseen.baddbmm_(dgate, matrix)
-                done.baddbmm_(seen.transpose(1, 2), dgate)
-        dx = torch.empty(
-            (batch, pixels, directions, width), dtype=ctx.dtype, device=gates.device
-        ).permute(2, 1, 0, 3)
-        sources = dgates.unflatten(1, (pixels, batch))
-        for one, inverse, source in zip(dx, plan.order.argsort(1), sources, strict=True):
-            one.copy_(source if plan.in_order else source.index_select(0, inverse))
-        dh0 = pixelwise.index_select(1, ctx.starts).sum(2)
+            for dstates, matrix in zip(seen, matrices, strict=True):
+                dstates.baddbmm_(dgate, matrix)
+        for k, done in zip(plan.offsets, dweight, strict=True):
+            for states, dgate, out in zip(h.view(ctx.shape), dgates, done, strict=True):
+                before = states.index_select(0, plan.before + k).flatten(0, 1)
+                multiply(before.t(), dgate, out)
+        dx = dgates.to(ctx.dtype).view(-1, 4 * hidden)
+        dx = dx.index_select(0, plan.rows_back(batch).flatten())
+        dx = dx.view(batch, pixels, directions, 4 * hidden).permute(2, 1, 0, 3)
+        dh0 = pixelwise.index_select(1, plan.starts).sum(2)
         dc0 = dc.unflatten(1, (plan.num_slots, batch)).index_select(1, plan.initial_slots).sum(2)
         return dx, dweight, dh0, dc0, None
-
-
-def _by_step(wholes: list[Tensor], plan: Plan, batch: int) -> Iterator[tuple[Any, ...]]:
-    """Yield a step's first row among its slots, the same among all, its number of rows and parts.
-
-    The parts are those of tensors (directions, pixels * batch, ...).
-    """
-    rows = [size * batch for size in plan.sizes]
-    first = [slot * batch for slot in plan.first]
-    begins = [one + t * plan.num_slots * batch for t, one in enumerate(first)]
-    parts = (whole.split(rows, 1) for whole in wholes)
-    return zip(first, begins, rows, *parts, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -10,6 +12,22 @@ from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_scan, state_weight
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.gating import lstm_cell
+
+
+@functools.lru_cache(maxsize=16)
+def row_plan(kernel: int, height: int, width: int, device: torch.device) -> Plan:
+    """Plan one row per step; slots are its pixels between zeros that the kernel reaches."""
+    reach = kernel // 2
+    columns = torch.arange(width, device=device)
+    return Plan(
+        order=torch.arange(height * width, device=device)[None],
+        sizes=[width] * height,
+        first=[reach] * height,
+        offsets=range(-reach, reach + 1),
+        num_slots=width + 2 * reach,
+        initial_steps=torch.zeros_like(columns),
+        initial_slots=columns + reach,
+    )
 
 
 class RowLSTMLayer(nn.Module):
@@ -47,25 +65,11 @@ class RowLSTMLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map gates' inputs (batch, 4 h, height, width) to states (batch, h, height, width)."""
         height, width = x.shape[2:]
-        plan = self._plan(height, width, x.device)
         maps = x.flatten(2).permute(2, 0, 1)[None]  # (1, pixel, batch, 4 h)
-        states = self._scan(maps, self.weight, self.initial_h, self.initial_c, plan)
+        make_plan = functools.partial(row_plan, self.kernel)
+        initial = (self.initial_h, self.initial_c)
+        states = self._scan(maps, self.weight, *initial, make_plan, (height, width))
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
-
-    def _plan(self, height: int, width: int, device: torch.device) -> Plan:
-        """Plan one row per step; slots are its pixels between zeros that the kernel reaches."""
-        reach = self.kernel // 2
-        columns = torch.arange(width, device=device)
-        return Plan(
-            order=torch.arange(height * width, device=device)[None],
-            sizes=(width,) * height,
-            first=(reach,) * height,
-            offsets=tuple(range(-reach, reach + 1)),
-            num_slots=width + 2 * reach,
-            initial_steps=torch.zeros_like(columns),
-            initial_slots=columns + reach,
-            in_order=True,
-        )
 
     def step(self, x: Tensor, cursor: Cursor) -> Tensor:
         """Map a pixel's gates' inputs (batch, 4 h, 1, 1) to its state (batch, h, 1, 1)."""

@@ -60,7 +60,8 @@ class DiagonalBiLSTM(PixelRNN):
     def _layer_input(self, index: int, u: Tensor, features: Tensor) -> Tensor:
         if not isinstance(self._layers()[index].input, _FirstInput):
             return u
-        return torch.cat([u, features], 1).contiguous(memory_format=torch.channels_last)
+        parts = [part.to(u.dtype).movedim(1, -1) for part in (u, features)]
+        return torch.cat(parts, -1).movedim(-1, 1)
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
         if cursor.column == 0 and cursor.row > 0:
