@@ -24,8 +24,9 @@ def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
         [2]
     """
     cumulative = probabilities.cumsum(-1)
-    indices: Tensor = (uniform[..., None] * cumulative[..., -1:] >= cumulative).sum(-1)
-    return indices.clamp(max=probabilities.shape[-1] - 1)
+    wanted = uniform[..., None] * cumulative[..., -1:]
+    indices = torch.searchsorted(cumulative, wanted, right=True)[..., 0]
+    return indices.remainder_(probabilities.shape[-1])  # of NaN all are passed
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
@@ -38,8 +39,10 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
         [0.0, 1.0, 0.0]
     """
     logits = logits.to(at_least_float32(logits.dtype))
-    below = logits - logits.amax(-1, keepdim=True)
-    return torch.softmax(below / _held(temperature, logits.dtype), -1)
+    if temperature != 1:
+        below = logits - logits.amax(-1, keepdim=True)
+        logits = below / _held(temperature, logits.dtype)
+    return torch.softmax(logits, -1)
 
 
 def tempered_bit(logits: Tensor, temperature: float) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 _PROCESSORS = Path("/proc/cpuinfo")
+_LEAST = 600_000  # of products; a call of oneDNN takes some 10 microseconds more
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
@@ -42,12 +43,16 @@ def multiply(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
 def scored_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return x weight' + bias, as `multiply` computes it where no gradient is asked for.
 
+    Small products are left to torch.
+
     Example:
         >>> scored_linear(torch.ones(1, 2), torch.eye(2), torch.zeros(2)).tolist()
         [[1.0, 1.0]]
     """
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    if recorded or torch.is_autocast_enabled(x.device.type) or not _goes_to_onednn(x):
+    if recorded or x.numel() * len(weight) < _LEAST:
+        return linear(x, weight, bias)
+    if torch.is_autocast_enabled(x.device.type) or not _goes_to_onednn(x):
         return linear(x, weight, bias)
     return _onednn(x, weight, bias)
 
