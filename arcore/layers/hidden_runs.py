@@ -103,8 +103,12 @@ class HiddenRuns:
         self.served = serves.expand(blocks, -1, -1).flatten()[where]  # the first (row, d) of each
         self.since = torch.arange(len(where), device=device) - first[owner] + 1
         self.until = self.last.flatten()[owner] + 1
-        counts = torch.stack([begins.sum((1, 2)), active.sum((1, 2))], 1).tolist()
+        summands = begins.new_zeros(blocks, dtype=torch.int64)
+        summands = summands.index_add(0, owner // max(1, batch), self.since)
+        counts = torch.stack([begins.sum((1, 2)), summands], 1).tolist()  # the only wait
         self.states = [states for states, _ in counts]
+        # of running sums from a row's start, and of those to its end: both are 1 + 2 + ... + n
+        self.summands = [number for _, number in counts]
         # active inputs by the row of the weights that they select
         chosen = rows + block * features * torch.arange(blocks, device=device)[:, None, None]
         order = chosen[active].argsort(stable=True)
@@ -122,7 +126,7 @@ class BlockRuns:
     def __init__(self, runs: HiddenRuns, index: int) -> None:
         begin = sum(runs.states[:index])
         part = slice(begin, begin + runs.states[index])
-        self.runs, self.states = runs, runs.states[index]
+        self.runs, self.states, self.summands = runs, runs.states[index], runs.summands[index]
         self.state = runs.state[index]  # (batch, width)
         self.first, self.last = runs.first[index], runs.last[index]
         self.row, self.weight, self.served = runs.row[part], runs.weight[part], runs.served[part]
@@ -139,7 +143,7 @@ class BlockRuns:
             (states or more, H); the rows after the states are zeros.
         """
         numbers = torch.arange(self.states, device=w.device)
-        slots, bags = _ranges(numbers + 1 - self.since, self.since)
+        slots, bags = _ranges(numbers + 1 - self.since, self.since, self.summands)
         source = torch.cat([w, start])
         empty = _whole_parts(self.states, w.shape[1]) - self.states
         bags = pad(bags, (0, empty), value=len(slots))
@@ -150,7 +154,7 @@ class BlockRuns:
     def later(self, h: Tensor) -> Tensor:
         """Sum of h over each state and those that follow it in its row, (states, H)."""
         numbers = torch.arange(self.states, device=h.device)
-        following, bags = _ranges(numbers, self.until - numbers)
+        following, bags = _ranges(numbers, self.until - numbers, self.summands)
         return embedding_bag(following, h, bags, mode="sum")
 
     def sum_by_input(self, later: Tensor) -> Tensor:
@@ -198,9 +202,15 @@ class BlockRuns:
         return sums.view(width, outputs, -1)
 
 
-def _ranges(begins: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Ranges of these beginnings and lengths after each other, and where each begins there."""
+def _ranges(begins: Tensor, lengths: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """Ranges of these beginnings and lengths after each other, and where each begins there.
+
+    Arguments:
+        begins: of each range.
+        lengths: of each range.
+        total: the sum of lengths, which a device would be asked for.
+    """
     ends = lengths.cumsum(0)
     bags = ends - lengths
-    shift = torch.repeat_interleave(begins - bags, lengths)
-    return torch.arange(len(shift), device=begins.device) + shift, bags
+    shift = torch.repeat_interleave(begins - bags, lengths, output_size=total)
+    return torch.arange(total, device=begins.device) + shift, bags

@@ -190,6 +190,8 @@ class _LSTMCell(torch.autograd.Function):
 
 
 def _pieces(part: Tensor) -> list[slice]:
+    if part.device.type != "cpu":  # whose kernels are better few than small
+        return [slice(0, len(part))]
     rows = -(-len(part) // max(1, round(part.numel() / PIECE)))
     return [slice(first, first + rows) for first in range(0, len(part), max(1, rows))]
 

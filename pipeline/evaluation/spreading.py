@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import arcore
+from pipeline.cluster.devices import exact
 from pipeline.cluster.pool import pool
 from pipeline.cluster.shared_storage import publish_shards
 from pipeline.core import paths
@@ -72,7 +73,7 @@ class ScoringWork:
                 Path(folder, name).write_bytes(content)
             model = saved_models.load_folder(Path(folder)).model
         if self._job.use_gpu:
-            model = model.to("cuda")
+            model = model.to(exact(torch.device("cuda")))
         members = self._job.num_members
         self._model = (model if members == 1 else model.ensemble(members)).eval()
 

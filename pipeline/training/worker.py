@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from arcore.units import nats_to_bits_per_dim
+from pipeline.cluster.devices import exact
 from pipeline.core import provenance
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.opening import open_split
@@ -109,7 +110,7 @@ class Worker:
     def __init__(self, job: TrainingJob, session: Session) -> None:
         self.job, self.config, self.session = job, job.trainer, session
         torch.set_num_threads(job.threads)
-        self.device = session.device
+        self.device = exact(session.device)
         self.workers = Workers(session.rank, session.world, session.device)
         self.learner = Learner(job, self.workers)
         self.model = self.learner.model
