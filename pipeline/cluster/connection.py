@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -174,9 +175,27 @@ def cpus_per_worker(config: ClusterConfig) -> int:
     """Return the CPUs (and threads) that each worker gets: as configured, or an equal share."""
     if config.cpus_per_worker is not None:
         return config.cpus_per_worker
+    nodes = _nodes()
+    most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
+    shares = range(most, 1, -1)
+    fits = (cpus for cpus in shares if _room(nodes, cpus, config) >= num_workers(config))
+    return next(fits, 1)
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Return the resources of each node that is alive."""
     import ray
 
-    return max(1, int(ray.cluster_resources().get("CPU", 1)) // num_workers(config))
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _room(nodes: Sequence[Mapping[str, float]], cpus: int, config: ClusterConfig) -> int:
+    """Return how many workers of so many CPUs, and a GPU each if they use one, nodes hold."""
+    held = (
+        min(node.get("CPU", 0) // cpus, node.get("GPU", 0) if config.use_gpu else math.inf)
+        for node in nodes
+    )
+    return int(sum(held))
 
 
 def require_resources(config: ClusterConfig) -> None:
@@ -186,19 +205,21 @@ def require_resources(config: ClusterConfig) -> None:
         UserError: naming what is asked for and what the cluster has. An autoscaling cluster can
             set ARCORE_AUTOSCALING=1 to wait for nodes instead.
     """
-    import ray
-
     if os.environ.get("ARCORE_AUTOSCALING") == "1":
         return
-    have = ray.cluster_resources()
+    nodes, share = _nodes(), cpus_per_worker(config)
+    have = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
     workers = min(num_workers(config), config.min_workers or num_workers(config))
-    cpus = workers * cpus_per_worker(config)
-    if cpus > have.get("CPU", 0):
+    cpus = workers * share
+    if cpus > have["CPU"]:
         raise UserError(
-            f"cluster: expected {cpus} CPUs for {workers} workers, "
-            f"got a cluster of {have.get('CPU', 0):g}"
+            f"cluster: expected {cpus} CPUs for {workers} workers, got a cluster of {have['CPU']:g}"
         )
-    if config.use_gpu and workers > have.get("GPU", 0):
+    if config.use_gpu and workers > have["GPU"]:
+        raise UserError(f"cluster: expected {workers} GPUs, got a cluster of {have['GPU']:g}")
+    room = _room(nodes, share, config)
+    if workers > room:
+        each = f"{share} CPUs" + (" and a GPU" if config.use_gpu else "")
         raise UserError(
-            f"cluster: expected {workers} GPUs, got a cluster of {have.get('GPU', 0):g}"
+            f"cluster: expected nodes that hold {workers} workers of {each}, got room for {room}"
         )

@@ -195,6 +195,7 @@ def load(
         if averaged is not None:
             load_weights(folder / "averaged.safetensors", averaged)
         best = load_file(folder / "best.safetensors")
+        saving.check_weights(best, model, str(folder / "best.safetensors"))
         # to the CPU, whatever wrote it: `load_state_dict` moves it to where the parameters are
         moments = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
         optimizer.load_state_dict(moments)

@@ -63,7 +63,7 @@ def small_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(connection, "connected", contextlib.nullcontext)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from pipeline.cluster import connection
 from pipeline.core.errors import UserError
@@ -140,7 +141,7 @@ def test_long_epochs_have_checkpoints_inside(make_worker) -> None:
     assert len(worker.reports) == 6, "five checkpoints inside the epoch of six steps, one after it"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "empty"])
+@pytest.mark.parametrize("damage", ["truncate", "remove", "empty", "not finite"])
 def test_a_damaged_newest_checkpoint_falls_back(make_worker, capsys, damage: str) -> None:
     whole = make_worker()
     whole.train()
@@ -150,6 +151,12 @@ def test_a_damaged_newest_checkpoint_falls_back(make_worker, capsys, damage: str
         path.write_bytes(path.read_bytes()[:100])
     elif damage == "remove":
         shutil.rmtree(newest)
+    elif damage == "not finite":
+        best = load_file(newest / "best.safetensors")
+        save_file(
+            {name: torch.full_like(value, math.nan) for name, value in best.items()},
+            newest / "best.safetensors",
+        )
     else:
         (newest / "state.json").write_text("")
     again = make_worker()
@@ -328,7 +335,9 @@ def test_rows_shared_out_among_other_workers_are_gone_through_anew(
     state.write_text(state.read_text().replace('"world": 1', '"world": 2'))
     resumed = make_worker()
     resumed.resume = [stopped.folder / "midway"]
-    resumed.train(shuffle_rows=shuffle_rows)
+    with recorded_steps() as steps:
+        resumed.train(shuffle_rows=shuffle_rows)
+    assert len(steps) == (18 if anew else 16), "from step 6, where its epoch began, or from 8"
     said = capsys.readouterr().out
     assert ("warning: 2 workers had shared out its rows; begins the epoch anew" in said) == anew
     assert resumed.progress.step == 24 and resumed.progress.world == 1
@@ -454,13 +463,52 @@ def test_a_batch_must_leave_rows_for_every_worker(worker) -> None:
 def test_a_cluster_that_is_too_small_is_not_waited_for(monkeypatch, asked, message: str) -> None:
     import ray
 
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     monkeypatch.delenv("ARCORE_AUTOSCALING", raising=False)
     with pytest.raises(UserError, match=message):
         connection.require_resources(ClusterConfig(**asked))
     connection.require_resources(ClusterConfig(num_workers=4, min_workers=2, cpus_per_worker=1))
     monkeypatch.setenv("ARCORE_AUTOSCALING", "1")
     connection.require_resources(ClusterConfig(**asked))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "cpus"),
+    [
+        ([(2, 0)], {}, 2),
+        ([(2, 0), (2, 0)], {}, 2),
+        ([(8, 0), (8, 0)], {"num_workers": 3}, 4),
+        ([(8, 0), (2, 0)], {"num_workers": 2}, 4),
+        ([(64, 0), (4, 1), (4, 1)], {"num_workers": 2, "use_gpu": True}, 4),
+        ([(2, 0), (2, 0)], {"num_workers": 2, "cpus_per_worker": 3}, 3),
+    ],
+)
+def test_a_worker_fits_one_node(monkeypatch, nodes, asked, cpus: int) -> None:
+    import ray
+
+    described = [{"Alive": True, "Resources": {"CPU": c, "GPU": g}} for c, g in nodes]
+    gone = {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 9.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [*described, gone])
+    monkeypatch.delenv("ARCORE_AUTOSCALING", raising=False)
+    config = ClusterConfig(**asked)
+    assert connection.cpus_per_worker(config) == cpus
+    held = sum(min(c // cpus, g if config.use_gpu else 99) for c, g in nodes)
+    if held >= connection.num_workers(config):
+        connection.require_resources(config)
+    else:
+        with pytest.raises(UserError, match="cluster: expected .* 2 workers"):
+            connection.require_resources(config)
+
+
+def test_a_worker_that_no_node_holds_is_not_waited_for(monkeypatch) -> None:
+    import ray
+
+    described = [{"Alive": True, "Resources": {"CPU": 2.0}} for _ in range(3)]
+    monkeypatch.setattr(ray, "nodes", lambda: described)
+    monkeypatch.delenv("ARCORE_AUTOSCALING", raising=False)
+    message = "cluster: expected nodes that hold 1 workers of 3 CPUs, got room for 0"
+    with pytest.raises(UserError, match=message):
+        connection.require_resources(ClusterConfig(cpus_per_worker=3))
 
 
 def test_a_ray_that_does_not_start_is_one_line(monkeypatch) -> None:
