@@ -38,12 +38,14 @@ class TrialSetting:
         search: the search.
         resources: workers and CPUs of a trial.
         manifest: of the shards.
+        shards: where every host reaches them.
         place: folder or URI of the search, where checkpoints of its trainings go.
     """
 
     search: Search
     resources: ClusterConfig
     manifest: Manifest
+    shards: str
     place: str
 
     @property
@@ -76,7 +78,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
         config = dataclasses.replace(search.experiment(values), cluster=setting.resources)
         resolved = resolve(config, setting.manifest)
         threads = setting.resources.cpus_per_worker or 1
-        job = driver.make_job(resolved, threads=threads, quiet=True)
+        job = driver.make_job(resolved, threads=threads, quiet=True, shards=setting.shards)
         if setting.alone:
             outcome = _train_alone(job, setting, checkpoint)
         else:

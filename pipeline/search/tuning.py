@@ -228,7 +228,9 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
         log.info("%s: goes on with an interrupted search", search.name)
     if not source.left:
         return
-    setting = TrialSetting(search, resources, run.manifest, records.place)
+    dataset = search.base.dataset["name"]
+    shards = shared_storage.publish_shards(search.base.cluster, paths.shards(dataset), dataset)
+    setting = TrialSetting(search, resources, run.manifest, shards, records.place)
     trial = functools.partial(run_trial, setting=setting)
     budget, limit = search.plan.time_budget_minutes, resources.max_concurrent_trials
     if not setting.alone:

@@ -179,7 +179,12 @@ def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
 
 
 def make_job(
-    resolved: ResolvedConfig, *, threads: int, run_id: str | None = None, quiet: bool = False
+    resolved: ResolvedConfig,
+    *,
+    threads: int,
+    run_id: str | None = None,
+    quiet: bool = False,
+    shards: str | None = None,
 ) -> TrainingJob:
     """Return what a worker must know.
 
@@ -190,9 +195,11 @@ def make_job(
         threads: of each worker.
         run_id: the MLflow run that rank 0 logs to.
         quiet: print no line an epoch.
+        shards: where every worker reaches them, where they are copied already.
     """
     config, dataset = resolved.experiment, resolved.experiment.dataset["name"]
-    shards = publish_shards(config.cluster, paths.shards(dataset), dataset)
+    if shards is None:
+        shards = publish_shards(config.cluster, paths.shards(dataset), dataset)
     return TrainingJob(
         config_hash=resolved.config_hash,
         code_sha256=provenance.code_sha256("train", str(resolved.model["name"])),

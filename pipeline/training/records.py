@@ -56,8 +56,8 @@ class TrainingJob:
 
     @property
     def stop_key(self) -> str:
-        """The flag by which the driver asks the workers to save and leave."""
-        return f"stop-{self.config_hash}"
+        """The flag by which the driver asks the workers to save and leave; a trial has no run."""
+        return f"stop-{self.config_hash}-{self.run_id or ''}"
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data, from which `from_dict` makes the same job in another process."""
