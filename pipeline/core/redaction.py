@@ -37,7 +37,7 @@ def redacted(location: str | Path) -> str:
 
 
 def has_secrets(uri: str) -> bool:
-    """Tell whether a URI has a user or password, or an option that is no plain setting.
+    """Tell whether a URI has a user or password, a fragment, or an option that is no plain setting.
 
     Example:
         >>> has_secrets("s3://bucket/x?secret_key=abc"), has_secrets("https://token@host/x")
@@ -47,9 +47,10 @@ def has_secrets(uri: str) -> bool:
     """
     if "://" not in uri:
         return False
-    before, _, query = uri.partition("?")
-    keys = {pair.partition("=")[0] for pair in re.split("[&;]", query.partition("#")[0]) if pair}
-    return "@" in before or not keys <= PLAIN_OPTIONS
+    address, _, fragment = uri.partition("#")
+    before, _, query = address.partition("?")
+    keys = {pair.partition("=")[0] for pair in re.split("[&;]", query) if pair}
+    return "@" in before or bool(fragment) or not keys <= PLAIN_OPTIONS
 
 
 def _without_secrets(uri: str) -> str:

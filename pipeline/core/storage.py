@@ -10,6 +10,7 @@ A place is whole when its `manifest.json` is there: `publish` writes that file l
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import re
@@ -258,8 +259,19 @@ def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> 
                     raise
             if _marker_at(target, marker) == content:
                 return
-            with _hidden_sibling(target) as old, contextlib.suppress(FileNotFoundError):
-                os.rename(target, old)
+            with _hidden_sibling(target) as old:
+                try:
+                    os.rename(target, old)
+                except FileNotFoundError:
+                    continue
+                try:
+                    os.rename(partial, target)
+                    return
+                except OSError as error:
+                    with contextlib.suppress(OSError):  # unless another process put one there
+                        os.rename(old, target)
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
 
 
 @contextlib.contextmanager

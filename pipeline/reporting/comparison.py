@@ -184,6 +184,8 @@ def _report(
     rows += [further_row(one, test) for one in read for test in one.result.further_tests]
     if len({one.result.unit for one in read}) > 1 or len({one.event for one in read}) > 1:
         raise UserError(f"evaluation/{dataset}: its experiments differ in unit or event")
+    if len({one.config.dataset_sha256 for one in read} - {None}) > 1:
+        raise UserError(f"{dataset}: its experiments were scored on different versions of the data")
     unit, event = read[0].result.unit, read[0].event
     published = published_for(published_name)
     rows.sort(key=lambda row: (row.value, row.result.experiment))
@@ -290,6 +292,9 @@ def importance_row(evaluated: Evaluated) -> Row:
         score=score,
         num_rows=estimate.importance_rows,
         valid_nats=None,
+        excess=None,
+        bound=None,
+        coded=None,
         published=result.published_importance,
     )
     return Row(evaluated=dataclasses.replace(evaluated, result=changed), approximate=True)

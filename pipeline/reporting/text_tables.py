@@ -189,13 +189,15 @@ class Tables:
 
     def _codec(self, dataset: str, label: str) -> Fields:
         report = self._report(dataset)
-        for codec in report.codecs:
-            if codec.label.startswith(label):
-                score, unit = codec.score, report.unit
-                value = score.value_in(unit, report.event)
-                stderr = score.stderr_in(unit, report.event)
-                return {"name": codec.label, "test": wording.with_error(value, stderr)}
-        raise UserError(f"{self.results / 'codecs' / dataset}.json: no codec {label}")
+        found = [codec for codec in report.codecs if codec.label.startswith(label)]
+        if len(found) != 1:
+            got = ", ".join(codec.label for codec in found)
+            what = f"expected one codec {label}, got {got}" if found else f"no codec {label}"
+            raise UserError(f"{self.results / 'codecs' / dataset}.json: {what}")
+        score, unit = found[0].score, report.unit
+        value = score.value_in(unit, report.event)
+        stderr = score.stderr_in(unit, report.event)
+        return {"name": found[0].label, "test": wording.with_error(value, stderr)}
 
     def _embedded(self, which: str) -> Fields:
         for line in embedded.read(self.results / embedded.FILE):

@@ -145,6 +145,27 @@ def test_many_publish_at_the_same_time(place: str, few_digits: Path) -> None:
     assert content_at(target) == folder_bytes(few_digits)
 
 
+def test_a_failed_replacement_leaves_what_was_there(
+    few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename, tried = tmp_path / "digits", os.rename, []
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/manifest.json").write_text("{}")
+    storage.publish(tmp_path / "other", target)
+
+    def failing(source: Path, destination: Path) -> None:
+        tried.append(destination)
+        if len(tried) == 3:  # to the target, the old one away, to the target
+            raise OSError(5, "Input/output error")
+        rename(source, destination)
+
+    monkeypatch.setattr("pipeline.core.storage.os.rename", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        storage.publish(few_digits, target)
+    assert content_at(target) == {"manifest.json": b"{}"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "other"]
+
+
 def test_a_failed_publish_leaves_no_manifest(
     place: str, few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.reporting import comparison, recording, tables
@@ -92,6 +93,20 @@ def test_numbers_of_other_weights_are_not_recorded(files) -> None:
     ):
         recording.record_experiment("dna-made")
     assert not Path("results/dna-made").exists()
+
+
+def test_a_table_is_of_one_version_of_the_data(files) -> None:
+    files.manifest("dna", "dna")
+    for name in ("dna-made", "dna-nade"):
+        files.evaluated("dna", name, 82.0, device="cpu")
+        recording.record_experiment(name)
+    recording.record_table("dna")
+    for name, sha256 in (("dna-made", files.sha256("dna")), ("dna-nade", "f" * 64)):
+        config = Path("results", name, "config.yaml")
+        described = yaml.safe_load(config.read_text()) | {"dataset_sha256": sha256}
+        config.write_text(yaml.safe_dump(described))
+    with pytest.raises(UserError, match="dna: .* different versions of the data"):
+        recording.draw_table("dna")
 
 
 def test_codecs_that_do_not_fit_do_not_replace_those_kept(files, monkeypatch) -> None:

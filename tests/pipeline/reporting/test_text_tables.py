@@ -64,6 +64,15 @@ def test_what_no_record_has_is_named(files, row: dict[str, str], message: str) -
         text_tables.write(root)
 
 
+def test_a_codec_is_named_so_that_it_is_one(files) -> None:
+    root = project(files, {"columns": ["a"], "cells": ["{name}"], "rows": [{"of": "dna codec zs"}]})
+    files.codecs("dna", ("zstd", 99.0), ("zstd of all rows", 98.0))
+    recording.record_table("dna")
+    message = "dna.json: expected one codec zs, got zstd of all rows, zstd"
+    with pytest.raises(UserError, match=message):
+        text_tables.write(root)
+
+
 def test_an_unknown_table_is_named(files) -> None:
     table = {"columns": ["a"], "cells": ["{name}"], "rows": []}
     root = project(files, table, PAGE.replace("numbers", "other"))
