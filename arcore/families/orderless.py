@@ -20,7 +20,7 @@ from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.masks import draw_masks
-from arcore.primitives.precision import at_least_float32
+from arcore.primitives.precision import at_least_float32, summed
 from arcore.primitives.progress import Advance, unseen
 from arcore.primitives.row_noise import for_each_row
 from arcore.primitives.sharing import shared
@@ -142,8 +142,8 @@ class OrderlessModel(AutoregressiveModel):
         logits = self._logits(self._inputs(flat) * observed[..., None], condition)
         distribution = self._distribution(logits.to(self.dtype))
         terms = distribution.log_prob(self._as_value(flat))
-        weight = (self.event.size / (~observed).sum(1).double()).to(self.dtype)
-        return -torch.where(observed, 0, terms).sum(1) * weight
+        sums = summed(torch.where(observed, 0, terms))
+        return -sums * (self.event.size / (~observed).sum(1).double()).to(sums.dtype)
 
     def validation_loss(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -158,10 +158,11 @@ class OrderlessModel(AutoregressiveModel):
         masks = for_each_row(
             x, lambda generator: draw_masks(VALIDATION_MASKS, self.event.size, generator)
         )
-        total = torch.zeros(len(x), dtype=self.dtype, device=self.device)
-        for observed in masks.to(self.device).unbind(1):
-            total = total + self._masked_loss(x, observed, condition)
-        return total / VALIDATION_MASKS
+        losses = [
+            self._masked_loss(x, observed, condition)
+            for observed in masks.to(self.device).unbind(1)
+        ]
+        return torch.stack(losses).mean(0)
 
     # -- orderings
 

@@ -53,7 +53,9 @@ def test_conditions_differ_and_examples_do_not_mix(case: Case) -> None:
 def test_empty_batch(case: Case) -> None:
     model = case.build()
     assert model.log_prob(case.values(0), case.condition(0)).shape == (0,)
-    assert model(case.values(0), case.condition(0)).shape == (0,)
+    losses = model(case.values(0), case.condition(0))
+    assert losses.shape == (0,)
+    losses.sum().backward()
 
 
 @cases_where(lambda case: case.discrete and case.hyperparameters.get("head") != "logistic_mixture")
