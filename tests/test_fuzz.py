@@ -136,15 +136,52 @@ def manifest(digits: Path) -> tuple[dict[str, Any], Path]:
     return json.loads((folder / "manifest.json").read_text()), folder
 
 
+def of_params(params: Any) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(os.environ["PYTEST_FUZZ_HOME"]))
+        Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        return outcome(lambda: compose.load("toy"))
+
+
+def of_metrics(metrics: Any) -> str:
+    event = arcore.events.Levels(2, (3,))
+
+    def read() -> None:
+        text = json.dumps(metrics)
+        Result.from_dict(parse_object(text, "metrics.json"), "metrics.json").check(event, "f")
+
+    return outcome(read)
+
+
+def of_manifest(described: Any) -> str:
+    folder = Path(os.environ["PYTEST_FUZZ_HOME"])
+    (folder / "manifest.json").write_text(json.dumps(described))
+    return outcome(lambda: read_manifest(folder))
+
+
+def of_record(record: Any) -> str:
+    return outcome(lambda: TrainingRecord.from_dict(parse_object(json.dumps(record), "f"), "f"))
+
+
+def of_config(config: Any) -> str:
+    path = Path(os.environ["PYTEST_FUZZ_HOME"], "config.yaml")
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return outcome(lambda: saved_models._described(read_yaml(path), "config.yaml"))
+
+
+def test_what_is_mutated_was_accepted(manifest: tuple[dict[str, Any], Path]) -> None:
+    """Or each mutation would be refused for the same fault, and nothing behind it be reached."""
+    assert of_params(PARAMS) == "accepted"
+    assert of_metrics(METRICS) == "accepted"
+    assert of_manifest(manifest[0]) == "accepted"
+    assert of_record(TRAINING) == "accepted"
+    assert of_config(CONFIG) == "accepted"
+
+
 @cases(60)
 @given(params=mutated(PARAMS))
 def test_params(params: Any) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        place = Path(os.environ["PYTEST_FUZZ_HOME"]) if "PYTEST_FUZZ_HOME" in os.environ else None
-        assert place is not None
-        patch.chdir(place)
-        Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-        outcome(lambda: compose.load("toy"))
+    of_params(params)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -157,13 +194,7 @@ def fuzz_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @cases(300)
 @given(metrics=mutated(METRICS))
 def test_metrics(metrics: Any) -> None:
-    event = arcore.events.Levels(2, (3,))
-
-    def read() -> None:
-        text = json.dumps(metrics)
-        Result.from_dict(parse_object(text, "metrics.json"), "metrics.json").check(event, "f")
-
-    outcome(read)
+    of_metrics(metrics)
 
 
 @cases(200)
@@ -172,23 +203,19 @@ def test_manifests(manifest: tuple[dict[str, Any], Path], data: Any, sealed: boo
     described = data.draw(mutated(manifest[0]))
     if sealed:
         described["manifest_sha256"] = _own_sha256(described)
-    folder = Path(os.environ["PYTEST_FUZZ_HOME"])
-    (folder / "manifest.json").write_text(json.dumps(described))
-    outcome(lambda: read_manifest(folder))
+    of_manifest(described)
 
 
 @cases(150)
 @given(record=mutated(TRAINING))
 def test_training_records(record: Any) -> None:
-    outcome(lambda: TrainingRecord.from_dict(parse_object(json.dumps(record), "f"), "f"))
+    of_record(record)
 
 
 @cases(150)
 @given(config=mutated(CONFIG))
 def test_configs_of_models(config: Any) -> None:
-    path = Path(os.environ["PYTEST_FUZZ_HOME"], "config.yaml")
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    outcome(lambda: saved_models._described(read_yaml(path), "config.yaml"))
+    of_config(config)
 
 
 @cases(200)

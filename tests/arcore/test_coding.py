@@ -120,6 +120,18 @@ def test_sounds_of_an_open_length() -> None:
             decompress(model, data, 1 - given)
 
 
+def test_several_chunks_of_sounds_of_several_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chunk has its own rows' lengths and conditions."""
+    monkeypatch.setattr(coding, "CHUNK_DIMENSIONS", 20)
+    model = arcore.create_model("wavenet", Levels(16, (None,)), **NET, num_classes=3)
+    model = randomize(model).eval()
+    lengths, given = torch.tensor([10, 3, 1, 10, 7, 2]), torch.tensor([0, 1, 2, 2, 1, 0])
+    x = torch.randint(16, (6, 10)).where(torch.arange(10) < lengths[:, None], 0)
+    data = compress(model, x, given, lengths=lengths, batch=2)
+    assert len(bitstream.split(data)[1]) == 3
+    assert torch.equal(decompress(model, data, given), x)
+
+
 def test_sounds_of_several_lengths() -> None:
     """They cost what a sound alone costs, whatever is in a row after its end."""
     model = randomize(arcore.create_model("wavenet", Levels(16, (None,)), **NET)).eval()
@@ -264,6 +276,21 @@ def test_encoding_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="probabilities of encoding"):
         compress(model, some_levels(model))
     assert compress(model, some_levels(model), verify=False)
+
+
+def test_encoding_is_verified_by_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probabilities that change after both probes are found out by what is decoded."""
+    model = small_model()
+    table, calls = coding.table_of, []
+
+    def late(*arguments: object) -> object:
+        calls.append(0)
+        found = table(*arguments)
+        return found.flip(-1) if len(calls) > 3 * len(model.schedule) else found
+
+    monkeypatch.setattr(coding, "table_of", late)
+    with pytest.raises(ValueError, match="expected chunk 0 to decode to what was encoded"):
+        compress(model, some_levels(model))
 
 
 def nothing_finite(model: arcore.AutoregressiveModel) -> None:

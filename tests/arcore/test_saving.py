@@ -68,9 +68,16 @@ def test_a_model_in_training_is_saved_as_it_is(tmp_path: Path) -> None:
     order = model.output.mask.clone()
     arcore.save(model, tmp_path / "made")
     assert model.training and torch.equal(model.output.mask, order)
+    x = torch.randint(2, (5, 6))
+    assert torch.equal(arcore.load(tmp_path / "made").log_prob(x), model.eval().log_prob(x))
     latent = arcore.create_model("pixelvae", Binary((1, 4, 4)), warmup_steps=9)
     latent.set_step(0, 1)
     arcore.save(latent, tmp_path / "vae")
+    found = arcore.load(tmp_path / "vae")
+    assert found.hyperparameters.warmup_steps == 9
+    kept = found.state_dict()
+    assert kept.keys() == latent.state_dict().keys()
+    assert all(torch.equal(value, kept[name]) for name, value in latent.state_dict().items())
 
 
 def test_views_and_ensembles_are_refused(tmp_path: Path) -> None:

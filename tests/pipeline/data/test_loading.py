@@ -130,7 +130,7 @@ def test_ranks_share_out_an_epoch(
         taken.append(mine)
     whole = np.concatenate(taken)
     assert len(set(whole.tolist())) == len(whole) == sum(totals)
-    assert rows - len(whole) < batch_size + world
+    assert rows - len(whole) < 2 * world, "less than a row a rank, of a last batch or of parts"
     if world == 1:
         assert len(whole) == rows
 

@@ -326,6 +326,15 @@ def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) ->
     for score, row in zip(scores.tolist(), chosen, strict=True):
         (alone,) = scoring.scores(model, split, 1, np.array([row])).tolist()
         assert score == pytest.approx(alone, rel=1e-10)
+        length, speaker, count, *symbols = split.labels[row].tolist()
+        frames = -(-length // model.hop) if "local_classes" in condition else 0
+        said = [symbols[f * count // frames] for f in range(frames)]
+        numbers = [[speaker] * ("num_classes" in condition) + said]
+        given = torch.tensor(numbers) if numbers[0] else None
+        if given is not None and not said:
+            given = given[:, 0]
+        x = torch.from_numpy(split.x[row, None, :length])
+        assert score == pytest.approx(-model.of_length(length).log_prob(x, given).item(), rel=1e-10)
     sampler, given = sound_batches.to_sample(model, split, chosen)
     drawn = sampler.sample(4, given)
     assert drawn.shape == (4, sound_batches.lengths(split)[chosen].max())
@@ -411,6 +420,19 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, work
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["receptive_field"] == model.receptive_field
     assert metrics["excess_nats"] == pytest.approx(metrics["nats"] - metrics["entropy_nats"])
+    chosen, nats = np.loadtxt(out / "scores.csv", delimiter=",", skiprows=1, unpack=True)
+    test = shard_reader.read_split(folder, "test")
+    assert test.labels is not None and len(nats) == 9
+    lengths = test.labels[chosen.astype(int), 0]
+    bits = nats.sum() / lengths.sum() / math.log(2)
+    assert metrics["mean_size"] == pytest.approx(lengths.mean())
+    assert metrics["bits_per_dim"] == pytest.approx(bits)
+    residuals = nats / math.log(2) - bits * lengths  # of a ratio of sums
+    stderr = residuals.std(ddof=1) / 3 / lengths.mean()
+    assert metrics["bits_per_dim_stderr"] == pytest.approx(stderr)
+    source = catalog.get_dataset({"name": "tones"}).source_nats(test)
+    assert source is not None
+    assert metrics["entropy_nats"] == pytest.approx(source[chosen.astype(int)].mean())
     assert metrics["excess_nats"] > 5 * metrics["excess_nats_stderr"], "the network is untrained"
     assert (out / "samples.png").is_file()
 
@@ -446,8 +468,10 @@ def test_back_off_is_a_distribution_and_uses_its_context() -> None:
     expected = -np.log([4.5 / 12.5, 4.5 / 12.5, 3.5 / 12.5]).sum()
     assert model.nats(np.array([0, 1, 2]), 0) == pytest.approx(expected)
     assert model.nats(rows[0], 2) < model.nats(rows[0], 1) < model.nats(rows[0], 0)
-    model.fit_strengths(split)
-    assert model.strengths == (1.0, 1.0)
+    other = sound_baselines.BackOff(split, 3, (256.0, 256.0))
+    for fitted in (model, other):
+        fitted.fit_strengths(split)
+        assert fitted.strengths == (1.0, 1.0)
 
 
 def test_baselines_are_measured_on_real_samples_alone(folder: Path) -> None:

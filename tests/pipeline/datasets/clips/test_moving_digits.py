@@ -265,7 +265,8 @@ def test_scores_are_of_the_frames_after_those_given(few: Path) -> None:
     assert torch.allclose(nats, -model.frame_log_prob(x)[:, 3:].sum(1).detach())
     assert isinstance(event, Gray)
     bound = scoring.entropy_scores(split, event, 4, np.arange(6), 3)
-    assert bound.shape == (6,) and (nats > bound).all()
+    assert torch.allclose(bound, arcore.events.after_frames(event, 3).entropy(x[:, 3:]))
+    assert (nats > bound).all()
 
 
 # -- pictures
