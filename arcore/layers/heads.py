@@ -104,7 +104,7 @@ class Head:
         """
         if self.name == "softmax":
             logits = outputs.unflatten(1, (self.colours, -1)).movedim(2, -1)
-            return self._softmax(logits.reshape(*shape, logits.shape[-1]))
+            return self.softmax(logits.reshape(*shape, logits.shape[-1]))
         parts = self._mixtures(outputs, image, self.colours)
         k = self.num_mixtures
         stacked = (torch.stack(part, 1).reshape(*shape, k) for part in zip(*parts, strict=True))
@@ -117,11 +117,12 @@ class Head:
         """
         if self.name == "softmax":
             logits = outputs.unflatten(1, (self.colours, -1))[:, colour]
-            return self._softmax(logits.flatten(2).movedim(1, -1))
+            return self.softmax(logits.flatten(2).movedim(1, -1))
         parts = self._mixtures(outputs, image, colour + 1)[-1]
         return DiscretizedLogisticMixture(self.num_levels, *(part.flatten(1, 2) for part in parts))
 
-    def _softmax(self, logits: Tensor) -> Distribution:
+    def softmax(self, logits: Tensor) -> Distribution:
+        """Turn logits (*shape, k) into conditionals (*shape); k is 1 for two levels, or gray."""
         if self.gray:
             return GrayBernoulli(logits=logits[..., 0], validate_args=False)
         return level_features.distribution(logits)

@@ -267,9 +267,12 @@ class WaveNet(AutoregressiveModel):
     def _distribution(
         self, outputs: Tensor, values: Tensor, shape: Sequence[int] | None = None
     ) -> Distribution:
-        maps = outputs.to(self.dtype).reshape(1, -1, 1, outputs.shape[-1]).movedim(-1, 1)
-        image = values.reshape(1, 1, -1, 1)
-        return self.head.distribution(maps, image, values.shape if shape is None else shape)
+        shape = values.shape if shape is None else shape
+        outputs = outputs.to(self.dtype)
+        if self.head.name == "softmax":
+            return self.head.softmax(outputs.reshape(*shape, outputs.shape[-1]))
+        maps = outputs.reshape(1, -1, 1, outputs.shape[-1]).movedim(-1, 1)
+        return self.head.distribution(maps, values.reshape(1, 1, -1, 1), shape)
 
     def _encode(self, x: Tensor) -> Tensor:
         """Encode levels (batch, T) as what each tap of the first convolution adds for them."""
