@@ -116,7 +116,8 @@ def products(record: Record) -> str:
     text = """`python benchmarks/products.py`: GFLOP/s of products of rows x inputs by inputs x
         outputs in float32 by `torch.mm`, which is MKL's, by ours (`arcore/primitives/products.py`:
         oneDNN on AMD's processors), of a convolution of 3 x 3 with as many products, and of
-        `torch.mm` in bfloat16."""
+        `torch.mm` in bfloat16. Ours are MADE's, the LSTMs' gradients of weights, and what orderless
+        networks and WaveNet's head compute for scores and draws."""
     return section(
         "Products by two libraries", text, table(["rows x inputs x outputs", *ways], rows)
     )
@@ -166,10 +167,7 @@ def share(record: Record) -> str:
         share of the speed of one large product in float32 (`torch.mm`, by MKL, which on AMD's
         processors leaves half of AVX-512 unused), and of the fastest that this core is seen to do
         in float32 and in the step's precision, a product or a convolution."""
-    bounds = """Multi-Scale PixelRNN's 82 diagonals are steps of a few hundred rows of 16 maps: at
-        7865fa6, of 82 ms under a profiler, convolutions took 16 and the scans' products 13, and
-        23,000 calls, each of a few microseconds, the rest."""
-    return section("Share of matrix-product speed", text, table(columns, rows), paragraph(bounds))
+    return section("Share of matrix-product speed", text, table(columns, rows))
 
 
 def training_speed(record: Record) -> str:

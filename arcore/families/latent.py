@@ -86,7 +86,7 @@ class LatentVariableModel(LatentSampling):
     def _set_step(self, seed: int, step: int) -> None:
         """Set the weight of each KL's gradient in training, which is 1 out of it."""
         weights = [min(1.0, (step + 1) / max(steps, 1)) for steps in self.warmup_steps]
-        self.beta = torch.tensor(weights, dtype=self.beta.dtype, device=self.beta.device)
+        self.beta = _without_a_wait(weights, self.beta)
 
     def _sample_training_noise(self, rows: int) -> Tensor:
         return self._normal(rows)
@@ -116,7 +116,7 @@ class LatentVariableModel(LatentSampling):
         fixed = divergences.detach()
         weights = self.beta.to(fixed.dtype)
         if self.free_nats:
-            weights = weights * (fixed >= fixed.new_tensor(self.free_nats))
+            weights = weights * (fixed >= _without_a_wait(self.free_nats, fixed))
         nothing = divergences - fixed  # in value, not in gradient
         loss = divergences.sum(1) - likelihood - ((1 - weights) * nothing).sum(1)
         self._end_step(own)
@@ -238,6 +238,11 @@ class LatentVariableModel(LatentSampling):
         self._check(x, condition)
         self._check_latents(latents, len(x))
         return self._conditionals_given(x, latents, condition)
+
+
+def _without_a_wait(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return values as a vector of a tensor's type, made where it is."""
+    return torch.cat([like.new_full((1,), value) for value in values])
 
 
 def _repeat_normal(q: Normal, count: int) -> Normal:

@@ -324,9 +324,8 @@ class OrderlessModel(AutoregressiveModel):
             given = self._distribution(state.logits(dimension), dimension)
             drawn = draw(given, generator, temperature).to(x.dtype)
             x[:, dimension] = torch.where(known[:, dimension], x[:, dimension], drawn)
-            shown = self._inputs(x[:, dimension, None], torch.tensor([dimension], device=x.device))[
-                :, 0
-            ]
+            place = torch.full((1,), dimension, device=x.device)
+            shown = self._inputs(x[:, dimension, None], place)[:, 0]
             state.observe(dimension, shown * missing[:, dimension, None])
         return x.view(len(x), *self.event.extents)
 

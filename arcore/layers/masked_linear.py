@@ -62,7 +62,7 @@ class MaskedLinear(nn.Module):
             mask: True where a weight is kept.
             sorted_rows: the rows see growing prefixes of the inputs, which allows groups.
         """
-        self.mask = mask.to(self.weight)
+        self.mask = mask.to(self.weight.device, non_blocking=True).to(self.weight.dtype)
         self.reaches = []
         smallest = self.SMALLEST_GROUP
         if has_fast_onednn():
