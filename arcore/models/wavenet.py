@@ -237,16 +237,16 @@ class WaveNet(AutoregressiveModel):
     # -- scoring
 
     def _num_steps(self, x: Tensor) -> int:
-        return x[0:1].numel()
+        return x.shape[1]
 
     def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
-        """Spans are of samples; the head is evaluated at those that count alone.
+        """Spans are of steps of the first dimension; the head is evaluated at what counts alone.
 
         Rows of a batch of several lengths are padded at their end with any levels. A window of a
         longer sequence is exact if it begins with the sequence, or `receptive_field` samples or
         more before the first that counts; with a local condition, where a frame begins.
         """
-        flat = x.flatten(1).long()
+        flat, scored = x.flatten(1).long(), scored * math.prod(x.shape[2:])
         time = torch.arange(flat.shape[1], device=x.device)
         mask = (time >= scored[:, :1]) & (time < scored[:, 1:])
         places = mask.flatten().nonzero()[:, 0]

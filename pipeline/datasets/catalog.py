@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -138,10 +139,13 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
         raise unknown_name("dataset", name, known)
     _check_overrides(name, overrides)
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.load(CONF_FOLDER / f"{name}.yaml"), OmegaConf.from_dotlist(list(overrides))
-        )
-        config = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+        asked = OmegaConf.from_dotlist(list(overrides))
+        content = yaml.safe_load((CONF_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+        if isinstance(content, dict) and "kind" in content:  # written by PyYAML (`own.adding`)
+            config: object = content | cast(dict[object, object], OmegaConf.to_container(asked))
+        else:
+            merged = OmegaConf.merge(OmegaConf.load(CONF_FOLDER / f"{name}.yaml"), asked)
+            config = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         given = f" with overrides {' '.join(overrides)}" if overrides else ""
         raise UserError(f"pipeline/conf/dataset/{name}.yaml{given}: {one_line(error)}") from None

@@ -7,6 +7,7 @@ folder before there is a part.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,10 +20,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL
 from tqdm import tqdm
 
 from pipeline.core import paths
 
+PART_BYTES = 1 << 28
 # Decodes events, whose arguments stand in columns, and puts their rows one below the other.
 Decode = Callable[[Callable[..., np.ndarray], Sequence[Sequence[object]]], np.ndarray]
 _elsewhere: ContextVar[Decode | None] = ContextVar("decode", default=None)
@@ -54,11 +57,12 @@ class PartsFolder:
 
     Arguments:
         name: of the dataset.
-        decides: plain data that decides what the parts are: options, files, their sizes and times.
+        decides: plain data that decides what the parts are: options, files, their sizes and times;
+            so does the version of Pillow.
     """
 
     def __init__(self, name: str, decides: object) -> None:
-        text = json.dumps(decides, sort_keys=True, default=str)
+        text = json.dumps([decides, PIL.__version__], sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder = paths.root() / "data" / "decoded" / f"{name}-{key}"
         remove_parts(name, other_than=self.folder)
@@ -66,7 +70,7 @@ class PartsFolder:
     def part(self, name: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """Return a part that an earlier run decoded, or decode and keep it."""
         path = self.folder / f"{name}.npy"
-        if path.is_file():
+        with contextlib.suppress(FileNotFoundError, ValueError, EOFError):  # none, or damaged
             kept: np.ndarray = np.load(path, allow_pickle=False)
             return kept
         decoded = decode()
@@ -90,6 +94,16 @@ def remove_parts(name: str, other_than: Path | None = None) -> None:
     for folder in (paths.root() / "data" / "decoded").glob(f"{name}-{'[0-9a-f]' * 16}"):
         if folder != other_than:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def rows_of_a_part(rows: int, event_bytes: int) -> int:
+    """Return fewer rows than are usual where these would be above 256 MiB.
+
+    Example:
+        >>> rows_of_a_part(2048, 3 * 32 * 32), rows_of_a_part(2048, 3 * 1024 * 1024)
+        (2048, 85)
+    """
+    return max(1, min(rows, PART_BYTES // event_bytes))
 
 
 def cut_into_parts(counts: Sequence[int], rows: int) -> list[slice]:

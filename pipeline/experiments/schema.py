@@ -194,8 +194,8 @@ class ClusterConfig:
         min_workers: with fewer than num_workers at hand (a lost node) training goes on with as
             few as this many; null waits for all. The numbers then depend on what was at hand.
         use_gpu: one GPU a worker (NCCL), else CPUs (gloo).
-        cpus_per_worker: CPUs that a worker reserves and uses as threads; null shares the
-            cluster's among the workers (of one training; each trial of a search takes 1), and
+        cpus_per_worker: CPUs that a worker reserves and uses as threads; null is the most with
+            which the nodes hold all workers (of one training; each trial of a search takes 1), and
             without workers is OMP_NUM_THREADS, or the CPUs that the process may use.
         max_failures: restarts from the last checkpoint after a worker is lost; of an evaluation,
             workers that may be lost.

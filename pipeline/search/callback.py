@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow
 import pyarrow.fs
 from ray.tune import Callback
 
@@ -25,6 +26,8 @@ from pipeline.search.trials import RayTrial, number
 from pipeline.tracking import mlflow_store, run_logger
 from pipeline.training.records import TrainingReport
 from pipeline.training.sessions import Checkpoint
+
+log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 30.0
 _PARENT = "mlflow.parentRunId"
@@ -178,7 +181,17 @@ class TrialLogger(Callback):  # type: ignore[misc]
         print(f"[{self._said - self.began:5.0f} s] {line}", file=sys.stderr, flush=True)
 
     def _forget_checkpoints(self, trial: RayTrial) -> None:
-        """Free the space of a trial that ended; the best one is trained anew, to its end."""
+        """Free the space of a trial that ended; the best one is trained anew, to its end.
+
+        A storage that is away costs a warning: an exception here would have Ray Tune try the trial
+        once more.
+        """
+        try:
+            self._remove_checkpoints(trial)
+        except (OSError, pyarrow.ArrowException) as error:
+            log.warning("checkpoints of %s are left: %s", self._name(trial), one_line(error))
+
+    def _remove_checkpoints(self, trial: RayTrial) -> None:
         filesystem, own = trial.storage.storage_filesystem, trial.storage.trial_fs_path
         search = own.rsplit("/", 2)[0]
         # Those of Ray Tune, and those of Ray Train where the trial has several workers.
@@ -211,7 +224,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         return self._loggers[which]
 
     def _key(self, which: int) -> str:
-        return f"{self.config_hash}:{which}"
+        return f"{self.config_hash}:{self.parent}:{which}"
 
     def _close(self, record: TrialRecord) -> None:
         """Finish the run of a trial whose end was kept just before the search was killed."""
@@ -246,4 +259,4 @@ def _quietly(action: Callable[[], object]) -> None:
     try:
         action()
     except Exception as error:
-        logging.getLogger(__name__).warning("warning: MLflow: %s", one_line(error))
+        log.warning("warning: MLflow: %s", one_line(error))

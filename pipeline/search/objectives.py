@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -65,7 +66,7 @@ def front(table: Sequence[Trial]) -> tuple[int, ...]:
         >>> front([trial(1, 90.0, 1.0), trial(2, 80.0, 2.0), trial(3, 85.0, 3.0)])
         (2, 1)
     """
-    timed = [row for row in table if row.sampling_seconds is not None]
+    timed = [row for row in table if row.sampling_seconds is not None and math.isfinite(row.value)]
     timed.sort(key=lambda row: (row.value, row.sampling_seconds))
     kept: list[Trial] = []
     for row in timed:

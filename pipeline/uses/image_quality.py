@@ -143,9 +143,11 @@ def enlarge(small: Tensor, factor: int, size: tuple[int, int], mode: str) -> Ten
     """
     height, width = size
     if mode == "nearest":
-        rows = (torch.arange(height) // factor).to(small.device)
-        columns = (torch.arange(width) // factor).to(small.device)
-        return small[..., rows[:, None], columns]
+        rows, columns = (
+            ((torch.arange(extent) + (factor - 1) // 2) // factor).clamp(max=count - 1)
+            for extent, count in zip(size, small.shape[-2:], strict=True)
+        )
+        return small[..., rows.to(small.device)[:, None], columns.to(small.device)]
     places = [
         (2 * (torch.arange(extent, dtype=small.dtype) / factor) + 1) / count - 1
         for extent, count in zip(size, small.shape[-2:], strict=True)

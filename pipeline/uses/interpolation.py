@@ -53,7 +53,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     if told:
         assert rows.condition is not None
         ends = rows.condition[one], rows.condition[other]
-        way = interpolation.walk(model, *ends, count, generator).cpu()
+        way = interpolation.walk(subject.single_model, *ends, count, generator).cpu()
     else:
         way = latent_levels.walk(model, first, second, count, None, generator).cpu()
     lengths = _lengths(way.double() / (event.num_levels - 1))

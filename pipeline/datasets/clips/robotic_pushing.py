@@ -172,9 +172,12 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 
 def _stream(files: list[Path]) -> SplitStream:
-    rows = sum(1 for path in files for _ in read_records(path))
+    counts = {path: sum(1 for _ in read_records(path)) for path in files}
+    for path, count in counts.items():
+        if count == 0:
+            raise UserError(f"{path}: expected clips, got an empty file")
     return SplitStream(
-        rows,
+        sum(counts.values()),
         (
             SplitData(clip.frames[None], clip.vectors()[None])
             for path in files

@@ -115,7 +115,9 @@ def measure(source: Source, frame: Frame, where: str | Path) -> tuple[int, int]:
     """
     with _opened(source, frame, where) as image:
         height, width = image.height, image.width
-        if image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS:
+        # a PNG may have them after its pixels, which are decoded for it where turns change the rows
+        exif = image.getexif() if frame.fit == "tiles" else Image.Image.getexif(image)
+        if exif.get(ExifTags.Base.Orientation) in _QUARTER_TURNS:
             height, width = width, height
     if frame.count(height, width) == 0:
         small = frame.reduced(height, width)

@@ -331,6 +331,8 @@ def build(config: Mapping[str, object]) -> Dataset:
     refuse_unless(not both, name, "conditions", "none beside labels", options.conditions)
     event = _event(name, options)
     binary, levels = isinstance(event, Binary), isinstance(event, Levels)
+    fits = not levels or not options.standardize
+    refuse_unless(fits, name, "standardize", "false for levels", options.standardize)
     how = "; standardised by the training rows" if options.standardize else ""
     return Arrays(
         name=name,

@@ -42,7 +42,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from pipeline.datasets.decoding_parts import PartsFolder, decode_files
+from pipeline.datasets.decoding_parts import PartsFolder, decode_files, rows_of_a_part
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.own.image_options import FrameOptions, ImageCheck, check_frame
@@ -187,7 +187,8 @@ class ImageFolder(Dataset):
     ) -> Iterator[SplitData]:
         classes = self.images.classes
         read = partial(_read, self.images.frame)
-        for part, rows in decode_files(files, counts, read, kept, split, PART_ROWS):
+        at_once = rows_of_a_part(PART_ROWS, self.event.size)
+        for part, rows in decode_files(files, counts, read, kept, split, at_once):
             labels = None
             if classes:
                 numbers = [classes.index(self._class(path)) for path in files[part]]
@@ -257,7 +258,9 @@ def build(config: Mapping[str, object]) -> Dataset:
     name = str(config["name"])
     options = parse_own(ImageOptions, config)
     check_frame(name, options)
-    refuse_unless(options.shorter_side >= 0, name, "shorter_side", ">= 0", options.shorter_side)
+    least = ">= 0, and 0 but for tiles"
+    fits = options.shorter_side >= 0 and (options.fit == "tiles" or not options.shorter_side)
+    refuse_unless(fits, name, "shorter_side", least, options.shorter_side)
     lists = {f"{split}_folders": folders for split, folders in options.folders.items()}
     for key, names in ({"classes": options.classes} | lists).items():
         texts = all(isinstance(one, str) and inside(one) for one in names)

@@ -42,12 +42,13 @@ from tqdm import tqdm
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from pipeline.datasets.decoding_parts import PartsFolder, decoder
+from pipeline.datasets.decoding_parts import PartsFolder, decoder, rows_of_a_part
 from pipeline.datasets.formats import image_files, packed_images
 from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.formats.packed_images import Packed
 from pipeline.datasets.own.image_options import FrameOptions, ImageCheck, check_frame
 from pipeline.datasets.own.own_data import (
+    left_aside,
     parse_own,
     refuse_unless,
     split_by_seed,
@@ -131,7 +132,8 @@ class ImageShards(Dataset):
         lines += check.told()
         if options.label:
             lines.append(f"classes: {options.num_classes}, by {options.label}")
-        return lines
+        folder = paths.root() / options.path
+        return [*lines, *left_aside(folder, set(layout.files))] if folder.is_dir() else lines
 
     def _layout(self) -> Layout:
         """Count the images of each file and say which split each is in.
@@ -202,7 +204,8 @@ class ImageShards(Dataset):
             if not here.any():
                 continue
             seen = 0
-            batches = packed_images.read_batches(path, options.image, options.label, BATCH)
+            at_once = rows_of_a_part(BATCH, self.event.size)
+            batches = packed_images.read_batches(path, options.image, options.label, at_once)
             for part, packed in enumerate(batches):
                 wanted = np.flatnonzero(here[seen : seen + len(packed.images)])
                 seen += len(packed.images)

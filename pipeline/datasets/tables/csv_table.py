@@ -113,10 +113,16 @@ def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         number = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}: row {number}: not a table of text: {error}") from None
     reader = csv.reader(text, delimiter=delimiter, strict=True)
+    blank, columns = None, 0
     try:
         for row in reader:
-            if row:
-                yield reader.line_num, row
+            if not row:
+                blank = blank or reader.line_num
+                continue
+            columns = columns or len(row)
+            if blank and columns == 1:
+                raise UserError(f"{path}: row {blank}: expected a value, got an empty cell")
+            yield reader.line_num, row
     except csv.Error as error:
         raise UserError(f"{path}: row {reader.line_num}: not a table of text: {error}") from None
 

@@ -62,6 +62,14 @@ def test_parts_of_a_failed_run_go_when_its_files_are_repaired(
     assert not list(DECODED.glob("*"))
 
 
+def test_a_damaged_part_is_decoded_again() -> None:
+    parts = PartsFolder("mine", "anything")
+    parts.part("x", lambda: np.arange(3))
+    (DECODED / parts.folder.name / "x.npy").write_bytes(b"\x93NUMPY")
+    assert parts.part("x", lambda: np.arange(4)).tolist() == [0, 1, 2, 3]
+    assert parts.part("x", lambda: np.zeros(0)).tolist() == [0, 1, 2, 3], "kept whole"
+
+
 def test_parts_of_what_had_the_name_before_are_removed(photos: Dataset) -> None:
     PartsFolder("mine", "another kind").part("x", lambda: np.zeros(3))
     PartsFolder("mine2", "another dataset").part("x", lambda: np.zeros(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,8 @@ def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
     assert (project / "nats.png").is_file()
     with pytest.raises(UserError, match="expected a model with 128 orderings, got nade"):
         orderings.run(subject.load("toy-nade"), orderings.Settings(), project)
+    loaded.model.hyperparameters = dataclasses.replace(
+        loaded.model.hyperparameters, order_agnostic=False
+    )
+    with pytest.raises(UserError, match="expected MADE with an ordering for each mask, got made"):
+        orderings.run(loaded, orderings.Settings(most=6), project)

@@ -55,6 +55,17 @@ def test_enlarging_keeps_the_given_pixels(mode: str, factor: int, size: tuple[in
     torch.testing.assert_close(large[..., ::factor, ::factor], small)
 
 
+def test_the_nearest_pixel_is_the_nearest() -> None:
+    small = torch.arange(6.0).view(1, 1, 2, 3) / 6
+    large = image_quality.enlarge(small, 4, (6, 11), "nearest")
+    for row in range(6):
+        for column in range(11):
+            ways = (abs(small.new_tensor([row - 4 * r for r in range(2)])),
+                    abs(small.new_tensor([column - 4 * c for c in range(3)])))  # fmt: skip
+            r, c = (int(way.argmin()) for way in ways)  # the one before, where two are as near
+            assert large[0, 0, row, column] == small[0, 0, r, c], (row, column)
+
+
 def test_bicubic_interpolation_goes_on_with_a_slope() -> None:
     """A ramp stays one between its pixels, which filters with other centres do not keep."""
     ramp = torch.linspace(0, 1, 8, dtype=torch.float64).expand(1, 1, 8, 8)

@@ -235,6 +235,19 @@ def test_bad_options_are_named(folder: Path, options: dict[str, object], message
         catalog.get_dataset({"name": "robotic_pushing", **options}).decode(folder)
 
 
+def test_an_empty_file_is_named(folder: Path) -> None:
+    path = min((folder / "push_train").iterdir())
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    try:
+        with pytest.raises(UserError, match=f"{path.name}: expected clips, got an empty file"):
+            catalog.get_dataset(
+                {"name": "robotic_pushing", "folder": ".", "valid_files": 1}
+            ).decode(folder)
+    finally:
+        path.write_bytes(content)
+
+
 def test_a_clip_that_is_damaged_is_named(folder: Path) -> None:
     path = folder / "clip"
     path.write_bytes(record(clip(0, frames=19)))

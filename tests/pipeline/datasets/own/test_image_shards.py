@@ -111,6 +111,14 @@ def test_valid_is_drawn_from_train_where_files_name_train_and_test() -> None:
     assert dataset.num_classes is None
 
 
+def test_files_of_no_split_are_told() -> None:
+    images = packed_pictures(40)
+    for name, part in (("train", images[:20]), ("dev", images[20:30]), ("test", images[30:])):
+        write_image_parquet(Path(f"three/{name}.parquet"), list(part), [0] * len(part))
+    _, found = added("three", "label=", "valid_fraction=0.2")
+    assert "left aside: 1 other file: dev.parquet" in found
+
+
 def test_many_files_become_one_pattern() -> None:
     files = [Path(f"d/data/{s}-{n}.parquet") for s in ("train", "test") for n in range(4)]
     assert image_shards.guess_patterns(Path("d"), files) == {

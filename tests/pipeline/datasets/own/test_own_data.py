@@ -316,6 +316,10 @@ def test_paths_of_classes_begin_below_the_split(names: tuple[str, str, str]) -> 
         ({"fit": "squeeze"}, "option fit of dataset 'mine': expected one of 'resize'"),
         ({"num_levels": 1}, "option num_levels of dataset 'mine': expected 2 to 256, got 1"),
         ({"height": 5000}, "option height of dataset 'mine': expected 1 to 1024, got 5000"),
+        (
+            {"shorter_side": 64, "fit": "crop"},
+            "option shorter_side .*: expected >= 0, and 0",
+        ),
         ({"classes": ["../cat", "dog"]}, "option classes .*: expected relative paths"),
         ({"classes": ["cat"]}, "option classes of dataset 'mine': expected two or more"),
         ({"classes": ["cat", "dog"]}, r"photos/\d+.png: expected it in a folder of option classes"),
@@ -426,6 +430,10 @@ GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
         (
             {"num_levels": 4},
             r"x.npy: x: row 7, column 1: expected levels from 0 to num_levels - 1, got 4",
+        ),
+        (
+            {"num_levels": 5, "standardize": True},
+            "option standardize .*: expected false for",
         ),
         ({"shape": [True]}, r"option shape .*: expected a list of integers >= 1, got \[True\]"),
         ({"shape": [4]}, r"x.npy: x: expected shape \(20, 4\), got \(20, 3\)"),
@@ -556,6 +564,7 @@ def test_both_parts_of_a_mixed_table_have_the_same_rows() -> None:
             "t.csv: row 2, column 'a': expected numbers with a decimal",
         ),
         (",b\n" + "0,1.5\n1,2.5\n" * 20, {}, "t.csv: column 1: expected a name, got none"),
+        ("a\n1.5\n\n2.5\n", {}, "t.csv: row 3: expected a value, got an empty cell"),
         ("a,b\n" + "u,1\nv,0\n" * 20 + ",1\n", {}, "row 42, column 'a': expected one of 'u', 'v'"),
         ("a,b\n1.5,2.5\n", {"delimiter": "xy"}, "option delimiter: expected a character, got 'xy'"),
         ("a,b\n1.5,2.5\nä,1\n".encode("latin-1"), {}, "t.csv: row 3: not a table of text"),
