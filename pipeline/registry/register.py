@@ -202,7 +202,9 @@ def _choose_champion(
         }
         foreign = tags.get("experiment") not in entries
         same_rows = tags.get("valid_rows_sha256") == rows
-        if foreign and same_data and same_rows and float(tags.get("valid_nats", math.inf)) < best:
+        better = float(tags.get("valid_nats", math.inf)) < best
+        whole = versions.is_whole(store, store.get_model_version(name, str(current)))
+        if foreign and same_data and same_rows and better and whole:
             log.info("champion of %s stays version %s (%s)", name, current, tags["experiment"])
             return Champion(experiment=tags["experiment"], version=current)
     version = entries[experiment].version

@@ -78,8 +78,12 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     ]
     pictures.save(pictures.grid(lines), folder / "images.png")
     bound = "" if subject.model.exact else " The model only bounds p(x): the bound stands for it."
+    counts = {name: len(x) for name, x in kinds.items()}
+    each = f"{len(rows)} of each"
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{name}: {count}" for name, count in counts.items())
     notes = (
-        f"How well a score tells each kind from real test images ({len(rows)} of each): the "
+        f"How well a score tells each kind from real test images ({each}): the "
         "probability that one of it has the higher score. 0.5 is chance; below it, the score takes "
         "the others for more real than real ones. L(x) is the length in bits of the shortest of "
         "PNG, WebP, zstd and JPEG XL (Serra et al., 2020), which raw probabilities lack: simple "
