@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.search import outcome, spec
+from pipeline.search import objectives, outcome, spec
 from pipeline.search.trials import Trial, best
 
 ENTRY = {
@@ -104,6 +104,8 @@ def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
         if not any(a < place[0] and b < place[1] for a, b in places.values())
     ]
     assert sorted(record.front) == unbeaten and record.front[0] == record.best_trial
+    quick = replace(table[-1], sampling_seconds=0.1)
+    assert objectives.front([*table[:-1], quick]) == record.front, "a failed trial is on none"
     out = outcome.write(search, table, record)
     with open(out / "trials.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -296,6 +296,18 @@ def test_folders_of_one_name_are_classes_by_their_paths(
         shards(dataset)
 
 
+def test_names_that_look_like_something_else_stay_names(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir)
+    names = ["${oc.env:HOME}", "1e3", "2024-01-01", "no"]
+    for name in names:
+        for i in range(10):
+            write_picture(Path("odd", name, f"{i}.png"), 8, 8, seed=i)
+    adding.add("image_folder", "odd", "odd", ["height=8", "width=8"])
+    assert catalog.load_config("odd", ["split_seed=3"])["classes"] == names
+
+
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("a", "b/c", "d")])
 def test_paths_of_classes_begin_below_the_split(names: tuple[str, str, str]) -> None:
     write_ages(*(f"zoo/{split}/{kind}/young" for split in names for kind in ("cats", "dogs")))
