@@ -115,7 +115,7 @@ class AutoregressiveModel(GenerativeModel):
                 labels, (batch, size) vectors, (batch, channels, height, width) maps, or None.
             scored: (batch, 2) int64, which part of each event counts, given all before it: the
                 first step along the event's first dimension and the one after the last; None for
-                all. Only for a model that `scores_parts`.
+                all. Only for a model that `scores_parts`; best on the CPU, since the host reads it.
 
         Raises:
             ValueError: if an argument has another shape, or values out of range.
@@ -394,7 +394,7 @@ class RecomputingDecoder(Decoder):
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         x = self.x.view(-1, *self.model.event.extents)
-        return select(self.model.conditionals(x, self.condition), self.x.shape, block)
+        return select(self.model._conditionals(x, self.condition), self.x.shape, block)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         self.x[:, block] = values.to(self.x.dtype)

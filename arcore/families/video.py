@@ -24,6 +24,7 @@ from arcore.layers.nhwc import Conv2d
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.precision import summed
+from arcore.primitives.transfer import to_device
 
 
 def clip_shape(event: Event) -> tuple[int, int, int, int]:
@@ -242,9 +243,10 @@ class ClipModel(AutoregressiveModel):
 
     def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
         """Spans are of frames; no frame before the first of them is decoded."""
-        first = min(int(scored[:, 0].min()), self.clip[0] - 1) if len(scored) else 0
-        frames = torch.arange(first, self.clip[0], device=scored.device)
-        counted = (frames >= scored[:, :1]) & (frames < scored[:, 1:])
+        spans = scored.cpu()
+        first = min(int(spans[:, 0].min()), self.clip[0] - 1) if len(spans) else 0
+        frames = torch.arange(first, self.clip[0], device=spans.device)
+        counted = to_device((frames >= spans[:, :1]) & (frames < spans[:, 1:]), x.device)
         return torch.where(counted, self._frame_log_prob(x, condition, first), 0).sum(1)
 
     def _objective(self, x: Tensor, condition: Tensor | None) -> Tensor:

@@ -57,12 +57,21 @@ def activation_gradient_(gradient: Tensor, h: Tensor, activation: str) -> Tensor
     return torch.ops.aten.sigmoid_backward.grad_input(gradient, h, grad_input=gradient)  # type: ignore[no-any-return]
 
 
+def skips_zeros(device: torch.device) -> bool:
+    """Return whether inputs of weight zero are left out: an accelerator would be waited for.
+
+    How many are left is in the data, which the host would have to ask for in each step.
+    """
+    return device.type == "cpu"
+
+
 class HiddenRuns:
     """The hidden states of rows over blocks of dimensions, as running sums over active inputs.
 
-    An input is active where its weight is not zero. In each block, a row's first state stands for
-    the row's activations at the block's start, and each later one for one more active input, so
-    that a row with n active inputs has n + 1 states. They are numbered by row and dimension.
+    An input is active where its weight is not zero, or everywhere: see `skips_zeros`. In each
+    block, a row's first state stands for the row's activations at the block's start, and each later
+    one for one more active input, so that a row with n active inputs has n + 1 states. They are
+    numbered by row and dimension.
 
     A state is a sum over a list of its own (the start, then active inputs), never a row of a
     matrix product: the rounding of a product depends on its number of rows, which the data decide.
@@ -86,13 +95,15 @@ class HiddenRuns:
 
         weights, rows = by_block(weights), by_block(columns)
         rows = rows + features * torch.arange(block, device=device)
-        active = weights != 0
+        sparse = skips_zeros(device)
+        active = weights != 0 if sparse else torch.ones_like(weights, dtype=torch.bool)
         start = torch.arange(batch, device=device)[:, None] + block * features
         begins = pad(active, (1, 0), value=True)
         number = begins.flatten().cumsum(0).view(begins.shape) - 1
         first = number[..., 0].flatten()
         within = number - number[:, :1, :1]  # numbers count from the block's first
-        where = begins.flatten().nonzero()[:, 0]
+        everywhere = torch.arange(begins.numel(), device=device)
+        where = everywhere[begins.flatten()] if sparse else everywhere
         self.state = within[..., :-1]  # that serves each dimension
         self.first, self.last = within[..., 0], within[..., -1]  # of each block and row
         self.row = torch.cat([start.expand(blocks, -1, 1), rows], -1).flatten()[where]
@@ -103,17 +114,22 @@ class HiddenRuns:
         self.served = serves.expand(blocks, -1, -1).flatten()[where]  # the first (row, d) of each
         self.since = torch.arange(len(where), device=device) - first[owner] + 1
         self.until = self.last.flatten()[owner] + 1
-        summands = begins.new_zeros(blocks, dtype=torch.int64)
-        summands = summands.index_add(0, owner // max(1, batch), self.since)
-        counts = torch.stack([begins.sum((1, 2)), summands], 1).tolist()  # the only wait
-        self.states = [states for states, _ in counts]
         # of running sums from a row's start, and of those to its end: both are 1 + 2 + ... + n
-        self.summands = [number for _, number in counts]
-        # active inputs by the row of the weights that they select
+        if sparse:
+            of_row = (begins.sum(2), begins.sum(2) * (begins.sum(2) + 1) // 2)
+            self.states, self.summands = (counts.sum(1).tolist() for counts in of_row)
+        else:
+            self.states = [batch * (block + 1)] * blocks
+            self.summands = [batch * (block + 1) * (block + 2) // 2] * blocks
+        # active inputs by the row of the weights that they select, and the first state that knows
         chosen = rows + block * features * torch.arange(blocks, device=device)[:, None, None]
-        order = chosen[active].argsort(stable=True)
-        self.chosen = rows[active][order]
-        self.follows = within[..., 1:][active][order]  # the first state that knows the input
+
+        def of_active(tensor: Tensor) -> Tensor:
+            return tensor[active] if sparse else tensor.flatten()
+
+        order = of_active(chosen).argsort(stable=True)
+        self.chosen = of_active(rows)[order]
+        self.follows = of_active(within[..., 1:])[order]
 
     def block(self, index: int) -> BlockRuns:
         """Return the states of one block."""

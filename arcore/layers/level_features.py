@@ -8,6 +8,7 @@ from torch.distributions import Bernoulli, Distribution
 
 from arcore.distributions.softmax import Softmax
 from arcore.events import Binary, Event, Levels
+from arcore.primitives.transfer import to_device
 
 ENCODINGS = ("scaled", "one_hot")
 
@@ -49,7 +50,7 @@ def encode(
 
 def _numbers(event: Levels, dimensions: Tensor | None, device: torch.device) -> Tensor:
     """Number of levels of each dimension, (D,) int64."""
-    numbers = torch.tensor(event.levels_by_dimension, device=device)
+    numbers = to_device(torch.tensor(event.levels_by_dimension, device="cpu"), device)
     return numbers if dimensions is None else numbers[dimensions]
 
 

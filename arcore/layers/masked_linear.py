@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 
 from arcore.primitives.precision import product_dtype
 from arcore.primitives.products import has_fast_onednn, multiply
+from arcore.primitives.transfer import to_device
 
 Reach = tuple[int, int]  # columns that all rows of a group see, and that any does
 
@@ -62,7 +63,7 @@ class MaskedLinear(nn.Module):
             mask: True where a weight is kept.
             sorted_rows: the rows see growing prefixes of the inputs, which allows groups.
         """
-        self.mask = mask.to(self.weight.device, non_blocking=True).to(self.weight.dtype)
+        self.mask = to_device(mask, self.weight.device).to(self.weight.dtype)
         self.reaches = []
         smallest = self.SMALLEST_GROUP
         if has_fast_onednn():

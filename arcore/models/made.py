@@ -28,6 +28,7 @@ from arcore.primitives.checks import (
 )
 from arcore.primitives.dropout import dropout
 from arcore.primitives.sharing import shared
+from arcore.primitives.transfer import to_device
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 
@@ -260,7 +261,7 @@ class MADE(AutoregressiveModel):
         if self._given_order is not None:
             order = self._given_order
         source = generator if several and p.connectivity_agnostic else None
-        self.order = order.to(self.output.weight.device)
+        self.order = to_device(order, self.output.weight.device)
         self.positions = orderings.inverse(order) + 1
         self.degrees = masks.hidden_degrees(size, p.hidden, source)
         inputs = self.positions.repeat_interleave(self.num_features)

@@ -20,7 +20,7 @@ from arcore.model import AutoregressiveModel
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM
 from arcore.models.row_lstm import RowLSTM, RowLSTMConfig
 from arcore.primitives.checks import require, require_int
-from arcore.primitives.orderings import CPU, make_ordering
+from arcore.primitives.orderings import CPU, make_ordering, with_channels
 
 CORES: dict[str, type[PixelRNN]] = {"diagonal_bilstm": DiagonalBiLSTM, "row_lstm": RowLSTM}
 
@@ -172,7 +172,9 @@ class MultiscaleDecoder(Decoder):
         self.x = model._blank(batch)
         self.known = model.known.tolist()
         self.detail: RasterDecoder | None = None
-        self.order: list[int] = []
+        # of the second network's decoder, by way of the host, which need not ask the device for it
+        channels, *size = model.image
+        self.order = with_channels(make_ordering("raster", tuple(size)), channels).tolist()
 
     def _next(self, block: Tensor) -> Distribution:
         return self._current().next()
@@ -187,7 +189,6 @@ class MultiscaleDecoder(Decoder):
             return self.base
         if self.detail is None:
             self.detail = self._begin()
-            self.order = torch.cat(tuple(self.detail.blocks)).tolist()  # one wait for the device
         while self.known[index := self.order[self.detail.position]]:
             self.detail.next()
             self.detail.push(self.x[:, index, None])

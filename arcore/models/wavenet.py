@@ -25,6 +25,7 @@ from arcore.layers.heads import HEADS, Head
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32
+from arcore.primitives.transfer import to_device
 
 GRAIN = 1024
 UPSAMPLING = ("transposed", "repeat")
@@ -246,10 +247,10 @@ class WaveNet(AutoregressiveModel):
         longer sequence is exact if it begins with the sequence, or `receptive_field` samples or
         more before the first that counts; with a local condition, where a frame begins.
         """
-        flat, scored = x.flatten(1).long(), scored * math.prod(x.shape[2:])
-        time = torch.arange(flat.shape[1], device=x.device)
-        mask = (time >= scored[:, :1]) & (time < scored[:, 1:])
-        places = mask.flatten().nonzero()[:, 0]
+        flat, spans = x.flatten(1).long(), scored.cpu() * math.prod(x.shape[2:])
+        time = torch.arange(flat.shape[1], device=spans.device)
+        mask = (time >= spans[:, :1]) & (time < spans[:, 1:])
+        places = to_device(mask.flatten().nonzero()[:, 0], x.device)
         count = len(places)
         # kernels of bfloat16 are kept for each shape that was seen, so that there must be few
         some = pad(places, (0, -count % GRAIN)) if count > GRAIN else places

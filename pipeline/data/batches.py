@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from arcore.primitives.transfer import to_device
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -24,7 +26,7 @@ class Batch:
             (n,) int64 labels, (n, frames, size) float32 vectors, (n, 1 + frames) int64 speakers and
             symbols, ...; None for an unconditional model.
         scored: (n, 2) int64, the first step of each event that counts and the one after the last;
-            None where all counts.
+            None where all counts. It stays on the host, which reads it.
         rows: rows of the batch over all ranks, of which these are n. The gradient of a step is that
             of the mean over so many rows.
 
@@ -45,15 +47,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Copy the tensors to a device; to an accelerator without waiting for it."""
-
-        def copy(values: Tensor) -> Tensor:
-            if device.type == "cuda":
-                return values.pin_memory().to(device, non_blocking=True)
-            return values.to(device)
-
-        condition = None if self.condition is None else copy(self.condition)
-        scored = None if self.scored is None else copy(self.scored)
-        return Batch(copy(self.x), condition, scored, self.rows)
+        condition = None if self.condition is None else to_device(self.condition, device)
+        return Batch(to_device(self.x, device), condition, self.scored, self.rows)
 
 
 class BatchLoader(Protocol):

@@ -148,7 +148,7 @@ def _read(
         condition = condition_of(model, split, rows)
         scored = None
         if context_frames:
-            scored = torch.tensor([context_frames, x.shape[1]]).expand(len(x), 2).to(model.device)
+            scored = torch.tensor([context_frames, x.shape[1]]).expand(len(x), 2)
         yield place, Batch(torch.from_numpy(x).to(model.device), condition, scored, len(rows))
 
 

@@ -7,12 +7,12 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import arcore
 from arcore.primitives.row_noise import BatchSlice
 from pipeline.data.batches import Batch
 from pipeline.training import optimization, precision
+from pipeline.training.averaging import AveragedModel
 from pipeline.training.collectives import Workers
 from pipeline.training.records import TrainingJob
 from pipeline.training.resolved import DTYPES, create_model
@@ -41,10 +41,8 @@ class Learner:
         self.evaluated: arcore.AutoregressiveModel = self.model
         self._average: AveragedModel | None = None
         if job.trainer.ema_decay:
-            average = get_ema_multi_avg_fn(job.trainer.ema_decay)
-            self._average = AveragedModel(self.model, multi_avg_fn=average)
-            # a copy of the model, which torch types as any module
-            self.evaluated = self._average.module  # type: ignore[assignment]
+            self._average = AveragedModel(self.model, job.trainer.ema_decay)
+            self.evaluated = self._average.module
         self._call: nn.Module = self.model
 
     @property
@@ -58,16 +56,16 @@ class Learner:
         Arguments:
             restored_step: optimiser steps that the weights have behind them.
         """
-        if self._average is not None and restored_step:
-            self._average.n_averaged.fill_(restored_step)
+        if self._average is not None:
+            self._average.begun = restored_step > 0
         call: nn.Module = self.model
         if self.trainer.compile:
             call = torch.compile(call)  # type: ignore[assignment]
         if self.workers.world > 1:
-            ids = [self.workers.device] if self.workers.device.type == "cuda" else None
             with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
                 warnings.simplefilter("ignore", FutureWarning)
-                call = DistributedDataParallel(call, device_ids=ids, broadcast_buffers=False)
+                # without device_ids, which would send spans from the host, that reads them, away
+                call = DistributedDataParallel(call, broadcast_buffers=False)
         self._call = call
 
     def step(self, batch: Batch, step: int, total_steps: int) -> Tensor:
@@ -100,7 +98,7 @@ class Learner:
             group["lr"] = trainer.optimizer.learning_rate * factor
         self.optimizer.step()
         if self._average is not None:
-            self._average.update_parameters(self.model)
+            self._average.update(self.model)
         return loss.detach().double()
 
     @property

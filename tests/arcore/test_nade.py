@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
+from arcore.layers import hidden_runs
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, randomize
 from tests.support.events import CUBE
@@ -62,7 +63,11 @@ def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor |
 
 
 @every_nade
-def test_equals_a_loop_over_dimensions(case: Case) -> None:
+@pytest.mark.parametrize("skips", [True, False], ids=["cpu", "accelerator"])
+def test_equals_a_loop_over_dimensions(
+    case: Case, skips: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden_runs, "skips_zeros", lambda device: skips)
     model, x, condition = case.build(), case.values(20), case.condition(20)
     weights = torch.linspace(0.5, 2, 20, dtype=torch.float64)
     results = []

@@ -1,0 +1,80 @@
+"""Laws of speed on accelerators: the host never waits for the device inside a step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from arcore.events import Event
+from arcore.model import AutoregressiveModel
+from arcore.primitives.row_noise import BatchSlice
+from tests.arcore.cases import cases_where, every_case
+from tests.support.cases import Case
+from tests.support.waits import META, NoWaitingCopies
+
+ROWS = 4
+MOST_STEPS = 40  # of a decoder
+
+
+@pytest.fixture(autouse=True)
+def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the meta device in, which events refuse and torch has no autocast for."""
+    monkeypatch.setattr(Event, "check", lambda self, x, name="x": x)
+    shape_alone = AutoregressiveModel._check_condition_shape
+    monkeypatch.setattr(AutoregressiveModel, "_check_condition", shape_alone)
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+
+
+def on_device(case: Case) -> tuple[AutoregressiveModel, Tensor, Tensor | None]:
+    model, x, condition = case.build().float(), case.values(ROWS), case.condition(ROWS)
+    x = x if case.discrete else x.float()
+    return model.to(META), x.to(META), None if condition is None else condition.to(META)
+
+
+@every_case
+def test_a_training_step_does_not_wait(case: Case) -> None:
+    model, x, condition = on_device(case)
+    model.train()
+    with NoWaitingCopies():
+        model.set_step(0, 3)
+        model.sample_training_noise(BatchSlice(ROWS, ROWS))
+        model(x, condition).sum().backward()
+    assert any(p.grad is not None and p.grad.is_meta for p in model.parameters())
+
+
+@cases_where(lambda case: case.kind.scores_parts)
+def test_a_training_step_on_parts_does_not_wait(case: Case) -> None:
+    """What counts is known to the host, as loaders leave it there."""
+    model, x, condition = on_device(case)
+    scored = torch.tensor([[0, x.shape[1]], [0, 1], [x.shape[1] - 1, x.shape[1]], [1, 1]])
+    with NoWaitingCopies():
+        model.train()(x, condition, scored).sum().backward()
+
+
+@every_case
+@torch.no_grad()
+def test_a_step_of_a_decoder_does_not_wait(case: Case) -> None:
+    model, _, condition = on_device(case)
+    decoder = model.eval().decoder(ROWS, condition)
+    with NoWaitingCopies():
+        for _ in decoder.blocks[:MOST_STEPS]:
+            decoder.push(decoder.draw(None))
+    assert decoder.position == min(len(decoder.blocks), MOST_STEPS)
+
+
+@pytest.mark.parametrize(
+    "wait", [lambda x: x.sum().item(), lambda x: x.nonzero(), torch.Tensor.cpu]
+)
+def test_a_wait_is_seen(wait: Callable[[Tensor], object]) -> None:
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        wait(torch.ones(2, device=META))
+
+
+def test_a_waiting_copy_is_seen() -> None:
+    with NoWaitingCopies(), pytest.raises(AssertionError):
+        torch.ones(2).to(META)
