@@ -14,7 +14,15 @@ META = torch.device("meta")
 
 
 class NoWaitingCopies(TorchDispatchMode):
-    """Refuses copies from the host to the device that are not asynchronous."""
+    """Refuses copies from the host to the device that are not asynchronous.
+
+    Arguments:
+        at_all: whether to refuse asynchronous ones too, which no CUDA graph can repeat.
+    """
+
+    def __init__(self, at_all: bool = False) -> None:
+        super().__init__()
+        self.at_all = at_all
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -27,5 +35,6 @@ class NoWaitingCopies(TorchDispatchMode):
         if copied is not None:
             source, target = copied()
             if source.device.type == "cpu" and target == META:
-                assert kwargs.get("non_blocking"), (function, source.shape)
+                asynchronous = kwargs.get("non_blocking") and not self.at_all
+                assert asynchronous, (function, source.shape)
         return function(*args, **kwargs)
