@@ -59,7 +59,7 @@ def test_a_training_step_on_parts_does_not_wait(case: Case) -> None:
 @every_case
 @torch.no_grad()
 def test_a_step_of_a_decoder_does_not_wait(case: Case) -> None:
-    """All that it asks of the device is kernels over its own tensors, as a CUDA graph can repeat."""
+    """It asks the device for kernels over its own tensors alone, which CUDA graphs can repeat."""
     model, _, condition = on_device(case)
     decoder = model.eval().decoder(ROWS, condition)
     uneven = case.discrete and case.event.uneven is not None  # whose numbers come from the host
