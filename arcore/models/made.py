@@ -175,9 +175,9 @@ class MADE(AutoregressiveModel):
         """Take a training step's mask: the next of the list, or a fresh draw (num_masks 0)."""
         count = self.hyperparameters.num_masks
         if count > 1:
-            self._choose(self.hyperparameters.mask_seed, step % count)
+            self._choose(self.hyperparameters.mask_seed, step % count, self.degrees)
         elif count == 0:
-            self._choose(seed, step)
+            self._choose(seed, step, self.degrees)
 
     def member(self, index: int) -> MADE:
         """Return the model under mask `index` of the list; it shares this model's weights."""
@@ -249,8 +249,15 @@ class MADE(AutoregressiveModel):
         for layer, (mask, reaches) in zip(self._masked_layers(), state.layers, strict=True):
             layer.mask, layer.reaches = mask, reaches
 
-    def _choose(self, seed: int, index: int) -> None:
-        """Set the masks of draw `index`, a function of (seed, index) on every rank."""
+    def _choose(self, seed: int, index: int, present: list[Tensor] | None = None) -> None:
+        """Set the masks of draw `index`, a function of (seed, index) on every rank.
+
+        Arguments:
+            seed: of all draws.
+            index: of the draw.
+            present: hidden degrees whose masks the layers have; where only the ordering changes,
+                so do only masks beside the inputs and outputs. None sets all masks anew.
+        """
         p = self.hyperparameters
         size = self.event.size
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
@@ -268,11 +275,13 @@ class MADE(AutoregressiveModel):
         outputs = self.positions.repeat_interleave(self.num_logits)
         even = source is None
         below = inputs
-        for layer, degrees in zip(self._hidden(), self.degrees, strict=True):
-            layer.set_mask(
-                masks.hidden_mask(degrees, below), even and bool((below.diff() >= 0).all())
-            )
-            below = degrees
+        stays = False  # whether the present masks have the degrees of the layer below
+        for depth, (layer, degrees) in enumerate(zip(self._hidden(), self.degrees, strict=True)):
+            same = present is not None and torch.equal(present[depth], degrees)
+            if not (stays and same):
+                sorted_rows = even and bool((below.diff() >= 0).all())
+                layer.set_mask(masks.hidden_mask(degrees, below), sorted_rows)
+            below, stays = degrees, same
         ordered = bool((outputs.diff() >= 0).all())
         self.output.set_mask(masks.output_mask(outputs, below), even and ordered)
         if p.direct:

@@ -24,7 +24,7 @@ X = torch.arange(6 * 9).view(6, 1, 3, 3) % 5 % 2
 
 
 def made(**hyperparameters: object) -> MADE:
-    model = arcore.create_model("made", NINE, hidden=[12, 12], **hyperparameters)
+    model = arcore.create_model("made", NINE, **{"hidden": [12, 12], **hyperparameters})
     return randomize(model.double())
 
 
@@ -145,8 +145,13 @@ def test_masks_are_a_function_of_seed_and_step(num_masks: int) -> None:
     assert torch.equal(a(X), b(X))
 
 
-def test_a_list_of_masks_cycles_whatever_the_seed() -> None:
-    model = made(num_masks=3, order_agnostic=True)
+@pytest.mark.parametrize("hidden", [[12], [12, 10, 11]], ids=str)
+@pytest.mark.parametrize("connectivity", [True, False])
+def test_a_list_of_masks_cycles_whatever_the_seed(connectivity: bool, hidden: list[int]) -> None:
+    """Members make all masks anew, steps those that change."""
+    model = made(
+        num_masks=3, order_agnostic=True, connectivity_agnostic=connectivity, hidden=hidden
+    )
     losses = []
     for step in range(7):
         model.set_step(seed=step, step=step)
