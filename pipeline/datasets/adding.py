@@ -17,7 +17,7 @@ from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
-from pipeline.datasets.decoding_parts import PartsFolder
+from pipeline.datasets.decoding_parts import PartsFolder, rows_of_a_part
 from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
 from pipeline.datasets.own import csv_guess, image_folder, image_shards
 from pipeline.datasets.own.array_checks import refuse_wide
@@ -30,7 +30,6 @@ _SPLIT_FOLDERS = {
     "valid_folders": ("valid", "validation", "val"),
     "test_folders": ("test", "testing"),
 }
-SHARD_BYTES = 1 << 28
 _PROBED = 200  # headers that are read for a guess
 _LABEL_NAMES = ("label", "labels", "class")
 _NPZ_NAMES = {"labels": ("labels", "y"), "conditions": ("conditions", "theta")}
@@ -66,21 +65,15 @@ def add(
     guessed = GUESSES[kind](name, path, given)
     config = {"name": name, "kind": kind, "path": path, **guessed, **given}
     dataset = catalog.get_dataset(config)
-    if "rows_per_shard" not in given and (rows := _rows_of_a_shard(dataset)) is not None:
+    if "rows_per_shard" not in given and not dataset.event.is_open:  # a shard is held in memory
+        event_bytes = dataset.event.size * (1 if isinstance(dataset.event, Levels) else 4)
+        rows = rows_of_a_part(dataset.options.rows_per_shard, event_bytes)
         dataset = catalog.get_dataset(config | {"rows_per_shard": rows})
     found = dataset.examine()
     whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)
     text = yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True)
     atomic.write_text(target, text)
     return dataset, found
-
-
-def _rows_of_a_shard(dataset: Dataset) -> int | None:
-    """Fewer rows than are usual where these would be above 256 MiB, which are held in memory."""
-    if dataset.event.is_open:
-        return None
-    rows = SHARD_BYTES // (dataset.event.size * (1 if isinstance(dataset.event, Levels) else 4))
-    return max(1, rows) if rows < dataset.options.rows_per_shard else None
 
 
 def next_steps(dataset: Dataset) -> str:
