@@ -54,9 +54,19 @@ def notice(params: Mapping[str, Any]) -> str:
         long = [name for name in datasets if needed[name] >= LONG]
         short = [name for name in datasets if name not in long]
         lines += [
-            f"From nothing it is about {total / 3600:.1f} hours of one core (results/), most for:",
+            f"From nothing it is about {total / 3600:.1f} hours, as results/ took on a core or two, "
+            "most for:",
             *(f"  {name}, {seconds[name] / 3600:.1f} hours" for name in long),
+            *_not_counted(params),
             "Minutes each, and no more than they need (Ctrl-C, then):",
             *(f"  dvc repro report@{name} register@{name}" for name in short),
         ]
     return "\n".join(lines)
+
+
+def _not_counted(params: Mapping[str, Any]) -> list[str]:
+    """Name the searches whose seconds are not on record."""
+    records = paths.root() / "results" / "searches"
+    searches = params.get("searches") or {}
+    missing = [str(name) for name in searches if not (records / name / "search.json").is_file()]
+    return [f"and these searches, which have no record: {', '.join(missing)}"] if missing else []
