@@ -1,4 +1,4 @@
-"""The distinct hidden states of NADE, one for each run of zeros, and sums over them."""
+"""The hidden states of NADE, one for each run of zeros where these are skipped, and their sums."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ class HiddenRuns:
         number = begins.flatten().cumsum(0).view(begins.shape) - 1
         first = number[..., 0].flatten()
         within = number - number[:, :1, :1]  # numbers count from the block's first
-        everywhere = torch.arange(begins.numel(), device=device)
-        where = everywhere[begins.flatten()] if sparse else everywhere
+        flat = begins.flatten()
+        where = flat.nonzero()[:, 0] if sparse else torch.arange(len(flat), device=device)
         self.state = within[..., :-1]  # that serves each dimension
         self.first, self.last = within[..., 0], within[..., -1]  # of each block and row
         self.row = torch.cat([start.expand(blocks, -1, 1), rows], -1).flatten()[where]
@@ -115,12 +115,12 @@ class HiddenRuns:
         self.since = torch.arange(len(where), device=device) - first[owner] + 1
         self.until = self.last.flatten()[owner] + 1
         # of running sums from a row's start, and of those to its end: both are 1 + 2 + ... + n
+        self.states, self.summands = [batch * (block + 1)] * blocks, [0] * blocks
         if sparse:
-            of_row = (begins.sum(2), begins.sum(2) * (begins.sum(2) + 1) // 2)
-            self.states, self.summands = (counts.sum(1).tolist() for counts in of_row)
-        else:
-            self.states = [batch * (block + 1)] * blocks
-            self.summands = [batch * (block + 1) * (block + 2) // 2] * blocks
+            of_row = begins.sum(2)
+            self.states = of_row.sum(1).tolist()
+            self.summands = (of_row * (of_row + 1) // 2).sum(1).tolist()
+        self.sparse = sparse
         # active inputs by the row of the weights that they select, and the first state that knows
         chosen = rows + block * features * torch.arange(blocks, device=device)[:, None, None]
 
@@ -158,9 +158,12 @@ class BlockRuns:
         Returns:
             (states or more, H); the rows after the states are zeros.
         """
+        source = torch.cat([w, start])
+        if not self.runs.sparse:
+            summands = self._by_row(source[self.row] * self.weight[:, None])
+            return summands.cumsum(1).flatten(0, 1)
         numbers = torch.arange(self.states, device=w.device)
         slots, bags = _ranges(numbers + 1 - self.since, self.since, self.summands)
-        source = torch.cat([w, start])
         empty = _whole_parts(self.states, w.shape[1]) - self.states
         bags = pad(bags, (0, empty), value=len(slots))
         return embedding_bag(
@@ -169,9 +172,15 @@ class BlockRuns:
 
     def later(self, h: Tensor) -> Tensor:
         """Sum of h over each state and those that follow it in its row, (states, H)."""
+        if not self.runs.sparse:
+            return self._by_row(h).flip(1).cumsum(1).flip(1).flatten(0, 1)
         numbers = torch.arange(self.states, device=h.device)
         following, bags = _ranges(numbers, self.until - numbers, self.summands)
         return embedding_bag(following, h, bags, mode="sum")
+
+    def _by_row(self, states: Tensor) -> Tensor:
+        """View what there is of each state by rows, which all have width + 1."""
+        return states.view(self.runs.batch, self.runs.width + 1, states.shape[1])
 
     def sum_by_input(self, later: Tensor) -> Tensor:
         """Sum of weight * later over the active inputs that select each weight, (width * F, H)."""

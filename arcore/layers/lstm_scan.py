@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from arcore.primitives.products import multiply
+from arcore.primitives.transfer import to_device
 
 
 def state_weight(*shape: int) -> nn.Parameter:
@@ -77,15 +78,15 @@ class Plan:
         self.old = [plane + one for plane, one in zip(planes[:-1], first, strict=True)]
         self.new = [plane + one for plane, one in zip(planes[1:], first, strict=True)]
         before, after = (
-            torch.tensor(
+            _on_device(
                 [one + n for one, size in zip(begins, sizes, strict=True) for n in range(size)],
-                device=order.device,
+                order.device,
             )
             for begins in (self.old, self.new)
         )
         self.before, self.inverse = before, order.argsort(1)
         self.places = after[self.inverse]
-        self.starts = torch.tensor(planes, device=order.device)[initial_steps] + initial_slots
+        self.starts = _on_device(planes, order.device)[initial_steps] + initial_slots
 
     def rows(self, batch: int) -> Tensor:
         """Return which row of (batch, pixels, directions) each is, (directions, pixels, batch)."""
@@ -115,6 +116,10 @@ class Plan:
             end = begin + offset + size
         parts: tuple[Tensor, ...] = whole.split([*sizes, (self.num_kept - end) * batch], 1)
         return parts[1::2]
+
+
+def _on_device(numbers: Sequence[int], device: torch.device) -> Tensor:
+    return to_device(torch.tensor(numbers, device="cpu"), device)
 
 
 def lstm_scan(

@@ -73,6 +73,14 @@ class MaskedLinear(nn.Module):
             groups = mask.sum(1).split(-(-len(mask) // count))
             self.reaches = [(int(seen[0]), max(int(seen[-1]), 1)) for seen in groups]
 
+    @property
+    def mask_fits(self) -> bool:
+        """Whether the mask is where the weight is, of its type, and fit for a backward pass."""
+        mask, weight = self.mask, self.weight
+        return (mask.device, mask.dtype) == (weight.device, weight.dtype) and (
+            not mask.is_inference()
+        )
+
     def masked(self, weight: Tensor) -> Tensor:
         """Return a weight with masked entries zero."""
         return weight * self.mask

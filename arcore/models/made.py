@@ -278,7 +278,7 @@ class MADE(AutoregressiveModel):
         stays = False  # whether the present masks have the degrees of the layer below
         for depth, (layer, degrees) in enumerate(zip(self._hidden(), self.degrees, strict=True)):
             same = present is not None and torch.equal(present[depth], degrees)
-            if not (stays and same):
+            if not (stays and same and layer.mask_fits):
                 sorted_rows = even and bool((below.diff() >= 0).all())
                 layer.set_mask(masks.hidden_mask(degrees, below), sorted_rows)
             below, stays = degrees, same

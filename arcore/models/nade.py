@@ -81,7 +81,8 @@ class NADE(AutoregressiveModel):
     `under(order)` is the model under another ordering.
     Scoring and its gradient take O(D H) per datum and store the activations of every `block`-th
     dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
-    g is evaluated once for each run of zeros.
+    g is evaluated once for each run of zeros (on an accelerator for each dimension, see
+    `arcore.layers.hidden_runs.skips_zeros`).
 
     Hyperparameters: see `NADEConfig`.
 
@@ -224,8 +225,8 @@ class NADEDecoder(Decoder):
         shape = (len(self.blocks) - first, self.batch, 1)
         uniform = torch.rand(shape, generator=generator, device=a.device, dtype=a.dtype)
         thresholds = torch.logit(uniform) - self.model.output_bias[first:, None]
-        drawn, hidden, logit = (torch.empty_like(x) for x in (uniform, a, uniform[:1]))
-        logit, is_sigmoid = logit[0], self.activation == "sigmoid"
+        drawn, hidden, logit = (torch.empty_like(x) for x in (uniform, a, a[:, :1]))
+        is_sigmoid = self.activation == "sigmoid"
         weights = (w[first:] for w in (self.output_weights, self.input_weights))
         for threshold, x, v, w in zip(thresholds, drawn, *weights, strict=True):
             if is_sigmoid:

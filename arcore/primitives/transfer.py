@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+ASYNCHRONOUS = ("cuda", "meta")  # of others some read the host's memory when it may be gone
+
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Copy to a device; from the host to CUDA by way of pinned memory.
@@ -13,8 +15,9 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
         >>> to_device(torch.arange(2), torch.device("cpu"))
         tensor([0, 1])
     """
+    if values.device.type != "cpu" or device.type not in ASYNCHRONOUS:
+        return values.to(device)
     # a compiler cannot follow pinning
-    if device.type == "cuda" and values.device.type == "cpu" and not torch.compiler.is_compiling():
-        values = values.pin_memory()
-    # of copies to the host none may be read before it is there
-    return values.to(device, non_blocking=device.type != "cpu")
+    if device.type == "cuda" and not torch.compiler.is_compiling():
+        values = values.contiguous().pin_memory()
+    return values.to(device, non_blocking=True)

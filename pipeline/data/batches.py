@@ -46,7 +46,7 @@ class Batch:
         return len(self.x)
 
     def to(self, device: torch.device) -> Batch:
-        """Copy the tensors to a device; to an accelerator without waiting for it."""
+        """Copy all but `scored` to a device; to an accelerator without waiting for it."""
         condition = None if self.condition is None else to_device(self.condition, device)
         return Batch(to_device(self.x, device), condition, self.scored, self.rows)
 

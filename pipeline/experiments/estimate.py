@@ -54,8 +54,7 @@ def notice(params: Mapping[str, Any]) -> str:
         long = [name for name in datasets if needed[name] >= LONG]
         short = [name for name in datasets if name not in long]
         lines += [
-            f"From nothing it is about {total / 3600:.1f} hours, as results/ took on a core or two, "
-            "most for:",
+            f"From nothing it is about {total / 3600:.1f} hours of a core or two (results/), most:",
             *(f"  {name}, {seconds[name] / 3600:.1f} hours" for name in long),
             *_not_counted(params),
             "Minutes each, and no more than they need (Ctrl-C, then):",

@@ -42,7 +42,8 @@ What the models draw. Each picture is a copy of one that a stage made, smaller w
 150 kB, and comes with the command that makes it again, after `python -m stages.train <experiment>`
 unless `results/<experiment>/` has its weights, which `stages.evaluate` wants in `models/` (`cp -r
 results/<experiment> models/`). `python -m stages.results --gallery <experiment>` copies pictures;
-`make tables` draws this page from the records beside them, and a test holds it in step. Sounds are shown as spectrograms; the stages write them as WAV files, which reports play.
+`make tables` draws this page from the records beside them, and a test holds it in step. Sounds are
+shown as spectrograms; the stages write them as WAV files, which reports play.
 """
 
 

@@ -34,17 +34,22 @@ class AveragedModel:
     def __init__(self, model: AutoregressiveModel, decay: float) -> None:
         self.module = copy.deepcopy(model)
         self.begun = False
+        persistent = set(model.state_dict())
+        self._buffers = [name for name, _ in model.named_buffers() if name in persistent]
         self._add = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()
     def update(self, model: AutoregressiveModel) -> None:
-        """Add a step's weights to the averages; buffers are copied."""
+        """Add a step's weights to the averages, and copy buffers that belong to the model's state.
+
+        Others (masks of a step) follow from `eval()`.
+        """
         averages, weights = list(self.module.parameters()), list(model.parameters())
-        copied = list(zip(self.module.buffers(), model.buffers(), strict=True))
         if self.begun:
             self._add(averages, weights, 1)  # which ignores the count
         else:
-            copied += zip(averages, weights, strict=True)
-        for kept, changed in copied:
-            kept.copy_(changed)
+            for average, weight in zip(averages, weights, strict=True):
+                average.copy_(weight)
+        for name in self._buffers:
+            self.module.get_buffer(name).copy_(model.get_buffer(name))
         self.begun = True

@@ -125,7 +125,7 @@ def _bits(subject: Subject, split: SplitData, row: int) -> tuple[float, float]:
     model, length = subject.model, int(sound_batches.lengths(split)[row])
     x = torch.from_numpy(split.x[[row], :length]).to(model.device)
     half = whole_frames(length, model.hop)
-    span = torch.tensor([[half, length]], device=model.device)
+    span = torch.tensor([[half, length]])
     given = -model.log_prob(x, sounds.condition_of(subject, split, row, 0, length), span)
     alone = -model.log_prob(x[:, half:], sounds.condition_of(subject, split, row, half, length))
     count = (length - half) * math.log(2)

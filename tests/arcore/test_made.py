@@ -163,6 +163,27 @@ def test_a_list_of_masks_cycles_whatever_the_seed(connectivity: bool, hidden: li
             assert same == ((step - other) % 3 == 0)
 
 
+def test_a_layer_whose_degrees_stay_follows_those_below() -> None:
+    """Of one unit the degree often repeats while those of the layer before it do not."""
+    model, repeats = made(num_masks=40, hidden=[12, 1, 12]), 0
+    for step in range(40):
+        before = model.degrees[1]
+        model.set_step(seed=0, step=step)
+        repeats += torch.equal(before, model.degrees[1])
+        assert same_masks(model, model.member(step))
+    assert repeats > 1
+
+
+def test_a_model_that_was_evaluated_in_inference_mode_trains() -> None:
+    model = made(num_masks=3, order_agnostic=True, connectivity_agnostic=False)
+    with torch.inference_mode():
+        model.eval()
+        model.log_prob(X)
+    model.train()
+    model(X).mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_fresh_masks_differ_by_step_and_seed() -> None:
     model = made(num_masks=0)
     drawn = []

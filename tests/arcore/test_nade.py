@@ -117,10 +117,17 @@ def test_block_size_changes_nothing(pattern: str, generator: torch.Generator) ->
 @pytest.mark.parametrize("hidden", [5, 12, 500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("skips", [True, False], ids=["cpu", "accelerator"])
 def test_no_bit_of_a_conditional_depends_on_what_follows(
-    hidden: int, dtype: torch.dtype, threads: int, generator: torch.Generator
+    hidden: int,
+    dtype: torch.dtype,
+    threads: int,
+    skips: bool,
+    generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The number of hidden states, hence every shape inside, depends on the data that follow."""
+    monkeypatch.setattr(hidden_runs, "skips_zeros", lambda device: skips)
     size, before = 60, torch.get_num_threads()
     model = arcore.create_model("nade", Binary((size,)), hidden=hidden, block=5).to(dtype)
     for parameter in model.parameters():
@@ -159,6 +166,15 @@ def test_memory_a_datum_grows_with_blocks_not_with_dimensions() -> None:
     allowed = 4 * (math.ceil(size / block) * hidden + 16 * size)
     assert 4 * size * hidden > 6 * allowed, "the setting would not tell the two apart"
     assert 0 < a_datum <= allowed
+
+
+@pytest.mark.parametrize("skips", [True, False], ids=["cpu", "accelerator"])
+def test_no_rows_have_no_loss(skips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hidden_runs, "skips_zeros", lambda device: skips)
+    model = arcore.create_model("nade", Binary((23,)), hidden=7, block=5)
+    loss = model(torch.zeros(0, 23))
+    loss.sum().backward()
+    assert loss.shape == (0,) and not any(p.grad.any() for p in model.parameters())
 
 
 def test_level_zero_adds_nothing_and_one_hot_weights_are_a_levels_own() -> None:

@@ -205,6 +205,7 @@ def test_drawing_at_once_is_drawing_step_by_step(case: Case) -> None:
         decoder, generator = model.decoder(5, condition), torch.Generator().manual_seed(3)
         with torch.no_grad():
             parts.append(torch.cat(draw_rest(decoder, generator, 1.0, unseen), 1))
+            assert draw_rest(decoder, generator, 1.0, unseen) == [], "nothing is left"
     assert torch.equal(*parts)
 
 

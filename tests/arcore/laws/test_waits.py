@@ -11,10 +11,12 @@ from torch import Tensor
 
 from arcore.events import Event
 from arcore.model import AutoregressiveModel
+from arcore.primitives.progress import unseen
 from arcore.primitives.row_noise import BatchSlice
+from arcore.primitives.transfer import to_device
 from tests.arcore.cases import cases_where, every_case
 from tests.support.cases import Case
-from tests.support.waits import META, NoWaitingCopies
+from tests.support.waits import META, NoWaitingCopies, making_tensors
 
 ROWS = 4
 MOST_STEPS = 40  # of a decoder
@@ -23,6 +25,7 @@ MOST_STEPS = 40  # of a decoder
 @pytest.fixture(autouse=True)
 def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the meta device in, which events refuse and torch has no autocast for."""
+    making_tensors(monkeypatch)
     monkeypatch.setattr(Event, "check", lambda self, x, name="x": x)
     shape_alone = AutoregressiveModel._check_condition_shape
     monkeypatch.setattr(AutoregressiveModel, "_check_condition", shape_alone)
@@ -67,6 +70,10 @@ def test_a_step_of_a_decoder_does_not_wait(case: Case) -> None:
         for _ in decoder.blocks[:MOST_STEPS]:
             decoder.push(decoder.draw(None))
     assert decoder.position == min(len(decoder.blocks), MOST_STEPS)
+    decoder = model.decoder(ROWS, condition)
+    with NoWaitingCopies(at_all=not uneven):
+        decoder.draw_rest(None, 1.0, unseen)
+    assert decoder.position == len(decoder.blocks)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +91,31 @@ def test_a_copy_is_seen() -> None:
             torch.ones(2).to(META)
     with NoWaitingCopies(at_all=True), pytest.raises(AssertionError):
         torch.ones(2).to(META, non_blocking=True)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        lambda x: torch.tensor([1.0], device=META),
+        lambda x: x[torch.arange(2)],
+        lambda x: x.index_put_((x > 0,), x),
+        lambda x: x.multinomial(1),
+    ],
+    ids=["tensor", "index", "mask", "multinomial"],
+)
+def test_a_hidden_wait_is_seen(hidden: Callable[[Tensor], object]) -> None:
+    x = torch.ones(2, device=META)
+    with NoWaitingCopies(), pytest.raises(AssertionError):
+        hidden(x)
+
+
+def test_a_copy_to_cuda_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a tensor that says what is done with it, since there is no CUDA here."""
+    done = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: done.append("pin") or self)
+    monkeypatch.setattr(
+        Tensor, "to", lambda self, device, non_blocking=False: done.append((device, non_blocking))
+    )
+    for kind in ("cuda", "mps"):
+        to_device(torch.ones(2), torch.device(kind))
+    assert done == ["pin", (torch.device("cuda"), True), (torch.device("mps"), False)]
