@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.fs
 
-from pipeline.core import storage
+from pipeline.core import provenance, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import Record, left_out, parse_object
 from pipeline.core.redaction import redacted
@@ -70,6 +70,7 @@ class TrialRecord(Record):
             again.
         checkpoint: the newest, a folder below that of the search; empty for none.
         sampling_seconds: of drawing samples, where that is an objective too; None without.
+        code_sha256: hash of the code that began it; None where that is not known.
     """
 
     number: int
@@ -80,6 +81,7 @@ class TrialRecord(Record):
     lost: bool = False
     checkpoint: str = ""
     sampling_seconds: float | None = left_out(None)
+    code_sha256: str | None = left_out(None)
 
     @property
     def ended(self) -> bool:
@@ -134,6 +136,7 @@ class TrialRecords:
 
     def __init__(self, search: Search, place: str) -> None:
         self.search, self.place = search, place
+        self.code_sha256 = provenance.code_sha256("tune", str(search.base.model["name"]))
         self._found: dict[int, TrialRecord] = {}
         self._failing = False
 
@@ -141,7 +144,8 @@ class TrialRecords:
         """Read what an interrupted search left; one that failed with its process runs again.
 
         Raises:
-            UserError: naming the file, if it is damaged or of another search.
+            UserError: naming the file, if it is damaged, of another search or of other code, whose
+                values may not stand beside those of this code.
         """
         filesystem, folder = storage.filesystem(storage.join(self.place, FOLDER))
         selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
@@ -149,9 +153,18 @@ class TrialRecords:
         for name in sorted(name for name in names if re.fullmatch(r"\d+\.json", name)):
             where = storage.join(self.place, FOLDER, name)
             record = _parse(storage.read_bytes(where), redacted(where), self.search)
+            self._require_this_code(record, redacted(where))
             if record.lost:
                 record = dataclasses.replace(record, status="unfinished", problem="", lost=False)
             self._found[record.number] = record
+
+    def _require_this_code(self, record: TrialRecord, where: str) -> None:
+        code, own = record.code_sha256, self.code_sha256
+        if None not in (code, own) and code != own:
+            raise UserError(
+                f"{where}: expected a trial of this code ({str(own)[:8]}), got one of other code "
+                f"({str(code)[:8]}); check that out again, or begin anew: --fresh forgets it"
+            )
 
     def __getitem__(self, number: int) -> TrialRecord:
         """Return the record of a trial."""
@@ -164,7 +177,10 @@ class TrialRecords:
     def begin(self, number: int, values: Mapping[str, object]) -> None:
         """Keep a trial that starts, unless it goes on."""
         if number not in self._found:
-            self.keep(TrialRecord(number=number, status="unfinished", values=values))
+            code = self.code_sha256
+            self.keep(
+                TrialRecord(number=number, status="unfinished", values=values, code_sha256=code)
+            )
 
     def keep(self, record: TrialRecord) -> None:
         """Keep a record; a storage that is away for a while costs a warning, not the search."""

@@ -174,6 +174,22 @@ def test_other_records_are_one_line(load, tmp_path: Path, change, message: str) 
     assert "000001.json: " in str(caught.value) and message in str(caught.value)
 
 
+def test_trials_of_other_code_are_refused(load, tmp_path: Path) -> None:
+    search = load()
+    begun = TrialRecords(search, str(tmp_path))
+    begun.begin(1, record_of(search, 1, draws_of(search).draw(1)).values)
+    again = TrialRecords(search, str(tmp_path))
+    again.read()
+    assert again[1].code_sha256 == begun.code_sha256 is not None
+    again.code_sha256 = "b" * 64
+    with pytest.raises(
+        UserError, match=r"000001\.json: expected a trial of this code \(bbbbbbbb\)"
+    ):
+        again.read()
+    again.code_sha256 = None  # an installation without its sources
+    again.read()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
 def test_damaged_records_are_one_line(load, tmp_path: Path, text: str) -> None:
     (tmp_path / "trials").mkdir()
