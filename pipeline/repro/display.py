@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sys
 import textwrap
 import threading
@@ -91,7 +92,8 @@ class Display:
         parts = (f"{kind} {sum(all_):.0f} s ({len(all_)})" for kind, all_ in kinds.items())
         line = f"{time.monotonic() - self._began:.0f} s in all: {', '.join(parts)}"
         with contextlib.suppress(BrokenPipeError):  # which would hide why it ends
-            print(textwrap.fill(line, WIDTH), flush=True)
+            width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+            print(textwrap.fill(line, width), flush=True)
 
     def _print(self, line: str) -> None:
         if self._bars:

@@ -20,6 +20,8 @@ from pipeline.repro.plan import Chain
 
 _BEGINS = re.compile(r"Running stage '(.+)':")
 _SKIPPED = re.compile(r"Stage '(.+)' (didn't change|is cached)")
+_ENDED = re.compile(r"(Generating|Updating) lock file")
+_FAILED = re.compile(r"ERROR: failed to reproduce '(.+?)'")
 _OF_DVC = re.compile(
     r"(> |(Generating|Updating) lock file|To track the changes"
     r"|\tgit add|To enable auto staging|\tdvc config|Use `dvc push`|Data and pipelines are up to"
@@ -111,6 +113,8 @@ class Lanes:
             raise
         finally:
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
             self._processes.discard(process)
 
     def _follow(self, lane: int, stages: Sequence[str], process: subprocess.Popen[str]) -> None:
@@ -122,15 +126,17 @@ class Lanes:
             begins, skipped = _BEGINS.match(line), _SKIPPED.match(line)
             with self._lock, open(self._log, "a") as log:
                 log.write(f"{stage or 'dvc'}: {line}\n")
-            if begins or skipped:
+            failed = _FAILED.match(line)  # maybe of a stage that never began
+            named = begins or failed
+            if begins or skipped or _ENDED.match(line) or (failed and failed[1] != stage):
                 if stage:
                     self._display.ended(lane, stage, time.monotonic() - began)
-                stage, began = begins[1] if begins else "", time.monotonic()
+                stage, began = named[1] if named else "", time.monotonic()
                 last.clear()
-                if begins:
-                    self._display.began(lane, stage)
-                elif skipped:
-                    self._display.ended(lane, skipped[1], 0.0)
+            if begins:
+                self._display.began(lane, stage)
+            elif skipped:
+                self._display.ended(lane, skipped[1], 0.0)
             elif not _OF_DVC.match(line):
                 last.append(line)
                 self._display.said(lane, stage, line)

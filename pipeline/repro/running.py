@@ -73,7 +73,8 @@ def _stopped_by_signals(work: Lanes) -> Iterator[None]:
         raise KeyboardInterrupt
 
     kinds = [kind for name in ("SIGTERM", "SIGHUP") if (kind := getattr(signal, name, None))]
-    before = {kind: signal.signal(kind, stop) for kind in kinds}
+    heard = [kind for kind in kinds if signal.getsignal(kind) != signal.SIG_IGN]  # nohup ignores
+    before = {kind: signal.signal(kind, stop) for kind in heard}
     try:
         yield
     finally:

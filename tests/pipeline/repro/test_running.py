@@ -12,6 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.core.errors import UserError
+from pipeline.repro.display import Display
+from pipeline.repro.lanes import Lanes
 from tests.places import ROOT
 
 INTERRUPTED = "error: interrupted; what is done is kept, rerun to go on\n"
@@ -62,6 +65,17 @@ def start(project: Path, target: str, **variables: str) -> subprocess.Popen[str]
     )  # fmt: skip
 
 
+def waiting(project: Path) -> subprocess.Popen[str]:
+    """Start what waits, and return when it does."""
+    log = project / ".arcore" / "repro.log"
+    log.unlink(missing_ok=True)
+    process, began = start(project, "wait"), time.monotonic()
+    while not log.is_file() or "wait: waiting" not in log.read_text():
+        assert process.poll() is None and time.monotonic() - began < 120
+        time.sleep(0.1)
+    return process
+
+
 def repro(
     project: Path, target: str = "report@a", **variables: str
 ) -> subprocess.CompletedProcess[str]:
@@ -97,12 +111,7 @@ def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_end_reaches_the_stages(project: Path, number: signal.Signals) -> None:
-    log = project / ".arcore" / "repro.log"
-    log.unlink(missing_ok=True)
-    process, began = start(project, "wait"), time.monotonic()
-    while not log.is_file() or "wait: waiting" not in log.read_text():
-        assert process.poll() is None and time.monotonic() - began < 120
-        time.sleep(0.1)
+    process = waiting(project)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2, "the server, DVC and what it runs"
     process.send_signal(number)
@@ -110,3 +119,54 @@ def test_a_request_to_end_reaches_the_stages(project: Path, number: signal.Signa
     assert (process.returncode, err) == (1, INTERRUPTED)
     gone, alive = psutil.wait_procs(below, timeout=30)
     assert not alive
+
+
+@pytest.mark.e2e
+def test_under_nohup_it_outlives_the_terminal(project: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as what it starts has it
+    try:
+        process = waiting(project)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, INTERRUPTED)
+
+
+@pytest.mark.parametrize("written", ["Updating lock file 'dvc.lock'", ""], ids=["stale", "same"])
+def test_a_stage_that_fails_before_it_runs_is_the_one_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str
+) -> None:
+    said = f"""Running stage 'train@one':
+> cat data
+of the first
+{written}
+
+ERROR: failed to reproduce 'train@two': missing data 'source': gone"""
+    (tmp_path / "dvc.py").write_text(f"print({said!r})\nraise SystemExit(255)\n")
+    log = tmp_path / "repro.log"
+    lanes = Lanes(1, os.environ | {"PYTHONPATH": str(tmp_path)}, Display(2, 1), log)
+    with pytest.raises(UserError) as failed:
+        lanes.run([("train@one", "train@two")])
+    assert str(failed.value).splitlines() == [
+        f"train@two failed (all output: {log}):", said.splitlines()[-1]
+    ]  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("[1/2] train one ") and lines[1].startswith("train two failed; ")
+
+
+def test_the_last_line_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    display = Display(9, 1)
+    for kind in ("preprocess", "train", "evaluate", "codecs", "report", "register", "use"):
+        display.ended(0, f"{kind}@a", 1234.5)
+    capsys.readouterr()
+    for columns, widest in ((80, 80), (200, 120)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        display.close()
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2 and 70 < max(map(len, lines)) <= widest
