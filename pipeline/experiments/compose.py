@@ -57,17 +57,14 @@ def _defaults(model: str) -> dict[str, Any]:
 
 
 def _compose(choices: Mapping[str, str]) -> DictConfig:
+    """Compose the defaults and the groups but the dataset's, which is not OmegaConf's to read."""
     for group in groups.FILE_GROUPS:
         groups.check_file(group, choices[group])
     _check_model(choices["model"])
-    files_of = {group: choices[group] for group in groups.FILE_GROUPS}
-    chosen = [f"+{group}={choice}" for group, choice in files_of.items()]
-    where = " or ".join(f"pipeline/conf/{group}/{name}.yaml" for group, name in files_of.items())
     try:
         with hydra.initialize_config_dir(str(groups.CONF), version_base="1.3"):
-            files = hydra.compose(overrides=chosen)
-        merged = cast(DictConfig, OmegaConf.merge(_defaults(choices["model"]), files))
-        named = OmegaConf.select(merged, "dataset.name")
+            files = hydra.compose(overrides=[f"+cluster={choices['cluster']}"])
+        return cast(DictConfig, OmegaConf.merge(_defaults(choices["model"]), files))
     except (
         OmegaConfBaseException,
         HydraException,
@@ -76,11 +73,8 @@ def _compose(choices: Mapping[str, str]) -> DictConfig:
         TypeError,
         OSError,
     ) as error:
+        where = f"pipeline/conf/cluster/{choices['cluster']}.yaml"
         raise UserError(f"{where}: {one_line(error)}") from None
-    expected = repr(choices["dataset"])
-    where = f"pipeline/conf/dataset/{choices['dataset']}.yaml: name"
-    require(named == choices["dataset"], where, expected, named)
-    return merged
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -200,7 +194,9 @@ def compose(
         require(isinstance(given, str), f"{where}.{group}", "a name", given)
         choices[group] = cast(str, given)
     chosen, dotted = groups.sort_overrides([*_own(entry, where), *overrides], GROUPS)
-    config = _compose({**choices, **chosen})
+    choices = {**choices, **chosen}
+    config = _compose(choices)
+    dataset = catalog.load_config(choices["dataset"])
     overlays = {}
     for section, key in (("model", "model_overrides"), ("trainer",) * 2, ("evaluation",) * 2):
         overlays[section] = given = entry.get(key) or {}
@@ -225,8 +221,10 @@ def compose(
         RecursionError,
     ) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from None
+    plain.setdefault("dataset", {})  # what overrides say of it
     for key in SECTIONS:
         require(isinstance(plain.get(key), dict), key, "a mapping", plain.get(key))
+    plain["dataset"] = _over(dataset, plain["dataset"])  # OmegaConf would read `1e3` and "${" in it
     for key in plain:
         if key not in SECTIONS:
             asked = [o.partition("=")[0] for o in dotted if _section(o) == key]
@@ -241,6 +239,17 @@ def compose(
         evaluation=build(EvaluationConfig, plain["evaluation"], "evaluation"),
         cluster=build(ClusterConfig, plain["cluster"], "cluster"),
     )
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a nested mapping over another."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            value = _over(under, value)
+        merged[key] = value
+    return merged
 
 
 def _unknown_parameter(key: str, plain: Mapping[str, Any]) -> UserError:

@@ -27,9 +27,9 @@ WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks line
 def completed(text: str) -> str:
     """Return params.yaml in the form that DVC writes, with `overrides` in each entry.
 
-    Values, their order and comments stay, but for comments within or right after a list. The
-    section `joins` becomes a row for each member of each mixture, since a `foreach` of dvc.yaml
-    cannot give a stage as many dependencies as a list is long.
+    Values, their order and comments stay (DVC, which writes lists anew, drops those within or right
+    after a list). The section `joins` becomes a row for each member of each mixture, since a
+    `foreach` of dvc.yaml cannot give a stage as many dependencies as a list is long.
 
     Raises:
         UserError: for what is no YAML, a section or an entry that is no mapping, or a mixture of
@@ -97,8 +97,6 @@ def _lay_out(node: Any, indent: int) -> None:
         if flow:
             value.fa.set_block_style()
         _lay_out(value, indent + 2)
-        if isinstance(value, CommentedSeq):
-            node[key] = list(value)  # as DVC does, which drops comments and blank lines
 
 
 def _width(value: Any) -> int:

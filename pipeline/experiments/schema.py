@@ -54,7 +54,8 @@ class ScheduleConfig:
     """The learning rate over steps, as a factor of the optimiser's.
 
     constant; linear or cosine from 1 to `final_factor` over the whole run; inverse_time
-    1 / (1 + decay * step). `warmup_steps` rise linearly from 0 first.
+    1 / (1 + decay * step). `warmup_steps` rise linearly from 0 first. Options that a schedule does
+    not read must stay at their default.
     """
 
     name: str = "cosine"
@@ -67,7 +68,11 @@ class ScheduleConfig:
         require(self.name in SCHEDULES, where + "name", f"one of {SCHEDULES}", self.name)
         require(self.warmup_steps >= 0, where + "warmup_steps", ">= 0", self.warmup_steps)
         require(0 <= self.final_factor <= 1, where + "final_factor", "in [0, 1]", self.final_factor)
+        fits = self.final_factor == 0 or self.name in ("linear", "cosine")
+        require(fits, where + "final_factor", f"0 for {self.name}", self.final_factor)
         require(0 <= self.decay < math.inf, where + "decay", ">= 0 and finite", self.decay)
+        fits = self.decay == 0 or self.name == "inverse_time"
+        require(fits, where + "decay", f"0 for {self.name}", self.decay)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,35 @@ def test_every_parameter_can_be_set_without_a_plus(workdir: Path, model: str) ->
     assert compose.load("toy") == before
 
 
+def test_comments_stay_beside_lists() -> None:
+    text = """\
+datasets:
+  # first
+- digits
+  # why
+- mnist
+  # after the list
+experiments:
+  a:
+    dataset: digits
+    model_overrides:
+      hidden: [1, 2]  # of a flow
+    overrides: [
+      trainer.seed=1,  # inside a flow
+    ]
+  # next
+  b: {dataset: mnist}
+"""
+    done = layout.completed(text)
+    comments = [f"# {c}" for c in ("first", "why", "after the list", "of a flow", "inside a flow",
+                                   "next")]  # fmt: skip
+    assert [line[line.index("#") :] for line in done.splitlines() if "#" in line] == comments
+    assert layout.completed(done) == done
+    kept = yaml.safe_load(text)
+    kept["experiments"]["b"]["overrides"] = []
+    assert yaml.safe_load(done) == kept
+
+
 def test_a_list_is_refused_as_an_entry() -> None:
     with pytest.raises(UserError, match="experiments.a: expected a mapping, got"):
         layout.completed("experiments:\n  a: [1]\n")
@@ -88,7 +117,7 @@ def test_a_plain_repro_says_how_long_it_is_and_what_is_shorter(monkeypatch) -> N
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ARCORE_HOME", raising=False)
     text = estimate.notice(params_file.read_params())
-    assert "hours of one core" in text and "  binarized_mnist, " in text
+    assert "hours of a core or two" in text and "  binarized_mnist, " in text
     assert "  dvc repro report@digits register@digits\n" in text
     assert "report@binarized_mnist" not in text
     assert max(map(len, text.splitlines())) <= 120

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
@@ -94,3 +96,29 @@ def test_files_of_datasets_are_their_own(
         catalog.load_config("digits")
     with pytest.raises(UserError, match="digits.yaml"):
         compose.load("toy")
+
+
+def test_a_file_of_a_dataset_of_ones_own_is_read_as_it_was_written(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By PyYAML, for which these are texts; OmegaConf reads numbers, and cannot read the others."""
+    conf = workdir / "conf"
+    shutil.copytree(groups.CONF / "cluster", conf / "cluster")
+    (conf / "dataset").mkdir()
+    monkeypatch.setattr(catalog, "CONF_FOLDER", conf / "dataset")
+    monkeypatch.setattr(groups, "CONF", conf)
+    classes = ["1e3", "00e8", "???", "${", "${oc.env:HOME}"]
+    for name in classes:
+        Image.new("L", (8, 8)).save(_in(workdir / "images" / name) / "0.png")
+    options = {"path": "images", "height": 8, "width": 8, "gray": True, "classes": classes}
+    written = {"name": "odd", "kind": "image_folder", **options}
+    (conf / "dataset" / "odd.yaml").write_text(yaml.safe_dump(written))
+    write(yaml.safe_dump({"experiments": {"toy": ENTRY | {"dataset": "odd"}}}))
+    overrides = ["dataset.split_seed=3", "trainer.seed=${dataset.split_seed}"]
+    loaded = compose.load("toy", overrides)
+    assert loaded.dataset == written | {"split_seed": 3} and loaded.trainer.seed == 3
+
+
+def _in(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder

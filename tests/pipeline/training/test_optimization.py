@@ -65,6 +65,20 @@ def test_options_that_would_be_ignored_are_refused(config, message: str) -> None
         OptimizerConfig(**config)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"decay": 0.1}, "decay: expected 0 for cosine, got 0.1"),
+        ({"name": "linear", "decay": 0.1}, "decay: expected 0 for linear, got 0.1"),
+        ({"name": "constant", "final_factor": 0.1}, "final_factor: expected 0 for constant"),
+        ({"name": "inverse_time", "final_factor": 1.0}, "final_factor: expected 0 for inverse_t"),
+    ],
+)
+def test_options_that_a_schedule_would_ignore_are_refused(config, message: str) -> None:
+    with pytest.raises(UserError, match=f"^trainer.schedule.{message}"):
+        ScheduleConfig(**config)
+
+
 def test_schedules_by_hand() -> None:
     assert set(SCHEDULES) == {"constant", "linear", "cosine", "inverse_time"}
     assert factors(3, name="constant") == [1, 1, 1]
