@@ -31,9 +31,8 @@ def path_beside(place: str, folder: str) -> Path:
 
     In an object store, which has no locks, that of this project.
     """
-    if storage.is_uri(place):
-        return path_of(folder)
-    return Path(place) / f".{folder}.lock"
+    local = storage.local_path(place)
+    return path_of(folder) if local is None else local / f".{folder}.lock"
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ __all__ = [
     "filesystem",
     "is_uri",
     "join",
+    "local_path",
     "publish",
     "read_bytes",
     "remove",
@@ -66,6 +67,19 @@ def join(location: str | Path, *parts: str) -> str:
         return str(Path(location, *parts))
     base, question, query = str(location).partition("?")
     return "/".join([base.rstrip("/"), *parts]) + question + query
+
+
+def local_path(location: str | Path) -> Path | None:
+    """Return the path of a place in this host's own file system, None for one in an object store.
+
+    Example:
+        >>> local_path("file:///shared/train"), local_path("s3://bucket/train")
+        (PosixPath('/shared/train'), None)
+    """
+    if not is_uri(location):
+        return Path(location)
+    scheme = str(location).partition(":")[0].lower()
+    return Path(filesystem(location)[1]) if scheme in ("file", "local") else None
 
 
 def filesystem(location: str | Path) -> tuple[FileSystem, str]:

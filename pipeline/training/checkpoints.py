@@ -183,7 +183,7 @@ def load(
     if found != config_hash:
         raise UserError(
             f"{folder}: expected a checkpoint of this experiment ({config_hash[:8]}), got one of "
-            f"another ({found[:8]}); move it away or use --fresh"
+            f"another ({found[:8]}); move it away, or remove it"
         )
     if None not in (code, code_sha256) and code != code_sha256:
         raise OfOtherCode(

@@ -7,6 +7,8 @@ import json
 import logging
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,24 +114,40 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
 def _train(resolved: ResolvedConfig, fresh: bool) -> Path:
     config = resolved.experiment
     if connection.needs_ray(config.cluster):
-        run = _start(resolved, fresh)
         with connection.connected():
-            out = _finish(run, *_train_on_workers(run))
+            connection.require_resources(config.cluster)
+            run = _start(resolved, fresh)
+            with _ended_by_errors(run):
+                out = _finish(run, *_train_on_workers(run))
     else:
         device = local_device(config.cluster)
         run = _start(resolved, fresh)
-        out = _finish(run, *_train_here(run, device))
+        with _ended_by_errors(run):
+            out = _finish(run, *_train_here(run, device))
     RunLogger(run.run_id).finish("FINISHED")
     publish(config.cluster, out, "training.json")
     storage.remove(storage.join(run.place, run.folder))
     return out
 
 
+class AskedToStop(UserError):
+    """A training that was asked to stop, and saved itself."""
+
+
+@contextmanager
+def _ended_by_errors(run: Run) -> Iterator[None]:
+    """End the MLflow run of a training that does not finish, for whatever reason."""
+    try:
+        yield
+    except BaseException as error:
+        was_asked = isinstance(error, AskedToStop | KeyboardInterrupt)
+        RunLogger(run.run_id).finish("KILLED" if was_asked else "FAILED")
+        raise
+
+
 def _train_on_workers(run: Run) -> tuple[TrainingOutcome, Checkpoint | None]:
     """Train with Ray Train; return how it ended, and its last checkpoint."""
-    cluster = run.config.cluster
-    connection.require_resources(cluster)
-    threads = connection.cpus_per_worker(cluster)
+    threads = connection.cpus_per_worker(run.config.cluster)
     job = make_job(run.resolved, threads=threads, run_id=run.run_id)
     sessions.clear_stop(job.stop_key)
     stop = partial(sessions.request_stop, job.stop_key)
@@ -235,7 +253,7 @@ def _fit(run: Run, job: TrainingJob) -> tuple[TrainingOutcome, Checkpoint | None
 
 
 def _require_finished(run: Run, outcome: TrainingOutcome) -> Finished:
-    """Return the outcome of a training that finished; end the MLflow run of any other.
+    """Return the outcome of a training that finished.
 
     Raises:
         UserError: saying how it ended.
@@ -246,16 +264,14 @@ def _require_finished(run: Run, outcome: TrainingOutcome) -> Finished:
         case Failed(reason):
             raise _failed(run, reason)
         case Stopped(step, epoch):
-            RunLogger(run.run_id).finish("KILLED")
-            raise UserError(
+            raise AskedToStop(
                 f"{run.config.name}: asked to stop; the checkpoint is kept, rerun to go on: "
                 f"step {step} (epoch {epoch})"
             )
 
 
 def _failed(run: Run, what: str) -> UserError:
-    """End the MLflow run of a training that failed; return the error that says what happened."""
-    RunLogger(run.run_id).finish("FAILED")
+    """Return the error that says what happened to a training."""
     return UserError(f"{run.config.name}: {what}")
 
 

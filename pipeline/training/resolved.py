@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -11,6 +13,7 @@ import arcore
 from arcore.events import Event
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
+from pipeline.datasets import catalog
 from pipeline.experiments.schema import ExperimentConfig
 
 DTYPES = {
@@ -19,6 +22,10 @@ DTYPES = {
     "auto": torch.float32,
     "float64": torch.float64,
 }  # of weights
+# Options of datasets that decide no row: how shards are cut, where files lie, what is refused.
+ROWLESS = {
+    "rows_per_shard", "path", "folder", "any_rendering", "max_megapixels", "max_seconds",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,10 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
     """Check an experiment against its shards, by building the model without memory.
 
     Raises:
-        UserError: for a model that does not fit the data, or members that it does not have.
+        UserError: for shards that were made with other options of the dataset, a model that does
+            not fit the data, or members that it does not have.
     """
+    check_options(config, manifest)
     with torch.device("cpu" if config.pooled else "meta"):  # orderings of a pool are compared
         model = create_model(config.model, manifest.event)
     check_condition(model, manifest)
@@ -88,6 +97,33 @@ def create_model(model: Mapping[str, object], event: Event) -> arcore.Autoregres
         return arcore.create_model(str(model["name"]), event, **hyperparameters)
     except ValueError as error:
         raise UserError(f"model: {error}") from None
+
+
+def check_options(config: ExperimentConfig, manifest: Manifest) -> None:
+    """Check that shards were made with the options of an experiment's dataset.
+
+    Options that a manifest does not have, being older, are passed over.
+
+    Raises:
+        UserError: naming the first option that differs, and what makes shards with all of them.
+    """
+    options = asdict(catalog.get_dataset(config.dataset).options)
+    wanted: dict[str, object] = json.loads(json.dumps(options))  # as the manifest has them
+    for key in sorted(wanted.keys() & manifest.options.keys() - ROWLESS):
+        if wanted[key] != manifest.options[key]:
+            raise UserError(
+                f"dataset.{key}: expected shards made with {wanted[key]!r}, got those made with "
+                f"{manifest.options[key]!r}; run {_preprocessing(config.dataset)}"
+            )
+
+
+def _preprocessing(dataset: Mapping[str, object]) -> str:
+    """Return the command that makes shards with a dataset's options."""
+    name = str(dataset["name"])
+    filed = catalog.load_config(name)
+    given = {key: value for key, value in dataset.items() if filed.get(key) != value}
+    texts = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in given.items())
+    return " ".join(["python -m stages.preprocess", name, *map(shlex.quote, texts)])
 
 
 def check_condition(model: arcore.AutoregressiveModel, manifest: Manifest) -> None:

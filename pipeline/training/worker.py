@@ -118,8 +118,7 @@ class Worker:
         self.progress = checkpoints.Progress()
         self._asked_at_end = 0  # what the workers agreed to do after the epoch
         self.best = checkpoints.weights_of(self.model)
-        self._restore()
-        self.learner.wrap(self.progress.step)
+        self.learner.wrap(self._restore())
         if self.config.precision == "auto" and self.learner.precision != "bfloat16":
             self._say("precision: float32, since this hardware has no bfloat16")
         self.display = Display(
@@ -153,10 +152,11 @@ class Worker:
 
     # -- going on from a checkpoint
 
-    def _restore(self) -> None:
-        """Go on from the newest checkpoint that is whole, if there is any."""
+    def _restore(self) -> int:
+        """Go on from the newest checkpoint that is whole; return the steps behind its weights."""
         restored = self.workers.together(self._load_newest_whole)
         progress, world = self.progress, self.workers.world
+        behind = progress.step  # also where their epoch begins anew
         if world > 1:
             hosts = ", ".join(self.workers.hosts())
             self._say(f"{world} workers: {hosts}")
@@ -172,6 +172,7 @@ class Worker:
                 )
                 progress.begin_epoch_anew()
         progress.world = world
+        return behind
 
     def _load_newest_whole(self) -> bool:
         damage: Exception | None = None
@@ -185,7 +186,8 @@ class Worker:
                 return True
             except checkpoints.OfOtherCode as error:
                 kept = checkpoint.path.rstrip("/").rpartition("/")[0]
-                raise UserError(f"{error}, or begin anew: --fresh removes {kept}") from None
+                anew = f"or remove {kept} to begin anew (--fresh of stages.train does)"
+                raise UserError(f"{error}, {anew}") from None
             except (UserError, OSError) as error:
                 damage = error
                 self._say(f"warning: {one_line(error)}; trying the checkpoint before it")

@@ -66,4 +66,6 @@ def test_those_who_wait_come_one_after_the_other(tmp_path: Path) -> None:
 
 def test_a_storage_has_locks_for_all_who_share_it(workdir: Path) -> None:
     assert locks.path_beside("/shared/train", "a-1") == Path("/shared/train/.a-1.lock")
+    for shared in ("file:///shared/train", "local:///shared/train"):
+        assert locks.path_beside(shared, "a-1") == Path("/shared/train/.a-1.lock")
     assert locks.path_beside("s3://bucket/train", "a-1") == workdir / ".arcore/locks/a-1.lock"

@@ -343,6 +343,25 @@ def test_rows_shared_out_among_other_workers_are_gone_through_anew(
     assert resumed.progress.step == 24 and resumed.progress.world == 1
 
 
+def test_an_average_goes_on_where_the_first_epoch_begins_anew(make_worker) -> None:
+    stopped = make_worker()
+    stopped.stop_at = 3
+    stopped.train(shuffle_rows=30, ema_decay=0.75)
+    state = stopped.folder / "midway/state.json"
+    state.write_text(state.read_text().replace('"world": 1', '"world": 2'))
+    expected = load_file(stopped.folder / "midway/averaged.safetensors")
+    resumed = make_worker()
+    resumed.resume = [stopped.folder / "midway"]
+    with recorded_steps() as steps:
+        resumed.train(shuffle_rows=30, ema_decay=0.75, max_epochs=1)
+    assert len(steps) == 6, "the whole epoch"
+    for weights in steps:
+        expected = {k: 0.75 * expected[k] + 0.25 * weights[k] for k in expected}
+    averaged = resumed.weights(1, "averaged")
+    for name, value in expected.items():
+        torch.testing.assert_close(averaged[name], value, rtol=1e-5, atol=1e-6)
+
+
 def test_a_checkpoint_of_a_gpu_loads_on_a_cpu(make_worker, monkeypatch) -> None:
     whole = make_worker()
     with monkeypatch.context() as patched:
@@ -388,9 +407,11 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
     again.train(max_epochs=1)
     again.code_sha256 = "b" * 64
     with pytest.raises(
-        UserError, match=r"^.*/1: expected .* code \(bbbbbbbb\), got .*aaaaaaaa.*--fresh removes /"
-    ):
+        UserError,
+        match=r"^.*/1: expected .* code \(bbbbbbbb\), got .*aaaaaaaa.*or remove /.* to begin anew",
+    ) as caught:
         again.train(max_epochs=1)
+    assert f"remove {written.folder} to" in str(caught.value), "stages.folds has no --fresh"
     state.write_text(json.dumps(content | {"code_sha256": "b" * 64}))
     again.train(max_epochs=1)
 

@@ -1,0 +1,118 @@
+"""What a training is refused for before it touches anything, and how its MLflow run ends."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.cluster import connection
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess
+from pipeline.data.manifest import read_manifest
+from pipeline.datasets import catalog
+from pipeline.experiments import compose
+from pipeline.tracking import mlflow_store
+from pipeline.tracking.run_logger import RunLogger
+from pipeline.training import driver
+from pipeline.training.records import Failed, Stopped
+from pipeline.training.resolved import resolve
+
+
+@pytest.fixture
+def project(workdir: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: "run")
+    shutil.copytree(few_digits, "data/shards/digits_binary")
+    entries = {
+        "toy": {"dataset": "digits_binary", "model": "made"},
+        "pca": {"dataset": "digits_pca", "model": "made"},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": entries}))
+    return workdir
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How runs were ended."""
+    ends: list[str] = []
+    monkeypatch.setattr(RunLogger, "finish", lambda self, status: ends.append(status))
+    return ends
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "end"),
+    [
+        (ValueError("a"), ValueError, "FAILED"),
+        (PermissionError(13, "Permission denied", "a"), PermissionError, "FAILED"),
+        (RuntimeError("a"), UserError, "FAILED"),
+        (KeyboardInterrupt(), KeyboardInterrupt, "KILLED"),
+        (Failed("a"), UserError, "FAILED"),
+        (Stopped(3, 1), UserError, "KILLED"),
+    ],
+)
+def test_whatever_ends_a_training_ends_its_run(
+    project: Path, ended: list[str], monkeypatch: pytest.MonkeyPatch, outcome, error, end: str
+) -> None:
+    def run_job(*_: object) -> object:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(driver, "run_job", run_job)
+    with pytest.raises(error):
+        driver.train(compose.load("toy"))
+    assert ended == [end]
+
+
+@pytest.mark.parametrize("failing", ["connected", "require_resources"])
+def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
+    project: Path, ended: list[str], monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    @contextlib.contextmanager
+    def connected() -> Iterator[None]:
+        if failing == "connected":
+            raise UserError("RAY_ADDRESS: cannot connect")
+        yield
+
+    def require_resources(_: object) -> None:
+        raise UserError("cluster: expected 9 CPUs")
+
+    def start_run(*_: object, **__: object) -> None:
+        raise AssertionError("an MLflow run is touched")
+
+    monkeypatch.setattr(connection, "connected", connected)
+    monkeypatch.setattr(connection, "require_resources", require_resources)
+    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    config = compose.load("toy", ["cluster.num_workers=2"])
+    resolved = resolve(config, read_manifest(paths.shards("digits_binary")))
+    kept = project / ".arcore/train" / f"toy-{resolved.config_hash[:12]}" / "checkpoint"
+    kept.mkdir(parents=True)
+    with pytest.raises(UserError, match="^(RAY_ADDRESS|cluster): "):
+        driver.train(config, fresh=True)
+    assert kept.is_dir() and ended == []
+
+
+def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:
+    dataset = catalog.get_dataset({"name": "digits_pca", "components": 3})
+    preprocess.write(dataset, dataset.decode(Path()), paths.shards("digits_pca"))
+    with pytest.raises(UserError) as caught:
+        driver.train(compose.load("pca"))
+    assert str(caught.value) == (
+        "dataset.components: expected shards made with 8, got those made with 3; "
+        "run python -m stages.preprocess digits_pca"
+    )
+    overrides = ["dataset.components=5", "dataset.rows_per_shard=9"]
+    with pytest.raises(UserError, match="with 5, got .* with 3; .* components=5 rows_per_shard=9$"):
+        driver.train(compose.load("pca", overrides))
+    same = ["dataset.components=3", "dataset.rows_per_shard=9", "model.condition_size=3"]
+    manifest = read_manifest(paths.shards("digits_pca"))
+    config = compose.load("pca", same)
+    assert resolve(config, manifest).experiment == config, "how shards are cut decides no row"
+    older = replace(manifest, options={})
+    assert resolve(compose.load("pca", ["model.condition_size=3"]), older)
