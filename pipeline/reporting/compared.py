@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,17 +36,30 @@ def write(results: Path) -> Path | None:
     if not all(file.is_file() for file in files.values()):
         return None
     source = hashlib.sha256(b"\0".join(file.read_bytes() for file in files.values())).hexdigest()
-    if path.is_file():
-        with Image.open(path) as there:
-            if there.info.get(SOURCE) == source:
-                return None
+    if _source_of(path) == source:
+        return None
     try:
         figure = _draw(files)
     except (KeyError, ValueError) as error:
         known = ", ".join(map(str, files.values()))
         raise UserError(f"one of {known}: expected trials of such searches, got {error}") from None
-    figure.savefig(path, metadata={"Software": None, SOURCE: source})
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        figure.savefig(partial, format="png", metadata={"Software": None, SOURCE: source})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
+
+
+def _source_of(path: Path) -> object:
+    """Return what a picture says that it was drawn of; None without one that is whole."""
+    try:
+        with Image.open(path) as there:
+            there.load()
+            return there.info.get(SOURCE)
+    except (OSError, SyntaxError, ValueError):  # all of which Pillow raises for damaged files
+        return None
 
 
 def _draw(files: Mapping[str, Path]) -> Figure:

@@ -12,7 +12,7 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.evaluation import reading, result_files
 from pipeline.experiments import naming
-from pipeline.reporting import comparison, embedded, picture_book, tables
+from pipeline.reporting import comparison, embedded, picture_book, study_files, tables
 from pipeline.training.records import TrainingRecord
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ OTHER_PAGES = (
 )  # in results/, of no one dataset
 SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
 SEARCH_FRONT = "front.png"  # of two objectives
-STUDY_FILES = ("study.json", "table.csv")
 
 
 def record_experiment(name: str) -> Path:
@@ -84,10 +83,11 @@ def record_study(name: str) -> Path:
     """Copy a study's record, table and pictures to `results/studies/<name>`.
 
     Raises:
-        UserError: naming the file that is missing.
+        UserError: naming the file that is missing, or a record of another run than the table.
     """
     study = paths.study(name)
-    files = [study / file for file in STUDY_FILES]
+    study_files.check(study)
+    files = [study / file for file in (study_files.RECORD, study_files.TABLE)]
     return _record(paths.results() / "studies" / name, [*files, *sorted(study.glob("*.png"))])
 
 
@@ -100,13 +100,16 @@ def record_table(dataset: str) -> Path:
     measured = paths.codecs(dataset)
     kept = paths.results() / "codecs" / measured.name
     before = kept.read_text(encoding="utf-8") if kept.is_file() else None
-    if measured.is_file():
-        _write(kept, measured.read_text(encoding="utf-8"))
-    try:
+    if not measured.is_file():
         return draw_table(dataset)
-    except UserError:  # codecs of other shards
+    try:
+        _write(kept, measured.read_text(encoding="utf-8"))
+        return draw_table(dataset)
+    except BaseException:  # e.g. codecs of other shards
         if before is not None:
             _write(kept, before)
+        else:
+            kept.unlink(missing_ok=True)
         raise
 
 
@@ -129,15 +132,21 @@ def dataset_table(dataset: str) -> str:
 def record_embedded(datasets: Iterable[str]) -> Path:
     """Keep the numbers of embedded data as `results/embedded.csv`, a line for each result.
 
+    Lines of other datasets stay as they are, and where they are.
+
     Arguments:
         datasets: that `make repro` evaluated.
 
     Raises:
         UserError: for missing or malformed results.
     """
-    reports = [comparison.build_report(dataset) for dataset in datasets]
-    lines = [line for report in reports for line in embedded.lines_of(report)]
-    return _write(paths.results() / embedded.FILE, embedded.csv_text(lines))
+    path = paths.results() / embedded.FILE
+    lines: dict[str, list[embedded.Line]] = {}
+    for line in embedded.read(path) if path.is_file() else []:
+        lines.setdefault(line.dataset, []).append(line)
+    for dataset in datasets:
+        lines[dataset] = embedded.lines_of(comparison.build_report(dataset))
+    return _write(path, embedded.csv_text(line for found in lines.values() for line in found))
 
 
 def _write(path: Path, text: str) -> Path:

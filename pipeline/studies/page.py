@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from pipeline.core import atomic, paths
+from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.reporting import gallery, index, markup, wording
 from pipeline.reporting.markup import Cell, escape
 from pipeline.studies import records
 from pipeline.studies.listing import KINDS
 from pipeline.studies.records import StudyRecord
+
+log = logging.getLogger(__name__)
 
 FILE = "index.html"
 
@@ -17,14 +21,18 @@ FILE = "index.html"
 def write_all() -> list[Path]:
     """Write the page of each study in `studies/`, and `reports/index.html`; return the pages.
 
-    Raises:
-        UserError: naming the record that is missing or malformed.
+    A study that cannot be read is left out, with a warning.
     """
-    folders = [path.parent for path in sorted(paths.study("").glob(f"[!.]*/{records.FILE}"))]
-    for folder in folders:
-        write(folder)
+    written = []
+    for path in sorted(paths.study("").glob(f"[!.]*/{records.FILE}")):
+        try:
+            write(path.parent)
+        except UserError as error:
+            log.warning("warning: %s; left out", error)
+        else:
+            written.append(path.with_name(FILE))
     index.write()
-    return [folder / FILE for folder in folders]
+    return written
 
 
 def write(folder: Path) -> None:
@@ -34,6 +42,8 @@ def write(folder: Path) -> None:
         UserError: naming the file that is missing or malformed.
     """
     record = records.read(folder)
+    if record.kind not in KINDS:
+        raise unknown_name(f"kind of {folder / records.FILE}", record.kind, KINDS)
     kind, (header, rows) = KINDS[record.kind], records.read_table(folder)
     cells = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
     back = markup.link("../../reports/index.html", "all reports")
@@ -44,17 +54,21 @@ def write(folder: Path) -> None:
         f"<p>{escape(kind.compares[:1].upper() + kind.compares[1:])}.</p>",
         markup.table(header, cells, kind.title),
         f"<p>{escape(record.notes)}</p>",
-        *(
-            markup.figure(
-                gallery.picture((folder / shown.file).read_bytes(), shown.caption),
-                escape(shown.caption),
-            )
-            for shown in record.shown
-        ),
+        *(_figure(folder / shown.file, shown.caption) for shown in record.shown),
         *_origin(record),
         "</main>",
     ]
-    atomic.write_text(folder / FILE, markup.page(f"{record.study} - arcore", body))
+    try:
+        atomic.write_text(folder / FILE, markup.page(f"{record.study} - arcore", body))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: removed meanwhile") from None
+
+
+def _figure(path: Path, caption: str) -> str:
+    try:
+        return markup.figure(gallery.picture(path.read_bytes(), caption), escape(caption))
+    except OSError as error:  # missing, or damaged
+        raise UserError(f"{path}: expected a picture, got {one_line(error)}") from None
 
 
 def _origin(record: StudyRecord) -> list[str]:

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, read_object, write_object
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.reporting import wording
+from pipeline.reporting import study_files, wording
 from pipeline.training.records import TrainingRecord
 from pipeline.uses.records import Shown
 
-FILE, TABLE = "study.json", "table.csv"
+FILE, TABLE = study_files.RECORD, study_files.TABLE
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -85,24 +87,36 @@ def with_error(values: Tensor) -> str:
 
 
 def write(record: StudyRecord, outcome: Outcome, folder: Path) -> None:
-    """Write a study's record and table into its folder."""
-    write_object(folder / FILE, record.to_dict())
+    """Write a study's table and record into its folder; the record says which table it is of."""
     with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([outcome.header, *outcome.rows])
+    written = {study_files.TABLE_SHA256: sha256_of(folder / TABLE)}
+    write_object(folder / FILE, record.to_dict() | written)
 
 
 def read(folder: Path) -> StudyRecord:
     """Read the record of a study's folder.
 
     Raises:
-        UserError: naming the file, if it is missing or malformed.
+        UserError: naming the file, if it is missing or malformed, or of another run than the table.
     """
     path = folder / FILE
+    study_files.check(folder)
     return StudyRecord.from_dict(read_object(path), str(path))
 
 
 def read_table(folder: Path) -> Table:
-    """Read a study's table as a header and rows."""
-    with open(folder / TABLE, newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    return header, rows
+    """Read a study's table as a header and rows.
+
+    Raises:
+        UserError: naming the file, if it is missing or malformed.
+    """
+    path = folder / TABLE
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a table, got {one_line(error)}") from None
+    if len({len(line) for line in lines}) != 1:
+        raise UserError(f"{path}: expected lines of as many cells each, got {len(lines)} lines")
+    return lines[0], lines[1:]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.reporting import comparison, recording, tables
+from pipeline.reporting import comparison, embedded, recording, tables
 from stages import results as stage
 
 
@@ -122,3 +122,38 @@ def test_codecs_that_do_not_fit_do_not_replace_those_kept(files, monkeypatch) ->
     assert kept.read_text() == before
     recording.draw_table("dna")
     assert kept.read_text() == before
+
+
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
+def test_a_table_that_is_not_drawn_leaves_no_codecs_behind(
+    files, monkeypatch, error: type[BaseException]
+) -> None:
+    files.manifest("dna", "dna")
+
+    def refuse(dataset: str) -> Path:
+        raise error
+
+    monkeypatch.setattr(recording, "draw_table", refuse)
+    kept = Path("results/codecs/dna.json")
+    with pytest.raises(error):
+        recording.record_table("dna")
+    assert not kept.exists()
+    kept.write_text("before")
+    with pytest.raises(error):
+        recording.record_table("dna")
+    assert kept.read_text() == "before"
+
+
+def test_embedded_data_that_are_not_named_keep_their_lines(files) -> None:
+    for dataset in ("dna", "nips", "toy"):
+        files.manifest(dataset)
+        files.evaluated(dataset, f"{dataset}-made", 82.0)
+    path = recording.record_embedded(["dna", "nips"])
+    before = embedded.read(path)
+    metrics = Path("evaluation/dna/dna-made/metrics.json")
+    changed = json.loads(metrics.read_text()) | {"valid_nats": 80.0, "num_members": 3}
+    metrics.write_text(json.dumps(changed))
+    recording.record_embedded(["toy", "dna"])
+    dna, nips, toy = embedded.read(path)
+    assert (before[0].members, dna.members, toy.experiment) == ("one", "ensemble of 3", "toy-made")
+    assert nips == before[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -324,6 +325,54 @@ def test_entries_that_are_refused(project: Path, change: dict[str, Any], message
     with pytest.raises(UserError) as refused:
         running.run("steps")
     assert message in str(refused.value)
+
+
+def test_a_study_that_cannot_be_read_does_not_keep_others_from_their_pages(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = running.run("fields")
+    record = json.loads((out / records.FILE).read_text())
+    bad = {
+        "kind": {**record, "kind": "feilds"},
+        "half": {key: value for key, value in record.items() if key != "notes"},
+        "picture": {**record, "shown": [{"file": "lost.png", "caption": "a"}]},
+        "table": record,
+    }
+    for name, content in bad.items():
+        shutil.copytree(out, out.with_name(f"a-{name}"))
+        (out.with_name(f"a-{name}") / records.FILE).write_text(json.dumps(content))
+    (out.with_name("a-table") / records.TABLE).unlink()
+    assert page.write_all() == [out / page.FILE]
+    for said in (
+        "studies/a-kind/study.json 'feilds'; (known: context_frames, ",
+        "a-half/study.json: missing notes; left out",
+        "a-picture/lost.png: expected a picture, got",
+        "a-table/table.csv: expected a table, got",
+    ):
+        assert said in caplog.text
+    assert "studies/fields/index.html" in Path("reports/index.html").read_text()
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1\n"], ids=["empty", "ragged"])
+def test_a_table_has_cells(project: Path, text: str) -> None:
+    out = running.run("steps")
+    (out / records.TABLE).write_text(text)
+    with pytest.raises(UserError, match=r"steps/table\.csv: expected lines of as many cells"):
+        records.read_table(out)
+
+
+def test_a_record_is_of_the_same_run_as_its_table(project: Path) -> None:
+    out = running.run("steps")
+    kept = (out / records.FILE).read_bytes()
+    (out / records.TABLE).write_text("ms a step,4 x 4\nmade,0.001\n")  # as `dvc checkout` does
+    message = r"steps/study\.json: expected the record of table\.csv .* `python -m stages\.study st"
+    for read in (page.write, lambda folder: recording.record_study(folder.name)):
+        with pytest.raises(UserError, match=message):
+            read(out)
+    assert not Path("results/studies").exists()
+    older = {key: value for key, value in json.loads(kept).items() if key != "table_sha256"}
+    (out / records.FILE).write_text(json.dumps(older))
+    page.write(out)
 
 
 def test_records_are_objects(project: Path) -> None:
