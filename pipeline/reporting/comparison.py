@@ -126,7 +126,7 @@ class Report:
         return [row for _, row in sorted(ranked, key=lambda item: item[0])]
 
 
-def build_report(dataset: str, folders: Sequence[Path] | None = None) -> Report:
+def build_report(dataset: str) -> Report:
     """Put a dataset's results beside the published ones.
 
     An experiment names its counterpart in its config, `evaluation.published: {model, variant}`, and
@@ -134,14 +134,10 @@ def build_report(dataset: str, folders: Sequence[Path] | None = None) -> Report:
     bound has a second row for its importance-weighted estimate, where one was made. Each test split
     beyond `test` has a row.
 
-    Arguments:
-        dataset: its name.
-        folders: of the results; None for all of `evaluation/<dataset>`.
-
     Raises:
         UserError: for missing or malformed files, or a counterpart that is not published.
     """
-    read = read_results(dataset, folders)
+    read = read_results(dataset)
     manifest = read_manifest(paths.shards(dataset))
     return _report(dataset, read, manifest.published_name, read_codecs(manifest))
 

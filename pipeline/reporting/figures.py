@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import arcore
-from arcore.events import Event
-from arcore.units import nats_to
 from pipeline.core import paths
-from pipeline.evaluation.reading import ModelConfig
 from pipeline.reporting import origins, wording
 from pipeline.reporting.comparison import Report, Row
+from pipeline.reporting.history_units import in_unit
 from pipeline.reporting.wording import UNITS
 from pipeline.training.history import read_history
 from pipeline.training.records import TrainingRecord
@@ -74,34 +70,12 @@ def curves_of(report: Report) -> list[Curve]:
         ends = record.epoch_seconds if record is not None else []
         if not points or len(ends) < max(int(point["epoch"]) for point in points):
             continue
-        values = _valid_values(points, report.unit, row.evaluated.config)
+        values = in_unit(points, "valid_nats", report.unit, row.evaluated.config)
         processors = origins.processors(name)
         seconds = [processors * ends[int(point["epoch"]) - 1] for point in points]
         label = wording.short_name(name, report.dataset)
         curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
     return sorted(curves.values(), key=lambda curve: float(curve.values[-1]))
-
-
-def _valid_values(
-    points: Sequence[Mapping[str, str]], unit: str, config: ModelConfig
-) -> list[float]:
-    """Return validation values in a unit, converted where that is not in the history.
-
-    Bits of events of open length are known in the history alone.
-    """
-    column = f"valid_{unit}"
-    if all(point.get(column) for point in points):
-        return [float(point[column]) for point in points]
-    event = _trained_event(config)
-    return [nats_to(unit, float(point["valid_nats"]), event) for point in points]
-
-
-def _trained_event(config: ModelConfig) -> Event:
-    """Return what a model's own loss counts, maybe more frames of a clip than the protocol's."""
-    hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
-    with torch.device("meta"):
-        model = arcore.create_model(config.model_name, config.event, **hyperparameters)
-    return model.scored_event
 
 
 def limits(curves: Sequence[Curve]) -> tuple[float, float]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object
-from pipeline.reporting.comparison import Report
+from pipeline.evaluation.reading import ModelConfig
+from pipeline.reporting.history_units import in_unit
 from pipeline.training.history import read_history
 
 Points = tuple[tuple[int, float], ...]
@@ -75,8 +76,8 @@ class Panel:
     curve: Curve
 
 
-def read(results: Path, experiment: str, report: Report) -> Curve | None:
-    """Read what is recorded of a training; None for a mixture, which is not trained.
+def read(results: Path, experiment: str, unit: str) -> Curve | None:
+    """Read what is recorded of a training in a unit; None for a mixture, which is not trained.
 
     Raises:
         UserError: naming the file that is missing or damaged, or has no validation.
@@ -85,15 +86,8 @@ def read(results: Path, experiment: str, report: Report) -> Curve | None:
     rows = read_history(path)
     if not any(row.get("train_nats") for row in rows):
         return None
-    scored = [row for row in rows if row.get("valid_bits_per_dim")]
-    if report.unit == "bits_per_dim" and scored:  # of sounds by validation's lengths, not test's
-        unit = float(scored[-1]["valid_bits_per_dim"]) / float(scored[-1]["valid_nats"])
-    else:
-        unit = _unit(results, experiment, report)
-    valid, train = (
-        tuple((int(row["step"]), float(row[key]) * unit) for row in rows if row.get(key))
-        for key in ("valid_nats", "train_nats")
-    )
+    config = ModelConfig.read(path.with_name("config.yaml"))
+    valid, train = (_points(rows, key, unit, config) for key in ("valid_nats", "train_nats"))
     if not valid:
         raise UserError(f"{path}: expected an epoch that was validated")
     record = read_object(results / experiment / "training.json")
@@ -107,12 +101,10 @@ def read(results: Path, experiment: str, report: Report) -> Curve | None:
     return Curve(valid=valid, train=train, hours=hours)
 
 
-def _unit(results: Path, experiment: str, report: Report) -> float:
-    """Return what a nat of an event is in the unit of the dataset's table."""
-    for row in report.rows:
-        if row.result.experiment == experiment and not row.approximate:
-            return row.value / row.result.score.nats
-    raise UserError(f"{results / experiment}: no record of {experiment}")
+def _points(rows: Sequence[Mapping[str, str]], key: str, unit: str, config: ModelConfig) -> Points:
+    filled = [row for row in rows if row.get(key)]
+    steps = (int(row["step"]) for row in filled)
+    return tuple(zip(steps, in_unit(filled, key, unit, config), strict=True))
 
 
 def draw(panels: Sequence[Panel]) -> str:

@@ -19,12 +19,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import Record, read_object, read_yaml
 from pipeline.reporting import mark_curves, tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
@@ -88,12 +89,29 @@ def read(results: Path) -> tuple[float, list[Mark]]:
     path = results / FILE
     given = read_yaml(path)
     hours, rows = given.get("budget_hours"), given.get("rows")
+    require_known(given, ("budget_hours", "rows"), str(path))
     fits = isinstance(hours, int | float) and hours > 0
     require(fits, f"{path}: budget_hours", "a number > 0", hours)
     require(isinstance(rows, list), f"{path}: rows", "a list", rows)
     assert isinstance(rows, list) and isinstance(hours, int | float)
-    found = [Mark.from_dict(row, f"{path}: row {number}") for number, row in enumerate(rows, 1)]
-    return hours, found
+    return hours, [_mark(row, f"{path}: row {number}") for number, row in enumerate(rows, 1)]
+
+
+def _mark(row: object, where: str) -> Mark:
+    require(isinstance(row, Mapping), where, "a mapping", row)
+    described = cast(Mapping[str, object], row)
+    require_known(described, Mark.keys(), where)
+    mark = Mark.from_dict(described, where)
+    fits = mark.of is not None or mark.train is not None
+    require(fits, f"{where}: train", "an experiment, since `of` is null", mark.train)
+    return mark
+
+
+def require_known(described: Mapping[str, object], known: Collection[str], where: str) -> None:
+    """Refuse a mapping that has another key than the known ones."""
+    for key in described:
+        if key not in known:
+            raise unknown_name(f"key of {where}", key, known)
 
 
 def limit(curve: Curve, missed: float, budget: float) -> str:
@@ -134,11 +152,10 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
     dataset = (mark.source or mark.of).partition("-")[0]
     if dataset not in reports:
         reports[dataset] = recorded_report(dataset, results)
-    curve = (
-        None if mark.source is None else mark_curves.read(results, mark.source, reports[dataset])
-    )
+    unit = reports[dataset].unit
+    curve = None if mark.source is None else mark_curves.read(results, mark.source, unit)
     if curve is not None and mark.beside is not None:
-        other = mark_curves.read(results, mark.beside, reports[dataset])
+        other = mark_curves.read(results, mark.beside, unit)
         curve = dataclasses.replace(curve, hours=curve.hours + (other.hours if other else 0))
     if mark.of.endswith(".json"):
         value, error = _of_mixture(results / mark.of)

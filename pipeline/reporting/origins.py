@@ -19,7 +19,6 @@ class Origin:
     """Where a result of ours comes from.
 
     Attributes:
-        experiment: whose training it is.
         training: its record; None for an outcome over folds, which leaves no model.
         commands: that make it again.
         dataset_sha256: of the shards.
@@ -27,7 +26,6 @@ class Origin:
         run: address of the MLflow run's page.
     """
 
-    experiment: str
     training: TrainingRecord | None
     commands: tuple[str, ...]
     dataset_sha256: str
@@ -66,10 +64,8 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
     name = folder.name
     training = TrainingRecord.of(paths.model(name))
     if row.result.num_folds > 1:
-        experiment = naming.experiment_of(name)
-        commands: tuple[str, ...] = (f"python -m stages.folds {experiment}",)
+        commands: tuple[str, ...] = (f"python -m stages.folds {naming.experiment_of(name)}",)
     else:
-        experiment = name
         stages = stages_of(name)
         by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
         commands = (f"dvc repro {stages[-1]}@{name}", by_hand)
@@ -85,7 +81,6 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
         ("values of the folds (CSV)", folder / "folds.csv"),
     ]
     return Origin(
-        experiment=experiment,
         training=training,
         commands=commands,
         dataset_sha256=str(row.evaluated.config.dataset_sha256 or dataset_sha256),

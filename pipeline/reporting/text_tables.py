@@ -25,7 +25,7 @@ search found, `file` a CSV file of `results/` as it is, `levels` what each level
 experiment costs, as the gallery has it, `use` with `of` what a use measured of one model or of
 several, `marks: true` what `pipeline.reporting.marks` says of `results/marks.yaml`, and `runs:
 true` where searches and studies come from.
-`layout: text` draws aligned columns in place of a Markdown table.
+`layout: text` draws aligned columns in place of a Markdown table. Other keys are refused.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from __future__ import annotations
 import csv
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import read_object, read_yaml, value_of
 from pipeline.reporting import (
     embedded,
@@ -61,6 +61,18 @@ PAGES = (
     "results/stand_ins.md",
     "docs/*.md",
 )
+# what a table is made of, and the keys that go with it
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "rows": ("columns", "cells", "defaults"),
+    "embedded": ("columns", "cells", "defaults"),
+    "search": ("samples",),
+    "searches": (),
+    "file": (),
+    "levels": (),
+    "use": ("of",),
+    "marks": (),
+    "runs": (),
+}
 PLACE = re.compile(r"(<!-- table: ([a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -106,53 +118,87 @@ class Tables:
         if name not in self.described:
             raise UserError(f"{self.path}: no table {name}; expected one of {list(self.described)}")
         described = value_of(self.described, name, dict, str(self.path))
-        if "file" in described:
-            with (self.results / described["file"]).open(newline="", encoding="utf-8") as file:
-                header, *cells = csv.reader(file)
-        elif "levels" in described:
-            header, cells = use_tables.levels(self.results, described["levels"])
-        elif "use" in described:
-            of = described["of"]
-            table = use_tables.of_one if isinstance(of, str) else use_tables.of_several
-            header, cells = table(self.results, described["use"], of)
-        elif described.get("marks"):
-            header, cells = marks.table(self.results)
-        elif described.get("runs"):
-            header, cells = runs.table(self.results)
-        elif "search" in described:
-            path = self.results / "searches" / described["search"] / "trials.csv"
-            header, cells = search_tables.trials(path, described.get("samples"))
-        elif described.get("searches"):
-            header, cells = search_tables.outcomes(self.results)
-        else:
-            header = described["columns"]
-            cells = [
-                self._cells(
-                    described.get("defaults", {}) | row,
-                    described["cells"],
-                    f"{self.path}: {name}",
+        where = f"{self.path}: {name}"
+        header, cells = self._drawn(described, where)
+        if "layout" not in described:
+            return _narrow(header, cells)
+        require(described["layout"] == "text", f"{where}: layout", "text", described["layout"])
+        return "```text\n" + "\n".join(terminal.aligned([header, *cells])) + "\n```\n"
+
+    def _drawn(self, described: Mapping[str, Any], where: str) -> tuple[list[str], list[list[str]]]:
+        found = [kind for kind in KINDS if kind in described]
+        require(len(found) == 1, where, f"one of {', '.join(KINDS)}", list(described))
+        kind = found[0]
+        marks.require_known(described, (kind, "layout", *KINDS[kind]), where)
+        if kind in ("embedded", "searches", "marks", "runs"):
+            require(described[kind] is True, f"{where}: {kind}", "true", described[kind])
+        elif kind != "rows":
+            value_of(described, kind, str, where)
+        match kind:
+            case "file":
+                return _of_file(self.results / described["file"])
+            case "levels":
+                return use_tables.levels(self.results, described["levels"])
+            case "use":
+                return self._use(described["use"], described.get("of"), where)
+            case "marks":
+                return marks.table(self.results)
+            case "runs":
+                return runs.table(self.results)
+            case "search":
+                samples = (
+                    value_of(described, "samples", int, where) if "samples" in described else None
                 )
-                for row in self._rows(described)
-            ]
-        if described.get("layout") == "text":
-            return "```text\n" + "\n".join(terminal.aligned([header, *cells])) + "\n```\n"
-        return _narrow(header, cells)
+                path = self.results / "searches" / described["search"] / "trials.csv"
+                return search_tables.trials(path, samples)
+            case "searches":
+                return search_tables.outcomes(self.results)
+        return self._of_rows(described, where)
 
-    def _rows(self, described: Mapping[str, Any]) -> list[dict[str, str]]:
-        if described.get("embedded"):
-            lines = embedded.read(self.results / embedded.FILE)
-            return [{"of": f"embedded {line.dataset} {line.experiment}"} for line in lines]
-        return list(described["rows"])
+    def _use(self, use: str, of: object, where: str) -> use_tables.Table:
+        if isinstance(of, str):
+            return use_tables.of_one(self.results, use, of)
+        fits = isinstance(of, list) and of and all(isinstance(one, str) for one in of)
+        require(bool(fits), f"{where}: of", "an experiment or a list of them", of)
+        return use_tables.of_several(self.results, use, cast(list[str], of))
 
-    def _cells(self, row: Mapping[str, str], cells: list[str], where: str) -> list[str]:
+    def _of_rows(self, described: Mapping[str, Any], where: str) -> use_tables.Table:
+        header = _texts(value_of(described, "columns", list, where), f"{where}: columns")
+        cells = _texts(value_of(described, "cells", list, where), f"{where}: cells")
+        require(len(cells) == len(header), f"{where}: cells", f"one for each of {header}", cells)
+        defaults = value_of({"defaults": {}} | dict(described), "defaults", dict, where)
+        rows = self._rows(described, where)
+        return header, [
+            self._cells(row, defaults, cells, f"{where}: row {number}")
+            for number, row in enumerate(rows, 1)
+        ]
+
+    def _rows(self, described: Mapping[str, Any], where: str) -> Sequence[object]:
+        if "rows" in described:
+            return cast(Sequence[object], value_of(described, "rows", list, where))
+        lines = embedded.read(self.results / embedded.FILE)
+        return [{"of": f"embedded {line.dataset} {line.experiment}"} for line in lines]
+
+    def _cells(
+        self, given: object, defaults: Mapping[str, str], cells: Sequence[str], where: str
+    ) -> list[str]:
+        require(isinstance(given, dict), where, "a mapping", given)
+        row = {**defaults, **cast(dict[str, str], given)}
+        _texts(row.values(), where)
+        if "of" not in row:
+            raise UserError(f"{where}: missing of")
         measured = dict(self.fields(row["of"]))
-        if "with" in row:
-            measured["other"] = self.fields(row["with"])["test"]
         try:
+            if "with" in row:
+                measured["other"] = self.fields(row["with"])["test"]
             own = {key: text.format_map(measured) for key, text in row.items()}
             return [cell.format_map({**measured, **own}) for cell in cells]
         except KeyError as error:
-            raise UserError(f"{where}: {row.get('of')}: no field {error}") from None
+            raise UserError(f"{where}: {row['of']}: no field {error}") from None
+        except (ValueError, LookupError, AttributeError, TypeError) as error:  # of format_map
+            raise UserError(
+                f"{where}: {row['of']}: expected texts with fields, got {error}"
+            ) from None
 
     def fields(self, of: str) -> Fields:
         """Return what a record has, by name.
@@ -204,6 +250,24 @@ class Tables:
             if f"{line.dataset} {line.experiment}" == which:
                 return {"name": line.experiment, "members": line.members, "test": line.test}
         raise UserError(f"{self.results / embedded.FILE}: no line of {which}")
+
+
+def _texts(values: Iterable[object], where: str) -> list[str]:
+    """Refuse what YAML reads as a number or the like, for want of quotes."""
+    texts = list(values)
+    for value in texts:
+        require(isinstance(value, str), where, "texts, in quotes if need be", value)
+    return cast(list[str], texts)
+
+
+def _of_file(path: Path) -> use_tables.Table:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file, strict=True))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a table, got {one_line(error)}") from None
+    require(bool(rows), str(path), "a table", "")
+    return rows[0], rows[1:]
 
 
 def _of_row(row: Row) -> dict[str, object]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from arcore import events
 from pipeline.core.errors import UserError
 from pipeline.reporting import mark_curves, marks, recording
 from pipeline.reporting.mark_curves import Curve, Panel
+from tests.support.trainings import TRAINING
 
+LN2 = math.log(2)
 HEADER = "epoch,step,learning_rate,train_nats,valid_nats,valid_bits_per_dim\n"
 
 
@@ -78,12 +82,65 @@ def test_a_mark_that_is_met_needs_nothing_and_one_without_a_record_is_not_run(fi
         ({"system": "MADE", "of": "dna-nade", "mark": 1.0}, "dna-nade"),
         ({"system": "MADE", "of": "dna-made"}, "row 1: missing mark"),
         ({"system": "MADE", "of": "dna-made", "mark": 1.0, "approximate": True}, "no estimate of"),
+        (
+            {"system": "MADE", "of": "dna-made", "mark": 1.0, "overides": "a=1"},
+            "unknown key of .*marks.yaml: row 1 'overides'; did you mean 'overrides'",
+        ),
+        ({"system": "a", "of": None, "mark": 1.0}, "row 1: train: expected an experiment, since"),
+        (["MADE"], "row 1: expected a mapping, got"),
     ],
 )
 def test_what_is_amiss_is_named(files, row: dict[str, object], message: str) -> None:
     results = project(files, row, history="1,10,1,84.0,85,1\n")
     with pytest.raises(UserError, match=message):
         marks.table(results)
+
+
+def test_an_unknown_key_beside_the_rows_is_named(files) -> None:
+    results = project(files, history="")
+    given = {"budget_hours": 1, "rows": [], "row": []}
+    (results / marks.FILE).write_text(yaml.safe_dump(given))
+    with pytest.raises(UserError, match=r"unknown key of .*marks.yaml 'row'; did you mean 'rows'"):
+        marks.table(results)
+
+
+@pytest.mark.parametrize(
+    ("unit", "model", "event", "history", "valid", "train"),
+    [
+        (  # bits of dequantised levels: the bins shift each value, and scale none
+            "bits_per_dim", {"name": "rnade"}, events.Real((2,), bin_width=0.5),
+            f"1,1,1,{4 * LN2},{2 * LN2},2.0\n2,2,1,{LN2},0.0,1.0\n", (2.0, 1.0), (3.0, 1.5),
+        ),
+        (  # 19 frames are learned from, whichever are scored
+            "nats_per_frame", {"name": "video_pixel_baseline", "context_frames": 1},
+            events.Binary((20, 1, 8, 8)), "1,1,1,1900,950,1\n", (50.0,), (100.0,),
+        ),
+        (  # sounds are as long as those of validation: 10 samples
+            "bits_per_dim", {"name": "wavenet"}, events.Levels(4, (None,)),
+            f"1,1,1,{30 * LN2},,\n2,2,1,{20 * LN2},{10 * LN2},1.0\n", (1.0,), (3.0, 2.0),
+        ),
+    ],
+    ids=["bins", "frames", "open length"],
+)  # fmt: skip
+def test_curves_are_in_the_unit_of_what_was_trained(
+    tmp_path: Path,
+    unit: str,
+    model: dict[str, object],
+    event: events.Event,
+    history: str,
+    valid: tuple[float, ...],
+    train: tuple[float, ...],
+) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    config = {"model": model, "event": events.to_dict(event)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "history.csv").write_text(HEADER + history)
+    (folder / "training.json").write_text(json.dumps(TRAINING))
+    curve = mark_curves.read(tmp_path, "a", unit)
+    assert curve is not None
+    assert [value for _, value in curve.valid] == pytest.approx(valid)
+    assert [value for _, value in curve.train] == pytest.approx(train)
 
 
 def test_a_panel_goes_from_the_mark_to_where_validation_was_late() -> None:

@@ -1,0 +1,60 @@
+"""Values of a training's history in the unit of its dataset's table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+import arcore
+from arcore.events import Event
+from arcore.units import nats_to, nats_to_bits_per_dim
+from pipeline.core.errors import UserError
+from pipeline.evaluation.reading import ModelConfig
+
+BITS = "valid_bits_per_dim"
+
+
+def in_unit(
+    rows: Sequence[Mapping[str, str]], key: str, unit: str, config: ModelConfig
+) -> list[float]:
+    """Convert a column of a history: nats of what the model's own loss counts, row by row.
+
+    Events of open length are as long as those of validation, whose bits stand beside their nats.
+
+    Arguments:
+        rows: of a history.csv, that have the column.
+        key: of the column, `train_nats` or `valid_nats`.
+        unit: of the values that are returned.
+        config: of the model.
+
+    Raises:
+        UserError: for bits of events of open length where no row has any.
+    """
+    nats = [float(row[key]) for row in rows]
+    if unit == "nats":
+        return nats
+    if unit == "bits_per_dim" and key == "valid_nats" and all(row.get(BITS) for row in rows):
+        return [float(row[BITS]) for row in rows]
+    event = _trained_event(config)
+    if unit != "bits_per_dim":
+        return [nats_to(unit, value, event) for value in nats]
+    size = _validated_size(rows, event, config) if event.is_open else None
+    return [nats_to_bits_per_dim(value, event, size=size) for value in nats]
+
+
+def _trained_event(config: ModelConfig) -> Event:
+    """Return what a model's own loss counts, maybe more frames of a clip than the protocol's."""
+    hyperparameters = {key: value for key, value in config.model.items() if key != "name"}
+    with torch.device("meta"):
+        model = arcore.create_model(config.model_name, config.event, **hyperparameters)
+    return model.scored_event
+
+
+def _validated_size(rows: Sequence[Mapping[str, str]], event: Event, config: ModelConfig) -> float:
+    scored = [row for row in rows if row.get(BITS) and row.get("valid_nats")]
+    if not scored:
+        raise UserError(f"history.csv of {config.content.get('name')}: expected {BITS}")
+    bits = float(scored[-1][BITS]) + math.log2(event.bin_width or 1.0)
+    return float(scored[-1]["valid_nats"]) / (bits * math.log(2))
