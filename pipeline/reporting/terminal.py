@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,7 @@ LEAVES_OUT = (
     "difference",
     "coded",
 )
+LEAVES_OUT_LAST = ("train time", "members")
 
 
 def show(datasets: Iterable[str] = ()) -> str:
@@ -68,8 +70,12 @@ def _terminal(text: str, path: Path) -> str:
                 )
             table = []
         if line:
-            lines += textwrap.wrap(line.lstrip("# "), WIDTH)
+            lines += textwrap.wrap(line.lstrip("# "), _width())
     return "\n".join(lines)
+
+
+def _width() -> int:
+    return min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
 
 
 def fitting(table: list[list[str]]) -> list[list[str]]:
@@ -82,8 +88,9 @@ def fitting(table: list[list[str]]) -> list[list[str]]:
     columns = [list(column) for column in zip(*table, strict=True)]
     columns = [column for column in columns if set(column[1:]) != {"-"}]
     units = [column[0] for column in columns if column[0].startswith("test (")]
-    for name in (*LEAVES_OUT, *units[1:]):
-        if sum(2 + max(map(len, column)) for column in columns) <= WIDTH:
+    width = _width()
+    for name in (*LEAVES_OUT, *units[1:], *LEAVES_OUT_LAST):
+        if sum(2 + max(map(len, column)) for column in columns) <= width:
             break
         columns = [column for column in columns if column[0] != name]
     return [list(row) for row in zip(*columns, strict=True)]

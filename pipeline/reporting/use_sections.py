@@ -72,7 +72,7 @@ def text_of(number: Number) -> str:
     if number.stderr is not None:
         return wording.with_error(number.value, number.stderr, number.sign)
     digits = 3 if abs(number.value) < 10 else 1
-    return f"{number.sign} {number.value:.{digits}f}".lstrip()
+    return f"{number.sign} {wording.rounded(number.value, digits)}".lstrip()
 
 
 def _shown(record: UseRecord, folder: Path, number: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
@@ -20,6 +19,7 @@ UNITS = {
     "nats_per_frame": "nats/frame",
     "nats_per_dim": "nats/dim",
 }
+NOISE = 1e-9  # of a value: an error below is that of summing
 # what precedes a value, by its relation to the true one
 SIGNS = {"exact": "", "upper_bound": "<=", "approx": "~", "below": "<", "above": ">"}
 
@@ -46,8 +46,12 @@ def with_error(value: float, stderr: float, sign: str = "") -> str:
     Example:
         >>> with_error(88.4567, 0.2134), with_error(1.23456, 0.0042, "<=")
         ('88.46 ± 0.21', '<= 1.2346 ± 0.0042')
+        >>> with_error(177445.6782, 3e-9)  # of rows that all cost the same
+        '177445.68 ± 0.00'
     """
     digits = 2
+    if 0 < stderr < NOISE * abs(value):
+        stderr = 0.0
     if 0 < stderr < 0.1:
         digits = min(4, 1 - math.floor(math.log10(stderr)))
     return f"{sign} {rounded(value, digits)} ± {rounded(stderr, digits)}".lstrip()
@@ -77,22 +81,6 @@ def short_name(experiment: str, dataset: str) -> str:
     return experiment.removeprefix(f"{dataset}-") or experiment
 
 
-def device(name: str | None) -> str:
-    """Return a device's name without what every name of its kind has.
-
-    Example:
-        >>> device("cpu (Intel(R) Xeon(R) Processor @ 2.20GHz, 1 thread)")
-        'Intel Xeon, 1 thread'
-        >>> device("NVIDIA H100 80GB HBM3"), device(None)
-        ('NVIDIA H100 80GB HBM3', '-')
-    """
-    if not name:
-        return "-"
-    inner = re.sub(r"^cpu \((.*)\)$", r"\1", name)
-    plain = re.sub(r"\((R|TM)\)| (Processor|CPU)\b| @ [0-9.]+GHz| \d+-Core", "", inner)
-    return " ".join(plain.split()).replace(" ,", ",")
-
-
 def members(result: Result, num_averaged: int = 1) -> str:
     """Say what was scored: one model or an ensemble of so many, on each fold if there are several.
 
@@ -115,6 +103,17 @@ def rows_scored(result: Result) -> str:
     return f" ({result.num_rows:,} of {result.num_split_rows:,} rows)"
 
 
+def speed(per_second: float) -> str:
+    """Print how many there are in a second: two significant digits at least.
+
+    Example:
+        >>> speed(1234.5), speed(12.3), speed(9.97), speed(1.44), speed(0.0463)
+        ('1,234', '12', '10', '1.4', '0.046')
+    """
+    exponent = int(f"{per_second:.1e}".partition("e")[2])
+    return f"{per_second:,.{max(0, 1 - exponent)}f}"
+
+
 def coded(result: Result, event: Event, unit: str) -> tuple[str, str]:
     """Print the size of the scored rows as a file, beside its excess over -log p, and the speed."""
     if result.coded is None:
@@ -126,9 +125,10 @@ def coded(result: Result, event: Event, unit: str) -> tuple[str, str]:
         in_unit = nats_to_bits_per_dim(nats, event, size=result.mean_size)
     else:
         in_unit = nats_to(unit, nats, event)
-    size = f"{rounded(in_unit, digits)} ({above:+.2f} %)"
+    excess = rounded(above, 2)
+    size = f"{rounded(in_unit, digits)} ({'' if excess.startswith('-') else '+'}{excess} %)"
     seconds = result.coded.coded_seconds
-    return size, "-" if not seconds else f"{result.num_rows / seconds:,.0f} rows/s"
+    return size, "-" if not seconds else f"{speed(result.num_rows / seconds)} rows/s"
 
 
 def settings(evaluated: Evaluated) -> str:

@@ -29,8 +29,10 @@ from pipeline.reporting import (
     report_csv,
     tables,
     terminal,
+    use_sections,
     wording,
 )
+from pipeline.uses.records import Number
 from stages import report as stage
 from tests.support.trainings import TRAINING
 
@@ -491,6 +493,42 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
     assert "source" not in shown and "more in" in shown
     with pytest.raises(UserError, match="run `python -m stages.report dna`"):
         terminal.show(["dna"])
+
+
+def test_tables_fit_the_terminal(files, monkeypatch):
+    report = mnist_report(files)
+    path = Path("reports/binarized_mnist/table.md")
+    path.parent.mkdir(parents=True)
+    path.write_text(tables.markdown(report))
+    for columns, widest in ((80, 80), (200, 120)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = [line for line in terminal.show().splitlines() if "more in" not in line]
+        assert widest - 20 < max(map(len, lines)) <= widest
+
+
+@pytest.mark.parametrize(
+    ("nats", "seconds", "said"),
+    [
+        (82.0 - 1e-9, 7.0, ("(+0.00 %)", "1.4 rows/s")),
+        (81.0, 200.0, ("(+1.23 %)", "0.050 rows/s")),
+        (83.0, 0.1, ("(-1.20 %)", "100 rows/s")),
+    ],
+)
+def test_excess_and_speed_of_coding_keep_what_says_something(files, nats, seconds, said):
+    files.manifest("toy")
+    rows = 10
+    bits = 82.0 / math.log(2) * rows
+    more = {"num_rows": rows, "coded_bytes": round(bits / 8), "coded_seconds": seconds}
+    nats *= round(bits / 8) * 8 / bits
+    files.evaluated("toy", "toy-made", nats, **more)
+    (row,) = comparison.build_report("toy").rows
+    size, speed = wording.coded(row.result, MNIST, "nats")
+    assert (size.partition(" ")[2], speed) == said
+
+
+def test_a_small_number_of_a_use_has_no_minus():
+    assert use_sections.text_of(Number(name="a", value=-0.0004)) == "0.000"
+    assert use_sections.text_of(Number(name="a", value=-0.0125)) == "-0.012"
 
 
 def test_a_report_is_logged_once_for_each_content(files, home, monkeypatch, migrated):

@@ -64,6 +64,58 @@ def test_what_no_record_has_is_named(files, row: dict[str, str], message: str) -
         text_tables.write(root)
 
 
+TABLE: dict[str, object] = {"columns": ["a"], "cells": ["{name}"], "rows": [{"of": "dna-made"}]}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"rows": [{"model": "a"}]}, "row 1: missing of"),
+        ({"rows": [{"of": "dna-made"}, "dna-made"]}, "row 2: expected a mapping, got 'dna-made'"),
+        ({"rows": [{"of": "dna-made", "a": 3}]}, "row 1: expected texts, in quotes .*, got 3"),
+        ({"rows": [{"of": "dna-made", "a": "{"}]}, "row 1: dna-made: expected texts with fields"),
+        ({"cells": ["{name.a}"]}, "row 1: dna-made: expected texts with fields"),
+        ({"cells": ["{}"]}, "row 1: dna-made: expected texts with fields"),
+        ({"cells": ["{config[model][size]}"]}, "row 1: dna-made: no field 'size'"),
+        ({"cells": [7]}, "cells: expected texts, in quotes if need be, got 7"),
+        ({"cells": ["a", "b"]}, r"cells: expected one for each of \['a'\]"),
+        ({"columns": None}, "columns: expected a list, got None"),
+        ({"defaults": ["a"]}, "defaults: expected a mapping"),
+        ({"rows": {"of": "dna-made"}}, "rows: expected a list"),
+        ({"layout": "texts"}, "layout: expected text, got 'texts'"),
+        ({"default": {}}, "'default'; did you mean 'defaults'"),
+        ({"search": "skips"}, "expected one of rows, embedded, search"),
+    ],
+)
+def test_a_mistake_in_a_table_is_named(files, table: dict[str, object], message: str) -> None:
+    root = project(files, TABLE | table)
+    with pytest.raises(UserError, match=f"tables.yaml: numbers.*{message}"):
+        text_tables.write(root)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"columns": ["a"], "cells": ["{name}"]}, "tables.yaml: numbers: expected one of rows, "),
+        ({"rows": [], "cells": []}, "tables.yaml: numbers: missing columns"),
+        ({"file": 7}, "tables.yaml: numbers: file: expected a text, got 7"),
+        ({"file": "lost.csv"}, "results/lost.csv: expected a table, got .* No such file"),
+        ({"file": "empty.csv"}, "results/empty.csv: expected a table, got ''"),
+        ({"search": "skips", "samples": "256"}, "numbers: samples: expected an integer, got '256'"),
+        ({"use": "orderings"}, "numbers: of: expected an experiment or a list of them, got None"),
+        ({"use": "orderings", "of": []}, r"numbers: of: expected .* them, got \[\]"),
+        ({"marks": "yes"}, "numbers: marks: expected true, got 'yes'"),
+    ],
+)
+def test_a_table_of_another_kind_names_its_mistakes(
+    files, table: dict[str, object], message: str
+) -> None:
+    root = project(files, table)
+    (root / "results/empty.csv").write_text("")
+    with pytest.raises(UserError, match=message):
+        text_tables.write(root)
+
+
 def test_a_codec_is_named_so_that_it_is_one(files) -> None:
     root = project(files, {"columns": ["a"], "cells": ["{name}"], "rows": [{"of": "dna codec zs"}]})
     files.codecs("dna", ("zstd", 99.0), ("zstd of all rows", 98.0))
@@ -113,6 +165,20 @@ def test_embedded_results_are_kept_as_they_are(files) -> None:
 )
 def test_a_half_goes_to_the_even_one(value: float, digits: int, text: str) -> None:
     assert wording.rounded(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "text"),
+    [
+        (177445.6782, 3e-9, "177445.68 ± 0.00"),  # of rows that all cost the same
+        (-8.0, 1e-16, "-8.00 ± 0.00"),
+        (8.0, 0.0, "8.00 ± 0.00"),
+        (0.0, 0.005, "0.0000 ± 0.0050"),
+        (177445.6782, 0.0042, "177445.6782 ± 0.0042"),
+    ],
+)
+def test_an_error_of_summing_is_none(value: float, stderr: float, text: str) -> None:
+    assert wording.with_error(value, stderr) == text
 
 
 TRIALS = """trial,status,epochs,best_valid_nats,model.skip,trainer.seed,problem
