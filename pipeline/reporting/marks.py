@@ -11,6 +11,7 @@
         published: what is beside it; null for the record's own
         curve: the experiment whose curve is drawn (default `of`)
         beside: another that was trained for the mark, whose hours count too
+        earlier_hours: of one thread, of trainings before the one recorded (default 0)
         train, overrides: the experiment that goes on (default `of`), and what is changed of it
 
 `marks` in `results/tables.yaml` draws the table, `write` the curves as `results/marks.svg`.
@@ -50,6 +51,7 @@ class Mark(Record):
     published: str | None = None
     curve: str | None = None
     beside: str | None = None
+    earlier_hours: float = 0.0
     train: str | None = None
     overrides: str = ""
 
@@ -154,9 +156,10 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
         reports[dataset] = recorded_report(dataset, results)
     unit = reports[dataset].unit
     curve = None if mark.source is None else mark_curves.read(results, mark.source, unit)
-    if curve is not None and mark.beside is not None:
-        other = mark_curves.read(results, mark.beside, unit)
-        curve = dataclasses.replace(curve, hours=curve.hours + (other.hours if other else 0))
+    if curve is not None:
+        other = None if mark.beside is None else mark_curves.read(results, mark.beside, unit)
+        hours = curve.hours + (other.hours if other else 0) + mark.earlier_hours
+        curve = dataclasses.replace(curve, hours=hours)
     if mark.of.endswith(".json"):
         value, error = _of_mixture(results / mark.of)
         return Measured(
