@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -108,10 +110,21 @@ def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
     assert elsewhere.stderr.startswith("error: ARCORE_HOME: expected none, since DVC's outputs")
 
 
+@contextlib.contextmanager
+def hangups(action: signal.Handlers) -> Iterator[None]:
+    """Treat SIGHUP so, as does what is started meanwhile."""
+    before = signal.signal(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_end_reaches_the_stages(project: Path, number: signal.Signals) -> None:
-    process = waiting(project)
+    with hangups(signal.SIG_DFL):  # whatever runs the tests
+        process = waiting(project)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) > 2, "the server, DVC and what it runs"
     process.send_signal(number)
@@ -123,11 +136,8 @@ def test_a_request_to_end_reaches_the_stages(project: Path, number: signal.Signa
 
 @pytest.mark.e2e
 def test_under_nohup_it_outlives_the_terminal(project: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as what it starts has it
-    try:
+    with hangups(signal.SIG_IGN):
         process = waiting(project)
-    finally:
-        signal.signal(signal.SIGHUP, before)
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=2)
