@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.reporting.search_tables import numbers_of, read_finished
 
@@ -43,12 +43,9 @@ def write(results: Path) -> Path | None:
     except (KeyError, ValueError) as error:
         known = ", ".join(map(str, files.values()))
         raise UserError(f"one of {known}: expected trials of such searches, got {error}") from None
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        figure.savefig(partial, format="png", metadata={"Software": None, SOURCE: source})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None, SOURCE: source})
+    storage.write_bytes(path, picture.getvalue())
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -57,6 +58,6 @@ def test_a_drawing_that_is_cut_leaves_the_one_before(
 class CutFigure:
     """Writes a little and is interrupted."""
 
-    def savefig(self, path: Path, **options: object) -> None:
-        path.write_bytes(b"cut")
+    def savefig(self, file: IO[bytes], **options: object) -> None:
+        file.write(b"cut")
         raise KeyboardInterrupt
