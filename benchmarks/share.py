@@ -24,7 +24,7 @@ import torch
 from against import ROWS, Row, make_step
 from products import convolution_gflops
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from pipeline.core import allocator
 
@@ -41,12 +41,24 @@ def product_of_rows(x: Any, weight: Any, *_: object, **__: object) -> int:
     return 2 * torch.Size(x).numel() * int(weight[0])
 
 
-OTHERS = {
+def convolution(x: Any, weight: Any, *_: object, out_shape: Any, **__: object) -> int:
+    """Count a convolution, from the shapes."""
+    return conv_flop_count(list(x), list(weight), list(out_shape))
+
+
+def convolution_in_place(out: Any, x: Any, weight: Any, *_: object, **__: object) -> int:
+    """Count a convolution that is added to what is there, from the shapes."""
+    return conv_flop_count(list(x), list(weight), list(out))
+
+
+OTHERS: dict[Any, Callable[..., int]] = {
     torch.ops.aten.addmm_: product_in_place,
     torch.ops.aten.baddbmm_: product_in_place,
 }
 if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # not where torch has no oneDNN
     OTHERS[torch.ops.mkldnn._linear_pointwise] = product_of_rows
+    OTHERS[torch.ops.mkldnn._convolution_pointwise] = convolution
+    OTHERS[torch.ops.mkldnn._convolution_pointwise_] = convolution_in_place
 
 
 def flops(step: Callable[[], object]) -> int:

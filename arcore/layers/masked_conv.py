@@ -79,9 +79,12 @@ class CausalConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
-        if any(self.padding):
-            x = pad(x, self.padding)
-        return conv2d_nhwc(x, self.masked_weight(), self.bias)
+        left, right, above, _ = self.padding
+        if left != right:
+            x, left = pad(x, self.padding), 0
+        elif above:  # a convolution pads both sides alike, without a copy
+            x = pad(x, (0, 0, above, 0))
+        return conv2d_nhwc(x, self.masked_weight(), self.bias, padding=(0, left))
 
     def step(self, x: Tensor, cursor: Cursor) -> Tensor:
         """Map a piece of a row at the cursor, (batch, inputs, 1, n), to (batch, outputs, 1, n)."""

@@ -11,9 +11,10 @@ from torch.nn.functional import relu
 
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
-from arcore.layers.cursor import Cursor, LayerCall
+from arcore.layers.cursor import Cursor, LayerCall, full_image
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
+from arcore.layers.residual_conv import has_residual_conv, residual_conv
 from arcore.primitives.checks import require_dropout, require_int, require_odd
 from arcore.primitives.dropout import dropout
 
@@ -103,8 +104,8 @@ class PixelCNN(RasterModel):
         for block in self.blocks:
             u = block(u, maps, call)
         for layer in self.hidden_head:
-            u = call(layer, relu(u))
-        return call(self.output, relu(u))
+            u = call(layer, relu(u, inplace=True))
+        return call(self.output, relu(u, inplace=True))
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
         if self.training and self.hyperparameters.dropout:
@@ -179,6 +180,9 @@ class _Block(nn.Module):
         self.dropout = p.dropout
 
     def forward(self, u: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
+        plain = maps is None and call is full_image and not (self.training and self.dropout)
+        if plain and has_residual_conv(u):
+            return residual_conv(u, self.reduce, self.core, self.expand)
         # what a convolution returns is nobody else's: it may change in place
         h = call(self.core, relu(call(self.reduce, relu(u)), inplace=True))
         if maps is not None and self.projection is not None:

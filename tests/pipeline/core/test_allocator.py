@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
+from pipeline.core.allocator import VARIABLES
 from tests.places import ROOT
 
 COUNT = """
@@ -36,3 +39,32 @@ def test_freed_memory_is_not_faulted_in_again() -> None:
         return int(done.stdout)
 
     assert faults("keep") < 100 < faults("leave")
+
+
+HEAP = """
+kept = bytearray(32 << 20)
+heap = open("/proc/self/smaps").read().split("[heap]")[1]
+print(heap.split("VmFlags:")[1].splitlines()[0])
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or platform.libc_ver()[1] < "2.35",
+    reason="glibc asks for huge pages from 2.35 on",
+)
+def test_a_worker_asks_for_huge_pages() -> None:
+    if not os.path.exists("/sys/kernel/mm/transparent_hugepage"):
+        pytest.skip("this kernel has no huge pages")
+
+    def flags(variables: dict[str, str]) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", HEAP],
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert "hg" in flags(VARIABLES)
+    assert "hg" not in flags(dict.fromkeys(VARIABLES, ""))

@@ -1,0 +1,136 @@
+"""PixelCNN's blocks with fewer passes over memory against the same layers one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+import arcore
+from arcore.layers import residual_conv as room
+from arcore.layers.masked_conv import CausalConv2d, pixel_conv
+from arcore.layers.residual_conv import has_residual_conv, residual_conv
+from arcore.models import pixelcnn
+from arcore.primitives.masks import channel_groups
+
+needed = pytest.mark.skipif(not room._has_onednn(), reason="no oneDNN with bfloat16 here")
+
+
+def block(colours: int = 1, size: int = 3) -> tuple[CausalConv2d, CausalConv2d, CausalConv2d]:
+    torch.manual_seed(0)
+    wide, narrow = channel_groups(12, colours), channel_groups(6, colours)
+    layers = (
+        pixel_conv("B", wide, narrow),
+        pixel_conv("B", narrow, narrow, size),
+        pixel_conv("B", narrow, wide),
+    )
+    for layer in layers:
+        torch.nn.init.normal_(layer.bias)
+    return layers
+
+
+def one_by_one(u: Tensor, layers: tuple[CausalConv2d, ...]) -> Tensor:
+    """The block's formula in the type of u."""
+    reduce, core, expand = layers
+    return u + expand(relu(core(relu(reduce(relu(u))))))
+
+
+def maps(height: int = 7, width: int = 5) -> Tensor:
+    u = torch.randn(3, 12, height, width, generator=torch.Generator().manual_seed(1))
+    return u.to(memory_format=torch.channels_last)
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+@needed
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_block_and_its_gradients_are_those_of_its_layers(colours: int, size: int) -> None:
+    """As near to float64 as bfloat16 is, layer by layer."""
+    layers = block(colours, size)
+    parameters = [p for layer in layers for p in layer.parameters()]
+
+    def results(dtype: torch.dtype, fused: bool) -> list[Tensor]:
+        u = maps().bfloat16().to(dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            entered = u.clone()
+            assert not fused or has_residual_conv(entered)
+            y = residual_conv(entered, *layers) if fused else one_by_one(entered, layers)
+        weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
+        return [y.detach(), *torch.autograd.grad((y * weights).sum(), [u, *parameters])]
+
+    fused, plain = results(torch.bfloat16, True), results(torch.bfloat16, False)
+    for layer in layers:
+        layer.double()
+    exact = results(torch.float64, False)
+    for ours, theirs, wanted in zip(fused, plain, exact, strict=True):
+        assert ours.shape == wanted.shape
+        assert distance(ours, wanted) < max(0.01, 1.5 * distance(theirs, wanted))
+    for layer in layers:  # a masked weight gets no gradient at all
+        if layer.mask is not None:
+            position = 2 + [id(p) for p in parameters].index(id(layer.weight))
+            assert not fused[position][~layer.mask].any()
+
+
+@needed
+def test_what_is_not_a_number_stays_so() -> None:
+    for value in (float("nan"), -float("nan"), float("inf")):
+        u = maps().bfloat16().requires_grad_().clone()
+        with torch.no_grad():
+            u[1, 2, 3, 4] = value
+        y = residual_conv(u, *block())
+        assert not y[1, 2, 3, 4].isfinite()
+        assert y[0].isfinite().all()
+
+
+@needed
+def test_a_gradient_has_no_gradient_of_its_own() -> None:
+    u = maps().bfloat16().requires_grad_()
+    y = residual_conv(u.clone(), *block())
+    (grad,) = torch.autograd.grad(y.float().square().sum(), u, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.float().sum().backward()
+
+
+def test_only_maps_in_bfloat16_with_gradients_are_taken() -> None:
+    u = maps().bfloat16().requires_grad_()
+    assert has_residual_conv(u.clone()) == room._has_onednn()
+    assert not has_residual_conv(u)  # which it would write over
+    assert not has_residual_conv(u.detach())
+    assert not has_residual_conv(u.float())
+    assert not has_residual_conv(u.contiguous())
+    assert not has_residual_conv(u[:0].clone())
+    with torch.no_grad():
+        assert not has_residual_conv(u.clone())
+
+
+def test_columns_are_padded_alike() -> None:
+    reduce, _, expand = block()
+    with pytest.raises(ValueError, match="core: expected columns padded alike, got 2 and 0"):
+        residual_conv(maps(), reduce, CausalConv2d(6, 6, (2, 3), centre=2), expand)
+
+
+@needed
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.5}], ids=["plain", "dropout"])
+def test_pixelcnn_trains_with_it(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with dropout, whose masks it does not draw, without it."""
+    calls = []
+
+    def counted(*arguments: Any) -> Tensor:
+        calls.append(arguments)
+        return residual_conv(*arguments)
+
+    monkeypatch.setattr(pixelcnn, "residual_conv", counted)
+    model = arcore.create_model("pixelcnn", arcore.events.Binary((1, 6, 6)), **settings)
+    x = torch.zeros(2, 1, 6, 6)
+    model(x)
+    assert not calls
+    with torch.autocast("cpu", torch.bfloat16):
+        model(x).mean().backward()
+    assert len(calls) == (0 if settings else 5)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
