@@ -125,6 +125,7 @@ class Levels(Event):
     def __init__(
         self, num_levels: int | Sequence[int], shape: Sequence[int | None] | None = None
     ) -> None:
+        shape = None if shape is None else _checked_shape(shape)
         several = isinstance(num_levels, (list, tuple))
         given: list[Any] = [*num_levels] if isinstance(num_levels, (list, tuple)) else [num_levels]
         counts = [n for n in given if isinstance(n, int) and not isinstance(n, bool) and n >= 2]
@@ -134,14 +135,14 @@ class Levels(Event):
             )
         if several:
             shape = (len(counts),) if shape is None else shape
-            if tuple(shape) != (len(counts),):
+            if shape != (len(counts),):
                 raise ValueError(f"shape: expected ({len(counts)},), as num_levels, got {shape!r}")
         if shape is None:
             raise ValueError("shape: expected positive integers beside one num_levels, got None")
         differ = len(set(counts)) > 1
         object.__setattr__(self, "num_levels", max(counts))
         object.__setattr__(self, "uneven", tuple(counts) if differ else None)
-        object.__setattr__(self, "shape", _checked_shape(shape))
+        object.__setattr__(self, "shape", shape)
 
     def __repr__(self) -> str:
         if self.uneven is not None:

@@ -19,6 +19,7 @@ from arcore.primitives.progress import Advance, progress_bar, unseen
 SAMPLE_DIMENSIONS = 1 << 20
 SCORED_DIMENSIONS = 1 << 17
 HEADROOM = 8.0  # of levels as inputs, in units of ln
+LARGE = 100.0  # numbers of a condition, which the headroom also holds
 
 
 class GenerativeModel(nn.Module, abc.ABC):
@@ -220,12 +221,15 @@ class GenerativeModel(nn.Module, abc.ABC):
     def _require_scores(self, x: Tensor, condition: Tensor | None) -> None:
         """Refuse draws from NaN, which look like levels: finite weights may overflow on the way.
 
-        Scored are those of models whose weights are large enough, layer upon layer, that they may.
+        Scored are those of models whose weights are large enough, layer upon layer, that they may,
+        and those given large conditions.
         """
         failed = "weights: expected those whose probabilities are numbers, got NaN on the way"
         if x.is_floating_point() and not bool(x.isfinite().all()):
             raise ValueError(failed)
-        if not self._may_overflow():
+        real = condition is not None and condition.is_floating_point()
+        is_large = real and bool((condition.abs() > LARGE).any())  # type: ignore[union-attr]
+        if not is_large and not self._may_overflow():
             return
         rows = max(1, SCORED_DIMENSIONS // self.event.size)
         for start in range(0, len(x), rows):

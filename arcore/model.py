@@ -249,7 +249,7 @@ class AutoregressiveModel(GenerativeModel):
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:
         self._check_condition_shape(condition, batch)
         if condition is not None and self.condition_kind is not None:
-            self.condition_kind.check_values(condition)
+            self.condition_kind.check_values(condition, self.dtype)
 
     def _check_condition_shape(self, condition: Tensor | None, batch: int) -> None:
         if self.condition_kind is None:

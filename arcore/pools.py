@@ -163,15 +163,30 @@ class PoolDecoder(Decoder):
     def __init__(self, pool: Pool, batch: int, condition: Tensor | None) -> None:
         super().__init__(pool.schedule, batch)
         self.pool = pool
-        self.members = [member.decoder(batch, taken(member, condition)) for member in pool]
+        self.members = []
+        for member in pool:
+            with _precision(member):
+                self.members.append(member.decoder(batch, taken(member, condition)))
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
-        return self.pool.pooled([member.next() for member in self.members])
+        each = []
+        for model, member in zip(self.pool, self.members, strict=True):
+            with _precision(model):
+                each.append(member.next())
+        return self.pool.pooled(each)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
-        for member in self.members:
-            member.push(values)
+        for model, member in zip(self.pool, self.members, strict=True):
+            with _precision(model):
+                member.push(values)
+
+
+def _precision(member: AutoregressiveModel) -> torch.autocast:
+    """Decode in the precision in which a member scores: some never in that of autocast."""
+    kind = member.device.type
+    follows = torch.is_autocast_enabled(kind) and member.scores_in_autocast
+    return torch.autocast(kind, enabled=follows)
 
 
 def _log_odds(conditional: Distribution, is_binary: bool) -> Tensor:

@@ -52,4 +52,4 @@ def tempered_bit(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _held(temperature: float, dtype: torch.dtype) -> float:
-    return max(temperature, torch.finfo(dtype).tiny)
+    return min(max(temperature, torch.finfo(dtype).tiny), torch.finfo(dtype).max)

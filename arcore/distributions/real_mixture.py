@@ -14,6 +14,7 @@ from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 
 COMPONENTS = ("gaussian", "laplace")
+LEAST_LOG_SCALE = -80.0  # whose inverse float32 still has
 
 
 class RealMixture(Distribution):
@@ -32,7 +33,7 @@ class RealMixture(Distribution):
     Arguments:
         component: gaussian or laplace.
         log_weights, means, log_scales: (*batch, K); weights need not be normalised.
-        min_log_scale: the floor of ln s.
+        min_log_scale: the floor of ln s, -80 or above.
 
     Example:
         >>> zeros = torch.zeros(5, 3)
@@ -53,6 +54,8 @@ class RealMixture(Distribution):
     ) -> None:
         super().__init__(log_weights.shape[:-1], validate_args=False)
         require(component in COMPONENTS, "component", f"one of {COMPONENTS}", component)
+        least = LEAST_LOG_SCALE
+        require(min_log_scale >= least, "min_log_scale", f"a number of {least} or more", min_log_scale)
         self.component = component
         self.log_weights = torch.log_softmax(log_weights, -1)
         self.means = means

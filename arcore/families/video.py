@@ -227,7 +227,7 @@ class ClipModel(AutoregressiveModel):
         """
         self._check(x, condition)
         frames = self.clip[0]
-        fits = isinstance(first, int) and 0 <= first < frames
+        fits = isinstance(first, int) and not isinstance(first, bool) and 0 <= first < frames
         require(fits, "first", f"a frame of 0 to {frames - 1}", first)
         return self._frame_log_prob(x, condition, first)
 

@@ -67,9 +67,15 @@ def class_information(log_likelihoods: Tensor, labels: Tensor) -> Tensor:
         >>> class_information(torch.tensor([[0.0, -torch.inf]]), torch.tensor([0])).exp().tolist()
         [2.0]
     """
+    _require_labels(labels, len(log_likelihoods))
     classes = log_likelihoods.shape[1]
     mixture = log_likelihoods.logsumexp(1) - math.log(classes)
     return log_likelihoods.gather(1, labels[:, None])[:, 0] - mixture
+
+
+def _require_labels(labels: Tensor, rows: int) -> None:
+    fits = labels.dtype == torch.int64 and labels.shape == (rows,)
+    require(fits, "labels", f"int64 of shape ({rows},)", (labels.dtype, tuple(labels.shape)))
 
 
 def calibration_error(log_posterior: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -90,6 +96,7 @@ def calibration_error(log_posterior: Tensor, labels: Tensor, bins: int = 15) -> 
         >>> calibration_error(torch.tensor([[0.75, 0.25]] * 4).log(), torch.tensor([0, 0, 0, 1]))
         0.0
     """
+    _require_labels(labels, len(log_posterior))
     confidence, chosen = log_posterior.exp().double().max(1)
     right = (chosen == labels).double()
     index = (confidence * bins).long().clamp(max=bins - 1)

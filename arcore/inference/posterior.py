@@ -67,6 +67,9 @@ def observation(x: Tensor, observed: Tensor, num_levels: int) -> Tensor:
         >>> observation(torch.tensor([[1, 0]]), torch.tensor([True, False]), 2).tolist()
         [[[-inf, 0.0], [0.0, 0.0]]]
     """
+    fits = observed.dtype == torch.bool and observed.shape in (x.shape, x.shape[1:])
+    shapes = f"bool of shape {tuple(x.shape)} or {tuple(x.shape[1:])}"
+    require(fits, "observed", shapes, (observed.dtype, tuple(observed.shape)))
     possible = _one_hot(x, num_levels) | ~observed[..., None]
     return torch.where(possible, 0.0, -math.inf)
 

@@ -19,8 +19,10 @@ from arcore.layers.masked_conv import CausalConv2d
 
 def has_residual_conv(u: Tensor) -> bool:
     """Whether `residual_conv` takes these maps: bfloat16 that records gradients, by oneDNN."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or u.is_leaf:
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return False
+    if u.is_leaf or u._base is not None or not torch.backends.mkldnn.enabled:
+        return False  # neither may be written over: a hook's maps are a view
     fits = u.device.type == "cpu" and u.dtype == torch.bfloat16 and u.numel() > 0
     return fits and u.is_contiguous(memory_format=torch.channels_last) and _has_onednn()
 
@@ -31,7 +33,7 @@ def residual_conv(
     """Return u + expand(relu(core(relu(reduce(relu(u)))))), written over u.
 
     That is what the layers give one by one, but the last sum is rounded once. Gradients have no
-    gradients of their own.
+    gradients of their own, and hooks of the three layers are not called.
 
     Arguments:
         u: (batch, maps, height, width) bfloat16, for which `has_residual_conv` is true.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 from torch.nn.functional import pad
 
@@ -280,7 +281,8 @@ class _NADELogits(torch.autograd.Function):
         return torch.cat(parts, 1)[:, :size]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         w, v, starts = ctx.saved_tensors
         size, runs, block, activation = gradient.shape[1], ctx.runs, ctx.block, ctx.activation
         gradient = pad(gradient, (0, 0, 0, len(w) - size))

@@ -103,9 +103,10 @@ class PixelCNN(RasterModel):
             u = u + call(self.input_projection, maps)
         for block in self.blocks:
             u = block(u, maps, call)
+        u = relu(u)
         for layer in self.hidden_head:
-            u = call(layer, relu(u, inplace=True))
-        return call(self.output, relu(u, inplace=True))
+            u = relu(call(layer, u), inplace=True)
+        return call(self.output, u)
 
     def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
         if self.training and self.hyperparameters.dropout:

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
 from arcore.decoding import Decoder
-from arcore.distributions.real_mixture import COMPONENTS, RealMixture
+from arcore.distributions.real_mixture import COMPONENTS, LEAST_LOG_SCALE, RealMixture
 from arcore.events import Event, Real
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers.conditioning import embedded
@@ -60,6 +60,8 @@ class RNADEConfig(Hyperparameters):
         require_bool(self.sigma_preconditioner, "sigma_preconditioner")
         floor = self.min_log_scale
         require(_is_finite(floor), "min_log_scale", "a finite number", floor)
+        least = LEAST_LOG_SCALE
+        require(floor >= least, "min_log_scale", f"a number of {least} or more", floor)
         span = self.mean_range
         fits = span is None or (
             isinstance(span, tuple)

@@ -10,6 +10,7 @@ from torch.distributions import Bernoulli, Categorical
 
 from arcore.distributions.drawing import draw
 from arcore.distributions.gray import GrayBernoulli
+from arcore.distributions.inversion import tempered
 
 
 def test_draw_never_takes_a_level_of_probability_zero(generator: torch.Generator) -> None:
@@ -18,6 +19,12 @@ def test_draw_never_takes_a_level_of_probability_zero(generator: torch.Generator
     assert sorted(drawn.unique().tolist()) == [1, 3]
     certain = Bernoulli(logits=torch.tensor([-torch.inf, torch.inf]))
     assert draw(certain, generator).tolist() == [0, 1]
+
+
+def test_no_temperature_makes_a_level_of_probability_zero_a_number() -> None:
+    """One beyond float32 is as one of its largest number: all that is possible is as probable."""
+    logits = torch.tensor([3.0, -torch.inf, -3.0])
+    assert tempered(logits, 1e300).tolist() == [0.5, 0.0, 0.5]
 
 
 @pytest.mark.parametrize(("uniform", "level"), [(0.0, 1), (1 - 2**-24, 3)])

@@ -116,6 +116,8 @@ def test_levels_that_differ_make_a_vector() -> None:
             Levels(bad)
     with pytest.raises(ValueError, match=r"shape: expected \(2,\), as num_levels"):
         Levels([2, 3], (3,))
+    with pytest.raises(ValueError, match="shape: expected a non-empty sequence"):
+        Levels([2, 3], 2)
     with pytest.raises(ValueError, match="shape: expected"):
         Levels(2)
     with pytest.raises(ValueError, match="event: expected one number of levels"):

@@ -25,6 +25,7 @@ from arcore.inference.posterior import (
 
 BITS = arcore.events.Binary((1, 2, 3))
 TRITS = arcore.events.Levels(3, (1, 2, 2))
+LABEL = torch.tensor([0])
 ANY = torch.tensor([[True, False, False], [False, True, False]])[None]
 PREFIX = torch.tensor([[True, True, False], [False, False, False]])[None]
 COARSE = torch.tensor([[True, False, True], [False, False, False]])[None]
@@ -330,6 +331,15 @@ def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask
         (lambda m: replacement_noise(torch.zeros(1, 2), 1.0, 2), "probability: expected a number"),
         (lambda m: replacement_noise(torch.zeros(1, 2), 0.5, 1), "num_levels: expected an integer"),
         (lambda m: replacement_noise(torch.full((1, 2), 2), 0.5, 2), "y: expected levels in "),
+        (lambda m: observation(torch.zeros(1, 2).long(), ANY[:1], 2), "observed: expected bool of"),
+        (
+            lambda m: classification.class_information(torch.zeros(5, 3), LABEL),
+            "labels: expected i",
+        ),
+        (
+            lambda m: classification.calibration_error(torch.zeros(5, 3), LABEL),
+            "labels: expected i",
+        ),
         (lambda m: gaussian_noise(torch.zeros(1, 2), 0.0, 2), "deviation: expected"),
         (
             lambda m: interpolation.walk(m, torch.zeros(1, 2), torch.ones(1, 2), 2),

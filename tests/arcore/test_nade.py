@@ -187,3 +187,13 @@ def test_level_zero_adds_nothing_and_one_hot_weights_are_a_levels_own() -> None:
     model.input_weight.data[0, 1] += 1
     moved = model.conditionals(torch.tensor([[0, 0], [2, 0]])).logits
     assert torch.equal(moved[0], after[0]) and not torch.equal(moved[1, 1], after[1, 1])
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+def test_a_gradient_has_no_gradient_of_its_own(activation: str) -> None:
+    """A second derivative by what the backward pass wrote out would lack most of its terms."""
+    model = arcore.create_model("nade", Binary((6,)), hidden=4, activation=activation)
+    parameters = list(model.parameters())
+    grads = torch.autograd.grad(model(torch.ones(2, 6)).sum(), parameters, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.stack([grad.square().sum() for grad in grads]).sum().backward()

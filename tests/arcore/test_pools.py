@@ -316,3 +316,14 @@ def test_weights_that_overflow_draw_nothing() -> None:
 def test_a_batch_of_no_rows_is_refused_by_a_fit() -> None:
     with pytest.raises(ValueError, match="batches: expected a row at least in each"):
         fit_pool([(torch.zeros(0, 2, 3), torch.zeros(0))])
+
+
+def test_members_draw_in_the_precision_in_which_they_score() -> None:
+    """Under autocast NADE does neither in bfloat16."""
+    events_of_64 = events.Binary((64,))
+    pool = Pool([Case("nade", events_of_64, {"hidden": 32}).build(seed).float() for seed in (0, 1)])
+    drawn = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            drawn.append(pool.sample(64, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(*drawn)

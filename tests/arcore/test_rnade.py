@@ -191,6 +191,7 @@ BAD = [
     ({"component": "logistic"}, "component: expected one of .*, got 'logistic'"),
     ({"sigma_preconditioner": 1}, "sigma_preconditioner: expected true or false, got 1"),
     ({"min_log_scale": math.inf}, "min_log_scale: expected a finite number, got inf"),
+    ({"min_log_scale": -81.0}, "min_log_scale: expected a number of -80.0 or more, got -81.0"),
     ({"min_log_scale": "-7"}, "min_log_scale: expected a finite number, got '-7'"),
     ({"mean_range": [1, 1]}, r"mean_range: expected two rising finite numbers or null, got \(1, 1"),
     ({"mean_range": [0, math.nan]}, "mean_range: expected two rising finite numbers or null"),

@@ -68,3 +68,26 @@ def test_levels_given_a_vector_reach_their_entropy(name: str, generator: torch.G
     assert entropy - 0.02 < told < entropy + 0.06
     drawn = model.sample(200, theta[:200], generator)
     assert (drawn.amax(0) < torch.tensor(event.levels_by_dimension)).all()
+
+
+def test_vectors_beyond_the_models_own_numbers_are_refused() -> None:
+    model = arcore.create_model("nade", arcore.events.Binary((4,)), condition_size=1)
+    beyond = torch.full((2, 1), 1e39, dtype=torch.float64)
+    for call in (
+        lambda: model.log_prob(torch.zeros(2, 4), beyond),
+        lambda: model.sample(2, beyond),
+    ):
+        with pytest.raises(
+            ValueError, match=r"condition: expected values .* finite in torch.float32"
+        ):
+            call()
+
+
+def test_vectors_that_overflow_on_the_way_draw_nothing() -> None:
+    """Levels drawn from probabilities that are no numbers look like any others."""
+    event = arcore.events.Binary((4,))
+    model = arcore.create_model("nade", event, condition_size=2, activation="relu")
+    torch.nn.init.constant_(model.class_bias, 4.0)
+    torch.nn.init.normal_(model.output_weight)
+    with pytest.raises(ValueError, match="got NaN on the way"):
+        model.sample(2, torch.full((2, 2), 3e38))

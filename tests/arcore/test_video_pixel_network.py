@@ -268,4 +268,6 @@ def test_a_first_frame_out_of_range_is_named() -> None:
     model = create(VPN, CLIP, **VIDEO)
     with pytest.raises(ValueError, match="first: expected a frame of 0 to 2, got 3"):
         model.frame_log_prob(all_levels(CLIP)[:1], first=3)
+    with pytest.raises(ValueError, match="first: expected a frame of 0 to 2, got True"):
+        model.frame_log_prob(all_levels(CLIP)[:1], first=True)
     assert math.isfinite(model.log_prob(all_levels(CLIP)[:1]).item())
