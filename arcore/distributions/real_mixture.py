@@ -54,8 +54,8 @@ class RealMixture(Distribution):
     ) -> None:
         super().__init__(log_weights.shape[:-1], validate_args=False)
         require(component in COMPONENTS, "component", f"one of {COMPONENTS}", component)
-        least = LEAST_LOG_SCALE
-        require(min_log_scale >= least, "min_log_scale", f"a number of {least} or more", min_log_scale)
+        fits = min_log_scale >= LEAST_LOG_SCALE
+        require(fits, "min_log_scale", f"a number of {LEAST_LOG_SCALE} or more", min_log_scale)
         self.component = component
         self.log_weights = torch.log_softmax(log_weights, -1)
         self.means = means
