@@ -125,7 +125,8 @@ def init_store(uri: str | None = None) -> str:
     uri = uri or tracking_uri()
     if not uri.startswith("sqlite:///"):
         return uri
-    path = Path(uri.removeprefix("sqlite:///"))
+    address, question, options = uri.partition("?")
+    path = Path(address.removeprefix("sqlite:///"))
     if path.exists():
         moving.lead_here(path)
         return uri
@@ -139,7 +140,7 @@ def init_store(uri: str | None = None) -> str:
                 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
                 store = SqlAlchemyStore(  # type: ignore[no-untyped-call, unused-ignore]
-                    f"sqlite:///{fresh}", artifact_root()
+                    f"sqlite:///{fresh}{question}{options}", artifact_root()
                 )
             private_apis.dispose_engine(store)
             os.replace(fresh, path)

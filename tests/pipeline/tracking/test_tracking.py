@@ -152,9 +152,20 @@ def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
     assert len([r for r in caplog.records if "going on without" in r.message]) == 1
 
 
-def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrated):
+def test_options_of_a_store_are_no_part_of_its_file(workdir, migrated, monkeypatch):
+    shutil.copy(migrated, "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db?timeout=60")
+    mlflow_store.require_store()
+    run_id = start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert start() == run_id
+    assert not [path.name for path in workdir.iterdir() if "?" in path.name]
+
+
+@pytest.mark.parametrize("options", ["", "?timeout=60"])
+def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrated, options):
     (workdir / "mlflow.db.partial").write_bytes(b"left by a kill")
-    uri = f"sqlite:///{workdir}/mlflow.db"
+    uri = f"sqlite:///{workdir}/mlflow.db{options}"
     from mlflow.store.tracking import sqlalchemy_store
 
     built = []
@@ -163,14 +174,15 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrat
         def __init__(self, where, artifacts):
             built.append(where)
             assert not (workdir / "mlflow.db").exists()
-            Path(where.removeprefix("sqlite:///")).write_bytes(migrated.read_bytes())
+            file = where.removeprefix("sqlite:///").removesuffix(options)
+            Path(file).write_bytes(migrated.read_bytes())
 
         def _dispose_engine(self):
             pass
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Store)
     assert mlflow_store.init_store(uri) == mlflow_store.init_store(uri) == uri
-    assert len(built) == 1 and (workdir / "mlflow.db").exists()
+    assert len(built) == 1 and built[0].endswith(options) and (workdir / "mlflow.db").exists()
     assert not (workdir / "mlflow.db.partial").exists()
 
 
