@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,14 +116,10 @@ def evaluations(dataset: str) -> list[Path]:
     return sorted(path.parent for path in found if not naming.is_variant(path.parent.name))
 
 
-def read_results(dataset: str, folders: Sequence[Path] | None = None) -> list[Evaluated]:
+def read_results(dataset: str) -> list[Evaluated]:
     """Read a dataset's results, each with its model's config; by experiment.
 
     What was trained on other data than the shards is left out, with a warning.
-
-    Arguments:
-        dataset: its name.
-        folders: with a `metrics.json` each; None for all of `evaluation/<dataset>`.
 
     Raises:
         UserError: if nothing is evaluated, or naming the file and the key that is malformed.
@@ -133,11 +129,10 @@ def read_results(dataset: str, folders: Sequence[Path] | None = None) -> list[Ev
     data = read_manifest(shards).sha256 if present else None
     results = []
     entries = identity.Entries.read()
-    for read in map(read_evaluated, evaluations(dataset) if folders is None else folders):
+    for read in map(read_evaluated, evaluations(dataset)):
         where = f"{read.folder / 'metrics.json'}: dataset"
         require(read.result.dataset == dataset, where, repr(dataset), read.result.dataset)
-        if folders is None:
-            entries.check(read.result)
+        entries.check(read.result)
         trained = read.config.dataset_sha256 or data  # folds have data of their own
         if data in (None, trained):
             results.append(read)

@@ -25,9 +25,8 @@ _MAX_PENDING = 100_000
 class RunLogger:
     """Logs to one run; a store that fails costs a warning, never the training.
 
-    Metrics are kept during an outage and sent when the store answers again. Picklable, so that
-    a driver can hand it to its workers; create it on the driver, where the store's URI is
-    resolved. `failures` counts the calls that failed.
+    Metrics are kept during an outage and sent when the store answers again. `failures` counts the
+    calls that failed.
 
     Arguments:
         run_id: from `tracking.start_run`; with None every call does nothing.
@@ -56,10 +55,6 @@ class RunLogger:
         self._last: dict[str, tuple[int, float]] = {}
         self._down_since: float | None = None
         self._sent = -math.inf
-
-    def __getstate__(self) -> dict[str, object]:
-        """Pickle everything but the connection."""
-        return {**self.__dict__, "_client": None}
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics, in one request, or in the next one that `interval` allows.

@@ -10,7 +10,7 @@ import pytest
 from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.evaluation import result_files
-from pipeline.evaluation.reading import read_results
+from pipeline.evaluation.reading import read_evaluated
 from pipeline.evaluation.results import CodecResult, Score
 from tests.places import ROOT
 
@@ -35,7 +35,7 @@ def test_there_are_records() -> None:
 
 def test_records_are_results_with_a_config_of_their_own(home: Path) -> None:
     folders = [path.parent for path in RECORDED if path.parent.name.startswith("dna-")]
-    read = read_results("dna", folders)
+    read = [read_evaluated(folder) for folder in folders]
     assert [one.name for one in read] == ["dna-made-ensemble", "dna-nade"]
     assert read[0].event == Binary((180,)) and read[0].config.model_name == "made"
     assert read[0].result.score.value_in("nats", read[0].event) == read[0].result.score.nats

@@ -1,6 +1,5 @@
 import logging
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -102,7 +101,7 @@ def test_failed_runs_are_resumed_and_identities_kept_apart(home):
 
 def test_artifacts_lie_under_the_working_directory(home):
     run_id = start()
-    logger = pickle.loads(pickle.dumps(run_logger.RunLogger(run_id)))
+    logger = run_logger.RunLogger(run_id)
     (home / "grid.png").write_bytes(b"png")
     logger.artifact(home / "grid.png", "figures")
     logger.artifact(home / "grid.png", "files")
