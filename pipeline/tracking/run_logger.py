@@ -136,14 +136,14 @@ class RunLogger:
 
         self._sent = time.monotonic()
         sending, kept = [], list(self._pending)
-        for key, value, step, moment in kept:
-            last = self._last_logged(store, run, key)
-            final = step < 0
-            if last is not None and (last[1] == value if final else step <= last[0]):
-                continue
-            self._last[key] = (max(step, 0), value)
-            sending.append(Metric(key, value, moment, max(step, 0)))
         try:
+            for key, value, step, moment in kept:
+                last = self._last_logged(store, run, key)
+                final = step < 0
+                if last is not None and (last[1] == value if final else step <= last[0]):
+                    continue
+                self._last[key] = (max(step, 0), value)
+                sending.append(Metric(key, value, moment, max(step, 0)))
             for first in range(0, len(sending), 1000):
                 store.log_batch(run, metrics=sending[first : first + 1000])
         except Exception:

@@ -151,6 +151,28 @@ def test_metrics_of_an_outage_are_sent_when_it_ends(home, monkeypatch, caplog):
     assert len([r for r in caplog.records if "going on without" in r.message]) == 1
 
 
+def test_a_look_up_that_fails_loses_no_metric(home, monkeypatch):
+    run_id = start()
+    logger = run_logger.RunLogger(run_id, pause=0.0)
+    store = mlflow_store.client()
+    look_up, failing = store.get_metric_history, ["valid_nats"]
+
+    def fails_once(run, key):
+        if key in failing:
+            failing.remove(key)
+            raise OSError("gone")
+        return look_up(run, key)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(store, "get_metric_history", fails_once)
+        outage.setattr(mlflow_store, "client", lambda uri=None: store)
+        logger.metrics({"train_nats": 2.0, "valid_nats": 3.0}, 1)
+    assert logger.failures == 1 and not failing
+    logger.metrics({"train_nats": 1.0}, 2)
+    assert history(run_id, "train_nats") == [(1, 2.0), (2, 1.0)]
+    assert history(run_id, "valid_nats") == [(1, 3.0)]
+
+
 def test_options_of_a_store_are_no_part_of_its_file(workdir, migrated, monkeypatch):
     shutil.copy(migrated, "other.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db?timeout=60")
