@@ -182,3 +182,19 @@ class RunLogger:
             if self._down_since is not None:
                 log.warning("logging to MLflow works again")
             self._down_since = None
+
+
+@contextlib.contextmanager
+def ended_by_errors(run_id: str | None, *asked: type[BaseException]) -> Iterator[None]:
+    """End a run whose work does not finish, for whatever reason: as FAILED, or as KILLED.
+
+    Arguments:
+        run_id: from `start_run`; nothing is done with None.
+        asked: exceptions by which the work was asked to stop, besides Ctrl-C.
+    """
+    try:
+        yield
+    except BaseException as error:
+        was_asked = isinstance(error, (KeyboardInterrupt, *asked))
+        RunLogger(run_id).finish("KILLED" if was_asked else "FAILED")
+        raise

@@ -7,8 +7,6 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +26,7 @@ from pipeline.core.file_hash import sha256_of
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.run_logger import RunLogger
+from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import checkpoints, sessions
 from pipeline.training.local_session import LocalSession
 from pipeline.training.ray_trainer import make_trainer
@@ -117,12 +115,12 @@ def _train(resolved: ResolvedConfig, fresh: bool) -> Path:
         with connection.connected():
             connection.require_resources(config.cluster)
             run = _start(resolved, fresh)
-            with _ended_by_errors(run):
+            with ended_by_errors(run.run_id, AskedToStop):
                 out = _finish(run, *_train_on_workers(run))
     else:
         device = local_device(config.cluster)
         run = _start(resolved, fresh)
-        with _ended_by_errors(run):
+        with ended_by_errors(run.run_id, AskedToStop):
             out = _finish(run, *_train_here(run, device))
     RunLogger(run.run_id).finish("FINISHED")
     publish(config.cluster, out, "training.json")
@@ -132,17 +130,6 @@ def _train(resolved: ResolvedConfig, fresh: bool) -> Path:
 
 class AskedToStop(UserError):
     """A training that was asked to stop, and saved itself."""
-
-
-@contextmanager
-def _ended_by_errors(run: Run) -> Iterator[None]:
-    """End the MLflow run of a training that does not finish, for whatever reason."""
-    try:
-        yield
-    except BaseException as error:
-        was_asked = isinstance(error, AskedToStop | KeyboardInterrupt)
-        RunLogger(run.run_id).finish("KILLED" if was_asked else "FAILED")
-        raise
 
 
 def _train_on_workers(run: Run) -> tuple[TrainingOutcome, Checkpoint | None]:

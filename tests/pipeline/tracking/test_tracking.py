@@ -173,6 +173,17 @@ def test_a_look_up_that_fails_loses_no_metric(home, monkeypatch):
     assert history(run_id, "valid_nats") == [(1, 3.0)]
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(OSError("a"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (TimeoutError(), "KILLED")],
+)
+def test_whatever_ends_the_work_ends_its_run(home, error, status):
+    run_id = start()
+    with pytest.raises(type(error)), run_logger.ended_by_errors(run_id, TimeoutError):
+        raise error
+    assert mlflow_store.client().get_run(run_id).info.status == status
+
+
 def test_options_of_a_store_are_no_part_of_its_file(workdir, migrated, monkeypatch):
     shutil.copy(migrated, "other.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db?timeout=60")
