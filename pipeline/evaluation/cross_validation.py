@@ -22,7 +22,7 @@ import yaml
 
 from arcore import events
 from pipeline.cluster import shared_storage
-from pipeline.core import locks, paths, provenance
+from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_yaml, value_of
@@ -82,17 +82,38 @@ def _run(config: ExperimentConfig, dataset: Dataset, raw: Path) -> Path:
     run_id = mlflow_store.start_run(
         mlflow_store.experiment_of(dataset.name),
         title,
-        f"{config.config_hash('folds')}-{dataset.num_folds}",
+        f"{config.config_hash('folds')}-{dataset.num_folds}-{config.result_name}",
         params=mlflow_store.flatten(config.to_dict()),
         tags={"commit": provenance.commit()},
     )
     home = paths.work() / "folds" / config.result_name
-    outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
-    result = summary(title, outcomes, config.evaluation.published)
-    out = paths.evaluation(dataset.name, title)
+    with run_logger.ended_by_errors(run_id, driver.AskedToStop):
+        outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
+        result = summary(title, outcomes, config.evaluation.published)
+        out = _write(config, result, outcomes, home)
+        shared_storage.publish(config.cluster, out, "metrics.json")
+        logger = run_logger.RunLogger(run_id)
+        score = result.score
+        logger.metrics({"test_nats": score.nats, "test_nats_stderr": score.nats_stderr})
+        for file_name in ("metrics.json", "folds.csv"):
+            logger.artifact(out / file_name)
+        logger.finish("FINISHED")
+    log.info(
+        "%s: test %.3f +- %.3f nats, mean over %d folds",
+        config.result_name, score.nats, score.nats_stderr, len(outcomes),
+    )  # fmt: skip
+    _remove(home)
+    return out
+
+
+def _write(
+    config: ExperimentConfig, result: Result, outcomes: Sequence[Result], home: Path
+) -> Path:
+    """Write the result over folds, with the model of each, out of the folds' homes."""
+    out = paths.evaluation(result.dataset, result.experiment)
     with replacing(out) as temporary:
         result_files.write(result, temporary)
-        for fold in range(dataset.num_folds):
+        for fold in range(len(outcomes)):
             (temporary / naming.of_fold(fold)).mkdir()
             for file_name in MODEL_FILES:
                 model_file = home / str(fold) / "models" / config.name / file_name
@@ -111,19 +132,15 @@ def _run(config: ExperimentConfig, dataset: Dataset, raw: Path) -> Path:
             writer.writeheader()
             writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
     result_files.write_summary(result, events.from_dict(event))
-    shutil.rmtree(home)
-    logger = run_logger.RunLogger(run_id)
-    score = result.score
-    logger.metrics({"test_nats": score.nats, "test_nats_stderr": score.nats_stderr})
-    for file_name in ("metrics.json", "folds.csv"):
-        logger.artifact(out / file_name)
-    logger.finish("FINISHED")
-    shared_storage.publish(config.cluster, out, "metrics.json")
-    log.info(
-        "%s: test %.3f +- %.3f nats, mean over %d folds",
-        config.result_name, score.nats, score.nats_stderr, len(outcomes),
-    )  # fmt: skip
     return out
+
+
+def _remove(home: Path) -> None:
+    """Remove the folds' homes; one that was half removed would be taken for a finished one."""
+    gone = home.with_name(f".{home.name}.gone")
+    storage.remove(gone)
+    home.rename(gone)
+    storage.remove(gone)
 
 
 def on_fold(config: ExperimentConfig, fold: int) -> ExperimentConfig:

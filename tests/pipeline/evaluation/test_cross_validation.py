@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from arcore import events
 from arcore.events import Real
 from pipeline.cluster import shared_storage
+from pipeline.core import storage
 from pipeline.core.errors import UserError
+from pipeline.data import fetching
 from pipeline.datasets import catalog
 from pipeline.evaluation import cross_validation
 from pipeline.evaluation.results import MemberScore, Result, Score
 from pipeline.experiments import params_file
-from pipeline.experiments.schema import ClusterConfig
+from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.reporting.published import match, published_for
+from pipeline.tracking import mlflow_store
 from tests.places import ROOT
+
+ONE = Result(
+    experiment="x", dataset="red_wine", model="rnade", num_members=3, unit="nats", num_rows=160,
+    num_split_rows=160, score=Score.from_nats(9.0, 0.5, Real((11,))), valid_nats=9.5,
+    evaluate_seconds=0.04, train_seconds=3.75, sample_seconds=0.0076,
+    member=MemberScore(member_nats=9.5, member_nats_stderr=0.5), device="cpu",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -74,14 +86,8 @@ def test_what_is_made_for_a_fold_is_not_published(tmp_path: Path, monkeypatch) -
 
 
 def test_a_result_over_folds_has_no_number_of_one_fold_alone() -> None:
-    one = Result(
-        experiment="x", dataset="red_wine", model="rnade", num_members=3, unit="nats", num_rows=160,
-        num_split_rows=160, score=Score.from_nats(9.0, 0.5, Real((11,))), valid_nats=9.5,
-        evaluate_seconds=0.04, train_seconds=3.75, sample_seconds=0.0076,
-        member=MemberScore(member_nats=9.5, member_nats_stderr=0.5), device="cpu",
-    )  # fmt: skip
-    two = dataclasses.replace(one, score=Score.from_nats(10.0, 0.7, Real((11,))), num_rows=159)
-    both = cross_validation.summary("x-folds", [one, two], {"model": "RNADE", "variant": "MoG"})
+    two = dataclasses.replace(ONE, score=Score.from_nats(10.0, 0.7, Real((11,))), num_rows=159)
+    both = cross_validation.summary("x-folds", [ONE, two], {"model": "RNADE", "variant": "MoG"})
     wanted = Score.from_nats(9.5, 0.5, Real((11,)))  # deviation sqrt(1 / 2), over sqrt(2)
     assert both.score.to_dict() == pytest.approx(wanted.to_dict())
     assert both.member is None and both.valid_nats == 9.5
@@ -90,3 +96,81 @@ def test_a_result_over_folds_has_no_number_of_one_fold_alone() -> None:
     assert (written["num_rows"], written["num_split_rows"]) == (319, 320)
     assert (written["train_seconds"], written["sample_seconds"]) == (7.5, 0.015)
     assert "member_nats" not in written and written["published_member"] is None
+
+
+@pytest.fixture
+def trained(protocols, home: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The experiment `toy`, whose folds are trained at once; which ones were, in order."""
+    made: list[int] = []
+
+    def fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
+        if not (home / "done").is_file():
+            folder = home / "models" / config.name
+            folder.mkdir(parents=True)
+            event = events.to_dict(Real((11,)))
+            content = {"dataset": {"fold": fold}, "event": event, "dataset_sha256": "d"}
+            for name in cross_validation.MODEL_FILES:
+                (folder / name).write_text(json.dumps(content))
+            (home / "done").write_text("")
+            made.append(fold)
+        return ONE
+
+    protocols({"dataset": "red_wine", "model": "rnade"})
+    monkeypatch.setattr(cross_validation, "_fold", fold)
+    monkeypatch.setattr(fetching, "verify_raw", lambda _: Path("raw"))
+    return made
+
+
+def runs() -> dict[str, str]:
+    """The status of each MLflow run, by its id."""
+    store = mlflow_store.client()
+    where = store.get_experiment_by_name("arcore-red_wine").experiment_id
+    return {run.info.run_id: run.info.status for run in store.search_runs([where])}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(UserError("s3://b: no"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+)
+def test_folds_are_kept_until_all_is_published(
+    trained: list[int], monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
+) -> None:
+    def publish(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as away, pytest.raises(type(error)):
+        away.setattr(shared_storage, "publish", publish)
+        cross_validation.run("toy")
+    (run_id,) = before = runs()
+    assert before[run_id] == status
+    cross_validation.run("toy")
+    assert trained == list(range(10)), "no fold is trained anew"
+    assert runs() == {run_id: "FINISHED"}
+    assert list(Path(".arcore/folds").iterdir()) == []
+
+
+def test_a_kill_while_folds_are_removed_leaves_no_half_of_them(
+    trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path) -> None:
+        if folder.exists():
+            raise SystemExit
+
+    with monkeypatch.context() as midway, pytest.raises(SystemExit):
+        midway.setattr(storage, "remove", killed)
+        cross_validation.run("toy")
+    assert not Path(".arcore/folds/toy").exists()
+    assert list(runs().values()) == ["FINISHED"]
+    cross_validation.run("toy")
+    assert list(Path(".arcore/folds").iterdir()) == []
+
+
+def test_two_protocols_have_a_run_each(trained: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(*_: object) -> None:
+        raise UserError("s3://b: no")
+
+    monkeypatch.setattr(shared_storage, "publish", publish)
+    for overrides in ([], ["evaluation.num_samples=4"]):
+        with pytest.raises(UserError):
+            cross_validation.run("toy", overrides)
+    assert len(runs()) == 2
