@@ -24,10 +24,10 @@ from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
-from pipeline.evaluation import pooling, scoring
+from pipeline.evaluation import pooling, result_files, scoring
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.run_logger import RunLogger
+from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import saved_models
 from pipeline.training.records import COLUMNS, TrainingRecord
 from pipeline.training.resolved import ResolvedConfig, resolve
@@ -136,37 +136,62 @@ def _mix(config: ExperimentConfig) -> Path:
         params={f"weight {name}": weight for name, weight in shares.items()},
         tags={"commit": provenance.commit(), "dataset_sha256": manifest.sha256},
     )
-    with replacing(out) as temporary:
-        arcore.save(combined, temporary / "model")
-        for path in (temporary / "model").iterdir():
-            os.replace(path, temporary / path.name)
-        (temporary / "model").rmdir()
-        content = yaml.safe_dump(resolved.to_dict() | {"weights": shares}, sort_keys=False)
-        (temporary / "config.yaml").write_text(content, encoding="utf-8")
-        _write_history(temporary / "history.csv", history)
-        seconds = [one.record.train_seconds for one in trained if one.record is not None]
-        record = TrainingRecord(
-            experiment=config.name,
-            run_id=run_id,
-            mlflow_experiment=experiment,
-            num_parameters=sum(p.numel() for p in combined.parameters()),
-            train_seconds=round(sum(seconds) + time.perf_counter() - began, 1),
-            device=provenance.device_name(combined.device),
-            num_workers=0,
-            epochs=len(history) - 1,
-            best_epoch=len(history) - 1,
-            commit=provenance.commit(),
-            weights_sha256=sha256_of(temporary / "model.safetensors"),
-        )
-        text = json.dumps(record.to_dict(), indent=2)
-        (temporary / "training.json").write_text(text + "\n", encoding="utf-8")
-    logger = RunLogger(run_id)
-    logger.metrics({"best_valid_nats": history[-1]})
-    logger.finish("FINISHED")
-    shared_storage.publish(config.cluster, out, "training.json")
+    with ended_by_errors(run_id):
+        with replacing(out) as temporary:
+            arcore.save(combined, temporary / "model")
+            for path in (temporary / "model").iterdir():
+                os.replace(path, temporary / path.name)
+            (temporary / "model").rmdir()
+            content = yaml.safe_dump(resolved.to_dict() | {"weights": shares}, sort_keys=False)
+            (temporary / "config.yaml").write_text(content, encoding="utf-8")
+            _write_history(temporary / "history.csv", history)
+            seconds = sum(map(_train_seconds, config.mixture, trained))
+            record = TrainingRecord(
+                experiment=config.name,
+                run_id=run_id,
+                mlflow_experiment=experiment,
+                num_parameters=sum(p.numel() for p in combined.parameters()),
+                train_seconds=round(seconds + time.perf_counter() - began, 1),
+                device=provenance.device_name(combined.device),
+                num_workers=0,
+                epochs=len(history) - 1,
+                best_epoch=len(history) - 1,
+                commit=provenance.commit(),
+                weights_sha256=sha256_of(temporary / "model.safetensors"),
+            )
+            text = json.dumps(record.to_dict(), indent=2)
+            (temporary / "training.json").write_text(text + "\n", encoding="utf-8")
+        shared_storage.publish(config.cluster, out, "training.json")
+        logger = RunLogger(run_id)
+        logger.metrics({"best_valid_nats": history[-1]})
+        logger.finish("FINISHED")
     said = ", ".join(f"{name} {weight:.3f}" for name, weight in shares.items())
     log.info("%s: valid %.3f nats (%s)", config.name, history[-1], said)
     return out
+
+
+def _train_seconds(experiment: str, trained: TrainedModel) -> float:
+    """Return how long a member was trained, by any record of its weights; 0, with a warning, else.
+
+    DVC restores no training.json.
+    """
+    if trained.record is not None:
+        return trained.record.train_seconds
+    source = paths.model(experiment)
+    if (source / "training.json").is_file():
+        record = TrainingRecord.read(source / "training.json")
+        if record.weights_sha256 == trained.weights_sha256:
+            return record.train_seconds
+    kept = paths.results() / experiment
+    if (kept / "metrics.json").is_file():
+        result = result_files.read(kept)
+        if result.weights_sha256 == trained.weights_sha256 and result.train_seconds is not None:
+            return result.train_seconds
+    log.warning(
+        "warning: no record says how long %s was trained; the seconds of the mixture lack it",
+        experiment,
+    )
+    return 0.0
 
 
 def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pipeline.data import shard_reader
 from pipeline.evaluation import evaluate, mixing, pooling, reading, scoring
 from pipeline.experiments import compose, layout, params_file
 from pipeline.reporting import wording
+from pipeline.tracking import mlflow_store
 from pipeline.training import driver, saved_models
 
 TRAINER = {"max_epochs": 2, "batch_size": 100, "optimizer": {"learning_rate": 0.01}}
@@ -283,3 +285,54 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
         config.write_text(content)
     assert params_file.stages_of("both") == ("mix",)
     assert params_file.stages_of("sums") == ("train", "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(OSError("a"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_a_mixing_that_does_not_finish_ends_its_run(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
+) -> None:
+    def device_name(_: torch.device) -> str:
+        raise error
+
+    monkeypatch.setattr(mixing.provenance, "device_name", device_name)
+    with pytest.raises(type(error)):
+        mixing.mix(compose.load_mixture("both"))
+    store = mlflow_store.client()
+    where = store.get_experiment_by_name("arcore-digits_binary").experiment_id
+    newest, *_ = store.search_runs([where], order_by=["attributes.start_time DESC"])
+    assert (newest.info.run_name, newest.info.status) == ("both", status)
+
+
+def test_the_seconds_of_a_member_are_those_of_any_record_of_its_weights(
+    mixed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    joined, source = paths.joined("both", "sums"), paths.model("sums")
+    weights = saved_models.load("sums").weights_sha256
+
+    def seconds() -> float:
+        caplog.clear()
+        mixing.mix(compose.load_mixture("both"))
+        record = saved_models.load("both").record
+        assert record is not None
+        return record.train_seconds
+
+    (joined / "training.json").unlink()  # as where DVC has restored the folder
+    content = json.loads((source / "training.json").read_text())
+    try:
+        (source / "training.json").write_text(json.dumps(content | {"train_seconds": 1000.0}))
+        assert 1000 < seconds() < 2000 and "warning" not in caplog.text
+        (source / "training.json").write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
+        assert seconds() < 1000
+        assert "warning: no record says how long sums was trained" in caplog.text
+        evaluated = json.loads(Path("evaluation/digits_binary/both/metrics.json").read_text())
+        kept = paths.results() / "sums"
+        kept.mkdir(parents=True)
+        record = evaluated | {"weights_sha256": weights, "train_seconds": 3000.0}
+        (kept / "metrics.json").write_text(json.dumps(record))
+        assert 3000 < seconds() < 4000 and "warning" not in caplog.text
+    finally:
+        (source / "training.json").write_text(json.dumps(content))
+        shutil.rmtree(paths.results(), ignore_errors=True)
+        shutil.rmtree(joined)
