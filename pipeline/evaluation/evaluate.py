@@ -70,7 +70,9 @@ def evaluate(config: ExperimentConfig) -> Path:
 
 
 def _evaluate(config: ExperimentConfig) -> Path:
+    entry_sha256 = identity.entry_sha256(config.name)  # before hours in which it may be edited
     trained = saved_models.load(config.name)
+    code_sha256 = provenance.code_sha256("evaluate", trained.name)
     model, record = trained.model, trained.record
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
@@ -81,6 +83,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
     model = _scored(model, num_members, config.name).to(device).eval()
     _check_entry(config, trained, manifest)
+    curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
     context = manifest.context_frames
     if plan.coded:
         coding_cost.check(model, context, config.name)
@@ -111,8 +114,8 @@ def _evaluate(config: ExperimentConfig) -> Path:
         weights_sha256=trained.weights_sha256,
         dataset_sha256=manifest.sha256,
         config_sha256=identity.config_sha256(config),
-        entry_sha256=identity.entry_sha256(config.name),
-        code_sha256=provenance.code_sha256("evaluate", trained.name),
+        entry_sha256=entry_sha256,
+        code_sha256=code_sha256,
         num_valid_rows=len(valid_nats),
         valid_rows_sha256=hashlib.sha256(chosen_valid.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,
@@ -152,7 +155,6 @@ def _evaluate(config: ExperimentConfig) -> Path:
             _write_scores(temporary / f"scores_{split}.csv", rows, nats)
         if drawn is not None:
             _show(model, plan, test, shown, drawn, manifest, temporary)
-        curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
         curve.savefig(temporary / "learning_curve.png")
     result_files.write_summary(result, after_frames(manifest.event, context))
     shared_storage.publish(config.cluster, out, "metrics.json")

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from pipeline.core import locks, provenance
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
-from pipeline.evaluation import evaluate, identity, reading
+from pipeline.evaluation import evaluate, identity, measuring, reading
 from pipeline.experiments import compose
 
 WEIGHTS = Path("models/toy/model.safetensors")
@@ -167,3 +168,38 @@ def test_a_seed_is_checked_before_the_work(result: dict) -> None:
     expected = r"evaluation.seed: expected an integer in \[0, 2\^31\), got -1"
     with pytest.raises(UserError, match=expected):
         compose.load("toy", ["evaluation.seed=-1"])
+
+
+def test_a_result_names_the_entry_and_the_code_that_it_began_with(
+    result: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, code = measuring.measure, ["a" * 64]
+
+    def edited_meanwhile(*given: Any, **named: Any) -> Any:
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["experiments"]["toy"]["trainer"] = {"max_epochs": 3}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        code.append("b" * 64)
+        return measure(*given, **named)
+
+    monkeypatch.setattr(provenance, "code_sha256", lambda *_: code[-1])
+    monkeypatch.setattr(measuring, "measure", edited_meanwhile)
+    evaluate.evaluate(compose.load("toy"))
+    again = json.loads(RESULT.read_text())
+    assert (again["entry_sha256"], again["code_sha256"]) == (result["entry_sha256"], "a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "missing; train"), ("epoch\nsoon\n", "row 1: expected an epoch")]
+)
+def test_a_damaged_history_is_found_before_the_work(
+    result: dict, monkeypatch: pytest.MonkeyPatch, text: str | None, message: str
+) -> None:
+    def measure(*_: object, **__: object) -> None:
+        raise AssertionError("rows are scored")
+
+    monkeypatch.setattr(measuring, "measure", measure)
+    history = Path("models/toy/history.csv")
+    history.unlink() if text is None else history.write_text(text)
+    with pytest.raises(UserError, match=f"history.csv: {message}"):
+        evaluate.evaluate(compose.load("toy"))
