@@ -296,13 +296,13 @@ def _track(run_id: str | None, result: Result, out: Path) -> None:
     metrics = {f"test_{name}": float(value) for name, value in vars(result.score).items()}
     if result.sample_seconds is not None:
         metrics["test_sample_seconds"] = result.sample_seconds
-    logger.metrics(metrics)
     if result.valid_nats is not None:
-        logger.metrics({"best_valid_nats": result.valid_nats})
+        metrics["best_valid_nats"] = result.valid_nats
     if result.importance is not None:
-        estimate = result.importance.nats_importance_weighted
-        logger.metrics({"test_nats_importance_weighted": estimate})
-    for picture in ("samples.png", "learning_curve.png"):
-        if (out / picture).is_file():
-            logger.artifact(out / picture)
-    logger.artifact(out / "metrics.json")
+        metrics["test_nats_importance_weighted"] = result.importance.nats_importance_weighted
+    with logger.flushed():
+        logger.metrics(metrics)
+        for picture in ("samples.png", "learning_curve.png"):
+            if (out / picture).is_file():
+                logger.artifact(out / picture)
+        logger.artifact(out / "metrics.json")

@@ -21,6 +21,7 @@ from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
 from pipeline.evaluation import evaluate, identity, measuring, reading
 from pipeline.experiments import compose
+from pipeline.tracking import mlflow_store
 
 WEIGHTS = Path("models/toy/model.safetensors")
 RESULT = Path("evaluation/digits_binary/toy/metrics.json")
@@ -203,3 +204,29 @@ def test_a_damaged_history_is_found_before_the_work(
     history.unlink() if text is None else history.write_text(text)
     with pytest.raises(UserError, match=f"history.csv: {message}"):
         evaluate.evaluate(compose.load("toy"))
+
+
+def test_a_request_that_fails_loses_no_metric(
+    project, migrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(migrated, "mlflow.db")
+    run_id = mlflow_store.start_run("arcore-toy", "toy", "toy", {}, {})
+    training = Path("models/toy/training.json")
+    training.write_text(json.dumps(json.loads(training.read_text()) | {"run_id": run_id}))
+    store = mlflow_store.client()
+    log_batch, failing = store.log_batch, [True]
+
+    def fails_once(*given: Any, **named: Any) -> Any:
+        if failing:
+            failing.clear()
+            raise OSError("gone")
+        return log_batch(*given, **named)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(store, "log_batch", fails_once)
+        outage.setattr(mlflow_store, "client", lambda uri=None: store)
+        evaluate.evaluate(compose.load("toy"))
+    assert not failing
+    logged, found = store.get_run(run_id).data.metrics, json.loads(RESULT.read_text())
+    assert logged["test_nats"] == found["nats"]
+    assert logged["best_valid_nats"] == found["valid_nats"]
