@@ -79,18 +79,23 @@ def load_folder(folder: Path) -> TrainedModel:
     """Load the model of such a folder, wherever it is.
 
     Raises:
-        UserError: if its files are missing, damaged or of another architecture.
+        UserError: if its files are missing, damaged or of another architecture, or are replaced
+            meanwhile.
     """
     keep_freed_memory()  # whoever loads a model computes with it
+    weights = folder / "model.safetensors"
+    before = sha256_of(weights) if weights.is_file() else None
     try:
         config = read_yaml(folder / "config.yaml")
         model, name, sha256 = _described(config, str(folder / "config.yaml"))
         record = TrainingRecord.of(folder)
     except UserError as error:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None
-    checkpoints.load_weights(folder / "model.safetensors", model)
-    weights = sha256_of(folder / "model.safetensors")
-    return TrainedModel(model.eval(), name, sha256, weights, config, record)
+    checkpoints.load_weights(weights, model)
+    weights_sha256 = sha256_of(weights)
+    if weights_sha256 != before:
+        raise UserError(f"{folder}: trained anew meanwhile; run this again")
+    return TrainedModel(model.eval(), name, sha256, weights_sha256, config, record)
 
 
 def _described(

@@ -22,6 +22,7 @@ from pipeline.data import shard_reader
 from pipeline.evaluation import evaluate, identity, measuring, reading
 from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
+from pipeline.training import saved_models
 
 WEIGHTS = Path("models/toy/model.safetensors")
 RESULT = Path("evaluation/digits_binary/toy/metrics.json")
@@ -204,6 +205,20 @@ def test_a_damaged_history_is_found_before_the_work(
     history.unlink() if text is None else history.write_text(text)
     with pytest.raises(UserError, match=f"history.csv: {message}"):
         evaluate.evaluate(compose.load("toy"))
+
+
+def test_weights_that_are_replaced_while_they_are_loaded_are_refused(
+    project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_weights = saved_models.checkpoints.load_weights
+
+    def replaced_meanwhile(path: Path, model: torch.nn.Module) -> None:
+        load_weights(path, model)
+        change_weights(lambda w: w + 1)
+
+    monkeypatch.setattr(saved_models.checkpoints, "load_weights", replaced_meanwhile)
+    with pytest.raises(UserError, match="^models/toy: trained anew meanwhile; run this again"):
+        saved_models.load_folder(Path("models/toy"))
 
 
 def test_a_request_that_fails_loses_no_metric(
