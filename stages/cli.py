@@ -47,7 +47,8 @@ def in_one_line(main: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {redacted(where)}{error.strerror or one_line(error)}")
     except Exception as error:
-        if type(error).__name__ == "MlflowException":  # of a store that fails midway
+        # of a store that fails midway, here or behind a server
+        if "MlflowException" in (kind.__name__ for kind in type(error).__mro__):
             sys.exit(f"error: MLflow: {redacted(one_line(error))}")
         if not _is_out_of_memory(error):
             raise

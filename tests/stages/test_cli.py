@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 
 from pipeline.core.errors import UserError
 from stages import cli
@@ -52,11 +52,24 @@ def test_memory_that_ran_out_is_one_line(error: Exception) -> None:
         cli.run(main)
 
 
-def test_a_store_that_fails_is_one_line() -> None:
-    def main() -> None:
-        raise MlflowException("database is locked\n(Background on this error at ...)")
+LOCKED = "database is locked\n(Background on this error at ...)"
 
-    with pytest.raises(SystemExit, match=r"^error: MLflow: database is locked \(Background"):
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MlflowException(LOCKED), r"database is locked \(Background"),
+        (
+            RestException({"error_code": "INTERNAL_ERROR", "message": LOCKED}),
+            r"INTERNAL_ERROR: database is locked \(Background",
+        ),
+    ],
+)
+def test_a_store_that_fails_is_one_line(error: Exception, said: str) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match=f"^error: MLflow: {said}"):
         cli.run(main)
 
 
