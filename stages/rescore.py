@@ -31,9 +31,13 @@ def main() -> None:
     from pipeline.evaluation import rescoring
     from pipeline.reporting import wording
 
-    different = []
+    failed, different = [], []
     for name in arguments.experiments:
-        found = rescoring.rescore(name)
+        try:
+            found = rescoring.rescore(name)
+        except UserError as error:
+            failed.append(str(error))
+            continue
         pairs = [(s.nats, s.nats_stderr) for s in (found.record.score, found.score)]
         recorded, now = (wording.with_error(*pair) for pair in pairs)
         apart = found.score.nats - found.record.score.nats
@@ -41,7 +45,9 @@ def main() -> None:
         if recorded != now:
             different.append(name)
     if different:
-        raise UserError(f"other numbers than recorded: {', '.join(different)}")
+        failed.append(f"other numbers than recorded: {', '.join(different)}")
+    if failed:
+        raise UserError("; ".join(failed))
 
 
 if __name__ == "__main__":

@@ -88,3 +88,19 @@ def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatc
     shutil.rmtree("results/toy")
     with pytest.raises(UserError, match="results/toy: expected a record, found none"):
         run(monkeypatch, "toy")
+
+
+def test_a_record_that_cannot_be_scored_stops_no_other(project: Path, monkeypatch, capsys) -> None:
+    for name in ("another", "toy-folds"):
+        shutil.copytree("results/toy", Path("results") / name)
+        Path("results", name, "metrics.json").unlink()
+    metrics = json.loads(Path("results/toy/metrics.json").read_text())
+    metrics["nats"] += 0.02
+    Path("results/toy/metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(UserError) as caught:
+        run(monkeypatch, "--all")
+    assert capsys.readouterr().out.startswith("toy: recorded ")
+    message = str(caught.value)
+    assert message.startswith("unknown experiment 'another'")
+    assert "results/toy-folds: expected a record, found none" in message
+    assert message.endswith("; other numbers than recorded: toy")
