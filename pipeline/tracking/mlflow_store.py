@@ -348,13 +348,19 @@ def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]
 
 @contextlib.contextmanager
 def fluent(uri: str) -> Iterator[ModuleType]:
-    """Point MLflow's module-level functions at a store for a while."""
+    """Point MLflow's module-level functions at a store and its registry for a while."""
     import mlflow
 
-    # MLflow also writes the URI into the environment, where it would outlive this call.
+    # MLflow also writes the URIs into the environment, where they would outlive this call.
     before = os.environ.get("MLFLOW_TRACKING_URI")
+    registry = os.environ.get("MLFLOW_REGISTRY_URI")
     mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
     try:
         yield mlflow
     finally:
         mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]
+        mlflow.set_registry_uri(None)  # type: ignore[arg-type, unused-ignore]
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which None leaves as it is
+        if registry is not None:
+            os.environ["MLFLOW_REGISTRY_URI"] = registry

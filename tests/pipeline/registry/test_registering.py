@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import urllib.parse
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from pipeline.registry import register
@@ -47,3 +49,14 @@ def test_a_champion_that_another_validates_better_than_goes(home: Path) -> None:
     experiment("toy-good", "nade", valid_nats=8.0)
     (champion,) = register.register_dataset("toy").champions.values()
     assert champion is not None and champion.experiment == "toy-good"
+
+
+def test_the_registry_is_the_stores_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = f"sqlite:///{home}/elsewhere.db"
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", elsewhere)
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    register.register_dataset("toy")
+    found = mlflow_store.client().search_model_versions("name = 'arcore-toy'")
+    assert [version.tags["experiment"] for version in found] == ["toy-nade"]
+    assert not (home / "elsewhere.db").exists()
+    assert os.environ["MLFLOW_REGISTRY_URI"] == mlflow.get_registry_uri() == elsewhere
