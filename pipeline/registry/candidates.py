@@ -46,12 +46,14 @@ class Candidate:
         evaluated: its test results, and its config.
         folder: `models/<experiment>`.
         origin: of the training.
+        weights_sha256: of the file model.safetensors.
         sha256: of the weights, the config without volatile keys, and the test and validation nats.
     """
 
     evaluated: Evaluated
     folder: Path
     origin: Origin
+    weights_sha256: str
     sha256: str
 
     @property
@@ -102,11 +104,11 @@ def alias_of(experiment: str) -> str:
     return f"experiment-{alias}" if reserved else alias
 
 
-def content_hash(folder: Path, config: Mapping[str, object], result: Result) -> str:
+def content_hash(weights_sha256: str, config: Mapping[str, object], result: Result) -> str:
     """Hash what makes a model version: weights, members, config without volatile keys, nats."""
     kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     digest = hashlib.sha256()
-    digest.update(bytes.fromhex(sha256_of(folder / "model.safetensors")))
+    digest.update(bytes.fromhex(weights_sha256))
     nats = (result.score.nats, result.valid_nats)
     described = [kept, result.num_members, result.context_frames, *nats]
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
@@ -127,21 +129,22 @@ def _candidate(evaluated: Evaluated) -> Candidate:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights}: missing; train the experiment first")
+    weights_sha256 = sha256_of(weights)
     return Candidate(
         evaluated=evaluated,
         folder=folder,
-        origin=_origin(folder),
-        sha256=content_hash(folder, evaluated.config.content, evaluated.result),
+        origin=_origin(folder, weights_sha256),
+        weights_sha256=weights_sha256,
+        sha256=content_hash(weights_sha256, evaluated.config.content, evaluated.result),
     )
 
 
-def _origin(folder: Path) -> Origin:
+def _origin(folder: Path, weights_sha256: str) -> Origin:
     """Return where a training was logged; unknown where its record is lost or of other weights."""
     path = folder / "training.json"
     if not path.is_file():
         return Origin()
     found = read_object(path)
-    weights = found.get("weights_sha256")
-    if weights is not None and weights != sha256_of(folder / "model.safetensors"):
+    if found.get("weights_sha256") not in (None, weights_sha256):
         return Origin()
     return Origin.from_dict(found, str(path))

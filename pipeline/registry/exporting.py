@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 import arcore
+from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_yaml, value_of
 from pipeline.tracking import mlflow_store
@@ -32,6 +33,7 @@ def log_exported_model(
     uri: str | None = None,
     context_frames: int = 0,
     metrics: Mapping[str, float] | None = None,
+    weights_sha256: str | None = None,
 ) -> str:
     """Log a trained model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
 
@@ -46,29 +48,22 @@ def log_exported_model(
         context_frames: frames of a clip that are given, and not scored.
         uri: the store; None for `tracking.tracking_uri()`.
         metrics: that the model's page shows; the run's own are not copied.
+        weights_sha256: of the weights that are meant; None for those that are there.
 
     Returns:
         The model's URI, `models:/m-...`.
+
+    Raises:
+        UserError: if the folder has other weights, before anything is logged.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
     from pipeline.registry import pyfunc
 
-    uri = uri or mlflow_store.tracking_uri()
-    config = read_yaml(model_folder / "config.yaml")
     protocol = {"num_members": num_members, "context_frames": context_frames}
-    where = str(model_folder / "config.yaml")
-    given = value_of(config, "evaluation", dict, where) if config.get("evaluation") else {}
-    config["evaluation"] = {**given, **protocol}
-    signature, example = _signature(pyfunc.load(model_folder))
+    uri = uri or mlflow_store.tracking_uri()
     store = mlflow_store.client(uri)
     run = store.get_run(run_id)
-    model = store.create_logged_model(
-        run.info.experiment_id,
-        name=re.sub(r"[/:.%\"']", "-", run.info.run_name or "model"),  # what MLflow takes
-        source_run_id=run_id,
-        params=run.data.params,
-    )
     with (
         tempfile.TemporaryDirectory() as scratch,
         mlflow_store.quiet(),
@@ -76,9 +71,13 @@ def log_exported_model(
     ):
         exported = Path(scratch, "model")
         exported.mkdir()
-        shutil.copyfile(model_folder / "model.safetensors", exported / "model.safetensors")
-        (exported / "config.yaml").write_text(
-            yaml.safe_dump(config, sort_keys=False), encoding="utf-8"
+        _copy(model_folder, exported, weights_sha256, protocol)
+        signature, example = _signature(pyfunc.load(exported))
+        model = store.create_logged_model(
+            run.info.experiment_id,
+            name=re.sub(r"[/:.%\"']", "-", run.info.run_name or "model"),  # what MLflow takes
+            source_run_id=run_id,
+            params=run.data.params,
         )
         info = mlflow.pyfunc.log_model(
             model_id=model.model_id,
@@ -99,6 +98,21 @@ def log_exported_model(
     if logged:
         store.log_batch(run_id, metrics=logged)
     return str(info.model_uri)
+
+
+def _copy(
+    folder: Path, exported: Path, weights_sha256: str | None, protocol: Mapping[str, object]
+) -> None:
+    """Copy what a model is, with the protocol of its evaluation in the config."""
+    config = read_yaml(folder / "config.yaml")
+    where = str(folder / "config.yaml")
+    given = value_of(config, "evaluation", dict, where) if config.get("evaluation") else {}
+    config["evaluation"] = {**given, **protocol}
+    weights = shutil.copyfile(folder / "model.safetensors", exported / "model.safetensors")
+    if weights_sha256 not in (None, sha256_of(weights)):
+        raise UserError(f"{folder.name}: trained anew meanwhile; run this again")
+    content = yaml.safe_dump(config, sort_keys=False)
+    (exported / "config.yaml").write_text(content, encoding="utf-8")
 
 
 def _signature(

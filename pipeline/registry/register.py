@@ -244,6 +244,7 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
         str(store.tracking_uri),
         result.context_frames,
         {key: float(value) for key, value in numbers.items() if value is not None},
+        candidate.weights_sha256,
     )
     tags: dict[str, object] = {
         HASH: candidate.sha256,

@@ -6,10 +6,12 @@ import os
 import shutil
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.registry import register
 from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment
@@ -49,6 +51,25 @@ def test_a_champion_that_another_validates_better_than_goes(home: Path) -> None:
     experiment("toy-good", "nade", valid_nats=8.0)
     (champion,) = register.register_dataset("toy").champions.values()
     assert champion is not None and champion.experiment == "toy-good"
+
+
+def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of = register.training_runs.run_of
+
+    def late(*given: Any) -> str:
+        experiment("toy-nade", "nade", valid_nats=9.0, hidden=3)
+        return run_of(*given)
+
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    monkeypatch.setattr(register.training_runs, "run_of", late)
+    with pytest.raises(UserError, match="^toy-nade: trained anew meanwhile; run this again$"):
+        register.register_dataset("toy")
+    store = mlflow_store.client()
+    where = store.get_experiment_by_name("arcore-toy").experiment_id
+    assert list(store.search_model_versions("name = 'arcore-toy'")) == []
+    assert list(store.search_logged_models([where])) == []
 
 
 def test_the_registry_is_the_stores_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
