@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core import atomic, locks, paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import read_manifest
+from pipeline.evaluation import reading
 from pipeline.registry import exporting, training_runs, versions
 from pipeline.registry.candidates import (
     CHAMPION,
@@ -80,8 +81,10 @@ def register_all(datasets: Sequence[str] = ()) -> None:
     Raises:
         UserError: at the end, with what failed.
     """
-    found = (paths.root() / "evaluation").glob("[!.]*/[!.]*/metrics.json")
-    names = list(datasets) or sorted({path.parent.parent.name for path in found})
+    from mlflow.exceptions import MlflowException
+
+    folders = sorted((paths.root() / "evaluation").glob("[!.]*"))
+    names = list(datasets) or [one.name for one in folders if reading.evaluations(one.name)]
     if not names:
         raise UserError("evaluation: nothing evaluated yet; run evaluate first")
     failed = []
@@ -90,6 +93,8 @@ def register_all(datasets: Sequence[str] = ()) -> None:
             write(dataset)
         except UserError as error:
             failed.append(str(error))
+        except (MlflowException, OSError) as error:
+            failed.append(f"{dataset}: {one_line(error)}")
     if failed:
         raise UserError("; ".join(dict.fromkeys(failed)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import urllib.parse
@@ -10,6 +11,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipeline.core.errors import UserError
 from pipeline.registry import register
@@ -81,3 +83,39 @@ def test_the_registry_is_the_stores_own(home: Path, monkeypatch: pytest.MonkeyPa
     assert [version.tags["experiment"] for version in found] == ["toy-nade"]
     assert not (home / "elsewhere.db").exists()
     assert os.environ["MLFLOW_REGISTRY_URI"] == mlflow.get_registry_uri() == elsewhere
+
+
+def test_all_are_datasets_with_results_of_entries(home: Path) -> None:
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    by_hand = Path("evaluation/other/other-nade--trainer.seed-1")
+    by_hand.mkdir(parents=True)
+    (by_hand / "metrics.json").write_text(json.dumps({}))
+    register.register_all()
+    assert [path.name for path in Path("registry").iterdir()] == ["toy"]
+    shutil.rmtree("evaluation/toy")
+    with pytest.raises(UserError, match="nothing evaluated yet"):
+        register.register_all()
+
+
+def test_what_fails_stops_no_other_dataset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {
+        "a": OSError(28, "No space left on device"),
+        "b": MlflowException("database is locked\n(Background on this error at ...)"),
+        "c": UserError("evaluation/c: no evaluated experiment"),
+    }
+    written = []
+
+    def write(dataset: str) -> None:
+        if dataset in errors:
+            raise errors[dataset]
+        written.append(dataset)
+
+    monkeypatch.setattr(register, "write", write)
+    with pytest.raises(UserError) as caught:
+        register.register_all(["a", "b", "c", "d"])
+    assert written == ["d"]
+    assert str(caught.value) == (
+        "a: [Errno 28] No space left on device; "
+        "b: database is locked (Background on this error at ...); "
+        "evaluation/c: no evaluated experiment"
+    )
