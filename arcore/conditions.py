@@ -37,12 +37,10 @@ class Condition(abc.ABC):
             got = (condition.dtype, tuple(condition.shape))
         raise ValueError(f"condition: expected {self.expected(batch)}, got {got!r}")
 
-    def check_values(self, condition: Tensor, dtype: torch.dtype) -> None:
-        """Check the values of a condition whose shape fits, for a model of a type."""
+    def check_values(self, condition: Tensor) -> None:
+        """Check the values of a condition whose shape fits."""
         if not bool(torch.isfinite(condition).all()):
             raise ValueError("condition: expected finite values, got NaN or infinity")
-        if condition.dtype != dtype and not bool(condition.to(dtype).isfinite().all()):
-            raise ValueError(f"condition: expected values that are finite in {dtype}, got others")
 
     @property
     @abc.abstractmethod
@@ -89,7 +87,7 @@ class Classes(Condition):
         # int64 only, since other integers index as masks or not at all
         return condition.shape == (batch,) and condition.dtype == torch.int64
 
-    def check_values(self, condition: Tensor, dtype: torch.dtype) -> None:
+    def check_values(self, condition: Tensor) -> None:
         """Check the range of labels."""
         if len(condition) and not bool(((condition >= 0) & (condition < self.num_classes)).all()):
             raise ValueError(
@@ -197,11 +195,11 @@ class Symbols(Condition):
             return None, condition
         return condition[:, 0], condition[:, 1:]
 
-    def check_values(self, condition: Tensor, dtype: torch.dtype) -> None:
+    def check_values(self, condition: Tensor) -> None:
         """Check the range of classes and of symbols."""
         classes, symbols = self.split(condition)
         if classes is not None and self.num_classes is not None:
-            Classes(self.num_classes).check_values(classes, dtype)
+            Classes(self.num_classes).check_values(classes)
         if symbols.numel() and not bool(((symbols >= 0) & (symbols < self.num_symbols)).all()):
             low, high = (int(value) for value in torch.aminmax(symbols))
             raise ValueError(

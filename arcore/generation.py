@@ -19,7 +19,7 @@ from arcore.primitives.progress import Advance, progress_bar, unseen
 SAMPLE_DIMENSIONS = 1 << 20
 SCORED_DIMENSIONS = 1 << 17
 HEADROOM = 8.0  # of levels as inputs, in units of ln
-LARGE = 100.0  # numbers of a condition, which the headroom also holds
+LARGE = 1000.0  # numbers of a condition, which the headroom also holds
 
 
 class GenerativeModel(nn.Module, abc.ABC):
@@ -205,9 +205,14 @@ class GenerativeModel(nn.Module, abc.ABC):
     @contextmanager
     def _drawing(self) -> Iterator[None]:
         """Drop nothing, and draw in the precision in which the model scores."""
-        autocast = torch.is_autocast_enabled(self.device.type) and self.scores_in_autocast
-        with without_dropout(self), torch.autocast(self.device.type, enabled=autocast):
+        with without_dropout(self), self._scoring_precision():
             yield
+
+    def _scoring_precision(self) -> torch.autocast:
+        """Follow autocast where scores do."""
+        kind = self.device.type
+        follows = torch.is_autocast_enabled(kind) and self.scores_in_autocast
+        return torch.autocast(kind, enabled=follows)
 
     def _require_finite_weights(self) -> None:
         """Refuse weights that are not finite, whose draws would be levels like any others.

@@ -23,7 +23,7 @@ from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.orderings import inverse
-from arcore.primitives.precision import summed
+from arcore.primitives.precision import require_finite, summed
 from arcore.primitives.row_noise import BatchSlice
 
 
@@ -241,15 +241,14 @@ class AutoregressiveModel(GenerativeModel):
 
     def _check(self, x: Tensor, condition: Tensor | None) -> None:
         self.event.check(x)
-        if x.is_floating_point() and x.dtype != self.dtype:
-            fits = bool(x.to(self.dtype).isfinite().all())
-            require(fits, "x", f"values that are finite in {self.dtype}", "others")
+        require_finite(x, self.dtype, "x")
         self._check_condition(condition, x.shape[0])
 
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:
         self._check_condition_shape(condition, batch)
         if condition is not None and self.condition_kind is not None:
-            self.condition_kind.check_values(condition, self.dtype)
+            self.condition_kind.check_values(condition)
+            require_finite(condition, self.dtype, "condition")
 
     def _check_condition_shape(self, condition: Tensor | None, batch: int) -> None:
         if self.condition_kind is None:

@@ -165,28 +165,21 @@ class PoolDecoder(Decoder):
         self.pool = pool
         self.members = []
         for member in pool:
-            with _precision(member):
+            with member._scoring_precision():  # each as it scores, some never in autocast's
                 self.members.append(member.decoder(batch, taken(member, condition)))
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         each = []
         for model, member in zip(self.pool, self.members, strict=True):
-            with _precision(model):
+            with model._scoring_precision():
                 each.append(member.next())
         return self.pool.pooled(each)
 
     def _push(self, block: Tensor, values: Tensor) -> None:
         for model, member in zip(self.pool, self.members, strict=True):
-            with _precision(model):
+            with model._scoring_precision():
                 member.push(values)
-
-
-def _precision(member: AutoregressiveModel) -> torch.autocast:
-    """Decode in the precision in which a member scores: some never in that of autocast."""
-    kind = member.device.type
-    follows = torch.is_autocast_enabled(kind) and member.scores_in_autocast
-    return torch.autocast(kind, enabled=follows)
 
 
 def _log_odds(conditional: Distribution, is_binary: bool) -> Tensor:

@@ -63,6 +63,9 @@ def class_information(log_likelihoods: Tensor, labels: Tensor) -> Tensor:
         log_likelihoods: ln p(x | c), as `class_log_likelihoods` returns.
         labels: (batch,) int64, the true classes.
 
+    Raises:
+        ValueError: for labels of another shape or type.
+
     Example:
         >>> class_information(torch.tensor([[0.0, -torch.inf]]), torch.tensor([0])).exp().tolist()
         [2.0]
@@ -88,6 +91,9 @@ def calibration_error(log_posterior: Tensor, labels: Tensor, bins: int = 15) -> 
         log_posterior: ln p(c | x), (batch, classes).
         labels: (batch,) int64.
         bins: of [0, 1].
+
+    Raises:
+        ValueError: for labels of another shape or type.
 
     Reference:
         Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.

@@ -63,6 +63,9 @@ def observation(x: Tensor, observed: Tensor, num_levels: int) -> Tensor:
     Returns:
         (batch, *shape, K): 0 for the levels that are possible, -inf for others.
 
+    Raises:
+        ValueError: for `observed` of another shape or type.
+
     Example:
         >>> observation(torch.tensor([[1, 0]]), torch.tensor([True, False]), 2).tolist()
         [[[-inf, 0.0], [0.0, 0.0]]]

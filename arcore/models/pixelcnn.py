@@ -58,6 +58,9 @@ class PixelCNN(RasterModel):
     every other layer, 1 x 1 ones too, maps of the same colour as well. Stacked k x k masks leave a
     blind spot: pixels above and far to the right are never seen (`gated_pixelcnn` has none).
 
+    In bfloat16 on a processor, training runs blocks as `arcore.layers.residual_conv`: maps that a
+    forward hook keeps are written over, and hooks of a block's layers are not called.
+
     By default a pixel sees 8 rows above it (a first kernel of 7 and five of 3), where the paper's
     fifteen layers for CIFAR-10 see more.
 

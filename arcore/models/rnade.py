@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
@@ -31,7 +32,8 @@ class RNADEConfig(Hyperparameters):
         component: gaussian or laplace.
         sigma_preconditioner: multiply the gradient of the means' own weights and biases by each
             component's scale; the loss and all other gradients stay the same.
-        min_log_scale: floor of the components' log-scales, for the density and for draws alike.
+        min_log_scale: floor of the components' log-scales, for the density and for draws alike;
+            -80 or above.
             Data on a grid (rounded measurements) has no finite best likelihood without one.
         mean_range: where the initial means lie, evenly spaced; None is [0, 1] for dequantised
             events and [-3, 3] for others, which suits standardised data.
@@ -254,7 +256,8 @@ class _PreconditionedMeans(torch.autograd.Function):
         return torch.baddbmm(b[:, None], h, v.transpose(1, 2))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         h, v, scales = ctx.saved_tensors
         scaled = gradient * scales
         return gradient @ v, scaled.transpose(1, 2) @ h, scaled.sum(1), None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from arcore.primitives.checks import require
+
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """Return the type in which to add up many terms or to draw: bfloat16 is too coarse for both.
@@ -37,3 +39,16 @@ def summed(terms: Tensor, first: int = 1) -> Tensor:
         [300.0, 300.0]
     """
     return terms.flatten(first).sum(first, dtype=at_least_float32(terms.dtype))
+
+
+def require_finite(x: Tensor, dtype: torch.dtype, name: str) -> None:
+    """Raise ValueError where finite numbers are too large for the type in which they are used.
+
+    Example:
+        >>> require_finite(torch.tensor(1e39, dtype=torch.float64), torch.float32, "x")
+        Traceback (most recent call last):
+        ValueError: x: expected values that are finite in torch.float32, got 'others'
+    """
+    if x.is_floating_point() and x.dtype != dtype:
+        fits = bool(x.to(dtype).isfinite().all())
+        require(fits, name, f"values that are finite in {dtype}", "others")

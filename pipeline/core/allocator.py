@@ -16,9 +16,11 @@ _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def _and_tunables_set(ours: str) -> str:
-    """Return ours after those that the process was started with, all in one variable."""
-    others = [one for one in os.environ.get("GLIBC_TUNABLES", "").split(":") if one]
-    return ":".join([*(one for one in others if one != ours), ours])
+    """Return ours beside those that the process was started with, which one variable holds."""
+    others = os.environ.get("GLIBC_TUNABLES", "")
+    if ours.partition("=")[0] in others:
+        return others
+    return f"{others}:{ours}" if others else ours
 
 
 # One arena, since Ray trains in a thread, whose own heap would be given back all the same.

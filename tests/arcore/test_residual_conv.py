@@ -89,6 +89,16 @@ def test_what_is_not_a_number_stays_so() -> None:
 
 
 @needed
+def test_weights_that_are_no_numbers_show_in_gradients() -> None:
+    """Relus make them zeros on the way forward, but not on the way back."""
+    layers = block()
+    torch.nn.init.constant_(layers[0].weight, float("nan"))
+    u = maps().bfloat16().requires_grad_()
+    (grad,) = torch.autograd.grad(residual_conv(u.clone(), *layers).float().square().sum(), u)
+    assert grad.isnan().any()
+
+
+@needed
 def test_a_gradient_has_no_gradient_of_its_own() -> None:
     u = maps().bfloat16().requires_grad_()
     y = residual_conv(u.clone(), *block())

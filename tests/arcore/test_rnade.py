@@ -211,3 +211,12 @@ def test_bad_hyperparameters_are_named(hyperparameters: dict[str, object], messa
 def test_discrete_events_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^event: RNADE expects Real, got Binary"):
         arcore.create_model("rnade", arcore.events.Binary((2,)))
+
+
+def test_a_preconditioned_gradient_has_no_gradient_of_its_own() -> None:
+    """It would lack the terms of the scales, and is of no loss anyway."""
+    model = arcore.create_model("rnade", Real((4,)), sigma_preconditioner=True)
+    parameters = list(model.parameters())
+    grads = torch.autograd.grad(model(torch.ones(2, 4)).sum(), parameters, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.stack([grad.square().sum() for grad in grads]).sum().backward()
