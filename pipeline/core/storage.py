@@ -28,6 +28,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.redaction import redacted
 
 __all__ = [
+    "discard",
+    "exists",
     "filesystem",
     "is_uri",
     "join",
@@ -181,6 +183,29 @@ def remove(location: str | Path) -> None:
                 found.delete_file(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
+
+
+def discard(location: str | Path) -> None:
+    """Remove a folder of a disk so that a kill midway leaves nothing half there under its name.
+
+    What such a kill leaves beside it goes the next time. In an object store, which renames
+    nothing, it is removed as by `remove`.
+
+    Raises:
+        UserError: if it can't be removed.
+    """
+    path = local_path(location)
+    if path is None:
+        remove(location)
+        return
+    gone = path.with_name(f".{path.name}.gone")
+    remove(gone)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(gone)
+    except OSError as error:
+        raise UserError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
+    remove(gone)
 
 
 def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:

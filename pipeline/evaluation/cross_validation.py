@@ -102,7 +102,7 @@ def _run(config: ExperimentConfig, dataset: Dataset, raw: Path) -> Path:
         "%s: test %.3f +- %.3f nats, mean over %d folds",
         config.result_name, score.nats, score.nats_stderr, len(outcomes),
     )  # fmt: skip
-    _remove(home)
+    storage.discard(home)  # a half removed one would be taken for a finished one
     return out
 
 
@@ -133,14 +133,6 @@ def _write(
             writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
     result_files.write_summary(result, events.from_dict(event))
     return out
-
-
-def _remove(home: Path) -> None:
-    """Remove the folds' homes; one that was half removed would be taken for a finished one."""
-    gone = home.with_name(f".{home.name}.gone")
-    storage.remove(gone)
-    home.rename(gone)
-    storage.remove(gone)
 
 
 def on_fold(config: ExperimentConfig, fold: int) -> ExperimentConfig:

@@ -238,6 +238,32 @@ def test_the_root_is_not_removed() -> None:
         storage.remove("/")
 
 
+def test_what_is_discarded_is_gone(place: str, few_digits: Path) -> None:
+    target = storage.join(place, "digits")
+    storage.publish(few_digits, target)
+    for _ in range(2):
+        storage.discard(target)
+        assert not storage.exists(target)
+
+
+def test_a_kill_midway_leaves_no_half_of_what_is_discarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "toy"
+    folder.mkdir()
+
+    def killed(location: Path) -> None:
+        if location.exists():
+            raise SystemExit
+
+    with monkeypatch.context() as midway, pytest.raises(SystemExit):
+        midway.setattr(storage, "remove", killed)
+        storage.discard(folder.as_uri())
+    assert not folder.exists() and len(list(tmp_path.iterdir())) == 1
+    storage.discard(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_marker_tells_contents_apart(tmp_path: Path) -> None:
     """Outputs of stages are kept by the file that names their content."""
     folder, place = tmp_path / "models/toy", tmp_path / "kept"
