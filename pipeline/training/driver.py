@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -114,17 +115,20 @@ def _train(resolved: ResolvedConfig, fresh: bool) -> Path:
     if connection.needs_ray(config.cluster):
         with connection.connected():
             connection.require_resources(config.cluster)
-            run = _start(resolved, fresh)
-            with ended_by_errors(run.run_id, AskedToStop):
-                out = _finish(run, *_train_on_workers(run))
-    else:
-        device = local_device(config.cluster)
-        run = _start(resolved, fresh)
-        with ended_by_errors(run.run_id, AskedToStop):
-            out = _finish(run, *_train_here(run, device))
-    RunLogger(run.run_id).finish("FINISHED")
-    publish(config.cluster, out, "training.json")
-    storage.remove(storage.join(run.place, run.folder))
+            return _complete(_start(resolved, fresh), _train_on_workers)
+    device = local_device(config.cluster)
+    return _complete(_start(resolved, fresh), partial(_train_here, device=device))
+
+
+def _complete(
+    run: Run, train_run: Callable[[Run], tuple[TrainingOutcome, Checkpoint | None]]
+) -> Path:
+    """Train, and finish the MLflow run once the model is where it belongs."""
+    with ended_by_errors(run.run_id, AskedToStop):
+        out = _finish(run, *train_run(run))
+        publish(run.config.cluster, out, "training.json")
+        RunLogger(run.run_id).finish("FINISHED")
+    storage.discard(storage.join(run.place, run.folder))
     return out
 
 
@@ -171,7 +175,7 @@ def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
     experiment = mlflow_store.experiment_of(config.dataset["name"])
     folder = storage.join(place, _folder(resolved))
     if fresh:
-        storage.remove(folder)
+        storage.discard(folder)
     run_id = mlflow_store.start_run(
         experiment,
         config.name,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipeline.cluster import connection
-from pipeline.core import paths
+from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess
 from pipeline.data.manifest import read_manifest
@@ -28,13 +28,17 @@ from pipeline.training.resolved import resolve
 @pytest.fixture
 def project(workdir: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: "run")
+    return write_project(workdir, few_digits)
+
+
+def write_project(folder: Path, few_digits: Path) -> Path:
     shutil.copytree(few_digits, "data/shards/digits_binary")
     entries = {
-        "toy": {"dataset": "digits_binary", "model": "made"},
+        "toy": {"dataset": "digits_binary", "model": "made", "trainer": {"max_epochs": 1}},
         "pca": {"dataset": "digits_pca", "model": "made"},
     }
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": entries}))
-    return workdir
+    return folder
 
 
 @pytest.fixture
@@ -96,6 +100,37 @@ def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
     with pytest.raises(UserError, match="^(RAY_ADDRESS|cluster): "):
         driver.train(config, fresh=True)
     assert kept.is_dir() and ended == []
+
+
+def runs() -> dict[str, str]:
+    """The status of each MLflow run, by its id."""
+    store = mlflow_store.client()
+    where = store.get_experiment_by_name("arcore-digits_binary").experiment_id
+    return {run.info.run_id: run.info.status for run in store.search_runs([where])}
+
+
+def test_a_training_is_one_run_and_kept_until_it_is_published(
+    home: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(home, few_digits)
+
+    def away(*_: object) -> None:
+        raise UserError("s3://b: cannot write")
+
+    def killed(place: str | Path) -> None:
+        if storage.exists(place):
+            raise SystemExit
+
+    with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
+        failing.setattr(driver, "publish", away)
+        driver.train(compose.load("toy"))
+    (run_id,) = before = runs()
+    assert before[run_id] == "FAILED"
+    with monkeypatch.context() as midway, pytest.raises(SystemExit):
+        midway.setattr(storage, "remove", killed)
+        driver.train(compose.load("toy"))
+    assert runs() == {run_id: "FINISHED"}
+    assert not list(Path(".arcore/train").glob("toy-*")), "half of the checkpoints are left"
 
 
 def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:
