@@ -26,7 +26,7 @@ from pipeline.search.spec import Search, load_search
 from pipeline.search.trial_records import TrialRecords
 from pipeline.search.trials import Trial, best, number
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.run_logger import RunLogger
+from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training.records import BEST
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class SearchRun:
         config_hash: of all that decides the search.
         place: folder or URI in which Ray Tune keeps the searches.
         mlflow_experiment: name of the MLflow experiment.
+        commit: of the code.
         run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
     """
 
@@ -59,12 +60,22 @@ class SearchRun:
     config_hash: str
     place: str
     mlflow_experiment: str
+    commit: str
     run_id: str | None = None
 
     @property
     def folder(self) -> str:
         """Name of the search in `place`: another one for each config hash."""
         return f"{self.search.name}-{self.config_hash[:12]}"
+
+    @property
+    def kept(self) -> str:
+        """Folder or URI of its trials."""
+        return storage.join(self.place, self.folder)
+
+
+class Interrupted(UserError):
+    """A search that was asked to stop, and keeps the trials that ended."""
 
 
 def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
@@ -94,40 +105,53 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
 
 
 def _tune(search: Search, fresh: bool) -> Path:
-    run = _start(search, fresh)
     began = time.perf_counter()
-    records = TrialRecords(search, storage.join(run.place, run.folder))
-    records.read()
+    run = _planned(search)
+    records = TrialRecords(search, run.kept)
+    if not fresh:
+        records.read()
     with connection.connected(_environment()):
         resources = trial_cluster(search.base.cluster)
         connection.require_resources(resources)
-        _fit(run, records, resources)
-    table = [record.row() for record in records.all()]
-    seconds = time.perf_counter() - began
-    _require_ended(run, table, seconds)
-    out = _write(run, table, seconds)
-    shared_storage.publish(search.base.cluster, out, "search.json")
-    storage.remove(storage.join(run.place, run.folder))
+        run = _start(run, fresh)
+        with ended_by_errors(run.run_id, Interrupted):
+            _fit(run, records, resources)
+            table = [record.row() for record in records.all()]
+            seconds = time.perf_counter() - began
+            _require_ended(run, table, seconds)
+            out = _write(run, table, seconds)
+            shared_storage.publish(search.base.cluster, out, "search.json")
+            RunLogger(run.run_id).finish("FINISHED")
+    storage.discard(run.kept)
     return out
 
 
-def _start(search: Search, fresh: bool) -> SearchRun:
-    """Check a search against its shards and start its MLflow run, or go on with it."""
+def _planned(search: Search) -> SearchRun:
+    """Check a search against its shards; nothing is touched yet."""
     dataset = search.base.dataset["name"]
     manifest = read_manifest(paths.shards(dataset))
     search.check(manifest)
-    config_hash = search.config_hash(manifest.sha256)
-    place = storage.join(shared_storage.storage_of(search.base.cluster), "tune")
-    run = SearchRun(search, manifest, config_hash, place, mlflow_store.experiment_of(dataset))
+    return SearchRun(
+        search,
+        manifest,
+        search.config_hash(manifest.sha256),
+        storage.join(shared_storage.storage_of(search.base.cluster), "tune"),
+        mlflow_store.experiment_of(dataset),
+        provenance.commit(),
+    )
+
+
+def _start(run: SearchRun, fresh: bool) -> SearchRun:
+    """Start a search's MLflow run, or go on with it; forget its trials if asked to."""
     if fresh:
-        storage.remove(storage.join(place, run.folder))
-    space = {p.name: f"{p.kind} {list(p.values)}" for p in search.space}
+        storage.discard(run.kept)
+    space = {p.name: f"{p.kind} {list(p.values)}" for p in run.search.space}
     run_id = mlflow_store.start_run(
         run.mlflow_experiment,
-        f"tune {search.name}",
-        config_hash,
-        params=space | dataclasses.asdict(search.plan),
-        tags={"commit": provenance.commit(), "dataset_sha256": manifest.sha256},
+        f"tune {run.search.name}",
+        run.config_hash,
+        params=space | dataclasses.asdict(run.search.plan),
+        tags={"commit": run.commit, "dataset_sha256": run.manifest.sha256},
         fresh=fresh,
     )
     return dataclasses.replace(run, run_id=run_id)
@@ -147,15 +171,14 @@ def _require_ended(run: SearchRun, table: Sequence[Trial], seconds: float) -> No
     """Check that all trials ended, or that the time budget did.
 
     Raises:
-        UserError: for a search that was interrupted.
+        Interrupted: otherwise.
     """
     search = run.search
     ended = sum(row.status != "unfinished" for row in table)
     budget = search.plan.time_budget_minutes
     in_time = budget is None or seconds < 60 * budget
     if ended < len(table) or (ended < search.total and in_time):
-        RunLogger(run.run_id).finish("KILLED")
-        raise UserError(
+        raise Interrupted(
             f"{search.name}: interrupted with {ended} of {search.total} trials ended, which are "
             "kept; rerun to go on"
         )
@@ -169,24 +192,19 @@ def _device(cluster: ClusterConfig) -> torch.device:
 def _write(run: SearchRun, table: Sequence[Trial], seconds: float) -> Path:
     """Write the search's folder, and log it to MLflow."""
     logger = RunLogger(run.run_id)
-    try:
-        record = outcome.summarize(
-            run.search,
-            table,
-            run_id=run.run_id,
-            mlflow_experiment=run.mlflow_experiment,
-            seconds=round(seconds, 1),
-            commit=provenance.commit(),
-            device=provenance.device_name(_device(run.search.base.cluster)),
-        )
-    except UserError:
-        logger.finish("FAILED")
-        raise
+    record = outcome.summarize(
+        run.search,
+        table,
+        run_id=run.run_id,
+        mlflow_experiment=run.mlflow_experiment,
+        seconds=round(seconds, 1),
+        commit=run.commit,
+        device=provenance.device_name(_device(run.search.base.cluster)),
+    )
     out = outcome.write(run.search, table, record)
     for path in sorted(out.iterdir()):
         logger.artifact(path)
     logger.metrics({BEST: best(table).value})
-    logger.finish("FINISHED")
     return out
 
 

@@ -1,0 +1,132 @@
+"""What a search leaves as it was until it begins, and how its MLflow run ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.cluster import connection, shared_storage
+from pipeline.core import paths, provenance
+from pipeline.core.errors import UserError
+from pipeline.data.manifest import read_manifest
+from pipeline.search import outcome, spec, tuning
+from pipeline.search.trial_records import TrialEpoch, TrialRecord, TrialRecords
+from pipeline.tracking import mlflow_store
+from pipeline.tracking.run_logger import RunLogger
+
+ENTRY = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "space": {"model.ordering": {"choice": ["raster", "snake"]}},
+    "num_trials": 1,
+}
+EPOCH = TrialEpoch(
+    epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0,
+    best_valid_nats=9.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def ended(workdir: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A project with a search, no Ray and no MLflow; how runs were ended."""
+    ends: list[str] = []
+    shutil.copytree(few_digits, "data/shards/digits_binary")
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": ENTRY}}))
+    monkeypatch.setattr(connection, "connected", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(connection, "require_resources", lambda _: None)
+    monkeypatch.setattr(tuning, "_environment", dict)
+    monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: "run")
+    monkeypatch.setattr(RunLogger, "finish", lambda self, status: ends.append(status))
+    monkeypatch.setattr(RunLogger, "artifact", lambda *_: None)
+    monkeypatch.setattr(RunLogger, "metrics", lambda *_: None)
+    return ends
+
+
+def kept_trials() -> Path:
+    """The folder of the search's trials."""
+    manifest = read_manifest(paths.shards("digits_binary"))
+    config_hash = spec.load_search("toy").config_hash(manifest.sha256)
+    return Path(".arcore/tune").absolute() / f"toy-{config_hash[:12]}"
+
+
+@pytest.mark.parametrize("failing", ["connected", "require_resources"])
+def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    @contextlib.contextmanager
+    def connected(_: object) -> Iterator[None]:
+        raise UserError("RAY_ADDRESS: cannot connect")
+        yield
+
+    def require_resources(_: object) -> None:
+        raise UserError("cluster: expected 9 CPUs")
+
+    def start_run(*_: object, **__: object) -> None:
+        raise AssertionError("an MLflow run is touched")
+
+    fails = {"connected": connected, "require_resources": require_resources}
+    monkeypatch.setattr(connection, failing, fails[failing])
+    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    kept = kept_trials() / "trials"
+    kept.mkdir(parents=True)
+    with pytest.raises(UserError, match="^(RAY_ADDRESS|cluster): "):
+        tuning.tune("toy", fresh=True)
+    assert kept.is_dir() and ended == []
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (UserError("the cluster was lost"), "FAILED"),
+        (PermissionError(13, "Permission denied", "a"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (None, "KILLED"),  # left early, as Ray Tune does when it is asked to stop
+    ],
+)
+def test_whatever_ends_a_search_ends_its_run(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch, error: BaseException | None, end: str
+) -> None:
+    def fit(*_: object) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(tuning, "_fit", fit)
+    with pytest.raises(UserError if error is None else type(error)):
+        tuning.tune("toy")
+    assert ended == [end]
+
+
+def test_trials_are_kept_until_the_search_is_published(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
+        monkeypatch.setattr(provenance, "commit", lambda: "edited meanwhile")
+        if not records.all():
+            values = {"model.ordering": "raster"}
+            records.keep(TrialRecord(number=1, status="finished", values=values, history=(EPOCH,)))
+
+    def write(_: object, table: list[object], record: outcome.SearchRecord) -> Path:
+        out = paths.search("toy")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "search.json").write_text(json.dumps(record.to_dict()))
+        return out
+
+    def away(*_: object) -> None:
+        raise UserError("s3://b: cannot write")
+
+    monkeypatch.setattr(tuning, "_fit", fit)
+    monkeypatch.setattr(outcome, "write", write)
+    monkeypatch.setattr(provenance, "commit", lambda: "as it began")
+    with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
+        failing.setattr(shared_storage, "publish", away)
+        tuning.tune("toy")
+    assert ended == ["FAILED"] and kept_trials().is_dir()
+    assert json.loads(Path("searches/toy/search.json").read_text())["commit"] == "as it began"
+    tuning.tune("toy")
+    assert ended == ["FAILED", "FINISHED"] and not kept_trials().exists()
