@@ -14,7 +14,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, read_object
-from pipeline.evaluation.reading import Evaluated, read_results
+from pipeline.evaluation.reading import Evaluated, check_weights, read_results
 from pipeline.evaluation.results import Result
 
 CHAMPION = "champion"
@@ -46,7 +46,8 @@ class Candidate:
         evaluated: its test results, and its config.
         folder: `models/<experiment>`.
         origin: of the training.
-        weights_sha256: of the file model.safetensors.
+        weights_sha256: of the weights that were evaluated; older results have none, and mean the
+            file model.safetensors that is there.
         sha256: of the weights, the config without volatile keys, and the test and validation nats.
     """
 
@@ -129,7 +130,8 @@ def _candidate(evaluated: Evaluated) -> Candidate:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights}: missing; train the experiment first")
-    weights_sha256 = sha256_of(weights)
+    check_weights(evaluated.result, folder)  # again: a training may have ended since it was read
+    weights_sha256 = evaluated.result.weights_sha256 or sha256_of(weights)
     return Candidate(
         evaluated=evaluated,
         folder=folder,

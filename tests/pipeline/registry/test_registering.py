@@ -14,7 +14,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from pipeline.core.errors import UserError
-from pipeline.registry import register
+from pipeline.core.file_hash import sha256_of
+from pipeline.registry import candidates, register
 from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment
 
@@ -72,6 +73,28 @@ def test_a_model_that_was_trained_anew_meanwhile_is_not_registered(
     where = store.get_experiment_by_name("arcore-toy").experiment_id
     assert list(store.search_model_versions("name = 'arcore-toy'")) == []
     assert list(store.search_logged_models([where])) == []
+
+
+def test_weights_that_replace_the_evaluated_ones_get_no_numbers_of_those(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_results = candidates.read_results
+
+    def late(dataset: str) -> Any:
+        found = read_results(dataset)
+        experiment("toy-nade", "nade", valid_nats=9.0, hidden=3)
+        return found
+
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    metrics = Path("evaluation/toy/toy-nade/metrics.json")
+    evaluated = {"weights_sha256": sha256_of(Path("models/toy-nade/model.safetensors"))}
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | evaluated))
+    monkeypatch.setattr(candidates, "read_results", late)
+    with pytest.raises(UserError, match="expected the weights that were evaluated"):
+        register.register_dataset("toy")
+    store = mlflow_store.client()
+    assert list(store.search_model_versions("name = 'arcore-toy'")) == []
+    assert store.get_experiment_by_name("arcore-toy") is None, "a run is made"
 
 
 def test_the_registry_is_the_stores_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
