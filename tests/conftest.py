@@ -64,8 +64,8 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SETTINGS = (
-    "ARCORE_HOME", "ARCORE_CLUSTER", "ARCORE_MIRROR", "MLFLOW_TRACKING_URI", "RAY_ADDRESS",
-    "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY",
+    "ARCORE_HOME", "ARCORE_CLUSTER", "ARCORE_MIRROR", "ARCORE_STORAGE", "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI", "RAY_ADDRESS", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY",
 )  # fmt: skip
 
 

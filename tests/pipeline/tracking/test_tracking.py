@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.tracking import mlflow_store, pages, run_logger
+from tests.places import ROOT
 
 DEAD = "http://127.0.0.1:9"
 
@@ -39,8 +40,7 @@ def test_telemetry_is_off_in_every_process_and_mlflow_is_imported_late():
     )
     # MLflow takes many a variable for a sign of tests, PYTEST_CURRENT_TEST and CI among them.
     env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = Path(mlflow_store.__file__).parents[1]
-    ran = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True)
     assert ran.stdout.strip() == b"True", ran.stderr
 
 
