@@ -17,7 +17,7 @@ def main() -> None:
         description="Register evaluated models in MLflow and write registry/<dataset>/.",
     )
     parser.add_argument("datasets", nargs="*", metavar="dataset")
-    parser.add_argument("--all", action="store_true", help="every dataset under evaluation/")
+    parser.add_argument("--all", action="store_true", help="every dataset with results of entries")
     options = parser.parse_args()
     if bool(options.datasets) == options.all:
         parser.error("expected dataset names, or --all")

@@ -76,7 +76,9 @@ class Registration:
 
 
 def register_all(datasets: Sequence[str] = ()) -> None:
-    """Register datasets' models, or those of every dataset under `evaluation/`; one may fail.
+    """Register datasets' models; without names, those of all that have results of entries.
+
+    One that fails stops no other.
 
     Raises:
         UserError: at the end, with what failed.

@@ -186,7 +186,9 @@ class RunLogger:
 
 @contextlib.contextmanager
 def ended_by_errors(run_id: str | None, *asked: type[BaseException]) -> Iterator[None]:
-    """End a run whose work does not finish, for whatever reason: as FAILED, or as KILLED.
+    """End a run whose work does not finish, as FAILED, or as KILLED where it was asked to stop.
+
+    Work that finishes says so itself, as the last thing inside: until then it may fail.
 
     Arguments:
         run_id: from `start_run`; nothing is done with None.
