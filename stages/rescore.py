@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="all that results/ has")
     arguments = parser.parse_args()
     from pipeline.core import paths  # here: --help needs no torch
-    from pipeline.core.errors import UserError
+    from pipeline.core.errors import UserError, one_line
 
     results = paths.results()
     kept = sorted({file.relative_to(results).parts[0] for file in results.rglob("*.safetensors")})
@@ -37,6 +37,9 @@ def main() -> None:
             found = rescoring.rescore(name)
         except UserError as error:
             failed.append(str(error))
+            continue
+        except OSError as error:
+            failed.append(f"{name}: {one_line(error)}")
             continue
         pairs = [(s.nats, s.nats_stderr) for s in (found.record.score, found.score)]
         recorded, now = (wording.with_error(*pair) for pair in pairs)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import evaluate, rescoring
 from pipeline.experiments import compose
 from pipeline.reporting import recording
 from pipeline.training import driver
@@ -88,6 +88,17 @@ def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatc
     shutil.rmtree("results/toy")
     with pytest.raises(UserError, match="results/toy: expected a record, found none"):
         run(monkeypatch, "toy")
+
+
+def test_an_error_of_the_system_stops_no_other(workdir: Path, monkeypatch) -> None:
+    errors = {"a": OSError(28, "No space left on device"), "b": UserError("b: damaged")}
+
+    def rescored(name: str) -> None:
+        raise errors[name]
+
+    monkeypatch.setattr(rescoring, "rescore", rescored)
+    with pytest.raises(UserError, match=r"^a: \[Errno 28\] No space left on device; b: damaged$"):
+        run(monkeypatch, "a", "b")
 
 
 def test_a_record_that_cannot_be_scored_stops_no_other(project: Path, monkeypatch, capsys) -> None:
