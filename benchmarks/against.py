@@ -17,9 +17,12 @@ other processes on the machine do not stretch.
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import runpy
 import statistics
 import subprocess
@@ -162,6 +165,10 @@ def serve(threads: int) -> None:
     """Answer requests: a job makes a step ready, "step" takes one and prints its seconds."""
     import torch
 
+    with contextlib.suppress(ImportError):  # of an older commit
+        from pipeline.core.allocator import keep_freed_memory
+
+        keep_freed_memory()
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
     step: Callable[[], None] | None = None
@@ -213,8 +220,12 @@ class Side:
 def _allocator(root: Path) -> dict[str, str]:
     """Return the environment in which a source tree's trainings run."""
     path = root / "pipeline" / "core" / "allocator.py"
-    variables: dict[str, str] = runpy.run_path(str(path))["VARIABLES"] if path.exists() else {}
-    return variables
+    if path.exists():
+        variables: dict[str, str] = runpy.run_path(str(path))["VARIABLES"]
+        return variables
+    path = root / "pipeline" / "cluster.py"  # where it was before
+    found = re.search(r"^MALLOC = ({.*?})$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {} if found is None else dict(ast.literal_eval(found[1]))
 
 
 def extract(commit: str, folder: Path) -> None:

@@ -21,6 +21,7 @@ import torch
 from arcore.units import nats_to_bits_per_dim
 from pipeline.cluster.devices import exact
 from pipeline.core import provenance
+from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.opening import open_split
 from pipeline.tracking.run_logger import RunLogger
@@ -112,6 +113,7 @@ class Worker:
         torch.set_num_threads(job.threads)
         self.device = exact(session.device)
         self.workers = Workers(session.rank, session.world, session.device)
+        keep_freed_memory()
         self.learner = Learner(job, self.workers)
         self.model = self.learner.model
         self.workers.together(self._open_splits)
