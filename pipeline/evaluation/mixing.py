@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
 from pipeline.evaluation import pooling, result_files, scoring
+from pipeline.evaluation.results import Result
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
@@ -103,11 +105,12 @@ def mix(config: ExperimentConfig) -> Path:
 
 
 def _mix(config: ExperimentConfig) -> Path:
-    began = time.perf_counter()
+    began, commit = time.perf_counter(), provenance.commit()
     manifest = shard_reader.read_manifest(paths.shards(config.dataset["name"]))
     resolved = resolve(config, manifest)
     folders = [_joined(config, name, resolved) for name in config.mixture]
     trained = [saved_models.load_folder(folder) for folder in folders]
+    seconds = sum(map(_train_seconds, config.mixture, trained))
     names = zip(config.mixture, trained, strict=True)
     counts = [_check(name, one, resolved, manifest) for name, one in names]
     models = [one.model for one in trained]
@@ -134,7 +137,8 @@ def _mix(config: ExperimentConfig) -> Path:
         config.name,
         resolved.config_hash,
         params={f"weight {name}": weight for name, weight in shares.items()},
-        tags={"commit": provenance.commit(), "dataset_sha256": manifest.sha256},
+        tags={"commit": commit, "dataset_sha256": manifest.sha256},
+        fresh=True,  # weights are fitted anew, and MLflow keeps those that a run has
     )
     with ended_by_errors(run_id):
         with replacing(out) as temporary:
@@ -145,7 +149,6 @@ def _mix(config: ExperimentConfig) -> Path:
             content = yaml.safe_dump(resolved.to_dict() | {"weights": shares}, sort_keys=False)
             (temporary / "config.yaml").write_text(content, encoding="utf-8")
             _write_history(temporary / "history.csv", history)
-            seconds = sum(map(_train_seconds, config.mixture, trained))
             record = TrainingRecord(
                 experiment=config.name,
                 run_id=run_id,
@@ -156,7 +159,7 @@ def _mix(config: ExperimentConfig) -> Path:
                 num_workers=0,
                 epochs=len(history) - 1,
                 best_epoch=len(history) - 1,
-                commit=provenance.commit(),
+                commit=commit,
                 weights_sha256=sha256_of(temporary / "model.safetensors"),
             )
             text = json.dumps(record.to_dict(), indent=2)
@@ -177,21 +180,25 @@ def _train_seconds(experiment: str, trained: TrainedModel) -> float:
     """
     if trained.record is not None:
         return trained.record.train_seconds
-    source = paths.model(experiment)
-    if (source / "training.json").is_file():
-        record = TrainingRecord.read(source / "training.json")
-        if record.weights_sha256 == trained.weights_sha256:
+    for record in _records(experiment):
+        if record.weights_sha256 == trained.weights_sha256 and record.train_seconds is not None:
             return record.train_seconds
-    kept = paths.results() / experiment
-    if (kept / "metrics.json").is_file():
-        result = result_files.read(kept)
-        if result.weights_sha256 == trained.weights_sha256 and result.train_seconds is not None:
-            return result.train_seconds
     log.warning(
         "warning: no record says how long %s was trained; the seconds of the mixture lack it",
         experiment,
     )
     return 0.0
+
+
+def _records(experiment: str) -> Iterator[TrainingRecord | Result]:
+    """Yield the records that say how long an experiment was trained; a damaged one is none."""
+    source, kept = paths.model(experiment), paths.results() / experiment
+    if (source / "training.json").is_file():
+        with contextlib.suppress(UserError):
+            yield TrainingRecord.read(source / "training.json")
+    if (kept / "metrics.json").is_file():
+        with contextlib.suppress(UserError):
+            yield result_files.read(kept)
 
 
 def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig) -> Path:

@@ -305,6 +305,54 @@ def test_a_mixing_that_does_not_finish_ends_its_run(
     assert (newest.info.run_name, newest.info.status) == ("both", status)
 
 
+def test_a_mixing_after_one_that_failed_has_its_own_weights(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise UserError("s3://b: cannot write")
+
+    mixing.mix(compose.load_mixture("both"))  # leaves no unfinished run of another test
+    with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b"):
+        failing.setattr(mixing.shared_storage, "publish", away)
+        failing.setattr(mixing, "fit_weights", lambda _: (torch.tensor([0.25, 0.75]), [9.0, 9.0]))
+        mixing.mix(compose.load_mixture("both"))
+    mixing.mix(compose.load_mixture("both"))
+    trained = saved_models.load("both")
+    assert trained.record is not None and trained.record.run_id is not None
+    params = mlflow_store.client().get_run(trained.record.run_id).data.params
+    logged = [float(params[f"weight {name}"]) for name in MIXTURE["mixture"]]
+    assert logged == pytest.approx(trained.model.weights.tolist(), abs=1e-6)
+    assert logged != [0.25, 0.75]
+
+
+def test_a_mixture_names_the_code_that_began_it(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = iter(["as it began", "edited meanwhile", "edited again"])
+    monkeypatch.setattr(mixing.provenance, "commit", lambda: next(commits))
+    mixing.mix(compose.load_mixture("both"))
+    record = saved_models.load("both").record
+    assert record is not None and record.commit == "as it began"
+
+
+def test_a_damaged_record_of_a_member_costs_its_seconds(
+    mixed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = paths.model("sums")
+    (mixing.join(compose.load_mixture("both"), "sums") / "training.json").unlink()
+    kept = (source / "training.json").read_text()
+    try:
+        (source / "training.json").write_text("{")
+        paths.results().joinpath("sums").mkdir(parents=True)
+        paths.results().joinpath("sums", "metrics.json").write_text("{")
+        mixing.mix(compose.load_mixture("both"))
+        assert caplog.text.count("warning: no record says how long sums was trained") == 1
+    finally:
+        (source / "training.json").write_text(kept)
+        shutil.rmtree(paths.results(), ignore_errors=True)
+        mixing.join(compose.load_mixture("both"), "sums")
+
+
 def test_the_seconds_of_a_member_are_those_of_any_record_of_its_weights(
     mixed: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
