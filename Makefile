@@ -15,6 +15,15 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Stages, tests and Ray's workers are some hundred starts of Python: what one compiles serves the next.
 unexport PYTHONDONTWRITEBYTECODE
 
+VERSION = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ifneq ($(origin PYTHON),file)
+ifneq ($(wildcard $(VENV)/bin/python),)
+ifneq ($(call VERSION,$(PYTHON)),$(call VERSION,$(VENV)/bin/python))
+$(error PYTHON: expected the version in $(VENV), $(call VERSION,$(VENV)/bin/python), got $(PYTHON); remove $(VENV) to change it)
+endif
+endif
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install repro test test-slow test-cluster lint format ui submit bench results tables audit lock clean
 

@@ -148,6 +148,8 @@ def main() -> None:
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device: expected an accelerator that torch sees, got a machine without one")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose events time a step
     torch.set_float32_matmul_precision("high")
     print(f"{provenance.device_name(device)}, torch {torch.__version__}")
     print("| | precision | batch | ms | events/s | GFLOP/s | MB | waits |")

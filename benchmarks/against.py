@@ -113,7 +113,7 @@ ROWS = [
         hyperparameters=VIDEO,
     ),
     Row("wavenet", "wavenet", SOUND, 4, **BF16, wanted=1.3, hyperparameters={"cycle": 9}),
-    Row("logistic", "gated_pixelcnn", COLOUR, 4, hyperparameters=COLOURED),
+    Row("logistic", "gated_pixelcnn", COLOUR, 4, **BF16, hyperparameters=COLOURED),
     Row("nade-sample", "nade", sampling=True, wanted=3.0, hyperparameters={"hidden": 500}),
     Row(
         "pixelcnn-sample", "pixelcnn", batch=16, sampling=True,

@@ -8,7 +8,7 @@ stage's own process and of the largest worker of Ray, and the processor's second
 What was written is removed at the end.
 
     python benchmarks/scale.py --rows 20000 100000 500000 [--work FOLDER] [--json FILE]
-                               [--steps generate preprocess ...] [--keep] [--plot FILE]
+                               [--steps generate add_dataset ...] [--keep] [--plot FILE]
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def generate(rows: int, folder: Path) -> None:
 def project(folder: Path) -> None:
     """Put the code and an experiment into a folder."""
     for name in ("arcore", "pipeline", "stages"):
-        shutil.rmtree(folder / name, ignore_errors=True)
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        # over what is there, which has the dataset that `add_dataset` described
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored, dirs_exist_ok=True)
     content = {"datasets": [NAME], "experiments": {EXPERIMENT: ENTRY}}
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
 
