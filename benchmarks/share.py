@@ -3,9 +3,9 @@
 The products of a step (convolutions included, masked weights too, as they are computed) are
 counted as it runs, and their speed is divided by what the same core is seen to do: one large
 product in float32, in turn with the step, and the faster of a large product and a large convolution
-(after the steps) in float32 and in the step's own precision. (AMD's processors do a product in float32 at half the
-speed of a convolution: `products.py`.) Everything else that a step does counts as lost. NADE has
-no matrix products to count.
+(after the steps) in float32 and in the step's own precision. (AMD's processors do a product in
+float32 at half the speed of a convolution: `products.py`.) Everything else that a step does counts
+as lost. NADE has no matrix products to count.
 
     python benchmarks/share.py [--steps 5] [--only gated_pixelcnn ...] [--json FILE]
 """

@@ -112,7 +112,7 @@ def _require_answer(address: str, seconds: float = ANSWER_SECONDS) -> None:
             answer = connection.recv(len(HTTP2_SETTINGS), socket.MSG_WAITALL)
         if answer[3:5] != HTTP2_SETTINGS[3:5]:
             raise OSError(f"{answer!r}, which no Ray says")
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"RAY_ADDRESS={address}: cannot connect: expected an answer within {seconds:g} s, "

@@ -72,13 +72,20 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
 def _locked(path: Path, what: str, wait: bool) -> int:
     """Return the open file, locked; again if its holder removed it meanwhile."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except PermissionError:
+            if not path.exists():
+                raise
+            descriptor = os.open(path, os.O_RDONLY)  # another user's, who may still hold it
         try:
             _lock(descriptor, what, wait)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    os.truncate(descriptor, 0)
-                    os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
+                    with contextlib.suppress(OSError):
+                        os.truncate(descriptor, 0)
+                        holder = f"{os.getpid()} on {socket.gethostname()}"
+                        os.pwrite(descriptor, holder.encode(), 0)
                     return descriptor
         except BaseException:
             os.close(descriptor)

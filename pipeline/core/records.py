@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -156,7 +157,9 @@ def _fits(value: object, kind: object) -> bool:
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     if kind is float:
-        return isinstance(value, (int, float)) and not math.isnan(value)
+        limit = sys.float_info.max  # which an integer may pass
+        is_large = isinstance(value, int) and abs(value) > limit
+        return isinstance(value, (int, float)) and not is_large and not math.isnan(value)
     if kind in (int, str):
         return isinstance(value, int if kind is int else str)
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)

@@ -13,9 +13,9 @@ PLAIN_OPTIONS = frozenset(
         "region", "request_timeout", "retry_limit_seconds", "scheme", "tls_ca_file_path",
     )
 )  # fmt: skip
-# A password may have quotes in it, which elsewhere end a URI, and slashes.
+# A password may have quotes in it, which elsewhere end a URI, slashes, question and number signs.
 _URI = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s@/:]*:[^\s@]*@)?[^\s'\"<>]*")
-_IN_URI = re.compile(r"(?P<start>://)[^?#]*@|[?#].*", re.DOTALL)
+_IN_URI = re.compile(r"(?P<start>://)(?:[^?#]*@|[^\s@/:]*:[^\s@]*@)|[?#].*", re.DOTALL)
 _QUERY = re.compile(r"\?[\w.%+-]+=[^\s'\"<>)]*")  # of a path alone, as urllib3 names one
 
 

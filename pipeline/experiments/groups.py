@@ -20,7 +20,7 @@ FILE_GROUPS = ("dataset", "cluster")
 
 def default_cluster() -> str:
     """Name the file of the group cluster that is taken where no override says another."""
-    return os.environ.get("ARCORE_CLUSTER", "local")
+    return os.environ.get("ARCORE_CLUSTER") or "local"
 
 
 def check_file(group: str, choice: str) -> None:

@@ -16,7 +16,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "127.0.0.1:99999"):
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "127.0.0.1:99999", "a..b:1"):
         monkeypatch.setenv("RAY_ADDRESS", address)
         began = time.monotonic()
         with pytest.raises(UserError, match="RAY_ADDRESS=.*: cannot connect: expected") as caught:

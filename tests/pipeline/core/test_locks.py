@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -23,6 +24,27 @@ def test_a_second_holder_is_refused_in_one_line(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
     with locks.held(path, "training a"):
         pass
+
+
+def test_another_users_lock_is_one_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not write to its file, as on a shared storage."""
+    path, opened = tmp_path / "a.lock", os.open
+
+    def reading_alone(name: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", str(name))
+        return opened(name, flags, *mode)
+
+    with locks.held(path, "training a"):
+        monkeypatch.setattr(os, "open", reading_alone)
+        with pytest.raises(UserError, match="^training a: expected to be alone, got a process of"):
+            with locks.held(path, "training a"):
+                raise AssertionError("two at once")
+        with pytest.raises(PermissionError):
+            with locks.held(tmp_path / "b.lock", "training b"):
+                raise AssertionError("a lock without a file")
 
 
 def test_a_storage_that_is_gone_hides_no_error(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ URIS = [
     "s3://key:hunter2@bucket/x?access_key=a",
     "https://host/x#hunter2",
     "postgresql+psycopg2://me:hunter2@db/mlflow",
+    "postgresql://me:hun#hunter2@db/mlflow",
+    "postgresql://me:hunter2?hun@db/mlflow",
     "file:///x?key=hunter2",
     "s3://AKIA:ab/hunter2+ef@bucket/x",
     "s3://AKIA:ab'hunter2@bucket/x",
