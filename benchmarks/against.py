@@ -4,7 +4,8 @@ Both sides run in a process of their own, and each is asked for a step in turn, 
 the machine's speed meets both. A step is forward, backward and AdamW on one batch, in the precision
 that params.yaml of 4edf346 and of this checkout name for the model (auto: bfloat16), or in that of
 `--precision`, for processors without bfloat16; a sampling step draws so many images. Each side has
-the allocator settings that its own trainings run with. Only the public interface is used, which is
+the allocator settings that its own trainings run with, in a thread as Ray's workers train, for
+which those of 4edf346 did little. Only the public interface is used, which is
 the same in both. Columns are milliseconds (minimum and median) of the older commit and of this
 checkout, their ratio (of the minima, and the median of the pairs' ratios), above 1 where this
 checkout is faster, and the ratio wanted. In one thread, milliseconds are the processor's, which
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -277,7 +279,9 @@ def line(measured: dict[str, Any]) -> str:
 
 def main() -> None:
     if sys.argv[1:2] == ["serve"]:
-        serve(int(sys.argv[3]))
+        serving = threading.Thread(target=serve, args=(int(sys.argv[3]),))
+        serving.start()
+        serving.join()
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commit")
