@@ -3,16 +3,16 @@
 Both sides run in a process of their own, and each is asked for a step in turn, so that a change of
 the machine's speed meets both. A step is forward, backward and AdamW on one batch, in the precision
 that params.yaml of 4edf346 and of this checkout name for the model (auto: bfloat16), or in that of
-`--precision`, for processors without bfloat16; a sampling step draws so many images. Each side has
-the allocator settings that its own trainings run with, in a thread as Ray's workers train, for
-which those of 4edf346 did little. Only the public interface is used, which is
-the same in both. Columns are milliseconds (minimum and median) of the older commit and of this
+`--precision`, for processors without bfloat16; a sampling step draws so many images. A commit with
+`pipeline/core/allocator.py` has its settings; one before runs on those of the C library, as a step
+of 4edf346 is for the ratios wanted, or with `--workers` on those of its Ray workers. Only the
+public interface is used, which is the same in both. Columns are milliseconds (minimum and median) of the older commit and of this
 checkout, their ratio (of the minima, and the median of the pairs' ratios), above 1 where this
 checkout is faster, and the ratio wanted. In one thread, milliseconds are the processor's, which
 other processes on the machine do not stretch.
 
     python benchmarks/against.py <commit> [--pairs 9] [--only pixelcnn ...] [--threads 1]
-                                 [--precision float32] [--json FILE]
+                                 [--precision float32] [--workers] [--json FILE]
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -188,7 +187,7 @@ def serve(threads: int) -> None:
 class Side:
     """A process that runs steps of one source tree."""
 
-    def __init__(self, root: Path, threads: int) -> None:
+    def __init__(self, root: Path, threads: int, workers: bool = False) -> None:
         self.process = subprocess.Popen(
             [sys.executable, __file__, "serve", "--threads", str(threads)],
             stdin=subprocess.PIPE,
@@ -196,7 +195,7 @@ class Side:
             text=True,
             env={
                 **os.environ,
-                **_allocator(root),
+                **_allocator(root, workers),
                 "PYTHONPATH": str(root),
                 "PYTHONSAFEPATH": "1",
             },
@@ -219,13 +218,15 @@ class Side:
         self.process.wait()
 
 
-def _allocator(root: Path) -> dict[str, str]:
-    """Return the environment in which a source tree's trainings run."""
+def _allocator(root: Path, workers: bool) -> dict[str, str]:
+    """Return the environment in which a source tree's steps run."""
     path = root / "pipeline" / "core" / "allocator.py"
     if path.exists():
         variables: dict[str, str] = runpy.run_path(str(path))["VARIABLES"]
         return variables
-    path = root / "pipeline" / "cluster.py"  # where it was before
+    path = root / "pipeline" / "cluster.py"  # of its Ray workers alone
+    if not workers:
+        return {}
     found = re.search(r"^MALLOC = ({.*?})$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {} if found is None else dict(ast.literal_eval(found[1]))
 
@@ -279,9 +280,7 @@ def line(measured: dict[str, Any]) -> str:
 
 def main() -> None:
     if sys.argv[1:2] == ["serve"]:
-        serving = threading.Thread(target=serve, args=(int(sys.argv[3]),))
-        serving.start()
-        serving.join()
+        serve(int(sys.argv[3]))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commit")
@@ -289,6 +288,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of both sides")
+    parser.add_argument("--workers", action="store_true", help="settings of its workers for it")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
@@ -303,7 +303,8 @@ def main() -> None:
         print("|---|---|---|---|---|---|")
         results = []
         for row in rows:
-            old, new = (Side(root, arguments.threads) for root in (Path(folder), ROOT))
+            old = Side(Path(folder), arguments.threads, arguments.workers)
+            new = Side(ROOT, arguments.threads)
             results.append(compare(row, old, new, arguments.pairs))
             print(line(results[-1]), flush=True)
             old.close()
