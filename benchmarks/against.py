@@ -6,10 +6,10 @@ that params.yaml of 4edf346 and of this checkout name for the model (auto: bfloa
 `--precision`, for processors without bfloat16; a sampling step draws so many images. A commit with
 `pipeline/core/allocator.py` has its settings; one before runs on those of the C library, as a step
 of 4edf346 is for the ratios wanted, or with `--workers` on those of its Ray workers. Only the
-public interface is used, which is the same in both. Columns are milliseconds (minimum and median) of the older commit and of this
-checkout, their ratio (of the minima, and the median of the pairs' ratios), above 1 where this
-checkout is faster, and the ratio wanted. In one thread, milliseconds are the processor's, which
-other processes on the machine do not stretch.
+public interface is used, which is the same in both. Columns are milliseconds (minimum and median)
+of the older commit and of this checkout, their ratio (of the minima, and the median of the pairs'
+ratios), above 1 where this checkout is faster, and the ratio wanted. In one thread, milliseconds
+are the processor's, which other processes on the machine do not stretch.
 
     python benchmarks/against.py <commit> [--pairs 9] [--only pixelcnn ...] [--threads 1]
                                  [--precision float32] [--workers] [--json FILE]
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import dataclasses
 import json
 import os
@@ -38,6 +37,7 @@ from typing import IO, Any
 
 LIMIT = 40.0  # seconds of a row's pairs
 ROOT = Path(__file__).resolve().parent.parent
+ALLOCATOR = Path("pipeline", "core", "allocator.py")
 IMAGE, CLIP = ("Binary", (1, 28, 28)), ("Binary", (20, 1, 64, 64))
 COLOUR, SOUND = ("Levels", (256, (3, 32, 32))), ("Levels", (256, (4096,)))
 
@@ -166,7 +166,7 @@ def serve(threads: int) -> None:
     """Answer requests: a job makes a step ready, "step" takes one and prints its seconds."""
     import torch
 
-    with contextlib.suppress(ImportError):  # of an older commit
+    if (Path(os.environ["PYTHONPATH"]) / ALLOCATOR).exists():  # else an installed one would serve
         from pipeline.core.allocator import keep_freed_memory
 
         keep_freed_memory()
@@ -220,7 +220,7 @@ class Side:
 
 def _allocator(root: Path, workers: bool) -> dict[str, str]:
     """Return the environment in which a source tree's steps run."""
-    path = root / "pipeline" / "core" / "allocator.py"
+    path = root / ALLOCATOR
     if path.exists():
         variables: dict[str, str] = runpy.run_path(str(path))["VARIABLES"]
         return variables

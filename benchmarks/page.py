@@ -89,23 +89,32 @@ def measured(record: Record) -> str:
 
 
 def against(record: Record) -> str:
-    there = read("against_xeon")
+    there, workers = read("against_xeon"), read("against_workers")
     rows = [
         [
             row["name"], row["precision"],
             f"{row['before_ms'][1]:.1f}", f"{row['after_ms'][1]:.1f}", f"{row['ratio'][1]:.2f}",
-            f"{other['ratio'][1]:.2f}", "" if row["wanted"] is None else f">= {row['wanted']}",
+            f"{own['ratio'][1]:.2f}", f"{other['ratio'][1]:.2f}",
+            "" if row["wanted"] is None else f">= {row['wanted']}",
         ]
-        for row, other in zip(record["rows"], there["rows"], strict=True)
+        for row, own, other in zip(record["rows"], workers["rows"], there["rows"], strict=True)
     ]  # fmt: skip
-    columns = ["", "precision", "before, ms", "after, ms", "before / after", ON_XEON, "wanted"]
+    columns = [
+        "", "precision", "before, ms", "after, ms", "before / after", "workers'", ON_XEON, "wanted",
+    ]  # fmt: skip
+    short = [
+        f"{row['name']} ({row['ratio'][1]:.2f})"
+        for row in workers["rows"]
+        if row["wanted"] is not None and row["ratio"][1] < row["wanted"]
+    ]
     text = f"""`python benchmarks/against.py {record["commit"]}`: training steps, and draws
         (`-sample`), of that commit and of {record["checkout"]} in turn; medians. On the Xeon it was
         {there["checkout"]}. Each was one run of at most five minutes; on the Xeon row_lstm and
         parallel_multiscale once more with `--pairs 21`. Where two precisions stand, params.yaml
-        has the first before and the second after. PixelCNN is at its mark by half of its runs: in
-        eight of 2026-11-29, at 4df6d274 on the EPYC, the older side took 182 to 272 ms, by chance
-        of its allocations, this one 88 to 96, and ratios were 2.06 to 3.07 (median 2.41)."""
+        has the first before and the second after. Before is the library's step on the C library's
+        allocator, from which the ratios wanted count; "workers'": `--workers`, with the allocator
+        settings of that commit's Ray workers, at {workers["at"]}; short of what is wanted with
+        these are {", ".join(short)}."""
     return section(f"Against {record['commit']}", text, table(columns, rows))
 
 
