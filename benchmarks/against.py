@@ -224,9 +224,11 @@ def _allocator(root: Path, workers: bool) -> dict[str, str]:
     if path.exists():
         variables: dict[str, str] = runpy.run_path(str(path))["VARIABLES"]
         return variables
-    path = root / "pipeline" / "cluster.py"  # of its Ray workers alone
     if not workers:
         return {}
+    path = root / "pipeline" / "cluster.py"
+    if not path.exists():
+        raise SystemExit("error: --workers: expected a commit that has pipeline/cluster.py")
     found = re.search(r"^MALLOC = ({.*?})$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {} if found is None else dict(ast.literal_eval(found[1]))
 
