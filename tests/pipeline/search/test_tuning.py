@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from pipeline.search import outcome, spec, tuning
 from pipeline.search.trial_records import TrialEpoch, TrialRecord, TrialRecords
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
+from tests.support import refusing_cluster
 
 ENTRY = {
     "dataset": "digits_binary",
@@ -55,27 +55,14 @@ def kept_trials() -> Path:
     return Path(".arcore/tune").absolute() / f"toy-{config_hash[:12]}"
 
 
-@pytest.mark.parametrize("failing", ["connected", "require_resources"])
+@pytest.mark.parametrize("failing", refusing_cluster.FAILING)
 def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
     ended: list[str], monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    @contextlib.contextmanager
-    def connected(_: object) -> Iterator[None]:
-        raise UserError("RAY_ADDRESS: cannot connect")
-        yield
-
-    def require_resources(_: object) -> None:
-        raise UserError("cluster: expected 9 CPUs")
-
-    def start_run(*_: object, **__: object) -> None:
-        raise AssertionError("an MLflow run is touched")
-
-    fails = {"connected": connected, "require_resources": require_resources}
-    monkeypatch.setattr(connection, failing, fails[failing])
-    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    refusing_cluster.refuse(monkeypatch, failing)
     kept = kept_trials() / "trials"
     kept.mkdir(parents=True)
-    with pytest.raises(UserError, match="^(RAY_ADDRESS|cluster): "):
+    with pytest.raises(UserError, match=refusing_cluster.MESSAGE):
         tuning.tune("toy", fresh=True)
     assert kept.is_dir() and ended == []
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline.cluster import connection
 from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess
@@ -23,6 +20,7 @@ from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import driver
 from pipeline.training.records import Failed, Stopped
 from pipeline.training.resolved import resolve
+from tests.support import refusing_cluster
 
 
 @pytest.fixture
@@ -74,30 +72,16 @@ def test_whatever_ends_a_training_ends_its_run(
     assert ended == [end]
 
 
-@pytest.mark.parametrize("failing", ["connected", "require_resources"])
+@pytest.mark.parametrize("failing", refusing_cluster.FAILING)
 def test_a_cluster_that_will_not_do_leaves_all_as_it_was(
     project: Path, ended: list[str], monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    @contextlib.contextmanager
-    def connected() -> Iterator[None]:
-        if failing == "connected":
-            raise UserError("RAY_ADDRESS: cannot connect")
-        yield
-
-    def require_resources(_: object) -> None:
-        raise UserError("cluster: expected 9 CPUs")
-
-    def start_run(*_: object, **__: object) -> None:
-        raise AssertionError("an MLflow run is touched")
-
-    monkeypatch.setattr(connection, "connected", connected)
-    monkeypatch.setattr(connection, "require_resources", require_resources)
-    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    refusing_cluster.refuse(monkeypatch, failing)
     config = compose.load("toy", ["cluster.num_workers=2"])
     resolved = resolve(config, read_manifest(paths.shards("digits_binary")))
     kept = project / ".arcore/train" / f"toy-{resolved.config_hash[:12]}" / "checkpoint"
     kept.mkdir(parents=True)
-    with pytest.raises(UserError, match="^(RAY_ADDRESS|cluster): "):
+    with pytest.raises(UserError, match=refusing_cluster.MESSAGE):
         driver.train(config, fresh=True)
     assert kept.is_dir() and ended == []
 
