@@ -1,4 +1,4 @@
-"""Write the page of each study beside its table, and `reports/index.html`, which leads to them.
+"""Write the page of each search and study beside its table, and the index of reports.
 
 Example: python -m stages.pages
 """
@@ -13,9 +13,10 @@ from stages import cli
 def main() -> None:
     """Write the pages and print where they are."""
     argparse.ArgumentParser(prog="python -m stages.pages", description=__doc__).parse_args()
-    from pipeline.studies import page  # here: --help needs no torch
+    from pipeline.reporting import search_pages  # here: --help needs no torch
+    from pipeline.studies import page
 
-    for path in page.write_all():
+    for path in (*search_pages.write_all(), *page.write_all()):  # the index comes last
         print(path)
 
 

@@ -12,7 +12,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 import yaml
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError, one_line, require
+from pipeline.core.errors import UserError, one_line, require, unknown_name
 
 T = TypeVar("T")
 _LEFT_OUT = "left out of the file"
@@ -184,6 +184,17 @@ def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -
     wanted = "a list" if kind is list else _WORDS.get(kind, "a mapping")
     require(fits, f"{where}: {key}", wanted, value)
     return typing.cast(T, value)
+
+
+def require_known(described: Mapping[str, object], known: Collection[str], where: str) -> None:
+    """Refuse a mapping that has another key than the known ones.
+
+    Raises:
+        UserError: naming `where`, the key and the known ones.
+    """
+    for key in described:
+        if key not in known:
+            raise unknown_name(f"key of {where}", key, known)
 
 
 def read_object(path: Path) -> dict[str, object]:

@@ -142,13 +142,7 @@ def _mix(config: ExperimentConfig) -> Path:
     )
     with ended_by_errors(run_id):
         with replacing(out) as temporary:
-            arcore.save(combined, temporary / "model")
-            for path in (temporary / "model").iterdir():
-                os.replace(path, temporary / path.name)
-            (temporary / "model").rmdir()
-            content = yaml.safe_dump(resolved.to_dict() | {"weights": shares}, sort_keys=False)
-            (temporary / "config.yaml").write_text(content, encoding="utf-8")
-            _write_history(temporary / "history.csv", history)
+            weights_sha256 = _write(temporary, combined, resolved, shares, history)
             record = TrainingRecord(
                 experiment=config.name,
                 run_id=run_id,
@@ -160,7 +154,7 @@ def _mix(config: ExperimentConfig) -> Path:
                 epochs=len(history) - 1,
                 best_epoch=len(history) - 1,
                 commit=commit,
-                weights_sha256=sha256_of(temporary / "model.safetensors"),
+                weights_sha256=weights_sha256,
             )
             text = json.dumps(record.to_dict(), indent=2)
             (temporary / "training.json").write_text(text + "\n", encoding="utf-8")
@@ -171,6 +165,24 @@ def _mix(config: ExperimentConfig) -> Path:
     said = ", ".join(f"{name} {weight:.3f}" for name, weight in shares.items())
     log.info("%s: valid %.3f nats (%s)", config.name, history[-1], said)
     return out
+
+
+def _write(
+    folder: Path,
+    model: arcore.Mixture | arcore.Pool,
+    resolved: ResolvedConfig,
+    shares: dict[str, float],
+    history: Sequence[float],
+) -> str:
+    """Write the weights, config.yaml and history.csv of a mixture; return the weights' SHA-256."""
+    arcore.save(model, folder / "model")
+    for path in (folder / "model").iterdir():
+        os.replace(path, folder / path.name)
+    (folder / "model").rmdir()
+    content = yaml.safe_dump(resolved.to_dict() | {"weights": shares}, sort_keys=False)
+    (folder / "config.yaml").write_text(content, encoding="utf-8")
+    _write_history(folder / "history.csv", history)
+    return sha256_of(folder / "model.safetensors")
 
 
 def _train_seconds(experiment: str, trained: TrainedModel) -> float:

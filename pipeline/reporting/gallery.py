@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation import audio_figures, video_figures
 from pipeline.reporting import markup, wording
 from pipeline.reporting.comparison import Report, Row
@@ -126,6 +127,18 @@ def _picture(path: Path, alt: str, caption: str) -> str:
     """Return a figure of a PNG file."""
     source = markup.data_uri("image/png", path.read_bytes())
     return markup.figure(f'<img alt="{escape(alt)}" src="{source}">', caption)
+
+
+def file(path: Path, caption: str) -> str:
+    """Return the figure of a PNG file.
+
+    Raises:
+        UserError: naming a file that is missing or damaged.
+    """
+    try:
+        return markup.figure(picture(path.read_bytes(), caption), escape(caption))
+    except OSError as error:
+        raise UserError(f"{path}: expected a picture, got {one_line(error)}") from None
 
 
 def picture(content: bytes, alt: str) -> str:

@@ -13,21 +13,24 @@ from pipeline.tracking import pages
 
 
 def write() -> Path | None:
-    """Write the index anew from the folders under `reports/` and `studies/`; None without any.
+    """Write the index anew from the folders of reports, studies and searches; None without any.
 
     It is no output of any stage: each report and `stages.pages` write it, and so does showing them.
     """
     folder = paths.root() / "reports"
     lines = [line for path in sorted(folder.glob("[!.]*/table.csv")) if (line := _line(path))]
-    studies = sorted(path.parent.name for path in paths.study("").glob("[!.]*/index.html"))
-    if not lines and not studies:
+    others = {
+        title: sorted(path.parent for path in above.glob("[!.]*/index.html"))
+        for title, above in {"Studies": paths.study(""), "Searches": paths.search("")}.items()
+    }
+    if not lines and not any(others.values()):
         return None
     mlflow = markup.link(pages.server(), "MLflow (while make ui runs)")
     body = [
         f'<header><nav aria-label="Elsewhere">{mlflow}</nav><h1>Reports</h1></header>',
         "<main>",
         *(_results(lines) if lines else []),
-        *(_studies(studies) if studies else []),
+        *(line for title, found in others.items() if found for line in _list(title, found)),
         "</main>",
     ]
     path = folder / "index.html"
@@ -45,11 +48,12 @@ def _results(lines: list[list[Cell]]) -> list[str]:
     ]
 
 
-def _studies(names: list[str]) -> list[str]:
+def _list(title: str, folders: list[Path]) -> list[str]:
     links = "".join(
-        f"<li>{markup.link(f'../studies/{name}/index.html', name)}</li>" for name in names
+        f"<li>{markup.link(f'../{one.parent.name}/{one.name}/index.html', one.name)}</li>"
+        for one in folders
     )
-    return ["<h2>Studies</h2>", f"<ul>{links}</ul>"]
+    return [f"<h2>{title}</h2>", f"<ul>{links}</ul>"]
 
 
 def _line(path: Path) -> list[Cell] | None:

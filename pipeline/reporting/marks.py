@@ -20,14 +20,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from pipeline.core import atomic
-from pipeline.core.errors import UserError, require, unknown_name
-from pipeline.core.records import Record, read_object, read_yaml
+from pipeline.core.errors import UserError, require
+from pipeline.core.records import Record, read_object, read_yaml, require_known
 from pipeline.reporting import mark_curves, tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
 from pipeline.reporting.mark_curves import Curve
@@ -107,13 +107,6 @@ def _mark(row: object, where: str) -> Mark:
     fits = mark.of is not None or mark.train is not None
     require(fits, f"{where}: train", "an experiment, since `of` is null", mark.train)
     return mark
-
-
-def require_known(described: Mapping[str, object], known: Collection[str], where: str) -> None:
-    """Refuse a mapping that has another key than the known ones."""
-    for key in described:
-        if key not in known:
-            raise unknown_name(f"key of {where}", key, known)
 
 
 def limit(curve: Curve, missed: float, budget: float) -> str:

@@ -156,6 +156,12 @@ def figure(image: str, caption: str) -> str:
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
+def origin(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the section that says where a page comes from: terms, and what they are, in HTML."""
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in lines)
+    return ["<h2>Where it comes from</h2>", f"<dl>{terms}</dl>"]
+
+
 def drawing(wide: bytes, narrow: bytes, alt: str) -> str:
     """Return an SVG image that has another shape on narrow screens."""
     small, large = data_uri("image/svg+xml", narrow), data_uri("image/svg+xml", wide)

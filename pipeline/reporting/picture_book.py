@@ -18,9 +18,9 @@ from PIL import Image, ImageSequence
 from pipeline.core import atomic, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
-from pipeline.core.records import Record, read_object, write_object
+from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.evaluation import result_files
-from pipeline.reporting import use_sections
+from pipeline.reporting import use_sections, wording
 from pipeline.uses import records
 from pipeline.uses.listing import USES
 from pipeline.uses.records import Number, Shown
@@ -56,11 +56,13 @@ class Part(Record):
         experiment: whose model it is.
         dataset: that the model was trained on.
         command: that makes the pictures.
-        commit: of the code that was there when they were copied.
+        commit: of the code that made them, or that was there when they were copied.
         weights_sha256: of the model's weights.
         notes: what to know of the numbers.
         numbers: that were measured with them.
         shown: the pictures, whose files are beside the record.
+        device, seconds: that made them, and how long it took; samples, whose
+            evaluation is another record, and older uses have neither.
     """
 
     part: str
@@ -72,6 +74,8 @@ class Part(Record):
     notes: str
     numbers: tuple[Number, ...]
     shown: tuple[Shown, ...]
+    device: str = left_out("")
+    seconds: float | None = left_out(None)
 
 
 def record(experiment: str) -> Path:
@@ -148,17 +152,20 @@ def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
     for one, folder in found:
         require(one.use in USES, f"{folder}: use", f"one of {order}", one.use)
     for one, folder in sorted(found, key=lambda pair: order.index(pair[0].use)):
+        origin = records.read_origin(folder)
         yield (
             Part(
                 part=one.use,
                 experiment=experiment,
                 dataset=one.dataset,
                 command=f"python -m stages.use {one.use} {experiment}",
-                commit=provenance.commit(),
+                commit=provenance.commit() if origin is None else origin.commit,
                 weights_sha256=one.weights_sha256,
                 notes=one.notes,
                 numbers=one.numbers,
                 shown=one.shown,
+                device="" if origin is None else origin.device,
+                seconds=None if origin is None else origin.seconds,
             ),
             folder,
         )
@@ -249,10 +256,10 @@ def drawn(results: Path) -> str:
 
 
 def _section(part: Part, folder: str) -> list[str]:
-    blocks = [
-        f"### `{part.experiment}`\n",
-        f"`{part.command}`, weights `{part.weights_sha256[:12]}`, commit {part.commit}.\n",
-    ]
+    origin = f"`{part.command}`, weights `{part.weights_sha256[:12]}`, commit {part.commit}"
+    if part.seconds is not None:
+        origin += f", {wording.duration(part.seconds)} on {part.device}"
+    blocks = [f"### `{part.experiment}`\n", f"{origin}.\n"]
     if part.numbers:
         blocks += ["| measured | |", "| --- | --- |"]
         blocks += [f"| {_cell(one.name)} | {_cell(_text(one))} |" for one in part.numbers]

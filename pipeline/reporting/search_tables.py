@@ -93,24 +93,49 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
     rows = []
     for path in sorted((results / "searches").glob("[!.]*/search.json")):
         record, name = read_object(path), path.parent.name
-        shares = _rows(path.with_name("importance.csv"))  # none where all trials came out alike
-        best = {row["trial"]: row for row in read_rows(path.with_name("trials.csv"))}
         try:
-            values = best[str(record["best_trial"])]
+            _, found = shares(path.parent, int(str(record["best_trial"])))
             cells = [
                 f"[{name}](searches/{name})",
                 str(record["trials"]),
                 *(_nats(record[key]) for key in NATS),
-                ", ".join(
-                    f"{_title(row['parameter'])} {_short(values[row['parameter']])}"
-                    for row in shares
-                ),
-                ", ".join(f"{_title(row['parameter'])} {_share(row)}" for row in shares),
+                ", ".join(f"{parameter} {value}" for parameter, value, *_ in found),
+                ", ".join(f"{parameter} {share}" for parameter, _, share, *_ in found),
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: expected the record of a search, got {error}") from None
         rows.append(cells)
     return ["search", "trials", "entry", "best", "which had", "share of the variance"], rows
+
+
+def shares(folder: Path, best: int) -> tuple[list[str], list[list[str]]]:
+    """Read what a search's best trial had, and each parameter's share in the variance, as text.
+
+    No rows where all trials came out alike; a column of shares for each objective.
+
+    Raises:
+        UserError: naming the file that is missing or malformed.
+    """
+    path = folder / "importance.csv"
+    trials_of = {row["trial"]: row for row in read_rows(folder / "trials.csv")}
+    values = trials_of.get(str(best))
+    if values is None:
+        where = folder / "search.json"
+        raise UserError(f"{where}: expected the record of a search, got {str(best)!r} as its best")
+    found = _rows(path)
+    names = [name for name in found[0] if name != "parameter"] if found else []
+    try:
+        rows = [
+            [
+                _title(row["parameter"]),
+                _short(values[row["parameter"]]),
+                *(wording.rounded(float(row[name]), 2) for name in names),
+            ]
+            for row in found
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected shares in the variance, got {one_line(error)}") from None
+    return ["parameter", "best trial", *(_title(name) for name in names)], rows
 
 
 def _nats(value: object) -> str:
@@ -123,12 +148,6 @@ def _short(value: str) -> str:
         return f"{float(value):.3g}" if "." in value else value
     except ValueError:
         return value
-
-
-def _share(row: Mapping[str, str]) -> str:
-    return wording.rounded(
-        float(next(value for key, value in row.items() if key != "parameter")), 2
-    )
 
 
 def _title(parameter: str) -> str:

@@ -39,7 +39,7 @@ from typing import Any, cast
 
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.records import read_object, read_yaml, value_of
+from pipeline.core.records import read_object, read_yaml, require_known, value_of
 from pipeline.reporting import (
     embedded,
     marks,
@@ -129,7 +129,7 @@ class Tables:
         found = [kind for kind in KINDS if kind in described]
         require(len(found) == 1, where, f"one of {', '.join(KINDS)}", list(described))
         kind = found[0]
-        marks.require_known(described, (kind, "layout", *KINDS[kind]), where)
+        require_known(described, (kind, "layout", *KINDS[kind]), where)
         if kind in ("embedded", "searches", "marks", "runs"):
             require(described[kind] is True, f"{where}: {kind}", "true", described[kind])
         elif kind != "rows":

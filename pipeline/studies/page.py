@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from pipeline.core import atomic, paths
-from pipeline.core.errors import UserError, one_line, unknown_name
+from pipeline.core.errors import UserError, unknown_name
 from pipeline.reporting import gallery, index, markup, wording
 from pipeline.reporting.markup import Cell, escape
 from pipeline.studies import records
@@ -54,7 +54,7 @@ def write(folder: Path) -> None:
         f"<p>{escape(kind.compares[:1].upper() + kind.compares[1:])}.</p>",
         markup.table(header, cells, kind.title),
         f"<p>{escape(record.notes)}</p>",
-        *(_figure(folder / shown.file, shown.caption) for shown in record.shown),
+        *(gallery.file(folder / shown.file, shown.caption) for shown in record.shown),
         *_origin(record),
         "</main>",
     ]
@@ -64,22 +64,15 @@ def write(folder: Path) -> None:
         raise UserError(f"{folder}: removed meanwhile") from None
 
 
-def _figure(path: Path, caption: str) -> str:
-    try:
-        return markup.figure(gallery.picture(path.read_bytes(), caption), escape(caption))
-    except OSError as error:  # missing, or damaged
-        raise UserError(f"{path}: expected a picture, got {one_line(error)}") from None
-
-
 def _origin(record: StudyRecord) -> list[str]:
-    lines = [
-        ("command", f"<code>{escape(record.command)}</code>"),
-        ("settings", f"<code>{escape(str(record.settings))}</code>"),
-        ("commit", f"<code>{escape(record.commit)}</code>"),
-        ("data", f"{escape(record.dataset)}, <code>{escape(record.dataset_sha256)}</code>"),
-        ("device", escape(record.device)),
-        ("time", wording.duration(record.seconds)),
-        ("files", f"{markup.link(records.TABLE, 'CSV')}, {markup.link(records.FILE, 'JSON')}"),
-    ]
-    terms = "".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in lines)
-    return ["<h2>Where it comes from</h2>", f"<dl>{terms}</dl>"]
+    return markup.origin(
+        [
+            ("command", f"<code>{escape(record.command)}</code>"),
+            ("settings", f"<code>{escape(str(record.settings))}</code>"),
+            ("commit", f"<code>{escape(record.commit)}</code>"),
+            ("data", f"{escape(record.dataset)}, <code>{escape(record.dataset_sha256)}</code>"),
+            ("device", escape(record.device)),
+            ("time", wording.duration(record.seconds)),
+            ("files", f"{markup.link(records.TABLE, 'CSV')}, {markup.link(records.FILE, 'JSON')}"),
+        ]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,26 +57,35 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
                 continue
             seconds = seconds_of(lambda: model.sample(settings.num_samples), place.device)  # noqa: B023
             rows.append([name, f"{side} x {side}", str(evaluations), f"{seconds:.3g}"])
-            points.append((event.size, seconds))
+            points.append((event.size, evaluations, seconds))
         lines[name] = points
-    figure = Figure(figsize=(5, 3.6), layout="constrained", dpi=pictures.DPI)
-    axes = figure.subplots()
-    for name, points in lines.items():
-        axes.loglog(
-            [size for size, _ in points], [seconds for _, seconds in points], marker="o", label=name
-        )
-    axes.set(xlabel="dimensions of an image", ylabel=f"seconds for {settings.num_samples}")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    pictures.save(figure, folder / FILE)
+    titles = ("evaluations of the network", f"seconds for {settings.num_samples}")
+    pictures.save(_figure(lines, titles), folder / FILE)
     notes = (
         "Untrained networks of their default sizes, with their caches; the shortest of three draws "
         "or more."
     )
     return Outcome(
-        ["model", "image", "evaluations", f"seconds for {settings.num_samples}"],
+        ["model", "image", "evaluations", titles[1]],
         rows,
         notes,
         provenance.device_name(place.device),
-        [Shown(file=FILE, caption="Seconds of drawing over the dimensions of an image")],
+        [Shown(file=FILE, caption="Evaluations and seconds of drawing over an image's dimensions")],
     )
+
+
+def _figure(lines: Mapping[str, Sequence[tuple[int, int, float]]], titles: Sequence[str]) -> Figure:
+    """Plot evaluations and seconds over dimensions, a panel each, both on logarithmic axes."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained", dpi=pictures.DPI)
+    for number, (axes, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True), 1):
+        for name, points in lines.items():
+            axes.loglog(
+                [point[0] for point in points],
+                [point[number] for point in points],
+                marker="o",
+                label=name,
+            )
+        axes.set(xlabel="dimensions of an image", ylabel=title)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure

@@ -20,7 +20,6 @@ from pipeline.cluster import connection
 from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import publish, publish_shards, storage_of
 from pipeline.core import locks, paths, provenance, storage
-from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
@@ -148,7 +147,6 @@ def _train_on_workers(run: Run) -> tuple[TrainingOutcome, Checkpoint | None]:
 
 def _train_here(run: Run, device: torch.device) -> tuple[TrainingOutcome, Checkpoint | None]:
     """Train in this process; return how it ended, and its last checkpoint."""
-    keep_freed_memory()
     threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
     job = make_job(run.resolved, threads=threads, run_id=run.run_id)
     session = LocalSession(storage.join(run.place, run.folder), device)

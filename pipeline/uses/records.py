@@ -1,4 +1,4 @@
-"""What a use leaves: `use.json`, beside the files that it names.
+"""What a use leaves: `use.json` and `timing.json`, beside the files that the former names.
 
 evaluation/<dataset>/uses/<experiment>/<use>/ is one use of one model.
 """
@@ -16,7 +16,7 @@ from pipeline.experiments import naming
 from pipeline.uses.listing import USES
 
 log = logging.getLogger(__name__)
-FILE = "use.json"
+FILE, TIMING = "use.json", "timing.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +78,31 @@ class UseRecord(Record):
     shown: tuple[Shown, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin(Record):
+    """Where a use ran, `timing.json`: it differs from run to run, so that DVC ignores it.
+
+    Attributes:
+        device: that it computed on.
+        seconds: that it took.
+        commit: of the code.
+    """
+
+    device: str
+    seconds: float
+    commit: str
+
+
 def folder_of(dataset: str, experiment: str) -> Path:
     """Return the folder of the uses of an experiment."""
     return paths.root() / "evaluation" / dataset / "uses" / experiment
 
 
-def write(record: UseRecord, folder: Path) -> None:
-    """Write a record into a use's folder."""
+def write(record: UseRecord, origin: Origin, folder: Path) -> None:
+    """Write a record, and where it comes from, into a use's folder."""
     write_object(folder / FILE, record.to_dict())
+    described = {"use_sha256": sha256_of(folder / FILE), **origin.to_dict()}
+    write_object(folder / TIMING, described)
 
 
 def read(folder: Path) -> UseRecord:
@@ -96,6 +113,23 @@ def read(folder: Path) -> UseRecord:
     """
     path = folder / FILE
     return UseRecord.from_dict(read_object(path), str(path))
+
+
+def read_origin(folder: Path) -> Origin | None:
+    """Read where the record of a use's folder comes from; None where `timing.json` is of another.
+
+    DVC restores `use.json` from its cache, and leaves a `timing.json` that is there as it is.
+
+    Raises:
+        UserError: naming the file that is malformed.
+    """
+    path = folder / TIMING
+    if not path.is_file():
+        return None
+    found = read_object(path)
+    if found.get("use_sha256") != sha256_of(folder / FILE):
+        return None
+    return Origin.from_dict(found, str(path))
 
 
 def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.core import locks, paths
+from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import require, require_seed, unknown_name
 from pipeline.core.records import write_object
@@ -36,7 +37,7 @@ from pipeline.uses import (
 )
 from pipeline.uses.listing import ALL, USES
 from pipeline.uses.outcome import Outcome
-from pipeline.uses.records import UseRecord
+from pipeline.uses.records import Origin, UseRecord
 from pipeline.uses.subject import Subject
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ def _check(settings: Any) -> None:
 
 
 def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecord:
+    began, commit = time.perf_counter(), provenance.commit()
     outcome: Outcome = MODULES[use].run(loaded, settings, folder)
     for number in outcome.numbers:
         fits = math.isfinite(number.value) and math.isfinite(number.stderr or 0.0)
@@ -141,7 +143,12 @@ def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecor
         numbers=tuple(outcome.numbers),
         shown=tuple(outcome.shown),
     )
-    records.write(record, folder)
+    origin = Origin(
+        device=provenance.device_name(loaded.trained.model.device),
+        seconds=round(time.perf_counter() - began, 2),
+        commit=commit,
+    )
+    records.write(record, origin, folder)
     for number in record.numbers:
         error = "" if number.stderr is None else f" +- {number.stderr:.3g}"
         value = f"{number.sign} {number.value:.4g}{error} {number.unit}".strip()

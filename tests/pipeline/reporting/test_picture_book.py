@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.reporting import picture_book
 from pipeline.uses import records
-from pipeline.uses.records import Number, Shown, UseRecord
+from pipeline.uses.records import Number, Origin, Shown, UseRecord
 from stages import results as stage
 
 
@@ -60,7 +61,7 @@ def use(home: Path, experiment: str, name: str, value: float) -> None:
         numbers=(Number(name="accuracy|all", value=value, stderr=0.01, unit="nats"),),
         shown=(Shown(file="a.png", caption="what it shows"), Shown(file="b.wav", caption="heard")),
     )
-    records.write(record, folder)
+    records.write(record, Origin(device="a cpu", seconds=754.0, commit="0123abc"), folder)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -87,10 +88,29 @@ def test_a_page_is_drawn_of_what_is_kept_alone(book: Path) -> None:
     first, second = (text.index(f"### `digits-{name}`") for name in ("one", "two"))
     assert first < second
     assert text.count("![What it shows.](gallery/digits-one/inpainting-a.png)") == 1
-    assert "`python -m stages.use learned digits-two`, weights `abababababab`, commit " in text
+    said = "commit 0123abc, 12.6 min on a cpu.\n"
+    assert f"`python -m stages.use learned digits-two`, weights `abababababab`, {said}" in text
     assert r"| accuracy\|all | 0.250 ± 0.010 nats |" in text
     kept = {path.name for path in (book / "gallery" / "digits-one").iterdir()}
     assert kept == {"inpainting-a.png", "inpainting.json", "learned-a.png", "learned.json"}
+
+
+def test_where_another_run_comes_from_is_not_said_of_this_one(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC restores use.json beside the timing.json of a later run."""
+    monkeypatch.setattr(provenance, "commit", lambda: "fedcba9")
+    folder = book.parent / "evaluation/digits/uses/digits-one/learned"
+    record = json.loads((folder / "use.json").read_text()) | {"notes": "Restored."}
+    (folder / "use.json").write_text(json.dumps(record))
+    run(monkeypatch, "--gallery", "digits-one")
+    kept = {
+        name: json.loads((book / f"gallery/digits-one/{name}.json").read_text())
+        for name in ("learned", "inpainting")
+    }
+    assert "device" not in kept["learned"] and kept["learned"]["commit"] == "fedcba9"
+    assert kept["inpainting"]["device"] == "a cpu" and kept["inpainting"]["commit"] == "0123abc"
+    assert "commit fedcba9.\n" in picture_book.drawn(book)
 
 
 def test_a_record_anew_replaces_the_old_one(book: Path, monkeypatch) -> None:

@@ -1,0 +1,111 @@
+"""Pages of searches: one file each, its pictures inside."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from pipeline.core import atomic, paths
+from pipeline.core.errors import UserError
+from pipeline.core.records import read_object, value_of
+from pipeline.reporting import gallery, markup, search_tables, wording
+from pipeline.reporting.markup import Cell, escape
+
+log = logging.getLogger(__name__)
+
+FILE, RECORD = "index.html", "search.json"
+PICTURES = {
+    "objective.png": "Validation nats of each trial over each parameter",
+    "front.png": "Validation nats over seconds of 16 samples; numbered: those none beats in both",
+    "curves.png": "Lowest validation nats of each trial over its epochs",
+}
+
+TRIALS = "Trials, those that differ in their seed alone as one"
+UNBEATEN = "Trials that none beats in both objectives"
+
+
+def write_all() -> list[Path]:
+    """Write the page of each search in `searches/`; return the pages.
+
+    A search that cannot be read is left out, with a warning.
+    """
+    written = []
+    for path in sorted(paths.search("").glob(f"[!.]*/{RECORD}")):
+        try:
+            write(path.parent)
+        except UserError as error:
+            log.warning("warning: %s; left out", error)
+        else:
+            written.append(path.with_name(FILE))
+    return written
+
+
+def write(folder: Path) -> None:
+    """Write the page of a search's folder beside its record.
+
+    Raises:
+        UserError: naming the file that is missing or malformed.
+    """
+    record, where = read_object(folder / RECORD), str(folder / RECORD)
+    name = value_of(record, "search", str, where)
+    back = markup.link("../../reports/index.html", "all reports")
+    header, rows = search_tables.trials(folder / "trials.csv")
+    trials = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
+    body = [
+        f'<header><nav aria-label="Page">{back}</nav><h1>{markup.breakable(name)}</h1></header>',
+        "<main>",
+        f"<p>{escape(_found(record, where))}</p>",
+        *_shares(folder, value_of(record, "best_trial", int, where)),
+        *(
+            gallery.file(folder / file, caption)
+            for file, caption in PICTURES.items()
+            if (folder / file).is_file()
+        ),
+        markup.table(header, trials, UNBEATEN if record.get("front") else TRIALS),
+        *_origin(record, where),
+        "</main>",
+    ]
+    try:
+        atomic.write_text(folder / FILE, markup.page(f"{name} - arcore", body))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: removed meanwhile") from None
+
+
+def _found(record: dict[str, object], where: str) -> str:
+    """Say what was tried and found."""
+    model, dataset = (value_of(record, key, str, where) for key in ("model", "dataset"))
+    counts = {key: value_of(record, key, int, where) for key in ("trials", "stopped", "failed")}
+    said = f"{counts['trials']} trials of {model} on {dataset}"
+    said += f", {counts['stopped']} of them stopped early" if counts["stopped"] else ""
+    said += f", {counts['failed']} that could not be" if counts["failed"] else ""
+    best = wording.rounded(value_of(record, "best_valid_nats", float, where), 2)
+    said += (
+        f". The best, trial {value_of(record, 'best_trial', int, where)}: {best} validation nats"
+    )
+    if record.get("default_valid_nats") is not None:
+        own = value_of(record, "default_valid_nats", float, where)
+        said += f"; the entry itself: {wording.rounded(own, 2)}"
+    return said + "."
+
+
+def _shares(folder: Path, best: int) -> list[str]:
+    """Return what the best trial had, and the shares in the variance; nothing without shares."""
+    header, rows = search_tables.shares(folder, best)
+    if not rows:
+        return []
+    cells = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
+    return [markup.table(header, cells, "Parameters, by their share in the variance of the trials")]
+
+
+def _origin(record: dict[str, object], where: str) -> list[str]:
+    name = value_of(record, "search", str, where)
+    files = [("trials", "trials.csv"), ("best settings", "best.yaml"), ("record", RECORD)]
+    own = "--" not in name  # of an entry, without overrides
+    lines = [
+        *([("command", f"<code>python -m stages.tune {escape(name)}</code>")] if own else []),
+        ("commit", f"<code>{escape(value_of(record, 'commit', str, where))}</code>"),
+        ("device", escape(str(record.get("device") or "not on record"))),
+        ("time", wording.duration(value_of(record, "seconds", float, where))),
+        ("files", ", ".join(markup.link(file, title) for title, file in files)),
+    ]
+    return markup.origin(lines)

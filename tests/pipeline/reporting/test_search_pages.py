@@ -1,0 +1,88 @@
+"""Pages of searches, of the searches that `results/` keeps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.reporting import search_pages
+from stages import pages
+
+RECORDED = Path(__file__).parents[3] / "results" / "searches"
+NAMES = sorted(path.name for path in RECORDED.iterdir())
+
+
+@pytest.fixture
+def copied(home: Path) -> Path:
+    """Copy the recorded searches to where a search leaves its outcome."""
+    shutil.copytree(RECORDED, home / "searches")
+    return home
+
+
+def test_every_search_has_a_page_and_the_index_leads_to_it(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pages"])
+    pages.main()
+    written = [copied / "searches" / name / "index.html" for name in NAMES]
+    assert capsys.readouterr().out.split() == list(map(str, written))
+    index = (copied / "reports/index.html").read_text()
+    assert "<h2>Searches</h2>" in index and "<h2>Studies</h2>" not in index
+    for name, path in zip(NAMES, written, strict=True):
+        text, record = path.read_text(), json.loads(path.with_name("search.json").read_text())
+        assert f'href="../searches/{name}/index.html"' in index
+        assert f"{record['trials']} trials of {record['model']} on {record['dataset']}" in text
+        assert f"trial {record['best_trial']}: {record['best_valid_nats']:.2f} validation" in text
+        assert f"python -m stages.tune {name}</code>" in text and record["commit"] in text
+        assert text.count("<img ") == len(list(path.parent.glob("*.png")))
+
+
+def test_two_objectives_have_a_column_of_shares_each(copied: Path) -> None:
+    folder = copied / "searches/tones-wavenet-sampling"
+    search_pages.write(folder)
+    text = (folder / "index.html").read_text()
+    shares = (folder / "importance.csv").read_text().splitlines()[1].split(",")
+    assert '<th scope="col">sampling seconds</th>' in text
+    assert all(f'<td class="number">{float(share):.2f}</td>' in text for share in shares[1:])
+
+
+def test_trials_that_came_out_alike_have_no_shares(copied: Path) -> None:
+    folder = copied / "searches/digits-nade-orderings"
+    (folder / "importance.csv").write_text("parameter,importance\n")
+    search_pages.write(folder)
+    assert "by their share" not in (folder / "index.html").read_text()
+
+
+def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None:
+    folder = copied / "searches/digits-nade-orderings"
+    record = json.loads((folder / "search.json").read_text()) | {"search": "a--num_trials-4"}
+    (folder / "search.json").write_text(json.dumps(record))
+    search_pages.write(folder)
+    text = (folder / "index.html").read_text()
+    assert "python -m stages.tune" not in text and "not on record" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("search.json", "{}", r"search\.json: missing search"),
+        ("trials.csv", "trial\n", r"trials\.csv: expected a table of trials, got no row"),
+        ("importance.csv", "parameter,importance\na,1\n", "importance.csv: expected shares"),
+        ("importance.csv", "parameter,importance\nmodel.ordering,x\n", "expected shares"),
+        ("objective.png", "none", r"objective\.png: expected a picture"),
+    ],
+)
+def test_a_search_that_cannot_be_read_is_left_out(
+    copied: Path, caplog: pytest.LogCaptureFixture, file: str, content: str, said: str
+) -> None:
+    folder = copied / "searches/digits-nade-orderings"
+    (folder / file).write_text(content)
+    with pytest.raises(UserError, match=said):
+        search_pages.write(folder)
+    assert len(search_pages.write_all()) == len(NAMES) - 1
+    assert "digits-nade-orderings" in caplog.text and "left out" in caplog.text
