@@ -7,6 +7,7 @@
       - system: what the table calls it
         of: an experiment of results/, a mixture's JSON file, or null while nothing is recorded
         mark: the value to reach, in the dataset's unit
+        orderings: so many of one network, scored by its use `orderings` (default: `of` as it is)
         approximate: true for the importance-weighted estimate (default false)
         published: what is beside it; null for the record's own
         curve: the experiment whose curve is drawn (default `of`)
@@ -28,7 +29,7 @@ from typing import cast
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, read_object, read_yaml, require_known
-from pipeline.reporting import mark_curves, tables, wording
+from pipeline.reporting import mark_curves, tables, use_tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
 from pipeline.reporting.mark_curves import Curve
 
@@ -47,6 +48,7 @@ class Mark(Record):
     system: str
     of: str | None
     mark: float
+    orderings: int | None = None
     approximate: bool = False
     published: str | None = None
     curve: str | None = None
@@ -153,8 +155,9 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
         other = None if mark.beside is None else mark_curves.read(results, mark.beside, unit)
         hours = curve.hours + (other.hours if other else 0) + mark.earlier_hours
         curve = dataclasses.replace(curve, hours=hours)
-    if mark.of.endswith(".json"):
-        value, error = _of_mixture(results / mark.of)
+    score = _score_apart(mark, results)
+    if score is not None:
+        value, error = score
         return Measured(
             text=wording.with_error(value, error),
             value=value,
@@ -180,6 +183,21 @@ def _row(mark: Mark, report: Report, results: Path) -> Row:
         kind = "estimate" if mark.approximate else "record"
         raise UserError(f"{results / str(mark.of)}: no {kind} of {mark.of}")
     return found[0]
+
+
+def _score_apart(mark: Mark, results: Path) -> tuple[float, float] | None:
+    """Return what is in no table of a dataset, a mixture's mean and error; None for other marks."""
+    if mark.of is None:
+        return None
+    if mark.of.endswith(".json"):
+        return _of_mixture(results / mark.of)
+    if mark.orderings is None:
+        return None
+    name = f"{mark.orderings} orderings: nats"
+    for number in use_tables.part(results, mark.of, "orderings").numbers:
+        if number.name == name and number.stderr is not None:
+            return number.value, number.stderr
+    raise UserError(f"{results / 'gallery' / mark.of}/orderings.json: no number {name!r}")
 
 
 def _of_mixture(path: Path) -> tuple[float, float]:

@@ -25,7 +25,7 @@ def levels(results: Path, experiment: str) -> Table:
         UserError: for a missing or malformed record.
     """
     cells = []
-    for number in _part(results, experiment, "noise_levels").numbers:
+    for number in part(results, experiment, "noise_levels").numbers:
         level, _, what = number.name.partition(": ")
         if number.unit == "nats" and number.stderr is not None:
             bits = (number.value / math.log(2), number.stderr / math.log(2))
@@ -41,7 +41,7 @@ def of_one(results: Path, use: str, experiment: str) -> Table:
         UserError: for a missing or malformed record.
     """
     rows: dict[str, dict[str, str]] = {}
-    for number in _part(results, experiment, use).numbers:
+    for number in part(results, experiment, use).numbers:
         row, _, column = number.name.partition(": ")
         rows.setdefault(row, {})[column] = use_sections.text_of(number)
     columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
@@ -55,19 +55,24 @@ def of_several(results: Path, use: str, experiments: Sequence[str]) -> Table:
     Raises:
         UserError: for a missing or malformed record, or models of which other numbers are known.
     """
-    parts = [_part(results, experiment, use) for experiment in experiments]
+    parts = [part(results, experiment, use) for experiment in experiments]
     columns = [number.name for number in parts[0].numbers]
     lines = []
-    for part in parts:
-        if [number.name for number in part.numbers] != columns:
-            raise UserError(f"{part.experiment}, {use}: expected the numbers {columns}")
-        lines.append([f"`{part.experiment}`", *(use_sections.text_of(n) for n in part.numbers)])
+    for one in parts:
+        if [number.name for number in one.numbers] != columns:
+            raise UserError(f"{one.experiment}, {use}: expected the numbers {columns}")
+        lines.append([f"`{one.experiment}`", *(use_sections.text_of(n) for n in one.numbers)])
     units = [f" ({number.unit})" if number.unit else "" for number in parts[0].numbers]
     header = [name + unit for name, unit in zip(columns, units, strict=True)]
     return ["experiment", *header], lines
 
 
-def _part(results: Path, experiment: str, use: str) -> Part:
+def part(results: Path, experiment: str, use: str) -> Part:
+    """Read the record of a use.
+
+    Raises:
+        UserError: naming the file that is missing or malformed.
+    """
     path = results / "gallery" / experiment / f"{use}.json"
-    part: Part = picture_book.Part.from_dict(read_object(path), str(path))
-    return part
+    found: Part = picture_book.Part.from_dict(read_object(path), str(path))
+    return found

@@ -76,6 +76,27 @@ def test_a_mark_that_is_met_needs_nothing_and_one_without_a_record_is_not_run(fi
     assert drawn is not None and marks.write(results) is None
 
 
+def test_a_mark_of_many_orderings_is_read_from_the_use_that_scored_them(files) -> None:
+    row = {"system": "sixteen", "of": "dna-made", "orderings": 16, "mark": 80.0}
+    results = project(files, row, history="1,10,1,84.0,85,1\n")
+    part = {
+        "part": "orderings", "experiment": "dna-made", "dataset": "dna", "command": "", "notes": "",
+        "commit": "", "weights_sha256": "", "shown": [],
+        "numbers": [
+            {"name": "1 ordering: nats", "value": 82.0, "stderr": 0.4},
+            {"name": "16 orderings: nats", "value": 80.5, "stderr": 0.3},
+        ],
+    }  # fmt: skip
+    path = results / "gallery/dna-made/orderings.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(part))
+    _, (cells,) = marks.table(results)
+    assert cells[:4] == ["sixteen", "80.50 ± 0.30", "80", "0.50"]
+    path.write_text(json.dumps(part | {"numbers": []}))
+    with pytest.raises(UserError, match=r"orderings.json: no number '16 orderings: nats'"):
+        marks.table(results)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
