@@ -17,12 +17,14 @@ LONG = 600.0  # seconds of a dataset above which it is none of the short ones
 def recorded(
     results: Path, searches: bool = True, mixtures: Collection[str] = ()
 ) -> Mapping[str, float]:
-    """Return the seconds of each dataset's recorded experiments and folds, searches and studies.
+    """Return the recorded seconds of each dataset: of experiments, folds, searches, studies, uses.
 
     Those of the training of a mixture are its members', which have records of their own.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
-    beside = ("searches/*/search.json", "studies/*/study.json") if searches else ()
+    beside: tuple[str, ...] = ()
+    if searches:
+        beside = ("searches/*/search.json", "studies/*/study.json", "gallery/*/*.json")
     kinds = ("*/metrics.json", *beside)
     for kind in kinds:
         for path in sorted(results.glob(kind)):
@@ -64,8 +66,16 @@ def notice(params: Mapping[str, Any]) -> str:
 
 
 def _not_counted(params: Mapping[str, Any]) -> list[str]:
-    """Name the searches whose seconds are not on record."""
+    """Name the searches whose seconds are not on record, and count such uses."""
     records = paths.root() / "results" / "searches"
     searches = params.get("searches") or {}
     missing = [str(name) for name in searches if not (records / name / "search.json").is_file()]
-    return [f"and these searches, which have no record: {', '.join(missing)}"] if missing else []
+    lines = [f"and these searches, which have no record: {', '.join(missing)}"] if missing else []
+    gallery = paths.root() / "results" / "gallery"
+    files = [
+        gallery / name / f"{use}.json"
+        for name, entry in (params.get("uses") or {}).items()
+        for use in entry.get("uses") or {}
+    ]
+    unknown = sum(not path.is_file() or "seconds" not in read_object(path) for path in files)
+    return [*lines, f"and {unknown} uses, whose seconds are not on record"] if unknown else lines

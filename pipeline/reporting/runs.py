@@ -32,9 +32,27 @@ def table(results: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _row(link: str, command: object, record: Mapping[str, object]) -> list[str]:
-    seconds = record.get("seconds")
-    took = wording.duration(float(seconds)) if isinstance(seconds, int | float) else ""
-    return [link, _cell(command), _cell(record.get("commit")), str(record.get("device", "")), took]
+    return [
+        link,
+        _cell(command),
+        _cell(record.get("commit")),
+        str(record.get("device", "")),
+        _took(record),
+    ]
+
+
+def _took(record: Mapping[str, object]) -> str:
+    """Print how long a record took; the trials of a search too where these are more.
+
+    They are where trials ran side by side, or before the search was last started.
+    """
+    seconds, trials = record.get("seconds"), record.get("trial_seconds")
+    if not isinstance(seconds, int | float):
+        return ""
+    took = wording.duration(float(seconds))
+    known = trials if isinstance(trials, list) else []
+    spent = sum(float(one) for one in known)
+    return f"{took} (trials {wording.duration(spent)})" if spent > 1.1 * seconds else took
 
 
 def _cell(value: object) -> str:

@@ -250,6 +250,11 @@ def test_runs_say_command_commit_machine_and_time_where_these_are_known(files) -
         "| [skips](searches/skips) | `python -m stages.tune skips` | `2d98fd1` "
         "| cpu (a, 1 thread) | 4.4 min |\n"
     ) in drawn
+    for trials, took in (([100.0, 160.0], "4.4 min"), ([200, 400], "4.4 min (trials 10.0 min)")):
+        path = root / "results/searches/skips/search.json"
+        path.write_text(json.dumps(search | {"trial_seconds": trials}))
+        text_tables.write(root)
+        assert f"(a, 1 thread) | {took} |\n" in (root / "README.md").read_text()
 
 
 def test_uses_are_drawn_from_the_gallery(files) -> None:
