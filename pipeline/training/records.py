@@ -35,6 +35,7 @@ class TrainingJob:
         model: its name and all its hyperparameters.
         trainer: how it is trained.
         shards: folder or URI of the shards, as this worker reaches it.
+        dataset_sha256: of the shards that the job was made for; others are refused. None for any.
         tracking_uri: MLflow's store.
         run_id: the MLflow run that rank 0 logs to; None for none.
         threads: of this worker's process.
@@ -47,6 +48,7 @@ class TrainingJob:
     model: Mapping[str, object]
     trainer: TrainerConfig
     shards: str
+    dataset_sha256: str | None = None
     code_sha256: str | None = None
     tracking_uri: str = ""
     run_id: str | None = None

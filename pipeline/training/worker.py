@@ -23,6 +23,8 @@ from pipeline.cluster.devices import exact
 from pipeline.core import provenance
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.redaction import redacted
+from pipeline.data.manifest import read_manifest
 from pipeline.data.opening import open_split
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import checkpoints, validation
@@ -134,6 +136,7 @@ class Worker:
 
     def _open_splits(self) -> None:
         config, ranks = self.config, (self.session.rank, self.session.world)
+        self._check_shards()
         if self.model.event.is_open:
             field = f"receptive field: {self.model.receptive_field:,} samples"
             self._say(field)
@@ -146,6 +149,15 @@ class Worker:
             self.job.shards, "valid", self.model, rank=ranks[0], world_size=ranks[1],
             shuffle_rows=config.shuffle_rows,
         )  # fmt: skip
+
+    def _check_shards(self) -> None:
+        """Refuse shards that were made anew since the job was, whose hash names other rows."""
+        wanted, got = self.job.dataset_sha256, read_manifest(self.job.shards).sha256
+        if wanted not in (None, got):
+            raise UserError(
+                f"{redacted(self.job.shards)}: expected the shards that this training is of "
+                f"({str(wanted)[:12]}), got {got[:12]}, made since; begin it anew"
+            )
 
     def _say(self, line: str) -> None:
         """Print a line, once for all workers."""

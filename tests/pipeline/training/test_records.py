@@ -33,6 +33,7 @@ JOB = TrainingJob(
     model={"name": "wavenet", "dilations": [1, 2], "num_classes": None},
     trainer=TrainerConfig(optimizer=OptimizerConfig(betas=(0.5, 0.9)), clip_norm=1.0),
     shards="s3://bucket/shards",
+    dataset_sha256="d" * 64,
     run_id="r",
     threads=2,
 )
