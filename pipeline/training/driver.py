@@ -40,7 +40,7 @@ from pipeline.training.records import (
     TrainingRecord,
     outcome_from_dict,
 )
-from pipeline.training.resolved import ResolvedConfig, resolve
+from pipeline.training.resolved import ResolvedConfig, resolve, warn_of_frames
 from pipeline.training.sessions import Checkpoint
 from pipeline.training.worker import run_job
 
@@ -102,7 +102,9 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """
     wanted = f"an experiment (python -m stages.mix {config.name} fits a mixture's weights)"
     require(not config.mixture, "experiment", wanted, config.name)
-    resolved = resolve(config, read_manifest(paths.shards(config.dataset["name"])))
+    manifest = read_manifest(paths.shards(config.dataset["name"]))
+    resolved = resolve(config, manifest)
+    warn_of_frames(resolved, manifest)
     place = storage.join(storage_of(config.cluster), "train")
     lock = locks.path_beside(place, _folder(resolved))
     with locks.held(lock, f"training {config.name}"):
@@ -214,6 +216,7 @@ def make_job(
         model=resolved.model,
         trainer=config.trainer,
         shards=shards,
+        dataset_sha256=resolved.dataset_sha256,
         tracking_uri=mlflow_store.tracking_uri(),
         run_id=run_id,
         threads=threads,

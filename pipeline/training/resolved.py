@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,11 +13,13 @@ import torch
 
 import arcore
 from arcore.events import Event
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
 from pipeline.experiments.schema import ExperimentConfig
 
+log = logging.getLogger(__name__)
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.float32,
@@ -26,6 +30,7 @@ DTYPES = {
 ROWLESS = {
     "rows_per_shard", "path", "folder", "any_rendering", "max_megapixels", "max_seconds",
 }  # fmt: skip
+PLACES = ("path", "folder")  # of these, where files lie
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,20 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
     """Check an experiment against its shards, by building the model without memory.
 
     Raises:
-        UserError: for shards that were made with other options of the dataset, a model that does
-            not fit the data, or members that it does not have.
+        UserError: for shards that were made with other options of the dataset, or of other files
+            than overrides name, a model that does not fit the data, or scores whole clips alone
+            where frames are given, or members that it does not have.
     """
     check_options(config, manifest)
+    check_places(config, manifest)
     with torch.device("cpu" if config.pooled else "meta"):  # orderings of a pool are compared
         model = create_model(config.model, manifest.event)
     check_condition(model, manifest)
+    if manifest.context_frames and not model.scores_parts:
+        raise UserError(
+            f"{config.name}: expected a model over clips for {manifest.dataset}, of which "
+            f"{manifest.context_frames} frames are given, got {config.model['name']}"
+        )
     members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)
     if members > 1:
         try:
@@ -115,6 +127,42 @@ def check_options(config: ExperimentConfig, manifest: Manifest) -> None:
                 f"dataset.{key}: expected shards made with {wanted[key]!r}, got those made with "
                 f"{manifest.options[key]!r}; run {_preprocessing(config.dataset)}"
             )
+
+
+def check_places(config: ExperimentConfig, manifest: Manifest) -> None:
+    """Check that shards were made of the files that overrides name.
+
+    What the dataset's own file says is passed over: files lie elsewhere on another host, and are
+    not read where there are shards.
+
+    Raises:
+        UserError: naming the option, both places, and what makes shards of the files.
+    """
+    for key in PLACES:
+        asked, made = config.dataset.get(key), manifest.options.get(key)
+        if asked is None or (made is not None and _place(asked) == _place(made)):
+            continue
+        if asked != catalog.load_config(str(config.dataset["name"])).get(key):
+            got = "those that do not say" if made is None else f"those made of {made!r}"
+            raise UserError(
+                f"dataset.{key}: expected shards made of {asked!r}, got {got}; "
+                f"run {_preprocessing(config.dataset)}"
+            )
+
+
+def _place(given: object) -> str:
+    return os.path.normpath(paths.root() / str(given))
+
+
+def warn_of_frames(resolved: ResolvedConfig, manifest: Manifest) -> None:
+    """Say so where a training loss counts other frames than an evaluation, which may be meant."""
+    name, given = "context_frames", manifest.context_frames
+    trained = resolved.model.get(name, given)
+    if trained != given:
+        log.warning(
+            "warning: %s: model.%s is %s, where %s are given in evaluations on %s",
+            resolved.experiment.name, name, trained, given, manifest.dataset,
+        )  # fmt: skip
 
 
 def _preprocessing(dataset: Mapping[str, object]) -> str:

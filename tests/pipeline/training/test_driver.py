@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,6 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
@@ -115,6 +118,28 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
         driver.train(compose.load("toy"))
     assert runs() == {run_id: "FINISHED"}
     assert not list(Path(".arcore/train").glob("toy-*")), "half of the checkpoints are left"
+
+
+def test_shards_made_anew_under_a_training_are_refused(
+    project: Path, ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = paths.shards("digits_binary")
+    run_job, began_with = driver.run_job, read_manifest(shards).sha256
+
+    def remade_meanwhile(*given: Any) -> object:
+        dataset = catalog.get_dataset({"name": "digits_binary"})
+        rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
+        preprocess.write(dataset, dict.fromkeys(SPLITS, rows), shards)
+        return run_job(*given)
+
+    monkeypatch.setattr(driver, "run_job", remade_meanwhile)
+    with pytest.raises(UserError) as caught:
+        driver.train(compose.load("toy"))
+    assert str(caught.value) == (
+        f"toy: {shards}: expected the shards that this training is of ({began_with[:12]}), got "
+        f"{read_manifest(shards).sha256[:12]}, made since; begin it anew"
+    )
+    assert ended == ["FAILED"] and not paths.model("toy").exists()
 
 
 def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:

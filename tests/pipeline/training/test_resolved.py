@@ -1,0 +1,114 @@
+"""What an experiment is refused for, or warned of, once its data is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from arcore.events import Binary, Gray
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS, SplitData
+from pipeline.experiments import compose, groups
+from pipeline.tracking import mlflow_store
+from pipeline.training import driver
+from pipeline.training.records import Failed
+from pipeline.training.resolved import resolve
+
+SMALL = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
+
+
+def write_params(**entries: dict[str, object]) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": entries}))
+
+
+@pytest.fixture
+def own(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """The manifest of a dataset of one's own, whose conf file states where its array lies."""
+    conf = workdir / "conf"
+    shutil.copytree(groups.CONF, conf)
+    monkeypatch.setattr(groups, "CONF", conf)
+    monkeypatch.setattr(catalog, "CONF_FOLDER", conf / "dataset")
+    np.save("there.npy", np.random.default_rng(0).integers(0, 3, (40, 4)))
+    options = {"shape": [4], "num_levels": 3, "rows_per_shard": 100}
+    config = {"name": "mine", "kind": "arrays", "path": "there.npy"} | options
+    Path("conf/dataset/mine.yaml").write_text(yaml.safe_dump(config))
+    write_params(toy={"dataset": "mine", "model": "made"})
+    dataset = catalog.get_dataset(config)
+    preprocess.write(dataset, dataset.decode(Path()), paths.shards("mine"))
+    return read_manifest(paths.shards("mine"))
+
+
+def test_shards_of_other_files_do_not_stand_for_those_named(own: Manifest) -> None:
+    shutil.copy("there.npy", "other.npy")
+    with pytest.raises(UserError) as caught:
+        resolve(compose.load("toy", ["dataset.path=other.npy"]), own)
+    assert str(caught.value) == (
+        "dataset.path: expected shards made of 'other.npy', got those made of 'there.npy'; "
+        "run python -m stages.preprocess mine path=other.npy"
+    )
+    older = dataclasses.replace(own, options={})
+    with pytest.raises(UserError, match="made of 'other.npy', got those that do not say; run"):
+        resolve(compose.load("toy", ["dataset.path=other.npy"]), older)
+    for same in ("there.npy", "./there.npy", str(Path("there.npy").resolve())):
+        assert resolve(compose.load("toy", [f"dataset.path={same}"]), own)
+
+
+def test_files_that_have_moved_since_are_not_missed(own: Manifest) -> None:
+    text = Path("conf/dataset/mine.yaml").read_text()
+    Path("conf/dataset/mine.yaml").write_text(text.replace("there.npy", "/elsewhere/there.npy"))
+    assert resolve(compose.load("toy"), own)
+    assert resolve(compose.load("toy"), dataclasses.replace(own, options={}))
+
+
+@pytest.fixture
+def clips(workdir: Path) -> Manifest:
+    """The manifest of a few clips of 6 frames, of which 3 are given."""
+    dataset = dataclasses.replace(
+        catalog.get_dataset({"name": "moving_digits"}),
+        event=Gray((6, 1, 8, 8)),
+        context_frames=3,
+    )
+    digits = np.zeros((4, 2, 4, 4), np.uint8)
+    splits = {split: SplitData(digits, None, "moving") for split in SPLITS}
+    return read_manifest(preprocess.write(dataset, splits, paths.shards("moving_digits")))
+
+
+def test_a_model_of_whole_events_is_refused_before_it_is_trained_on_clips(clips: Manifest) -> None:
+    write_params(toy={"dataset": "moving_digits", "model": "made"})
+    bits = dataclasses.replace(clips, event=Binary(clips.event.shape))
+    with pytest.raises(UserError) as caught:
+        resolve(compose.load("toy"), bits)
+    assert str(caught.value) == (
+        "toy: expected a model over clips for moving_digits, of which 3 frames are given, got made"
+    )
+    assert resolve(compose.load("toy"), dataclasses.replace(bits, context_frames=0))
+
+
+def test_frames_that_a_training_counts_and_an_evaluation_does_not_are_told(
+    clips: Manifest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_store, "start_run", lambda *_, **__: None)
+    monkeypatch.setattr(driver, "run_job", lambda *_: Failed("not trained here"))
+
+    def warned(**overrides: int) -> list[str]:
+        entry = {"dataset": "moving_digits", "model": "video_pixel_network"}
+        write_params(toy=entry | {"model_overrides": SMALL | overrides})
+        caplog.clear()
+        with pytest.raises(UserError, match="not trained here"):
+            driver.train(compose.load("toy"))
+        return [record.getMessage() for record in caplog.records]
+
+    assert warned(context_frames=3) == []
+    assert warned() == [
+        "warning: toy: model.context_frames is 0, where 3 are given in evaluations on moving_digits"
+    ]
+    assert "model.context_frames is 1" in "".join(warned(context_frames=1))
