@@ -15,8 +15,11 @@ from pipeline.datasets.formats import wave_files
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus")
 RATES = range(1000, 384_001)
+LOUDEST = 1.5  # compressed music swings a little beyond 1; integers saved as reals, thousandfold
 # libsndfile reads a truncated WAV file as a shorter one, and says so here alone.
 _CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+# Of reals, or with a header that says more, as the module wave has it before Python 3.12 and since.
+_NOT_PLAIN = re.compile("unknown (extended )?format")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def read_samples(path: Path, hearing: Hearing) -> np.ndarray:
     """Return amplitudes in [-1, 1], (T,) float64, T at least 1.
 
     Raises:
-        UserError: as `count_samples`, or if the file is truncated or damaged.
+        UserError: as `count_samples`, if the file is truncated or damaged, or for reals that are
+            no amplitudes.
     """
     if _plain(path, hearing):
         count_samples(path, hearing)  # refuses one that is too long unread
@@ -72,6 +76,12 @@ def read_samples(path: Path, hearing: Hearing) -> np.ndarray:
         raise UserError(
             f"{path}: sample {place}: expected a finite number, got {channels[place, channel]}"
         )
+    peak = float(np.abs(channels).max())
+    if peak > LOUDEST:
+        raise UserError(
+            f"{path}: expected amplitudes in [-1, 1], got a peak of {peak:g}; divide them by what "
+            "full scale is"
+        )
     samples: np.ndarray = channels.mean(1)
     if rate != hearing.sample_rate:
         from scipy.signal import resample_poly  # here: most need it not
@@ -89,7 +99,7 @@ def _plain(path: Path, hearing: Hearing) -> bool:
         with wave.open(str(path), "rb") as file:
             return file.getsampwidth() in wave_files.PCM
     except wave.Error as error:
-        return "unknown format" not in str(error)  # of reals, or with a header that says more
+        return _NOT_PLAIN.match(str(error)) is None
     except (OSError, EOFError):
         return True  # what is amiss is said where it is read
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import wave
 import zipfile
 import zlib
 from pathlib import Path
@@ -670,6 +671,42 @@ def test_waves_of_24_bits_and_of_reals_are_read(subtype: str) -> None:
     Path("a.wav").write_bytes(content[:-100])
     with pytest.raises(UserError, match="a.wav: truncated: expected .* bytes of samples, got"):
         sound_files.count_samples(Path("a.wav"), Hearing(8000))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+@pytest.mark.parametrize(
+    "reason", ["unknown format: 65534", "unknown extended format: 00000003-0000-0010-8000-00aa"]
+)
+def test_waves_whose_header_says_more_are_read(
+    subtype: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second reason is that of Python 3.12 and later, which reads plain PCM of such files."""
+    values = np.linspace(-0.5, 0.5, 300)
+    soundfile.write("a.wav", values, 8000, format="WAVEX", subtype=subtype)
+
+    def refuses(*_: object) -> None:
+        raise wave.Error(reason)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wave, "open", refuses)
+        assert sound_files.count_samples(Path("a.wav"), Hearing(8000)) == 300
+        heard = sound_files.read_samples(Path("a.wav"), Hearing(8000))
+    np.testing.assert_allclose(heard, values, atol=1e-4)
+    np.testing.assert_array_equal(sound_files.read_samples(Path("a.wav"), Hearing(8000)), heard)
+
+
+@pytest.mark.parametrize(("peak", "rate"), [(1.4, 8000), (1.6, 8000), (32767.0, 16000)])
+def test_reals_that_are_no_amplitudes_are_refused(peak: float, rate: int) -> None:
+    values = np.sin(np.arange(400) / 5) * 0.9
+    values[100] = -peak
+    soundfile.write("a.wav", np.stack([values, values / 9], 1), rate, subtype="FLOAT")
+    hearing = Hearing(8000, resample=True, mix=True)
+    if peak < sound_files.LOUDEST:
+        assert np.abs(sound_files.read_samples(Path("a.wav"), hearing)).max() <= 1
+        return
+    wanted = rf"a.wav: expected amplitudes in \[-1, 1\], got a peak of {peak:g}; divide"
+    with pytest.raises(UserError, match=wanted):
+        sound_files.read_samples(Path("a.wav"), hearing)
 
 
 def test_what_is_no_number_is_refused_in_sounds() -> None:
