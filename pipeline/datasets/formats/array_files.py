@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+import lzma
 import shutil
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
 
 _KINDS = "iufb"  # of numpy's types: integers, reals, bits
 _HEADER = 1 << 16
-# What damaged archives raise, the last one encrypted ones and those of an unknown compression.
-_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, SyntaxError, RuntimeError,
+# What numpy and zipfile raise for damaged files: archives, also encrypted ones and those of unknown
+# compression (RuntimeError), and headers, which are Python literals that may say anything.
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, TypeError,
+    LookupError, SyntaxError, tokenize.TokenError, RuntimeError, ArithmeticError, MemoryError,
 )  # fmt: skip
 
 
@@ -32,11 +36,12 @@ def open_npy(path: Path, where: str | Path | None = None) -> np.ndarray:
     """
     where = where or path
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        with np.errstate(over="raise"):  # of the number of values, else a warning
+            array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise UserError(f"{where}: file not found") from None
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
-        reason = " ".join(str(error).split())
+    except DAMAGE as error:
+        reason = one_line(error)
         raise UserError(f"{where}: expected an array of numbers (.npy), whole: {reason}") from None
     if array.dtype.kind not in _KINDS or array.ndim == 0 or array.size == 0:
         raise UserError(
@@ -56,8 +61,10 @@ def list_npz(path: Path) -> list[str]:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
     except FileNotFoundError:
         raise UserError(f"{path}: file not found") from None
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise UserError(f"{path}: expected an archive of arrays (.npz): {error}") from None
+    except DAMAGE as error:
+        raise UserError(
+            f"{path}: expected an archive of arrays (.npz): {one_line(error)}"
+        ) from None
     return [name.removesuffix(".npy") for name in names]
 
 
@@ -82,8 +89,8 @@ def unpack_npz(path: Path, name: str, target: Path) -> None:
             with target.open("wb") as out:
                 out.write(beginning)
                 shutil.copyfileobj(member, out, 1 << 20)
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split())
+    except DAMAGE as error:
+        reason = one_line(error)
         raise UserError(f"{where}: expected an array of numbers, whole: {reason}") from None
 
 
