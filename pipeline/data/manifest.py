@@ -307,7 +307,7 @@ def _parse_sound(given: object) -> Sound | None:
 def _parse_shard(split: str, given: object) -> Shard:
     plain = _mapping(given, "shards")
     file = plain["file"]
-    pattern = rf"{split}-\d{{5}}-of-\d{{5}}\.parquet"
+    pattern = rf"{split}-\d{{5,}}-of-\d{{5,}}\.parquet"  # more where 99,999 are too few
     if not isinstance(file, str) or re.fullmatch(pattern, file) is None:
         raise _refused("file", f"a plain file name such as {split}-00000-of-00001.parquet", file)
     return Shard(file, _count(plain, "rows"), _sha256(plain, "sha256"))

@@ -122,6 +122,22 @@ def test_round_trip(tmp_path: Path, event: Event, num_classes: int | None) -> No
             np.testing.assert_array_equal(read.labels, splits[split].labels)
 
 
+def test_more_shards_than_five_digits_number_are_read_in_order(written: Path) -> None:
+    """100,001 of them are not written here: two have the names of the last."""
+    whole = shard_reader.read_split(written, "train").x
+    names = [f"train-{number:05d}-of-{100_001:05d}.parquet" for number in (99_999, 100_000)]
+    for number, name in enumerate(names):
+        (written / f"train-0000{number}-of-00002.parquet").rename(written / name)
+
+    def rename(described: dict[str, Any]) -> None:
+        for shard, name in zip(described["splits"]["train"]["shards"], names, strict=True):
+            shard["file"] = name
+
+    edit_manifest(written, rename)
+    np.testing.assert_array_equal(shard_reader.read_split(written, "train").x, whole)
+    shard_reader.verify(written)
+
+
 def test_layout(written: Path) -> None:
     assert sorted(path.name for path in written.iterdir()) == [
         "manifest.json",
