@@ -27,6 +27,7 @@ from pipeline.datasets.formats.image_files import SUFFIXES
 
 PARQUET, TAR = (".parquet",), (".tar", ".tar.gz", ".tgz")
 MAX_BYTES, MAX_LABEL = 1 << 28, 20  # of an image as it is stored, and of the text of a label
+MAX_CLASSES = 10**6  # as of arrays
 MAX_HELD = 1 << 28  # bytes of the images of a batch
 ROWS, READ_AHEAD = 64, 1 << 20  # of a Parquet file at a time
 Sample = tuple[str, bytes, int | None]
@@ -124,7 +125,12 @@ def highest_label(path: Path, image: str, label: str) -> int:
     with _opened_parquet(path, image, label) as file, _explained(path):
         for batch in file.iter_batches(1 << 16, columns=[label], use_threads=False):
             highest = max(highest, pc.max(batch.column(label)).as_py() or 0)
-    return highest
+    return _checked(highest, f"{path}: column {label}")
+
+
+def _checked(label: int, where: str) -> int:
+    require(label < MAX_CLASSES, where, f"classes below {MAX_CLASSES}", label)
+    return label
 
 
 def _batch_of(samples: list[Sample]) -> Packed:
@@ -217,7 +223,8 @@ def _parquet_samples(path: Path, image: str, label: str) -> Iterator[Sample]:
                 if column.null_count:
                     place = where[pc.index(column.is_null(), True).as_py()]
                     raise UserError(f"{place}: column {label}: expected an integer, got null")
-                labels = column.cast(pa.int64()).to_pylist()
+                named = zip(column.to_pylist(), where, strict=True)
+                labels = [_checked(one, f"{place}: column {label}") for one, place in named]
             yield from zip(where, images, labels, strict=True)
             row += batch.num_rows
 
@@ -282,7 +289,7 @@ def _sample(path: Path, key: str, found: dict[str, bytes], label: str) -> Sample
         return where, found["image"], None
     text = found.get("class", b"").decode("ascii", "replace").strip()
     require(text.isdecimal(), where, f"a member .{label} with an integer >= 0", text)
-    return where, found["image"], int(text)
+    return where, found["image"], _checked(int(text), f"{where}: member .{label}")
 
 
 def _key(member: tarfile.TarInfo) -> tuple[str, str]:

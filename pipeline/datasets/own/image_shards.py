@@ -304,8 +304,10 @@ def build(config: Mapping[str, object]) -> Dataset:
     options = parse_own(ImageShardOptions, config)
     check_frame(name, options)
     refuse_unless(options.fit != "tiles", name, "fit", "'resize' or 'crop'", options.fit)
-    fits = options.num_classes >= 2 if options.label else options.num_classes == 0
-    refuse_unless(fits, name, "num_classes", ">= 2 with label, else 0", options.num_classes)
+    count, most = options.num_classes, packed_images.MAX_CLASSES
+    fits = count >= 2 if options.label else count == 0
+    refuse_unless(fits, name, "num_classes", ">= 2 with label, else 0", count)
+    refuse_unless(count <= most, name, "num_classes", f"at most {most}", count)
     for split, patterns in options.patterns.items():
         texts = all(isinstance(one, str) and one for one in patterns)
         refuse_unless(texts, name, f"{split}_files", "patterns of files", patterns)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -207,6 +208,15 @@ def test_a_batch_that_was_decoded_is_not_decoded_again(monkeypatch: pytest.Monke
     assert not list(Path("data/decoded").glob("mine-*"))
 
 
+def write_labels(labels: list[int], kind: str, names: list[str] | None = None) -> None:
+    """Write `a.parquet`, with labels of a type."""
+    import pyarrow.parquet as pq
+
+    write_image_parquet(Path("a.parquet"), [PNG] * len(labels), [0] * len(labels), names)
+    table = pq.read_table("a.parquet")
+    pq.write_table(table.set_column(1, "label", pa.array(labels, kind)), "a.parquet")
+
+
 def linked() -> None:
     with tarfile.open("a.tar", "w") as tar:
         info = tarfile.TarInfo("0.png")
@@ -228,6 +238,14 @@ FLAWS: list[tuple[Any, str, str]] = [
      "a.tar: '0': expected one image, got 'several'"),
     (lambda: write_image_tar(Path("a.tar"), [("0.png", PNG), ("0.cls", b"cat")]), "a.tar",
      "a.tar: '0': expected a member .cls with an integer >= 0, got 'cat'"),
+    (lambda: write_image_tar(Path("a.tar"), [("0.png", PNG), ("0.cls", b"9" * 20)]), "a.tar",
+     "a.tar: '0': member .cls: expected classes below 1000000, got 99999999999999999999"),
+    (lambda: write_labels([0, 1 << 63], "uint64"), "a.parquet",
+     "a.parquet: column label: expected classes below 1000000, got 9223372036854775808"),
+    (lambda: write_labels([0, 1, 1 << 63], "uint64", ["ant", "bee"]), "a.parquet",
+     "a.parquet: row 2: column label: expected classes below 1000000, got 9223372036854775808"),
+    (lambda: write_labels([0, 10**6], "int32"), "a.parquet",
+     "a.parquet: column label: expected classes below 1000000, got 1000000"),
     (lambda: Path("a.tar").write_bytes(b"x" * 2000), "a.tar",
      "a.tar: expected a tar, whole and undamaged"),
     (linked, "a.tar", "a.tar: expected images, found none"),
@@ -268,6 +286,10 @@ def test_what_is_wrong_in_any_row_is_found_when_it_is_added(
     [
         ({"fit": "tiles"}, "option fit of dataset 'mine': expected 'resize' or 'crop'"),
         ({"label": "label"}, "option num_classes of dataset 'mine': expected >= 2 with label"),
+        (
+            {"label": "label", "num_classes": 10**6 + 1},
+            "option num_classes of dataset 'mine': expected at most 1000000, got 1000001",
+        ),
         ({"train_files": ["a*"]}, "expected patterns for all, for train and test, or for none"),
         ({"image": "picture"}, "expected a column 'picture' of images (struct with bytes)"),
         ({"label": "image", "num_classes": 2}, "expected a column 'image' of integers"),
