@@ -34,6 +34,7 @@ _FLAWS = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
+GRAY = ("1", "L", "LA")  # modes without colours
 _QUARTER_TURNS = (5, 6, 7, 8)  # orientations of EXIF in which rows and columns change places
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
@@ -126,6 +127,12 @@ def measure(source: Source, frame: Frame, where: str | Path) -> tuple[int, int]:
             f"got {small[0]} x {small[1]}"
         )
     return height, width
+
+
+def is_coloured(source: Source) -> bool:
+    """Whether an image that `measure` has passed is stored in colour, by its header."""
+    with Image.open(source, formats=FORMATS) as image:
+        return image.mode not in GRAY
 
 
 def ends_whole(stream: BinaryIO) -> bool:

@@ -11,7 +11,7 @@ import json
 import posixpath
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +167,21 @@ def image_columns(path: Path) -> tuple[list[str], list[str], dict[str, int]]:
         if isinstance(names, list):
             classes[name] = len(names)
     return images, integers, classes
+
+
+def other_columns(path: Path, used: Collection[str]) -> list[str]:
+    """Return a Parquet file's columns but those that serve, each with its type.
+
+    Raises:
+        UserError: for a damaged file.
+    """
+    with _explained(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    return [
+        f"{field.name} ({str(field.type).partition('<')[0]})"
+        for field in schema
+        if field.name not in used
+    ]
 
 
 def _is_image(kind: pa.DataType) -> bool:

@@ -16,10 +16,11 @@ from pipeline.datasets.formats.image_files import (
     Frame,
     Source,
     ends_whole,
+    is_coloured,
     measure,
     read_rows,
 )
-from pipeline.datasets.own.own_data import OwnOptions, listed, refuse_unless
+from pipeline.datasets.own.own_data import OwnOptions, counted, listed, refuse_unless
 
 LARGEST_SIDE = 1024
 _DECODED = 100  # images of a dataset that its check decodes
@@ -75,7 +76,7 @@ class ImageCheck:
     """A check of all images that is much cheaper than to decode them, with a bar of progress.
 
     Of each image the header and the end are looked at; pixels are decoded of one in so many, and of
-    those that do not end as they should.
+    those that do not end as they should. Colours are looked for where they would be left out.
 
     Arguments:
         frame: what images are brought to.
@@ -86,7 +87,7 @@ class ImageCheck:
         self.frame, self.count = frame, count
         self.extents = Counter[tuple[int, int]]()
         self._stride = -(-count // _DECODED)
-        self._decoded = self._seen = 0
+        self._decoded = self._seen = self._coloured = 0
         self._bar = tqdm(
             total=count, desc="checking", unit="image", leave=False, delay=0.5, disable=None
         )
@@ -104,6 +105,7 @@ class ImageCheck:
             UserError: naming what is amiss with it.
         """
         size = measure(source, self.frame, where)
+        self._coloured += self.frame.gray and is_coloured(source)
         with source.open("rb") if isinstance(source, Path) else BytesIO(source.getvalue()) as file:
             whole = ends_whole(file)
         if not whole or self._seen % self._stride == 0:
@@ -118,7 +120,10 @@ class ImageCheck:
         """Say what was found, in lines."""
         sizes = [f"{many} of {high} x {wide}" for (high, wide), many in self.extents.most_common()]
         rest = ", of the others headers and ends; preprocess decodes all"
+        coloured = counted(self._coloured, "image")
+        lines = [f"beware: {coloured} in colour made gray; gray=false keeps colours"]
         return [
+            *lines * (self._coloured > 0),
             f"sizes (height x width): {listed(sizes)}",
             f"checked: the pixels of {self._decoded}{rest * (self._decoded < self.count)}",
         ]

@@ -48,6 +48,7 @@ from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.formats.packed_images import Packed
 from pipeline.datasets.own.image_options import FrameOptions, ImageCheck, check_frame
 from pipeline.datasets.own.own_data import (
+    columns_aside,
     left_aside,
     parse_own,
     refuse_unless,
@@ -126,12 +127,16 @@ class ImageShards(Dataset):
                     self._labels(packed)
                     for content, where in zip(packed.images, packed.where, strict=True):
                         check.look_at(BytesIO(content), where)
-        kinds = "Parquet files" if packed_images.is_parquet(layout.files[0]) else "tars"
+        is_parquet = packed_images.is_parquet(layout.files[0])
+        kinds = "Parquet files" if is_parquet else "tars"
         lines = [f"{sum(layout.counts)} images in {len(layout.files)} {kinds} of {options.path}"]
         lines += [f"{split}: {layout.rows(split)} rows" for split in SPLITS]
         lines += check.told()
         if options.label:
             lines.append(f"classes: {options.num_classes}, by {options.label}")
+        if is_parquet:
+            used = (options.image, options.label)
+            lines += columns_aside(packed_images.other_columns(layout.files[0], used))
         folder = paths.root() / options.path
         return [*lines, *left_aside(folder, set(layout.files))] if folder.is_dir() else lines
 

@@ -170,6 +170,16 @@ def left_aside(folder: Path, used: Collection[Path]) -> list[str]:
     return [f"left aside: {counted(len(others), 'other file')}: {listed(others, 3)}"]
 
 
+def columns_aside(others: Sequence[str]) -> list[str]:
+    """Say which columns serve for nothing: a line, or none where all do.
+
+    Example:
+        >>> columns_aside(["label (string)"]), columns_aside([])
+        (['left aside: the columns label (string)'], [])
+    """
+    return [f"left aside: the columns {listed(others)}"] if others else []
+
+
 def repeated(x: np.ndarray) -> list[tuple[int, ...]]:
     """Find the places of a row of reals where fewer than one value in ten rows is new.
 

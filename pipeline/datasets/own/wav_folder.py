@@ -29,7 +29,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,6 +47,7 @@ from pipeline.datasets.formats.sound_files import (
 from pipeline.datasets.formats.text_and_idx import read_bytes
 from pipeline.datasets.own.own_data import (
     OwnOptions,
+    columns_aside,
     counted,
     existing,
     inside,
@@ -105,14 +106,9 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
         if not found:
             raise UserError(f"{folder}: expected WAV, FLAC or Ogg files, found none")
         return found
-    try:
-        text = io.StringIO(read_bytes(table).decode("utf-8-sig"), newline="")
-        reader = csv.DictReader(text, strict=True)
-        lines = [(reader.line_num, line) for line in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not a table of text: {error}") from None
-    columns = reader.fieldnames or []
-    if "file" not in columns or not {"speaker", "text"} & set(columns):
+    columns, lines = _read_table(table)
+    twice = any(columns.count(name) > 1 for name in COLUMNS)
+    if twice or "file" not in columns or not {"speaker", "text"} & set(columns):
         raise UserError(f"{table}: expected the columns {', '.join(COLUMNS)}, got {columns}")
     entries: dict[Path, Entry] = {}
     for number, line in lines:
@@ -136,6 +132,18 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
     if not entries:
         raise UserError(f"{table}: expected rows below the header, got none")
     return [entries[file] for file in sorted(entries)]
+
+
+def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[Any, Any]]]]:
+    """Return the columns of a table, without spaces around them, and its rows by their lines."""
+    try:
+        text = io.StringIO(read_bytes(table).decode("utf-8-sig"), newline="")
+        reader = csv.DictReader(text, strict=True)
+        columns = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
+        return columns, [(reader.line_num, line) for line in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a table of text: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +184,9 @@ class WavFolder(Dataset):
             )
         used = {entry.file for entry in self.entries}
         if self.wav.table:
-            used.add(existing(self.name, "table", self.wav.table))
+            table = existing(self.name, "table", self.wav.table)
+            used.add(table)
+            lines += columns_aside([one for one in _read_table(table)[0] if one not in COLUMNS])
         folder = existing(self.name, "path", self.wav.path, folder=True)
         return [*lines, *left_aside(folder, used)]
 

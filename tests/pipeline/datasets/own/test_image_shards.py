@@ -208,7 +208,30 @@ def test_a_batch_that_was_decoded_is_not_decoded_again(monkeypatch: pytest.Monke
     assert not list(Path("data/decoded").glob("mine-*"))
 
 
-def write_labels(labels: list[int], kind: str, names: list[str] | None = None) -> None:
+def test_columns_that_serve_for_nothing_are_told() -> None:
+    write_labels([str(n % 2) for n in range(20)], "string")
+    dataset, found = added("a.parquet")
+    assert dataset.num_classes is None and "left aside: the columns label (string)" in found
+    write_image_parquet(Path("a.parquet"), list(packed_pictures(20)), [n % 2 for n in range(20)])
+    _, found = adding.add("image_folder", "mine", "a.parquet", (), replace=True)
+    assert not any("left aside" in line for line in found)
+
+
+def test_images_in_colour_after_those_that_a_guess_is_made_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(adding, "_PROBED", 3)
+    images = list(packed_pictures(20))
+    for n in range(19):
+        write_picture(Path("gray.png"), 6, 8, seed=n, mode="L")
+        images[n] = Path("gray.png").read_bytes()
+    write_image_parquet(Path("a.parquet"), images, [0] * 20)
+    dataset, found = added("a.parquet")
+    assert dataset.event == Levels(256, (1, 6, 8))
+    assert "beware: 1 image in colour made gray" in found
+
+
+def write_labels(labels: list[Any], kind: str, names: list[str] | None = None) -> None:
     """Write `a.parquet`, with labels of a type."""
     import pyarrow.parquet as pq
 

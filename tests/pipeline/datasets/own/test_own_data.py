@@ -263,6 +263,19 @@ def test_a_check_finds_cut_files_without_decoding_all() -> None:
         path.write_bytes(whole)
 
 
+def test_images_in_colour_that_are_made_gray_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(12):
+        mode = {7: "RGB", 10: "LA", 11: "RGB"}.get(i, "L")
+        write_picture(Path(f"scans/{i:02d}.png"), 8, 8, seed=i, mode=mode)
+    monkeypatch.setattr(adding, "_PROBED", 4)  # every third, none of them in colour
+    guessed = adding.GUESSES["image_folder"]("mine", "scans", {})
+    assert guessed["gray"]
+    found = own("image_folder", path="scans", **guessed).examine()
+    assert "beware: 2 images in colour made gray; gray=false keeps colours" in found
+    found = own("image_folder", path="scans", **guessed | {"gray": False}).examine()
+    assert not any("colour" in line for line in found)
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_a_cut_file_lacks_its_end(suffix: str) -> None:
     write_picture(Path(f"a.{suffix}"), 16, 16)
@@ -730,6 +743,24 @@ def test_rows_of_a_table_of_sounds_are_counted_as_an_editor_does() -> None:
         own("wav_folder", path="s", sample_rate=8000, table="t.csv")
 
 
+def test_columns_of_a_table_of_sounds_are_found_or_told() -> None:
+    for i in range(10):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    rows = [f'{i}.wav,"a text",{"ab"[i % 2]}' for i in range(10)]
+    given = {"path": "s", "sample_rate": 8000, "table": "t.csv", "test_fraction": 0.2}
+    Path("t.csv").write_text("\n".join(["file ,text, speaker", *rows]))
+    dataset = own("wav_folder", **given)
+    assert dataset.sound is not None and dataset.sound.speakers == ("a", "b")
+    assert not any("columns" in line for line in dataset.examine())
+    Path("t.csv").write_text("\n".join(["file,text,Speaker", *rows]))
+    dataset = own("wav_folder", **given)
+    assert dataset.sound is not None and dataset.sound.speakers == ("",)
+    assert "left aside: the columns Speaker" in dataset.examine()
+    Path("t.csv").write_text("\n".join(["file,speaker,speaker ", *rows]))
+    with pytest.raises(UserError, match="t.csv: expected the columns file, speaker, text, got"):
+        own("wav_folder", **given)
+
+
 def test_what_serves_for_nothing_is_told() -> None:
     own_files.write_pictures(Path("photos"))
     for name in ("photos/a.gif", "photos/rose/b.txt", "photos/.hidden/c.txt"):
@@ -746,6 +777,7 @@ def test_what_serves_for_nothing_is_told() -> None:
     given = {"sample_rate": 8000, "table": "s/table.csv", "test_fraction": 0.2}
     found = own("wav_folder", path="s", **given).examine()
     assert found[-1] == "left aside: 2 other files: 9.wav, c.mp3"
+    assert not any("columns" in line for line in found)
     x = np.random.default_rng(0).normal(size=(20, 3))
     np.savez("x.npz", x=x, weights=x, more=x)
     found = own("arrays", path="x.npz", shape=[3]).examine()
