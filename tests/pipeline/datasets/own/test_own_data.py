@@ -264,7 +264,7 @@ def test_a_check_finds_cut_files_without_decoding_all() -> None:
 
 
 def test_images_in_colour_that_are_made_gray_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for i in range(12):
+    for i in range(15):
         mode = {7: "RGB", 10: "LA", 11: "RGB"}.get(i, "L")
         write_picture(Path(f"scans/{i:02d}.png"), 8, 8, seed=i, mode=mode)
     monkeypatch.setattr(adding, "_PROBED", 4)  # every third, none of them in colour
