@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pipeline.data.batches import Batch
 from pipeline.data.windows import Cursor, Piece, Window, concatenate, permutation, read_ahead
 from pipeline.datasets.base import SplitData
 
+log = logging.getLogger(__name__)
 SHUFFLE_ROWS = 1 << 17
 _CACHED_PARTS = 4
 
@@ -50,8 +52,9 @@ class Loader:
         shuffle_rows: rows of a split, or part, that is held in memory, and of a window of a larger
             part. Two windows are in memory at a time.
         use_labels: batches have the labels as their condition, if the split has any.
-        first_rows: only so many of the split's rows, the first ones, which is for a split that is
-            held in memory; None for all.
+        first_rows: only so many of the split's rows, the first ones as they are stored, which is
+            for a split that is held in memory; None for all. A warning says so where these have
+            not all its classes, since rows may be stored class by class.
 
     Attributes:
         rows: rows of the split, or those of `first_rows`, over all ranks.
@@ -124,7 +127,10 @@ class Loader:
         self._held: SplitData | None = None
         sha256 = self._reader.manifest.sha256
         if self._whole:
-            self._held = _first(cached_part(str(location), sha256, split, 0, 1), self.rows)
+            whole = cached_part(str(location), sha256, split, 0, 1)
+            self._held = _first(whole, self.rows)
+            if rank == 0 and self._reader.manifest.num_classes is not None:
+                _warn_of_classes(whole.labels, self.rows)
         elif self._end - self._begin <= shuffle_rows:
             self._held = cached_part(str(location), sha256, split, rank, world_size)
 
@@ -300,6 +306,19 @@ def _first(held: SplitData, rows: int) -> SplitData:
         return held
     labels = None if held.labels is None else held.labels[:rows]
     return dataclasses.replace(held, x=held.x[:rows], labels=labels)
+
+
+def _warn_of_classes(labels: np.ndarray | None, rows: int) -> None:
+    """Say how many classes of a split its first rows have none of, if any."""
+    if labels is None or rows == len(labels):
+        return
+    every = np.unique(labels)
+    absent = len(every) - len(np.unique(labels[:rows]))
+    if absent:
+        log.warning(
+            "warning: trainer.train_rows: the first %s rows have none of %s of the %s classes",
+            rows, absent, len(every),
+        )  # fmt: skip
 
 
 def _check_first_rows(

@@ -98,8 +98,9 @@ class TrainerConfig:
             is shuffled whole if it is no larger, else streamed in windows of so many.
         window: samples of a training window of sounds, of which `batch_size` counts windows then;
             null trains on whole sounds. Without effect on other data.
-        train_rows: rows of the training split that are learned from, its first ones, where it is
-            shuffled whole and not of sounds; null is all.
+        train_rows: rows of the training split that are learned from, its first ones as they are
+            stored, where it is shuffled whole and not of sounds; null is all. No random subset:
+            folders of images are stored class by class, of which the first rows have few.
     """
 
     max_epochs: int = 20

@@ -167,6 +167,24 @@ def test_a_part_of_the_rows_is_the_first_of_them(folder: Path, world: int) -> No
     np.testing.assert_array_equal(np.sort(seen), np.arange(200))
 
 
+def test_a_part_that_has_not_all_classes_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    by_class = replace(numbered(90), labels=np.arange(90) // 30)
+    dataset = toy(16, num_classes=4)
+    splits = dict.fromkeys(("train", "valid", "test"), by_class)
+    folder = preprocess.write(dataset, splits, tmp_path / "shards")
+    for rows in (90, 61, None):
+        Loader(folder, "train", batch_size=5, first_rows=rows)
+    assert not caplog.records
+    for rank in (0, 1):
+        Loader(folder, "train", rank=rank, world_size=2, batch_size=5, first_rows=30)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "warning: trainer.train_rows: the first 30 rows have none of 2 of the 3 classes"
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
