@@ -6,6 +6,9 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from pipeline.core import storage
 from pipeline.core.errors import UserError
@@ -15,8 +18,9 @@ from pipeline.search import objectives
 from pipeline.search.spec import Search
 from pipeline.search.trials import CHECKPOINT, NUMBER
 from pipeline.training import driver
-from pipeline.training.checkpoints import Progress
+from pipeline.training.checkpoints import Progress, read_progress
 from pipeline.training.denormals import flushed_denormals
+from pipeline.training.local_session import LocalSession
 from pipeline.training.ray_trainer import make_trainer
 from pipeline.training.records import (
     Failed,
@@ -80,7 +84,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
         threads = setting.resources.cpus_per_worker or 1
         job = driver.make_job(resolved, threads=threads, quiet=True, shards=setting.shards)
         if setting.alone:
-            outcome = _train_alone(job, setting, checkpoint)
+            outcome: TrainingOutcome | None = _train_alone(job, setting, checkpoint)
         else:
             outcome = _train_together(job, setting, train_folder(number))
     except UserError as error:
@@ -130,15 +134,21 @@ def _train_in(session: ResumedSession, job: TrainingJob, setting: TrialSetting) 
     from pipeline.training.worker import Worker
 
     worker = Worker(job, session)
-    progress = worker.progress
-    if progress.epoch >= job.trainer.max_epochs or progress.stopped:
-        # killed after its last epoch and before its end was kept: Ray wants a result all the same
-        session.report(_last(progress), None)
+    if _nothing_is_left(job, worker.progress):
+        session.report(_last(worker.progress), None)
     outcome = worker.run()
     if isinstance(outcome, Finished) and objectives.SECONDS in setting.search.plan.objectives:
         seconds = objectives.seconds_to_sample(worker.model)
         tune.report(_last(worker.progress).to_dict() | {objectives.SECONDS: seconds})
     return outcome
+
+
+def _nothing_is_left(job: TrainingJob, progress: Progress) -> bool:
+    """Tell whether a trial was killed after its last epoch and before its end was kept.
+
+    No epoch of it is reported then, and Ray Tune wants a result all the same.
+    """
+    return progress.epoch >= job.trainer.max_epochs or progress.stopped
 
 
 def _last(progress: Progress) -> TrainingReport:
@@ -149,13 +159,34 @@ def _last(progress: Progress) -> TrainingReport:
     )
 
 
-def _train_together(job: TrainingJob, setting: TrialSetting, name: str) -> TrainingOutcome:
+def _train_together(job: TrainingJob, setting: TrialSetting, name: str) -> TrainingOutcome | None:
+    """Train with several workers; None where an earlier start of the search has done it all."""
     import ray.train
+    from ray import tune
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    progress = _progress(storage.join(setting.place, name))
+    if _nothing_is_left(job, progress):
+        tune.report(_last(progress).to_dict())
+        return None
     callbacks = [TuneReportCallback()]
     trainer = make_trainer(setting.resources, job, setting.place, name, callbacks)
     try:
         return outcome_from_dict(trainer.fit().return_value)
     except ray.train.TrainingFailedError as error:
         return Failed(driver.cause(error))
+
+
+def _progress(place: str) -> Progress:
+    """Return how far the training of a folder or URI came, by its newest checkpoint.
+
+    One that is damaged says nothing: workers go on from the one before.
+    """
+    last = LocalSession(place, torch.device("cpu")).last()  # whose names are Ray Train's
+    if last is None:
+        return Progress()
+    try:
+        with last.as_directory() as folder:
+            return read_progress(Path(folder))
+    except (UserError, OSError):
+        return Progress()

@@ -1,0 +1,101 @@
+"""What a trial reports that was killed between its last epoch and the record of its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray.tune
+import torch
+import yaml
+from ray.tune.integration import ray_train
+
+from pipeline.core.errors import UserError
+from pipeline.data.manifest import read_manifest
+from pipeline.experiments.schema import ClusterConfig
+from pipeline.search import running, spec
+from pipeline.training import driver
+from pipeline.training.local_session import LocalSession
+from pipeline.training.records import TrainingReport
+from pipeline.training.resolved import resolve
+from pipeline.training.worker import run_job
+
+VALUES = {"model.ordering": "raster"}
+ENTRY: dict[str, Any] = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"hidden": [8]},
+    "trainer": {"max_epochs": 2, "batch_size": 50},
+    "space": {"model.ordering": {"choice": ["raster", "snake"]}},
+    "num_trials": 1,
+}
+DRAWN = {"model.ordering": json.dumps("raster"), "number": 1, "checkpoint": ""}
+
+
+@pytest.fixture
+def setting(
+    workdir: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> running.TrialSetting:
+    """A search of trials of two workers, without Ray."""
+    monkeypatch.setattr(ray_train, "TuneReportCallback", object)
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": ENTRY}}))
+    resources = ClusterConfig(num_workers=2, cpus_per_worker=1)
+    return running.TrialSetting(
+        search=spec.load_search("toy"),
+        resources=resources,
+        manifest=read_manifest(few_digits),
+        shards=str(few_digits),
+        place=str(workdir / "kept"),
+    )
+
+
+def train(setting: running.TrialSetting) -> None:
+    """Leave the checkpoints of a training that came to its end."""
+    resolved = resolve(setting.search.experiment(VALUES), setting.manifest)
+    job = driver.make_job(resolved, threads=1, quiet=True, shards=setting.shards)
+    session = LocalSession(f"{setting.place}/train-000001", torch.device("cpu"))
+    run_job(job, session)
+
+
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[TrainingReport]:
+    """What Ray Tune is told; workers are not started."""
+    found: list[TrainingReport] = []
+
+    def report(plain: Mapping[str, object]) -> None:
+        found.append(TrainingReport.from_dict(plain))
+
+    def make_trainer(*_: object) -> None:
+        raise UserError("workers start")
+
+    monkeypatch.setattr(ray.tune, "report", report)
+    monkeypatch.setattr(running, "make_trainer", make_trainer)
+    return found
+
+
+def test_a_trial_of_several_workers_with_nothing_left_reports_its_end(
+    setting: running.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    """Its workers would report nothing."""
+    train(setting)
+    running.run_trial(DRAWN, setting=setting)
+    (report,) = reports
+    assert report.finished and not report.problem and report.record is not None
+    assert report.epoch == report.record.epoch == 2
+    assert report.record.valid_nats is not None
+    assert 0 < report.best_valid_nats <= report.record.valid_nats
+
+
+@pytest.mark.parametrize("content", ["{", None], ids=["damaged", "none"])
+def test_without_a_whole_checkpoint_of_the_end_its_workers_see_to_it(
+    setting: running.TrialSetting, reports: list[TrainingReport], content: str | None
+) -> None:
+    if content is not None:
+        train(setting)
+        newest = max(Path(setting.place, "train-000001").iterdir())
+        (newest / "state.json").write_text(content)
+    running.run_trial(DRAWN, setting=setting)
+    assert [report.problem for report in reports] == ["workers start"]
