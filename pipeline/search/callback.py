@@ -57,7 +57,8 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self.began = self._said = time.monotonic()
         ended = [record for record in records.all() if record.ended]
         self.ended = len(ended)
-        self.best = min(((r.value, r.number) for r in ended), default=(math.inf, -1))
+        values = [(record.value, record.number) for record in ended if math.isfinite(record.value)]
+        self.best = min(values, default=(math.inf, -1))
         self._loggers: dict[int, run_logger.RunLogger] = {}
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._going: set[int] = set()
@@ -131,6 +132,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         """Say that a trial failed for good; if the search is interrupted it is tried again."""
         self.ended += 1
         which = number(trial)
+        self.records.begin(which, values_of(self.search, trial))  # its process may never have run
         problem, record = _last_line(trial.error_file), self.records[which]
         record = dataclasses.replace(record, status="failed", problem=problem, lost=True)
         self.records.keep(record)
@@ -143,7 +145,10 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self._going = {number(trial) for trial in trials if trial.status not in over}
 
     def on_experiment_end(self, trials: list[RayTrial], **_: object) -> None:
-        """Tell trials that a time budget ended from those interrupted, then wait for MLflow."""
+        """Tell trials that a time budget ended from those interrupted, then wait for MLflow.
+
+        Where the budget ended, trials of an earlier start that did not come to run again end too.
+        """
         for trial in trials:
             which = number(trial)
             if which in self._going:
@@ -153,9 +158,18 @@ class TrialLogger(Callback):  # type: ignore[misc]
                 self.records.begin(which, values_of(self.search, trial))
                 if not self.records[which].ended:
                     self._end(trial, TrainingReport.from_dict(trial.last_result or {}))
+        if not self._going and self._is_out_of_time():
+            for record in self.records.all():
+                if not record.ended:
+                    self.records.keep(dataclasses.replace(record, status="stopped"))
+                    self._track(functools.partial(self._close, record))
         self._thread.shutdown(wait=True)
 
     # --
+
+    def _is_out_of_time(self) -> bool:
+        budget = self.search.plan.time_budget_minutes
+        return budget is not None and time.monotonic() - self.began >= 60 * budget
 
     def _end(self, trial: RayTrial, last: TrainingReport) -> None:
         """Keep how a trial ended, by its last report."""

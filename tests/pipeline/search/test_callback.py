@@ -1,0 +1,105 @@
+"""What a search keeps and says of trials that end otherwise than by their last epoch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.search import spec
+from pipeline.search.callback import TrialLogger
+from pipeline.search.trial_records import TrialEpoch, TrialRecord, TrialRecords
+
+VALUES = {"model.ordering": "raster"}
+ENTRY: dict[str, Any] = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "space": {"model.ordering": {"choice": ["raster", "snake"]}},
+    "num_trials": 3,
+    "time_budget_minutes": 1,
+}
+EPOCH = TrialEpoch(
+    epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0,
+    best_valid_nats=9.0,
+)  # fmt: skip
+
+
+@dataclass
+class FakeTrial:
+    """A trial as Ray Tune shows it."""
+
+    number: int
+    status: str = "RUNNING"
+    last_result: Mapping[str, object] = field(default_factory=dict)
+    error_file: str | None = None
+    storage: Any = None
+
+    @property
+    def config(self) -> Mapping[str, str | float]:
+        return {"model.ordering": json.dumps("raster"), "number": self.number, "checkpoint": ""}
+
+
+@pytest.fixture
+def records(workdir: Path) -> TrialRecords:
+    params = {"experiments": {}, "searches": {"toy": ENTRY}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    return TrialRecords(spec.load_search("toy"), str(workdir / "kept"))
+
+
+def record(number: int, status: str, **changes: Any) -> TrialRecord:
+    return TrialRecord(number=number, status=status, values=VALUES, **changes)
+
+
+def logger_of(records: TrialRecords) -> TrialLogger:
+    return TrialLogger(records.search, records, None, "arcore-toy", "hash")
+
+
+def test_a_trial_whose_process_never_ran_fails_alone(records: TrialRecords, workdir: Path) -> None:
+    """Ray Tune says that a trial starts only once its process is there."""
+    (workdir / "error.txt").write_text("Traceback\n  ...\nActorDiedError: it died\n")
+    logger = logger_of(records)
+    logger.on_trial_error(0, [], FakeTrial(2, "ERROR", error_file=str(workdir / "error.txt")))
+    assert records.all()[0].to_dict() | {"code_sha256": None} == record(
+        2, "failed", problem="ActorDiedError: it died", lost=True
+    ).to_dict() | {"code_sha256": None}
+    assert logger.ended == 1
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(59.0, "unfinished"), (61.0, "stopped")])
+def test_a_time_budget_ends_what_an_earlier_start_left(
+    records: TrialRecords, seconds: float, status: str
+) -> None:
+    """Else each rerun would ask for one more."""
+    records.keep(record(1, "finished", history=(EPOCH,)))
+    records.keep(record(2, "unfinished", history=(EPOCH,)))
+    logger = logger_of(records)
+    logger.began = time.monotonic() - seconds
+    logger.on_experiment_end([])
+    again = TrialRecords(records.search, records.place)
+    again.read()
+    assert [one.status for one in again.all()] == ["finished", status]
+    assert again[2].history == (EPOCH,)
+
+
+def test_trials_that_are_interrupted_late_are_no_ended_ones(records: TrialRecords) -> None:
+    records.keep(record(1, "unfinished"))
+    logger = logger_of(records)
+    logger.began = time.monotonic() - 61.0
+    trial = FakeTrial(1)
+    logger.on_step_end(0, [trial])
+    trial.status = "TERMINATED"  # as Ray Tune calls what it interrupts
+    logger.on_experiment_end([trial])
+    assert records[1].status == "unfinished"
+
+
+def test_the_best_of_failed_trials_is_none(records: TrialRecords) -> None:
+    records.keep(record(1, "failed", problem="it is NaN"))
+    assert logger_of(records)._best() == "none is valid yet"
+    records.keep(record(2, "finished", history=(EPOCH,)))
+    assert logger_of(records)._best() == "best 9.000 (trial 2)"
