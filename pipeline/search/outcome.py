@@ -37,7 +37,7 @@ class SearchRecord:
         best_trial: number of the best.
         best_valid_nats: its lowest validation nats.
         default_trial: number of the trial with the base experiment's own values; None without.
-        default_valid_nats: its lowest validation nats.
+        default_valid_nats: its lowest validation nats; None where it has none.
         run_id: of MLflow; None where the store could not be reached.
         mlflow_experiment: that the run is in.
         seconds: of the search, since it was last started.
@@ -104,7 +104,7 @@ def summarize(
         best_trial=winner.number,
         best_valid_nats=winner.value,
         default_trial=None if default is None else default.number,
-        default_valid_nats=None if default is None else default.value,
+        default_valid_nats=default.value if default and math.isfinite(default.value) else None,
         run_id=run_id,
         mlflow_experiment=mlflow_experiment,
         seconds=seconds,

@@ -118,6 +118,27 @@ def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
     assert (out / "front.png").stat().st_size > 5000
 
 
+def test_an_entry_that_failed_has_no_value(workdir) -> None:
+    """Infinity is no JSON."""
+    entry = ENTRY | {"space": {"model.ordering": {"choice": ["raster", "random"]}}}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": entry}}))
+    search = spec.load_search("toy")
+    failed = {"status": "failed", "epochs": 0, "problem": "the loss is not finite"}
+    table = [
+        replace(trial(1, math.inf, **failed), values={"model.ordering": "raster"}),
+        replace(trial(2, 9.0), values={"model.ordering": "random"}),
+    ]
+    out = outcome.write(search, table, summarize(search, table))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    record = json.loads((out / "search.json").read_text(), parse_constant=refuse)
+    assert (record["default_trial"], record["default_valid_nats"]) == (1, None)
+    summary = json.loads(Path("metrics/searches/toy.json").read_text(), parse_constant=refuse)
+    assert summary == {"valid_nats": 9.0}
+
+
 def test_importance_finds_what_matters(search: spec.Search) -> None:
     shares = outcome.importances(search, varied())
     assert set(shares) == set(ENTRY["space"])
