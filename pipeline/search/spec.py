@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from pipeline.core.errors import UserError, require, require_seed, unknown_name
 from pipeline.data.manifest import Manifest
-from pipeline.experiments import compose, naming, params_file, schema
+from pipeline.experiments import compose, groups, naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
 from pipeline.search import objectives
 from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
@@ -138,11 +138,10 @@ class Search:
         given = {"model": self.entry.get("model_overrides"), "trainer": self.entry.get("trainer")}
         drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
         own = cast(list[str], self.entry.get("overrides") or [])
-        fixed = [o for o in (*own, *self.overrides) if o.partition(".")[0] in given]
+        _, dotted = groups.sort_overrides([*own, *self.overrides], compose.GROUPS)
+        fixed = OmegaConf.masked_copy(OmegaConf.from_dotlist(dotted), list(given))
         below = compose.read_base(self.entry.get("base"), f"searches.{self.key}")
-        merged = OmegaConf.merge(
-            below, {k: v or {} for k, v in given.items()}, OmegaConf.from_dotlist(fixed), drawn
-        )
+        merged = OmegaConf.merge(below, {k: v or {} for k, v in given.items()}, fixed, drawn)
         plain: dict[str, object] = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
         return plain
 

@@ -102,6 +102,26 @@ def test_overrides_reach_the_plan_the_trials_and_the_overlay(load) -> None:
     assert search.overlay(values)["trainer"]["batch_size"] == 7
 
 
+@pytest.mark.parametrize(
+    ("overrides", "entry"),
+    [
+        (["trainer={batch_size: 7}"], {}),
+        (["trainer[batch_size]=7", "model=made", "cluster=gpu"], {}),
+        ([], {"overrides": ["trainer={batch_size: 7}"]}),
+    ],
+)
+def test_overrides_of_a_whole_section_reach_the_overlay(
+    load, overrides: list[str], entry: dict[str, Any]
+) -> None:
+    search = load(*overrides, **entry)
+    values = search.defaults()
+    assert values is not None
+    overlay = search.overlay(values)
+    assert set(overlay) == {"model", "trainer"}
+    assert search.experiment(values).trainer.batch_size == 7 == overlay["trainer"]["batch_size"]
+    assert overlay["trainer"]["max_epochs"] == 3 and overlay["model"]["num_masks"] == 2
+
+
 def test_what_decides_a_search_is_its_config_hash(load) -> None:
     same = load().config_hash("data")
     assert same == load("cluster.max_concurrent_trials=1").config_hash("data")
