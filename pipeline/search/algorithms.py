@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from ray.tune.search import Searcher
 
 from pipeline.search.draws import draws_of
@@ -90,11 +91,15 @@ class TrialSource(Searcher):  # type: ignore[misc]
 
 
 def replay(scheduler: TrialScheduler, record: TrialRecord, trial_id: str) -> None:
-    """Show a scheduler the epochs that a trial reported before, whatever it says to them."""
+    """Show a scheduler what a trial reported before, whatever it says to that."""
     trial = Replayed(trial_id)
+    reports = [(row.epoch, row.best_valid_nats) for row in record.history]
+    if record.problem:
+        reports.append((1, math.inf))  # as `running.run_trial` reports it
     scheduler.on_trial_add(None, trial)
-    for row in record.history:
-        scheduler.on_trial_result(None, trial, {TIME: row.epoch, BEST: row.best_valid_nats})
+    with np.errstate(invalid="ignore"):  # between infinite nats
+        for epoch, nats in reports:
+            scheduler.on_trial_result(None, trial, {TIME: epoch, BEST: nats})
 
 
 def scheduler_of(config: SchedulerConfig, before: Sequence[TrialRecord]) -> TrialScheduler:
@@ -113,6 +118,6 @@ def scheduler_of(config: SchedulerConfig, before: Sequence[TrialRecord]) -> Tria
         brackets=config.brackets,
     )
     for record in before:
-        if record.ended and record.status != "failed":
+        if record.ended:
             replay(scheduler, record, f"before-{record.number}")
     return scheduler

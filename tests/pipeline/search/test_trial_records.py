@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import spec
-from pipeline.search.algorithms import TrialSource, scheduler_of
+from pipeline.search.algorithms import Replayed, TrialSource, scheduler_of
 from pipeline.search.draws import draws_of
 from pipeline.search.trial_records import TrialRecord, TrialRecords
 from pipeline.training.records import BEST, TIME, EpochRecord, TrainingReport
@@ -129,6 +130,25 @@ def test_the_scheduler_compares_with_trials_that_ended_before(load) -> None:
 
     scheduler.on_trial_add(None, New)
     assert scheduler.on_trial_result(None, New, {TIME: 2, BEST: 8.0}) == "STOP"
+
+
+def test_the_scheduler_knows_of_failed_trials_what_it_was_told(load) -> None:
+    """What a trial reported before it failed stays in the rungs, and so does its failure."""
+    search = load(scheduler={"name": "asha", "grace_epochs": 1, "reduction_factor": 2})
+    drawn = draws_of(search).draw(1)
+    told, before = scheduler_of(search.plan.scheduler, []), []
+    for number, (nats, problem) in enumerate([([9.0], ""), ([5.0], "NaN"), ([], "NaN")], 1):
+        trial = Replayed(f"{number}")
+        reports = [*epochs(*nats), *([TrainingReport(epoch=1, problem=problem)] if problem else [])]
+        told.on_trial_add(None, trial)
+        for report in reports:
+            told.on_trial_result(None, trial, report.to_dict())
+        ended = {"status": "failed" if problem else "stopped", "problem": problem}
+        record = record_of(search, number, drawn, *nats)
+        before.append(TrialRecord.from_dict(record.to_dict() | ended, ""))
+    replayed = scheduler_of(search.plan.scheduler, before)
+    rungs = [one._brackets[0]._rungs[-1] for one in (told, replayed)]
+    assert [sorted(rung[1].values()) for rung in rungs] == [[-math.inf, -9.0, -5.0]] * 2
 
 
 def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
