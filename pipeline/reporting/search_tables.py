@@ -24,8 +24,8 @@ def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list
     """Read a trials.csv of a search as a header and rows of text, in the order of the trials.
 
     Trials that differ in their seed alone share a row: the mean, with the standard error of it.
-    Combinations that cannot be are left out, and of two objectives all trials but those that none
-    beats in both, which come by rising nats.
+    Trials without a value are left out (`read_finished`), and of two objectives all but those that
+    none beats in both, which come by rising nats.
 
     Arguments:
         path: of the file.
@@ -139,7 +139,7 @@ def shares(folder: Path, best: int) -> tuple[list[str], list[list[str]]]:
 
 
 def _nats(value: object) -> str:
-    """Print nats; nothing of the entry itself where no trial was it."""
+    """Print nats; nothing of the entry itself where no trial was it, or it has none."""
     return "" if value is None else wording.rounded(float(str(value)), 2)
 
 
@@ -171,8 +171,16 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_finished(path: Path) -> list[dict[str, str]]:
-    """Read the trials of a search without combinations that cannot be; raises as `read_rows`."""
-    return [row for row in read_rows(path) if row.get("status") != "failed"]
+    """Read the trials of a search that have a value; raises as `read_rows`.
+
+    Combinations that cannot be have none, nor has what was stopped before its first validation.
+    """
+    return [row for row in read_rows(path) if not _has_none(row)]
+
+
+def _has_none(row: Mapping[str, str]) -> bool:
+    status, nats = row.get("status"), row.get("best_valid_nats")
+    return status == "failed" or (status == "stopped" and nats == "")
 
 
 def numbers_of(rows: Sequence[Mapping[str, str]], path: Path) -> list[float]:

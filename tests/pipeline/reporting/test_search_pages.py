@@ -58,6 +58,19 @@ def test_trials_that_came_out_alike_have_no_shares(copied: Path) -> None:
     assert "by their share" not in (folder / "index.html").read_text()
 
 
+def test_a_trial_that_was_stopped_before_it_was_validated_is_left_out(copied: Path) -> None:
+    folder = copied / "searches/digits-nade-orderings"
+    path = folder / "trials.csv"
+    header, *rows = path.read_text().splitlines()
+    number, _, _, _, *values = rows[-1].split(",")
+    stopped = ",".join([str(int(number) + 1), "stopped", "0", "", *values])
+    search_pages.write(folder)
+    before = (folder / "index.html").read_text()
+    path.write_text("\n".join([header, *rows, stopped]) + "\n")
+    search_pages.write(folder)
+    assert (folder / "index.html").read_text() == before
+
+
 def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None:
     folder = copied / "searches/digits-nade-orderings"
     record = json.loads((folder / "search.json").read_text()) | {"search": "a--num_trials-4"}

@@ -200,6 +200,16 @@ def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
     assert "| True | 1 | 79.00 |\n" in drawn
 
 
+def test_trials_without_a_value_are_left_out(files) -> None:
+    """Of a loss that is not finite, and stopped by the time budget before a validation."""
+    root = project(files, {"search": "skips"})
+    path = root / "results/searches/skips/trials.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(TRIALS + "4,failed,0,,True,2,not finite\n5,stopped,0,,True,3,\n")
+    text_tables.write(root)
+    assert "| True | 1 | 79.00 |\n<!-- end -->" in (root / "README.md").read_text()
+
+
 def test_a_search_of_dilations_says_what_a_network_sees(files) -> None:
     root = project(files, {"search": "fields", "samples": 256})
     path = root / "results/searches/fields/trials.csv"
@@ -336,6 +346,7 @@ def test_levels_of_noise_are_drawn_in_nats_and_bits(files) -> None:
     [
         ("trial,problem\n", "expected a table of trials"),
         (TRIALS.replace("79.0", "inf?"), "best_valid_nats: expected a number for each trial"),
+        (TRIALS.replace("79.0", ""), "best_valid_nats: expected a number for each trial"),
     ],
 )
 def test_damaged_trials_are_named(files, text: str, message: str) -> None:
