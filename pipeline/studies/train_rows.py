@@ -39,6 +39,8 @@ class Settings:
         require(len(self.networks) >= 1, "networks", "one or more", self.networks)
         fits = len(self.rows) >= 1 and all(count >= 1 for count in self.rows)
         require(fits, "rows", "one integer >= 1 or more", self.rows)
+        distinct = len(set(self.rows)) == len(self.rows)
+        require(distinct, "rows", "integers that differ", self.rows)
         require(self.passes >= 1, "passes", "an integer >= 1", self.passes)
 
 

@@ -42,6 +42,8 @@ class Settings:
     def __post_init__(self) -> None:
         for count in self.num_labels:
             require(count >= 1, "num_labels", "integers >= 1", count)
+        distinct = len(set(self.num_labels)) == len(self.num_labels)
+        require(distinct, "num_labels", "integers that differ", self.num_labels)
         require(self.num_repeats >= 2, "num_repeats", "an integer >= 2", self.num_repeats)
 
 
@@ -50,9 +52,10 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     model = subject.model
     if not has_features(model) or model.condition_kind is not None:
         raise subject.unfit("an unconditional NADE or MADE")
+    if subject.manifest.num_classes is None:  # labels may be vectors or maps all the same
+        raise UserError(f"{subject.dataset}: expected labels that are classes, found none")
     train, test = subject.rows("train"), subject.rows("test", settings.num_rows, settings.seed)
-    if train.labels is None or test.labels is None:
-        raise UserError(f"{subject.dataset}: expected labels, found none")
+    assert train.labels is not None and test.labels is not None, "rows of classes have labels"
     classes = int(train.labels.max()) + 1
     sets = dict(
         zip(KINDS, zip(_units(subject, train), _units(subject, test), strict=True), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -69,6 +70,26 @@ def test_labels_are_balanced_and_drawn_by_the_seed() -> None:
     for count, message in ((10, "multiples of 4 classes, got 10"), (200, "at most 100")):
         with pytest.raises(UserError, match=message):
             features.balanced(labels, count, 4, 0)
+
+
+def test_labels_that_are_no_classes_are_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = subject.load("toy-nade")
+    manifest = dataclasses.replace(loaded.manifest, num_classes=None, condition_size=3)
+    vectors = dataclasses.replace(loaded, manifest=manifest)
+    rows = loaded.rows("test")
+    given = dataclasses.replace(rows, labels=np.ones((len(rows), 3), np.float32))
+    monkeypatch.setattr(subject.Subject, "rows", lambda *_: given)
+    with pytest.raises(
+        UserError, match="digits_binary: expected labels that are classes, found none"
+    ):
+        features.run(vectors, features.Settings(), project)
+
+
+def test_a_number_of_labels_comes_once() -> None:
+    with pytest.raises(UserError, match=r"num_labels: expected integers that differ, got \[10, 10"):
+        features.Settings(num_labels=[10, 10])
 
 
 @pytest.mark.parametrize("name", ["toy-gated_pixelcnn", "toy-parallel_multiscale"])
