@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 import struct
 import time
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore import coding
+from arcore import bitstream, coding
 from arcore.events import Levels
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.atomic import replacing
@@ -154,9 +155,11 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
     for numbers, stream in zip(groups, streams, strict=True):
         members = [entries[number] for number in numbers]
         with _one_line(str(archive)):
+            _check_members(members, bitstream.split(stream)[0], archive)
             x = coding.decompress(model, stream, _condition(members, model), progress=progress)
-            lengths = coding.lengths_of(stream)
-        levels |= zip(numbers, _apart(x.cpu().numpy(), lengths, members, archive), strict=True)
+        levels |= zip(numbers, _apart(x.cpu().numpy(), members), strict=True)
+    for entry in entries:
+        level_files.check_kind(entry.kind, event, f"{archive}: {entry.name}")
     with _one_line(None), replacing(out) as partial:
         for number, entry in enumerate(entries):
             level_files.write(entry, levels[number], event, partial / entry.name)
@@ -209,7 +212,7 @@ def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
         inflater = zlib.decompressobj()
         described = json.loads(inflater.decompress(manifest, LARGEST_MANIFEST))
         entries = [FileEntry.from_dict(entry) for entry in described["files"]]
-        lengths = [int(count) for count in described["streams"]]
+        lengths = [operator.index(count) for count in described["streams"]]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
     for entry in entries:
@@ -326,18 +329,20 @@ def _side_by_side(rows: Sequence[np.ndarray], event: Levels) -> tuple[Tensor, Te
     return torch.from_numpy(x), torch.tensor(lengths)
 
 
-def _apart(
-    x: np.ndarray, lengths: Tensor | None, members: Sequence[FileEntry], archive: Path
-) -> list[np.ndarray]:
-    """Undo `_side_by_side`, where the rows are those that the files had."""
-    counts = [entry.rows for entry in members]
-    sizes = None if lengths is None else [entry.extents[0] for entry in members]
-    fits = len(x) == sum(counts) and tuple(x.shape[1:]) == members[0].extents
-    fits = fits and (lengths is None or lengths.tolist() == sizes)
-    require(fits, str(archive), f"{sum(counts)} rows of {members[0].extents}", tuple(x.shape))
-    if sizes is None:
-        return np.split(x, np.cumsum(counts)[:-1])
-    return [row[None, :size] for row, size in zip(x, sizes, strict=True)]
+def _check_members(members: Sequence[FileEntry], header: bitstream.Header, archive: Path) -> None:
+    """Check that the rows of a stream are those that its files had."""
+    count = sum(entry.rows for entry in members)
+    sizes: list[tuple[int, ...]] = [(length,) for length in header.lengths]
+    sizes = sizes or [header.extents] * len(members)
+    fits = count == header.count and sizes == [entry.extents for entry in members]
+    got = (header.count, *header.extents)
+    require(fits, str(archive), f"{count} rows of {members[0].extents}", got)
+
+
+def _apart(x: np.ndarray, members: Sequence[FileEntry]) -> list[np.ndarray]:
+    """Undo `_side_by_side`."""
+    parts = np.split(x, np.cumsum([entry.rows for entry in members])[:-1])
+    return [part[:, : entry.extents[0]] for part, entry in zip(parts, members, strict=True)]
 
 
 def _condition(entries: Sequence[FileEntry], model: arcore.AutoregressiveModel) -> Tensor | None:

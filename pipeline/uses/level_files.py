@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from arcore.coding import LONGEST
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_encode
 from pipeline.core.errors import UserError, one_line, require
@@ -24,6 +25,8 @@ from pipeline.datasets.formats import wave_files
 
 MODES = {1: ("1", "L"), 3: ("RGB",)}
 KINDS = {".png": "png", ".wav": "wav", ".parquet": "parquet"}
+RATES = range(1, 1 << 31)  # that a header has room for, bytes per second beside it
+INT64 = range(-(1 << 63), 1 << 63)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,19 +73,31 @@ class FileEntry:
         fields = dict(described)
         for key in ("extents", "labels", "classes", "symbols"):
             if fields.get(key) is not None:
-                fields[key] = tuple(int(value) for value in fields[key])
+                fields[key] = tuple(fields[key])
         entry = cls(**fields)
-        counts = (entry.rows, entry.rate, *entry.extents)
-        texts = (entry.name, entry.kind, entry.mode)
-        sound = all(type(n) is int and n >= 0 for n in counts) and all(
-            type(t) is str for t in texts
-        )
-        for numbers in (entry.labels, entry.classes):
-            sound = sound and (numbers is None or len(numbers) == entry.rows)
-        sound = sound and (entry.symbols is None or (entry.kind == "wav" and entry.symbols != ()))
-        if not sound or entry.kind not in KINDS.values() or entry.rows < 1:
+        if not entry._is_sound():
             raise ValueError(f"not an entry of a file: {entry}")
         return entry
+
+    def _is_sound(self) -> bool:
+        """Tell whether a file may be like this; where the model's event matters it is not known."""
+        labels, classes, symbols = self.labels, self.classes, self.symbols
+        given = (*(labels or ()), *(classes or ()), *(symbols or ()))
+        numbers = (self.rows, self.rate, *self.extents, *given)
+        texts = (self.name, self.kind, self.mode)
+        if any(type(n) is not int for n in numbers) or any(type(t) is not str for t in texts):
+            return False
+        is_wav, alone = self.kind == "wav", self.kind != "parquet"
+        return (
+            self.kind in KINDS.values()
+            and (self.rows == 1 if alone else self.rows >= 1)
+            and len(self.extents) > 0
+            and all(1 <= extent <= LONGEST for extent in self.extents)
+            and (self.rate in RATES if is_wav else self.rate == 0)
+            and all(number in INT64 for number in given)
+            and all(ns is None or len(ns) == self.rows for ns in (labels, classes))
+            and (symbols is None or (is_wav and len(symbols) > 0))
+        )
 
 
 def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntry, np.ndarray]:
@@ -103,6 +118,7 @@ def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntr
         path.open("rb").close()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    check_kind(str(kind), event, str(path))
     if kind == "png":
         return _read_png(path, name, event)
     if kind == "wav":
@@ -121,6 +137,25 @@ def write(entry: FileEntry, levels: np.ndarray, event: Levels, path: Path) -> No
         _write_parquet(entry, levels, path)
 
 
+def check_kind(kind: str, event: Levels, where: str) -> None:
+    """Check that files of a kind have rows of an event.
+
+    Raises:
+        UserError: naming `where`, if a model of other events is expected.
+    """
+    shape, few = event.shape, event.num_levels <= 256
+    if kind == "png":
+        colours = shape[0] if len(shape) == 3 else 1
+        fits = len(shape) in (2, 3) and colours in MODES and not event.is_open and few
+        expected = "one of gray or RGB pictures of at most 256 levels"
+    elif kind == "wav":
+        fits, expected = len(shape) == 1, "one of sounds (T,)"
+    else:
+        fits = not event.is_open and few
+        expected = "one of events of one shape and at most 256 levels"
+    require(fits, f"{where}: model", expected, event)
+
+
 def _picture_values(event: Levels) -> np.ndarray:
     """The pixel values of k levels: themselves of 256, else spread evenly over [0, 255]."""
     spread = np.linspace(0, 255, event.num_levels)
@@ -128,17 +163,15 @@ def _picture_values(event: Levels) -> np.ndarray:
 
 
 def _read_png(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.ndarray]:
-    shape = event.shape if len(event.shape) == 3 else (1, *event.shape)
-    channels, *size = shape
-    fits = len(shape) == 3 and channels in MODES and None not in shape and event.num_levels <= 256
-    require(fits, f"{path}: model", "one of gray or RGB pictures of at most 256 levels", event)
+    extents = event.extents
+    channels, *size = extents if len(extents) == 3 else (1, *extents)
     try:
         with Image.open(path) as picture:
             frames, mode = getattr(picture, "n_frames", 1), picture.mode
             clear = "transparency" not in picture.info
             found, kind = (picture.height, picture.width), picture.format
-            fits = kind == "PNG" and frames == 1 and mode in MODES[int(channels or 1)] and clear
-            expected = f"an opaque PNG of mode {' or '.join(MODES[int(channels or 1)])}"
+            fits = kind == "PNG" and frames == 1 and mode in MODES[channels] and clear
+            expected = f"an opaque PNG of mode {' or '.join(MODES[channels])}"
             require(fits, str(path), expected, f"{kind} of mode {mode}")
             require(found == tuple(size), str(path), f"{size[0]} x {size[1]} pixels", found)
             pixels = np.array(picture.convert("L") if mode == "1" else picture)
@@ -159,7 +192,6 @@ def _read_png(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.ndarr
         "others",
     )
     image = levels[None] if channels == 1 else levels.transpose(2, 0, 1)
-    extents = event.extents
     entry = FileEntry(name=name, kind="png", rows=1, extents=extents, mode=mode)
     return entry, image.reshape(1, *extents)
 
@@ -175,7 +207,6 @@ def _write_png(entry: FileEntry, levels: np.ndarray, event: Levels, path: Path) 
 
 
 def _read_wav(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntry, np.ndarray]:
-    require(len(event.shape) == 1, f"{path}: model", "one of sounds (T,)", event)
     data = path.read_bytes()
     try:
         with wave.open(io.BytesIO(data), "rb") as file:
@@ -184,6 +215,7 @@ def _read_wav(path: Path, name: str, event: Levels, quantize: bool) -> tuple[Fil
     except (wave.Error, EOFError) as error:
         reason = str(error) or "it ends in its header"
         raise UserError(f"{path}: expected a WAV file of PCM: {reason}") from None
+    require(rate in RATES, str(path), "a rate in [1, 2^31) Hz", rate)
     amplitudes = wave_files.read_wave(io.BytesIO(data), rate, path)
     length = event.shape[0] or len(amplitudes)
     require(len(amplitudes) == length, str(path), f"{length} samples", len(amplitudes))
@@ -202,8 +234,6 @@ def _read_parquet(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.n
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fits = None not in event.shape and event.num_levels <= 256
-    require(fits, f"{path}: model", "one of events of one shape and at most 256 levels", event)
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import subprocess
 import sys
 import wave
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -247,14 +249,100 @@ def test_manifests_that_do_not_fit(
     entries, streams = compress.unpack(data, archive)
     described = [entry.to_dict() for entry in entries]
     described[0] |= fields
-    manifest = zlib.compress(
-        json.dumps({"files": described, "streams": [len(s) for s in streams]}).encode()
-    )
-    lead = compress.LEAD.pack(b"ARCF", 1, len(manifest), zlib.crc32(manifest))
-    archive.write_bytes(lead + manifest + b"".join(streams))
+    archive.write_bytes(forged(described, streams))
     with pytest.raises(UserError, match=str(archive)):
         compress.decompress(archive, tmp_path / "model", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def forged(described: Sequence[dict[str, object]], streams: Sequence[bytes]) -> bytes:
+    """An archive whose manifest says so of its files."""
+    lengths = [len(stream) for stream in streams]
+    text = json.dumps({"files": described, "streams": lengths})
+    manifest = zlib.compress(text.encode())
+    lead = compress.LEAD.pack(b"ARCF", 1, len(manifest), zlib.crc32(manifest))
+    return lead + manifest + b"".join(streams)
+
+
+def test_a_picture_is_one_row(archive: Path, tmp_path: Path) -> None:
+    """Else a second one would be lost."""
+    entries, streams = compress.unpack(archive.read_bytes(), archive)
+    archive.write_bytes(forged([entries[0].to_dict() | {"rows": 2}], streams))
+    with pytest.raises(UserError, match=r"x\.arc: truncated or damaged archive"):
+        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+
+
+def test_a_stream_is_of_whole_bytes(archive: Path, tmp_path: Path) -> None:
+    text = b'{"files": [], "streams": [Infinity]}'
+    manifest = zlib.compress(text)
+    lead = compress.LEAD.pack(b"ARCF", 1, len(manifest), zlib.crc32(manifest))
+    archive.write_bytes(lead + manifest)
+    with pytest.raises(UserError, match=r"x\.arc: truncated or damaged archive"):
+        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rate": 0}, "truncated or damaged archive"),
+        ({"rate": 1 << 31}, "truncated or damaged archive"),
+        ({"extents": []}, "truncated or damaged archive"),
+        ({"extents": [math.inf]}, "truncated or damaged archive"),
+        ({"extents": [10**30]}, "truncated or damaged archive"),
+        ({"extents": ["20"]}, "truncated or damaged archive"),
+        ({"extents": [1 << 24]}, r"expected 2 rows of \(16777216,\), got \(2, 21\)"),
+        ({"extents": [19]}, r"expected 2 rows of \(21,\), got \(2, 21\)"),
+        ({"extents": [20, 5]}, r"expected 2 rows of \(21,\), got \(2, 21\)"),
+        ({"classes": [10**30]}, "truncated or damaged archive"),
+        ({"symbols": [10**30]}, "truncated or damaged archive"),
+        ({"labels": [10**30]}, "truncated or damaged archive"),
+        ({"labels": [True]}, "truncated or damaged archive"),
+        ({"classes": [3]}, r"condition: expected classes in \[0, 3\)"),
+        ({"symbols": [-1]}, "condition: expected "),
+    ],
+    ids=str,
+)
+def test_sounds_that_are_forged(fields: dict[str, object], message: str, tmp_path: Path) -> None:
+    options = {"num_classes": 3, "local_classes": 4, "local_strides": [2]}
+    model = sound_model(tmp_path / "model", **options)
+    files, archive = [tmp_path / f"{number}.wav" for number in range(2)], tmp_path / "x.arc"
+    for number, path in enumerate(files):
+        write_wav(path, 20 + number, 8000, number)
+    compress.compress(files, model, archive, classes=[2, 0], symbols=[(3, 1)])
+    entries, streams = compress.unpack(archive.read_bytes(), archive)
+    archive.write_bytes(forged([entries[0].to_dict() | fields, entries[1].to_dict()], streams))
+    with pytest.raises(UserError, match=f"{archive}: {message}"):
+        compress.decompress(archive, model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "message"),
+    [
+        (Levels(256, (2, 4, 5)), {}, "one of gray or RGB pictures of at most 256 levels"),
+        (GRAY, {"kind": "wav", "rate": 8000}, r"one of sounds \(T,\)"),
+        (Levels(300, (1, 4, 5)), {"kind": "parquet"}, "one of events of one shape and at most"),
+    ],
+    ids=str,
+)
+def test_a_kind_of_file_that_has_no_such_rows(
+    event: Levels, fields: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    model, archive = save_model(tmp_path / "model", event, hidden=2), tmp_path / "x.arc"
+    stream = coding.compress(arcore.load(model), torch.from_numpy(some_levels(event)))
+    entry = {"name": "a", "kind": "png", "rows": 1, "extents": event.extents, "mode": "L"}
+    archive.write_bytes(forged([entry | fields], [stream]))
+    with pytest.raises(UserError, match=rf"x\.arc: a: model: expected {message}"):
+        compress.decompress(archive, model, tmp_path / "out")
+
+
+@pytest.mark.parametrize("rate", [0, 1 << 31, (1 << 32) - 1])
+def test_a_sound_has_a_rate(rate: int, tmp_path: Path) -> None:
+    model, path = sound_model(tmp_path / "model"), tmp_path / "a.wav"
+    data = write_wav(path, 20)
+    path.write_bytes(data[:24] + rate.to_bytes(4, "little") + data[28:])
+    with pytest.raises(UserError, match=rf"a\.wav: expected a rate in \[1, 2\^31\) Hz, got {rate}"):
+        compress.compress([path], model, tmp_path / "x.arc")
 
 
 def test_nothing_is_overwritten(archive: Path, tmp_path: Path) -> None:
