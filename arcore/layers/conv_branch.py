@@ -1,4 +1,4 @@
-"""Valid convolutions followed by their mirror images, full ones; also at a single pixel."""
+"""Valid convolutions followed by their mirror images, full ones; also pixel by pixel."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from arcore.layers.conditioning import embedded
 from arcore.layers.incremental_mlp import activate
 from arcore.layers.nhwc import conv2d_nhwc
 from arcore.primitives.dropout import dropout
+
+MOST_PENDING = 4  # pixels shown since the last one was read, beyond which layers are computed anew
+Window = tuple[int, int, int, int]  # first row, end of rows, first column, end of columns
+Border = tuple[int, int, int, int]  # left, right, top, bottom
 
 
 class ConvBranch(nn.Module):
@@ -73,6 +77,11 @@ class ConvBranch(nn.Module):
         self.paddings = down + [(height - 1, width - 1) for height, width in reversed(shapes)]
         self.shapes = shapes + shapes[::-1]
         self.extents = extents
+        self._sides = [extents]  # of each layer's input, and of the output
+        for (kh, kw), (ph, pw) in zip(self.shapes, self.paddings, strict=True):
+            height, width = self._sides[-1]
+            self._sides.append((height + 2 * ph - kh + 1, width + 2 * pw - kw + 1))
+        self.split = self._cheapest_split()
         if condition_rows is not None:
             self.class_channels = nn.Parameter(torch.zeros(condition_rows, channels[0]))
 
@@ -83,37 +92,84 @@ class ConvBranch(nn.Module):
 
     def at(self, maps: Tensor, row: int, column: int, condition: Tensor | None = None) -> Tensor:
         """Return the outputs at one pixel, (batch, outputs), from what they depend on alone."""
-        window, borders = (row, row + 1, column, column + 1), []
-        sides = self._input_sides()
+        windows, borders = self._reads(row, column)
+        # a copy, since autograd keeps it while the caller goes on filling maps
+        part = maps[:, :, *_slices(windows[0])].clone()
+        return self._run(part, condition, borders)[:, :, 0, 0]
+
+    def shown(self) -> ShownMaps:
+        """Return what computes pixels one after the other, without gradients."""
+        return ShownMaps(self)
+
+    def _reads(self, row: int, column: int) -> tuple[list[Window], list[Border]]:
+        """Return what each layer must read for an output pixel, and the zeros beyond the edges."""
+        window, windows, borders = (row, row + 1, column, column + 1), [], []
         for index in reversed(range(len(self.layers))):
             (kh, kw), (ph, pw), (height, width) = (
-                self.shapes[index], self.paddings[index], sides[index],
+                self.shapes[index], self.paddings[index], self._sides[index],
             )  # fmt: skip
             top, bottom = window[0] - ph, window[1] - ph + kh - 1
             left, right = window[2] - pw, window[3] - pw + kw - 1
             window = (max(top, 0), min(bottom, height), max(left, 0), min(right, width))
+            windows.append(window)
             across, along = (
                 (window[2] - left, right - window[3]),
                 (window[0] - top, bottom - window[1]),
             )
             borders.append((*across, *along))
-        # a copy, since autograd keeps it while the caller goes on filling maps
-        part = maps[:, :, window[0] : window[1], window[2] : window[3]].clone()
-        return self._run(part, condition, borders[::-1])[:, :, 0, 0]
+        return windows[::-1], borders[::-1]
 
-    def _input_sides(self) -> list[tuple[int, int]]:
-        sides = [self.extents]
-        for (kh, kw), (ph, pw) in zip(self.shapes, self.paddings, strict=True):
-            sides.append((sides[-1][0] + 2 * ph - kh + 1, sides[-1][1] + 2 * pw - kw + 1))
-        return sides[:-1]
+    def _changes(self, row: int, column: int) -> list[Window]:
+        """Return the outputs of each valid layer that a pixel of the input has a part in."""
+        window, windows = (row, row + 1, column, column + 1), []
+        for (kh, kw), (height, width) in zip(self.shapes, self._sides[1:], strict=True):
+            window = (
+                max(window[0] - kh + 1, 0), min(window[1], height),
+                max(window[2] - kw + 1, 0), min(window[3], width),
+            )  # fmt: skip
+            windows.append(window)
+        return windows[: len(self.shapes) // 2]
+
+    def _cheapest_split(self) -> int:
+        """Return how many valid layers to keep in step with the input, where pixels take turns.
+
+        Those layers compute what a new pixel changes, and the others what the next one reads; both
+        in the mean over pixels.
+        """
+        return min(range(len(self.layers) // 2 + 1), key=self._cost)
+
+    def _cost(self, split: int) -> int:
+        """Return the multiplications for all pixels in turn, where so many layers are kept."""
+        layers = cast(list[nn.Conv2d], list(self.layers))
+        rows, columns = self._lines(0), self._lines(1)
+        total = 0
+        for index, layer in enumerate(layers):
+            kind = 0 if index < split else 1
+            total += rows[kind][index] * columns[kind][index] * layer.weight.numel()
+        return total
+
+    def _lines(self, axis: int) -> tuple[list[int], list[int]]:
+        """Return the lines of each layer's output that are changed and read, over all pixels."""
+        count = len(self.layers)
+        changed, read = [0] * count, [0] * count
+        for place in range(self.extents[axis]):
+            pixel = (place, 0) if axis == 0 else (0, place)
+            windows = self._reads(*pixel)[0]
+            outputs = [*windows[1:], (pixel[0], pixel[0] + 1, pixel[1], pixel[1] + 1)]
+            for index, window in enumerate(outputs):
+                read[index] += window[2 * axis + 1] - window[2 * axis]
+            for index, window in enumerate(self._changes(*pixel)):
+                changed[index] += window[2 * axis + 1] - window[2 * axis]
+        return changed, read
 
     def _run(
-        self, h: Tensor, condition: Tensor | None, borders: list[tuple[int, int, int, int]]
+        self, h: Tensor, condition: Tensor | None, borders: Sequence[Border], first: int = 0
     ) -> Tensor:
-        layers = cast(list[nn.Conv2d], list(self.layers))
-        for index, (layer, border) in enumerate(zip(layers, borders, strict=True)):
-            if index:
-                h = dropout(activate(h, self.activation), self.rate, self.training)
+        """Compute the layers from `first` on; those after others take what these activated."""
+        layers = cast(list[nn.Conv2d], list(self.layers))[first:]
+        for index, (layer, border) in enumerate(zip(layers, borders, strict=True), first):
+            if index > first:
+                h = dropout(_activated(h, self.activation), self.rate, self.training)
             symmetric = border[0] == border[1] and border[2] == border[3]
             if not symmetric:
                 h = pad(h, border)
@@ -122,3 +178,72 @@ class ConvBranch(nn.Module):
             if index == 0 and condition is not None:
                 h = h + embedded(self.class_channels, condition)[:, :, None, None]
         return h
+
+
+class ShownMaps:
+    """The first layers' activations for a map that is shown pixel by pixel; not differentiable.
+
+    Showing a pixel changes a window of each layer, and reading one takes a window of each: the
+    first `split` layers are kept in step with what is shown, where that costs less than computing
+    them for what is read.
+
+    Arguments:
+        branch: whose layers; its `rate` must be 0 or the branch in evaluation.
+    """
+
+    def __init__(self, branch: ConvBranch) -> None:
+        self._branch = branch
+        self._kept: list[Tensor] = []
+        self._pending: list[tuple[int, int]] = []
+
+    def show(self, row: int, column: int) -> None:
+        """Take note that the map is another at a pixel."""
+        self._pending.append((row, column))
+
+    def at(self, maps: Tensor, row: int, column: int, condition: Tensor | None = None) -> Tensor:
+        """Return the outputs at a pixel of the map as it is now, as `ConvBranch.at` does."""
+        branch, split = self._branch, self._branch.split
+        if not split:
+            return branch.at(maps, row, column, condition)
+        self._catch_up(maps, condition)
+        windows, borders = branch._reads(row, column)
+        part = self._kept[-1][:, :, *_slices(windows[split])]
+        return branch._run(part, condition, borders[split:], split)[:, :, 0, 0]
+
+    def _catch_up(self, maps: Tensor, condition: Tensor | None) -> None:
+        branch = self._branch
+        if not self._kept or len(self._pending) > MOST_PENDING:
+            self._kept = []
+            h = maps
+            for index in range(branch.split):
+                h = self._layer(index, h, condition)
+                self._kept.append(h)
+        else:
+            for pixel in self._pending:
+                for index, window in enumerate(branch._changes(*pixel)[: branch.split]):
+                    below = self._kept[index - 1] if index else maps
+                    kh, kw = branch.shapes[index]
+                    top, bottom, left, right = window
+                    read = (top, bottom + kh - 1, left, right + kw - 1)
+                    h = self._layer(index, below[:, :, *_slices(read)], condition)
+                    self._kept[index][:, :, *_slices(window)] = h
+        self._pending = []
+
+    def _layer(self, index: int, h: Tensor, condition: Tensor | None) -> Tensor:
+        branch = self._branch
+        layer = cast(nn.Conv2d, branch.layers[index])
+        h = conv2d_nhwc(h, layer.weight, layer.bias)
+        if index == 0 and condition is not None:
+            h = h + embedded(branch.class_channels, condition)[:, :, None, None]
+        return _activated(h, branch.activation)
+
+
+def _activated(h: Tensor, activation: str) -> Tensor:
+    """Activate a convolution's outputs, in place where no gradient is recorded."""
+    if torch.is_grad_enabled():
+        return activate(h, activation)
+    return h.relu_() if activation == "relu" else h.tanh_()
+
+
+def _slices(window: Window) -> tuple[slice, slice]:
+    return slice(window[0], window[1]), slice(window[2], window[3])

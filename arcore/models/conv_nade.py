@@ -51,7 +51,8 @@ class ConvNADE(OrderlessModel):
     Both see the image and its mask, [x * m; m], as further channels of the convolutions; the
     objective and the orderings are those of `OrderlessModel`. A vector (D,) counts as an image of
     one row, and axes before the last two as channels. Scoring takes D steps, in each of which the
-    convolutions compute the one pixel that is asked for, and of the layers below what that sees.
+    convolutions compute the one pixel that is asked for, of the upper layers what that sees, and of
+    the lower ones what the pixel before has changed (without gradients; else what is seen, too).
 
     Hyperparameters: see `ConvNADEConfig`.
 
@@ -115,6 +116,8 @@ class ConvState(ObservedState):
         channels, dtype = model.depth * model.num_features, model.dtype
         shape = (batch, channels, model.height, model.width)
         self.maps = torch.zeros(shape, dtype=dtype, device=model.device)
+        still = not torch.is_grad_enabled() and not (model.training and model.conv.rate)
+        self.shown = model.conv.shown() if still else None
         self.dense = None if model.dense is None else DenseState(model.dense, batch, condition)
 
     def _place(self, dimension: int) -> tuple[int, int, int]:
@@ -126,6 +129,8 @@ class ConvState(ObservedState):
         layer, row, column = self._place(dimension)
         count = self.model.num_features
         self.maps[:, layer * count : (layer + 1) * count, row, column] += inputs
+        if self.shown is not None:
+            self.shown.show(row, column)
         if self.dense is not None:
             self.dense.observe(dimension, inputs)
 
@@ -133,7 +138,8 @@ class ConvState(ObservedState):
         """Add the two branches at the dimension's pixel."""
         layer, row, column = self._place(dimension)
         count = self.model.num_logits
-        outputs = self.model.conv.at(self.maps, row, column, self.condition)
+        branch = self.model.conv if self.shown is None else self.shown
+        outputs = branch.at(self.maps, row, column, self.condition)
         logits = outputs[:, layer * count : (layer + 1) * count]
         if self.dense is not None:
             logits = logits + self.dense.logits(dimension)

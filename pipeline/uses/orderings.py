@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 
+import arcore
 from pipeline.core.errors import require
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
 from pipeline.uses import pictures
+from pipeline.uses.kept_scores import KeptScores
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
 from pipeline.uses.subject import Subject
@@ -50,7 +54,13 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         raise subject.unfit(f"a model with {settings.most} orderings") from None
     count = len(test) if settings.num_rows is None else min(settings.num_rows, len(test))
     chosen = choose_rows(len(test), count, settings.seed)
-    each = scoring.member_scores(ensemble, test, BATCH, chosen)
+    assert isinstance(ensemble, arcore.Ensemble), "of two or more"
+    kept = KeptScores(subject, "orderings", chosen)
+    columns = [
+        kept.of(f"{index:04d}", partial(scoring.scores, member, test, BATCH, chosen))
+        for index, member in enumerate(ensemble)
+    ]
+    each = torch.stack(columns, 1)
     counts = [1 << power for power in range((settings.most - 1).bit_length())] + [settings.most]
     mixed = {count: scoring.mixture(each[:, :count]) for count in counts}
     numbers: list[Number] = []
@@ -66,6 +76,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     axes.set(xlabel="orderings", ylabel="nats of test rows")
     axes.grid(alpha=0.3)
     pictures.save(figure, folder / FILE)
+    kept.forget()
     notes = (
         f"{len(chosen):,} test rows; all members have one network's weights, and an ensemble of k "
         "is the first k of them. Differences are of the same rows."

@@ -220,10 +220,42 @@ def test_convolutions_fit_any_map_and_agree_at_a_pixel(extents: tuple[int, int])
             assert_close(net.at(maps, row, column), whole[:, :, row, column], **TIGHT)
 
 
+@pytest.mark.parametrize("extents", [(28, 28), (9, 7), (1, 12)])
+@pytest.mark.parametrize("classes", [None, 3])
+def test_pixels_in_turn_are_those_of_the_map_as_it_is(
+    extents: tuple[int, int], classes: int | None
+) -> None:
+    """Layers that follow what is shown, and those anew after more pixels than they follow."""
+    net = ConvBranch(2, 3, extents, [4, 3, 5], [5, 4, 3], condition_rows=classes).double()
+    for split in range(4):
+        net.split, shown = split, net.shown()
+        condition = None if classes is None else torch.tensor([0, 2])
+        maps = torch.zeros(2, 2, *extents, dtype=torch.float64)
+        order = torch.randperm(extents[0] * extents[1])[:40].tolist()
+        with torch.no_grad():
+            for index, place in enumerate(order):
+                pixel = divmod(place, extents[1])
+                if index % 9 not in (2, 3, 4, 5, 6):  # else several are shown at once
+                    wanted = net.at(maps, *pixel, condition)
+                    assert_close(shown.at(maps, *pixel, condition), wanted, **TIGHT)
+                maps[:, :, pixel[0], pixel[1]] = torch.randn(2, 2, dtype=torch.float64)
+                shown.show(*pixel)
+
+
+def test_as_many_layers_follow_as_cost_least() -> None:
+    """Counted by hand for maps of one row, (1, 4): kernels are (1, 2), sides 4, 3, 4."""
+    net = ConvBranch(1, 1, (1, 4), [8], [2])
+    # outputs changed: 1 + 2 + 2 + 1; read: of the first layer 1 + 2 + 2 + 1 too, of the last 4
+    assert net._lines(1) == ([6, 0], [6, 4]) and net.split == 0
+    wide = ConvBranch(2, 1, (28, 28), [32, 32, 32], [5, 5, 5])
+    costs = [wide._cost(split) for split in range(4)]
+    assert wide.split == costs.index(min(costs)) and min(costs) < 0.7 * costs[0]
+
+
 def test_the_papers_network_has_the_papers_sides() -> None:
     """28-21-18-13-7-13-18-21-28; channels 64 throughout."""
     net = ConvBranch(2, 1, (28, 28), [64] * 4, [8, 4, 6, 7])
-    assert [side for side, _ in net._input_sides()] == [28, 21, 18, 13, 7, 13, 18, 21]
+    assert [side for side, _ in net._sides[:-1]] == [28, 21, 18, 13, 7, 13, 18, 21]
     assert [layer.out_channels for layer in net.layers] == [64] * 7 + [1]
     assert [layer.kernel_size[0] for layer in net.layers] == [8, 4, 6, 7, 7, 6, 4, 8]
     assert [padding[0] for padding in net.paddings] == [0, 0, 0, 0, 6, 5, 3, 7]

@@ -48,6 +48,33 @@ def test_structure_of_classes_and_too_far(project: Path) -> None:
         structure.Settings(far=2)
 
 
+def test_orderings_go_on_where_they_were_cut_short(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded, settings = subject.load("toy-made"), orderings.Settings(most=4, num_rows=20)
+    score, calls = scoring.scores, []
+
+    def limited(*given: object) -> torch.Tensor:
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return score(*given)
+
+    monkeypatch.setattr(scoring, "scores", limited)
+    with pytest.raises(KeyboardInterrupt):
+        orderings.run(loaded, settings, project)
+    (folder,) = (project / ".arcore/scores").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["0000", "0001"]
+    (folder / "0001").write_text("1.0\n")  # not of all rows
+    with caplog.at_level("INFO"):
+        resumed = orderings.run(loaded, settings, project)
+    assert len(calls) == 3 + 3 and "toy-made, orderings: goes on after 2 scores" in caplog.text
+    assert not folder.exists()
+    assert orderings.run(loaded, settings, project) == resumed and len(calls) == 6 + 4
+    other = orderings.Settings(most=4, num_rows=20, seed=1)
+    assert orderings.run(loaded, other, project) != resumed, "other rows"
+
+
 def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
     loaded = subject.load("toy-made")
     outcome = orderings.run(loaded, orderings.Settings(most=6, num_rows=40), project)
