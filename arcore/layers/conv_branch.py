@@ -14,7 +14,6 @@ from arcore.layers.incremental_mlp import activate
 from arcore.layers.nhwc import conv2d_nhwc
 from arcore.primitives.dropout import dropout
 
-MOST_PENDING = 4  # pixels shown since the last one was read, beyond which layers are computed anew
 Window = tuple[int, int, int, int]  # first row, end of rows, first column, end of columns
 Border = tuple[int, int, int, int]  # left, right, top, bottom
 
@@ -122,13 +121,14 @@ class ConvBranch(nn.Module):
     def _changes(self, row: int, column: int) -> list[Window]:
         """Return the outputs of each valid layer that a pixel of the input has a part in."""
         window, windows = (row, row + 1, column, column + 1), []
-        for (kh, kw), (height, width) in zip(self.shapes, self._sides[1:], strict=True):
+        count = len(self.shapes) // 2
+        for (kh, kw), (height, width) in zip(self.shapes[:count], self._sides[1:], strict=False):
             window = (
                 max(window[0] - kh + 1, 0), min(window[1], height),
                 max(window[2] - kw + 1, 0), min(window[3], width),
             )  # fmt: skip
             windows.append(window)
-        return windows[: len(self.shapes) // 2]
+        return windows
 
     def _cheapest_split(self) -> int:
         """Return how many valid layers to keep in step with the input, where pixels take turns.
@@ -136,17 +136,22 @@ class ConvBranch(nn.Module):
         Those layers compute what a new pixel changes, and the others what the next one reads; both
         in the mean over pixels.
         """
-        return min(range(len(self.layers) // 2 + 1), key=self._cost)
+        costs = self._costs()
+        return costs.index(min(costs))
 
-    def _cost(self, split: int) -> int:
-        """Return the multiplications for all pixels in turn, where so many layers are kept."""
+    def _costs(self) -> list[int]:
+        """Return the multiplications for all pixels in turn, by how many layers are kept."""
         layers = cast(list[nn.Conv2d], list(self.layers))
         rows, columns = self._lines(0), self._lines(1)
-        total = 0
-        for index, layer in enumerate(layers):
-            kind = 0 if index < split else 1
-            total += rows[kind][index] * columns[kind][index] * layer.weight.numel()
-        return total
+        changed, read = (
+            [
+                rows[kind][index] * columns[kind][index] * layer.weight.numel()
+                for index, layer in enumerate(layers)
+            ]
+            for kind in (0, 1)
+        )
+        splits = range(len(layers) // 2 + 1)
+        return [sum(changed[:split]) + sum(read[split:]) for split in splits]
 
     def _lines(self, axis: int) -> tuple[list[int], list[int]]:
         """Return the lines of each layer's output that are changed and read, over all pixels."""
@@ -212,8 +217,7 @@ class ShownMaps:
 
     def _catch_up(self, maps: Tensor, condition: Tensor | None) -> None:
         branch = self._branch
-        if not self._kept or len(self._pending) > MOST_PENDING:
-            self._kept = []
+        if not self._kept:
             h = maps
             for index in range(branch.split):
                 h = self._layer(index, h, condition)

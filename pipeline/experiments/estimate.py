@@ -17,16 +17,13 @@ LONG = 600.0  # seconds of a dataset above which it is none of the short ones
 def recorded(
     results: Path, searches: bool = True, mixtures: Collection[str] = ()
 ) -> Mapping[str, float]:
-    """Return the recorded seconds of each dataset: of experiments, folds, searches, studies, uses.
+    """Return the recorded seconds of each dataset: experiments, folds, uses, searches and studies.
 
     Those of the training of a mixture are its members', which have records of their own.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
-    beside: tuple[str, ...] = ()
-    if searches:
-        beside = ("searches/*/search.json", "studies/*/study.json", "gallery/*/*.json")
-    kinds = ("*/metrics.json", *beside)
-    for kind in kinds:
+    beside = ("searches/*/search.json", "studies/*/study.json") if searches else ()
+    for kind in ("*/metrics.json", "gallery/*/*.json", *beside):
         for path in sorted(results.glob(kind)):
             timing = path.with_name("timing.json")
             found = read_object(path) | (read_object(timing) if timing.is_file() else {})

@@ -108,6 +108,9 @@ def _mark(row: object, where: str) -> Mark:
     mark = Mark.from_dict(described, where)
     fits = mark.of is not None or mark.train is not None
     require(fits, f"{where}: train", "an experiment, since `of` is null", mark.train)
+    alone = mark.source is not None and mark.of is not None and not mark.approximate
+    fits = mark.orderings is None or alone
+    require(fits, f"{where}: orderings", "an experiment as `of`, exactly scored", mark.of)
     return mark
 
 
@@ -155,7 +158,7 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
         other = None if mark.beside is None else mark_curves.read(results, mark.beside, unit)
         hours = curve.hours + (other.hours if other else 0) + mark.earlier_hours
         curve = dataclasses.replace(curve, hours=hours)
-    score = _score_apart(mark, results)
+    score = _score_apart(mark, results, unit)
     if score is not None:
         value, error = score
         return Measured(
@@ -185,7 +188,7 @@ def _row(mark: Mark, report: Report, results: Path) -> Row:
     return found[0]
 
 
-def _score_apart(mark: Mark, results: Path) -> tuple[float, float] | None:
+def _score_apart(mark: Mark, results: Path, unit: str) -> tuple[float, float] | None:
     """Return what is in no table of a dataset, a mixture's mean and error; None for other marks."""
     if mark.of is None:
         return None
@@ -193,11 +196,12 @@ def _score_apart(mark: Mark, results: Path) -> tuple[float, float] | None:
         return _of_mixture(results / mark.of)
     if mark.orderings is None:
         return None
-    name = f"{mark.orderings} orderings: nats"
+    name, where = f"{mark.orderings} orderings: nats", f"{results / 'gallery' / mark.of}"
+    require(unit == "nats", f"{mark.system}: orderings", "a dataset in nats", unit)
     for number in use_tables.part(results, mark.of, "orderings").numbers:
         if number.name == name and number.stderr is not None:
             return number.value, number.stderr
-    raise UserError(f"{results / 'gallery' / mark.of}/orderings.json: no number {name!r}")
+    raise UserError(f"{where}/orderings.json: no number {name!r}")
 
 
 def _of_mixture(path: Path) -> tuple[float, float]:

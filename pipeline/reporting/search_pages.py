@@ -48,6 +48,7 @@ def write(folder: Path) -> None:
     """
     record, where = read_object(folder / RECORD), str(folder / RECORD)
     name = value_of(record, "search", str, where)
+    _check(record, folder)
     back = markup.link("../../reports/index.html", "all reports")
     header, rows = search_tables.trials(folder / "trials.csv")
     trials = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
@@ -69,6 +70,19 @@ def write(folder: Path) -> None:
         atomic.write_text(folder / FILE, markup.page(f"{name} - arcore", body))
     except FileNotFoundError:
         raise UserError(f"{folder}: removed meanwhile") from None
+
+
+def _check(record: dict[str, object], folder: Path) -> None:
+    """Refuse a record of another run than the trials beside it, which `dvc checkout` may leave."""
+    where = str(folder / RECORD)
+    best = str(value_of(record, "best_trial", int, where))
+    value = f"{value_of(record, 'best_valid_nats', float, where):.6f}"
+    rows = search_tables.read_rows(folder / "trials.csv")
+    if not any((row.get("trial"), row.get("best_valid_nats")) == (best, value) for row in rows):
+        raise UserError(
+            f"{where}: expected the record of trials.csv, got one of another run, whose best is "
+            f"trial {best} with {value}; run the search again"
+        )
 
 
 def _found(record: dict[str, object], where: str) -> str:

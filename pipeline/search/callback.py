@@ -158,6 +158,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
                 self.records.begin(which, values_of(self.search, trial))
                 if not self.records[which].ended:
                     self._end(trial, TrainingReport.from_dict(trial.last_result or {}))
+                    self._track(functools.partial(self._close, self.records[which]))
         if not self._going and self._is_out_of_time():
             for record in self.records.all():
                 if not record.ended:

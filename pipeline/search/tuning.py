@@ -168,12 +168,18 @@ def _environment() -> dict[str, str]:
 
 
 def _require_ended(run: SearchRun, table: Sequence[Trial], seconds: float) -> None:
-    """Check that all trials ended, or that the time budget did.
+    """Check that all trials ended, or that the time budget did, on the shards that are there.
 
     Raises:
         Interrupted: otherwise.
     """
     search = run.search
+    shards = paths.shards(run.manifest.dataset)
+    if read_manifest(shards).sha256 != run.manifest.sha256:
+        raise Interrupted(
+            f"{search.name}: {shards} was made anew meanwhile; rerun with the shards that it began "
+            f"with ({run.manifest.sha256[:12]}), or from the start with --fresh"
+        )
     ended = sum(row.status != "unfinished" for row in table)
     budget = search.plan.time_budget_minutes
     in_time = budget is None or seconds < 60 * budget

@@ -102,6 +102,10 @@ class RunningLoss:
         self.total += loss
 
 
+class OtherShards(UserError):
+    """Shards that were made anew since a job was, so that it would train on other rows."""
+
+
 class Worker:
     """One worker's training; every worker takes the same decisions from all-reduced numbers.
 
@@ -154,7 +158,7 @@ class Worker:
         """Refuse shards that were made anew since the job was, whose hash names other rows."""
         wanted, got = self.job.dataset_sha256, read_manifest(self.job.shards).sha256
         if wanted not in (None, got):
-            raise UserError(
+            raise OtherShards(
                 f"{redacted(self.job.shards)}: expected the shards that this training is of "
                 f"({str(wanted)[:12]}), got {got[:12]}, made since; begin it anew"
             )

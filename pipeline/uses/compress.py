@@ -149,6 +149,8 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
         raise UserError(f"{archive}: {error.strerror}") from None
     entries, streams = unpack(data, archive)
     model, event = load(model_folder)
+    for entry in entries:
+        level_files.check_kind(entry.kind, event, f"{archive}: {entry.name}")
     groups = _groups(entries, event)
     require(len(groups) == len(streams), str(archive), f"{len(groups)} streams", len(streams))
     levels: dict[int, np.ndarray] = {}
@@ -158,8 +160,6 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
             _check_members(members, bitstream.split(stream)[0], archive)
             x = coding.decompress(model, stream, _condition(members, model), progress=progress)
         levels |= zip(numbers, _apart(x.cpu().numpy(), members), strict=True)
-    for entry in entries:
-        level_files.check_kind(entry.kind, event, f"{archive}: {entry.name}")
     with _one_line(None), replacing(out) as partial:
         for number, entry in enumerate(entries):
             level_files.write(entry, levels[number], event, partial / entry.name)

@@ -3,59 +3,82 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-import shutil
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.core import atomic, paths, provenance
+from pipeline.core import provenance
+from pipeline.core.errors import UserError
+from pipeline.core.records import read_object, value_of, write_object
 from pipeline.uses.subject import Subject
 
 log = logging.getLogger(__name__)
 
 
 class KeptScores:
-    """Nats of the same rows by name, a file each below `.arcore/scores/`.
+    """Nats of the same rows by name, a file each below the subject's folder for them.
 
-    They serve a use of the same weights, rows and code on the same kind of device alone.
+    They serve a use of the same model, weights, rows and code on the same kind of device alone.
 
     Arguments:
-        subject: whose model scores.
+        subject: whose model scores; without a folder nothing is kept.
         use: that it scores for.
         chosen: the test rows.
+
+    Attributes:
+        earlier_seconds: that an earlier start spent on what was kept and served again.
     """
 
     def __init__(self, subject: Subject, use: str, chosen: np.ndarray) -> None:
-        trained = subject.trained
-        code = provenance.code_sha256("use", trained.name)
-        device = provenance.device_name(trained.model.device)
-        described = (use, trained.weights_sha256, trained.dataset_sha256, device, chosen.tolist())
-        key = hashlib.sha256(repr((code, *described)).encode()).hexdigest()[:16]
-        self._folder = paths.work() / "scores" / f"{subject.experiment}-{key}"
-        self._is_kept = code is not None  # else nobody could tell whether it is the same code
+        self._folder = _folder(subject, use, chosen)
         self._count = len(chosen)
-        found = len(list(self._folder.glob("[!.]*"))) if self._is_kept else 0
+        self.earlier_seconds = 0.0
+        found = 0 if self._folder is None else len(list(self._folder.glob("[!.]*")))
         if found:
             log.info("%s, %s: goes on after %d scores", subject.experiment, use, found)
 
     def of(self, name: str, measure: Callable[[], Tensor]) -> Tensor:
         """Return what is kept by a name, or measure and keep it: (rows,) float64."""
-        path = self._folder / name
+        if self._folder is None:
+            return measure()
+        path = self._folder / f"{name}.json"
         try:
-            kept = [float(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            if self._is_kept and len(kept) == self._count:
-                return torch.tensor(kept, dtype=torch.float64)
-        except (OSError, ValueError):  # none, or damaged
-            pass
-        measured = measure()
-        if self._is_kept:
+            kept = read_object(path)
+            nats = torch.tensor(value_of(kept, "nats", list, name), dtype=torch.float64)
+            seconds = value_of(kept, "seconds", float, name)
+        except (UserError, TypeError, ValueError):  # none, or damaged
+            nats = torch.empty(0)
+        if len(nats) != self._count:
+            began = time.perf_counter()
+            nats = measure()
             self._folder.mkdir(parents=True, exist_ok=True)
-            atomic.write_text(path, "".join(f"{value!r}\n" for value in measured.tolist()))
-        return measured
+            seconds = time.perf_counter() - began
+            write_object(path, {"seconds": seconds, "nats": nats.tolist()})
+        else:
+            self.earlier_seconds += seconds
+        return nats
 
-    def forget(self) -> None:
-        """Remove what is kept, since the use has all of it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+
+def _folder(subject: Subject, use: str, chosen: np.ndarray) -> Path | None:
+    """Return a folder that no other model, rows or code has; None where nothing is to be kept."""
+    trained = subject.trained
+    code = provenance.code_sha256("use", trained.name)
+    if subject.kept is None or code is None:  # nobody could tell whether it is the same code
+        return None
+    described = {
+        "code": code,
+        "model": trained.content["model"],
+        "weights": trained.weights_sha256,
+        "data": trained.dataset_sha256,
+        "device": provenance.device_name(trained.model.device),
+        "rows": chosen.tolist(),
+    }
+    text = json.dumps(described, sort_keys=True, default=str)
+    kept: Path = subject.kept / f"{use}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return kept

@@ -76,10 +76,9 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     axes.set(xlabel="orderings", ylabel="nats of test rows")
     axes.grid(alpha=0.3)
     pictures.save(figure, folder / FILE)
-    kept.forget()
     notes = (
         f"{len(chosen):,} test rows; all members have one network's weights, and an ensemble of k "
         "is the first k of them. Differences are of the same rows."
     )
     shown = [Shown(file=FILE, caption="Nats over the orderings of an ensemble")]
-    return Outcome(numbers, shown, notes)
+    return Outcome(numbers, shown, notes, kept.earlier_seconds)

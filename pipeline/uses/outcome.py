@@ -18,11 +18,13 @@ class Outcome:
     Attributes:
         numbers, shown: as in a `pipeline.uses.records.UseRecord`.
         notes: what to know of the numbers.
+        earlier_seconds: that an earlier start, which was cut short, spent on them.
     """
 
     numbers: Sequence[Number]
     shown: Sequence[Shown]
     notes: str
+    earlier_seconds: float = 0.0
 
 
 def mean_of(name: str, values: Tensor, unit: str = "", sign: str = "") -> Number:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,18 +103,21 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
         _check(settings[name])
     loaded = subject.load(experiment)
     name = naming.variant(experiment, overrides) if overrides else experiment
-    out = records.folder_of(loaded.dataset, name)
+    out, kept = records.folder_of(loaded.dataset, name), paths.work() / "scores" / name
+    loaded = dataclasses.replace(loaded, kept=kept)
     with locks.held(locks.path_of(f"use-{name}"), f"using {name}"):
         if use != ALL:
-            with replacing(out / use) as partial:
+            out /= use
+            with replacing(out) as partial:
                 _run_one(use, loaded, settings[use], partial)
-            return out / use
-        with replacing(out) as partial:
-            made = []
-            for name, chosen in settings.items():
-                (partial / name).mkdir()
-                made.append(_run_one(name, loaded, chosen, partial / name))
-        _write_metrics(experiment, made)
+        else:
+            with replacing(out) as partial:
+                made = []
+                for one, chosen in settings.items():
+                    (partial / one).mkdir()
+                    made.append(_run_one(one, loaded, chosen, partial / one))
+            _write_metrics(experiment, made)
+        shutil.rmtree(kept, ignore_errors=True)
     return out
 
 
@@ -145,7 +149,7 @@ def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecor
     )
     origin = Origin(
         device=provenance.device_name(loaded.trained.model.device),
-        seconds=round(time.perf_counter() - began, 2),
+        seconds=round(time.perf_counter() - began + outcome.earlier_seconds, 2),
         commit=commit,
     )
     records.write(record, origin, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -92,11 +93,13 @@ class Subject:
         experiment: its name.
         trained: its weights and where they came from.
         manifest: of the shards.
+        kept: folder for scores of a use under way; None for none.
     """
 
     experiment: str
     trained: saved_models.TrainedModel
     manifest: shard_reader.Manifest
+    kept: Path | None = None
 
     @property
     def model(self) -> arcore.AutoregressiveModel:

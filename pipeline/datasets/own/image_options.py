@@ -121,7 +121,7 @@ class ImageCheck:
         sizes = [f"{many} of {high} x {wide}" for (high, wide), many in self.extents.most_common()]
         rest = ", of the others headers and ends; preprocess decodes all"
         coloured = counted(self._coloured, "image")
-        lines = [f"beware: {coloured} in colour made gray; gray=false keeps colours"]
+        lines = [f"beware: {coloured} stored in colour made gray; gray=false keeps colours"]
         return [
             *lines * (self._coloured > 0),
             f"sizes (height x width): {listed(sizes)}",

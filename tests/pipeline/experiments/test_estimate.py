@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from pipeline.experiments import estimate
 
 
@@ -17,3 +19,18 @@ def test_members_are_counted_once(tmp_path: Path) -> None:
         (folder / "timing.json").write_text(json.dumps(timing))
     assert estimate.recorded(tmp_path, mixtures=["both"]) == {"digits": 150 + 3 * 3}
     assert estimate.recorded(tmp_path) == {"digits": 301 + 3 * 3}
+
+
+def test_uses_are_counted_where_their_seconds_are_on_record(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home / "results/gallery/a"
+    folder.mkdir(parents=True)
+    for use, seconds in (("orderings", {"seconds": 700.0}), ("learned", {})):
+        (folder / f"{use}.json").write_text(json.dumps({"dataset": "digits"} | seconds))
+    for searches in (True, False):
+        assert estimate.recorded(home / "results", searches) == {"digits": 700.0}
+    listed = {use: {} for use in ("orderings", "learned", "features")}
+    said = estimate.notice({"datasets": ["digits"], "uses": {"a": {"uses": listed}}})
+    assert "and 2 uses, whose seconds are not on record" in said
+    assert "report@digits" not in said, "no short one"

@@ -108,6 +108,10 @@ def test_a_mark_of_many_orderings_is_read_from_the_use_that_scored_them(files) -
             "unknown key of .*marks.yaml: row 1 'overides'; did you mean 'overrides'",
         ),
         ({"system": "a", "of": None, "mark": 1.0}, "row 1: train: expected an experiment, since"),
+        (
+            {"system": "a", "of": "a-mixture.json", "mark": 1.0, "orderings": 2},
+            "row 1: orderings: expected an experiment as `of`, exactly scored, got 'a-mixture",
+        ),
         (["MADE"], "row 1: expected a mapping, got"),
     ],
 )

@@ -84,6 +84,7 @@ def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None
     ("file", "content", "said"),
     [
         ("search.json", "{}", r"search\.json: missing search"),
+        ("trials.csv", "trial,best_valid_nats\n16,94.6\n", "expected the record of trials.csv"),
         ("trials.csv", "trial\n", r"trials\.csv: expected a table of trials, got no row"),
         ("importance.csv", "parameter,importance\na,1\n", "importance.csv: expected shares"),
         ("importance.csv", "parameter,importance\nmodel.ordering,x\n", "expected shares"),

@@ -103,3 +103,14 @@ def test_the_best_of_failed_trials_is_none(records: TrialRecords) -> None:
     assert logger_of(records)._best() == "none is valid yet"
     records.keep(record(2, "finished", history=(EPOCH,)))
     assert logger_of(records)._best() == "best 9.000 (trial 2)"
+
+
+def test_the_run_of_a_trial_that_the_budget_ended_is_closed(
+    records: TrialRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Tune says nothing of its end."""
+    logger, closed = logger_of(records), []
+    monkeypatch.setattr(logger, "_track", lambda what: what())
+    monkeypatch.setattr(logger, "_close", lambda ended: closed.append((ended.number, ended.status)))
+    logger.on_experiment_end([FakeTrial(1, "TERMINATED")])
+    assert closed == [(1, "stopped")]

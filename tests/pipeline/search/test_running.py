@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray.tune
 import torch
 import yaml
 from ray.tune.integration import ray_train
 
+from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.data import preprocess
 from pipeline.data.manifest import read_manifest
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import running, spec
+from pipeline.search import running, spec, tuning
 from pipeline.training import driver
 from pipeline.training.local_session import LocalSession
 from pipeline.training.records import TrainingReport
 from pipeline.training.resolved import resolve
-from pipeline.training.worker import run_job
+from pipeline.training.worker import OtherShards, run_job
 
 VALUES = {"model.ordering": "raster"}
 ENTRY: dict[str, Any] = {
@@ -99,3 +105,20 @@ def test_without_a_whole_checkpoint_of_the_end_its_workers_see_to_it(
         (newest / "state.json").write_text(content)
     running.run_trial(DRAWN, setting=setting)
     assert [report.problem for report in reports] == ["workers start"]
+
+
+def test_shards_made_anew_are_no_fault_of_a_trial(
+    setting: running.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    """A rerun tries it again, and the search does not end well meanwhile."""
+    dataset = catalog.get_dataset({"name": "digits_binary"})
+    rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
+    shards = preprocess.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
+    resources = ClusterConfig(cpus_per_worker=1)
+    alone = dataclasses.replace(setting, resources=resources, shards=str(shards))
+    with pytest.raises(OtherShards, match="expected the shards that this training is of"):
+        running.run_trial(DRAWN, setting=alone)
+    assert not reports
+    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", "")
+    with pytest.raises(tuning.Interrupted, match=r"digits_binary was made anew meanwhile; rerun"):
+        tuning._require_ended(run, [], 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.evaluation import scoring
-from pipeline.uses import orderings, structure, subject
+from pipeline.uses import orderings, running, structure, subject
+from tests.support.uses import list_uses
 
 
 def test_pairs_are_as_far_apart_as_their_pixels() -> None:
@@ -52,6 +54,7 @@ def test_orderings_go_on_where_they_were_cut_short(
     project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     loaded, settings = subject.load("toy-made"), orderings.Settings(most=4, num_rows=20)
+    loaded = dataclasses.replace(loaded, kept=project / "kept")
     score, calls = scoring.scores, []
 
     def limited(*given: object) -> torch.Tensor:
@@ -63,16 +66,46 @@ def test_orderings_go_on_where_they_were_cut_short(
     monkeypatch.setattr(scoring, "scores", limited)
     with pytest.raises(KeyboardInterrupt):
         orderings.run(loaded, settings, project)
-    (folder,) = (project / ".arcore/scores").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["0000", "0001"]
-    (folder / "0001").write_text("1.0\n")  # not of all rows
+    (folder,) = (project / "kept").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["0000.json", "0001.json"]
+    seconds = json.loads((folder / "0000.json").read_text())["seconds"]
+    (folder / "0001.json").write_text('{"seconds": 1.0, "nats": [1.0]}')  # not of all rows
     with caplog.at_level("INFO"):
         resumed = orderings.run(loaded, settings, project)
     assert len(calls) == 3 + 3 and "toy-made, orderings: goes on after 2 scores" in caplog.text
-    assert not folder.exists()
-    assert orderings.run(loaded, settings, project) == resumed and len(calls) == 6 + 4
+    assert resumed.earlier_seconds == seconds
+    again = orderings.run(loaded, settings, project)
+    assert again.numbers == resumed.numbers and len(calls) == 6 and again.earlier_seconds > seconds
     other = orderings.Settings(most=4, num_rows=20, seed=1)
-    assert orderings.run(loaded, other, project) != resumed, "other rows"
+    assert orderings.run(loaded, other, project).numbers != resumed.numbers, "other rows"
+    model = loaded.trained.content["model"] | {"ordering_seed": 1}  # weights may be the same
+    trained = dataclasses.replace(
+        loaded.trained, content={**loaded.trained.content, "model": model}
+    )
+    before = len(calls)
+    orderings.run(dataclasses.replace(loaded, trained=trained), settings, project)
+    assert len(calls) == before + 4
+
+
+def test_what_a_use_kept_goes_once_its_result_is_in_place(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_uses(
+        made={
+            "orderings": {"most": 2, "num_rows": 8},
+            "structure": {"num_samples": 8, "near": 1, "far": 5},
+        }
+    )
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(structure, "run", fail)
+        running.run("all", "toy-made")
+    assert len(list((project / ".arcore/scores/toy-made").glob("*/*.json"))) == 2
+    running.run("all", "toy-made")
+    assert not (project / ".arcore/scores/toy-made").exists()
 
 
 def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:

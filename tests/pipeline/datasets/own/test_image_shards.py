@@ -228,7 +228,7 @@ def test_images_in_colour_after_those_that_a_guess_is_made_of(
     write_image_parquet(Path("a.parquet"), images, [0] * 20)
     dataset, found = added("a.parquet")
     assert dataset.event == Levels(256, (1, 6, 8))
-    assert "beware: 1 image in colour made gray" in found
+    assert "beware: 1 image stored in colour made gray" in found
 
 
 def write_labels(labels: list[Any], kind: str, names: list[str] | None = None) -> None:

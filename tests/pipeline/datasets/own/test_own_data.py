@@ -271,7 +271,7 @@ def test_images_in_colour_that_are_made_gray_are_told(monkeypatch: pytest.Monkey
     guessed = adding.GUESSES["image_folder"]("mine", "scans", {})
     assert guessed["gray"]
     found = own("image_folder", path="scans", **guessed).examine()
-    assert "beware: 2 images in colour made gray; gray=false keeps colours" in found
+    assert "beware: 2 images stored in colour made gray; gray=false keeps colours" in found
     found = own("image_folder", path="scans", **guessed | {"gray": False}).examine()
     assert not any("colour" in line for line in found)
 
