@@ -15,7 +15,8 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignor
 import arcore
 from arcore import saving
 
-BATCH = 256
+BATCH = 256  # rows at once, where the config does not say what the evaluation took
+MAX_SAMPLES = 1 << 16  # of a batch of sounds, unless one has more: as the evaluation scores them
 
 
 def load(folder: str | Path) -> arcore.AutoregressiveModel:
@@ -72,6 +74,7 @@ def check_files(folder: str | Path, expected: Mapping[str, str]) -> None:
 class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     """Scores events, or draws samples, by `params["method"]`."""
 
+    batch_size = BATCH
     context_frames = 0
 
     def load_context(self, context: Any) -> None:
@@ -85,12 +88,15 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         check_files(folder, (context.model_config or {}).get("sha256") or {})
         self.model = load(folder)
         config = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
+        self.batch_size = int(config["evaluation"].get("batch_size") or BATCH)
         self.context_frames = int(config["evaluation"].get("context_frames") or 0)
 
     def predict(  # type: ignore[override, unused-ignore]
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame | np.ndarray:
         """Score or sample.
+
+        Rows are scored, and clips completed, as many at once as the evaluation took.
 
         Arguments:
             context: MLflow's, unused.
@@ -122,7 +128,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         count = len(model_input) if by_row else int(params.get("num_samples", 16))
         condition = self._condition(params, count)
         if method == "score":
-            return self._score(_events(model_input, self.model.event), condition)
+            return self._score(_table(model_input, self.model.event), condition)
         generator = torch.Generator().manual_seed(int(params.get("seed", 0)))
         model = self.model
         if self.context_frames:
@@ -131,8 +137,11 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 raise ValueError(f"model_input: expected clips, of which {frames}, got none")
             observed = torch.arange(model.event.extents[0]) < self.context_frames
             observed = observed.view(-1, 1, 1, 1).expand(model.event.extents)
-            events = _events(model_input, model.event)
-            return np.asarray(model.impute(events, observed, condition, generator).numpy())
+            drawn = [
+                model.impute(events, observed, part, generator)
+                for events, part in self._batches(_table(model_input, model.event), condition)
+            ]
+            return np.asarray(torch.cat(drawn).numpy())
         if model.event.is_open:
             model = model.of_length(int(params.get("length", 4000)))
         return np.asarray(model.sample(count, condition, generator=generator).numpy())
@@ -159,18 +168,31 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             expected = f"the numbers of {kind.expected(rows)}"
             raise ValueError(f"{wanted}: expected {expected}, got {len(numbers)}") from None
 
-    def _score(self, events: torch.Tensor, condition: torch.Tensor | None) -> pd.DataFrame:
+    def _score(
+        self, table: np.ndarray | torch.Tensor, condition: torch.Tensor | None
+    ) -> pd.DataFrame:
         parts = []
         with torch.no_grad():
-            for first in range(0, len(events), BATCH):
-                rows = slice(first, first + BATCH)
-                part = None if condition is None else condition[rows]
-                parts.append(-self._log_prob(events[rows], part))
+            for events, part in self._batches(table, condition):
+                if len(events):
+                    parts.append(-self._log_prob(events, part))
         nats = torch.cat(parts) if parts else torch.empty(0)
-        size = events.shape[1] if self.model.event.is_open else None
+        size = table.shape[1] if self.model.event.is_open else None
         event = arcore.events.after_frames(self.model.event, self.context_frames)
         bits = arcore.units.nats_to_bits_per_dim(nats, event, size=size)
         return pd.DataFrame({"nats": nats.numpy(), "bits_per_dim": bits.numpy()})
+
+    def _batches(
+        self, table: np.ndarray | torch.Tensor, condition: torch.Tensor | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Check and convert rows, with their conditions, as many at once as the evaluation took."""
+        count = self.batch_size
+        if self.model.event.is_open:
+            count = max(1, min(count, MAX_SAMPLES // max(1, math.prod(table.shape[1:]))))
+        for first in range(0, max(1, len(table)), count):  # the shape of no rows is checked too
+            rows = slice(first, first + count)
+            part = None if condition is None else condition[rows]
+            yield _events(table[rows], self.model.event), part
 
     def _log_prob(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
         scored = None
@@ -179,19 +201,22 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         return self.model.log_prob(x, condition, scored)
 
 
-def _events(given: Any, event: arcore.events.Event) -> torch.Tensor:
-    """Turn what a caller may hold into a batch (N, *shape)."""
+def _table(given: Any, event: arcore.events.Event) -> np.ndarray | torch.Tensor:
+    """Turn what a caller may hold into one array of all rows, which is no copy if it is one."""
     if isinstance(given, pd.DataFrame):
         if given.shape[1] == 1 and event.shape != (1,):
-            given = np.stack([np.asarray(row) for row in given.iloc[:, 0]])
-        else:
-            given = given.to_numpy()
-    if not isinstance(given, torch.Tensor):
-        given = np.array(given)
-        if given.dtype.kind not in "biuf":
-            raise ValueError(f"model_input: expected numbers, got dtype {given.dtype}")
-        given = torch.from_numpy(given)
-    batch: torch.Tensor = given
+            return np.stack([np.asarray(row) for row in given.iloc[:, 0]])
+        return given.to_numpy()
+    return given if isinstance(given, torch.Tensor) else np.asarray(given)
+
+
+def _events(rows: np.ndarray | torch.Tensor, event: arcore.events.Event) -> torch.Tensor:
+    """Check rows of a table, and turn them into a batch (N, *shape)."""
+    if not isinstance(rows, torch.Tensor):
+        if rows.dtype.kind not in "biuf":
+            raise ValueError(f"model_input: expected numbers, got dtype {rows.dtype}")
+        rows = torch.from_numpy(np.array(rows))  # a copy, since torch takes no read-only array
+    batch: torch.Tensor = rows
     if batch.dim() == 2 and None not in event.shape and batch.shape[1] == event.size:
         batch = batch.reshape(-1, *(int(extent or 0) for extent in event.shape))
     if arcore.events.is_real(event):

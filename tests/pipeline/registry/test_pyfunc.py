@@ -5,22 +5,113 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 import arcore
+from pipeline.data import sound_batches
 from pipeline.registry import pyfunc
 
 EVENT = arcore.events.Levels(5, (1, 2, 3))
+CLIPS = arcore.events.Levels(2, (3, 1, 4, 4))
+VIDEO = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
 
 
 def holding(model: arcore.AutoregressiveModel) -> pyfunc.ArcoreModel:
     loaded = pyfunc.ArcoreModel()
     loaded.model = model
     return loaded
+
+
+def exported(
+    folder: Path, name: str, model: arcore.AutoregressiveModel, **evaluation: int
+) -> pyfunc.ArcoreModel:
+    """Return a model as it is loaded from what was exported of it."""
+    arcore.save(model, folder)
+    config = {
+        "model": {"name": name, **model.hyperparameters.to_dict()},
+        "event": arcore.events.to_dict(model.event),
+        "evaluation": evaluation,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    loaded = pyfunc.ArcoreModel()
+    loaded.load_context(SimpleNamespace(artifacts={"model": str(folder)}, model_config=None))
+    return loaded
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows that are converted at once, batch by batch."""
+    converted, found = pyfunc._events, []
+
+    def note(rows: np.ndarray, event: arcore.events.Event) -> torch.Tensor:
+        found.append(len(rows))
+        return converted(rows, event)
+
+    monkeypatch.setattr(pyfunc, "_events", note)
+    return found
+
+
+def test_as_many_rows_are_scored_at_once_as_the_evaluation_took(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    model = arcore.create_model("made", EVENT, hidden=[8], num_classes=3).eval()
+    loaded = exported(tmp_path / "made", "made", model, batch_size=2)
+    labels = torch.tensor([0, 2, 1, 1, 0])
+    events = model.sample(5, labels)
+    given = {"condition": labels.tolist()}
+    wanted = -model.log_prob(events, labels).detach().numpy()
+    for table in (events, events.numpy().astype("uint8"), pd.DataFrame(events.flatten(1).numpy())):
+        sizes.clear()
+        assert np.allclose(loaded.predict(None, table, given)["nats"], wanted)
+        assert sizes == [2, 2, 1]
+    with pytest.raises(ValueError, match="model_input: expected levels in"):
+        loaded.predict(None, torch.cat([events[:4], events[4:] + 5]), given)
+    assert exported(tmp_path / "other", "made", model).batch_size == pyfunc.BATCH
+
+
+def test_of_no_rows_the_shape_is_checked() -> None:
+    loaded = holding(arcore.create_model("nade", EVENT).eval())
+    assert len(loaded.predict(None, np.empty((0, 6)))) == 0
+    with pytest.raises(ValueError, match="model_input: expected shape"):
+        loaded.predict(None, np.empty((0, 7)))
+
+
+def test_a_batch_of_sounds_has_so_many_samples_at_most(
+    tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pyfunc.MAX_SAMPLES == sound_batches.MAX_SAMPLES
+    small = {"width": 4, "gate_width": 3, "skip_width": 12, "cycle": 2, "num_blocks": 1}
+    model = arcore.create_model("wavenet", arcore.events.Levels(4, (None,)), **small).eval()
+    loaded = exported(tmp_path, "wavenet", model, batch_size=3)
+    monkeypatch.setattr(pyfunc, "MAX_SAMPLES", 20)
+    for length, expected in ((5, [3, 2]), (8, [2, 2, 1]), (30, [1] * 5)):
+        sizes.clear()
+        sounds = torch.randint(4, (5, length), generator=torch.Generator().manual_seed(length))
+        found = loaded.predict(None, sounds.numpy())
+        assert sizes == expected
+        wanted = -model.log_prob(sounds).detach().numpy()
+        assert np.allclose(found["nats"], wanted, rtol=1e-5)
+        assert np.allclose(found["bits_per_dim"], wanted / length / np.log(2), rtol=1e-5)
+
+
+def test_clips_are_completed_in_the_batches_that_are_scored(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    model = arcore.create_model("video_pixel_network", CLIPS, **VIDEO).eval()
+    loaded = exported(tmp_path, "video_pixel_network", model, batch_size=2, context_frames=1)
+    clips = torch.randint(2, (5, *CLIPS.shape), generator=torch.Generator().manual_seed(0))
+    drawn = loaded.predict(None, clips.numpy(), {"method": "sample", "seed": 3})
+    assert sizes == [2, 2, 1]
+    observed = (torch.arange(3) < 1).view(-1, 1, 1, 1).expand(CLIPS.extents)
+    generator = torch.Generator().manual_seed(3)
+    parts = [model.impute(part, observed, generator=generator) for part in clips.split(2)]
+    assert np.array_equal(drawn, torch.cat(parts).numpy())
 
 
 def test_it_imports_nothing_that_does_not_travel_with_it() -> None:
@@ -50,9 +141,8 @@ def test_scoring_takes_what_a_caller_may_hold():
 
 def test_vectors_of_frames_are_a_parameter():
     event = arcore.events.Levels(2, (2, 1, 4, 4))
-    small = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
     loaded = holding(
-        arcore.create_model("video_pixel_network", event, condition_sequence=(2, 3), **small).eval()
+        arcore.create_model("video_pixel_network", event, condition_sequence=(2, 3), **VIDEO).eval()
     )
     vectors = torch.arange(18.0).reshape(3, 2, 3)
     flat = vectors.flatten().tolist()
@@ -78,9 +168,8 @@ def test_a_table_given_vectors_is_scored_and_drawn():
 
 
 def test_given_frames_are_kept_and_not_scored():
-    event = arcore.events.Levels(2, (3, 1, 4, 4))
-    small = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
-    loaded = holding(arcore.create_model("video_pixel_network", event, **small).eval())
+    event = CLIPS
+    loaded = holding(arcore.create_model("video_pixel_network", event, **VIDEO).eval())
     loaded.context_frames = 2  # whatever the model's own loss counts
     clips = torch.randint(2, (5, *event.shape), generator=torch.Generator().manual_seed(0))
     found = loaded.predict(None, clips.numpy())
