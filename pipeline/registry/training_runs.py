@@ -29,7 +29,7 @@ def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
     """Return the id of a training's run; where the store has lost it, of a rebuilt one.
 
     Raises:
-        UserError: if the store stops answering.
+        UserError: if the store stops answering, or not all of a rebuilt run can be logged.
     """
     from mlflow.exceptions import MlflowException
 
@@ -60,15 +60,24 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
         mlflow_store.flatten(config.content),
         {
             "arcore.rebuilt": "true",
-            "commit": str(candidate.origin.commit),
+            "commit": candidate.origin.commit or "unknown",
             "dataset_sha256": str(config.dataset_sha256),
         },
         seconds_ago=candidate.result.train_seconds or 0.0,
     )
     if run_id is None:
         raise UserError(f"MLflow store {store.tracking_uri} stopped answering")
-    _log_again(run_logger.RunLogger(run_id, str(store.tracking_uri)), candidate)
-    store.set_tag(run_id, HASH, candidate.sha256)
+    logger = run_logger.RunLogger(run_id, str(store.tracking_uri))
+    with run_logger.ended_by_errors(run_id):  # so that the next try goes on with it
+        _log_again(logger, candidate)
+        if not logger.failures:
+            logger.finish()
+        if logger.failures:
+            raise UserError(
+                f"{candidate.name}: expected its rebuilt run {run_id} to be logged whole, got "
+                "errors of the MLflow store; run this again"
+            )
+        store.set_tag(run_id, HASH, candidate.sha256)
     return run_id
 
 
@@ -115,7 +124,7 @@ def summary(candidate: Candidate) -> str:
 
 
 def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
-    """Log the history and the final values from the files, and end the run."""
+    """Log the history, the final values and the pictures from the files."""
     result, score = candidate.result, candidate.result.score
     history = candidate.folder / "history.csv"
     if history.is_file():
@@ -132,7 +141,6 @@ def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
     for picture in ("learning_curve.png", "samples.png"):
         if (candidate.evaluated.folder / picture).is_file():
             logger.artifact(candidate.evaluated.folder / picture)
-    logger.finish()
 
 
 def _numbers(row: Mapping[str, str], without: tuple[str, ...]) -> dict[str, float]:

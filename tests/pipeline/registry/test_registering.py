@@ -108,6 +108,35 @@ def test_the_registry_is_the_stores_own(home: Path, monkeypatch: pytest.MonkeyPa
     assert os.environ["MLFLOW_REGISTRY_URI"] == mlflow.get_registry_uri() == elsewhere
 
 
+def test_a_run_that_could_not_be_rebuilt_whole_is_gone_on_with(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    Path("models/toy-nade/training.json").unlink()  # so that nobody knows the commit
+    Path("evaluation/toy/toy-nade/samples.png").write_bytes(b"a picture")
+    with monkeypatch.context() as failing:
+
+        def full(*given: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        failing.setattr(mlflow.MlflowClient, "log_artifact", full)
+        with pytest.raises(UserError, match="^toy-nade: expected its rebuilt run .* logged whole"):
+            register.register_dataset("toy")
+    store = mlflow_store.client()
+    where = store.get_experiment_by_name("arcore-toy").experiment_id
+    (broken,) = store.search_runs([where])
+    assert broken.info.status == "FAILED" and register.training_runs.HASH not in broken.data.tags
+    assert broken.data.tags["commit"] == "unknown"
+
+    entry = register.register_dataset("toy").experiments["toy-nade"]
+    (run,) = store.search_runs([where])
+    assert entry.run_id == run.info.run_id == broken.info.run_id and run.info.status == "FINISHED"
+    assert register.training_runs.HASH in run.data.tags
+    assert [file.path for file in store.list_artifacts(entry.run_id)] == ["samples.png"]
+    history = store.get_metric_history(entry.run_id, "train_nats")
+    assert [metric.step for metric in history] == [1, 2]
+
+
 def test_all_are_datasets_with_results_of_entries(home: Path) -> None:
     experiment("toy-nade", "nade", valid_nats=9.0)
     by_hand = Path("evaluation/other/other-nade--trainer.seed-1")
