@@ -190,7 +190,8 @@ def compose(
         overrides: as for `load`.
 
     Raises:
-        UserError: as for `load`, and for a base that is missing or malformed.
+        UserError: as for `load`, for a base that is missing or malformed, and for a `model.name`
+            that is another than the model chosen.
     """
     choices = {"cluster": groups.default_cluster()}
     for group in ("dataset", "model"):
@@ -228,6 +229,9 @@ def compose(
     plain.setdefault("dataset", {})  # what overrides say of it
     for key in SECTIONS:
         require(isinstance(plain.get(key), dict), key, "a mapping", plain.get(key))
+    named = plain["model"]["name"]  # dvc.yaml's dependencies are those of the model that is chosen
+    expected = f"{choices['model']!r}, which 'model' chooses (by hand: model=<name>)"
+    require(named == choices["model"], f"{where}: model.name", expected, named)
     plain["dataset"] = _over(dataset, plain["dataset"])  # OmegaConf would read `1e3` and "${" in it
     for key in plain:
         if key not in SECTIONS:

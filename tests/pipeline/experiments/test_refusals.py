@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, groups, params_file
+from pipeline.search import spec
 
 ENTRY: dict[str, Any] = {"dataset": "digits", "model": "made"}
 
@@ -59,6 +60,52 @@ def test_entries_of_other_kinds(workdir: Path, changed: dict[str, Any], message:
     with pytest.raises(UserError, match=message) as caught:
         compose.load("toy")
     assert "\n" not in str(caught.value)
+
+
+OTHER = (
+    "experiments.toy: model.name: expected 'made', which 'model' chooses (by hand: model=<name>), "
+    "got 'nade'"
+)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"overrides": ["model.name=nade"]},
+        {"overrides": ["model[name]=nade"]},
+        {"model_overrides": {"name": "nade"}},
+        {"base": "base.yaml"},
+    ],
+)
+def test_an_entry_trains_no_other_model_than_it_names(
+    workdir: Path, changed: dict[str, Any]
+) -> None:
+    """Of which dvc.yaml's dependencies are."""
+    Path("base.yaml").write_text("model: {name: nade}\n")
+    write(yaml.safe_dump({"experiments": {"toy": ENTRY | changed}}))
+    with pytest.raises(UserError) as caught:
+        compose.load("toy")
+    assert str(caught.value) == OTHER
+
+
+def test_a_model_by_hand_is_chosen_by_its_group(workdir: Path) -> None:
+    write(yaml.safe_dump({"experiments": {"toy": ENTRY | {"model_overrides": {"name": "made"}}}}))
+    assert compose.load("toy").model["name"] == "made"
+    write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
+    assert compose.load("toy", ["model=nade"]).model["name"] == "nade"
+    assert compose.load("toy", ["model=nade", "model.name=nade"]).model["name"] == "nade"
+    with pytest.raises(UserError) as caught:
+        compose.load("toy", ["model.name=nade"])
+    assert str(caught.value) == OTHER
+
+
+def test_a_search_is_over_one_model(workdir: Path) -> None:
+    space = {"model.name": {"choice": ["made", "nade"]}}
+    write(yaml.safe_dump({"experiments": {}, "searches": {"all": ENTRY | {"space": space}}}))
+    search = spec.load_search("all")
+    assert search.experiment({"model.name": "made"}).model["name"] == "made"
+    with pytest.raises(UserError, match=r"^searches.all: model.name: expected 'made', .*'nade'$"):
+        search.experiment({"model.name": "nade"})
 
 
 @pytest.mark.parametrize(
