@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
 import re
 import shlex
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +37,8 @@ ALWAYS = {
 }
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 ATTEMPTS = 6  # to reach a lost cluster again, or one that starts, over about a minute
+SILENCE = 60.0  # seconds without a piece of a log after which its connection may be dead
+ANSWER = 30.0  # seconds that a cluster has to say what a job does
 NO_AGENT = "No available agent"  # Ray's words, after it waited for ten seconds
 
 
@@ -98,7 +102,8 @@ def variables(
             raise UserError(f"--env {name}: expected a variable that is set here, found none")
         explicit[name] = value if given else here[name]
     for name in set(FORWARDED) - set(explicit):
-        if has_secrets(chosen.get(name, "")):
+        value = chosen.get(name, "")
+        if has_secrets(value):
             raise UserError(
                 f"{name}: expected an address without user, password or key, got one with; "
                 f"--env {name} sends it all the same"
@@ -225,7 +230,7 @@ def _submitted(
 def follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
     """Show a job's log until it ends; return its exit status.
 
-    After a broken connection the log goes on where it stopped.
+    After a broken connection, or one that was silent for long, the log goes on where it stopped.
 
     Raises:
         UserError: if the cluster stays out of reach. The job may run on.
@@ -234,11 +239,11 @@ def follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
 
 
 async def _follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
-    seen = failures = 0
+    seen = idle = failures = 0
     while True:
         known, skip, problem = seen, seen, ""
         try:
-            async for text in client.tail_job_logs(job):
+            async for text in _pieces(client, job):
                 show(text[skip:])
                 seen += len(text[skip:])
                 skip = max(0, skip - len(text))
@@ -246,19 +251,63 @@ async def _follow(client: JobClient, job: str, show: Callable[[str], object]) ->
             raise
         except Exception as error:  # of aiohttp, requests and Ray
             problem = one_line(error)
-        failures = 1 if seen > known else failures + 1
+        if seen > known:
+            idle = failures = 0
+        idle += 1
+        info = None
         try:
-            info = client.get_job_info(job)
-            if info.status in ENDED and (not problem or failures > ATTEMPTS):
-                if info.status == "FAILED" and info.driver_exit_code is None:
-                    log.warning("%s never ran: %s", job, one_line(Exception(info.message or "")))
-                return exit_code(info)
-        except Exception as error:
+            info = await _asked(client, job)
+        except Exception as error:  # of requests and Ray
             problem = one_line(error)
+        # A proxy may cut the log of a job that runs as often as it likes.
+        runs = info is not None and info.status not in ENDED
+        failures = 0 if runs else failures + 1
+        if info is not None and not runs and (not problem or failures > ATTEMPTS):
+            if info.status == "FAILED" and info.driver_exit_code is None:
+                log.warning("%s never ran: %s", job, one_line(Exception(info.message or "")))
+            return exit_code(info)
         if failures > ATTEMPTS:
             where = redacted(client.get_address())
-            raise UserError(f"lost job {job} at {where}, which may run on: {problem or 'no log'}")
-        await asyncio.sleep(min(2.0 ** (failures - 1), 30.0))
+            raise UserError(f"lost job {job} at {where}, which may run on: {problem}")
+        await asyncio.sleep(min(2.0 ** (min(idle, ATTEMPTS) - 1), 30.0))
+
+
+async def _pieces(client: JobClient, job: str) -> AsyncIterator[str]:
+    """Yield a job's log as it grows.
+
+    Raises:
+        TimeoutError: after a long silence, of the job or of a connection that was dropped without a
+            word, for which Ray's client would wait for ever.
+    """
+    pieces = client.tail_job_logs(job)
+    while True:
+        try:
+            piece = await asyncio.wait_for(anext(pieces), SILENCE)
+        except StopAsyncIteration:
+            return
+        yield piece
+
+
+async def _asked(client: JobClient, job: str) -> JobInfo:
+    """Ask a cluster what it says of a job.
+
+    Ray's requests wait for ever. This one's thread is then left behind, which those of asyncio are
+    not: a program that ends waits for them.
+
+    Raises:
+        TimeoutError: if it does not answer soon.
+    """
+    answer: concurrent.futures.Future[JobInfo] = concurrent.futures.Future()
+    answer.set_running_or_notify_cancel()  # so that an answer that comes too late finds it open
+
+    def ask() -> None:
+        try:
+            answer.set_result(client.get_job_info(job))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return await asyncio.wait_for(asyncio.wrap_future(answer), ANSWER)
 
 
 def exit_code(info: JobInfo) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -332,6 +334,7 @@ class Client:
         self.files: dict[str, str] = {}
         self.error: Exception | None = None
         self.refusals = 0
+        self.away = False
 
     def get_address(self) -> str:
         return "http://me:hunter2@127.0.0.1:1"
@@ -354,6 +357,8 @@ class Client:
             yield piece
 
     def get_job_info(self, job: str) -> SimpleNamespace:
+        if self.away:
+            raise RuntimeError("closed unexpectedly")
         if None in self.pieces:
             return SimpleNamespace(status="RUNNING")
         return self.info
@@ -452,6 +457,7 @@ def test_a_log_goes_on_where_the_connection_broke(at_once: None) -> None:
 
 def test_a_cluster_that_stays_away(at_once: None) -> None:
     client = Client(["one\n", *[None] * (jobs.ATTEMPTS + 2)])
+    client.away = True
     log: list[str] = []
     with pytest.raises(UserError) as raised:
         jobs.follow(client, "job", log.append)
@@ -459,6 +465,55 @@ def test_a_cluster_that_stays_away(at_once: None) -> None:
     assert str(raised.value) == (
         "lost job job at http://127.0.0.1:1, which may run on: closed unexpectedly"
     )
+
+
+def test_a_running_job_is_followed_however_often_its_log_is_cut(at_once: None) -> None:
+    client = Client(["one\n", *[None] * 1100, "two\n"])  # 2.0 ** 1024 is no float
+    log: list[str] = []
+    assert jobs.follow(client, "job", log.append) == 0
+    assert "".join(log) == "one\ntwo\n"
+
+
+class Silent(Client):
+    """A client whose connections drop without a word: at first to the log, or to the job too."""
+
+    def __init__(self, pieces: list[str | None], answers: bool = True) -> None:
+        super().__init__(pieces)
+        self.answers, self.tails = answers, 0
+        self.ended = threading.Event()
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        self.tails += 1
+        if self.tails > 1 and self.answers:
+            async for piece in super().tail_job_logs(job):
+                yield piece
+            return
+        yield "one\n"
+        await asyncio.Future()
+
+    def get_job_info(self, job: str) -> SimpleNamespace:
+        if not self.answers:
+            self.ended.wait(60)
+        return SimpleNamespace(status="RUNNING") if self.tails == 1 else self.info
+
+
+def test_a_log_goes_on_after_its_connection_fell_silent(
+    at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "SILENCE", 0.1)
+    client, log = Silent(["one\n", "two\n"]), []
+    assert jobs.follow(client, "job", log.append) == 0
+    assert "".join(log) == "one\ntwo\n" and client.tails == 2
+
+
+def test_a_cluster_that_falls_silent(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SILENCE", "ANSWER"):
+        monkeypatch.setattr(jobs, name, 0.05)
+    client, log = Silent([], answers=False), []
+    with pytest.raises(UserError, match="^lost job job at http://127.0.0.1:1, which may run on: "):
+        jobs.follow(client, "job", log.append)
+    client.ended.set()
+    assert "".join(log) == "one\n"
 
 
 def test_no_file_of_the_project_looks_like_a_secret() -> None:
