@@ -28,6 +28,7 @@ FORWARDED = (
     "ARCORE_AUTOSCALING", "ARCORE_CLUSTER", "ARCORE_HOME", "ARCORE_MIRROR", "ARCORE_STORAGE",
     "MLFLOW_TRACKING_URI",
 )  # fmt: skip
+PLACES = ("ARCORE_HOME", "ARCORE_MIRROR", "ARCORE_STORAGE", "MLFLOW_TRACKING_URI")
 ALWAYS = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
@@ -87,7 +88,7 @@ def variables(
 
     Raises:
         UserError: for a name that is malformed or not set here, and for a user, password or key
-            in an address that was not named.
+            in an address, or a relative place, that was not named.
     """
     chosen = connection.QUIET | ALWAYS | {"ARCORE_COMMIT": commit}
     chosen |= {name: here[name] for name in FORWARDED if here.get(name)}
@@ -108,7 +109,18 @@ def variables(
                 f"{name}: expected an address without user, password or key, got one with; "
                 f"--env {name} sends it all the same"
             )
+        if name in PLACES and _is_relative(value):
+            raise UserError(
+                f"{name}: expected an absolute path or a URI, got {value!r}, which would be in the "
+                f"job's own folder; --env {name} sends it all the same"
+            )
     return chosen | explicit
+
+
+def _is_relative(place: str) -> bool:
+    """Tell whether a place depends on the working directory; SQLite's URIs and MLflow's may too."""
+    path = re.sub(r"^(sqlite[^:/]*:///|file:)", "", place)
+    return bool(path) and "://" not in path and not os.path.isabs(path)
 
 
 def find_address(given: str | None, here: Mapping[str, str]) -> str:

@@ -16,8 +16,14 @@ _publishes = ContextVar("publishes", default=True)
 
 
 def shared_storage(config: ClusterConfig) -> str | None:
-    """Return the folder or URI that every node reaches, None if none is configured."""
-    return config.storage or os.environ.get("ARCORE_STORAGE") or None
+    """Return the folder or URI that every node reaches, None if none is configured.
+
+    A folder is absolute, since workers have working directories of their own.
+    """
+    place = config.storage or os.environ.get("ARCORE_STORAGE")
+    if not place or storage.is_uri(place):
+        return place or None
+    return os.path.abspath(place)
 
 
 def storage_of(config: ClusterConfig) -> str:

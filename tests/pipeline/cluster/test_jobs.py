@@ -236,6 +236,41 @@ def test_secrets_in_addresses_are_not_forwarded(uri: str, name: str) -> None:
     assert jobs.variables({name: uri}, [name], TRAIN, "abc")[name] == uri
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("ARCORE_HOME", "out"), ("ARCORE_MIRROR", "../mirror"), ("ARCORE_STORAGE", "./storage"),
+        ("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"), ("MLFLOW_TRACKING_URI", "file:mlruns"),
+        ("MLFLOW_TRACKING_URI", "mlruns"),
+    ],
+)  # fmt: skip
+def test_relative_places_are_not_forwarded(name: str, place: str) -> None:
+    with pytest.raises(UserError) as caught:
+        jobs.variables({name: place}, [], TRAIN, "abc")
+    assert str(caught.value) == (
+        f"{name}: expected an absolute path or a URI, got {place!r}, which would be in the job's "
+        f"own folder; --env {name} sends it all the same"
+    )
+    assert jobs.variables({name: place}, [name], TRAIN, "abc")[name] == place
+    assert jobs.variables({name: place}, [f"{name}=/mnt/x"], TRAIN, "abc")[name] == "/mnt/x"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/mnt/x", "sqlite:////mnt/mlflow.db", "file:///mnt/x", "file:/mnt/x", "http://host:5000", ""],
+)
+def test_absolute_places_are_forwarded(place: str) -> None:
+    chosen = jobs.variables({"MLFLOW_TRACKING_URI": place}, [], TRAIN, "abc")
+    assert chosen.get("MLFLOW_TRACKING_URI", "") == place
+
+
+def test_only_places_have_to_be_absolute() -> None:
+    here = {"ARCORE_CLUSTER": "gpu", "ARCORE_AUTOSCALING": "1"}
+    assert here.items() <= jobs.variables(here, [], TRAIN, "abc").items()
+    dvc = jobs.variables({"ARCORE_HOME": "out"}, [], ["dvc", "repro"], "abc")
+    assert dvc["ARCORE_HOME"] == ""
+
+
 def test_plain_settings_of_a_storage_are_forwarded() -> None:
     uri = "s3://bucket/arcore?endpoint_override=127.0.0.1:5995&scheme=http"
     assert jobs.variables({"ARCORE_STORAGE": uri}, [], TRAIN, "abc")["ARCORE_STORAGE"] == uri
