@@ -176,7 +176,7 @@ def test_a_search_leaves_its_trials_and_the_best(repository) -> None:
     with open(folder / "importance.csv", newline="") as file:
         shares = [float(row["importance"]) for row in csv.DictReader(file)]
     assert sum(shares) == pytest.approx(1.0, abs=1e-3)
-    assert {path.suffix for path in folder.iterdir()} == {".csv", ".json", ".yaml", ".png"}
+    assert {path.suffix for path in folder.iterdir()} == {".csv", ".html", ".json", ".yaml", ".png"}
 
 
 def test_an_experiment_trains_what_the_search_found(repository) -> None:
