@@ -147,7 +147,7 @@ def table(results: Path) -> tuple[list[str], list[list[str]]]:
 
 def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured | None:
     """Return what is recorded of a mark; None if nothing is."""
-    if mark.of is None:
+    if mark.of is None or (mark.orderings and not _scored(mark, results).is_file()):
         return None
     dataset = (mark.source or mark.of).partition("-")[0]
     if dataset not in reports:
@@ -196,12 +196,17 @@ def _score_apart(mark: Mark, results: Path, unit: str) -> tuple[float, float] | 
         return _of_mixture(results / mark.of)
     if mark.orderings is None:
         return None
-    name, where = f"{mark.orderings} orderings: nats", f"{results / 'gallery' / mark.of}"
+    name = f"{mark.orderings} orderings: nats"
     require(unit == "nats", f"{mark.system}: orderings", "a dataset in nats", unit)
     for number in use_tables.part(results, mark.of, "orderings").numbers:
         if number.name == name and number.stderr is not None:
             return number.value, number.stderr
-    raise UserError(f"{where}/orderings.json: no number {name!r}")
+    raise UserError(f"{_scored(mark, results)}: no number {name!r}")
+
+
+def _scored(mark: Mark, results: Path) -> Path:
+    """Return the record of a mark's orderings."""
+    return results / "gallery" / str(mark.of) / "orderings.json"
 
 
 def _of_mixture(path: Path) -> tuple[float, float]:
@@ -214,6 +219,8 @@ def _of_mixture(path: Path) -> tuple[float, float]:
 
 def _cells(mark: Mark, measured: Measured | None, budget: float) -> list[str]:
     goal, command = f"{mark.mark:g}", f"`{mark.command}`"
+    if measured is None and mark.orderings:
+        command = f"`python -m stages.use orderings {mark.of} most={mark.orderings}`"
     if measured is None:
         return [mark.system, "not run", goal, "", mark.published or "", "", "", "", "", command]
     missed = measured.value - mark.mark

@@ -88,6 +88,9 @@ def test_a_mark_of_many_orderings_is_read_from_the_use_that_scored_them(files) -
         ],
     }  # fmt: skip
     path = results / "gallery/dna-made/orderings.json"
+    _, (cells,) = marks.table(results)
+    assert cells[1] == "not run"
+    assert cells[-1] == "`python -m stages.use orderings dna-made most=16`"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(part))
     _, (cells,) = marks.table(results)
