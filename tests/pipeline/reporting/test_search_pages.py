@@ -73,7 +73,10 @@ def test_a_trial_that_was_stopped_before_it_was_validated_is_left_out(copied: Pa
 
 def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None:
     folder = copied / "searches/digits-nade-orderings"
-    record = json.loads((folder / "search.json").read_text()) | {"search": "a--num_trials-4"}
+    record = json.loads((folder / "search.json").read_text()) | {
+        "search": "a--num_trials-4",
+        "device": "",
+    }
     (folder / "search.json").write_text(json.dumps(record))
     search_pages.write(folder)
     text = (folder / "index.html").read_text()
