@@ -206,7 +206,7 @@ def _score_apart(mark: Mark, results: Path, unit: str) -> tuple[float, float] | 
 
 def _scored(mark: Mark, results: Path) -> Path:
     """Return the record of a mark's orderings."""
-    return results / "gallery" / str(mark.of) / "orderings.json"
+    return use_tables.path_of(results, str(mark.of), "orderings")
 
 
 def _of_mixture(path: Path) -> tuple[float, float]:

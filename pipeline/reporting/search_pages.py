@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from pipeline.core import atomic, paths
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, value_of
-from pipeline.reporting import gallery, markup, search_tables, wording
-from pipeline.reporting.markup import Cell, escape
+from pipeline.reporting import folder_pages, gallery, markup, search_tables, wording
+from pipeline.reporting.markup import escape
 
-log = logging.getLogger(__name__)
-
-FILE, RECORD = "index.html", "search.json"
+RECORD = "search.json"
 PICTURES = {
     "objective.png": "Validation nats of each trial over each parameter",
     "front.png": "Validation nats over seconds of 16 samples; numbered: those none beats in both",
@@ -29,15 +26,7 @@ def write_all() -> list[Path]:
 
     A search that cannot be read is left out, with a warning.
     """
-    written = []
-    for path in sorted(paths.search("").glob(f"[!.]*/{RECORD}")):
-        try:
-            write(path.parent)
-        except UserError as error:
-            log.warning("warning: %s; left out", error)
-        else:
-            written.append(path.with_name(FILE))
-    return written
+    return folder_pages.write_each(paths.search(""), RECORD, write)
 
 
 def write(folder: Path) -> None:
@@ -49,12 +38,8 @@ def write(folder: Path) -> None:
     record, where = read_object(folder / RECORD), str(folder / RECORD)
     name = value_of(record, "search", str, where)
     _check(record, folder)
-    back = markup.link("../../reports/index.html", "all reports")
     header, rows = search_tables.trials(folder / "trials.csv")
-    trials = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
     body = [
-        f'<header><nav aria-label="Page">{back}</nav><h1>{markup.breakable(name)}</h1></header>',
-        "<main>",
         f"<p>{escape(_found(record, where))}</p>",
         *_shares(folder, value_of(record, "best_trial", int, where)),
         *(
@@ -62,14 +47,10 @@ def write(folder: Path) -> None:
             for file, caption in PICTURES.items()
             if (folder / file).is_file()
         ),
-        markup.table(header, trials, UNBEATEN if record.get("front") else TRIALS),
+        folder_pages.text_table(header, rows, UNBEATEN if record.get("front") else TRIALS),
         *_origin(record, where),
-        "</main>",
     ]
-    try:
-        atomic.write_text(folder / FILE, markup.page(f"{name} - arcore", body))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: removed meanwhile") from None
+    folder_pages.save(folder, name, body)
 
 
 def _check(record: dict[str, object], folder: Path) -> None:
@@ -107,8 +88,8 @@ def _shares(folder: Path, best: int) -> list[str]:
     header, rows = search_tables.shares(folder, best)
     if not rows:
         return []
-    cells = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
-    return [markup.table(header, cells, "Parameters, by their share in the variance of the trials")]
+    caption = "Parameters, by their share in the variance of the trials"
+    return [folder_pages.text_table(header, rows, caption)]
 
 
 def _origin(record: dict[str, object], where: str) -> list[str]:

@@ -67,12 +67,17 @@ def of_several(results: Path, use: str, experiments: Sequence[str]) -> Table:
     return ["experiment", *header], lines
 
 
+def path_of(results: Path, experiment: str, use: str) -> Path:
+    """Return where the gallery keeps the record of a use."""
+    return results / "gallery" / experiment / f"{use}.json"
+
+
 def part(results: Path, experiment: str, use: str) -> Part:
     """Read the record of a use.
 
     Raises:
         UserError: naming the file that is missing or malformed.
     """
-    path = results / "gallery" / experiment / f"{use}.json"
+    path = path_of(results, experiment, use)
     found: Part = picture_book.Part.from_dict(read_object(path), str(path))
     return found

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from pipeline.core import atomic, paths
-from pipeline.core.errors import UserError, unknown_name
-from pipeline.reporting import gallery, index, markup, wording
-from pipeline.reporting.markup import Cell, escape
+from pipeline.core import paths
+from pipeline.core.errors import unknown_name
+from pipeline.reporting import folder_pages, gallery, index, markup, wording
+from pipeline.reporting.markup import escape
 from pipeline.studies import records
 from pipeline.studies.listing import KINDS
 from pipeline.studies.records import StudyRecord
 
-log = logging.getLogger(__name__)
-
-FILE = "index.html"
+FILE = folder_pages.FILE
 
 
 def write_all() -> list[Path]:
@@ -23,14 +20,7 @@ def write_all() -> list[Path]:
 
     A study that cannot be read is left out, with a warning.
     """
-    written = []
-    for path in sorted(paths.study("").glob(f"[!.]*/{records.FILE}")):
-        try:
-            write(path.parent)
-        except UserError as error:
-            log.warning("warning: %s; left out", error)
-        else:
-            written.append(path.with_name(FILE))
+    written = folder_pages.write_each(paths.study(""), records.FILE, write)
     index.write()
     return written
 
@@ -45,23 +35,14 @@ def write(folder: Path) -> None:
     if record.kind not in KINDS:
         raise unknown_name(f"kind of {folder / records.FILE}", record.kind, KINDS)
     kind, (header, rows) = KINDS[record.kind], records.read_table(folder)
-    cells = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
-    back = markup.link("../../reports/index.html", "all reports")
     body = [
-        f'<header><nav aria-label="Page">{back}</nav><h1>{markup.breakable(record.study)}</h1>'
-        "</header>",
-        "<main>",
         f"<p>{escape(kind.compares[:1].upper() + kind.compares[1:])}.</p>",
-        markup.table(header, cells, kind.title),
+        folder_pages.text_table(header, rows, kind.title),
         f"<p>{escape(record.notes)}</p>",
         *(gallery.file(folder / shown.file, shown.caption) for shown in record.shown),
         *_origin(record),
-        "</main>",
     ]
-    try:
-        atomic.write_text(folder / FILE, markup.page(f"{record.study} - arcore", body))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: removed meanwhile") from None
+    folder_pages.save(folder, record.study, body)
 
 
 def _origin(record: StudyRecord) -> list[str]:
