@@ -39,7 +39,9 @@ MAX_BATCH = 256
 TABLE_ENTRIES = 1 << 24
 CHUNK_DIMENSIONS = 1 << 22
 PROBE_BLOCKS = 8
-LONGEST = 1 << 24  # steps of a row
+LONGEST = 1 << 21  # steps of a row
+MOST_ROWS = 1 << 16  # of a batch
+MOST_ENTRIES = 1 << 29  # probabilities of a batch, which are kept until it is coded: 4 GiB
 
 
 def compress(
@@ -62,7 +64,8 @@ def compress(
             as long as x. They are coded too; what follows in a row is not, and is 0 when decoded.
             A batch takes the steps of its longest row: order rows by length.
         batch: rows that are coded, and will be decoded, side by side; None for as many as keep a
-            batch's probabilities in 128 MiB (of rows of mean length), at most 256.
+            batch's probabilities in 128 MiB (of rows of mean length), at most 256. No batch, nor
+            a row alone, has more than 4 GiB of them: a minute of 8 kHz at 256 levels has 1 GiB.
         verify: decode, and compare with x. Without it, a model whose conditionals differ from run
             to run is noticed only when it is too late.
         progress: show a bar, which needs tqdm.
@@ -124,7 +127,11 @@ def fingerprint(model: AutoregressiveModel) -> bytes:
     """Return the SHA-256 of a model: its kind, hyperparameters, weights and masks, 32 bytes.
 
     It is the same on every device, and for every length of an event.
+
+    Raises:
+        ValueError: for a model that has no coded form, as `compress` does.
     """
+    check_model(model)
     assert isinstance(model.event, Levels)
     kinds = type(model).__name__, type(event := model.event).__name__
     described = [[*kinds, event.uneven or event.num_levels], model.hyperparameters.to_dict()]
@@ -168,11 +175,12 @@ def _compress(
     twin = _of_extents(model, tuple(x.shape[1:]))
     assert isinstance(twin.event, Levels)
     size, levels = twin.event.size, twin.event.num_levels
+    entries = levels * (size if lengths is None else int(lengths.double().mean()))
     if batch is None:
-        mean = size if lengths is None else int(lengths.double().mean())
-        batch = min(MAX_BATCH, max(1, TABLE_ENTRIES // (mean * levels)))
+        batch = min(MAX_BATCH, max(1, TABLE_ENTRIES // entries))
     require_int(batch, "batch", 1)
     batch = min(batch, len(x))
+    _check_batch("batch", batch, entries)
     flat = x.detach().flatten(1).to(twin.device, torch.int64)
     condition = _condition(twin, condition, len(x))
     codes, chunks = [], []
@@ -265,11 +273,20 @@ def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveM
         fits = fits and 1 <= min(lengths) and max(lengths) <= extents[0]
     event = Levels(max(header.num_levels, 2), tuple(max(extent, 1) for extent in extents))
     require(fits, "model", f"{event}, as coded", model.event)
+    mean = sum(lengths) // len(lengths) if lengths else event.size
+    _check_batch("data: batch", header.batch, event.num_levels * mean)
     names = ("dtype", "device", "torch", "constriction")
     for name, coded, here in zip(names, header.runtime, _runtime(model), strict=True):
         require(coded == here, f"data: {name}", f"{here}, as here", coded)
     _same("model", "the model that encoded", header.model, fingerprint(model))
     return _of_extents(model, extents)
+
+
+def _check_batch(name: str, batch: int, entries: int) -> None:
+    """Refuse rows side by side that have more probabilities, so many each, than fit in memory."""
+    most = min(MOST_ROWS, MOST_ENTRIES // entries)
+    expected = f"at most {most:,} rows side by side of {entries:,} probabilities each"
+    require(batch <= most, name, expected, f"{batch:,}")
 
 
 def _same(name: str, expected: str, coded: bytes, here: bytes) -> None:

@@ -209,4 +209,4 @@ def taken(
     """Return the condition (of some rows), or None for a member that takes none."""
     if condition is None or member.condition_kind is None:
         return None
-    return condition if rows is None else condition[rows]
+    return condition if rows is None else condition[rows.to(condition.device)]

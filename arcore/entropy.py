@@ -83,13 +83,17 @@ def bytes_of(tensor: Tensor) -> bytes:
 @contextmanager
 def same_numbers(model: AutoregressiveModel) -> Iterator[None]:
     """Evaluate so that both sides get the same: nothing dropped, no autocast, and one thread."""
-    trains, threads = any(module.training for module in model.modules()), torch.get_num_threads()
+    models = [one for one in model.modules() if isinstance(one, AutoregressiveModel)]
+    steps = [(one, one._kept_step()) for one in models if one.training]
+    threads = torch.get_num_threads()
     whole = torch.autocast(model.device.type, enabled=False)
     with torch.no_grad(), without_dropout(model), whole:
-        if trains:
+        if steps:
             model.eval()  # forgets a step's masks
         try:
             torch.set_num_threads(1)
             yield
         finally:
             torch.set_num_threads(threads)
+            for one, kept in steps:
+                one._take_up_step(kept)

@@ -165,11 +165,12 @@ def fit_weights(
     log_probs = log_probs.double()
     weights = torch.full_like(log_probs[0], 1 / log_probs.shape[1])
     history: list[float] = []
-    for _ in range(max_iterations + 1):
+    for iteration in range(max_iterations + 1):
         joint = log_probs + weights.log()
         total = torch.logsumexp(joint, 1)
         history.append(-float(total.mean()))
-        if len(history) > 1 and history[-2] - history[-1] < tolerance:
+        gained = history[-2] - history[-1] if iteration else math.inf
+        if gained < tolerance or iteration == max_iterations:
             break
         weights = (joint - total[:, None]).exp().mean(0)
         weights /= math.fsum(weights.tolist())

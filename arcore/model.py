@@ -20,7 +20,7 @@ from arcore.distributions.drawing import select
 from arcore.events import Event, Gray, Levels
 from arcore.generation import GenerativeModel
 from arcore.hyperparameters import Hyperparameters
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require, require_int, require_seed
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.orderings import inverse
 from arcore.primitives.precision import require_finite, summed
@@ -159,10 +159,11 @@ class AutoregressiveModel(GenerativeModel):
     def validation_loss(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
-        """Return what training watches on held-out rows, (batch,), in nats; deterministic.
+        """Return what training watches on held-out rows, (batch,), in nats.
 
         It is minus `log_prob` unless that is too slow or only bounded: orderless models give a
-        masked estimate under fixed masks, latent-variable models a bound under fixed noise.
+        masked estimate under fixed masks, latent-variable models a bound under fixed noise. In
+        evaluation it is deterministic; in training, dropout applies.
         """
         self._check(x, condition)
         self._check_scored(scored, x)
@@ -241,6 +242,7 @@ class AutoregressiveModel(GenerativeModel):
 
     def _check(self, x: Tensor, condition: Tensor | None) -> None:
         self.event.check(x)
+        require(x.device == self.device, "x", f"a tensor on {self.device}", x.device)
         require_finite(x, self.dtype, "x")
         self._check_condition(condition, x.shape[0])
 
@@ -270,6 +272,7 @@ class AutoregressiveModel(GenerativeModel):
             seed: of the whole training.
             step: number of the step, from 0.
         """
+        require_seed(seed, "seed")
         require_int(step, "step", 0)
         self._next_step, self._step_is_given = step + 1, True
         self._set_step(seed, step)
@@ -284,6 +287,14 @@ class AutoregressiveModel(GenerativeModel):
     def _restore(self, state: object) -> None:
         """Undo `_set_step`."""
         self._rebuild()
+
+    def _kept_step(self) -> tuple[object, ...]:
+        """Return what `_take_up_step` needs to undo that `eval()` forgets a step."""
+        return self._step_state(), self._next_step, self._step_is_given, self._sampled_noise
+
+    def _take_up_step(self, kept: tuple[Any, ...]) -> None:
+        state, self._next_step, self._step_is_given, self._sampled_noise = kept
+        self._restore(state)
 
     def _begin_step(self) -> object | None:
         """Take the next step, unless one is given; return what `_end_step` undoes it by."""
@@ -362,7 +373,10 @@ class AutoregressiveModel(GenerativeModel):
         return self
 
     def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the incremental form for `batch` events generated side by side."""
+        """Return the incremental form for `batch` events generated side by side.
+
+        In training, dropout applies as in scores: switch to evaluation before it is made.
+        """
         self._check_condition(condition, batch)
         return RecomputingDecoder(self, batch, condition)
 

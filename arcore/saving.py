@@ -129,7 +129,11 @@ def load(
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: not a model of this arcore: {error}") from None
     load_weights(model, folder / WEIGHTS)
-    return model.to(device or "cpu").eval()
+    try:
+        return model.to("cpu" if device is None else device).eval()
+    except (RuntimeError, AssertionError) as error:  # what torch says of an unknown or absent one
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"device: expected one that is here, got {device!r}: {reason}") from None
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -164,7 +168,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: expected a model's config, got {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
     is_mapping = isinstance(config, dict)
     found = config.get("format") if is_mapping else config

@@ -97,7 +97,8 @@ def _combine(
     parts, counts = [], []
     for member in members:
         fits = isinstance(member, Mapping) and isinstance(member.get("name"), str)
-        require(fits, "members", "mappings with a name", member)
+        fits = fits and all(isinstance(key, str) and key != "event" for key in member)
+        require(fits, "members", "mappings of a name and hyperparameters", member)
         fields = dict(member)
         name, count = fields.pop("name"), fields.pop("num_members", 1)
         require(name not in COMBINATIONS, "members", "models of another kind", name)

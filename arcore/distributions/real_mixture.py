@@ -32,7 +32,8 @@ class RealMixture(Distribution):
 
     Arguments:
         component: gaussian or laplace.
-        log_weights, means, log_scales: (*batch, K); weights need not be normalised.
+        log_weights, means, log_scales: (*batch, K); weights need not be normalised. What is
+            computed of them is float32 or wider, what is drawn has their dtype.
         min_log_scale: the floor of ln s, -80 or above.
 
     Example:
@@ -57,9 +58,11 @@ class RealMixture(Distribution):
         fits = min_log_scale >= LEAST_LOG_SCALE
         require(fits, "min_log_scale", f"a number of {LEAST_LOG_SCALE} or more", min_log_scale)
         self.component = component
-        self.log_weights = torch.log_softmax(log_weights, -1)
-        self.means = means
-        self.log_scales = log_scales.clamp(min=min_log_scale)
+        self.dtype = means.dtype
+        wide = at_least_float32(means.dtype)  # half a float overflows where tails are far
+        self.log_weights = torch.log_softmax(log_weights.to(wide), -1)
+        self.means = means.to(wide)
+        self.log_scales = log_scales.to(wide).clamp(min=min_log_scale)
         self.min_log_scale = min_log_scale
 
     def _standardized(self, value: Tensor) -> Tensor:
@@ -93,9 +96,8 @@ class RealMixture(Distribution):
                 closed form to draw from.
         """
         require(temperature == 1, "temperature", "1 for a mixture density over reals", temperature)
-        dtype = at_least_float32(self.log_weights.dtype)
-        shape, weights = self.batch_shape, self.log_weights.to(dtype).exp()
-        options: dict[str, Any] = {"device": weights.device, "dtype": dtype}
+        shape, weights = self.batch_shape, self.log_weights.exp()
+        options: dict[str, Any] = {"device": weights.device, "dtype": weights.dtype}
         uniform = torch.rand(shape, generator=generator, **options)
         chosen = choose(weights, uniform)[..., None]
         if self.component == "gaussian":
@@ -104,11 +106,13 @@ class RealMixture(Distribution):
             pair = torch.rand((2, *shape), generator=generator, **options)
             noise = torch.log1p(-pair[0]) - torch.log1p(-pair[1])
         mean, log_scale = (p.gather(-1, chosen)[..., 0] for p in (self.means, self.log_scales))
-        drawn: Tensor = mean.to(dtype) + noise * torch.exp(log_scale.to(dtype))
-        return drawn.to(mean.dtype)
+        drawn: Tensor = mean + noise * torch.exp(log_scale)
+        return drawn.to(self.dtype)
 
     def select(self, block: Tensor) -> RealMixture:
         """Select a block of flattened indices: batch shape (first extent, len(block))."""
         parts = (self.log_weights, self.means, self.log_scales)
         weights, means, scales = (p.flatten(1, -2)[:, block] for p in parts)
-        return RealMixture(self.component, weights, means, scales, self.min_log_scale)
+        part = RealMixture(self.component, weights, means, scales, self.min_log_scale)
+        part.dtype = self.dtype
+        return part

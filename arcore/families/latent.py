@@ -206,6 +206,16 @@ class LatentVariableModel(LatentSampling):
         self._check(x, condition)
         if not len(x):
             return torch.empty(0, dtype=self.dtype, device=self.device)
+        rows = max(1, FLOATS_AT_ONCE // self._width)
+        if len(x) > rows:
+            pieces = x.split(rows)
+            given = [None] * len(pieces) if condition is None else condition.split(rows)
+            return torch.cat(
+                [
+                    self.importance_weighted(piece, num_samples, label, generator)
+                    for piece, label in zip(pieces, given, strict=True)
+                ]
+            )
         count = max(1, FLOATS_AT_ONCE // (self._width * len(x)))
         posterior = self._posterior(x, condition)
         parts = []

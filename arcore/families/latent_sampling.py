@@ -128,6 +128,9 @@ class LatentSampling(AutoregressiveModel):
             isinstance(z, Tensor) and z.dim() > 0 for z in latents
         )
         require(fits, "latents", "a tuple of tensors", latents)
+        kinds = {(z.dtype, z.device) for z in latents}
+        fits = kinds <= {(self.dtype, self.device)}
+        require(fits, "latents", f"{self.dtype} on {self.device}", kinds)
         if batch is None:
             batch = len(latents[0]) if latents else 0
         expected = tuple((batch, *shape) for shape in self.latent_shapes)

@@ -148,7 +148,7 @@ class OrderlessModel(AutoregressiveModel):
     def validation_loss(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
-        """Return the mean of J(x) under a few fixed masks, (batch,), in nats; deterministic.
+        """Return the mean of J(x) under a few fixed masks, (batch,), in nats.
 
         A row's masks are a function of its values, whatever stands beside it. It estimates the
         average over orderings, at the cost of four passes instead of D.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require, require_int
 
 
 @torch.no_grad()
@@ -52,6 +52,7 @@ def class_posterior(log_likelihoods: Tensor, prior: Tensor | None = None) -> Ten
     if prior is None:
         return log_likelihoods.log_softmax(1)
     fits = prior.shape == log_likelihoods.shape[1:] and bool((prior >= 0).all())
+    fits = fits and 0 < float(prior.sum()) < math.inf
     require(fits, "prior", f"{log_likelihoods.shape[1]} probabilities", prior.tolist())
     return (log_likelihoods + prior.log()).log_softmax(1)
 
@@ -64,21 +65,24 @@ def class_information(log_likelihoods: Tensor, labels: Tensor) -> Tensor:
         labels: (batch,) int64, the true classes.
 
     Raises:
-        ValueError: for labels of another shape or type.
+        ValueError: for labels of another shape, type or range.
 
     Example:
         >>> class_information(torch.tensor([[0.0, -torch.inf]]), torch.tensor([0])).exp().tolist()
         [2.0]
     """
-    _require_labels(labels, len(log_likelihoods))
+    _require_labels(labels, log_likelihoods)
     classes = log_likelihoods.shape[1]
     mixture = log_likelihoods.logsumexp(1) - math.log(classes)
     return log_likelihoods.gather(1, labels[:, None])[:, 0] - mixture
 
 
-def _require_labels(labels: Tensor, rows: int) -> None:
+def _require_labels(labels: Tensor, scores: Tensor) -> None:
+    rows, classes = scores.shape
     fits = labels.dtype == torch.int64 and labels.shape == (rows,)
     require(fits, "labels", f"int64 of shape ({rows},)", (labels.dtype, tuple(labels.shape)))
+    fits = bool(((labels >= 0) & (labels < classes)).all())
+    require(fits, "labels", f"classes in [0, {classes})", labels.tolist())
 
 
 def calibration_error(log_posterior: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -93,7 +97,7 @@ def calibration_error(log_posterior: Tensor, labels: Tensor, bins: int = 15) -> 
         bins: of [0, 1].
 
     Raises:
-        ValueError: for labels of another shape or type.
+        ValueError: for labels of another shape, type or range, or no rows.
 
     Reference:
         Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
@@ -102,7 +106,9 @@ def calibration_error(log_posterior: Tensor, labels: Tensor, bins: int = 15) -> 
         >>> calibration_error(torch.tensor([[0.75, 0.25]] * 4).log(), torch.tensor([0, 0, 0, 1]))
         0.0
     """
-    _require_labels(labels, len(log_posterior))
+    require_int(bins, "bins", 1)
+    require(len(log_posterior) > 0, "log_posterior", "a row at least", "none")
+    _require_labels(labels, log_posterior)
     confidence, chosen = log_posterior.exp().double().max(1)
     right = (chosen == labels).double()
     index = (confidence * bins).long().clamp(max=bins - 1)

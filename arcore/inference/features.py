@@ -49,8 +49,9 @@ def hidden_features(
     """
     if not isinstance(model, NADE | MADE):
         raise ValueError(f"model: expected NADE or MADE, got {type(model).__name__}")
+    x = x.to(model.device)
     model._check(x, condition)
-    flat, inputs = x.to(model.device).flatten(1), model.hyperparameters.inputs
+    flat, inputs = x.flatten(1), model.hyperparameters.inputs
     shown = level_features.encode(flat, model.event, inputs, model.dtype)
     if isinstance(model, NADE):  # weights are stored in the ordering
         sums = torch.einsum("bdf,dfh->bh", shown[:, model.order], model.input_weight)

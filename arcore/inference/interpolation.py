@@ -18,7 +18,7 @@ def between(first: Tensor, second: Tensor, num_steps: int) -> Tensor:
     """Return equally spaced points of the lines from `first` to `second`, both included.
 
     Arguments:
-        first: (batch, ...).
+        first: (batch, ...), floating-point.
         second: the same.
         num_steps: >= 2.
 
@@ -31,6 +31,8 @@ def between(first: Tensor, second: Tensor, num_steps: int) -> Tensor:
     """
     require_int(num_steps, "num_steps", 2)
     require(first.shape == second.shape, "second", f"shape {tuple(first.shape)}", second.shape)
+    require(first.is_floating_point(), "first", "floating point", first.dtype)
+    require(second.dtype == first.dtype, "second", f"{first.dtype}", second.dtype)
     share = torch.linspace(0, 1, num_steps, dtype=first.dtype, device=first.device)
     share = share.view(-1, *[1] * (first.dim() - 1))
     return torch.lerp(first[:, None], second[:, None], share)

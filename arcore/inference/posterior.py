@@ -96,10 +96,11 @@ def replacement_noise(y: Tensor, probability: float, num_levels: int) -> Tensor:
     """
     require(0 < probability < 1, "probability", "a number in (0, 1)", probability)
     require_int(num_levels, "num_levels", 2)
-    fits = bool(((y >= 0) & (y < num_levels)).all())
+    levels = y.long()
+    fits = bool(((levels >= 0) & (levels < num_levels) & (levels.to(y.dtype) == y)).all())
     require(fits, "y", f"levels in [0, {num_levels})", "others")
     stays, other = math.log1p(-probability), math.log(probability / (num_levels - 1))
-    return torch.where(_one_hot(y, num_levels), stays, other)
+    return torch.where(_one_hot(levels, num_levels), stays, other)
 
 
 def gaussian_noise(y: Tensor, deviation: float, num_levels: int) -> Tensor:
@@ -118,6 +119,7 @@ def gaussian_noise(y: Tensor, deviation: float, num_levels: int) -> Tensor:
         0.0
     """
     require_positive(deviation, "deviation")
+    require_int(num_levels, "num_levels", 2)
     away = (y[..., None] - torch.arange(num_levels, device=y.device)) / deviation
     return -0.5 * away**2 - math.log(deviation) - 0.5 * math.log(2 * math.pi)
 

@@ -170,8 +170,8 @@ class ConvBranch(nn.Module):
     def _run(
         self, h: Tensor, condition: Tensor | None, borders: Sequence[Border], first: int = 0
     ) -> Tensor:
-        """Compute the layers from `first` on; those after others take what these activated."""
-        layers = cast(list[nn.Conv2d], list(self.layers))[first:]
+        """Compute as many layers as borders from `first` on; each but that activates its input."""
+        layers = cast(list[nn.Conv2d], list(self.layers))[first : first + len(borders)]
         for index, (layer, border) in enumerate(zip(layers, borders, strict=True), first):
             if index > first:
                 h = dropout(_activated(h, self.activation), self.rate, self.training)
@@ -234,12 +234,8 @@ class ShownMaps:
         self._pending = []
 
     def _layer(self, index: int, h: Tensor, condition: Tensor | None) -> Tensor:
-        branch = self._branch
-        layer = cast(nn.Conv2d, branch.layers[index])
-        h = conv2d_nhwc(h, layer.weight, layer.bias)
-        if index == 0 and condition is not None:
-            h = h + embedded(branch.class_channels, condition)[:, :, None, None]
-        return _activated(h, branch.activation)
+        h = self._branch._run(h, condition, [(0, 0, 0, 0)], index)
+        return _activated(h, self._branch.activation)
 
 
 def _activated(h: Tensor, activation: str) -> Tensor:

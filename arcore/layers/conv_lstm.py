@@ -51,7 +51,8 @@ class ConvLSTM(nn.Module):
 
     def zeros(self, x: Tensor) -> State:
         """Return the state before the first frame, of maps (batch, *, height, width)."""
-        zero = x.new_zeros(len(x), *x.shape[-2:], self.width).movedim(-1, 1)
+        weight = self.input_to_state.weight  # whose precision c keeps, autocast or not
+        zero = weight.new_zeros(len(x), *x.shape[-2:], self.width).movedim(-1, 1)
         return zero, zero
 
     def step(self, x: Tensor, state: State) -> State:

@@ -19,6 +19,7 @@ def delayed(x: Tensor, steps: int) -> Tensor:
         >>> delayed(torch.tensor([[[1.0], [2.0], [3.0]]]), 2).flatten().tolist()
         [0.0, 0.0, 1.0]
     """
+    steps = min(steps, x.shape[1])  # all that is ever read of a longer delay
     return pad(x, (0, 0, steps, 0))[:, : x.shape[1]] if steps else x
 
 

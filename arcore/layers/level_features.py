@@ -8,6 +8,7 @@ from torch.distributions import Bernoulli, Distribution
 
 from arcore.distributions.softmax import Softmax
 from arcore.events import Binary, Event, Levels
+from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
 ENCODINGS = ("scaled", "one_hot")
@@ -40,7 +41,7 @@ def encode(
     assert isinstance(event, Levels)
     if encoding == "one_hot":
         levels = torch.arange(1, event.num_levels, device=x.device)
-        return (x[..., None] == levels).to(dtype)
+        return (x.long()[..., None] == levels).to(dtype)
     features = x[..., None].to(dtype)
     if event.uneven is not None:
         highest = _numbers(event, dimensions, x.device) - 1
@@ -95,8 +96,9 @@ def encode_sparsely(
     if encoding == "scaled":
         values = encode(x, event, encoding, dtype, dimensions)[..., 0]
         return torch.zeros_like(x, dtype=torch.int64), values
-    columns = (x.long() - 1).clamp(0, event.num_levels - 2)
-    return columns, (x == columns + 1).to(dtype)
+    levels = x.long()
+    columns = (levels - 1).clamp(0, event.num_levels - 2)
+    return columns, (levels == columns + 1).to(dtype)
 
 
 def num_logits(event: Event) -> int:
@@ -108,8 +110,10 @@ def num_logits(event: Event) -> int:
 def distribution(logits: Tensor, never: Tensor | None = None) -> Distribution:
     """Turn logits (..., 1) into a Bernoulli, (..., k) into a softmax's categorical.
 
-    Levels that are `never` there (see `impossible`) have probability zero.
+    Both are float32 or wider, since masses in half precision do not add up to one. Levels that are
+    `never` there (see `impossible`) have probability zero.
     """
+    logits = logits.to(at_least_float32(logits.dtype))
     if never is not None:
         return Softmax(logits.masked_fill(never, -torch.inf))
     if logits.shape[-1] == 1:

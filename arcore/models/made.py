@@ -249,6 +249,7 @@ class MADE(AutoregressiveModel):
         for layer, (mask, reaches) in zip(self._masked_layers(), state.layers, strict=True):
             layer.mask, layer.reaches = mask, reaches
 
+    @torch.inference_mode(False)  # training may follow what is evaluated
     def _choose(self, seed: int, index: int, present: list[Tensor] | None = None) -> None:
         """Set the masks of draw `index`, a function of (seed, index) on every rank.
 

@@ -161,7 +161,9 @@ class NADE(AutoregressiveModel):
 
     @torch.no_grad()
     def under(self, order: Tensor) -> NADE:
-        """Return the model under another ordering, (D,) int64, with copies of its weights.
+        """Return the model under another ordering, (D,) int64, with copies of W, V and b.
+
+        Its hidden bias, and that of classes, are the model's own parameters.
 
         W and V belong to dimensions, not to places in the ordering, so that any ordering gives a
         distribution that sums to 1. It was not trained for it: what W says of a dimension that was

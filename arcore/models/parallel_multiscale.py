@@ -73,6 +73,7 @@ class ParallelMultiscaleConfig(RasterConfig):
         require_int(self.patch_blocks, "patch_blocks", 0)
         require_odd(self.kernel, "kernel")
         require_odd(self.patch_kernel, "patch_kernel")
+        require_int(self.patch_kernel, "patch_kernel", 3)  # one of 1 sees nothing of the patch
         require_dropout(self.dropout)
         self.require_prediction()
 

@@ -113,7 +113,9 @@ class PixelVAE(LatentVariableModel):
     networks with upsampling concatenate its maps with those of x before the PixelCNN's layers, and
     multiply the upper level's KL weight by the lower's while they warm up; here each level has its
     own. What brings the latents to the image's resolution is shallow, a linear layer and the
-    upsampling of `arcore.conditions`, where the paper has a deep network.
+    upsampling of `arcore.layers.conditioning.ConditionMaps`, where the paper has a deep network.
+    Posterior means have no bounds here, nor the prior's sigma a floor while KLs warm up, as in the
+    authors' code.
 
     Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
 

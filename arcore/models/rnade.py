@@ -77,7 +77,7 @@ class RNADEConfig(Hyperparameters):
 
 def _is_finite(value: object) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value)  # type: ignore[arg-type]
+    return number and abs(value) <= torch.finfo(torch.float32).max  # type: ignore[arg-type]
 
 
 class RNADE(AutoregressiveModel):
@@ -93,7 +93,8 @@ class RNADE(AutoregressiveModel):
     its gradient take O(D H K) per datum; activations are cumulative sums over `block` dimensions,
     which the backward pass computes again, one block at a time.
 
-    A scale never falls below exp(min_log_scale), when scoring and when sampling. Since a tempered
+    A scale never falls below exp(min_log_scale), when scoring and when sampling; one that is held
+    there has no gradient. Since a tempered
     mixture density has no closed form, `sample` and `impute` refuse a temperature other than 1.
 
     Where s is small, mu's gradient is large; `sigma_preconditioner` multiplies the gradient that
@@ -134,7 +135,7 @@ class RNADE(AutoregressiveModel):
         spacing = (high - low) / k
         with torch.no_grad():
             self.mean_bias.copy_(low + spacing * (torch.arange(k) + 0.5))
-            self.shape_bias[:, k:] = math.log(spacing)
+            self.shape_bias[:, k:] = max(math.log(spacing), p.min_log_scale)
         if rows := p.num_classes or p.condition_size:
             self.class_bias = nn.Parameter(torch.zeros(rows, hidden))
         self.order: Tensor

@@ -57,6 +57,7 @@ def mu_law_decode(levels: Tensor, num_levels: int = 256) -> Tensor:
     require_int(num_levels, "num_levels", 2)
     fits = not levels.is_floating_point()
     require(fits, "levels", "integers", levels.dtype)
+    levels = levels.long()
     fits = bool(((levels >= 0) & (levels < num_levels)).all())
     require(fits, "levels", f"0 to {num_levels - 1}", "others")
     mu = num_levels - 1

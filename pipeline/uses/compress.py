@@ -37,7 +37,7 @@ from pipeline.uses.level_files import FileEntry
 MAGIC = b"ARCF"
 FORMAT = 1
 LEAD = struct.Struct("<4sBII")
-LARGEST_MANIFEST = 1 << 30
+LARGEST_MANIFEST = 1 << 25  # bytes, which may be inflated from a thousandth
 STRANGE = '\\:*?"<>|'  # which names have not on every system
 
 
@@ -188,8 +188,10 @@ def pack(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
         "files": [entry.to_dict() for entry in entries],
         "streams": [len(stream) for stream in streams],
     }
-    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False)
-    manifest = zlib.compress(text.encode("utf-8"), 9)
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    fits = len(text) <= LARGEST_MANIFEST
+    require(fits, "files", f"names and shapes of {LARGEST_MANIFEST:,} bytes at most", len(text))
+    manifest = zlib.compress(text, 9)
     lead = LEAD.pack(MAGIC, FORMAT, len(manifest), zlib.crc32(manifest))
     return b"".join([lead, manifest, *streams])
 

@@ -93,9 +93,10 @@ def test_a_training_model_is_coded_in_evaluation_and_stays_in_training() -> None
     options = {"hidden": [8], "dropout": 0.5, "num_masks": 3}
     model = randomize(arcore.create_model("made", event, **options)).train()
     model.set_step(0, 1)
-    x = torch.randint(2, (4, 6))
+    x, mask = torch.randint(2, (4, 6)), model.output.mask.clone()
     data = compress(model, x)
-    assert model.training
+    assert model.training and torch.equal(model.output.mask, mask)
+    assert not torch.equal(model.member(0).output.mask, mask), "the step's are others"
     assert torch.equal(decompress(model.eval(), data), x)
 
 
@@ -397,7 +398,11 @@ def test_what_is_no_coded_data(data: bytes, message: str) -> None:
 def test_a_header_of_more_than_there_is_costs_nothing() -> None:
     model, x = small_model(), torch.zeros(2, *small_model().event.shape)
     header, codes = bitstream.split(compress(model, x))
-    for count, batch, message in ((2, 1 << 33, "a sound header"), (1 << 27, 1, "chunks")):
+    for count, batch, message in (
+        (2, 1 << 33, "a sound header"),
+        (1 << 27, 1, "chunks"),
+        (1 << 45, 1 << 45, "batch: expected at most 65,536 rows side by side"),
+    ):
         crafted = bitstream.dataclasses.replace(header, count=count, batch=batch)
         with pytest.raises(ValueError, match=f"data: .*{message}"):
             decompress(model, bitstream.join(crafted, codes))
@@ -406,9 +411,22 @@ def test_a_header_of_more_than_there_is_costs_nothing() -> None:
 def test_a_row_of_more_steps_than_are_coded_costs_nothing() -> None:
     model = arcore.create_model("wavenet", Levels(16, (None,)), **NET)
     header, codes = bitstream.split(compress(model, torch.zeros(1, 5)))
-    crafted = bitstream.dataclasses.replace(header, extents=(1 << 40,))
-    with pytest.raises(ValueError, match="^model: expected"):
-        decompress(model, bitstream.join(crafted, codes))
+    for steps in (1 << 40, 1 << 24):
+        crafted = bitstream.dataclasses.replace(header, extents=(steps,))
+        with pytest.raises(ValueError, match="^model: expected"):
+            decompress(model, bitstream.join(crafted, codes))
+
+
+def test_a_batch_of_more_than_memory_holds_is_refused_before_it_is_coded() -> None:
+    model = arcore.create_model("wavenet", Levels(1024, (None,)), **NET)
+    x = torch.zeros(2, 1 << 19, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"^batch: expected at most 1 rows side by side"):
+        compress(model, x, batch=2)
+
+
+def test_only_what_codes_has_a_fingerprint() -> None:
+    with pytest.raises(ValueError, match="model: expected an event of levels"):
+        coding.fingerprint(arcore.create_model("rnade", Real((3,))))
 
 
 def test_a_header_is_read_as_it_was_written() -> None:

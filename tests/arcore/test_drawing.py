@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli, Categorical
 
 from arcore.distributions.drawing import draw
 from arcore.distributions.gray import GrayBernoulli
-from arcore.distributions.inversion import tempered
+from arcore.distributions.inversion import choose, first_passed, tempered
 
 
 def test_draw_never_takes_a_level_of_probability_zero(generator: torch.Generator) -> None:
@@ -19,6 +19,16 @@ def test_draw_never_takes_a_level_of_probability_zero(generator: torch.Generator
     assert sorted(drawn.unique().tolist()) == [1, 3]
     certain = Bernoulli(logits=torch.tensor([-torch.inf, torch.inf]))
     assert draw(certain, generator).tolist() == [0, 1]
+
+
+def test_an_accelerator_chooses_as_a_processor_does(generator: torch.Generator) -> None:
+    probabilities = torch.rand(20_000, 9, generator=generator)
+    probabilities[probabilities < 0.3] = 0
+    probabilities[:, 4] += 0.1
+    uniform = torch.rand(20_000, generator=generator)
+    sums = probabilities.cumsum(-1)
+    found = first_passed(probabilities, sums, uniform[:, None] * sums[:, -1:])
+    assert torch.equal(found, choose(probabilities, uniform))
 
 
 def test_no_temperature_makes_a_level_of_probability_zero_a_number() -> None:

@@ -174,11 +174,14 @@ def test_a_layer_whose_degrees_stay_follows_those_below() -> None:
     assert repeats > 1
 
 
-def test_a_model_that_was_evaluated_in_inference_mode_trains() -> None:
-    model = made(num_masks=3, order_agnostic=True, connectivity_agnostic=False)
+@pytest.mark.parametrize("num_masks", [1, 2, 3])
+def test_a_model_that_was_evaluated_in_inference_mode_trains(num_masks: int) -> None:
+    agnostic = {"order_agnostic": True, "connectivity_agnostic": False} if num_masks > 1 else {}
+    model = made(num_masks=num_masks, **agnostic)
     with torch.inference_mode():
         model.eval()
         model.log_prob(X)
+    model.log_prob(X).sum().backward()
     model.train()
     model(X).mean().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

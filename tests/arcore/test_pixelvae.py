@@ -344,6 +344,9 @@ def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyP
     assert not torch.equal(parts, whole)
     assert_close(parts, whole, rtol=0, atol=0.1)
     assert model.importance_weighted(x[:0], 3).shape == (0,)
+    monkeypatch.setattr("arcore.families.latent.FLOATS_AT_ONCE", 2 * model._width)
+    rows = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
+    assert_close(rows, whole, rtol=0, atol=0.1)
 
 
 def test_fixed_noise_is_standard_normal_and_belongs_to_each_event() -> None:
@@ -592,6 +595,11 @@ def test_what_it_cannot_do_is_refused() -> None:
         (lambda: model.decoder(2.0), ["batch", ">= 0", "2.0"]),
         (lambda: model.draw_latents(-1), ["n", ">= 0", "-1"]),
         (lambda: model.set_step(0, -3), ["step", ">= 0", "-3"]),
+        (lambda: model.set_step("a", 0), ["seed", "an integer", "'a'"]),
+        (
+            lambda: model.conditionals_given(x, tuple(z.double() for z in latents)),
+            ["latents", "torch.float32 on cpu", "float64"],
+        ),
         (lambda: latent_levels.active_units(model, x[:1]), ["x", "two events", "1"]),
         (lambda: model.sample_varying(0, "top"), ["n", ">= 1", "0"]),
         (lambda: model.sample_varying(2, "bottom"), ["level", "top", "'bottom'"]),

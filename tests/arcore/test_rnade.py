@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 
@@ -195,6 +196,8 @@ BAD = [
     ({"min_log_scale": "-7"}, "min_log_scale: expected a finite number, got '-7'"),
     ({"mean_range": [1, 1]}, r"mean_range: expected two rising finite numbers or null, got \(1, 1"),
     ({"mean_range": [0, math.nan]}, "mean_range: expected two rising finite numbers or null"),
+    ({"mean_range": [-1e300, 1e300]}, "mean_range: expected two rising finite numbers or null"),
+    ({"min_log_scale": 1e39}, "min_log_scale: expected a finite number, got 1e"),
     ({"mean_range": 3}, "mean_range: expected two rising finite numbers or null, got 3"),
     ({"ordering": "zigzag"}, "ordering: expected one of .*, got 'zigzag'"),
     ({"ordering_seed": -1}, "ordering_seed: expected an integer in"),
@@ -206,6 +209,22 @@ BAD = [
 def test_bad_hyperparameters_are_named(hyperparameters: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         arcore.create_model("rnade", Real((2,)), **hyperparameters)
+
+
+def test_scales_learn_from_a_floor_above_the_spacing_of_means() -> None:
+    model = arcore.create_model("rnade", Real((4,)), min_log_scale=0.0, components=3)
+    model(torch.randn(8, 4) * 3).mean().backward()
+    assert model.shape_bias.grad is not None
+    assert (model.shape_bias.grad[:, 3:] != 0).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_far_from_every_mean_half_precision_scores_a_number(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, x = arcore.create_model("rnade", Real((3,))).to(dtype), torch.full((1, 3), 200.0)
+    exact = copy.deepcopy(model).double().log_prob(x.double())
+    assert_close(model.log_prob(x.to(dtype)).double(), exact, rtol=0.02, atol=0)
+    assert model.sample(2).dtype == dtype
 
 
 def test_discrete_events_are_refused() -> None:

@@ -230,8 +230,18 @@ def test_weights_are_checked(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json: not a JSON file"):
         arcore.load(folder)
+    (folder / "config.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="config.json: not a JSON file"):
+        arcore.load(folder)
     with pytest.raises(ValueError, match="config.json: expected a model's config, got No such"):
         arcore.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("device", ["foo", "cpu:7:7", 99])
+def test_a_device_that_is_not_here_is_named(device: str | int, tmp_path: Path) -> None:
+    arcore.save(nade(), tmp_path / "model")
+    with pytest.raises(ValueError, match=f"^device: expected one that is here, got {device!r}"):
+        arcore.load(tmp_path / "model", device)
 
 
 @pytest.mark.parametrize(

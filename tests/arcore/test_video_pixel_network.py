@@ -73,6 +73,16 @@ def test_conv_lstm_of_one_pixel_is_torchs_lstm() -> None:
     assert_close(ours(x[..., None, None])[..., 0, 0], theirs(x)[0], **TIGHT)
 
 
+def test_cells_keep_the_precision_of_the_parameters() -> None:
+    net, frame = ConvLSTM(3, 5, 3), torch.randn(2, 3, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = frame.bfloat16()  # as another convolution would give it
+        h, c = net.step(coarse, net.zeros(coarse))
+    assert c.dtype == torch.float32
+    assert_close(c, net.step(frame, net.zeros(frame))[1], rtol=0.05, atol=0.02)
+    assert h.isfinite().all()
+
+
 # -- order
 
 

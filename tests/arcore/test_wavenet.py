@@ -256,6 +256,11 @@ def test_mu_law_is_undone_at_every_level(levels: int) -> None:
     assert amplitudes[0] == -1 and amplitudes[-1] == 1
 
 
+def test_every_level_of_a_byte_is_one() -> None:
+    every = torch.arange(256)
+    assert torch.equal(mu_law_decode(every.to(torch.uint8)), mu_law_decode(every))
+
+
 @pytest.mark.parametrize("levels", [[300], [-1], [0.5]])
 def test_bad_levels_are_named(levels: list[float]) -> None:
     with pytest.raises(ValueError, match="^levels: expected"):

@@ -108,6 +108,14 @@ def test_fit_finds_the_weights_of_known_sources() -> None:
     assert all(after <= before + 1e-12 for before, after in zip(nats, nats[1:], strict=False))
 
 
+@pytest.mark.parametrize("iterations", [1, 5])
+def test_the_last_of_the_nats_are_those_of_the_weights(iterations: int) -> None:
+    log_probs = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double()
+    weights, nats = fit_weights(log_probs, tolerance=0, max_iterations=iterations)
+    assert len(nats) == iterations + 1
+    assert nats[-1] == pytest.approx(-float((log_probs + weights.log()).logsumexp(1).mean()))
+
+
 def test_fit_is_no_worse_than_any_other_weights() -> None:
     log_probs = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 3 - 9
     weights, nats = fit_weights(log_probs)
@@ -139,6 +147,10 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Mixture(PAIR, num_members=[0, 1]), ["num_members", ">= 1", "0"]),
     (lambda: arcore.create_model("mixture", NINE), ["members", "at least one"]),
     (lambda: arcore.create_model("mixture", NINE, members=[{}]), ["members", "a name", "{}"]),
+    (
+        lambda: arcore.create_model("mixture", NINE, members=[{"name": "nade", "event": 1}]),
+        ["members", "a name and hyperparameters", "'event': 1"],
+    ),
     (
         lambda: arcore.create_model("mixture", NINE, members=[{"name": "mixture"}]),
         ["members", "another kind", "mixture"],

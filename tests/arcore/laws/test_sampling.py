@@ -168,11 +168,9 @@ def test_near_zero_a_temperature_takes_the_most_probable(case: Case) -> None:
                 decoder.push(drawn)
 
 
-@every_case
+@cases_where(lambda case: declares(case.kind, "dropout"))
 def test_nothing_is_dropped_in_drawing(case: Case) -> None:
     """A model that was just made is in training."""
-    if not declares(case.kind, "dropout"):
-        return
     given = {**case.hyperparameters, "dropout": 0.5}
     model = dataclasses.replace(case, hyperparameters=given).build().train()
     x, condition = case.values(5), case.condition(5)

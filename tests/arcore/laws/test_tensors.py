@@ -23,7 +23,7 @@ from tests.support.cases import (
 from tests.support.given_latents import exact_part
 
 FLOATS = (torch.float32, torch.bfloat16)  # either holds the values of every case
-INTEGERS = (torch.uint8, torch.int32, torch.float64)
+INTEGERS = (torch.uint8, torch.uint16, torch.int32, torch.float64)
 
 
 @every_case

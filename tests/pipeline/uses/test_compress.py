@@ -290,7 +290,7 @@ def test_a_stream_is_of_whole_bytes(archive: Path, tmp_path: Path) -> None:
         ({"extents": [math.inf]}, "truncated or damaged archive"),
         ({"extents": [10**30]}, "truncated or damaged archive"),
         ({"extents": ["20"]}, "truncated or damaged archive"),
-        ({"extents": [1 << 24]}, r"expected 2 rows of \(16777216,\), got \(2, 21\)"),
+        ({"extents": [1 << 21]}, r"expected 2 rows of \(2097152,\), got \(2, 21\)"),
         ({"extents": [19]}, r"expected 2 rows of \(21,\), got \(2, 21\)"),
         ({"extents": [20, 5]}, r"expected 2 rows of \(21,\), got \(2, 21\)"),
         ({"classes": [10**30]}, "truncated or damaged archive"),
