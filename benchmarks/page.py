@@ -102,19 +102,16 @@ def against(record: Record) -> str:
     columns = [
         "", "precision", "before, ms", "after, ms", "before / after", "workers'", ON_XEON, "wanted",
     ]  # fmt: skip
-    short = [
-        f"{row['name']} ({row['ratio'][1]:.2f})"
-        for row in workers["rows"]
-        if row["wanted"] is not None and row["ratio"][1] < row["wanted"]
-    ]
+    marks = ((row["name"], row["ratio"][1], row["wanted"]) for row in workers["rows"])
+    short = missed(marks)
+    short = short[0].lower() + short[1:]
     text = f"""`python benchmarks/against.py {record["commit"]}`: training steps, and draws
         (`-sample`), of that commit and of {record["checkout"]} in turn; medians. On the Xeon it was
         {there["checkout"]}. Each was one run of at most five minutes; on the Xeon row_lstm and
         parallel_multiscale once more with `--pairs 21`. Where two precisions stand, params.yaml
         has the first before and the second after. Before is the library's step on the C library's
         allocator, from which the ratios wanted count; "workers'": `--workers`, with the allocator
-        settings of that commit's Ray workers, at {workers["at"]}; short of what is wanted with
-        these are {", ".join(short)}."""
+        settings of that commit's Ray workers, at {workers["at"]}. By these: {short}"""
     return section(f"Against {record['commit']}", text, table(columns, rows))
 
 

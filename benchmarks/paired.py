@@ -2,7 +2,7 @@
 
 Reads the scores that `stages.evaluate` wrote, those of further test splits too, and prints the
 differences first minus second in the dataset's unit and in bits/dim as JSON: above 0, the second is
-better.
+better. Bits of sounds are a ratio of sums, as in the tables, for which their shards must be there.
 
     python benchmarks/paired.py simulated_pushing-video_pixel_network \
         simulated_pushing-video_pixel_network-actions
@@ -22,6 +22,8 @@ import torch
 from arcore.units import nats_to_bits_per_dim
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.data import shard_reader, sound_batches
+from pipeline.evaluation.measuring import BitErrors
 from pipeline.evaluation.reading import Evaluated, read_evaluated
 from pipeline.evaluation.results import Score
 from pipeline.evaluation.scoring import mean_and_error
@@ -35,6 +37,15 @@ def scores(path: Path) -> dict[int, float]:
         return {int(line["row"]): float(line["nats"]) for line in csv.DictReader(file)}
 
 
+def lengths(one: Evaluated, file: str, rows: list[int]) -> torch.Tensor | None:
+    """Return the lengths of sounds that were scored, (rows,); None for events of one length."""
+    if not one.event.is_open:
+        return None
+    split = Path(file).stem.removeprefix("scores").removeprefix("_") or "test"
+    sounds = shard_reader.read_split(paths.shards(one.result.dataset), split)
+    return torch.from_numpy(sound_batches.lengths(sounds)[rows])
+
+
 def difference(first: Evaluated, second: Evaluated, file: str) -> dict[str, object]:
     """Compare two experiments by a file of scores that both have.
 
@@ -46,10 +57,9 @@ def difference(first: Evaluated, second: Evaluated, file: str) -> dict[str, obje
         raise UserError(f"{file}: expected the same rows for {first.name} and {second.name}")
     apart = torch.tensor([ours[row] - theirs[row] for row in ours], dtype=torch.float64)
     mean, error = mean_and_error(apart)
-    bits, bits_error = (
-        nats_to_bits_per_dim(value, first.event, difference=True, size=first.result.mean_size)
-        for value in (mean, error)
-    )
+    errors = BitErrors(first.event, lengths(first, file, list(ours)))
+    size, bits_error = errors.mean_size, errors.stderr(apart)
+    bits = nats_to_bits_per_dim(mean, first.event, difference=True, size=size)
     score = Score(nats=mean, nats_stderr=error, bits_per_dim=bits, bits_per_dim_stderr=bits_error)
     unit = first.result.unit
     values = (score.value_in(unit, first.event), score.stderr_in(unit, first.event))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from arcore.events import Levels
 from tests.places import ROOT
 
 FOLDER = ROOT / "benchmarks"
@@ -17,6 +21,11 @@ QUICK = {
     "against": ["HEAD", "--pairs", "1", "--only", "nade", "nade-sample"],
     "ensembles": ["--rows", "10", "--orderings", "2", "--threads", "1"],
     "growth": ["--only", "sampling", "--sizes", "8"],
+    "denormals": ["--steps", "2"],
+    "loading": ["--rows", "2000", "--times", "2", "--steps", "5", "--hidden", "8"],
+    "precision": ["--epochs", "1", "--only", "pixelcnn"],
+    "sampling": ["--quick", "--only", "nade"],
+    "wavenet": ["--quick"],
 }
 
 
@@ -30,6 +39,26 @@ def test_the_page_is_up_to_date() -> None:
     program = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); {code}"
     done = python("-c", program)
     assert done.stdout == (FOLDER / "README.md").read_text(), done.stderr
+
+
+def test_what_every_sample_of_a_sound_gains_is_certain(tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import paired
+
+    lengths = torch.tensor([100, 300, 50, 800])
+    evaluated = []
+    for name, nats in (("first", 2.0), ("second", 1.9)):
+        (tmp_path / name).mkdir()
+        rows = [f"{row},{float(length) * nats}" for row, length in enumerate(lengths)]
+        (tmp_path / name / "scores.csv").write_text("\n".join(["row,nats", *rows]))
+        result = SimpleNamespace(unit="bits_per_dim", mean_size=312.5)
+        event = Levels(256, (None,))
+        evaluated.append(
+            SimpleNamespace(name=name, folder=tmp_path / name, event=event, result=result)
+        )
+    monkeypatch.setattr(paired, "lengths", lambda *_: lengths)
+    found = paired.difference(*evaluated, "scores.csv")
+    assert found["bits_per_dim"] == [pytest.approx(0.1 / math.log(2), abs=1e-5), 0.0]
 
 
 @pytest.mark.slow
