@@ -41,12 +41,14 @@ def main() -> None:
         except OSError as error:
             failed.append(f"{name}: {one_line(error)}")
             continue
-        pairs = [(s.nats, s.nats_stderr) for s in (found.record.score, found.score)]
-        recorded, now = (wording.with_error(*pair) for pair in pairs)
-        apart = found.score.nats - found.record.score.nats
-        print(f"{name}: recorded {recorded}, now {now} nats ({apart:+.1e})", flush=True)
-        if recorded != now:
-            different.append(name)
+        for split, then, score in found.pairs():
+            pairs = [(s.nats, s.nats_stderr) for s in (then, score)]
+            recorded, now = (wording.with_error(*pair) for pair in pairs)
+            apart = score.nats - then.nats
+            what = name if split == "test" else f"{name}, {split}"
+            print(f"{what}: recorded {recorded}, now {now} nats ({apart:+.1e})", flush=True)
+            if recorded != now:
+                different.append(what)
     if different:
         failed.append(f"other numbers than recorded: {', '.join(different)}")
     if failed:

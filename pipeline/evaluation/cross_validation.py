@@ -29,7 +29,7 @@ from pipeline.core.records import read_yaml, value_of
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
-from pipeline.evaluation import evaluate, result_files
+from pipeline.evaluation import evaluate, identity, result_files
 from pipeline.evaluation.results import Counterpart, Result, Score
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments import compose, naming, params_file
@@ -66,6 +66,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     for key, chosen in fixed.items():
         if entry.get(key) != chosen:
             raise UserError(f"folds.{name}.{key}: expected {chosen!r}, got {entry.get(key)!r}")
+    described = identity.config_sha256(config)
     config = dataclasses.replace(
         config, evaluation=dataclasses.replace(config.evaluation, published=entry.get("published"))
     )
@@ -74,10 +75,10 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         raise UserError(f"folds.{name}: expected a dataset of several folds, got {dataset.name}")
     raw = fetching.verify_raw(dataset).resolve()
     with locks.held(locks.path_of(f"folds-{config.result_name}"), f"folds of {config.result_name}"):
-        return _run(config, dataset, raw)
+        return _run(config, dataset, raw, described)
 
 
-def _run(config: ExperimentConfig, dataset: Dataset, raw: Path) -> Path:
+def _run(config: ExperimentConfig, dataset: Dataset, raw: Path, config_sha256: str) -> Path:
     title = naming.over_folds(config.result_name)
     run_id = mlflow_store.start_run(
         mlflow_store.experiment_of(dataset.name),
@@ -89,7 +90,11 @@ def _run(config: ExperimentConfig, dataset: Dataset, raw: Path) -> Path:
     home = paths.work() / "folds" / config.result_name
     with run_logger.ended_by_errors(run_id, driver.AskedToStop):
         outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
-        result = summary(title, outcomes, config.evaluation.published)
+        result = dataclasses.replace(
+            summary(title, outcomes, config.evaluation.published),
+            config_sha256=config_sha256,
+            entry_sha256=identity.entry_sha256(config.name),
+        )
         out = _write(config, result, outcomes, home)
         shared_storage.publish(config.cluster, out, "metrics.json")
         logger = run_logger.RunLogger(run_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import logging
 from functools import partial
 from pathlib import Path
@@ -38,14 +37,12 @@ from pipeline.evaluation import (
 )
 from pipeline.evaluation.results import FurtherTest, Result
 from pipeline.evaluation.scoring import mean_and_error
-from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import run_logger
 from pipeline.training import saved_models
-from pipeline.training.resolved import resolve
+from pipeline.training.resolved import check_entry, check_frames
 
 log = logging.getLogger(__name__)
-TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the weights
 
 
 def evaluate(config: ExperimentConfig) -> Path:
@@ -82,7 +79,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
     model = _scored(model, num_members, config.name).to(device).eval()
-    _check_entry(config, trained, manifest)
+    check_entry(config, trained.content, manifest)
     curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
     context = manifest.context_frames
     if plan.coded:
@@ -171,17 +168,12 @@ def _evaluate(config: ExperimentConfig) -> Path:
 def _check(
     config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest
 ) -> None:
-    name = config.name
     if trained.dataset_sha256 != manifest.sha256:
         raise UserError(
-            f"{name}: expected shards that it was trained on "
+            f"{config.name}: expected shards that it was trained on "
             f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}; train it again"
         )
-    if manifest.context_frames and not trained.model.scores_parts:
-        raise UserError(
-            f"{name}: expected a model over clips for {manifest.dataset}, of which "
-            f"{manifest.context_frames} frames are given, got {trained.name}"
-        )
+    check_frames(config, trained.model, manifest)
 
 
 def _score_further(
@@ -195,6 +187,7 @@ def _score_further(
     """Score a test split beyond `test`; return what it scores, which rows, and their nats."""
     data = open_rows(folder, split)
     chosen = scoring.choose(data, plan)
+    require(len(chosen) > 1, f"{manifest.dataset}: {split} rows", "two or more", len(chosen))
     by_member = partial(score, split, data, chosen)
     measured = measuring.measure(model, data, chosen, manifest, plan, by_member=by_member)
     scored = FurtherTest(
@@ -216,24 +209,6 @@ def _require_finite(name: str, **nats: Tensor) -> None:
                 f"{name}: expected finite nats for each {split} row, got NaN or infinity for "
                 f"{failed} of {len(values)}; the weights may be damaged: train it again"
             )
-
-
-def _check_entry(
-    config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest
-) -> None:
-    """Refuse a model that was trained as the experiment is not, or no longer, described."""
-    made = f"run python -m stages.{params_file.stages_of(config.name)[0]} {config.name}"
-    if config.mixture and "weights" not in trained.content:
-        raise UserError(f"models/{config.name}: expected weights fitted by stages.mix; {made}")
-    wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
-    found = compose.flat(trained.content)
-    found.setdefault("trainer.train_rows", None)  # what is not written where it is all of them
-    if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
-        found.pop("trainer.precision", None)  # auto is either of the others
-    for key, value in found.items():
-        if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
-            expected = f"expected {wanted.get(key)!r} as the experiment has it"
-            raise UserError(f"models/{config.name}: {key}: {expected}, got {value!r}; {made}")
 
 
 def _write_scores(path: Path, chosen: np.ndarray, nats: Tensor) -> None:

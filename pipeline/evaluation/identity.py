@@ -57,17 +57,19 @@ class Entries:
         Raises:
             UserError: naming the experiment, and what to run.
         """
-        name = result.experiment
+        name = naming.experiment_of(result.experiment)
         if self.sha256(name) in (None, result.entry_sha256) or result.config_sha256 is None:
             return
         from pipeline.experiments import compose  # here: mostly the entry is as it was
 
         if config_sha256(compose.load(name)) != result.config_sha256:
-            made_by = params_file.stages_of(name)[0]
+            made = f"`python -m stages.{params_file.stages_of(name)[0]} {name}` and "
+            made += f"`python -m stages.evaluate {name}`"
+            if result.num_folds > 1:
+                made = f"`python -m stages.folds {name}`"
             raise UserError(
-                f"evaluation/{result.dataset}/{name}: expected a result of the experiment as "
-                f"params.yaml has it, got one of another configuration; run `python -m "
-                f"stages.{made_by} {name}` and `python -m stages.evaluate {name}`"
+                f"evaluation/{result.dataset}/{result.experiment}: expected a result of the "
+                f"experiment as params.yaml has it, got one of another configuration; run {made}"
             )
 
 

@@ -50,17 +50,24 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Bits:
-    """Standard errors in bits/dim; for events of open length of a ratio of sums."""
+class BitErrors:
+    """Standard errors in bits/dim; for events of open length of a ratio of sums.
+
+    Attributes:
+        event: what was scored.
+        lengths: of the rows, (rows,), of an event of open length; else None.
+    """
 
     event: Event
     lengths: Tensor | None
 
     @property
     def mean_size(self) -> float | None:
+        """The mean length; None where all events have one."""
         return None if self.lengths is None else float(self.lengths.double().mean())
 
     def stderr(self, nats: Tensor) -> float:
+        """Return the standard error of the bits/dim of rows of so many nats."""
         size = self.mean_size
         if self.lengths is not None and size is not None:
             nats = nats - nats.mean() / size * self.lengths
@@ -101,7 +108,7 @@ def measure(
     lengths = None
     if isinstance(test, SplitData) and manifest.sound is not None:
         lengths = torch.from_numpy(sound_batches.lengths(test)[chosen])
-    bits = _Bits(event, lengths)
+    bits = BitErrors(event, lengths)
     bound = None if source is None else torch.from_numpy(source[chosen])
     if is_gray(manifest.event):
         bound = scoring.entropy_scores(test, manifest.event, plan.batch_size, chosen, context)
@@ -122,7 +129,7 @@ def measure(
     )
 
 
-def _excess(nats: Tensor, bound: Tensor, bits: _Bits) -> Excess:
+def _excess(nats: Tensor, bound: Tensor, bits: BitErrors) -> Excess:
     above, error = mean_and_error(nats - bound)
     return Excess(
         entropy_nats=mean_and_error(bound)[0],

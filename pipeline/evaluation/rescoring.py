@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.data.stored_split import open_rows
 from pipeline.datasets import catalog
+from pipeline.datasets.base import SplitData
 from pipeline.evaluation import cross_validation, measuring, result_files, scoring
 from pipeline.evaluation.measuring import Measured
 from pipeline.evaluation.results import Result, Score
@@ -30,10 +33,18 @@ class Rescored:
     Attributes:
         record: of `results/<experiment>`.
         score: of the same rows, now.
+        further: of the record's further test splits, by their names.
     """
 
     record: Result
     score: Score
+    further: Mapping[str, Score]
+
+    def pairs(self) -> list[tuple[str, Score, Score]]:
+        """Return what was recorded of each split and what comes out now, `test` first."""
+        recorded = {one.split: one.score for one in self.record.further_tests}
+        further = [(split, recorded[split], score) for split, score in self.further.items()]
+        return [("test", self.record.score, self.score), *further]
 
 
 def rescore(name: str) -> Rescored:
@@ -57,10 +68,20 @@ def rescore(name: str) -> Rescored:
     if rows != record.num_rows:
         raise UserError(f"{folder}: expected {record.num_rows} rows, got {rows}")
     scores = [one.score for one in found]
-    return Rescored(record, scores[0] if len(found) == 1 else cross_validation.mean_score(scores))
+    score = scores[0] if len(found) == 1 else cross_validation.mean_score(scores)
+    further = {}
+    for test in record.further_tests:
+        again = _rescore(config, folder, record, test.split)[0]
+        if len(again.nats) != test.num_rows:
+            wanted = f"{test.num_rows} rows of {test.split}"
+            raise UserError(f"{folder}: expected {wanted}, got {len(again.nats)}")
+        further[test.split] = again.score
+    return Rescored(record, score, further)
 
 
-def _rescore(config: ExperimentConfig, folder: Path, record: Result) -> list[Measured]:
+def _rescore(
+    config: ExperimentConfig, folder: Path, record: Result, split: str = "test"
+) -> list[Measured]:
     if not (folder / WEIGHTS).is_file():
         raise UserError(
             f"{folder}: no weights are kept; run python -m stages.train {config.name} and "
@@ -72,7 +93,7 @@ def _rescore(config: ExperimentConfig, folder: Path, record: Result) -> list[Mea
             f"{folder / WEIGHTS}: expected the weights of the record "
             f"({record.weights_sha256[:12]}), got {kept.weights_sha256[:12]}"
         )
-    return [_measure(config, kept, record.num_members, paths.shards(record.dataset))]
+    return [_measure(config, kept, record.num_members, paths.shards(record.dataset), split)]
 
 
 def _rescore_folds(config: ExperimentConfig, folder: Path, record: Result) -> list[Measured]:
@@ -91,9 +112,13 @@ def _rescore_folds(config: ExperimentConfig, folder: Path, record: Result) -> li
 
 
 def _measure(
-    config: ExperimentConfig, kept: TrainedModel, num_members: int, shards: Path
+    config: ExperimentConfig,
+    kept: TrainedModel,
+    num_members: int,
+    shards: Path,
+    split: str = "test",
 ) -> Measured:
-    """Score test rows by a kept model, as an evaluation chooses and scores them."""
+    """Score rows of a split by a kept model, as an evaluation chooses and scores them."""
     manifest = shard_reader.read_manifest(shards)
     if kept.dataset_sha256 != manifest.sha256:
         raise UserError(
@@ -102,10 +127,10 @@ def _measure(
         )
     model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
     device = local_device()
-    test = shard_reader.read_split(shards, "test")
+    test = open_rows(shards, split)
     chosen = scoring.choose(test, config.evaluation)
     source = None
-    if manifest.sound is not None:
+    if isinstance(test, SplitData) and manifest.sound is not None and split == "test":
         source = catalog.get_dataset(config.dataset).source_nats(test)
     model = model.to(device).eval()
     plan = dataclasses.replace(config.evaluation, importance_samples=0)  # the score is compared

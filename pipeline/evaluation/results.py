@@ -70,7 +70,8 @@ class Score(Record):
         Raises:
             UserError: naming `where`, and the bits that were expected.
         """
-        require(math.isfinite(self.nats), f"{where}: nats", "a finite number", self.nats)
+        for name, number in {"nats": self.nats, "nats_stderr": self.nats_stderr}.items():
+            require(math.isfinite(number), f"{where}: {name}", "a finite number", number)
         bits = units.nats_to_bits_per_dim(float(self.nats), event, size=size)
         fits = math.isclose(bits, self.bits_per_dim, rel_tol=1e-4, abs_tol=1e-6)
         expected = f"{bits:.6g} for {self.nats:.6g} nats"

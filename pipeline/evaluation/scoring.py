@@ -82,16 +82,22 @@ def importance_scores(
 
     Returns:
         (rows,) float64, of a random subset of the rows chosen, and their places among these,
-        ascending.
+        ascending. What is drawn for a row is decided by the seed and the row alone.
     """
     count = min(plan.importance_rows, len(chosen))
     places = choose_rows(len(chosen), count, plan.seed)
-    generator = torch.Generator(model.device).manual_seed(plan.seed)
+    generator = torch.Generator(model.device)
     parts, order = [], []
     for place, batch in read_batches(model, split, plan.batch_size, chosen[places]):
-        samples = plan.importance_samples
-        scored = model.importance_weighted(batch.x, samples, batch.condition, generator)
-        parts.append(-scored.cpu().double())
+        for number, row in enumerate(chosen[places][place].tolist()):
+            (seed,) = np.random.SeedSequence([plan.seed, row]).generate_state(1)
+            generator.manual_seed(int(seed))
+            one = slice(number, number + 1)
+            given = None if batch.condition is None else batch.condition[one]
+            scored = model.importance_weighted(
+                batch.x[one], plan.importance_samples, given, generator
+            )
+            parts.append(-scored.cpu().double())
         order.append(place)
     return in_order(parts, order), torch.from_numpy(places)
 

@@ -149,12 +149,12 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     shell["evaluation"] = entry.get("evaluation")
     plain, changed = compose(name, where, shell), compose(name, where, shell, overrides)
     results = [o for o in overrides if _section(o) == "evaluation"]
-    wide = any(config.trainer.precision == "float64" for config in configs)  # so are its weights
+    trainer = changed.trainer
+    if any(config.trainer.precision == "float64" for config in configs):  # so are its weights
+        trainer = dataclasses.replace(trainer, precision="float64")
     return dataclasses.replace(
         changed,
-        trainer=dataclasses.replace(changed.trainer, precision="float64")
-        if wide
-        else changed.trainer,
+        trainer=trainer,
         mixture=tuple(config.name for config in configs),
         pooled=pooled,
         evaluated_as=None

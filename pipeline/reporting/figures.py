@@ -203,7 +203,7 @@ def _published(report: Report) -> list[Dot]:
     """Return the published values that can be drawn, the nearest to our best first."""
     others = {row.published: row.published_value for row in report.rows if row.published}
     dots: list[Dot] = [
-        (value, f"{row.label} {row.sign}".strip(), None, PUBLISHED)
+        (value, f"{row.label} {row.sign}".strip() + row.doubt, None, PUBLISHED)
         for row, value in [*others.items(), *report.context]
         if value is not None and row.comparable
     ]

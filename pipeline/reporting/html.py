@@ -101,9 +101,8 @@ def _our_cells(row: Row, report: Report, matched: bool, bounded: bool, other: st
     ]
     if matched:
         value, difference, _ = tables.published_cells(row, report.unit)
-        unconfirmed = " (unconfirmed)"
-        note = unconfirmed.strip() if value.endswith(unconfirmed) else ""
-        line.append(Cell(value.removesuffix(unconfirmed), note, number=True))
+        doubt = row.published.doubt if row.published else ""
+        line.append(Cell(value.removesuffix(doubt), doubt.strip(), number=True))
         line.append(Cell(difference, number=True))
     if bounded:
         line += [Cell(text, number=True) for text in wording.entropy_and_excess(row.evaluated)]
@@ -153,7 +152,8 @@ def _published(report: Report) -> list[str]:
         return [f"<p>{escape(tables.nothing_published(report))}</p>"]
     header, cells = tables.context_table(report)
     lines = [
-        [Cell(name), Cell(value, number=True), *map(Cell, rest)] for name, value, *rest in cells
+        [Cell(name), Cell(value, number=True), Cell(status), Cell(source, link=row.address)]
+        for (name, value, status, source), (row, _) in zip(cells, report.context, strict=True)
     ]
     return [markup.table(header, lines, "Published results that none of ours is matched with")]
 
@@ -190,7 +190,10 @@ def _description(row: Row, dataset_sha256: str) -> list[tuple[str, str]]:
     ]
     if row.published is not None:
         published = f"{row.published.label}: {row.published.source} [{row.published.status}]"
-        lines.append(("published", escape(published)))
+        address = row.published.address
+        lines.append(
+            ("published", markup.link(address, published) if address else escape(published))
+        )
     lines.append(("commit", f"<code>{escape(training and training.commit or 'unknown')}</code>"))
     lines += [("command", f"<code>{escape(command)}</code>") for command in origin.commands]
     lines.append(("data checksum", f"<code>{escape(origin.dataset_sha256)}</code>"))

@@ -78,12 +78,15 @@ def _line(path: Path) -> list[Cell] | None:
     if best["published_value"]:
         near = wording.SIGNS.get(best["published_relation"], "")
         published = f"{near} {wording.rounded(float(best['published_value']), 2)}".strip()
+    of = best["published"]
+    if best["status"].startswith("unconfirmed"):
+        of += ", unconfirmed"
     given = "conditional" if best["conditional"] == "True" else ""
     experiments = {row["experiment"].split(" (")[0] for row in ours}
     return [
         Cell(dataset, link=f"{dataset}/report.html"),
         Cell(f"{value} {UNITS[unit]}", number=True),
         Cell(wording.short_name(best["experiment"], dataset), given),
-        Cell(published or "-", best["published"] if published else "", number=True),
+        Cell(published or "-", of if published else "", number=True),
         Cell(str(len(experiments)), number=True),
     ]

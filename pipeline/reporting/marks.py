@@ -21,6 +21,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,20 +119,19 @@ def limit(curve: Curve, missed: float, budget: float) -> str:
     """Say what keeps a model from a mark that it missed by so much, with so many hours to spend.
 
     Overfitting, if validation departs from training by half of what is missing or more, or rose
-    again; else time, if validation still fell by half of it in the last third of the steps, or
-    less than a third of the hours was spent; else underfitting.
+    again; time, if validation still fell by half of it in the last third of the steps, or less
+    than a third of the hours was spent; underfitting, if neither is so.
 
     Example:
         >>> fell = Curve(valid=((1, 90.0), (2, 88.0), (3, 86.0)), train=((3, 85.8),), hours=1.0)
         >>> [limit(fell, missed, budget=2.5) for missed in (0.2, 3.0, 15.0)]
-        ['overfitting', 'time', 'underfitting']
+        ['overfitting, time', 'time', 'underfitting']
         >>> limit(fell, missed=15.0, budget=3.5)
         'time'
     """
-    if curve.above_training >= missed / 2 or curve.rose:
-        return LIMITS[0]
+    overfits = curve.above_training >= missed / 2 or curve.rose
     in_time = curve.last_third >= missed / 2 or curve.hours < budget / 3
-    return LIMITS[1] if in_time else LIMITS[2]
+    return ", ".join(itertools.compress(LIMITS, (overfits, in_time, not overfits and not in_time)))
 
 
 def table(results: Path) -> tuple[list[str], list[list[str]]]:
@@ -171,9 +171,12 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
     published = mark.published
     if published is None and row.published is not None:
         published = tables.published_text(row.published, row.published_value)
-        published += " (unconfirmed)" if row.published.verified == "memory" else ""
+        published += row.published.doubt
     return Measured(
-        text=row.text_in(row.result.unit), value=row.value, published=published or "", curve=curve
+        text=row.text_in(row.result.unit) + wording.rows_scored(row.result),
+        value=row.value,
+        published=published or "",
+        curve=curve,
     )
 
 

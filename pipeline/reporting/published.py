@@ -104,6 +104,17 @@ class PublishedResult:
         return "INVALID" in (self.note or "")
 
     @property
+    def doubt(self) -> str:
+        """What follows the printed number: " (unconfirmed)" where no source was seen."""
+        return " (unconfirmed)" if self.verified == "memory" else ""
+
+    @property
+    def address(self) -> str:
+        """Where the source can be read: the first of the file's addresses that it names, or ""."""
+        found = (url for name, url in load_addresses().items() if name in self.source)
+        return next(found, "")
+
+    @property
     def status(self) -> str:
         """How far the number can be trusted, in words."""
         words = ["unconfirmed" if self.verified == "memory" else f"confirmed ({self.verified})"]
@@ -165,6 +176,17 @@ def load_published(path: Path = DEFAULT) -> tuple[PublishedResult, ...]:
             raise UserError(f"{where}: {' / '.join(key)} is given twice")
         found[key] = result
     return tuple(found.values())
+
+
+@functools.cache
+def load_addresses(path: Path = DEFAULT) -> dict[str, str]:
+    """Read where sources are: addresses by what their names begin with.
+
+    Raises:
+        UserError: naming the file, if they are no texts.
+    """
+    found = value_of(read_yaml(path), "addresses", dict, str(path))
+    return {str(name): value_of(found, name, str, f"{path}: addresses") for name in found}
 
 
 def published_for(dataset: str | None) -> list[PublishedResult]:

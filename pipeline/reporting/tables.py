@@ -78,10 +78,9 @@ def published_cells(row: Row, unit: str) -> list[str]:
     published = row.published
     if published is None:
         return ["-", "-", "-"]
-    unconfirmed = " (unconfirmed)" if published.verified == "memory" else ""
     digits = 3 if unit in ("bits_per_dim", "nats_per_dim") else 2
     return [
-        published_text(published, row.published_value) + unconfirmed,
+        published_text(published, row.published_value) + published.doubt,
         "-" if row.difference is None else _signed(row.difference, digits),
         f"{published.label}: {published.source} [{published.status}]",
     ]

@@ -287,8 +287,7 @@ def _of_row(row: Row) -> dict[str, object]:
         fields["valid"] = wording.rounded(result.valid_nats, 2)
     if row.published is not None:
         text = tables.published_text(row.published, row.published_value)
-        doubt = " (unconfirmed)" if row.published.verified == "memory" else ""
-        fields["published"] = text + doubt
+        fields["published"] = text + row.published.doubt
     return fields
 
 

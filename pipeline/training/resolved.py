@@ -17,6 +17,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
+from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ExperimentConfig
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ ROWLESS = {
     "rows_per_shard", "path", "folder", "any_rendering", "max_megapixels", "max_seconds",
 }  # fmt: skip
 PLACES = ("path", "folder")  # of these, where files lie
+TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the weights
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,7 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
     with torch.device("cpu" if config.pooled else "meta"):  # orderings of a pool are compared
         model = create_model(config.model, manifest.event)
     check_condition(model, manifest)
-    if manifest.context_frames and not model.scores_parts:
-        raise UserError(
-            f"{config.name}: expected a model over clips for {manifest.dataset}, of which "
-            f"{manifest.context_frames} frames are given, got {config.model['name']}"
-        )
+    check_frames(config, model, manifest)
     members = max(config.trainer.validate_members or 1, config.evaluation.num_members or 1)
     if members > 1:
         try:
@@ -96,6 +94,33 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
             raise UserError(str(error)) from None
     hyperparameters = {"name": config.model["name"]} | model.hyperparameters.to_dict()
     return ResolvedConfig(config, hyperparameters, manifest.event, manifest.sha256)
+
+
+def check_entry(
+    config: ExperimentConfig, content: Mapping[str, object], manifest: Manifest
+) -> None:
+    """Check that a model was trained as its experiment is described now.
+
+    Arguments:
+        config: of the experiment.
+        content: of the model's config.yaml.
+        manifest: of its shards.
+
+    Raises:
+        UserError: naming the key that differs and the stage that makes the model anew.
+    """
+    made = f"run python -m stages.{params_file.stages_of(config.name)[0]} {config.name}"
+    if config.mixture and "weights" not in content:
+        raise UserError(f"models/{config.name}: expected weights fitted by stages.mix; {made}")
+    wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
+    found = compose.flat(content)
+    found.setdefault("trainer.train_rows", None)  # what is not written where it is all of them
+    if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
+        found.pop("trainer.precision", None)  # auto is either of the others
+    for key, value in found.items():
+        if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
+            expected = f"expected {wanted.get(key)!r} as the experiment has it"
+            raise UserError(f"models/{config.name}: {key}: {expected}, got {value!r}; {made}")
 
 
 def create_model(model: Mapping[str, object], event: Event) -> arcore.AutoregressiveModel:
@@ -172,6 +197,21 @@ def _preprocessing(dataset: Mapping[str, object]) -> str:
     given = {key: value for key, value in dataset.items() if filed.get(key) != value}
     texts = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in given.items())
     return " ".join(["python -m stages.preprocess", name, *map(shlex.quote, texts)])
+
+
+def check_frames(
+    config: ExperimentConfig, model: arcore.AutoregressiveModel, manifest: Manifest
+) -> None:
+    """Check that clips of which frames are given have a model that scores the rest of them.
+
+    Raises:
+        UserError: naming the experiment and its model.
+    """
+    if manifest.context_frames and not model.scores_parts:
+        raise UserError(
+            f"{config.name}: expected a model over clips for {manifest.dataset}, of which "
+            f"{manifest.context_frames} frames are given, got {config.model['name']}"
+        )
 
 
 def check_condition(model: arcore.AutoregressiveModel, manifest: Manifest) -> None:

@@ -17,7 +17,7 @@ from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
 from pipeline.datasets import catalog
-from pipeline.evaluation import cross_validation
+from pipeline.evaluation import cross_validation, identity, result_files
 from pipeline.evaluation.results import MemberScore, Result, Score
 from pipeline.experiments import params_file
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
@@ -147,6 +147,19 @@ def test_folds_are_kept_until_all_is_published(
     assert trained == list(range(10)), "no fold is trained anew"
     assert runs() == {run_id: "FINISHED"}
     assert list(Path(".arcore/folds").iterdir()) == []
+
+
+def test_a_result_over_folds_is_of_the_experiment_as_it_is_now(
+    trained: list[int],
+) -> None:
+    out = cross_validation.run("toy")
+    result = result_files.read(out)
+    identity.Entries.read().check(result)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["experiments"]["toy"]["trainer"] = {"max_epochs": 3}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match=r"red_wine/toy-folds: .*; run `python -m stages.folds toy"):
+        identity.Entries.read().check(result)
 
 
 def test_a_kill_while_folds_are_removed_leaves_no_half_of_them(

@@ -190,6 +190,14 @@ def test_a_member_of_other_hyperparameters_is_refused(mixed: Path) -> None:
         mixing.mix(compose.load_mixture("both"))
 
 
+def test_a_member_that_was_trained_otherwise_is_refused(mixed: Path) -> None:
+    entry = ENTRIES["sums"] | {"trainer": TRAINER | {"max_epochs": 3}}
+    params = {"experiments": ENTRIES | {"sums": entry}, "mixtures": {"both": MIXTURE}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match="^models/sums: trainer.max_epochs: expected 3 as the ex"):
+        mixing.mix(compose.load_mixture("both"))
+
+
 def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
     shutil.move("models/sums", "models/elsewhere")
     shutil.rmtree("mixtures/both/sums")

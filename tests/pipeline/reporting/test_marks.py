@@ -38,8 +38,9 @@ def project(files, *rows: dict[str, object], history: str) -> Path:
         ("1,10,1,84.0,85,1\n2,20,1,83.8,84.2,1\n3,30,1,82.0,82.1,1\n", "time"),
         ("1,10,1,80.0,83,1\n2,20,1,79.8,82.2,1\n3,30,1,79.7,82.1,1\n", "overfitting"),
         ("1,10,1,82.9,83,1\n2,20,1,81.9,82.0,1\n3,30,1,82.1,82.9,1\n", "overfitting"),
+        ("1,10,1,80.0,83,1\n2,20,1,79.8,84.2,1\n3,30,1,79.0,81.5,1\n", "overfitting, time"),
     ],
-    ids=["as high on what it learns", "still falling", "training far below", "rose again"],
+    ids=["as high on what it learns", "still falling", "training far below", "rose again", "both"],
 )
 def test_curves_say_what_limits(files, history: str, limited: str) -> None:
     row = {"system": "MADE", "of": "dna-made", "mark": 80.0, "overrides": "model.hidden=[9]"}

@@ -46,6 +46,13 @@ def test_signs_senses_and_units():
         row(verified="rumour")
 
 
+def test_every_source_has_an_address() -> None:
+    without = {one.source for one in published.load_published() if not one.address}
+    assert not without
+    assert row(source="Uria et al. 2014 / JMLR 2016 UCI table").address.endswith("1605.02226")
+    assert row(source="a rumour").address == ""
+
+
 def test_a_malformed_published_file_is_named(tmp_path):
     path = tmp_path / "rows.yaml"
     good = {"model": "M", "variant": "-", "dataset": "d", "metric": "nats", "split": "test"}
