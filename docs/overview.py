@@ -98,17 +98,18 @@ def draw() -> Figure:
 def table(axes: Axes) -> None:
     """Draw our test nats and the published ones, a line for each model."""
     for place, (label, row) in enumerate(shown_rows()):
-        assert row.published_value is not None
+        assert row.published is not None and row.published_value is not None
         stderr = row.result.score.nats_stderr
         axes.plot([row.value, row.published_value], [place] * 2, color="#bbbbbb", lw=2, zorder=1)
         axes.errorbar(row.value, place, xerr=stderr, fmt="o", color=OURS, ms=7, zorder=2)
         axes.plot(row.published_value, place, "D", color=THEIRS, ms=6, zorder=2)
         axes.text(78.5, place, label, ha="right", va="center", fontsize=10)
         numbers = f"{rounded(row.value, 2)}   {rounded(row.published_value, 2)}"
+        numbers += "*" if row.published.doubt else ""
         axes.text(89.5, place, numbers, va="center", fontsize=10, family="monospace")
     axes.text(89.5, -0.6, "here    published", va="center", fontsize=9)
     axes.plot([], [], "o", color=OURS, label="here, ± one standard error")
-    axes.plot([], [], "D", color=THEIRS, label="published")
+    axes.plot([], [], "D", color=THEIRS, label="published (*: unconfirmed)")
     axes.legend(loc="lower left", fontsize=9, frameon=False)
     axes.set(xlim=(78.7, 89.2), ylim=(len(SHOWN) - 0.5, -0.6), yticks=[])
     axes.set_title("binarised MNIST: nats per test image, less is better", fontsize=11, pad=16)
