@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 import torch
@@ -175,12 +175,15 @@ def _compress(
     twin = _of_extents(model, tuple(x.shape[1:]))
     assert isinstance(twin.event, Levels)
     size, levels = twin.event.size, twin.event.num_levels
-    entries = levels * (size if lengths is None else int(lengths.double().mean()))
+    ends = None if lengths is None else lengths.tolist()
     if batch is None:
-        batch = min(MAX_BATCH, max(1, TABLE_ENTRIES // entries))
+        mean = size if ends is None else sum(ends) // len(ends)
+        batch = min(MAX_BATCH, max(1, TABLE_ENTRIES // (mean * levels)))
+        while batch > 1 and levels * _at_once(size, ends, batch) > MOST_ENTRIES:
+            batch //= 2
     require_int(batch, "batch", 1)
     batch = min(batch, len(x))
-    _check_batch("batch", batch, entries)
+    _check_batch(("x", "batch"), batch, twin.event, ends)
     flat = x.detach().flatten(1).to(twin.device, torch.int64)
     condition = _condition(twin, condition, len(x))
     codes, chunks = [], []
@@ -267,14 +270,14 @@ def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveM
         want in (None, got) for want, got in zip(shape, extents, strict=True)
     )
     fits = fits and header.num_levels == model.event.num_levels
-    fits = fits and 0 < min(extents) and max(extents) <= LONGEST
+    fits = fits and 0 < min(extents)
     if lengths := header.lengths:
         fits = fits and model.event.is_open and len(lengths) == header.count
         fits = fits and 1 <= min(lengths) and max(lengths) <= extents[0]
     event = Levels(max(header.num_levels, 2), tuple(max(extent, 1) for extent in extents))
     require(fits, "model", f"{event}, as coded", model.event)
-    mean = sum(lengths) // len(lengths) if lengths else event.size
-    _check_batch("data: batch", header.batch, event.num_levels * mean)
+    require(max(extents) <= LONGEST, "data: extents", f"at most {LONGEST:,} steps", extents)
+    _check_batch(("data: extents", "data: batch"), header.batch, event, lengths or None)
     names = ("dtype", "device", "torch", "constriction")
     for name, coded, here in zip(names, header.runtime, _runtime(model), strict=True):
         require(coded == here, f"data: {name}", f"{here}, as here", coded)
@@ -282,11 +285,24 @@ def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveM
     return _of_extents(model, extents)
 
 
-def _check_batch(name: str, batch: int, entries: int) -> None:
-    """Refuse rows side by side that have more probabilities, so many each, than fit in memory."""
-    most = min(MOST_ROWS, MOST_ENTRIES // entries)
-    expected = f"at most {most:,} rows side by side of {entries:,} probabilities each"
-    require(batch <= most, name, expected, f"{batch:,}")
+def _check_batch(
+    names: tuple[str, str], batch: int, event: Levels, lengths: Sequence[int] | None
+) -> None:
+    """Refuse a row, or rows side by side, that memory does not hold, naming which."""
+    row = event.num_levels * (event.size if lengths is None else max(lengths))
+    expected = f"rows of at most {MOST_ENTRIES:,} probabilities"
+    require(row <= MOST_ENTRIES, names[0], expected, f"{row:,}")
+    coded = event.num_levels * _at_once(event.size, lengths, batch)
+    fits = batch <= MOST_ROWS and max(coded, batch * event.size) <= MOST_ENTRIES
+    expected = f"at most {MOST_ROWS:,} rows side by side, of {MOST_ENTRIES:,} probabilities in all"
+    require(fits, names[1], expected, f"{batch:,}, of {coded:,}")
+
+
+def _at_once(size: int, lengths: Sequence[int] | None, batch: int) -> int:
+    """Return the dimensions that are coded of the largest batch."""
+    if lengths is None:
+        return size * batch
+    return max(sum(lengths[first : first + batch]) for first in range(0, len(lengths), batch))
 
 
 def _same(name: str, expected: str, coded: bytes, here: bytes) -> None:

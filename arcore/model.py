@@ -118,7 +118,8 @@ class AutoregressiveModel(GenerativeModel):
                 all. Only for a model that `scores_parts`; best on the CPU, since the host reads it.
 
         Raises:
-            ValueError: if an argument has another shape, or values out of range.
+            ValueError: if an argument has another shape, values out of range, or x is on another
+                device.
         """
         self._check(x, condition)
         self._check_scored(scored, x)
@@ -294,7 +295,8 @@ class AutoregressiveModel(GenerativeModel):
 
     def _take_up_step(self, kept: tuple[Any, ...]) -> None:
         state, self._next_step, self._step_is_given, self._sampled_noise = kept
-        self._restore(state)
+        if self.changes_by_step:
+            self._restore(state)
 
     def _begin_step(self) -> object | None:
         """Take the next step, unless one is given; return what `_end_step` undoes it by."""

@@ -110,7 +110,7 @@ def _known_name(model: nn.Module) -> str:
 
 
 def load(
-    folder: str | os.PathLike[str], device: torch.device | str | None = None
+    folder: str | os.PathLike[str], device: torch.device | str | int | None = None
 ) -> AutoregressiveModel:
     """Load a model that `save`, or a training of the pipeline, wrote; it is in evaluation mode.
 
@@ -120,20 +120,28 @@ def load(
 
     Raises:
         ValueError: naming the file: one that is missing, damaged, of another format, of weights of
-            another architecture, shape or dtype, or of weights that are not finite.
+            another architecture, shape or dtype, or of weights that are not finite. Or naming
+            the device, if it is not here.
     """
-    folder = Path(folder)
+    folder, place = Path(folder), _present(device)
     config = _read_config(folder / CONFIG)
     try:
         model = _create(config)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: not a model of this arcore: {error}") from None
     load_weights(model, folder / WEIGHTS)
+    return model.to(place).eval()
+
+
+def _present(device: torch.device | str | int | None) -> torch.device | str | int:
+    """Check that a device is here; None is the CPU."""
+    place = "cpu" if device is None else device
     try:
-        return model.to("cpu" if device is None else device).eval()
+        torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:  # what torch says of an unknown or absent one
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"device: expected one that is here, got {device!r}: {reason}") from None
+    return place
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:

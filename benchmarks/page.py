@@ -111,7 +111,7 @@ def against(record: Record) -> str:
         parallel_multiscale once more with `--pairs 21`. Where two precisions stand, params.yaml
         has the first before and the second after. Before is the library's step on the C library's
         allocator, from which the ratios wanted count; "workers'": `--workers`, with the allocator
-        settings of that commit's Ray workers, at {workers["at"]}. By these: {short}"""
+        settings of that commit's Ray workers, at {workers["at"]}. By these, {short}"""
     return section(f"Against {record['commit']}", text, table(columns, rows))
 
 

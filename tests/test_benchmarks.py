@@ -45,19 +45,23 @@ def test_what_every_sample_of_a_sound_gains_is_certain(tmp_path, monkeypatch) ->
     monkeypatch.syspath_prepend(str(FOLDER))
     import paired
 
-    lengths = torch.tensor([100, 300, 50, 800])
+    lengths, split = torch.tensor([100, 300, 50, 800]), []
     evaluated = []
     for name, nats in (("first", 2.0), ("second", 1.9)):
         (tmp_path / name).mkdir()
-        rows = [f"{row},{float(length) * nats}" for row, length in enumerate(lengths)]
-        (tmp_path / name / "scores.csv").write_text("\n".join(["row,nats", *rows]))
-        result = SimpleNamespace(unit="bits_per_dim", mean_size=312.5)
+        rows = [f"{row},{float(lengths[row]) * nats}" for row in (3, 1, 0)]
+        (tmp_path / name / "scores_novel.csv").write_text("\n".join(["row,nats", *rows]))
+        result = SimpleNamespace(unit="bits_per_dim", dataset="sounds")
         event = Levels(256, (None,))
         evaluated.append(
             SimpleNamespace(name=name, folder=tmp_path / name, event=event, result=result)
         )
-    monkeypatch.setattr(paired, "lengths", lambda *_: lengths)
-    found = paired.difference(*evaluated, "scores.csv")
+    sounds = SimpleNamespace(labels=lengths[:, None].numpy())
+    monkeypatch.setattr(
+        paired.shard_reader, "read_split", lambda _, name: split.append(name) or sounds
+    )
+    found = paired.difference(*evaluated, "scores_novel.csv")
+    assert split == ["novel"]
     assert found["bits_per_dim"] == [pytest.approx(0.1 / math.log(2), abs=1e-5), 0.0]
 
 

@@ -86,6 +86,7 @@ def test_the_recorded_number_comes_out(
     if not paths.shards(config.dataset["name"]).exists():
         bring(catalog.get_dataset(config.dataset))
     found = rescoring.rescore(name)
-    scores = [(s.nats, s.nats_stderr) for s in (found.record.score, found.score)]
-    recorded, now = (wording.with_error(*score) for score in scores)
-    assert now == recorded
+    for split, then, score in found.pairs():
+        pairs = [(s.nats, s.nats_stderr) for s in (then, score)]
+        recorded, now = (wording.with_error(*pair) for pair in pairs)
+        assert now == recorded, split

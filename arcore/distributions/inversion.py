@@ -24,15 +24,15 @@ def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
         [2]
     """
     cumulative = probabilities.cumsum(-1)
-    wanted = uniform[..., None] * cumulative[..., -1:]
     if probabilities.device.type != "cpu":
-        return first_passed(probabilities, cumulative, wanted)
+        return first_passed(probabilities, cumulative, uniform)
+    wanted = uniform[..., None] * cumulative[..., -1:]
     indices = torch.searchsorted(cumulative, wanted, right=True)[..., 0]
     return indices.remainder_(probabilities.shape[-1])  # of NaN all are passed
 
 
-def first_passed(probabilities: Tensor, cumulative: Tensor, wanted: Tensor) -> Tensor:
-    """Return where cumulative sums first pass `wanted`, at probabilities above zero alone.
+def first_passed(probabilities: Tensor, cumulative: Tensor, uniform: Tensor) -> Tensor:
+    """Return where cumulative sums first pass `uniform`, at probabilities above zero alone.
 
     An accelerator adds in a tree, so that a sum may differ from the one before it by its rounding
     where nothing is added.
@@ -42,7 +42,8 @@ def first_passed(probabilities: Tensor, cumulative: Tensor, wanted: Tensor) -> T
         >>> first_passed(torch.tensor([0.5, 0.0, 0.5]), sums, torch.tensor(0.500005)).item()
         2
     """
-    return ((cumulative > wanted) & (probabilities > 0)).int().argmax(-1)
+    sums = cumulative.where(probabilities > 0, 0)
+    return (sums > uniform[..., None] * sums.amax(-1, keepdim=True)).int().argmax(-1)
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:

@@ -49,7 +49,7 @@ def hidden_features(
     """
     if not isinstance(model, NADE | MADE):
         raise ValueError(f"model: expected NADE or MADE, got {type(model).__name__}")
-    x = x.to(model.device)
+    x = model.event.check(x).to(model.device)
     model._check(x, condition)
     flat, inputs = x.flatten(1), model.hyperparameters.inputs
     shown = level_features.encode(flat, model.event, inputs, model.dtype)

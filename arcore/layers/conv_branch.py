@@ -170,7 +170,7 @@ class ConvBranch(nn.Module):
     def _run(
         self, h: Tensor, condition: Tensor | None, borders: Sequence[Border], first: int = 0
     ) -> Tensor:
-        """Compute as many layers as borders from `first` on; each but that activates its input."""
+        """Compute as many layers as borders from `first` on; all but the first activate theirs."""
         layers = cast(list[nn.Conv2d], list(self.layers))[first : first + len(borders)]
         for index, (layer, border) in enumerate(zip(layers, borders, strict=True), first):
             if index > first:

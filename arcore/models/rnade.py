@@ -61,21 +61,22 @@ class RNADEConfig(Hyperparameters):
         require(self.component in COMPONENTS, "component", f"one of {COMPONENTS}", self.component)
         require_bool(self.sigma_preconditioner, "sigma_preconditioner")
         floor = self.min_log_scale
-        require(_is_finite(floor), "min_log_scale", "a finite number", floor)
+        require(_fits_float32(floor), "min_log_scale", "a finite number", floor)
         least = LEAST_LOG_SCALE
         require(floor >= least, "min_log_scale", f"a number of {least} or more", floor)
         span = self.mean_range
         fits = span is None or (
             isinstance(span, tuple)
             and len(span) == 2
-            and all(map(_is_finite, span))
+            and all(map(_fits_float32, span))
             and span[0] < span[1]
+            and _fits_float32(span[1] - span[0])
         )
         require(fits, "mean_range", "two rising finite numbers or null", span)
         orderings.require_ordering(self.ordering, self.ordering_seed)
 
 
-def _is_finite(value: object) -> bool:
+def _fits_float32(value: object) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and abs(value) <= torch.finfo(torch.float32).max  # type: ignore[arg-type]
 
@@ -89,13 +90,13 @@ class RNADE(AutoregressiveModel):
         (z, mu, ln s) = V_od h_d + b_od,  p(x_od | x_o<d) = sum_j softmax(z)_j N(x_od; mu_j, s_j),
 
     or Laplacians in place of N. rho_d is a learned scalar of each dimension, 1 at first. Biases
-    begin with equal weights, means evenly spaced over `mean_range` and s the spacing. Scoring and
-    its gradient take O(D H K) per datum; activations are cumulative sums over `block` dimensions,
-    which the backward pass computes again, one block at a time.
+    begin with equal weights, means evenly spaced over `mean_range` and s the spacing, or the floor
+    that is above it. Scoring and its gradient take O(D H K) per datum; activations are cumulative
+    sums over `block` dimensions, which the backward pass computes again, one block at a time.
 
     A scale never falls below exp(min_log_scale), when scoring and when sampling; one that is held
-    there has no gradient. Since a tempered
-    mixture density has no closed form, `sample` and `impute` refuse a temperature other than 1.
+    there has no gradient. Since a tempered mixture density has no closed form, `sample` and
+    `impute` refuse a temperature other than 1.
 
     Where s is small, mu's gradient is large; `sigma_preconditioner` multiplies the gradient that
     reaches mu's own V and b by s, as the authors do, without a trace in the loss.

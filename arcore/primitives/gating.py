@@ -71,7 +71,7 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         c: (..., w).
 
     Returns:
-        h' and c', (..., w).
+        h' and c', (..., w), of the dtypes of the gates and of c.
 
     Example:
         >>> h, c = lstm_cell(torch.zeros(2, 12), torch.ones(2, 3))
@@ -82,7 +82,7 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         width = c.shape[-1]
         o, f, i = torch.sigmoid(gates[..., : 3 * width]).split(width, -1)
         c = f * c + i * torch.tanh(gates[..., 3 * width :])
-        return o * torch.tanh(c), c
+        return (o * torch.tanh(c)).to(gates.dtype), c
     out: tuple[Tensor, Tensor] = _LSTMCell.apply(gates, c)  # type: ignore[no-untyped-call]
     return out
 

@@ -66,7 +66,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     for key, chosen in fixed.items():
         if entry.get(key) != chosen:
             raise UserError(f"folds.{name}.{key}: expected {chosen!r}, got {entry.get(key)!r}")
-    described = identity.config_sha256(config)
+    described = identity.config_sha256(config), identity.entry_sha256(name)  # as it began
     config = dataclasses.replace(
         config, evaluation=dataclasses.replace(config.evaluation, published=entry.get("published"))
     )
@@ -78,7 +78,9 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         return _run(config, dataset, raw, described)
 
 
-def _run(config: ExperimentConfig, dataset: Dataset, raw: Path, config_sha256: str) -> Path:
+def _run(
+    config: ExperimentConfig, dataset: Dataset, raw: Path, described: tuple[str, str | None]
+) -> Path:
     title = naming.over_folds(config.result_name)
     run_id = mlflow_store.start_run(
         mlflow_store.experiment_of(dataset.name),
@@ -92,8 +94,8 @@ def _run(config: ExperimentConfig, dataset: Dataset, raw: Path, config_sha256: s
         outcomes = [_fold(config, fold, raw, home / str(fold)) for fold in range(dataset.num_folds)]
         result = dataclasses.replace(
             summary(title, outcomes, config.evaluation.published),
-            config_sha256=config_sha256,
-            entry_sha256=identity.entry_sha256(config.name),
+            config_sha256=described[0],
+            entry_sha256=described[1],
         )
         out = _write(config, result, outcomes, home)
         shared_storage.publish(config.cluster, out, "metrics.json")

@@ -25,6 +25,7 @@ from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
+from pipeline.data.stored_split import open_rows
 from pipeline.evaluation import pooling, result_files, scoring
 from pipeline.evaluation.results import Result
 from pipeline.experiments import compose
@@ -75,7 +76,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
             raise UserError(f"{experiment}: trained anew meanwhile; run this again")
         if not config.pooled:
             member.to(local_device(config.cluster))
-            valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")
+            valid = open_rows(paths.shards(manifest.dataset), "valid")
             nats = scoring.scores(member, valid, config.evaluation.batch_size)
             if not bool(nats.isfinite().all()):
                 raise UserError(f"{experiment}: expected finite nats for each row; train it again")
@@ -119,7 +120,7 @@ def _mix(config: ExperimentConfig) -> Path:
     try:
         if config.pooled:
             plan = config.evaluation
-            valid = shard_reader.read_split(paths.shards(manifest.dataset), "valid")
+            valid = open_rows(paths.shards(manifest.dataset), "valid")
             weights, history = pooling.fit(
                 models, valid, plan.batch_size, plan.seed, local_device(config.cluster)
             )
@@ -217,12 +218,17 @@ def _records(experiment: str) -> Iterator[TrainingRecord | Result]:
 def _joined(config: ExperimentConfig, experiment: str, resolved: ResolvedConfig) -> Path:
     """Return the folder of a member, which joins if it has not as it is now wanted."""
     folder, source = paths.joined(config.name, experiment), paths.model(experiment)
-    weights = [place / "model.safetensors" for place in (folder, source)]
-    there = [path.is_file() for path in weights]
+    there = [(place / "model.safetensors").is_file() for place in (folder, source)]
     there[0] = there[0] and (config.pooled or _has_scores(folder, _count(experiment, resolved)))
-    if there == [True, False] or (all(there) and len({sha256_of(path) for path in weights}) == 1):
+    if there == [True, False] or (all(there) and _alike(folder, source)):
         return folder  # without a source DVC has restored it
     return join(config, experiment)
+
+
+def _alike(folder: Path, source: Path) -> bool:
+    """Whether a member is what was trained last, by its weights and how they were made."""
+    names = ("model.safetensors", "config.yaml")
+    return all(sha256_of(folder / name) == sha256_of(source / name) for name in names)
 
 
 def _has_scores(folder: Path, count: int) -> bool:

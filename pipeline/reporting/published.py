@@ -110,9 +110,12 @@ class PublishedResult:
 
     @property
     def address(self) -> str:
-        """Where the source can be read: the first of the file's addresses that it names, or ""."""
-        found = (url for name, url in load_addresses().items() if name in self.source)
-        return next(found, "")
+        """Where the source can be read, or "": of code, a repository before a paper."""
+        known = load_addresses()
+        named = sorted((name for name in known if name in self.source), key=self.source.find)
+        if self.verified == "code":
+            named.sort(key=lambda name: "github.com" not in known[name])
+        return known[named[0]] if named else ""
 
     @property
     def status(self) -> str:
@@ -180,7 +183,7 @@ def load_published(path: Path = DEFAULT) -> tuple[PublishedResult, ...]:
 
 @functools.cache
 def load_addresses(path: Path = DEFAULT) -> dict[str, str]:
-    """Read where sources are: addresses by what their names begin with.
+    """Read where sources are: addresses by what the sources' texts contain.
 
     Raises:
         UserError: naming the file, if they are no texts.

@@ -109,6 +109,7 @@ def compress(
         rows.append(levels)
     _require_different([entry.name for entry in entries])
     entries = _with_symbols(_with_classes(entries, model, classes), model, symbols)
+    _manifest(entries, [])  # refuses what is too large before anything is coded
     streams = []
     for numbers in _groups(entries, event):
         members = [entries[number] for number in numbers]
@@ -184,16 +185,20 @@ def load(folder: Path) -> tuple[arcore.AutoregressiveModel, Levels]:
 
 def pack(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
     """Return an archive's bytes."""
+    manifest = zlib.compress(_manifest(entries, streams), 9)
+    lead = LEAD.pack(MAGIC, FORMAT, len(manifest), zlib.crc32(manifest))
+    return b"".join([lead, manifest, *streams])
+
+
+def _manifest(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
     described = {
         "files": [entry.to_dict() for entry in entries],
         "streams": [len(stream) for stream in streams],
     }
     text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    fits = len(text) <= LARGEST_MANIFEST
-    require(fits, "files", f"names and shapes of {LARGEST_MANIFEST:,} bytes at most", len(text))
-    manifest = zlib.compress(text, 9)
-    lead = LEAD.pack(MAGIC, FORMAT, len(manifest), zlib.crc32(manifest))
-    return b"".join([lead, manifest, *streams])
+    wanted = f"names, shapes and labels of {LARGEST_MANIFEST:,} bytes at most"
+    require(len(text) <= LARGEST_MANIFEST, "files", wanted, f"{len(text):,}")
+    return text
 
 
 def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
@@ -212,7 +217,10 @@ def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
         raise damaged
     try:
         inflater = zlib.decompressobj()
-        described = json.loads(inflater.decompress(manifest, LARGEST_MANIFEST))
+        text = inflater.decompress(manifest, LARGEST_MANIFEST)
+        small = not inflater.unconsumed_tail
+        require(small, str(where), f"a manifest of {LARGEST_MANIFEST:,} bytes at most", "more")
+        described = json.loads(text)
         entries = [FileEntry.from_dict(entry) for entry in described["files"]]
         lengths = [operator.index(count) for count in described["streams"]]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):

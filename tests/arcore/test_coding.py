@@ -96,8 +96,16 @@ def test_a_training_model_is_coded_in_evaluation_and_stays_in_training() -> None
     x, mask = torch.randint(2, (4, 6)), model.output.mask.clone()
     data = compress(model, x)
     assert model.training and torch.equal(model.output.mask, mask)
+    assert model._step_is_given and model._next_step == 2
     assert not torch.equal(model.member(0).output.mask, mask), "the step's are others"
     assert torch.equal(decompress(model.eval(), data), x)
+
+
+def test_a_model_that_coded_in_inference_mode_trains() -> None:
+    model = small_model().train()
+    with torch.inference_mode():
+        compress(model, some_levels(model))
+    model(some_levels(model)).mean().backward()
 
 
 def test_any_dtype_of_levels_and_a_generator_that_stays() -> None:
@@ -402,6 +410,7 @@ def test_a_header_of_more_than_there_is_costs_nothing() -> None:
         (2, 1 << 33, "a sound header"),
         (1 << 27, 1, "chunks"),
         (1 << 45, 1 << 45, "batch: expected at most 65,536 rows side by side"),
+        (1 << 27, 1 << 27, "batch: expected at most 65,536 rows side by side"),
     ):
         crafted = bitstream.dataclasses.replace(header, count=count, batch=batch)
         with pytest.raises(ValueError, match=f"data: .*{message}"):
@@ -413,15 +422,24 @@ def test_a_row_of_more_steps_than_are_coded_costs_nothing() -> None:
     header, codes = bitstream.split(compress(model, torch.zeros(1, 5)))
     for steps in (1 << 40, 1 << 24):
         crafted = bitstream.dataclasses.replace(header, extents=(steps,))
-        with pytest.raises(ValueError, match="^model: expected"):
+        with pytest.raises(ValueError, match="^data: extents: expected at most 2,097,152 steps"):
             decompress(model, bitstream.join(crafted, codes))
+    many = {"count": 1 << 16, "batch": 1 << 16, "lengths": (1,) * (1 << 16)}
+    crafted = bitstream.dataclasses.replace(header, extents=(1 << 21,), **many)
+    with pytest.raises(ValueError, match="^data: batch: expected at most 65,536 rows side by sid"):
+        decompress(model, bitstream.join(crafted, codes))
 
 
 def test_a_batch_of_more_than_memory_holds_is_refused_before_it_is_coded() -> None:
     model = arcore.create_model("wavenet", Levels(1024, (None,)), **NET)
     x = torch.zeros(2, 1 << 19, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"^batch: expected at most 1 rows side by side"):
+    with pytest.raises(ValueError, match=r"^batch: expected .*, got '2, of 1,073,741,824'"):
         compress(model, x, batch=2)
+    x = torch.zeros(3, (1 << 19) + 1, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"^x: expected rows of at most 536,870,912 prob"):
+        compress(model, x)
+    with pytest.raises(ValueError, match=r"^batch: expected .*, got '2, of 536,871,936'"):
+        compress(model, x, lengths=torch.tensor([1 << 19, 1, 1]), batch=2)
 
 
 def test_only_what_codes_has_a_fingerprint() -> None:

@@ -26,9 +26,11 @@ def test_an_accelerator_chooses_as_a_processor_does(generator: torch.Generator) 
     probabilities[probabilities < 0.3] = 0
     probabilities[:, 4] += 0.1
     uniform = torch.rand(20_000, generator=generator)
-    sums = probabilities.cumsum(-1)
-    found = first_passed(probabilities, sums, uniform[:, None] * sums[:, -1:])
+    found = first_passed(probabilities, probabilities.cumsum(-1), uniform)
     assert torch.equal(found, choose(probabilities, uniform))
+    rounded = torch.tensor([0.0, 0.5, 0.50001])  # of what has no probability
+    ends = torch.tensor([0.0, 0.999999, 1 - 2**-24])
+    assert first_passed(torch.tensor([0.0, 0.5, 0.0]), rounded, ends).tolist() == [1, 1, 1]
 
 
 def test_no_temperature_makes_a_level_of_probability_zero_a_number() -> None:

@@ -345,8 +345,13 @@ def test_importance_samples_in_parts_are_independent(monkeypatch: pytest.MonkeyP
     assert_close(parts, whole, rtol=0, atol=0.1)
     assert model.importance_weighted(x[:0], 3).shape == (0,)
     monkeypatch.setattr("arcore.families.latent.FLOATS_AT_ONCE", 2 * model._width)
+    scored, likelihood = [], model._log_likelihood
+    monkeypatch.setattr(
+        model, "_log_likelihood", lambda *given: scored.append(len(given[0])) or likelihood(*given)
+    )
     rows = model.importance_weighted(x, 1500, None, torch.Generator().manual_seed(1))
     assert_close(rows, whole, rtol=0, atol=0.1)
+    assert max(scored) == 2
 
 
 def test_fixed_noise_is_standard_normal_and_belongs_to_each_event() -> None:

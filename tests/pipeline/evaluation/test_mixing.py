@@ -258,6 +258,14 @@ def test_a_member_that_was_trained_again_joins_again(mixed: Path) -> None:
     assert (joined / "valid.csv").read_bytes() == before
 
 
+def test_a_member_whose_weights_come_out_the_same_joins_as_it_is_now(mixed: Path) -> None:
+    joined = paths.joined("both", "sums") / "config.yaml"
+    old = joined.read_text()
+    joined.write_text(old.replace("max_epochs: 2", "max_epochs: 9"))
+    mixing.mix(compose.load_mixture("both"))
+    assert joined.read_text() == old
+
+
 def test_a_member_under_other_masks_joins_again(mixed: Path) -> None:
     scores = paths.joined("both", "masks") / "valid.csv"
     before = scores.read_text()

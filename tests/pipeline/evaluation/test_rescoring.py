@@ -69,6 +69,24 @@ def test_another_number_is_said(project: Path, monkeypatch) -> None:
         run(monkeypatch, "toy")
 
 
+def test_further_splits_are_scored_too(project: Path, monkeypatch, capsys) -> None:
+    path = Path("results/toy/metrics.json")
+    metrics = json.loads(path.read_text())
+    further = {"split": "valid", "num_rows": 100, "num_split_rows": 270}
+    further |= {name: metrics[name] for name in ("nats", "nats_stderr", "bits_per_dim")}
+    further["bits_per_dim_stderr"] = metrics["bits_per_dim_stderr"]
+    path.write_text(json.dumps(metrics | {"further_tests": [further]}))
+    with pytest.raises(UserError, match="other numbers than recorded: toy, valid$"):
+        run(monkeypatch, "toy")
+    now = rescoring.rescore("toy").further["valid"]
+    path.write_text(json.dumps(metrics | {"further_tests": [further | now.to_dict()]}))
+    run(monkeypatch, "toy")
+    assert "toy, valid: recorded" in capsys.readouterr().out
+    path.write_text(json.dumps(metrics | {"further_tests": [further | {"num_rows": 99}]}))
+    with pytest.raises(UserError, match="expected 99 rows of valid, got 100"):
+        run(monkeypatch, "toy")
+
+
 def test_other_weights_other_data_and_none_are_refused(project: Path, monkeypatch) -> None:
     config = Path("results/toy/config.yaml")
     text = config.read_text()

@@ -49,8 +49,11 @@ def test_signs_senses_and_units():
 def test_every_source_has_an_address() -> None:
     without = {one.source for one in published.load_published() if not one.address}
     assert not without
-    assert row(source="Uria et al. 2014 / JMLR 2016 UCI table").address.endswith("1605.02226")
+    assert row(source="Uria et al. 2014 / JMLR 2016 UCI table").address.endswith("1310.1757")
     assert row(source="a rumour").address == ""
+    made = row(source="Germain et al. 2015, MNIST table; van den Oord 2016a Table 4")
+    assert made.address.endswith("1502.03509")
+    assert row(source="Larochelle & Murray 2011; MarcCote/NADE a.py").address.endswith("NADE.py")
 
 
 def test_a_malformed_published_file_is_named(tmp_path):
