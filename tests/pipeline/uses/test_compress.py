@@ -258,12 +258,12 @@ def test_manifests_that_do_not_fit(
 def test_a_manifest_has_a_size_that_is_stated(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compress, "LARGEST_MANIFEST", 100)
-    with pytest.raises(UserError, match=f"{archive}: expected a manifest of 100 bytes at most"):
+    monkeypatch.setattr(compress, "LARGEST_MANIFEST", 40)
+    with pytest.raises(UserError, match=f"{archive}: expected a manifest of 40 bytes at most"):
         compress.decompress(archive, tmp_path / "model", tmp_path / "out")
     picture = tmp_path / "again.png"
     shutil.copyfile(next(tmp_path.glob("*.png")), picture)
-    with pytest.raises(UserError, match="files: expected names, shapes and labels of 100 bytes"):
+    with pytest.raises(UserError, match="files: expected names, shapes and labels of 40 bytes"):
         compress.compress([picture], tmp_path / "model", tmp_path / "b.arc")
 
 
