@@ -17,31 +17,33 @@ all rows of a chunk share one stream.
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import metadata
 
 import torch
 from torch import Tensor
 
-from arcore import bitstream
+from arcore import bitstream, coded_batches
 from arcore.bitstream import DIGEST, Chunk, Header
 from arcore.decoding import Decoder
 from arcore.ensembles import Ensemble
-from arcore.entropy import bytes_of, coder, digest_of, libraries, same_numbers, table_of
+from arcore.entropy import (
+    bytes_of,
+    coder,
+    digest_of,
+    fingerprint,
+    libraries,
+    same_numbers,
+    table_of,
+)  # fmt: skip
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.progress import Advance, progress_bar
 
-MAX_BATCH = 256
-TABLE_ENTRIES = 1 << 24
 CHUNK_DIMENSIONS = 1 << 22
 PROBE_BLOCKS = 8
-LONGEST = 1 << 21  # steps of a row
-MOST_ROWS = 1 << 16  # of a batch
-MOST_ENTRIES = 1 << 29  # probabilities of a batch, which are kept until it is coded: 4 GiB
 
 
 def compress(
@@ -123,33 +125,18 @@ def lengths_of(data: bytes) -> Tensor | None:
     return torch.tensor(lengths) if lengths else None
 
 
-def fingerprint(model: AutoregressiveModel) -> bytes:
-    """Return the SHA-256 of a model: its kind, hyperparameters, weights and masks, 32 bytes.
-
-    It is the same on every device, and for every length of an event.
-
-    Raises:
-        ValueError: for a model that has no coded form, as `compress` does.
-    """
-    check_model(model)
-    assert isinstance(model.event, Levels)
-    kinds = type(model).__name__, type(event := model.event).__name__
-    described = [[*kinds, event.uneven or event.num_levels], model.hyperparameters.to_dict()]
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(bytes_of(tensor))
-    return digest.digest()
-
-
 def _padded(
     model: AutoregressiveModel, x: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Check events and their lengths; return them with zeros after their ends."""
     model.event.check(x)
     require(len(x) > 0, "x", "a row at least", "none")
-    require(max(x.shape[1:]) <= LONGEST, "x", f"at most {LONGEST} steps", tuple(x.shape))
+    require(
+        max(x.shape[1:]) <= coded_batches.LONGEST,
+        "x",
+        f"at most {coded_batches.LONGEST} steps",
+        tuple(x.shape),
+    )
     if lengths is None:
         return x, None
     require(model.event.is_open, "lengths", "None for an event of one length", "some")
@@ -177,13 +164,10 @@ def _compress(
     size, levels = twin.event.size, twin.event.num_levels
     ends = None if lengths is None else lengths.tolist()
     if batch is None:
-        mean = size if ends is None else sum(ends) // len(ends)
-        batch = min(MAX_BATCH, max(1, TABLE_ENTRIES // (mean * levels)))
-        while batch > 1 and levels * _at_once(size, ends, batch) > MOST_ENTRIES:
-            batch //= 2
+        batch = coded_batches.usual(twin.event, ends)
     require_int(batch, "batch", 1)
     batch = min(batch, len(x))
-    _check_batch(("x", "batch"), batch, twin.event, ends)
+    coded_batches.check(("x", "batch"), batch, twin.event, ends)
     flat = x.detach().flatten(1).to(twin.device, torch.int64)
     condition = _condition(twin, condition, len(x))
     codes, chunks = [], []
@@ -276,33 +260,18 @@ def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveM
         fits = fits and 1 <= min(lengths) and max(lengths) <= extents[0]
     event = Levels(max(header.num_levels, 2), tuple(max(extent, 1) for extent in extents))
     require(fits, "model", f"{event}, as coded", model.event)
-    require(max(extents) <= LONGEST, "data: extents", f"at most {LONGEST:,} steps", extents)
-    _check_batch(("data: extents", "data: batch"), header.batch, event, lengths or None)
+    require(
+        max(extents) <= coded_batches.LONGEST,
+        "data: extents",
+        f"at most {coded_batches.LONGEST:,} steps",
+        extents,
+    )
+    coded_batches.check(("data: extents", "data: batch"), header.batch, event, lengths or None)
     names = ("dtype", "device", "torch", "constriction")
     for name, coded, here in zip(names, header.runtime, _runtime(model), strict=True):
         require(coded == here, f"data: {name}", f"{here}, as here", coded)
     _same("model", "the model that encoded", header.model, fingerprint(model))
     return _of_extents(model, extents)
-
-
-def _check_batch(
-    names: tuple[str, str], batch: int, event: Levels, lengths: Sequence[int] | None
-) -> None:
-    """Refuse a row, or rows side by side, that memory does not hold, naming which."""
-    row = event.num_levels * (event.size if lengths is None else max(lengths))
-    expected = f"rows of at most {MOST_ENTRIES:,} probabilities"
-    require(row <= MOST_ENTRIES, names[0], expected, f"{row:,}")
-    coded = event.num_levels * _at_once(event.size, lengths, batch)
-    fits = batch <= MOST_ROWS and max(coded, batch * event.size) <= MOST_ENTRIES
-    expected = f"at most {MOST_ROWS:,} rows side by side, of {MOST_ENTRIES:,} probabilities in all"
-    require(fits, names[1], expected, f"{batch:,}, of {coded:,}")
-
-
-def _at_once(size: int, lengths: Sequence[int] | None, batch: int) -> int:
-    """Return the dimensions that are coded of the largest batch."""
-    if lengths is None:
-        return size * batch
-    return max(sum(lengths[first : first + batch]) for first in range(0, len(lengths), batch))
 
 
 def _same(name: str, expected: str, coded: bytes, here: bytes) -> None:

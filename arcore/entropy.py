@@ -6,6 +6,7 @@ NumPy and constriction (`pip install 'arcore[coding]'`) are imported here, when 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from arcore.bitstream import DIGEST
+from arcore.events import Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import without_dropout
@@ -64,6 +66,26 @@ def table_of(conditionals: Distribution, like: Tensor) -> Tensor:
     finite = bool(table.isfinite().all())
     require(finite, "model", "finite probabilities", "NaN")
     return table.reshape(like.numel(), -1)
+
+
+def fingerprint(model: AutoregressiveModel) -> bytes:
+    """Return the SHA-256 of a model: its kind, hyperparameters, weights and masks, 32 bytes.
+
+    It is the same on every device, and for every length of an event.
+
+    Raises:
+        ValueError: for a model that is not over levels.
+    """
+    require(isinstance(model.event, Levels), "model", "an event of levels", model.event)
+    assert isinstance(model.event, Levels)
+    kinds = type(model).__name__, type(event := model.event).__name__
+    described = [[*kinds, event.uneven or event.num_levels], model.hyperparameters.to_dict()]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(bytes_of(tensor))
+    return digest.digest()
 
 
 def digest_of(tensor: Tensor | None) -> bytes:

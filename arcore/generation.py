@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
+from arcore.distributions.drawing import select
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int, require_positive
 from arcore.primitives.dropout import without_dropout
@@ -265,6 +267,10 @@ class GenerativeModel(nn.Module, abc.ABC):
         return not bool(bound < limit)
 
     @abc.abstractmethod
+    def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
+        """Return the conditionals of x, which was checked."""
+
+    @abc.abstractmethod
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Score events, (batch,) in nats."""
 
@@ -301,3 +307,21 @@ class GenerativeModel(nn.Module, abc.ABC):
     def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:
         """Return a decoder that may have taken in blocks that are known already."""
         return self.decoder(x.shape[0], condition)
+
+
+class RecomputingDecoder(Decoder):
+    """The slow, obviously right decoder: a full pass of `conditionals` for every block."""
+
+    def __init__(self, model: GenerativeModel, batch: int, condition: Tensor | None = None) -> None:
+        super().__init__(model.schedule, batch)
+        self.model = model
+        self.condition = condition
+        self.x = model._blank(batch)
+
+    @torch.no_grad()
+    def _next(self, block: Tensor) -> Distribution:
+        x = self.x.view(-1, *self.model.event.extents)
+        return select(self.model._conditionals(x, self.condition), self.x.shape, block)
+
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        self.x[:, block] = values.to(self.x.dtype)

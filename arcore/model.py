@@ -16,9 +16,8 @@ from torch.distributions import Distribution
 
 from arcore import conditions, units
 from arcore.decoding import Decoder
-from arcore.distributions.drawing import select
 from arcore.events import Event, Gray, Levels
-from arcore.generation import GenerativeModel
+from arcore.generation import GenerativeModel, RecomputingDecoder
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int, require_seed
 from arcore.primitives.compile_guard import compile_guard
@@ -393,23 +392,3 @@ def _take_step(model: AutoregressiveModel) -> object:
     model._set_step(0, model._next_step)
     model._next_step += 1
     return state
-
-
-class RecomputingDecoder(Decoder):
-    """The slow, obviously right decoder: a full pass of `conditionals` for every block."""
-
-    def __init__(
-        self, model: AutoregressiveModel, batch: int, condition: Tensor | None = None
-    ) -> None:
-        super().__init__(model.schedule, batch)
-        self.model = model
-        self.condition = condition
-        self.x = model._blank(batch)
-
-    @torch.no_grad()
-    def _next(self, block: Tensor) -> Distribution:
-        x = self.x.view(-1, *self.model.event.extents)
-        return select(self.model._conditionals(x, self.condition), self.x.shape, block)
-
-    def _push(self, block: Tensor, values: Tensor) -> None:
-        self.x[:, block] = values.to(self.x.dtype)

@@ -79,6 +79,13 @@ class RasterConfig(Hyperparameters):
         require_int(self.num_mixtures, "num_mixtures", 1)
         require_int(self.condition_width, "condition_width", 1)
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that have no effect as the others are, and what would give them one."""
+        found = super().idle_fields()
+        if self.condition_shape is None:
+            found["condition_width"] = "condition_shape"
+        return found
+
     def require_prediction(self) -> None:
         """Check the size of a linear prediction's kernel, where a model has one.
 

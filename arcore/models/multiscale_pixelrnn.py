@@ -51,6 +51,14 @@ class MultiscalePixelRNNConfig(RowLSTMConfig):
         require_int(self.base_hidden, "base_hidden", 1)
         require_int(self.base_num_layers, "base_num_layers", 1)
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that have no effect as the others are, and what would give them one."""
+        found = super().idle_fields()
+        found.pop("condition_width", None)  # the small image's maps have it
+        if self.core != "row_lstm":
+            found["kernel"] = "core: row_lstm"
+        return found
+
 
 class MultiscalePixelRNN(AutoregressiveModel):
     """PixelRNN over a small image, and one over the whole image that is conditional on it.

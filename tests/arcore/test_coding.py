@@ -14,6 +14,7 @@ from torch import Tensor
 import arcore
 from arcore import bitstream, coding
 from arcore.coding import compress, decompress
+from arcore.entropy import fingerprint
 from arcore.events import Binary, Gray, Levels, Real
 from tests.arcore.cases import CASES, cases_where
 from tests.support.cases import Case, randomize
@@ -444,7 +445,7 @@ def test_a_batch_of_more_than_memory_holds_is_refused_before_it_is_coded() -> No
 
 def test_only_what_codes_has_a_fingerprint() -> None:
     with pytest.raises(ValueError, match="model: expected an event of levels"):
-        coding.fingerprint(arcore.create_model("rnade", Real((3,))))
+        fingerprint(arcore.create_model("rnade", Real((3,))))
 
 
 def test_a_header_is_read_as_it_was_written() -> None:

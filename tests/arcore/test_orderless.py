@@ -17,9 +17,9 @@ import arcore
 from arcore.events import Binary, Levels
 from arcore.families import orderless
 from arcore.families.orderless import OrderlessModel
+from arcore.generation import RecomputingDecoder
 from arcore.layers import level_features
 from arcore.layers.conv_branch import ConvBranch
-from arcore.model import RecomputingDecoder
 from arcore.primitives.masks import draw_masks
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, draws_noise, loss_of, randomize

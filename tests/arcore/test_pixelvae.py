@@ -16,30 +16,22 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Binary, Levels
 from arcore.families.latent import LatentVariableModel
+from arcore.generation import RecomputingDecoder
 from arcore.inference import latent_levels
 from arcore.layers.latents import GaussianPixelCNN, Halving, gaussian
-from arcore.model import RecomputingDecoder
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, loss_of, randomize
 from tests.support.events import NINE
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
-TINY = {
-    "latent_size": 1,
-    "latent_channels": 1,
-    "encoder": [3],
-    "prior_width": 3,
-    "prior_blocks": 1,
-    "condition_width": 3,
-    "width": 3,
-    "num_layers": 2,
-    "head_width": 4,
-}
-ONE = Case("pixelvae-one", Levels(3, (2,)), TINY)
+TINY = {"latent_size": 1, "encoder": [3], "width": 3, "num_layers": 2, "head_width": 4}
+MAPS = {**TINY, "condition_width": 3}
+MAP_PRIOR = {"num_levels": 2, "latent_channels": 1, "prior_width": 3, "prior_blocks": 1}
+ONE = Case("pixelvae-one", Levels(3, (2,)), MAPS)
 FLAT = Case("pixelvae-flat", Binary((1, 2, 2)), {**TINY, "upsample": False, "num_classes": 2})
-TWO = Case("pixelvae-two", Binary((2,)), {**TINY, "num_levels": 2})
+TWO = Case("pixelvae-two", Binary((2,)), {**MAPS, **MAP_PRIOR})
 TWO_CLASSES = Case(
-    "pixelvae-two-and-classes", Binary((2,)), {**TINY, "num_levels": 2, "num_classes": 2}
+    "pixelvae-two-and-classes", Binary((2,)), {**MAPS, **MAP_PRIOR, "num_classes": 2}
 )
 TINY_CASES = [ONE, FLAT, TWO, TWO_CLASSES]
 tiny = pytest.mark.parametrize("case", TINY_CASES, ids=str)
@@ -154,7 +146,7 @@ def test_divergence_of_one_level_is_that_of_gaussians(generator: torch.Generator
 
 def test_divergence_of_a_map_averages_to_the_joint_one(generator: torch.Generator) -> None:
     """Location by location given draws, against E[ln q(z1, z2) - ln p(z1 | z2) p(z2)]."""
-    case = Case("pixelvae", Binary((1, 3, 4)), {**TINY, "num_levels": 2, "latent_channels": 2})
+    case = Case("pixelvae", Binary((1, 3, 4)), {**MAPS, **MAP_PRIOR, "latent_channels": 2})
     model, n = build(case), 10_000
     assert model.latent_shapes == ((1,), (2, 2, 2))
     wide, _ = repeated(case.values(1), None, n)

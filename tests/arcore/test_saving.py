@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import arcore
 from arcore import saving
-from arcore.coding import fingerprint
+from arcore.entropy import fingerprint
 from arcore.events import Binary, Event, Levels, Real, from_dict
 from tests.arcore.cases import CASES
 from tests.places import ROOT

@@ -1,15 +1,16 @@
-"""create_model: errors that help."""
+"""create_model: errors and warnings that help."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 
 import arcore
-from arcore.events import Binary, Real
+from arcore.events import Binary, Levels, Real
 
-BINARY = Binary((4,))
+BINARY, IMAGE = Binary((4,)), Binary((1, 4, 4))
 BAD = [
     (("nad", BINARY), {}, ["name", "made, ", "'nad'", "did you mean 'nade'"]),
     (("transformer", BINARY), {}, ["name", "made, ", "'transformer'"]),
@@ -64,3 +65,29 @@ def test_bad_arguments_are_named(
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         arcore.create_model(*args, **hyperparameters)
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "given", "message"),
+    [
+        ("made", BINARY, {"mask_seed": 3}, "mask_seed: 3 has no effect without several masks"),
+        ("nade", BINARY, {"ordering_seed": 3}, "ordering_seed: 3 has no effect without ordering"),
+        ("pixelcnn", IMAGE, {"num_mixtures": 3}, "num_mixtures: 3 has no effect without head"),
+        ("pixelcnn", IMAGE, {"condition_width": 3}, "condition_width: 3 has no effect without con"),
+        ("parallel_multiscale", IMAGE, {"patch_grid": 3}, "patch_grid: 3 .* without upscaling: B"),
+        ("pixelvae", IMAGE, {"prior_blocks": 3}, "prior_blocks: 3 .* without num_levels: 2"),
+        ("multiscale_pixelrnn", IMAGE, {"kernel": 5}, "kernel: 5 .* without core: row_lstm"),
+        ("wavenet", Levels(4, (9,)), {"local_width": 3}, "local_width: 3 .* without local_classes"),
+    ],
+)
+def test_an_option_without_effect_is_warned_of(name, event, given, message) -> None:
+    with pytest.warns(UserWarning, match=message) as caught:
+        arcore.create_model(name, event, **given)
+    assert [one.filename for one in caught] == [__file__]
+
+
+def test_options_at_their_defaults_are_not_warned_of() -> None:
+    for name in arcore.list_models():
+        fields = arcore.zoo.model_class(name).Config
+        for field in dataclasses.fields(fields):
+            fields().warn_of_idle([field.name])

@@ -31,7 +31,7 @@ ROOMS = (
     ("pipeline.core",),
     ("arcore.coding", "arcore.inference", "arcore.saving"),
     ("arcore.entropy",),
-    ("arcore.bitstream",),
+    ("arcore.bitstream", "arcore.coded_batches"),
     ("arcore.zoo",),
     ("arcore.pools",),
     ("arcore.mixtures",),

@@ -22,7 +22,11 @@ CASES = [
         CUBE,
         {"hidden": 8, "inputs": "one_hot", "activation": "relu", "block": 8},
     ),
-    Case("nade-classes", Levels(5, (3,)), {"hidden": 4, "num_classes": 3, "ordering_seed": 7}),
+    Case(
+        "nade-classes",
+        Levels(5, (3,)),
+        {"hidden": 4, "num_classes": 3, "ordering": "random", "ordering_seed": 7},
+    ),
     Case("nade-one-hidden", Levels(2, (5,)), {"hidden": 1, "ordering": "reverse"}),
     Case("nade-uneven", UNEVEN, {"hidden": 8, "ordering": "reverse"}),
     Case("nade-uneven-one-hot", UNEVEN, {"hidden": 8, "inputs": "one_hot", "condition_size": 2}),

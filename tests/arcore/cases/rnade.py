@@ -20,7 +20,11 @@ CASES = [
     ),
     Case("rnade-uneven-blocks", Real((12,)), {**DENSITY, "block": 5}),
     Case("rnade-laplace", Real((7,)), {**DENSITY, "block": 1, "component": "laplace"}),
-    Case("rnade-classes", REALS, {**DENSITY, "num_classes": 2, "block": 4, "ordering_seed": 7}),
+    Case(
+        "rnade-classes",
+        REALS,
+        {**DENSITY, "num_classes": 2, "block": 4, "ordering": "random", "ordering_seed": 7},
+    ),
     Case(
         "rnade-sigma-preconditioner", REALS, {**DENSITY, "sigma_preconditioner": True, "block": 4}
     ),

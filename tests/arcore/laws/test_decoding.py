@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from arcore.decoding import Decoder
-from arcore.model import AutoregressiveModel, RecomputingDecoder
+from arcore.generation import RecomputingDecoder
+from arcore.model import AutoregressiveModel
 from tests.arcore.cases import every_case, every_model
 from tests.support.cases import Case, create, event_of
 from tests.support.dependence import logits_of, parameters_of
