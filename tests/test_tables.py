@@ -103,8 +103,9 @@ def test_the_picture_is_in_step() -> None:
         for text in re.findall(r"<text[^>]*>([^<]*)</text>", overview.OVERVIEW.read_text())
     ]
     for label, row in overview.shown_rows():
-        assert row.published_value is not None
-        numbers = [rounded(row.value, 2), rounded(row.published_value, 2)]
+        assert row.published is not None and row.published_value is not None
+        doubt = "*" if row.published.doubt else ""
+        numbers = [rounded(row.value, 2), rounded(row.published_value, 2) + doubt]
         assert label in shown
         assert numbers in [text.split() for text in shown]
     origin = read_object(overview.ORIGIN)

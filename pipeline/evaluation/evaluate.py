@@ -33,6 +33,7 @@ from pipeline.evaluation import (
     sampling,
     scoring,
     spreading,
+    trained_entry,
     video_figures,
 )
 from pipeline.evaluation.results import FurtherTest, Result
@@ -40,7 +41,7 @@ from pipeline.evaluation.scoring import mean_and_error
 from pipeline.experiments.schema import EvaluationConfig, ExperimentConfig
 from pipeline.tracking import run_logger
 from pipeline.training import saved_models
-from pipeline.training.resolved import check_entry, check_frames
+from pipeline.training.resolved import check_frames
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
     model = _scored(model, num_members, config.name).to(device).eval()
-    check_entry(config, trained.content, manifest)
+    trained_entry.check(config, trained.content, manifest)
     curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
     context = manifest.context_frames
     if plan.coded:

@@ -26,7 +26,7 @@ from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
 from pipeline.data.manifest import Manifest
 from pipeline.data.stored_split import open_rows
-from pipeline.evaluation import pooling, result_files, scoring
+from pipeline.evaluation import pooling, result_files, scoring, trained_entry
 from pipeline.evaluation.results import Result
 from pipeline.experiments import compose
 from pipeline.experiments.schema import ExperimentConfig
@@ -34,7 +34,7 @@ from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import saved_models
 from pipeline.training.records import COLUMNS, TrainingRecord
-from pipeline.training.resolved import ResolvedConfig, check_entry, resolve
+from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.saved_models import TrainedModel
 
 log = logging.getLogger(__name__)
@@ -270,7 +270,7 @@ def _check(
             f"models/{experiment}: expected a model as its experiment has it, got one of other "
             "hyperparameters; train it again"
         )
-    check_entry(compose.load(experiment), trained.content, manifest)
+    trained_entry.check(compose.load(experiment), trained.content, manifest)
     return _count(experiment, resolved)
 
 

@@ -17,7 +17,6 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
-from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ExperimentConfig
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ ROWLESS = {
     "rows_per_shard", "path", "folder", "any_rendering", "max_megapixels", "max_seconds",
 }  # fmt: skip
 PLACES = ("path", "folder")  # of these, where files lie
-TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the weights
 
 
 @dataclass(frozen=True)
@@ -94,33 +92,6 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
             raise UserError(str(error)) from None
     hyperparameters = {"name": config.model["name"]} | model.hyperparameters.to_dict()
     return ResolvedConfig(config, hyperparameters, manifest.event, manifest.sha256)
-
-
-def check_entry(
-    config: ExperimentConfig, content: Mapping[str, object], manifest: Manifest
-) -> None:
-    """Check that a model was trained as its experiment is described now.
-
-    Arguments:
-        config: of the experiment.
-        content: of the model's config.yaml.
-        manifest: of its shards.
-
-    Raises:
-        UserError: naming the key that differs and the stage that makes the model anew.
-    """
-    made = f"run python -m stages.{params_file.stages_of(config.name)[0]} {config.name}"
-    if config.mixture and "weights" not in content:
-        raise UserError(f"models/{config.name}: expected weights fitted by stages.mix; {made}")
-    wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
-    found = compose.flat(content)
-    found.setdefault("trainer.train_rows", None)  # what is not written where it is all of them
-    if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
-        found.pop("trainer.precision", None)  # auto is either of the others
-    for key, value in found.items():
-        if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
-            expected = f"expected {wanted.get(key)!r} as the experiment has it"
-            raise UserError(f"models/{config.name}: {key}: {expected}, got {value!r}; {made}")
 
 
 def create_model(model: Mapping[str, object], event: Event) -> arcore.AutoregressiveModel:
