@@ -11,7 +11,6 @@
         approximate: true for the importance-weighted estimate (default false)
         published: what is beside it; null for the record's own
         curve: the experiment whose curve is drawn (default `of`)
-        beside: another that was trained for the mark, whose hours count too
         earlier_hours: of one thread, of trainings before the one recorded (default 0)
         train, overrides: the experiment that goes on (default `of`), and what is changed of it
 
@@ -53,7 +52,6 @@ class Mark(Record):
     approximate: bool = False
     published: str | None = None
     curve: str | None = None
-    beside: str | None = None
     earlier_hours: float = 0.0
     train: str | None = None
     overrides: str = ""
@@ -155,9 +153,7 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
     unit = reports[dataset].unit
     curve = None if mark.source is None else mark_curves.read(results, mark.source, unit)
     if curve is not None:
-        other = None if mark.beside is None else mark_curves.read(results, mark.beside, unit)
-        hours = curve.hours + (other.hours if other else 0) + mark.earlier_hours
-        curve = dataclasses.replace(curve, hours=hours)
+        curve = dataclasses.replace(curve, hours=curve.hours + mark.earlier_hours)
     score = _score_apart(mark, results, unit)
     if score is not None:
         value, error = score

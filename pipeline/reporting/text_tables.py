@@ -16,7 +16,6 @@ what the record `of` it has; `{other}` is `test` of the record `with` it. Record
     <experiment> member      what a member of an ensemble scores
     <experiment> <split>     what a test split beyond `test` scores
     <dataset> codec <label>  the codec or baseline whose label starts so: name, test
-    <name>.json              a mixture: test, valid
     embedded <dataset> <experiment>  of results/embedded.csv: name, members, test
 
 Instead of `rows`, `embedded: true` gives all of `results/embedded.csv`, `search` the trials of a
@@ -39,7 +38,7 @@ from typing import Any, cast
 
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.core.records import read_object, read_yaml, require_known, value_of
+from pipeline.core.records import read_yaml, require_known, value_of
 from pipeline.reporting import (
     embedded,
     marks,
@@ -209,8 +208,6 @@ class Tables:
         first, _, rest = of.partition(" ")
         if first == "embedded":
             return self._embedded(rest)
-        if first.endswith(".json"):
-            return _of_mixture(self.results / first)
         kind, _, label = rest.partition(" ")
         if kind == "codec":
             return self._codec(first, label)
@@ -288,19 +285,6 @@ def _of_row(row: Row) -> dict[str, object]:
     if row.published is not None:
         text = tables.published_text(row.published, row.published_value)
         fields["published"] = text + row.published.doubt
-    return fields
-
-
-def _of_mixture(path: Path) -> Fields:
-    scores = read_object(path)
-    fields = {}
-    for split in ("test", "valid"):
-        score = scores.get(f"mixture {split} nats")
-        if not isinstance(score, list) or len(score) != 2:
-            raise UserError(
-                f"{path}: mixture {split} nats: expected a mean and its error, got {score}"
-            )
-        fields[split] = wording.with_error(float(score[0]), float(score[1]))
     return fields
 
 
