@@ -86,7 +86,7 @@ def _results(report: Report) -> list[str]:
                 line += [Cell(size, number=True), Cell(speed, number=True)]
             number = row.result.num_parameters
             line.append(Cell("-" if number is None else f"{number:,}", number=True))
-            line.append(Cell(wording.duration(row.result.train_seconds), number=True))
+            line.append(Cell(wording.trained(row.result), number=True))
         lines.append(line + [Cell("-")] * (len(header) - len(line)))
     caption = "Test results, best first; a name leads to how its row was made"
     table = markup.table(header, lines, caption)

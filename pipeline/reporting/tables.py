@@ -68,8 +68,8 @@ def _our_cells(row: Row, report: Report, bounded: bool) -> list[str]:
         row.text_in(other_unit(report)),
         *(wording.coded(result, row.evaluated.event, report.unit) if report.is_coded else ()),
         "-" if result.num_parameters is None else f"{result.num_parameters:,}",
-        wording.duration(result.train_seconds),
-        result.device or "-",
+        wording.trained(result),
+        result.device if result.device and not wording.is_combined(result) else "-",
     ]
 
 

@@ -89,11 +89,22 @@ def members(result: Result, num_averaged: int = 1) -> str:
         num_averaged: above 1, the values are the mean over so many single models.
     """
     text = "one" if result.num_members == 1 else f"ensemble of {result.num_members}"
-    if result.model in zoo.COMBINATIONS:
+    if is_combined(result):
         text = result.model
     if num_averaged > 1:
         text = f"one (mean of {num_averaged})"
     return text if result.num_folds == 1 else f"{text} for each of {result.num_folds} folds"
+
+
+def is_combined(result: Result) -> bool:
+    """Whether it is of a mixture or pool, whose members were trained, each on a machine."""
+    return result.model in zoo.COMBINATIONS
+
+
+def trained(result: Result) -> str:
+    """Say how long a model was trained, or the members of a combined one, all together."""
+    text = duration(result.train_seconds)
+    return f"{text}, members" if is_combined(result) and text != "-" else text
 
 
 def rows_scored(result: Result) -> str:
