@@ -36,7 +36,7 @@ from arcore.entropy import (
     libraries,
     same_numbers,
     table_of,
-)  # fmt: skip
+)
 from arcore.events import Gray, Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
