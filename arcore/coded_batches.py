@@ -23,6 +23,11 @@ def usual(event: Levels, lengths: Sequence[int] | None) -> int:
     return batch
 
 
+def check_steps(name: str, extents: Sequence[int]) -> None:
+    """Refuse rows of more steps than are coded."""
+    require(max(extents) <= LONGEST, name, f"at most {LONGEST:,} steps", tuple(extents))
+
+
 def check(names: tuple[str, str], batch: int, event: Levels, lengths: Sequence[int] | None) -> None:
     """Refuse a row, or rows side by side, that memory does not hold, naming which."""
     row = event.num_levels * (event.size if lengths is None else max(lengths))

@@ -131,12 +131,7 @@ def _padded(
     """Check events and their lengths; return them with zeros after their ends."""
     model.event.check(x)
     require(len(x) > 0, "x", "a row at least", "none")
-    require(
-        max(x.shape[1:]) <= coded_batches.LONGEST,
-        "x",
-        f"at most {coded_batches.LONGEST} steps",
-        tuple(x.shape),
-    )
+    coded_batches.check_steps("x", x.shape[1:])
     if lengths is None:
         return x, None
     require(model.event.is_open, "lengths", "None for an event of one length", "some")
@@ -260,12 +255,7 @@ def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveM
         fits = fits and 1 <= min(lengths) and max(lengths) <= extents[0]
     event = Levels(max(header.num_levels, 2), tuple(max(extent, 1) for extent in extents))
     require(fits, "model", f"{event}, as coded", model.event)
-    require(
-        max(extents) <= coded_batches.LONGEST,
-        "data: extents",
-        f"at most {coded_batches.LONGEST:,} steps",
-        extents,
-    )
+    coded_batches.check_steps("data: extents", extents)
     coded_batches.check(("data: extents", "data: batch"), header.batch, event, lengths or None)
     names = ("dtype", "device", "torch", "constriction")
     for name, coded, here in zip(names, header.runtime, _runtime(model), strict=True):

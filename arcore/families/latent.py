@@ -206,16 +206,23 @@ class LatentVariableModel(LatentSampling):
         self._check(x, condition)
         if not len(x):
             return torch.empty(0, dtype=self.dtype, device=self.device)
-        rows = max(1, FLOATS_AT_ONCE // self._width)
-        if len(x) > rows:
-            pieces = x.split(rows)
-            given = [None] * len(pieces) if condition is None else condition.split(rows)
-            return torch.cat(
-                [
-                    self.importance_weighted(piece, num_samples, label, generator)
-                    for piece, label in zip(pieces, given, strict=True)
-                ]
-            )
+        pieces = x.split(max(1, FLOATS_AT_ONCE // self._width))
+        given = [None] * len(pieces) if condition is None else condition.split(len(pieces[0]))
+        return torch.cat(
+            [
+                self._importance_weighted(piece, num_samples, label, generator)
+                for piece, label in zip(pieces, given, strict=True)
+            ]
+        )
+
+    def _importance_weighted(
+        self,
+        x: Tensor,
+        num_samples: int,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Estimate ln p of rows of which one sample each fits in memory at once."""
         count = max(1, FLOATS_AT_ONCE // (self._width * len(x)))
         posterior = self._posterior(x, condition)
         parts = []

@@ -63,25 +63,27 @@ def rescore(name: str) -> Rescored:
     if not (folder / "metrics.json").is_file():
         raise UserError(f"{folder}: expected a record, found none")
     record = result_files.read(folder)
-    found = (_rescore_folds if record.num_folds > 1 else _rescore)(config, folder, record)
-    rows = sum(len(one.nats) for one in found)
-    if rows != record.num_rows:
-        raise UserError(f"{folder}: expected {record.num_rows} rows, got {rows}")
-    scores = [one.score for one in found]
-    score = scores[0] if len(found) == 1 else cross_validation.mean_score(scores)
-    further = {}
-    for test in record.further_tests:
-        again = _rescore(config, folder, record, test.split)[0]
-        if len(again.nats) != test.num_rows:
-            wanted = f"{test.num_rows} rows of {test.split}"
-            raise UserError(f"{folder}: expected {wanted}, got {len(again.nats)}")
-        further[test.split] = again.score
-    return Rescored(record, score, further)
+    if record.num_folds > 1:
+        found = _rescore_folds(config, folder, record)
+        _check_rows(folder, "test", record.num_rows, sum(len(one.nats) for one in found))
+        return Rescored(record, cross_validation.mean_score([one.score for one in found]), {})
+    kept, shards = _kept(config, folder, record), paths.shards(record.dataset)
+    num_rows = {"test": record.num_rows} | {one.split: one.num_rows for one in record.further_tests}
+    scores = {}
+    for split, expected in num_rows.items():
+        one = _measure(config, kept, record.num_members, shards, split)
+        _check_rows(folder, split, expected, len(one.nats))
+        scores[split] = one.score
+    return Rescored(record, scores.pop("test"), scores)
 
 
-def _rescore(
-    config: ExperimentConfig, folder: Path, record: Result, split: str = "test"
-) -> list[Measured]:
+def _check_rows(folder: Path, split: str, expected: int, num_rows: int) -> None:
+    if num_rows != expected:
+        raise UserError(f"{folder}: expected {expected} rows of {split}, got {num_rows}")
+
+
+def _kept(config: ExperimentConfig, folder: Path, record: Result) -> TrainedModel:
+    """Load the weights beside a record, if they are those that it is of."""
     if not (folder / WEIGHTS).is_file():
         raise UserError(
             f"{folder}: no weights are kept; run python -m stages.train {config.name} and "
@@ -93,7 +95,7 @@ def _rescore(
             f"{folder / WEIGHTS}: expected the weights of the record "
             f"({record.weights_sha256[:12]}), got {kept.weights_sha256[:12]}"
         )
-    return [_measure(config, kept, record.num_members, paths.shards(record.dataset), split)]
+    return kept
 
 
 def _rescore_folds(config: ExperimentConfig, folder: Path, record: Result) -> list[Measured]:
