@@ -50,8 +50,8 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class BitErrors:
-    """Standard errors in bits/dim; for events of open length of a ratio of sums.
+class ScoredRows:
+    """Rows that were scored, for their score: errors of bits of open length are of a ratio of sums.
 
     Attributes:
         event: what was scored.
@@ -73,6 +73,25 @@ class BitErrors:
             nats = nats - nats.mean() / size * self.lengths
         spread = mean_and_error(nats)[1]
         return nats_to_bits_per_dim(spread, self.event, difference=True, size=size)
+
+    def score(self, nats: Tensor, *, difference: bool = False) -> Score:
+        """Return the score of rows of so many nats, or of such differences of them."""
+        mean, error = mean_and_error(nats)
+        size = self.mean_size
+        return Score(
+            nats=mean,
+            nats_stderr=error,
+            bits_per_dim=nats_to_bits_per_dim(mean, self.event, difference=difference, size=size),
+            bits_per_dim_stderr=self.stderr(nats),
+        )
+
+
+def scored_rows(test: Split, chosen: np.ndarray, manifest: shard_reader.Manifest) -> ScoredRows:
+    """Return the chosen rows of a split, for their score."""
+    lengths = None
+    if isinstance(test, SplitData) and manifest.sound is not None:
+        lengths = torch.from_numpy(sound_batches.lengths(test)[chosen])
+    return ScoredRows(after_frames(manifest.event, manifest.context_frames), lengths)
 
 
 def measure(
@@ -103,39 +122,29 @@ def measure(
         each = by_member()
     nats = scoring.mixture(each)
     seconds = time.perf_counter() - began
-    mean, error = mean_and_error(nats)
-    event = after_frames(manifest.event, context)
-    lengths = None
-    if isinstance(test, SplitData) and manifest.sound is not None:
-        lengths = torch.from_numpy(sound_batches.lengths(test)[chosen])
-    bits = BitErrors(event, lengths)
+    rows = scored_rows(test, chosen, manifest)
     bound = None if source is None else torch.from_numpy(source[chosen])
     if is_gray(manifest.event):
         bound = scoring.entropy_scores(test, manifest.event, plan.batch_size, chosen, context)
     return Measured(
         nats=nats,
         seconds=seconds,
-        score=Score(
-            nats=mean,
-            nats_stderr=error,
-            bits_per_dim=nats_to_bits_per_dim(mean, event, size=bits.mean_size),
-            bits_per_dim_stderr=bits.stderr(nats),
-        ),
-        mean_size=bits.mean_size,
-        excess=None if bound is None else _excess(nats, bound, bits),
+        score=rows.score(nats),
+        mean_size=rows.mean_size,
+        excess=None if bound is None else _excess(nats, bound, rows),
         member=_member(each) if each.shape[1] > 1 else None,
         importance=_importance(model, test, chosen, plan, nats),
         bound=_bound(model, test, chosen, plan),
     )
 
 
-def _excess(nats: Tensor, bound: Tensor, bits: BitErrors) -> Excess:
+def _excess(nats: Tensor, bound: Tensor, rows: ScoredRows) -> Excess:
     above, error = mean_and_error(nats - bound)
     return Excess(
         entropy_nats=mean_and_error(bound)[0],
         excess_nats=above,
         excess_nats_stderr=error,
-        excess_bits_per_dim_stderr=bits.stderr(nats - bound),
+        excess_bits_per_dim_stderr=rows.stderr(nats - bound),
     )
 
 

@@ -73,6 +73,11 @@ USES = {
         "nats of test rows by ensembles of 1, 2, 4, ... orderings of one network",
         "an orderless model (deep_nade, conv_nade), or MADE with an ordering for each mask",
     ),
+    "paired": Use(
+        "Paired differences",
+        "what a model gains over other experiments on the same test rows, with its error",
+        "others=[experiment, ...] of the same data",
+    ),
     "noise_levels": Use(
         "Levels of noise",
         "what changes as the noise of one level varies; the KL and the units in use of each",

@@ -12,7 +12,7 @@ import torch
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.evaluation import scoring
-from pipeline.uses import orderings, running, structure, subject
+from pipeline.uses import orderings, paired, running, structure, subject
 from tests.support.uses import list_uses
 
 
@@ -48,6 +48,15 @@ def test_structure_of_classes_and_too_far(project: Path) -> None:
         structure.run(subject.load("toy-nade"), structure.Settings(), project)
     with pytest.raises(UserError, match="far: expected a number > near, 3, got 2"):
         structure.Settings(far=2)
+
+
+def test_models_of_other_data_are_not_compared(project: Path) -> None:
+    loaded = subject.load("toy-nade")
+    other = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, sha256="0"))
+    with pytest.raises(UserError, match="toy-made: expected a model of digits_binary, as of toy"):
+        paired.run(other, paired.Settings(others=["toy-made"]), project)
+    with pytest.raises(UserError, match="others: expected an experiment or more, got"):
+        paired.Settings(others=[])
 
 
 def test_orderings_go_on_where_they_were_cut_short(

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats.wave_files import wave_bytes
-from pipeline.uses import continuation, speakers, subject
+from pipeline.evaluation import measuring, scoring
+from pipeline.uses import continuation, paired, speakers, subject
 from pipeline.uses import sounds as sounds_of_rows
 from pipeline.uses.continuation import Settings
 from tests.support import titles
@@ -119,6 +121,28 @@ def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
     ]
     every = speakers.run(loaded, speakers.Settings(num_texts=1, num_rows=10_000), project)
     assert every.numbers[0].value == pytest.approx(np.mean(right))
+
+
+def test_what_a_condition_gains_is_of_the_same_sounds(project: Path) -> None:
+    told, alone = (subject.load(f"tones-{name}") for name in ("both", "plain"))
+    test = told.split("test")
+    nats = [scoring.scores(one.model, test, 7) for one in (alone, told)]
+    apart, lengths = nats[0] - nats[1], torch.from_numpy(test.labels[:, 0]).double()
+    settings = paired.Settings(others=["tones-plain", "tones-both"])
+    gain, ahead, none, _ = paired.run(told, settings, project).numbers
+    mean = float(apart.sum() / lengths.sum())
+    assert (gain.name, gain.unit) == ("over tones-plain: gain", "bits/dim")
+    assert gain.value == pytest.approx(mean / math.log(2), rel=1e-4)
+    assert ahead.value == pytest.approx(float((apart > 0).double().mean()))
+    assert (none.value, none.stderr) == (0.0, 0.0)
+
+
+def test_a_gain_of_every_sample_alike_is_certain() -> None:
+    lengths = torch.tensor([100.0, 300.0, 800.0], dtype=torch.float64)
+    rows = measuring.ScoredRows(Levels(256, (None,)), lengths)
+    score = rows.score(0.1 * lengths, difference=True)
+    assert score.bits_per_dim == pytest.approx(0.1 / math.log(2))
+    assert score.bits_per_dim_stderr == pytest.approx(0, abs=1e-9) and score.nats_stderr > 10
 
 
 def test_titles_can_be_read() -> None:
