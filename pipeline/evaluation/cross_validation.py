@@ -39,7 +39,7 @@ from pipeline.training import driver
 
 log = logging.getLogger(__name__)
 COLUMNS = ("fold", "num_rows", "nats", "nats_stderr", "valid_nats")
-MODEL_FILES = ("config.json", "config.yaml", "model.safetensors")
+MODEL_FILES = ("config.json", "config.yaml", "model.safetensors", "training.json")
 
 
 def run(name: str, overrides: Sequence[str] = ()) -> Path:

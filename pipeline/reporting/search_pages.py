@@ -95,9 +95,10 @@ def _shares(folder: Path, best: int) -> list[str]:
 def _origin(record: dict[str, object], where: str) -> list[str]:
     name = value_of(record, "search", str, where)
     files = [("trials", "trials.csv"), ("best settings", "best.yaml"), ("record", RECORD)]
-    own = "--" not in name  # of an entry, without overrides
+    plain = f"python -m stages.tune {name}" if "--" not in name else ""  # without overrides
+    command = str(record.get("command") or plain)  # older records have none
     lines = [
-        *([("command", f"<code>python -m stages.tune {escape(name)}</code>")] if own else []),
+        *([("command", f"<code>{escape(command)}</code>")] if command else []),
         ("commit", f"<code>{escape(value_of(record, 'commit', str, where))}</code>"),
         ("device", escape(str(record.get("device") or "not on record"))),
         ("time", wording.duration(value_of(record, "seconds", float, where))),

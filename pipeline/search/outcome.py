@@ -43,7 +43,7 @@ class SearchRecord:
         seconds: of the search, since it was last started.
         trial_seconds: that each trial trained, in the order of trials.csv.
         front: trials that none beats in both objectives, by rising nats; empty for one objective.
-        commit: of the code.
+        command, commit: what made it. Older records have no command.
         device: of the process that led it, an accelerator or a processor with its threads; those
             of a trial are `cluster.cpus_per_worker`. Older records have none.
     """
@@ -67,6 +67,7 @@ class SearchRecord:
     trial_seconds: tuple[float, ...] = ()
     front: tuple[int, ...] = ()
     device: str = ""
+    command: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""
@@ -80,6 +81,7 @@ def summarize(
     run_id: str | None,
     mlflow_experiment: str,
     seconds: float,
+    command: str,
     commit: str,
     device: str,
 ) -> SearchRecord:
@@ -108,6 +110,7 @@ def summarize(
         run_id=run_id,
         mlflow_experiment=mlflow_experiment,
         seconds=seconds,
+        command=command,
         commit=commit,
         device=device,
         trial_seconds=tuple(row.seconds for row in table),

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 import os
+import shlex
 import signal
 import time
 import warnings
@@ -51,7 +52,7 @@ class SearchRun:
         config_hash: of all that decides the search.
         place: folder or URI in which Ray Tune keeps the searches.
         mlflow_experiment: name of the MLflow experiment.
-        commit: of the code.
+        command, commit: what runs.
         run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
     """
 
@@ -60,6 +61,7 @@ class SearchRun:
     config_hash: str
     place: str
     mlflow_experiment: str
+    command: str
     commit: str
     run_id: str | None = None
 
@@ -101,12 +103,13 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     manifest = read_manifest(paths.shards(search.base.dataset["name"]))
     folder = f"{search.name}-{search.config_hash(manifest.sha256)[:12]}"
     with locks.held(locks.path_beside(place, folder), f"searching {search.name}"):
-        return _tune(search, fresh)
+        command = shlex.join(["python", "-m", "stages.tune", name, *overrides])
+        return _tune(search, fresh, command)
 
 
-def _tune(search: Search, fresh: bool) -> Path:
+def _tune(search: Search, fresh: bool, command: str) -> Path:
     began = time.perf_counter()
-    run = _planned(search)
+    run = _planned(search, command)
     records = TrialRecords(search, run.kept)
     if not fresh:
         records.read()
@@ -126,7 +129,7 @@ def _tune(search: Search, fresh: bool) -> Path:
     return out
 
 
-def _planned(search: Search) -> SearchRun:
+def _planned(search: Search, command: str) -> SearchRun:
     """Check a search against its shards; nothing is touched yet."""
     dataset = search.base.dataset["name"]
     manifest = read_manifest(paths.shards(dataset))
@@ -137,6 +140,7 @@ def _planned(search: Search) -> SearchRun:
         search.config_hash(manifest.sha256),
         storage.join(shared_storage.storage_of(search.base.cluster), "tune"),
         mlflow_store.experiment_of(dataset),
+        command,
         provenance.commit(),
     )
 
@@ -204,6 +208,7 @@ def _write(run: SearchRun, table: Sequence[Trial], seconds: float) -> Path:
         run_id=run.run_id,
         mlflow_experiment=run.mlflow_experiment,
         seconds=round(seconds, 1),
+        command=run.command,
         commit=run.commit,
         device=provenance.device_name(_device(run.search.base.cluster)),
     )

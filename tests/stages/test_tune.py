@@ -50,7 +50,9 @@ def test_seconds_of_sampling_are_a_second_objective(make_project) -> None:
     project, rows, _ = search(make_project, entry)
     places = [(float(row["best_valid_nats"]), float(row["sampling_seconds"])) for row in rows]
     assert all(seconds > 0 for _, seconds in places) and {row["epochs"] for row in rows} == {"3"}
-    front = project.json("searches/toy/search.json")["front"]
+    record = project.json("searches/toy/search.json")
+    assert record["command"].startswith("python -m stages.tune toy")
+    front = record["front"]
     assert front[0] == 1 + places.index(min(places))
     assert [row["trial"] for row in rows if row["front"] == "yes"] == [
         str(n) for n in sorted(front)

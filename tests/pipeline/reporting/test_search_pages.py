@@ -38,7 +38,8 @@ def test_every_search_has_a_page_and_the_index_leads_to_it(
         assert f'href="../searches/{name}/index.html"' in index
         assert f"{record['trials']} trials of {record['model']} on {record['dataset']}" in text
         assert f"trial {record['best_trial']}: {record['best_valid_nats']:.2f} validation" in text
-        assert f"python -m stages.tune {name}</code>" in text and record["commit"] in text
+        command = record.get("command", f"python -m stages.tune {name}")
+        assert f"{command}</code>" in text and record["commit"] in text
         assert text.count("<img ") == len(list(path.parent.glob("*.png")))
 
 
@@ -75,6 +76,7 @@ def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None
     folder = copied / "searches/digits-nade-orderings"
     record = json.loads((folder / "search.json").read_text()) | {
         "search": "a--num_trials-4",
+        "command": "",
         "device": "",
     }
     (folder / "search.json").write_text(json.dumps(record))

@@ -50,6 +50,7 @@ def trial(number: int, value: float, rate: float = 0.01, **changes: Any) -> Tria
 
 def summarize(search: spec.Search, table: list[Trial]) -> outcome.SearchRecord:
     where = {"run_id": "run", "mlflow_experiment": "arcore-toy", "commit": "abc"}
+    where["command"] = "python -m stages.tune toy"
     return outcome.summarize(search, table, seconds=2.0, device="cpu (a, 1 thread)", **where)
 
 

@@ -119,6 +119,6 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
     with pytest.raises(OtherShards, match="expected the shards that this training is of"):
         running.run_trial(DRAWN, setting=alone)
     assert not reports
-    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", "")
+    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", "", "")
     with pytest.raises(tuning.Interrupted, match=r"digits_binary was made anew meanwhile; rerun"):
         tuning._require_ended(run, [], 0.0)
