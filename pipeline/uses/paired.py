@@ -57,9 +57,11 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             where = f"over {other.experiment}" + ("" if split == "test" else f", {split}")
             apart = _nats(other, test, chosen) - ours
             numbers += _numbers(subject, where, apart, test, chosen)
+    weights = [f"{one.experiment} ({one.trained.weights_sha256[:12]})" for one in others]
     notes = (
         f"Another model's score less this one's on the same {' and '.join(counts)}: above 0, this "
-        "one is better. Errors are of the differences over rows; each model is one training."
+        "one is better. Errors are of the differences over rows; each model is one training. "
+        f"Weights of the others: {', '.join(weights)}."
     )
     return Outcome(numbers, [], notes)
 
