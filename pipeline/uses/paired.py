@@ -94,4 +94,4 @@ def _numbers(
         stderr=score.stderr_in(unit, rows.event),
         unit=unit.replace("_per_", "/"),
     )
-    return [gain, mean_of(f"{where}: share of rows", (apart > 0).double())]
+    return [gain, mean_of(f"{where}: ahead on", (apart > 0).double(), "of rows")]
