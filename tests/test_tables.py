@@ -65,6 +65,9 @@ def test_pictures_are_of_the_weights_that_the_numbers_are_of() -> None:
         if record.is_file() and (known := read_object(record).get("weights_sha256")):
             assert read_object(path)["weights_sha256"] == known, path
             compared += 1
+        for name, weights in read_object(path).get("others", {}).items():
+            other = read_object(results / name / "metrics.json")
+            assert other["weights_sha256"] == weights, f"{path}: {name}"
     assert compared > 10
 
 

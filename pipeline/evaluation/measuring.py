@@ -51,7 +51,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Rows that were scored, for their score: errors of bits of open length are of a ratio of sums.
+    """Rows that were scored; of open length, errors in bits are those of a ratio of sums.
 
     Attributes:
         event: what was scored.

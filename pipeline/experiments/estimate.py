@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -67,7 +68,8 @@ def _not_counted(params: Mapping[str, Any]) -> list[str]:
     records = paths.root() / "results" / "searches"
     searches = params.get("searches") or {}
     missing = [str(name) for name in searches if not (records / name / "search.json").is_file()]
-    lines = [f"and these searches, which have no record: {', '.join(missing)}"] if missing else []
+    named = f"and these searches, which have no record: {', '.join(missing)}"
+    lines = textwrap.wrap(named, 120, break_on_hyphens=False) if missing else []
     gallery = paths.root() / "results" / "gallery"
     files = [
         gallery / name / f"{use}.json"

@@ -61,6 +61,8 @@ class Part(Record):
         notes: what to know of the numbers.
         numbers: that were measured with them.
         shown: the pictures, whose files are beside the record.
+        others: hashes of the weights of other experiments that it was compared with, by name;
+            None for none.
         device, seconds: that made them, and how long it took; samples, whose
             evaluation is another record, and older uses have neither.
     """
@@ -74,6 +76,7 @@ class Part(Record):
     notes: str
     numbers: tuple[Number, ...]
     shown: tuple[Shown, ...]
+    others: dict[str, str] | None = left_out(None)
     device: str = left_out("")
     seconds: float | None = left_out(None)
 
@@ -164,6 +167,7 @@ def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
                 notes=one.notes,
                 numbers=one.numbers,
                 shown=one.shown,
+                others=one.others,
                 device="" if origin is None else origin.device,
                 seconds=None if origin is None else origin.seconds,
             ),
@@ -257,6 +261,8 @@ def drawn(results: Path) -> str:
 
 def _section(part: Part, folder: str) -> list[str]:
     origin = f"`{part.command}`, weights `{part.weights_sha256[:12]}`, commit {part.commit}"
+    for name, weights in (part.others or {}).items():
+        origin += f", beside `{name}` (`{weights[:12]}`)"
     if part.seconds is not None:
         origin += f", {wording.duration(part.seconds)} on {part.device}"
     blocks = [f"### `{part.experiment}`\n", f"{origin}.\n"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.core.records import read_object
+from pipeline.experiments import naming
 from pipeline.reporting import wording
 
 HEADER = ["record", "to repeat it", "commit", "machine", "time"]
@@ -26,9 +27,15 @@ def table(results: Path) -> tuple[list[str], list[list[str]]]:
     ):
         for path in sorted((results / folder).glob(f"[!.]*/{file}")):
             name, record = path.parent.name, read_object(path)
-            command = record.get("command") or f"python -m stages.{stage} {name}"
+            command = command_of(record, stage, name)
             rows.append(_row(f"[{name}]({folder}/{name})", command, record))
     return HEADER, rows
+
+
+def command_of(record: Mapping[str, object], stage: str, name: str) -> str:
+    """Return the command of a record; of an older one that of its name, "" with overrides."""
+    plain = "" if naming.is_variant(name) else f"python -m stages.{stage} {name}"
+    return str(record.get("command") or plain)
 
 
 def _row(link: str, command: object, record: Mapping[str, object]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, value_of
-from pipeline.reporting import folder_pages, gallery, markup, search_tables, wording
+from pipeline.reporting import folder_pages, gallery, markup, runs, search_tables, wording
 from pipeline.reporting.markup import escape
 
 RECORD = "search.json"
@@ -95,8 +95,7 @@ def _shares(folder: Path, best: int) -> list[str]:
 def _origin(record: dict[str, object], where: str) -> list[str]:
     name = value_of(record, "search", str, where)
     files = [("trials", "trials.csv"), ("best settings", "best.yaml"), ("record", RECORD)]
-    plain = f"python -m stages.tune {name}" if "--" not in name else ""  # without overrides
-    command = str(record.get("command") or plain)  # older records have none
+    command = runs.command_of(record, "tune", name)
     lines = [
         *([("command", f"<code>{escape(command)}</code>")] if command else []),
         ("commit", f"<code>{escape(value_of(record, 'commit', str, where))}</code>"),

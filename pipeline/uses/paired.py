@@ -27,7 +27,8 @@ class Settings:
     """Settings of paired.
 
     Arguments:
-        others: experiments on the same data.
+        others: experiments on the same data, whose models are scored as they are: one ordering of
+            an orderless one, the bound of one with latents.
         num_rows: random rows of each test split; null for all.
         seed: of these rows.
     """
@@ -44,6 +45,9 @@ class Settings:
 
 def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Score the rows of each test split by all models, and compare row by row."""
+    alone = len(settings.others) == len({subject.experiment, *settings.others}) - 1
+    expected = f"different experiments, none of them {subject.experiment}"
+    require(alone, "others", expected, settings.others)
     others = [_other(subject, name) for name in settings.others]
     numbers: list[Number] = []
     counts = []
@@ -57,13 +61,15 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             where = f"over {other.experiment}" + ("" if split == "test" else f", {split}")
             apart = _nats(other, test, chosen) - ours
             numbers += _numbers(subject, where, apart, test, chosen)
-    weights = [f"{one.experiment} ({one.trained.weights_sha256[:12]})" for one in others]
     notes = (
         f"Another model's score less this one's on the same {' and '.join(counts)}: above 0, this "
-        "one is better. Errors are of the differences over rows; each model is one training. "
-        f"Weights of the others: {', '.join(weights)}."
+        "one is better. Errors are of the differences over rows; each model is one training."
     )
-    return Outcome(numbers, [], notes)
+    if bounded := [one.experiment for one in (subject, *others) if not one.model.exact]:
+        notes += f" Of {' and '.join(bounded)} a bound is compared."
+    return Outcome(
+        numbers, [], notes, others={one.experiment: one.trained.weights_sha256 for one in others}
+    )
 
 
 def _other(subject: Subject, name: str) -> Subject:
@@ -88,10 +94,11 @@ def _numbers(
     """Return the mean difference in the dataset's unit, and how often it is above 0."""
     rows = measuring.scored_rows(test, chosen, subject.manifest)
     score, unit = rows.score(apart, difference=True), subject.manifest.unit
+    word = "bits/sample" if rows.event.is_open else unit.replace("_per_", "/")
     gain = Number(
         name=f"{where}: gain",
         value=score.value_in(unit, rows.event),
         stderr=score.stderr_in(unit, rows.event),
-        unit=unit.replace("_per_", "/"),
+        unit=word,
     )
     return [gain, mean_of(f"{where}: ahead on", (apart > 0).double(), "of rows")]

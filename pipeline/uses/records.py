@@ -64,6 +64,8 @@ class UseRecord(Record):
         settings: that it ran with.
         notes: what to know of the numbers, one sentence or more.
         numbers, shown: what came out.
+        others: hashes of the weights of other experiments that it was compared with, by name;
+            None for none.
     """
 
     use: str
@@ -76,6 +78,7 @@ class UseRecord(Record):
     notes: str
     numbers: tuple[Number, ...]
     shown: tuple[Shown, ...]
+    others: dict[str, str] | None = left_out(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +151,13 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
         if any(name.startswith(".") or naming.is_variant(name) for name in names):
             continue
         record = read(folder)
-        weights = paths.model(record.experiment) / "model.safetensors"
         fits = record.use in USES and record.dataset_sha256 == dataset_sha256
-        fits = fits and (not weights.is_file() or sha256_of(weights) == record.weights_sha256)
+        for name, sha256 in {
+            record.experiment: record.weights_sha256,
+            **(record.others or {}),
+        }.items():
+            weights = paths.model(name) / "model.safetensors"
+            fits = fits and (not weights.is_file() or sha256_of(weights) == sha256)
         if not fits:
             log.warning("warning: %s: an old use, or of other data or weights; left out", folder)
             continue

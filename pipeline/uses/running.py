@@ -148,6 +148,7 @@ def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecor
         notes=outcome.notes,
         numbers=tuple(outcome.numbers),
         shown=tuple(outcome.shown),
+        others=outcome.others,
     )
     origin = Origin(
         device=provenance.device_name(loaded.trained.model.device),

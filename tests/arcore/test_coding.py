@@ -425,6 +425,8 @@ def test_a_row_of_more_steps_than_are_coded_costs_nothing() -> None:
         crafted = bitstream.dataclasses.replace(header, extents=(steps,))
         with pytest.raises(ValueError, match="^data: extents: expected at most 2,097,152 steps"):
             decompress(model, bitstream.join(crafted, codes))
+    with pytest.raises(ValueError, match="^x: expected at most 2,097,152 steps"):
+        compress(model, torch.zeros(1, (1 << 21) + 1))
     many = {"count": 1 << 16, "batch": 1 << 16, "lengths": (1,) * (1 << 16)}
     crafted = bitstream.dataclasses.replace(header, extents=(1 << 21,), **many)
     with pytest.raises(ValueError, match="^data: batch: expected at most 65,536 rows side by sid"):

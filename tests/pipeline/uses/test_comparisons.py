@@ -11,8 +11,9 @@ import torch
 
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
+from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
-from pipeline.uses import orderings, paired, running, structure, subject
+from pipeline.uses import orderings, paired, records, running, structure, subject
 from tests.support.uses import list_uses
 
 
@@ -57,6 +58,27 @@ def test_models_of_other_data_are_not_compared(project: Path) -> None:
         paired.run(other, paired.Settings(others=["toy-made"]), project)
     with pytest.raises(UserError, match="others: expected an experiment or more, got"):
         paired.Settings(others=[])
+    for others in (["toy-nade"], ["toy-made", "toy-made"]):
+        with pytest.raises(UserError, match="others: expected different experiments, none of them"):
+            paired.run(loaded, paired.Settings(others=others), project)
+
+
+def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
+    list_uses(nade={"paired": {"others": ["toy-made"], "num_rows": 50}})
+    running.run("all", "toy-nade")
+    loaded, other = subject.load("toy-nade"), subject.load("toy-made")
+    (found,) = [one for one, _ in records.read_all("digits_binary", loaded.manifest.sha256)]
+    assert found.others == {"toy-made": other.trained.weights_sha256}
+    chosen = choose_rows(len(loaded.split("test")), 50, 0)
+    theirs, ours = (
+        scoring.scores(m, loaded.split("test"), 9, chosen) for m in (other.model, loaded.model)
+    )
+    gain = found.numbers[0]
+    assert (gain.name, gain.unit) == ("over toy-made: gain", "nats")
+    assert gain.value == pytest.approx(float((theirs - ours).mean()), rel=1e-5)
+    weights = Path("models/toy-made/model.safetensors")
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert records.read_all("digits_binary", loaded.manifest.sha256) == []
 
 
 def test_orderings_go_on_where_they_were_cut_short(
