@@ -77,7 +77,7 @@ def test_the_curves_beside_the_marks_are_in_step() -> None:
 
 
 def goes_on() -> list[marks.Mark]:
-    return [one for one in marks.read(ROOT / "results")[1] if one.train or one.source]
+    return [one for one in marks.read(ROOT / "results")[1] if one.train or one.of]
 
 
 @pytest.mark.parametrize("mark", goes_on(), ids=lambda mark: mark.system)

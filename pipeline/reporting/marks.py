@@ -5,12 +5,11 @@
     budget_hours: hours of one thread that a mark may cost
     rows:
       - system: what the table calls it
-        of: an experiment of results/, a mixture's JSON file, or null while nothing is recorded
+        of: an experiment of results/, or null while nothing is recorded
         mark: the value to reach, in the dataset's unit
         orderings: so many of one network, scored by its use `orderings` (default: `of` as it is)
         approximate: true for the importance-weighted estimate (default false)
         published: what is beside it; null for the record's own
-        curve: the experiment whose curve is drawn (default `of`)
         earlier_hours: of one thread, of trainings before the one recorded (default 0)
         train, overrides: the experiment that goes on (default `of`), and what is changed of it
 
@@ -28,7 +27,7 @@ from typing import cast
 
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, require
-from pipeline.core.records import Record, read_object, read_yaml, require_known
+from pipeline.core.records import Record, read_yaml, require_known
 from pipeline.reporting import mark_curves, tables, use_tables, wording
 from pipeline.reporting.comparison import Report, Row, recorded_report
 from pipeline.reporting.mark_curves import Curve
@@ -51,20 +50,14 @@ class Mark(Record):
     orderings: int | None = None
     approximate: bool = False
     published: str | None = None
-    curve: str | None = None
     earlier_hours: float = 0.0
     train: str | None = None
     overrides: str = ""
 
     @property
-    def source(self) -> str | None:
-        """The experiment whose curve is drawn."""
-        return self.curve or (self.of if self.of and not self.of.endswith(".json") else None)
-
-    @property
     def command(self) -> str:
         """What trains on, or anew."""
-        return f"python -m stages.train {self.train or self.source} {self.overrides}".rstrip()
+        return f"python -m stages.train {self.train or self.of} {self.overrides}".rstrip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +100,7 @@ def _mark(row: object, where: str) -> Mark:
     mark = Mark.from_dict(described, where)
     fits = mark.of is not None or mark.train is not None
     require(fits, f"{where}: train", "an experiment, since `of` is null", mark.train)
-    alone = mark.source is not None and mark.of is not None and not mark.approximate
+    alone = mark.of is not None and not mark.approximate
     fits = mark.orderings is None or alone
     require(fits, f"{where}: orderings", "an experiment as `of`, exactly scored", mark.of)
     return mark
@@ -147,16 +140,15 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
     """Return what is recorded of a mark; None if nothing is."""
     if mark.of is None or (mark.orderings and not _scored(mark, results).is_file()):
         return None
-    dataset = (mark.source or mark.of).partition("-")[0]
+    dataset = mark.of.partition("-")[0]
     if dataset not in reports:
         reports[dataset] = recorded_report(dataset, results)
     unit = reports[dataset].unit
-    curve = None if mark.source is None else mark_curves.read(results, mark.source, unit)
+    curve = mark_curves.read(results, mark.of, unit)
     if curve is not None:
         curve = dataclasses.replace(curve, hours=curve.hours + mark.earlier_hours)
-    score = _score_apart(mark, results, unit)
-    if score is not None:
-        value, error = score
+    if mark.orderings:
+        value, error = _score_of_orderings(mark, results, unit)
         return Measured(
             text=wording.with_error(value, error),
             value=value,
@@ -187,17 +179,11 @@ def _row(mark: Mark, report: Report, results: Path) -> Row:
     return found[0]
 
 
-def _score_apart(mark: Mark, results: Path, unit: str) -> tuple[float, float] | None:
-    """Return what is in no table of a dataset, a mixture's mean and error; None for other marks."""
-    if mark.of is None:
-        return None
-    if mark.of.endswith(".json"):
-        return _of_mixture(results / mark.of)
-    if mark.orderings is None:
-        return None
+def _score_of_orderings(mark: Mark, results: Path, unit: str) -> tuple[float, float]:
+    """Return the mean and error of a mixture of orderings, which no table of a dataset has."""
     name = f"{mark.orderings} orderings: nats"
     require(unit == "nats", f"{mark.system}: orderings", "a dataset in nats", unit)
-    for number in use_tables.part(results, mark.of, "orderings").numbers:
+    for number in use_tables.part(results, str(mark.of), "orderings").numbers:
         if number.name == name and number.stderr is not None:
             return number.value, number.stderr
     raise UserError(f"{_scored(mark, results)}: no number {name!r}")
@@ -206,14 +192,6 @@ def _score_apart(mark: Mark, results: Path, unit: str) -> tuple[float, float] | 
 def _scored(mark: Mark, results: Path) -> Path:
     """Return the record of a mark's orderings."""
     return use_tables.path_of(results, str(mark.of), "orderings")
-
-
-def _of_mixture(path: Path) -> tuple[float, float]:
-    score = read_object(path).get("mixture test nats")
-    fits = isinstance(score, list) and len(score) == 2
-    require(fits, f"{path}: mixture test nats", "a mean and its error", score)
-    assert isinstance(score, list)
-    return float(score[0]), float(score[1])
 
 
 def _cells(mark: Mark, measured: Measured | None, budget: float) -> list[str]:

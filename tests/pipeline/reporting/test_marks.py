@@ -113,8 +113,8 @@ def test_a_mark_of_many_orderings_is_read_from_the_use_that_scored_them(files) -
         ),
         ({"system": "a", "of": None, "mark": 1.0}, "row 1: train: expected an experiment, since"),
         (
-            {"system": "a", "of": "a-mixture.json", "mark": 1.0, "orderings": 2},
-            "row 1: orderings: expected an experiment as `of`, exactly scored, got 'a-mixture",
+            {"system": "a", "of": "dna-made", "mark": 1.0, "orderings": 2, "approximate": True},
+            "row 1: orderings: expected an experiment as `of`, exactly scored, got 'dna-made",
         ),
         (["MADE"], "row 1: expected a mapping, got"),
     ],
