@@ -64,7 +64,7 @@ class Curve:
     @property
     def rose(self) -> bool:
         """Whether validation ended above its lowest value."""
-        return self.valid[-1][1] > self.best[1] * (1 + ROSE)
+        return self.valid[-1][1] > self.best[1] + ROSE * abs(self.best[1])
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def _scored(mark: Mark, results: Path) -> Path:
 def _cells(mark: Mark, measured: Measured | None, budget: float) -> list[str]:
     goal, command = f"{mark.mark:g}", f"`{mark.command}`"
     if measured is None and mark.orderings:
-        command = f"`python -m stages.use orderings {mark.of} most={mark.orderings}`"
+        command = f"`python -m stages.use orderings {mark.of}`"
     if measured is None:
         return [mark.system, "not run", goal, "", mark.published or "", "", "", "", "", command]
     missed = measured.value - mark.mark

@@ -12,7 +12,14 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.evaluation import reading, result_files
 from pipeline.experiments import naming
-from pipeline.reporting import comparison, embedded, picture_book, study_files, tables
+from pipeline.reporting import (
+    comparison,
+    embedded,
+    picture_book,
+    search_tables,
+    study_files,
+    tables,
+)
 from pipeline.training.records import TrainingRecord
 
 log = logging.getLogger(__name__)
@@ -25,7 +32,7 @@ OTHER_PAGES = (
     "stand_ins.md",
     picture_book.PAGE,
 )  # in results/, of no one dataset
-SEARCH_FILES = ("search.json", "best.yaml", "objective.png")
+SEARCH_FILES = (search_tables.RECORD, "best.yaml", "objective.png")
 SEARCH_FRONT = "front.png"  # of two objectives
 
 
@@ -71,10 +78,11 @@ def record_search(name: str) -> Path:
     """Copy a search's outcome, trials and plot to `results/searches/<name>`.
 
     Raises:
-        UserError: naming the file that is missing.
+        UserError: naming the file that is missing, or a record of another run than the trials.
     """
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
+    search_tables.check(search)
     files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 

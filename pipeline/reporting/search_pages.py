@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, value_of
 from pipeline.reporting import folder_pages, gallery, markup, runs, search_tables, wording
 from pipeline.reporting.markup import escape
 
-RECORD = "search.json"
+RECORD = search_tables.RECORD
 PICTURES = {
     "objective.png": "Validation nats of each trial over each parameter",
     "front.png": "Validation nats over seconds of 16 samples; numbered: those none beats in both",
@@ -37,7 +36,7 @@ def write(folder: Path) -> None:
     """
     record, where = read_object(folder / RECORD), str(folder / RECORD)
     name = value_of(record, "search", str, where)
-    _check(record, folder)
+    search_tables.check(folder)
     header, rows = search_tables.trials(folder / "trials.csv")
     body = [
         f"<p>{escape(_found(record, where))}</p>",
@@ -51,19 +50,6 @@ def write(folder: Path) -> None:
         *_origin(record, where),
     ]
     folder_pages.save(folder, name, body)
-
-
-def _check(record: dict[str, object], folder: Path) -> None:
-    """Refuse a record of another run than the trials beside it, which `dvc checkout` may leave."""
-    where = str(folder / RECORD)
-    best = str(value_of(record, "best_trial", int, where))
-    value = f"{value_of(record, 'best_valid_nats', float, where):.6f}"
-    rows = search_tables.read_rows(folder / "trials.csv")
-    if not any((row.get("trial"), row.get("best_valid_nats")) == (best, value) for row in rows):
-        raise UserError(
-            f"{where}: expected the record of trials.csv, got one of another run, whose best is "
-            f"trial {best} with {value}; run the search again"
-        )
 
 
 def _found(record: dict[str, object], where: str) -> str:

@@ -13,9 +13,10 @@ import torch
 
 import arcore
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.records import read_object
+from pipeline.core.records import read_object, value_of
 from pipeline.reporting import wording
 
+RECORD = "search.json"
 SEED, SECONDS = "trainer.seed", "sampling_seconds"
 NATS = ("default_valid_nats", "best_valid_nats")
 
@@ -91,7 +92,7 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
         UserError: naming the file that is missing or malformed.
     """
     rows = []
-    for path in sorted((results / "searches").glob("[!.]*/search.json")):
+    for path in sorted((results / "searches").glob(f"[!.]*/{RECORD}")):
         record, name = read_object(path), path.parent.name
         try:
             _, found = shares(path.parent, int(str(record["best_trial"])))
@@ -120,7 +121,7 @@ def shares(folder: Path, best: int) -> tuple[list[str], list[list[str]]]:
     trials_of = {row["trial"]: row for row in read_rows(folder / "trials.csv")}
     values = trials_of.get(str(best))
     if values is None:
-        where = folder / "search.json"
+        where = folder / RECORD
         raise UserError(f"{where}: expected the record of a search, got {str(best)!r} as its best")
     found = _rows(path)
     names = [name for name in found[0] if name != "parameter"] if found else []
@@ -160,6 +161,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if not found:
         raise UserError(f"{path}: expected a table of {path.stem}, got no row")
     return found
+
+
+def check(folder: Path) -> None:
+    """Check that a search's record is of its trials: `dvc checkout` may leave another run's.
+
+    Raises:
+        UserError: naming the record.
+    """
+    record, where = read_object(folder / RECORD), str(folder / RECORD)
+    best = str(value_of(record, "best_trial", int, where))
+    value = f"{value_of(record, 'best_valid_nats', float, where):.6f}"
+    rows = read_rows(folder / "trials.csv")
+    if not any((row.get("trial"), row.get("best_valid_nats")) == (best, value) for row in rows):
+        raise UserError(
+            f"{where}: expected the record of trials.csv, got one of another run, whose best is "
+            f"trial {best} with {value}; run the search again"
+        )
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -72,14 +72,15 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "marks": (),
     "runs": (),
 }
-PLACE = re.compile(r"(<!-- table: ([a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BEGIN = "<!-- table: "
+PLACE = re.compile(rf"({BEGIN}([a-z0-9_]+) -->\n)((?:(?!{BEGIN}).)*?)(<!-- end -->)", re.DOTALL)
 
 
 def write(root: Path) -> list[Path]:
     """Draw every marked table of a project anew; return the pages that changed.
 
     Raises:
-        UserError: for a place without a table, or a missing or malformed record.
+        UserError: for a place without a table or an end, or a missing or malformed record.
     """
     changed = []
     for path, text in drawn(root).items():
@@ -95,9 +96,13 @@ def drawn(root: Path) -> dict[Path, str]:
     pages = sorted(path for pattern in PAGES for path in root.glob(pattern))
 
     def table(found: re.Match[str]) -> str:
-        return found[1] + results.table(found[2]) + found[3]
+        return found[1] + results.table(found[2]) + found[4]
 
-    return {path: PLACE.sub(table, path.read_text(encoding="utf-8")) for path in pages}
+    texts = {path: path.read_text(encoding="utf-8") for path in pages}
+    for path, text in texts.items():
+        begun, ended = text.count(BEGIN), len(PLACE.findall(text))
+        require(begun == ended, str(path), f"an end of each of its {begun} tables", ended)
+    return {path: PLACE.sub(table, text) for path, text in texts.items()}
 
 
 class Tables:

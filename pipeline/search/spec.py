@@ -191,7 +191,8 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
         overrides: of the plan (`num_trials=4`), or as for `experiments.load`.
 
     Raises:
-        UserError: for an unknown search, key, parameter or kind, and for values that do not fit.
+        UserError: for an unknown search, key, parameter or kind, and for values that do not fit
+            or that an override would set and the space draw.
     """
     entry = dict(params_file.read_entry("searches", name))
     where = f"searches.{name}"
@@ -206,6 +207,12 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
     built = schema.build(PlanConfig, plan, where)
     if built.searcher != "random" and any(p.kind == "grid" for p in space):
         raise UserError(f"{where}.searcher: expected 'random' for a space with a grid")
+    for override in theirs:
+        key = override.partition("=")[0].lstrip("+").replace("[", ".").replace("]", "")
+        if any(parameter.name == key for parameter in space):
+            raise UserError(f"{override}: expected what {where}.space does not draw")
+    if len(built.objectives) > 1 and any(p.name == "trainer.seed" for p in space):
+        raise UserError(f"{where}.space: trainer.seed: expected one seed with two objectives")
     base = compose.compose(name, where, entry, theirs)
     decisive = [o for o in overrides if o.partition("=")[0].partition(".")[0] != "cluster"]
     title = naming.variant(name, decisive) if decisive else name

@@ -142,6 +142,7 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
         UserError: one line; nothing is written then.
     """
     began = time.perf_counter()
+    require(out.name not in ("", ".."), "out", "a path that ends in a folder's name", str(out))
     empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     require(empty, str(out), "a new or an empty folder", "one with files")
     try:

@@ -80,6 +80,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         order = torch.cat(model.schedule).cpu()
         first = mean_of("entropy of the first one's", entropy[:, order[0]], "nats")
         numbers.append(Number(name=first.name, value=first.value, unit=first.unit))
+    if not shown:
+        raise subject.unfit("a single exact model, or one with a dense first layer")
     notes = "What the weights and conditionals look like; the entropies are of the images shown."
     return Outcome(numbers, shown, notes)
 

@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,8 +119,17 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
                     (partial / one).mkdir()
                     made.append(_run_one(one, loaded, chosen, partial / one))
             _write_metrics(experiment, made)
-        shutil.rmtree(kept, ignore_errors=True)
+        _drop_kept(kept, settings)
     return out
+
+
+def _drop_kept(kept: Path, uses: Iterable[str]) -> None:
+    """Remove what uses kept on the way, now that their results are in place; of others it stays."""
+    for use in uses:
+        for folder in kept.glob(f"{use}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+    if kept.is_dir() and not any(kept.iterdir()):
+        kept.rmdir()
 
 
 def _check(settings: Any) -> None:

@@ -52,6 +52,12 @@ def test_curves_say_what_limits(files, history: str, limited: str) -> None:
     assert found["goes on with"] == "`python -m stages.train dna-made model.hidden=[9]`"
 
 
+def test_negative_nats_rise_too() -> None:
+    falling = mark_curves.Curve(valid=((1, -9.0), (2, -10.0)), train=((1, -9.0),), hours=1.0)
+    rising = mark_curves.Curve(valid=((1, -10.0), (2, -9.0)), train=((1, -9.0),), hours=1.0)
+    assert (falling.rose, rising.rose) == (False, True)
+
+
 def test_hours_are_those_of_one_thread(files) -> None:
     row = {"system": "MADE", "of": "dna-made", "mark": 80.0}
     results = project(files, row, history="1,10,1,84.0,85,1\n")
@@ -91,7 +97,7 @@ def test_a_mark_of_many_orderings_is_read_from_the_use_that_scored_them(files) -
     path = results / "gallery/dna-made/orderings.json"
     _, (cells,) = marks.table(results)
     assert cells[1] == "not run"
-    assert cells[-1] == "`python -m stages.use orderings dna-made most=16`"
+    assert cells[-1] == "`python -m stages.use orderings dna-made`"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(part))
     _, (cells,) = marks.table(results)

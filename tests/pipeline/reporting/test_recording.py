@@ -45,12 +45,15 @@ def test_an_experiment_and_the_table_of_its_dataset(files, monkeypatch) -> None:
 def test_folds_and_searches(home: Path, monkeypatch) -> None:
     wanted = {
         "evaluation/red_wine/wine-folds": ("config.yaml", "metrics.json", "folds.csv"),
-        "searches/wine": ("search.json", "best.yaml", "objective.png", "a.csv", "b.csv"),
+        "searches/wine": ("search.json", "best.yaml", "objective.png", "trials.csv", "b.csv"),
     }
     for folder, names in wanted.items():
         Path(folder).mkdir(parents=True)
         for name in (*names, "other.txt"):
             Path(folder, name).write_text(name)
+    search = Path("searches/wine")
+    search.joinpath("search.json").write_text('{"best_trial": 1, "best_valid_nats": 9.5}')
+    search.joinpath("trials.csv").write_text("trial,best_valid_nats\n1,9.500000\n")
     for fold in ("fold-0", "fold-1"):
         Path("evaluation/red_wine/wine-folds", fold).mkdir()
         Path("evaluation/red_wine/wine-folds", fold, "model.safetensors").write_bytes(b"weights")
@@ -59,6 +62,9 @@ def test_folds_and_searches(home: Path, monkeypatch) -> None:
         kept = {path.name for path in Path("results", folder).iterdir() if path.is_file()}
         assert kept == set(names)
     assert Path("results/wine-folds/fold-1/model.safetensors").read_bytes() == b"weights"
+    search.joinpath("trials.csv").write_text("trial,best_valid_nats\n1,9.000000\n")
+    with pytest.raises(UserError, match=r"search\.json: expected the record of trials\.csv"):
+        recording.record_search("wine")
     monkeypatch.setattr(recording, "MOST_WEIGHTS", 13)
     recording.record_folds("wine")
     assert not Path("results/wine-folds/fold-0").exists(), "too large together"

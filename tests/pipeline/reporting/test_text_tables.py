@@ -47,6 +47,9 @@ def test_a_marked_place_is_drawn_and_the_rest_stays(files, monkeypatch) -> None:
     assert "| `dna-made` | 82.12 ± 0.21 (10,000) | x\\| 99.00 ± 0.40 made |\n" in before
     assert after == "\n\nmore | words\n"
     assert text_tables.write(root) == []
+    Path("README.md").write_text(PAGE.replace("<!-- end -->", "") + PAGE)
+    with pytest.raises(UserError, match="expected an end of each of its 2 tables, got 1"):
+        text_tables.write(root)
 
 
 @pytest.mark.parametrize(

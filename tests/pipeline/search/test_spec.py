@@ -168,6 +168,14 @@ def test_a_grid_multiplies(load) -> None:
             {"objectives": ["valid_nats", "sampling_seconds"]},
             "scheduler.name: expected none with two objectives, got 'asha'",
         ),
+        (
+            {
+                "objectives": ["valid_nats", "sampling_seconds"],
+                "scheduler": {"name": "none"},
+                "space": {"trainer.seed": {"choice": [0, 1]}},
+            },
+            "searches.toy.space: trainer.seed: expected one seed with two objectives",
+        ),
         ({"model": "maed"}, "unknown model 'maed'; did you mean 'made'"),
         ({"trainer": {"max_epoch": 3}}, "unknown parameter of trainer 'max_epoch'"),
         ({"base": "searches/other/best.yaml"}, "searches.toy.base: searches/other/best.yaml: exp"),
@@ -177,6 +185,12 @@ def test_bad_searches_are_one_line(load, entry: dict[str, Any], message: str) ->
     with pytest.raises(UserError) as caught:
         load(**entry)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_the_space_draws_is_no_override(load) -> None:
+    for override in ("model.hidden=[100]", "model[hidden]=[100]"):
+        with pytest.raises(UserError, match="expected what searches.toy.space does not draw"):
+            load(override)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,8 @@ def test_what_a_use_kept_goes_once_its_result_is_in_place(
         patch.setattr(structure, "run", fail)
         running.run("all", "toy-made")
     assert len(list((project / ".arcore/scores/toy-made").glob("*/*.json"))) == 2
+    running.run("structure", "toy-made")
+    assert len(list((project / ".arcore/scores/toy-made").glob("*/*.json"))) == 2, "of another use"
     running.run("all", "toy-made")
     assert not (project / ".arcore/scores/toy-made").exists()
 

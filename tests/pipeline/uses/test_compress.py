@@ -362,6 +362,8 @@ def test_nothing_is_overwritten(archive: Path, tmp_path: Path) -> None:
         compress.compress([tmp_path / "0.png"], tmp_path / "model", archive)
     with pytest.raises(UserError, match="expected a new or an empty folder, got 'one with files'"):
         compress.decompress(archive, tmp_path / "model", tmp_path / "model")
+    with pytest.raises(UserError, match=r"out: expected a path that ends in a folder.* '.'"):
+        compress.decompress(archive, tmp_path / "model", Path("."))
 
 
 def test_another_model_is_refused(archive: Path, tmp_path: Path) -> None:
