@@ -177,8 +177,8 @@ def _train_together(job: TrainingJob, setting: TrialSetting, name: str) -> Train
     trainer = make_trainer(setting.resources, job, setting.place, name, callbacks)
     try:
         return outcome_from_dict(trainer.fit().return_value)
-    except ray.train.TrainingFailedError as error:
-        return Failed(driver.cause(error))
+    except ray.train.TrainingFailedError as error:  # of the cluster, not of the values
+        raise RuntimeError(driver.cause(error)) from error
 
 
 def _progress(place: str) -> Progress:

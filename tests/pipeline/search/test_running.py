@@ -13,6 +13,7 @@ import pytest
 import ray.tune
 import torch
 import yaml
+from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.tune.integration import ray_train
 
 from pipeline.core import paths
@@ -105,6 +106,21 @@ def test_without_a_whole_checkpoint_of_the_end_its_workers_see_to_it(
         (newest / "state.json").write_text(content)
     running.run_trial(DRAWN, setting=setting)
     assert [report.problem for report in reports] == ["workers start"]
+
+
+def test_workers_that_were_lost_are_no_fault_of_a_trial(
+    setting: running.TrialSetting, reports: list[TrainingReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The callback then notes that it may be tried again."""
+
+    class Trainer:
+        def fit(self) -> None:
+            raise WorkerGroupError("lost", {1: RuntimeError("a trace\nActorDiedError: its node")})
+
+    monkeypatch.setattr(running, "make_trainer", lambda *_: Trainer())
+    with pytest.raises(RuntimeError, match=r"^ActorDiedError: its node$"):
+        running.run_trial(DRAWN, setting=setting)
+    assert not reports
 
 
 def test_shards_made_anew_are_no_fault_of_a_trial(
