@@ -121,8 +121,12 @@ def decompress(
 
 def lengths_of(data: bytes) -> Tensor | None:
     """Return the lengths of coded rows, (count,) int64, or None; raises as `decompress` does."""
-    lengths = bitstream.split(data)[0].lengths
-    return torch.tensor(lengths) if lengths else None
+    header = bitstream.split(data)[0]
+    if not header.lengths:
+        return None
+    expected = f"{header.count} in [1, {max(header.extents, default=0)}]"
+    require(_lengths_fit(header), "data: lengths", expected, f"{len(header.lengths)} others")
+    return torch.tensor(header.lengths)
 
 
 def _padded(
@@ -241,6 +245,13 @@ def _of_extents(model: AutoregressiveModel, extents: tuple[int, ...]) -> Autoreg
     return model.of_length(extents[0]) if model.event.is_open else model
 
 
+def _lengths_fit(header: Header) -> bool:
+    """Tell whether each row has a length within the event's."""
+    lengths = header.lengths
+    whole = len(lengths) == header.count and len(header.extents) > 0
+    return whole and 1 <= min(lengths) and max(lengths) <= header.extents[0]
+
+
 def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveModel:
     """Refuse what was coded under other circumstances; return the model for the event's length."""
     assert isinstance(model.event, Levels)
@@ -251,8 +262,7 @@ def _check_header(header: Header, model: AutoregressiveModel) -> AutoregressiveM
     fits = fits and header.num_levels == model.event.num_levels
     fits = fits and 0 < min(extents)
     if lengths := header.lengths:
-        fits = fits and model.event.is_open and len(lengths) == header.count
-        fits = fits and 1 <= min(lengths) and max(lengths) <= extents[0]
+        fits = fits and model.event.is_open and _lengths_fit(header)
     event = Levels(max(header.num_levels, 2), tuple(max(extent, 1) for extent in extents))
     require(fits, "model", f"{event}, as coded", model.event)
     coded_batches.check_steps("data: extents", extents)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from arcore.conditions import Condition
 from arcore.decoding import Decoder
 from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
@@ -54,9 +55,9 @@ class Ensemble(AutoregressiveModel):
         first = members[0]
         for member in members:
             require(isinstance(member, AutoregressiveModel), "members", "models", member)
-            expected = f"models over {first.event} given {first.condition_kind}"
-            fits = member.event == first.event and member.condition_kind == first.condition_kind
-            require(fits, "members", expected, (member.event, member.condition_kind))
+            expected = f"models over {first.event} given {given(first)}"
+            fits = member.event == first.event and given(member) == given(first)
+            require(fits, "members", expected, (member.event, given(member)))
             require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
         self._hold(members, first.hyperparameters)
 
@@ -170,7 +171,8 @@ class Ensemble(AutoregressiveModel):
         self._check_condition(condition, n)
         self._check_generator(generator)
         completed = self._blank(n).view(n, *self.event.extents)
-        choice = self._choose(x, observed, condition, generator)
+        with self._drawing():
+            choice = self._choose(x, observed, condition, generator)
         for member, rows in self._shares(choice):
             part = taken(member, condition, rows)
             completed[rows] = member.impute(x[rows], observed[rows], part, generator, temperature)
@@ -201,6 +203,11 @@ def take_condition(model: AutoregressiveModel, members: Sequence[AutoregressiveM
             model.condition_kind, model.hop = member.condition_kind, member.hop
             model.num_classes, model.num_symbols = member.num_classes, member.num_symbols
             return
+
+
+def given(model: AutoregressiveModel) -> tuple[Condition | None, int]:
+    """Return what a model takes as its condition, and the steps that a frame of it lasts."""
+    return model.condition_kind, model.hop
 
 
 def taken(

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from arcore.ensembles import Ensemble
+from arcore.ensembles import Ensemble, given
 from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
@@ -183,13 +183,13 @@ def require_alike(members: Sequence[AutoregressiveModel]) -> None:
     for member in members:
         require(isinstance(member, AutoregressiveModel), "members", "models", member)
     first = members[0]
-    given = [m.condition_kind for m in members if m.condition_kind is not None]
+    kinds = [given(m) for m in members if m.condition_kind is not None]
     for member in members:
         require(member.event == first.event, "members", f"models over {first.event}", member)
         require(member.exact, "members", "models with an exact likelihood", member)
         require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
-        fits = member.condition_kind is None or member.condition_kind == given[0]
-        require(fits, "members", f"models given {given[:1]}", member.condition_kind)
+        fits = member.condition_kind is None or given(member) == kinds[0]
+        require(fits, "members", f"models given {kinds[:1]}", given(member))
 
 
 def require_weights(

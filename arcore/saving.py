@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from arcore import events, mixtures, pools
 from arcore.model import AutoregressiveModel
@@ -23,6 +26,8 @@ from arcore.zoo import create_model, list_models
 FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+SLACK = 1 << 26  # numbers that a model may have beyond those of its file,
+PER_TENSOR = 1 << 10  # each parameter counting for so many more
 DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.float32, torch.float64, torch.bfloat16, torch.float16,
 )}  # fmt: skip
@@ -125,12 +130,49 @@ def load(
     """
     folder, place = Path(folder), _present(device)
     config = _read_config(folder / CONFIG)
-    try:
-        model = _create(config)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder / CONFIG}: not a model of this arcore: {error}") from None
+    with no_larger_than(folder / WEIGHTS):
+        try:
+            model = _create(config)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            message = f"{folder / CONFIG}: not a model of this arcore: {error}"
+            raise ValueError(message) from None
     load_weights(model, folder / WEIGHTS)
     return model.to(place).eval()
+
+
+@contextmanager
+def no_larger_than(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Refuse to make a model far larger than its weights, before its config fills the memory.
+
+    What is a little larger is made, so that `load_weights` can say how it differs.
+
+    Arguments:
+        path: of its safetensors file, of which the header is read.
+
+    Raises:
+        ValueError: for such a model, made in the block by this thread, or naming a damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
+    thread, made = threading.get_ident(), 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal made
+        if threading.get_ident() == thread:
+            made += PER_TENSOR + parameter.numel()
+            expected = f"a model of the {held:,} numbers of {Path(path).name}"
+            require(made <= held + SLACK, "hyperparameters", expected, f"beyond {made:,}")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _present(device: torch.device | str | int | None) -> torch.device | str | int:

@@ -44,10 +44,13 @@ def load(folder: str | Path) -> arcore.AutoregressiveModel:
     config = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
     hyperparameters = dict(config["model"])
     name = hyperparameters.pop("name")
-    model = arcore.create_model(name, arcore.events.from_dict(config["event"]), **hyperparameters)
+    weights = Path(folder, "model.safetensors")
+    event = arcore.events.from_dict(config["event"])
+    with saving.no_larger_than(weights):
+        model = arcore.create_model(name, event, **hyperparameters)
     if (config.get("trainer") or {}).get("precision") == "float64":
         model = model.double()
-    saving.load_weights(model, Path(folder, "model.safetensors"))
+    saving.load_weights(model, weights)
     members = int((config.get("evaluation") or {}).get("num_members") or 1)
     if members > 1:
         model = model.ensemble(members)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import arcore
+from arcore import saving
 from pipeline.core import paths
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line, require
@@ -87,10 +88,13 @@ def load_folder(folder: Path) -> TrainedModel:
     before = sha256_of(weights) if weights.is_file() else None
     try:
         config = read_yaml(folder / "config.yaml")
-        model, name, sha256 = _described(config, str(folder / "config.yaml"))
+        with saving.no_larger_than(weights):
+            model, name, sha256 = _described(config, str(folder / "config.yaml"))
         record = TrainingRecord.of(folder)
     except UserError as error:
         raise UserError(f"{folder}: damaged model folder: {one_line(error)}") from None
+    except ValueError as error:  # of the weights
+        raise UserError(str(error)) from None
     checkpoints.load_weights(weights, model)
     weights_sha256 = sha256_of(weights)
     if weights_sha256 != before:

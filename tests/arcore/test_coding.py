@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import sys
@@ -179,6 +180,18 @@ def test_bad_lengths(lengths: object, message: str) -> None:
         compress(model, torch.zeros(2, 5), lengths=lengths)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="lengths: expected None for an event of one length"):
         compress(small_model(), torch.zeros(2, 2, 3), lengths=torch.tensor([2, 2]))
+
+
+@pytest.mark.parametrize("lengths", [(5,), (5, 0), (5, 6), (5, 1 << 65)])
+def test_lengths_that_cannot_be_are_damage(lengths: tuple[int, ...]) -> None:
+    model = arcore.create_model("wavenet", Levels(16, (None,)), **NET)
+    data = compress(model, torch.zeros(2, 5), lengths=torch.tensor([5, 4]), verify=False)
+    header, codes = bitstream.split(data)
+    changed = bitstream.join(dataclasses.replace(header, lengths=lengths), codes)
+    with pytest.raises(ValueError, match=r"data: lengths: expected 2 in \[1, 5\], got"):
+        coding.lengths_of(changed)
+    with pytest.raises(ValueError, match="model: expected"):
+        decompress(model, changed)
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -392,6 +392,16 @@ def test_an_ensemble_imputes_from_the_posterior_of_the_mixture(
     assert chi_square_p_value(state_of(completed, FOUR), joint / joint.sum()) > 1e-4
 
 
+@every_name
+def test_an_ensemble_imputes_without_dropout_in_training_too(name: str) -> None:
+    ensemble, states = build(name, dropout=0.5).ensemble(8), all_levels(FOUR).repeat(20, 1, 1)
+    drawn = []
+    for one in (ensemble.train(), ensemble.eval()):
+        generator = torch.Generator().manual_seed(0)
+        drawn.append(one.impute(states, LAST.view(2, 2), generator=generator))
+    assert torch.equal(*drawn)
+
+
 # -- bad arguments
 
 X = torch.zeros(2, 2, 2)

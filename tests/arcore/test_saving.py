@@ -203,6 +203,21 @@ def test_configs_are_checked(fields: dict[str, object], message: str, tmp_path: 
     assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "sizes", [{"num_blocks": 10**8}, {"hidden": 30_000}, {"head_width": 10**7}], ids=str
+)
+def test_a_config_of_endless_sizes_is_refused_in_time(
+    sizes: dict[str, object], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    arcore.save(arcore.create_model("pixelcnn", arcore.events.Binary((1, 2, 2))), folder)
+    described = json.loads((folder / "config.json").read_text())["hyperparameters"]
+    change(folder, hyperparameters=described | sizes)
+    with pytest.raises(ValueError, match="expected a model of the [0-9,]+ numbers of model.safet"):
+        arcore.load(folder)
+    arcore.create_model("pixelcnn", arcore.events.Binary((1, 2, 2)), num_blocks=2)
+
+
 def test_weights_are_checked(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     arcore.save(nade(), folder)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import arcore
-from arcore import Mixture, events
+from arcore import Ensemble, Mixture, Pool, events
 from arcore.mixtures import fit_weights
 from tests.support.cases import Case, randomize
 from tests.support.events import NINE
@@ -200,3 +200,15 @@ def test_what_are_no_members(call: Callable[[], object], message: str) -> None:
 
 def nade_of_nine() -> arcore.AutoregressiveModel:
     return arcore.create_model("nade", NINE)
+
+
+def test_members_whose_frames_last_differently_are_refused() -> None:
+    """A length that they leave open hides it: the frames of one are not those of the other."""
+    event = events.Levels(256, (None,))
+    members = [
+        arcore.create_model("wavenet", event, width=2, local_classes=10, local_strides=strides)
+        for strides in ([8, 8], [4, 4])
+    ]
+    for combine in (Mixture, Pool, Ensemble):
+        with pytest.raises(ValueError, match=r"members: expected models .*64\).*, got .*16\)"):
+            combine(members)
