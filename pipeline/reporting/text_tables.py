@@ -73,7 +73,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "runs": (),
 }
 BEGIN = "<!-- table: "
-PLACE = re.compile(rf"({BEGIN}([a-z0-9_]+) -->\n)((?:(?!{BEGIN}).)*?)(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(rf"({BEGIN}([a-z0-9_]+) -->\n)(?:(?!{BEGIN}).)*?(<!-- end -->)", re.DOTALL)
 
 
 def write(root: Path) -> list[Path]:
@@ -96,7 +96,7 @@ def drawn(root: Path) -> dict[Path, str]:
     pages = sorted(path for pattern in PAGES for path in root.glob(pattern))
 
     def table(found: re.Match[str]) -> str:
-        return found[1] + results.table(found[2]) + found[4]
+        return found[1] + results.table(found[2]) + found[3]
 
     texts = {path: path.read_text(encoding="utf-8") for path in pages}
     for path, text in texts.items():
