@@ -95,12 +95,14 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
     for path in sorted((results / "searches").glob(f"[!.]*/{RECORD}")):
         record, name = read_object(path), path.parent.name
         try:
-            _, found = shares(path.parent, int(str(record["best_trial"])))
+            best = int(str(record["best_trial"]))
+            _, found = shares(path.parent, best)
+            had = [row[:2] for row in found] or _had(_trial(path.parent, best))
             cells = [
                 f"[{name}](searches/{name})",
                 str(record["trials"]),
                 *(_nats(record[key]) for key in NATS),
-                ", ".join(f"{parameter} {value}" for parameter, value, *_ in found),
+                ", ".join(f"{parameter} {value}" for parameter, value in had),
                 ", ".join(f"{parameter} {share}" for parameter, _, share, *_ in found),
             ]
         except (KeyError, TypeError, ValueError) as error:
@@ -112,18 +114,14 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
 def shares(folder: Path, best: int) -> tuple[list[str], list[list[str]]]:
     """Read what a search's best trial had, and each parameter's share in the variance, as text.
 
-    No rows where all trials came out alike; a column of shares for each objective.
+    A column of shares for each objective; no rows where there are none, as of fewer than four
+    trials or of trials that came out alike.
 
     Raises:
         UserError: naming the file that is missing or malformed.
     """
     path = folder / "importance.csv"
-    trials_of = {row["trial"]: row for row in read_rows(folder / "trials.csv")}
-    values = trials_of.get(str(best))
-    if values is None:
-        where = folder / RECORD
-        raise UserError(f"{where}: expected the record of a search, got {str(best)!r} as its best")
-    found = _rows(path)
+    values, found = _trial(folder, best), _rows(path)
     names = [name for name in found[0] if name != "parameter"] if found else []
     try:
         rows = [
@@ -137,6 +135,18 @@ def shares(folder: Path, best: int) -> tuple[list[str], list[list[str]]]:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected shares in the variance, got {one_line(error)}") from None
     return ["parameter", "best trial", *(_title(name) for name in names)], rows
+
+
+def _trial(folder: Path, number: int) -> dict[str, str]:
+    trials_of = {row["trial"]: row for row in read_rows(folder / "trials.csv")}
+    if str(number) not in trials_of:
+        said = f"expected the record of a search, got '{number}' as its best"
+        raise UserError(f"{folder / RECORD}: {said}")
+    return trials_of[str(number)]
+
+
+def _had(values: Mapping[str, str]) -> list[list[str]]:
+    return [[_title(name), _short(values[name])] for name in values if "." in name]
 
 
 def _nats(value: object) -> str:

@@ -242,7 +242,8 @@ def test_what_searches_found_is_drawn_with_their_importances(files) -> None:
     (folder / "search.json").write_text(json.dumps(record | {"default_valid_nats": None}))
     (folder / "importance.csv").write_text("parameter,importance\n")
     text_tables.write(root)
-    assert "| [skips](searches/skips) | 3 | | 79.00 | | |" in (root / "README.md").read_text()
+    drawn = (root / "README.md").read_text()
+    assert "| [skips](searches/skips) | 3 | | 79.00 | skip True, seed 0 | |" in drawn
     (folder / "search.json").write_text(json.dumps(record | {"best_trial": 4}))
     with pytest.raises(UserError, match=r"search.json: expected the record of a search, got '4'"):
         text_tables.write(root)
