@@ -17,6 +17,7 @@ from arcore.inference import (
     latent_levels,
 )
 from arcore.inference.posterior import (
+    Particles,
     gaussian_noise,
     observation,
     posterior,
@@ -160,6 +161,16 @@ def test_particles_agree_with_the_sum_over_all_events(name: str, event, kind: st
     torch.testing.assert_close(found.log_evidence, evidence, atol=0.1, rtol=0)
     mean = (expected @ all_events(event).flatten(1).double()).view(2, *event.extents)
     torch.testing.assert_close(found.mean(), mean, atol=0.06 * (event.num_levels - 1), rtol=0)
+
+
+def test_a_particle_is_drawn_by_its_weight_from_its_own_row() -> None:
+    x, weights = torch.arange(6).view(2, 3, 1), torch.tensor([[0, 0.25, 0.75], [0.5, 0.5, 0]])
+    many = Particles(x.repeat(4000, 1, 1), weights.repeat(4000, 1), torch.zeros(8000))
+    drawn = many.draw(torch.Generator().manual_seed(0)).view(4000, 2)
+    found = [(drawn == level).double().mean(0).tolist() for level in range(6)]
+    wanted = [[0, 0], [0.25, 0], [0.75, 0], [0, 0.5], [0, 0.5], [0, 0]]
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), atol=0.03, rtol=0)
+    assert not set(drawn.flatten().tolist()) & {0, 5}, "of weight 0"
 
 
 def test_particles_are_from_what_scores_whatever_autocast() -> None:

@@ -182,6 +182,25 @@ def test_gray_targets_cost_cross_entropy_and_never_less_than_their_entropy(
 
 
 @both
+def test_gray_frames_are_decoded_as_they_are_scored(name: str, small: dict) -> None:
+    """What is pushed and given may be any gray, though what is drawn is black or white."""
+    event = Gray((3, 1, 2, 2))
+    model = create(name, event, **small)
+    x = torch.randint(256, (5, *event.shape), generator=torch.Generator().manual_seed(0))
+    logits, decoder = model.conditionals(x).logits.flatten(1), model.decoder(5)
+    for block in decoder.blocks:
+        assert_close(decoder.next().logits, logits[:, block], **TIGHT)
+        decoder.push(x.flatten(1)[:, block])
+    seen = influence(model, x, None)
+    assert torch.equal(seen, seen.tril(-1)) and seen.any()
+    observed = torch.zeros(event.extents, dtype=torch.bool)
+    observed[0] = True
+    drawn = model.impute(x, observed)
+    assert torch.equal(drawn[:, 0], x[:, 0]), "grays stay"
+    assert set(drawn[:, 1:].unique().tolist()) <= {0, 255}
+
+
+@both
 def test_black_and_white_targets_have_an_exact_likelihood(name: str, small: dict) -> None:
     model = create(name, Gray(CLIP.shape), **small)
     total = model.log_prob(255 * all_levels(CLIP)).exp().sum().item()

@@ -34,6 +34,8 @@ BAD_CALLS = [
     (lambda m: m.sample(2, temperature=0), ["temperature", "> 0", "0"]),
     (lambda m: m.sample(2, temperature=-1.0), ["temperature", "> 0", "-1.0"]),
     (lambda m: m.sample(2, temperature=float("nan")), ["temperature", "> 0", "nan"]),
+    (lambda m: m.sample(2, temperature=float("inf")), ["temperature", "> 0", "inf"]),
+    (lambda m: m.sample(2, temperature=True), ["temperature", "> 0", "True"]),
     (lambda m: m.sample(2, temperature="hot"), ["temperature", "> 0", "'hot'"]),
     (lambda m: m.impute(X, MASK.long()), ["observed", "bool", "int64"]),
     (lambda m: m.impute(X, [True]), ["observed", "bool", "[True]"]),

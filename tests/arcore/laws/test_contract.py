@@ -45,6 +45,10 @@ def test_parts_of_an_event_add_up_where_they_can_be_scored(case: Case) -> None:
     parts = [model.log_prob(x, condition, span) for span in spans]
     assert_close(sum(parts), model.log_prob(x, condition), **TIGHT)
     assert_close(model(x, condition, spans[-1]), -parts[-1], **TIGHT)
+    own = torch.tensor([[i % steps, min(steps, 2 * (i % steps) + 1)] for i in range(4)] + [[1, 1]])
+    each = [None] * 5 if condition is None else condition.split(1)
+    alone = [model.log_prob(*row) for row in zip(x.split(1), each, own.split(1), strict=True)]
+    assert_close(model.log_prob(x, condition, own), torch.cat(alone), **TIGHT)
     with pytest.raises(ValueError, match="^scored: expected "):
         model.log_prob(x, condition, torch.tensor([[0, steps + 1]]).expand(5, 2))
 

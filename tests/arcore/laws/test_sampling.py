@@ -142,15 +142,6 @@ def test_weights_that_are_not_finite_draw_nothing(case: Case) -> None:
         refuses(lambda: model.impute(x, observed, condition), ["weights", "finite", "NaN"])
 
 
-@every_model
-def test_true_is_no_temperature(kind: type[AutoregressiveModel]) -> None:
-    model = create(kind, event_of(kind))
-    for temperature in (True, math.nan, math.inf, 0, -1.0, "1"):
-        refuses(
-            lambda t=temperature: model.sample(2, temperature=t), ["temperature", "a number > 0"]
-        )
-
-
 @cases_where(lambda case: case.discrete)
 def test_near_zero_a_temperature_takes_the_most_probable(case: Case) -> None:
     model, condition = case.build_exact().eval(), case.condition(6)
@@ -186,10 +177,10 @@ def test_nothing_is_dropped_in_drawing(case: Case) -> None:
 
 @every_case
 def test_no_rows_are_completed_to_none(case: Case) -> None:
-    x, condition = case.values(2)[:0], case.condition(2)
-    condition = None if condition is None else condition[:0]
-    for known in (False, True):
-        observed = torch.full(x.shape[1:], known)
+    x, condition = case.values(0), case.condition(0)
+    some = torch.zeros(x.shape[1:], dtype=torch.bool)
+    some.flatten()[0] = True
+    for observed in (torch.zeros_like(some), some, torch.ones_like(some)):
         assert case.build().impute(x, observed, condition).shape == x.shape
 
 
@@ -224,11 +215,3 @@ def test_finite_weights_that_overflow_draw_nothing(kind: type[AutoregressiveMode
     else:
         assert kind.__name__ not in OVERFLOWING
         assert not built.log_prob(drawn).isnan().any()
-
-
-@every_case
-def test_an_empty_batch_is_imputed(case: Case) -> None:
-    model, x = case.build(), case.values(0)
-    observed = torch.zeros(model.event.extents, dtype=torch.bool)
-    observed.flatten()[0] = True
-    assert model.impute(x, observed, case.condition(0)).shape == x.shape

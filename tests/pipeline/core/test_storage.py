@@ -51,6 +51,8 @@ def s3() -> Iterator[str]:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
                 time.sleep(0.1)
+            else:
+                pytest.fail("moto did not answer within 30 seconds")
             options: dict[str, Any] = {"endpoint_override": f"127.0.0.1:{port}", "scheme": "http"}
             S3FileSystem(**options, region="us-east-1", allow_bucket_creation=True).create_dir(
                 "bucket"

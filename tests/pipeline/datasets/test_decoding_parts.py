@@ -62,7 +62,7 @@ def test_parts_of_a_failed_run_go_when_its_files_are_repaired(
     assert not list(DECODED.glob("*"))
 
 
-def test_a_damaged_part_is_decoded_again() -> None:
+def test_a_damaged_part_is_decoded_again(workdir: Path) -> None:
     parts = PartsFolder("mine", "anything")
     parts.part("x", lambda: np.arange(3))
     (DECODED / parts.folder.name / "x.npy").write_bytes(b"\x93NUMPY")

@@ -200,11 +200,13 @@ def test_a_member_that_was_trained_otherwise_is_refused(mixed: Path) -> None:
 
 def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:
     shutil.move("models/sums", "models/elsewhere")
-    shutil.rmtree("mixtures/both/sums")
+    shutil.move("mixtures/both/sums", "mixtures/elsewhere")
     try:
         with pytest.raises(UserError, match="expected the trained model of 'sums', found none"):
             mixing.mix(compose.load_mixture("both"))
     finally:
+        shutil.rmtree("mixtures/both/sums", ignore_errors=True)
+        shutil.move("mixtures/elsewhere", "mixtures/both/sums")
         shutil.move("models/elsewhere", "models/sums")
 
 

@@ -110,7 +110,11 @@ def test_a_search_is_over_one_model(workdir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("trainer=3", "."), ("model.hidden=???", "model.hidden: expected a value"), ("model=", ".")],
+    [
+        ("trainer=3", "^trainer: expected a mapping, got 3$"),
+        ("model.hidden=???", r"^model.hidden: expected a value, got '\?\?\?'$"),
+        ("model=", r"^unknown model ''; \(known: conv_nade, "),
+    ],
 )
 def test_overrides_of_other_kinds(workdir: Path, override: str, message: str) -> None:
     write(yaml.safe_dump({"experiments": {"toy": ENTRY}}))
