@@ -1,6 +1,7 @@
 """Stage fetch: bring a dataset's raw files to data/raw/<dataset>/, verified.
 
 Example: ARCORE_MIRROR=/mnt/mirror python -m stages.fetch binarized_mnist
+    python -m stages.fetch cars path=newer.csv
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ def main() -> None:
         + ", ".join(catalog.list_datasets()),
     )
     parser.add_argument("dataset", help="name of the dataset")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="option=value", help="options of the dataset, such as path"
+    )
     arguments = parser.parse_args()
-    fetching.fetch(catalog.get_dataset(catalog.load_config(arguments.dataset)))
+    config = catalog.load_config(arguments.dataset, arguments.overrides)
+    fetching.fetch(catalog.get_dataset(config))
 
 
 if __name__ == "__main__":

@@ -211,8 +211,8 @@ def discard(location: str | Path) -> None:
 def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     """Copy a local folder to a place, so that readers find it whole or not at all.
 
-    Nothing is done where the place already has the same marker. Several processes may publish the
-    same folder at the same time.
+    Nothing is done where the place already has the same marker, and beside it the same files, by
+    names and sizes. Several processes may publish the same folder at the same time.
 
     Arguments:
         folder: has the marker.
@@ -236,7 +236,7 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     if not path_of_marker.is_file():
         raise UserError(f"{path_of_marker}: file not found; run the stage that writes it first")
     content = path_of_marker.read_bytes()
-    if _marker_at(location, marker) == content:
+    if _is_published(folder, location, marker, content):
         return
     found, path = filesystem(location)
     if isinstance(found, LocalFileSystem):
@@ -279,6 +279,16 @@ def _marker_at(location: str | Path, marker: str) -> bytes | None:
         return None
 
 
+def _is_published(folder: Path, location: str | Path, marker: str, content: bytes) -> bool:
+    """Tell whether a place has a folder's marker, and its files by names and sizes."""
+    if _marker_at(location, marker) != content:
+        return False
+    found, root = filesystem(location)
+    files = {f"{root}/{path.relative_to(folder).as_posix()}": path for path in _files(folder)}
+    there = found.get_file_info(list(files))
+    return all(info.size == files[info.path].stat().st_size for info in there)
+
+
 def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> None:
     """Copy beside the target, then rename; whoever comes second finds the first one's copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +306,7 @@ def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> 
                 # A folder is in the way: ours from another process, or one of other content.
                 if not target.is_dir():
                     raise
-            if _marker_at(target, marker) == content:
+            if _is_published(folder, target, marker, content):
                 return
             with _hidden_sibling(target) as old:
                 try:

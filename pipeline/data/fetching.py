@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
@@ -94,6 +95,8 @@ def verify_raw(dataset: Dataset) -> Path:
     """
     folder, own = raw_folder(dataset.name), _own_path(dataset)
     hint = f"run python -m stages.fetch {dataset.name}"
+    if own is not None:
+        hint += f" {shlex.quote(f'path={own}')}"
     for file in dataset.files:
         path = folder / file.name
         if not path.is_file():

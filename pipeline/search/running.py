@@ -74,7 +74,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
     """
     from ray import tune
 
-    from pipeline.training.worker import OtherShards
+    from pipeline.training.agreement import Disagreement
 
     logging.getLogger("ray").setLevel(logging.WARNING)  # it names each checkpoint
     search = setting.search
@@ -89,7 +89,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
             outcome: TrainingOutcome | None = _train_alone(job, setting, checkpoint)
         else:
             outcome = _train_together(job, setting, train_folder(number))
-    except OtherShards:  # no fault of the values, which a rerun tries again
+    except Disagreement:  # no fault of the values, which a rerun tries again
         raise
     except UserError as error:
         outcome = Failed(str(error))

@@ -46,6 +46,7 @@ class Progress:
         stopped: early stopping has ended the training.
         history: one record a finished epoch.
         world: number of workers.
+        precision: of the steps; None in checkpoints of before there was such a thing.
     """
 
     epoch: int = 0
@@ -60,6 +61,7 @@ class Progress:
     stopped: bool = False
     history: list[EpochRecord] = dataclasses.field(default_factory=list)
     world: int = 1
+    precision: str | None = None
 
     def begin_epoch_anew(self) -> None:
         """Forget the steps of the epoch under way; weights keep what they learned from them."""

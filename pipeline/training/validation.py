@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 import arcore
+from arcore.events import Event, Levels
 from pipeline.data.batches import BatchLoader
 from pipeline.experiments.schema import TrainerConfig
 
 ROWS = 500  # at once, at most
 DIMENSIONS = 1 << 21  # at once, since clips are large
+LOGITS = 1 << 27  # at once, of dimensions with a probability for each of many levels
 
 
 @torch.no_grad()
@@ -26,13 +28,25 @@ def summed_loss(
     """
     scorer = _scorer(model, trainer.validate_members)
     total = torch.zeros((), dtype=torch.float64, device=model.device)
-    is_open = model.event.is_open
-    rows = ROWS if is_open else min(ROWS, max(1, DIMENSIONS // model.event.size))
-    for batch in loader.sequential(rows):
+    for batch in loader.sequential(rows_at_once(model.event)):
         batch = batch.to(model.device)
         loss = scorer.validation_loss(batch.x, batch.condition, batch.scored)
         total += loss.double().sum()
     return total
+
+
+def rows_at_once(event: Event) -> int:
+    """Return how many rows are validated at a time.
+
+    Example:
+        >>> from arcore.events import Binary, Levels
+        >>> rows_at_once(Binary((1, 28, 28))), rows_at_once(Levels(256, (3, 64, 64)))
+        (500, 42)
+    """
+    if event.is_open:
+        return ROWS
+    levels = event.num_levels if isinstance(event, Levels) else 1
+    return max(1, min(ROWS, DIMENSIONS // event.size, LOGITS // (event.size * levels)))
 
 
 def _scorer(

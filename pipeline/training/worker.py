@@ -23,11 +23,9 @@ from pipeline.cluster.devices import exact
 from pipeline.core import provenance
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.redaction import redacted
-from pipeline.data.manifest import read_manifest
 from pipeline.data.opening import open_split
 from pipeline.tracking.run_logger import RunLogger
-from pipeline.training import checkpoints, validation
+from pipeline.training import agreement, checkpoints, validation
 from pipeline.training.collectives import Workers
 from pipeline.training.denormals import flushed_denormals
 from pipeline.training.learner import Learner
@@ -102,10 +100,6 @@ class RunningLoss:
         self.total += loss
 
 
-class OtherShards(UserError):
-    """Shards that were made anew since a job was, so that it would train on other rows."""
-
-
 class Worker:
     """One worker's training; every worker takes the same decisions from all-reduced numbers.
 
@@ -127,8 +121,7 @@ class Worker:
         self._asked_at_end = 0  # what the workers agreed to do after the epoch
         self.best = checkpoints.weights_of(self.model)
         self.learner.wrap(self._restore())
-        if self.config.precision == "auto" and self.learner.precision != "bfloat16":
-            self._say("precision: float32, since this hardware has no bfloat16")
+        self._settle_precision()
         self.display = Display(
             self.config.max_epochs, self.train.steps_per_epoch, self.progress.step,
             shown=session.rank == 0 and not job.quiet,
@@ -140,7 +133,7 @@ class Worker:
 
     def _open_splits(self) -> None:
         config, ranks = self.config, (self.session.rank, self.session.world)
-        self._check_shards()
+        agreement.check(self.job)
         if self.model.event.is_open:
             field = f"receptive field: {self.model.receptive_field:,} samples"
             self._say(field)
@@ -153,15 +146,6 @@ class Worker:
             self.job.shards, "valid", self.model, rank=ranks[0], world_size=ranks[1],
             shuffle_rows=config.shuffle_rows,
         )  # fmt: skip
-
-    def _check_shards(self) -> None:
-        """Refuse shards that were made anew since the job was, whose hash names other rows."""
-        wanted, got = self.job.dataset_sha256, read_manifest(self.job.shards).sha256
-        if wanted not in (None, got):
-            raise OtherShards(
-                f"{redacted(self.job.shards)}: expected the shards that this training is of "
-                f"({str(wanted)[:12]}), got {got[:12]}, made since; begin it anew"
-            )
 
     def _say(self, line: str) -> None:
         """Print a line, once for all workers."""
@@ -191,6 +175,16 @@ class Worker:
                 progress.begin_epoch_anew()
         progress.world = world
         return behind
+
+    def _settle_precision(self) -> None:
+        """Go on in the precision of the steps before; `auto` may be another on this hardware."""
+        learner, kept = self.learner, self.progress.precision
+        if kept not in (None, learner.precision):
+            self._say(f"precision: {kept}, as before; auto would be {learner.precision} here")
+            learner.precision = str(kept)
+        elif self.config.precision == "auto" and learner.precision != "bfloat16":
+            self._say("precision: float32, since this hardware has no bfloat16")
+        self.progress.precision = learner.precision
 
     def _load_newest_whole(self) -> bool:
         damage: Exception | None = None
@@ -320,8 +314,8 @@ class Worker:
         epoch = self.progress.epoch + (which == "training")
         return (
             f"the {which} loss is not finite at step {step} (epoch {epoch}); "
-            "stopped, the last good checkpoint is kept. "
-            "Lower trainer.optimizer.learning_rate or set trainer.clip_norm, and rerun"
+            "stopped. Begin anew with a lower trainer.optimizer.learning_rate or with "
+            "trainer.clip_norm; a rerun without would end so again"
         )
 
     def _validate(self) -> tuple[float, float]:

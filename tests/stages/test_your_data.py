@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import adding, catalog
+from stages import fetch, preprocess
 from tests.places import ROOT
 from tests.support import own_files
 from tests.support.projects import ONE_CPU, Project
@@ -99,6 +103,28 @@ def test_a_name_is_not_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("digits", "../cars"):
         with pytest.raises(UserError, match="expected a new name of letters"):
             adding.add("csv", name, *given, replace=True)
+
+
+def test_another_file_is_fetched_as_it_is_preprocessed(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `path=`, as the messages say."""
+    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir)
+    own_files.write_cars(workdir / "cars.csv")
+    shutil.copy("cars.csv", "newer cars.csv")
+    adding.add("csv", "cars", "cars.csv", ["drop=[price]"])
+    given = ["cars", "path=newer cars.csv"]
+    missing = r"newer cars.csv: file not found; run python -m stages.fetch cars '(path=[^']*)'$"
+    monkeypatch.setattr(sys, "argv", ["preprocess", *given])
+    with pytest.raises(UserError, match=missing) as caught:
+        preprocess.main()
+    asked = re.search(missing, str(caught.value))
+    assert asked is not None
+    monkeypatch.setattr(sys, "argv", ["fetch", "cars", asked[1]])
+    fetch.main()
+    monkeypatch.setattr(sys, "argv", ["preprocess", *given])
+    preprocess.main()
+    assert read_manifest(paths.shards("cars")).options["path"] == "newer cars.csv"
 
 
 def test_a_killed_preprocess_goes_on(checkout: Project) -> None:

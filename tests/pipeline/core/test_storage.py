@@ -118,15 +118,28 @@ def test_publish_read_train_remove(place: str, few_digits: Path) -> None:
     assert "?" not in str(raised.value)
 
 
-def test_publish_does_nothing_where_the_same_is(place: str, few_digits: Path) -> None:
+def test_publish_does_nothing_where_the_same_is(
+    place: str, few_digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = storage.join(place, "digits")
+    storage.publish(few_digits, target)
+    with monkeypatch.context() as unwritten:
+        for name in ("_publish_folder", "_publish_objects"):
+            unwritten.setattr(storage, name, None)
+        storage.publish(few_digits, target)
+    assert content_at(target) == folder_bytes(few_digits)
+
+
+def test_publish_repairs_what_was_purged(place: str, few_digits: Path) -> None:
+    """A scratch disk that is purged keeps the manifest, which is read often."""
     target = storage.join(place, "digits")
     storage.publish(few_digits, target)
     shard = next(name for name in folder_bytes(few_digits) if name.startswith("test"))
     storage.remove(storage.join(target, shard))
-    storage.publish(few_digits, target)
-    assert shard not in content_at(target)
     with pytest.raises(UserError, match=f"{shard}: shard not found"):
         shard_reader.read_split(target, "test")
+    storage.publish(few_digits, target)
+    assert content_at(target) == folder_bytes(few_digits)
 
 
 def test_publish_replaces_other_content(place: str, few_digits: Path, tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import running, spec, tuning
 from pipeline.training import driver
+from pipeline.training.agreement import Disagreement
 from pipeline.training.local_session import LocalSession
 from pipeline.training.records import TrainingReport
 from pipeline.training.resolved import resolve
-from pipeline.training.worker import OtherShards, run_job
+from pipeline.training.worker import run_job
 
 VALUES = {"model.ordering": "raster"}
 ENTRY: dict[str, Any] = {
@@ -132,7 +133,7 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
     shards = preprocess.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
     resources = ClusterConfig(cpus_per_worker=1)
     alone = dataclasses.replace(setting, resources=resources, shards=str(shards))
-    with pytest.raises(OtherShards, match="expected the shards that this training is of"):
+    with pytest.raises(Disagreement, match="expected the shards that this training is of"):
         running.run_trial(DRAWN, setting=alone)
     assert not reports
     run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", "", "")

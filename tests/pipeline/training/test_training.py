@@ -20,9 +20,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from pipeline.cluster import connection
+from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import checkpoints, precision, resolved, sessions
+from pipeline.training import agreement, checkpoints, precision, resolved, sessions
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
 from pipeline.training.records import Stopped
@@ -241,6 +242,26 @@ def test_auto_is_bfloat16_where_the_hardware_has_it(make_worker, monkeypatch, na
     assert norm(found.weights(4)) == norm(expected.weights(4))
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_a_resumed_training_keeps_the_precision_that_auto_was(
+    make_worker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool
+) -> None:
+    """On a host of other hardware; the weights are those of an undisturbed training."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: native)
+    whole = make_worker()
+    whole.train(precision="auto")
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: not native)
+    resumed = make_worker()
+    resumed.resume = [whole.folder / "2"]
+    capsys.readouterr()
+    outcome = resumed.train(precision="auto")
+    here, other = ("bfloat16", "float32") if native else ("float32", "bfloat16")
+    assert outcome.precision == here
+    assert f"precision: {here}, as before; auto would be {other} here" in capsys.readouterr().out
+    for name, value in whole.weights(4).items():
+        assert torch.equal(value, resumed.weights(4)[name])
+
+
 def test_float64(make_worker) -> None:
     single = make_worker()
     single.train()
@@ -409,6 +430,7 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
     state.write_text(json.dumps(content | {"code_sha256": "a" * 64}))
     again.train(max_epochs=1)
     again.code_sha256 = "b" * 64
+    monkeypatch.setattr(agreement.provenance, "code_sha256", lambda stage, model: "b" * 64)
     with pytest.raises(
         UserError,
         match=r"^.*/1: expected .* code \(bbbbbbbb\), got .*aaaaaaaa.*or remove /.* to begin anew",
@@ -417,6 +439,15 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
     assert f"remove {written.folder} to" in str(caught.value), "stages.folds has no --fresh"
     state.write_text(json.dumps(content | {"code_sha256": "b" * 64}))
     again.train(max_epochs=1)
+
+
+def test_a_worker_of_other_code_than_the_drivers_is_refused(make_worker) -> None:
+    worker = make_worker()
+    worker.code_sha256 = provenance.code_sha256("train", "made")
+    worker.train(max_epochs=1)
+    worker.code_sha256 = "b" * 64
+    with pytest.raises(UserError, match="expected the code of the driver .bbbbbbbbbbbb., got oth"):
+        worker.train(max_epochs=1)
 
 
 def test_what_fails_on_one_worker_fails_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
