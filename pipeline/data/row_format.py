@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tempfile
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.datasets.base import Dataset, Sound, SplitData
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 
 ROW_GROUP = 2048
+LABELS_BYTES = 1 << 26  # in memory, of labels that wait to be hashed
 
 
 def row_shape(kind: Manifest | Dataset) -> tuple[int, ...]:
@@ -129,12 +131,17 @@ def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:
 
 
 def content_sha256(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> str:
-    """Hash all rows, then all labels, of blocks that follow each other."""
-    digest, after = hashlib.sha256(), []
-    for x, labels in blocks:
-        digest.update(np.ascontiguousarray(x).reshape(-1).data)
-        if labels is not None:
-            after.append(labels.astype(labels.dtype.newbyteorder("<")).tobytes())
-    for part_of_labels in after:
-        digest.update(part_of_labels)
+    """Hash all rows, then all labels, of blocks that follow each other.
+
+    Labels, which may be wide conditions, wait on disk if they are many.
+    """
+    digest = hashlib.sha256()
+    with tempfile.SpooledTemporaryFile(max_size=LABELS_BYTES) as after:
+        for x, labels in blocks:
+            digest.update(np.ascontiguousarray(x).reshape(-1).data)
+            if labels is not None:
+                after.write(labels.astype(labels.dtype.newbyteorder("<")).tobytes())
+        after.seek(0)
+        while chunk := after.read(LABELS_BYTES):
+            digest.update(chunk)
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -66,8 +67,10 @@ def add(
     config = {"name": name, "kind": kind, "path": path, **guessed, **given}
     dataset = catalog.get_dataset(config)
     if "rows_per_shard" not in given and not dataset.event.is_open:  # a shard is held in memory
-        event_bytes = dataset.event.size * (1 if isinstance(dataset.event, Levels) else 4)
-        rows = rows_of_a_part(dataset.options.rows_per_shard, event_bytes)
+        condition = dataset.condition_shape or (dataset.condition_size or 0,)
+        row_bytes = dataset.event.size * (1 if isinstance(dataset.event, Levels) else 4)
+        row_bytes += 4 * math.prod(condition)
+        rows = rows_of_a_part(dataset.options.rows_per_shard, row_bytes)
         dataset = catalog.get_dataset(config | {"rows_per_shard": rows})
     found = dataset.examine()
     whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)

@@ -12,9 +12,10 @@ from pipeline.core.errors import UserError
 PART_BYTES = 1 << 25
 
 
-def cut_rows(rows: np.ndarray, x: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut rows into parts that take so much memory."""
-    count = max(1, PART_BYTES // max(1, 8 * math.prod(x.shape[1:])))
+def cut_rows(rows: np.ndarray, *arrays: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Cut rows into parts that take so much memory in all of some arrays."""
+    width = sum(math.prod(array.shape[1:]) for array in arrays if array is not None)
+    count = max(1, PART_BYTES // max(1, 8 * width))
     for first in range(0, len(rows), count):
         yield rows[first : first + count]
 

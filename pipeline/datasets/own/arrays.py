@@ -117,7 +117,7 @@ class Arrays(Dataset):
         try:
             columns = self._open(kept)
             cut = split_by_seed(len(columns.x), self.arrays, self.arrays.path, "rows")
-            for rows in cut_rows(np.arange(len(columns.x)), columns.x):
+            for rows in cut_rows(np.arange(len(columns.x)), columns.x, columns.conditions):
                 self._row_values(columns, rows, {})
             self._scalings(columns, cut["train"])
         finally:
@@ -204,7 +204,7 @@ class Arrays(Dataset):
         cut: Mapping[str, np.ndarray],
         scalings: Mapping[str, Scaling],
     ) -> Iterator[SplitData]:
-        for rows in cut_rows(cut[split], columns.x):
+        for rows in cut_rows(cut[split], columns.x, columns.conditions):
             yield self._row_values(columns, rows, scalings)
 
     def _row_values(

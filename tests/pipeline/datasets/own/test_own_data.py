@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import wave
 import zipfile
@@ -16,13 +17,15 @@ import soundfile
 from PIL import Image
 
 from arcore.events import Binary, Levels, Real
+from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocess, row_format, shard_reader
 from pipeline.datasets import adding, catalog
 from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.formats import image_files, sound_files
 from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.formats.sound_files import Hearing
+from pipeline.datasets.own import array_checks
 from tests.support import own_files
 from tests.support.own_files import write_picture, write_sound
 
@@ -173,6 +176,28 @@ def test_rows_that_are_large_have_shards_of_fewer(
     )
     rows = [one.options.rows_per_shard for one in (small, large, told)]
     assert rows == [16384, (1 << 28) // (3 * 256 * 512), 9]
+
+
+def test_wide_conditions_count_in_what_is_held_in_memory(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of parts, of shards and of what waits to be hashed."""
+    (workdir / "conf").mkdir()
+    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir / "conf")
+    generator = np.random.default_rng(0)
+    x, given = generator.normal(size=(60, 2)), generator.normal(size=(60, 5000))
+    np.savez("wide.npz", x=x, conditions=given)
+    dataset, _ = adding.add("arrays", "wide", "wide.npz", [])
+    assert dataset.options.rows_per_shard == (1 << 28) // (4 * (2 + 5000))
+    preprocess.preprocess(dataset)
+    manifest = (paths.shards("wide") / "manifest.json").read_bytes()
+    shutil.rmtree(paths.shards("wide"))
+    monkeypatch.setattr(array_checks, "PART_BYTES", 4 * 8 * (2 + 5000))
+    monkeypatch.setattr(row_format, "LABELS_BYTES", 1 << 12)
+    parts = [len(part.x) for part in dataset.decode(Path())["test"].parts]
+    assert len(parts) > 1 and max(parts) == 4
+    preprocess.preprocess(dataset)
+    assert (paths.shards("wide") / "manifest.json").read_bytes() == manifest
 
 
 def colour_png(side: int, depth: int, data: bytes) -> bytes:
