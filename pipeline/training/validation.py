@@ -39,13 +39,15 @@ def rows_at_once(event: Event) -> int:
     """Return how many rows are validated at a time.
 
     Example:
-        >>> from arcore.events import Binary, Levels
+        >>> from arcore.events import Binary, Gray, Levels
         >>> rows_at_once(Binary((1, 28, 28))), rows_at_once(Levels(256, (3, 64, 64)))
         (500, 42)
+        >>> rows_at_once(Gray((20, 1, 64, 64)))  # one logit a pixel
+        25
     """
     if event.is_open:
         return ROWS
-    levels = event.num_levels if isinstance(event, Levels) else 1
+    levels = event.num_levels if type(event) is Levels else 1
     return max(1, min(ROWS, DIMENSIONS // event.size, LOGITS // (event.size * levels)))
 
 
