@@ -284,9 +284,9 @@ def _is_published(folder: Path, location: str | Path, marker: str, content: byte
     if _marker_at(location, marker) != content:
         return False
     found, root = filesystem(location)
-    files = {f"{root}/{path.relative_to(folder).as_posix()}": path for path in _files(folder)}
-    there = found.get_file_info(list(files))
-    return all(info.size == files[info.path].stat().st_size for info in there)
+    files = _files(folder)
+    there = found.get_file_info([f"{root}/{path.relative_to(folder).as_posix()}" for path in files])
+    return all(info.size == path.stat().st_size for info, path in zip(there, files, strict=True))
 
 
 def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> None:
