@@ -150,7 +150,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     try:
         plain = parse_object(storage.read_bytes(location), path)
     except FileNotFoundError:
-        name = str(folder).rstrip("/").rsplit("/", 1)[-1]
+        name = redacted(str(folder)).rstrip("/").rsplit("/", 1)[-1]
         raise UserError(
             f"{path}: file not found; run python -m stages.fetch {name} and "
             f"python -m stages.preprocess {name}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -23,8 +22,6 @@ from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.data.loading import Loader
-
-MOTO = importlib.util.find_spec("moto") is not None
 
 
 class Shared(SharedDisk):
@@ -64,15 +61,7 @@ def s3() -> Iterator[str]:
             server.wait()
 
 
-KINDS = [
-    "folder",
-    "file",
-    "shared",
-    pytest.param("s3", marks=pytest.mark.skipif(not MOTO, reason="moto is not installed")),
-]
-
-
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["folder", "file", "shared", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty place, by kind."""
     if request.param == "s3":
