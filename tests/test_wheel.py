@@ -43,7 +43,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (built,) = folder.glob("arcore-*.whl")
     run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
     python = folder / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", built, folder=folder)
+    run(python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", built, folder=folder)
     return python
 
 

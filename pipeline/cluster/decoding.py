@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from pipeline.cluster.pool import pool
+from pipeline.core.stage_code import check_host, stage_sha256
 from pipeline.datasets import decoding_parts
 from pipeline.experiments.schema import ClusterConfig
 
@@ -23,10 +24,22 @@ Piece = tuple[Read, list[Sequence[object]]]
 
 
 class DecodingWork:
-    """A worker of `pipeline.cluster.pool` that decodes files."""
+    """A worker of `pipeline.cluster.pool` that decodes files.
+
+    Arguments:
+        code_sha256: of the driver's code; None where its source is not at hand.
+    """
+
+    def __init__(self, code_sha256: str | None) -> None:
+        self._code_sha256 = code_sha256
 
     def prepare(self, threads: int) -> None:
-        """Make the threads."""
+        """Make the threads.
+
+        Raises:
+            Disagreement: for a host of other code than the driver's.
+        """
+        check_host(self._code_sha256, stage_sha256("preprocess"))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoding")
 
     def do(self, piece: Piece) -> np.ndarray:
@@ -45,7 +58,8 @@ def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
     if config.num_workers == 0:
         yield
         return
-    with pool(config, DecodingWork, [], f"preprocessing {name}") as workers:
+    code = stage_sha256("preprocess")
+    with pool(config, DecodingWork, [code], f"preprocessing {name}") as workers:
 
         def decode(read: Read, columns: Sequence[Sequence[object]]) -> np.ndarray:
             count = len(columns[0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import platform
 import subprocess
@@ -12,11 +10,7 @@ from pathlib import Path
 import torch
 
 from arcore import zoo
-from pipeline.core import dependencies
-from pipeline.core.errors import UserError
-from pipeline.core.import_closure import Checkout
-
-CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
+from pipeline.core.stage_code import stage_sha256
 
 # What a number comes from beside its data. DVC rewrites dvc.lock while it runs; outputs, results
 # and texts decide nothing.
@@ -47,21 +41,9 @@ def commit(folder: Path | None = None) -> str:
     return f"{name}-dirty" if changed else name
 
 
-@functools.cache
 def code_sha256(stage: str, model: str) -> str | None:
-    """Hash the code that a stage needs for a model, without comments and docstrings.
-
-    None where the source is not at hand.
-    """
-    try:
-        checkout = Checkout(CODE, dependencies.PACKAGES)
-        combined = model in zoo.COMBINATIONS  # it may hold any
-        chosen = {} if combined else {dependencies.MODELS: model}
-        files = checkout.closure(f"stages.{stage}", chosen=chosen)
-    except (OSError, UserError):
-        return None
-    lines = "".join(f"{dependencies.hash_of(CODE / file)}  {file}\n" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    """Hash the code that a stage needs for a model, as `stage_code.stage_sha256` does."""
+    return stage_sha256(stage, None if model in zoo.COMBINATIONS else model)  # which hold any
 
 
 def _git(folder: Path, *arguments: str) -> str:

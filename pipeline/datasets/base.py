@@ -17,6 +17,10 @@ from pipeline.core.errors import UserError, unknown_name
 from pipeline.datasets.read_transforms import ReadTransform
 
 SPLITS = ("train", "valid", "test")
+PLACES = ("path", "folder")  # options that say where files lie
+# Options that decide neither rows nor their order: where files lie, what is refused.
+UNDECISIVE = {*PLACES, "any_rendering", "max_megapixels", "max_seconds"}
+ROWLESS = {*UNDECISIVE, "rows_per_shard"}  # that decide no row
 Unit = Literal["nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"]
 
 

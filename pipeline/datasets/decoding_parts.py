@@ -24,6 +24,7 @@ import PIL
 from tqdm import tqdm
 
 from pipeline.core import paths
+from pipeline.core.stage_code import stage_sha256
 
 PART_BYTES = 1 << 28
 # Decodes events, whose arguments stand in columns, and puts their rows one below the other.
@@ -58,11 +59,12 @@ class PartsFolder:
     Arguments:
         name: of the dataset.
         decides: plain data that decides what the parts are: options, files, their sizes and times;
-            so does the version of Pillow.
+            so do the code of `stages.preprocess` and the version of Pillow.
     """
 
     def __init__(self, name: str, decides: object) -> None:
-        text = json.dumps([decides, PIL.__version__], sort_keys=True, default=str)
+        code = stage_sha256("preprocess")
+        text = json.dumps([decides, code, PIL.__version__], sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder = paths.root() / "data" / "decoded" / f"{name}-{key}"
         remove_parts(name, other_than=self.folder)

@@ -22,8 +22,9 @@ import arcore
 from pipeline.cluster.devices import exact
 from pipeline.cluster.pool import pool
 from pipeline.cluster.shared_storage import publish_shards
-from pipeline.core import paths
+from pipeline.core import paths, provenance
 from pipeline.core.errors import UserError, one_line
+from pipeline.core.stage_code import check_host
 from pipeline.data import shard_reader
 from pipeline.data.row_format import ROW_GROUP
 from pipeline.data.stored_split import Split, open_rows
@@ -45,12 +46,16 @@ class ScoringJob:
         num_members: of the ensemble that is scored; 1 for the model itself.
         context_frames: of clips, the frames that are given.
         use_gpu: score on the worker's GPU.
+        model: its name.
+        code_sha256: of the driver's code; None where its source is not at hand.
     """
 
     shards: str
     num_members: int
     context_frames: int
     use_gpu: bool
+    model: str
+    code_sha256: str | None
 
 
 class ScoringWork:
@@ -66,15 +71,21 @@ class ScoringWork:
         self._splits: dict[str, Split] = {}
 
     def prepare(self, threads: int) -> None:
-        """Load the model."""
+        """Load the model.
+
+        Raises:
+            Disagreement: for a host of other code than the driver's.
+        """
+        job = self._job
+        check_host(job.code_sha256, provenance.code_sha256("evaluate", job.model))
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as folder:
             for name, content in self._files.items():
                 Path(folder, name).write_bytes(content)
             model = saved_models.load_folder(Path(folder)).model
-        if self._job.use_gpu:
+        if job.use_gpu:
             model = model.to(exact(torch.device("cuda")))
-        members = self._job.num_members
+        members = job.num_members
         self._model = (model if members == 1 else model.ensemble(members)).eval()
 
     def do(self, piece: tuple[str, list[np.ndarray]]) -> list[np.ndarray]:
@@ -115,11 +126,14 @@ def scorer(
     if config.cluster.num_workers == 0:
         yield lambda _, split, rows: scoring.member_scores(model, split, batch_size, rows, context)
         return
+    name = str(config.model["name"])
     job = ScoringJob(
         shards=publish_shards(config.cluster, folder, manifest.dataset),
         num_members=num_members,
         context_frames=context,
         use_gpu=config.cluster.use_gpu,
+        model=name,
+        code_sha256=provenance.code_sha256("evaluate", name),
     )
     files = _read_files(paths.model(config.name), weights_sha256)
     with pool(config.cluster, ScoringWork, (job, files), f"evaluating {config.name}") as workers:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
+from pipeline.datasets.base import UNDECISIVE
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training.resolved import resolve
@@ -33,7 +34,9 @@ def check(config: ExperimentConfig, content: Mapping[str, object], manifest: Man
     found.setdefault("trainer.train_rows", None)  # what is not written where it is all of them
     if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
         found.pop("trainer.precision", None)  # auto is either of the others
+    undecisive = {f"dataset.{option}" for option in UNDECISIVE}
     for key, value in found.items():
-        if key.partition(".")[0] in TRAINED and wanted.get(key) != value:
+        decides = key.partition(".")[0] in TRAINED and key not in undecisive
+        if decides and wanted.get(key) != value:
             expected = f"expected {wanted.get(key)!r} as the experiment has it"
             raise UserError(f"models/{config.name}: {key}: {expected}, got {value!r}; {made}")

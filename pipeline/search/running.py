@@ -74,7 +74,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
     """
     from ray import tune
 
-    from pipeline.training.agreement import Disagreement
+    from pipeline.core.stage_code import Disagreement
 
     logging.getLogger("ray").setLevel(logging.WARNING)  # it names each checkpoint
     search = setting.search

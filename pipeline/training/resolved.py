@@ -17,6 +17,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
+from pipeline.datasets.base import PLACES, ROWLESS
 from pipeline.experiments.schema import ExperimentConfig
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,6 @@ DTYPES = {
     "auto": torch.float32,
     "float64": torch.float64,
 }  # of weights
-# Options of datasets that decide no row: how shards are cut, where files lie, what is refused.
-ROWLESS = {
-    "rows_per_shard", "path", "folder", "any_rendering", "max_megapixels", "max_seconds",
-}  # fmt: skip
-PLACES = ("path", "folder")  # of these, where files lie
 
 
 @dataclass(frozen=True)

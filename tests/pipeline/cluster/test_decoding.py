@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.decoding import decoding_on_workers
+from pipeline.cluster.decoding import DecodingWork, decoding_on_workers
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess
 from pipeline.datasets import catalog
@@ -24,6 +24,12 @@ def shards(**options: Any) -> dict[str, str]:
     dataset = catalog.get_dataset({"name": "mine", **options})
     folder = preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_a_worker_of_other_code_than_the_drivers_is_refused() -> None:
+    DecodingWork(None).prepare(1)
+    with pytest.raises(UserError, match="expected the code of the driver .bbbbbbbbbbbb., got oth"):
+        DecodingWork("b" * 64).prepare(1)
 
 
 @pytest.mark.own_process

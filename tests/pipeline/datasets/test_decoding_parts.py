@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess
-from pipeline.datasets import catalog
+from pipeline.datasets import catalog, decoding_parts
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.clips import simulated_pushing
 from pipeline.datasets.decoding_parts import PartsFolder
@@ -68,6 +68,17 @@ def test_a_damaged_part_is_decoded_again(workdir: Path) -> None:
     (DECODED / parts.folder.name / "x.npy").write_bytes(b"\x93NUMPY")
     assert parts.part("x", lambda: np.arange(4)).tolist() == [0, 1, 2, 3]
     assert parts.part("x", lambda: np.zeros(0)).tolist() == [0, 1, 2, 3], "kept whole"
+
+
+def test_parts_that_other_code_decoded_are_removed(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PartsFolder("mine", "anything").part("x", lambda: np.arange(3))
+    assert PartsFolder("mine", "anything").part("x", lambda: np.zeros(0)).tolist() == [0, 1, 2]
+    monkeypatch.setattr(decoding_parts, "stage_sha256", lambda stage: f"other {stage}")
+    parts = PartsFolder("mine", "anything")
+    assert not list(DECODED.glob("*"))
+    assert parts.part("x", lambda: np.arange(4)).tolist() == [0, 1, 2, 3]
 
 
 def test_parts_of_what_had_the_name_before_are_removed(photos: Dataset) -> None:

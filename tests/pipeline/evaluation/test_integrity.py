@@ -158,6 +158,17 @@ def test_auto_is_either_precision_of_half_or_single(
         evaluate.evaluate(compose.load("toy"))
 
 
+def test_a_model_outlives_a_move_of_its_files_but_no_other_rows(result: dict) -> None:
+    config = Path("models/toy/config.yaml")
+    described = yaml.safe_load(config.read_text())
+    for options in ({"path": "elsewhere", "max_seconds": 9}, {"coarse": True}):
+        changed = {"name": "digits_binary", **options}
+        config.write_text(yaml.safe_dump(described | {"dataset": changed}))
+        refused = pytest.raises(UserError, match="dataset.coarse: expected None as the exp")
+        with refused if "coarse" in options else contextlib.nullcontext():
+            evaluate.evaluate(compose.load("toy"))
+
+
 def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
     before = RESULT.read_bytes()
     with locks.held(locks.path_of("evaluate-toy"), "evaluating toy"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.data.stored_split import StoredSplit, take
 from pipeline.evaluation import evaluate, scoring, spreading
@@ -36,7 +37,7 @@ def test_a_batch_alone_gives_the_digits_that_it_gives_among_others(project) -> N
     chosen = np.arange(1, 24, 2)
     whole = scoring.member_scores(project.ensemble(3), test, 5, chosen)
     work = spreading.ScoringWork(
-        spreading.ScoringJob("data/shards/digits_binary", 3, 0, False),
+        spreading.ScoringJob("data/shards/digits_binary", 3, 0, False, "made", None),
         spreading._read_files(Path("models/toy"), weights("models/toy")),
     )
     work.prepare(1)
@@ -44,6 +45,12 @@ def test_a_batch_alone_gives_the_digits_that_it_gives_among_others(project) -> N
     assert [len(place) for place in places] == [5, 5, 2]
     parts = [torch.from_numpy(*work.do(("test", [chosen[place]]))) for place in places[::-1]]
     assert torch.equal(scoring.in_order(parts, places[::-1]), whole)
+
+
+def test_a_worker_of_other_code_than_the_drivers_is_refused() -> None:
+    job = spreading.ScoringJob("data/shards/digits_binary", 1, 0, False, "made", "b" * 64)
+    with pytest.raises(UserError, match="expected the code of the driver .bbbbbbbbbbbb., got oth"):
+        spreading.ScoringWork(job, {}).prepare(1)
 
 
 def weights(folder: str) -> str:

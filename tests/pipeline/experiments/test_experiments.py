@@ -173,6 +173,15 @@ def test_what_does_not_keeps_the_config_hash(params, unchanged: str) -> None:
     assert params().config_hash("d") != params().config_hash("e")
 
 
+def test_where_files_lie_decides_no_weights_and_rows_of_shards_their_order(params) -> None:
+    def hashed(**options: object) -> str:
+        changed = params().dataset | options
+        return dataclasses.replace(params(), dataset=changed).config_hash("d")
+
+    assert hashed(path="a", max_megapixels=1) == hashed(path="b") == hashed()
+    assert hashed(rows_per_shard=7) != hashed()
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [

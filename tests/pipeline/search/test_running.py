@@ -18,6 +18,7 @@ from ray.tune.integration import ray_train
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.core.stage_code import Disagreement
 from pipeline.data import preprocess
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
@@ -25,7 +26,6 @@ from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import running, spec, tuning
 from pipeline.training import driver
-from pipeline.training.agreement import Disagreement
 from pipeline.training.local_session import LocalSession
 from pipeline.training.records import TrainingReport
 from pipeline.training.resolved import resolve
