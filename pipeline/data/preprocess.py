@@ -57,6 +57,6 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
         infos = {
             split: write_split(partial, split, splits[split], dataset) for split in dataset.splits
         }
-        write_manifest(dataset, infos, partial)
+        write_manifest(dataset, infos, partial, splits["train"].scalings)
     remove_parts(dataset.name)
     return folder

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from arcore.events import Event
 from pipeline.core.errors import UserError, unknown_name
 from pipeline.datasets.read_transforms import ReadTransform
+from pipeline.datasets.scaling import Scaling
 
 SPLITS = ("train", "valid", "test")
 PLACES = ("path", "folder")  # options that say where files lie
@@ -87,11 +88,13 @@ class SplitData:
         read_transform: what is done each time that rows are read: "bernoulli" where `x` holds gray
             levels that become bits, "dequantize" where it holds levels that become reals, "moving"
             where it holds digits (N, n, side, side), n of them a row, that become clips.
+        scalings: how values of a user's files were standardised: of `x`, of `conditions`, or none.
     """
 
     x: np.ndarray
     labels: np.ndarray | None = None
     read_transform: ReadTransform | None = None
+    scalings: Mapping[str, Scaling] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -105,10 +108,12 @@ class SplitStream:
     Arguments:
         rows: number of its rows.
         parts: its rows in order, in parts of any size; read once.
+        scalings: as those of `SplitData`.
     """
 
     rows: int
     parts: Iterable[SplitData]
+    scalings: Mapping[str, Scaling] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

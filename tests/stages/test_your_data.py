@@ -59,6 +59,12 @@ def follow(section: str, project: Project, trains: bool) -> str:
             entered = {"datasets": [], **yaml.safe_load(code)}
             (project.folder / "params.yaml").write_text(yaml.safe_dump(entered))
             continue
+        if language == "python":
+            if trains:
+                done = project.run("python", "-W", "error", "-c", code)
+                assert done.returncode == 0, done.stderr
+                printed.append(done.stdout)
+            continue
         for line in code.splitlines():
             stage = re.fullmatch(r"python -m stages\.(\w+) .*", line)
             assert stage is not None, line

@@ -55,7 +55,7 @@ DATASETS = (
     ("formats",),
     ("content",),
     ("base",),
-    ("read_transforms",),
+    ("read_transforms", "scaling"),
     ("decoding_parts", "moving_generator"),
 )
 BLOCKED = (

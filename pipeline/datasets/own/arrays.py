@@ -52,6 +52,7 @@ from pipeline.datasets.own.own_data import (
     split_by_seed,
     split_words,
 )
+from pipeline.datasets.scaling import Scaling
 
 LARGEST = 10**6  # number of classes, and length of a condition
 _COUNTS = ("num_classes", "condition_size")
@@ -81,19 +82,6 @@ class Columns:
     conditions: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """What is taken from values and what they are divided by, to mean 0 and variance 1."""
-
-    mean: np.ndarray
-    deviation: np.ndarray
-
-    def of(self, values: np.ndarray) -> np.ndarray:
-        """Scale rows of values."""
-        scaled: np.ndarray = (values - self.mean) / self.deviation
-        return scaled
-
-
 @dataclass(frozen=True, kw_only=True)
 class Arrays(Dataset):
     """Arrays of the user's, split at random by row."""
@@ -107,7 +95,9 @@ class Arrays(Dataset):
         cut = split_by_seed(len(columns.x), self.arrays, self.arrays.path, "rows")
         scalings = self._scalings(columns, cut["train"])
         return {
-            split: SplitStream(len(cut[split]), self._parts(columns, split, cut, scalings))
+            split: SplitStream(
+                len(cut[split]), self._parts(columns, split, cut, scalings), scalings
+            )
             for split in SPLITS
         }
 

@@ -53,12 +53,13 @@ from pipeline.datasets.own.own_data import (
     split_by_seed,
     split_words,
 )
+from pipeline.datasets.scaling import Scaling
 from pipeline.datasets.tables.csv_table import (
     column_names,
     kept_columns,
     read_rows,
     read_table,
-    standardize,
+    scaling_of,
 )
 
 MISSING = ("na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "-")  # in small letters
@@ -96,16 +97,25 @@ class CsvFile(Dataset):
             path, options.delimiter, options.header, options.drop, options.levels
         )
         cut = split_by_seed(len(values), options, path, "rows")
-        real = [name for name in names if name not in options.levels]
-        parts = {split: values[cut[split]] for split in SPLITS}
-        if options.standardize and real:
-            places = [names.index(name) for name in real]
-            scaled = standardize({s: x[:, places] for s, x in parts.items()}, real, str(path))
-            for split, x in parts.items():
-                x[:, places] = scaled[split]
-        return {split: self._rows(x, names) for split, x in parts.items()}
+        scaling = self._scaling(values[cut["train"]], names, str(path))
+        return {split: self._rows(values[cut[split]], names, scaling) for split in SPLITS}
 
-    def _rows(self, values: np.ndarray, names: Sequence[str]) -> SplitData:
+    def _scaling(self, train: np.ndarray, names: Sequence[str], where: str) -> Scaling | None:
+        """What standardises the columns of reals, if so chosen, and leaves the others."""
+        real = [name for name in names if name not in self.table.levels]
+        if not (self.table.standardize and real):
+            return None
+        places = [names.index(name) for name in real]
+        found = scaling_of(train[:, places], real, where)
+        mean, deviation = np.zeros(len(names)), np.ones(len(names))
+        mean[places], deviation[places] = found.mean, found.deviation
+        return Scaling(mean, deviation)
+
+    def _rows(self, values: np.ndarray, names: Sequence[str], scaling: Scaling | None) -> SplitData:
+        scalings = {}
+        if scaling is not None:
+            values = scaling.of(values)
+            scalings = self._scalings(scaling, names)
         x = values[:, [names.index(name) for name in self.modelled]]
         labels = None
         if self.table.label:
@@ -113,7 +123,24 @@ class CsvFile(Dataset):
         elif self.table.conditions:
             given = [self._condition(values, names, name) for name in self.table.conditions]
             labels = np.concatenate(given, 1).astype("<f4")
-        return SplitData(x.astype(np.uint8 if isinstance(self.event, Levels) else "<f4"), labels)
+        dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
+        return SplitData(x.astype(dtype), labels, scalings=scalings)
+
+    def _scalings(self, scaling: Scaling, names: Sequence[str]) -> dict[str, Scaling]:
+        """How what is modelled and what is given were standardised, number by number."""
+        roles: dict[str, Sequence[str]] = {"conditions": self.table.conditions}
+        if not isinstance(self.event, Levels):
+            roles["x"] = self.modelled
+        found = {}
+        for role, columns in roles.items():
+            places = [names.index(column) for column in columns]
+            widths = [_width(self.table, column) for column in columns]
+            if columns:
+                found[role] = Scaling(
+                    np.repeat(scaling.mean[places], widths),
+                    np.repeat(scaling.deviation[places], widths),
+                )
+        return found
 
     def _condition(self, values: np.ndarray, names: Sequence[str], name: str) -> np.ndarray:
         column = values[:, [names.index(name)]]
@@ -169,6 +196,12 @@ class CsvFile(Dataset):
         ]
 
 
+def _width(options: CsvOptions, column: str) -> int:
+    """Numbers that a given column becomes: one a name, or itself."""
+    names = options.levels.get(column)
+    return len(names) if isinstance(names, list) else 1
+
+
 def build(config: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
 
@@ -195,9 +228,7 @@ def build(config: Mapping[str, object]) -> Dataset:
     modelled = _modelled(name, options, kept, path)
     event = _event(name, options, modelled)
     data = read_bytes(path)
-    sizes = [
-        len(c) if isinstance(c := options.levels.get(k), list) else 1 for k in options.conditions
-    ]
+    sizes = [_width(options, column) for column in options.conditions]
     count = options.levels.get(options.label)
     how = "; columns of reals standardised by the training rows" if options.standardize else ""
     is_levels = isinstance(event, Levels)

@@ -15,6 +15,7 @@ from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
 from pipeline.datasets.formats.text_and_idx import check_rows, read_bytes
 from pipeline.datasets.read_transforms import permute_rows
+from pipeline.datasets.scaling import Scaling
 
 WINE_FILE = "winequality-red.csv"
 WINE_ROWS, WINE_COLUMNS = 1599, 11
@@ -166,13 +167,11 @@ def uncorrelated(values: np.ndarray, limit: float) -> list[int]:
     return kept
 
 
-def standardize(
-    parts: Mapping[str, np.ndarray], names: Sequence[str], where: str
-) -> dict[str, np.ndarray]:
-    """Shift and scale columns to mean 0 and variance 1 over the training rows.
+def scaling_of(train: np.ndarray, names: Sequence[str], where: str) -> Scaling:
+    """Find what shifts and scales columns to mean 0 and variance 1 over the training rows.
 
     Arguments:
-        parts: rows (n, D) of train, valid and test.
+        train: these rows, (n, D).
         names: the columns' names.
         where: what an error calls the table.
 
@@ -180,8 +179,8 @@ def standardize(
         UserError: for a column that is constant over the training rows.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # which is refused below
-        mean, deviation = parts["train"].mean(0), parts["train"].std(0)
-    for name, low, high in zip(names, parts["train"].min(0), parts["train"].max(0), strict=True):
+        mean, deviation = train.mean(0), train.std(0)
+    for name, low, high in zip(names, train.min(0), train.max(0), strict=True):
         if low == high:
             raise UserError(
                 f"{where}: column {name!r}: expected different values, got {low:g} in all training "
@@ -190,11 +189,7 @@ def standardize(
     for name, spread in zip(names, deviation, strict=True):
         if not np.isfinite(spread):
             raise UserError(f"{where}: column {name!r}: expected numbers whose squares are finite")
-    return {split: (x - mean) / deviation for split, x in parts.items()}
-
-
-def _splits(parts: Mapping[str, np.ndarray]) -> dict[str, SplitData]:
-    return {split: SplitData(x.astype("<f4")) for split, x in parts.items()}
+    return Scaling(mean, deviation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +231,11 @@ class RedWine(Dataset):
         held_out = np.concatenate(list(rows.values()))
         rows["train"] = np.setdiff1d(np.arange(len(values)), held_out)
         parts = {split: values[np.sort(chosen)][:, kept] for split, chosen in rows.items()}
-        return _splits(standardize(parts, [names[i] for i in kept], str(path)))
+        scaling = scaling_of(parts["train"], [names[i] for i in kept], str(path))
+        return {
+            split: SplitData(scaling.of(x).astype("<f4"), scalings={"x": scaling})
+            for split, x in parts.items()
+        }
 
 
 def _build_red_wine(config: Mapping[str, object]) -> Dataset:

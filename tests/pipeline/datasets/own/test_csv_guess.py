@@ -105,6 +105,21 @@ def test_given_integers_are_standardised_beside_levels_too() -> None:
     assert abs(owners.mean()) < 1e-6 and abs(owners.std() - 1) < 1e-5
 
 
+def test_how_columns_were_standardised_is_kept_number_by_number() -> None:
+    own_files.write_cars(Path("cars.csv"))
+    given: dict[str, Any] = {"drop": ["doors"], "conditions": ["colour", "owners"]}
+    guessed = adding.GUESSES["csv"]("mine", "cars.csv", given)
+    whole: dict[str, Any] = {"name": "mine", "kind": "csv", "path": "cars.csv", **guessed, **given}
+    train = catalog.get_dataset(whole).decode(Path())["train"]
+    prices = train.scalings["x"].undo(train.x)  # type: ignore[union-attr]
+    assert 8500 < prices.mean() < 9500 and 300 < prices.std() < 700
+    told = train.scalings["conditions"].undo(train.labels)  # type: ignore[arg-type, union-attr]
+    assert set(np.unique(told[:, :3])) == {0, 1}, "names are not standardised"
+    assert set(np.round(told[:, 3], 5)) == set(range(7))
+    levels = catalog.get_dataset({**whole, "levels": {**guessed["levels"], "owners": 7}})
+    assert set(levels.decode(Path())["train"].scalings) == {"x", "conditions"}
+
+
 def test_columns_whose_names_have_commas_are_quoted() -> None:
     dataset, found = add('"a,b",c\n' + "".join(REALS))
     assert "columns 'a,b', c" in found[4]

@@ -26,6 +26,7 @@ from pipeline.datasets.formats import image_files, sound_files
 from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.formats.sound_files import Hearing
 from pipeline.datasets.own import array_checks
+from pipeline.datasets.own.own_data import split_by_seed
 from tests.support import own_files
 from tests.support.own_files import write_picture, write_sound
 
@@ -426,6 +427,13 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Pa
         np.testing.assert_allclose(values.std(0), 1, atol=1e-6)
     manifest = shard_reader.read_manifest(Path("shards"))
     assert manifest.condition_size == 2 and manifest.conditions["condition_size"] == 2
+    with np.load("jets.npz") as given:
+        whole = given["x"], given["conditions"]
+    train = split_by_seed(100, dataset.arrays, "jets.npz", "rows")["train"]  # type: ignore[attr-defined]
+    for role, stored, values in zip(
+        ("x", "conditions"), (parts["train"].x, parts["train"].labels), whole, strict=True
+    ):
+        np.testing.assert_allclose(manifest.scalings[role].undo(stored), values[train], atol=1e-5)
     assert not list((workdir / "data" / "decoded").glob("*"))
 
 
