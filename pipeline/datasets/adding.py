@@ -66,17 +66,23 @@ def add(
     guessed = GUESSES[kind](name, path, given)
     config = {"name": name, "kind": kind, "path": path, **guessed, **given}
     dataset = catalog.get_dataset(config)
-    if "rows_per_shard" not in given and not dataset.event.is_open:  # a shard is held in memory
-        condition = dataset.condition_shape or (dataset.condition_size or 0,)
-        row_bytes = dataset.event.size * (1 if isinstance(dataset.event, Levels) else 4)
-        row_bytes += 4 * math.prod(condition)
-        rows = rows_of_a_part(dataset.options.rows_per_shard, row_bytes)
+    if "rows_per_shard" not in given:  # a shard is held in memory
+        rows = rows_of_a_part(dataset.options.rows_per_shard, _row_bytes(dataset))
         dataset = catalog.get_dataset(config | {"rows_per_shard": rows})
     found = dataset.examine()
     whole = {"name": name, "kind": kind, "path": path} | asdict(dataset.options)
     text = yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True)
     atomic.write_text(target, text)
     return dataset, found
+
+
+def _row_bytes(dataset: Dataset) -> int:
+    """Bytes of a row as shards have it, sounds padded to the longest."""
+    if dataset.sound is not None:
+        return dataset.sound.max_length + 8 * dataset.sound.label_width
+    condition = dataset.condition_shape or (dataset.condition_size or 0,)
+    of_each = 1 if isinstance(dataset.event, Levels) else 4
+    return dataset.event.size * of_each + 4 * math.prod(condition)
 
 
 def next_steps(dataset: Dataset) -> str:

@@ -80,7 +80,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
     device = torch.device("cpu") if elsewhere else local_device(config.cluster)
     model = _scored(model, num_members, config.name).to(device).eval()
-    trained_entry.check(config, trained.content, manifest)
+    trained_entry.check(config, trained, manifest)
     curve = image_figures.curve_figure(paths.model(config.name) / "history.csv")
     context = manifest.context_frames
     if plan.coded:
@@ -253,7 +253,7 @@ def _show(
         if image_figures.is_picture(model.event):
             for title, images in events.items():
                 name = title.replace(" ", "_")
-                image_figures.write_strip(media / f"{name}.png", images, model.event)
+                image_figures.write_strip(media / f"{name}.png", images, model.event, real)
 
 
 def _scored(

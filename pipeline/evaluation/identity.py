@@ -20,6 +20,7 @@ class Entries:
     """The experiments and mixtures of params.yaml, read once; none without such a file."""
 
     known: Mapping[str, object]
+    there: bool = True
 
     @classmethod
     def read(cls) -> Entries:
@@ -30,7 +31,7 @@ class Entries:
         """
         there = Path("params.yaml").is_file()
         if not there:
-            return cls({})
+            return cls({}, there=False)
         params = params_file.read_params()
         return cls({**params["experiments"], **(params.get("mixtures") or {})})
 
@@ -50,6 +51,14 @@ class Entries:
             content = path.read_bytes() if path.is_file() else b""
         described = json.dumps(entry, sort_keys=True, default=str).encode()
         return hashlib.sha256(described + b"\0" + content).hexdigest()
+
+    def has(self, name: str, dataset: str) -> bool:
+        """Whether there is an entry of a name on a dataset; without params.yaml there may be."""
+        entry = self.known.get(name)
+        if not isinstance(entry, dict):
+            return not self.there
+        moved = any(str(one).startswith("dataset=") for one in entry.get("overrides") or ())
+        return moved or entry.get("dataset") == dataset
 
     def check(self, result: Result) -> None:
         """Refuse a result of another configuration than the entry of its name now has.
@@ -74,8 +83,16 @@ class Entries:
 
 
 def config_sha256(config: ExperimentConfig) -> str:
-    """Hash all that an entry means, which another way to write it leaves as it is."""
-    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()
+    """Hash all that an entry means, which another way to write it leaves as it is.
+
+    Of a mixture that is how its members are trained, too.
+    """
+    meant = config.to_dict()
+    if config.mixture:
+        from pipeline.experiments import compose
+
+        meant["trained"] = [compose.load(name).config_hash("") for name in config.mixture]
+    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
 
 
 def entry_sha256(name: str) -> str | None:

@@ -85,14 +85,15 @@ def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
     return figure
 
 
-def write_strip(path: Path, images: np.ndarray, event: Event) -> None:
+def write_strip(path: Path, images: np.ndarray, event: Event, real: np.ndarray) -> None:
     """Write images (N, C, H, W) side by side as a PNG of H by N * W pixels, for a report to cut.
 
-    Levels and bits span black to white, and so does [0, 1] or, without bins, the range of reals.
+    Levels and bits span black to white, and so does [0, 1] or, without bins, the range of the
+    dataset's own images.
     """
     low, high = 0.0, event.num_levels - 1.0 if is_levels(event) else 1.0
     if is_real(event) and event.bin_width is None:
-        low, high = float(images.min()), float(images.max())
+        low, high = float(real.min()), float(real.max())
     shades = ((images.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
     gray = (255 * shades).round().astype(np.uint8)
     count, channels, height, width = gray.shape

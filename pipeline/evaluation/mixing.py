@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -144,7 +144,9 @@ def _mix(config: ExperimentConfig) -> Path:
     )
     with ended_by_errors(run_id):
         with replacing(out) as temporary:
-            weights_sha256 = _write(temporary, combined, resolved, shares, history)
+            members = {n: one.weights_sha256 for n, one in zip(shares, trained, strict=True)}
+            fitted = {"weights": shares, "members_sha256": members}
+            weights_sha256 = _write(temporary, combined, resolved, fitted, history)
             record = TrainingRecord(
                 experiment=config.name,
                 run_id=run_id,
@@ -173,15 +175,23 @@ def _write(
     folder: Path,
     model: arcore.Mixture | arcore.Pool,
     resolved: ResolvedConfig,
-    shares: dict[str, float],
+    fitted: Mapping[str, object],
     history: Sequence[float],
 ) -> str:
-    """Write the weights, config.yaml and history.csv of a mixture; return the weights' SHA-256."""
+    """Write the weights, config.yaml and history.csv of a mixture; return the weights' SHA-256.
+
+    Arguments:
+        folder: where they go.
+        model: the mixture.
+        resolved: of its entry.
+        fitted: what config.yaml says beside it: weights, and of which members.
+        history: of the fit.
+    """
     arcore.save(model, folder / "model")
     for path in (folder / "model").iterdir():
         os.replace(path, folder / path.name)
     (folder / "model").rmdir()
-    content = yaml.safe_dump(resolved.to_dict() | {"weights": shares}, sort_keys=False)
+    content = yaml.safe_dump({**resolved.to_dict(), **fitted}, sort_keys=False)
     (folder / "config.yaml").write_text(content, encoding="utf-8")
     _write_history(folder / "history.csv", history)
     return sha256_of(folder / "model.safetensors")
@@ -270,7 +280,7 @@ def _check(
             f"models/{experiment}: expected a model as its experiment has it, got one of other "
             "hyperparameters; train it again"
         )
-    trained_entry.check(compose.load(experiment), trained.content, manifest)
+    trained_entry.check(compose.load(experiment), trained, manifest)
     return _count(experiment, resolved)
 
 

@@ -119,7 +119,8 @@ def evaluations(dataset: str) -> list[Path]:
 def read_results(dataset: str) -> list[Evaluated]:
     """Read a dataset's results, each with its model's config; by experiment.
 
-    What was trained on other data than the shards is left out, with a warning.
+    What was trained on other data than the shards is left out, with a warning, and so is what
+    params.yaml no longer has on this dataset.
 
     Raises:
         UserError: if nothing is evaluated, or naming the file and the key that is malformed.
@@ -129,7 +130,14 @@ def read_results(dataset: str) -> list[Evaluated]:
     data = read_manifest(shards).sha256 if present else None
     results = []
     entries = identity.Entries.read()
-    for read in map(read_evaluated, evaluations(dataset)):
+    for folder in evaluations(dataset):
+        if not entries.has(naming.experiment_of(folder.name), dataset):
+            log.warning(
+                "warning: evaluation/%s/%s: params.yaml has no such entry on %s; left out (the "
+                "folder may be removed)", dataset, folder.name, dataset,
+            )  # fmt: skip
+            continue
+        read = read_evaluated(folder)
         where = f"{read.folder / 'metrics.json'}: dataset"
         require(read.result.dataset == dataset, where, repr(dataset), read.result.dataset)
         entries.check(read.result)

@@ -3,40 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
+from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.base import UNDECISIVE
 from pipeline.experiments import compose, params_file
-from pipeline.experiments.schema import ExperimentConfig
+from pipeline.experiments.schema import ExperimentConfig, TrainerConfig
 from pipeline.training.resolved import resolve
+from pipeline.training.saved_models import TrainedModel
 
 TRAINED = ("dataset", "model", "trainer")  # what of config.yaml decides the weights
 
 
-def check(config: ExperimentConfig, content: Mapping[str, object], manifest: Manifest) -> None:
+def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -> None:
     """Check that a model was trained as its experiment is described now.
 
     Arguments:
         config: of the experiment.
-        content: of the model's config.yaml.
+        trained: its model.
         manifest: of its shards.
 
     Raises:
-        UserError: naming the key that differs and the stage that makes the model anew.
+        UserError: naming the key that differs and the stage that makes the model anew, or the
+            member of a mixture that was trained again since.
     """
     made = f"run python -m stages.{params_file.stages_of(config.name)[0]} {config.name}"
-    if config.mixture and "weights" not in content:
+    if config.mixture and "weights" not in trained.content:
         raise UserError(f"models/{config.name}: expected weights fitted by stages.mix; {made}")
-    wanted = compose.flat(json.loads(json.dumps(resolve(config, manifest).to_dict())))
-    found = compose.flat(content)
-    found.setdefault("trainer.train_rows", None)  # what is not written where it is all of them
+    for name, weights in (trained.content.get("members_sha256") or {}).items():
+        path = paths.model(name) / "model.safetensors"
+        if path.is_file() and sha256_of(path) != weights:
+            raise UserError(
+                f"models/{config.name}: expected a mixture of models/{name} as it is, got one of "
+                f"what it was before; {made}"
+            )
+    wanted = _flat(resolve(config, manifest).to_dict())
+    found = _described(trained)
     if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
-        found.pop("trainer.precision", None)  # auto is either of the others
-    undecisive = {f"dataset.{option}" for option in UNDECISIVE}
-    for key, value in found.items():
-        decides = key.partition(".")[0] in TRAINED and key not in undecisive
-        if decides and wanted.get(key) != value:
+        found["trainer.precision"] = "auto"  # which is either of the others
+    passed_over = {f"dataset.{option}" for option in UNDECISIVE}
+    passed_over |= {key for key in wanted.keys() - found if key.startswith("dataset.")}  # newer
+    for key in sorted((wanted.keys() | found) - passed_over):
+        if key.partition(".")[0] in TRAINED and wanted.get(key) != found.get(key):
             expected = f"expected {wanted.get(key)!r} as the experiment has it"
-            raise UserError(f"models/{config.name}: {key}: {expected}, got {value!r}; {made}")
+            got = f"got {found.get(key)!r}"
+            raise UserError(f"models/{config.name}: {key}: {expected}, {got}; {made}")
+
+
+def _described(trained: TrainedModel) -> dict[str, Any]:
+    """What a config.yaml says, with the defaults of what it, being older, leaves out."""
+    model = {"name": trained.name} | trained.model.hyperparameters.to_dict()
+    defaults = _flat({"model": model, "trainer": asdict(TrainerConfig())})
+    return defaults | compose.flat(trained.content)
+
+
+def _flat(tree: dict[str, object]) -> dict[str, Any]:
+    return compose.flat(json.loads(json.dumps(tree)))  # as a file has it

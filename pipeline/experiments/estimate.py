@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.core import paths
 from pipeline.core.records import read_object
 
-SECONDS = ("train_seconds", "evaluate_seconds", "sample_seconds", "seconds")
+SECONDS = ("train_seconds", "evaluate_seconds", "sample_seconds", "seconds", "coded_seconds")
 LONG = 600.0  # seconds of a dataset above which it is none of the short ones
 
 
@@ -29,9 +29,10 @@ def recorded(
             timing = path.with_name("timing.json")
             found = read_object(path) | (read_object(timing) if timing.is_file() else {})
             keys = SECONDS[1:] if path.parent.name in mixtures else SECONDS
-            values = [found.get(key) for key in keys]
-            known = [value for value in values if isinstance(value, int | float)]
-            seconds[str(found.get("dataset"))] += sum(known)
+            given = {key: found.get(key) for key in keys}
+            known = {key: value for key, value in given.items() if isinstance(value, int | float)}
+            decoding = known.get("coded_seconds", 0)  # takes as long as encoding
+            seconds[str(found.get("dataset"))] += sum(known.values()) + decoding
     return seconds
 
 
@@ -74,7 +75,7 @@ def _not_counted(params: Mapping[str, Any]) -> list[str]:
     files = [
         gallery / name / f"{use}.json"
         for name, entry in (params.get("uses") or {}).items()
-        for use in entry.get("uses") or {}
+        for use in (entry or {}).get("uses") or {}
     ]
     unknown = sum(not path.is_file() or "seconds" not in read_object(path) for path in files)
     return [*lines, f"and {unknown} uses, whose seconds are not on record"] if unknown else lines

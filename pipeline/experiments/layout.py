@@ -100,7 +100,7 @@ def _lay_out(node: Any, indent: int) -> None:
 
 
 def _width(value: Any) -> int:
-    plain = json.loads(json.dumps(value))
+    plain = json.loads(json.dumps(value, default=str))
     return len(yaml.safe_dump(plain, default_flow_style=True, width=10_000).strip())
 
 

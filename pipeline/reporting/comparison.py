@@ -161,7 +161,8 @@ def recorded_report(dataset: str, records: Path) -> Report:
     described = config.content.get("dataset")
     if not isinstance(described, dict):
         raise UserError(f"{kept[0] / 'config.yaml'}: dataset: expected a mapping, got {described}")
-    published_name = catalog.get_dataset(described).published_name
+    # Nothing is published of data of the user's own, whose files may be elsewhere.
+    published_name = None if "kind" in described else catalog.get_dataset(described).published_name
     path = records / "codecs" / f"{dataset}.json"
     codecs = read_kept_codecs(path, read[0].event, config.dataset_sha256)
     return _report(dataset, read, published_name, codecs)

@@ -167,13 +167,17 @@ def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
         given = (
             f"the first {frames} frames, which are given" if frames else "no frame: none is given"
         )
+        combined = row.result.num_members > 1 or wording.is_combined(row.result)
+        middle = (
+            "" if combined else "Middle row: what the model expects of each frame, given the true "
+            "frames before it. "
+        )  # fmt: skip
         caption = (
             f"{markup.breakable(name)}: up to {video_figures.MAX_CLIPS} test clips, one a column. "
-            "Top row: the true clip. Middle row: what the model expects of each frame, given the "
-            "true frames before it. Bottom row: frames drawn from the model, each given those that "
-            f"it drew before. Border {markup.swatch(video_figures.GIVEN)} teal: true frames (the "
-            f"top row; below it, {given}). Border {markup.swatch(video_figures.DRAWN)} orange: the "
-            "model's frames."
+            f"Top row: the true clip. {middle}Bottom row: frames drawn from the model, each given "
+            f"those that it drew before. Border {markup.swatch(video_figures.GIVEN)} teal: true "
+            f"frames (the top row; below it, {given}). Border {markup.swatch(video_figures.DRAWN)} "
+            "orange: the model's frames."
         )
         parts.append(markup.figure(image, caption))
     return parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -21,7 +20,8 @@ def in_unit(
 ) -> list[float]:
     """Convert a column of a history: nats of what the model's own loss counts, row by row.
 
-    Events of open length are as long as those of validation, whose bits stand beside their nats.
+    Bits of events of open length stand beside the nats of validation. Those of training have none:
+    other rows are of other lengths, which no record has.
 
     Arguments:
         rows: of a history.csv, that have the column.
@@ -30,7 +30,7 @@ def in_unit(
         config: of the model.
 
     Raises:
-        UserError: for bits of events of open length where no row has any.
+        UserError: for bits of events of open length where a row has none.
     """
     nats = [float(row[key]) for row in rows]
     if unit == "nats":
@@ -40,8 +40,10 @@ def in_unit(
     event = _trained_event(config)
     if unit != "bits_per_dim":
         return [nats_to(unit, value, event) for value in nats]
-    size = _validated_size(rows, event, config) if event.is_open else None
-    return [nats_to_bits_per_dim(value, event, size=size) for value in nats]
+    if event.is_open:
+        named = config.content.get("name")
+        raise UserError(f"history.csv of {named}: expected {BITS} beside each valid_nats")
+    return [nats_to_bits_per_dim(value, event) for value in nats]
 
 
 def _trained_event(config: ModelConfig) -> Event:
@@ -50,11 +52,3 @@ def _trained_event(config: ModelConfig) -> Event:
     with torch.device("meta"):
         model = arcore.create_model(config.model_name, config.event, **hyperparameters)
     return model.scored_event
-
-
-def _validated_size(rows: Sequence[Mapping[str, str]], event: Event, config: ModelConfig) -> float:
-    scored = [row for row in rows if row.get(BITS) and row.get("valid_nats")]
-    if not scored:
-        raise UserError(f"history.csv of {config.content.get('name')}: expected {BITS}")
-    bits = float(scored[-1][BITS]) + math.log2(event.bin_width or 1.0)
-    return float(scored[-1]["valid_nats"]) / (bits * math.log(2))

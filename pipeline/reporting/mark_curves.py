@@ -30,7 +30,8 @@ class Curve:
 
     Attributes:
         valid, train: (steps, value) in the dataset's unit, epoch by epoch; validation with averaged
-            weights and without dropout, training as the mean over the epoch, with dropout.
+            weights and without dropout, training as the mean over the epoch, with dropout; no
+            training where events have an open length.
         hours: of training, of one thread.
     """
 
@@ -50,7 +51,7 @@ class Curve:
 
     @property
     def above_training(self) -> float:
-        """The lowest validation value less that of training in the same epoch."""
+        """The lowest validation value less that of training in the same epoch, 0 without one."""
         step, value = self.best
         until = [found for at, found in self.train if at <= step]
         return value - (until[-1] if until else value)
@@ -87,7 +88,8 @@ def read(results: Path, experiment: str, unit: str) -> Curve | None:
     if not any(row.get("train_nats") for row in rows):
         return None
     config = ModelConfig.read(path.with_name("config.yaml"))
-    valid, train = (_points(rows, key, unit, config) for key in ("valid_nats", "train_nats"))
+    valid = _points(rows, "valid_nats", unit, config)
+    train = () if config.event.is_open else _points(rows, "train_nats", unit, config)
     if not valid:
         raise UserError(f"{path}: expected an epoch that was validated")
     record = read_object(results / experiment / "training.json")
@@ -143,7 +145,7 @@ def _panel(panel: Panel) -> list[str]:
         _text(LEFT, 14, panel.title, "start", 11),
         f'<rect x="{LEFT}" y="{TOP}" width="{width}" height="{height}" fill="none" '
         'stroke="#dddddd"/>',
-        line(curve.train, "train"),
+        *([line(curve.train, "train")] if curve.train else []),
         line(mark, "mark", ' stroke-dasharray="4 3"'),
         line(curve.valid, "valid"),
         _text(LEFT - 4, TOP + 8, f"{high:.4g}", "end"),

@@ -48,7 +48,9 @@ def test_memory_that_ran_out_is_one_line(error: Exception) -> None:
     def main() -> None:
         raise error
 
-    with pytest.raises(SystemExit, match="^error: out of memory; a smaller batch_size needs less"):
+    with pytest.raises(
+        SystemExit, match="^error: out of memory; a smaller batch_size, or of preprocess a"
+    ):
         cli.run(main)
 
 

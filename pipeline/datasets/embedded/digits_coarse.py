@@ -80,7 +80,8 @@ def _build(config: Mapping[str, object]) -> Dataset:
         unit="bits_per_dim",
         files=(),
         provenance=(
-            f"{digits.PROVENANCE}; with each image the means of its {side} x {side} squares"
+            f"{digits.PROVENANCE}; with each image the means of its squares of {options.factor} x "
+            f"{options.factor} pixels"
         ),
         options=options,
     )

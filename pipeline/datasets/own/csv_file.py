@@ -98,6 +98,8 @@ class CsvFile(Dataset):
         )
         cut = split_by_seed(len(values), options, path, "rows")
         scaling = self._scaling(values[cut["train"]], names, str(path))
+        if scaling is None:
+            _refuse_wide(values, names, path)
         return {split: self._rows(values[cut[split]], names, scaling) for split in SPLITS}
 
     def _scaling(self, train: np.ndarray, names: Sequence[str], where: str) -> Scaling | None:
@@ -194,6 +196,16 @@ class CsvFile(Dataset):
             f"beware: taken as names like any other: {'; '.join(found)}; if they mean that nothing "
             f"is known, leave these rows out"
         ]
+
+
+def _refuse_wide(values: np.ndarray, names: Sequence[str], path: Path) -> None:
+    wide = np.abs(values) > np.finfo(np.float32).max
+    if wide.any():
+        row, column = divmod(int(wide.argmax()), len(names))
+        raise UserError(
+            f"{path}: column {names[column]!r}: expected numbers within float32, got "
+            f"{values[row, column]:g}; standardize: true brings them there"
+        )
 
 
 def _width(options: CsvOptions, column: str) -> int:

@@ -154,8 +154,11 @@ class ImageFolder(Dataset):
         if any(options.folders.values()):
             files = {split: _below(folder, options.folders[split]) for split in SPLITS}
             for split in SPLITS:
-                if options.folders[split] and not files[split]:
-                    raise UserError(f"{folder}: expected images in {split}_folders, found none")
+                for name in options.folders[split]:
+                    if not _below(folder, [name]):
+                        raise UserError(
+                            f"{folder}: expected images in {name!r} of {split}_folders, found none"
+                        )
             if not options.valid_folders:
                 train = files["train"]
                 valid = set(valid_by_seed(len(train), options, folder, "files").tolist())

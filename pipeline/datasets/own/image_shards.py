@@ -158,11 +158,11 @@ class ImageShards(Dataset):
                 if chosen[path] != NOWHERE:
                     raise UserError(f"{path}: expected it in one split, got two that name it")
                 chosen[path] = number
-            if options.patterns[split] and number not in chosen.values():
-                raise UserError(
-                    f"{folder}: expected files like {split}_files ({options.patterns[split]}), "
-                    f"found none"
-                )
+            for pattern in options.patterns[split]:
+                if not any(_fits(path, folder, [pattern]) for path in every):
+                    raise UserError(
+                        f"{folder}: expected files like {pattern!r} of {split}_files, found none"
+                    )
         if any(options.patterns.values()):
             every = [path for path in every if chosen[path] != NOWHERE]
         counts = [packed_images.count_images(path, options.image, options.label) for path in every]

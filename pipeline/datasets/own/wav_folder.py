@@ -36,6 +36,7 @@ import numpy as np
 from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData, SplitStream
+from pipeline.datasets.decoding_parts import rows_of_a_part
 from pipeline.datasets.formats import wave_files
 from pipeline.datasets.formats.sound_files import (
     RATES,
@@ -191,7 +192,9 @@ class WavFolder(Dataset):
         return [*lines, *left_aside(folder, used)]
 
     def _stream(self, numbers: np.ndarray) -> SplitStream:
-        parts = (numbers[first : first + _PART] for first in range(0, len(numbers), _PART))
+        assert self.sound is not None
+        rows = rows_of_a_part(_PART, self.sound.max_length)
+        parts = (numbers[first : first + rows] for first in range(0, len(numbers), rows))
         return SplitStream(len(numbers), map(self._rows, parts))
 
     def _rows(self, numbers: np.ndarray) -> SplitData:

@@ -187,8 +187,10 @@ def scaling_of(train: np.ndarray, names: Sequence[str], where: str) -> Scaling:
                 f"rows; leave it out"
             )
     for name, spread in zip(names, deviation, strict=True):
-        if not np.isfinite(spread):
-            raise UserError(f"{where}: column {name!r}: expected numbers whose squares are finite")
+        if not (np.isfinite(spread) and spread > 0):
+            raise UserError(
+                f"{where}: column {name!r}: expected numbers whose squares are finite and differ"
+            )
     return Scaling(mean, deviation)
 
 

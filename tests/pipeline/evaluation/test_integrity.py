@@ -15,11 +15,11 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.core import locks, provenance
+from pipeline.core import locks, paths, provenance
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.data import shard_reader
-from pipeline.evaluation import evaluate, identity, measuring, reading
+from pipeline.evaluation import evaluate, identity, measuring, reading, trained_entry
 from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
 from pipeline.training import saved_models
@@ -109,7 +109,9 @@ def test_what_is_of_something_else_is_no_result(result: dict) -> None:
             reading.read_results("digits_binary")
 
 
-def test_an_entry_that_changed_since_has_no_result(result: dict) -> None:
+def test_an_entry_that_changed_since_has_no_result(
+    result: dict, caplog: pytest.LogCaptureFixture
+) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["experiments"]["toy"] |= {"overrides": [], "trainer": {"max_epochs": 20}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -118,9 +120,15 @@ def test_an_entry_that_changed_since_has_no_result(result: dict) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match="run `python -m stages.train toy`"):
         reading.read_results("digits_binary")
-    del params["experiments"]["toy"]
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    assert len(reading.read_results("digits_binary")) == 1, "it stands for no entry"
+    moved = {"toy": params["experiments"]["toy"] | {"dataset": "digits"}}
+    for experiments in (moved, {}):  # what DVC leaves of an entry that moved, or is gone
+        Path("params.yaml").write_text(yaml.safe_dump({"experiments": experiments}))
+        with pytest.raises(UserError, match="no evaluated experiment"):
+            reading.read_results("digits_binary")
+        assert "params.yaml has no such entry on digits_binary; left out" in caplog.text
+        caplog.clear()
+    Path("params.yaml").unlink()
+    assert len(reading.read_results("digits_binary")) == 1, "which nothing contradicts"
 
 
 def test_a_model_of_double_precision_is_evaluated_as_such(result: dict) -> None:
@@ -167,6 +175,30 @@ def test_a_model_outlives_a_move_of_its_files_but_no_other_rows(result: dict) ->
         refused = pytest.raises(UserError, match="dataset.coarse: expected None as the exp")
         with refused if "coarse" in options else contextlib.nullcontext():
             evaluate.evaluate(compose.load("toy"))
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "default"),
+    [("model.activation", "tanh", "'relu'"), ("trainer.clip_norm", 3.0, "None")],
+)
+def test_what_an_older_config_leaves_out_has_its_default(
+    result: dict, key: str, asked: object, default: str
+) -> None:
+    section, name = key.split(".")
+    config = Path("models/toy/config.yaml")
+    described = yaml.safe_load(config.read_text())
+    described.get(section, {}).pop(name, None)
+    config.write_text(yaml.safe_dump(described))
+    evaluate.evaluate(compose.load("toy"))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    entry = params["experiments"]["toy"]
+    place = "model_overrides" if section == "model" else section
+    entry[place] = (entry.get(place) or {}) | {name: asked}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    message = f"models/toy: {key}: expected {asked!r} as the experiment has it, got {default}"
+    with pytest.raises(UserError, match=message):
+        manifest = shard_reader.read_manifest(paths.shards("digits_binary"))
+        trained_entry.check(compose.load("toy"), saved_models.load("toy"), manifest)
 
 
 def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:

@@ -16,7 +16,15 @@ import arcore
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
-from pipeline.evaluation import evaluate, mixing, pooling, reading, scoring
+from pipeline.evaluation import (
+    evaluate,
+    identity,
+    mixing,
+    pooling,
+    reading,
+    result_files,
+    scoring,
+)
 from pipeline.experiments import compose, layout, params_file
 from pipeline.reporting import wording
 from pipeline.tracking import mlflow_store
@@ -196,6 +204,24 @@ def test_a_member_that_was_trained_otherwise_is_refused(mixed: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match="^models/sums: trainer.max_epochs: expected 3 as the ex"):
         mixing.mix(compose.load_mixture("both"))
+
+
+def test_a_mixture_of_a_member_that_was_trained_again_since_is_refused(mixed: Path) -> None:
+    weights = Path("models/sums/model.safetensors")
+    before = weights.read_bytes()
+    entry = ENTRIES["sums"] | {"trainer": TRAINER | {"max_epochs": 3}}
+    params = {"experiments": ENTRIES | {"sums": entry}, "mixtures": {"both": MIXTURE}}
+    try:
+        weights.write_bytes(before + b" ")
+        with pytest.raises(UserError, match="^models/both: expected a mixture of models/sums as"):
+            evaluate.evaluate(compose.load("both"))
+    finally:
+        weights.write_bytes(before)
+    result = result_files.read(Path("evaluation/digits_binary/both"))
+    identity.Entries.read().check(result)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match="both: expected a result of the experiment as params.yam"):
+        identity.Entries.read().check(result)
 
 
 def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:

@@ -15,10 +15,11 @@ def test_members_are_counted_once(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "metrics.json").write_text(json.dumps({"dataset": "digits"}))
-        timing = {"train_seconds": trained, "evaluate_seconds": 3.0}
+        timing = {"train_seconds": trained, "evaluate_seconds": 3.0, "coded_seconds": 2.0}
         (folder / "timing.json").write_text(json.dumps(timing))
-    assert estimate.recorded(tmp_path, mixtures=["both"]) == {"digits": 150 + 3 * 3}
-    assert estimate.recorded(tmp_path) == {"digits": 301 + 3 * 3}
+    rest = 3 * (3 + 2 * 2)  # what is coded is decoded too
+    assert estimate.recorded(tmp_path, mixtures=["both"]) == {"digits": 150 + rest}
+    assert estimate.recorded(tmp_path) == {"digits": 301 + rest}
 
 
 def test_uses_are_counted_where_their_seconds_are_on_record(

@@ -413,7 +413,7 @@ def test_samples_are_a_row_for_each_model_and_short_sounds_are_repeated(files):
         media.mkdir()
         images = np.random.default_rng(0).integers(0, 17, (64, 1, 8, 8))
         for title in ("samples", "real"):
-            image_figures.write_strip(media / f"{title}.png", images, DIGITS)
+            image_figures.write_strip(media / f"{title}.png", images, DIGITS, images)
         with Image.open(media / "real.png") as strip:
             assert strip.size == (512, 8)
     config = Path("models/digits-b/config.yaml")

@@ -120,6 +120,23 @@ def test_how_columns_were_standardised_is_kept_number_by_number() -> None:
     assert set(levels.decode(Path())["train"].scalings) == {"x", "conditions"}
 
 
+@pytest.mark.parametrize(
+    ("cells", "options", "message"),
+    [
+        (["1e40", *["1"] * 59], {"standardize": False}, "column 'b': expected numbers within floa"),
+        (["1e-200", "2e-200"] * 30, {}, "column 'b': expected numbers whose squares are finite an"),
+    ],
+)
+def test_numbers_that_no_shard_can_hold_are_named(
+    cells: list[str], options: dict[str, Any], message: str
+) -> None:
+    lines = [f"{number}.5,{cell}" for number, cell in enumerate(cells)]
+    Path("t.csv").write_text("a,b\n" + "\n".join(lines) + "\n")
+    whole: dict[str, Any] = {"name": "mine", "kind": "csv", "path": "t.csv", **options}
+    with pytest.raises(UserError, match=message):
+        catalog.get_dataset(whole).decode(Path())
+
+
 def test_columns_whose_names_have_commas_are_quoted() -> None:
     dataset, found = add('"a,b",c\n' + "".join(REALS))
     assert "columns 'a,b', c" in found[4]

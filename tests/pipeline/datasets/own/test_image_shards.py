@@ -323,7 +323,11 @@ def test_what_is_wrong_in_any_row_is_found_when_it_is_added(
         ),
         (
             {"train_files": ["a*"], "test_files": ["b*"]},
-            "expected files like test_files (['b*']), found none",
+            "expected files like 'b*' of test_files, found none",
+        ),
+        (
+            {"train_files": ["a*", "mroe*"], "test_files": ["b*"]},
+            "expected files like 'mroe*' of train_files, found none",
         ),
     ],
 )

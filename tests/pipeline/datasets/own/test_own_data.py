@@ -382,7 +382,7 @@ def test_paths_of_classes_begin_below_the_split(names: tuple[str, str, str]) -> 
         ),
         (
             {"train_folders": ["x"], "valid_folders": ["y"], "test_folders": ["z"]},
-            "photos: expected images in train_folders, found none",
+            "photos: expected images in 'x' of train_folders, found none",
         ),
         ({"test_fraction": 0.01}, "photos: expected files for each of train, valid and test"),
         ({"hight": 3}, "unknown mine option 'hight'; did you mean 'height'"),
@@ -394,6 +394,16 @@ def test_bad_image_options_get_one_line(options: dict[str, Any], message: str) -
     with pytest.raises(UserError, match=message) as caught:
         own("image_folder", **{"path": "photos", "test_fraction": 0.2, **options}).decode(Path())
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_several_that_has_no_image_is_named() -> None:
+    for folder in ("train", "extra", "test"):
+        for i in range(10):
+            write_picture(Path(f"photos/{folder}/{i}.png"), 8, 8, seed=i)
+    given: dict[str, Any] = {"path": "photos", "height": 4, "width": 4, "test_folders": ["test"]}
+    own("image_folder", train_folders=["train", "extra"], **given).decode(Path())
+    with pytest.raises(UserError, match="photos: expected images in 'extar' of train_folders, f"):
+        own("image_folder", train_folders=["train", "extar"], **given).decode(Path())
 
 
 # Arrays
