@@ -48,6 +48,12 @@ class OrderlessConfig(Hyperparameters):
         """Numbers of a condition: classes, or the length of a vector; None without one."""
         return self.num_classes or self.condition_size
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that have no effect as the others are, and what would give them one."""
+        found = super().idle_fields()
+        found.pop("ordering_seed", None)  # it draws the members' orderings, whatever its own is
+        return found
+
     def __post_init__(self) -> None:
         require(isinstance(self.hidden, tuple), "hidden", "a list of widths", self.hidden)
         for width in self.hidden:

@@ -114,8 +114,8 @@ class ParallelMultiscale(AutoregressiveModel):
     Hyperparameters: see `ParallelMultiscaleConfig`.
 
     Reference:
-        Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Belov and de Freitas, "Parallel
-        Multiscale Autoregressive Density Estimation", ICML 2017, section 3.
+        Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Chen, Belov and de Freitas,
+        "Parallel Multiscale Autoregressive Density Estimation", ICML 2017, section 3.
 
     Attributes:
         base: the model of the lowest resolution.

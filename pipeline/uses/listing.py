@@ -26,7 +26,7 @@ USES = {
     "inpainting": Use(
         "In-painting",
         "completions of masked test images; nats of the missing pixels given the observed",
-        "an exact model of images in levels",
+        "a single exact model or a pool, of images in levels",
     ),
     "classes": Use(
         "Classes",
@@ -36,7 +36,7 @@ USES = {
     "features": Use(
         "Hidden units as features",
         "accuracy of logistic regression on hidden units with few labels, beside pixels",
-        "NADE or MADE on data with labels",
+        "NADE or MADE told no class, on data with labels",
     ),
     "outliers": Use(
         "Real against other images",
@@ -51,7 +51,7 @@ USES = {
     "denoising": Use(
         "Denoising",
         "images drawn given noisy ones; PSNR and SSIM beside the noisy input and a median filter",
-        "an exact model of images in levels",
+        "a single exact model or a pool, of images in levels",
     ),
     "memorisation": Use(
         "Memorisation",

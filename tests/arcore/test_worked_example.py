@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 from tests.arcore.cases import CASES, MODELS
 from tests.places import ROOT
@@ -31,6 +34,28 @@ def test_a_file_in_the_folder_of_models_is_all_that_the_library_needs(tmp_path: 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(maxsplit=2) == ["True", "arcore.models.markov_chain", "(5,)\n"]
+
+
+def test_its_experiment_is_composed(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__")
+    for package in ("arcore", "pipeline"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
+    (tmp_path / worked_example.MODEL).write_text(worked_example.code_of(worked_example.MODEL))
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"experiments": yaml.safe_load(shown)}))
+    script = (
+        "from pipeline.experiments import compose\n"
+        "config = compose.load('digits-markov_chain')\n"
+        "print(config.dataset['name'], config.model['name'], config.trainer.max_epochs)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "ARCORE_HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["digits", "markov_chain", "5"]
 
 
 def test_the_laws_run_on_it() -> None:

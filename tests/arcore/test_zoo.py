@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 import pytest
+import torch
 
 import arcore
 from arcore.events import Binary, Levels, Real
@@ -91,3 +92,13 @@ def test_options_at_their_defaults_are_not_warned_of() -> None:
         fields = arcore.zoo.model_class(name).Config
         for field in dataclasses.fields(fields):
             fields().warn_of_idle([field.name])
+
+
+def test_a_seed_that_draws_members_is_not_warned_of() -> None:
+    """Warnings are errors here."""
+    models = [
+        arcore.create_model("deep_nade", BINARY, ordering="raster", ordering_seed=seed)
+        for seed in (3, 4)
+    ]
+    orders = [model.member(1).order for model in models]
+    assert not torch.equal(*orders)

@@ -121,7 +121,7 @@ class ImageFolder(Dataset):
         every = [path for split in SPLITS for path in files[split]]
         with ImageCheck(frame, len(every)) as check:
             sizes = {path: check.look_at(path, path) for path in every}
-        lines = [f"{len(every)} images in {self.images.path}", *check.told()]
+        lines = [f"{len(every)} images in {self.images.path}", *check.told(), self.images.told]
         for split in SPLITS:
             rows = sum(frame.count(*sizes[path]) for path in files[split])
             lines.append(f"{split}: {len(files[split])} files, {rows} rows")

@@ -64,6 +64,12 @@ class FrameOptions(OwnOptions):
         """The unit that the field reports such images in."""
         return "nats" if self.num_levels == 2 else "bits_per_dim"
 
+    @property
+    def told(self) -> str:
+        """Say what the rows are, for who looks at what was found."""
+        shape = " x ".join(map(str, self.frame.shape))
+        return f"rows: {shape}, {self.num_levels} levels, fit: {self.fit}"
+
     def described(self, fitted: str, split: str) -> str:
         """Say what the rows are, for a provenance: how images are fitted, how they are split."""
         return (

@@ -131,7 +131,7 @@ class ImageShards(Dataset):
         kinds = "Parquet files" if is_parquet else "tars"
         lines = [f"{sum(layout.counts)} images in {len(layout.files)} {kinds} of {options.path}"]
         lines += [f"{split}: {layout.rows(split)} rows" for split in SPLITS]
-        lines += check.told()
+        lines += [*check.told(), options.told]
         if options.label:
             lines.append(f"classes: {options.num_classes}, by {options.label}")
         if is_parquet:
