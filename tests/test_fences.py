@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import arcore
+from arcore import events
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import build
 from pipeline.search import spec
@@ -187,6 +190,22 @@ def test_mixtures_that_are_shown_can_be(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     for name, entry in shown.items():
         assert list(compose.load(name).mixture) == entry["mixture"]
+
+
+def test_the_papers_sizes_can_be_built() -> None:
+    (block,) = [block for block in BLOCKS if block.code.startswith("nade: {hidden: 500}")]
+    bits, cifar = events.Binary((1, 28, 28)), events.Levels(256, (3, 32, 32))
+    of = {
+        "pixelcnn": cifar, "row_lstm": cifar, "diagonal_bilstm": cifar, "gated_pixelcnn": cifar,
+        "wavenet": events.Levels(256, (None,)),
+        "video_pixel_network": events.Binary((20, 1, 64, 64)),
+    }  # fmt: skip
+    sizes = yaml.safe_load(block.code)
+    assert len(sizes) == 11
+    for name, hyperparameters in sizes.items():
+        with torch.device("meta"):
+            model = arcore.create_model(name, of.get(name, bits), **hyperparameters)
+        assert sum(p.numel() for p in model.parameters()) > 100_000
 
 
 def test_the_head_of_a_dependency_file_is_the_one_shown() -> None:
