@@ -51,14 +51,13 @@ OURS, THEIRS = "#0a7d7d", "#d4722a"
 
 def keep_samples(folder: Path) -> None:
     """Draw samples of a recorded model, and keep them beside as many random test rows."""
+    trained, metrics = (read_object(folder / f"{name}.json") for name in ("training", "metrics"))
     model = arcore.load(folder)
     drawn = model.sample(COUNT, generator=torch.Generator().manual_seed(0)).numpy()
     test = shard_reader.read_split(ROOT / "data" / "shards" / DATASET, "test").x
     chosen = np.random.default_rng(0).permutation(len(test))[:COUNT]
     both = np.concatenate([grid(test[chosen]), grid(drawn)], 1)
     Image.fromarray((both * 255).astype(np.uint8)).convert("1").save(SAMPLES, optimize=True)
-    trained = read_object(folder / "training.json")
-    metrics = read_object(folder / "metrics.json")
     names = ("experiment", "epochs", "train_seconds", "device", "commit")
     origin = {"seed": 0} | {name: trained[name] for name in names}
     origin |= {name: metrics[name] for name in ("nats", "nats_stderr", "num_rows")}
@@ -119,7 +118,7 @@ def table(axes: Axes) -> None:
 def main() -> None:
     """Draw the picture, and before it new samples if a model is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="folder models/<experiment> to sample from")
+    parser.add_argument("--model", type=Path, help="folder results/<experiment> to sample from")
     folder = parser.parse_args().model
     if folder is not None:
         keep_samples(folder)

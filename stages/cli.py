@@ -53,8 +53,8 @@ def in_one_line(main: Callable[[], None]) -> None:
         if not _is_out_of_memory(error):
             raise
         said = f" ({one_line(error)})" if str(error) else ""
-        less = "a smaller batch_size, or of preprocess a smaller rows_per_shard, needs less"
-        sys.exit(f"error: out of memory; {less}{said}")
+        less = "a smaller batch_size (of preprocess: a smaller rows_per_shard)"
+        sys.exit(f"error: out of memory; {less} needs less{said}")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

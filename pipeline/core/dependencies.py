@@ -5,6 +5,9 @@ stage makes one model, which is then the only one in the file. Each line is a ha
 Python, the hash of its code (`pipeline.core.code_hash`); of data, of its content. The stage needs
 what `stages/<stage>.py` imports (`pipeline.core.import_closure`): all of it, command line and
 logging too, so that nobody has to say what matters.
+
+What puts the results of a dataset together depends on which there are to be, too:
+`dependencies/entries-${item}.txt` names the entries of params.yaml on it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from pipeline.core.records import read_yaml, value_of
 PACKAGES = ("arcore", "pipeline", "stages")
 MODELS = "arcore.models"
 ASKED = re.compile(r"dependencies/(\w+)(-\$\{item\.model\})?\.txt")
+ENTRIES = "dependencies/entries-${item}.txt"
+KINDS = ("experiments", "mixtures", "folds")  # of entries that have results
 
 
 def listings(root: Path) -> dict[str, str]:
@@ -47,7 +52,25 @@ def listings(root: Path) -> dict[str, str]:
             files = checkout.closure(f"stages.{stage}", chosen=chosen)
             lines = (f"{hashed(root / file)}  {file}\n" for file in files)
             texts[f"{stage}.txt" if model is None else f"{stage}-{model}.txt"] = "".join(lines)
+    if _depends_on_entries(root / "dvc.yaml"):
+        texts |= entries(root / "params.yaml")
     return texts
+
+
+def entries(path: Path) -> dict[str, str]:
+    """Return `entries-<dataset>.txt` of each dataset of a params.yaml: its entries, a line each.
+
+    Raises:
+        UserError: if it is missing or not valid.
+    """
+    params: dict[str, Any] = read_yaml(path)
+    found: dict[str, list[str]] = {str(name): [] for name in params.get("datasets") or []}
+    for kind in KINDS:
+        for name, entry in (params.get(kind) or {}).items():
+            dataset = entry.get("dataset") if isinstance(entry, dict) else None
+            if dataset in found:
+                found[dataset].append(f"{kind} {name}\n")
+    return {f"entries-{name}.txt": "".join(sorted(lines)) for name, lines in found.items()}
 
 
 def asked(path: Path) -> set[tuple[str, bool]]:
@@ -56,12 +79,19 @@ def asked(path: Path) -> set[tuple[str, bool]]:
     Raises:
         UserError: if it is missing or not valid.
     """
+    return set(_asked_by(dep for dep in _deps(path) if dep != ENTRIES))
+
+
+def _depends_on_entries(path: Path) -> bool:
+    return ENTRIES in _deps(path)
+
+
+def _deps(path: Path) -> list[Any]:
     try:
         stages = value_of(read_yaml(path), "stages", dict, str(path))
-        deps = [dep for stage in stages.values() for dep in stage.get("do", stage).get("deps", [])]
+        return [dep for stage in stages.values() for dep in stage.get("do", stage).get("deps", [])]
     except (AttributeError, TypeError) as error:
         raise UserError(f"{path}: not valid: {one_line(error)}") from None
-    return set(_asked_by(deps))
 
 
 def _asked_by(deps: Iterable[Any]) -> Iterable[tuple[str, bool]]:

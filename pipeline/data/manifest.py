@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast, get_args
 
@@ -18,7 +18,6 @@ from pipeline.core.records import parse_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import SPLITS, Dataset, Sound
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
-from pipeline.datasets.scaling import Scaling
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -104,7 +103,6 @@ class Manifest:
         condition_size: length of the vector that each row comes with, or None.
         condition_shape: of the map that each row comes with, or None.
         sound: what rows are beyond their event, where they are sounds.
-        scalings: how values of the user's files were standardised, of `x` and of `conditions`.
     """
 
     dataset: str
@@ -121,7 +119,6 @@ class Manifest:
     condition_size: int | None = None
     condition_shape: tuple[int, int, int] | None = None
     sound: Sound | None = None
-    scalings: Mapping[str, Scaling] = field(default_factory=dict, compare=False)
 
     @property
     def further_tests(self) -> tuple[str, ...]:
@@ -172,13 +169,8 @@ def read_manifest(folder: str | Path) -> Manifest:
     return manifest
 
 
-def write_manifest(
-    dataset: Dataset,
-    splits: Mapping[str, SplitInfo],
-    folder: Path,
-    scalings: Mapping[str, Scaling] | None = None,
-) -> None:
-    """Write `manifest.json` for shards that have been written, of values that were scaled so."""
+def write_manifest(dataset: Dataset, splits: Mapping[str, SplitInfo], folder: Path) -> None:
+    """Write `manifest.json` for shards that have been written."""
     plain: dict[str, object] = {
         "format": FORMAT,
         "dataset": dataset.name,
@@ -201,8 +193,6 @@ def write_manifest(
         plain["condition_shape"] = dataset.condition_shape
     if dataset.sound is not None:
         plain["sound"] = asdict(dataset.sound)
-    if scalings:
-        plain["scalings"] = {name: scaling.to_dict() for name, scaling in scalings.items()}
     plain[OWN] = _own_sha256(plain)
     text = json.dumps(plain, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
@@ -273,7 +263,6 @@ def _parse_manifest(plain: Mapping[str, object]) -> Manifest:
         condition_size=_count(plain, "condition_size") if "condition_size" in plain else None,
         condition_shape=_parse_map(plain),
         sound=_parse_sound(plain.get("sound")),
-        scalings=_parse_scalings(plain, event),
     )
     if manifest.sha256 != _dataset_sha256(manifest, parsed):
         raise ValueError("field sha256: it does not match event, classes and splits")
@@ -298,18 +287,6 @@ def _parse_map(plain: Mapping[str, object]) -> tuple[int, int, int] | None:
     if len(counts) != 3:
         raise ValueError("field condition_shape: expected channels, height and width")
     return counts[0], counts[1], counts[2]
-
-
-def _parse_scalings(plain: Mapping[str, object], event: Event) -> dict[str, Scaling]:
-    given = _mapping(plain.get("scalings", {}), "scalings")
-    if not given:
-        return {}
-    vector = (_count(plain, "condition_size"),) if "condition_size" in plain else None
-    shapes = {"x": event.extents, "conditions": _parse_map(plain) or vector or ()}
-    return {
-        name: Scaling.from_dict(_mapping(one, f"scalings.{name}"), shapes[name])
-        for name, one in given.items()
-    }
 
 
 def _parse_sound(given: object) -> Sound | None:

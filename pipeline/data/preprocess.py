@@ -13,6 +13,7 @@ from pipeline.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipeline.data.scalings import write_scalings
 from pipeline.data.shard_reader import shards_folder
 from pipeline.data.shard_writer import write_split
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
@@ -57,6 +58,7 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
         infos = {
             split: write_split(partial, split, splits[split], dataset) for split in dataset.splits
         }
-        write_manifest(dataset, infos, partial, splits["train"].scalings)
+        write_manifest(dataset, infos, partial)
+        write_scalings(splits["train"].scalings, partial)
     remove_parts(dataset.name)
     return folder

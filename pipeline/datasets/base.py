@@ -88,7 +88,7 @@ class SplitData:
         read_transform: what is done each time that rows are read: "bernoulli" where `x` holds gray
             levels that become bits, "dequantize" where it holds levels that become reals, "moving"
             where it holds digits (N, n, side, side), n of them a row, that become clips.
-        scalings: how values of a user's files were standardised: of `x`, of `conditions`, or none.
+        scalings: how values were standardised: of `x`, of `conditions`, or none.
     """
 
     x: np.ndarray

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from tqdm import tqdm
 from pipeline.core import paths
 from pipeline.core.stage_code import stage_sha256
 
+log = logging.getLogger(__name__)
 PART_BYTES = 1 << 28
 # Decodes events, whose arguments stand in columns, and puts their rows one below the other.
 Decode = Callable[[Callable[..., np.ndarray], Sequence[Sequence[object]]], np.ndarray]
@@ -67,7 +69,11 @@ class PartsFolder:
         text = json.dumps([decides, code, PIL.__version__], sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder = paths.root() / "data" / "decoded" / f"{name}-{key}"
-        remove_parts(name, other_than=self.folder)
+        if remove_parts(name, other_than=self.folder):
+            log.warning(
+                "warning: %s: parts that were decoded of other files, by other options or other "
+                "code, are removed", name,
+            )  # fmt: skip
 
     def part(self, name: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """Return a part that an earlier run decoded, or decode and keep it."""
@@ -91,11 +97,12 @@ class PartsFolder:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def remove_parts(name: str, other_than: Path | None = None) -> None:
-    """Remove the parts of a dataset under all keys, or all but one."""
-    for folder in (paths.root() / "data" / "decoded").glob(f"{name}-{'[0-9a-f]' * 16}"):
-        if folder != other_than:
-            shutil.rmtree(folder, ignore_errors=True)
+def remove_parts(name: str, other_than: Path | None = None) -> bool:
+    """Remove the parts of a dataset under all keys, or all but one; return whether there were."""
+    found = set((paths.root() / "data" / "decoded").glob(f"{name}-{'[0-9a-f]' * 16}"))
+    for folder in found - {other_than}:
+        shutil.rmtree(folder, ignore_errors=True)
+    return bool(found - {other_than})
 
 
 def rows_of_a_part(rows: int, event_bytes: int) -> int:

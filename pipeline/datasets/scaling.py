@@ -1,4 +1,4 @@
-"""How values of a user's files were standardised, kept so that it can be undone."""
+"""How values were standardised, kept so that it can be undone."""
 
 from __future__ import annotations
 

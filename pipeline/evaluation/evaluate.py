@@ -68,7 +68,8 @@ def evaluate(config: ExperimentConfig) -> Path:
 
 
 def _evaluate(config: ExperimentConfig) -> Path:
-    entry_sha256 = identity.entry_sha256(config.name)  # before hours in which it may be edited
+    # before hours in which they may be edited
+    described = identity.config_sha256(config), identity.entry_sha256(config.name)
     trained = saved_models.load(config.name)
     code_sha256 = provenance.code_sha256("evaluate", trained.name)
     model, record = trained.model, trained.record
@@ -111,8 +112,8 @@ def _evaluate(config: ExperimentConfig) -> Path:
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
         dataset_sha256=manifest.sha256,
-        config_sha256=identity.config_sha256(config),
-        entry_sha256=entry_sha256,
+        config_sha256=described[0],
+        entry_sha256=described[1],
         code_sha256=code_sha256,
         num_valid_rows=len(valid_nats),
         valid_rows_sha256=hashlib.sha256(chosen_valid.astype("<i8").tobytes()).hexdigest(),

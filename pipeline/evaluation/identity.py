@@ -20,7 +20,7 @@ class Entries:
     """The experiments and mixtures of params.yaml, read once; none without such a file."""
 
     known: Mapping[str, object]
-    there: bool = True
+    has_file: bool = True
 
     @classmethod
     def read(cls) -> Entries:
@@ -31,7 +31,7 @@ class Entries:
         """
         there = Path("params.yaml").is_file()
         if not there:
-            return cls({}, there=False)
+            return cls({}, has_file=False)
         params = params_file.read_params()
         return cls({**params["experiments"], **(params.get("mixtures") or {})})
 
@@ -55,10 +55,7 @@ class Entries:
     def has(self, name: str, dataset: str) -> bool:
         """Whether there is an entry of a name on a dataset; without params.yaml there may be."""
         entry = self.known.get(name)
-        if not isinstance(entry, dict):
-            return not self.there
-        moved = any(str(one).startswith("dataset=") for one in entry.get("overrides") or ())
-        return moved or entry.get("dataset") == dataset
+        return entry.get("dataset") == dataset if isinstance(entry, dict) else not self.has_file
 
     def check(self, result: Result) -> None:
         """Refuse a result of another configuration than the entry of its name now has.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ import arcore
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_yaml, value_of
+from pipeline.datasets.scaling import Scaling
 from pipeline.tracking import mlflow_store
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def log_exported_model(
     context_frames: int = 0,
     metrics: Mapping[str, float] | None = None,
     weights_sha256: str | None = None,
+    scalings: Mapping[str, Scaling] | None = None,
 ) -> str:
     """Log a trained model into a run, so that `mlflow.pyfunc.load_model` needs nothing else.
 
@@ -49,6 +52,8 @@ def log_exported_model(
         uri: the store; None for `tracking.tracking_uri()`.
         metrics: that the model's page shows; the run's own are not copied.
         weights_sha256: of the weights that are meant; None for those that are there.
+        scalings: how the values that it was trained on were standardised: the exported model takes
+            and gives them as they were before.
 
     Returns:
         The model's URI, `models:/m-...`.
@@ -72,6 +77,9 @@ def log_exported_model(
         exported = Path(scratch, "model")
         exported.mkdir()
         _copy(model_folder, exported, weights_sha256, protocol)
+        if scalings:
+            described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
+            (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
         signature, example = _signature(pyfunc.load(exported))
         model = store.create_logged_model(
             run.info.experiment_id,

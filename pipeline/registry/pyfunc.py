@@ -15,6 +15,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined, unused-ignor
 import arcore
 from arcore import saving
 
+SCALINGS = "scalings.json"
 BATCH = 256  # rows at once, where the config does not say what the evaluation took
 MAX_SAMPLES = 1 << 16  # of a batch of sounds, unless one has more: as the evaluation scores them
 
@@ -74,11 +76,27 @@ def check_files(folder: str | Path, expected: Mapping[str, str]) -> None:
             raise ValueError(f"{path}: expected the file that was registered ({sha256}), got {got}")
 
 
+def read_scalings(folder: str | Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Read means and deviations, (*row) float64 each, of `x` and of `conditions`, if any."""
+    path = Path(folder, SCALINGS)
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        role: (
+            torch.tensor(one["mean"], dtype=torch.float64),
+            torch.tensor(one["deviation"], dtype=torch.float64),
+        )
+        for role, one in found.items()
+    }
+
+
 class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     """Scores events, or draws samples, by `params["method"]`."""
 
     batch_size = BATCH
     context_frames = 0
+    scalings: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def load_context(self, context: Any) -> None:
         """Load the model from the artifact folder `model`, whose files must be those on record.
@@ -90,6 +108,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         folder = context.artifacts["model"]
         check_files(folder, (context.model_config or {}).get("sha256") or {})
         self.model = load(folder)
+        self.scalings = read_scalings(folder)
         config = yaml.safe_load(Path(folder, "config.yaml").read_text(encoding="utf-8"))
         self.batch_size = int(config["evaluation"].get("batch_size") or BATCH)
         self.context_frames = int(config["evaluation"].get("context_frames") or 0)
@@ -99,7 +118,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     ) -> pd.DataFrame | np.ndarray:
         """Score or sample.
 
-        Rows are scored, and clips completed, as many at once as the evaluation took.
+        Rows are scored, and clips completed, as many at once as the evaluation took. Of a model of
+        standardised values, events and vectors are in the units that they had before, and so are
+        nats and samples.
 
         Arguments:
             context: MLflow's, unused.
@@ -147,7 +168,11 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             return np.asarray(torch.cat(drawn).numpy())
         if model.event.is_open:
             model = model.of_length(int(params.get("length", 4000)))
-        return np.asarray(model.sample(count, condition, generator=generator).numpy())
+        samples = model.sample(count, condition, generator=generator)
+        if "x" in self.scalings:
+            mean, deviation = self.scalings["x"]
+            samples = (samples.double() * deviation + mean).to(samples.dtype)
+        return np.asarray(samples.numpy())
 
     def _condition(self, params: dict[str, Any], rows: int) -> torch.Tensor | None:
         """Shape the numbers of the one parameter that the model's kind of condition takes."""
@@ -163,13 +188,19 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             raise ValueError(f"{name}: expected {wanted}, {kind.expected(rows)}")
         if wanted not in given:
             return None  # which the model refuses in its own words
-        dtype = torch.int64 if kind.is_integer else self.model.dtype
+        dtype = torch.int64 if kind.is_integer else torch.float64
         numbers = torch.as_tensor(given[wanted], dtype=dtype)
         try:
-            return kind.unflatten(numbers, rows)
+            shaped = kind.unflatten(numbers, rows)
         except RuntimeError:
             expected = f"the numbers of {kind.expected(rows)}"
             raise ValueError(f"{wanted}: expected {expected}, got {len(numbers)}") from None
+        if kind.is_integer:
+            return shaped
+        if "conditions" in self.scalings:
+            mean, deviation = self.scalings["conditions"]
+            shaped = (shaped - mean) / deviation
+        return shaped.to(self.model.dtype)
 
     def _score(
         self, table: np.ndarray | torch.Tensor, condition: torch.Tensor | None
@@ -180,6 +211,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
                 if len(events):
                     parts.append(-self._log_prob(events, part))
         nats = torch.cat(parts) if parts else torch.empty(0)
+        if "x" in self.scalings:  # -ln p(x) = -ln p((x - mean) / deviation) + sum ln deviation
+            nats = nats + self.scalings["x"][1].log().sum().to(nats.dtype)
         size = table.shape[1] if self.model.event.is_open else None
         event = arcore.events.after_frames(self.model.event, self.context_frames)
         bits = arcore.units.nats_to_bits_per_dim(nats, event, size=size)
@@ -195,7 +228,19 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         for first in range(0, max(1, len(table)), count):  # the shape of no rows is checked too
             rows = slice(first, first + count)
             part = None if condition is None else condition[rows]
-            yield _events(table[rows], self.model.event), part
+            yield _events(self._standardized(table[rows]), self.model.event), part
+
+    def _standardized(self, rows: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+        """Standardise rows of numbers, if the model's are; of another shape they are refused so."""
+        if "x" not in self.scalings:
+            return rows
+        mean, deviation = self.scalings["x"]
+        is_array = not isinstance(rows, torch.Tensor)
+        fits = tuple(rows.shape[1:]) in (tuple(mean.shape), (mean.numel(),))
+        if not fits or (is_array and rows.dtype.kind not in "biuf"):  # type: ignore[union-attr]
+            return rows
+        numbers = torch.as_tensor(np.array(rows) if is_array else rows, dtype=torch.float64)
+        return (numbers.reshape(-1, *mean.shape) - mean) / deviation
 
     def _log_prob(self, x: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
         scored = None
@@ -207,9 +252,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
 def _table(given: Any, event: arcore.events.Event) -> np.ndarray | torch.Tensor:
     """Turn what a caller may hold into one array of all rows, which is no copy if it is one."""
     if isinstance(given, pd.DataFrame):
-        if given.shape[1] == 1 and event.shape != (1,):
+        if given.shape[1] == 1 and event.shape != (1,) and len(given):
             return np.stack([np.asarray(row) for row in given.iloc[:, 0]])
-        return given.to_numpy()
+        return given.to_numpy() if len(given) else np.empty((0, event.size))
     return given if isinstance(given, torch.Tensor) else np.asarray(given)
 
 

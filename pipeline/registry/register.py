@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pipeline.core import atomic, locks, paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import read_manifest
+from pipeline.data.scalings import SCALINGS, read_scalings
 from pipeline.evaluation import reading
 from pipeline.registry import exporting, training_runs, versions
 from pipeline.registry.candidates import (
@@ -167,7 +168,8 @@ def _register_group(
         version = existing.get(candidate.sha256)
         if version is None:
             version = _register(store, name, dataset, candidate)
-        versions.describe(store, version, training_runs.summary(candidate))
+        if not version.description:  # else that of the training that it was made of
+            versions.describe(store, version, training_runs.summary(candidate))
         alias = alias_of(candidate.name)
         versions.point(store, name, alias, int(version.version))
         entries[candidate.name] = Entry(
@@ -193,14 +195,18 @@ def _choose_champion(
     ranked = []
     for candidate in validated:
         if candidate.result.valid_rows_sha256 == rows:
-            ranked.append((candidate.result.valid_nats or 0.0, candidate.name))
+            result = candidate.result
+            size = result.num_parameters or 0  # a mixture may have all its weight on a member
+            ranked.append((result.valid_nats or 0.0, size, candidate.name))
         else:
             log.warning(
-                "warning: %s was validated on other rows than most, and is not compared for the "
-                "champion of %s",
-                candidate.name, name,
+                "warning: %s was validated on %s rows, where others were on the most (%s), and is "
+                "not compared for the champion of %s; evaluate all with the same "
+                "evaluation.num_test_rows",
+                candidate.name, candidate.result.num_valid_rows or "unknown",
+                max(one.result.num_valid_rows or 0 for one in validated), name,
             )  # fmt: skip
-    best, experiment = min(ranked)
+    best, _, experiment = min(ranked)
     current = versions.aliased(store, name, CHAMPION)
     if current is not None:
         tags = versions.tags_of(store, name, current)
@@ -233,9 +239,10 @@ def _most_rows(found: Sequence[Candidate]) -> str | None:
 def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate) -> ModelVersion:
     result, score = candidate.result, candidate.result.score
     run_id = training_runs.run_of(store, dataset, candidate)
-    manifest = paths.shards(dataset)
-    if (manifest / "manifest.json").is_file():  # a lost registry may be rebuilt without the data
-        training_runs.describe(store, run_id, candidate, read_manifest(manifest))
+    shards = paths.shards(dataset)
+    if (shards / "manifest.json").is_file():  # a lost registry may be rebuilt without the data
+        training_runs.describe(store, run_id, candidate, read_manifest(shards))
+    scalings = read_scalings(shards) if (shards / SCALINGS).is_file() else {}
     numbers = {  # by names that are no curve's, into which MLflow would put these
         "test_nats": score.nats,
         "test_nats_stderr": score.nats_stderr,
@@ -252,6 +259,7 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
         result.context_frames,
         {key: float(value) for key, value in numbers.items() if value is not None},
         candidate.weights_sha256,
+        scalings,
     )
     tags: dict[str, object] = {
         HASH: candidate.sha256,
@@ -262,6 +270,7 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
         "dataset_sha256": candidate.evaluated.config.dataset_sha256,
         "commit": candidate.origin.commit,
         "exact": result.exact,
+        "standardized": " and ".join(scalings) or None,
         "test_nats": score.nats,
         "test_nats_stderr": score.nats_stderr,
         "test_bits_per_dim": score.bits_per_dim,

@@ -86,9 +86,8 @@ def tags_of(store: MlflowClient, name: str, version: int) -> Mapping[str, str]:
 
 
 def describe(store: MlflowClient, version: ModelVersion, text: str) -> None:
-    """Give a version its description, unless it has it."""
-    if version.description != text:
-        store.update_model_version(version.name, version.version, text)
+    """Give a version its description."""
+    store.update_model_version(version.name, version.version, text)
 
 
 def register(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from arcore import mixtures
 from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation import audio_figures, video_figures
 from pipeline.reporting import markup, wording
@@ -163,15 +164,15 @@ def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
             continue
         frames = row.result.context_frames
         name, content = _name(row, dataset), path.read_bytes()
-        image = picture(content, f"clips of {name}: true, expected and drawn")
+        # of an ensemble or a mixture, which have no conditionals, the expected frames are left out
+        expected = row.result.num_members == 1 and row.result.model != mixtures.NAME
+        versions = "true, expected and drawn" if expected else "true and drawn"
+        image = picture(content, f"clips of {name}: {versions}")
         given = (
             f"the first {frames} frames, which are given" if frames else "no frame: none is given"
         )
-        combined = row.result.num_members > 1 or wording.is_combined(row.result)
-        middle = (
-            "" if combined else "Middle row: what the model expects of each frame, given the true "
-            "frames before it. "
-        )  # fmt: skip
+        middle = "Middle row: what the model expects of each frame, given the true ones before. "
+        middle = middle if expected else ""
         caption = (
             f"{markup.breakable(name)}: up to {video_figures.MAX_CLIPS} test clips, one a column. "
             f"Top row: the true clip. {middle}Bottom row: frames drawn from the model, each given "

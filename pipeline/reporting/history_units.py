@@ -42,7 +42,7 @@ def in_unit(
         return [nats_to(unit, value, event) for value in nats]
     if event.is_open:
         named = config.content.get("name")
-        raise UserError(f"history.csv of {named}: expected {BITS} beside each valid_nats")
+        raise UserError(f"history.csv of {named}: expected {BITS} beside each {key}")
     return [nats_to_bits_per_dim(value, event) for value in nats]
 
 

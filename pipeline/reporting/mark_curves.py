@@ -50,11 +50,11 @@ class Curve:
         return min(self.valid, key=lambda point: point[1])
 
     @property
-    def above_training(self) -> float:
-        """The lowest validation value less that of training in the same epoch, 0 without one."""
+    def above_training(self) -> float | None:
+        """The lowest validation value less that of training in the same epoch; None without one."""
         step, value = self.best
         until = [found for at, found in self.train if at <= step]
-        return value - (until[-1] if until else value)
+        return value - until[-1] if until else None
 
     @property
     def last_third(self) -> float:

@@ -109,9 +109,9 @@ def _mark(row: object, where: str) -> Mark:
 def limit(curve: Curve, missed: float, budget: float) -> str:
     """Say what keeps a model from a mark that it missed by so much, with so many hours to spend.
 
-    Overfitting, if validation departs from training by half of what is missing or more, or rose
-    again; time, if validation still fell by half of it in the last third of the steps, or less
-    than a third of the hours was spent; underfitting, if neither is so.
+    Overfitting, if validation departs from training by half of what is missing or more (where
+    training has a curve), or rose again; time, if validation still fell by half of it in the last
+    third of the steps, or less than a third of the hours was spent; underfitting, if neither is so.
 
     Example:
         >>> fell = Curve(valid=((1, 90.0), (2, 88.0), (3, 86.0)), train=((3, 85.8),), hours=1.0)
@@ -120,7 +120,8 @@ def limit(curve: Curve, missed: float, budget: float) -> str:
         >>> limit(fell, missed=15.0, budget=3.5)
         'time'
     """
-    overfits = curve.above_training >= missed / 2 or curve.rose
+    above = curve.above_training
+    overfits = (above is not None and above >= missed / 2) or curve.rose
     in_time = curve.last_third >= missed / 2 or curve.hours < budget / 3
     return ", ".join(itertools.compress(LIMITS, (overfits, in_time, not overfits and not in_time)))
 
@@ -209,10 +210,11 @@ def _cells(mark: Mark, measured: Measured | None, budget: float) -> list[str]:
     curve = measured.curve
     if curve is None:
         return [*cells, "", "", "", "its members", ""]
+    above = curve.above_training
     spent = f"{curve.hours:.1f} of {budget:g}" if curve.hours < budget else f"{curve.hours:.1f}"
     return [
         *cells,
-        wording.rounded(curve.above_training, digits),
+        "" if above is None else wording.rounded(above, digits),
         wording.rounded(-curve.last_third, digits),
         spent,
         limit(curve, missed, budget),

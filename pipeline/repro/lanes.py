@@ -69,7 +69,7 @@ class Lanes:
             except KeyboardInterrupt:  # the terminal tells the stages too; the second time we do
                 if self._failure is not None:
                     self.stop()
-                self._failure = "interrupted; what is done is kept, rerun to go on"
+                self._failure = self._failure or "interrupted; what is done is kept, rerun to go on"
         if self._failure is not None:
             raise UserError(self._failure)
 

@@ -45,6 +45,8 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     if not plan.stale:
         print("up to date", flush=True)
         return
+    phases = plan.phases()
+    count = min(count, max(map(len, phases)))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cpus // count))
     log = paths.work() / "repro.log"
     mlflow_store.configure()
@@ -58,7 +60,7 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
         with warmed(variables) as environment:
             work = Lanes(count, environment, display, log)
             with _stopped_by_signals(work):
-                for phase in plan.phases():
+                for phase in phases:
                     work.run(phase)
     finally:
         display.close()

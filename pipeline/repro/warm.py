@@ -115,7 +115,9 @@ def forward(module: str, arguments: Sequence[str]) -> int | None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, pass_on)
         status = _line(connection)
-    return int(status) if status else 1  # a child that was killed says nothing
+    if not status:  # it could say nothing any more
+        print("error: killed (where memory ran out, by the system)", file=sys.stderr)
+    return int(status) if status else 128 + signal.SIGKILL
 
 
 def _line(connection: socket.socket) -> str:

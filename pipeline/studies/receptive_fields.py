@@ -54,6 +54,9 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         model = create_model(network, event)
         fits = model.exact and model.condition_kind is None
         require(fits, where, "an exact, unconditional model", network)
+        pixels = [block.tolist() for block in model.schedule]
+        in_order = pixels == [[pixel] for pixel in range(side * side)]
+        require(in_order, where, "a model that goes from pixel to pixel in raster order", network)
         fields[title] = receptive_field(model, side)
     figure = Figure(figsize=(2.6 * len(fields), 3.2), layout="constrained", dpi=pictures.DPI)
     axes = figure.subplots(1, len(fields), squeeze=False)[0]

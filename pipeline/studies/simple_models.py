@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core import provenance
-from pipeline.core.errors import require
+from pipeline.core.errors import require, require_seed
 from pipeline.evaluation import scoring
 from pipeline.studies.records import Outcome, with_error
 from pipeline.studies.workplace import Workplace
@@ -34,6 +34,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_seed(self.seed, "seed")
         fits = len(self.shrinkages) >= 1 and all(LEAST <= one <= 1 for one in self.shrinkages)
         require(fits, "shrinkages", f"one number in [{LEAST}, 1] or more", self.shrinkages)
 

@@ -57,6 +57,9 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
             config = place.compose(title, network, overrides)
             batch = config.trainer.batch_size
             require(count >= batch, "rows", f"at least a batch of {batch} each", count)
+            stops = config.trainer.patience
+            where = f"{place.where(title)}.trainer.patience"
+            require(stops is None, where, "null, so that all take as many steps", stops)
             configs[title, count] = config
     test, rows, records = place.split("test"), [], []
     lines: dict[str, list[float]] = {}
@@ -64,7 +67,7 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         trained = place.train(config)
         model = trained.load(place.device)
         bits = scoring.scores(model, test, rows_at_once(place.images)) / per_dim
-        rows.append([title, f"{count:,}", str(config.trainer.max_epochs), with_error(bits)])
+        rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
         lines.setdefault(title, []).append(float(bits.mean()))
         records.append(trained.record)
     _draw(lines, settings.rows, folder / FILE)

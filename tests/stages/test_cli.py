@@ -49,7 +49,7 @@ def test_memory_that_ran_out_is_one_line(error: Exception) -> None:
         raise error
 
     with pytest.raises(
-        SystemExit, match="^error: out of memory; a smaller batch_size, or of preprocess a"
+        SystemExit, match="^error: out of memory; a smaller batch_size .of preprocess: a"
     ):
         cli.run(main)
 

@@ -137,3 +137,15 @@ def test_what_is_published_reruns_reports_alone(repository) -> None:
     path = "pipeline/reporting/published_results.yaml"
     edit(repository, path, "\n", "\n\n")
     assert repro(repository) == {"estimate", "dependencies", "report@digits"}
+
+
+def test_an_entry_that_goes_leaves_no_row(repository) -> None:
+    """Its result stays where DVC put it."""
+    path, together = repository / "params.yaml", {"report@digits", "register@digits"}
+    params = yaml.safe_load(path.read_text())
+    more = params["experiments"] | {"more": params["experiments"]["nade"]}
+    path.write_text(yaml.safe_dump(params | {"experiments": more}))
+    own = {"train@more", "evaluate@more"}
+    assert repro(repository) == {"estimate", "dependencies"} | own | together
+    path.write_text(yaml.safe_dump(params))
+    assert repro(repository) == {"estimate", "dependencies"} | together

@@ -224,7 +224,8 @@ def test_only_files_that_change_are_written(tmp_path) -> None:
     for package in dependencies.PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     folder = tmp_path / "dependencies"
     first = dependencies.write(tmp_path, folder)
     assert sorted(path.name for path in folder.iterdir()) == first
@@ -235,6 +236,18 @@ def test_only_files_that_change_are_written(tmp_path) -> None:
     changed = dependencies.write(tmp_path, folder)
     assert "train-gone.txt" in changed and not (folder / "train-gone.txt").exists()
     assert "preprocess.txt" in changed and dependencies.write(tmp_path, folder) == []
+
+
+def test_a_report_depends_on_which_entries_its_dataset_has(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    entries = "experiments: {a-made: {dataset: a}, b-made: {dataset: b}, x: {dataset: gone}}\n"
+    params.write_text(f"datasets: [a, b]\n{entries}mixtures: {{all: {{dataset: b, mixture: [x]}}}}")
+    found = {"entries-a.txt": "experiments a-made\n"}
+    found["entries-b.txt"] = "experiments b-made\nmixtures all\n"
+    assert dependencies.entries(params) == found
+    for deps, asked in (("[]", set()), (f"['{dependencies.ENTRIES}']", set(found))):
+        (tmp_path / "dvc.yaml").write_text(f"stages: {{report: {{do: {{deps: {deps}}}}}}}")
+        assert set(dependencies.listings(tmp_path)) == asked
 
 
 @pytest.mark.parametrize(

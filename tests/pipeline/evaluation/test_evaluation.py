@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 
 import arcore
@@ -221,6 +222,19 @@ def test_events_that_are_no_pictures_are_rows_of_a_matrix(shape: tuple[int, ...]
     assert figure.axes[0].images[0].get_array().shape == (7, event.size)
     figure.canvas.draw()
     assert not video_figures.are_clips(event)
+
+
+def test_strips_of_reals_have_the_range_of_the_real_images(tmp_path: Path) -> None:
+    real = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 1, 2, 2)
+    drawn = real.copy()
+    drawn[0, 0, 0, 0] = 50
+    event, strips = arcore.events.Real((1, 2, 2)), []
+    for images in (real, drawn):
+        image_figures.write_strip(tmp_path / "a.png", images, event, real)
+        with Image.open(tmp_path / "a.png") as picture:
+            strips.append(np.array(picture))
+    assert strips[0].shape == (2, 4) and strips[0].max() == 255
+    assert strips[1][0, 0] == 255 and (strips[0] != strips[1]).sum() == 1
 
 
 def test_tiles() -> None:

@@ -19,6 +19,7 @@ from pipeline.data import shard_reader
 from pipeline.evaluation import (
     evaluate,
     identity,
+    measuring,
     mixing,
     pooling,
     reading,
@@ -222,6 +223,31 @@ def test_a_mixture_of_a_member_that_was_trained_again_since_is_refused(mixed: Pa
     Path("params.yaml").write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match="both: expected a result of the experiment as params.yam"):
         identity.Entries.read().check(result)
+
+
+def test_a_mixtures_result_names_what_its_evaluation_began_with(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, measure = result_files.read(Path("evaluation/digits_binary/both")), measuring.measure
+
+    def edited_meanwhile(*given: object, **named: object) -> object:
+        entry = ENTRIES["sums"] | {"trainer": TRAINER | {"max_epochs": 3}}
+        params = {"experiments": ENTRIES | {"sums": entry}, "mixtures": {"both": MIXTURE}}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        return measure(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(measuring, "measure", edited_meanwhile)
+    evaluate.evaluate(compose.load("both"))
+    after = result_files.read(Path("evaluation/digits_binary/both"))
+    assert after.config_sha256 == before.config_sha256
+    assert after.entry_sha256 == before.entry_sha256
+
+
+def test_a_member_that_is_written_otherwise_means_the_same(mixed: Path) -> None:
+    entry = ENTRIES["sums"] | {"overrides": []}
+    params = {"experiments": ENTRIES | {"sums": entry}, "mixtures": {"both": MIXTURE}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    identity.Entries.read().check(result_files.read(Path("evaluation/digits_binary/both")))
 
 
 def test_a_member_that_is_not_trained_is_named(mixed: Path) -> None:

@@ -22,6 +22,10 @@ def test_members_are_counted_once(tmp_path: Path) -> None:
     assert estimate.recorded(tmp_path) == {"digits": 301 + rest}
 
 
+def test_an_entry_without_uses_is_passed_over() -> None:
+    assert "uses" not in estimate.notice({"datasets": [], "uses": {"digits-nade": None}})
+
+
 def test_uses_are_counted_where_their_seconds_are_on_record(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

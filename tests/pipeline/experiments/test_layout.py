@@ -28,6 +28,12 @@ def test_the_file_is_as_dvc_writes_it() -> None:
     assert len(entries) > 50 and all(entry["overrides"] == [] for entry in entries)
 
 
+def test_a_value_that_looks_like_a_date_is_kept() -> None:
+    """OmegaConf reads it as a text."""
+    dated = TEXT.replace("variant: fixed order", "variant: 2016-01-01", 1)
+    assert dated != TEXT and layout.completed(dated) == dated
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -19,6 +20,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Event, Levels, Real
+from pipeline.datasets.scaling import Scaling
 from pipeline.registry import exporting
 from pipeline.tracking import mlflow_store, run_logger
 from tests.support.cases import randomize
@@ -108,6 +110,38 @@ def test_the_example_of_a_conditional_model_is_one_that_it_takes(
     loaded.load_context(SimpleNamespace(artifacts=files, model_config=None))
     _, (events, params) = exporting._signature(loaded.model)
     assert np.isfinite(loaded.predict(None, events, params)["nats"]).all()
+
+
+def test_standardised_values_are_taken_and_given_as_they_were(
+    export: Export, tmp_path: Path
+) -> None:
+    from pipeline.registry import pyfunc
+
+    model = export("rnade", condition_size=2)
+    scalings = {
+        "x": Scaling(np.array([5.0, -3.0, 0.0]), np.array([2.0, 10.0, 0.5])),
+        "conditions": Scaling(np.array([1.0, 100.0]), np.array([3.0, 7.0])),
+    }
+    described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
+    (tmp_path / "rnade" / pyfunc.SCALINGS).write_text(described)
+    loaded = pyfunc.ArcoreModel()
+    files = {"model": str(tmp_path / "rnade")}
+    loaded.load_context(SimpleNamespace(artifacts=files, model_config=None))
+    vectors = np.array([[4.0, 93.0]] * 5)
+    condition = torch.tensor(scalings["conditions"].of(vectors), dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    z = model.sample(5, condition, generator=generator)
+    given = {"vectors": vectors.ravel().tolist()}
+    x = loaded.predict(None, np.empty((0, 3)), given | {"method": "sample", "num_samples": 5})
+    np.testing.assert_allclose(x, scalings["x"].undo(z), rtol=1e-5)
+    nats = -model.log_prob(z, condition) + scalings["x"].nats
+    got = loaded.predict(None, x, given)
+    np.testing.assert_allclose(got["nats"], nats.detach(), rtol=1e-4)
+    np.testing.assert_allclose(got["bits_per_dim"], got["nats"] / (3 * np.log(2)), rtol=1e-5)
+    frame = pd.DataFrame({"x": []})
+    assert len(pyfunc.ArcoreModel.predict(loaded, None, frame, {})) == 0
+    with pytest.raises(ValueError, match="model_input: expected"):
+        loaded.predict(None, x[:, :2], given)
 
 
 CLEAN = """

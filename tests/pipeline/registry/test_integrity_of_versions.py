@@ -60,12 +60,14 @@ def test_a_version_whose_files_were_changed_is_refused(home: Path) -> None:
 def test_the_champion_is_compared_on_the_same_rows(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def candidate(name: str, nats: float, rows: int, digest: str) -> Any:
+    def candidate(name: str, nats: float, rows: int, digest: str, size: int = 5) -> Any:
         result = {"valid_nats": nats, "num_valid_rows": rows, "valid_rows_sha256": digest}
+        result["num_parameters"] = size
         return SimpleNamespace(name=name, result=SimpleNamespace(**result))
 
     found = [
         candidate("few", 7.0, 10, "b"),
+        candidate("a mixture with all its weight on good", 8.0, 100, "a", size=9),
         candidate("good", 8.0, 100, "a"),
         candidate("poor", 9.0, 100, "a"),
     ]
@@ -75,7 +77,8 @@ def test_the_champion_is_compared_on_the_same_rows(
     monkeypatch.setattr(register.versions, "point", lambda *_: None)
     champion = register._choose_champion(store, "arcore-toy", found, entries)
     assert champion is not None and champion.experiment == "good"
-    assert "few was validated on other rows" in caplog.text and "poor" not in caplog.text
+    assert "few was validated on 10 rows, where others were on the most (100)" in caplog.text
+    assert "poor" not in caplog.text
 
 
 def test_of_versions_made_at_once_the_first_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,11 +66,17 @@ def test_a_stage_has_its_own_folder_arguments_environment_and_streams(variables,
     assert err == "given\n\n"
 
 
-@pytest.mark.parametrize(("word", "said"), [("refuse", "error: no\n"), ("fall", "")])
-def test_a_stage_that_fails_fails(variables, folder, word: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "said", "status"),
+    [
+        ("refuse", "error: no\n", 1),
+        ("fall", "error: killed (where memory ran out, by the system)\n", 137),
+    ],
+)
+def test_a_stage_that_fails_fails(variables, folder, word: str, said: str, status: int) -> None:
     process = start(variables, folder, word)
     assert process.communicate(timeout=100)[1] == said
-    assert process.returncode == 1
+    assert process.returncode == status
 
 
 def test_a_signal_reaches_the_stage(variables, folder) -> None:

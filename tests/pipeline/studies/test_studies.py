@@ -302,6 +302,17 @@ def test_what_the_same_commit_trained_is_not_trained_again(
             "one stack: expected an exact, unconditio",
         ),
         ("fields", ["networks.more=3"], "networks.more: expected a mapping, got 3"),
+        (
+            "fields",
+            ["networks.more={name: nade, ordering: reverse}"],
+            "networks.more: expected a model that goes from pixel to pixel in raster order",
+        ),
+        (
+            "rows",
+            ["networks.small.trainer.patience=2"],
+            "networks.small.trainer.patience: expected null, so that all take as many steps, got 2",
+        ),
+        ("simple", ["seed=99999999999999999999"], "seed: expected an integer in [0, 2^31)"),
         ("fields", ["side=2"], "side: expected an integer >= 3, got 2"),
         ("simple", ["shrinkages=[0]"], "shrinkages: expected one number in [1e-05, 1] or more"),
     ],

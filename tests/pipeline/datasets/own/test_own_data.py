@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import struct
 import wave
@@ -20,7 +21,8 @@ from arcore.events import Binary, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, row_format, shard_reader
-from pipeline.datasets import adding, catalog
+from pipeline.data.scalings import read_scalings
+from pipeline.datasets import adding, catalog, decoding_parts
 from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.formats import image_files, sound_files
 from pipeline.datasets.formats.image_files import Frame
@@ -177,6 +179,34 @@ def test_rows_that_are_large_have_shards_of_fewer(
     )
     rows = [one.options.rows_per_shard for one in (small, large, told)]
     assert rows == [16384, (1 << 28) // (3 * 256 * 512), 9]
+
+
+def test_long_sounds_have_parts_and_shards_of_fewer(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workdir / "conf").mkdir()
+    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir / "conf")
+    own_files.write_recordings(Path("recordings"))
+    monkeypatch.setattr(decoding_parts, "PART_BYTES", 3000)
+    dataset, _ = adding.add("wav_folder", "prompts", "recordings", [])
+    longest = dataset.sound.max_length  # type: ignore[union-attr]
+    assert dataset.options.rows_per_shard == 3000 // (longest + 8 * 3)
+    train = dataset.decode(Path())["train"]
+    parts = [len(part.x) for part in train.parts]  # type: ignore[union-attr]
+    assert max(parts) == 3000 // longest and sum(parts) == train.rows  # type: ignore[union-attr]
+
+
+def test_folders_named_like_splits_without_images_are_no_splits(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workdir / "conf").mkdir()
+    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir / "conf")
+    for folder in ("train", "valid", "test"):
+        for i in range(3):
+            write_picture(Path(f"photos/{folder}/{i}.png"), 8, 8, seed=i)
+    Path("photos/validation").mkdir()
+    dataset, _ = adding.add("image_folder", "mine", "photos", [])
+    assert dataset.images.valid_folders == ["valid"]  # type: ignore[attr-defined]
 
 
 def test_wide_conditions_count_in_what_is_held_in_memory(
@@ -443,8 +473,34 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Pa
     for role, stored, values in zip(
         ("x", "conditions"), (parts["train"].x, parts["train"].labels), whole, strict=True
     ):
-        np.testing.assert_allclose(manifest.scalings[role].undo(stored), values[train], atol=1e-5)
+        undone = read_scalings("shards")[role].undo(stored)
+        np.testing.assert_allclose(undone, values[train], atol=1e-5)
     assert not list((workdir / "data" / "decoded").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset_sha256": "0" * 64}, "expected that of the shards beside it"),
+        ({"x": {"mean": [0, 0, 0], "deviation": [1, 0, 1]}}, "malformed: expected finite means"),
+        ({"x": {"mean": [0, 0, 0], "deviation": [1, 1]}}, r"deviations > 0 of shape \(3,\)"),
+        ({"x": {"mean": [0, float("nan"), 0], "deviation": [1, 1, 1]}}, "expected finite means"),
+        ({"x": {"mean": "a", "deviation": [1, 1, 1]}}, "could not convert string"),
+        ({"x": {"mean": [0, 0, 0]}}, "no field 'deviation'"),
+        ({"x": 3}, "scalings.json: "),
+        (None, "file not found: the values of mine are as its files have them, or"),
+    ],
+)
+def test_scalings_that_are_none_are_refused(change: dict[str, Any] | None, message: str) -> None:
+    own_files.write_simulations(Path("jets.npz"))
+    guessed = adding.GUESSES["arrays"]("mine", "jets.npz", {})
+    shards(own("arrays", path="jets.npz", standardize=change is not None, **guessed))
+    if change is not None:
+        path = Path("shards/scalings.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=message) as caught:
+        read_scalings("shards")
+    assert "\n" not in str(caught.value)
 
 
 def test_numbers_too_large_to_square_are_named() -> None:

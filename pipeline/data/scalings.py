@@ -1,0 +1,60 @@
+"""How the values in a dataset's shards were standardised: `scalings.json` beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.core import storage
+from pipeline.core.errors import UserError
+from pipeline.core.records import parse_object, value_of
+from pipeline.core.redaction import redacted
+from pipeline.data.manifest import read_manifest
+from pipeline.datasets.scaling import Scaling
+
+SCALINGS = "scalings.json"
+
+
+def write_scalings(scalings: Mapping[str, Scaling], folder: Path) -> None:
+    """Write them for the shards of a folder, which has its manifest; nothing if there are none."""
+    if scalings:
+        plain: dict[str, object] = {"dataset_sha256": read_manifest(folder).sha256}
+        plain |= {role: scaling.to_dict() for role, scaling in scalings.items()}
+        (folder / SCALINGS).write_text(json.dumps(plain) + "\n", encoding="utf-8")
+
+
+def read_scalings(folder: str | Path) -> dict[str, Scaling]:
+    """Read how `x` and `conditions`, those of them that were, were standardised.
+
+    Arguments:
+        folder: of shards, or a URI as in `pipeline.core.storage`.
+
+    Raises:
+        UserError: if nothing was standardised, or the file is damaged or of other shards.
+    """
+    manifest, location = read_manifest(folder), storage.join(folder, SCALINGS)
+    path = redacted(location)
+    try:
+        plain = parse_object(storage.read_bytes(location), path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: file not found: the values of {manifest.dataset} are as its files have them, "
+            f"or its shards are older: then run python -m stages.preprocess {manifest.dataset}"
+        ) from None
+    of = value_of(plain, "dataset_sha256", str, path)
+    if of != manifest.sha256:
+        raise UserError(f"{path}: expected that of the shards beside it, got one of others")
+    shapes = {
+        "x": manifest.event.extents,
+        "conditions": manifest.condition_shape or (manifest.condition_size or 0,),
+    }
+    try:
+        return {
+            role: Scaling.from_dict(value_of(plain, role, dict, path), shape)
+            for role, shape in shapes.items()
+            if role in plain
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: malformed: {reason}") from None
