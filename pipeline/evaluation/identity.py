@@ -29,8 +29,7 @@ class Entries:
         Raises:
             UserError: if it is malformed.
         """
-        there = Path("params.yaml").is_file()
-        if not there:
+        if not Path("params.yaml").is_file():
             return cls({}, has_file=False)
         params = params_file.read_params()
         return cls({**params["experiments"], **(params.get("mixtures") or {})})

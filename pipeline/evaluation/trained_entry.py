@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
+from pipeline.core.records import value_of
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.base import UNDECISIVE
 from pipeline.experiments import compose, params_file
@@ -34,7 +35,9 @@ def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -
     made = f"run python -m stages.{params_file.stages_of(config.name)[0]} {config.name}"
     if config.mixture and "weights" not in trained.content:
         raise UserError(f"models/{config.name}: expected weights fitted by stages.mix; {made}")
-    for name, weights in (trained.content.get("members_sha256") or {}).items():
+    where = f"models/{config.name}/config.yaml"
+    members = {"members_sha256": {}, **trained.content}  # older ones have none
+    for name, weights in value_of(members, "members_sha256", dict, where).items():
         path = paths.model(name) / "model.safetensors"
         if path.is_file() and sha256_of(path) != weights:
             raise UserError(
