@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import loading
+import recording
 import torch
 
 import arcore
@@ -152,7 +153,9 @@ def main() -> None:
     found = {keys[part]: measures[keys[part]]() for part in arguments.only}
     if arguments.json:
         kept = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-        arguments.json.write_text(json.dumps({**kept, **found}, indent=1) + "\n")
+        measured = kept.get("measured", {}) | dict.fromkeys(found, recording.origin())
+        record = {**kept, **found, "measured": measured}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

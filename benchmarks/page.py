@@ -88,6 +88,16 @@ def measured(record: Record) -> str:
     return f"Measured at {record['at']}, {record['device']}, torch {record['torch']}."
 
 
+def paired(*records: Record) -> list[tuple[Any, ...]]:
+    """Put rows of records of the same things beside each other, by their names."""
+
+    def key(row: Any) -> tuple[object, ...]:
+        return row["name"], row.get("other")
+
+    first, *others = ({key(row): row for row in record["rows"]} for record in records)
+    return [(row, *(other[name] for other in others)) for name, row in first.items()]
+
+
 def against(record: Record) -> str:
     there, workers = read("against_xeon"), read("against_workers")
     rows = [
@@ -97,7 +107,7 @@ def against(record: Record) -> str:
             f"{own['ratio'][1]:.2f}", f"{other['ratio'][1]:.2f}",
             "" if row["wanted"] is None else f">= {row['wanted']}",
         ]
-        for row, own, other in zip(record["rows"], workers["rows"], there["rows"], strict=True)
+        for row, own, other in paired(record, workers, there)
     ]  # fmt: skip
     columns = [
         "", "precision", "before, ms", "after, ms", "before / after", "workers'", ON_XEON, "wanted",
@@ -183,7 +193,7 @@ def training_speed(record: Record) -> str:
     rows = [
         [row["name"], row["other"], f"{row['ours_ms']:.1f}", f"{row['theirs_ms']:.1f}",
          f"{row['ratio']:.2f}", f"{other['ratio']:.2f}", at_least(WANTED.get(row["name"]))]
-        for row, other in zip(record["rows"], there["rows"], strict=True)
+        for row, other in paired(record, there)
     ]  # fmt: skip
     columns = ["ours", "against", "ours, ms", "theirs, ms", "theirs / ours", ON_XEON, "wanted"]
     text = """`make bench` (`python benchmarks/training_speed.py`): training steps in float32
@@ -292,11 +302,18 @@ def growth(record: Record) -> str:
         )
     ]
     sides = [f"{side} x {side}" for side in sizes]
-    text = """`python benchmarks/growth.py`: microseconds per pixel of drawing 4 binary images, the
+    parts = record.get("measured", {})
+    origins = " ".join(
+        f"{title}: {measured(parts[key])}"
+        for key, title in {"rows": "Drawing", "made": "MADE", "loader": "The loader"}.items()
+        if key in parts
+    )
+    older = "(these at cd1b62a2 on the EPYC of the second section, the rest before)"
+    text = f"""`python benchmarks/growth.py`: microseconds per pixel of drawing 4 binary images, the
         slope of log seconds over log pixels (1: a pixel's time does not depend on the size), and MB
-        at the peak (these at cd1b62a2 on the EPYC of the second section, the rest before); then a
-        training step of MADE over its width, and an epoch of the loader from
-        Parquet over its rows, in windows of 16,384."""
+        at the peak{"" if "rows" in parts else " " + older}; then a training step of MADE over its
+        width, and an epoch of the loader from Parquet over its rows, in windows of 16,384.
+        {origins}"""
     return section(
         "Growth",
         text,

@@ -13,9 +13,12 @@ from pipeline.core import provenance
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def origin() -> dict[str, str]:
+    """Return what numbers of now are of: the commit, the processor, torch."""
+    device = provenance.device_name(torch.device("cpu"))
+    return {"at": provenance.commit(ROOT), "device": device, "torch": torch.__version__}
+
+
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write a record of numbers as JSON."""
-    device = provenance.device_name(torch.device("cpu"))
-    at = provenance.commit(ROOT)
-    record = {"at": at, "device": device, "torch": torch.__version__, **content}
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(json.dumps({**origin(), **content}, indent=1) + "\n")

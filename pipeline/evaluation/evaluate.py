@@ -90,7 +90,8 @@ def _evaluate(config: ExperimentConfig) -> Path:
     chosen = scoring.choose(test, plan)
     require(len(chosen) > 1, f"{dataset}: test rows", "two or more, for an error", len(chosen))
     source = None
-    if isinstance(test, SplitData) and manifest.sound is not None:
+    own = "kind" in config.dataset  # whose source nobody knows, and whose files would be read again
+    if isinstance(test, SplitData) and manifest.sound is not None and not own:
         source = catalog.get_dataset(config.dataset).source_nats(test)
     chosen_valid = scoring.choose(valid, plan)
     with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
