@@ -26,7 +26,9 @@ from arcore.primitives.row_noise import for_each_row
 from arcore.primitives.sharing import shared
 
 VALIDATION_MASKS = 4  # masks per row of `validation_loss`
-FLOATS_AT_ONCE = 1 << 21  # rows are scored in parts whose widest layer is no larger
+# Rows are scored in parts whose widest layer is no larger: by what a processor's cache holds, or by
+# what an accelerator's memory does, on which each part costs all launches again.
+FLOATS_AT_ONCE, FLOATS_ON_ACCELERATOR = 1 << 21, 1 << 26
 
 
 class OrderlessModel(AutoregressiveModel):
@@ -266,7 +268,8 @@ class OrderlessModel(AutoregressiveModel):
         return torch.cat(totals)
 
     def _parts(self, x: Tensor) -> list[tuple[slice, Tensor]]:
-        count = max(1, min(FLOATS_AT_ONCE // self._width, self._rows_at_once))
+        floats = FLOATS_AT_ONCE if self.device.type == "cpu" else FLOATS_ON_ACCELERATOR
+        count = max(1, min(floats // self._width, self._rows_at_once))
         starts = range(0, max(len(x), 1), count)
         return [(slice(first, first + count), x[first : first + count]) for first in starts]
 

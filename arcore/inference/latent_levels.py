@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import torch
@@ -72,10 +73,27 @@ def active_units(
     require_int(batch_size, "batch_size", 1)
     latent._check(x, condition)
     given = [None] if condition is None else condition.split(batch_size)
-    means = [
-        [q.mean.double().flatten(1).cpu() for q in latent.posterior(*part)]
-        for part in zip_longest(x.split(batch_size), given)
-    ]
+    parts = zip_longest(x.split(batch_size), given)
+    return units_in_use([posterior_means(latent, *part) for part in parts], threshold)
+
+
+@torch.no_grad()
+def posterior_means(
+    model: AutoregressiveModel, x: Tensor, condition: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Return E_q(z|x)[z] of each level of latents, (batch, units) float64 on the CPU.
+
+    Raises:
+        ValueError: for a model without latents.
+    """
+    posterior = _with_latents(model).posterior(x, condition)
+    return tuple(q.mean.double().flatten(1).cpu() for q in posterior)
+
+
+def units_in_use(
+    means: Sequence[tuple[Tensor, ...]], threshold: float = 0.01
+) -> tuple[tuple[int, int], ...]:
+    """Return what `active_units` does, of the `posterior_means` of batches."""
     spread = [torch.cat(level).var(0) for level in zip(*means, strict=True)]
     return tuple((int((variance > threshold).sum()), len(variance)) for variance in spread)
 

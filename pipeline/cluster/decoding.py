@@ -7,6 +7,7 @@ out of large files here travels.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
         yield
         return
     code = stage_sha256("preprocess")
+    config = dataclasses.replace(config, use_gpu=False)  # which decoding does not
     with pool(config, DecodingWork, [code], f"preprocessing {name}") as workers:
 
         def decode(read: Read, columns: Sequence[Sequence[object]]) -> np.ndarray:

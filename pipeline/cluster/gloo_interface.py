@@ -1,4 +1,4 @@
-"""Which network interface the workers of a training talk over."""
+"""Which network interface the workers of a training talk over, by gloo or NCCL."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class WorkerGroup(Protocol):
 
 
 class ByAddress(TorchConfig):  # type: ignore[misc]
-    """Let gloo use the interface with Ray's address of the node.
+    """Let gloo and NCCL use the interface with Ray's address of the node.
 
-    By itself it takes the address that the hostname stands for, which is loopback on many hosts.
+    By itself gloo takes the address that the hostname stands for, which is loopback on many hosts,
+    and NCCL the first interface that it likes.
     A worker alone gets no process group, whose store would listen on all interfaces.
     """
 
@@ -44,8 +45,9 @@ class Backend(TorchConfig().backend_cls):  # type: ignore[misc]
 
 
 def choose_interface() -> None:
-    """Set GLOO_SOCKET_IFNAME, unless it is set."""
+    """Set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME, unless they are set."""
     address = ray.util.get_node_ip_address()
     for name, addresses in psutil.net_if_addrs().items():
         if any(found.address == address for found in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")  # else whatever begins so

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -101,11 +102,13 @@ class Pool:
         at_work = any(number is not None for _, number in self._running.values())
         try:
             # A worker that finds no room may wait without end; the others go on.
-            done, _ = ray.wait(list(self._running), timeout=None if at_work else START_SECONDS)
-            if not done:
-                raise UserError(
-                    f"{self._name}: expected a worker within {START_SECONDS:g} s, got none"
-                )
+            timeout = None if at_work else START_SECONDS
+            while not (done := ray.wait(list(self._running), timeout=timeout)[0]):
+                if os.environ.get("ARCORE_AUTOSCALING") != "1":
+                    raise UserError(
+                        f"{self._name}: expected a worker within {START_SECONDS:g} s, got none"
+                    )
+                log.warning("%s: waits for the cluster to grow", self._name)
             worker, number = self._running.pop(done[0])
             result = ray.get(done[0])
         except RayActorError as error:

@@ -111,13 +111,11 @@ def bound_scores(
         (rows, levels) float64 nats, of which `scores` are the sums; and for each level of latents
         the units in use and all of them.
     """
-    batches = [batch for _, batch in read_batches(model, split, batch_size, chosen)]
-    terms = [latent_levels.bound_terms(model, batch.x, batch.condition).cpu() for batch in batches]
-    x = torch.cat([batch.x for batch in batches])
-    labels = [batch.condition for batch in batches if batch.condition is not None]
-    given = torch.cat(labels) if labels else None
-    units = latent_levels.active_units(model, x, given, batch_size=batch_size)
-    return torch.cat(terms).double(), units
+    terms, means = [], []
+    for _, batch in read_batches(model, split, batch_size, chosen):
+        terms.append(latent_levels.bound_terms(model, batch.x, batch.condition).cpu())
+        means.append(latent_levels.posterior_means(model, batch.x, batch.condition))
+    return torch.cat(terms).double(), latent_levels.units_in_use(means)
 
 
 def read_batches(

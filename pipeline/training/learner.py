@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shlex
+import shutil
 import warnings
 
 import torch
@@ -10,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import arcore
 from arcore.primitives.row_noise import BatchSlice
+from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch
 from pipeline.training import optimization, precision
 from pipeline.training.averaging import AveragedModel
@@ -60,6 +65,7 @@ class Learner:
             self._average.begun = restored_step > 0
         call: nn.Module = self.model
         if self.trainer.compile:
+            _require_compiler(self.workers.device)
             call = torch.compile(call)  # type: ignore[assignment]
         if self.workers.world > 1:
             with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name
@@ -111,3 +117,17 @@ class Learner:
         torch.default_generator.manual_seed(seed)
         if self.workers.device.type == "cuda":
             torch.cuda.manual_seed_all(seed)
+
+
+def _require_compiler(device: torch.device) -> None:
+    """Check for what torch.compile compiles with: C for a GPU (Triton's launcher), else C++."""
+    if device.type == "cuda":
+        variable, names = "CC", ["gcc", "clang", "cc"]
+    else:
+        variable, names = "CXX", ["g++", "clang++", "c++"]
+    chosen = shlex.split(os.environ.get(variable, ""))[:1]
+    if not any(shutil.which(name) for name in chosen or names):
+        raise UserError(
+            f"trainer.compile: {platform.node()}: expected a compiler ({', '.join(names)}, or what "
+            f"{variable} names), found none"
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster import connection
+from pipeline.cluster import connection, pool
 from pipeline.cluster.pool import Pool
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import ClusterConfig
@@ -88,3 +88,28 @@ def test_what_a_worker_raises_is_one_line(ray_of_two: None, piece: int, line: st
 def test_a_cluster_that_is_too_small_is_refused(ray_of_two: None) -> None:
     with pytest.raises(UserError, match="cluster: expected 4000 CPUs for 4000 workers"):
         Pool(ClusterConfig(num_workers=4000, cpus_per_worker=1), Squares, ["."], "squaring")
+
+
+def test_a_pool_waits_for_a_cluster_that_grows(
+    ray_of_two: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WaitedTwiceError(Exception):
+        pass
+
+    said: list[str] = []
+
+    def warn(line: str, *given: object) -> None:
+        said.append(line % given)
+        if len(said) == 2:
+            raise WaitedTwiceError
+
+    monkeypatch.setenv("ARCORE_AUTOSCALING", "1")
+    monkeypatch.setattr(pool, "START_SECONDS", 0.2)
+    monkeypatch.setattr(pool.log, "warning", warn)
+    with pytest.raises(WaitedTwiceError):
+        Pool(ClusterConfig(num_workers=1, cpus_per_worker=4000), Squares, ["."], "squaring")
+    assert said == ["squaring: waits for the cluster to grow"] * 2
+    monkeypatch.delenv("ARCORE_AUTOSCALING")
+    monkeypatch.setattr(pool.connection, "require_resources", lambda config: None)
+    with pytest.raises(UserError, match=r"squaring: expected a worker within 0\.2 s, got none"):
+        Pool(ClusterConfig(num_workers=1, cpus_per_worker=4000), Squares, ["."], "squaring")

@@ -23,7 +23,7 @@ from pipeline.cluster import connection
 from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import agreement, checkpoints, precision, resolved, sessions
+from pipeline.training import agreement, checkpoints, learner, precision, resolved, sessions
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
 from pipeline.training.records import Stopped
@@ -683,6 +683,37 @@ def test_create_model_passes_on_what_arcore_says() -> None:
 
     with pytest.raises(UserError, match="model: hidden: expected an integer >= 1, got 0"):
         resolved.create_model({"name": "nade", "hidden": 0}, arcore.events.Binary((2,)))
+
+
+def test_gloo_and_nccl_take_the_interface_of_rays_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.cluster import gloo_interface
+
+    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(gloo_interface.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    gloo_interface.choose_interface()
+    loopback = os.environ[names[0]]
+    assert os.environ[names[1]] == f"={loopback}" and loopback.startswith("lo")
+    monkeypatch.setenv(names[1], "eth7")
+    gloo_interface.choose_interface()
+    assert os.environ[names[1]] == "eth7"
+
+
+@pytest.mark.parametrize(
+    ("device", "variable", "names"), [("cpu", "CXX", r"g\+\+, clang"), ("cuda", "CC", "gcc, clang")]
+)
+def test_compiling_asks_for_a_compiler(
+    monkeypatch: pytest.MonkeyPatch, device: str, variable: str, names: str
+) -> None:
+    monkeypatch.setattr(learner.shutil, "which", lambda name: name if name == "ccache" else None)
+    monkeypatch.delenv(variable, raising=False)
+    message = f"trainer.compile: .*: expected a compiler .{names}.*, or what {variable} names"
+    with pytest.raises(UserError, match=message):
+        learner._require_compiler(torch.device(device))
+    monkeypatch.setenv(variable, "ccache gcc")
+    learner._require_compiler(torch.device(device))
 
 
 def test_a_worker_alone_has_no_process_group() -> None:
