@@ -1,11 +1,11 @@
 """Training steps and draws of every system on an accelerator, with what holds one back.
 
-The rows are those of `against.py`, in float32 (on a GPU in TF32) and in bfloat16, at their batch
-and at a multiple of it, which fills a larger device. A step is forward, backward and fused AdamW;
-milliseconds are medians of the device's own events. "GFLOP/s" counts matrix products and
-convolutions; "waits" are the operations in a training step at which the host waits for the device,
-as PyTorch's synchronisation debugging reports them: there should be none. Draws are timed by the
-clock.
+The rows are those of `against.py`, in float32 and in bfloat16, on a GPU as stages have it: without
+TF32, with convolutions that are the same at each run. They are at their batch and at a multiple of
+it, which fills a larger device. A step is forward, backward and fused AdamW; milliseconds are
+medians of the device's own events. "GFLOP/s" counts matrix products and convolutions; "waits" are
+the operations in a training step at which the host waits for the device, as PyTorch's
+synchronisation debugging reports them: there should be none. Draws are timed by the clock.
 
     python benchmarks/accelerator.py [--device cuda] [--scale 8] [--steps 20] [--only nade ...]
                                      [--json FILE]
@@ -30,6 +30,7 @@ from share import flops
 from torch import Tensor
 
 import arcore
+from pipeline.cluster.devices import exact
 from pipeline.core import provenance
 
 
@@ -92,11 +93,6 @@ def count_waits(step: Callable[[], None], device: torch.device) -> int | None:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
-def shown(precision: str, device: torch.device) -> str:
-    """Return the precision of products: TF32 in what a GPU calls float32."""
-    return "tf32" if precision == "float32" and device.type == "cuda" else precision
-
-
 def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dict[str, Any]]:
     """Return a row's steps in both precisions and both batches."""
     found = []
@@ -113,7 +109,7 @@ def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dic
             peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
             found.append(
                 {
-                    "name": row.name, "precision": shown(precision, device), "batch": count,
+                    "name": row.name, "precision": precision, "batch": count,
                     "ms": taken,
                     "gflops": done / taken / 1e6,
                     "memory_mb": peak / 1e6, "waits": count_waits(step, device),
@@ -132,8 +128,7 @@ def drawing(row: Row, device: torch.device, scale: int) -> list[dict[str, Any]]:
             model.sample(count).cpu()
             times.append(time.perf_counter() - began)
         taken = 1e3 * statistics.median(times[1:])
-        precision = shown("float32", device)
-        found.append({"name": row.name, "precision": precision, "batch": count, "ms": taken})
+        found.append({"name": row.name, "precision": "float32", "batch": count, "ms": taken})
     return found
 
 
@@ -145,12 +140,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    device = exact(torch.device(arguments.device))
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device: expected an accelerator that torch sees, got a machine without one")
     if device.type == "cuda":
         torch.cuda.set_device(device)  # whose events time a step
-    torch.set_float32_matmul_precision("high")
     print(f"{provenance.device_name(device)}, torch {torch.__version__}")
     print("| | precision | batch | ms | events/s | GFLOP/s | MB | waits |")
     print("|---|---|---|---|---|---|---|---|")
