@@ -308,7 +308,7 @@ def growth(record: Record) -> str:
         for key, title in {"rows": "Drawing", "made": "MADE", "loader": "The loader"}.items()
         if key in parts
     )
-    older = "(these at cd1b62a2 on the EPYC of the second section, the rest before)"
+    older = "(these at cd1b62a2 on the EPYC of the second section, what is not said below before)"
     text = f"""`python benchmarks/growth.py`: microseconds per pixel of drawing 4 binary images, the
         slope of log seconds over log pixels (1: a pixel's time does not depend on the size), and MB
         at the peak{"" if "rows" in parts else " " + older}; then a training step of MADE over its

@@ -93,7 +93,7 @@ def posterior_means(
 def units_in_use(
     means: Sequence[tuple[Tensor, ...]], threshold: float = 0.01
 ) -> tuple[tuple[int, int], ...]:
-    """Return what `active_units` does, of the `posterior_means` of batches."""
+    """Return what `active_units` does, of `posterior_means` of two events or more, by batches."""
     spread = [torch.cat(level).var(0) for level in zip(*means, strict=True)]
     return tuple((int((variance > threshold).sum()), len(variance)) for variance in spread)
 

@@ -17,11 +17,10 @@ SCALINGS = "scalings.json"
 
 
 def write_scalings(scalings: Mapping[str, Scaling], folder: Path) -> None:
-    """Write them for the shards of a folder, which has its manifest; nothing if there are none."""
-    if scalings:
-        plain: dict[str, object] = {"dataset_sha256": read_manifest(folder).sha256}
-        plain |= {role: scaling.to_dict() for role, scaling in scalings.items()}
-        (folder / SCALINGS).write_text(json.dumps(plain) + "\n", encoding="utf-8")
+    """Write them for the shards of a folder, which has its manifest."""
+    plain: dict[str, object] = {"dataset_sha256": read_manifest(folder).sha256}
+    plain |= {role: scaling.to_dict() for role, scaling in scalings.items()}
+    (folder / SCALINGS).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
 
 def read_scalings(folder: str | Path) -> dict[str, Scaling]:
@@ -31,17 +30,15 @@ def read_scalings(folder: str | Path) -> dict[str, Scaling]:
         folder: of shards, or a URI as in `pipeline.core.storage`.
 
     Raises:
-        UserError: if nothing was standardised, or the file is damaged or of other shards.
+        UserError: if the file is missing, damaged or of other shards.
     """
     manifest, location = read_manifest(folder), storage.join(folder, SCALINGS)
     path = redacted(location)
     try:
         plain = parse_object(storage.read_bytes(location), path)
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: file not found: the values of {manifest.dataset} are as its files have them, "
-            f"or its shards are older: then run python -m stages.preprocess {manifest.dataset}"
-        ) from None
+        again = f"run python -m stages.preprocess {manifest.dataset}"
+        raise UserError(f"{path}: file not found: these shards are older; {again}") from None
     of = value_of(plain, "dataset_sha256", str, path)
     if of != manifest.sha256:
         raise UserError(f"{path}: expected that of the shards beside it, got one of others")

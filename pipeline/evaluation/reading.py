@@ -150,7 +150,10 @@ def read_results(dataset: str) -> list[Evaluated]:
                 dataset, read.name, str(trained)[:12], str(data)[:12],
             )  # fmt: skip
     if not results:
-        raise UserError(f"evaluation/{dataset}: no evaluated experiment; run evaluate first")
+        raise UserError(
+            f"evaluation/{dataset}: no evaluated experiment of params.yaml; run evaluate first, or "
+            f"take {dataset} out of datasets"
+        )
     return results
 
 

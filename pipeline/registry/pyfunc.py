@@ -139,7 +139,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
             For "score" a DataFrame with columns `nats` (of the whole event, or of the frames after
             the given ones, as in the report) and `bits_per_dim`, upper bounds where the model is
             not exact (its version's tag `exact` is False); for "sample" an array
-            (num_samples, *shape) of int64 levels, or reals.
+            (num_samples, *shape) of int64 levels, or reals (float64 where they were standardised).
 
         Raises:
             ValueError: for an unknown method, or events or labels that do not fit the model.
@@ -171,7 +171,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         samples = model.sample(count, condition, generator=generator)
         if "x" in self.scalings:
             mean, deviation = self.scalings["x"]
-            samples = (samples.double() * deviation + mean).to(samples.dtype)
+            samples = samples.double() * deviation + mean
         return np.asarray(samples.numpy())
 
     def _condition(self, params: dict[str, Any], rows: int) -> torch.Tensor | None:
@@ -252,9 +252,11 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
 def _table(given: Any, event: arcore.events.Event) -> np.ndarray | torch.Tensor:
     """Turn what a caller may hold into one array of all rows, which is no copy if it is one."""
     if isinstance(given, pd.DataFrame):
-        if given.shape[1] == 1 and event.shape != (1,) and len(given):
+        if given.shape[1] == 1 and event.shape != (1,):
+            if not len(given):
+                return np.empty((0, *(1 if extent is None else extent for extent in event.shape)))
             return np.stack([np.asarray(row) for row in given.iloc[:, 0]])
-        return given.to_numpy() if len(given) else np.empty((0, event.size))
+        return given.to_numpy()
     return given if isinstance(given, torch.Tensor) else np.asarray(given)
 
 

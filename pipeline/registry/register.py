@@ -6,6 +6,7 @@ DVC's files decide; the registry mirrors them, and a lost database is rebuilt fr
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.core import atomic, locks, paths
 from pipeline.core.errors import UserError, one_line
-from pipeline.data.manifest import read_manifest
-from pipeline.data.scalings import SCALINGS, read_scalings
+from pipeline.data.manifest import MANIFEST, read_manifest
+from pipeline.data.scalings import read_scalings
+from pipeline.datasets.scaling import Scaling
 from pipeline.evaluation import reading
 from pipeline.registry import exporting, training_runs, versions
 from pipeline.registry.candidates import (
@@ -158,16 +160,22 @@ def _register_group(
 ) -> dict[str, Entry]:
     """Make versions of one registered model, but those that are there, and point aliases."""
     versions.ensure_model(store, name, dataset)
+    shards = paths.shards(dataset)
+    # A lost registry may be rebuilt without the data.
+    scalings = read_scalings(shards) if (shards / MANIFEST).is_file() else None
     existing = {
         version.tags[HASH]: version
         for version in versions.versions(store, name)
         if HASH in version.tags and versions.is_whole(store, version)
     }
+    if scalings is None:  # whatever they were, of the newest
+        ordered = sorted(existing.items(), key=lambda item: int(item[1].version))
+        existing = {known.partition("-")[0]: version for known, version in ordered}
     entries: dict[str, Entry] = {}
     for candidate in group:
-        version = existing.get(candidate.sha256)
+        version = existing.get(_identity(candidate, scalings))
         if version is None:
-            version = _register(store, name, dataset, candidate)
+            version = _register(store, name, dataset, candidate, scalings)
         if not version.description:  # else that of the training that it was made of
             versions.describe(store, version, training_runs.summary(candidate))
         alias = alias_of(candidate.name)
@@ -200,10 +208,10 @@ def _choose_champion(
             ranked.append((result.valid_nats or 0.0, size, candidate.name))
         else:
             log.warning(
-                "warning: %s was validated on %s rows, where others were on the most (%s), and is "
-                "not compared for the champion of %s; evaluate all with the same "
-                "evaluation.num_test_rows",
-                candidate.name, candidate.result.num_valid_rows or "unknown",
+                "warning: %s was validated on other rows (%s) than those that are compared (%s) "
+                "for the champion of %s; evaluate all with the same evaluation.num_test_rows and "
+                "evaluation.seed",
+                candidate.name, candidate.result.num_valid_rows,
                 max(one.result.num_valid_rows or 0 for one in validated), name,
             )  # fmt: skip
     best, _, experiment = min(ranked)
@@ -236,13 +244,25 @@ def _most_rows(found: Sequence[Candidate]) -> str | None:
     return max(found, key=coverage).result.valid_rows_sha256
 
 
-def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate) -> ModelVersion:
+def _identity(candidate: Candidate, scalings: Mapping[str, Scaling] | None) -> str:
+    """Return the tag by which a version is known: its content, and how values were standardised."""
+    if not scalings:
+        return candidate.sha256
+    described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
+    return f"{candidate.sha256}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+
+
+def _register(
+    store: MlflowClient,
+    name: str,
+    dataset: str,
+    candidate: Candidate,
+    scalings: Mapping[str, Scaling] | None,
+) -> ModelVersion:
     result, score = candidate.result, candidate.result.score
     run_id = training_runs.run_of(store, dataset, candidate)
-    shards = paths.shards(dataset)
-    if (shards / "manifest.json").is_file():  # a lost registry may be rebuilt without the data
-        training_runs.describe(store, run_id, candidate, read_manifest(shards))
-    scalings = read_scalings(shards) if (shards / SCALINGS).is_file() else {}
+    if scalings is not None:
+        training_runs.describe(store, run_id, candidate, read_manifest(paths.shards(dataset)))
     numbers = {  # by names that are no curve's, into which MLflow would put these
         "test_nats": score.nats,
         "test_nats_stderr": score.nats_stderr,
@@ -262,7 +282,7 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
         scalings,
     )
     tags: dict[str, object] = {
-        HASH: candidate.sha256,
+        HASH: _identity(candidate, scalings),
         "experiment": candidate.name,
         "model": result.model,
         "num_members": result.num_members,
@@ -270,7 +290,7 @@ def _register(store: MlflowClient, name: str, dataset: str, candidate: Candidate
         "dataset_sha256": candidate.evaluated.config.dataset_sha256,
         "commit": candidate.origin.commit,
         "exact": result.exact,
-        "standardized": " and ".join(scalings) or None,
+        "standardized": " and ".join(scalings or ()) or None,
         "test_nats": score.nats,
         "test_nats_stderr": score.nats_stderr,
         "test_bits_per_dim": score.bits_per_dim,

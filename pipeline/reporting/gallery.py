@@ -172,10 +172,10 @@ def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
             f"the first {frames} frames, which are given" if frames else "no frame: none is given"
         )
         middle = "Middle row: what the model expects of each frame, given the true ones before. "
-        middle = middle if expected else ""
+        between = middle if expected else ""
         caption = (
             f"{markup.breakable(name)}: up to {video_figures.MAX_CLIPS} test clips, one a column. "
-            f"Top row: the true clip. {middle}Bottom row: frames drawn from the model, each given "
+            f"Top row: the true clip. {between}Bottom row: frames drawn from the model, each given "
             f"those that it drew before. Border {markup.swatch(video_figures.GIVEN)} teal: true "
             f"frames (the top row; below it, {given}). Border {markup.swatch(video_figures.DRAWN)} "
             "orange: the model's frames."

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.repro.display import Display
-from pipeline.repro.lanes import Lanes
+from pipeline.repro.lanes import LAST_LINES, Lanes
 from pipeline.repro.plan import make_plan
 from pipeline.repro.warm import warmed
 from pipeline.tracking import mlflow_store
 
 MOST_LANES = 4
+CODE = "dependencies"  # the stage that works out which code, and which entries, the others are of
 
 
 def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
@@ -41,7 +43,12 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     wanted = "none, since DVC's outputs are in this folder"
     require(not elsewhere, "ARCORE_HOME", wanted, elsewhere)
     count = lanes or min(MOST_LANES, cpus)
+    python = str(Path(sys.executable).parent)  # dvc.yaml says `python`
+    path = os.pathsep.join(filter(None, (python, os.environ.get("PATH"))))
     plan = make_plan(targets)
+    if CODE in plan.stale:  # by which all would be, whatever its content turns out to be
+        _run_alone(CODE, dict(os.environ) | {"PATH": path})
+        plan = make_plan(targets)
     if not plan.stale:
         print("up to date", flush=True)
         return
@@ -53,8 +60,6 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     display = Display(len(plan.stale), count)
-    python = str(Path(sys.executable).parent)  # dvc.yaml says `python`
-    path = os.pathsep.join(filter(None, (python, os.environ.get("PATH"))))
     variables = dict(os.environ) | {"OMP_NUM_THREADS": threads, "PATH": path}
     try:
         with warmed(variables) as environment:
@@ -64,6 +69,17 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
                     work.run(phase)
     finally:
         display.close()
+
+
+def _run_alone(stage: str, environment: Mapping[str, str]) -> None:
+    """Run a stage, and say nothing unless it fails."""
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode:
+        last = (done.stdout + done.stderr).strip().splitlines()[-LAST_LINES:]
+        raise UserError("\n".join([f"{stage} failed:", *last]))
 
 
 @contextlib.contextmanager

@@ -108,16 +108,21 @@ def forward(module: str, arguments: Sequence[str]) -> int | None:
         if not child:
             return None
 
+        passed: list[int] = []
+
         def pass_on(number: int, frame: FrameType | None) -> None:
+            passed.append(number)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, pass_on)
         status = _line(connection)
-    if not status:  # it could say nothing any more
-        print("error: killed (where memory ran out, by the system)", file=sys.stderr)
-    return int(status) if status else 128 + signal.SIGKILL
+    if status:
+        return int(status)
+    if not passed:  # it could say nothing any more
+        print("error: killed, perhaps by the system for want of memory", file=sys.stderr)
+    return 128 + (passed[-1] if passed else signal.SIGKILL)
 
 
 def _line(connection: socket.socket) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import shutil
+import sys
 import warnings
 
 import torch
@@ -120,14 +120,14 @@ class Learner:
 
 
 def _require_compiler(device: torch.device) -> None:
-    """Check for what torch.compile compiles with: C for a GPU (Triton's launcher), else C++."""
-    if device.type == "cuda":
-        variable, names = "CC", ["gcc", "clang", "cc"]
-    else:
-        variable, names = "CXX", ["g++", "clang++", "c++"]
-    chosen = shlex.split(os.environ.get(variable, ""))[:1]
-    if not any(shutil.which(name) for name in chosen or names):
+    """Check for what torch.compile calls: a C compiler for a GPU (Triton's launcher), else C++."""
+    on_gpu = device.type == "cuda"
+    variable, names = ("CC", ["gcc", "clang"]) if on_gpu else ("CXX", ["g++"])
+    if sys.platform == "darwin":
+        names = ["clang" if on_gpu else "clang++"]
+    chosen = os.environ.get(variable)
+    if not any(shutil.which(name) for name in ([chosen] if chosen else names)):
         raise UserError(
-            f"trainer.compile: {platform.node()}: expected a compiler ({', '.join(names)}, or what "
-            f"{variable} names), found none"
+            f"trainer.compile: {platform.node()}: expected a compiler ({' or '.join(names)}, or "
+            f"the program that {variable} names), found none"
         )

@@ -16,7 +16,9 @@ import torch
 import arcore
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
+from pipeline.data.scalings import write_scalings
 from pipeline.datasets.base import SPLITS, Options
+from pipeline.datasets.scaling import Scaling
 from pipeline.registry import register
 from pipeline.tracking import mlflow_store, run_logger
 from stages import register as stage
@@ -153,6 +155,25 @@ def few_rows(home: Path) -> None:
     folder = Path("data", "shards", "toy")
     folder.mkdir(parents=True)
     write_manifest(described, infos, folder)
+    write_scalings({}, folder)
+
+
+def test_values_that_were_standardised_make_a_version_that_knows_it(home, few_rows):
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    config, shards = Path("models/toy-nade/config.yaml"), Path("data/shards/toy")
+    config.write_text(config.read_text().replace("d" * 64, read_manifest(shards).sha256))
+    first = register.register_dataset("toy").experiments["toy-nade"].version
+    shape = EVENT.extents
+    write_scalings({"x": Scaling(np.zeros(shape), np.full(shape, 2.0))}, shards)
+    second = register.register_dataset("toy").experiments["toy-nade"].version
+    assert second == first + 1
+    version = mlflow_store.client().get_model_version("arcore-toy", str(second))
+    assert version.tags["standardized"] == "x"
+    loaded = mlflow.pyfunc.load_model(f"models:/arcore-toy/{second}").unwrap_python_model()
+    assert set(loaded.scalings) == {"x"} and bool((loaded.scalings["x"][1] == 2).all())
+    shutil.rmtree(shards)
+    again = register.register_dataset("toy").experiments["toy-nade"].version
+    assert again == second, "what cannot be known is left as it is"
 
 
 def test_new_weights_make_a_new_version_and_take_the_alias(home):

@@ -204,7 +204,7 @@ def _refuse_wide(values: np.ndarray, names: Sequence[str], path: Path) -> None:
         row, column = divmod(int(wide.argmax()), len(names))
         raise UserError(
             f"{path}: column {names[column]!r}: expected numbers within float32, got "
-            f"{values[row, column]:g}; standardize it, or leave it out"
+            f"{values[row, column]:g}; set standardize: true, or name it in drop"
         )
 
 

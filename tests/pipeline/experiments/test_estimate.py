@@ -22,8 +22,12 @@ def test_members_are_counted_once(tmp_path: Path) -> None:
     assert estimate.recorded(tmp_path) == {"digits": 301 + rest}
 
 
-def test_an_entry_without_uses_is_passed_over() -> None:
-    assert "uses" not in estimate.notice({"datasets": [], "uses": {"digits-nade": None}})
+def test_an_entry_without_uses_is_passed_over(home: Path) -> None:
+    folder = home / "results/gallery/a"
+    folder.mkdir(parents=True)
+    (folder / "orderings.json").write_text(json.dumps({"dataset": "digits", "seconds": 700.0}))
+    said = estimate.notice({"datasets": ["digits"], "uses": {"a": None}})
+    assert "digits, 0.2 hours" in said and "uses, whose seconds" not in said
 
 
 def test_uses_are_counted_where_their_seconds_are_on_record(

@@ -119,7 +119,7 @@ def test_standardised_values_are_taken_and_given_as_they_were(
 
     model = export("rnade", condition_size=2)
     scalings = {
-        "x": Scaling(np.array([5.0, -3.0, 0.0]), np.array([2.0, 10.0, 0.5])),
+        "x": Scaling(np.array([1.7e9, -3.0, 0.0]), np.array([20.0, 10.0, 0.5])),
         "conditions": Scaling(np.array([1.0, 100.0]), np.array([3.0, 7.0])),
     }
     described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
@@ -133,7 +133,7 @@ def test_standardised_values_are_taken_and_given_as_they_were(
     z = model.sample(5, condition, generator=generator)
     given = {"vectors": vectors.ravel().tolist()}
     x = loaded.predict(None, np.empty((0, 3)), given | {"method": "sample", "num_samples": 5})
-    np.testing.assert_allclose(x, scalings["x"].undo(z), rtol=1e-5)
+    np.testing.assert_allclose(scalings["x"].of(x), z, rtol=1e-5, atol=1e-5)
     nats = -model.log_prob(z, condition) + scalings["x"].nats
     got = loaded.predict(None, x, given)
     np.testing.assert_allclose(got["nats"], nats.detach(), rtol=1e-4)

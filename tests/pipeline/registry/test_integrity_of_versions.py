@@ -77,7 +77,7 @@ def test_the_champion_is_compared_on_the_same_rows(
     monkeypatch.setattr(register.versions, "point", lambda *_: None)
     champion = register._choose_champion(store, "arcore-toy", found, entries)
     assert champion is not None and champion.experiment == "good"
-    assert "few was validated on 10 rows, where others were on the most (100)" in caplog.text
+    assert "few was validated on other rows (10) than those that are compared (100)" in caplog.text
     assert "poor" not in caplog.text
 
 

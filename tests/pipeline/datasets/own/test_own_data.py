@@ -488,15 +488,19 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Pa
         ({"x": {"mean": "a", "deviation": [1, 1, 1]}}, "could not convert string"),
         ({"x": {"mean": [0, 0, 0]}}, "no field 'deviation'"),
         ({"x": 3}, "scalings.json: "),
-        (None, "file not found: the values of mine are as its files have them, or"),
+        (None, "file not found: these shards are older; run python -m stages.preprocess mine"),
     ],
 )
 def test_scalings_that_are_none_are_refused(change: dict[str, Any] | None, message: str) -> None:
     own_files.write_simulations(Path("jets.npz"))
     guessed = adding.GUESSES["arrays"]("mine", "jets.npz", {})
-    shards(own("arrays", path="jets.npz", standardize=change is not None, **guessed))
-    if change is not None:
-        path = Path("shards/scalings.json")
+    shards(own("arrays", path="jets.npz", **guessed))
+    assert read_scalings("shards") == {}
+    shards(own("arrays", path="jets.npz", standardize=True, **guessed))
+    path = Path("shards/scalings.json")
+    if change is None:
+        path.unlink()
+    else:
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=message) as caught:
         read_scalings("shards")
