@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -72,7 +73,8 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
 
 
 def _run_alone(stage: str, environment: Mapping[str, str]) -> None:
-    """Run a stage, and say nothing unless it fails."""
+    """Run a stage before there is a plan, and say how long it took."""
+    began = time.monotonic()
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, errors="replace"
@@ -80,6 +82,7 @@ def _run_alone(stage: str, environment: Mapping[str, str]) -> None:
     if done.returncode:
         last = (done.stdout + done.stderr).strip().splitlines()[-LAST_LINES:]
         raise UserError("\n".join([f"{stage} failed:", *last]))
+    print(f"[1/1] {stage:46} {time.monotonic() - began:6.1f} s", flush=True)
 
 
 @contextlib.contextmanager

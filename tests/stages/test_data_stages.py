@@ -46,7 +46,7 @@ def test_digits_end_to_end_and_twice_the_same_bytes(workdir: Path) -> None:
     assert "digits: 1257/180/360 rows" in done.stderr
     first = folder_bytes(folder)
     preprocess.preprocess(catalog.get_dataset({"name": "digits", "rows_per_shard": 500}))
-    assert folder_bytes(folder) == first and len(first) == 6
+    assert folder_bytes(folder) == first and len(first) == 7
     manifest = shard_reader.verify(folder)
     assert manifest.num_classes == 10 and manifest.unit == "bits_per_dim"
     assert manifest.options == {"rows_per_shard": 500}

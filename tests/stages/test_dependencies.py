@@ -47,9 +47,14 @@ pytestmark = pytest.mark.e2e
 
 
 def writing(outputs: list[Any]) -> str:
-    """A command that writes a stage's outputs, folders with a file each."""
+    """A command that writes a stage's outputs, folders with two files each."""
     paths = [next(iter(out)) if isinstance(out, dict) else out for out in outputs]
-    files = [path if Path(path).suffix else f"{path}/manifest.json" for path in paths]
+    named = ("manifest.json", "scalings.json")  # which a stage may depend on
+    files = [
+        file
+        for path in paths
+        for file in ([path] if Path(path).suffix else [f"{path}/{name}" for name in named])
+    ]
     return " && ".join(f"mkdir -p $(dirname {file}) && touch {file}" for file in files)
 
 
