@@ -198,6 +198,11 @@ def _room(nodes: Sequence[Mapping[str, float]], cpus: int, config: ClusterConfig
     return int(sum(held))
 
 
+def autoscales() -> bool:
+    """Whether the cluster grows with what is asked of it, so that waiting for it makes sense."""
+    return os.environ.get("ARCORE_AUTOSCALING") == "1"
+
+
 def require_resources(config: ClusterConfig) -> None:
     """Check that the cluster can ever hold the workers, rather than wait for ever.
 
@@ -205,7 +210,7 @@ def require_resources(config: ClusterConfig) -> None:
         UserError: naming what is asked for and what the cluster has. An autoscaling cluster can
             set ARCORE_AUTOSCALING=1 to wait for nodes instead.
     """
-    if os.environ.get("ARCORE_AUTOSCALING") == "1":
+    if autoscales():
         return
     nodes, share = _nodes(), cpus_per_worker(config)
     have = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}

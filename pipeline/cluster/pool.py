@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,7 +103,7 @@ class Pool:
             # A worker that finds no room may wait without end; the others go on.
             timeout = None if at_work else START_SECONDS
             while not (done := ray.wait(list(self._running), timeout=timeout)[0]):
-                if os.environ.get("ARCORE_AUTOSCALING") != "1":
+                if not connection.autoscales():
                     raise UserError(
                         f"{self._name}: expected a worker within {START_SECONDS:g} s, got none"
                     )

@@ -52,7 +52,7 @@ def listings(root: Path) -> dict[str, str]:
             files = checkout.closure(f"stages.{stage}", chosen=chosen)
             lines = (f"{hashed(root / file)}  {file}\n" for file in files)
             texts[f"{stage}.txt" if model is None else f"{stage}-{model}.txt"] = "".join(lines)
-    if _depends_on_entries(root / "dvc.yaml"):
+    if ENTRIES in _deps(root / "dvc.yaml"):
         texts |= entries(root / "params.yaml")
     return texts
 
@@ -80,10 +80,6 @@ def asked(path: Path) -> set[tuple[str, bool]]:
         UserError: if it is missing or not valid.
     """
     return set(_asked_by(dep for dep in _deps(path) if dep != ENTRIES))
-
-
-def _depends_on_entries(path: Path) -> bool:
-    return ENTRIES in _deps(path)
 
 
 def _deps(path: Path) -> list[Any]:

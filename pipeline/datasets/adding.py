@@ -139,7 +139,9 @@ def _guess_images(name: str, path: str, given: Mapping[str, object]) -> dict[str
     below = {child.name.lower(): child.name for child in folder.iterdir() if child.is_dir()}
     for option, names in _SPLIT_FOLDERS.items():
         found = [below[one] for one in names if one in below]
-        guessed[option] = [name for name in found if image_files.find_images(folder / name)]
+        guessed[option] = [
+            name for name in found if any(path.is_relative_to(folder / name) for path in files)
+        ]
     guessed = _whole_split(folder, guessed, given)
     if "classes" not in given:
         splits = {option: given.get(option, guessed.get(option)) for option in _SPLIT_FOLDERS}

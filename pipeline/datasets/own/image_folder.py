@@ -152,13 +152,7 @@ class ImageFolder(Dataset):
         options = self.images
         folder = existing(self.name, "path", options.path, folder=True)
         if any(options.folders.values()):
-            files = {split: _below(folder, options.folders[split]) for split in SPLITS}
-            for split in SPLITS:
-                for name in options.folders[split]:
-                    if not _below(folder, [name]):
-                        raise UserError(
-                            f"{folder}: expected images in {name!r} of {split}_folders, found none"
-                        )
+            files = {split: _below(folder, split, options.folders[split]) for split in SPLITS}
             if not options.valid_folders:
                 train = files["train"]
                 valid = set(valid_by_seed(len(train), options, folder, "files").tolist())
@@ -203,8 +197,13 @@ def _read(frame: Frame, path: Path) -> np.ndarray:
     return image_files.read_rows(path, frame, path)
 
 
-def _below(folder: Path, names: list[str]) -> list[Path]:
-    found = {path for name in names for path in image_files.find_images(folder / name)}
+def _below(folder: Path, split: str, names: list[str]) -> list[Path]:
+    found: set[Path] = set()
+    for name in names:
+        there = image_files.find_images(folder / name)
+        if not there:
+            raise UserError(f"{folder}: expected images in {name!r} of {split}_folders, found none")
+        found.update(there)
     return sorted(found)
 
 
