@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -296,9 +297,16 @@ def _replacing(folder: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(partial, folder)
+        while True:
+            with suppress(FileNotFoundError):  # another process moved it away
+                os.replace(folder, old)
+            try:
+                os.replace(partial, folder)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            shutil.rmtree(old, ignore_errors=True)  # another process put one there since
     finally:
         if old.exists() and not folder.exists():
             os.replace(old, folder)

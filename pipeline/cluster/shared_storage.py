@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +30,19 @@ def shared_storage(config: ClusterConfig) -> str | None:
 def storage_of(config: ClusterConfig) -> str:
     """Return where checkpoints and trials are kept: the shared storage, or `.arcore/`."""
     return shared_storage(config) or str(paths.work())
+
+
+def identity(config: ClusterConfig) -> str:
+    """Return the name of its own that the place of checkpoints was given when it was first asked.
+
+    By it trainings are told from the same ones of other machines, in an MLflow store of both.
+    """
+    location = storage.join(storage_of(config), "identity")
+    try:
+        return storage.read_bytes(location).decode()
+    except FileNotFoundError:
+        storage.write_bytes(location, uuid.uuid4().hex.encode())
+        return storage.read_bytes(location).decode()  # another process may have written it since
 
 
 def publish_shards(config: ClusterConfig, folder: Path, dataset: str) -> str:

@@ -24,6 +24,14 @@ class UserError(Exception):
     """
 
 
+class SiteError(UserError):
+    """Storage, shards, hosts or code are amiss, whatever is asked of them.
+
+    A trial of a search that meets it has no value yet, where another `UserError` says that its
+    values cannot be.
+    """
+
+
 def require(holds: bool, name: str, expected: str, got: object) -> None:
     """Refuse what a user gave unless it holds.
 

@@ -30,6 +30,13 @@ def model(experiment: str) -> Path:
     return root() / "models" / experiment
 
 
+def usable_model(experiment: str) -> Path:
+    """Return the folder of the trained model, or else that of the weights kept in results/."""
+    here, kept = model(experiment), results() / experiment
+    weights = "model.safetensors"
+    return kept if not (here / weights).is_file() and (kept / weights).is_file() else here
+
+
 def joined(mixture: str, experiment: str) -> Path:
     """Return the folder of a member of a mixture, with its scores."""
     return root() / "mixtures" / mixture / experiment

@@ -44,13 +44,6 @@ def has_flag(key: str) -> bool:
     return bool(internal_kv._internal_kv_exists(key, namespace=NAMESPACE))
 
 
-def remove_flag(key: str) -> None:
-    """Take a flag back; do nothing if it is not set."""
-    from ray.experimental import internal_kv
-
-    internal_kv._internal_kv_del(key, namespace=NAMESPACE)
-
-
 def torch_trainer() -> Any:
     """Return TorchTrainer without the cleaner of orphaned placement groups and without its SIGINT.
 

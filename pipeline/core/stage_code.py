@@ -8,13 +8,13 @@ import platform
 from pathlib import Path
 
 from pipeline.core import dependencies
-from pipeline.core.errors import UserError
+from pipeline.core.errors import SiteError, UserError
 from pipeline.core.import_closure import Checkout
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 
 
-class Disagreement(UserError):
+class Disagreement(SiteError):
     """A worker's host has other code or shards than its work is of."""
 
 

@@ -24,7 +24,7 @@ import fsspec
 import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import SiteError, UserError
 from pipeline.core.redaction import redacted
 
 __all__ = [
@@ -127,7 +127,7 @@ def read_bytes(location: str | Path) -> bytes:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{redacted(location)}: cannot read: {_first_line(error)}") from None
+        raise SiteError(f"{redacted(location)}: cannot read: {_first_line(error)}") from None
 
 
 def write_bytes(location: str | Path, content: bytes) -> None:
@@ -149,7 +149,7 @@ def write_bytes(location: str | Path, content: bytes) -> None:
         with found.open_output_stream(path) as sink:
             sink.write(content)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
+        raise SiteError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
 
 
 def exists(location: str | Path) -> bool:
@@ -182,7 +182,7 @@ def remove(location: str | Path) -> None:
             elif kind != FileType.NotFound:
                 found.delete_file(path)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
+        raise SiteError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
 
 
 def discard(location: str | Path) -> None:
@@ -204,7 +204,7 @@ def discard(location: str | Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             path.rename(gone)
     except OSError as error:
-        raise UserError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
+        raise SiteError(f"{redacted(location)}: cannot remove: {_first_line(error)}") from None
     remove(gone)
 
 
@@ -245,7 +245,7 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
     try:
         _publish_objects(folder, found, path, marker, content)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
+        raise SiteError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:

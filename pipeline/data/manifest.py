@@ -13,7 +13,7 @@ from typing import cast, get_args
 from arcore import events, units
 from arcore.events import Event
 from pipeline.core import storage
-from pipeline.core.errors import UserError
+from pipeline.core.errors import SiteError
 from pipeline.core.records import parse_object
 from pipeline.core.redaction import redacted
 from pipeline.datasets.base import SPLITS, Dataset, Sound
@@ -143,7 +143,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     """Read and check `manifest.json` of a folder, or of a URI as in `pipeline.core.storage`.
 
     Raises:
-        UserError: if it is missing or malformed.
+        SiteError: if it is missing or malformed.
     """
     location = storage.join(folder, MANIFEST)
     path = redacted(location)
@@ -151,21 +151,21 @@ def read_manifest(folder: str | Path) -> Manifest:
         plain = parse_object(storage.read_bytes(location), path)
     except FileNotFoundError:
         name = redacted(str(folder)).rstrip("/").rsplit("/", 1)[-1]
-        raise UserError(
+        raise SiteError(
             f"{path}: file not found; run python -m stages.fetch {name} and "
             f"python -m stages.preprocess {name}"
         ) from None
     again = "run python -m stages.preprocess again"
     if plain.get("format") != FORMAT:
         got = plain.get("format")
-        raise UserError(f"{path}: expected a manifest of format {FORMAT}, got {got!r}; {again}")
+        raise SiteError(f"{path}: expected a manifest of format {FORMAT}, got {got!r}; {again}")
     try:
         manifest = _parse_manifest(plain)
     except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path}: malformed manifest: {reason}") from None
+        raise SiteError(f"{path}: malformed manifest: {reason}") from None
     if plain.get(OWN) != _own_sha256(plain):
-        raise UserError(f"{path}: {OWN}: expected that of the other fields; {again}")
+        raise SiteError(f"{path}: {OWN}: expected that of the other fields; {again}")
     return manifest
 
 

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from pipeline.core import paths, storage
-from pipeline.core.errors import UserError
+from pipeline.core.errors import SiteError
 from pipeline.core.redaction import redacted
 from pipeline.data import fetching
 from pipeline.data.manifest import (
@@ -110,7 +110,7 @@ def read_split(
         world_size: number of ranks W, at least 1.
 
     Raises:
-        UserError: naming the shard that is missing, corrupt, of another size, or out of range.
+        SiteError: naming the shard that is missing, corrupt, of another size, or out of range.
         ValueError: for an unknown split or a rank out of range.
     """
     reader = SplitReader(folder, split, verify)
@@ -127,7 +127,7 @@ def read_split(
 def _check_content(info: SplitInfo, got: str, folder: str | Path, split: str) -> None:
     """Check the rows of a whole split, which the dataset's own hash covers."""
     if got != info.sha256:
-        raise UserError(
+        raise SiteError(
             f"{redacted(storage.join(folder, MANIFEST))}: content of split {split}: "
             f"expected sha256 {info.sha256}, got {got}"
         )
@@ -174,7 +174,7 @@ class SplitReader:
         verify: check the SHA-256 of each shard that is touched, once a process.
 
     Raises:
-        UserError: for a manifest that is missing or malformed.
+        SiteError: for a manifest that is missing or malformed.
         ValueError: for an unknown split.
     """
 
@@ -200,7 +200,7 @@ class SplitReader:
             Rows (N, *event shape) and labels (N,), or None without labels, that nobody else holds.
 
         Raises:
-            UserError: naming the shard that is missing, corrupt, of another size, or out of range.
+            SiteError: naming the shard that is missing, corrupt, of another size, or out of range.
         """
         manifest, info = self.manifest, self.info
         shape = info.row_shape or row_shape(manifest)
@@ -241,11 +241,11 @@ class SplitReader:
                     for low, high in spans:
                         yield from _read_rows(parquet, low, high, width, layout, where)
         except FileNotFoundError:
-            raise UserError(
+            raise SiteError(
                 f"{where}: shard not found; run python -m stages.preprocess again"
             ) from None
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise UserError(f"{where}: corrupt shard: {str(error).splitlines()[0]}") from None
+            raise SiteError(f"{where}: corrupt shard: {str(error).splitlines()[0]}") from None
 
 
 def verify(folder: str | Path) -> Manifest:
@@ -255,7 +255,7 @@ def verify(folder: str | Path) -> Manifest:
         The manifest.
 
     Raises:
-        UserError: naming the file at fault.
+        SiteError: naming the file at fault.
     """
     manifest = read_manifest(folder)
     for split, info in manifest.splits.items():
@@ -298,7 +298,7 @@ def _verify_sum(
     while len(chunk := file.read_buffer(storage.CHUNK)):
         digest.update(chunk)
     if digest.hexdigest() != shard.sha256:
-        raise UserError(
+        raise SiteError(
             f"{where}: corrupt shard: expected sha256 {shard.sha256}, got {digest.hexdigest()}; "
             f"run python -m stages.preprocess again"
         )
@@ -315,10 +315,10 @@ def _check_layout(
 ) -> None:
     got = parquet.metadata.num_rows
     if got != shard.rows:
-        raise UserError(f"{where}: expected {shard.rows} rows, got {got}")
+        raise SiteError(f"{where}: expected {shard.rows} rows, got {got}")
     schema = parquet.schema_arrow
     if schema.field("x").type != pa.binary(width):
-        raise UserError(f"{where}: expected rows of {width} bytes, got {schema.field('x').type}")
+        raise SiteError(f"{where}: expected rows of {width} bytes, got {schema.field('x').type}")
     if layout is not None:
         shape, dtype = layout
         wanted = pa.from_numpy_dtype(dtype)
@@ -326,7 +326,7 @@ def _check_layout(
             wanted = pa.list_(wanted, math.prod(shape))
         got_type = schema.field("label").type if "label" in schema.names else "none"
         if got_type != wanted:
-            raise UserError(f"{where}: expected labels of type {wanted}, got {got_type}")
+            raise SiteError(f"{where}: expected labels of type {wanted}, got {got_type}")
 
 
 def _read_rows(
@@ -346,7 +346,7 @@ def _read_rows(
             table = parquet.read_row_group(group, use_threads=False).combine_chunks()
             for name in ("x", "label") if layout is not None else ("x",):
                 if table.column(name).null_count:
-                    raise UserError(f"{where}: expected no nulls in column {name}, got some")
+                    raise SiteError(f"{where}: expected no nulls in column {name}, got some")
             column = table.column("x").chunk(0)
             raw = np.frombuffer(column.buffers()[1], np.uint8, rows * width, column.offset * width)
             labels = None
@@ -355,7 +355,7 @@ def _read_rows(
                 if layout[0]:
                     column_of_labels = column_of_labels.chunk(0).flatten()
                     if column_of_labels.null_count:
-                        raise UserError(f"{where}: expected no nulls in column label, got some")
+                        raise SiteError(f"{where}: expected no nulls in column label, got some")
                 labels = column_of_labels.to_numpy().reshape(rows, *layout[0])[first:last]
             yield raw.reshape(rows, width)[first:last], labels
         position += rows

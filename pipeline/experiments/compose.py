@@ -179,7 +179,11 @@ def _section(override: str) -> str:
 
 
 def compose(
-    name: str, where: str, entry: Mapping[str, Any], overrides: Sequence[str] = ()
+    name: str,
+    where: str,
+    entry: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    start: Mapping[str, Any] | None = None,
 ) -> ExperimentConfig:
     """Compose an experiment from an entry: defaults, groups, base, its overlays, overrides.
 
@@ -188,6 +192,7 @@ def compose(
         where: what errors call the entry.
         entry: dataset, model and, if they say anything, base, model_overrides, trainer, evaluation.
         overrides: as for `load`.
+        start: what `read_base` gave of the entry's base, where it was read before.
 
     Raises:
         UserError: as for `load`, for a base that is missing or malformed, and for a `model.name`
@@ -208,7 +213,7 @@ def compose(
         require(isinstance(given, Mapping), f"{where}.{key}", "a mapping", given)
     OmegaConf.set_struct(config, False)
     try:
-        base = read_base(entry.get("base"), where)
+        base = read_base(entry.get("base"), where) if start is None else start
         given = OmegaConf.from_dotlist(dotted)
         for key in OmegaConf.missing_keys(given):
             raise UserError(f"{key}: expected a value, got '???'")

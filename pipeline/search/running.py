@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pipeline.core import storage
-from pipeline.core.errors import UserError
+from pipeline.core.errors import SiteError, UserError
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import objectives
@@ -44,6 +44,7 @@ class TrialSetting:
         manifest: of the shards.
         shards: where every host reaches them.
         place: folder or URI of the search, where checkpoints of its trainings go.
+        code_sha256: of the driver's code; None where its source is not at hand.
     """
 
     search: Search
@@ -51,6 +52,7 @@ class TrialSetting:
     manifest: Manifest
     shards: str
     place: str
+    code_sha256: str | None = None
 
     @property
     def alone(self) -> bool:
@@ -74,8 +76,6 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
     """
     from ray import tune
 
-    from pipeline.core.stage_code import Disagreement
-
     logging.getLogger("ray").setLevel(logging.WARNING)  # it names each checkpoint
     search = setting.search
     values = {p.name: p.decode(drawn[p.name]) for p in search.space}
@@ -84,15 +84,20 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
         config = dataclasses.replace(search.experiment(values), cluster=setting.resources)
         resolved = resolve(config, setting.manifest)
         threads = setting.resources.cpus_per_worker or 1
-        job = driver.make_job(resolved, threads=threads, quiet=True, shards=setting.shards)
+        job = driver.make_job(
+            resolved, threads=threads, quiet=True,
+            shards=setting.shards, code_sha256=setting.code_sha256,
+        )  # fmt: skip
         if setting.alone:
             outcome: TrainingOutcome | None = _train_alone(job, setting, checkpoint)
         else:
             outcome = _train_together(job, setting, train_folder(number))
-    except Disagreement:  # no fault of the values, which a rerun tries again
+    except SiteError:  # which Ray Tune tries again, and a rerun
         raise
     except UserError as error:
         outcome = Failed(str(error))
+    if isinstance(outcome, Failed) and outcome.environment:  # of one of several workers
+        raise SiteError(outcome.reason)
     if isinstance(outcome, Failed):
         tune.report(TrainingReport(epoch=1, problem=outcome.reason).to_dict())
 

@@ -97,6 +97,7 @@ class Search:
         entry: dataset, model, base, model_overrides, trainer: what a trial starts from.
         overrides: from the command line, for every trial.
         base: the experiment of the entry as it is.
+        start: content of the file that the entry's `base` names, as it was when this was loaded.
         space, plan: what is searched, and how.
     """
 
@@ -105,6 +106,7 @@ class Search:
     entry: Mapping[str, object]
     overrides: tuple[str, ...]
     base: schema.ExperimentConfig
+    start: Mapping[str, object]
     space: tuple[Parameter, ...]
     plan: PlanConfig
 
@@ -118,7 +120,8 @@ class Search:
         """Compose the experiment of a trial from its values by parameter name."""
         drawn = [f"{name}={json.dumps(value)}" for name, value in values.items()]
         where = f"searches.{self.key}"
-        return compose.compose(self.key, where, self.entry, [*self.overrides, *drawn])
+        overrides = [*self.overrides, *drawn]
+        return compose.compose(self.key, where, self.entry, overrides, self.start)
 
     def defaults(self) -> dict[str, object] | None:
         """Return the base experiment's own values, None if a draw could not give them."""
@@ -140,8 +143,7 @@ class Search:
         own = cast(list[str], self.entry.get("overrides") or [])
         _, dotted = groups.sort_overrides([*own, *self.overrides], compose.GROUPS)
         fixed = OmegaConf.masked_copy(OmegaConf.from_dotlist(dotted), list(given))
-        below = compose.read_base(self.entry.get("base"), f"searches.{self.key}")
-        merged = OmegaConf.merge(below, {k: v or {} for k, v in given.items()}, fixed, drawn)
+        merged = OmegaConf.merge(self.start, {k: v or {} for k, v in given.items()}, fixed, drawn)
         plain: dict[str, object] = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
         return plain
 
@@ -213,7 +215,8 @@ def load_search(name: str, overrides: Sequence[str] = ()) -> Search:
             raise UserError(f"{override}: expected what {where}.space does not draw")
     if len(built.objectives) > 1 and any(p.name == "trainer.seed" for p in space):
         raise UserError(f"{where}.space: trainer.seed: expected one seed with two objectives")
-    base = compose.compose(name, where, entry, theirs)
+    start = compose.read_base(entry.get("base"), where)
+    base = compose.compose(name, where, entry, theirs, start)
     decisive = [o for o in overrides if o.partition("=")[0].partition(".")[0] != "cluster"]
     title = naming.variant(name, decisive) if decisive else name
-    return Search(title, name, entry, theirs, base, space, built)
+    return Search(title, name, entry, theirs, base, start, space, built)

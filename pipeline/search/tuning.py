@@ -116,7 +116,7 @@ def _tune(search: Search, fresh: bool, command: str) -> Path:
     with connection.connected(_environment()):
         resources = trial_cluster(search.base.cluster)
         connection.require_resources(resources)
-        run = _start(run, fresh)
+        run = _start(run, fresh or not records.all())  # an unfinished run is that of other trials
         with ended_by_errors(run.run_id, Interrupted):
             _fit(run, records, resources)
             table = [record.row() for record in records.all()]
@@ -153,7 +153,7 @@ def _start(run: SearchRun, fresh: bool) -> SearchRun:
     run_id = mlflow_store.start_run(
         run.mlflow_experiment,
         f"tune {run.search.name}",
-        run.config_hash,
+        f"{run.config_hash}:{shared_storage.identity(run.search.base.cluster)}",
         params=space | dataclasses.asdict(run.search.plan),
         tags={"commit": run.commit, "dataset_sha256": run.manifest.sha256},
         fresh=fresh,
@@ -259,7 +259,8 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
         return
     dataset = search.base.dataset["name"]
     shards = shared_storage.publish_shards(search.base.cluster, paths.shards(dataset), dataset)
-    setting = TrialSetting(search, resources, run.manifest, shards, records.place)
+    code = provenance.code_sha256("train", str(search.base.model["name"]))
+    setting = TrialSetting(search, resources, run.manifest, shards, records.place, code)
     trial = functools.partial(run_trial, setting=setting)
     budget, limit = search.plan.time_budget_minutes, resources.max_concurrent_trials
     if not setting.alone:

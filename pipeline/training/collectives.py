@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import SiteError, UserError, one_line
 
 T = TypeVar("T")
 
@@ -45,7 +45,8 @@ class Workers:
         """Do what may fail on one worker alone; then all fail, before they wait for each other.
 
         Raises:
-            UserError: what the first of those that failed says.
+            UserError: what the first of those that failed says; a `SiteError` where it met one,
+                or an `OSError`.
         """
         if not dist.is_initialized():  # alone
             return work()
@@ -53,12 +54,12 @@ class Workers:
         try:
             done = work()
         except (UserError, OSError) as error:
-            problem = one_line(error)
-        problems: list[str | None] = [None] * self.world
+            problem = one_line(error), isinstance(error, SiteError | OSError)
+        problems: list[tuple[str, bool] | None] = [None] * self.world
         dist.all_gather_object(problems, problem)
         for problem in problems:
             if problem is not None:
-                raise UserError(problem)
+                raise (SiteError if problem[1] else UserError)(problem[0])
         return cast(T, done)
 
     def hosts(self) -> list[str]:

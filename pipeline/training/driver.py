@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 import shutil
 import signal
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import yaml
 from arcore import saving
 from pipeline.cluster import connection
 from pipeline.cluster.devices import local_device
-from pipeline.cluster.shared_storage import publish, publish_shards, storage_of
+from pipeline.cluster.shared_storage import identity, publish, publish_shards, storage_of
 from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 KEPT = "the last checkpoint is kept, rerun to go on"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A training of an experiment, on the driver.
 
@@ -141,7 +142,7 @@ def _train_on_workers(run: Run) -> tuple[TrainingOutcome, Checkpoint | None]:
     """Train with Ray Train; return how it ended, and its last checkpoint."""
     threads = connection.cpus_per_worker(run.config.cluster)
     job = make_job(run.resolved, threads=threads, run_id=run.run_id)
-    sessions.clear_stop(job.stop_key)
+    job = dataclasses.replace(job, attempt=uuid.uuid4().hex)
     stop = partial(sessions.request_stop, job.stop_key)
     with connection.on_signal(stop, signal.SIGTERM, signal.SIGINT):
         return _fit(run, job)
@@ -179,7 +180,7 @@ def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
     run_id = mlflow_store.start_run(
         experiment,
         config.name,
-        resolved.config_hash,
+        f"{resolved.config_hash}:{identity(config.cluster)}",
         params=mlflow_store.flatten(resolved.to_dict()),
         tags={"commit": commit, "dataset_sha256": resolved.dataset_sha256},
         fresh=not storage.exists(folder),  # an unfinished run is that of other checkpoints
@@ -194,6 +195,7 @@ def make_job(
     run_id: str | None = None,
     quiet: bool = False,
     shards: str | None = None,
+    code_sha256: str | None = None,
 ) -> TrainingJob:
     """Return what a worker must know.
 
@@ -205,13 +207,14 @@ def make_job(
         run_id: the MLflow run that rank 0 logs to.
         quiet: print no line an epoch.
         shards: where every worker reaches them, where they are copied already.
+        code_sha256: of the driver's code; None for that of this process.
     """
     config, dataset = resolved.experiment, resolved.experiment.dataset["name"]
     if shards is None:
         shards = publish_shards(config.cluster, paths.shards(dataset), dataset)
     return TrainingJob(
         config_hash=resolved.config_hash,
-        code_sha256=provenance.code_sha256("train", str(resolved.model["name"])),
+        code_sha256=code_sha256 or provenance.code_sha256("train", str(resolved.model["name"])),
         event=resolved.event,
         model=resolved.model,
         trainer=config.trainer,

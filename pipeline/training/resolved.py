@@ -14,7 +14,7 @@ import torch
 import arcore
 from arcore.events import Event
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import PLACES, ROWLESS
@@ -97,6 +97,9 @@ def create_model(model: Mapping[str, object], event: Event) -> arcore.Autoregres
         UserError: what arcore says of an unknown name, hyperparameter, value or event.
     """
     hyperparameters = {key: value for key, value in model.items() if key != "name"}
+    for key in hyperparameters:  # which Python would not take for a keyword of this function
+        fits = isinstance(key, str) and key != "event"
+        require(fits, "model", "the names of hyperparameters as keys", key)
     try:
         return arcore.create_model(str(model["name"]), event, **hyperparameters)
     except ValueError as error:

@@ -160,8 +160,3 @@ def requested_stop(key: str) -> bool:
         return private_apis.has_flag(key)
     except RayError:
         return False
-
-
-def clear_stop(key: str) -> None:
-    """Forget a request, before a training starts."""
-    private_apis.remove_flag(key)

@@ -22,7 +22,7 @@ from arcore.units import nats_to_bits_per_dim
 from pipeline.cluster.devices import exact
 from pipeline.core import provenance
 from pipeline.core.allocator import keep_freed_memory
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.data.opening import open_split
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import agreement, checkpoints, validation
@@ -72,13 +72,13 @@ def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
     except UserError as error:  # before the first step of all workers
         if began and session.world > 1:  # of this worker's part; others wait for it (see below)
             raise
-        return Failed(str(error))
+        return Failed(str(error), isinstance(error, SiteError))
     except OSError as error:
         # Restarts would not help. Workers beside this one wait for it, so there it must raise.
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full or session.world > 1:
             raise
-        return Failed(f"cannot write a checkpoint: {one_line(error)}")
+        return Failed(f"cannot write a checkpoint: {one_line(error)}", environment=True)
 
 
 class RunningLoss:
@@ -199,12 +199,13 @@ class Worker:
             except checkpoints.OfOtherCode as error:
                 kept = checkpoint.path.rstrip("/").rpartition("/")[0]
                 anew = f"or remove {kept} to begin anew (--fresh of stages.train does)"
-                raise UserError(f"{error}, {anew}") from None
+                raise SiteError(f"{error}, {anew}") from None
             except (UserError, OSError) as error:
                 damage = error
                 self._say(f"warning: {one_line(error)}; trying the checkpoint before it")
         if damage is not None:
-            raise UserError(f"no checkpoint is whole; the oldest: {one_line(damage)}")
+            kind = SiteError if isinstance(damage, SiteError | OSError) else UserError
+            raise kind(f"no checkpoint is whole; the oldest: {one_line(damage)}")
         return False
 
     # -- the loop

@@ -107,7 +107,7 @@ def compress(
         entry, levels = level_files.read(path, kept_name(path), event, quantize)
         entries.append(entry)
         rows.append(levels)
-    _require_different([entry.name for entry in entries])
+    _require_different([entry.name.casefold() for entry in entries])  # as some disks see them
     entries = _with_symbols(_with_classes(entries, model, classes), model, symbols)
     _manifest(entries, [])  # refuses what is too large before anything is coded
     streams = []

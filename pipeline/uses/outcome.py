@@ -19,7 +19,7 @@ class Outcome:
         numbers, shown: as in a `pipeline.uses.records.UseRecord`.
         notes: what to know of the numbers.
         earlier_seconds: that an earlier start, which was cut short, spent on them.
-        others: as in a `UseRecord`.
+        others, other_datasets: as in a `UseRecord`.
     """
 
     numbers: Sequence[Number]
@@ -27,6 +27,7 @@ class Outcome:
     notes: str
     earlier_seconds: float = 0.0
     others: dict[str, str] | None = None
+    other_datasets: dict[str, str] | None = None
 
 
 def mean_of(name: str, values: Tensor, unit: str = "", sign: str = "") -> Number:

@@ -61,8 +61,10 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     image_codecs.require()
     rows = subject.rows("test", settings.num_rows, settings.seed)
     kinds = {REAL: rows.x.cpu(), **others(rows.x.cpu(), event, settings.seed)}
+    read = {}
     if settings.other is not None:
-        kinds[f"{settings.other}, test images"] = _of_dataset(settings.other, event, settings)
+        images, sha256 = _of_dataset(settings.other, event, settings)
+        kinds[f"{settings.other}, test images"], read[settings.other] = images, sha256
     scores = {name: _scores(subject, name, x, event) for name, x in kinds.items()}
     numbers = []
     for which, score in enumerate(SCORES):
@@ -93,7 +95,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         Shown(file="images.png", caption="What is told apart"),
         Shown(file="scores.png", caption="Both scores: histograms, each kind a line"),
     ]
-    return Outcome(numbers, shown, notes)
+    return Outcome(numbers, shown, notes, other_datasets=read or None)
 
 
 def others(x: Tensor, event: Levels, seed: int) -> Mapping[str, Tensor]:
@@ -169,14 +171,15 @@ def _scores(subject: Subject, name: str, x: Tensor, event: Levels) -> tuple[np.n
     return bits, bits - complexity(x.numpy().astype(np.uint8), event)
 
 
-def _of_dataset(name: str, event: Levels, settings: Settings) -> Tensor:
+def _of_dataset(name: str, event: Levels, settings: Settings) -> tuple[Tensor, str]:
+    """Return test images of another dataset, and the hash of its shards."""
     folder = paths.shards(name)
     manifest = shard_reader.read_manifest(folder)
     expected = f"a dataset of the same event, {event}"
     require(manifest.event == event, "other", expected, f"{name} of {manifest.event}")
     test = shard_reader.read_split(folder, "test")
     chosen = choose_rows(len(test), min(settings.num_rows, len(test)), settings.seed)
-    return torch.from_numpy(scoring.read_rows(test, chosen, event))
+    return torch.from_numpy(scoring.read_rows(test, chosen, event)), manifest.sha256
 
 
 def _figure(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:

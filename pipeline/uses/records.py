@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
 from pipeline.uses.listing import USES
 
@@ -66,6 +67,7 @@ class UseRecord(Record):
         numbers, shown: what came out.
         others: hashes of the weights of other experiments that it was compared with, by name;
             None for none.
+        other_datasets: hashes of the shards of other datasets that it read, by name; None for none.
     """
 
     use: str
@@ -79,6 +81,7 @@ class UseRecord(Record):
     numbers: tuple[Number, ...]
     shown: tuple[Shown, ...]
     others: dict[str, str] | None = left_out(None)
+    other_datasets: dict[str, str] | None = left_out(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +142,8 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
     """Return the records of a dataset's uses with their folders, in the order of `USES`.
 
     What was changed by hand has a name of its own and is none of them; what was made with other
-    data than the shards, or weights than those in models/, is left out, with a warning.
+    data than the shards, or weights than those in models/ (where there are none, in results/), is
+    left out, with a warning.
 
     Raises:
         UserError: naming the file that is malformed.
@@ -156,8 +160,11 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
             record.experiment: record.weights_sha256,
             **(record.others or {}),
         }.items():
-            weights = paths.model(name) / "model.safetensors"
+            weights = paths.usable_model(name) / "model.safetensors"
             fits = fits and (not weights.is_file() or sha256_of(weights) == sha256)
+        for name, sha256 in (record.other_datasets or {}).items():
+            shards = paths.shards(name)
+            fits = fits and (not shards.is_dir() or read_manifest(shards).sha256 == sha256)
         if not fits:
             log.warning("warning: %s: an old use, or of other data or weights; left out", folder)
             continue

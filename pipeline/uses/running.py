@@ -158,6 +158,7 @@ def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecor
         numbers=tuple(outcome.numbers),
         shown=tuple(outcome.shown),
         others=outcome.others,
+        other_datasets=outcome.other_datasets,
     )
     origin = Origin(
         device=provenance.device_name(loaded.trained.model.device),

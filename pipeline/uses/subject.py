@@ -223,11 +223,10 @@ def load(experiment: str) -> Subject:
     Raises:
         UserError: if neither is there, or its files or the shards are damaged or of other data.
     """
-    kept = paths.results() / experiment
-    trained_here = (paths.model(experiment) / "model.safetensors").is_file()
-    if not trained_here and (kept / "model.safetensors").is_file():
+    folder = paths.usable_model(experiment)
+    if folder != paths.model(experiment):
         log.info("%s: the weights kept in results/%s", experiment, experiment)
-        trained = saved_models.load_folder(kept)
+        trained = saved_models.load_folder(folder)
     else:
         trained = saved_models.load(experiment)
     described = trained.content.get("dataset")

@@ -159,6 +159,26 @@ def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(
     assert arcore.load(folder).event == Binary((6,))
 
 
+def test_of_two_saves_at_once_the_last_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process puts its folder in place just after this one moved the old one away."""
+    model, other = (arcore.create_model("nade", Binary((4,)), hidden=h) for h in (2, 3))
+    saving.save(model, tmp_path / "toy")
+    replace, moved = os.replace, []
+
+    def disturbed(source: Path, target: Path) -> None:
+        replace(source, target)
+        if not moved:
+            moved.append(source)
+            saving.save(other, tmp_path / "toy")
+
+    monkeypatch.setattr(os, "replace", disturbed)
+    saving.save(model, tmp_path / "toy")
+    assert moved and saving.load(tmp_path / "toy").hyperparameters.hidden == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     folder, link = tmp_path / "model", tmp_path / "latest"
     arcore.save(nade(), folder)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.tune.integration import ray_train
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import SiteError, UserError
 from pipeline.core.stage_code import Disagreement
 from pipeline.data import preprocess
 from pipeline.data.manifest import read_manifest
@@ -27,7 +29,7 @@ from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import running, spec, tuning
 from pipeline.training import driver
 from pipeline.training.local_session import LocalSession
-from pipeline.training.records import TrainingReport
+from pipeline.training.records import Failed, TrainingReport, outcome_to_dict
 from pipeline.training.resolved import resolve
 from pipeline.training.worker import run_job
 
@@ -139,3 +141,45 @@ def test_shards_made_anew_are_no_fault_of_a_trial(
     run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", "", "")
     with pytest.raises(tuning.Interrupted, match=r"digits_binary was made anew meanwhile; rerun"):
         tuning._require_ended(run, [], 0.0)
+
+
+def test_a_storage_that_is_away_is_no_fault_of_a_trial(
+    setting: running.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    alone = dataclasses.replace(setting, resources=ClusterConfig(cpus_per_worker=1))
+    away = dataclasses.replace(alone, shards=str(Path(setting.place) / "away"))
+    with pytest.raises(SiteError, match="manifest.json: file not found"):
+        running.run_trial(DRAWN, setting=away)
+    first = next(Path(setting.shards).glob("train-*.parquet"))
+    first.write_bytes(first.read_bytes()[:-1] + b"?")
+    with pytest.raises(SiteError, match="corrupt shard"):
+        running.run_trial(DRAWN, setting=alone)
+    assert not reports
+
+
+def test_a_host_of_other_code_than_the_drivers_is_no_fault_of_a_trial(
+    setting: running.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    resources = ClusterConfig(cpus_per_worker=1)
+    other = dataclasses.replace(setting, resources=resources, code_sha256="0" * 64)
+    with pytest.raises(Disagreement, match="expected the code of the driver"):
+        running.run_trial(DRAWN, setting=other)
+    assert not reports
+
+
+@pytest.mark.parametrize(("environment", "error"), [(True, SiteError), (False, None)])
+def test_what_several_workers_met_is_told_apart(
+    setting: running.TrialSetting,
+    reports: list[TrainingReport],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: bool,
+    error: type[Exception] | None,
+) -> None:
+    class Trainer:
+        def fit(self) -> SimpleNamespace:
+            return SimpleNamespace(return_value=outcome_to_dict(Failed("why", environment)))
+
+    monkeypatch.setattr(running, "make_trainer", lambda *_: Trainer())
+    with pytest.raises(error, match="why") if error else nullcontext():
+        running.run_trial(DRAWN, setting=setting)
+    assert [report.problem for report in reports] == ([] if error else ["why"])

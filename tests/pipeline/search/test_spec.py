@@ -92,6 +92,16 @@ def test_an_experiment_on_the_overlay_trains_as_the_trial(load) -> None:
     assert compose.load("toy").to_dict() == search.experiment(values).to_dict()
 
 
+def test_a_base_that_changes_meanwhile_is_that_of_the_beginning(load) -> None:
+    Path("base.yaml").write_text("trainer: {batch_size: 7}")
+    search = load(base="base.yaml")
+    Path("base.yaml").write_text("trainer: {batch_size: 9}")
+    values = search.defaults()
+    assert values is not None
+    assert search.experiment(values).trainer.batch_size == 7
+    assert search.overlay(values)["trainer"]["batch_size"] == 7
+
+
 def test_overrides_reach_the_plan_the_trials_and_the_overlay(load) -> None:
     search = load("num_trials=9", "scheduler.name=none", "trainer.batch_size=7", "cluster=gpu")
     assert search.plan.num_trials == 9 and search.plan.scheduler.name == "none"

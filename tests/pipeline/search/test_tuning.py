@@ -117,3 +117,25 @@ def test_trials_are_kept_until_the_search_is_published(
     assert json.loads(Path("searches/toy/search.json").read_text())["commit"] == "as it began"
     tuning.tune("toy")
     assert ended == ["FAILED", "FINISHED"] and not kept_trials().exists()
+
+
+def test_a_search_without_trials_kept_is_a_run_of_its_own(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers would mix with those of trials that are gone."""
+    asked: list[bool] = []
+
+    def start_run(*_: object, fresh: bool, **__: object) -> str:
+        asked.append(fresh)
+        return "run"
+
+    def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
+        values = {"model.ordering": "raster"}
+        records.keep(TrialRecord(number=1, status="unfinished", values=values, history=(EPOCH,)))
+
+    monkeypatch.setattr(mlflow_store, "start_run", start_run)
+    monkeypatch.setattr(tuning, "_fit", fit)
+    for _ in range(2):
+        with pytest.raises(tuning.Interrupted):
+            tuning.tune("toy")
+    assert asked == [True, False]

@@ -160,3 +160,21 @@ def test_shards_of_other_options_are_not_trained_on(project: Path) -> None:
     assert resolve(config, manifest).experiment == config, "how shards are cut decides no row"
     older = replace(manifest, options={})
     assert resolve(compose.load("pca", ["model.condition_size=3"]), older)
+
+
+def test_the_same_training_on_two_machines_is_two_runs(
+    home: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a store of both; each goes on with its own."""
+    write_project(home, few_digits)
+
+    def away(*_: object) -> None:
+        raise UserError("s3://b: cannot write")
+
+    monkeypatch.setattr(driver, "publish", away)
+    for _ in range(2):
+        for place in ("one", "other"):
+            config = compose.load("toy", [f"cluster.storage={home / place}"])
+            with pytest.raises(UserError, match="s3://b: cannot write"):
+                driver.train(config)
+    assert list(runs().values()) == ["FAILED", "FAILED"]

@@ -48,7 +48,7 @@ def test_a_job_reaches_a_worker_as_it_was() -> None:
     assert TrainingJob.from_dict(pickle.loads(pickle.dumps(JOB.to_dict()))) == JOB
     plain = JOB.to_dict() | {"checkpoint_seconds": 600.0}
     assert TrainingJob.from_dict(json.loads(json.dumps(plain))).checkpoint_seconds == 600
-    others = (replace(JOB, config_hash="d" * 64), replace(JOB, run_id="of a trial's twin"))
+    others = (replace(JOB, config_hash="d" * 64), replace(JOB, attempt="a later start"))
     assert len({job.stop_key for job in (JOB, *others)}) == 3
 
 

@@ -21,7 +21,7 @@ from pipeline.experiments import compose, groups
 from pipeline.tracking import mlflow_store
 from pipeline.training import driver
 from pipeline.training.records import Failed
-from pipeline.training.resolved import resolve
+from pipeline.training.resolved import create_model, resolve
 
 SMALL = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
 
@@ -112,3 +112,10 @@ def test_frames_that_a_training_counts_and_an_evaluation_does_not_are_told(
         "warning: toy: model.context_frames is 0, where 3 are given in evaluations on moving_digits"
     ]
     assert "model.context_frames is 1" in "".join(warned(context_frames=1))
+
+
+@pytest.mark.parametrize("key", ["event", 1])
+def test_keys_that_are_no_hyperparameters_are_named(key: object) -> None:
+    message = f"model: expected the names of hyperparameters as keys, got {key!r}"
+    with pytest.raises(UserError, match=message):
+        create_model({"name": "made", key: 2}, Binary((4,)))

@@ -76,7 +76,10 @@ def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
     gain = found.numbers[0]
     assert (gain.name, gain.unit) == ("over toy-made: gain", "nats")
     assert gain.value == pytest.approx(float((theirs - ours).mean()), rel=1e-5)
-    weights = Path("models/toy-made/model.safetensors")
+    Path("results").mkdir()
+    Path("models/toy-made").rename("results/toy-made")
+    assert len(records.read_all("digits_binary", loaded.manifest.sha256)) == 1
+    weights = Path("results/toy-made/model.safetensors")
     weights.write_bytes(weights.read_bytes() + b" ")
     assert records.read_all("digits_binary", loaded.manifest.sha256) == []
 

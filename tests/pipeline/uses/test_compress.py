@@ -177,6 +177,16 @@ def test_relative_paths_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             compress.compress([Path(file) for file in files], model, tmp_path / "y.arc")
 
 
+def test_names_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
+    """Where a disk does not tell them apart, one would decode over the other."""
+    model = save_model(tmp_path / "model", GRAY)
+    for name in ("a.png", "A.png"):
+        (tmp_path / name).touch()
+        write_png(tmp_path / name, some_levels(GRAY)[0, 0])
+    with pytest.raises(UserError, match="files: expected names that differ, got 'a.png'"):
+        compress.compress([tmp_path / "a.png", tmp_path / "A.png"], model, tmp_path / "y.arc")
+
+
 @pytest.mark.parametrize("name", ["take 12:30.png", "a\\b.png", "why?.png", "\udcff.png"])
 def test_names_that_decoding_refuses_are_refused_before_coding(name: str, tmp_path: Path) -> None:
     model = save_model(tmp_path / "model", GRAY)

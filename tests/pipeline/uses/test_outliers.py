@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ from sklearn.metrics import roc_auc_score
 
 from arcore.events import Binary, Levels
 from pipeline.core.errors import UserError
+from pipeline.data import preprocess
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.evaluation import image_codecs
-from pipeline.uses import outliers, subject
+from pipeline.uses import outliers, records, running, subject
+from tests.support.uses import list_uses
 
 
 def test_the_area_is_that_of_scikit_learn() -> None:
@@ -81,6 +86,21 @@ def test_numbers_are_of_both_scores(project: Path) -> None:
     corrected = outliers.auc(bits - lengths[0], other - lengths[1])[0]
     assert found["AUC of -log2 p(x) - L(x), mirrored"] == pytest.approx(corrected)
     assert (project / "images.png").is_file() and (project / "scores.png").is_file()
+
+
+def test_another_dataset_is_part_of_the_record(project: Path) -> None:
+    shutil.copytree("data/shards/digits_binary", "data/shards/twin")
+    list_uses(nade={"outliers": {"num_rows": 8, "num_shown": 1, "other": "twin"}})
+    running.run("all", "toy-nade")
+    sha256 = subject.load("toy-nade").manifest.sha256
+    ((found, _),) = records.read_all("digits_binary", sha256)
+    assert found.other_datasets == {"twin": sha256}
+    rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
+    dataset = catalog.get_dataset({"name": "digits_binary"})
+    made = preprocess.write(dataset, dict.fromkeys(SPLITS, rows), project / "made")
+    shutil.rmtree("data/shards/twin")
+    made.rename("data/shards/twin")
+    assert records.read_all("digits_binary", sha256) == []
 
 
 def test_what_does_not_fit_is_refused(project: Path) -> None:
