@@ -288,11 +288,12 @@ def _runtime(model: AutoregressiveModel) -> tuple[str, str, str, str]:
 
 
 def _condition(model: AutoregressiveModel, condition: Tensor | None, count: int) -> Tensor | None:
-    """Check a condition and bring it to the model's device and dtype."""
+    """Bring a condition to the model's device and dtype, and check it."""
+    if isinstance(condition, Tensor):
+        condition = condition.to(model.device)
     model._check_condition(condition, count)
-    if condition is None or not condition.is_floating_point():
-        return None if condition is None else condition.to(model.device)
-    return condition.to(model.device, model.dtype)
+    real = condition is not None and condition.is_floating_point()
+    return condition.to(model.dtype) if real else condition  # type: ignore[union-attr]
 
 
 def _chunks(count: int, batch: int, size: int) -> Iterator[list[slice]]:

@@ -59,6 +59,7 @@ class Ensemble(AutoregressiveModel):
             fits = member.event == first.event and given(member) == given(first)
             require(fits, "members", expected, (member.event, given(member)))
             require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
+            require(member.device == first.device, "members", f"{first.device}", member.device)
         self._hold(members, first.hyperparameters)
 
     def _hold(

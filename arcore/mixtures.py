@@ -188,6 +188,7 @@ def require_alike(members: Sequence[AutoregressiveModel]) -> None:
         require(member.event == first.event, "members", f"models over {first.event}", member)
         require(member.exact, "members", "models with an exact likelihood", member)
         require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
+        require(member.device == first.device, "members", f"{first.device}", member.device)
         fits = member.condition_kind is None or given(member) == kinds[0]
         require(fits, "members", f"models given {kinds[:1]}", given(member))
 

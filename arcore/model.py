@@ -96,12 +96,12 @@ class AutoregressiveModel(GenerativeModel):
         self._check_condition_shape(condition, x.shape[0])
         self._check_scored_shape(scored, x)
         own = self._begin_step()
-        if scored is not None:
-            loss = -self._part_log_prob(x, condition, scored)
-        else:
-            loss = -self._objective(x, condition)
-        self._end_step(own)
-        return loss
+        try:
+            if scored is not None:
+                return -self._part_log_prob(x, condition, scored)
+            return -self._objective(x, condition)
+        finally:
+            self._end_step(own)
 
     def log_prob(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -111,13 +111,14 @@ class AutoregressiveModel(GenerativeModel):
         Arguments:
             x: (batch, *event.shape); integer levels (any dtype) or reals.
             condition: as `arcore.conditions` describes the model's kind: (batch,) int64 class
-                labels, (batch, size) vectors, (batch, channels, height, width) maps, or None.
+                labels, (batch, size) vectors, (batch, channels, height, width) maps, (batch,
+                frames) symbols, (batch, frames, size) frames, or None.
             scored: (batch, 2) int64, which part of each event counts, given all before it: the
                 first step along the event's first dimension and the one after the last; None for
                 all. Only for a model that `scores_parts`; best on the CPU, since the host reads it.
 
         Raises:
-            ValueError: if an argument has another shape, values out of range, or x is on another
+            ValueError: if an argument has another shape, values out of range, or is on another
                 device.
         """
         self._check(x, condition)
@@ -249,6 +250,8 @@ class AutoregressiveModel(GenerativeModel):
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:
         self._check_condition_shape(condition, batch)
         if condition is not None and self.condition_kind is not None:
+            where = f"a tensor on {self.device}"
+            require(condition.device == self.device, "condition", where, condition.device)
             self.condition_kind.check_values(condition)
             require_finite(condition, self.dtype, "condition")
 

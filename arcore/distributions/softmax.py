@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
@@ -27,3 +29,7 @@ class Softmax(Categorical):
         self._param = self.logits
         self._num_events = logits.shape[-1]
         Distribution.__init__(self, logits.shape[:-1], validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> Softmax:
+        """Repeat it to a wider batch shape."""
+        return Softmax(self.logits.expand(*batch_shape, -1))

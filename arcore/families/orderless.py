@@ -175,10 +175,7 @@ class OrderlessModel(AutoregressiveModel):
 
     def under(self, order: Tensor) -> OrderlessModel:
         """Return the model under an ordering, (D,) int64; it shares this model's weights."""
-        size = self.event.size
-        fits = isinstance(order, Tensor) and order.shape == (size,)
-        fits = fits and sorted(order.tolist()) == list(range(size))
-        require(fits, "order", f"a permutation of range({size})", order)
+        orderings.require_permutation(order, self.event.size)
         view = shared(self)
         view._ordering = order.long().cpu()
         view._rebuild()
@@ -269,7 +266,8 @@ class OrderlessModel(AutoregressiveModel):
 
     def _parts(self, x: Tensor) -> list[tuple[slice, Tensor]]:
         floats = FLOATS_AT_ONCE if self.device.type == "cpu" else FLOATS_ON_ACCELERATOR
-        count = max(1, min(floats // self._width, self._rows_at_once))
+        width = max(self._width, self.event.size * self.num_features)  # of all inputs at once
+        count = max(1, min(floats // width, self._rows_at_once))
         starts = range(0, max(len(x), 1), count)
         return [(slice(first, first + count), x[first : first + count]) for first in starts]
 

@@ -63,12 +63,7 @@ class OrderlessConfig(Hyperparameters):
         require_bool(self.mask_inputs, "mask_inputs")
         orderings.require_ordering(self.ordering, self.ordering_seed)
         require_int(self.num_orderings, "num_orderings", 1)
-        require(
-            self.inputs in level_features.ENCODINGS,
-            "inputs",
-            str(level_features.ENCODINGS),
-            self.inputs,
-        )
+        level_features.require_encoding(self.inputs)
 
 
 class ObservedState(abc.ABC):

@@ -85,7 +85,8 @@ class PixelRNN(RasterModel):
         if self.condition_kind is not None:
             num_maps = self.condition_maps.channels
         self.num_maps = num_maps
-        wide, head = self.colours(2 * p.hidden, "hidden"), self.colours(p.head_width, "head_width")
+        wide = self.colours(2 * p.hidden, "2 * hidden")
+        head = self.colours(p.head_width, "head_width")
         self.input = pixel_conv("A", self.input_colours, wide, p.first_kernel)
         self.layers = nn.ModuleList(_Layer(self, index) for index in range(p.num_layers))
         self.hidden_head = nn.ModuleList([pixel_conv("B", wide, head), pixel_conv("B", head, head)])

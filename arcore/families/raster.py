@@ -25,10 +25,10 @@ from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_odd
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, require_ordering, with_channels
+from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.progress import Advance
 
 NEIGHBOURLY = ("raster", "reverse", "column")
-DRAWN_IN = (torch.float32, torch.float64)  # wide enough to draw by
 
 
 def image_shape(event: Event) -> tuple[int, int, int]:
@@ -70,12 +70,7 @@ class RasterConfig(Hyperparameters):
 
     def __post_init__(self) -> None:
         require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
-        require(
-            self.inputs in level_features.ENCODINGS,
-            "inputs",
-            str(level_features.ENCODINGS),
-            self.inputs,
-        )
+        level_features.require_encoding(self.inputs)
         require_int(self.num_mixtures, "num_mixtures", 1)
         require_int(self.condition_width, "condition_width", 1)
 

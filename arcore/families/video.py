@@ -85,12 +85,7 @@ class ClipConfig(Hyperparameters):
         require(fits, "dilations", "a list of integers >= 1", self.dilations)
         for dilation in self.dilations:
             require_int(dilation, "dilations", 1)
-        require(
-            self.inputs in level_features.ENCODINGS,
-            "inputs",
-            str(level_features.ENCODINGS),
-            self.inputs,
-        )
+        level_features.require_encoding(self.inputs)
         require_int(self.context_frames, "context_frames", 0)
 
 

@@ -173,13 +173,14 @@ def posterior(
     """
     _check(model, log_likelihood, num_particles, resample_below)
     rows, size = len(log_likelihood), model.event.size
+    condition = condition.to(model.device) if isinstance(condition, Tensor) else condition
     model._check_condition(condition, rows)
     model._check_generator(generator)
     model._require_finite_weights()
     likelihood = log_likelihood.to(model.device).double()
     likelihood = likelihood.reshape(rows, size, likelihood.shape[-1])
     of_row = torch.arange(rows, device=model.device).repeat_interleave(num_particles)
-    given = None if condition is None else condition.to(model.device)[of_row]
+    given = None if condition is None else condition[of_row]
     x = torch.zeros(rows * num_particles, size, dtype=torch.int64, device=model.device)
     log_weights = torch.zeros(rows, num_particles, dtype=torch.float64, device=model.device)
     bar = progress_bar(progress, len(model.schedule), "filtering")

@@ -16,9 +16,10 @@ from arcore.primitives.products import scored_linear
 class DilatedQueues:
     """O(layers) per sample, whatever the receptive field.
 
-    A layer's queue holds, for each of the next (k - 1) d samples, what is known of its gates'
-    arguments: bias, conditions and the taps that have been seen. A step adds the newest tap to the
-    head of the queue, takes it, and puts there what is known of the sample (k - 1) d steps on.
+    A layer's queue holds, for each of the next (k - 1) d samples (of T at most), what is known of
+    its gates' arguments: bias, conditions and the taps that have been seen. A step adds the newest
+    tap to the head of the queue, takes it, and puts there what is known of the sample (k - 1) d
+    steps on.
 
     Weights are arranged once: tanh(f) = 2 sigm(2 f) - 1, so that one sigmoid s serves both gates,
     with 2 f from doubled weights, and z / 2 = s_f s_g - s_g / 2 is read as two parts, s_f s_g and
@@ -34,6 +35,7 @@ class DilatedQueues:
         head: linear layers that read all z side by side, with a rectifier between them.
         input_bias: (width,), of the first layer's input.
         batch: sequences side by side.
+        length: of a sequence, T; what a tap would add behind it is left out.
         given: (batch, layers, 2 gate_width), what a global condition adds to the gates, or None.
         local: (batch, T, local_width), the local condition, or None.
     """
@@ -45,6 +47,7 @@ class DilatedQueues:
         head: Sequence[nn.Linear],
         input_bias: Tensor,
         batch: int,
+        length: int,
         given: Tensor | None,
         local: Tensor | None,
     ) -> None:
@@ -72,9 +75,11 @@ class DilatedQueues:
             taps = [
                 (tap.t() * factors).contiguous() for tap in layer.taps.weight.chunk(self.kernel, 1)
             ]
-            size = (self.kernel - 1) * layer.dilation
+            size = min((self.kernel - 1) * layer.dilation, length)
             middle = [
-                (j * layer.dilation, taps[self.kernel - 1 - j]) for j in range(1, self.kernel - 1)
+                (j * layer.dilation, taps[self.kernel - 1 - j])
+                for j in range(1, self.kernel - 1)
+                if j * layer.dilation < length
             ]
             slots = base.repeat(size, 1, 1).unbind()
             residual = None

@@ -124,7 +124,8 @@ class Head:
     def softmax(self, logits: Tensor) -> Distribution:
         """Turn logits (*shape, k) into conditionals (*shape); k is 1 for two levels, or gray."""
         if self.gray:
-            return GrayBernoulli(logits=logits[..., 0], validate_args=False)
+            wide = logits[..., 0].to(at_least_float32(logits.dtype))
+            return GrayBernoulli(logits=wide, validate_args=False)
         return level_features.distribution(logits)
 
     def _mixtures(self, outputs: Tensor, image: Tensor, count: int) -> list[tuple[Tensor, ...]]:

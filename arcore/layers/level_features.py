@@ -8,10 +8,16 @@ from torch.distributions import Bernoulli, Distribution
 
 from arcore.distributions.softmax import Softmax
 from arcore.events import Binary, Event, Levels
+from arcore.primitives.checks import require
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
 ENCODINGS = ("scaled", "one_hot")
+
+
+def require_encoding(name: object) -> None:
+    """Raise ValueError unless this is a hyperparameter `inputs`."""
+    require(name in ENCODINGS, "inputs", f"one of {ENCODINGS}", name)
 
 
 def num_features(event: Event, encoding: str) -> int:

@@ -82,12 +82,7 @@ class MADEConfig(Hyperparameters):
             require_bool(getattr(self, name), name)
         require_dropout(self.dropout)
         require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
-        require(
-            self.inputs in level_features.ENCODINGS,
-            "inputs",
-            str(level_features.ENCODINGS),
-            self.inputs,
-        )
+        level_features.require_encoding(self.inputs)
         orderings.require_ordering(self.ordering, self.ordering_seed)
         if self.num_masks != 1:
             agnostic = self.order_agnostic or self.connectivity_agnostic
@@ -214,10 +209,7 @@ class MADE(AutoregressiveModel):
         what = "True, for a model that serves any ordering"
         is_agnostic = self.hyperparameters.order_agnostic
         require(is_agnostic, "order_agnostic", what, is_agnostic)
-        size = self.event.size
-        fits = isinstance(order, Tensor) and order.shape == (size,)
-        fits = fits and sorted(order.tolist()) == list(range(size))
-        require(fits, "order", f"a permutation of range({size})", order)
+        orderings.require_permutation(order, self.event.size)
         view = self.member(self._index)
         view._given_order = order.long().cpu()
         view._rebuild()
@@ -333,6 +325,7 @@ class MADE(AutoregressiveModel):
         """Return the decoder that computes each hidden unit once, as soon as its inputs are known.
 
         A unit of degree m is final after m pushes, so that a whole event costs one forward pass.
+        Nothing is dropped, in training either.
         """
         self._check_condition(condition, batch)
         return MADEDecoder(self, batch, condition)

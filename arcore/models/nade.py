@@ -28,9 +28,9 @@ from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.compile_guard import compile_guard
+from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.progress import Advance
 
-REAL = (torch.float32, torch.float64)  # wide enough to draw by
 ACTIVATIONS = ("sigmoid", "relu")
 
 
@@ -62,12 +62,7 @@ class NADEConfig(Hyperparameters):
         require_int(self.block, "block", 1)
         orderings.require_ordering(self.ordering, self.ordering_seed)
         require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
-        require(
-            self.inputs in level_features.ENCODINGS,
-            "inputs",
-            str(level_features.ENCODINGS),
-            self.inputs,
-        )
+        level_features.require_encoding(self.inputs)
 
 
 class NADE(AutoregressiveModel):
@@ -169,10 +164,7 @@ class NADE(AutoregressiveModel):
         distribution that sums to 1. It was not trained for it: what W says of a dimension that was
         last, or V of one that was first, nothing has taught.
         """
-        size = self.event.size
-        fits = isinstance(order, Tensor) and order.shape == (size,)
-        fits = fits and sorted(order.tolist()) == list(range(size))
-        require(fits, "order", f"a permutation of range({size})", order)
+        orderings.require_permutation(order, self.event.size)
         order = order.long().to(self.device)
         view, places = copy.copy(self), self.position[order]
         view._buffers, view._parameters = dict(self._buffers), dict(self._parameters)
@@ -223,7 +215,7 @@ class NADEDecoder(Decoder):
         once.
         """
         a, first = self.activations, self.position
-        if not isinstance(self.model.event, Binary) or temperature != 1 or a.dtype not in REAL:
+        if not isinstance(self.model.event, Binary) or temperature != 1 or a.dtype not in DRAWN_IN:
             return super().draw_rest(generator, temperature, advance)
         shape = (len(self.blocks) - first, self.batch, 1)
         uniform = torch.rand(shape, generator=generator, device=a.device, dtype=a.dtype)

@@ -84,7 +84,7 @@ class PixelCNN(RasterModel):
     def __init__(self, event: Event, hyperparameters: PixelCNNConfig) -> None:
         super().__init__(event, hyperparameters)
         p = hyperparameters
-        width = self.colours(2 * p.hidden, "hidden")
+        width = self.colours(2 * p.hidden, "2 * hidden")
         self.input = pixel_conv("A", self.input_colours, width, p.first_kernel)
         self.input_projection = self.projection(len(width))
         self.blocks = nn.ModuleList(_Block(self) for _ in range(p.num_blocks))
@@ -176,7 +176,7 @@ class _Block(nn.Module):
     def __init__(self, model: PixelCNN) -> None:
         super().__init__()
         p = model.hyperparameters
-        wide, narrow = model.colours(2 * p.hidden, "hidden"), model.colours(p.hidden, "hidden")
+        wide, narrow = model.colours(2 * p.hidden, "2 * hidden"), model.colours(p.hidden, "hidden")
         self.reduce = pixel_conv("B", wide, narrow)
         self.core = pixel_conv("B", narrow, narrow, p.kernel)
         self.expand = pixel_conv("B", narrow, wide)

@@ -178,7 +178,9 @@ class PixelVAE(LatentVariableModel):
 
     @property
     def _width(self) -> int:
-        return 2 * self.hyperparameters.width * math.prod(self.image[1:])
+        p, pixels = self.hyperparameters, self.pixels
+        widest = max(2 * p.width, p.head_width, pixels.head.num_outputs, len(pixels.input_colours))
+        return widest * math.prod(self.image[1:])
 
     def _with_class(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """Append a class's indicator to the channels of (batch, channels, ...)."""

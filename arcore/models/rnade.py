@@ -71,6 +71,7 @@ class RNADEConfig(Hyperparameters):
             and all(map(_fits_float32, span))
             and span[0] < span[1]
             and _fits_float32(span[1] - span[0])
+            and (span[1] - span[0]) / self.components >= torch.finfo(torch.float32).tiny
         )
         require(fits, "mean_range", "two rising finite numbers or null", span)
         orderings.require_ordering(self.ordering, self.ordering_seed)

@@ -81,12 +81,7 @@ class WaveNetConfig(Hyperparameters):
         require(fits, "cycle", f"an integer in 1..{MAX_CYCLE} (dilations double)", self.cycle)
         require_int(self.kernel, "kernel", 2)
         require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
-        require(
-            self.inputs in level_features.ENCODINGS,
-            "inputs",
-            str(level_features.ENCODINGS),
-            self.inputs,
-        )
+        level_features.require_encoding(self.inputs)
         fits = self.upsampling in UPSAMPLING
         require(fits, "upsampling", f"one of {UPSAMPLING}", self.upsampling)
         fits = isinstance(self.local_strides, tuple) and len(self.local_strides) > 0
@@ -373,7 +368,8 @@ class QueueDecoder(Decoder):
         given, local = model._given(condition, len(self.blocks))
         layers = cast(list[GatedLayer], list(model.layers))
         head = (model.skip, model.hidden_head, model.output)
-        self.queues = DilatedQueues(layers, head, model.input_bias, batch, given, local)
+        length = len(self.blocks)
+        self.queues = DilatedQueues(layers, head, model.input_bias, batch, length, given, local)
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:

@@ -24,6 +24,13 @@ def require_ordering(name: object, seed: object) -> None:
     require_seed(seed, "ordering_seed")
 
 
+def require_permutation(order: Tensor, size: int) -> None:
+    """Raise ValueError unless this is a permutation of range(size), (size,) of integers."""
+    is_vector = isinstance(order, Tensor) and order.shape == (size,)
+    fits = is_vector and sorted(order.tolist()) == list(range(size))
+    require(fits, "order", f"a permutation of range({size})", order)
+
+
 def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     """Make an ordering by name.
 

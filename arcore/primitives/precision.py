@@ -7,6 +7,8 @@ from torch import Tensor
 
 from arcore.primitives.checks import require
 
+DRAWN_IN = (torch.float32, torch.float64)  # wide enough to draw by
+
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """Return the type in which to add up many terms or to draw: bfloat16 is too coarse for both.

@@ -257,8 +257,10 @@ def test_an_ensemble_in_evaluation_leaves_its_model_in_training() -> None:
         assert all(module.training for module in model.modules()), name
 
 
-def test_members_of_two_dtypes_are_refused() -> None:
+@pytest.mark.parametrize("combine", [arcore.Ensemble, arcore.Mixture])
+@pytest.mark.parametrize("change", [{"dtype": torch.float64}, {"device": "meta"}])
+def test_members_of_two_dtypes_or_devices_are_refused(combine: type, change: dict) -> None:
     event = Real((3,))
-    pair = [arcore.create_model("rnade", event), arcore.create_model("rnade", event).double()]
-    with pytest.raises(ValueError, match="members: expected torch.float32, got torch.float64"):
-        arcore.Ensemble(pair)
+    pair = [arcore.create_model("rnade", event), arcore.create_model("rnade", event).to(**change)]
+    with pytest.raises(ValueError, match="members: expected (torch.float32, got torch.f|cpu, got)"):
+        combine(pair)

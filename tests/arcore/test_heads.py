@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.distributions.drawing import draw, invert, select
 from arcore.distributions.real_mixture import COMPONENTS, RealMixture
+from arcore.distributions.softmax import Softmax
 from arcore.layers.heads import Head
 from tests.support.statistics import chi_square_p_value
 
@@ -196,3 +197,10 @@ def test_levels_of_a_dtype_without_the_last_one(num_levels: int, dtype: torch.dt
     wanted = head.distribution(outputs, image, image.shape).log_prob(image)
     narrow = image.to(dtype)
     assert_close(head.distribution(outputs, narrow, image.shape).log_prob(narrow), wanted)
+
+
+def test_a_softmax_expands() -> None:
+    given = Softmax(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
+    wide = given.expand((3, 2))
+    assert isinstance(wide, Softmax) and wide.batch_shape == (3, 2)
+    assert_close(wide.log_prob(torch.ones(3, 2)), given.log_prob(torch.ones(2)).expand(3, 2))

@@ -374,6 +374,16 @@ def test_a_plain_loop_takes_the_steps_that_a_trainer_would_give(
     torch._dynamo.reset()
 
 
+def test_a_step_that_fails_leaves_the_masks_as_they_were() -> None:
+    model = made(num_masks=3, num_classes=3)
+    classes = torch.zeros(len(X)).long()
+    own = model.log_prob(X, classes)
+    model(X, classes)  # the next step is under other masks
+    with pytest.raises(IndexError):
+        model(X, classes + 7)
+    assert torch.equal(model.log_prob(X, classes), own) and same_masks(model, model.member(0))
+
+
 def test_counting_leaves_what_is_scored_and_drawn_as_it_is() -> None:
     model = made(num_masks=3, order_agnostic=True)
     own, member = model.log_prob(X), model.member(1)

@@ -197,6 +197,7 @@ BAD = [
     ({"mean_range": [1, 1]}, r"mean_range: expected two rising finite numbers or null, got \(1, 1"),
     ({"mean_range": [0, math.nan]}, "mean_range: expected two rising finite numbers or null"),
     ({"mean_range": [-1e300, 1e300]}, "mean_range: expected two rising finite numbers or null"),
+    ({"mean_range": [0, 5e-324]}, "mean_range: expected two rising finite numbers or null"),
     ({"min_log_scale": 1e39}, "min_log_scale: expected a finite number, got 1e"),
     ({"mean_range": 3}, "mean_range: expected two rising finite numbers or null, got 3"),
     ({"ordering": "zigzag"}, "ordering: expected one of .*, got 'zigzag'"),

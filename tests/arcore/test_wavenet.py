@@ -172,6 +172,21 @@ def test_queues_give_what_the_scorer_gives_beyond_the_field(condition: dict) -> 
     assert_close(decoder.next().logits[:, 0], expected[:, 69], **TIGHT)
 
 
+@pytest.mark.parametrize("length", [1, 5, 6, 17])
+def test_queues_are_no_longer_than_the_sequence(length: int) -> None:
+    model = build(kernel=3)
+    dilations = [layer.dilation for layer in model.layers]
+    assert max(dilations) * 2 > 5
+    x, _ = draw(model, 2, length)
+    decoder = model.of_length(length).decoder(2)
+    slots = [queue[0] for queue in decoder.queues.queues]
+    assert [len(one) for one in slots] == [min(2 * d, length) for d in dilations]
+    expected = model.conditionals(x).logits
+    for t in range(length):
+        assert_close(decoder.next().logits[:, 0], expected[:, t], **TIGHT)
+        decoder.push(x[:, t : t + 1])
+
+
 def test_of_length_shares_weights() -> None:
     model = build(local_classes=3, local_strides=[4])
     fixed = model.of_length(10)

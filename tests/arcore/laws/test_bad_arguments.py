@@ -127,6 +127,20 @@ def test_bad_classes_are_named(
 
 
 @conditional_on_classes
+def test_classes_on_another_device_are_refused(kind: type[AutoregressiveModel]) -> None:
+    model, classes = built(kind, num_classes=3), LABELS.to("meta")
+    calls: list[Callable[[], object]] = [
+        lambda: model.log_prob(X, classes),
+        lambda: model.conditionals(X, classes),
+        lambda: model.sample(2, classes),
+        lambda: model.decoder(2, classes),
+        lambda: model.impute(X, MASK, classes),
+    ]
+    for call in calls:
+        refuses(call, ["condition", "a tensor on cpu", "meta"])
+
+
+@conditional_on_classes
 @pytest.mark.parametrize("label", [-1, 3])
 def test_classes_out_of_range_are_refused(kind: type[AutoregressiveModel], label: int) -> None:
     model = built(kind, num_classes=3)
