@@ -162,7 +162,11 @@ def _fits(value: object, kind: object) -> bool:
         return isinstance(value, (int, float)) and not is_large and not math.isnan(value)
     if kind in (int, str):
         return isinstance(value, int if kind is int else str)
-    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        return False
+    inner = typing.get_args(kind)[1:]  # dict[str, float]
+    plain = inner and inner[0] in (int, float, str, bool)
+    return not plain or all(_fits(one, inner[0]) for one in value.values())
 
 
 def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -> T:

@@ -1,4 +1,4 @@
-"""Parquet shards of a dataset and their manifest: write, verify, read by rank or by row group.
+"""Parquet shards of a dataset and their manifest: verify, read by rank or by row group.
 
     data/shards/<dataset>/manifest.json
     data/shards/<dataset>/{train,valid,test}-00000-of-0000N.parquet

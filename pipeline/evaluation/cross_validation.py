@@ -85,7 +85,8 @@ def _run(
     run_id = mlflow_store.start_run(
         mlflow_store.experiment_of(dataset.name),
         title,
-        f"{config.config_hash('folds')}-{dataset.num_folds}-{config.result_name}",
+        f"{config.config_hash('folds')}-{dataset.num_folds}-{config.result_name}"
+        f":{shared_storage.identity(config.cluster)}",
         params=mlflow_store.flatten(config.to_dict()),
         tags={"commit": provenance.commit()},
     )

@@ -36,6 +36,13 @@ def overlaid(entry: Mapping[str, Any], overrides: Sequence[str], where: str) -> 
             raise UserError(f"{key}: expected a value, got '???'")
         both = OmegaConf.merge(OmegaConf.create(dict(entry)), asked)
         plain = OmegaConf.to_container(both, resolve=True)
-    except (OmegaConfBaseException, YAMLError, IndexError, ValueError, RecursionError) as error:
+    except (
+        OmegaConfBaseException,
+        YAMLError,
+        IndexError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise UserError(f"{where}: {one_line(error)}") from None
     return cast(dict[str, Any], plain)

@@ -48,7 +48,18 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4)  # a fifth of a second, several times in every stage
 def _parsed(text: str) -> DictConfig | ListConfig:
-    return OmegaConf.load(io.StringIO(text))  # which refuses a key twice
+    read = OmegaConf.load(io.StringIO(text))  # which refuses a key twice
+    _refuse_references(OmegaConf.to_container(read), "")
+    return read
+
+
+def _refuse_references(value: object, where: str) -> None:
+    """Refuse `${...}`: DVC compares the text, and would not see that what it stands for changed."""
+    if isinstance(value, str):
+        require("${" not in value, where, "a value, or a YAML anchor for one", value)
+    elif isinstance(value, Mapping | list):
+        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+            _refuse_references(one, f"{where}.{key}" if where else str(key))
 
 
 def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:

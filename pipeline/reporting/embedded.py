@@ -30,7 +30,7 @@ class Line:
         value, stderr: in the dataset's unit; the error of old records may be missing.
         unit: one of `arcore.units.UNITS`.
         above: how far the value is above the least that is possible, with its error, as text.
-        commit: of the training, or for a codec of the record.
+        commit: of the training, empty where it is not known; for a codec of the record.
     """
 
     dataset: str
@@ -61,12 +61,12 @@ def lines_of(report: Report) -> list[Line]:
     """Return the lines of a report, best first."""
     here = provenance.commit()
     return [
-        _codec_line(row, report, here) if isinstance(row, CodecResult) else _line(row, report, here)
+        _codec_line(row, report, here) if isinstance(row, CodecResult) else _line(row, report)
         for row in report.measured
     ]
 
 
-def _line(row: Row, report: Report, here: str) -> Line:
+def _line(row: Row, report: Report) -> Line:
     result, event = row.result, row.evaluated.event
     above = wording.entropy_and_excess(row.evaluated)[1]
     return Line(
@@ -78,7 +78,7 @@ def _line(row: Row, report: Report, here: str) -> Line:
         stderr=result.score.stderr_in(report.unit, event),
         unit=report.unit,
         above=above if above != "-" else "",
-        commit=origins.commit_of(row) or here,
+        commit=origins.commit_of(row) or "",
     )
 
 

@@ -210,7 +210,7 @@ def _real_sounds(row: Row) -> tuple[tuple[str, bytes], ...]:
     return tuple(
         (
             title.read_text(encoding="utf-8").strip(),
-            (media / f"{title.stem}-{real}.wav").read_bytes(),
+            read_sound(media / f"{title.stem}-{real}.wav"),
         )
         for title in sorted(media.glob("*.txt"))
     )
@@ -226,7 +226,7 @@ def _players(real: tuple[tuple[str, bytes], ...], rows: Sequence[Row], dataset: 
     lines = []
     for stem, (title, content) in zip(stems, real, strict=True):
         label = title or f"{int(stem) + 1 if stem.isdigit() else stem}"
-        sounds = [content, *((folder / f"{stem}-{drawn}.wav").read_bytes() for folder in media)]
+        sounds = [content, *(read_sound(folder / f"{stem}-{drawn}.wav") for folder in media)]
         cells = "".join(
             f"<td>{_player(sound, f'{label}, {name}')}</td>"
             for sound, name in zip(sounds, ["real", *names], strict=True)
@@ -249,6 +249,20 @@ def _players(real: tuple[tuple[str, bytes], ...], rows: Sequence[Row], dataset: 
 def _player(content: bytes, label: str) -> str:
     source = markup.data_uri("audio/wav", repeated(content))
     return f'<audio controls preload="none" aria-label="{escape(label)}" src="{source}"></audio>'
+
+
+def read_sound(path: Path) -> bytes:
+    """Read a WAV file.
+
+    Raises:
+        UserError: naming the file that is none.
+    """
+    content = path.read_bytes()
+    try:
+        _seconds(content)
+    except (wave.Error, EOFError, ZeroDivisionError) as error:
+        raise UserError(f"{path}: expected a WAV file, got {one_line(error)}") from None
+    return content
 
 
 def _seconds(content: bytes) -> float:

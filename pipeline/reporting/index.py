@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 
 from pipeline.core import atomic, paths
+from pipeline.core.errors import one_line
 from pipeline.reporting import markup, wording
 from pipeline.reporting.markup import Cell
 from pipeline.reporting.wording import UNITS
 from pipeline.tracking import pages
+
+log = logging.getLogger(__name__)
 
 
 def write() -> Path | None:
@@ -57,7 +61,15 @@ def _list(title: str, folders: list[Path]) -> list[str]:
 
 
 def _line(path: Path) -> list[Cell] | None:
-    """Summarise a report's CSV; None where the page or a row of ours is missing."""
+    """Summarise a report's CSV; None if it is damaged, or the page or a row of ours is missing."""
+    try:
+        return _summary(path)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        log.warning("warning: %s: damaged: %s; left out", path, one_line(error))
+        return None
+
+
+def _summary(path: Path) -> list[Cell] | None:
     dataset = path.parent.name
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -81,12 +93,14 @@ def _line(path: Path) -> list[Cell] | None:
     of = best["published"]
     if best["status"].startswith("unconfirmed"):
         of += ", unconfirmed"
-    given = "conditional" if best["conditional"] == "True" else ""
+    given = ["conditional"] if best["conditional"] == "True" else []
+    scored, of_all = int(best["num_rows"]), int(best["num_split_rows"] or 0)
+    given += [f"{scored:,} of {of_all:,} rows"] if scored < of_all else []
     experiments = {row["experiment"].split(" (")[0] for row in ours}
     return [
         Cell(dataset, link=f"{dataset}/report.html"),
         Cell(f"{value} {UNITS[unit]}", number=True),
-        Cell(wording.short_name(best["experiment"], dataset), given),
+        Cell(wording.short_name(best["experiment"], dataset), ", ".join(given)),
         Cell(published or "-", of if published else "", number=True),
         Cell(str(len(experiments)), number=True),
     ]

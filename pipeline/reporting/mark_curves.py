@@ -88,8 +88,11 @@ def read(results: Path, experiment: str, unit: str) -> Curve | None:
     if not any(row.get("train_nats") for row in rows):
         return None
     config = ModelConfig.read(path.with_name("config.yaml"))
-    valid = _points(rows, "valid_nats", unit, config)
-    train = () if config.event.is_open else _points(rows, "train_nats", unit, config)
+    try:
+        valid = _points(rows, "valid_nats", unit, config)
+        train = () if config.event.is_open else _points(rows, "train_nats", unit, config)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: step: expected an integer in each row, got {error}") from None
     if not valid:
         raise UserError(f"{path}: expected an epoch that was validated")
     record = read_object(results / experiment / "training.json")
@@ -105,7 +108,7 @@ def read(results: Path, experiment: str, unit: str) -> Curve | None:
 
 def _points(rows: Sequence[Mapping[str, str]], key: str, unit: str, config: ModelConfig) -> Points:
     filled = [row for row in rows if row.get(key)]
-    steps = (int(row["step"]) for row in filled)
+    steps = [int(row["step"]) for row in filled]
     return tuple(zip(steps, in_unit(filled, key, unit, config), strict=True))
 
 

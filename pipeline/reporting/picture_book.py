@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
+from arcore import mixtures
 from pipeline.core import atomic, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
@@ -126,9 +127,11 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
         result = result_files.read(path.parent)
         caption = "Samples beside test rows"
         if result.context_frames:
+            expected = ""
+            if result.num_members == 1 and result.model != mixtures.NAME:  # others have none
+                expected = "what the model expects of each frame given the true ones before it, "
             caption = (
-                f"Clips, one a column: the true one, what the model expects of each frame given "
-                f"the true ones before it, and what it draws after the first "
+                f"Clips, one a column: the true one, {expected}and what it draws after the first "
                 f"{result.context_frames} frames"
             )
         yield (

@@ -193,7 +193,10 @@ def check(folder: Path) -> None:
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file, strict=True))
+            rows = list(csv.DictReader(file, strict=True))
+        if any(None in row or None in row.values() for row in rows):
+            raise csv.Error("rows of other lengths than its header")
+        return rows
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a table of {path.stem}, got {one_line(error)}") from None
 

@@ -77,13 +77,14 @@ def text_of(number: Number) -> str:
 
 def _shown(record: UseRecord, folder: Path, number: int) -> str:
     shown = record.shown[number]
-    content = (folder / shown.file).read_bytes()
     caption = escape(_sentence(shown.caption))
     if shown.file.endswith(".wav"):
-        source = markup.data_uri("audio/wav", gallery.repeated(content))
+        sound = gallery.read_sound(folder / shown.file)
+        source = markup.data_uri("audio/wav", gallery.repeated(sound))
         label = escape(shown.caption)
         player = f'<audio controls preload="none" aria-label="{label}" src="{source}"></audio>'
         return markup.figure(player, caption)
+    content = (folder / shown.file).read_bytes()
     return markup.figure(gallery.picture(content, f"{record.experiment}: {shown.caption}"), caption)
 
 

@@ -24,6 +24,9 @@ NOISE = 1e-9  # of a value: an error below is that of summing
 SIGNS = {"exact": "", "upper_bound": "<=", "approx": "~", "below": "<", "above": ">"}
 
 
+TOO_LARGE = 1e15  # to have decimals
+
+
 def rounded(value: float, digits: int) -> str:
     """Print a number with so many decimals, a half to the even one: the rule for every table.
 
@@ -35,6 +38,8 @@ def rounded(value: float, digits: int) -> str:
     """
     if not math.isfinite(value):
         return str(value)
+    if abs(value) >= TOO_LARGE:
+        return f"{value:.6g}"
     step = Decimal(1).scaleb(-digits)
     near = Decimal(repr(float(value))).quantize(step, ROUND_HALF_EVEN)
     return f"{near if near else abs(near):f}"  # no minus before nought

@@ -11,7 +11,10 @@ SMALL = {"channels": [6, 6], "kernels": [3, 2]}
 CASES = [
     Case("conv_nade-raster", NINE, {**SMALL, "hidden": [8], "ordering": "raster"}),
     Case(
-        "conv_nade-orders", NINE, {"channels": [6, 4], "kernels": [2, 2], "hidden": [12, 8]}, mask=2
+        "conv_nade-orders",
+        NINE,
+        {"channels": [6, 4], "kernels": [2, 2], "hidden": [12, 8], "num_orderings": 3},
+        mask=2,
     ),
     Case(
         "conv_nade-wide-kernel",

@@ -23,8 +23,14 @@ CASES = [
         {**LSTM, "hidden": 8, "head_width": 24, "inputs": "one_hot"},
     ),
     Case(
-        "diagonal_bilstm-mixture", CUBE, {**LSTM, "head": "logistic_mixture", "condition_size": 3}
+        "diagonal_bilstm-mixture",
+        CUBE,
+        {**LSTM, "head": "logistic_mixture", "num_mixtures": 3, "condition_size": 3},
     ),
     Case("diagonal_bilstm-rgb", RGB, {**LSTM, "hidden": 9, "head_width": 36, "num_classes": 2}),
-    Case("diagonal_bilstm-map", TALL, {**LSTM, "hidden": 8, "condition_shape": (1, 2, 3)}),
+    Case(
+        "diagonal_bilstm-map",
+        TALL,
+        {**LSTM, "hidden": 8, "condition_shape": (1, 2, 3), "condition_width": 4},
+    ),
 ]

@@ -30,18 +30,41 @@ CASES = [
         },
     ),
     Case("gated_pixelcnn-raster", NINE, {"width": 4, "num_layers": 3}),
-    Case("gated_pixelcnn-wide", WIDE, {"width": 6, "num_layers": 4, "first_kernel": 3}),
+    Case(
+        "gated_pixelcnn-wide", WIDE, {"width": 6, "num_layers": 4, "first_kernel": 3, "kernel": 5}
+    ),
+    Case("gated_pixelcnn-narrow", NINE, {"width": 4, "num_layers": 3, "kernel": 1}),
+    Case(
+        "gated_pixelcnn-another-random",
+        WIDE,
+        {"width": 6, "num_layers": 2, "ordering": "random", "ordering_seed": 5},
+    ),
     Case("gated_pixelcnn-one-bit", Binary((1,)), {"width": 2, "num_layers": 1}),
     Case(
         "gated_pixelcnn-classes", Levels(3, (2, 3)), {"width": 4, "num_layers": 2, "num_classes": 3}
     ),
     Case("gated_pixelcnn-one-hot", CUBE, {"width": 5, "num_layers": 2, "inputs": "one_hot"}),
     Case("gated_pixelcnn-vector", CUBE, {"width": 4, "num_layers": 2, "condition_size": 3}),
-    Case("gated_pixelcnn-map", CUBE, {"width": 4, "num_layers": 2, "condition_shape": (2, 1, 1)}),
+    Case(
+        "gated_pixelcnn-map",
+        CUBE,
+        {
+            "width": 4,
+            "num_layers": 2,
+            "condition_shape": (2, 1, 1),
+            "condition_width": 5,
+        },
+    ),
     Case(
         "gated_pixelcnn-mixture",
         CUBE,
-        {"width": 4, "num_layers": 2, "head": "logistic_mixture", "linear_prediction": 3},
+        {
+            "width": 4,
+            "num_layers": 2,
+            "head": "logistic_mixture",
+            "num_mixtures": 3,
+            "linear_prediction": 3,
+        },
     ),
     Case(
         "gated_pixelcnn-rgb-mixture",

@@ -39,7 +39,13 @@ CASES = [
     Case(
         "parallel_multiscale-mixture",
         ROW,
-        {**COARSE, "base_size": 2, "head": "logistic_mixture", "num_classes": 2},
+        {
+            **COARSE,
+            "base_size": 2,
+            "head": "logistic_mixture",
+            "num_mixtures": 3,
+            "num_classes": 2,
+        },
     ),
     Case(
         "parallel_multiscale-prediction",
@@ -47,8 +53,17 @@ CASES = [
         {**COARSE, "head": "logistic_mixture", "linear_prediction": 3},
     ),
     Case("parallel_multiscale-rgb", RGB, {**COARSE, "condition_size": 3}),
-    Case("parallel_multiscale-map", TALL, {**COARSE, "condition_shape": (1, 2, 3)}, full=False),
-    Case("parallel_multiscale-classes", TALL, {**COARSE, **ONE_PATCH, "num_classes": 2}),
+    Case(
+        "parallel_multiscale-map",
+        TALL,
+        {**COARSE, "condition_shape": (1, 2, 3), "condition_width": 4},
+        full=False,
+    ),
+    Case(
+        "parallel_multiscale-classes",
+        TALL,
+        {**COARSE, **ONE_PATCH, "kernel": 5, "patch_kernel": 5, "num_classes": 2},
+    ),
     Case(
         "parallel_multiscale-wide-mixture",
         Levels(2, (2, 1, 5)),

@@ -20,7 +20,11 @@ CASES = [
         CUBE,
         {"hidden": 4, "num_blocks": 1, "inputs": "one_hot", "num_classes": 2},
     ),
-    Case("pixelcnn-mixture", CUBE, {"hidden": 3, "num_blocks": 1, "head": "logistic_mixture"}),
+    Case(
+        "pixelcnn-mixture",
+        CUBE,
+        {"hidden": 3, "num_blocks": 1, "head": "logistic_mixture", "num_mixtures": 3},
+    ),
     *(
         Case(
             f"pixelcnn-{name}",
@@ -32,12 +36,18 @@ CASES = [
     Case(
         "pixelcnn-vector-condition",
         CUBE,
-        {"hidden": 6, "num_blocks": 2, "first_kernel": 5, "condition_size": 3},
+        {"hidden": 6, "num_blocks": 2, "first_kernel": 5, "condition_size": 3, "kernel": 5},
     ),
     Case(
         "pixelcnn-map",
         TALL,
-        {"hidden": 6, "num_blocks": 2, "first_kernel": 7, "condition_shape": (1, 2, 3)},
+        {
+            "hidden": 6,
+            "num_blocks": 2,
+            "first_kernel": 7,
+            "condition_shape": (1, 2, 3),
+            "condition_width": 4,
+        },
     ),
     Case(
         "pixelcnn-prediction",
@@ -45,7 +55,11 @@ CASES = [
         {"hidden": 4, "num_blocks": 1, "head": "logistic_mixture", "linear_prediction": 3},
     ),
     Case("pixelcnn-rgb", RGB, {"hidden": 6, "num_blocks": 1, "num_classes": 2}),
-    Case("pixelcnn-rgb-random", RGB, {"hidden": 6, "num_blocks": 1, "ordering": "random"}),
+    Case(
+        "pixelcnn-rgb-random",
+        RGB,
+        {"hidden": 6, "num_blocks": 1, "ordering": "random", "ordering_seed": 3, "kernel": 1},
+    ),
     Case(
         "pixelcnn-tiny-mixture",
         Levels(3, (2, 1, 2)),

@@ -26,14 +26,18 @@ CASES = [
     ),
     Case("pixelvae-two-levels", NINE, {**TWO, "encoder": [4]}),
     Case("pixelvae-one-bit", Binary((1,)), {**TWO}),
-    Case("pixelvae-wide", WIDE, {**VECTOR, "first_kernel": 9, "upsample": False}),
+    Case("pixelvae-wide", WIDE, {**VECTOR, "first_kernel": 9, "kernel": 5, "upsample": False}),
     Case("pixelvae-classes", Levels(3, (2, 3)), {**MAPS, "encoder": [4], "num_classes": 2}),
     Case(
         "pixelvae-one-hot",
         CUBE,
         {**VECTOR, "num_classes": 2, "upsample": False, "inputs": "one_hot"},
     ),
-    Case("pixelvae-mixture", CUBE, {**MAPS, "head": "logistic_mixture", "head_width": 6}),
+    Case(
+        "pixelvae-mixture",
+        CUBE,
+        {**MAPS, "head": "logistic_mixture", "num_mixtures": 3, "head_width": 6},
+    ),
     Case(
         "pixelvae-two-levels-classes",
         Levels(2, (1, 3, 3)),

@@ -22,9 +22,17 @@ CASES = [
     Case("row_lstm-wide", WIDE, {**LSTM, "hidden": 8, "first_kernel": 9, "skip": False}),
     Case("row_lstm-classes", Levels(3, (2, 3)), {**LSTM, "num_layers": 1, "num_classes": 3}),
     Case("row_lstm-one-hot", CUBE, {**LSTM, "hidden": 8, "head_width": 24, "inputs": "one_hot"}),
-    Case("row_lstm-mixture", CUBE, {**LSTM, "head": "logistic_mixture", "condition_size": 3}),
+    Case(
+        "row_lstm-mixture",
+        CUBE,
+        {**LSTM, "head": "logistic_mixture", "num_mixtures": 3, "condition_size": 3},
+    ),
     Case("row_lstm-rgb", RGB, {**LSTM, "hidden": 9, "head_width": 36, "num_classes": 2}),
-    Case("row_lstm-map", TALL, {**LSTM, "condition_shape": (1, 2, 3), "kernel": 1}),
+    Case(
+        "row_lstm-map",
+        TALL,
+        {**LSTM, "condition_shape": (1, 2, 3), "condition_width": 4, "kernel": 1},
+    ),
     Case(
         "row_lstm-tiny-rgb",
         Levels(2, (3, 1, 2)),

@@ -23,12 +23,18 @@ CASES = [
     Case("video_pixel_network-wide", WIDE, {**VIDEO, "first_kernel": 9}),
     Case("video_pixel_network-one-bit", Binary((1,)), {**VIDEO}),
     Case("video_pixel_network-rgb", RGB, {**VIDEO, "width": 6, "head_width": 24, "num_classes": 2}),
-    Case("video_pixel_network-clip", CLIP, {**VIDEO, "encoder_blocks": 2, "decoder_blocks": 2}),
+    Case(
+        "video_pixel_network-clip",
+        CLIP,
+        {**VIDEO, "encoder_blocks": 2, "decoder_blocks": 2, "kernel": 5},
+    ),
     Case("video_pixel_network-dilated", CLIP, {**VIDEO, "dilations": [2], "condition_size": 3}),
     Case("video_pixel_network-frames", CLIP, {**VIDEO, "condition_sequence": (3, 2)}),
     Case("video_pixel_network-colours", COLOURS, {**VIDEO, "width": 8, "head_width": 24}),
     Case(
-        "video_pixel_network-mixture", CUBE, {**VIDEO, "head": "logistic_mixture", "num_classes": 2}
+        "video_pixel_network-mixture",
+        CUBE,
+        {**VIDEO, "head": "logistic_mixture", "num_mixtures": 3, "num_classes": 2},
     ),
     Case("video_pixel_network-one-hot", Levels(3, (2, 2)), {**VIDEO, "inputs": "one_hot"}),
     Case("video_pixel_network-tiny-clip", Levels(2, (2, 1, 2, 2)), {**VIDEO}, tiny=True),

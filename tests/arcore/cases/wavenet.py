@@ -16,8 +16,16 @@ CASES = [
     Case("wavenet-short-sight", Binary((12,)), {**NET, "cycle": 2}, full=False),  # sees 8 samples
     Case("wavenet-classes", Levels(5, (4,)), {**NET, "num_classes": 3}),
     Case("wavenet-vector", CUBE, {**NET, "kernel": 3, "condition_size": 3}),
-    Case("wavenet-mixture", CUBE, {**NET, "head": "logistic_mixture", "num_classes": 2}),
-    Case("wavenet-symbols", Levels(4, (7,)), {**NET, "local_classes": 3, "local_strides": [2]}),
+    Case(
+        "wavenet-mixture",
+        CUBE,
+        {**NET, "head": "logistic_mixture", "num_mixtures": 3, "num_classes": 2},
+    ),
+    Case(
+        "wavenet-symbols",
+        Levels(4, (7,)),
+        {**NET, "local_classes": 3, "local_strides": [2], "local_width": 5},
+    ),
     Case(
         "wavenet-symbols-classes",
         Binary((11,)),

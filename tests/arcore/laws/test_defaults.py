@@ -73,6 +73,16 @@ def test_a_scaled_untrained_model_is_near_uniform(kind: type[AutoregressiveModel
     assert bits == pytest.approx(torch.tensor(17.0).log2().item(), abs=0.5)
 
 
+@pytest.mark.parametrize("model", sorted({case.model for case in CASES if not case.defined}))
+def test_every_hyperparameter_has_a_case_in_which_it_is_another(model: str) -> None:
+    """But those with tests of their own."""
+    elsewhere = {"dropout", "context_frames", "ordering_seed", "mask_seed"}
+    cases = [case for case in CASES if case.model == model]
+    for field in dataclasses.fields(MODELS[model].Config):
+        tried = [case.hyperparameters.get(field.name, field.default) for case in cases]
+        assert any(value != field.default for value in tried) or field.name in elsewhere, field.name
+
+
 def test_every_model_has_cases_and_each_case_a_name_of_its_own() -> None:
     assert {case.model for case in CASES} == set(MODELS)
     names = [case.name for case in CASES]

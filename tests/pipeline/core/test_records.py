@@ -66,6 +66,7 @@ def test_inner_records_are_flat_and_defaults_may_be_left_out(tmp_path: Path) -> 
         ({"often": None}, "often: expected an integer, got None"),
         ({"sure": 1}, "sure: expected true or false, got 1"),
         ({"words": [1]}, r"words: expected a mapping or null, got \[1\]"),
+        ({"words": {"a": 3}}, "words: expected a mapping or null, got {'a': 3}"),
         ({"parts": {}}, "parts: expected a list of objects, got {}"),
         ({"parts": [{"low": 1}]}, "missing high"),
         ({"third": 3}, "missing first"),

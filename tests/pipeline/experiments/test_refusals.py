@@ -32,6 +32,11 @@ def write(text: str) -> None:
         ("experiments: {}\nexperiments: {a: {}}\n", "duplicate key"),
         ("experiments:\n  toy: {}\n  toy: {}\n", "duplicate key"),
         ("experiments:\n  toy: {dataset: '???', model: made}\n", "Missing mandatory value"),
+        (
+            "experiments:\n  toy: {dataset: digits, trainer: {seed: '${oc.env:SEED}'}}\n",
+            "experiments.toy.trainer.seed: expected a value, or a YAML anchor for one",
+        ),
+        ("experiments: {toy: {overrides: ['${a}']}}\n", r"experiments.toy.overrides.0: expected"),
         ("experiments: [1]\n", "expected a mapping 'experiments'"),
         ("experiments: {toy: {", "not valid"),
         ("\xff", "expected a mapping 'experiments'"),

@@ -396,8 +396,26 @@ def test_the_index_leads_to_every_report(files, monkeypatch):
         files.evaluated(dataset, f"{dataset}-made", 88.0)
         publishing.write(dataset)
     page = Path("reports/index.html").read_text()
-    assert 'href="toy/report.html"' in page and 'href="other/report.html"' in page
+    assert (
+        "rows</span>" not in page
+        and 'href="toy/report.html"' in page
+        and 'href="other/report.html"' in page
+    )
     assert "88.00 ± 0.21 nats" in page
+    table = Path("reports/other/table.csv")
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for change, shown in (
+        ({"num_split_rows": "20000"}, "10,000 of 20,000 rows"),
+        ({"value": "?"}, ""),
+    ):
+        with table.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(row | change for row in rows)
+        index.write()
+        page = Path("reports/index.html").read_text()
+        assert shown in page and ("other/report.html" in page) == bool(shown)
     shutil.rmtree("reports/other")
     index.write()
     assert "other" not in Path("reports/index.html").read_text()
@@ -425,6 +443,9 @@ def test_samples_are_a_row_for_each_model_and_short_sounds_are_repeated(files):
     short = wave_files.wave_bytes(np.arange(300) % 16, 16, 8000)
     with wave.open(io.BytesIO(gallery.repeated(short))) as sound:
         assert 1.5 < sound.getnframes() / 8000 < 4
+    Path("cut.wav").write_bytes(short[:20])
+    with pytest.raises(UserError, match=r"cut.wav: expected a WAV file, got"):
+        gallery.read_sound(Path("cut.wav"))
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None
         ("importance.csv", "parameter,importance\na,1\n", "importance.csv: expected shares"),
         ("importance.csv", "parameter,importance\nmodel.ordering,x\n", "expected shares"),
         ("objective.png", "none", r"objective\.png: expected a picture"),
+        ("trials.csv", "trial,status\n1\n", r"trials\.csv: expected a table of trials, got rows"),
+        ("trials.csv", "trial\n1,2\n", r"trials\.csv: expected a table of trials, got rows"),
     ],
 )
 def test_a_search_that_cannot_be_read_is_left_out(

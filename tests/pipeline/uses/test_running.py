@@ -90,6 +90,7 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
         (("inpainting", "toy-nade", ["seed=-1"]), "seed: expected an integer in [0, 2^31), got -1"),
         (("features", "toy-nade", ["num_rows=0"]), "num_rows: expected an integer >= 1, got 0"),
         (("inpainting", "toy-nade", ["num_rows=???"]), "num_rows: expected a value, got '???'"),
+        (("inpainting", "toy-nade", ["masks=[lower]", "masks.a=1"]), "uses.toy-nade.uses.inpaint"),
         (("inpainting", "toy-nade", ["masks=["]), "uses.toy-nade.uses.inpainting: "),
         (("inpainting", "toy-nade", ["masks=[up]"]), "unknown mask 'up'"),
         (("all", "toy-nade"), "uses.toy-nade: expected an entry of params.yaml with uses"),
