@@ -25,7 +25,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow test-cluster lint format ui submit bench results tables audit lock clean
+.PHONY: help install repro test test-slow test-browser test-cluster lint format ui submit bench results tables audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
 
 test-slow: $(STAMP)  ## the longer tests too
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m 'not own_process and not cluster and not browser'
+
+test-browser: $(STAMP)  ## report pages in Chromium
+	$(VENV)/bin/python -m pytest -m browser tests
 
 test-cluster: $(STAMP)  ## training, jobs and faults on several hosts made of network namespaces
 	$(VENV)/bin/python -m pytest -m cluster tests/cluster

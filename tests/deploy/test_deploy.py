@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
@@ -112,6 +113,11 @@ def test_ray(name: str) -> None:
     assert spec["authOptions"] == {"mode": "token", "secretName": "arcore-ray-token"}
     for group in spec["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+        volumes = {v["name"]: v for v in group["template"]["spec"]["volumes"]}
+        (size,) = re.findall(r"^(\d+)Gi$", volumes["shm"]["emptyDir"]["sizeLimit"])
+        store = int(group["rayStartParams"]["object-store-memory"])
+        assert store <= int(size) << 30, "Ray would put it on the pod's disk"
     for pod in pods(spec):
         variables = {v["name"]: v["value"] for v in pod["containers"][0]["env"]}
         assert variables["RAY_USAGE_STATS_ENABLED"] == "0"
@@ -148,6 +154,14 @@ def test_compose_binds_loopback() -> None:
     services = yaml.safe_load((DEPLOY / "mlflow" / "compose.yaml").read_text())["services"]
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "compose.yaml"])
+def test_the_image_has_the_driver_of_mlflows_store(name: str) -> None:
+    """SQLAlchemy 2.1 takes psycopg 3 for a bare `postgresql://`."""
+    (uri,) = re.findall(r"postgresql\S*://\S*", (DEPLOY / "mlflow" / name).read_text())
+    driver = make_url(uri).get_dialect().driver
+    assert f" {driver}-binary==" in (DEPLOY / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("name", ["kubernetes.yaml", "compose.yaml"])

@@ -147,7 +147,11 @@ def test_tune(project, command, small_cluster: None, arguments: list[str], messa
         ),
         ("codecs", ["digits"], "data/shards/digits/manifest.json: file not found"),
         ("report", ["digits_binary"], "evaluation/digits_binary"),
-        ("report", ["digits_binry"], "digits_binry"),
+        (
+            "report",
+            ["digits_binry"],
+            "unknown dataset 'digits_binry'; did you mean 'digits_binary'",
+        ),
         ("register", ["digits_binary"], "evaluation/digits_binary"),
         ("register", ["--all"], "nothing evaluated yet; run evaluate first"),
     ],

@@ -25,6 +25,7 @@ import pytest
 
 from tests.support.projects import PATIENCE, WIDE, Project, result
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="binds 127.0.0.2 and .3")
 LONG = WIDE | {"trainer": WIDE["trainer"] | {"max_epochs": 4, "batch_size": 20}}
 # Ray takes 127.0.0.1 for "any address of this machine".
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
