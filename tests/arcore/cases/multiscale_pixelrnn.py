@@ -26,7 +26,7 @@ CASES = [
     Case(
         "multiscale_pixelrnn-mixture",
         CUBE,
-        {**SCALES, "head": "logistic_mixture", "num_mixtures": 3, "num_classes": 2},
+        {**SCALES, "head": "logistic_mixture", "num_mixtures": 4, "num_classes": 2},
     ),
     Case(
         "multiscale_pixelrnn-rgb", RGB, {**SCALES, "hidden": 9, "base_hidden": 9, "head_width": 36}

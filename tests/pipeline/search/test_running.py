@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -150,10 +151,11 @@ def test_a_storage_that_is_away_is_no_fault_of_a_trial(
     away = dataclasses.replace(alone, shards=str(Path(setting.place) / "away"))
     with pytest.raises(SiteError, match="manifest.json: file not found"):
         running.run_trial(DRAWN, setting=away)
-    first = next(Path(setting.shards).glob("train-*.parquet"))
+    damaged = Path(shutil.copytree(setting.shards, "damaged"))
+    first = next(damaged.glob("train-*.parquet"))
     first.write_bytes(first.read_bytes()[:-1] + b"?")
     with pytest.raises(SiteError, match="corrupt shard"):
-        running.run_trial(DRAWN, setting=alone)
+        running.run_trial(DRAWN, setting=dataclasses.replace(alone, shards=str(damaged)))
     assert not reports
 
 

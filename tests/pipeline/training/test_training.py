@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.cluster import connection
 from pipeline.core import provenance
-from pipeline.core.errors import UserError
+from pipeline.core.errors import SiteError, UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
 from pipeline.training import agreement, checkpoints, learner, precision, resolved, sessions
 from pipeline.training.collectives import Workers
@@ -453,9 +453,9 @@ def test_a_worker_of_other_code_than_the_drivers_is_refused(make_worker) -> None
 
 
 def test_what_fails_on_one_worker_fails_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str | None] = []
+    told: list[tuple[str, bool] | None] = []
 
-    def gather(every: list[str | None], mine: str | None) -> None:
+    def gather(every: list[object], mine: object) -> None:
         every[:] = [mine, *told]
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
@@ -467,11 +467,15 @@ def test_what_fails_on_one_worker_fails_on_all(monkeypatch: pytest.MonkeyPatch) 
 
     told[:] = [None, None]
     assert three.together(lambda: 5) == 5
-    with pytest.raises(UserError, match="No such file.*shard"):
+    with pytest.raises(SiteError, match="No such file.*shard"):
         three.together(missing)
-    told[:] = [None, "rows: expected some"]
-    with pytest.raises(UserError, match="^rows: expected some$"):
+    told[:] = [None, ("storage: away", True)]
+    with pytest.raises(SiteError, match="^storage: away$"):
         three.together(lambda: 5)
+    told[:] = [None, ("rows: expected some", False)]
+    with pytest.raises(UserError, match="^rows: expected some$") as raised:
+        three.together(lambda: 5)
+    assert not isinstance(raised.value, SiteError)
     monkeypatch.undo()
     with pytest.raises(FileNotFoundError):
         Workers(0, 1, torch.device("cpu")).together(missing)
