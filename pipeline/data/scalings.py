@@ -42,10 +42,10 @@ def read_scalings(folder: str | Path) -> dict[str, Scaling]:
     of = value_of(plain, "dataset_sha256", str, path)
     if of != manifest.sha256:
         raise UserError(f"{path}: expected that of the shards beside it, got one of others")
-    shapes = {
-        "x": manifest.event.extents,
-        "conditions": manifest.condition_shape or (manifest.condition_size or 0,),
-    }
+    given = manifest.condition_shape or (manifest.condition_size or 0,)
+    shapes: dict[str, tuple[int, ...]] = {"conditions": given}
+    if not manifest.event.is_open:  # sounds, of any length, are never standardised
+        shapes["x"] = manifest.event.extents
     try:
         return {
             role: Scaling.from_dict(value_of(plain, role, dict, path), shape)

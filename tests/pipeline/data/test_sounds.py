@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 import arcore
 from arcore.events import Levels
 from arcore.models.wavenet import WaveNet
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader, sound_batches, sound_loading
 from pipeline.datasets import catalog
@@ -35,6 +36,7 @@ from pipeline.evaluation import (
     sound_baselines,
 )
 from pipeline.experiments import compose
+from pipeline.registry import register
 from pipeline.reporting import comparison, html, tables, wording
 from pipeline.training import resolved
 from pipeline.training.records import TrainingRecord
@@ -390,7 +392,7 @@ def test_long_texts_do_not_run_into_each_other() -> None:
     assert list(titles.overlapping(pairs.spectrograms())) == []
 
 
-def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, workdir: Path) -> None:
+def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home: Path) -> None:
     shutil.copytree(folder, "data/shards/tones")
     model = build().float()
     where = Path("models/toy")
@@ -448,6 +450,10 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, work
     (source,) = (line for line in table.splitlines() if line.startswith("| the source itself"))
     assert [cell.strip() for cell in source.split("|")][6:8] == ["-", "-"]
     assert f"(receptive_field={model.receptive_field})" in table
+
+    register.write("tones")
+    registered = json.loads(paths.registration("tones").read_text())
+    assert list(registered["experiments"]) == ["toy"]
     page = html.html_page(report)
     assert page.count("data:audio/wav;base64,") == 2 * len(audio_figures.KINDS)
 
