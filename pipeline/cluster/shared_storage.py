@@ -32,17 +32,19 @@ def storage_of(config: ClusterConfig) -> str:
     return shared_storage(config) or str(paths.work())
 
 
-def identity(config: ClusterConfig) -> str:
-    """Return the name of its own that the place of checkpoints was given when it was first asked.
+def run_key(config: ClusterConfig, work: str) -> str:
+    """Return the key of an MLflow run: what it does, mostly a config hash, and for which storage.
 
-    By it trainings are told from the same ones of other machines, in an MLflow store of both.
+    The place of checkpoints is given a name of its own when it is first asked for one. By it work
+    is told from the same of other machines, in an MLflow store of both.
     """
     location = storage.join(storage_of(config), "identity")
     try:
-        return storage.read_bytes(location).decode()
+        name = storage.read_bytes(location)
     except FileNotFoundError:
         storage.write_bytes(location, uuid.uuid4().hex.encode())
-        return storage.read_bytes(location).decode()  # another process may have written it since
+        name = storage.read_bytes(location)  # another process may have written it since
+    return f"{work}:{name.decode()}"
 
 
 def publish_shards(config: ClusterConfig, folder: Path, dataset: str) -> str:

@@ -85,8 +85,10 @@ def _run(
     run_id = mlflow_store.start_run(
         mlflow_store.experiment_of(dataset.name),
         title,
-        f"{config.config_hash('folds')}-{dataset.num_folds}-{config.result_name}"
-        f":{shared_storage.identity(config.cluster)}",
+        shared_storage.run_key(
+            config.cluster,
+            f"{config.config_hash('folds')}-{dataset.num_folds}-{config.result_name}",
+        ),
         params=mlflow_store.flatten(config.to_dict()),
         tags={"commit": provenance.commit()},
     )

@@ -137,7 +137,7 @@ def _mix(config: ExperimentConfig) -> Path:
     run_id = mlflow_store.start_run(
         experiment,
         config.name,
-        f"{resolved.config_hash}:{shared_storage.identity(config.cluster)}",
+        shared_storage.run_key(config.cluster, resolved.config_hash),
         params={f"weight {name}": weight for name, weight in shares.items()},
         tags={"commit": commit, "dataset_sha256": manifest.sha256},
         fresh=True,  # weights are fitted anew, and MLflow keeps those that a run has

@@ -13,6 +13,7 @@ from PIL import Image
 from arcore import mixtures
 from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation import audio_figures, video_figures
+from pipeline.evaluation.results import Result
 from pipeline.reporting import markup, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.markup import escape
@@ -164,8 +165,7 @@ def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
             continue
         frames = row.result.context_frames
         name, content = _name(row, dataset), path.read_bytes()
-        # of an ensemble or a mixture, which have no conditionals, the expected frames are left out
-        expected = row.result.num_members == 1 and row.result.model != mixtures.NAME
+        expected = shows_expected(row.result)
         versions = "true, expected and drawn" if expected else "true and drawn"
         image = picture(content, f"clips of {name}: {versions}")
         given = (
@@ -249,6 +249,11 @@ def _players(real: tuple[tuple[str, bytes], ...], rows: Sequence[Row], dataset: 
 def _player(content: bytes, label: str) -> str:
     source = markup.data_uri("audio/wav", repeated(content))
     return f'<audio controls preload="none" aria-label="{escape(label)}" src="{source}"></audio>'
+
+
+def shows_expected(result: Result) -> bool:
+    """Tell whether samples of clips have expected frames: ensembles have no conditionals."""
+    return result.num_members == 1 and result.model != mixtures.NAME
 
 
 def read_sound(path: Path) -> bytes:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
-from arcore import mixtures
 from pipeline.core import atomic, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.evaluation import result_files
-from pipeline.reporting import use_sections, wording
+from pipeline.reporting import gallery, use_sections, wording
 from pipeline.uses import records
 from pipeline.uses.listing import USES
 from pipeline.uses.records import Number, Shown
@@ -128,7 +127,7 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
         caption = "Samples beside test rows"
         if result.context_frames:
             expected = ""
-            if result.num_members == 1 and result.model != mixtures.NAME:  # others have none
+            if gallery.shows_expected(result):
                 expected = "what the model expects of each frame given the true ones before it, "
             caption = (
                 f"Clips, one a column: the true one, {expected}and what it draws after the first "

@@ -20,11 +20,9 @@ UNITS = {
     "nats_per_dim": "nats/dim",
 }
 NOISE = 1e-9  # of a value: an error below is that of summing
+TOO_LARGE = 1e15  # to have decimals
 # what precedes a value, by its relation to the true one
 SIGNS = {"exact": "", "upper_bound": "<=", "approx": "~", "below": "<", "above": ">"}
-
-
-TOO_LARGE = 1e15  # to have decimals
 
 
 def rounded(value: float, digits: int) -> str:

@@ -75,8 +75,7 @@ class Display:
             self._done += 1
             self._seconds[stage] = seconds
             done = self._done
-        width = len(str(self._total))
-        self._print(f"[{done:{width}}/{self._total}] {_words(stage):46} {seconds:6.1f} s")
+        self._print(ended_line(done, self._total, stage, seconds))
 
     def failed(self, stage: str) -> None:
         """Show that a stage has failed, of which more is said when the others have ended."""
@@ -100,6 +99,11 @@ class Display:
             self._bars[0].write(line, file=sys.stdout)
         else:
             print(line, flush=True)
+
+
+def ended_line(done: int, total: int, stage: str, seconds: float) -> str:
+    """Say that a stage is done, as which of how many, and how long it took."""
+    return f"[{done:{len(str(total))}}/{total}] {_words(stage):46} {seconds:6.1f} s"
 
 
 def _words(stage: str) -> str:

@@ -14,7 +14,7 @@ from types import FrameType
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.repro.display import Display
+from pipeline.repro.display import Display, ended_line
 from pipeline.repro.lanes import LAST_LINES, Lanes
 from pipeline.repro.plan import make_plan
 from pipeline.repro.warm import warmed
@@ -82,7 +82,7 @@ def _run_alone(stage: str, environment: Mapping[str, str]) -> None:
     if done.returncode:
         last = (done.stdout + done.stderr).strip().splitlines()[-LAST_LINES:]
         raise UserError("\n".join([f"{stage} failed:", *last]))
-    print(f"[1/1] {stage:46} {time.monotonic() - began:6.1f} s", flush=True)
+    print(ended_line(1, 1, stage, time.monotonic() - began), flush=True)
 
 
 @contextlib.contextmanager

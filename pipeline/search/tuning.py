@@ -153,7 +153,7 @@ def _start(run: SearchRun, fresh: bool) -> SearchRun:
     run_id = mlflow_store.start_run(
         run.mlflow_experiment,
         f"tune {run.search.name}",
-        f"{run.config_hash}:{shared_storage.identity(run.search.base.cluster)}",
+        shared_storage.run_key(run.search.base.cluster, run.config_hash),
         params=space | dataclasses.asdict(run.search.plan),
         tags={"commit": run.commit, "dataset_sha256": run.manifest.sha256},
         fresh=fresh,

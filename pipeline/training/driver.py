@@ -19,7 +19,7 @@ import yaml
 from arcore import saving
 from pipeline.cluster import connection
 from pipeline.cluster.devices import local_device
-from pipeline.cluster.shared_storage import identity, publish, publish_shards, storage_of
+from pipeline.cluster.shared_storage import publish, publish_shards, run_key, storage_of
 from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require
@@ -180,7 +180,7 @@ def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
     run_id = mlflow_store.start_run(
         experiment,
         config.name,
-        f"{resolved.config_hash}:{identity(config.cluster)}",
+        run_key(config.cluster, resolved.config_hash),
         params=mlflow_store.flatten(resolved.to_dict()),
         tags={"commit": commit, "dataset_sha256": resolved.dataset_sha256},
         fresh=not storage.exists(folder),  # an unfinished run is that of other checkpoints

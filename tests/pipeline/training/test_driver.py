@@ -96,13 +96,14 @@ def runs() -> dict[str, str]:
     return {run.info.run_id: run.info.status for run in store.search_runs([where])}
 
 
+def away(*_: object) -> None:
+    raise UserError("s3://b: cannot write")
+
+
 def test_a_training_is_one_run_and_kept_until_it_is_published(
     home: Path, few_digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_project(home, few_digits)
-
-    def away(*_: object) -> None:
-        raise UserError("s3://b: cannot write")
 
     def killed(place: str | Path) -> None:
         if storage.exists(place):
@@ -167,9 +168,6 @@ def test_the_same_training_on_two_machines_is_two_runs(
 ) -> None:
     """In a store of both; each goes on with its own."""
     write_project(home, few_digits)
-
-    def away(*_: object) -> None:
-        raise UserError("s3://b: cannot write")
 
     monkeypatch.setattr(driver, "publish", away)
     for _ in range(2):
