@@ -109,10 +109,12 @@ def test_receptive_fields_keep_the_order_and_show_the_blind_spot(project: Path) 
     assert {row["pixels before it"] for row in rows.values()} == {str(before)}
     event, even = arcore.events.Binary((1, 9, 9)), {}
     for title, network in STUDIES["fields"]["networks"].items():
-        model = arcore.create_model(event=event, **network)
-        seen = receptive_fields.receptive_field(model, 9)
+        model = receptive_fields.randomise(arcore.create_model(event=event, **network))
+        seen = receptive_fields.turned_over(model, 9)
         assert not seen.flatten()[before:].any()
-        assert int(seen.sum()) == int(rows[title]["pixels seen"]) > 5
+        assert torch.equal(seen, receptive_fields.gradients(model, 9) > 0)
+        assert int(seen.sum()) == int(rows[title]["seen by turning over"]) > 5
+        assert rows[title]["by gradient"] == rows[title]["seen by turning over"]
         even[title] = torch.equal(seen[:4], seen[:4].flip(1))
     assert even == {"two stacks": True, "one stack": False}
 
@@ -299,7 +301,7 @@ def test_what_the_same_commit_trained_is_not_trained_again(
         (
             "fields",
             ["networks.one stack.num_classes=3"],
-            "one stack: expected an exact, unconditio",
+            "one stack: expected an unconditional model",
         ),
         ("fields", ["networks.more=3"], "networks.more: expected a mapping, got 3"),
         (
