@@ -63,10 +63,12 @@ def entries(path: Path) -> dict[str, str]:
     Raises:
         UserError: if it is missing or not valid.
     """
-    params: dict[str, Any] = read_yaml(path)
-    found: dict[str, list[str]] = {str(name): [] for name in params.get("datasets") or []}
+    given = {key: value for key, value in read_yaml(path).items() if value is not None}
+    params: dict[str, Any] = {"datasets": []} | dict.fromkeys(KINDS, {}) | given
+    datasets = value_of(params, "datasets", list, str(path))
+    found: dict[str, list[str]] = {str(name): [] for name in datasets}
     for kind in KINDS:
-        for name, entry in (params.get(kind) or {}).items():
+        for name, entry in value_of(params, kind, dict, str(path)).items():
             dataset = entry.get("dataset") if isinstance(entry, dict) else None
             if dataset in found:
                 found[dataset].append(f"{kind} {name}\n")

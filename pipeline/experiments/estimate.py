@@ -75,7 +75,8 @@ def _not_counted(params: Mapping[str, Any]) -> list[str]:
     files = [
         gallery / name / f"{use}.json"
         for name, entry in (params.get("uses") or {}).items()
-        for use in (entry or {}).get("uses") or {}
+        if isinstance(entry, dict)
+        for use in entry.get("uses") or {}
     ]
     unknown = sum(not path.is_file() or "seconds" not in read_object(path) for path in files)
     return [*lines, f"and {unknown} uses, whose seconds are not on record"] if unknown else lines

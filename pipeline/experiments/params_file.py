@@ -27,7 +27,8 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
     """Read params.yaml (from the working directory by default) as plain data.
 
     Raises:
-        UserError: if it is missing or not valid YAML with a mapping of experiments.
+        UserError: if it is missing, not valid YAML with a mapping of experiments, or has another
+            section of a wrong kind.
     """
     path = path or Path("params.yaml")
     try:
@@ -40,9 +41,13 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
     if not isinstance(loaded, dict) or not isinstance(loaded.get("experiments"), dict):
         raise UserError(f"{path}: expected a mapping 'experiments', found none")
     sections = _named(loaded, str(path))
-    for section in KINDS:
-        if isinstance(sections.get(section), dict):
-            sections[section] = _named(sections[section], f"{path}: {section}")
+    datasets = sections.get("datasets")
+    require(isinstance(datasets, list | None), f"{path}: datasets", "a list", datasets)
+    for section in (*KINDS, "uses"):
+        entries = sections.get(section)
+        require(isinstance(entries, dict | None), f"{path}: {section}", "a mapping", entries)
+        if entries:
+            sections[section] = _named(entries, f"{path}: {section}")
     return sections
 
 
@@ -92,7 +97,6 @@ def read_entry(section: str, name: str) -> Mapping[str, Any]:
     """
     kind = KINDS[section]
     known = read_params().get(section) or {}
-    require(isinstance(known, dict), section, "a mapping", known)
     if name not in known:
         raise unknown_name(kind, name, known)
     fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None  # DVC cuts at dots

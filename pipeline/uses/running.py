@@ -187,7 +187,6 @@ def _write_metrics(experiment: str, made: list[UseRecord]) -> None:
 def _entry(experiment: str) -> dict[str, dict[str, Any]]:
     """Return the settings of each use that params.yaml lists for an experiment."""
     known = params_file.read_params().get("uses") or {}
-    require(isinstance(known, dict), "uses", "a mapping", known)
     entry = known.get(experiment) or {}
     require(isinstance(entry, dict), f"uses.{experiment}", "a mapping", entry)
     listed = entry.get("uses") or {}

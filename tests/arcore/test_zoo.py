@@ -72,6 +72,13 @@ def test_bad_arguments_are_named(
     ("name", "event", "given", "message"),
     [
         ("made", BINARY, {"mask_seed": 3}, "mask_seed: 3 has no effect without several masks"),
+        ("pixelcnn", IMAGE, {"kernel": 5, "num_blocks": 0}, "kernel: 5 .* without num_blocks >= 1"),
+        (
+            "gated_pixelcnn",
+            IMAGE,
+            {"kernel": 5, "num_layers": 1},
+            "kernel: 5 has no effect without num_layers >= 2",
+        ),
         ("nade", BINARY, {"ordering_seed": 3}, "ordering_seed: 3 has no effect without ordering"),
         ("pixelcnn", IMAGE, {"num_mixtures": 3}, "num_mixtures: 3 has no effect without head"),
         ("pixelcnn", IMAGE, {"condition_width": 3}, "condition_width: 3 has no effect without con"),

@@ -253,6 +253,20 @@ def test_a_report_depends_on_which_entries_its_dataset_has(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("datasets: 3", "datasets: expected a list, got 3"),
+        ("datasets:\nmixtures: [1]", "mixtures: expected a mapping, got"),
+    ],
+)
+def test_sections_of_other_kinds_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(text)
+    with pytest.raises(UserError, match=f"params.yaml: {message}"):
+        dependencies.entries(params)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         ("stages: {a: {deps: [dependencies/a.md]}}", "expected dependencies/<stage>.txt or"),
         ("stages: {a: {do: {deps: [dependencies/b.txt]}}}", r"stages\.b: expected a module"),
         ("stages: [", "dvc.yaml: expected YAML, got"),
