@@ -33,12 +33,11 @@ def colours(x: Tensor, event: Levels, missing: Tensor | None = None) -> np.ndarr
     return shown
 
 
-def grid(rows: Sequence[tuple[str, np.ndarray]], columns: Sequence[str] = ()) -> Figure:
+def grid(rows: Sequence[tuple[str, np.ndarray]]) -> Figure:
     """Draw rows of images (N, H, W, 3), each with its title to the left.
 
     Arguments:
         rows: of equal numbers of images, but shorter ones leave a gap.
-        columns: titles above, one for each image of a row.
     """
     count = max(len(images) for _, images in rows)
     height, width = rows[0][1].shape[1:3]
@@ -50,7 +49,7 @@ def grid(rows: Sequence[tuple[str, np.ndarray]], columns: Sequence[str] = ()) ->
             top, left = gap + row * step[0], gap + column * step[1]
             canvas[top : top + height, left : left + width] = image
     longest = max(len(title) for title, _ in rows)
-    size = (0.09 * longest + 0.3 + INCHES * count, 0.25 + INCHES * len(rows) + 0.2 * bool(columns))
+    size = (0.09 * longest + 0.3 + INCHES * count, 0.25 + INCHES * len(rows))
     figure = Figure(figsize=size, layout="constrained", dpi=DPI)
     axes = figure.subplots()
     axes.imshow(canvas, interpolation="nearest")
@@ -59,12 +58,7 @@ def grid(rows: Sequence[tuple[str, np.ndarray]], columns: Sequence[str] = ()) ->
         [title for title, _ in rows],
         fontsize=8,
     )
-    axes.set_xticks(
-        [gap + column * step[1] + width / 2 - 0.5 for column in range(len(columns))],
-        list(columns),
-        fontsize=8,
-    )
-    axes.xaxis.tick_top()
+    axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
