@@ -11,7 +11,7 @@ from torch import Tensor
 
 import arcore
 from arcore import coding
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.data import sound_batches
 from pipeline.data.stored_split import Split
 from pipeline.datasets.base import SplitData
@@ -33,18 +33,21 @@ def check(model: arcore.AutoregressiveModel, context_frames: int, name: str) -> 
         raise UserError(f"{name}: evaluation.coded: {error}") from None
 
 
-def measure(model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray) -> Coded:
+def measure(model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray, name: str) -> Coded:
     """Compress rows of a split as one stream, decompress them and compare.
 
     Raises:
-        RuntimeError: if other levels come back.
+        UserError: if there are more levels in a row than are coded, or others come back.
     """
     x, condition, options = _to_code(model, split, rows)
-    began = time.perf_counter()
-    data = coding.compress(model, x, condition, verify=False, **options)
-    seconds = time.perf_counter() - began
-    if not torch.equal(coding.decompress(model, data, condition), x.long()):
-        raise RuntimeError("coding: other levels came back than were coded")
+    try:
+        began = time.perf_counter()
+        data = coding.compress(model, x, condition, verify=False, **options)
+        seconds = time.perf_counter() - began
+        fits = torch.equal(coding.decompress(model, data, condition), x.long())
+    except ValueError as error:  # the coder's own check of what it decodes among them
+        raise UserError(f"{name}: evaluation.coded: {error}") from None
+    require(fits, f"{name}: evaluation.coded", "the levels that were coded", "others")
     return Coded(coded_bytes=len(data), coded_seconds=round(seconds, 2))
 
 

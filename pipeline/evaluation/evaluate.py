@@ -132,7 +132,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         member=measured.member,
         importance=measured.importance,
         bound=measured.bound,
-        coded=coding_cost.measure(model, test, chosen) if plan.coded else None,
+        coded=coding_cost.measure(model, test, chosen, config.name) if plan.coded else None,
         further_tests=tuple(scored for scored, _, _ in further.values()),
         num_rows=len(measured.nats),
         num_split_rows=len(test),

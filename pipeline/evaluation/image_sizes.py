@@ -54,7 +54,8 @@ def measure(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
 def measure_together(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
     """Code all images as one picture, a near-square mosaic in their order.
 
-    The standard error is that of ten mosaics, each of a tenth of the images.
+    The standard error is that of ten mosaics, each of a tenth of the images as they follow each
+    other; it is too small where neighbours are alike, as tiles of one photograph are.
 
     Arguments:
         codec: one of `CODECS`.

@@ -19,6 +19,7 @@ from pipeline.data.stored_split import Split, take
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.experiments.schema import EvaluationConfig
+from pipeline.training.validation import most_rows
 
 
 def scores(
@@ -67,11 +68,13 @@ def batch_places(
 ) -> list[np.ndarray]:
     """Return the places, among the chosen rows, of the rows of each batch that is scored.
 
-    A batch scored alone, by its rows, gives the digits that it gives among the others.
+    A batch scored alone, by its rows, gives the digits that it gives among the others. Large
+    events come in smaller batches, as in validation: memory that was enough there is enough here.
     """
     if event.is_open:
         assert isinstance(split, SplitData), "sounds are read whole"
         return list(sound_batches.padded_batches(sound_batches.lengths(split)[chosen], batch_size))
+    batch_size = min(batch_size, most_rows(event))
     return np.split(np.arange(len(chosen)), range(batch_size, len(chosen), batch_size))
 
 

@@ -137,16 +137,16 @@ def measure(
     sizes = np.array([len(x) for x in rows])
     model = BackOff(train, k)
     model.fit_strengths(valid)
-    by_order = [np.array([model.nats(x, order) for x in rows]) for order in range(3)]
+    marginal, second = (np.array([model.nats(x, order) for x in rows]) for order in (0, 2))
     byte = math.log(256)
     found = [
         ("uniform", f"{k} levels", "baseline", sizes * math.log(k)),
-        ("marginal histogram", "of train", "baseline", by_order[0]),
+        ("marginal histogram", "of train", "baseline", marginal),
         (
             "order-2 counts with back-off",
             "strengths={:g},{:g}".format(*model.strengths),
             "baseline",
-            by_order[2],
+            second,
         ),
         (
             "zstd (pyarrow, measured here)",

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 import arcore
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_yaml, value_of
 from pipeline.datasets.scaling import Scaling
@@ -80,7 +80,10 @@ def log_exported_model(
         if scalings:
             described = json.dumps({role: one.to_dict() for role, one in scalings.items()})
             (exported / pyfunc.SCALINGS).write_text(described, encoding="utf-8")
-        signature, example = _signature(pyfunc.load(exported))
+        try:
+            signature, example = _signature(pyfunc.load(exported))
+        except ValueError as error:  # a model of other code
+            raise UserError(f"{model_folder.name}: {one_line(error)}") from None
         model = store.create_logged_model(
             run.info.experiment_id,
             name=re.sub(r"[/:.%\"']", "-", run.info.run_name or "model"),  # what MLflow takes

@@ -47,8 +47,13 @@ def rows_at_once(event: Event) -> int:
     """
     if event.is_open:
         return ROWS
+    return min(ROWS, most_rows(event))
+
+
+def most_rows(event: Event) -> int:
+    """Return how many rows of a closed event are scored at a time at most, for memory's sake."""
     levels = event.num_levels if type(event) is Levels else 1
-    return max(1, min(ROWS, DIMENSIONS // event.size, LOGITS // (event.size * levels)))
+    return max(1, min(DIMENSIONS // event.size, LOGITS // (event.size * levels)))
 
 
 def _scorer(

@@ -44,7 +44,7 @@ class Settings:
 def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Draw samples of each class, and classify test images."""
     event, model = subject.images, subject.model
-    classes, labels = model.num_classes, subject.split("train").labels
+    classes, labels = model.num_classes, subject.learned_labels()
     if classes is None or labels is None:
         raise subject.unfit("a class-conditional model")
     given = torch.arange(classes, device=model.device).repeat_interleave(settings.num_shown)

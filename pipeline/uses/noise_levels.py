@@ -54,7 +54,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     event, model = subject.images, subject.model
     if not model.latent_levels:
         raise subject.unfit("a model with latents")
-    split = subject.split("test")
+    split = subject.stored("test")
     terms, units = scoring.bound_scores(model, split, BATCH, np.arange(len(split)))
     numbers = [
         mean_of(f"{name}: {'KL' if place < len(units) else '-ln p(x | z)'}", nats, "nats")

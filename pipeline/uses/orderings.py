@@ -45,7 +45,7 @@ class Settings:
 
 def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     """Score test rows under all orderings, and mix the first ones."""
-    model, test = subject.exact_model, subject.split("test")
+    model, test = subject.exact_model, subject.stored("test")
     if not getattr(model.hyperparameters, "order_agnostic", True):
         raise subject.unfit("MADE with an ordering for each mask")
     try:

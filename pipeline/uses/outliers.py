@@ -16,6 +16,7 @@ from arcore.events import Levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.data import shard_reader
+from pipeline.data.stored_split import open_rows
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import image_codecs, scoring
 from pipeline.uses import pictures
@@ -177,7 +178,7 @@ def _of_dataset(name: str, event: Levels, settings: Settings) -> tuple[Tensor, s
     manifest = shard_reader.read_manifest(folder)
     expected = f"a dataset of the same event, {event}"
     require(manifest.event == event, "other", expected, f"{name} of {manifest.event}")
-    test = shard_reader.read_split(folder, "test")
+    test = open_rows(folder, "test")
     chosen = choose_rows(len(test), min(settings.num_rows, len(test)), settings.seed)
     return torch.from_numpy(scoring.read_rows(test, chosen, event)), manifest.sha256
 

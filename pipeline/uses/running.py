@@ -7,13 +7,13 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
-from pipeline.core.errors import require, require_seed, unknown_name
+from pipeline.core.errors import UserError, require, require_seed, unknown_name
 from pipeline.core.records import write_object
 from pipeline.experiments import naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
@@ -88,7 +88,8 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
         overrides: `key=value` of the use's settings.
 
     Raises:
-        UserError: for an unknown use or setting, a model that the use is not for, or none.
+        UserError: for an unknown use or setting, before anything runs; for a model that a use is
+            not for, or none, after the others have run.
     """
     if use not in (*USES, ALL):
         raise unknown_name("use", use, [*USES, ALL])
@@ -108,28 +109,36 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
     out, kept = records.folder_of(loaded.dataset, name), paths.work() / "scores" / name
     loaded = dataclasses.replace(loaded, kept=kept)
     with locks.held(locks.path_of(f"use-{name}"), f"using {name}"):
-        if use != ALL:
-            out /= use
-            with replacing(out) as partial:
-                _run_one(use, loaded, settings[use], partial)
-        else:
-            with replacing(out) as partial:
-                made = []
-                for one, chosen in settings.items():
-                    (partial / one).mkdir()
-                    made.append(_run_one(one, loaded, chosen, partial / one))
+        made, failed = [], []
+        for one, chosen in settings.items():
+            try:
+                with replacing(out / one) as partial:
+                    made.append(_run_one(one, loaded, chosen, partial))
+            except UserError as error:  # the others are kept, and those that follow run
+                failed.append(f"{one}: {error}" if use == ALL else str(error))
+            else:
+                _drop_kept(kept, one)
+        if failed:
+            raise UserError("; ".join(dict.fromkeys(failed)))
+        if use == ALL:
+            _drop_others(out, settings)
             _write_metrics(experiment, made)
-        _drop_kept(kept, settings)
-    return out
+    return out if use == ALL else out / use
 
 
-def _drop_kept(kept: Path, uses: Iterable[str]) -> None:
-    """Remove what uses kept on the way, now that their results are in place; of others it stays."""
-    for use in uses:
-        for folder in kept.glob(f"{use}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+def _drop_kept(kept: Path, use: str) -> None:
+    """Remove what a use kept on the way, now that its results are in place; of others it stays."""
+    for folder in kept.glob(f"{use}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
     if kept.is_dir() and not any(kept.iterdir()):
         kept.rmdir()
+
+
+def _drop_others(out: Path, listed: Collection[str]) -> None:
+    """Remove the results of uses that params.yaml lists no more."""
+    for use in USES:
+        if use not in listed:
+            shutil.rmtree(out / use, ignore_errors=True)
 
 
 def _check(settings: Any) -> None:

@@ -18,7 +18,7 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
-from pipeline.data.stored_split import open_rows, take
+from pipeline.data.stored_split import Split, open_rows, take
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
@@ -26,6 +26,7 @@ from pipeline.training import saved_models
 
 log = logging.getLogger(__name__)
 PROBABILITIES_AT_ONCE = 1 << 24
+READ_AT_ONCE = 4_096  # rows, of labels alone
 
 
 @dataclass(frozen=True)
@@ -199,14 +200,34 @@ class Subject:
         """Read a split."""
         return shard_reader.read_split(paths.shards(self.dataset), name)
 
+    def stored(self, name: str) -> Split:
+        """Open a split, to score rows of it."""
+        return open_rows(paths.shards(self.dataset), name)
+
+    def _usable(self, data: Split, split: str) -> int:
+        """Return how many rows, the first ones, are asked: of training rows, those learned from."""
+        learned = self.trained.content.get("trainer", {}).get("train_rows")
+        return learned if split == "train" and learned else len(data)
+
+    def learned_labels(self) -> np.ndarray | None:
+        """Return the labels of the rows that were learned from, None without any."""
+        data, parts = self.stored("train"), []
+        total = self._usable(data, "train")
+        for first in range(0, total, READ_AT_ONCE):
+            rows = np.arange(first, min(first + READ_AT_ONCE, total))
+            parts.append(take(data, rows).labels)
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if known else None
+
     def rows(self, split: str, count: int | None = None, seed: int = 0) -> Rows:
         """Read rows of a split: all, or a random subset that the seed names.
 
-        Splits may be sorted by class, so that the first rows stand for nothing.
+        Of the training split only rows that were learned from. Splits may be sorted by class, so
+        that the first rows stand for nothing.
         """
-        data = open_rows(paths.shards(self.dataset), split)
-        count = len(data) if count is None else min(count, len(data))
-        numbers = choose_rows(len(data), count, seed)
+        data = self.stored(split)
+        total = self._usable(data, split)
+        numbers = choose_rows(total, total if count is None else min(count, total), seed)
         x = torch.from_numpy(scoring.read_rows(data, numbers, self.model.event))
         labels = take(data, numbers).labels
         condition = scoring.condition_of(self.model, data, numbers)

@@ -204,6 +204,22 @@ def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> N
     assert measured == [one.to_dict() for one in image_sizes.measure_all(drawn, event)]
 
 
+@pytest.mark.parametrize(
+    ("labels", "moved"),
+    [([0, 0, 1, 1, 2], True), ([0, 1, 0, 1, 2], False), ([1] * 5, False), (None, False)],
+)
+def test_a_mosaic_of_images_sorted_by_class_is_mixed(
+    workdir: Path, monkeypatch, labels: list[int] | None, moved: bool
+) -> None:
+    x = np.random.default_rng(0).integers(0, 17, (5, 1, 8, 8), dtype=np.uint8)
+    split = SplitData(x, None if labels is None else np.array(labels))
+    monkeypatch.setattr(baselines.shard_reader, "read_split", lambda *_: split)
+    monkeypatch.setattr(baselines.image_sizes, "measure_all", lambda images, event: images)
+    measured = baselines._of_images("toy", Levels(17, (1, 8, 8)))
+    assert np.array_equal(measured, x) != moved
+    assert np.array_equal(np.sort(measured, 0), np.sort(x, 0))
+
+
 def test_missing_shards(workdir: Path) -> None:
     with pytest.raises(UserError, match="digits/manifest.json: file not found; run python -m"):
         baselines.write("digits")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import arcore
 from pipeline.core.errors import UserError
 from pipeline.evaluation import evaluate, rescoring
+from pipeline.evaluation.results import Score
 from pipeline.experiments import compose
 from pipeline.reporting import recording
 from pipeline.training import driver
@@ -67,6 +70,22 @@ def test_another_number_is_said(project: Path, monkeypatch) -> None:
     path.write_text(json.dumps(metrics))
     with pytest.raises(UserError, match="other numbers than recorded: toy"):
         run(monkeypatch, "toy")
+
+
+def test_numbers_on_both_sides_of_a_printed_digit_are_the_same(monkeypatch, capsys) -> None:
+    event = arcore.events.Binary((4,))
+    then = Score.from_nats(86.154999, 0.2, event)
+
+    def rescored(apart: float) -> None:
+        now = Score.from_nats(86.154999 + apart, 0.2, event)
+        found = SimpleNamespace(pairs=lambda: [("test", then, now)])
+        monkeypatch.setattr(rescoring, "rescore", lambda name: found)
+        run(monkeypatch, "toy")
+
+    rescored(2e-6)
+    assert "recorded 86.15 ± 0.20, now 86.16 ± 0.20 nats (+2.0e-06)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="other numbers than recorded: toy"):
+        rescored(2e-3)
 
 
 def test_further_splits_are_scored_too(project: Path, monkeypatch, capsys) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from arcore.events import Binary, Gray, Levels
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.data.stored_split import StoredSplit, take
+from pipeline.datasets.base import SplitData
 from pipeline.evaluation import evaluate, scoring, spreading
 from pipeline.experiments import compose
 
@@ -77,3 +79,15 @@ def test_pieces_are_enough_for_all_workers() -> None:
     assert [len(piece) for piece in few] == [1] * 20
     many = spreading._pieces([np.arange(100)] * 1000, 2)
     assert {len(piece) for piece in many} == {20}
+
+
+def test_large_events_are_scored_in_batches_that_memory_holds() -> None:
+    rows = SplitData(np.zeros((100, 1), np.uint8))
+    for event, batch, sizes in (
+        (Binary((1, 28, 28)), 60, [60, 40]),
+        (Levels(256, (3, 64, 64)), 500, [42, 42, 16]),
+        (Gray((20, 1, 64, 64)), 20, [20] * 5),
+    ):
+        places = scoring.batch_places(event, rows, batch, np.arange(100))
+        assert [len(place) for place in places] == sizes
+        assert np.concatenate(places).tolist() == list(range(100))

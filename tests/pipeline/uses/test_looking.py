@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> N
         )
     assert found["samples that are training images"] == 0
     assert (project / "nearest.png").is_file() and (project / "distances.png").is_file()
+
+
+def test_training_rows_are_those_that_were_learned_from(project: Path) -> None:
+    loaded = subject.load("toy-gated_pixelcnn")
+    everything = loaded.learned_labels()
+    assert everything is not None and len(everything) == len(loaded.rows("train")) == 1257
+    trainer = loaded.trained.content["trainer"] | {"train_rows": 200}
+    content = dict(loaded.trained.content) | {"trainer": trainer}
+    few = replace(loaded, trained=replace(loaded.trained, content=content))
+    labels = few.learned_labels()
+    assert labels is not None and labels.tolist() == everything[:200].tolist()
+    assert few.rows("train").numbers.tolist() == list(range(200))
+    assert few.rows("train", 50).numbers.max() < 200 <= len(few.rows("test"))
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,19 @@ def test_all_uses_of_an_entry(project: Path) -> None:
     assert origin.device == provenance.device_name(torch.device("cpu"))
 
 
+def test_a_use_that_fails_leaves_the_others_and_their_results(project: Path) -> None:
+    list_uses(nade={"classes": {}, "inpainting": QUICK})
+    with pytest.raises(UserError, match="^classes: toy-nade: expected a class-conditional model"):
+        running.run("all", "toy-nade")
+    out = project / "evaluation/digits_binary/uses/toy-nade"
+    assert [path.name for path in out.iterdir()] == ["inpainting"]
+    assert records.read(out / "inpainting").settings["num_rows"] == 4
+    assert not Path("metrics/uses/toy-nade.json").exists()
+    list_uses(nade={"memorisation": {"num_samples": 2}})
+    running.run("all", "toy-nade")
+    assert [path.name for path in out.iterdir()] == ["memorisation"]
+
+
 def test_overrides_get_a_name_of_their_own(project: Path) -> None:
     list_uses(nade={"inpainting": QUICK})
     out = running.run("inpainting", "toy-nade", ["num_rows=3"])
