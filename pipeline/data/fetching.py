@@ -160,12 +160,15 @@ def _find(folder: Path, name: str) -> Path | None:
 def _candidates(dataset: Dataset, file: RawFile, mirror: Path | str | None) -> Iterator[Path | str]:
     """Existing paths and addresses where the file may come from, in the order to try them."""
     folders = []
+    if archive := archive_of(file):
+        placed = raw_folder(dataset.name) / archive
+        yield from [placed] if placed.is_file() else []
     if isinstance(mirror, Path):
         folders.append(mirror / dataset.family)
     elif mirror is not None:
         address = f"{mirror}/{dataset.family}/{quote(file.name)}"
         yield from (address, f"{address}.gz")
-        if archive := archive_of(file):
+        if archive:
             yield f"{mirror}/{dataset.family}/{quote(archive)}"
     for name in list_datasets():
         if name != dataset.name and get_dataset({"name": name}).family == dataset.family:
@@ -175,7 +178,7 @@ def _candidates(dataset: Dataset, file: RawFile, mirror: Path | str | None) -> I
         found = _find(folder, file.name)
         if found is not None:
             yield found
-        if (archive := archive_of(file)) and (folder / archive).is_file():
+        if archive and (folder / archive).is_file():
             yield folder / archive
     if file.url is not None:
         yield file.url

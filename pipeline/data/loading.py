@@ -182,10 +182,12 @@ class Loader:
         order = permutation((self._seed, epoch), self.rows)
         assert self._held is not None, "a split that is shuffled whole is held"
         window = Window(self._held, np.arange(self.rows), order)
+        # motions of epoch 0 and seed 0 are those that validation and test have for good
+        drawn = epoch + 1 if self._read_transform == "moving" else epoch
         for step in range(first_step, self.steps_per_epoch):
             low, high = (min(s * batch_size, self.rows) for s in (step, step + 1))
             piece = window.take(slice(low + self._rank, high, self._world))
-            yield self._batch([piece], self._seed, epoch, high - low)
+            yield self._batch([piece], self._seed, drawn, high - low)
 
     def _batches(self, epoch: int, first_step: int, batch_size: int) -> Iterator[Batch]:
         done = min(first_step * batch_size, self.rows) * (self._end - self._begin) // self.rows

@@ -218,7 +218,7 @@ def _guess_frame(
         try:
             with Image.open(source, formats=image_files.FORMATS) as image:
                 sizes.add((image.height, image.width))
-                gray = gray and image.mode in ("1", "L")
+                gray = gray and image.mode in image_files.GRAY
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue  # what is amiss is said by the check of all files
     guessed["gray"] = gray

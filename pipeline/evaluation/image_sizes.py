@@ -24,7 +24,12 @@ def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
         event: what one image is.
     """
     codecs = [codec for codec in image_codecs.CODECS.values() if codec.applies(event)]
-    alone = [measure(codec, images, event) for codec in codecs if codec.alone]
+    longest = max(images.shape[2:])
+    alone = [
+        measure(codec, images, event)
+        for codec in codecs
+        if codec.alone and not 0 < codec.longest < longest
+    ]
     side = max(mosaic_extents(images.shape))
     return alone + [
         measure_together(codec, images, event)

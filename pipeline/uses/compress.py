@@ -226,6 +226,8 @@ def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
         lengths = [operator.index(count) for count in described["streams"]]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
+    if not entries:
+        raise damaged
     for entry in entries:
         check_name(entry.name, where)
     _require_different([entry.name for entry in entries])

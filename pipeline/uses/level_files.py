@@ -21,7 +21,7 @@ from arcore.coded_batches import LONGEST
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_encode
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats import image_files, wave_files
 
 MODES = {1: ("1", "L"), 3: ("RGB",)}
 KINDS = {".png": "png", ".wav": "wav", ".parquet": "parquet"}
@@ -173,6 +173,8 @@ def _read_png(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.ndarr
             fits = kind == "PNG" and frames == 1 and mode in MODES[channels] and clear
             expected = f"an opaque PNG of mode {' or '.join(MODES[channels])}"
             require(fits, str(path), expected, f"{kind} of mode {mode}")
+            deep = image_files.is_of_16_bits(picture)
+            require(not deep, str(path), "8 bits a channel", "16")
             require(found == tuple(size), str(path), f"{size[0]} x {size[1]} pixels", found)
             pixels = np.array(picture.convert("L") if mode == "1" else picture)
     except (

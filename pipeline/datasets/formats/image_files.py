@@ -189,7 +189,7 @@ def _opened(source: Source, frame: Frame, where: str | Path) -> Iterator[Image.I
                 (image.width * image.height > most * 10**6, f"at most {most} million pixels", size),
                 (several, "a still image", "several frames"),
                 (image.mode not in _EIGHT_BIT, "8 bits a channel", f"mode {image.mode}"),
-                (_is_of_16_bits(image), "8 bits a channel", "16"),
+                (is_of_16_bits(image), "8 bits a channel", "16"),
             )
             for holds, expected, got in problems:
                 if holds:
@@ -204,7 +204,7 @@ def _opened(source: Source, frame: Frame, where: str | Path) -> Iterator[Image.I
         ) from None
 
 
-def _is_of_16_bits(image: Image.Image) -> bool:
+def is_of_16_bits(image: Image.Image) -> bool:
     """Whether a PNG has 16 bits a channel; of colours Pillow would drop half without a word."""
     return image.format == "PNG" and any(
         ";16" in str(part[-1]) for part in getattr(image, "tile", ())

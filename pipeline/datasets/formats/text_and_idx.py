@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -18,10 +19,26 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: file not found; run python -m stages.fetch first") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        raise _unreadable(path, error) from None
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a raw file of text, UTF-8 with or without a mark of the byte order.
+
+    Raises:
+        UserError: if the file is missing or cannot be opened.
+    """
+    try:
+        return path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: file not found; run python -m stages.fetch first")
+    return UserError(f"{path}: cannot be read: {error.strerror}")
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:

@@ -28,7 +28,6 @@ row's. `fetch` copies the file, so that a changed one is noticed at `preprocess`
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -40,8 +39,8 @@ import numpy as np
 from arcore.events import Event, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.file_hash import sha256_of
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
-from pipeline.datasets.formats.text_and_idx import read_bytes
 from pipeline.datasets.own.own_data import (
     FEW_VALUES,
     OwnOptions,
@@ -239,7 +238,6 @@ def build(config: Mapping[str, object]) -> Dataset:
         )
     modelled = _modelled(name, options, kept, path)
     event = _event(name, options, modelled)
-    data = read_bytes(path)
     sizes = [_width(options, column) for column in options.conditions]
     count = options.levels.get(options.label)
     how = "; columns of reals standardised by the training rows" if options.standardize else ""
@@ -250,7 +248,7 @@ def build(config: Mapping[str, object]) -> Dataset:
         family=name,
         event=event,
         unit="nats",
-        files=(RawFile(path.name, hashlib.sha256(data).hexdigest(), len(data), None),),
+        files=(RawFile(path.name, sha256_of(path), path.stat().st_size, None),),
         provenance=(
             f"{path.name}, columns {listed(options.drop, len(names)) or 'none'} dropped"
             + (f", {listed(told, len(names))} given" if told else "")

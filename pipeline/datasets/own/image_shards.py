@@ -30,6 +30,7 @@ memory. They stay where they are, as those of kind image_folder do.
 from __future__ import annotations
 
 import fnmatch
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -291,12 +292,13 @@ def guess_patterns(path: Path, files: list[Path]) -> dict[str, list[str]]:
 
 def _shortened(names: list[str], every: list[str]) -> list[str]:
     """Put one pattern in place of many names that begin with the same word, if no others do."""
+    escaped = [glob.escape(name) for name in names]
     if len(names) < 3:
-        return names
+        return escaped
     stems = {name[: len(name) - len(name.lstrip("abcdefghijklmnopqrstuvwxyz/"))] for name in names}
     others = [name for name in every if name not in names]
     theirs = any(name.startswith(stem) for name in others for stem in stems)
-    return sorted(f"{stem}*" for stem in stems) if all(stems) and not theirs else names
+    return sorted(f"{stem}*" for stem in stems) if all(stems) and not theirs else escaped
 
 
 def build(config: Mapping[str, object]) -> Dataset:

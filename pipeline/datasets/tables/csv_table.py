@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import csv
-import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from arcore.events import Real
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
-from pipeline.datasets.formats.text_and_idx import check_rows, read_bytes
+from pipeline.datasets.formats.text_and_idx import check_rows, open_text, read_bytes
 from pipeline.datasets.read_transforms import permute_rows
 from pipeline.datasets.scaling import Scaling
 
@@ -49,14 +50,15 @@ def read_table(
     Raises:
         UserError: naming the file, the row and the column of the first flaw.
     """
-    rows = list(read_rows(path, delimiter))
-    names = column_names(path, rows, header)
+    rows = read_rows(path, delimiter)
+    first = list(itertools.islice(rows, 1))
+    names = column_names(path, first, header)
     kept = kept_columns(path, names, drop)
-    values = np.empty((len(rows) - header, len(kept)))
-    for out, (number, row) in zip(values, rows[header:], strict=True):
+    values = array.array("d")
+    for number, row in rows if header else itertools.chain(first, rows):
         if len(row) != len(names):
             raise UserError(f"{path}: row {number}: expected {len(names)} cells, got {len(row)}")
-        for place, i in enumerate(kept):
+        for i in kept:
             count = (levels or {}).get(names[i])
             value = _number(row[i], count)
             if value is None:
@@ -64,10 +66,10 @@ def read_table(
                     f"{path}: row {number}, column {names[i]!r}: expected {_wanted(count)}, "
                     f"got {row[i]!r}"
                 )
-            out[place] = value
+            values.append(value)
     if len(values) == 0:
         raise UserError(f"{path}: expected rows of numbers below the header, got none")
-    return [names[i] for i in kept], values
+    return [names[i] for i in kept], np.frombuffer(values).reshape(-1, len(kept))
 
 
 def _number(cell: str, count: int | list[str] | None) -> float | None:
@@ -107,25 +109,34 @@ def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a table that are not blank, with their numbers."""
     fits = len(delimiter) == 1 and delimiter not in '"\r\n'
     require(fits, "delimiter", "one character, no quote or line break", delimiter)
+    with open_text(path) as text:
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        blank, columns = None, 0
+        try:
+            for row in reader:
+                if not row:
+                    blank = blank or reader.line_num
+                    continue
+                columns = columns or len(row)
+                if blank and columns == 1:
+                    raise UserError(f"{path}: row {blank}: expected a value, got an empty cell")
+                yield reader.line_num, row
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: {_not_text(path)}") from None
+        except csv.Error as error:
+            where = f"{path}: row {reader.line_num}"
+            raise UserError(f"{where}: not a table of text: {error}") from None
+
+
+def _not_text(path: Path) -> str:
+    """Say where a file is no UTF-8, which reading in pieces does not know."""
     content = read_bytes(path)
     try:
-        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}: row {number}: not a table of text: {error}") from None
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    blank, columns = None, 0
-    try:
-        for row in reader:
-            if not row:
-                blank = blank or reader.line_num
-                continue
-            columns = columns or len(row)
-            if blank and columns == 1:
-                raise UserError(f"{path}: row {blank}: expected a value, got an empty cell")
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise UserError(f"{path}: row {reader.line_num}: not a table of text: {error}") from None
+        return f"row {number}: not a table of text: {error}"
+    return "not a table of text: changed while it was read"
 
 
 def column_names(path: Path, rows: Sequence[tuple[int, list[str]]], header: bool) -> list[str]:

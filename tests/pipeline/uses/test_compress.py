@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+import struct
 import subprocess
 import sys
 import wave
@@ -303,6 +304,14 @@ def test_a_stream_is_of_whole_bytes(archive: Path, tmp_path: Path) -> None:
         compress.decompress(archive, tmp_path / "model", tmp_path / "out")
 
 
+def test_streams_of_no_file_are_refused(archive: Path, tmp_path: Path) -> None:
+    _, streams = compress.unpack(archive.read_bytes(), archive)
+    for left in (streams[:1], []):
+        archive.write_bytes(forged([], left))
+        with pytest.raises(UserError, match=r"x\.arc: truncated or damaged archive"):
+            compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -388,12 +397,26 @@ def picture(path: Path, mode: str = "L", size: tuple[int, int] = (5, 4), **optio
     Image.new(mode, size).save(path, **options)
 
 
+def picture_of_16_bits(path: Path) -> None:
+    """In colour, of which Pillow gives the upper halves without a word."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    header = struct.pack(">2I5B", 5, 4, 16, 2, 0, 0, 0)
+    pixels = zlib.compress((b"\0" + bytes(range(30))) * 4)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
 @pytest.mark.parametrize(
     ("event", "make", "message"),
     [
         (GRAY, lambda p: picture(p, "RGB"), "expected an opaque PNG of mode 1 or L, got 'PNG of m"),
         (GRAY, lambda p: picture(p, "RGBA"), "expected an opaque PNG of mode 1 or L"),
         (GRAY, lambda p: picture(p, "I;16"), "expected an opaque PNG of mode 1 or L"),
+        (RGB, picture_of_16_bits, "expected 8 bits a channel, got '?16"),
         (RGB, lambda p: picture(p, "P"), "expected an opaque PNG of mode RGB, got 'PNG of mode P'"),
         (GRAY, lambda p: picture(p, format="JPEG"), "expected an opaque PNG of mode"),
         (GRAY, lambda p: picture(p, transparency=3), "expected an opaque PNG of mode"),

@@ -128,7 +128,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(folder, [12, 4, 6])
 
 
-def write(folder: Path, rows: list[int]) -> Path:
+def write(folder: Path, rows: list[int], alike: bool = False) -> Path:
     dataset = dataclasses.replace(
         catalog.get_dataset({"name": "moving_digits"}),
         event=Gray((6, 1, 8, 8)),
@@ -136,7 +136,9 @@ def write(folder: Path, rows: list[int]) -> Path:
     )
     generator = np.random.default_rng(0)
     splits = {
-        split: SplitData(generator.integers(0, 256, (n, 2, 4, 4), dtype=np.uint8), None, "moving")
+        split: SplitData(
+            generator.integers(255 * alike, 256, (n, 2, 4, 4), dtype=np.uint8), None, "moving"
+        )
         for split, n in zip(catalog.SPLITS, rows, strict=True)
     }
     return preprocess.write(dataset, splits, folder / "shards")
@@ -153,6 +155,15 @@ def test_clips_are_new_in_each_epoch_and_the_same_in_every_batch(few: Path) -> N
     assert not set(rows_of(0)) & set(rows_of(1))
     shares = [set(rows_of(0, batch_size=4, rank=rank, world_size=2)) for rank in (0, 1)]
     assert shares[0] | shares[1] == set(rows_of(0))
+
+
+def test_motions_of_validation_are_no_epochs_of_training(tmp_path: Path) -> None:
+    folder = write(tmp_path, [12, 4, 6], alike=True)  # so that a clip is its motion
+    held_out = torch.cat([batch.x for batch in Loader(folder, "valid").sequential(3)])
+    for epoch in range(3):
+        loader = Loader(folder, "train", seed=0, batch_size=5)
+        seen = {x.numpy().tobytes() for batch in loader.epoch(epoch) for x in batch.x}
+        assert not seen & {x.numpy().tobytes() for x in held_out}, epoch
 
 
 def test_validation_clips_do_not_depend_on_workers_or_epochs(few: Path) -> None:

@@ -243,8 +243,13 @@ def test_the_subset_comes_out_of_a_mirrors_or_a_siblings_archive(
 ) -> None:
     files, _, _ = cifar_files()
     dataset, content = small_subset()
-    mirror, sibling = tmp_path / "served/cifar10", tmp_path / "data/raw/cifar10"
-    for place, variable in ((mirror, str(mirror.parent)), (mirror, server), (sibling, "")):
+    mirror, raw = tmp_path / "served/cifar10", tmp_path / "data/raw"
+    for place, variable in (
+        (mirror, str(mirror.parent)),
+        (mirror, server),
+        (raw / "cifar10", ""),
+        (raw / "cifar10_4k", ""),  # put there by hand
+    ):
         place.mkdir(parents=True, exist_ok=True)
         path = write_tar(place / "cifar-10-binary.tar.gz", files, "w:gz")
         monkeypatch.setenv(fetching.MIRROR_VARIABLE, variable)

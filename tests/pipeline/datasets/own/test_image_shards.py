@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gzip
 import io
 import pickle
@@ -130,6 +131,12 @@ def test_many_files_become_one_pattern() -> None:
     held_out = [Path("d/train_and_eval/test-0.parquet"), Path("d/train_and_eval/train-0.parquet")]
     found = image_shards.guess_patterns(Path("d"), held_out)
     assert found["test_files"] == ["train_and_eval/test-0.parquet"], "by its name first"
+
+
+def test_a_name_with_brackets_is_itself() -> None:
+    files = [Path(f"d/{split}[0].parquet") for split in ("train", "test")]
+    (pattern,) = image_shards.guess_patterns(Path("d"), files)["train_files"]
+    assert [fnmatch.fnmatchcase(file.name, pattern) for file in files] == [True, False]
 
 
 @pytest.mark.parametrize("splits", [("train", "validation"), ("validation", "test")])

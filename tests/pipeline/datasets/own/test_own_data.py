@@ -332,6 +332,12 @@ def test_images_in_colour_that_are_made_gray_are_told(monkeypatch: pytest.Monkey
     assert not any("colour" in line for line in found)
 
 
+def test_transparency_is_no_colour() -> None:
+    for i, mode in enumerate(("L", "LA")):
+        write_picture(Path(f"scans/{i:02d}.png"), 8, 8, seed=i, mode=mode)
+    assert adding.GUESSES["image_folder"]("mine", "scans", {})["gray"]
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_a_cut_file_lacks_its_end(suffix: str) -> None:
     write_picture(Path(f"a.{suffix}"), 16, 16)
