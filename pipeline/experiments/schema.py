@@ -54,9 +54,9 @@ class OptimizerConfig:
 class ScheduleConfig:
     """The learning rate over steps, as a factor of the optimiser's.
 
-    constant; linear or cosine from 1 to `final_factor` over the whole run; inverse_time
-    1 / (1 + decay * step). `warmup_steps` rise linearly from 0 first. Options that a schedule does
-    not read must stay at their default.
+    In `warmup_steps` it rises linearly, from 1 / warmup_steps. Then, s steps later: constant;
+    linear or cosine from 1 to `final_factor` over the rest of the run; inverse_time
+    1 / (1 + decay * s). Options that a schedule does not read must stay at their default.
     """
 
     name: str = "cosine"

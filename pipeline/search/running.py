@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.core import storage
+from pipeline.core import provenance, storage
 from pipeline.core.errors import SiteError, UserError
+from pipeline.core.stage_code import check_host
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import objectives
@@ -30,7 +31,7 @@ from pipeline.training.records import (
     TrainingReport,
     outcome_from_dict,
 )
-from pipeline.training.resolved import resolve
+from pipeline.training.resolved import fit
 from pipeline.training.sessions import Checkpoint, TrialSession, is_there, newest_first
 
 
@@ -81,8 +82,10 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
     values = {p.name: p.decode(drawn[p.name]) for p in search.space}
     number, checkpoint = int(drawn[NUMBER]), str(drawn[CHECKPOINT])
     try:
+        own = provenance.code_sha256("train", str(search.base.model["name"]))
+        check_host(setting.code_sha256, own)  # before other code refuses values that it lacks
         config = dataclasses.replace(search.experiment(values), cluster=setting.resources)
-        resolved = resolve(config, setting.manifest)
+        resolved = fit(config, setting.manifest)
         threads = setting.resources.cpus_per_worker or 1
         job = driver.make_job(
             resolved, threads=threads, quiet=True,

@@ -11,8 +11,9 @@ from typing import cast
 
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.core.errors import UserError, require, require_seed, unknown_name
+from pipeline.core.errors import UserError, one_line, require, require_seed, unknown_name
 from pipeline.data.manifest import Manifest
 from pipeline.experiments import compose, groups, naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
@@ -117,11 +118,25 @@ class Search:
         return self.plan.num_trials * math.prod(grids)
 
     def experiment(self, values: Mapping[str, object]) -> schema.ExperimentConfig:
-        """Compose the experiment of a trial from its values by parameter name."""
-        drawn = [f"{name}={json.dumps(value)}" for name, value in values.items()]
+        """Return the experiment of a trial from its values by parameter name.
+
+        No file is read: a trial runs where the configuration of a dataset or cluster may be none.
+
+        Raises:
+            UserError: for values that do not fit, or another model.
+        """
         where = f"searches.{self.key}"
-        overrides = [*self.overrides, *drawn]
-        return compose.compose(self.key, where, self.entry, overrides, self.start)
+        given = {"model": dict(self.base.model), "trainer": dataclasses.asdict(self.base.trainer)}
+        try:
+            drawn = OmegaConf.from_dotlist([f"{n}={json.dumps(v)}" for n, v in values.items()])
+            merged = OmegaConf.to_container(OmegaConf.merge(given, drawn), resolve=True)
+        except (OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"{where}: {one_line(error)}") from None
+        plain = cast(dict[str, dict[str, object]], merged)
+        named, expected = plain["model"]["name"], f"{self.base.model['name']!r}, the entry's"
+        require(named == self.base.model["name"], f"{where}: model.name", expected, named)
+        trainer = schema.build(schema.TrainerConfig, plain["trainer"], "trainer")
+        return dataclasses.replace(self.base, model=plain["model"], trainer=trainer)
 
     def defaults(self) -> dict[str, object] | None:
         """Return the base experiment's own values, None if a draw could not give them."""

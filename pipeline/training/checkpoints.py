@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
 import pickle
 import re
@@ -108,20 +109,26 @@ class OfOtherCode(UserError):
 
 def read_progress(folder: Path) -> Progress:
     """Read where the training of a checkpoint stood."""
-    return _read_state(folder)[2]
+    return _progress(folder, _read_state(folder)[2])
 
 
-def _read_state(folder: Path) -> tuple[str, str | None, Progress]:
+def _read_state(folder: Path) -> tuple[str, str | None, Mapping[str, object]]:
     """Read the config hash, the code's and the progress of a checkpoint."""
     try:
         state = read_object(folder / "state.json")
-        progress = value_of(state, "progress", dict, "state.json")
         code = state.get("code_sha256")  # older checkpoints have none
         return (
             value_of(state, "config_hash", str, "state.json"),
             None if code is None else str(code),
-            Progress.from_dict(progress),
+            value_of(state, "progress", dict, "state.json"),
         )
+    except UserError as error:
+        raise _damaged(folder, error) from error
+
+
+def _progress(folder: Path, described: Mapping[str, object]) -> Progress:
+    try:
+        return Progress.from_dict(described)
     except UserError as error:
         raise _damaged(folder, error) from error
 
@@ -150,7 +157,9 @@ def save(
     _save_weights(best, folder / "best.safetensors")
     if averaged is not None:
         _save_weights(weights_of(averaged), folder / "averaged.safetensors")
-    torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+    content = io.BytesIO()  # torch's own writing would hide that a disk is full
+    torch.save(optimizer.state_dict(), content)
+    (folder / "optimizer.pt").write_bytes(content.getbuffer())
     state = {
         "config_hash": config_hash,
         "code_sha256": code_sha256,
@@ -181,7 +190,7 @@ def load(
         UserError: for a checkpoint of another experiment or architecture, or a damaged one.
         OfOtherCode: for one that other code wrote, where both are known.
     """
-    found, code, progress = _read_state(folder)
+    found, code, described = _read_state(folder)
     if found != config_hash:
         raise UserError(
             f"{folder}: expected a checkpoint of this experiment ({config_hash[:8]}), got one of "
@@ -192,6 +201,7 @@ def load(
             f"{folder}: expected a checkpoint of this code ({str(code_sha256)[:8]}), got one of "
             f"other code ({str(code)[:8]}); check that out again"
         )
+    progress = _progress(folder, described)
     try:
         load_weights(folder / "last.safetensors", model)
         if averaged is not None:

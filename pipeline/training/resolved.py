@@ -76,6 +76,15 @@ def resolve(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
     """
     check_options(config, manifest)
     check_places(config, manifest)
+    return fit(config, manifest)
+
+
+def fit(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
+    """Check an experiment's model against its shards, whatever these were made of.
+
+    Raises:
+        UserError: as `resolve`, of the model.
+    """
     with torch.device("cpu" if config.pooled else "meta"):  # orderings of a pool are compared
         model = create_model(config.model, manifest.event)
     check_condition(model, manifest)

@@ -114,6 +114,7 @@ class Worker:
         self.device = exact(session.device)
         self.workers = Workers(session.rank, session.world, session.device)
         keep_freed_memory()
+        self.workers.together(lambda: agreement.check(job))  # before other code refuses the model
         self.learner = Learner(job, self.workers)
         self.model = self.learner.model
         self.workers.together(self._open_splits)
@@ -133,7 +134,6 @@ class Worker:
 
     def _open_splits(self) -> None:
         config, ranks = self.config, (self.session.rank, self.session.world)
-        agreement.check(self.job)
         if self.model.event.is_open:
             field = f"receptive field: {self.model.receptive_field:,} samples"
             self._say(field)

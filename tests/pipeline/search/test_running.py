@@ -164,8 +164,10 @@ def test_a_host_of_other_code_than_the_drivers_is_no_fault_of_a_trial(
 ) -> None:
     resources = ClusterConfig(cpus_per_worker=1)
     other = dataclasses.replace(setting, resources=resources, code_sha256="0" * 64)
-    with pytest.raises(Disagreement, match="expected the code of the driver"):
-        running.run_trial(DRAWN, setting=other)
+    for ordering in ("raster", "of newer code"):
+        drawn = DRAWN | {"model.ordering": json.dumps(ordering)}
+        with pytest.raises(Disagreement, match="expected the code of the driver"):
+            running.run_trial(drawn, setting=other)
     assert not reports
 
 

@@ -81,6 +81,32 @@ def test_a_trial_is_the_experiment_with_its_values(load) -> None:
     assert trial.trainer.optimizer.name == search.base.trainer.optimizer.name
 
 
+def test_a_trial_needs_no_file_of_its_host(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = load("cluster=gpu")
+    Path("params.yaml").unlink()
+    for name in ("load_config", "get_dataset"):
+        monkeypatch.delattr(catalog, name)
+    trial = search.experiment({"model.hidden": [16]})
+    assert trial.model["hidden"] == [16] and trial.cluster.use_gpu
+    assert trial.dataset == search.base.dataset
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trainer.epochs": 3}, "unknown parameter of trainer 'epochs'"),
+        ({"trainer.max_epochs": "many"}, "trainer.max_epochs: expected int, got 'many'"),
+        ({"trainer.max_epochs.a": 3}, "trainer.max_epochs: expected int, got {"),
+        ({"model.hidden.0": 3}, "^searches.toy: Cannot merge"),
+        ({"model.name": "nade"}, "^searches.toy: model.name: expected 'made', .*got 'nade'"),
+    ],
+)
+def test_values_that_do_not_fit(load, values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load().experiment(values)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_experiment_on_the_overlay_trains_as_the_trial(load) -> None:
     search = load()
     values = {"model.ordering": "random", "model.hidden": [16, 16],

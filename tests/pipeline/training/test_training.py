@@ -432,6 +432,8 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
     state.write_text(json.dumps(content | {"code_sha256": "a" * 64}))
     again.train(max_epochs=1)
     again.code_sha256 = "b" * 64
+    newer = content["progress"] | {"of_newer_code": 1}  # which this one could not read
+    state.write_text(json.dumps(content | {"code_sha256": "a" * 64, "progress": newer}))
     monkeypatch.setattr(agreement.provenance, "code_sha256", lambda stage, model: "b" * 64)
     with pytest.raises(
         UserError,
