@@ -77,7 +77,8 @@ def _fetch(dataset: Dataset) -> Path:
     marker.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
     os.replace(marker, folder / "source.json")
     if not dataset.files and own is None:
-        logger.info("%s: embedded, nothing to download", dataset.name)
+        how = "read where option folder says" if hasattr(dataset.options, "folder") else "embedded"
+        logger.info("%s: %s, nothing to download", dataset.name, how)
     elif not dataset.files:
         logger.info("%s: nothing to copy, preprocess reads %s where it lies", dataset.name, own)
     return folder

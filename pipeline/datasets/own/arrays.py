@@ -127,9 +127,12 @@ class Arrays(Dataset):
         return [*lines, *self._beware(columns.x, cut["train"]), *self._left_aside()]
 
     def _beware(self, x: np.ndarray, train: np.ndarray) -> list[str]:
-        """Say which places of rows of reals have few different values, by some training rows."""
+        """Say what may be meant otherwise: channels last; places of few different reals.
+
+        The latter by some training rows.
+        """
         if isinstance(self.event, Levels):
-            return []
+            return self._beware_of_channels(self.event.shape)
         most = len(next(cut_rows(train, x)))
         few = repeated(x[train[:: -(-len(train) // most)]])
         if not few:
@@ -139,6 +142,15 @@ class Arrays(Dataset):
             "columns " + listed([i for (i,) in few], 12) if is_table else f"places {listed(few)}"
         )
         return [f"beware: {where}: {FEW_VALUES}: leave them out"]
+
+    def _beware_of_channels(self, shape: Sequence[int | None]) -> list[str]:
+        if len(shape) != 3 or shape[-1] not in (1, 3) or shape[0] in (1, 3):
+            return []
+        taken, first = " x ".join(map(str, shape[1:])), (shape[2], *shape[:2])
+        return [
+            f"beware: rows of shape {tuple(shape)} are {shape[0]} channels of {taken}; if channels "
+            f"come last, store them first, {first}"
+        ]
 
     def _left_aside(self) -> list[str]:
         """Say which arrays of an archive serve for nothing, if any."""
