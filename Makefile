@@ -71,7 +71,7 @@ format: $(STAMP)  ## let ruff mend what it can
 ui: $(STAMP)  ## MLflow on http://127.0.0.1:5000, and the addresses of each dataset's runs
 	@$(VENV)/bin/python -m stages.ui
 
-submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=evaluate@..., or RUN='...'
+submit: $(STAMP)  ## a job on a Ray cluster: STAGE=train EXPERIMENT=..., TARGET=evaluate@..., or RUN='...'; SUBMIT='--env ...'
 	@$(if $(STAGE)$(TARGET)$(RUN),true,echo "error: expected STAGE and EXPERIMENT or TARGET or RUN"; exit 1)
 	@$(VENV)/bin/python -m stages.submit $(SUBMIT) -- $(or $(RUN),$(if $(TARGET),dvc repro $(TARGET),python -m stages.$(STAGE) $(EXPERIMENT)))
 

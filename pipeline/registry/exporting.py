@@ -20,7 +20,9 @@ from pipeline.core.errors import UserError, one_line
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_yaml, value_of
 from pipeline.datasets.scaling import Scaling
+from pipeline.experiments.schema import EvaluationConfig
 from pipeline.tracking import mlflow_store
+from pipeline.training.validation import most_rows
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -118,7 +120,11 @@ def _copy(
     config = read_yaml(folder / "config.yaml")
     where = str(folder / "config.yaml")
     given = value_of(config, "evaluation", dict, where) if config.get("evaluation") else {}
-    config["evaluation"] = {**given, **protocol}
+    event = arcore.events.from_dict(value_of(config, "event", dict, where))
+    batch_size = int(given.get("batch_size") or EvaluationConfig().batch_size)
+    if not event.is_open:  # as the evaluation does
+        batch_size = min(batch_size, most_rows(event))
+    config["evaluation"] = {**given, "batch_size": batch_size, **protocol}
     weights = shutil.copyfile(folder / "model.safetensors", exported / "model.safetensors")
     if weights_sha256 not in (None, sha256_of(weights)):
         raise UserError(f"{folder.name}: trained anew meanwhile; run this again")

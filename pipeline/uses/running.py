@@ -88,8 +88,8 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
         overrides: `key=value` of the use's settings.
 
     Raises:
-        UserError: for an unknown use or setting, before anything runs; for a model that a use is
-            not for, or none, after the others have run.
+        UserError: for an unknown use or setting or a missing model, before anything runs; for a
+            model that a use is not for, after the others have run.
     """
     if use not in (*USES, ALL):
         raise unknown_name("use", use, [*USES, ALL])
