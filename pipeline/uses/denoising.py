@@ -89,7 +89,7 @@ def _denoise(subject: Subject, rows: Rows, settings: Settings) -> tuple[Tensor, 
     noisy = add_noise(rows.x.cpu(), event, settings)
     generator, count, shown = (
         subject.generator(settings.seed),
-        rows_at_once(event),
+        rows_at_once(event, settings.num_particles),
         subject.progress,
     )
     drawn, means = [], []

@@ -137,7 +137,7 @@ def _nats(
     """Return -ln p(missing | observed) of each row, (rows,)."""
     model, generator = subject.model, subject.generator(settings.seed)
     found = []
-    for part in rows.split(rows_at_once(subject.levels)):
+    for part in rows.split(rows_at_once(subject.levels, settings.num_particles)):
         if exact:
             nats = -completion.log_prob_missing(model, part.x, observed, part.condition)
         else:

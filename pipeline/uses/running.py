@@ -116,20 +116,20 @@ def run(use: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
                     made.append(_run_one(one, loaded, chosen, partial))
             except UserError as error:  # the others are kept, and those that follow run
                 failed.append(f"{one}: {error}" if use == ALL else str(error))
-            else:
-                _drop_kept(kept, one)
         if failed:
             raise UserError("; ".join(dict.fromkeys(failed)))
         if use == ALL:
             _drop_others(out, settings)
             _write_metrics(experiment, made)
+        _drop_kept(kept, settings)  # at the end: a rerun of all does each anew
     return out if use == ALL else out / use
 
 
-def _drop_kept(kept: Path, use: str) -> None:
-    """Remove what a use kept on the way, now that its results are in place; of others it stays."""
-    for folder in kept.glob(f"{use}-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+def _drop_kept(kept: Path, uses: Collection[str]) -> None:
+    """Remove what uses kept on the way, now that their results are in place; of others it stays."""
+    for use in uses:
+        for folder in kept.glob(f"{use}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
     if kept.is_dir() and not any(kept.iterdir()):
         kept.rmdir()
 

@@ -26,6 +26,7 @@ from pipeline.training import saved_models
 
 log = logging.getLogger(__name__)
 PROBABILITIES_AT_ONCE = 1 << 24
+EVENTS_AT_ONCE = 4_096  # of decoders, which keep maps for each
 READ_AT_ONCE = 4_096  # rows, of labels alone
 
 
@@ -64,14 +65,17 @@ class Rows:
         return Rows(self.numbers[places], self.x[places], condition, labels)
 
 
-def rows_at_once(event: Levels) -> int:
-    """Return the rows that have at most 2^24 probabilities of levels.
+def rows_at_once(event: Levels, particles: int = 1) -> int:
+    """Return the rows that have at most 2^24 probabilities of levels, and 4,096 particles in all.
 
     Example:
-        >>> rows_at_once(Levels(256, (3, 32, 32)))
-        21
+        >>> rows_at_once(Levels(256, (3, 32, 32))), rows_at_once(Levels(2, (1, 28, 28)), 32)
+        (21, 128)
     """
-    return max(1, PROBABILITIES_AT_ONCE // (event.size * event.num_levels))
+    rows = min(
+        PROBABILITIES_AT_ONCE // (event.size * event.num_levels), EVENTS_AT_ONCE // particles
+    )
+    return max(1, rows)
 
 
 def spread(total: int, count: int) -> np.ndarray:
