@@ -82,8 +82,9 @@ def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
 
 
 def _by_class(labels: np.ndarray | None) -> bool:
-    sorted_alike = labels is not None and labels.ndim == 1 and bool((np.diff(labels) >= 0).all())
-    return sorted_alike and labels is not None and labels[0] != labels[-1]
+    if labels is None or labels.ndim != 1:
+        return False
+    return labels[0] != labels[-1] and bool((np.diff(labels) >= 0).all())
 
 
 def _of_clips(manifest: Manifest, event: Levels) -> list[CodecResult]:

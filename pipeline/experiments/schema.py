@@ -144,8 +144,8 @@ class EvaluationConfig:
     Attributes:
         num_members: members of the ensemble that is scored (1: the model itself; null: as many as
             the model has masks or orderings).
-        batch_size: rows scored at once, at most: fewer of large events, of which 2^21 dimensions or
-            2^27 probabilities of levels are.
+        batch_size: rows scored at once; of large events no more than have 2^21 dimensions and 2^27
+            probabilities of levels.
         num_test_rows: rows that are scored, a random subset of the split; null scores all. The
             validation split is scored on as many.
         num_samples: events sampled for the pictures; 0 draws none, where that takes too long.
