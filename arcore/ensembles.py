@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from arcore.conditions import Condition
 from arcore.decoding import Decoder
+from arcore.events import Gray
 from arcore.hyperparameters import Hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
@@ -58,6 +59,8 @@ class Ensemble(AutoregressiveModel):
             expected = f"models over {first.event} given {given(first)}"
             fits = member.event == first.event and given(member) == given(first)
             require(fits, "members", expected, (member.event, given(member)))
+            wanted = "models of likelihoods, which gray targets have not"
+            require(not isinstance(member.event, Gray), "members", wanted, member)
             require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
             require(member.device == first.device, "members", f"{first.device}", member.device)
         self._hold(members, first.hyperparameters)

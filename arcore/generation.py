@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
@@ -16,7 +16,9 @@ from arcore.distributions.drawing import select
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int, require_positive
 from arcore.primitives.dropout import without_dropout
+from arcore.primitives.precision import without_autocast
 from arcore.primitives.progress import Advance, progress_bar, unseen
+from arcore.rebuilding import Rebuilding
 
 SAMPLE_DIMENSIONS = 1 << 20
 SCORED_DIMENSIONS = 1 << 17
@@ -24,7 +26,7 @@ HEADROOM = 8.0  # of levels as inputs, in units of ln
 LARGE = 1000.0  # numbers of a condition, which the headroom also holds
 
 
-class GenerativeModel(nn.Module, abc.ABC):
+class GenerativeModel(Rebuilding, abc.ABC):
     """What draws events block by block: sampling and imputing, given a schedule and a decoder.
 
     `arcore.model.AutoregressiveModel` adds the likelihood and is what every model extends.
@@ -210,11 +212,9 @@ class GenerativeModel(nn.Module, abc.ABC):
         with without_dropout(self), self._scoring_precision():
             yield
 
-    def _scoring_precision(self) -> torch.autocast:
+    def _scoring_precision(self) -> AbstractContextManager[object]:
         """Follow autocast where scores do."""
-        kind = self.device.type
-        follows = torch.is_autocast_enabled(kind) and self.scores_in_autocast
-        return torch.autocast(kind, enabled=follows)
+        return nullcontext() if self.scores_in_autocast else without_autocast(self.device)
 
     def _require_finite_weights(self) -> None:
         """Refuse weights that are not finite, whose draws would be levels like any others.

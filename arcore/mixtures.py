@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from arcore.ensembles import Ensemble, given
+from arcore.events import Gray
 from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
@@ -183,6 +184,8 @@ def require_alike(members: Sequence[AutoregressiveModel]) -> None:
     for member in members:
         require(isinstance(member, AutoregressiveModel), "members", "models", member)
     first = members[0]
+    wanted = "models of likelihoods, which gray targets have not"
+    require(not isinstance(first.event, Gray), "members", wanted, first)
     kinds = [given(m) for m in members if m.condition_kind is not None]
     for member in members:
         require(member.event == first.event, "members", f"models over {first.event}", member)

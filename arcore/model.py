@@ -21,7 +21,6 @@ from arcore.generation import GenerativeModel, RecomputingDecoder
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require, require_int, require_seed
 from arcore.primitives.compile_guard import compile_guard
-from arcore.primitives.orderings import inverse
 from arcore.primitives.precision import require_finite, summed
 from arcore.primitives.row_noise import BatchSlice
 
@@ -337,21 +336,6 @@ class AutoregressiveModel(GenerativeModel):
         super().train(mode)
         if not mode:
             self._sampled_noise, self._step_is_given = None, False
-        return self
-
-    def _rebuild(self) -> None:  # noqa: B027
-        """Compute again what follows from the hyperparameters alone (masks, orderings)."""
-
-    def _register_order(self, order: Tensor) -> None:
-        """Keep an ordering as the buffers `order` and, its inverse, `position`."""
-        for name, buffer in (("order", order), ("position", inverse(order))):
-            self.register_buffer(name, buffer.to(self.device), persistent=False)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> AutoregressiveModel:
-        meta = self.device.type == "meta"
-        super()._apply(fn, recurse)
-        if meta and self.device.type != "meta":  # after `to_empty`, such buffers hold garbage
-            self._rebuild()
         return self
 
     # -- other forms

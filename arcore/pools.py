@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 
 from arcore.decoding import Decoder
+from arcore.distributions.bits import Bits
 from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
 from arcore.distributions.softmax import Softmax
 from arcore.ensembles import take_condition, taken
@@ -134,7 +135,7 @@ class Pool(AutoregressiveModel):
             for weight, one in zip(self.weights, each, strict=True)
         )
         if self._is_binary:
-            return Bernoulli(logits=logits, validate_args=False)
+            return Bits(logits=logits, validate_args=False)  # type: ignore[arg-type]
         return Softmax(logits)  # type: ignore[arg-type]
 
     @property
@@ -187,7 +188,7 @@ def _log_odds(conditional: Distribution, is_binary: bool) -> Tensor:
     kind = type(conditional)
     require(kind in DISCRETE, "conditionals", DISCRETE_NAMES, kind.__name__)
     logits: Tensor = conditional.logits  # type: ignore[attr-defined]
-    if is_binary and kind is not Bernoulli:
+    if is_binary and not issubclass(kind, Bernoulli):
         return logits[..., 1] - logits[..., 0]
     return logits
 

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 
+TOO_LARGE = re.compile(r"allocat|memory|overflow|storage|too large|out of range", re.IGNORECASE)
 COMBINATIONS = (mixtures.NAME, pools.NAME)  # what is made of several models
 
 
@@ -83,6 +85,8 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
     try:
         return kind(event, config)
     except (RuntimeError, MemoryError, OverflowError) as error:  # of sizes beyond any memory
+        if isinstance(error, RuntimeError) and not TOO_LARGE.search(str(error)):
+            raise
         reason = " ".join(str(error).split())[:120]
         raise ValueError(
             f"hyperparameters: expected sizes that this machine can hold, got {reason}"

@@ -22,7 +22,13 @@ QUICK = {
     "precision": ["--epochs", "1", "--only", "pixelcnn"],
     "sampling": ["--quick", "--only", "nade"],
     "wavenet": ["--quick"],
+    "direct": ["--seeds", "2", "--epochs", "1"],
+    "overheads": ["--quick", "--only", "loop"],
+    "public": ["--pairs", "1", "--steps"],
+    "scale": ["--rows", "300"],
+    "training_speed": ["--pairs", "1"],
 }
+HELPERS = {"page", "public_style", "recording"}
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,6 +41,10 @@ def test_the_page_is_up_to_date() -> None:
     program = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); {code}"
     done = python("-c", program)
     assert done.stdout == (FOLDER / "README.md").read_text(), done.stderr
+
+
+def test_every_benchmark_is_run() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(QUICK) | HELPERS
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from arcore.distributions.bits import Bits
 from arcore.distributions.discretized_logistic import DiscretizedLogisticMixture
 from arcore.distributions.inversion import choose, tempered, tempered_bit
 from arcore.distributions.softmax import Softmax
@@ -47,6 +48,7 @@ def reshape(conditionals: Distribution, shape: Sequence[int]) -> Distribution:
 
 
 DISCRETE = (
+    Bits,
     torch.distributions.Bernoulli,
     torch.distributions.Categorical,
     Softmax,

@@ -22,7 +22,7 @@ from arcore.families.latent_sampling import (
 )
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require_int
-from arcore.primitives.precision import summed
+from arcore.primitives.precision import at_least_float32, summed
 
 FLOATS_AT_ONCE = 1 << 22  # importance samples are scored in parts whose widest layer is no larger
 
@@ -205,7 +205,7 @@ class LatentVariableModel(LatentSampling):
         require_int(num_samples, "num_samples", 1)
         self._check(x, condition)
         if not len(x):
-            return torch.empty(0, dtype=self.dtype, device=self.device)
+            return torch.empty(0, dtype=at_least_float32(self.dtype), device=self.device)
         pieces = x.split(max(1, FLOATS_AT_ONCE // self._width))
         given = [None] * len(pieces) if condition is None else condition.split(len(pieces[0]))
         return torch.cat(

@@ -338,19 +338,22 @@ class OrderlessDecoder(Decoder):
     def __init__(self, model: OrderlessModel, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
-        self.state = model._observed_state(batch, condition)
+        with model._scoring_precision():
+            self.state = model._observed_state(batch, condition)
         self.dimensions = model._ordering.tolist()
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         dimension = self.dimensions[self.position]
-        logits = self.state.logits(dimension)
+        with self.model._scoring_precision():
+            logits = self.state.logits(dimension)
         return self.model._distribution(logits[:, None], dimension)
 
     @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
-        shown = self.model._inputs(values, block)[:, 0]
-        self.state.observe(self.dimensions[self.position], shown)
+        with self.model._scoring_precision():
+            shown = self.model._inputs(values, block)[:, 0]
+            self.state.observe(self.dimensions[self.position], shown)
 
 
 class OrderlessEnsemble(Ensemble):

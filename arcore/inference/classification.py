@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from arcore.conditions import Classes
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 
@@ -29,8 +30,9 @@ def class_log_likelihoods(model: AutoregressiveModel, x: Tensor) -> Tensor:
         torch.Size([2, 3])
     """
     classes = model.num_classes
-    if classes is None:
-        raise ValueError("model: expected a class-conditional one, got one without classes")
+    fits = classes is not None and isinstance(model.condition_kind, Classes)
+    require(fits, "model", "one given a class and nothing else", model.condition_kind)
+    assert classes is not None
     labels = torch.arange(classes, device=model.device)
     scored = [model.log_prob(x, label.expand(len(x))) for label in labels]
     return torch.stack(scored, 1)

@@ -79,6 +79,8 @@ def log_prob_missing(
         >>> round(log_prob_missing(nade, both, right).exp().sum().item(), 4)
         1.0
     """
+    single = model.exact and not isinstance(model, Ensemble)
+    require(single, "model", "an exact one that is no ensemble", type(model).__name__)
     ordered = observed_first(model, observed)
     if ordered is None:
         raise ValueError("observed: expected dimensions that are first in the model's order")

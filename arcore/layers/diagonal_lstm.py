@@ -11,6 +11,7 @@ from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_scan, state_weight
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.gating import lstm_cell
+from arcore.primitives.precision import without_autocast
 
 
 def diagonal_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -104,7 +105,8 @@ class DiagonalLSTMLayer(nn.Module):
         column = cursor.column
         gates, *others = x[:, :, 0, 0].split(4 * self.hidden, 1)
         before, above = state.h[:, column], state.above[:, column]
-        gates = gates + before @ self.weight[0, 0] + above @ self.weight[1, 0]
+        with without_autocast(x.device):  # as the scan
+            gates = gates + before @ self.weight[0, 0] + above @ self.weight[1, 0]
         h, c = lstm_cell(gates, state.c[:, column])
         state.h[:, column + 1], state.c[:, column + 1] = h, c
         for behind in others:
@@ -155,7 +157,8 @@ class _DiagonalState:
         layer, second = self.layer, torch.empty_like(self.second)
         h, c = (s[1, row].expand(len(second), -1) for s in (layer.initial_h, layer.initial_c))
         for column in reversed(range(second.shape[1])):
-            pushed = h @ layer.weight[0, 1] + self.second[:, column] @ layer.weight[1, 1]
+            with without_autocast(h.device):
+                pushed = h @ layer.weight[0, 1] + self.second[:, column] @ layer.weight[1, 1]
             h, c = lstm_cell(self.behind[:, column] + pushed, c)
             second[:, column] = h
         self.second = second

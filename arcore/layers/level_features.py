@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution
+from torch.distributions import Distribution
 
+from arcore.distributions.bits import Bits
 from arcore.distributions.softmax import Softmax
 from arcore.events import Binary, Event, Levels
 from arcore.primitives.checks import require
@@ -123,7 +124,7 @@ def distribution(logits: Tensor, never: Tensor | None = None) -> Distribution:
     if never is not None:
         return Softmax(logits.masked_fill(never, -torch.inf))
     if logits.shape[-1] == 1:
-        return Bernoulli(logits=logits[..., 0], validate_args=False)
+        return Bits(logits=logits[..., 0], validate_args=False)
     return Softmax(logits)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,10 @@ from torch.nn.functional import pad
 from arcore.layers.cursor import Cursor
 from arcore.layers.nhwc import conv2d_nhwc
 from arcore.primitives.masks import causal_kernel_mask
+from arcore.rebuilding import Rebuilding
 
 
-class CausalConv2d(nn.Module):
+class CausalConv2d(Rebuilding):
     """A convolution whose kernel ends on the pixel's own row; images keep their size.
 
     y[r, c] = b + sum_{i, j} (W * M)[i, j] x[r - (rows - 1) + i, c - centre + j], zero outside.
@@ -53,12 +53,8 @@ class CausalConv2d(nn.Module):
         self.register_buffer("mask", here, persistent=False)
         self.reset_parameters()
 
-    def _apply(self, fn: Any, recurse: bool = True) -> CausalConv2d:
-        meta = self.weight.device.type == "meta"
-        super()._apply(fn, recurse)
-        if meta and self.pattern is not None and self.weight.device.type != "meta":
-            self.mask = self.pattern.to(self.weight.device)  # `to_empty` has left garbage in it
-        return self
+    def _rebuild(self) -> None:
+        self.mask = None if self.pattern is None else self.pattern.to(self.weight.device)
 
     def reset_parameters(self) -> None:
         """Draw weights uniformly, scaled by the number of inputs that the mask lets through."""

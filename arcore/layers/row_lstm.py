@@ -12,6 +12,7 @@ from arcore.layers.cursor import Cursor
 from arcore.layers.lstm_scan import Plan, lstm_scan, state_weight
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.gating import lstm_cell
+from arcore.primitives.precision import without_autocast
 
 
 @functools.lru_cache(maxsize=16)
@@ -95,4 +96,5 @@ class _RowState:
             self.row, self.above_c = row, self.c.clone()
             kernel, weight = self.layer.kernel, self.layer.weight[:, 0]
             padded = pad(self.h, (0, 0, kernel // 2, kernel // 2)).unfold(1, kernel, 1)
-            self.pushed = torch.einsum("bchk,khg->bcg", padded, weight)
+            with without_autocast(padded.device):  # as the scan
+                self.pushed = torch.einsum("bchk,khg->bcg", padded, weight)

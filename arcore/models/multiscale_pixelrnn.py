@@ -97,6 +97,9 @@ class MultiscalePixelRNN(AutoregressiveModel):
         self.image = image_shape(event)
         channels, height, width = self.image
         small = (channels, -(-height // p.factor), -(-width // p.factor))
+        colours = channels if p.head == "softmax" else 1
+        wanted = f"a map for each of {colours} colours"
+        require(p.base_hidden >= colours, "base_hidden", wanted, p.base_hidden)
         base = dataclasses.replace(p, hidden=p.base_hidden, num_layers=p.base_num_layers)
         self.base = _core(base, resized(event, small))
         self.detail: PixelRNN | None = None

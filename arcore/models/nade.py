@@ -188,14 +188,16 @@ class NADEDecoder(Decoder):
         super().__init__(model.schedule, batch)
         self.model = model
         self.activation = model.hyperparameters.activation
-        self.activations = model._start(batch, condition).clone()
+        with model._scoring_precision():
+            self.activations = model._start(batch, condition).clone()
         self.input_weights = model.input_weight.unbind()
         self.output_weights = model.output_weight.transpose(1, 2).unbind()
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         t, hidden = self.position, activate_(self.activations.clone(), self.activation)
-        logits = torch.addmm(self.model.output_bias[t], hidden, self.output_weights[t])
+        with self.model._scoring_precision():
+            logits = torch.addmm(self.model.output_bias[t], hidden, self.output_weights[t])
         never = level_features.impossible(self.model.event, logits.device, block)
         return level_features.distribution(logits[:, None], never)
 
@@ -203,7 +205,8 @@ class NADEDecoder(Decoder):
     def _push(self, block: Tensor, values: Tensor) -> None:
         event, inputs = self.model.event, self.model.hyperparameters.inputs
         features = level_features.encode(values, event, inputs, self.activations.dtype, block)
-        self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
+        with self.model._scoring_precision():
+            self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
 
     @torch.no_grad()
     def draw_rest(

@@ -226,14 +226,16 @@ class RNADEDecoder(Decoder):
     def __init__(self, model: RNADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
-        self.activations = model._start(batch, condition).clone()
+        with model._scoring_precision():
+            self.activations = model._start(batch, condition).clone()
 
     @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         model, t = self.model, self.position
-        h = torch.relu(model.rho[t] * self.activations)
-        means = h @ model.mean_weight[t].t() + model.mean_bias[t]
-        shapes = h @ model.shape_weight[t].t() + model.shape_bias[t]
+        with model._scoring_precision():
+            h = torch.relu(model.rho[t] * self.activations)
+            means = h @ model.mean_weight[t].t() + model.mean_bias[t]
+            shapes = h @ model.shape_weight[t].t() + model.shape_bias[t]
         return model._mixture(means[:, None], shapes[:, None])
 
     @torch.no_grad()

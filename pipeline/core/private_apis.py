@@ -44,12 +44,40 @@ def has_flag(key: str) -> bool:
     return bool(internal_kv._internal_kv_exists(key, namespace=NAMESPACE))
 
 
+def group_keeper(prefix: str) -> Any:
+    """Return a callback of Ray Train that notes its placement groups, for `release_groups`.
+
+    Ray removes a group at the end of the job, or when its trainer ends by itself, but not when its
+    trainer dies; and Ray Train's own cleaner asks the dashboard (below).
+    """
+    from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+
+    class Keeper(WorkerGroupCallback):  # type: ignore[misc]
+        def after_worker_group_start(self, worker_group: Any) -> None:
+            handle = worker_group.get_worker_group_state().placement_group_handle
+            put_flag(prefix + str(handle.placement_group.id.hex()))
+
+    return Keeper()
+
+
+def release_groups(prefix: str) -> None:
+    """Remove the placement groups that were noted under a prefix, whose trainers have ended."""
+    from ray import PlacementGroupID
+    from ray.experimental import internal_kv
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    for key in internal_kv._internal_kv_list(prefix, namespace=NAMESPACE):
+        name = bytes(key).decode()
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name[len(prefix) :])))
+        internal_kv._internal_kv_del(name, namespace=NAMESPACE)
+
+
 def torch_trainer() -> Any:
     """Return TorchTrainer without the cleaner of orphaned placement groups and without its SIGINT.
 
     The cleaner asks Ray's dashboard, which an embedded Ray does not start, and waits for it; our
-    placement groups end with the driver in any case. At SIGINT it would abort without a checkpoint
-    and exit with 0. Ray has no option to leave either out.
+    placement groups end with the driver, those of trials by `release_groups`. At SIGINT it would
+    abort without a checkpoint and exit with 0. Ray has no option to leave either out.
     """
     from ray.train.torch import TorchTrainer
 

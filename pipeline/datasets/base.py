@@ -160,6 +160,7 @@ class Dataset(abc.ABC):
         further_tests: names of test splits beyond `test`, which are scored as it is.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
+        by_class: whether test rows without labels lie class by class all the same.
         refused: glob patterns of files that people have instead of the raw files, each with the
             reason why they are not read, for the message that a raw file is missing.
     """
@@ -182,6 +183,7 @@ class Dataset(abc.ABC):
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None
+    by_class: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:

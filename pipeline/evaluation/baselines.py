@@ -76,14 +76,15 @@ def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
     images = test.x
     if test.read_transform is not None:  # the fixed draw on which models are evaluated
         images = shard_reader.dynamic_binarize(images, np.arange(len(images)), 0, 0)
-    if _by_class(test.labels):  # else the tenths that give a mosaic's error were a class each
+    if _by_class(dataset, test.labels):  # else tenths, which give a mosaic's error, were a class
         images = images[permute_rows(len(images), seed=0)]
     return image_sizes.measure_all(images, event)
 
 
-def _by_class(labels: np.ndarray | None) -> bool:
+def _by_class(dataset: str, labels: np.ndarray | None) -> bool:
     if labels is None or labels.ndim != 1:
-        return False
+        config = catalog.load_config(dataset)  # files of one's own are not read again for this
+        return "kind" not in config and catalog.get_dataset(config).by_class
     return labels[0] != labels[-1] and bool((np.diff(labels) >= 0).all())
 
 

@@ -17,7 +17,7 @@ from pipeline.experiments.schema import ExperimentConfig
 
 @dataclass(frozen=True)
 class Entries:
-    """The experiments and mixtures of params.yaml, read once; none without such a file."""
+    """Experiments, mixtures and folds of params.yaml, read once; none without such a file."""
 
     known: Mapping[str, object]
     has_file: bool = True
@@ -32,7 +32,8 @@ class Entries:
         if not Path("params.yaml").is_file():
             return cls({}, has_file=False)
         params = params_file.read_params()
-        return cls({**params["experiments"], **(params.get("mixtures") or {})})
+        folds = {naming.over_folds(name): one for name, one in (params.get("folds") or {}).items()}
+        return cls({**params["experiments"], **(params.get("mixtures") or {}), **folds})
 
     def sha256(self, name: str) -> str | None:
         """Hash an entry with its base, or its members; None for a name that is no entry."""

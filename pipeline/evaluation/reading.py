@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.experiments import naming
 from pipeline.training.records import TrainingRecord
 
 log = logging.getLogger(__name__)
+MADE_OF = "made_of.txt"  # beside a report or a registration: `hashes`
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def read_results(dataset: str) -> list[Evaluated]:
     results = []
     entries = identity.Entries.read()
     for folder in evaluations(dataset):
-        if not entries.has(naming.experiment_of(folder.name), dataset):
+        if not entries.has(folder.name, dataset):
             log.warning(
                 "warning: evaluation/%s/%s: params.yaml has no such entry on %s; left out (the "
                 "folder may be removed)", dataset, folder.name, dataset,
@@ -155,6 +156,16 @@ def read_results(dataset: str) -> list[Evaluated]:
             f"take {dataset} out of datasets"
         )
     return results
+
+
+def hashes(files: Iterable[Path]) -> str:
+    """List files with their hashes: what a report or a registration was made of.
+
+    DVC sees this list alone of a report or a registration, whose other files differ from run to
+    run: one that was made of other results than `dvc.lock` has is made anew.
+    """
+    root = paths.root()
+    return "".join(f"{sha256_of(path)}  {path.relative_to(root).as_posix()}\n" for path in files)
 
 
 def read_evaluated(folder: Path) -> Evaluated:

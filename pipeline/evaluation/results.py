@@ -14,7 +14,7 @@ from arcore.events import Event
 from pipeline.core.errors import require
 from pipeline.core.records import Record, left_out
 
-Counterpart = Mapping[str, str]  # {model, variant} of a published result
+Counterpart = Mapping[str, str]  # {model, variant, split} of a published result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,8 @@ class Result(Record):
         context_frames: frames of a clip that were given.
         excess: above the least nats that are possible, where these are known.
         receptive_field: past steps that a conditional depends on, None for all.
-        num_evaluations: of networks to draw an event, None where they are as many as dimensions.
+        num_evaluations: of networks to draw an event, None where they are as many as the blocks of
+            the model's schedule.
         member: what a member of an ensemble scores.
         importance: an estimate that goes with a bound, where one was made.
         bound: what each level of a bound costs.

@@ -172,7 +172,14 @@ def condition_of(
 
 def read_rows(split: Split, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
     """Return events of a split in their fixed draw, (len(rows), *event.shape)."""
-    stored, pool = take(split, rows), split.x if isinstance(split, SplitData) else None
+    return drawn(split, take(split, rows), rows, event)
+
+
+def drawn(
+    split: Split, stored: SplitData, rows: np.ndarray, event: arcore.events.Event
+) -> np.ndarray:
+    """Return events in the fixed draw of rows of a split, whose content was taken."""
+    pool = split.x if isinstance(split, SplitData) else None
     return shard_reader.draw(stored.read_transform, stored.x, event, rows, 0, 0, pool)
 
 

@@ -138,7 +138,8 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
         Returns:
             For "score" a DataFrame with columns `nats` (of the whole event, or of the frames after
             the given ones, as in the report) and `bits_per_dim`, upper bounds where the model is
-            not exact (its version's tag `exact` is False); for "sample" an array
+            not exact (its version's tag `exact` is False), bits also where levels were
+            dequantised; for "sample" an array
             (num_samples, *shape) of int64 levels, or reals (float64 where they were standardised).
 
         Raises:

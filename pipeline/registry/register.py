@@ -115,10 +115,12 @@ def write(dataset: str) -> Path:
 
 
 def _write(dataset: str) -> Path:
+    made_of = reading.hashes(folder / "metrics.json" for folder in reading.evaluations(dataset))
     registered = register_dataset(dataset)
     path = paths.registration(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, json.dumps(registered.to_dict(), indent=2, sort_keys=True) + "\n")
+    atomic.write_text(path.with_name(reading.MADE_OF), made_of)
     for name, champion in registered.champions.items():
         if champion is not None:
             log.info("models:/%s@champion is %s", name, champion.experiment)

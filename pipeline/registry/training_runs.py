@@ -116,10 +116,12 @@ def summary(candidate: Candidate) -> str:
     result, score = candidate.result, candidate.result.score
     members = "" if result.num_members == 1 else f", ensemble of {result.num_members}"
     at_most, commit = "" if result.exact else "at most ", candidate.origin.commit or "unknown"
+    bits_at_most = at_most if candidate.evaluated.event.bin_width is None else "at most "
     return (
         f"{result.model}{members} on {result.dataset}: {at_most}{score.nats:.3f} ± "
-        f"{score.nats_stderr:.3f} nats, {score.bits_per_dim:.4f} bits/dim on {result.num_rows:,} "
-        f"test rows; `dvc repro {stages_of(candidate.name)[-1]}@{candidate.name}` at {commit}"
+        f"{score.nats_stderr:.3f} nats, {bits_at_most}{score.bits_per_dim:.4f} bits/dim on "
+        f"{result.num_rows:,} test rows; "
+        f"`dvc repro {stages_of(candidate.name)[-1]}@{candidate.name}` at {commit}"
     )
 
 

@@ -146,7 +146,7 @@ def _name_ends(axes: Axes, curves: Sequence[Curve], size: float) -> None:
         )  # fmt: skip
         axes.text(
             1.04, place, label,
-            color=color, fontsize=size, va="center", transform=axes.transAxes,
+            color=_INK, fontsize=size, va="center", transform=axes.transAxes,
         )  # fmt: skip
 
 

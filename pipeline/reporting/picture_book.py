@@ -38,12 +38,13 @@ SHRINK = 0.8  # of both sides, until a picture is small enough
 QUALITY = 80
 HEADER = """# Gallery
 
-What the models draw. Each picture is a copy of one that a stage made, smaller where it was above
-150 kB, and comes with the command that makes it again, after `python -m stages.train <experiment>`
-unless `results/<experiment>/` has its weights, which `stages.evaluate` wants in `models/` (`cp -r
-results/<experiment> models/`). `python -m stages.results --gallery <experiment>` copies pictures;
-`make tables` draws this page from the records beside them, and a test holds it in step. Sounds are
-shown as spectrograms; the stages write them as WAV files, which reports play.
+What the models draw. Each picture is a copy of one that a stage made, of 256 colours (of clips a
+lossy WebP), smaller where it was above 150 kB, and comes with the command that makes it again,
+after `python -m stages.train <experiment>` unless `results/<experiment>/` has its weights, which
+`stages.evaluate` wants in `models/` (`cp -r results/<experiment> models/`). `python -m
+stages.results --gallery <experiment>` copies pictures; `make tables` draws this page from the
+records beside them, and a test holds it in step. Sounds are shown as spectrograms; the stages write
+them as WAV files, which reports play.
 """
 
 
@@ -104,6 +105,12 @@ def record(experiment: str) -> Path:
             f"{experiment}` or `python -m stages.use all {experiment}` first"
         )
     folder = paths.results() / "gallery" / experiment
+    before = {path.stem for path in folder.glob("*.json")} - {part.part for part, _ in found}
+    if before:
+        log.warning(
+            "warning: %s: %s no longer kept, since evaluation/ has it not; `git restore` brings it "
+            "back", folder, ", ".join(sorted(before)),
+        )  # fmt: skip
     with replacing(folder) as temporary:
         for part, source in found:
             shown = []

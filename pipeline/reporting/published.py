@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,18 +202,20 @@ def match(rows: list[PublishedResult], wanted: Counterpart, where: str) -> Publi
 
     Arguments:
         rows: of the experiment's dataset.
-        wanted: `{model, variant}`; variant "-" if left out. A test row goes before others.
+        wanted: `{model, variant, split}`; variant "-" if left out, and without a split the test
+            row, or the only one.
         where: what to call the setting in an error.
 
     Raises:
-        UserError: if there is none, with the nearest.
+        UserError: if there is none, with the nearest, or none that is meant by name.
     """
-    if not isinstance(wanted, Mapping) or not {"model"} <= set(wanted) <= {"model", "variant"}:
-        raise UserError(f"{where}: expected {{model, variant}} or null, got {wanted!r}")
+    known_keys = {"model", "variant", "split"}
+    if not isinstance(wanted, Mapping) or not {"model"} <= set(wanted) <= known_keys:
+        raise UserError(f"{where}: expected {{model, variant, split}} or null, got {wanted!r}")
     model, variant = str(wanted["model"]), str(wanted.get("variant", "-"))
     same = [row for row in rows if (row.model, row.variant) == (model, variant)]
     if same:
-        return min(same, key=lambda row: row.split != "test")
+        return _of_split(same, wanted.get("split"), where)
     variants = [row.variant for row in rows if row.model == model]
     if variants:
         near = difflib.get_close_matches(variant, variants, n=len(variants), cutoff=0.0)
@@ -225,3 +227,13 @@ def match(rows: list[PublishedResult], wanted: Counterpart, where: str) -> Publi
         f"{where}: no published model {model!r} for this dataset; "
         f"known: {', '.join(near) or 'none'}"
     )
+
+
+def _of_split(rows: Sequence[PublishedResult], wanted: str | None, where: str) -> PublishedResult:
+    """Return the row of a split; without one that of `test`, or the only one."""
+    by_split = {row.split: row for row in rows}
+    split = wanted or ("test" if "test" in by_split or len(rows) > 1 else rows[0].split)
+    if split not in by_split:
+        got = "none" if wanted is None else repr(wanted)
+        raise UserError(f"{where}: split: expected one of {sorted(by_split)}, got {got}")
+    return by_split[split]

@@ -10,9 +10,11 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import one_line
+from pipeline.evaluation import reading
 from pipeline.reporting import curves, index, report_csv, tables
 from pipeline.reporting.comparison import Report, build_report
 from pipeline.tracking import mlflow_store, run_logger
+from pipeline.uses import records
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +37,23 @@ def write(dataset: str) -> Path:
         "table.csv": report_csv.csv_text(report),
         "report.html": html.html_page(report),
     }
+    made_of = reading.hashes(_read_by(dataset))
     folder = paths.report(dataset)
     with replacing(folder) as partial:
         for name, text in files.items():
             (partial / name).write_text(text, encoding="utf-8")
+        (partial / reading.MADE_OF).write_text(made_of, encoding="utf-8")
     curves.write(report)
     index.write()
     log.info("wrote %s", folder)
     _log_report(report, folder, files)
     return folder
+
+
+def _read_by(dataset: str) -> list[Path]:
+    """Return the files of numbers that a report reads."""
+    measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
+    return [paths.codecs(dataset), *measured, *records.files(dataset)]
 
 
 def _log_report(report: Report, folder: Path, files: Mapping[str, str]) -> None:

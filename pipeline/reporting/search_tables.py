@@ -25,6 +25,7 @@ def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list
     """Read a trials.csv of a search as a header and rows of text, in the order of the trials.
 
     Trials that differ in their seed alone share a row: the mean, with the standard error of it.
+    Where any was stopped early, a column says after how many epochs each ended.
     Trials without a value are left out (`read_finished`), and of two objectives all but those that
     none beats in both, which come by rising nats.
 
@@ -43,11 +44,13 @@ def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list
         found = [row for row in found if row.get("front") == "yes"]
         found.sort(key=lambda row: numbers_of([row], path))
     shown = [name for name in parameters if name != SEED]
+    stopped = any(row.get("status") == "stopped" for row in found)
     groups: defaultdict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in found:
-        groups[tuple(row[name] for name in shown)].append(row)
+        ended = (_ended(row),) if stopped else ()
+        groups[(*(row[name] for name in shown), *ended)].append(row)
     repeated = SEED in parameters
-    header = [_title(name) for name in shown]
+    header = [_title(name) for name in shown] + (["epochs"] if stopped else [])
     header += ["receptive field"] if samples else []
     header += [*(["seeds"] if repeated else []), "validation nats"]
     header += ["bits a sample"] if samples else []
@@ -70,6 +73,10 @@ def trials(path: Path, samples: int | None = None) -> tuple[list[str], list[list
             cells.append(group[0][SECONDS])
         rows.append(cells)
     return header, rows
+
+
+def _ended(row: Mapping[str, str]) -> str:
+    return row.get("epochs", "?") + (", stopped" if row.get("status") == "stopped" else "")
 
 
 def _receptive_field(row: Mapping[str, str], path: Path) -> int | None:

@@ -17,9 +17,10 @@ import pyarrow
 import pyarrow.fs
 from ray.tune import Callback
 
+from pipeline.core import private_apis
 from pipeline.core.errors import one_line
 from pipeline.search.objectives import SECONDS
-from pipeline.search.running import train_folder
+from pipeline.search.running import groups_of, train_folder
 from pipeline.search.spec import Search
 from pipeline.search.trial_records import TrialRecord, TrialRecords
 from pipeline.search.trials import RayTrial, number
@@ -30,6 +31,7 @@ from pipeline.training.sessions import Checkpoint
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 30.0
+RELEASE_SECONDS = 2.0
 _PARENT = "mlflow.parentRunId"
 
 
@@ -42,6 +44,8 @@ class TrialLogger(Callback):  # type: ignore[misc]
         parent: the MLflow run of the search, under which each trial has a run; None for none.
         experiment: name of the MLflow experiment.
         config_hash: of the search.
+        place: folder or URI of the search, where trials have several workers; None where they have
+            one.
     """
 
     def __init__(
@@ -51,9 +55,11 @@ class TrialLogger(Callback):  # type: ignore[misc]
         parent: str | None,
         experiment: str,
         config_hash: str,
+        place: str | None = None,
     ) -> None:
         self.search, self.records, self.parent = search, records, parent
-        self.experiment, self.config_hash = experiment, config_hash
+        self.experiment, self.config_hash, self.place = experiment, config_hash, place
+        self._released = time.monotonic()
         self.began = self._said = time.monotonic()
         ended = [record for record in records.all() if record.ended]
         self.ended = len(ended)
@@ -143,6 +149,10 @@ class TrialLogger(Callback):  # type: ignore[misc]
         """Note which trials go on; where Ray Tune is interrupted it then calls them terminated."""
         over = ("TERMINATED", "ERROR")
         self._going = {number(trial) for trial in trials if trial.status not in over}
+        if self.place is not None and time.monotonic() - self._released > RELEASE_SECONDS:
+            self._released = time.monotonic()
+            for which in {number(trial) for trial in trials} - self._going:
+                private_apis.release_groups(groups_of(self.place, which))  # Ray keeps them
 
     def on_experiment_end(self, trials: list[RayTrial], **_: object) -> None:
         """Tell trials that a time budget ended from those interrupted, then wait for MLflow.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.core import provenance, storage
+from pipeline.core import private_apis, provenance, storage
 from pipeline.core.errors import SiteError, UserError
 from pipeline.core.stage_code import check_host
 from pipeline.data.manifest import Manifest
@@ -94,7 +94,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
         if setting.alone:
             outcome: TrainingOutcome | None = _train_alone(job, setting, checkpoint)
         else:
-            outcome = _train_together(job, setting, train_folder(number))
+            outcome = _train_together(job, setting, number)
     except SiteError:  # which Ray Tune tries again, and a rerun
         raise
     except UserError as error:
@@ -103,6 +103,11 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
         raise SiteError(outcome.reason)
     if isinstance(outcome, Failed):
         tune.report(TrainingReport(epoch=1, problem=outcome.reason).to_dict())
+
+
+def groups_of(place: str, number: int) -> str:
+    """Return the prefix under which the reservations of a trial of several workers are noted."""
+    return f"{place}/{train_folder(number)}/"
 
 
 def train_folder(number: int) -> str:
@@ -171,18 +176,21 @@ def _last(progress: Progress) -> TrainingReport:
     )
 
 
-def _train_together(job: TrainingJob, setting: TrialSetting, name: str) -> TrainingOutcome | None:
+def _train_together(job: TrainingJob, setting: TrialSetting, number: int) -> TrainingOutcome | None:
     """Train with several workers; None where an earlier start of the search has done it all."""
     import ray.train
     from ray import tune
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    name, groups = train_folder(number), groups_of(setting.place, number)
+    private_apis.release_groups(groups)  # of an attempt whose process died
     progress = _progress(storage.join(setting.place, name))
     if _nothing_is_left(job, progress):
         tune.report(_last(progress).to_dict())
         return None
-    callbacks = [TuneReportCallback()]
-    trainer = make_trainer(setting.resources, job, setting.place, name, callbacks)
+    callbacks = [TuneReportCallback(), private_apis.group_keeper(groups)]
+    quiet = "CRITICAL"  # a trial that is stopped leaves its trainer with workers that died
+    trainer = make_trainer(setting.resources, job, setting.place, name, callbacks, quiet)
     try:
         return outcome_from_dict(trainer.fit().return_value)
     except ray.train.TrainingFailedError as error:  # of the cluster, not of the values

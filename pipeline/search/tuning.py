@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 import os
+import re
 import shlex
 import signal
 import time
@@ -24,13 +25,15 @@ from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import outcome
 from pipeline.search.running import TrialSetting, run_trial
 from pipeline.search.spec import Search, load_search
-from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trial_records import TrialRecord, TrialRecords
 from pipeline.search.trials import Trial, best, number
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training.records import BEST
 
 log = logging.getLogger(__name__)
+
+SITE = re.compile(r"\b(SiteError|Disagreement)\b")  # what an error's last line then begins with
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -122,6 +125,7 @@ def _tune(search: Search, fresh: bool, command: str) -> Path:
             table = [record.row() for record in records.all()]
             seconds = time.perf_counter() - began
             _require_ended(run, table, seconds)
+            _require_no_fault(run, records.all())
             out = _write(run, table, seconds)
             shared_storage.publish(search.base.cluster, out, "search.json")
             RunLogger(run.run_id).finish("FINISHED")
@@ -191,6 +195,20 @@ def _require_ended(run: SearchRun, table: Sequence[Trial], seconds: float) -> No
         raise Interrupted(
             f"{search.name}: interrupted with {ended} of {search.total} trials ended, which are "
             "kept; rerun to go on"
+        )
+
+
+def _require_no_fault(run: SearchRun, records: Sequence[TrialRecord]) -> None:
+    """Check that no trial failed for what was amiss with storage, shards, hosts or code.
+
+    Raises:
+        Interrupted: otherwise; a rerun tries them again.
+    """
+    faults = [record.problem for record in records if record.lost and SITE.search(record.problem)]
+    if faults:
+        raise Interrupted(
+            f"{run.search.name}: {len(faults)} of {len(records)} trials met a fault that is not "
+            f"theirs; the others are kept, rerun to try those again: {faults[-1]}"
         )
 
 
@@ -266,7 +284,8 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     if not setting.alone:
         limit = concurrency(resources, ray.cluster_resources())
     filesystem, path = storage.filesystem(records.place)
-    logger = TrialLogger(search, records, run.run_id, run.mlflow_experiment, run.config_hash)
+    place = None if setting.alone else records.place
+    logger = TrialLogger(search, records, run.run_id, run.mlflow_experiment, run.config_hash, place)
     with warnings.catch_warnings(), connection.on_signal(_interrupt):
         warnings.simplefilter("ignore")  # of Ray Tune's about itself
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -282,7 +301,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
                 num_samples=source.left,
                 max_concurrent_trials=limit,
                 time_budget_s=None if budget is None else 60 * budget,
-                reuse_actors=True,
+                reuse_actors=setting.alone,  # one that waits for its workers cannot begin another
                 trial_dirname_creator=lambda trial: f"trial-{number(trial):06d}",
                 max_failures=resources.max_failures,
                 checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=2),

@@ -52,7 +52,7 @@ def run(place: Workplace, settings: Settings, folder: Path) -> Outcome:
         for side in settings.sizes:
             event = place.images_of_side(side)
             model = create_model({"name": name}, event).to(place.device).eval()
-            evaluations = model.num_evaluations or event.size
+            evaluations = model.num_evaluations or len(model.schedule)
             if evaluations > settings.most_evaluations:
                 continue
             seconds = seconds_of(lambda: model.sample(settings.num_samples), place.device)  # noqa: B023

@@ -42,6 +42,7 @@ def make_trainer(
     place: str,
     name: str,
     callbacks: Sequence[object] = (),
+    log_level: str = "WARNING",
 ) -> Trainer:
     """Return the trainer of a job, with its checkpoints in `<place>/<name>`.
 
@@ -51,6 +52,7 @@ def make_trainer(
         place: folder or URI that every node reaches.
         name: of the training, the same in each attempt to go on with it.
         callbacks: of Ray Train.
+        log_level: of what Ray Train prints.
     """
     import ray.train
 
@@ -77,7 +79,7 @@ def make_trainer(
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             worker_runtime_env={"env_vars": _variables(job)},
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            logging_config=ray.train.LoggingConfig(log_level=log_level),
             callbacks=list(callbacks),
         ),
     )

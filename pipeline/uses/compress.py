@@ -123,6 +123,7 @@ def compress(
     with _one_line(None):
         try:
             partial.write_bytes(archive)
+            require(not out.exists(), str(out), "no such file yet", "one")  # after hours
             os.replace(partial, out)
         finally:
             partial.unlink(missing_ok=True)
@@ -143,8 +144,7 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
     """
     began = time.perf_counter()
     require(out.name not in ("", ".."), "out", "a path that ends in a folder's name", str(out))
-    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    require(empty, str(out), "a new or an empty folder", "one with files")
+    _require_empty(out)
     try:
         data = archive.read_bytes()
     except OSError as error:
@@ -166,7 +166,13 @@ def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool =
         for number, entry in enumerate(entries):
             level_files.write(entry, levels[number], event, partial / entry.name)
         written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+        _require_empty(out)  # after hours
     return _summary(entries, written, len(data), began)
+
+
+def _require_empty(out: Path) -> None:
+    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    require(empty, str(out), "a new or an empty folder", "one with files")
 
 
 def load(folder: Path) -> tuple[arcore.AutoregressiveModel, Levels]:
@@ -273,7 +279,7 @@ def _require_different(names: Sequence[str]) -> None:
     folders: set[str] = set()
     for name in names:
         parents = {str(parent) for parent in PurePosixPath(name).parents}
-        clash = name in seen | folders or bool(parents & seen)
+        clash = name in seen or name in folders or bool(parents & seen)
         require(not clash, "files", "names that differ", name)
         seen.add(name)
         folders |= parents

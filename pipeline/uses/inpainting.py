@@ -97,8 +97,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         numbers.append(mean_of(MASKS[mask], nats, unit, "" if fits else "~"))
         other = None if fits else completion.reordered(model, observed)
         if other is not None:
-            nats = -completion.log_prob_missing(other, rows.x, observed, rows.condition)
-            numbers.append(mean_of(f"{MASKS[mask]}, {REORDERED}", nats.cpu(), unit))
+            nats = subject.missing_nats(rows, observed, other)
+            numbers.append(mean_of(f"{MASKS[mask]}, {REORDERED}", nats, unit))
         figure = _figure(subject, rows.spread(settings.num_shown), observed, settings, fits)
         pictures.save(figure, folder / f"{mask}.png")
         drawn = f"by a particle filter of {settings.num_particles} particles"
@@ -135,15 +135,14 @@ def _nats(
     subject: Subject, rows: Rows, observed: Tensor, settings: Settings, exact: bool
 ) -> Tensor:
     """Return -ln p(missing | observed) of each row, (rows,)."""
+    if exact:
+        return subject.missing_nats(rows, observed)
     model, generator = subject.model, subject.generator(settings.seed)
     found = []
     for part in rows.split(rows_at_once(subject.levels, settings.num_particles)):
-        if exact:
-            nats = -completion.log_prob_missing(model, part.x, observed, part.condition)
-        else:
-            evidence = _filtered(subject, part, observed, settings, generator).log_evidence
-            with torch.no_grad():
-                nats = evidence - model.log_prob(part.x, part.condition).double()
+        evidence = _filtered(subject, part, observed, settings, generator).log_evidence
+        with torch.no_grad():
+            nats = evidence - model.log_prob(part.x, part.condition).double()
         found.append(nats.double().cpu())
     return torch.cat(found)
 

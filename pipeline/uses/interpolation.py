@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from arcore.conditions import Vector
 from arcore.events import Levels
 from arcore.inference import interpolation, latent_levels
 from pipeline.core.errors import require
+from pipeline.datasets.read_transforms import permute_rows
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
@@ -47,7 +49,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     if not told and (not model.latent_levels or model.condition_kind is not None):
         raise subject.unfit("a model told a vector, or an unconditional model with latents")
     rows = subject.rows("test", 2 * settings.num_pairs, settings.seed)
-    one, other = pairs(rows)
+    one, other = pairs(rows, permute_rows(len(rows), settings.seed).tolist())
     first, second = rows.x[one], rows.x[other]
     count, generator = settings.num_steps, subject.generator(settings.seed)
     if told:
@@ -85,25 +87,29 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     return Outcome(numbers, [Shown(file="walks.png", caption=caption)], notes)
 
 
-def pairs(rows: Rows) -> tuple[list[int], list[int]]:
+def pairs(rows: Rows, order: Sequence[int]) -> tuple[list[int], list[int]]:
     """Return the first half of rows and partners out of the second, of another class if possible.
+
+    Arguments:
+        rows: as they are stored, perhaps class by class.
+        order: of their places, in which they are halved.
 
     Example:
         >>> import numpy as np
         >>> x, labels = torch.arange(4)[:, None], np.array([0, 1, 0, 1])
-        >>> pairs(Rows(np.arange(4), x, None, labels))
-        ([0, 1], [3, 2])
+        >>> pairs(Rows(np.arange(4), x, None, labels), [0, 3, 2, 1])
+        ([0, 3], [1, 2])
     """
     half = len(rows) // 2
-    left = list(range(half, 2 * half))
+    first, left = list(order[:half]), list(order[half : 2 * half])
     partners = []
     labels = rows.labels if rows.labels is not None and rows.labels.ndim == 1 else None
-    for row in range(half):
+    for row in first:
         others = [] if labels is None else [one for one in left if labels[one] != labels[row]]
         chosen = (others or left)[0]
         left.remove(chosen)
         partners.append(chosen)
-    return list(range(half)), partners
+    return first, partners
 
 
 def _lengths(way: Tensor) -> Tensor:

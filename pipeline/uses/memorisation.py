@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pipeline.evaluation.scoring import mean_and_error
 from pipeline.uses import pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Subject
+from pipeline.uses.subject import Subject, spread
 
 BATCH = 250
 BLOCK = 4096  # known rows that are wide numbers at a time
@@ -64,7 +65,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         name: subject.nats(part.x, part.condition, BATCH, f"{name} images")
         for name, part in (("training", train), ("test", test))
     }
-    gap = mean_and_error(nats["test"])[0] - mean_and_error(nats["training"])[0]
+    (of_train, train_error), (of_test_rows, test_error) = map(mean_and_error, nats.values())
+    gap, gap_error = of_test_rows - of_train, math.hypot(train_error, test_error)
     numbers = [
         mean_of("distance of a sample to the nearest training image", of_samples),
         mean_of("distance of a test image to it", of_test),
@@ -75,9 +77,9 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             name="test images that are training images", value=float((of_test == 0).double().mean())
         ),
         *(mean_of(f"{name} images", values, "nats") for name, values in nats.items()),
-        Number(name="test above training images", value=gap, unit="nats"),
+        Number(name="test above training images", value=gap, stderr=gap_error, unit="nats"),
     ]
-    shown = slice(settings.num_shown)
+    shown = spread(len(drawn), settings.num_shown)  # test rows may lie class by class
     lines = [
         ("sample", pictures.colours(drawn[shown], event)),
         ("nearest of training", pictures.colours(train.x[rows[shown]], event)),
@@ -91,6 +93,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         "nats by which test images are less probable than training images say how far the model "
         "overfits."
     )
+    if not model.exact:
+        notes += " A bound stands for the probability."
     captions = {
         "nearest.png": "Samples, and below each the training image that is nearest to it",
         "distances.png": "Distances to the nearest training image",

@@ -138,6 +138,16 @@ def read_origin(folder: Path) -> Origin | None:
     return Origin.from_dict(found, str(path))
 
 
+def files(dataset: str) -> list[Path]:
+    """Return the files of a dataset's uses, in order, of none that was changed by hand."""
+    found = []
+    for path in sorted(folder_of(dataset, "").glob(f"*/*/{FILE}")):
+        names = (path.parent.name, path.parent.parent.name)
+        if not any(name.startswith(".") or naming.is_variant(name) for name in names):
+            found.append(path)
+    return found
+
+
 def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
     """Return the records of a dataset's uses with their folders, in the order of `USES`.
 
@@ -149,11 +159,8 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
         UserError: naming the file that is malformed.
     """
     found = []
-    for path in sorted(folder_of(dataset, "").glob(f"*/*/{FILE}")):
+    for path in files(dataset):
         folder = path.parent
-        names = (folder.name, folder.parent.name)
-        if any(name.startswith(".") or naming.is_variant(name) for name in names):
-            continue
         record = read(folder)
         fits = record.use in USES and record.dataset_sha256 == dataset_sha256
         for name, sha256 in {

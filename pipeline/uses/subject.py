@@ -13,6 +13,7 @@ from torch import Tensor
 
 import arcore
 from arcore.events import Levels, is_levels
+from arcore.inference import completion
 from arcore.primitives.progress import progress_bar
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
@@ -191,6 +192,22 @@ class Subject:
                 advance(len(parts[-1]))
         return torch.cat(parts)
 
+    def missing_nats(
+        self, rows: Rows, observed: Tensor, model: arcore.AutoregressiveModel | None = None
+    ) -> Tensor:
+        """Return -ln p(missing | observed) of each row, (rows,) float64 on the CPU.
+
+        Arguments:
+            rows: of levels.
+            observed: bool, of the event's shape: first in the model's order.
+            model: another form of the model; None for itself.
+        """
+        parts = [
+            -completion.log_prob_missing(model or self.model, part.x, observed, part.condition)
+            for part in rows.split(rows_at_once(self.levels))
+        ]
+        return torch.cat(parts).double().cpu()
+
     @property
     def what_is_told(self) -> str:
         """A sentence on the condition that test images or clips come with, nothing without one."""
@@ -232,9 +249,10 @@ class Subject:
         data = self.stored(split)
         total = self._usable(data, split)
         numbers = choose_rows(total, total if count is None else min(count, total), seed)
-        x = torch.from_numpy(scoring.read_rows(data, numbers, self.model.event))
-        labels = take(data, numbers).labels
-        condition = scoring.condition_of(self.model, data, numbers)
+        stored = take(data, numbers)
+        x = torch.from_numpy(scoring.drawn(data, stored, numbers, self.model.event))
+        labels, all_of_them = stored.labels, np.arange(len(numbers))
+        condition = scoring.condition_of(self.model, stored, all_of_them)
         return Rows(numbers, x.to(self.model.device), condition, labels)
 
     def generator(self, seed: int) -> torch.Generator:

@@ -15,7 +15,7 @@ from pipeline.core.errors import require
 from pipeline.uses import image_quality, pictures
 from pipeline.uses.outcome import Outcome, mean_of
 from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Subject, spread
+from pipeline.uses.subject import Subject, rows_at_once, spread
 
 MEAN = "the mean of all draws"
 
@@ -63,14 +63,17 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         draws = []
         with progress_bar(subject.progress, settings.num_draws, f"{factor}x") as advance:
             for _ in range(settings.num_draws):
-                drawn = ordered.impute(rows.x, observed, rows.condition, generator)
-                draws.append(image_quality.shades(drawn, event))
+                drawn = [
+                    ordered.impute(part.x, observed, part.condition, generator)
+                    for part in rows.split(rows_at_once(event))
+                ]
+                draws.append(image_quality.shades(torch.cat(drawn), event))
                 advance(1)
-        small = truth[..., ::factor, ::factor]
+        stacked, small = torch.stack(draws), truth[..., ::factor, ::factor]
         size = (event.extents[1], event.extents[2])
         made = {
             "one draw": draws[0],
-            MEAN: torch.stack(draws).mean(0),
+            MEAN: stacked.mean(0),
             "bicubic": image_quality.enlarge(small, factor, size, "bicubic"),
             "nearest": image_quality.enlarge(small, factor, size, "nearest"),
         }
@@ -78,8 +81,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             for name in (MEAN, "bicubic"):
                 made[f"{name}, in black and white"] = (made[name] > 0.5).double()
         numbers += image_quality.quality(truth, made, f"{factor}x")
-        numbers += posterior_mean(f"{factor}x", truth, torch.stack(draws))
-        nats = -completion.log_prob_missing(model, rows.x, observed, rows.condition).cpu()
+        numbers += posterior_mean(f"{factor}x", truth, stacked)
+        nats = subject.missing_nats(rows, observed)
         numbers.append(mean_of(f"{factor}x: the other pixels given the small image", nats, "nats"))
         path = folder / f"{factor}x.png"
         scale = event.num_levels - 1

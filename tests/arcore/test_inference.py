@@ -204,6 +204,27 @@ def test_a_prefix_is_exact_with_one_particle() -> None:
     assert torch.equal(found.x[:, 0][:, PREFIX], x[:, PREFIX])
 
 
+@pytest.mark.parametrize("kind", ["ensemble", "bound"])
+def test_what_has_no_conditionals_is_refused_as_such(kind: str) -> None:
+    """No other `observed` would do."""
+    if kind == "ensemble":
+        model = model_of("deep_nade", BITS, hidden=[4]).ensemble(2)
+    else:
+        model = model_of("pixelvae", arcore.events.Binary((1, 4, 4)))
+    x = torch.zeros(2, *model.event.extents)
+    with pytest.raises(ValueError, match=r"model: expected an exact one that is no ensemble"):
+        completion.log_prob_missing(model, x, torch.zeros(model.event.extents) == 0)
+
+
+def test_classes_beside_another_condition_are_refused_as_such() -> None:
+    event = arcore.events.Levels(4, (8,))
+    given = {"num_classes": 2, "local_classes": 3, "local_strides": [2]}
+    model = arcore.create_model("wavenet", event, **given)
+    for unfit in (model, model_of("nade", BITS, hidden=4)):
+        with pytest.raises(ValueError, match="model: expected one given a class and nothing else"):
+            classification.class_log_likelihoods(unfit, torch.zeros(2, *unfit.event.extents))
+
+
 def test_classes_given_events() -> None:
     model = model_of("nade", BITS, hidden=4, num_classes=3)
     x = all_events(BITS)

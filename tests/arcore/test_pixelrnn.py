@@ -218,6 +218,20 @@ def test_states_keep_their_precision_under_autocast() -> None:
         assert layer(torch.zeros(2, 12, 4, 4, dtype=torch.bfloat16)).dtype == torch.float32
 
 
+@pytest.mark.parametrize("make", [RowLSTMLayer, lambda *_: DiagonalLSTMLayer(4, (4, 5))])
+def test_layers_pixel_by_pixel_are_as_fine_as_at_once_under_autocast(make: Callable) -> None:
+    layer = filled(make(3, 5)).float()
+    x, cursor = inputs_of(layer, (4, 5)).float(), Cursor(4, 5)
+    found: Pixels = {}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        at_once = layer(x)
+        for r in range(4):
+            for c in range(5):
+                cursor.at(r, c)
+                found[r, c] = layer.step(cursor.piece(x), cursor)[:, :, 0, 0]
+    assert_close(stacked(found, 4, 5), at_once, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["row_lstm", "diagonal_bilstm"])
 def test_a_decoders_states_keep_their_precision_under_autocast(name: str) -> None:
     model = arcore.create_model(name, Binary((1, 3, 3)), num_layers=1, hidden=4)
@@ -321,6 +335,7 @@ BAD = [
     ("multiscale_pixelrnn", {"factor": 1}, ["factor", ">= 2", "1"]),
     ("multiscale_pixelrnn", {"factor": 2.0}, ["factor", "integer", "2.0"]),
     ("multiscale_pixelrnn", {"base_hidden": 0}, ["base_hidden", ">= 1", "0"]),
+    ("multiscale_pixelrnn", {"base_hidden": 2}, ["base_hidden", "3 colours", "2"]),
     ("multiscale_pixelrnn", {"base_num_layers": 0}, ["base_num_layers", ">= 1", "0"]),
 ]
 

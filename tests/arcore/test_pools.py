@@ -327,3 +327,17 @@ def test_members_draw_in_the_precision_in_which_they_score() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             drawn.append(pool.sample(64, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_bits_of_half_precision_have_probabilities(dtype: torch.dtype) -> None:
+    """Logits of two members lie between the numbers of their type, and ln p is a difference."""
+    members = [arcore.create_model("nade", events.Binary((1,)), hidden=1) for _ in range(2)]
+    for member, logit in zip(members, (-10.0625, -10.125), strict=True):
+        for weight in member.parameters():
+            weight.data.zero_()
+        member.output_bias.data.fill_(logit)
+    pool = Pool([member.to(dtype) for member in members])
+    nought, one = pool.log_prob(torch.tensor([[0], [1]])).double()
+    assert nought.item() == pytest.approx(-math.log1p(math.exp(-10.09375)), abs=1e-6)
+    assert (nought.exp() + one.exp()).item() == pytest.approx(1, abs=1e-6)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,6 +207,31 @@ def test_black_and_white_targets_have_an_exact_likelihood(name: str, small: dict
     model = create(name, Gray(CLIP.shape), **small)
     total = model.log_prob(255 * all_levels(CLIP)).exp().sum().item()
     assert total == pytest.approx(1, abs=1e-9)
+
+
+@both
+def test_networks_of_gray_targets_keep_the_contract(name: str, small: dict, tmp_path: Path) -> None:
+    """What the laws ask of every case, which are of levels and reals."""
+    event = Gray((3, 1, 2, 2))
+    model = create(name, event, **small).eval()
+    x = torch.randint(256, (6, *event.shape), generator=torch.Generator().manual_seed(0))
+    scores = model.log_prob(x)
+    assert_close(torch.cat([model.log_prob(part) for part in x.split(4)]), scores, **TIGHT)
+    assert model.log_prob(x[:0]).shape == (0,)
+    assert torch.equal(copy.deepcopy(model).log_prob(x), scores)
+    arcore.save(model, tmp_path / "model")
+    assert torch.equal(arcore.load(tmp_path / "model").log_prob(x), scores)
+    with torch.device("meta"):
+        empty = arcore.create_model(name, event, **small).double()
+    empty = empty.to_empty(device="cpu").eval()
+    empty.load_state_dict(model.state_dict())
+    assert torch.equal(empty.log_prob(x), scores)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = copy.deepcopy(model).float().log_prob(x)
+    assert coarse.dtype == torch.float32
+    assert_close(coarse.double(), scores, rtol=0.05, atol=0.05)
+    model(x).mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_entropy_of_gray_targets() -> None:

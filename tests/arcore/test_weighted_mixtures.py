@@ -198,6 +198,14 @@ def test_what_are_no_members(call: Callable[[], object], message: str) -> None:
         call()
 
 
+def test_gray_targets_are_no_likelihoods_to_mix() -> None:
+    """The cross-entropy of a mixture is less than the mixture of cross-entropies."""
+    clips = arcore.create_model("video_pixel_baseline", events.Gray((2, 1, 4, 4)))
+    for combine in (Mixture, Pool, Ensemble):
+        with pytest.raises(ValueError, match=r"members: expected .*(likelihoods|levels|Levels)"):
+            combine([clips, clips])
+
+
 def nade_of_nine() -> arcore.AutoregressiveModel:
     return arcore.create_model("nade", NINE)
 

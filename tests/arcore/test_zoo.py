@@ -109,3 +109,19 @@ def test_a_seed_that_draws_members_is_not_warned_of() -> None:
     ]
     orders = [model.member(1).order for model in models]
     assert not torch.equal(*orders)
+
+
+def test_errors_that_are_not_of_sizes_are_not_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = arcore.zoo.model_class("nade")
+    for message, error in [
+        ("No CUDA GPUs are available", RuntimeError),
+        ("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory", ValueError),
+        ("Storage size calculation overflowed with sizes=[8, 8]", ValueError),
+    ]:
+
+        def fails(*_: object, message: str = message) -> None:
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(kind, "__init__", fails)
+        with pytest.raises(error, match=re.escape(message[:30])):
+            arcore.create_model("nade", BINARY)

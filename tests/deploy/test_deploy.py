@@ -98,7 +98,9 @@ def test_the_claims_that_are_mounted_exist() -> None:
 
 def test_services_find_their_pods() -> None:
     found = list(yaml.safe_load_all((DEPLOY / "mlflow" / "kubernetes.yaml").read_text()))
-    for service in (d for d in found if d["kind"] == "Service"):
+    services = [d for d in found if d["kind"] == "Service"]
+    assert services
+    for service in services:
         templates = [d["spec"]["template"] for d in found if d["kind"] == "Deployment"]
         matched = [t for t in templates if t["metadata"]["labels"] == service["spec"]["selector"]]
         ports = {p["name"] for t in matched for c in t["spec"]["containers"] for p in c["ports"]}

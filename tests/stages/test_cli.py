@@ -29,6 +29,17 @@ def test_errors_of_the_system_are_one_line(number: int) -> None:
     assert ended.value.code == f"error: models/x: {os.strerror(number)}"
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(("path", "where"), [("models/x", "models/x"), (None, "an output")])
+def test_a_full_disk_is_called_so(number: int, path: str | None, where: str) -> None:
+    def main() -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    assert ended.value.code == f"error: no space left on device while writing {where}"
+
+
 def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / ("x" * 300), tmp_path / "file/below"):

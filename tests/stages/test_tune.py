@@ -80,6 +80,20 @@ def test_trials_of_two_workers_find_the_same(make_project) -> None:
 
 
 @pytest.mark.slow
+def test_trials_of_two_workers_that_are_stopped_leave_room_for_the_next(make_project) -> None:
+    """Ray gives back what a stopped trial reserved at the end of the job, were it not asked to."""
+    rates = [0.003, 3e-7, 2e-7, 1e-7]  # the later, the worse
+    entry = TOY | {
+        "space": {"trainer.optimizer.learning_rate": {"grid": rates}},
+        "scheduler": {"name": "asha", "grace_epochs": 1, "reduction_factor": 2},
+    }
+    one = "cluster.max_concurrent_trials=1"
+    _, rows, log = search(make_project, entry, one, "cluster.num_workers=2")
+    assert [row["status"] for row in rows] == ["finished", *["stopped"] * 3]
+    assert log.count("stopped at epoch 1") == 3 and "Traceback" not in log, log
+
+
+@pytest.mark.slow
 def test_a_time_budget_ends_a_search_well(make_project) -> None:
     """Running trials are stopped and count; the search is not an interrupted one."""
     entry = TOY | {"trainer": {"max_epochs": 100_000}, "time_budget_minutes": 0.6}

@@ -40,15 +40,21 @@ def test_the_server_is_on_loopback_and_the_password_in_no_command_line(
 
 
 @pytest.mark.parametrize(
-    ("store", "arguments"), [(STORE, ["--print"]), ("https://runs.example.org", [])]
+    ("store", "arguments", "address"),
+    [
+        (STORE, ["--print"], "http://127.0.0.1:5000"),
+        ("https://runs.example.org", [], "None"),  # of its own
+    ],
 )
 def test_addresses_alone_are_printed(
     served: list[tuple[Any, ...]],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     store: str,
     arguments: list[str],
+    address: str,
 ) -> None:
     monkeypatch.setattr(mlflow_store, "tracking_uri", lambda: store)
     monkeypatch.setattr(sys, "argv", ["ui", *arguments])
     ui.main()
-    assert served == []
+    assert served == [] and capsys.readouterr().out == f"{address}\n"

@@ -15,6 +15,10 @@ PAGE = ROOT / "docs" / "architecture.md"
 NAMES = sorted(set(re.findall(r"`((?:arcore|pipeline|stages)(?:\.\w+)+)`", PAGE.read_text())))
 
 
+def test_names_are_found() -> None:
+    assert len(NAMES) > 10
+
+
 def test_pictures_and_tables_of_rooms_are_those_of_the_imports() -> None:
     script = [sys.executable, str(PAGE.with_suffix(".py"))]
     done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)

@@ -55,6 +55,7 @@ def _build(config: Mapping[str, object]) -> Dataset:
         provenance=f"{_URL}; fixed binarisation, published split 50000/10000/10000",
         options=parse_options(Options, "binarized_mnist", config),
         published_name="binarized_mnist",
+        by_class=True,
     )
 
 

@@ -121,6 +121,7 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
     )
     options: Options
     papers_split = False
+    published_name: str | None = spec.published_name
     protocol = "split as distributed, {}/{}/{}".format(*spec.rows)
     if name == "dna":
         options = dna_options = parse_options(DnaOptions, name, config)
@@ -130,6 +131,8 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
                 "split 1400/600/1186 as in the papers, by the recorded rows of "
                 "dna_papers_split.json"
             )
+        else:
+            published_name = None  # of other training rows than the papers'
     else:
         options = parse_options(Options, name, config)
     return UciBinary(
@@ -140,7 +143,7 @@ def _build(name: str, config: Mapping[str, object]) -> Dataset:
         files=files,
         provenance=f"{_URL}{name}; {protocol}",
         options=options,
-        published_name=spec.published_name,
+        published_name=published_name,
         rows=spec.rows,
         papers_split=papers_split,
     )

@@ -63,6 +63,9 @@ def test_built_on_meta_and_loaded_scores_the_same(case: Case) -> None:
     model, x, condition = case.build(), case.values(4), case.condition(4)
     with torch.device("meta"):
         other = case.create().double()
+    assigned = copy.deepcopy(other)
     other = other.to_empty(device="cpu")
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.log_prob(x, condition), model.log_prob(x, condition))
+    assigned.load_state_dict(model.state_dict(), assign=True)
+    assert torch.equal(assigned.log_prob(x, condition), model.log_prob(x, condition))

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from arcore.decoding import Decoder
 from arcore.generation import RecomputingDecoder
 from arcore.model import AutoregressiveModel
-from tests.arcore.cases import every_case, every_model
+from tests.arcore.cases import cases_where, every_case, every_model
 from tests.support.cases import Case, create, event_of
 from tests.support.dependence import logits_of, parameters_of
 from tests.support.refusals import refuses
@@ -85,3 +85,26 @@ def test_decoder_ends(kind: type[AutoregressiveModel]) -> None:
         decoder.push(torch.zeros(2, len(block)).long())
     for method, argument in ((decoder.next, ()), (decoder.push, (torch.zeros(2, 1),))):
         refuses(lambda m=method, a=argument: m(*a), [method.__name__, "a block left", "the end"])
+
+
+@cases_where(lambda case: not case.kind.scores_in_autocast)
+def test_conditionals_are_those_of_scores_whatever_autocast(case: Case) -> None:
+    """Of a decoder that is used by itself too."""
+    model, x, condition = case.build_exact().float(), case.values(9), case.condition(9)
+    plain, total = walk(model.decoder(9, condition), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse, other = walk(model.decoder(9, condition), x)
+    assert torch.equal(coarse, plain) and torch.equal(other, total)
+
+
+@cases_where(lambda case: case.discrete)
+def test_conditionals_score_levels_of_any_dtype(case: Case) -> None:
+    model, x, condition = case.build_exact(), case.values(9), case.condition(9)
+    conditionals = model.conditionals(x, condition)
+    expected = conditionals.log_prob(x.double())
+    for dtype in (torch.int64, torch.uint8, torch.bfloat16):
+        assert torch.equal(conditionals.log_prob(x.to(dtype)), expected)
+    decoder = model.decoder(9, condition)
+    first = decoder.next()
+    drawn = decoder.draw(torch.Generator().manual_seed(0))
+    assert drawn.dtype == torch.int64 and first.log_prob(drawn).isfinite().all()

@@ -18,7 +18,13 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".ray/auth_token"
 
 
-def test_a_new_token_is_private_from_its_first_moment(file: Path) -> None:
+def test_a_new_token_is_private_from_its_first_moment(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object) -> None:
+        raise AssertionError("a file that was readable until now")
+
+    monkeypatch.setattr(Path, "chmod", late)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: keep_token_private(TOKEN), range(8)))
     assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700

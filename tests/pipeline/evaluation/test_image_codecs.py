@@ -205,17 +205,23 @@ def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("labels", "moved"),
-    [([0, 0, 1, 1, 2], True), ([0, 1, 0, 1, 2], False), ([1] * 5, False), (None, False)],
+    ("dataset", "labels", "moved"),
+    [
+        ("digits", [0, 0, 1, 1, 2], True),
+        ("digits", [0, 1, 0, 1, 2], False),
+        ("digits", [1] * 5, False),
+        ("digits", None, False),
+        ("binarized_mnist", None, True),  # its published test rows are sorted, and have no labels
+    ],
 )
 def test_a_mosaic_of_images_sorted_by_class_is_mixed(
-    workdir: Path, monkeypatch, labels: list[int] | None, moved: bool
+    workdir: Path, monkeypatch, dataset: str, labels: list[int] | None, moved: bool
 ) -> None:
     x = np.random.default_rng(0).integers(0, 17, (5, 1, 8, 8), dtype=np.uint8)
     split = SplitData(x, None if labels is None else np.array(labels))
     monkeypatch.setattr(baselines.shard_reader, "read_split", lambda *_: split)
     monkeypatch.setattr(baselines.image_sizes, "measure_all", lambda images, event: images)
-    measured = baselines._of_images("toy", Levels(17, (1, 8, 8)))
+    measured = baselines._of_images(dataset, Levels(17, (1, 8, 8)))
     assert np.array_equal(measured, x) != moved
     assert np.array_equal(np.sort(measured, 0), np.sort(x, 0))
 

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from pipeline.experiments import compose, layout, params_file
 from pipeline.reporting import wording
 from pipeline.tracking import mlflow_store
 from pipeline.training import driver, saved_models
+from stages import folds, join, mix, train
 
 TRAINER = {"max_epochs": 2, "batch_size": 100, "optimizer": {"learning_rate": 0.01}}
 ENTRIES = {
@@ -88,6 +90,42 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, few_digits: Path):
         mixing.mix(compose.load_mixture("product"))
         evaluate.evaluate(compose.load("product"))
         yield folder
+
+
+def test_it_is_mixed_by_command_lines(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Path("models/both/model.safetensors").read_bytes()
+    for member in MIXTURE["mixture"]:
+        joined = Path("mixtures/both") / member
+        shutil.rmtree(joined, ignore_errors=True)
+        monkeypatch.setattr("sys.argv", ["join", "both", member])
+        join.main()
+        assert joined.is_dir()
+    shutil.rmtree("models/both")
+    monkeypatch.setattr("sys.argv", ["mix", "both"])
+    mix.main()
+    assert Path("models/both/model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "section", "name"),
+    [(mix, "mixtures", "both"), (train, "experiments", "sums"), (folds, "folds", None)],
+)
+def test_a_command_line_without_a_name_lists_entries(
+    stage: ModuleType,
+    section: str,
+    name: str | None,
+    mixed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", [stage.__name__])
+    if name is None:
+        with pytest.raises(UserError, match=f"expected an entry of {section}, found none"):
+            stage.main()
+    else:
+        stage.main()
+        said = capsys.readouterr().out
+        assert said.startswith(f"{section} of params.yaml") and f"  {name}" in said
 
 
 def test_it_is_a_model_of_its_members(mixed: Path) -> None:

@@ -15,6 +15,7 @@ from dvc.utils.hydra import apply_overrides
 import arcore
 from pipeline.core.errors import UserError
 from pipeline.experiments import compose, estimate, layout, params_file
+from stages import params
 from tests.places import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text()
@@ -152,3 +153,25 @@ def test_graphs_fit_120_columns(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert 5 < len(lines) < 70 and max(len(line.rstrip()) for line in lines) <= 120
+
+
+def test_the_command_line_completes_a_file_once(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["params"])
+    with pytest.raises(UserError, match=r"params\.yaml: expected a file in .*, found none"):
+        params.main()
+    path = workdir / "params.yaml"
+    path.write_bytes(b"experiments: \xff")
+    with pytest.raises(UserError, match=r"params\.yaml: not valid: 'utf-8' codec"):
+        params.main()
+    path.write_text(TEXT.replace("    overrides: []\n", ""))
+    with caplog.at_level("INFO"):
+        params.main()
+        assert path.read_text() == TEXT
+        params.main()
+    assert [record.getMessage() for record in caplog.records] == [
+        "params.yaml: completed",
+        "params.yaml: as it was",
+    ]
+    assert path.read_text() == TEXT

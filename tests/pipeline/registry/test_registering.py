@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,9 +14,10 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
+from arcore.events import Real
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.registry import candidates, register
+from pipeline.registry import candidates, register, training_runs
 from pipeline.tracking import mlflow_store
 from tests.support.registered import experiment
 
@@ -147,6 +149,22 @@ def test_all_are_datasets_with_results_of_entries(home: Path) -> None:
     shutil.rmtree("evaluation/toy")
     with pytest.raises(UserError, match="nothing evaluated yet"):
         register.register_all()
+
+
+def test_what_dvc_sees_of_a_registration_is_what_it_was_made_of(home: Path) -> None:
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    register.register_all()
+    path = Path("evaluation/toy/toy-nade/metrics.json")
+    assert Path("registry/toy/made_of.txt").read_text() == f"{sha256_of(path)}  {path}\n"
+
+
+def test_bits_of_dequantised_levels_are_called_at_most(home: Path) -> None:
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    (candidate,) = candidates.candidates("toy")
+    assert "at most" not in training_runs.summary(candidate)
+    noisy = dataclasses.replace(candidate.evaluated, event=Real((4,), bin_width=1 / 16))
+    said = training_runs.summary(dataclasses.replace(candidate, evaluated=noisy))
+    assert " nats, at most " in said and said.count("at most") == 1
 
 
 def test_what_fails_stops_no_other_dataset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,5 +80,18 @@ def test_matching_names_the_nearest():
         match(rows, {"model": "MADE", "variant": "2hl, 32 mask"}, "e")
     with pytest.raises(UserError, match="known: MADE"):
         match(rows, {"model": "MAED", "variant": "-"}, "e")
-    with pytest.raises(UserError, match="expected {model, variant} or null"):
+    with pytest.raises(UserError, match="expected {model, variant, split} or null"):
         match(rows, {"variant": "-"}, "e")
+
+
+def test_a_counterpart_of_several_splits_is_that_which_is_named():
+    """Its own are validation, seen and novel objects, and none of them is `test`."""
+    rows, wanted = published_for("robotic_pushing"), {"model": "VPN", "variant": "RMB, dilation"}
+    splits = [row.split for row in rows if (row.model, row.variant) == ("VPN", "RMB, dilation")]
+    assert len(splits) > 1 and "test" not in splits
+    with pytest.raises(UserError, match=r"e: split: expected one of \['test_novel.*, got none"):
+        match(rows, wanted, "e")
+    for split in splits:
+        assert match(rows, wanted | {"split": split}, "e").split == split
+    with pytest.raises(UserError, match="e: split: expected one of .*, got 'tset'"):
+        match(rows, wanted | {"split": "tset"}, "e")

@@ -16,6 +16,7 @@ import yaml
 from arcore import events, units
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
 from pipeline.datasets.formats import wave_files
 from pipeline.evaluation import image_figures
 from pipeline.evaluation.reading import read_results
@@ -506,7 +507,12 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
     assert any("report not logged" in line for line in caplog.messages)
     assert sorted(p.name for p in Path("reports").iterdir()) == ["binarized_mnist", "index.html"]
     files = sorted(p.name for p in Path("reports/binarized_mnist").iterdir())
-    assert files == ["report.html", "table.csv", "table.md"]
+    assert files == ["made_of.txt", "report.html", "table.csv", "table.md"]
+    lines = Path("reports/binarized_mnist/made_of.txt").read_text().splitlines()
+    measured = sorted(Path("evaluation/binarized_mnist").glob("*/metrics.json"))
+    assert lines == [
+        f"{sha256_of(path)}  {path}" for path in [Path("codecs/binarized_mnist.json"), *measured]
+    ]
     monkeypatch.setattr(sys, "argv", ["report", "--show"])
     stage.main()
     shown = capsys.readouterr().out

@@ -203,6 +203,19 @@ def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
     assert "| True | 1 | 79.00 |\n" in drawn
 
 
+def test_trials_that_were_stopped_stand_apart(files) -> None:
+    """A value after one epoch is no second seed of one after two."""
+    root = project(files, {"search": "skips"})
+    path = root / "results/searches/skips/trials.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(TRIALS + "4,stopped,1,85.0,False,2,\n")
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| skip | epochs | seeds | validation nats |\n" in drawn
+    assert "| False | 2 | 2 | 80.31 ± 0.19 |\n" in drawn
+    assert "| False | 1, stopped | 1 | 85.00 |\n" in drawn
+
+
 def test_trials_without_a_value_are_left_out(files) -> None:
     """Of a loss that is not finite, and stopped by the time budget before a validation."""
     root = project(files, {"search": "skips"})

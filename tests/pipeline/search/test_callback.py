@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.core import private_apis
 from pipeline.search import spec
-from pipeline.search.callback import TrialLogger
+from pipeline.search.callback import RELEASE_SECONDS, TrialLogger
 from pipeline.search.trial_records import TrialEpoch, TrialRecord, TrialRecords
 
 VALUES = {"model.ordering": "raster"}
@@ -114,3 +115,18 @@ def test_the_run_of_a_trial_that_the_budget_ended_is_closed(
     monkeypatch.setattr(logger, "_close", lambda ended: closed.append((ended.number, ended.status)))
     logger.on_experiment_end([FakeTrial(1, "TERMINATED")])
     assert closed == [(1, "stopped")]
+
+
+def test_what_ended_trials_of_several_workers_reserved_is_given_back(
+    records: TrialRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray keeps it to the end of the job where a trial is stopped."""
+    released: list[str] = []
+    monkeypatch.setattr(private_apis, "release_groups", released.append)
+    logger = TrialLogger(records.search, records, None, "arcore-toy", "hash", "/kept")
+    trials = [FakeTrial(1, "TERMINATED"), FakeTrial(2), FakeTrial(3, "ERROR")]
+    logger.on_step_end(0, trials)
+    assert released == []
+    logger._released -= RELEASE_SECONDS
+    logger.on_step_end(0, trials)
+    assert sorted(released) == ["/kept/train-000001/", "/kept/train-000003/"]

@@ -19,7 +19,7 @@ import yaml
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.tune.integration import ray_train
 
-from pipeline.core import paths
+from pipeline.core import paths, private_apis
 from pipeline.core.errors import SiteError, UserError
 from pipeline.core.stage_code import Disagreement
 from pipeline.data import preprocess
@@ -52,6 +52,7 @@ def setting(
 ) -> running.TrialSetting:
     """A search of trials of two workers, without Ray."""
     monkeypatch.setattr(ray_train, "TuneReportCallback", object)
+    monkeypatch.setattr(private_apis, "release_groups", lambda _: None)
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": ENTRY}}))
     resources = ClusterConfig(num_workers=2, cpus_per_worker=1)
     return running.TrialSetting(

@@ -139,3 +139,33 @@ def test_a_search_without_trials_kept_is_a_run_of_its_own(
         with pytest.raises(tuning.Interrupted):
             tuning.tune("toy")
     assert asked == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("problem", "waits"),
+    [
+        ("pipeline.core.errors.SiteError: /mnt/shards: away", True),
+        ("pipeline.core.stage_code.Disagreement: host b: other code", True),
+        ("ActorDiedError: it took all the memory", False),
+    ],
+)
+def test_a_search_does_not_end_well_while_a_site_is_at_fault(
+    ended: list[str], monkeypatch: pytest.MonkeyPatch, problem: str, waits: bool
+) -> None:
+    """Else a storage that is away for a minute would take trials from the search for good."""
+
+    def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
+        values = {"model.ordering": "raster"}
+        records.keep(
+            TrialRecord(number=1, status="failed", values=values, problem=problem, lost=True)
+        )
+
+    monkeypatch.setattr(tuning, "_fit", fit)
+    monkeypatch.setattr(tuning, "_write", lambda *_: paths.search("toy"))
+    monkeypatch.setattr(shared_storage, "publish", lambda *_: None)
+    if waits:
+        with pytest.raises(tuning.Interrupted, match=r"1 of 1 trials met a fault .* rerun to try"):
+            tuning.tune("toy")
+    else:
+        tuning.tune("toy")
+    assert kept_trials().is_dir() == waits and ended == ["KILLED" if waits else "FINISHED"]

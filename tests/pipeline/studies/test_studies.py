@@ -89,11 +89,15 @@ def _table(folder: Path) -> list[dict[str, str]]:
 
 
 def test_help_lists_the_kinds_without_torch() -> None:
-    code = "import sys; from stages import study; study.main(); assert 'torch' not in sys.modules"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and all(f"  {name} " in done.stdout for name in KINDS), done.stderr
+    code = """import atexit, sys
+atexit.register(lambda: print("torch" in sys.modules))
+from stages import study
+study.main()"""
+    for arguments, said in (["--help"], KINDS), ([], ["digits-race"]):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0 and all(f"  {name}" in done.stdout for name in said), done
+        assert done.stdout.endswith("False\n")
 
 
 def test_the_entries_of_params_yaml_are_of_all_kinds() -> None:

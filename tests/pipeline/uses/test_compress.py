@@ -27,6 +27,7 @@ from arcore.events import Binary, Event, Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.formats import wave_files
 from pipeline.uses import compress, level_files
+from stages import compress as command
 from tests.places import ROOT
 
 GRAY = Levels(256, (1, 4, 5))
@@ -383,6 +384,48 @@ def test_nothing_is_overwritten(archive: Path, tmp_path: Path) -> None:
         compress.decompress(archive, tmp_path / "model", tmp_path / "model")
     with pytest.raises(UserError, match=r"out: expected a path that ends in a folder.* '.'"):
         compress.decompress(archive, tmp_path / "model", Path("."))
+
+
+def test_what_appears_meanwhile_is_not_overwritten(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Coding may take hours."""
+    out, other = tmp_path / "out", tmp_path / "y.arc"
+    code, decode = coding.compress, coding.decompress
+
+    def with_files(*given: object, **options: object) -> object:
+        out.mkdir(exist_ok=True)
+        (out / "mine").write_text("kept")
+        return decode(*given, **options)
+
+    def with_archive(*given: object, **options: object) -> object:
+        other.write_text("kept")
+        return code(*given, **options)
+
+    monkeypatch.setattr(coding, "decompress", with_files)
+    with pytest.raises(UserError, match="out: expected a new or an empty folder"):
+        compress.decompress(archive, tmp_path / "model", out)
+    monkeypatch.setattr(coding, "compress", with_archive)
+    with pytest.raises(UserError, match="y.arc: expected no such file yet"):
+        compress.compress([tmp_path / "0.png"], tmp_path / "model", other)
+    assert (out / "mine").read_text() == other.read_text() == "kept"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_options_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr(compress, "compress", lambda *_, **options: given.update(options))
+    line = ["compress", "a.wav", "--model", "m", "--out", "x.arc"]
+    monkeypatch.setattr("sys.argv", [*line, "--classes", "2", "0", "--symbols", "3,1", "4"])
+    command.main()
+    assert given["classes"] == [2, 0] and given["symbols"] == [(3, 1), (4,)]
+    assert given["quantize"] is False
+    monkeypatch.setattr("sys.argv", [*line, "--quantize"])
+    command.main()
+    assert given["quantize"] is True and given["symbols"] == []
+    monkeypatch.setattr("sys.argv", [*line, "--symbols", "4,x"])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
 
 
 def test_another_model_is_refused(archive: Path, tmp_path: Path) -> None:

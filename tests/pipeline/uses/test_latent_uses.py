@@ -13,6 +13,7 @@ from PIL import Image
 import arcore
 from arcore.inference import latent_levels
 from pipeline.core.errors import UserError
+from pipeline.datasets.read_transforms import permute_rows
 from pipeline.uses import interpolation, noise_levels, subject
 from pipeline.uses.subject import Rows
 
@@ -61,7 +62,8 @@ def test_walks_begin_and_end_near_their_images(project: Path) -> None:
     outcome = interpolation.run(loaded, settings, project)
     found = {number.name: number.value for number in outcome.numbers}
     rows = loaded.rows("test", 10)
-    first, second = (rows.x[places] for places in interpolation.pairs(rows))
+    order = permute_rows(10, 0).tolist()
+    first, second = (rows.x[places] for places in interpolation.pairs(rows, order))
     way = latent_levels.walk(loaded.model, first, second, 4, None, loaded.generator(0)).double()
     apart = (way[:, -1] - way[:, 0]).flatten(1).norm(dim=1).mean()
     assert found["distance between the ends of a walk"] == pytest.approx(float(apart))
@@ -84,22 +86,23 @@ def test_walks_between_vectors_are_drawn_given_them(project: Path, monkeypatch) 
     settings = interpolation.Settings(num_pairs=5, num_shown=2, num_steps=4)
     outcome = interpolation.run(changed, settings, project)
     found = {number.name: number.value for number in outcome.numbers}
-    halfway = (vectors[:5] + vectors[5:]) / 2
-    for place, given in (("its own vector", vectors[:5]), ("the vector halfway", halfway)):
-        nats = -model.log_prob(rows.x[:5], given).detach().mean()
+    first, second = interpolation.pairs(told, permute_rows(10, 0).tolist())
+    own, halfway = vectors[first], (vectors[first] + vectors[second]) / 2
+    for place, given in (("its own vector", own), ("the vector halfway", halfway)):
+        nats = -model.log_prob(rows.x[first], given).detach().mean()
         assert found[f"an image given {place}"] == pytest.approx(float(nats), rel=1e-5)
 
 
 def test_partners_are_of_another_class_and_each_row_serves_once() -> None:
     labels = np.array([0, 0, 1, 2, 0, 1, 2, 0])
     x = torch.arange(8)[:, None]
-    first, second = interpolation.pairs(Rows(np.arange(8), x, None, labels))
+    first, second = interpolation.pairs(Rows(np.arange(8), x, None, labels), range(8))
     assert first == [0, 1, 2, 3] and sorted(second) == [4, 5, 6, 7]
     assert (labels[first] != labels[second]).all()
     vectors = np.zeros((4, 3), np.float32)
     for without in (None, vectors):
-        found = interpolation.pairs(Rows(np.arange(4), x[:4], None, without))
-        assert found == ([0, 1], [2, 3])
+        rows = Rows(np.arange(4), x[:4], None, without)  # as stored, class by class perhaps
+        assert interpolation.pairs(rows, [3, 0, 1, 2]) == ([3, 0], [1, 2])
 
 
 @pytest.mark.parametrize("use", [noise_levels, interpolation])

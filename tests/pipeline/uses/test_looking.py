@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,13 @@ def test_the_nearest_row_is_found_and_a_copy_is_told(block: int, monkeypatch) ->
 def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> None:
     loaded = subject.load(name)
     settings = memorisation.Settings(num_samples=20, num_shown=4, num_train=100)
-    found = {n.name: n.value for n in memorisation.run(loaded, settings, project).numbers}
+    outcome = memorisation.run(loaded, settings, project)
+    found = {number.name: number.value for number in outcome.numbers}
+    errors = {number.name: number.stderr for number in outcome.numbers}
+    assert errors["test above training images"] == pytest.approx(
+        math.hypot(errors["training images"], errors["test images"])
+    )
+    assert ("A bound stands for" in outcome.notes) == (not loaded.model.exact)
     train, test = loaded.rows("train", 100), loaded.rows("test", 20)
     apart = test.x.double()[:, None] - train.x.double()[None]
     every = apart.flatten(2).square().sum(-1).sqrt()

@@ -31,11 +31,28 @@ def test_without_arguments_it_lists_uses_and_needs_no_torch(capsys, monkeypatch)
     use.main()
     said = capsys.readouterr().out
     assert all(f"  {name} " in said and of.needs in said for name, of in USES.items())
-    code = "import sys; from stages import use; use.main(); assert 'torch' not in sys.modules"
+    code = """import atexit, sys
+atexit.register(lambda: print("torch" in sys.modules))
+from stages import use
+use.main()"""
     for arguments in ([], ["--help"]):
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0 and "  inpainting " in done.stdout, done.stderr
+        assert done.stdout.endswith("False\n")
+    monkeypatch.setattr("sys.argv", ["use", "inpainting"])
+    with pytest.raises(SystemExit, match="2"):
+        use.main()
+    assert capsys.readouterr().err.endswith("error: which experiment?\n")
+
+
+def test_a_use_by_its_command_line(project: Path, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["use", "inpainting", "toy-nade", "num_rows=3"])
+    use.main()
+    out = project / "evaluation/digits_binary/uses/toy-nade--num_rows-3"
+    assert records.read(out / "inpainting").notes.startswith(
+        "-ln p(missing | observed), mean over 3 random"
+    )
 
 
 def test_all_uses_of_an_entry(project: Path) -> None:

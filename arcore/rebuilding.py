@@ -1,0 +1,48 @@
+"""Modules whose masks and orderings follow from hyperparameters, so that no file holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from arcore.primitives.orderings import inverse
+
+
+class Rebuilding(nn.Module):
+    """A module that computes such buffers again where its weights leave the meta device.
+
+    `to_empty` leaves garbage in them, and `load_state_dict(assign=True)` leaves them behind.
+    """
+
+    def _rebuild(self) -> None:
+        """Compute again what follows from the hyperparameters alone (masks, orderings)."""
+
+    def _where(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def _register_order(self, order: Tensor) -> None:
+        """Keep an ordering as the buffers `order` and, its inverse, `position`."""
+        for name, buffer in (("order", order), ("position", inverse(order))):
+            self.register_buffer(name, buffer.to(self._where()), persistent=False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        was_meta = self._where().type == "meta"
+        super()._apply(fn, recurse)
+        if was_meta and self._where().type != "meta":
+            self._rebuild()
+        return self
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights as torch does."""
+        was_meta = self._where().type == "meta"
+        missing = super().load_state_dict(state_dict, strict, assign)
+        if was_meta and self._where().type != "meta":
+            for module in self.modules():
+                if isinstance(module, Rebuilding):
+                    module._rebuild()
+        return missing
