@@ -34,7 +34,7 @@ def _checked_shape(shape: Sequence[int | None]) -> Shape:
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a given shape; use `Binary`, `Levels` or `Real`."""
+    """An event of a given shape; use `Binary`, `Levels`, `Real` or `Gray`."""
 
     shape: Shape
 

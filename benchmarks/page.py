@@ -119,9 +119,9 @@ def against(record: Record) -> str:
         (`-sample`), of that commit and of {record["checkout"]} in turn; medians. On the Xeon it was
         {there["checkout"]}. Each was one run of at most five minutes; on the Xeon row_lstm and
         parallel_multiscale once more with `--pairs 21`. Where two precisions stand, params.yaml
-        has the first before and the second after. Before is the library's step on the C library's
-        allocator, from which the ratios wanted count; "workers'": `--workers`, with the allocator
-        settings of that commit's Ray workers, at {workers["at"]}. By these, {short}"""
+        has the first before and the second after. "Before" steps on the C library's allocator, as
+        the ratios wanted assume; "workers'" (`--workers`, at {workers["at"]}) has the allocator
+        settings of that commit's Ray workers, by which, on the EPYC, {short}"""
     return section(f"Against {record['commit']}", text, table(columns, rows))
 
 
@@ -202,7 +202,7 @@ def training_speed(record: Record) -> str:
         (f"{row['name']} against {row['other']}", row["ratio"], WANTED.get(row["name"]))
         for row in record["rows"]
     ]
-    bounds = f"""{missed(marks)} On AMD processors MADE's products in float32 go by oneDNN,
+    bounds = f"""{missed(marks)[:-1]} on the EPYC. On AMD processors MADE's products in float32 go by oneDNN,
         which is twice as fast there as MKL, which theirs take (`python benchmarks/products.py`);
         on the Xeon both take MKL, and what is not products costs both the same, so that about 1.2
         is the most to be had at 500 units. NADE's draw is to be twice as fast as public code's
@@ -236,7 +236,12 @@ def public(record: Record) -> str:
         maps of a quarter and a sixteenth of the pixels, and so half the products. PixelCNN's has
         the masked taps of its kernels too, which ours leaves out. On the Xeon training steps alone
         (`--steps`)."""
-    return section("Against public code", text, table(columns, rows), paragraph(missed(marks)))
+    return section(
+        "Against public code",
+        text,
+        table(columns, rows),
+        paragraph(f"{missed(marks)[:-1]} on the EPYC."),
+    )
 
 
 def ensembles(record: Record) -> str:
@@ -345,11 +350,11 @@ def scale(record: Record) -> str:
     text = f"""`python benchmarks/scale.py --rows {" ".join(str(rows) for rows, _ in runs)}` at
         {commits}: generated RGB images of 32 x 32 as PNG in Parquet files, preprocessed,
         two epochs of a tiny MADE by two workers of Ray in windows of 10,000 rows, evaluated on a
-        tenth. MB are resident at the peak: of the stage, or of the larger worker of training, which
-        grow by what is imported and by a window or a shard, not by the rows, which are as many MB
-        as the second column says: decoded, as steps see them; they have two levels and a simple
-        pattern, and {most:,} take {largest["disk"]["images_mb"]:,.0f} MB as PNG and
-        {largest["disk"]["shards_mb"]:,.0f} MB as shards.{limited}
+        tenth. MB are peak resident memory of the stage, or of training's larger worker: of imports
+        and a window or a shard, not of the rows, whose decoded size is the second column. Rows have
+        two levels and a simple pattern: {most:,} take
+        {largest["disk"]["images_mb"]:,.0f} MB as PNG and {largest["disk"]["shards_mb"]:,.0f} MB as
+        shards.{limited}
         Seconds are the processor's, of all processes of a stage, on
         {record["hardware"]}, beside other work. Ray Data has no part in it: rows go through a
         process one batch at a time, {most / largest["preprocess"]["cpu_seconds"]:,.0f} a second

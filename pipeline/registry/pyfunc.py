@@ -32,7 +32,7 @@ import arcore
 from arcore import saving
 
 SCALINGS = "scalings.json"
-BATCH = 256  # rows at once, where the config does not say what the evaluation took
+BATCH = 256  # rows at once, where the config does not say how many an evaluation takes
 MAX_SAMPLES = 1 << 16  # of a batch of sounds, unless one has more: as the evaluation scores them
 
 
@@ -118,7 +118,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     ) -> pd.DataFrame | np.ndarray:
         """Score or sample.
 
-        Rows are scored, and clips completed, as many at once as the evaluation took. Of a model of
+        Rows are scored, and clips completed, as many at once as its training's entry says. Of a model of
         standardised values, events and vectors are in the units that they had before, and so are
         nats and samples.
 
@@ -222,7 +222,7 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     def _batches(
         self, table: np.ndarray | torch.Tensor, condition: torch.Tensor | None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Check and convert rows, with their conditions, as many at once as the evaluation took."""
+        """Check and convert rows, with their conditions, as many at once as its entry said."""
         count = self.batch_size
         if self.model.event.is_open:
             count = max(1, min(count, MAX_SAMPLES // max(1, math.prod(table.shape[1:]))))
