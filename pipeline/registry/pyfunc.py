@@ -118,9 +118,9 @@ class ArcoreModel(PythonModel):  # type: ignore[misc, unused-ignore]
     ) -> pd.DataFrame | np.ndarray:
         """Score or sample.
 
-        Rows are scored, and clips completed, as many at once as its training's entry says. Of a model of
-        standardised values, events and vectors are in the units that they had before, and so are
-        nats and samples.
+        Rows are scored, and clips completed, as many at once as its training's entry says. Of a
+        model of standardised values, events and vectors are in the units that they had before, and
+        so are nats and samples.
 
         Arguments:
             context: MLflow's, unused.
