@@ -204,9 +204,10 @@ def training_speed(record: Record) -> str:
     ]
     bounds = f"""{missed(marks)[:-1]} on the EPYC. On AMD processors MADE's products in float32 go
         by oneDNN, which is twice as fast there as MKL, which theirs take (`python
-        benchmarks/products.py`); on the Xeon both take MKL, and what is not products costs both the same, so that about 1.2
-        is the most to be had at 500 units. NADE's draw is to be twice as fast as public code's
-        (below), which took twice the time of the bare loop where that was asked."""
+        benchmarks/products.py`); on the Xeon both take MKL, and what is not products costs both the
+        same, so that about 1.2 is the most to be had at 500 units. NADE's draw is to be twice as
+        fast as public code's (below), which took twice the time of the bare loop where that was
+        asked."""
     return section("Against the common ways", text, table(columns, rows), paragraph(bounds))
 
 
