@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -85,8 +86,8 @@ class Part(Record):
 def record(experiment: str) -> Path:
     """Copy the pictures of an experiment's evaluation and uses to `results/gallery/<experiment>`.
 
-    Pictures above 150 kB are made smaller, and clips become WebP. What is there of an earlier time
-    is replaced.
+    Pictures above 150 kB are made smaller, and clips become WebP. Parts of an earlier time that are
+    not in `evaluation/` now stay if they are of the same weights; others go, with a warning.
 
     Raises:
         UserError: if there are none, naming what to run, or they are of other weights than the
@@ -105,12 +106,6 @@ def record(experiment: str) -> Path:
             f"{experiment}` or `python -m stages.use all {experiment}` first"
         )
     folder = paths.results() / "gallery" / experiment
-    before = {path.stem for path in folder.glob("*.json")} - {part.part for part, _ in found}
-    if before:
-        log.warning(
-            "warning: %s: %s no longer kept, since evaluation/ has it not; `git restore` brings it "
-            "back", folder, ", ".join(sorted(before)),
-        )  # fmt: skip
     with replacing(folder) as temporary:
         for part, source in found:
             shown = []
@@ -123,8 +118,21 @@ def record(experiment: str) -> Path:
                     shown.append(Shown(file=f"{name}{suffix}", caption=one.caption))
             kept = part.to_dict() | {"shown": [one.to_dict() for one in shown]}
             write_object(temporary / f"{part.part}.json", kept)
+        _carry_over(folder, temporary, {part.weights_sha256 for part, _ in found})
     log.info("wrote %s", folder)
     return folder
+
+
+def _carry_over(before: Path, after: Path, weights: Container[str]) -> None:
+    for path in sorted(before.glob("*.json")):
+        if (after / path.name).exists():
+            continue
+        part = Part.from_dict(read_object(path), str(path))
+        if part.weights_sha256 not in weights:
+            log.warning("warning: %s: of other weights; kept no more", path)
+            continue
+        for name in (path.name, *(one.file for one in part.shown)):
+            shutil.copyfile(before / name, after / name)
 
 
 def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:

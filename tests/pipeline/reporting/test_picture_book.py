@@ -113,11 +113,22 @@ def test_where_another_run_comes_from_is_not_said_of_this_one(
     assert "commit fedcba9.\n" in picture_book.drawn(book)
 
 
-def test_a_record_anew_replaces_the_old_one(book: Path, monkeypatch) -> None:
+def test_a_record_anew_keeps_what_is_of_the_same_weights(
+    book: Path, monkeypatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A use of an hour is not lost to one of a second, run on a clone without the other."""
     shutil.rmtree(book.parent / "evaluation/digits/uses/digits-one/learned")
+    folder = book / "gallery/digits-one"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     run(monkeypatch, "--gallery", "digits-one")
-    kept = {path.name for path in (book / "gallery" / "digits-one").iterdir()}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    content = json.loads((folder / "learned.json").read_text())
+    (folder / "learned.json").write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
+    with caplog.at_level("WARNING"):
+        picture_book.record("digits-one")
+    kept = {path.name for path in folder.iterdir()}
     assert kept == {"inpainting-a.png", "inpainting.json"}
+    assert "learned.json: of other weights; kept no more" in caplog.text
 
 
 def test_pictures_of_other_weights_than_the_numbers_are_not_kept(book: Path, files) -> None:
