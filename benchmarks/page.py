@@ -72,13 +72,15 @@ def at_least(mark: float | None) -> str:
 
 
 def missed(rows: Iterable[tuple[str, float, float | None]]) -> str:
-    """Say which rows, of a name, a ratio and a mark or none, are short of their marks."""
+    """Say which rows of the EPYC, of a name, a ratio and a mark or none, fall short."""
     short = [
         f"{name} ({ratio:.2f})"
         for name, ratio, mark in rows
         if mark is not None and round(ratio, 2) < mark
     ]
-    return f"Short of their marks: {'; '.join(short)}." if short else "None is short of its mark."
+    if not short:
+        return "On the EPYC none is short of its mark."
+    return f"On the EPYC short of their marks: {'; '.join(short)}."
 
 
 def measured(record: Record) -> str:
@@ -121,7 +123,7 @@ def against(record: Record) -> str:
         parallel_multiscale once more with `--pairs 21`. Where two precisions stand, params.yaml
         has the first before and the second after. "Before" steps on the C library's allocator, as
         the ratios wanted assume; "workers'" (`--workers`, at {workers["at"]}) has the allocator
-        settings of that commit's Ray workers, by which, on the EPYC, {short}"""
+        settings of that commit's Ray workers, by which {short}"""
     return section(f"Against {record['commit']}", text, table(columns, rows))
 
 
@@ -202,7 +204,7 @@ def training_speed(record: Record) -> str:
         (f"{row['name']} against {row['other']}", row["ratio"], WANTED.get(row["name"]))
         for row in record["rows"]
     ]
-    bounds = f"""{missed(marks)[:-1]} on the EPYC. On AMD processors MADE's products in float32 go
+    bounds = f"""{missed(marks)} On AMD processors MADE's products in float32 go
         by oneDNN, which is twice as fast there as MKL, which theirs take (`python
         benchmarks/products.py`); on the Xeon both take MKL, and what is not products costs both the
         same, so that about 1.2 is the most to be had at 500 units. NADE's draw is to be twice as

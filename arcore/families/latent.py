@@ -74,7 +74,7 @@ class LatentVariableModel(LatentSampling):
         self.register_buffer("beta", torch.ones(len(self.warmup_steps)), persistent=False)
 
     def _rebuild(self) -> None:
-        self.beta = torch.ones_like(self.beta)
+        self.beta = torch.ones_like(self.beta, device=self.device)
 
     def train(self, mode: bool = True) -> LatentVariableModel:
         """Switch between training and evaluation, which ends the warm-up."""

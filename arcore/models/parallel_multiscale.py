@@ -92,8 +92,7 @@ class ParallelMultiscaleConfig(RasterConfig):
         shared = {name: getattr(self, name) for name in names}
         width, depth = self.base_width, self.base_layers
         colours = image_shape(event)[0] if self.head == "softmax" else 1
-        maps = 2 * width if self.base == "pixelcnn" and depth == 0 else width
-        require(maps >= colours, "base_width", f"a map for each of {colours} colours", width)
+        require(width >= colours, "base_width", f"a map for each of {colours} colours", width)
         if self.base == "pixelcnn":
             return PixelCNN(event, PixelCNN.Config(hidden=width, num_blocks=depth, **shared))
         return GatedPixelCNN(event, GatedPixelCNN.Config(width=width, num_layers=depth, **shared))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 NAMESPACE = "arcore"
+_OWNER, _GROUP = "owner", "group/"
 
 # Tables and columns of MLflow's SQL store that hold absolute places of artifacts. MLflow has no
 # way to move a store.
@@ -44,39 +45,58 @@ def has_flag(key: str) -> bool:
     return bool(internal_kv._internal_kv_exists(key, namespace=NAMESPACE))
 
 
-def group_keeper(prefix: str) -> Any:
-    """Return a callback of Ray Train that notes its placement groups, for `release_groups`.
+def group_keeper(prefix: str, owner: str) -> Any:
+    """Return a callback of Ray Train that notes placement groups for `own_groups`.
 
-    Ray removes a group at the end of the job, or when its trainer ends by itself, but not when its
-    trainer dies; and Ray Train's own cleaner asks the dashboard (below).
+    It refuses to reserve anything once another owns the prefix: a trainer whose trial was stopped
+    lives on for some seconds, and takes the loss of its workers for a fault to recover from.
     """
+    from ray.experimental import internal_kv
     from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
     class Keeper(WorkerGroupCallback):  # type: ignore[misc]
+        def before_worker_group_start(self, worker_group_context: object) -> None:
+            found = internal_kv._internal_kv_get(prefix + _OWNER, namespace=NAMESPACE)
+            if found != owner.encode():
+                raise RuntimeError(f"{prefix}: another trainer has this training's place")
+
         def after_worker_group_start(self, worker_group: Any) -> None:
             handle = worker_group.get_worker_group_state().placement_group_handle
-            put_flag(prefix + str(handle.placement_group.id.hex()))
+            put_flag(prefix + _GROUP + str(handle.placement_group.id.hex()))
 
     return Keeper()
 
 
-def release_groups(prefix: str) -> None:
-    """Remove the placement groups that were noted under a prefix, whose trainers have ended."""
+def own_groups(prefix: str, owner: str = "") -> None:
+    """Let one trainer alone reserve under a prefix, none without a name; remove what others have.
+
+    Ray removes a placement group at the end of the job, or when its trainer ends by itself, but
+    not when its trainer dies; and Ray Train's own cleaner asks the dashboard (below).
+    """
     from ray import PlacementGroupID
     from ray.experimental import internal_kv
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-    for key in internal_kv._internal_kv_list(prefix, namespace=NAMESPACE):
+    internal_kv._internal_kv_put(prefix + _OWNER, owner, overwrite=True, namespace=NAMESPACE)
+    for key in internal_kv._internal_kv_list(prefix + _GROUP, namespace=NAMESPACE):
         name = bytes(key).decode()
-        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name[len(prefix) :])))
+        group = PlacementGroupID.from_hex(name.removeprefix(prefix + _GROUP))
+        remove_placement_group(PlacementGroup(group))
         internal_kv._internal_kv_del(name, namespace=NAMESPACE)
+
+
+def forget_owners(prefix: str) -> None:
+    """Remove what the functions above have noted under a prefix."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_del(prefix, del_by_prefix=True, namespace=NAMESPACE)
 
 
 def torch_trainer() -> Any:
     """Return TorchTrainer without the cleaner of orphaned placement groups and without its SIGINT.
 
     The cleaner asks Ray's dashboard, which an embedded Ray does not start, and waits for it; our
-    placement groups end with the driver, those of trials by `release_groups`. At SIGINT it would
+    placement groups end with the driver, those of trials by `own_groups`. At SIGINT it would
     abort without a checkpoint and exit with 0. Ray has no option to leave either out.
     """
     from ray.train.torch import TorchTrainer

@@ -300,7 +300,8 @@ def _verify_sum(
     if digest.hexdigest() != shard.sha256:
         raise SiteError(
             f"{where}: corrupt shard: expected sha256 {shard.sha256}, got {digest.hexdigest()}; "
-            f"run python -m stages.preprocess again, or remove what is a copy in a shared storage"
+            "run python -m stages.preprocess again, or, if it is the copy in a shared storage, "
+            "remove it"
         )
     file.seek(0)
     _verified.add(key)

@@ -194,7 +194,7 @@ class Result(Record):
             records have none.
         num_valid_rows, valid_rows_sha256: how many rows of the validation split were scored, and a
             hash of which.
-        published: {model, variant} of the published counterpart.
+        published: {model, variant} of the published counterpart, and its split.
         published_member: of a member's counterpart.
         published_importance: of the importance-weighted estimate's counterpart.
         num_folds: above 1, the score is the mean over so many folds, its error that over folds.

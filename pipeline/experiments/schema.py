@@ -150,7 +150,8 @@ class EvaluationConfig:
             validation split is scored on as many.
         num_samples: events sampled for the pictures; 0 draws none, where that takes too long.
         seed: of the samples and of the subset.
-        published: {model, variant} of the published row that the table compares with.
+        published: {model, variant} of the published row that the table compares with; and its split
+            where no row of them is of `test`, and there are several.
         published_member: likewise for one member of an ensemble, which has a row of its own then.
         importance_samples: of each row, for the estimate that goes with the bound of a model with
             latents; 0 makes none.
@@ -187,8 +188,9 @@ class EvaluationConfig:
         )
         for name in ("published", "published_member", "published_importance"):
             value = getattr(self, name)
-            fits = value is None or set(value) == {"model", "variant"}
-            require(fits, f"evaluation.{name}", "{model, variant} or null", value)
+            least, most = {"model", "variant"}, {"model", "variant", "split"}
+            fits = value is None or least <= set(value) <= most
+            require(fits, f"evaluation.{name}", "{model, variant, split} or null", value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,8 @@ def _report(
     unit, event = read[0].result.unit, read[0].event
     published = published_for(published_name)
     rows.sort(key=lambda row: (row.value, row.result.experiment))
-    rows = [_matched(row, published) for row in rows]
+    if published_name is not None:  # else nothing is published of these data
+        rows = [_matched(row, published) for row in rows]
     ours = {row.published for row in rows}
     context = [(row, row.nll(unit, event)) for row in published if row not in ours]
     context.sort(

@@ -31,7 +31,7 @@ from pipeline.training.sessions import Checkpoint
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 30.0
-RELEASE_SECONDS = 2.0
+RELEASE_EVERY, RELEASE_FOR = 2.0, 60.0  # seconds
 _PARENT = "mlflow.parentRunId"
 
 
@@ -59,7 +59,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
     ) -> None:
         self.search, self.records, self.parent = search, records, parent
         self.experiment, self.config_hash, self.place = experiment, config_hash, place
-        self._released = time.monotonic()
+        self._released, self._over = time.monotonic(), dict[int, float]()
         self.began = self._said = time.monotonic()
         ended = [record for record in records.all() if record.ended]
         self.ended = len(ended)
@@ -149,10 +149,8 @@ class TrialLogger(Callback):  # type: ignore[misc]
         """Note which trials go on; where Ray Tune is interrupted it then calls them terminated."""
         over = ("TERMINATED", "ERROR")
         self._going = {number(trial) for trial in trials if trial.status not in over}
-        if self.place is not None and time.monotonic() - self._released > RELEASE_SECONDS:
-            self._released = time.monotonic()
-            for which in {number(trial) for trial in trials} - self._going:
-                private_apis.release_groups(groups_of(self.place, which))  # Ray keeps them
+        if self.place is not None:
+            self._release({number(trial) for trial in trials} - self._going, self.place)
 
     def on_experiment_end(self, trials: list[RayTrial], **_: object) -> None:
         """Tell trials that a time budget ended from those interrupted, then wait for MLflow.
@@ -174,9 +172,21 @@ class TrialLogger(Callback):  # type: ignore[misc]
                 if not record.ended:
                     self.records.keep(dataclasses.replace(record, status="stopped"))
                     self._track(functools.partial(self._close, record))
+        if self.place is not None:
+            private_apis.forget_owners(f"{self.place}/")
         self._thread.shutdown(wait=True)
 
     # --
+
+    def _release(self, ended: set[int], place: str) -> None:
+        """Give back what trials of several workers reserved; their trainers live some time on."""
+        now = time.monotonic()
+        if now - self._released < RELEASE_EVERY:
+            return
+        self._released = now
+        for which in ended:
+            if now - self._over.setdefault(which, now) < RELEASE_FOR:
+                private_apis.own_groups(groups_of(place, which))
 
     def _is_out_of_time(self) -> bool:
         budget = self.search.plan.time_budget_minutes

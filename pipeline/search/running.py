@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,12 +184,13 @@ def _train_together(job: TrainingJob, setting: TrialSetting, number: int) -> Tra
     from ray.tune.integration.ray_train import TuneReportCallback
 
     name, groups = train_folder(number), groups_of(setting.place, number)
-    private_apis.release_groups(groups)  # of an attempt whose process died
+    owner = uuid.uuid4().hex
+    private_apis.own_groups(groups, owner)  # not an attempt whose process died
     progress = _progress(storage.join(setting.place, name))
     if _nothing_is_left(job, progress):
         tune.report(_last(progress).to_dict())
         return None
-    callbacks = [TuneReportCallback(), private_apis.group_keeper(groups)]
+    callbacks = [TuneReportCallback(), private_apis.group_keeper(groups, owner)]
     quiet = "CRITICAL"  # a trial that is stopped leaves its trainer with workers that died
     trainer = make_trainer(setting.resources, job, setting.place, name, callbacks, quiet)
     try:

@@ -33,7 +33,7 @@ from pipeline.training.records import BEST
 
 log = logging.getLogger(__name__)
 
-SITE = re.compile(r"\b(SiteError|Disagreement)\b")  # what an error's last line then begins with
+SITE = re.compile(r"\b(SiteError|Disagreement)\b")  # named in an error's last line
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -281,7 +281,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     setting = TrialSetting(search, resources, run.manifest, shards, records.place, code)
     trial = functools.partial(run_trial, setting=setting)
     budget, limit = search.plan.time_budget_minutes, resources.max_concurrent_trials
-    if not setting.alone:
+    if not setting.alone and not (limit and connection.autoscales()):
         limit = concurrency(resources, ray.cluster_resources())
     filesystem, path = storage.filesystem(records.place)
     place = None if setting.alone else records.place

@@ -84,6 +84,8 @@ def test_trials_of_two_workers_that_are_stopped_leave_room_for_the_next(make_pro
     """Ray gives back what a stopped trial reserved at the end of the job, were it not asked to."""
     rates = [0.003, 3e-7, 2e-7, 1e-7]  # the later, the worse
     entry = TOY | {
+        "model_overrides": {"hidden": [500]},
+        "trainer": {"max_epochs": 3, "batch_size": 4},  # of some seconds an epoch
         "space": {"trainer.optimizer.learning_rate": {"grid": rates}},
         "scheduler": {"name": "asha", "grace_epochs": 1, "reduction_factor": 2},
     }

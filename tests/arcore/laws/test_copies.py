@@ -69,3 +69,4 @@ def test_built_on_meta_and_loaded_scores_the_same(case: Case) -> None:
     assert torch.equal(other.log_prob(x, condition), model.log_prob(x, condition))
     assigned.load_state_dict(model.state_dict(), assign=True)
     assert torch.equal(assigned.log_prob(x, condition), model.log_prob(x, condition))
+    assert not [name for name, buffer in assigned.named_buffers() if buffer.is_meta]

@@ -7,6 +7,7 @@ import yaml
 
 from arcore import events
 from pipeline.core.errors import UserError
+from pipeline.experiments.schema import EvaluationConfig
 from pipeline.reporting import published
 from pipeline.reporting.published import load_published, match, published_for
 
@@ -95,3 +96,10 @@ def test_a_counterpart_of_several_splits_is_that_which_is_named():
         assert match(rows, wanted | {"split": split}, "e").split == split
     with pytest.raises(UserError, match="e: split: expected one of .*, got 'tset'"):
         match(rows, wanted | {"split": "tset"}, "e")
+
+
+def test_an_entry_may_name_the_split_of_its_counterpart():
+    wanted = {"model": "VPN", "variant": "RMB, dilation", "split": "test_seen"}
+    assert EvaluationConfig(published=wanted).published == wanted
+    with pytest.raises(UserError, match="evaluation.published: expected {model, variant, split}"):
+        EvaluationConfig(published=wanted | {"value": "1"})

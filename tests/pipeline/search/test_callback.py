@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.core import private_apis
 from pipeline.search import spec
-from pipeline.search.callback import RELEASE_SECONDS, TrialLogger
+from pipeline.search.callback import RELEASE_EVERY, RELEASE_FOR, TrialLogger
 from pipeline.search.trial_records import TrialEpoch, TrialRecord, TrialRecords
 
 VALUES = {"model.ordering": "raster"}
@@ -122,11 +122,15 @@ def test_what_ended_trials_of_several_workers_reserved_is_given_back(
 ) -> None:
     """Ray keeps it to the end of the job where a trial is stopped."""
     released: list[str] = []
-    monkeypatch.setattr(private_apis, "release_groups", released.append)
+    monkeypatch.setattr(private_apis, "own_groups", released.append)
     logger = TrialLogger(records.search, records, None, "arcore-toy", "hash", "/kept")
     trials = [FakeTrial(1, "TERMINATED"), FakeTrial(2), FakeTrial(3, "ERROR")]
     logger.on_step_end(0, trials)
     assert released == []
-    logger._released -= RELEASE_SECONDS
+    logger._released -= RELEASE_EVERY
     logger.on_step_end(0, trials)
     assert sorted(released) == ["/kept/train-000001/", "/kept/train-000003/"]
+    logger._released -= RELEASE_EVERY
+    logger._over[1] -= RELEASE_FOR  # all of it has ended by then
+    logger.on_step_end(0, trials)
+    assert released[2:] == ["/kept/train-000003/"]

@@ -52,7 +52,7 @@ def setting(
 ) -> running.TrialSetting:
     """A search of trials of two workers, without Ray."""
     monkeypatch.setattr(ray_train, "TuneReportCallback", object)
-    monkeypatch.setattr(private_apis, "release_groups", lambda _: None)
+    monkeypatch.setattr(private_apis, "own_groups", lambda *_: None)
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": ENTRY}}))
     resources = ClusterConfig(num_workers=2, cpus_per_worker=1)
     return running.TrialSetting(

@@ -261,3 +261,17 @@ def test_a_clip_that_is_damaged_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match="push_train: expected 2 files, found 1"):
         catalog.get_dataset({"name": "robotic_pushing", "folder": "."}).decode(folder)
     assert tfrecords.LARGEST_RECORD > 1 << 20
+
+
+def test_frames_are_made_smaller_as_published_not_averaged() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (512, 640, 3), dtype=np.uint8)
+
+    def decoded(image: np.ndarray) -> np.ndarray:
+        content = io.BytesIO()
+        Image.fromarray(image).save(content, format="PNG")
+        return robotic_pushing._decode(content.getvalue(), "a frame")
+
+    small = decoded(pixels)
+    assert np.array_equal(small, pixels[::8, 64:576:8].transpose(2, 0, 1))
+    assert decoded(pixels[:500]).std() < small.std() / 3
