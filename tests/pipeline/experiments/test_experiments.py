@@ -197,7 +197,7 @@ def test_where_files_lie_decides_no_weights_and_rows_of_shards_their_order(param
         (schema.TrainerConfig, {"optimizer": {"weight_decay": math.inf}}, r"weight_decay: .*inf"),
         (schema.TrainerConfig, {"optimizer": {"eps": math.inf}}, r"eps: expected > 0 and finite"),
         (schema.TrainerConfig, {"schedule": {"decay": math.inf}}, r"decay: expected >= 0 and fin"),
-        (schema.EvaluationConfig, {"published": {"model": "MADE"}}, r"\{model, variant, split\} or n"),
+        (schema.EvaluationConfig, {"published": {"model": "MADE"}}, r"\{model, variant, split\}"),
         (schema.EvaluationConfig, {"published_member": {}}, r"published_member: expected \{model"),
         (schema.EvaluationConfig, {"importance_samples": -1}, "importance_samples: expected >= 0"),
         (schema.EvaluationConfig, {"importance_rows": 1}, "importance_rows: expected >= 2, got 1"),
