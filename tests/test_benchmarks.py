@@ -29,7 +29,7 @@ QUICK = {
 }
 HELPERS = {"page", "public_style", "recording"}
 MINUTES = {"overheads"}  # even in its quick form
-LIBRARIES = {"training_speed": "nflows"}  # of the extra `bench`
+LIBRARIES = {"training_speed": "nflows"}  # of the extra `benchmarks`
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
