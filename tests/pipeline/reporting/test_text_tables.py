@@ -191,13 +191,18 @@ TRIALS = """trial,status,epochs,best_valid_nats,model.skip,trainer.seed,problem
 """
 
 
-def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
-    root = project(files, {"search": "skips"})
-    path = root / "results/searches/skips/trials.csv"
+def drawn_of(files, trials: str, **table: object) -> str:
+    """The page of a project whose table is of a search of these trials."""
+    root = project(files, {"search": "toy"} | table)
+    path = root / "results/searches/toy/trials.csv"
     path.parent.mkdir(parents=True)
-    path.write_text(TRIALS)
+    path.write_text(trials)
     text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    return (root / "README.md").read_text()
+
+
+def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
+    drawn = drawn_of(files, TRIALS)
     assert "| skip | seeds | validation nats |\n" in drawn
     assert "| False | 2 | 80.31 ± 0.19 |\n" in drawn  # the half is that of 80.3125
     assert "| True | 1 | 79.00 |\n" in drawn
@@ -205,12 +210,7 @@ def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
 
 def test_trials_that_were_stopped_stand_apart(files) -> None:
     """A value after one epoch is no second seed of one after two."""
-    root = project(files, {"search": "skips"})
-    path = root / "results/searches/skips/trials.csv"
-    path.parent.mkdir(parents=True)
-    path.write_text(TRIALS + "4,stopped,1,85.0,False,2,\n")
-    text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    drawn = drawn_of(files, TRIALS + "4,stopped,1,85.0,False,2,\n")
     assert "| skip | epochs | seeds | validation nats |\n" in drawn
     assert "| False | 2 | 2 | 80.31 ± 0.19 |\n" in drawn
     assert "| False | 1, stopped | 1 | 85.00 |\n" in drawn
@@ -218,27 +218,21 @@ def test_trials_that_were_stopped_stand_apart(files) -> None:
 
 def test_trials_without_a_value_are_left_out(files) -> None:
     """Of a loss that is not finite, and stopped by the time budget before a validation."""
-    root = project(files, {"search": "skips"})
-    path = root / "results/searches/skips/trials.csv"
-    path.parent.mkdir(parents=True)
-    path.write_text(TRIALS + "4,failed,0,,True,2,not finite\n5,stopped,0,,True,3,\n")
-    text_tables.write(root)
-    assert "| True | 1 | 79.00 |\n<!-- end -->" in (root / "README.md").read_text()
+    trials = TRIALS + "4,failed,0,,True,2,not finite\n5,stopped,0,,True,3,\n"
+    assert "| True | 1 | 79.00 |\n<!-- end -->" in drawn_of(files, trials)
 
 
 def test_a_search_of_dilations_says_what_a_network_sees(files) -> None:
-    root = project(files, {"search": "fields", "samples": 256})
-    path = root / "results/searches/fields/trials.csv"
-    path.parent.mkdir(parents=True)
     header = "trial,status,best_valid_nats,model.cycle,model.num_blocks,problem\n"
-    path.write_text(f"{header}1,finished,{256 * math.log(2) * 2.5},5,2,\n")
-    text_tables.write(root)
-    drawn = (root / "README.md").read_text()
+    trials = f"{header}1,finished,{256 * math.log(2) * 2.5},5,2,\n"
+    drawn = drawn_of(files, trials, samples=256)
     assert "| cycle | num blocks | receptive field | validation nats | bits a sample |\n" in drawn
     assert "| 5 | 2 | 64 | 443.61 | 2.500 |\n" in drawn
-    path.write_text("trial,best_valid_nats,model.cycle,problem\n1,2.5,5,\n")
+
+
+def test_a_search_of_dilations_without_them_is_named(files) -> None:
     with pytest.raises(UserError, match=r"trials.csv: expected num_blocks and cycle"):
-        text_tables.write(root)
+        drawn_of(files, "trial,best_valid_nats,model.cycle,problem\n1,2.5,5,\n", samples=256)
 
 
 def test_what_searches_found_is_drawn_with_their_importances(files) -> None:
@@ -327,12 +321,7 @@ TIMED = """trial,status,epochs,best_valid_nats,sampling_seconds,front,model.widt
 
 
 def test_of_two_objectives_the_trials_that_none_beats_are_drawn(files) -> None:
-    root = project(files, {"search": "widths"})
-    path = root / "results/searches/widths/trials.csv"
-    path.parent.mkdir(parents=True)
-    path.write_text(TIMED)
-    text_tables.write(root)
-    lines = (root / "README.md").read_text().split("<!-- table: numbers -->\n")[1].splitlines()
+    lines = drawn_of(files, TIMED).split("<!-- table: numbers -->\n")[1].splitlines()
     assert lines[:4] == [
         "| width | validation nats | seconds for 16 |",
         "| --- | --- | --- |",
@@ -367,9 +356,5 @@ def test_levels_of_noise_are_drawn_in_nats_and_bits(files) -> None:
     ],
 )
 def test_damaged_trials_are_named(files, text: str, message: str) -> None:
-    root = project(files, {"search": "skips"})
-    path = root / "results/searches/skips/trials.csv"
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
     with pytest.raises(UserError, match=f"trials.csv: {message}"):
-        text_tables.write(root)
+        drawn_of(files, text)
