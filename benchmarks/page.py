@@ -204,12 +204,11 @@ def training_speed(record: Record) -> str:
         (f"{row['name']} against {row['other']}", row["ratio"], WANTED.get(row["name"]))
         for row in record["rows"]
     ]
-    bounds = f"""{missed(marks)} On AMD processors MADE's products in float32 go
-        by oneDNN, which is twice as fast there as MKL, which theirs take (`python
-        benchmarks/products.py`); on the Xeon both take MKL, and what is not products costs both the
-        same, so that about 1.2 is the most to be had at 500 units. NADE's draw is to be twice as
-        fast as public code's (below), which took twice the time of the bare loop where that was
-        asked."""
+    bounds = f"""{missed(marks)} On AMD processors MADE's products in float32 go by oneDNN, which
+        is twice as fast there as MKL, which theirs take (`python benchmarks/products.py`); on the
+        Xeon both take MKL, and what is not products costs both the same, so that about 1.2 is the
+        most to be had at 500 units. NADE's draw is to be twice as fast as public code's (below),
+        which took twice the time of the bare loop where that was asked."""
     return section("Against the common ways", text, table(columns, rows), paragraph(bounds))
 
 
@@ -239,12 +238,7 @@ def public(record: Record) -> str:
         maps of a quarter and a sixteenth of the pixels, and so half the products. PixelCNN's has
         the masked taps of its kernels too, which ours leaves out. On the Xeon training steps alone
         (`--steps`)."""
-    return section(
-        "Against public code",
-        text,
-        table(columns, rows),
-        paragraph(f"{missed(marks)[:-1]} on the EPYC."),
-    )
+    return section("Against public code", text, table(columns, rows), paragraph(missed(marks)))
 
 
 def ensembles(record: Record) -> str:
