@@ -74,7 +74,7 @@ def _shares(folder: Path, best: int) -> list[str]:
     header, rows = search_tables.shares(folder, best)
     if not rows:
         return []
-    caption = "Parameters, by their share in the variance of the trials"
+    caption = "Parameters, by their share in the variance of the trials, each by itself"
     return [folder_pages.text_table(header, rows, caption)]
 
 

@@ -93,7 +93,7 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
     """Return a row for each recorded search: what it varied, and what it found.
 
     Validation nats of the entry itself and of the best trial, what this one had, and the share of
-    each parameter in the variance of the trials.
+    each parameter by itself in the variance of the trials.
 
     Raises:
         UserError: naming the file that is missing or malformed.
@@ -115,14 +115,21 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: expected the record of a search, got {error}") from None
         rows.append(cells)
-    return ["search", "trials", "entry", "best", "which had", "share of the variance"], rows
+    return [
+        "search",
+        "trials",
+        "entry",
+        "best",
+        "which had",
+        "share of the variance by itself",
+    ], rows
 
 
 def shares(folder: Path, best: int) -> tuple[list[str], list[list[str]]]:
-    """Read what a search's best trial had, and each parameter's share in the variance, as text.
+    """Read what a search's best trial had, and each parameter's own share in the variance.
 
     A column of shares for each objective; no rows where there are none, as of fewer than four
-    trials or of trials that came out alike.
+    trials or two parameters, or of trials that came out alike.
 
     Raises:
         UserError: naming the file that is missing or malformed.

@@ -121,10 +121,15 @@ def summarize(
 def importances(
     search: Search, table: Sequence[Trial], objective: str = objectives.NATS
 ) -> dict[str, float]:
-    """Return each parameter's share in the variance of the objective (fANOVA; Hutter et al. 2014).
+    """Return the share in the objective's variance that each parameter has by itself (fANOVA).
 
-    By Optuna, over all trials with a value, those that were stopped early with the value that they
-    had then. Empty with fewer than four trials or where the values do not differ.
+    What the shares lack to 1 is of parameters together. By Optuna's forest, over all trials with a
+    value, those that were stopped early with the value that they had then. Empty with fewer than
+    four trials or two parameters that vary, or where the values do not differ.
+
+    Reference:
+        Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter
+        Importance", ICML 2014.
     """
     import optuna
 
@@ -132,7 +137,7 @@ def importances(
     rows = [row for row, value in found if math.isfinite(value)]
     values = [value for _, value in found if math.isfinite(value)]
     parameters = [p for p in search.space if len({json.dumps(r.values[p.name]) for r in rows}) > 1]
-    if len(rows) < 4 or not parameters or len(set(values)) < 2:
+    if len(rows) < 4 or len(parameters) < 2 or len(set(values)) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
@@ -144,8 +149,8 @@ def importances(
                 value=value,
             )
         )
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    # `get_param_importances` scales the shares to a sum of 1, as if nothing came of two together
+    shares = optuna.importance.FanovaImportanceEvaluator(seed=0).evaluate(study)
     return {name: float(share) for name, share in shares.items()}
 
 
