@@ -20,6 +20,7 @@ from arcore.events import Levels
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 from arcore.primitives.dropout import without_dropout
+from arcore.primitives.precision import whole_float32
 
 
 def coder(code: bytes | None) -> tuple[Any, Any]:
@@ -104,12 +105,15 @@ def bytes_of(tensor: Tensor) -> bytes:
 
 @contextmanager
 def same_numbers(model: AutoregressiveModel) -> Iterator[None]:
-    """Evaluate so that both sides get the same: nothing dropped, no autocast, and one thread."""
+    """Evaluate so that both sides get the same, whatever the process has switched on.
+
+    Nothing is dropped, no product is in less than float32, and one thread adds up.
+    """
     models = [one for one in model.modules() if isinstance(one, AutoregressiveModel)]
     steps = [(one, one._kept_step()) for one in models if one.training]
     threads = torch.get_num_threads()
     whole = torch.autocast(model.device.type, enabled=False)
-    with torch.no_grad(), without_dropout(model), whole:
+    with torch.no_grad(), without_dropout(model), whole, whole_float32():
         if steps:
             model.eval()  # forgets a step's masks
         try:

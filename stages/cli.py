@@ -61,5 +61,8 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: of Python, or of torch, which is not imported here."""
     if isinstance(error, MemoryError):
         return True
-    is_torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    said = str(error)
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or any(
+        words in said for words in ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    )
     return isinstance(error, RuntimeError) and is_torchs

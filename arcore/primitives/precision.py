@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from arcore.primitives.checks import require
 
+Mode = tuple[Callable[[], Any], Callable[[Any], Any], object]  # to read, to write, a value
 DRAWN_IN = (torch.float32, torch.float64)  # wide enough to draw by
 
 
@@ -69,3 +73,51 @@ def require_finite(x: Tensor, dtype: torch.dtype, name: str) -> None:
     if x.is_floating_point() and x.dtype != dtype:
         fits = bool(x.to(dtype).isfinite().all())
         require(fits, name, f"values that are finite in {dtype}", "others")
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Compute in float32 where tensors are of it, by kernels that no timing has chosen.
+
+    Else `torch.set_float32_matmul_precision("high")`, or cuDNN's own default, has some products in
+    TF32 or bfloat16, and `torch.backends.cudnn.benchmark` may take another kernel in each process.
+
+    Example:
+        >>> torch.set_float32_matmul_precision("medium")
+        >>> with whole_float32():
+        ...     print(torch.get_float32_matmul_precision())
+        highest
+        >>> torch.set_float32_matmul_precision("highest")
+    """
+    cudnn = torch.backends.cudnn
+    modes = [_attribute(cudnn, "benchmark", False), _attribute(cudnn, "deterministic", True)]
+    modes += _float32_modes()
+    before = [read() for read, _, _ in modes]
+    try:
+        for _, write, value in modes:
+            write(value)
+        yield
+    finally:
+        for (_, write, _), value in zip(modes, before, strict=True):
+            write(value)
+
+
+def _float32_modes() -> list[Mode]:
+    """Return what says how float32 is computed, and the values by which it is so itself."""
+    backends: Any = torch.backends
+    legacy: list[Mode] = [
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        _attribute(backends.cudnn, "allow_tf32", False),
+    ]
+    try:
+        for read, _, _ in legacy:
+            read()
+    except RuntimeError:  # set by the names of torch 2.9, with which these must not be mixed
+        cuda, own = backends.cudnn, backends.mkldnn
+        places = (backends.cuda.matmul, cuda.conv, cuda.rnn, own.matmul, own.conv, own.rnn)
+        return [_attribute(place, "fp32_precision", "ieee") for place in places]
+    return legacy
+
+
+def _attribute(place: Any, name: str, value: object) -> Mode:
+    return partial(getattr, place, name), partial(setattr, place, name), value

@@ -15,11 +15,13 @@ log = logging.getLogger(__name__)
 
 
 def exact(device: torch.device) -> torch.device:
-    """Return a device whose convolutions are float32's, not TF32's, and the same at each run.
+    """Return a device whose products are float32's, not TF32's, and the same at each run.
 
-    Otherwise scores and decoders, which multiply matrices, would differ in the fourth digit.
+    Otherwise scores and decoders, of which some convolve and others multiply matrices, would differ
+    in the fourth digit.
     """
     if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
     return device

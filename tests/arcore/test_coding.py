@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore import bitstream, coding
+from arcore import bitstream, coding, entropy
 from arcore.coding import compress, decompress
 from arcore.entropy import fingerprint
 from arcore.events import Binary, Gray, Levels, Real
@@ -222,6 +222,22 @@ def test_the_number_of_threads_makes_no_difference(threads: int) -> None:
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_modes_of_products_make_no_difference() -> None:
+    """Which hardware that has TF32 or bfloat16 would follow; whoever decodes may not set them."""
+    model = arcore.create_model("made", Levels(2, (5,)), hidden=[4]).eval()
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.benchmark = True
+    try:
+        with entropy.same_numbers(model):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.benchmark and not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.cudnn.benchmark and torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.benchmark = False
 
 
 def test_autocast_makes_no_difference() -> None:

@@ -53,6 +53,8 @@ def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
         type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_memory_that_ran_out_is_one_line(error: Exception) -> None:

@@ -25,12 +25,14 @@ def test_a_head_without_a_gpu_computes_on_its_processor(
 
 
 def test_cuda_convolves_in_float32_and_the_same_each_time() -> None:
-    cudnn = torch.backends.cudnn
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, cudnn.deterministic
+    torch.set_float32_matmul_precision("high")
     try:
         assert exact(torch.device("cpu")).type == "cpu"
-        assert (cudnn.allow_tf32, cudnn.deterministic) == before
+        assert (cudnn.allow_tf32, cudnn.deterministic) == before and matmul.allow_tf32
         assert exact(torch.device("cuda")).type == "cuda"
-        assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
+        assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True) and not matmul.allow_tf32
     finally:
         cudnn.allow_tf32, cudnn.deterministic = before
+        torch.set_float32_matmul_precision("highest")
