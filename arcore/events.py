@@ -209,7 +209,7 @@ class Gray(Levels):
 
     What models score is the cross-entropy of Bernoulli conditionals with these targets,
 
-        -log_prob(x) = -sum_d z_d ln p_d + (1 - z_d) ln(1 - p_d)    (nats),
+        -log_prob(x) = -sum_d [z_d ln p_d + (1 - z_d) ln(1 - p_d)]    (nats),
 
     the published protocol of Moving MNIST. It is no likelihood of gray levels: it is never below
     `entropy`, and their difference is a divergence from the targets. On x of 0 and 255 alone it is

@@ -19,6 +19,7 @@ from arcore.families.latent_sampling import (
     LatentSampling,
     reparameterize,
     repeat_rows,
+    widened,
 )
 from arcore.hyperparameters import Hyperparameters
 from arcore.primitives.checks import require_int
@@ -173,7 +174,7 @@ class LatentVariableModel(LatentSampling):
         posterior = self._posterior(x, condition)
         latents = reparameterize(posterior, noise)
         divergences = [
-            summed(kl_divergence(q, p))
+            summed(kl_divergence(widened(q), widened(p)))
             for q, p in zip(posterior, self._prior(latents, condition), strict=True)
         ]
         return self._log_likelihood(x, latents, condition), torch.stack(divergences, 1)

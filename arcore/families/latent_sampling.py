@@ -21,6 +21,12 @@ from arcore.primitives.row_noise import for_each_row
 Latents = tuple[Tensor, ...]
 
 
+def widened(normal: Normal) -> Normal:
+    """Return a Gaussian in float32 at least, since half precision overflows or is coarse."""
+    dtype = at_least_float32(normal.loc.dtype)
+    return Normal(normal.loc.to(dtype), normal.scale.to(dtype), validate_args=False)
+
+
 class LatentSampling(AutoregressiveModel):
     """The parts of a latent-variable model, p(z), q(z | x) and p(x | z), and what they draw.
 
@@ -143,7 +149,7 @@ class LatentSampling(AutoregressiveModel):
     ) -> Tensor:
         """Return ln p(z) - ln q(z), (batch,)."""
         terms = [
-            summed(p.log_prob(z) - q.log_prob(z))
+            summed(widened(p).log_prob(z) - widened(q).log_prob(z))
             for z, p, q in zip(latents, self._prior(latents, condition), posterior, strict=True)
         ]
         return torch.stack(terms).sum(0)

@@ -66,8 +66,8 @@ class PixelRNN(RasterModel):
     `skip`, v = u. States are of earlier pixels, whose colours are complete, so no mask lies between
     them.
 
-    A subclass gives the LSTMs by `_lstm`. Biases of forget gates begin at 1 above their random
-    values, of which the paper says nothing.
+    A subclass gives the LSTMs by `_lstm`. Biases of forget gates begin at 1, of which the paper
+    says nothing.
 
     Hyperparameters: see `PixelRNNConfig`.
 

@@ -64,7 +64,7 @@ def observation(x: Tensor, observed: Tensor, num_levels: int) -> Tensor:
         (batch, *shape, K): 0 for the levels that are possible, -inf for others.
 
     Raises:
-        ValueError: for `observed` of another shape or type.
+        ValueError: for `observed` of another shape or type, or values observed that are no levels.
 
     Example:
         >>> observation(torch.tensor([[1, 0]]), torch.tensor([True, False]), 2).tolist()
@@ -73,6 +73,7 @@ def observation(x: Tensor, observed: Tensor, num_levels: int) -> Tensor:
     fits = observed.dtype == torch.bool and observed.shape in (x.shape, x.shape[1:])
     shapes = f"bool of shape {tuple(x.shape)} or {tuple(x.shape[1:])}"
     require(fits, "observed", shapes, (observed.dtype, tuple(observed.shape)))
+    _require_levels(torch.where(observed, x, 0), num_levels, "x")
     possible = _one_hot(x, num_levels) | ~observed[..., None]
     return torch.where(possible, 0.0, -math.inf)
 
@@ -96,11 +97,9 @@ def replacement_noise(y: Tensor, probability: float, num_levels: int) -> Tensor:
     """
     require(0 < probability < 1, "probability", "a number in (0, 1)", probability)
     require_int(num_levels, "num_levels", 2)
-    levels = y.long()
-    fits = bool(((levels >= 0) & (levels < num_levels) & (levels.to(y.dtype) == y)).all())
-    require(fits, "y", f"levels in [0, {num_levels})", "others")
+    _require_levels(y, num_levels, "y")
     stays, other = math.log1p(-probability), math.log(probability / (num_levels - 1))
-    return torch.where(_one_hot(levels, num_levels), stays, other)
+    return torch.where(_one_hot(y, num_levels), stays, other)
 
 
 def gaussian_noise(y: Tensor, deviation: float, num_levels: int) -> Tensor:
@@ -240,6 +239,12 @@ def _log_levels(conditionals: Distribution) -> Tensor:
     if isinstance(conditionals, Bernoulli):
         return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
     return logits.log_softmax(-1)
+
+
+def _require_levels(x: Tensor, num_levels: int, name: str) -> None:
+    levels = x.long()
+    fits = bool(((levels >= 0) & (levels < num_levels) & (levels.to(x.dtype) == x)).all())
+    require(fits, name, f"levels in [0, {num_levels})", "others")
 
 
 def _one_hot(x: Tensor, num_levels: int) -> Tensor:

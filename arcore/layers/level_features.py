@@ -49,11 +49,12 @@ def encode(
     if encoding == "one_hot":
         levels = torch.arange(1, event.num_levels, device=x.device)
         return (x.long()[..., None] == levels).to(dtype)
-    features = x[..., None].to(dtype)
+    wide = at_least_float32(dtype)  # float16 ends at 65,504
+    features = x[..., None].to(wide)
     if event.uneven is not None:
         highest = _numbers(event, dimensions, x.device) - 1
-        return features / highest[:, None].to(dtype)
-    return features if event.num_levels == 2 else features / (event.num_levels - 1)
+        return (features / highest[:, None].to(wide)).to(dtype)
+    return (features if event.num_levels == 2 else features / (event.num_levels - 1)).to(dtype)
 
 
 def _numbers(event: Levels, dimensions: Tensor | None, device: torch.device) -> Tensor:

@@ -24,7 +24,7 @@ class MaskedLinear(nn.Module):
     with the columns that it sees only: little more than half the work of a full product.
 
     Reference:
-        Germain, Gregor, Murray and Larochelle, "MADE", ICML 2015, eq. 4 and section 4.3.
+        Germain, Gregor, Murray and Larochelle, "MADE", ICML 2015.
 
     Arguments:
         inputs, outputs: widths.

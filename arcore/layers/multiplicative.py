@@ -15,7 +15,7 @@ def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
     h enters as it is, not convolved: it must know nothing that the result must not know.
 
     Reference:
-        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, eq. 3.
+        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, eq. 3 and figure 3.
 
     Arguments:
         h: (batch, c, height, width).
@@ -63,7 +63,7 @@ class ResidualMultiplicativeBlock(nn.Module):
     h + W_2 MU(MU(W_1 h)), where W_1 and W_2 are 1 x 1 convolutions.
 
     Reference:
-        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 4.2 and figure 3.
+        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 4.2 and figure 2.
 
     Arguments:
         width: c.

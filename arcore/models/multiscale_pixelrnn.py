@@ -77,7 +77,7 @@ class MultiscalePixelRNN(AutoregressiveModel):
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        section 3.6 and figure 6.
+        section 3.6 and figure 2 (centre).
 
     Example:
         >>> import torch, arcore

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 
 LONGEST = 160  # characters of a value in an error
 
@@ -46,7 +46,8 @@ def require_bool(value: object, name: str) -> None:
 def require_positive(value: object, name: str) -> None:
     """Raise ValueError unless `value` is a finite number (not a bool) > 0."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    require(is_number and 0 < float(value) < math.inf, name, "a number > 0", value)  # type: ignore[arg-type]
+    fits = is_number and 0 < value <= sys.float_info.max  # type: ignore[operator]
+    require(fits, name, "a number > 0", value)
 
 
 def require_dropout(value: object, name: str = "dropout") -> None:

@@ -125,7 +125,7 @@ def causal_kernel_mask(
 
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        section 3.4 and figure 4.
+        section 3.4 and figure 2 (right).
 
     Arguments:
         kind: A or B.
