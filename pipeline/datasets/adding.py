@@ -20,10 +20,11 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.decoding_parts import PartsFolder, rows_of_a_part
 from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
+from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.own import csv_guess, image_folder, image_shards
 from pipeline.datasets.own.array_checks import refuse_wide
 from pipeline.datasets.own.arrays import open_array
-from pipeline.datasets.own.own_data import listed, visible_files
+from pipeline.datasets.own.own_data import listed
 
 SMALL = 128  # pixels of a side up to which images are kept as they are
 _SPLIT_FOLDERS = {
@@ -61,6 +62,7 @@ def add(
         raise UserError(f"{target}: there already; give another name, or --replace")
     parsed = catalog.parse_overrides(name, overrides)
     given = {key: "" if value is None else value for key, value in parsed.items()}
+    require("path" not in given, "override 'path'", f"none beside {path!r}", given.get("path"))
     if kind == "image_folder" and image_shards.is_packed(path):
         kind = "image_shards"
     guessed = GUESSES[kind](name, path, given)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.core.errors import UserError, one_line, require, unknown_name
+from pipeline.core.records import read_yaml
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
 from pipeline.datasets.clips import (
     freeway,
@@ -140,8 +140,8 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     _check_overrides(name, overrides)
     try:
         asked = OmegaConf.from_dotlist(list(overrides))
-        content = yaml.safe_load((CONF_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-        if isinstance(content, dict) and "kind" in content:  # written by PyYAML (`own.adding`)
+        content = read_yaml(CONF_FOLDER / f"{name}.yaml")
+        if "kind" in content:  # written by PyYAML (`own.adding`)
             config: object = content | cast(dict[object, object], OmegaConf.to_container(asked))
         else:
             merged = OmegaConf.merge(OmegaConf.load(CONF_FOLDER / f"{name}.yaml"), asked)

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from pipeline.core.errors import UserError
+from pipeline.datasets.formats.visible_files import visible_files
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -94,17 +95,8 @@ class Frame:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """List the images of a folder at any depth by name; hidden files and folders are passed over.
-
-    Folders that are links are not followed.
-    """
-    found = []
-    for path in folder.rglob("*"):
-        inner = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inner.parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-            found.append(inner)
-    return [folder / inner for inner in sorted(found)]
+    """List the images of a folder at any depth by name; see `visible_files`."""
+    return [path for path in visible_files(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def measure(source: Source, frame: Frame, where: str | Path) -> tuple[int, int]:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.datasets.formats.archives import WholeTarInfo
 from pipeline.datasets.formats.image_files import SUFFIXES
+from pipeline.datasets.formats.visible_files import visible_files
 
 PARQUET, TAR = (".parquet",), (".tar", ".tar.gz", ".tgz")
 MAX_BYTES, MAX_LABEL = 1 << 28, 20  # of an image as it is stored, and of the text of a label
@@ -61,17 +62,10 @@ def is_parquet(path: Path) -> bool:
 def find_files(path: Path) -> list[Path]:
     """List the Parquet or tar files of a folder at any depth by name, or a file itself.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over, see `visible_files`.
     """
-    if path.is_file():
-        return [path] if path.name.lower().endswith(PARQUET + TAR) else []
-    found = []
-    for one in path.rglob("*"):
-        inner = one.relative_to(path)
-        hidden = any(part.startswith(".") for part in inner.parts)
-        if one.name.lower().endswith(PARQUET + TAR) and not hidden and one.is_file():
-            found.append(inner)
-    return [path / inner for inner in sorted(found)]
+    found = [path] if path.is_file() else visible_files(path)
+    return [one for one in found if one.name.lower().endswith(PARQUET + TAR)]
 
 
 def count_images(path: Path, image: str, label: str) -> int:

@@ -220,7 +220,7 @@ def build(config: Mapping[str, object]) -> Dataset:
         UserError: for bad options, or a file that is missing or has no column left.
     """
     name = str(config["name"])
-    options = parse_own(CsvOptions, config)
+    options = parse_own(CsvOptions, columns_by_name(config))
     given = options.delimiter
     refuse_unless(len(given) == 1, name, "delimiter", "a character", given)
     for key in ("drop", "conditions"):
@@ -262,6 +262,28 @@ def build(config: Mapping[str, object]) -> Dataset:
         table=options,
         modelled=tuple(modelled),
     )
+
+
+def columns_by_name(given: Mapping[str, object]) -> dict[str, object]:
+    """Return options of a table with its columns' names as text, which YAML reads as numbers.
+
+    Example:
+        >>> columns_by_name({"drop": [0, "b"], "label": 2019, "levels": {3: 2}})
+        {'drop': ['0', 'b'], 'label': '2019', 'levels': {'3': 2}}
+    """
+    found = dict(given)
+    for key in ("drop", "conditions"):
+        if isinstance(columns := given.get(key), list):
+            found[key] = [_column_name(column) for column in columns]
+    if "label" in given:
+        found["label"] = _column_name(given["label"])
+    if isinstance(levels := given.get("levels"), Mapping):
+        found["levels"] = {_column_name(column): count for column, count in levels.items()}
+    return found
+
+
+def _column_name(given: object) -> object:
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
 def _path(name: str, given: str) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.datasets.own.csv_file import MISSING
+from pipeline.datasets.own.csv_file import MISSING, columns_by_name
 from pipeline.datasets.own.own_data import listed
 from pipeline.datasets.tables.csv_table import column_names, kept_columns, number_of, read_rows
 
@@ -65,7 +65,7 @@ def guess(path: str, given: Mapping[str, object]) -> dict[str, object]:
         UserError: for a file that is missing or no table, a cell that is not what most of its
             column are, a column of names that cannot be levels, and names beside reals.
     """
-    file = paths.root() / path
+    file, given = paths.root() / path, columns_by_name(given)
     delimiter = str(given.get("delimiter") or _delimiter(file))
     require(len(delimiter) == 1, "option delimiter", "a character", delimiter)
     rows = list(read_rows(file, delimiter))
@@ -171,7 +171,7 @@ def _delimiter(file: Path) -> str:
 
 def _names(given: Mapping[str, object], option: str) -> list[str]:
     value = given.get(option)
-    return [str(one) for one in value] if isinstance(value, list) else []
+    return list(map(str, value)) if isinstance(value, list) else []
 
 
 def _is_number(cell: str) -> bool:

@@ -29,6 +29,7 @@ All tiles of a file are in one split. Files stay where they are: `fetch` copies 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +61,7 @@ from pipeline.datasets.own.own_data import (
 )
 
 PART_ROWS = 2048
+BEGINNING = 1 << 12  # bytes, which tell most files apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,16 @@ class ImageOptions(FrameOptions):
     def frame(self) -> Frame:
         """How an image becomes rows."""
         return replace(super().frame, shorter_side=self.shorter_side)
+
+    @functools.cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each class."""
+        return {name: number for number, name in enumerate(self.classes)}
+
+    @functools.cached_property
+    def by_path(self) -> bool:
+        """Whether classes are told apart by their paths."""
+        return any("/" in name for name in self.classes)
 
     @property
     def folders(self) -> dict[str, list[str]]:
@@ -165,7 +177,7 @@ class ImageFolder(Dataset):
             cut = split_by_seed(len(every), options, folder, "files")
             files = {split: [every[number] for number in cut[split]] for split in SPLITS}
         for path in (path for split in SPLITS for path in files[split] if options.classes):
-            if (name := self._class(path)) not in options.classes:
+            if (name := self._class(path)) not in options.numbers:
                 raise UserError(
                     f"{path}: expected it in a folder of option classes "
                     f"({listed(options.classes)}), got {name!r}"
@@ -175,21 +187,21 @@ class ImageFolder(Dataset):
     def _class(self, path: Path) -> str:
         """The name of a file's folder, or its path where that is how classes are told apart."""
         options = self.images
-        if not any("/" in name for name in options.classes):
+        if not options.by_path:
             return path.parent.name
         return _below_its_root(path.parent, _roots(paths.root() / options.path, options.folders))
 
     def _rows(
         self, split: str, files: list[Path], counts: list[int], kept: PartsFolder
     ) -> Iterator[SplitData]:
-        classes = self.images.classes
+        numbers = self.images.numbers
         read = partial(_read, self.images.frame)
         at_once = rows_of_a_part(PART_ROWS, self.event.size)
         for part, rows in decode_files(files, counts, read, kept, split, at_once):
             labels = None
-            if classes:
-                numbers = [classes.index(self._class(path)) for path in files[part]]
-                labels = np.repeat(np.array(numbers, np.int64), counts[part])
+            if numbers:
+                own = [numbers[self._class(path)] for path in files[part]]
+                labels = np.repeat(np.array(own, np.int64), counts[part])
             yield SplitData(rows, labels)
 
 
@@ -208,14 +220,29 @@ def _below(folder: Path, split: str, names: list[str]) -> list[Path]:
 
 
 def _duplicates(files: Mapping[str, list[Path]]) -> list[str]:
-    """Names of held-out files whose bytes are those of a file of an earlier split."""
-    seen: dict[str, str] = {}
-    same = []
+    """Names of held-out files whose bytes are those of a file of an earlier split.
+
+    Files are read whole only where one of another split begins alike and is as long.
+    """
+    alike: dict[tuple[int, bytes], list[tuple[str, Path]]] = {}
     for split in SPLITS:
         for path in files[split]:
+            alike.setdefault(_beginning(path), []).append((split, path))
+    same = []
+    for group in alike.values():
+        if len({split for split, _ in group}) == 1:
+            continue
+        seen: dict[str, str] = {}
+        for split, path in group:  # in the order of the splits
             if seen.setdefault(sha256_of(path), split) != split:
                 same.append(path.name)
     return same
+
+
+def _beginning(path: Path) -> tuple[int, bytes]:
+    """Return a file's length, and the hash of what it begins with."""
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.sha256(file.read(BEGINNING)).digest()
 
 
 def find_classes(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Options, parse_options
+from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.read_transforms import permute_rows
 
 FEW_VALUES = "few different values; a density of them has no finite best likelihood"
@@ -144,16 +145,6 @@ def split_words(options: OwnOptions, what: str) -> str:
     return (
         f"{options.test_fraction} test and {options.valid_fraction} valid of the {what}, chosen by "
         f"seed {options.split_seed}"
-    )
-
-
-def visible_files(folder: Path) -> list[Path]:
-    """List the files of a folder at any depth by name; hidden files and folders are passed over."""
-    below = {path: path.relative_to(folder) for path in folder.rglob("*")}
-    return sorted(
-        path
-        for path, inner in below.items()
-        if path.is_file() and not any(part.startswith(".") for part in inner.parts)
     )
 
 

@@ -46,6 +46,7 @@ from pipeline.datasets.formats.sound_files import (
     read_samples,
 )
 from pipeline.datasets.formats.text_and_idx import read_bytes
+from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.own.own_data import (
     OwnOptions,
     columns_aside,
@@ -58,7 +59,6 @@ from pipeline.datasets.own.own_data import (
     refuse_unless,
     split_by_seed,
     split_words,
-    visible_files,
 )
 
 COLUMNS = ("file", "speaker", "text")

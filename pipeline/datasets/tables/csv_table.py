@@ -147,7 +147,10 @@ def column_names(path: Path, rows: Sequence[tuple[int, list[str]]], header: bool
     names = [cell.strip() for cell in first] if header else [str(i) for i in range(len(first))]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{path}: expected columns of different names, got {name!r} twice")
+            hint = "; if row 1 has none, give header=false" if header else ""
+            raise UserError(
+                f"{path}: expected columns of different names, got {name!r} twice{hint}"
+            )
     return names
 
 

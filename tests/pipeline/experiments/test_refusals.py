@@ -134,7 +134,7 @@ def test_overrides_of_other_kinds(workdir: Path, override: str, message: str) ->
     ("text", "message"),
     [
         ("name: mnist\n", "digits.yaml: name: expected 'digits', got 'mnist'"),
-        ("name: digits\nname: mnist\n", "digits.yaml: .*duplicate key"),
+        ("name: digits\nname: mnist\n", "digits.yaml: expected YAML, got the key 'name' twice"),
         ("name: '???'\n", "digits.yaml: .*Missing mandatory value"),
         ("name: [", "digits.yaml: "),
         ("- 1\n", "digits.yaml: "),

@@ -143,3 +143,22 @@ def test_columns_whose_names_have_commas_are_quoted() -> None:
     Path("mine.yaml").unlink()
     dataset, _ = add('"a,b",c\n' + "".join(REALS), "drop=['a,b']")
     assert "columns 'a,b' dropped" in dataset.provenance
+
+
+def test_columns_that_have_numbers_for_names_are_given_by_them() -> None:
+    """YAML reads them as integers; what an error advises must do."""
+    table = "".join(f"id{row},{row % 3},{row % 2}\n" for row in range(300))
+    with pytest.raises(UserError, match=r"leave it out by drop=\[0\]"):
+        add(table)
+    dataset, _ = add(table, "drop=[0]", "label=2")
+    assert dataset.event == Levels(3, (1,)) and dataset.num_classes == 2
+
+
+def test_a_table_without_names_says_how_to_say_so() -> None:
+    with pytest.raises(UserError, match="got 'p' twice; if row 1 has none, give header=false"):
+        add("p,x,p\n" * 60)
+
+
+def test_a_path_is_given_once() -> None:
+    with pytest.raises(UserError, match="override 'path': expected none beside 't.csv', got 'u"):
+        add(TABLE, "path=u.csv")

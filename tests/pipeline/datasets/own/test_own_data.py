@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import struct
 import wave
@@ -128,6 +129,35 @@ def test_folders_are_splits_and_classes() -> None:
         "12 of 6 x 6" in told and "beware: 6 files of valid or test have the very content" in told
     )
     assert own("image_folder", path="pets", num_levels=2).event == Binary((3, 32, 32))
+
+
+def test_folders_that_are_links_are_followed(tmp_path: Path) -> None:
+    for kind in ("cat", "dog"):
+        for i in range(10):
+            write_picture(tmp_path / "disk" / kind / f"{i}.png", 6, 6, seed=i)
+    Path("pets").mkdir()
+    Path("pets/cat").symlink_to(tmp_path / "disk/cat")
+    Path("pets/dog").symlink_to(tmp_path / "disk/dog")
+    guessed = adding.GUESSES["image_folder"]("pets", "pets", {})
+    assert guessed["classes"] == ["cat", "dog"]
+    assert sum(map(len, own("image_folder", path="pets", **guessed)._files().values())) == 20  # type: ignore[attr-defined]
+    Path("pets/more").symlink_to(Path("pets").resolve())
+    with pytest.raises(UserError, match="pets/more: expected no folder that links to one above"):
+        image_files.find_images(Path("pets"))
+
+
+def test_a_folder_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_picture(Path("pets/cat/a.png"), 6, 6, seed=0)
+    scan = os.scandir
+
+    def refused(folder: str) -> Any:
+        if folder.endswith("cat"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match="^pets/cat: Permission denied$"):
+        image_files.find_images(Path("pets"))
 
 
 def test_valid_is_drawn_from_train_where_folders_are_train_and_test() -> None:
