@@ -96,7 +96,7 @@ class Pool:
     def _wait(self) -> tuple[int | None, Any, bool]:
         """Wait until something under way ends: its piece's number, result, whether it is done."""
         import ray
-        from ray.exceptions import RayActorError, RayError, RayTaskError
+        from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
         at_work = any(number is not None for _, number in self._running.values())
         try:
@@ -110,7 +110,7 @@ class Pool:
                 log.warning("%s: waits for the cluster to grow", self._name)
             worker, number = self._running.pop(done[0])
             result = ray.get(done[0])
-        except RayActorError as error:
+        except (RayActorError, ObjectLostError) as error:  # or its host, with what it had done
             self._failures += 1
             if self._failures > self._max_failures:
                 raise UserError(

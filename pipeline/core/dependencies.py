@@ -70,7 +70,7 @@ def entries(path: Path) -> dict[str, str]:
     for kind in KINDS:
         for name, entry in value_of(params, kind, dict, str(path)).items():
             dataset = entry.get("dataset") if isinstance(entry, dict) else None
-            if dataset in found:
+            if isinstance(dataset, str) and dataset in found:
                 found[dataset].append(f"{kind} {name}\n")
     return {f"entries-{name}.txt": "".join(sorted(lines)) for name, lines in found.items()}
 

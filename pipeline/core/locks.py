@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -79,7 +80,7 @@ def _locked(path: Path, what: str, wait: bool) -> int:
                 raise
             descriptor = os.open(path, os.O_RDONLY)  # another user's, who may still hold it
         try:
-            _lock(descriptor, what, wait)
+            _lock(descriptor, what, wait, path)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                     with contextlib.suppress(OSError):
@@ -93,14 +94,21 @@ def _locked(path: Path, what: str, wait: bool) -> int:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, what: str, wait: bool) -> None:
+def _lock(descriptor: int, what: str, wait: bool, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "unknown number"
         if not wait:
             raise UserError(
-                f"{what}: expected to be alone, got a process of the same ({holder}); wait for it"
+                f"{what}: expected to be alone, got a process of the same ({holder}); wait for it, "
+                f"or remove {path} if its host is gone"
             ) from None
         log.info("%s: waits for another process of the same (%s)", what, holder)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise UserError(
+            f"{path}: expected a file system with locks, got {error.strerror}"
+        ) from None

@@ -7,12 +7,13 @@ and several keys there.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -111,6 +112,11 @@ class Record:
 
 
 def _hints(cls: type[Record]) -> dict[str, object]:
+    return _evaluated(typing.cast("Hashable", cls))
+
+
+@functools.cache
+def _evaluated(cls: Any) -> dict[str, object]:
     return dict(typing.get_type_hints(cls))
 
 

@@ -235,15 +235,21 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
         code = provenance.code_sha256("folds", str(config.model["name"]))
         identity = f"{config.config_hash(shard_reader.read_manifest(folder).sha256)} {code} {plan}"
-        done = home / "done"
+        trained, done = home / "trained", home / "done"
         out = paths.evaluation(dataset.name, config.result_name)
-        if not done.is_file() or done.read_text(encoding="utf-8") != identity:
-            driver.train(config)
+        if not _is_of(done, identity):
+            if not _is_of(trained, identity):
+                driver.train(config)
+                trained.write_text(identity, encoding="utf-8")
             evaluate.evaluate(config)
             done.write_text(identity, encoding="utf-8")
         result = result_files.read(out)
     log.info("%s, fold %d: test %.3f nats", config.name, fold, result.score.nats)
     return result
+
+
+def _is_of(marker: Path, identity: str) -> bool:
+    return marker.is_file() and marker.read_text(encoding="utf-8") == identity
 
 
 @contextmanager

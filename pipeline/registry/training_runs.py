@@ -38,6 +38,8 @@ def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
         try:
             run = store.get_run(origin.run_id)
             if run.info.lifecycle_stage != "deleted":
+                if run.info.status != "FINISHED":  # the store was away as the training ended
+                    _complete(store, run.info.run_id, candidate)
                 return str(run.info.run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -67,18 +69,27 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
     )
     if run_id is None:
         raise UserError(f"MLflow store {store.tracking_uri} stopped answering")
-    logger = run_logger.RunLogger(run_id, str(store.tracking_uri))
     with run_logger.ended_by_errors(run_id):  # so that the next try goes on with it
-        _log_again(logger, candidate)
-        if not logger.failures:
-            logger.finish()
-        if logger.failures:
-            raise UserError(
-                f"{candidate.name}: expected its rebuilt run {run_id} to be logged whole, got "
-                "errors of the MLflow store; run this again"
-            )
+        _complete(store, run_id, candidate)
         store.set_tag(run_id, HASH, candidate.sha256)
     return run_id
+
+
+def _complete(store: MlflowClient, run_id: str, candidate: Candidate) -> None:
+    """Log what a run lacks of its training, and end it.
+
+    Raises:
+        UserError: if not all can be logged.
+    """
+    logger = run_logger.RunLogger(run_id, str(store.tracking_uri))
+    _log_again(logger, candidate)
+    if not logger.failures:
+        logger.finish()
+    if logger.failures:
+        raise UserError(
+            f"{candidate.name}: expected its run {run_id} to be logged whole, got errors of the "
+            "MLflow store; run this again"
+        )
 
 
 def describe(store: MlflowClient, run_id: str, candidate: Candidate, manifest: Manifest) -> None:
@@ -115,11 +126,13 @@ def summary(candidate: Candidate) -> str:
     """Say in one line what a model is and scores."""
     result, score = candidate.result, candidate.result.score
     members = "" if result.num_members == 1 else f", ensemble of {result.num_members}"
-    at_most, commit = "" if result.exact else "at most ", candidate.origin.commit or "unknown"
-    bits_at_most = at_most if candidate.evaluated.event.bin_width is None else "at most "
+    commit, event = candidate.origin.commit or "unknown", candidate.evaluated.event
+    nats, bits = (
+        "at most " if result.is_bound_in(unit, event) else "" for unit in ("nats", "bits_per_dim")
+    )
     return (
-        f"{result.model}{members} on {result.dataset}: {at_most}{score.nats:.3f} ± "
-        f"{score.nats_stderr:.3f} nats, {bits_at_most}{score.bits_per_dim:.4f} bits/dim on "
+        f"{result.model}{members} on {result.dataset}: {nats}{score.nats:.3f} ± "
+        f"{score.nats_stderr:.3f} nats, {bits}{score.bits_per_dim:.4f} bits/dim on "
         f"{result.num_rows:,} test rows; "
         f"`dvc repro {stages_of(candidate.name)[-1]}@{candidate.name}` at {commit}"
     )

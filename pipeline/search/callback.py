@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 30.0
 RELEASE_EVERY, RELEASE_FOR = 2.0, 60.0  # seconds
+DOWN_SECONDS = 300.0  # without a try at a new run, once MLflow gave none
 _PARENT = "mlflow.parentRunId"
 
 
@@ -66,6 +67,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         values = [(record.value, record.number) for record in ended if math.isfinite(record.value)]
         self.best = min(values, default=(math.inf, -1))
         self._loggers: dict[int, run_logger.RunLogger] = {}
+        self._down_until = -math.inf
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._going: set[int] = set()
         for record in ended:
@@ -245,6 +247,8 @@ class TrialLogger(Callback):  # type: ignore[misc]
     def _logger(self, which: int) -> run_logger.RunLogger:
         """Return the logger of a trial, whose run gets the epochs that it lacks."""
         if which not in self._loggers:
+            if time.monotonic() < self._down_until:
+                return run_logger.RunLogger(None)
             record = self.records[which]
             run_id = mlflow_store.start_run(
                 self.experiment,
@@ -253,6 +257,9 @@ class TrialLogger(Callback):  # type: ignore[misc]
                 record.values,
                 {_PARENT: str(self.parent), "trial": str(which)},
             )
+            if run_id is None:  # its epochs are sent later, if the store answers again
+                self._down_until = time.monotonic() + DOWN_SECONDS
+                return run_logger.RunLogger(None)
             self._loggers[which] = run_logger.RunLogger(run_id)
             for row in record.history:
                 self._loggers[which].metrics(row.metrics, step=row.epoch)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from pipeline.core import private_apis, provenance, storage
-from pipeline.core.errors import SiteError, UserError
+from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.stage_code import check_host
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.schema import ClusterConfig
@@ -98,6 +98,10 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
             outcome = _train_together(job, setting, number)
     except SiteError:  # which Ray Tune tries again, and a rerun
         raise
+    except torch.OutOfMemoryError as error:  # of an accelerator, which the trial has alone
+        outcome = Failed(one_line(error))
+    except OSError as error:  # of a disk or a storage, whatever the trial has
+        raise SiteError(one_line(error)) from error
     except UserError as error:
         outcome = Failed(str(error))
     if isinstance(outcome, Failed) and outcome.environment:  # of one of several workers

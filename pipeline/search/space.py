@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -174,7 +175,8 @@ def _parse(name: str, given: object, where: str) -> Parameter:
         return Parameter(name, kind, tuple(values))
     wanted = int if kind in INTEGERS else (int, float)
     fits = len(values) == 2 and all(
-        isinstance(v, wanted) and not isinstance(v, bool) and math.isfinite(v) for v in values
+        isinstance(v, wanted) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
+        for v in values
     )
     if not fits or values[0] >= values[1]:
         numbers = "integers" if kind in INTEGERS else "numbers"

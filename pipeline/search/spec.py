@@ -20,7 +20,7 @@ from pipeline.experiments.overlay import overlaid
 from pipeline.search import objectives
 from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
 from pipeline.search.space import Parameter, parse_space
-from pipeline.training.resolved import create_model, resolve
+from pipeline.training.resolved import create_model, fit, resolve
 
 SEARCHERS = ("optuna", "random")
 SCHEDULERS = ("asha", "none")
@@ -194,7 +194,7 @@ class Search:
         for parameter in self.space:
             for value in parameter.examples():
                 try:
-                    resolve(self.experiment({parameter.name: value}), manifest)
+                    fit(self.experiment({parameter.name: value}), manifest)
                 except UserError as error:
                     where = f"searches.{self.key}.space.{parameter.name}"
                     raise UserError(f"{where}: {json.dumps(value)}: {error}") from None

@@ -33,7 +33,8 @@ from pipeline.training.records import BEST
 
 log = logging.getLogger(__name__)
 
-SITE = re.compile(r"\b(SiteError|Disagreement)\b")  # named in an error's last line
+# named in an error's last line; the latter three of several workers, and of Ray itself
+SITE = re.compile(r"\b(SiteError|Disagreement|OSError|Errno|Unable to set up cluster storage)\b")
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_PENDING = 100_000
+_LONGEST_PAUSE = 600.0  # seconds
 
 
 class RunLogger:
@@ -29,9 +30,10 @@ class RunLogger:
     calls that failed.
 
     Arguments:
-        run_id: from `tracking.start_run`; with None every call does nothing.
-        uri: the store; None for `tracking.tracking_uri()`.
-        pause: seconds without attempts after a failure.
+        run_id: from `mlflow_store.start_run`; with None every call does nothing.
+        uri: the store; None for `mlflow_store.tracking_uri()`.
+        pause: seconds without attempts after a failure; twice as many after the next, and so on up
+            to ten minutes, since a host that is switched off lets each attempt wait for an answer.
         interval: seconds between two requests with metrics of steps, which wait that long; each
             costs tens of milliseconds. `flushed` sends the last ones.
 
@@ -49,6 +51,7 @@ class RunLogger:
         self.run_id = run_id
         self.uri = uri or mlflow_store.tracking_uri()
         self.pause, self.interval = pause, interval
+        self._pause = pause
         self.failures = 0
         self._client: MlflowClient | None = None
         self._pending: list[tuple[str, float, int, int]] = []
@@ -73,6 +76,15 @@ class RunLogger:
         del self._pending[:-_MAX_PENDING]
         if final or time.monotonic() - self._sent >= self.interval:
             self._try(self._flush)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+
+        def send(store: MlflowClient, run: str) -> None:
+            for name, value in values.items():
+                store.set_tag(run, name, value)
+
+        self._try(send)
 
     def artifact(self, path: str | os.PathLike[str], folder: str = "") -> None:
         """Log a file into a folder of the run's artifacts."""
@@ -164,7 +176,7 @@ class RunLogger:
         if self.run_id is None:
             return
         waiting = self._down_since is not None and (
-            time.monotonic() - self._down_since < self.pause
+            time.monotonic() - self._down_since < self._pause
         )
         if waiting and not insist:
             return
@@ -176,12 +188,14 @@ class RunLogger:
                 log.warning(
                     "warning: logging to MLflow failed, going on without it: %s", one_line(error)
                 )
+            else:
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             self.failures += 1
             self._down_since = time.monotonic()
         else:
             if self._down_since is not None:
                 log.warning("logging to MLflow works again")
-            self._down_since = None
+            self._down_since, self._pause = None, self.pause
 
 
 @contextlib.contextmanager

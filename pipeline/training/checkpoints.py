@@ -206,7 +206,9 @@ def load(
         load_weights(folder / "last.safetensors", model)
         if averaged is not None:
             load_weights(folder / "averaged.safetensors", averaged)
-        best = load_file(folder / "best.safetensors")
+        # copied from the file, which is removed while the training goes on
+        kept = load_file(folder / "best.safetensors")
+        best = {name: weight.clone() for name, weight in kept.items()}
         saving.check_weights(best, model, str(folder / "best.safetensors"))
         # to the CPU, whatever wrote it: `load_state_dict` moves it to where the parameters are
         moments = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import posixpath
 import re
 import shutil
@@ -17,8 +18,11 @@ import pyarrow.fs
 import torch
 
 from pipeline.core import storage
+from pipeline.core.errors import one_line
 from pipeline.training.records import TrainingReport
 from pipeline.training.sessions import Checkpoint
+
+log = logging.getLogger(__name__)
 
 KEPT = 2  # checkpoints, as many as Ray Train is told to keep
 NAME = "checkpoint_%Y-%m-%d_%H-%M-%S.%f"
@@ -91,7 +95,10 @@ class LocalSession:
             target = posixpath.join(self._folder, name)
             pyarrow.fs.copy_files(str(folder), target, destination_filesystem=self._filesystem)
         for old in self._names()[:-KEPT]:
-            self._filesystem.delete_dir(posixpath.join(self._folder, old))
+            try:
+                self._filesystem.delete_dir(posixpath.join(self._folder, old))
+            except OSError as error:
+                log.warning("warning: checkpoint %s is left for now: %s", old, one_line(error))
 
     def request_stop(self) -> None:
         """Have the training save itself and leave."""

@@ -30,9 +30,10 @@ def repair_snapshot(filesystem: pyarrow.fs.FileSystem, folder: str) -> None:
     try:
         with filesystem.open_input_stream(snapshot) as stream:
             listed = private_apis.read_checkpoint_list(stream.read())
+        if there and there[-1] not in listed:  # written since in a stage's own process
+            _write(filesystem, snapshot, there)
+            return
         if all(name in there for name in listed):
-            if there and there[-1] not in listed:  # written since in a stage's own process
-                _write(filesystem, snapshot, there)
             return
     except private_apis.ListIsDamaged:
         pass

@@ -103,3 +103,16 @@ def test_what_a_killed_process_had_moved_away_comes_back(tmp_path: Path) -> None
     with pytest.raises(ValueError), replacing(out):
         raise ValueError
     assert (out / "a").read_text() == "old" and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    """Large folders lie on another disk."""
+    large, out = tmp_path / "disk" / "large", tmp_path / "out"
+    large.mkdir(parents=True)
+    (large / "a").write_text("old")
+    out.symlink_to(large)
+    with replacing(out) as temporary:
+        assert temporary.parent == large.parent, "on the disk that it leads to"
+        (temporary / "b").write_text("new")
+    assert out.is_symlink() and [path.name for path in large.iterdir()] == ["b"]
+    assert list(large.parent.iterdir()) == [large] and len(list(tmp_path.iterdir())) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 import time
@@ -91,3 +93,17 @@ def test_a_storage_has_locks_for_all_who_share_it(workdir: Path) -> None:
     for shared in ("file:///shared/train", "local:///shared/train"):
         assert locks.path_beside(shared, "a-1") == Path("/shared/train/.a-1.lock")
     assert locks.path_beside("s3://bucket/train", "a-1") == workdir / ".arcore/locks/a-1.lock"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    path = tmp_path / "a.lock"
+    with pytest.raises(UserError, match=f"^{path}: expected a file system with locks, got "):
+        with locks.held(path, "training a"):
+            raise AssertionError("alone without a lock")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -17,9 +18,11 @@ from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
 from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS, SplitData
+from pipeline.datasets.tables.csv_table import RedWine
 from pipeline.evaluation import cross_validation, identity, result_files
 from pipeline.evaluation.results import MemberScore, Result, Score
-from pipeline.experiments import params_file
+from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
 from pipeline.reporting.published import match, published_for
 from pipeline.tracking import mlflow_store
@@ -176,6 +179,31 @@ def test_a_kill_while_folds_are_removed_leaves_no_half_of_them(
     assert list(runs().values()) == ["FINISHED"]
     cross_validation.run("toy")
     assert list(Path(".arcore/folds").iterdir()) == []
+
+
+def test_a_fold_that_was_killed_in_its_evaluation_is_not_trained_anew(
+    protocols, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocols({"dataset": "red_wine", "model": "rnade"})
+    done: list[str] = []
+
+    def evaluated(config: ExperimentConfig) -> None:
+        done.append("evaluate")
+        if done.count("evaluate") == 1:
+            raise KeyboardInterrupt
+
+    rows = SplitData(np.zeros((20, 11), np.float32))
+    decoded = dict.fromkeys(SPLITS, rows)
+    monkeypatch.setattr(RedWine, "decode", lambda *_: decoded)
+    monkeypatch.setattr(cross_validation.driver, "train", lambda _: done.append("train"))
+    monkeypatch.setattr(cross_validation.evaluate, "evaluate", evaluated)
+    monkeypatch.setattr(cross_validation.result_files, "read", lambda _: ONE)
+    one = compose.load("toy")
+    with pytest.raises(KeyboardInterrupt):
+        cross_validation._fold(one, 0, Path("raw"), home / "fold")
+    for _ in range(2):
+        cross_validation._fold(one, 0, Path("raw"), home / "fold")
+    assert done == ["train", "evaluate", "evaluate"]
 
 
 def test_two_protocols_have_a_run_each(trained: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_a_run_that_could_not_be_rebuilt_whole_is_gone_on_with(
             raise OSError(28, "No space left on device")
 
         failing.setattr(mlflow.MlflowClient, "log_artifact", full)
-        with pytest.raises(UserError, match="^toy-nade: expected its rebuilt run .* logged whole"):
+        with pytest.raises(UserError, match="^toy-nade: expected its run .* logged whole"):
             register.register_dataset("toy")
     store = mlflow_store.client()
     where = store.get_experiment_by_name("arcore-toy").experiment_id
@@ -189,3 +189,17 @@ def test_what_fails_stops_no_other_dataset(home: Path, monkeypatch: pytest.Monke
         "b: database is locked (Background on this error at ...); "
         "evaluation/c: no evaluated experiment"
     )
+
+
+def test_a_run_whose_end_the_store_did_not_hear_of_is_completed(home: Path) -> None:
+    experiment("toy-nade", "nade", valid_nats=9.0)
+    run_id = mlflow_store.start_run("arcore-toy", "toy-nade", "key", {}, {})
+    path = Path("models/toy-nade/training.json")
+    record = json.loads(path.read_text()) | {"run_id": run_id, "mlflow_experiment": "arcore-toy"}
+    path.write_text(json.dumps(record))
+    store = mlflow_store.client()
+    store.log_metric(run_id, "train_nats", 3.0, step=1)
+    register.register_dataset("toy")
+    run = store.get_run(run_id)
+    assert run.info.status == "FINISHED" and "test_nats" in run.data.metrics
+    assert [metric.step for metric in store.get_metric_history(run_id, "train_nats")] == [1, 2]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline.core import private_apis
-from pipeline.search import spec
+from pipeline.search import callback, spec
 from pipeline.search.callback import RELEASE_EVERY, RELEASE_FOR, TrialLogger
 from pipeline.search.trial_records import TrialEpoch, TrialRecord, TrialRecords
 
@@ -134,3 +134,24 @@ def test_what_ended_trials_of_several_workers_reserved_is_given_back(
     logger._over[1] -= RELEASE_FOR  # all of it has ended by then
     logger.on_step_end(0, trials)
     assert released[2:] == ["/kept/train-000003/"]
+
+
+def test_a_store_that_is_away_is_not_asked_for_each_trial(
+    records: TrialRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is switched off lets each attempt wait."""
+    logger, asked, answers = logger_of(records), [], [None, "a run"]
+    now = [1000.0]
+
+    def start_run(*given: object) -> str | None:
+        asked.append(given[1])
+        return answers.pop(0)
+
+    monkeypatch.setattr(callback.mlflow_store, "start_run", start_run)
+    monkeypatch.setattr(callback.time, "monotonic", lambda: now[0])
+    for number in (1, 2, 3):
+        records.keep(record(number, "finished"))
+        assert logger._logger(number).run_id is None
+    assert asked == ["toy trial 1"]
+    now[0] += callback.DOWN_SECONDS
+    assert logger._logger(3).run_id == "a run" and asked == ["toy trial 1", "toy trial 3"]

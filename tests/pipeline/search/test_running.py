@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import running, spec, tuning
+from pipeline.search.trial_records import TrialRecord
 from pipeline.training import driver
 from pipeline.training.local_session import LocalSession
 from pipeline.training.records import Failed, TrainingReport, outcome_to_dict
@@ -158,6 +160,55 @@ def test_a_storage_that_is_away_is_no_fault_of_a_trial(
     with pytest.raises(SiteError, match="corrupt shard"):
         running.run_trial(DRAWN, setting=dataclasses.replace(alone, shards=str(damaged)))
     assert not reports
+
+
+def test_a_full_disk_is_no_fault_of_a_trial(
+    setting: running.TrialSetting,
+    reports: list[TrainingReport],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(running, "_train_alone", full)
+    alone = dataclasses.replace(setting, resources=ClusterConfig(cpus_per_worker=1))
+    with pytest.raises(SiteError, match="No space left on device"):
+        running.run_trial(DRAWN, setting=alone)
+    assert not reports
+
+
+def test_a_trial_too_large_for_its_accelerator_fails_by_itself(
+    setting: running.TrialSetting,
+    reports: list[TrainingReport],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def large(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(running, "_train_alone", large)
+    alone = dataclasses.replace(setting, resources=ClusterConfig(cpus_per_worker=1))
+    running.run_trial(DRAWN, setting=alone)
+    assert [report.problem for report in reports] == ["CUDA out of memory."]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "pipeline.core.errors.SiteError: away",
+        "RuntimeError: OSError: [Errno 28] No space left on device",
+        "FileNotFoundError: [Errno 2] No such file or directory: 'kept'",
+        "RuntimeError: Unable to set up cluster storage with the following settings:",
+    ],
+)
+def test_a_search_does_not_end_well_while_storage_is_at_fault(
+    setting: running.TrialSetting, problem: str
+) -> None:
+    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", "", "")
+    lost = TrialRecord(number=1, status="failed", values=VALUES, problem=problem, lost=True)
+    with pytest.raises(tuning.Interrupted, match="1 of 1 trials met a fault that is not theirs"):
+        tuning._require_no_fault(run, [lost])
+    own = dataclasses.replace(lost, problem="RuntimeError: shape '[3, 1]' is invalid")
+    tuning._require_no_fault(run, [own])
 
 
 def test_a_host_of_other_code_than_the_drivers_is_no_fault_of_a_trial(

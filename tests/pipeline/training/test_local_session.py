@@ -76,3 +76,30 @@ def test_a_full_disk_is_one_and_keeps_no_part(
     (folder / ".checkpoint_2026-11-28_13-00-00.000000.partial").mkdir()  # a killed process left it
     session.report(REPORT, written(tmp_path, "next"))
     assert kept(session) == ["next", "whole"] and len(list(folder.iterdir())) == 2
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_left_and_said(
+    session: LocalSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On NFS, where a file in it is open somewhere."""
+
+    class Busy:
+        def __getattr__(self, name: str) -> object:
+            return getattr(filesystem, name)
+
+        def delete_dir(self, path: str) -> None:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    for number in range(2):
+        session.report(REPORT, written(tmp_path, str(number)))
+    filesystem = session._filesystem
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_filesystem", Busy())
+        patch.setattr(local_session.pyarrow.fs, "LocalFileSystem", Busy)
+        session.report(REPORT, written(tmp_path, "2"))
+    assert kept(session) == ["2", "1", "0"] and "is left for now: " in caplog.text
+    session.report(REPORT, written(tmp_path, "3"))
+    assert kept(session) == ["3", "2"]

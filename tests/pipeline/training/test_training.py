@@ -388,6 +388,20 @@ def test_an_average_goes_on_where_the_first_epoch_begins_anew(make_worker) -> No
         torch.testing.assert_close(averaged[name], value, rtol=1e-5, atol=1e-6)
 
 
+def test_the_best_weights_of_a_checkpoint_are_no_view_of_its_file(make_worker) -> None:
+    """Which is removed while the training goes on: on NFS its folder could not be."""
+    whole = make_worker()
+    whole.train(max_epochs=1)
+    path = whole.folder / "1" / "best.safetensors"
+    model, optimizer = whole.worker.model, whole.worker.learner.optimizer
+    state = json.loads((path.parent / "state.json").read_text())
+    _, best = checkpoints.load(path.parent, state["config_hash"], None, model, optimizer, None)
+    before = {name: weight.clone() for name, weight in best.items()}
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert before and all(torch.equal(best[name], weight) for name, weight in before.items())
+
+
 def test_a_checkpoint_of_a_gpu_loads_on_a_cpu(make_worker, monkeypatch) -> None:
     whole = make_worker()
     with monkeypatch.context() as patched:
