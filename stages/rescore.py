@@ -49,7 +49,9 @@ def main() -> None:
             recorded, now = (wording.with_error(*pair) for pair in pairs)
             apart = score.nats - then.nats
             what = name if split == "test" else f"{name}, {split}"
-            print(f"{what}: recorded {recorded}, now {now} nats ({apart:+.1e})", flush=True)
+            bound = "" if found.record.exact else "at most "
+            said = f"recorded {bound}{recorded}, now {bound}{now} nats ({apart:+.1e})"
+            print(f"{what}: {said}", flush=True)
             alike = all(math.isclose(*both, rel_tol=ROUNDING) for both in zip(*pairs, strict=True))
             if recorded != now and not alike:
                 different.append(what)

@@ -75,8 +75,8 @@ def _request(url: str, part: Path, file: RawFile, offset: int) -> None:
             raise Unavailable(f"HTTP status {response.status_code}")
         if response.status_code == 200:
             offset = 0
-        length = response.headers.get("Content-Length")
-        total = offset + int(length) if length else None
+        length = response.headers.get("Content-Length", "")
+        total = offset + int(length) if length.isdecimal() else None
         most = largest(file) if file.member is None else file.archive_size
         with (
             part.open("ab" if offset else "wb") as out,

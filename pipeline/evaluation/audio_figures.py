@@ -24,6 +24,24 @@ FONT_SIZE = 8  # points
 CHARACTERS, LINE = 14, 0.14  # of titles: characters that an inch holds, inches of a line
 
 
+def title_of(label: np.ndarray, sound: Sound) -> str:
+    """Name the speaker and the text of a row's label."""
+    return f"{sound.speakers[int(label[1])]} {text_of(label, sound)}".strip()
+
+
+def text_of(label: np.ndarray, sound: Sound) -> str:
+    """Return the text of a row's label, nothing without one.
+
+    Example:
+        >>> sound = Sound(8000, 10, 2, ("ann",), ("AH", "N"))
+        >>> text_of(np.array([10, 0, 2, 0, 1]), sound)
+        'AH N'
+    """
+    _, _, count, *symbols = label.tolist()
+    between = " " if max(map(len, sound.symbols), default=1) > 1 else ""
+    return between.join(sound.symbols[symbol] for symbol in symbols[:count])
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Samples (N, T) and real rows (N, T') of the same lengths, speakers and texts.
@@ -48,9 +66,7 @@ class Pairs:
 
     def title(self, row: int) -> str:
         """Name a row's speaker and text."""
-        _, speaker, count, *symbols = self.labels[row].tolist()
-        text = "".join(self.sound.symbols[symbol] for symbol in symbols[:count])
-        return " ".join(part for part in (self.sound.speakers[speaker], text) if part)
+        return title_of(self.labels[row], self.sound)
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a row's sample and the real sound, (length,) levels each."""

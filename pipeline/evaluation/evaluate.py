@@ -19,7 +19,7 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
-from pipeline.data import shard_reader
+from pipeline.data.manifest import Manifest, read_manifest, require_same
 from pipeline.data.stored_split import Split, open_rows, take
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -75,7 +75,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
     model, record = trained.model, trained.record
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
-    manifest = shard_reader.read_manifest(folder)
+    manifest = read_manifest(folder)
     _check(config, trained, manifest)
     num_members = plan.num_members or model.num_members
     elsewhere = config.cluster.num_workers > 0 and not torch.cuda.is_available()
@@ -109,6 +109,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
     drawn, sample_seconds = None, None
     if plan.num_samples:
         drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
+    require_same(folder, manifest)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
@@ -160,16 +161,20 @@ def _evaluate(config: ExperimentConfig) -> Path:
     shared_storage.publish(config.cluster, out, "metrics.json")
     if config.evaluated_as is None and record is not None:  # else the run is of another result
         _track(record.run_id, result, out)
+
+    def at_most(unit: str) -> str:
+        return "at most " if result.is_bound_in(unit, manifest.event) else ""
+
     log.info(
-        "%s: test %.3f +- %.3f nats, %.4f bits/dim (%d rows)",
-        config.name, result.score.nats, result.score.nats_stderr, result.score.bits_per_dim,
-        result.num_rows,
+        "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
+        config.name, at_most("nats"), result.score.nats, result.score.nats_stderr,
+        at_most("bits_per_dim"), result.score.bits_per_dim, result.num_rows,
     )  # fmt: skip
     return out
 
 
 def _check(
-    config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: shard_reader.Manifest
+    config: ExperimentConfig, trained: saved_models.TrainedModel, manifest: Manifest
 ) -> None:
     if trained.dataset_sha256 != manifest.sha256:
         raise UserError(
@@ -184,7 +189,7 @@ def _score_further(
     score: spreading.Scorer,
     split: str,
     folder: Path,
-    manifest: shard_reader.Manifest,
+    manifest: Manifest,
     plan: EvaluationConfig,
 ) -> tuple[FurtherTest, np.ndarray, Tensor]:
     """Score a test split beyond `test`; return what it scores, which rows, and their nats."""
@@ -229,7 +234,7 @@ def _show(
     test: Split,
     shown: np.ndarray,
     drawn: np.ndarray,
-    manifest: shard_reader.Manifest,
+    manifest: Manifest,
     folder: Path,
 ) -> None:
     """Write samples beside real rows: a picture, and what can be played into `media`."""
@@ -279,6 +284,7 @@ def _track(run_id: str | None, result: Result, out: Path) -> None:
     if result.importance is not None:
         metrics["test_nats_importance_weighted"] = result.importance.nats_importance_weighted
     with logger.flushed():
+        logger.tags({"exact": str(result.exact).lower()})
         logger.metrics(metrics)
         for picture in ("samples.png", "learning_curve.png"):
             if (out / picture).is_file():

@@ -61,6 +61,8 @@ def write_summary(result: Result, event: Event) -> Path:
         "stderr": result.score.stderr_in(result.unit, event),
         "unit": result.unit,
     }
+    if result.is_bound_in(result.unit, event):
+        summary["relation"] = "at most"
     if result.bound is not None:
         summary["level_nats"] = result.bound.level_nats
     write_object(path, summary)

@@ -238,6 +238,10 @@ class Result(Record):
     num_valid_rows: int | None = left_out(None)
     valid_rows_sha256: str | None = left_out(None)
 
+    def is_bound_in(self, unit: str, event: Event) -> bool:
+        """Whether a value in a unit is only bounded: bits of dequantised levels always are."""
+        return not self.exact or (unit != "nats" and event.bin_width is not None)
+
     def check(self, event: Event, where: str) -> None:
         """Check values against each other and against the scored event.
 

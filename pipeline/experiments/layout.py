@@ -69,7 +69,7 @@ def _joins(params: Mapping[str, Any]) -> CommentedMap:
         if not isinstance(members, list):
             raise UserError(f"mixtures.{name}.mixture: expected a list, got {members!r}")
         for member in members:
-            experiment = experiments.get(member)
+            experiment = experiments.get(member) if isinstance(member, str) else None
             if not isinstance(experiment, Mapping):
                 where = f"mixtures.{name}.mixture: {member}"
                 raise UserError(f"{where}: expected an experiment, got {experiment!r}")

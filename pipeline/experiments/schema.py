@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -332,7 +333,8 @@ def _typed(value: object, hint: object, name: str) -> object:
             (item,) = typing.get_args(option)
             return [_typed(v, item, name) for v in value]
         elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            if isinstance(value, float) or abs(value) <= sys.float_info.max:
+                return float(value)
         elif kind is int and isinstance(value, int) and not isinstance(value, bool):
             return value
         elif kind in (str, bool, dict, Mapping, types.NoneType) and isinstance(value, kind):

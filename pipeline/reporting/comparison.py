@@ -63,14 +63,11 @@ class Row:
         return None if self.published_value is None else self.value - self.published_value
 
     def relation_in(self, unit: str) -> str:
-        """Say as in `published_results.yaml` what the value in a unit is to the true one.
-
-        Bits of dequantised levels are only bounded, where nats of the density are exact.
-        """
+        """Say as in `published_results.yaml` what the value in a unit is to the true one."""
         if self.approximate:
             return "approx"
-        exact = self.result.exact and (unit == "nats" or self.evaluated.event.bin_width is None)
-        return "exact" if exact else "upper_bound"
+        bounded = self.result.is_bound_in(unit, self.evaluated.event)
+        return "upper_bound" if bounded else "exact"
 
     def sign_in(self, unit: str) -> str:
         """Return what precedes the value in a unit: nothing, <= or ~."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import require, unknown_name
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import read_manifest, require_same
 from pipeline.experiments import naming, schema
 from pipeline.experiments.overlay import overlaid
 from pipeline.experiments.params_file import read_entry
@@ -84,6 +84,7 @@ def run(study: str, overrides: Sequence[str] = ()) -> Path:
         began = time.perf_counter()
         with replacing(paths.study(name)) as partial:
             outcome = module.run(place, settings, partial)
+            require_same(paths.shards(dataset), manifest)
             record = StudyRecord(
                 study=name,
                 kind=kind,

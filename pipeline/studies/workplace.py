@@ -15,7 +15,7 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import read_yaml
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, require_same
 from pipeline.data.shard_reader import read_split
 from pipeline.data.stored_split import Split
 from pipeline.experiments import compose, naming
@@ -134,4 +134,5 @@ class Workplace:
             if same and record is not None and record.commit == self.commit:
                 return Trained(config.name, record)
         driver.train(config, fresh=anew)
+        require_same(paths.shards(self.manifest.dataset), self.manifest)
         return Trained(config.name, TrainingRecord.read(folder / "training.json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from arcore.inference import classification
 from pipeline.core.errors import require
 from pipeline.uses import pictures
-from pipeline.uses.outcome import Outcome, mean_of
+from pipeline.uses.outcome import Outcome, mean_of, share_of
 from pipeline.uses.records import Number, Shown
 from pipeline.uses.subject import Rows, Subject, rows_at_once
 
@@ -81,14 +80,11 @@ def _numbers(scored: Tensor, prior: Tensor, rows: Rows) -> Sequence[Number]:
     assert rows.labels is not None
     labels = torch.from_numpy(rows.labels)
     posterior = classification.class_posterior(scored, prior)
-    right = (posterior.argmax(1) == labels).double()
-    share = float(right.mean())
-    error = math.sqrt(share * (1 - share) / len(right))
     surprise = -posterior.gather(1, labels[:, None])[:, 0]
     calibration = classification.calibration_error(posterior, labels)
     told = classification.class_information(scored, labels)
     return [
-        Number(name="accuracy", value=share, stderr=error),
+        share_of("accuracy", posterior.argmax(1) == labels),
         mean_of("-ln p(class | x)", surprise, "nats"),
         Number(name="calibration error", value=calibration),
         mean_of("what the class tells of an image", told, "nats"),

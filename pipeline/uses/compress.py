@@ -1,24 +1,18 @@
 """Files to an archive of coded levels, and back, by a trained model.
 
-An archive is b"ARCF", a format byte, the length and the CRC-32 of a manifest (JSON, deflated): what
-the files were, the classes of their rows, the lengths of the streams; then a stream of
-`arcore.coding` for each shape of events, which all rows of that shape share. Sounds of a model of
-any length share one, the longest first.
+See `pipeline.uses.coded_archive` for what an archive is. All rows of one shape of events share a
+stream of `arcore.coding`; sounds of a model of any length share one, the longest first.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import operator
 import os
-import struct
 import time
 import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,13 +26,14 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
 from pipeline.data import sound_batches
 from pipeline.uses import level_files
+from pipeline.uses.coded_archive import (
+    check_name,
+    manifest_of,
+    pack,
+    require_different,
+    unpack,
+)
 from pipeline.uses.level_files import FileEntry
-
-MAGIC = b"ARCF"
-FORMAT = 1
-LEAD = struct.Struct("<4sBII")
-LARGEST_MANIFEST = 1 << 25  # bytes, which may be inflated from a thousandth
-STRANGE = '\\:*?"<>|'  # which names have not on every system
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +75,7 @@ def compress(
 ) -> Summary:
     """Code files into an archive, which is written when all of it has been decoded and compared.
 
-    Args:
+    Arguments:
         files: .png, .wav or .parquet; of names that differ. Relative paths are kept, others by
             their last name.
         model_folder: that `arcore.load` reads.
@@ -107,9 +102,9 @@ def compress(
         entry, levels = level_files.read(path, kept_name(path), event, quantize)
         entries.append(entry)
         rows.append(levels)
-    _require_different([entry.name.casefold() for entry in entries])  # as some disks see them
+    require_different([entry.name.casefold() for entry in entries])  # as some disks see them
     entries = _with_symbols(_with_classes(entries, model, classes), model, symbols)
-    _manifest(entries, [])  # refuses what is too large before anything is coded
+    manifest_of(entries, [])  # refuses what is too large before anything is coded
     streams = []
     for numbers in _groups(entries, event):
         members = [entries[number] for number in numbers]
@@ -133,7 +128,7 @@ def compress(
 def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool = False) -> Summary:
     """Decode an archive's files into a folder that appears when all are in it.
 
-    Args:
+    Arguments:
         archive: to read.
         model_folder: of the very same model.
         out: folder to write; there may be an empty one.
@@ -190,60 +185,6 @@ def load(folder: Path) -> tuple[arcore.AutoregressiveModel, Levels]:
     return model, event
 
 
-def pack(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
-    """Return an archive's bytes."""
-    manifest = zlib.compress(_manifest(entries, streams), 9)
-    lead = LEAD.pack(MAGIC, FORMAT, len(manifest), zlib.crc32(manifest))
-    return b"".join([lead, manifest, *streams])
-
-
-def _manifest(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
-    described = {
-        "files": [entry.to_dict() for entry in entries],
-        "streams": [len(stream) for stream in streams],
-    }
-    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    wanted = f"names, shapes and labels of {LARGEST_MANIFEST:,} bytes at most"
-    require(len(text) <= LARGEST_MANIFEST, "files", wanted, f"{len(text):,}")
-    return text
-
-
-def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
-    """Undo `pack`; every name is checked.
-
-    Raises:
-        UserError: for what is no archive, of another format, truncated, damaged or unsafe.
-    """
-    if len(data) < LEAD.size or data[:4] != MAGIC:
-        raise UserError(f"{where}: expected an archive, which begins with {MAGIC!r}")
-    _, version, length, crc = LEAD.unpack_from(data)
-    require(version == FORMAT, str(where), f"an archive of format {FORMAT}", version)
-    manifest = data[LEAD.size : LEAD.size + length]
-    damaged = UserError(f"{where}: truncated or damaged archive")
-    if len(manifest) != length or zlib.crc32(manifest) != crc:
-        raise damaged
-    try:
-        inflater = zlib.decompressobj()
-        text = inflater.decompress(manifest, LARGEST_MANIFEST)
-        small = not inflater.unconsumed_tail
-        require(small, str(where), f"a manifest of {LARGEST_MANIFEST:,} bytes at most", "more")
-        described = json.loads(text)
-        entries = [FileEntry.from_dict(entry) for entry in described["files"]]
-        lengths = [operator.index(count) for count in described["streams"]]
-    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise damaged from None
-    if not entries:
-        raise damaged
-    for entry in entries:
-        check_name(entry.name, where)
-    _require_different([entry.name for entry in entries])
-    left = len(data) - LEAD.size - length
-    if min(lengths, default=-1) < 0 or left != sum(lengths):
-        raise damaged
-    ends = np.cumsum([LEAD.size + length, *lengths]).tolist()
-    return entries, [data[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
-
-
 def kept_name(path: Path) -> str:
     """Return the name that a file is kept under: its relative path, or its last name.
 
@@ -253,36 +194,6 @@ def kept_name(path: Path) -> str:
     """
     inside = not path.is_absolute() and ".." not in path.parts
     return path.as_posix() if inside else path.name
-
-
-def check_name(name: str, where: Path) -> None:
-    """Refuse a name that could lead out of the folder, on any system.
-
-    Raises:
-        UserError: for an absolute path, one with `..`, or a strange one.
-    """
-    plain = PurePosixPath(name)
-    safe = (
-        name == plain.as_posix()
-        and name not in ("", ".")
-        and not plain.is_absolute()
-        and not PureWindowsPath(name).anchor
-        and ".." not in plain.parts
-        and not any(ord(letter) < 32 or letter in STRANGE for letter in name)
-        and not any("\ud800" <= letter <= "\udfff" for letter in name)  # bytes that are no text
-    )
-    require(safe, str(where), f"a relative path without '..' or any of {STRANGE}", name)
-
-
-def _require_different(names: Sequence[str]) -> None:
-    seen: set[str] = set()
-    folders: set[str] = set()
-    for name in names:
-        parents = {str(parent) for parent in PurePosixPath(name).parents}
-        clash = name in seen or name in folders or bool(parents & seen)
-        require(not clash, "files", "names that differ", name)
-        seen.add(name)
-        folders |= parents
 
 
 def _with_classes(

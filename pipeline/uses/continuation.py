@@ -145,7 +145,7 @@ def _continue(
     x = real.to(model.device).expand(count, -1)
     generator = subject.generator(settings.seed * 1_000 + row)
     drawn = model.of_length(length).impute(x, observed, condition, generator)
-    title = sounds.title_of(split, sound, row)
+    title = audio_figures.title_of(sound_batches.labels_of(split)[row], sound)
     return Continued(title, half, real, drawn.cpu())
 
 

@@ -103,7 +103,7 @@ class FileEntry:
 def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntry, np.ndarray]:
     """Read a file as rows of an event's levels, (rows, *extents).
 
-    Args:
+    Arguments:
         path: of the file, whose suffix says its kind.
         name: that it is kept under.
         event: of the model.
@@ -172,7 +172,8 @@ def _read_png(path: Path, name: str, event: Levels) -> tuple[FileEntry, np.ndarr
             found, kind = (picture.height, picture.width), picture.format
             fits = kind == "PNG" and frames == 1 and mode in MODES[channels] and clear
             expected = f"an opaque PNG of mode {' or '.join(MODES[channels])}"
-            require(fits, str(path), expected, f"{kind} of mode {mode}")
+            more = f", {frames} frames" if frames > 1 else "" if clear else ", a colour transparent"
+            require(fits, str(path), expected, f"{kind} of mode {mode}{more}")
             deep = image_files.is_of_16_bits(picture)
             require(not deep, str(path), "8 bits a channel", "16")
             require(found == tuple(size), str(path), f"{size[0]} x {size[1]} pixels", found)

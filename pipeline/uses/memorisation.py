@@ -29,7 +29,8 @@ class Settings:
     Arguments:
         num_samples: drawn, and as many random test images.
         num_shown: samples in the figure.
-        num_train: random training images that are searched and scored; null for all.
+        num_train: random training images that are searched and scored, and validation images that
+            are scored; null for all.
         seed: of rows and draws.
     """
 
@@ -61,12 +62,13 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     of_samples, rows = nearest(drawn.flatten(1), train.x.flatten(1))
     of_test, _ = nearest(test.x.flatten(1), train.x.flatten(1))
     of_samples, of_test = of_samples / scale, of_test / scale
+    valid = subject.rows("valid", settings.num_train, settings.seed)
     nats = {
         name: subject.nats(part.x, part.condition, BATCH, f"{name} images")
-        for name, part in (("training", train), ("test", test))
+        for name, part in (("training", train), ("validation", valid))
     }
-    (of_train, train_error), (of_test_rows, test_error) = map(mean_and_error, nats.values())
-    gap, gap_error = of_test_rows - of_train, math.hypot(train_error, test_error)
+    (of_train, train_error), (of_valid, valid_error) = map(mean_and_error, nats.values())
+    gap, gap_error = of_valid - of_train, math.hypot(train_error, valid_error)
     numbers = [
         mean_of("distance of a sample to the nearest training image", of_samples),
         mean_of("distance of a test image to it", of_test),
@@ -77,7 +79,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             name="test images that are training images", value=float((of_test == 0).double().mean())
         ),
         *(mean_of(f"{name} images", values, "nats") for name, values in nats.items()),
-        Number(name="test above training images", value=gap, stderr=gap_error, unit="nats"),
+        Number(name="validation above training images", value=gap, stderr=gap_error, unit="nats"),
     ]
     shown = spread(len(drawn), settings.num_shown)  # test rows may lie class by class
     lines = [
@@ -90,8 +92,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         f"Euclidean distances of pixels in [0, 1] to the nearest of {len(train):,} training rows, "
         f"of {len(drawn)} samples and {len(test)} random test images: samples that are as far as "
         "test images are no copies. Distances do not see an image that is copied and moved. The "
-        "nats by which test images are less probable than training images say how far the model "
-        "overfits."
+        f"nats by which {len(valid):,} validation images are less probable than training images "
+        "say how far the model overfits; test images may be of others, easier or harder."
     )
     if not model.exact:
         notes += " A bound stands for the probability."

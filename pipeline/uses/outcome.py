@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,23 @@ class Outcome:
     earlier_seconds: float = 0.0
     others: dict[str, str] | None = None
     other_datasets: dict[str, str] | None = None
+
+
+def share_of(name: str, holds: Tensor) -> Number:
+    """Return the share of rows of which something holds, (rows,) bool, with its standard error.
+
+    Where it holds of all rows or of none, that error would be 0, which says nothing.
+
+    Example:
+        >>> import torch
+        >>> share_of("right", torch.tensor([True, False, True, True])).stderr
+        0.21650635094610965
+        >>> share_of("right", torch.tensor([True, True])).stderr is None
+        True
+    """
+    share = float(holds.double().mean())
+    error = math.sqrt(share * (1 - share) / len(holds)) if 0 < share < 1 else None
+    return Number(name=name, value=share, stderr=error)
 
 
 def mean_of(name: str, values: Tensor, unit: str = "", sign: str = "") -> Number:

@@ -15,6 +15,7 @@ from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require, require_seed, unknown_name
 from pipeline.core.records import write_object
+from pipeline.data.manifest import require_same
 from pipeline.experiments import naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
 from pipeline.uses import (
@@ -151,6 +152,7 @@ def _check(settings: Any) -> None:
 def _run_one(use: str, loaded: Subject, settings: Any, folder: Path) -> UseRecord:
     began, commit = time.perf_counter(), provenance.commit()
     outcome: Outcome = MODULES[use].run(loaded, settings, folder)
+    require_same(paths.shards(loaded.dataset), loaded.manifest)
     for number in outcome.numbers:
         fits = math.isfinite(number.value) and math.isfinite(number.stderr or 0.0)
         got = f"{number.value} +- {number.stderr}"

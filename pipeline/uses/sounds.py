@@ -1,4 +1,4 @@
-"""What uses of models of sounds share: conditions of rows, and titles."""
+"""What uses of models of sounds share."""
 
 from __future__ import annotations
 
@@ -32,15 +32,3 @@ def condition_of(
     first = np.array([begin])
     condition = sound_batches.condition_for(subject.model, labels, first, end - begin)
     return None if condition is None else condition.to(subject.model.device)
-
-
-def title_of(split: SplitData, sound: Sound, row: int) -> str:
-    """Name a row's speaker and text."""
-    speaker = int(sound_batches.labels_of(split)[row, 1])
-    return f"{sound.speakers[speaker]} {text_of(split, sound, row)}".strip()
-
-
-def text_of(split: SplitData, sound: Sound, row: int) -> str:
-    """Return a row's text, nothing without one."""
-    _, _, count, *symbols = sound_batches.labels_of(split)[row].tolist()
-    return "".join(sound.symbols[symbol] for symbol in symbols[:count])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pipeline.datasets.formats.wave_files import wave_bytes
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import audio_figures
 from pipeline.uses import pictures, sounds
-from pipeline.uses.outcome import Outcome, mean_of
+from pipeline.uses.outcome import Outcome, mean_of, share_of
 from pipeline.uses.records import Number, Shown
 from pipeline.uses.subject import Subject
 
@@ -54,7 +53,8 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     labels = torch.from_numpy(sound_batches.labels_of(split)[rows, 1])
     chosen = choose_rows(len(split), min(settings.num_texts, len(split)), settings.seed)
     drawn = [_in_all_voices(subject, split, int(row), settings) for row in chosen]
-    texts = [sounds.text_of(split, sound, int(row)) for row in chosen]
+    spoken = sound_batches.labels_of(split)[chosen]
+    texts = [audio_figures.text_of(label, sound) for label in spoken]
     figure = _figure(drawn, texts, event.num_levels, sound)
     pictures.save(figure, folder / "spectrograms.png")
     caption = "Sounds drawn of the same text and length, a column a speaker"
@@ -104,12 +104,9 @@ def _in_all_voices(subject: Subject, split: SplitData, row: int, settings: Setti
 
 def _numbers(scored: Tensor, labels: Tensor) -> Sequence[Number]:
     posterior = classification.class_posterior(scored)
-    right = (posterior.argmax(1) == labels).double()
-    share = float(right.mean())
-    error = math.sqrt(share * (1 - share) / len(right))
     told = classification.class_information(scored, labels)
     return [
-        Number(name="accuracy of the most probable speaker", value=share, stderr=error),
+        share_of("accuracy of the most probable speaker", posterior.argmax(1) == labels),
         mean_of("what the speaker tells of a sound", told, "nats"),
     ]
 

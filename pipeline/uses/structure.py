@@ -51,11 +51,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
         for split, name in (("test", "test"), ("training", "train"))
     }
     generator, count = subject.generator(settings.seed), settings.num_samples
-    parts = [
-        model.sample(min(BATCH, count - first), None, generator, progress=subject.progress)
-        for first in range(0, count, BATCH)
-    ]
-    known["samples"] = torch.cat(parts)
+    known["samples"] = model.sample(count, None, generator, batch=BATCH, progress=subject.progress)
     scale = event.num_levels - 1
     shades = {name: x.double().cpu() / scale for name, x in known.items()}
     truth, pairs = covariances(shades["test images"]), pairs_apart(height, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from arcore.inference import completion
 from arcore.primitives.progress import progress_bar
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, require
 from pipeline.data import shard_reader
 from pipeline.data.stored_split import Split, open_rows, take
 from pipeline.datasets.base import SplitData
@@ -266,6 +267,8 @@ def load(experiment: str) -> Subject:
     Raises:
         UserError: if neither is there, or its files or the shards are damaged or of other data.
     """
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment) is not None
+    require(plain, "experiment", "a name of letters, digits, '.', '_' and '-'", experiment)
     folder = paths.usable_model(experiment)
     if folder != paths.model(experiment):
         log.info("%s: the weights kept in results/%s", experiment, experiment)

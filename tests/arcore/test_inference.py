@@ -371,6 +371,10 @@ def test_filters_of_an_orderless_network_are_of_the_values_that_it_is_shown(mask
         (lambda m: replacement_noise(torch.full((1, 2), 2), 0.5, 2), "y: expected levels in "),
         (lambda m: observation(torch.zeros(1, 2).long(), ANY[:1], 2), "observed: expected bool of"),
         (
+            lambda m: observation(torch.full((1, 2), 0.5), torch.tensor([True, False]), 2),
+            r"x: expected levels in \[0, 2\), got 'others'",
+        ),
+        (
             lambda m: classification.class_information(torch.zeros(5, 3), LABEL),
             "labels: expected i",
         ),

@@ -11,7 +11,8 @@ import pytest
 from tests.places import ROOT
 
 MAX_LINES = 400
-MODULES = sorted((ROOT / "arcore").rglob("*.py"))
+PACKAGES = ("arcore", "pipeline", "stages")
+MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 
 
 def name_of(path: Path) -> str:

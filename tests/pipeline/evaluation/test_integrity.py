@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,8 +19,10 @@ from torch import Tensor
 from pipeline.core import locks, paths, provenance
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.data import shard_reader
-from pipeline.evaluation import evaluate, identity, measuring, reading, trained_entry
+from pipeline.data import preprocess, shard_reader
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS, SplitData
+from pipeline.evaluation import evaluate, identity, measuring, reading, sampling, trained_entry
 from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
 from pipeline.training import saved_models
@@ -206,6 +209,24 @@ def test_a_second_evaluation_is_refused_and_mixes_nothing(result: dict) -> None:
     with locks.held(locks.path_of("evaluate-toy"), "evaluating toy"):
         with pytest.raises(UserError, match="^evaluating toy: expected to be alone"):
             evaluate.evaluate(compose.load("toy"))
+    assert RESULT.read_bytes() == before
+
+
+def test_shards_that_are_made_anew_meanwhile_give_no_result(
+    result: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, draw = RESULT.read_bytes(), sampling.draw
+
+    def made_anew(*given: Any, **named: Any) -> Any:
+        found = draw(*given, **named)
+        dataset = catalog.get_dataset({"name": "digits_binary"})
+        rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
+        preprocess.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
+        return found
+
+    monkeypatch.setattr(sampling, "draw", made_anew)
+    with pytest.raises(UserError, match="digits_binary: expected the shards that this began with"):
+        evaluate.evaluate(compose.load("toy"))
     assert RESULT.read_bytes() == before
 
 

@@ -78,7 +78,9 @@ def test_numbers_on_both_sides_of_a_printed_digit_are_the_same(monkeypatch, caps
 
     def rescored(apart: float) -> None:
         now = Score.from_nats(86.154999 + apart, 0.2, event)
-        found = SimpleNamespace(pairs=lambda: [("test", then, now)])
+        found = SimpleNamespace(
+            pairs=lambda: [("test", then, now)], record=SimpleNamespace(exact=True)
+        )
         monkeypatch.setattr(rescoring, "rescore", lambda name: found)
         run(monkeypatch, "toy")
 

@@ -202,6 +202,7 @@ def test_where_files_lie_decides_no_weights_and_rows_of_shards_their_order(param
         (schema.EvaluationConfig, {"importance_samples": -1}, "importance_samples: expected >= 0"),
         (schema.EvaluationConfig, {"importance_rows": 1}, "importance_rows: expected >= 2, got 1"),
         (schema.EvaluationConfig, {"num_test_rows": 1}, r"num_test_rows: expected >= 2 or null"),
+        (schema.TrainerConfig, {"clip_norm": 10**400}, r"clip_norm: expected float or null, got 1"),
         (schema.ClusterConfig, {"num_workers": -1}, r"cluster\.num_workers: expected >= 0, got -1"),
         (schema.ClusterConfig, {"storage": 3}, r"storage: expected str or null, got 3"),
     ],

@@ -34,8 +34,8 @@ def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> N
     outcome = memorisation.run(loaded, settings, project)
     found = {number.name: number.value for number in outcome.numbers}
     errors = {number.name: number.stderr for number in outcome.numbers}
-    assert errors["test above training images"] == pytest.approx(
-        math.hypot(errors["training images"], errors["test images"])
+    assert errors["validation above training images"] == pytest.approx(
+        math.hypot(errors["training images"], errors["validation images"])
     )
     assert ("A bound stands for" in outcome.notes) == (not loaded.model.exact)
     train, test = loaded.rows("train", 100), loaded.rows("test", 20)
@@ -44,10 +44,11 @@ def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> N
     assert found["distance of a test image to it"] == pytest.approx(float(every.min(1)[0].mean()))
     if loaded.model.exact:
         with torch.no_grad():
-            scored = [loaded.model.log_prob(r.x, r.condition) for r in (train, test)]
+            rows = (train, loaded.rows("valid", 100))
+            scored = [loaded.model.log_prob(r.x, r.condition) for r in rows]
         nats = [-one.double().mean() for one in scored]
         assert found["training images"] == pytest.approx(float(nats[0]), rel=1e-5)
-        assert found["test above training images"] == pytest.approx(
+        assert found["validation above training images"] == pytest.approx(
             float(nats[1] - nats[0]), abs=1e-3
         )
     assert found["samples that are training images"] == 0

@@ -110,6 +110,9 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
     ("arguments", "message"),
     [
         (("inpaint", "toy-nade"), "unknown use 'inpaint'; did you mean 'inpainting'"),
+        (("inpainting", "models/toy-nade"), "experiment: expected a name of letters, digits,"),
+        (("inpainting", "toy-nade/"), "experiment: expected a name of letters, digits, '.', '_'"),
+        (("paired", "toy-nade", ["others=[/models/toy-nade]"]), "experiment: expected a name of"),
         (("inpainting", "toy"), "unknown experiment 'toy'; did you mean 'toy-nade'"),
         (
             ("inpainting", "toy-nade", ["row=3"]),
