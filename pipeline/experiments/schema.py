@@ -16,7 +16,7 @@ from pipeline.core.errors import UserError, require, require_seed, unknown_name
 from pipeline.datasets.base import UNDECISIVE
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
-SCHEDULES = ("constant", "linear", "cosine", "inverse_time")
+SCHEDULES = ("constant", "linear", "cosine", "inverse_time", "exponential")
 PRECISIONS = ("float32", "bfloat16", "auto", "float64")
 T = TypeVar("T")
 
@@ -57,7 +57,8 @@ class ScheduleConfig:
 
     In `warmup_steps` it rises linearly, from 1 / warmup_steps. Then, s steps later: constant;
     linear or cosine from 1 to `final_factor` over the rest of the run; inverse_time
-    1 / (1 + decay * s). Options that a schedule does not read must stay at their default.
+    1 / (1 + decay * s); exponential exp(-decay * s). Options that a schedule does not read must
+    stay at their default.
     """
 
     name: str = "cosine"
@@ -73,7 +74,7 @@ class ScheduleConfig:
         fits = self.final_factor == 0 or self.name in ("linear", "cosine")
         require(fits, where + "final_factor", f"0 for {self.name}", self.final_factor)
         require(0 <= self.decay < math.inf, where + "decay", ">= 0 and finite", self.decay)
-        fits = self.decay == 0 or self.name == "inverse_time"
+        fits = self.decay == 0 or self.name in ("inverse_time", "exponential")
         require(fits, where + "decay", f"0 for {self.name}", self.decay)
 
 

@@ -56,5 +56,7 @@ def schedule_factor(config: ScheduleConfig, step: int, total_steps: int) -> floa
         return 1.0
     if config.name == "inverse_time":
         return 1.0 / (1.0 + config.decay * (step - config.warmup_steps))
+    if config.name == "exponential":
+        return math.exp(-config.decay * (step - config.warmup_steps))
     shape = 1 - progress if config.name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
     return config.final_factor + (1 - config.final_factor) * shape

@@ -2,7 +2,8 @@
 
 A split's shards hold its digits; a row stands for one clip of two of them, drawn by (seed, epoch,
 row) out of all digits of the split. Training clips are new in each epoch; valid and test are those
-of seed 0 and epoch 0, always the same. Digits of a split appear in no other.
+of seed 0 and epoch 0, always the same, so that the first test clips have the paths of the
+validation clips. Digits of a split appear in no other.
 """
 
 from __future__ import annotations

@@ -172,6 +172,12 @@ class CsvFile(Dataset):
                     f"beware: {listed(few, 12)}: {FEW_VALUES}: name them in levels, "
                     f"conditions or drop"
                 )
+        known = {row.tobytes() for row in parts["train"].x}
+        held_out = [row.tobytes() for split in SPLITS[1:] for row in parts[split].x]
+        if twice := sum(row in known for row in held_out):
+            lines.append(
+                f"{twice} of {len(held_out)} rows of valid and test are also rows of train"
+            )
         return [*lines, *self._missing(folder / self.files[0].name)]
 
     def _missing(self, path: Path) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,3 +114,25 @@ def test_a_pool_waits_for_a_cluster_that_grows(
     monkeypatch.setattr(pool.connection, "require_resources", lambda config: None)
     with pytest.raises(UserError, match=r"squaring: expected a worker within 0\.2 s, got none"):
         Pool(ClusterConfig(num_workers=1, cpus_per_worker=4000), Squares, ["."], "squaring")
+
+
+def test_what_was_lost_with_a_host_is_done_by_another(
+    ray_of_two: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large result lies where its worker ran, until it is fetched."""
+    import ray  # once the cluster of the tests has its token
+    from ray.exceptions import ObjectLostError
+
+    workers, get, lost = Pool(TWO, Squares, [str(tmp_path)], "squaring"), ray.get, []
+
+    def fetched(reference: Any, **options: Any) -> Any:
+        if len(lost) < 1:
+            lost.append(reference)
+            raise ObjectLostError(reference.hex(), b"", "")
+        return get(reference, **options)
+
+    with contextlib.closing(workers):
+        workers.map([1])  # so that all are ready
+        monkeypatch.setattr(ray, "get", fetched)
+        assert [square for square, _, _ in workers.map(range(6))] == [n * n for n in range(6)]
+    assert len(lost) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -80,13 +82,15 @@ def test_options_that_a_schedule_would_ignore_are_refused(config, message: str) 
 
 
 def test_schedules_by_hand() -> None:
-    assert set(SCHEDULES) == {"constant", "linear", "cosine", "inverse_time"}
+    assert set(SCHEDULES) == {"constant", "linear", "cosine", "inverse_time", "exponential"}
     assert factors(3, name="constant") == [1, 1, 1]
     assert factors(4, name="linear") == [1, 0.75, 0.5, 0.25]
     assert factors(4, name="linear", final_factor=0.5) == [1, 0.875, 0.75, 0.625]
     # cos(0), cos(60 deg), cos(120 deg), so (1 + 1)/2, (1 + 0.5)/2, (1 - 0.5)/2
     assert factors(3, name="cosine") == pytest.approx([1, 0.75, 0.25])
     assert factors(3, name="inverse_time", decay=1.0) == pytest.approx([1, 1 / 2, 1 / 3])
+    halves = factors(4, name="exponential", decay=math.log(2), warmup_steps=1)
+    assert halves == pytest.approx([1, 1, 1 / 2, 1 / 4])
     assert factors(6, name="linear", warmup_steps=2) == [0.5, 1, 1, 0.75, 0.5, 0.25]
 
 
