@@ -143,7 +143,7 @@ def main() -> None:
     device = exact(torch.device(arguments.device))
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device: expected an accelerator that torch sees, got a machine without one")
-    if device.index is not None:
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # whose events time a step
     print(f"{provenance.device_name(device)}, torch {torch.__version__}")
     print("| | precision | batch | ms | events/s | GFLOP/s | MB | waits |")

@@ -331,7 +331,7 @@ def scale(record: Record) -> str:
     runs = sorted(((int(rows), run) for rows, run in record["runs"].items()), key=lambda r: r[0])
     steps = (("preprocess", "stage_mb"), ("train", "worker_mb"), ("evaluate", "stage_mb"))
     cells = [
-        [f"{rows:,}", f"{rows * 3072 / 1e6:,.0f}"]
+        [f"{rows:,}", f"{rows * 3072 / 2**20:,.0f}"]
         + [f"{run[step][of]:.0f}" if step in run else "-" for step, of in steps]
         + [f"{run[step]['cpu_seconds']:.0f}" if step in run else "-" for step, _ in steps]
         for rows, run in runs

@@ -94,12 +94,17 @@ def whole_float32() -> Iterator[None]:
     modes += _float32_modes()
     before = [read() for read, _, _ in modes]
     try:
-        for _, write, value in modes:
-            write(value)
+        for mode in modes:
+            _switch(*mode)
         yield
     finally:
-        for (_, write, _), value in zip(modes, before, strict=True):
-            write(value)
+        for (read, write, _), value in zip(modes, before, strict=True):
+            _switch(read, write, value)
+
+
+def _switch(read: Callable[[], Any], write: Callable[[Any], Any], value: object) -> None:
+    if read() != value:  # one that was never set follows others, until it is
+        write(value)
 
 
 def _float32_modes() -> list[Mode]:
@@ -113,10 +118,19 @@ def _float32_modes() -> list[Mode]:
         for read, _, _ in legacy:
             read()
     except RuntimeError:  # set by the names of torch 2.9, with which these must not be mixed
-        cuda, own = backends.cudnn, backends.mkldnn
-        places = (backends.cuda.matmul, cuda.conv, cuda.rnn, own.matmul, own.conv, own.rnn)
-        return [_attribute(place, "fp32_precision", "ieee") for place in places]
-    return legacy
+        cuda, cpu = backends.cudnn, backends.mkldnn
+        return [*map(_of_ieee, (backends.cuda.matmul, cuda.conv, cuda.rnn, cpu.matmul)), *_on_cpu()]
+    return [*legacy, *_on_cpu()]
+
+
+def _on_cpu() -> list[Mode]:
+    """Return the modes of a CPU's other operations, which have names since torch 2.9 alone."""
+    found = [getattr(torch.backends.mkldnn, name, None) for name in ("conv", "rnn")]
+    return [_of_ieee(place) for place in found if place is not None]
+
+
+def _of_ieee(place: Any) -> Mode:
+    return _attribute(place, "fp32_precision", "ieee")
 
 
 def _attribute(place: Any, name: str, value: object) -> Mode:

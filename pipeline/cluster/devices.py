@@ -21,7 +21,7 @@ def exact(device: torch.device) -> torch.device:
     in the fourth digit.
     """
     if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
     return device

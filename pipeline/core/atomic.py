@@ -33,8 +33,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         >>> [path.name for path in out.iterdir()]
         ['a.txt']
     """
-    if folder.is_symlink():  # what it leads to is replaced, and the link stays
-        folder = folder.resolve()
+    if folder.is_symlink() and not os.path.ismount(folder):
+        folder = folder.resolve()  # what it leads to is replaced, and the link stays
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder)
     token = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

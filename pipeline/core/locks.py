@@ -99,12 +99,14 @@ def _lock(descriptor: int, what: str, wait: bool, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "unknown number"
+        gone = f"remove {path} if its host is gone"
         if not wait:
             raise UserError(
                 f"{what}: expected to be alone, got a process of the same ({holder}); wait for it, "
-                f"or remove {path} if its host is gone"
+                f"or {gone}"
             ) from None
-        log.info("%s: waits for another process of the same (%s)", what, holder)
+        said = "%s: waits for another process of the same (%s); stop this, %s, and start again"
+        log.info(said, what, holder, gone)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):

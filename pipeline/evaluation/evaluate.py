@@ -109,7 +109,6 @@ def _evaluate(config: ExperimentConfig) -> Path:
     drawn, sample_seconds = None, None
     if plan.num_samples:
         drawn, sample_seconds = sampling.draw(model, plan, test, shown, context)
-    require_same(folder, manifest)
     result = Result(
         experiment=config.result_name,
         weights_sha256=trained.weights_sha256,
@@ -149,6 +148,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
     )
     result.check(after_frames(manifest.event, context), config.name)
     out = paths.evaluation(dataset, config.result_name)
+    require_same(folder, manifest)
     with replacing(out) as temporary:
         result_files.write(result, temporary)
         _write_scores(temporary / "scores.csv", chosen, measured.nats)

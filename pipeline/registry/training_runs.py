@@ -38,8 +38,10 @@ def run_of(store: MlflowClient, dataset: str, candidate: Candidate) -> str:
         try:
             run = store.get_run(origin.run_id)
             if run.info.lifecycle_stage != "deleted":
-                if run.info.status != "FINISHED":  # the store was away as the training ended
-                    _complete(store, run.info.run_id, candidate)
+                if run.info.status == "RUNNING":  # the store was away as the training ended
+                    seconds, began = candidate.result.train_seconds, run.info.start_time
+                    ended = None if seconds is None else began + int(1000 * seconds)
+                    _complete(store, run.info.run_id, candidate, ended)
                 return str(run.info.run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -75,8 +77,16 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
     return run_id
 
 
-def _complete(store: MlflowClient, run_id: str, candidate: Candidate) -> None:
+def _complete(
+    store: MlflowClient, run_id: str, candidate: Candidate, ended: int | None = None
+) -> None:
     """Log what a run lacks of its training, and end it.
+
+    Arguments:
+        store: that has it.
+        run_id: of the run.
+        candidate: whose training it is of.
+        ended: when that was over, in milliseconds since 1970; None for now.
 
     Raises:
         UserError: if not all can be logged.
@@ -84,7 +94,7 @@ def _complete(store: MlflowClient, run_id: str, candidate: Candidate) -> None:
     logger = run_logger.RunLogger(run_id, str(store.tracking_uri))
     _log_again(logger, candidate)
     if not logger.failures:
-        logger.finish()
+        logger.finish(ended=ended)
     if logger.failures:
         raise UserError(
             f"{candidate.name}: expected its run {run_id} to be logged whole, got errors of the "
@@ -153,6 +163,7 @@ def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
         "train_seconds": result.train_seconds,
     }
     logger.metrics({key: value for key, value in final.items() if value is not None})
+    logger.tags({"exact": str(result.exact).lower()})
     for picture in ("learning_curve.png", "samples.png"):
         if (candidate.evaluated.folder / picture).is_file():
             logger.artifact(candidate.evaluated.folder / picture)

@@ -67,7 +67,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         values = [(record.value, record.number) for record in ended if math.isfinite(record.value)]
         self.best = min(values, default=(math.inf, -1))
         self._loggers: dict[int, run_logger.RunLogger] = {}
-        self._down_until = -math.inf
+        self._down_until, self._unlogged = -math.inf, set[int]()
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._going: set[int] = set()
         for record in ended:
@@ -176,6 +176,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
                     self._track(functools.partial(self._close, record))
         if self.place is not None:
             private_apis.forget_owners(f"{self.place}/")
+        self._track(self._close_unlogged)
         self._thread.shutdown(wait=True)
 
     # --
@@ -247,6 +248,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
     def _logger(self, which: int) -> run_logger.RunLogger:
         """Return the logger of a trial, whose run gets the epochs that it lacks."""
         if which not in self._loggers:
+            self._unlogged.add(which)
             if time.monotonic() < self._down_until:
                 return run_logger.RunLogger(None)
             record = self.records[which]
@@ -257,10 +259,11 @@ class TrialLogger(Callback):  # type: ignore[misc]
                 record.values,
                 {_PARENT: str(self.parent), "trial": str(which)},
             )
-            if run_id is None:  # its epochs are sent later, if the store answers again
+            if run_id is None:  # its epochs are sent later, at the latest at the search's end
                 self._down_until = time.monotonic() + DOWN_SECONDS
                 return run_logger.RunLogger(None)
             self._loggers[which] = run_logger.RunLogger(run_id)
+            self._unlogged.remove(which)
             for row in record.history:
                 self._loggers[which].metrics(row.metrics, step=row.epoch)
         return self._loggers[which]
@@ -268,11 +271,27 @@ class TrialLogger(Callback):  # type: ignore[misc]
     def _key(self, which: int) -> str:
         return f"{self.config_hash}:{self.parent}:{which}"
 
+    def _close_unlogged(self) -> None:
+        """Give those trials their runs that ended while the store was away."""
+        self._down_until = -math.inf
+        for record in self.records.all():
+            if record.ended and record.number in self._unlogged:
+                self._close(record)
+
     def _close(self, record: TrialRecord) -> None:
         """Finish the run of a trial whose end was kept just before the search was killed."""
-        store = mlflow_store.client()
-        where = mlflow_store.experiment_id(store, self.experiment)
-        runs = mlflow_store.find_runs(store, where, mlflow_store.RUN_KEY, self._key(record.number))
+        if time.monotonic() < self._down_until:
+            self._unlogged.add(record.number)
+            return
+        try:
+            store = mlflow_store.client()
+            where = mlflow_store.experiment_id(store, self.experiment)
+            key = self._key(record.number)
+            runs = mlflow_store.find_runs(store, where, mlflow_store.RUN_KEY, key)
+        except Exception:
+            self._down_until = time.monotonic() + DOWN_SECONDS
+            self._unlogged.add(record.number)
+            raise
         own = [run for run in runs if run.data.tags.get(_PARENT) == self.parent]
         status = _run_status(record.problem)
         if not any(run.info.status == status for run in own):

@@ -123,9 +123,9 @@ def importances(
 ) -> dict[str, float]:
     """Return the share in the objective's variance that each parameter has by itself (fANOVA).
 
-    What the shares lack to 1 is of parameters together. By Optuna's forest, over all trials with a
-    value, those that were stopped early with the value that they had then. Empty with fewer than
-    four trials or two parameters that vary, or where the values do not differ.
+    What the shares lack to 1 is of parameters together, or chance. By Optuna's forest, over all
+    trials with a value, those that were stopped early with the value that they had then. Empty with
+    fewer than four trials or two parameters that vary, or where the values do not differ.
 
     Reference:
         Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter

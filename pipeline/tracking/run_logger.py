@@ -99,12 +99,17 @@ class RunLogger:
 
         self._try(send)
 
-    def finish(self, status: str = "FINISHED") -> None:
-        """End the run: FINISHED, FAILED or KILLED (the last two are resumed later)."""
+    def finish(self, status: str = "FINISHED", ended: int | None = None) -> None:
+        """End the run: FINISHED, FAILED or KILLED (the last two are resumed later).
+
+        Arguments:
+            status: how.
+            ended: when, in milliseconds since 1970; None for now.
+        """
 
         def end(store: MlflowClient, run: str) -> None:
             self._flush(store, run)
-            store.set_terminated(run, status)
+            store.set_terminated(run, status, ended)
 
         self._try(end, insist=True)
 

@@ -55,7 +55,7 @@ USES = {
     ),
     "memorisation": Use(
         "Memorisation",
-        "the training image nearest to each sample; distances and nats, training beside test",
+        "the training image nearest to each sample; nats of training and validation images",
         "a model of images in levels",
     ),
     "learned": Use(

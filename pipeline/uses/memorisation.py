@@ -79,7 +79,12 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
             name="test images that are training images", value=float((of_test == 0).double().mean())
         ),
         *(mean_of(f"{name} images", values, "nats") for name, values in nats.items()),
-        Number(name="validation above training images", value=gap, stderr=gap_error, unit="nats"),
+        Number(
+            name="validation above training images",
+            value=gap,
+            stderr=gap_error if len(valid) > 1 else None,
+            unit="nats",
+        ),
     ]
     shown = spread(len(drawn), settings.num_shown)  # test rows may lie class by class
     lines = [

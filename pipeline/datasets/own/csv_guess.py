@@ -149,12 +149,12 @@ def _column(file: Path, name: str, place: int, rows: Rows) -> Column:
     if len(words) > MOST_NAMES:
         raise UserError(
             f"{file}: column {name!r}: expected at most {MOST_NAMES} different names, got "
-            f"{len(words)} in {len(rows)} rows; leave it out by drop=[{listed([name])}]"
+            f"{len(words)} in {len(rows)} rows; leave it out by drop=[{name!r}]"
         )
     if len(words) < 2 and counts and all(_is_name(cell) for cell in counts):
         raise UserError(
             f"{file}: column {name!r}: expected numbers or different names, got only "
-            f"{max(counts)!r}; leave it out by drop=[{listed([name])}]"
+            f"{max(counts)!r}; leave it out by drop=[{name!r}]"
         )
     return Column(name, place, sorted(words))
 

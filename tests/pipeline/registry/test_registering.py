@@ -197,9 +197,14 @@ def test_a_run_whose_end_the_store_did_not_hear_of_is_completed(home: Path) -> N
     path = Path("models/toy-nade/training.json")
     record = json.loads(path.read_text()) | {"run_id": run_id, "mlflow_experiment": "arcore-toy"}
     path.write_text(json.dumps(record))
+    metrics = Path("evaluation/toy/toy-nade/metrics.json")
+    timing = {"metrics_sha256": sha256_of(metrics), "train_seconds": 3.0}
+    metrics.with_name("timing.json").write_text(json.dumps(timing))
     store = mlflow_store.client()
     store.log_metric(run_id, "train_nats", 3.0, step=1)
     register.register_dataset("toy")
     run = store.get_run(run_id)
     assert run.info.status == "FINISHED" and "test_nats" in run.data.metrics
+    lasted = run.info.end_time - run.info.start_time
+    assert lasted == 3000 and run.data.tags["exact"] == "true"
     assert [metric.step for metric in store.get_metric_history(run_id, "train_nats")] == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -155,3 +156,19 @@ def test_a_store_that_is_away_is_not_asked_for_each_trial(
     assert asked == ["toy trial 1"]
     now[0] += callback.DOWN_SECONDS
     assert logger._logger(3).run_id == "a run" and asked == ["toy trial 1", "toy trial 3"]
+
+
+def test_trials_that_ended_while_the_store_was_away_get_their_runs_at_the_end(
+    records: TrialRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger, closed = logger_of(records), []
+    for number, status in ((1, "finished"), (2, "failed"), (3, "unfinished")):
+        records.keep(record(number, status))
+    logger._loggers[1] = callback.run_logger.RunLogger(None)
+    logger._down_until = math.inf
+    for number in (1, 2, 3):  # as they start
+        logger._logger(number)
+    monkeypatch.setattr(logger, "_track", lambda what: what())
+    monkeypatch.setattr(logger, "_close", lambda ended: closed.append(ended.number))
+    logger.on_experiment_end([])
+    assert closed == [2] and logger._down_until == -math.inf

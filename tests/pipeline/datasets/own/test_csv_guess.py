@@ -23,9 +23,9 @@ def conf(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "CONF_FOLDER", workdir)
 
 
-def add(table: str, *given: str) -> tuple[Dataset, list[str]]:
+def add(table: str, *given: str, replace: bool = False) -> tuple[Dataset, list[str]]:
     Path("t.csv").write_text(table)
-    return adding.add("csv", "mine", "t.csv", given)
+    return adding.add("csv", "mine", "t.csv", given, replace)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,11 @@ def add(table: str, *given: str) -> tuple[Dataset, list[str]]:
         (TABLE + "7,1\na,\n", [], "row 62, column 'k': expected a name, as most cells are, got"),
         (TABLE + "a,\n", ["conditions=[n]"], "row 62, column 'n': expected a finite number, got"),
         ("a,b\n" + "".join(REALS) + "x,1\n", [], "row 62, column 'a': expected a finite number"),
-        ("k,n\n" + "a,3\na,1\n" * 30, [], "column 'k': .* got only 'a'; leave it out by drop=.k]"),
+        (
+            "k,n\n" + "a,3\na,1\n" * 30,
+            [],
+            "column 'k': .* got only 'a'; leave .* drop=.'k'.",
+        ),
         ("k,n\n" + ",3\n,1\n" * 30, [], "column 'k': expected numbers or different names, got o"),
         (
             '"i,d",n\n' + "".join(f"m{i},{i % 3}\n" for i in range(300)),
@@ -148,9 +152,10 @@ def test_columns_whose_names_have_commas_are_quoted() -> None:
 def test_columns_that_have_numbers_for_names_are_given_by_them() -> None:
     """YAML reads them as integers; what an error advises must do."""
     table = "".join(f"id{row},{row % 3},{row % 2}\n" for row in range(300))
-    with pytest.raises(UserError, match=r"leave it out by drop=\[0\]"):
+    with pytest.raises(UserError, match=r"leave it out by drop=\['0'\]"):
         add(table)
     dataset, _ = add(table, "drop=[0]", "label=2")
+    assert add(table, "drop=['0']", "label=2", replace=True)[0].event == dataset.event
     assert dataset.event == Levels(3, (1,)) and dataset.num_classes == 2
 
 
