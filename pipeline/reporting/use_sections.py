@@ -63,13 +63,15 @@ def _cell(number: Number | None) -> Cell:
 
 
 def text_of(number: Number) -> str:
-    """Print a number with its sign and error.
+    """Print a number with its sign and error; an error of 0, of rows all alike, says nothing.
 
     Example:
         >>> text_of(Number(name="accuracy", value=0.95)), text_of(Number(name="a", value=12.0))
         ('0.950', '12.0')
+        >>> text_of(Number(name="accuracy of all", value=1.0, stderr=0.0))
+        '1.000'
     """
-    if number.stderr is not None:
+    if number.stderr:
         return wording.with_error(number.value, number.stderr, number.sign)
     digits = 3 if abs(number.value) < 10 else 1
     return f"{number.sign} {wording.rounded(number.value, digits)}".lstrip()
