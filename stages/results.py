@@ -42,7 +42,8 @@ def main() -> None:
     options = vars(parser.parse_args())
     if not any(options.values()):
         parser.error(
-            "expected names of experiments, folds, searches, studies or datasets, got none"
+            "expected names of experiments, folds, searches, studies, datasets or models of the "
+            "gallery, --embedded or --tables, got none"
         )
     for kind, record in kinds.items():
         for name in options[kind]:

@@ -26,7 +26,7 @@ from pipeline.data.windows import Cursor, Piece, Window, concatenate, permutatio
 from pipeline.datasets.base import SplitData
 
 log = logging.getLogger(__name__)
-SHUFFLE_ROWS = 1 << 17
+SHUFFLE_ROWS = 1 << 18  # as an experiment's default has it
 _CACHED_PARTS = 4
 
 Ranges = list[tuple[int, int]]

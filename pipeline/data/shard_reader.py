@@ -94,18 +94,15 @@ def shards_folder(name: str) -> Path:
     return fetching.shortened(paths.shards(name))
 
 
-def read_split(
-    folder: str | Path, split: str, verify: bool = True, rank: int = 0, world_size: int = 1
-) -> SplitData:
+def read_split(folder: str | Path, split: str, rank: int = 0, world_size: int = 1) -> SplitData:
     """Read a split, or rank `rank`'s contiguous part: rows [rank N / W, (rank + 1) N / W).
 
-    Only the shards and row groups that hold those rows are read.
+    Only the shards and row groups that hold those rows are read. The SHA-256 of each shard that is
+    touched is checked once a process, and that of the content where all of it is read.
 
     Arguments:
         folder: of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid, test or a further test.
-        verify: check the SHA-256 of each shard that is touched, once a process, and that of the
-            content where all of it is read.
         rank: integer in [0, world_size).
         world_size: number of ranks W, at least 1.
 
@@ -113,10 +110,10 @@ def read_split(
         SiteError: naming the shard that is missing, corrupt, of another size, or out of range.
         ValueError: for an unknown split or a rank out of range.
     """
-    reader = SplitReader(folder, split, verify)
+    reader = SplitReader(folder, split)
     begin, end = part(reader.info.rows, rank, world_size)
     data = reader.read([(begin, end)])
-    if verify and world_size == 1:
+    if world_size == 1:
         key = (str(folder), split, *(shard.sha256 for shard in reader.info.shards))
         if key not in _same_content:
             _check_content(reader.info, content_sha256([(data.x, data.labels)]), folder, split)
@@ -171,20 +168,19 @@ class SplitReader:
     Arguments:
         location: folder of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid, test or a further test.
-        verify: check the SHA-256 of each shard that is touched, once a process.
 
     Raises:
         SiteError: for a manifest that is missing or malformed.
         ValueError: for an unknown split.
     """
 
-    def __init__(self, location: str | Path, split: str, verify: bool = True) -> None:
+    def __init__(self, location: str | Path, split: str) -> None:
         self.manifest = read_manifest(location)
         if split not in self.manifest.splits:
             expected = ", ".join(self.manifest.splits)
             raise ValueError(f"split: expected one of {expected}, got {split!r}")
         self.info = self.manifest.splits[split]
-        self._location, self._verify = location, verify
+        self._location = location
         self._filesystem, self._path = storage.filesystem(location)
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> SplitData:
@@ -234,8 +230,7 @@ class SplitReader:
         path = f"{self._path}/{shard.file}"
         try:
             with self._filesystem.open_input_file(path) as file:
-                if self._verify:
-                    _verify_sum(self._filesystem, path, file, shard, where)
+                _verify_sum(self._filesystem, path, file, shard, where)
                 with pq.ParquetFile(file) as parquet:
                     _check_layout(parquet, shard, width, layout, where)
                     for low, high in spans:

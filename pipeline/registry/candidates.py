@@ -18,8 +18,8 @@ from pipeline.evaluation.reading import Evaluated, check_weights, read_results
 from pipeline.evaluation.results import Result
 
 CHAMPION = "champion"
-# What may change without changing the model; the number of members is hashed apart.
 _GIVEN = {"num_classes": "class", "local_classes": "local-classes"}
+# What may change without changing the model; the number of members is hashed apart.
 _VOLATILE = ("cluster", "evaluation")
 
 

@@ -50,6 +50,13 @@ def test_digits_end_to_end_and_twice_the_same_bytes(workdir: Path) -> None:
     manifest = shard_reader.verify(folder)
     assert manifest.num_classes == 10 and manifest.unit == "bits_per_dim"
     assert manifest.options == {"rows_per_shard": 500}
+    checked = stage(workdir, "stages.preprocess", "digits", "--check")
+    assert checked.stdout == "digits: whole, rows: train 1,257, valid 180, test 360\n"
+    assert folder_bytes(folder) == first
+    shard = next(folder.glob("valid-*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    checked = stage(workdir, "stages.preprocess", "digits", "--check")
+    assert checked.returncode == 1 and f"{shard.name}: corrupt shard" in checked.stderr
 
 
 @pytest.mark.parametrize("module", ["stages.fetch", "stages.preprocess"])

@@ -151,13 +151,11 @@ def test_layout(written: Path) -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7, 8])
-@pytest.mark.parametrize("verify", [True, False])
-def test_ranks_partition_the_split_in_order(written: Path, world_size: int, verify: bool) -> None:
+def test_ranks_partition_the_split_in_order(written: Path, world_size: int) -> None:
     for split in ("train", "valid"):
         whole = shard_reader.read_split(written, split)
         parts = [
-            shard_reader.read_split(written, split, verify, rank, world_size)
-            for rank in range(world_size)
+            shard_reader.read_split(written, split, rank, world_size) for rank in range(world_size)
         ]
         np.testing.assert_array_equal(np.concatenate([part.x for part in parts]), whole.x)
         assert whole.labels is not None
@@ -467,10 +465,10 @@ def test_corrupt_shard_is_named(written: Path, change: Callable[[bytes], bytes])
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 nonsense PAR1"])
-def test_corrupt_shard_is_named_without_verification(written: Path, content: bytes) -> None:
+def test_a_shard_that_is_no_parquet_is_named(written: Path, content: bytes) -> None:
     (written / SHARD).write_bytes(content)
     with pytest.raises(UserError, match=f"{SHARD}: corrupt shard"):
-        shard_reader.read_split(written, "train", verify=False)
+        shard_reader.read_split(written, "train")
 
 
 def swap(folder: Path, source: Path) -> None:
