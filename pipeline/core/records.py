@@ -175,6 +175,20 @@ def _fits(value: object, kind: object) -> bool:
     return not plain or all(_fits(one, inner[0]) for one in value.values())
 
 
+def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the leaves of a nested mapping by their dotted names.
+
+    Example:
+        >>> flat({"model": {"name": "made", "hidden": [500]}})
+        {'model.name': 'made', 'model.hidden': [500]}
+    """
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = flat(value, f"{above}{key}.") if isinstance(value, Mapping) else None
+        leaves |= {f"{above}{key}": value} if inner is None else inner
+    return leaves
+
+
 def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -> T:
     """Return the value of a key, of a type: int, float, str, bool, dict or list.
 

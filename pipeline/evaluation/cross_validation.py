@@ -25,7 +25,7 @@ from pipeline.cluster import shared_storage
 from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.core.records import read_yaml, value_of
+from pipeline.core.records import flat, read_yaml, value_of
 from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
@@ -89,7 +89,7 @@ def _run(
             config.cluster,
             f"{config.config_hash('folds')}-{dataset.num_folds}-{config.result_name}",
         ),
-        params=mlflow_store.flatten(config.to_dict()),
+        params=flat(config.to_dict()),
         tags={"commit": provenance.commit()},
     )
     home = paths.work() / "folds" / config.result_name

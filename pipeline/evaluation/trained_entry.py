@@ -9,10 +9,10 @@ from typing import Any
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import value_of
+from pipeline.core.records import flat, value_of
 from pipeline.data.manifest import Manifest
 from pipeline.datasets.base import UNDECISIVE
-from pipeline.experiments import compose, params_file
+from pipeline.experiments import params_file
 from pipeline.experiments.schema import ExperimentConfig, TrainerConfig
 from pipeline.training.resolved import resolve
 from pipeline.training.saved_models import TrainedModel
@@ -61,8 +61,8 @@ def _described(trained: TrainedModel) -> dict[str, Any]:
     """What a config.yaml says, with the defaults of what it, being older, leaves out."""
     model = {"name": trained.name} | trained.model.hyperparameters.to_dict()
     defaults = _flat({"model": model, "trainer": asdict(TrainerConfig())})
-    return defaults | compose.flat(trained.content)
+    return defaults | flat(trained.content)
 
 
 def _flat(tree: dict[str, object]) -> dict[str, Any]:
-    return compose.flat(json.loads(json.dumps(tree)))  # as a file has it
+    return flat(json.loads(json.dumps(tree)))  # as a file has it

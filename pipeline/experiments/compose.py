@@ -280,20 +280,6 @@ def _unknown_parameter(key: str, plain: Mapping[str, Any]) -> UserError:
     return UserError(f"unknown parameter {key!r}; did you mean {meant}?")
 
 
-def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return the leaves of a nested mapping by their dotted names.
-
-    Example:
-        >>> flat({"trainer": {"optimizer": {"name": "adam"}}})
-        {'trainer.optimizer.name': 'adam'}
-    """
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = flat(value, f"{above}{key}.") if isinstance(value, dict) else None
-        leaves |= {f"{above}{key}": value} if inner is None else inner
-    return leaves
-
-
 def _dotted(tree: Mapping[str, Any], above: str = "") -> list[str]:
     """The dotted names of all that a nested mapping holds, groups included."""
     found = []

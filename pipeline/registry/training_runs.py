@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from arcore import events
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.core.records import flat
 from pipeline.data.manifest import Manifest
 from pipeline.experiments.params_file import stages_of
 from pipeline.registry.candidates import Candidate
@@ -61,7 +62,7 @@ def _rebuild(store: MlflowClient, experiment: str, candidate: Candidate) -> str:
         experiment,
         candidate.name,
         f"rebuilt-{candidate.sha256}",
-        mlflow_store.flatten(config.content),
+        flat(config.content),
         {
             "arcore.rebuilt": "true",
             "commit": candidate.origin.commit or "unknown",

@@ -330,22 +330,6 @@ def find_runs(store: MlflowClient, experiment: str, tag: str, value: str) -> lis
     )
 
 
-def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Flatten a nested config to dotted names, as MLflow parameters.
-
-    Example:
-        >>> flatten({"model": {"name": "made", "hidden": [500]}})
-        {'model.name': 'made', 'model.hidden': [500]}
-    """
-    flat: dict[str, object] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 @contextlib.contextmanager
 def fluent(uri: str) -> Iterator[ModuleType]:
     """Point MLflow's module-level functions at a store and its registry for a while."""

@@ -24,6 +24,7 @@ from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
+from pipeline.core.records import flat
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
@@ -181,7 +182,7 @@ def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
         experiment,
         config.name,
         run_key(config.cluster, resolved.config_hash),
-        params=mlflow_store.flatten(resolved.to_dict()),
+        params=flat(resolved.to_dict()),
         tags={"commit": commit, "dataset_sha256": resolved.dataset_sha256},
         fresh=not storage.exists(folder),  # an unfinished run is that of other checkpoints
     )

@@ -14,6 +14,7 @@ from dvc.utils.hydra import apply_overrides
 
 import arcore
 from pipeline.core.errors import UserError
+from pipeline.core.records import flat
 from pipeline.experiments import compose, estimate, layout, params_file
 from stages import params
 from tests.places import ROOT
@@ -60,7 +61,7 @@ def test_every_parameter_can_be_set_without_a_plus(workdir: Path, model: str) ->
     entry = {"dataset": "digits", "model": model, "overrides": []}
     Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
     before = compose.load("toy")
-    leaves = compose.flat({k: v for k, v in before.to_dict().items() if k != "dataset"})
+    leaves = flat({k: v for k, v in before.to_dict().items() if k != "dataset"})
     named = {k: v for k, v in leaves.items() if k not in ("name", "model.name")}
     assert len(named) > 35
     given = ",".join(f'"{key}={yaml.safe_dump(v, default_flow_style=True).split(chr(10))[0]}"'

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
+from pipeline.core.records import flat
 from pipeline.tracking import mlflow_store, pages, run_logger
 from tests.places import ROOT
 
@@ -83,7 +84,7 @@ def test_a_fresh_start_is_another_run(home, monkeypatch):
 def test_columns_of_any_name_are_parameters(home):
     names = ["weight (kg)", "size %", "name, full", "a/../b", "grö\u00dfe", "x" * 300, "#"]
     levels = {"dataset": {"levels": dict.fromkeys(names, 3)}}
-    params = mlflow_store.flatten(levels)
+    params = flat(levels)
     run = mlflow_store.start_run("arcore-test", "toy", "key", params, {})
     kept = mlflow_store.client().get_run(run).data.params
     assert len(kept) == len(names) and set(kept.values()) == {"3"}
