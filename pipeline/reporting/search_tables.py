@@ -115,14 +115,8 @@ def outcomes(results: Path) -> tuple[list[str], list[list[str]]]:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: expected the record of a search, got {error}") from None
         rows.append(cells)
-    return [
-        "search",
-        "trials",
-        "entry",
-        "best",
-        "which had",
-        "share of the variance by itself",
-    ], rows
+    header = ["search", "trials", "entry", "best", "which had", "share of the variance by itself"]
+    return header, rows
 
 
 def shares(folder: Path, best: int) -> tuple[list[str], list[list[str]]]:
