@@ -73,6 +73,7 @@ class Ensemble(AutoregressiveModel):
         super().__init__(event, hyperparameters)
         take_condition(self, members)
         self.exact = all(member.exact for member in members)
+        self.scores_parts = all(member.scores_parts for member in members)
         self.members = nn.ModuleList(members)
 
     def __len__(self) -> int:
@@ -85,14 +86,47 @@ class Ensemble(AutoregressiveModel):
         """Return ln p_k(x | condition) of each member, (batch, members), in nats."""
         self._check(x, condition)
         self._check_scored(scored, x)
-        return self._member_log_probs(x, condition)
+        return self._member_log_probs(x, condition, scored)
 
-    def _member_log_probs(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        each = [member._log_prob(x, taken(member, condition)) for member in self]
+    def _member_log_probs(
+        self, x: Tensor, condition: Tensor | None, scored: Tensor | None = None
+    ) -> Tensor:
+        each = [self._score(member, x, taken(member, condition), scored) for member in self]
         return torch.stack(each, 1)
 
+    def _score(
+        self,
+        member: AutoregressiveModel,
+        x: Tensor,
+        condition: Tensor | None,
+        scored: Tensor | None,
+    ) -> Tensor:
+        """Return what is averaged of a member, (batch,)."""
+        if scored is not None:
+            return member._part_log_prob(x, condition, scored)
+        return member._log_prob(x, condition)
+
+    def _num_steps(self, x: Tensor) -> int:
+        steps: int = next(iter(self))._num_steps(x)
+        return steps
+
+    def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
+        """What counts is given all before it, which says how probable each member is.
+
+        A window of a longer event is exact only if it begins with the event.
+        """
+        first, end = scored.unbind(1)
+        until, before = (torch.stack([torch.zeros_like(cut), cut], 1) for cut in (end, first))
+        whole = self._averaged(self._member_log_probs(x, condition, until))
+        if not bool(first.any()):
+            return whole
+        return whole - self._averaged(self._member_log_probs(x, condition, before))
+
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        each = self._member_log_probs(x, condition)
+        return self._averaged(self._member_log_probs(x, condition))
+
+    def _averaged(self, each: Tensor) -> Tensor:
+        """Return ln of the average of members' probabilities, (batch, members) to (batch,)."""
         if not self.exact:
             return each.mean(1)
         return torch.logsumexp(each, 1) - math.log(len(self))

@@ -48,12 +48,17 @@ class Mixture(Ensemble):
     or orderings. A member that takes no condition is not given the one that others take. As in any
     `Ensemble` there is no decoder, and a sample is drawn from a member, here by the weights.
 
+    Of a member with latents, p(x | z) p(z) / q(z | x) for one draw of z stands for p_k(x). Its mean
+    is p_k(x), so that `log_prob` is then a bound, as the member's own is: its mean over draws is at
+    most ln p(x), since the logarithm is concave. (The bound itself, an ELBO with the KL in closed
+    form, has no such mean, and a mixture of these could lie above.)
+
     Reference:
         Smyth and Wolpert, "Linearly combining density estimators via stacking", Machine Learning
         36, 1999.
 
     Arguments:
-        members: at least one exact model; all over the same event.
+        members: at least one model; all over the same event.
         weights: (members,) not negative, of sum 1; None for equal ones. They are kept with the
             model's own weights.
         num_members: for each member, under how many of its masks or orderings it joins; None for
@@ -61,7 +66,7 @@ class Mixture(Ensemble):
 
     Raises:
         ValueError: for no members, members over different events, given different conditions or of
-            different dtypes, a bound, or weights that are none.
+            different dtypes, or weights that are none.
 
     Example:
         >>> import torch, arcore
@@ -113,8 +118,18 @@ class Mixture(Ensemble):
         """Return ln p(x | condition), (batch, 1): members of unequal weight are no ensemble's."""
         return self.log_prob(x, condition, scored)[:, None]
 
-    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        each = self._member_log_probs(x, condition)
+    def _score(
+        self,
+        member: AutoregressiveModel,
+        x: Tensor,
+        condition: Tensor | None,
+        scored: Tensor | None,
+    ) -> Tensor:
+        if scored is None:
+            return member._log_estimate(x, condition)
+        return super()._score(member, x, condition, scored)
+
+    def _averaged(self, each: Tensor) -> Tensor:
         weights = self.weights.to(at_least_float32(self.weights.dtype))  # of sum 1 but for rounding
         return torch.logsumexp(each + weights.log() - weights.sum().log(), 1).to(each.dtype)
 
@@ -189,7 +204,6 @@ def require_alike(members: Sequence[AutoregressiveModel]) -> None:
     kinds = [given(m) for m in members if m.condition_kind is not None]
     for member in members:
         require(member.event == first.event, "members", f"models over {first.event}", member)
-        require(member.exact, "members", "models with an exact likelihood", member)
         require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
         require(member.device == first.device, "members", f"{first.device}", member.device)
         fits = member.condition_kind is None or given(member) == kinds[0]

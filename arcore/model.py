@@ -139,6 +139,10 @@ class AutoregressiveModel(GenerativeModel):
         """Return ln p of the part that counts, (batch,): for a model that `scores_parts`."""
         raise ValueError(self._no_parts())
 
+    def _log_estimate(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return ln of what has p(x | condition) as its mean, (batch,): of that itself."""
+        return self._log_prob(x, condition)
+
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return summed(self._conditionals(x, condition).log_prob(self._as_value(x)))
 

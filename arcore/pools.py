@@ -68,6 +68,8 @@ class Pool(AutoregressiveModel):
     ) -> None:
         members = list(members)
         require_alike(members)
+        for member in members:
+            require(member.exact, "members", "models with an exact likelihood", member)
         config = described(members, [1] * len(members))
         super().__init__(members[0].event, config)
         require(not self.event.is_open, "members", "models over events of one length", self.event)

@@ -179,6 +179,13 @@ class LatentVariableModel(LatentSampling):
         ]
         return self._log_likelihood(x, latents, condition), torch.stack(divergences, 1)
 
+    def _log_estimate(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return ln p(x | z) + ln p(z) - ln q(z | x), (batch,), under the noise of `log_prob`."""
+        posterior = self._posterior(x, condition)
+        latents = reparameterize(posterior, self._fixed_noise(x))
+        ratio = self._log_ratio(latents, posterior, condition)
+        return self._log_likelihood(x, latents, condition) + ratio
+
     def _log_likelihood(self, x: Tensor, latents: Latents, condition: Tensor | None) -> Tensor:
         conditionals = self._conditionals_given(x, latents, condition)
         return summed(conditionals.log_prob(self._as_value(x)))

@@ -53,16 +53,15 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
         experiment: one of its members.
 
     Raises:
-        UserError: for what is no member, is not trained, or not as its experiment says, has no
-            exact likelihood, or scores clips of which frames are given, or sounds.
+        UserError: for what is no member, is not trained, or not as its experiment says, or scores
+            clips of which frames are given: the evidence of those would weight the members, which
+            learned nothing of them.
     """
     if experiment not in config.mixture:
         raise unknown_name(f"member of {config.name}", experiment, config.mixture)
     manifest = shard_reader.read_manifest(paths.shards(config.dataset["name"]))
     if manifest.context_frames:
         raise UserError(f"{config.name}: expected whole events, got clips given their first frames")
-    if manifest.sound is not None:
-        raise UserError(f"{config.name}: expected events of one size, got sounds of any length")
     trained = saved_models.load(experiment)
     count = _check(experiment, trained, resolve(config, manifest), manifest)
     try:

@@ -98,6 +98,56 @@ def test_events_of_any_length() -> None:
     assert model.of_length(4).sample(3).shape == (3, 4)
 
 
+@pytest.mark.parametrize("combine", [Mixture, Ensemble])
+def test_parts_of_sequences_add_up(combine: type[Ensemble]) -> None:
+    """Each given all before it, which weighs the members anew; rows are padded at their ends."""
+    event = events.Levels(4, (None,))
+    members = [
+        randomize(arcore.create_model("wavenet", event, num_blocks=1, cycle=cycle).double(), cycle)
+        for cycle in (1, 2)
+    ]
+    model, x = combine(members), torch.tensor([[0, 3, 1, 2], [2, 2, 0, 0]])
+    lengths = torch.tensor([[0, 4], [0, 2]])
+    whole = torch.cat([model.log_prob(x[:1]), model.log_prob(x[1:, :2])])
+    assert_close(model.log_prob(x, None, lengths), whole)
+    cuts = torch.tensor([[3], [1]])
+    first, rest = (torch.cat(pair, 1) for pair in ((lengths[:, :1], cuts), (cuts, lengths[:, 1:])))
+    parts = [model.log_prob(x, None, spans) for spans in (first, rest)]
+    assert_close(sum(parts), whole)
+    each = torch.stack([member.log_prob(x, None, rest) for member in members], 1)
+    apart = each.logsumexp(1) - math.log(2)
+    assert not torch.allclose(parts[1], apart), "the first part tells which member is likely"
+
+
+def test_a_member_with_latents_makes_a_bound(
+    tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event, n = events.Binary((1, 4, 4)), 20_000
+    torch.manual_seed(0)
+    vae = arcore.create_model("pixelvae", event, width=4, num_layers=1, latent_size=2).double()
+    with torch.no_grad():
+        vae.infer.bias += 0.3  # a posterior that is not the prior
+    members = [vae.eval(), Case("nade", event, {"hidden": 4}).build(1)]
+    model = Mixture(members, torch.tensor([0.7, 0.3])).eval()
+    x = torch.tensor([0, 1, 1, 0] * 4).view(1, *event.shape).expand(n, *event.shape)
+    assert torch.equal(model.log_prob(x[:3]), model.log_prob(x[:3])), "under fixed noise"
+    arcore.save(model, tmp_path / "both")
+    assert_close(arcore.load(tmp_path / "both").log_prob(x[:3]), model.log_prob(x[:3]))
+    with pytest.raises(ValueError, match="expected an exact model or one with latents"):
+        model.importance_weighted(x[:1], 2)
+    assert not model.exact and model.sample(5).shape == (5, *event.shape)
+
+    truth = vae.importance_weighted(x[:1], 10 * n, generator=generator)
+    joint = [truth + math.log(0.7), members[1].log_prob(x[:1]) + math.log(0.3)]
+    exact = torch.stack(joint).logsumexp(0).item()
+    monkeypatch.setattr(vae, "_fixed_noise", lambda rows: vae._noise(len(rows), generator))
+    with torch.no_grad():
+        weights, mixed = vae._log_estimate(x, None).exp(), model.log_prob(x)
+    error = float(weights.std()) / math.sqrt(n)
+    assert 0 < error and abs(float(weights.mean() - truth.exp())) < 5 * error
+    assert exact - 1 < float(mixed.mean()) < exact + 5 * float(mixed.std()) / math.sqrt(n)
+
+
 def test_fit_finds_the_weights_of_known_sources() -> None:
     generator = torch.Generator().manual_seed(0)
     densities = torch.tensor([[0.7, 0.1], [0.2, 0.3], [0.1, 0.6]], dtype=torch.float64)
@@ -130,7 +180,7 @@ PAIR = [Case("nade", NINE).build(), Case("made", NINE).build()]
 BOUND = arcore.create_model("pixelvae", events.Binary((1, 4, 4))).double()
 BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Mixture([]), ["members", "at least one", "[]"]),
-    (lambda: Mixture([BOUND]), ["members", "exact", "PixelVAE"]),
+    (lambda: Pool([BOUND]), ["members", "exact", "PixelVAE"]),
     (lambda: Mixture([PAIR[0], Case("nade", events.Binary((9,))).build()]), ["members", "(9,)"]),
     (lambda: Mixture([PAIR[0], arcore.create_model("nade", NINE)]), ["members", "float32"]),
     (

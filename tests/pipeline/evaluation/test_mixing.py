@@ -16,7 +16,8 @@ import yaml
 import arcore
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import shard_reader
+from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.datasets import catalog
 from pipeline.evaluation import (
     evaluate,
     identity,
@@ -492,3 +493,58 @@ def test_the_seconds_of_a_member_are_those_of_any_record_of_its_weights(
         (source / "training.json").write_text(json.dumps(content))
         shutil.rmtree(paths.results(), ignore_errors=True)
         shutil.rmtree(joined)
+
+
+def test_sounds_of_any_length_are_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixed: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
+    trainer = {"max_epochs": 1, "batch_size": 20, "window": 64}
+    small = {"width": 4, "gate_width": 4, "skip_width": 4, "num_blocks": 1}
+    plan = {"num_samples": 2, "num_test_rows": 10}
+    entries = {
+        f"cycle-{cycle}": {
+            "dataset": "tones",
+            "model": "wavenet",
+            "model_overrides": small | {"cycle": cycle},
+            "trainer": trainer,
+            "evaluation": plan,
+        }
+        for cycle in (1, 3)
+    }
+    both = {"dataset": "tones", "mixture": list(entries), "evaluation": plan}
+    params = {"experiments": entries, "mixtures": {"both": both}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    dataset = catalog.get_dataset({"name": "tones"})
+    fetching.fetch(dataset)
+    preprocess.preprocess(dataset)
+    for name in entries:
+        driver.train(compose.load(name, ["cluster.cpus_per_worker=1"]))
+    mixing.mix(compose.load_mixture("both"))
+    found = result_files.read(evaluate.evaluate(compose.load("both")))
+    alone = [result_files.read(evaluate.evaluate(compose.load(name))) for name in entries]
+    assert found.exact and found.mean_size == alone[0].mean_size
+    shares = yaml.safe_load(Path("models/both/config.yaml").read_text())["weights"]
+    assert set(shares) == set(entries) and sum(shares.values()) == pytest.approx(1)
+    assert found.valid_nats <= min(one.valid_nats for one in alone) + 1e-4
+    assert len(list(Path("evaluation/tones/both/media").glob("*.wav"))) == 4
+
+
+def test_a_member_with_latents_is_mixed(mixed: Path) -> None:
+    vae = {
+        "dataset": "digits_binary",
+        "model": "pixelvae",
+        "model_overrides": {"width": 4, "num_layers": 1, "latent_size": 2},
+        "trainer": TRAINER,
+    }
+    params = {
+        "experiments": ENTRIES | {"vae": vae},
+        "mixtures": {"bounded": MIXTURE | {"mixture": ["vae", "sums"]}},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    driver.train(compose.load("vae", ["cluster.cpus_per_worker=1"]))
+    mixing.mix(compose.load_mixture("bounded"))
+    found = result_files.read(evaluate.evaluate(compose.load("bounded")))
+    assert not found.exact and found.importance is None and found.bound is None
+    assert json.loads(Path("metrics/bounded.json").read_text())["relation"] == "at most"
