@@ -91,19 +91,15 @@ class Ensemble(AutoregressiveModel):
     def _member_log_probs(
         self, x: Tensor, condition: Tensor | None, scored: Tensor | None = None
     ) -> Tensor:
-        each = [self._score(member, x, taken(member, condition), scored) for member in self]
+        pairs = [(member, taken(member, condition)) for member in self]
+        if scored is None:
+            each = [self._score(member, x, own) for member, own in pairs]
+        else:
+            each = [member._part_log_prob(x, own, scored) for member, own in pairs]
         return torch.stack(each, 1)
 
-    def _score(
-        self,
-        member: AutoregressiveModel,
-        x: Tensor,
-        condition: Tensor | None,
-        scored: Tensor | None,
-    ) -> Tensor:
-        """Return what is averaged of a member, (batch,)."""
-        if scored is not None:
-            return member._part_log_prob(x, condition, scored)
+    def _score(self, member: AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return what is averaged of a member over whole events, (batch,)."""
         return member._log_prob(x, condition)
 
     def _num_steps(self, x: Tensor) -> int:

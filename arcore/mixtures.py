@@ -118,16 +118,8 @@ class Mixture(Ensemble):
         """Return ln p(x | condition), (batch, 1): members of unequal weight are no ensemble's."""
         return self.log_prob(x, condition, scored)[:, None]
 
-    def _score(
-        self,
-        member: AutoregressiveModel,
-        x: Tensor,
-        condition: Tensor | None,
-        scored: Tensor | None,
-    ) -> Tensor:
-        if scored is None:
-            return member._log_estimate(x, condition)
-        return super()._score(member, x, condition, scored)
+    def _score(self, member: AutoregressiveModel, x: Tensor, condition: Tensor | None) -> Tensor:
+        return member._log_estimate(x, condition)
 
     def _averaged(self, each: Tensor) -> Tensor:
         weights = self.weights.to(at_least_float32(self.weights.dtype))  # of sum 1 but for rounding

@@ -161,14 +161,13 @@ def _evaluate(config: ExperimentConfig) -> Path:
     shared_storage.publish(config.cluster, out, "metrics.json")
     if config.evaluated_as is None and record is not None:  # else the run is of another result
         _track(record.run_id, result, out)
-
-    def at_most(unit: str) -> str:
-        return "at most " if result.is_bound_in(unit, manifest.event) else ""
-
+    of_nats, of_bits = (
+        result.at_most_in(unit, manifest.event) for unit in ("nats", "bits_per_dim")
+    )
     log.info(
         "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
-        config.name, at_most("nats"), result.score.nats, result.score.nats_stderr,
-        at_most("bits_per_dim"), result.score.bits_per_dim, result.num_rows,
+        config.name, of_nats, result.score.nats, result.score.nats_stderr,
+        of_bits, result.score.bits_per_dim, result.num_rows,
     )  # fmt: skip
     return out
 

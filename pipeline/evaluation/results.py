@@ -242,6 +242,10 @@ class Result(Record):
         """Whether a value in a unit is only bounded: bits of dequantised levels always are."""
         return not self.exact or (unit != "nats" and event.bin_width is not None)
 
+    def at_most_in(self, unit: str, event: Event) -> str:
+        """Return what precedes a value in a unit in words: "at most ", or nothing."""
+        return "at most " if self.is_bound_in(unit, event) else ""
+
     def check(self, event: Event, where: str) -> None:
         """Check values against each other and against the scored event.
 

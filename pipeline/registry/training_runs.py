@@ -138,9 +138,7 @@ def summary(candidate: Candidate) -> str:
     result, score = candidate.result, candidate.result.score
     members = "" if result.num_members == 1 else f", ensemble of {result.num_members}"
     commit, event = candidate.origin.commit or "unknown", candidate.evaluated.event
-    nats, bits = (
-        "at most " if result.is_bound_in(unit, event) else "" for unit in ("nats", "bits_per_dim")
-    )
+    nats, bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
     return (
         f"{result.model}{members} on {result.dataset}: {nats}{score.nats:.3f} ± "
         f"{score.nats_stderr:.3f} nats, {bits}{score.bits_per_dim:.4f} bits/dim on "
