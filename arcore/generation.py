@@ -318,7 +318,6 @@ class RecomputingDecoder(Decoder):
         self.condition = condition
         self.x = model._blank(batch)
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         x = self.x.view(-1, *self.model.event.extents)
         return select(self.model._conditionals(x, self.condition), self.x.shape, block)

@@ -369,7 +369,13 @@ class AutoregressiveModel(GenerativeModel):
 
         In training, dropout applies as in scores: switch to evaluation before it is made.
         """
+        require_int(batch, "batch", 0)
         self._check_condition(condition, batch)
+        with torch.no_grad():
+            return self._decoder(batch, condition)
+
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
+        """Make the decoder for a checked condition: by default one that recomputes everything."""
         return RecomputingDecoder(self, batch, condition)
 
     def __repr__(self) -> str:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from arcore.primitives.orderings import inverse
+from torch import nn
 
 
 class Rebuilding(nn.Module):
@@ -22,11 +20,6 @@ class Rebuilding(nn.Module):
 
     def _where(self) -> torch.device:
         return next(self.parameters()).device
-
-    def _register_order(self, order: Tensor) -> None:
-        """Keep an ordering as the buffers `order` and, its inverse, `position`."""
-        for name, buffer in (("order", order), ("position", inverse(order))):
-            self.register_buffer(name, buffer.to(self._where()), persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         was_meta = self._where().type == "meta"

@@ -16,7 +16,7 @@ from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.cursor import LayerCall
 from arcore.layers.lstm_scan import open_forget_gate
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.primitives.checks import require_bool, require_dropout, require_int, require_odd
+from arcore.primitives.checks import require_bool, require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 
 
@@ -44,10 +44,8 @@ class PixelRNNConfig(RasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int(self.hidden, "hidden", 1)
-        require_int(self.num_layers, "num_layers", 1)
+        require_ints(self, 1, "hidden", "num_layers", "head_width")
         require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
-        require_int(self.head_width, "head_width", 1)
         for name in ("residual", "skip"):
             require_bool(getattr(self, name), name)
         require_dropout(self.dropout)

@@ -22,7 +22,7 @@ from arcore.layers.heads import HEADS, PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int, require_odd
+from arcore.primitives.checks import require, require_ints, require_odd, require_one_of
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, require_ordering, with_channels
 from arcore.primitives.precision import DRAWN_IN
@@ -69,10 +69,9 @@ class RasterConfig(Hyperparameters):
     linear_prediction: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
-        require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
+        require_one_of(self.head, "head", HEADS)
         level_features.require_encoding(self.inputs)
-        require_int(self.num_mixtures, "num_mixtures", 1)
-        require_int(self.condition_width, "condition_width", 1)
+        require_ints(self, 1, "num_mixtures", "condition_width")
 
     def idle_fields(self) -> dict[str, str]:
         """Return the fields that have no effect as the others are, and what would give them one."""
@@ -267,11 +266,8 @@ class RasterModel(AutoregressiveModel):
         """One block per sub-pixel in the ordering, a pixel's colours one after the other."""
         return tuple(self.order.split(1))
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that evaluates the network at one pixel at a time."""
-        self._check_condition(condition, batch)
-        with torch.no_grad():
-            return RasterDecoder(self, batch, self._condition_maps(condition))
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
+        return RasterDecoder(self, batch, self._condition_maps(condition))
 
 
 class RasterDecoder(Decoder):
@@ -296,7 +292,6 @@ class RasterDecoder(Decoder):
         pixel, colour = divmod(self.position, channels)
         return colour, *divmod(pixel, width)
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         model = self.model
         colour, row, column = self._place()
@@ -306,7 +301,6 @@ class RasterDecoder(Decoder):
         pixel = self.image[:, :, row : row + 1, column : column + 1]
         return model.head.colour_distribution(self.outputs, pixel, colour)
 
-    @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         colour, row, column = self._place()
@@ -318,7 +312,6 @@ class RasterDecoder(Decoder):
             for layer in model.readers:
                 layer.write_cache(pixel, cursor)
 
-    @torch.no_grad()
     def draw_rest(
         self, generator: torch.Generator | None, temperature: float, advance: Advance
     ) -> list[Tensor]:

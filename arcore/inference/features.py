@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from arcore.layers import level_features
-from arcore.layers.conditioning import embedded
+from arcore.layers.conditioning import shifted
 from arcore.model import AutoregressiveModel
 from arcore.models.deep_nade import DeepNADE
 from arcore.models.made import MADE
@@ -61,9 +61,7 @@ def hidden_features(
     h = shown.flatten(1)
     for depth, layer in enumerate(model._hidden()):
         a: Tensor = layer(h)
-        if depth == 0 and condition is not None:
-            a = a + embedded(model.class_hidden, condition)
-        h = model._activate(a)
+        h = model._activate(shifted(a, model.class_hidden, condition) if depth == 0 else a)
     return h
 
 

@@ -30,6 +30,16 @@ def embedded(weight: Tensor, condition: Tensor) -> Tensor:
     return shift
 
 
+def condition_weight(rows: int | None, *shape: int) -> nn.Parameter | None:
+    """Make the weight of a condition of so many classes or numbers, zero at first; None of none."""
+    return None if rows is None else nn.Parameter(torch.zeros(rows, *shape))
+
+
+def shifted(x: Tensor, weight: Tensor | None, condition: Tensor | None) -> Tensor:
+    """Add the embedding of each event's condition to x, if there is a condition."""
+    return x if condition is None or weight is None else x + embedded(weight, condition)
+
+
 class ConditionMaps(nn.Module):
     """Turns a condition into maps, (batch, channels, 1, 1) or (batch, channels, height, width).
 

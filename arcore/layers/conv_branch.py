@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from arcore.layers.conditioning import embedded
+from arcore.layers.conditioning import condition_weight, embedded
 from arcore.layers.incremental_mlp import activate
 from arcore.layers.nhwc import conv2d_nhwc
 from arcore.primitives.dropout import dropout
@@ -81,8 +81,7 @@ class ConvBranch(nn.Module):
             height, width = self._sides[-1]
             self._sides.append((height + 2 * ph - kh + 1, width + 2 * pw - kw + 1))
         self.split = self._cheapest_split()
-        if condition_rows is not None:
-            self.class_channels = nn.Parameter(torch.zeros(condition_rows, channels[0]))
+        self.class_channels = condition_weight(condition_rows, channels[0])
 
     def forward(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
@@ -180,7 +179,7 @@ class ConvBranch(nn.Module):
                 h = pad(h, border)
             padding = (border[2], border[0]) if symmetric else (0, 0)
             h = conv2d_nhwc(h, layer.weight, layer.bias, padding=padding)
-            if index == 0 and condition is not None:
+            if index == 0 and condition is not None and self.class_channels is not None:
                 h = h + embedded(self.class_channels, condition)[:, :, None, None]
         return h
 

@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from arcore.distributions.bits import Bits
 from arcore.distributions.softmax import Softmax
 from arcore.events import Binary, Event, Levels
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require_one_of
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
@@ -18,7 +18,7 @@ ENCODINGS = ("scaled", "one_hot")
 
 def require_encoding(name: object) -> None:
     """Raise ValueError unless this is a hyperparameter `inputs`."""
-    require(name in ENCODINGS, "inputs", f"one of {ENCODINGS}", name)
+    require_one_of(name, "inputs", ENCODINGS)
 
 
 def num_features(event: Event, encoding: str) -> int:

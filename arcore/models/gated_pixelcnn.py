@@ -16,7 +16,7 @@ from arcore.layers.conditioning import conditioned
 from arcore.layers.cursor import Cursor, LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
-from arcore.primitives.checks import require_dropout, require_int, require_odd
+from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
 
@@ -42,9 +42,7 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int(self.width, "width", 1)
-        require_int(self.num_layers, "num_layers", 1)
-        require_int(self.head_width, "head_width", 1)
+        require_ints(self, 1, "width", "num_layers", "head_width")
         require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)

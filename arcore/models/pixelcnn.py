@@ -15,7 +15,7 @@ from arcore.layers.cursor import Cursor, LayerCall, full_image
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
-from arcore.primitives.checks import require_dropout, require_int, require_odd
+from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 
 
@@ -40,9 +40,8 @@ class PixelCNNConfig(OrderedRasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int(self.hidden, "hidden", 1)
-        require_int(self.num_blocks, "num_blocks", 0)
-        require_int(self.head_width, "head_width", 1)
+        require_ints(self, 1, "hidden", "head_width")
+        require_ints(self, 0, "num_blocks")
         require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)

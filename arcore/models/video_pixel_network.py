@@ -19,7 +19,7 @@ from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.cursor import LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.multiplicative import multiplicative_unit
-from arcore.primitives.checks import require_int, require_odd
+from arcore.primitives.checks import require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,6 @@ class FrameDecoderConfig(RasterConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
-        require_int(self.width, "width", 1)
 
 
 class FrameDecoder(TwoStackModel):
