@@ -47,7 +47,8 @@ class OrderlessModel(OrderedModel):
     another, and `ensemble(n)` averages the probabilities of n (EoNADE). Scoring takes D steps.
 
     Since any set may be observed, `impute` draws the exact posterior of whatever is missing, and
-    `log_marginal` scores any part of an event alone: the observed dimensions come first.
+    `log_marginal` scores any part of an event alone: the observed dimensions come first, whichever
+    they are (each event may have its own), then the missing ones in the model's order.
 
     A subclass defines `_logits`, `_observed_state` and `_width`, and calls `_rebuild` when built.
 
@@ -115,9 +116,7 @@ class OrderlessModel(OrderedModel):
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
         """Return J(x), (batch,), in nats, under sampled masks or fresh ones."""
-        Event.check(self.event, x)
-        self._check_condition_shape(condition, x.shape[0])
-        self._check_scored_shape(scored, x)
+        self._check_shapes(x, condition, scored)
         observed = self._training_noise(len(x))
         return self._masked_loss(x, observed, condition)
 
@@ -263,32 +262,6 @@ class OrderlessModel(OrderedModel):
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return OrderlessDecoder(self, batch, condition)
-
-    @torch.no_grad()
-    def impute(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw the missing dimensions from their exact posterior given all that is observed.
-
-        The observed dimensions come first, whichever they are (each event may have its own), then
-        the missing ones in the model's order.
-
-        Arguments:
-            x: (batch, *event.shape); values where `observed` is False are ignored.
-            observed: bool, of x's shape or of the event's.
-            condition: one row per event, for a conditional model.
-            generator: source of randomness, on the model's device.
-            temperature: scales the log-probabilities by 1 / temperature (> 0).
-
-        Returns:
-            (batch, *event.shape) with the observed values unchanged.
-        """
-        return super().impute(x, observed, condition, generator, temperature)
 
     def _complete(
         self,

@@ -36,10 +36,6 @@ def image_shape(event: Event) -> tuple[int, int, int]:
 
     A vector is one row, (H, W) has one channel, and the frames of a clip (T, C, H, W) count as
     channels, T C of them.
-
-    Example:
-        >>> image_shape(Levels(2, (5,)))
-        (1, 1, 5)
     """
     height, width = (1, *event.extents)[-2:]
     return event.size // (height * width), height, width

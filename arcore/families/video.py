@@ -32,10 +32,6 @@ def clip_shape(event: Event) -> tuple[int, int, int, int]:
 
     Raises:
         ValueError: for more than four extents.
-
-    Example:
-        >>> clip_shape(Levels(2, (3, 8, 8)))
-        (1, 3, 8, 8)
     """
     extents = event.extents
     require(len(extents) <= 4, "event", "a shape of at most four extents (T, C, H, W)", extents)

@@ -14,13 +14,7 @@ from arcore.models.nade import NADE
 
 
 def has_features(model: AutoregressiveModel) -> bool:
-    """Tell whether a model has a hidden layer that stands for a whole event.
-
-    Example:
-        >>> import arcore
-        >>> has_features(arcore.create_model("made", arcore.events.Binary((4,))))
-        True
-    """
+    """Tell whether a model has a hidden layer that stands for a whole event."""
     return isinstance(model, NADE | MADE)
 
 

@@ -15,13 +15,6 @@ def embedded(weight: Tensor, condition: Tensor) -> Tensor:
     """Look classes (batch,) up in the rows of a weight, or multiply vectors (batch, rows) by it.
 
     A class is the vector that has one 1. In the weight's own precision, autocast or not.
-
-    Example:
-        >>> weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-        >>> embedded(weight, torch.tensor([1])).tolist()
-        [[3.0, 4.0]]
-        >>> embedded(weight, torch.tensor([[0.5, 0.5]])).tolist()
-        [[2.0, 3.0]]
     """
     if not condition.is_floating_point():
         return weight[condition]
@@ -45,10 +38,6 @@ class ConditionMaps(nn.Module):
 
     A class becomes its indicator and a vector itself, so that each layer's own projection is its
     own embedding. A map passes a small network that brings it to the image's resolution.
-
-    Reference:
-        van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", NIPS 2016, eq.
-        4 and 5 (its deconvolutional network is here a resize between two convolutions).
 
     Arguments:
         kind: of the condition.

@@ -25,10 +25,6 @@ class ConvBranch(nn.Module):
     that a side of n becomes n - k + 1; then the same in reverse with padding k - 1 (full), where n
     becomes n + k - 1. Kernels are cut down to the maps that they meet, so that any map fits.
 
-    Reference:
-        Uria, Cote, Gregor, Murray and Larochelle, "Neural Autoregressive Distribution Estimation",
-        JMLR 2016.
-
     Arguments:
         inputs: channels of the map.
         outputs: channels of the output.

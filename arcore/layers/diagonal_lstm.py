@@ -18,10 +18,6 @@ def diagonal_order(height: int, width: int, device: torch.device | None = None) 
     """Return the pixels (numbered row by row) diagonal by diagonal, each from its top row down.
 
     Pixel (r, c) lies on diagonal r + c, which is its column once row r is skewed right by r.
-
-    Example:
-        >>> diagonal_order(2, 3).tolist()
-        [0, 1, 3, 2, 4, 5]
     """
     rows = torch.arange(height, device=device)[:, None]
     columns = torch.arange(width, device=device)
@@ -65,10 +61,6 @@ class DiagonalLSTMLayer(nn.Module):
     holding skewed rows' padding at the initial state, a step takes only the rows that the diagonal
     meets: a row joins with its initial state and leaves when it is complete. Both directions share
     a step's products. An image of a single row has no second direction.
-
-    Reference:
-        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        section 3.2, eq. 3 and figure 3.
 
     Arguments:
         hidden: h, maps of a state.

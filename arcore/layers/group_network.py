@@ -60,9 +60,6 @@ class GroupNetwork(nn.Module):
     With patches of one pixel (type A of the paper) the PixelCNN has 1 x 1 kernels and no blocks,
     and there is nothing of the group that the first colour could see.
 
-    Reference:
-        Reed et al., "Parallel Multiscale Autoregressive Density Estimation", ICML 2017, section 3.
-
     Attributes:
         patch: height and width of a patch.
         patches: rows and columns of patches.

@@ -29,10 +29,6 @@ def gaussian(parameters: Tensor, bound: float | None = None) -> Normal:
     Arguments:
         parameters: means m, then s.
         bound: the mean is bound * softsign(m / bound); None leaves it m.
-
-    Example:
-        >>> gaussian(torch.zeros(1, 4)).stddev.tolist()
-        [[1.0, 1.0]]
     """
     mean, scale = parameters.chunk(2, 1)
     if bound is not None:

@@ -28,16 +28,6 @@ class PixelSteps:
         batch: images side by side.
         width: pixels of a row.
         added: (batch, outputs, height or 1, width or 1), what a condition adds, or None.
-
-    Example:
-        >>> layer = CausalConv2d(2, 4)
-        >>> steps = PixelSteps(layer, batch=3, width=8)
-        >>> steps.start_row(0)
-        >>> x = torch.ones(3, 2)
-        >>> _ = steps.slots[5].copy_(x)
-        >>> y = torch.addmm(steps.bases[5], steps.windows[5], steps.matrix)
-        >>> torch.equal(y, layer(x[:, :, None, None])[:, :, 0, 0])
-        True
     """
 
     @torch.no_grad()

@@ -41,10 +41,6 @@ class RowLSTMLayer(nn.Module):
     not masked, since the row above is complete. Learned states stand above the first row, zeros to
     the left and right of each.
 
-    Reference:
-        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        section 3.1 and eq. 3.
-
     Arguments:
         hidden: h, maps of the state.
         width: of the image.

@@ -72,12 +72,7 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def with_channels(pixels: Tensor, channels: int) -> Tensor:
-    """Turn an ordering of (H, W) into one of (C, H, W): each pixel's channels one after the other.
-
-    Example:
-        >>> with_channels(torch.tensor([1, 0]), 2).tolist()
-        [1, 3, 0, 2]
-    """
+    """Turn an ordering of (H, W) into one of (C, H, W), each pixel's channels in turn."""
     return (pixels[:, None] + len(pixels) * torch.arange(channels, device=CPU)).reshape(-1)
 
 
@@ -100,23 +95,13 @@ def _spatial(name: str, height: int, width: int) -> Tensor:
 
 
 def random_ordering(size: int, seed: int) -> Tensor:
-    """Draw a uniform permutation of range(size), a function of (size, seed) on every device.
-
-    Example:
-        >>> sorted(random_ordering(4, seed=1).tolist())
-        [0, 1, 2, 3]
-    """
+    """Draw a uniform permutation of range(size), a function of (size, seed) on every device."""
     require_int(seed, "seed", 0)
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed), device=CPU)
 
 
 def inverse(order: Tensor) -> Tensor:
-    """Return the positions: `inverse(order)[d]` is the step at which dimension d is drawn.
-
-    Example:
-        >>> inverse(torch.tensor([2, 0, 1])).tolist()
-        [1, 2, 0]
-    """
+    """Return the positions: `inverse(order)[d]` is the step at which dimension d is drawn."""
     positions = torch.empty_like(order)
     positions[order] = torch.arange(order.numel(), device=order.device)
     return positions
