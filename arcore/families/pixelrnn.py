@@ -86,7 +86,7 @@ class PixelRNN(RasterModel):
         wide = self.colours(2 * p.hidden, "2 * hidden")
         head = self.colours(p.head_width, "head_width")
         self.input = pixel_conv("A", self.input_colours, wide, p.first_kernel)
-        self.layers = nn.ModuleList(_Layer(self, index) for index in range(p.num_layers))
+        self.layers = nn.ModuleList(_RecurrentLayer(self, index) for index in range(p.num_layers))
         self.hidden_head = nn.ModuleList([pixel_conv("B", wide, head), pixel_conv("B", head, head)])
         self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
         self.output.set_bias(self.head.initial_bias())
@@ -114,8 +114,8 @@ class PixelRNN(RasterModel):
         """The layer that reads the image."""
         return [self.input]
 
-    def _layers(self) -> list[_Layer]:
-        return cast(list[_Layer], list(self.layers))
+    def _layers(self) -> list[_RecurrentLayer]:
+        return cast(list[_RecurrentLayer], list(self.layers))
 
     def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
         p = self.hyperparameters
@@ -137,7 +137,7 @@ class PixelRNN(RasterModel):
         return call(self.output, relu(v))
 
 
-class _Layer(nn.Module):
+class _RecurrentLayer(nn.Module):
     """The weights of one layer."""
 
     def __init__(self, model: PixelRNN, index: int) -> None:

@@ -17,7 +17,7 @@ from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
-from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.heads import HEADS, PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.layers.masked_conv import CausalConv2d
@@ -202,7 +202,7 @@ class RasterModel(AutoregressiveModel):
     def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
         """Return the head's maps (batch, outputs, h, w) for features (batch, inputs, h, w)."""
 
-    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
         return self._network(cursor.piece(features), maps, cursor)
 
@@ -213,7 +213,7 @@ class RasterModel(AutoregressiveModel):
             return outputs
         return self.head.move_means(outputs, self.prediction(features))
 
-    def outputs_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def outputs_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
         outputs = self._network_at(features, maps, cursor).to(self.dtype)
         if self.prediction is None:
@@ -280,7 +280,7 @@ class RasterDecoder(Decoder):
         self.model, self.maps = model, maps
         self.image = model._blank(batch).view(batch, *model.image)
         self.features = model.encode(self.image)
-        self.cursor = Cursor(*model.image[1:])
+        self.cursor = ImageCursor(*model.image[1:])
         self.outputs = self.features
 
     def _place(self) -> tuple[int, int, int]:

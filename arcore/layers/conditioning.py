@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot, relu
 
 from arcore.conditions import Classes, Condition, Map, Vector
-from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.nhwc import Conv2d
 
 
@@ -91,7 +91,7 @@ class ConditionProjection(nn.Module):
         projected: Tensor = self.project(maps)
         return projected
 
-    def step(self, maps: Tensor, cursor: Cursor) -> Tensor:
+    def step(self, maps: Tensor, cursor: ImageCursor) -> Tensor:
         """Project the whole maps once; return the piece at the cursor."""
         return cursor.piece(cursor.state(self, lambda: self(maps)))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import elu, softsign
 
-from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.masked_conv import pixel_conv
 from arcore.layers.nhwc import Conv2d, conv2d_nhwc
 from arcore.primitives.masks import channel_groups
@@ -141,7 +141,7 @@ class GaussianPixelCNN(nn.Module):
             condition: (batch, condition_size).
         """
         z, maps = torch.zeros_like(noise), self._maps(condition)
-        cursor = Cursor(*self.size)
+        cursor = ImageCursor(*self.size)
         for row in range(self.size[0]):
             for column in range(self.size[1]):
                 cursor.at(row, column)

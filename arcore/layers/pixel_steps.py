@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.layers.nhwc import conv2d_nhwc
 
@@ -74,7 +74,7 @@ class PixelSteps:
         if link is not None:
             self.base += link[:, :, 0].transpose(1, 2)
 
-    def write(self, x: Tensor, cursor: Cursor) -> None:
+    def write(self, x: Tensor, cursor: ImageCursor) -> None:
         """Write x, (batch, inputs, 1, 1), at the cursor, as layers' states do."""
         self.slots[cursor.column].copy_(x.flatten(1))
 

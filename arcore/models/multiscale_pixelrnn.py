@@ -158,10 +158,10 @@ class MultiscalePixelRNN(AutoregressiveModel):
         return tuple(small_first.to(self.device).split(1))
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
-        return MultiscaleDecoder(self, batch, condition)
+        return TwoScaleDecoder(self, batch, condition)
 
 
-class MultiscaleDecoder(Decoder):
+class TwoScaleDecoder(Decoder):
     """Decodes the small image by the first network's decoder, the others by the second's.
 
     The second one passes over pixels of the small image, whose values it is told.

@@ -18,8 +18,8 @@ from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import condition_weight, shifted
-from arcore.layers.hidden_runs import (
-    HiddenRuns,
+from arcore.layers.hidden_states import (
+    HiddenStates,
     activate_,
     activation_gradient_,
     block_size,
@@ -77,7 +77,7 @@ class NADE(OrderedModel):
     Scoring and its gradient take O(D H) per datum and store the activations of every `block`-th
     dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
     g is evaluated once for each run of zeros (on an accelerator for each dimension, see
-    `arcore.layers.hidden_runs.skips_zeros`).
+    `arcore.layers.hidden_states.skips_zeros`).
 
     Hyperparameters: see `NADEConfig`.
 
@@ -237,7 +237,7 @@ class _NADELogits(torch.autograd.Function):
         start = pad(start, (0, w.shape[-1] - hidden))
         starts, parts = [], []
         with torch.autocast(columns.device.type, enabled=False):
-            runs = HiddenRuns(columns, weights, w.shape[1], block)
+            runs = HiddenStates(columns, weights, w.shape[1], block)
             for index, (w_part, v_part) in enumerate(
                 zip(w.split(block), v.split(block), strict=True)
             ):

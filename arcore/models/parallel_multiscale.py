@@ -15,7 +15,7 @@ from arcore.decoding import Decoder
 from arcore.events import Event, Levels
 from arcore.families.raster import RasterConfig, RasterModel, image_shape
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.group_network import GroupNetwork
 from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
@@ -216,7 +216,7 @@ class ParallelMultiscale(AutoregressiveModel):
         return tuple(blocks)
 
     def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
-        return MultiscaleDecoder(self, batch, condition)
+        return PyramidDecoder(self, batch, condition)
 
 
 class _Scale(nn.Module):
@@ -278,7 +278,7 @@ class _Scale(nn.Module):
         return maps
 
 
-class MultiscaleDecoder(Decoder):
+class PyramidDecoder(Decoder):
     """Goes through the base's decoder and those of the groups, each made when it is reached."""
 
     def __init__(self, model: ParallelMultiscale, batch: int, condition: Tensor | None) -> None:
@@ -323,7 +323,7 @@ class _GroupDecoder(Decoder):
         super().__init__(tuple(network.schedule(context.device)), len(context))
         self.model, self.network = model, network
         self.context, self.predicted = network.split(context), predicted
-        self.cursor = Cursor(*network.patch)
+        self.cursor = ImageCursor(*network.patch)
         shape = (len(context), network.colours, *network.extents)
         self.levels = torch.zeros(shape, dtype=torch.int64, device=context.device)
         shape = (len(self.context), len(model.base.input_colours), *network.patch)

@@ -60,7 +60,7 @@ def skips_zeros(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-class HiddenRuns:
+class HiddenStates:
     """The hidden states of rows over blocks of dimensions, as running sums over active inputs.
 
     An input is active where its weight is not zero, or everywhere: see `skips_zeros`. In each
@@ -126,15 +126,15 @@ class HiddenRuns:
         self.chosen = of_active(rows)[order]
         self.follows = of_active(within[..., 1:])[order]
 
-    def block(self, index: int) -> BlockRuns:
+    def block(self, index: int) -> BlockStates:
         """Return the states of one block."""
-        return BlockRuns(self, index)
+        return BlockStates(self, index)
 
 
-class BlockRuns:
+class BlockStates:
     """The states of one block."""
 
-    def __init__(self, runs: HiddenRuns, index: int) -> None:
+    def __init__(self, runs: HiddenStates, index: int) -> None:
         begin = sum(runs.states[:index])
         part = slice(begin, begin + runs.states[index])
         self.runs, self.states, self.summands = runs, runs.states[index], runs.summands[index]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 
-class Rebuilding(nn.Module):
+class DerivedBuffers(nn.Module):
     """A module that computes such buffers again where its weights leave the meta device.
 
     `to_empty` leaves garbage in them, and `load_state_dict(assign=True)` leaves them behind.
@@ -36,6 +36,6 @@ class Rebuilding(nn.Module):
         missing = super().load_state_dict(state_dict, strict, assign)
         if was_meta and self._where().type != "meta":
             for module in self.modules():
-                if isinstance(module, Rebuilding):
+                if isinstance(module, DerivedBuffers):
                     module._rebuild()
         return missing
