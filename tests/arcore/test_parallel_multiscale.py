@@ -302,11 +302,11 @@ def test_base_is_a_raster_model_with_the_same_condition(base: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"base": "made"}, "base: expected one of ('gated_pixelcnn', 'pixelcnn'), got 'made'"),
+        ({"base": "made"}, "base: expected one of gated_pixelcnn, pixelcnn, got 'made'"),
         ({"base_size": 0}, "base_size: expected an integer >= 1, got 0"),
         ({"base_width": 0}, "base_width: expected an integer >= 1, got 0"),
         ({"base_layers": 0}, "base_layers: expected an integer >= 1, got 0"),
-        ({"upscaling": "C"}, "upscaling: expected A or B, got 'C'"),
+        ({"upscaling": "C"}, "upscaling: expected one of A, B, got 'C'"),
         ({"width": 2.0}, "width: expected an integer >= 1, got 2.0"),
         ({"num_blocks": -1}, "num_blocks: expected an integer >= 0, got -1"),
         ({"kernel": 4}, "kernel: expected an odd integer, got 4"),
@@ -315,7 +315,7 @@ def test_base_is_a_raster_model_with_the_same_condition(base: str) -> None:
         ({"patch_grid": 0}, "patch_grid: expected an integer >= 1, got 0"),
         ({"patch_blocks": True}, "patch_blocks: expected an integer >= 0, got True"),
         ({"dropout": 1.0}, "dropout: expected a number in [0, 1), got 1.0"),
-        ({"head": "normal"}, "head: expected one of ('softmax', 'logistic_mixture')"),
+        ({"head": "normal"}, "head: expected one of softmax, logistic_mixture"),
         ({"head_width": 2}, "head_width: expected at least one map per colour, 3, got 2"),
     ],
 )
