@@ -310,7 +310,7 @@ def test_base_is_a_raster_model_with_the_same_condition(base: str) -> None:
         ({"width": 2.0}, "width: expected an integer >= 1, got 2.0"),
         ({"num_blocks": -1}, "num_blocks: expected an integer >= 0, got -1"),
         ({"kernel": 4}, "kernel: expected an odd integer, got 4"),
-        ({"patch_kernel": 2}, "patch_kernel: expected an odd integer, got 2"),
+        ({"patch_kernel": 2}, "patch_kernel: expected an integer >= 3, got 2"),
         ({"patch_kernel": 1}, "patch_kernel: expected an integer >= 3, got 1"),
         ({"patch_grid": 0}, "patch_grid: expected an integer >= 1, got 0"),
         ({"patch_blocks": True}, "patch_blocks: expected an integer >= 0, got True"),
