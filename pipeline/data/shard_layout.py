@@ -16,6 +16,7 @@ from pipeline.datasets.base import Dataset, Sound, SplitData
 from pipeline.datasets.read_transforms import ReadTransform, num_bins
 
 ROW_GROUP = 2048
+LabelLayout = tuple[tuple[int, ...], np.dtype]
 LABELS_BYTES = 1 << 26  # in memory, of labels that wait to be hashed
 
 
@@ -32,7 +33,7 @@ def row_format(
     return dtype, math.prod(shape) * dtype.itemsize
 
 
-def label_layout(kind: Manifest | Dataset) -> tuple[tuple[int, ...], np.dtype] | None:
+def label_layout(kind: Manifest | Dataset) -> LabelLayout | None:
     """Shape and element type of a row's label, None without labels."""
     if (vectors := _vector_shape(kind)) is not None:
         return vectors, np.dtype("<f4")
@@ -130,17 +131,18 @@ def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:
             )
 
 
-def content_sha256(blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> str:
+def content_sha256(blocks: Iterable[SplitData]) -> str:
     """Hash all rows, then all labels, of blocks that follow each other.
 
     Labels, which may be wide conditions, wait on disk if they are many.
     """
     digest = hashlib.sha256()
     with tempfile.SpooledTemporaryFile(max_size=LABELS_BYTES) as after:
-        for x, labels in blocks:
-            digest.update(np.ascontiguousarray(x).reshape(-1).data)
-            if labels is not None:
-                after.write(labels.astype(labels.dtype.newbyteorder("<")).tobytes())
+        for block in blocks:
+            digest.update(np.ascontiguousarray(block.x).reshape(-1).data)
+            if block.labels is not None:
+                little_endian = block.labels.dtype.newbyteorder("<")
+                after.write(block.labels.astype(little_endian).tobytes())
         after.seek(0)
         while chunk := after.read(LABELS_BYTES):
             digest.update(chunk)
