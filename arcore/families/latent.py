@@ -156,7 +156,6 @@ class LatentVariableModel(LatentSampling):
 
         Arguments:
             x: (batch, *event.shape).
-            condition: one row per event, for a conditional model.
         """
         self._check(x, condition)
         likelihood, divergences = self._terms(x, condition, self._fixed_noise(x))
@@ -200,8 +199,6 @@ class LatentVariableModel(LatentSampling):
         Arguments:
             x: (batch, *event.shape).
             num_samples: K >= 1.
-            condition: one row per event, for a conditional model.
-            generator: source of randomness, on the model's device.
         """
         require_int(num_samples, "num_samples", 1)
         self._check(x, condition)

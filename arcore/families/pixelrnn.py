@@ -67,8 +67,6 @@ class PixelRNN(RasterModel):
     A subclass gives the LSTMs by `_lstm`. Biases of forget gates begin at 1, of which the paper
     says nothing.
 
-    Hyperparameters: see `PixelRNNConfig`.
-
     Arguments:
         event, hyperparameters: as of every model.
         num_maps: channels of condition maps that a caller makes and gives to the network; 0 leaves

@@ -125,8 +125,6 @@ class RasterModel(AutoregressiveModel):
     terms of `call(layer, x)`: see `arcore.layers.cursor`. Its maps are shared out among `groups` of
     colours by `self.colours(width)`.
 
-    Hyperparameters: see `RasterConfig`.
-
     Attributes:
         image: (C, H, W) of the image that the network sees; a column ordering transposes it.
     """

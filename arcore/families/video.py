@@ -93,8 +93,6 @@ class ClipModel(AutoregressiveModel):
     A subclass decodes: `_decode` all pixels of frames at once, `_frame_decoder` one after the other
     in the order of `_frame_schedule`.
 
-    Hyperparameters: see `ClipConfig`.
-
     Attributes:
         clip: (T, C, H, W).
         frame_event: what one frame is.
@@ -172,8 +170,7 @@ class ClipModel(AutoregressiveModel):
         assert self.encoder is not None
         p = self.hyperparameters
         features = level_features.encode_image(frames, self.event, p.inputs, self.dtype)
-        encoded: Tensor = self.encoder(features, vectors)
-        return encoded
+        return self.encoder(features, vectors)
 
     def _no_context(self, batch: int) -> Tensor:
         p = self.hyperparameters

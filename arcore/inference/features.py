@@ -30,7 +30,6 @@ def hidden_features(
     Arguments:
         model: NADE or MADE.
         x: (batch, *event.shape).
-        condition: one row per event, for a conditional model.
 
     Raises:
         ValueError: for another model.

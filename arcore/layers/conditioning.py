@@ -88,8 +88,7 @@ class ConditionProjection(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (batch, channels, h, w) to (batch, outputs, h, w)."""
-        projected: Tensor = self.project(maps)
-        return projected
+        return self.project(maps)
 
     def step(self, maps: Tensor, cursor: ImageCursor) -> Tensor:
         """Project the whole maps once; return the piece at the cursor."""

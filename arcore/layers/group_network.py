@@ -158,8 +158,7 @@ class GroupNetwork(nn.Module):
         for block in self.blocks:
             u = block(u, maps)
         height, width = self.extents
-        linked: Tensor = self.link(relu(u[..., :height, :width]))
-        return linked
+        return self.link(relu(u[..., :height, :width]))
 
     def predict(self, known: Sequence[Tensor]) -> Tensor | None:
         """Predict the group's pixels, (batch, C, height, width), from those of known groups."""

@@ -33,8 +33,6 @@ class DiagonalBiLSTM(PixelRNN):
     Being a row behind, the first layer's second LSTM may see the pixel itself, and here it does, by
     one more 1 x 1 input: no pixel above is out of sight.
 
-    Hyperparameters: see `DiagonalBiLSTMConfig`.
-
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
         sections 3.2 to 3.4, eq. 3, figure 3 and table 1 (which lack this input).

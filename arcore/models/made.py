@@ -125,8 +125,6 @@ class MADE(AutoregressiveModel):
 
     Weights begin as Glorot's uniform ones, where the paper's best networks have orthogonal ones.
 
-    Hyperparameters: see `MADEConfig`.
-
     Reference:
         Germain, Gregor, Murray and Larochelle, "MADE: Masked Autoencoder for Distribution
         Estimation", ICML 2015, eq. 8-13 and section 4.

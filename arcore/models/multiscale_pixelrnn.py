@@ -71,8 +71,6 @@ class MultiscalePixelRNN(AutoregressiveModel):
     projection of the result, without a mask, to its input-to-state part. A condition passes to both
     networks.
 
-    Hyperparameters: see `MultiscalePixelRNNConfig`.
-
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
         section 3.6 and figure 2 (centre).
@@ -235,8 +233,7 @@ class _Upsample(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (batch, inputs, h, w) to (batch, width, H, W)."""
-        maps: Tensor = relu(self.fine(relu(self.deconvolution(relu(self.coarse(features))))))
-        return maps
+        return relu(self.fine(relu(self.deconvolution(relu(self.coarse(features))))))
 
 
 def _core(p: MultiscalePixelRNNConfig, event: Levels, num_maps: int = 0) -> PixelRNN:

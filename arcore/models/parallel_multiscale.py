@@ -116,8 +116,6 @@ class ParallelMultiscale(AutoregressiveModel):
     the maps are split into contiguous patches, and one shallow PixelCNN goes through all patches
     side by side. With a logistic mixture one evaluation serves a pixel's colours.
 
-    Hyperparameters: see `ParallelMultiscaleConfig`.
-
     Reference:
         Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Chen, Belov and de Freitas,
         "Parallel Multiscale Autoregressive Density Estimation", ICML 2017, section 3.
@@ -274,8 +272,7 @@ class _Scale(nn.Module):
         """Return the maps of a condition on the grid of group 1."""
         if condition is None or self.condition_maps is None:
             return None
-        maps: Tensor = self.condition_maps(condition, dtype)
-        return maps
+        return self.condition_maps(condition, dtype)
 
 
 class PyramidDecoder(Decoder):
