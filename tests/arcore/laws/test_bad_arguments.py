@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -90,40 +91,22 @@ conditional_on_classes = models_where(lambda kind: declares(kind, "num_classes")
 
 
 @every_model
-@pytest.mark.parametrize(("call", "parts"), BAD_CALLS)
-def test_bad_arguments_are_named(
-    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
-) -> None:
-    refuses(lambda: call(built(kind)), parts)
-
-
-@models_where(is_discrete)
-@pytest.mark.parametrize(("call", "parts"), BAD_LEVELS)
-def test_bad_levels_are_named(
-    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
-) -> None:
-    refuses(lambda: call(built(kind)), parts)
-
-
-@models_where(lambda kind: not is_discrete(kind))
-@pytest.mark.parametrize(("call", "parts"), BAD_REALS)
-def test_bad_reals_are_named(
-    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
-) -> None:
-    refuses(lambda: call(built(kind)), parts)
+def test_bad_arguments_and_values_are_named(kind: type[AutoregressiveModel]) -> None:
+    for call, parts in [*BAD_CALLS, *(BAD_LEVELS if is_discrete(kind) else BAD_REALS)]:
+        refuses(lambda call=call: call(built(kind)), parts)
 
 
 @conditional_on_classes
-@pytest.mark.parametrize(("condition", "parts"), BAD_CLASSES)
-def test_bad_classes_are_named(
-    kind: type[AutoregressiveModel], condition: object, parts: list[str]
-) -> None:
+def test_bad_classes_are_named(kind: type[AutoregressiveModel]) -> None:
     model = built(kind, num_classes=3)
-    for method in (model.log_prob, model, model.conditionals):
-        refuses(lambda method=method: method(X, condition), parts)
-    refuses(lambda: model.sample(2, condition), parts)
-    refuses(lambda: model.decoder(2, condition), parts)
-    refuses(lambda: model.impute(X, MASK, condition), parts)
+    calls: list[Callable[[object], object]] = [
+        *(partial(method, X) for method in (model.log_prob, model, model.conditionals)),
+        *(partial(method, 2) for method in (model.sample, model.decoder)),
+        partial(model.impute, X, MASK),
+    ]
+    for condition, parts in BAD_CLASSES:
+        for call in calls:
+            refuses(lambda call=call, condition=condition: call(condition), parts)
 
 
 @conditional_on_classes
