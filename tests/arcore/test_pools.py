@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from arcore.pools import fit_pool
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence
 from tests.support.events import CUBE, NINE
+from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 WEIGHTS = torch.tensor([0.5, 0.4, 0.3], dtype=torch.float64)
@@ -300,9 +300,7 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
 
 @pytest.mark.parametrize(("call", "parts"), BAD)
 def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        call()
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(call, parts)
 
 
 def test_weights_that_overflow_draw_nothing() -> None:
