@@ -153,9 +153,6 @@ class LatentVariableModel(LatentSampling):
 
         under the noise of `log_prob`, of which their sum is minus. A level whose KL is near 0 tells
         nothing of x.
-
-        Arguments:
-            x: (batch, *event.shape).
         """
         self._check(x, condition)
         likelihood, divergences = self._terms(x, condition, self._fixed_noise(x))

@@ -265,13 +265,7 @@ class RasterModel(AutoregressiveModel):
 
 
 class RasterDecoder(Decoder):
-    """Evaluates the network at the next pixel alone; layers keep what later pixels need.
-
-    Arguments:
-        model: a raster model.
-        batch: images decoded side by side.
-        maps: condition maps (batch, channels, h, w), or None.
-    """
+    """Evaluates the network at the next pixel alone; layers keep what later pixels need."""
 
     def __init__(self, model: RasterModel, batch: int, maps: Tensor | None) -> None:
         super().__init__(model.schedule, batch)

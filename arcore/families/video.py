@@ -264,13 +264,7 @@ class ClipModel(AutoregressiveModel):
 
 
 class FrameEncoder(nn.Module):
-    """Residual multiplicative blocks over a frame at its full resolution.
-
-    Arguments:
-        inputs: feature maps of a frame.
-        p: hyperparameters.
-        condition_size: length of the vectors that condition every unit, 0 for none.
-    """
+    """Residual multiplicative blocks over a frame at its full resolution."""
 
     def __init__(self, inputs: int, p: ClipConfig, condition_size: int) -> None:
         super().__init__()
@@ -290,14 +284,7 @@ class FrameEncoder(nn.Module):
 
 
 class ClipDecoder(Decoder):
-    """Goes through one frame's decoder after the other.
-
-    Arguments:
-        model: over clips.
-        clip: levels (batch, T, C, H, W), whose first frames may be given already.
-        given: number of frames that are.
-        condition: of `batch` rows, for a conditional model.
-    """
+    """Goes through one frame's decoder after the other."""
 
     def __init__(
         self, model: ClipModel, clip: Tensor, given: int, condition: Tensor | None

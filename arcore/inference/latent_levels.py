@@ -20,10 +20,6 @@ def bound_terms(model: AutoregressiveModel, x: Tensor, condition: Tensor | None 
 
     Their sum is minus `log_prob`, the bound.
 
-    Arguments:
-        model: with latents.
-        x: (batch, *event.shape).
-
     Raises:
         ValueError: for a model without latents.
 

@@ -38,11 +38,6 @@ class ConditionMaps(nn.Module):
 
     A class becomes its indicator and a vector itself, so that each layer's own projection is its
     own embedding. A map passes a small network that brings it to the image's resolution.
-
-    Arguments:
-        kind: of the condition.
-        size: the image's height and width.
-        width: channels for a map.
     """
 
     def __init__(self, kind: Condition, size: tuple[int, int], width: int) -> None:

@@ -71,13 +71,7 @@ class DiagonalBiLSTM(PixelRNN):
 
 
 class _FirstInput(CausalConv2d):
-    """The first layer's 1 x 1 input-to-state part: of maps, and of pixels for the second LSTM.
-
-    Arguments:
-        wide: colours of the maps.
-        gates: colours of the gates of both LSTMs.
-        pixels: feature maps of the image, which come after the others.
-    """
+    """The first layer's 1 x 1 input-to-state part: of maps, and of pixels for the second LSTM."""
 
     def __init__(self, wide: Tensor, gates: Tensor, pixels: int) -> None:
         mask = pad(causal_kernel_mask("B", (1, 1), 0, gates, wide), (0, 0, 0, 0, 0, pixels))

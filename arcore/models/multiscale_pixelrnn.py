@@ -163,11 +163,6 @@ class TwoScaleDecoder(Decoder):
     """Decodes the small image by the first network's decoder, the others by the second's.
 
     The second one passes over pixels of the small image, whose values it is told.
-
-    Arguments:
-        model: a Multi-Scale PixelRNN.
-        batch: images decoded side by side.
-        condition: of `batch` rows, for a conditional model.
     """
 
     def __init__(self, model: MultiscalePixelRNN, batch: int, condition: Tensor | None) -> None:
@@ -208,14 +203,7 @@ class TwoScaleDecoder(Decoder):
 
 
 class _Upsample(nn.Module):
-    """Brings features of the small image to the image's size by a deconvolution.
-
-    Arguments:
-        inputs: feature maps of the small image.
-        width: maps that it gives.
-        size: the image's height and width.
-        factor: of the small image.
-    """
+    """Brings features of the small image to the image's size by a deconvolution."""
 
     def __init__(self, inputs: int, width: int, size: tuple[int, int], factor: int) -> None:
         super().__init__()

@@ -218,12 +218,7 @@ class ParallelMultiscale(AutoregressiveModel):
 
 
 class _Scale(nn.Module):
-    """The networks of groups 2 to 4 of one resolution.
-
-    Arguments:
-        model: with its base made.
-        groups: 1 to 4.
-    """
+    """The networks of groups 2 to 4 of one resolution."""
 
     def __init__(self, model: ParallelMultiscale, groups: list[Group]) -> None:
         super().__init__()
@@ -301,14 +296,7 @@ class PyramidDecoder(Decoder):
 
 
 class _GroupDecoder(Decoder):
-    """Evaluates a group's PixelCNN at one position of all patches at a time.
-
-    Arguments:
-        model: of the group.
-        network: of the group.
-        context: what the network makes of the groups before it.
-        predicted: what the means are relative to, or None.
-    """
+    """Evaluates a group's PixelCNN at one position of all patches at a time."""
 
     def __init__(
         self,

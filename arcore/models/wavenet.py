@@ -350,13 +350,7 @@ def _largest(layer: nn.Linear) -> Tensor:
 
 
 class QueueDecoder(Decoder):
-    """Generates by `DilatedQueues`, one block per sample.
-
-    Arguments:
-        model: whose event has a fixed length.
-        batch: sequences decoded side by side.
-        condition: of so many rows, or None.
-    """
+    """Generates by `DilatedQueues`, one block per sample."""
 
     def __init__(self, model: WaveNet, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
