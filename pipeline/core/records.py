@@ -200,7 +200,10 @@ def _wanted(hint: object) -> str:
     nullable = " or null" if type(None) in _options(hint) else ""
     if _element_of(hint) is not None:
         return f"a list of objects{nullable}"
-    return " or ".join(_WORDS.get(kind, "a mapping") for kind in kinds) + nullable
+    return (
+        " or ".join(_WORDS.get(typing.get_origin(kind) or kind, "a mapping") for kind in kinds)
+        + nullable
+    )
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
