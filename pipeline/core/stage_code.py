@@ -1,7 +1,7 @@
 """What code decides a stage's outputs: one hash for each stage and model, kept in `code.yaml`.
 
 A key is a stage, `fetch`, or a stage and the model it makes, `train.nade`. Its hash covers the code
-of `stages/<stage>.py`, of the model, and of all modules that these import
+of `stages/<stage>.py` (or of `reproductions/`), of the model, and of all modules that these import
 (`pipeline.core.import_closure`); comments and docstrings do not count. `dvc.yaml` names the keys as
 parameters: `params: [code.yaml: [train.${item.model}]]`.
 
@@ -24,7 +24,7 @@ from pipeline.core.import_closure import Checkout
 from pipeline.core.records import read_yaml, value_of
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
-PACKAGES = ("arcore", "pipeline", "stages")
+PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
 MODELS = "arcore.models"
 FILE = "code.yaml"
 STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
@@ -71,7 +71,9 @@ class StageCode:
         if key not in self.keys():
             raise unknown_name("key", key, self.keys())
         chosen = {} if model in ("", ANY) else {MODELS: model}
-        return self._checkout.hashes(f"stages.{stage}", chosen=chosen)
+        ours = f"reproductions.{stage}"
+        module = ours if ours in self._checkout.modules else f"stages.{stage}"
+        return self._checkout.hashes(module, chosen=chosen)
 
     def sha256(self, key: str) -> str:
         """Return the hash of a key, 64 hexadecimal digits."""
