@@ -21,7 +21,7 @@ from pipeline.studies.records import Outcome
 from pipeline.studies.workplace import Workplace
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from pipeline.uses.records import Shown
+from pipeline.uses.use_records import Shown
 
 ROUNDING = 1e-9  # relative: another place in the batch may round otherwise
 SEEN, MIDDLE = (0.05, 0.49, 0.49), (0.83, 0.45, 0.16)  # teal and orange

@@ -18,7 +18,7 @@ from pipeline.core.records import Record, read_object, write_object
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.reporting import study_files, wording
 from pipeline.training.records import TrainingRecord
-from pipeline.uses.records import Shown
+from pipeline.uses.use_records import Shown
 
 FILE, TABLE = study_files.RECORD, study_files.TABLE
 Table = tuple[list[str], list[list[str]]]

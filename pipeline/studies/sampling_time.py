@@ -15,7 +15,7 @@ from pipeline.studies.timing import check_models, check_sizes, seconds_of
 from pipeline.studies.workplace import Workplace
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from pipeline.uses.records import Shown
+from pipeline.uses.use_records import Shown
 
 FILE = "sampling_time.png"
 

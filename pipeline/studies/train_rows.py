@@ -14,8 +14,8 @@ from pipeline.evaluation import scoring
 from pipeline.studies.records import Outcome, device_of, with_error
 from pipeline.studies.workplace import Workplace
 from pipeline.uses import pictures
-from pipeline.uses.records import Shown
-from pipeline.uses.subject import rows_at_once
+from pipeline.uses.use_context import rows_at_once
+from pipeline.uses.use_records import Shown
 
 FILE = "train_rows.png"
 
