@@ -10,7 +10,7 @@ from torch import Tensor
 
 from arcore.events import is_levels
 from pipeline.core.errors import UserError, require
-from pipeline.data.stored_split import Split
+from pipeline.data.shard_reader import Split
 from pipeline.evaluation import measuring, scoring
 from pipeline.uses import use_context
 from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of

@@ -20,7 +20,8 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.data import shard_reader
-from pipeline.data.stored_split import Split, open_rows, take
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.shard_reader import ShardReader, Split, draw_events
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import kept_weights, scoring
@@ -103,7 +104,7 @@ class UseContext:
 
     experiment: str
     trained: saved_models.TrainedModel
-    manifest: shard_reader.Manifest
+    manifest: Manifest
     kept: Path | None = None
 
     @property
@@ -218,7 +219,7 @@ class UseContext:
 
     def stored(self, name: str) -> Split:
         """Open a split, to score rows of it."""
-        return open_rows(paths.shards(self.dataset), name)
+        return ShardReader(paths.shards(self.dataset), name)
 
     def learned_labels(self) -> np.ndarray | None:
         """Return the labels of the rows that were learned from, None without any."""
@@ -226,7 +227,7 @@ class UseContext:
         total = self._usable(data, "train")
         for first in range(0, total, READ_AT_ONCE):
             rows = np.arange(first, min(first + READ_AT_ONCE, total))
-            parts.append(take(data, rows).labels)
+            parts.append(data[rows].labels)
         known = [part for part in parts if part is not None]
         return np.concatenate(known) if known else None
 
@@ -238,9 +239,9 @@ class UseContext:
         """
         data = self.stored(split)
         numbers = choose(self._usable(data, split), count, seed)
-        stored = take(data, numbers)
-        x = torch.from_numpy(scoring.drawn(data, stored, numbers, self.model.event))
-        condition = scoring.condition_of(self.model, stored, np.arange(len(numbers)))
+        stored = data[numbers]
+        x = torch.from_numpy(draw_events(data, stored, numbers, self.model.event))
+        condition = scoring.condition_of(self.model, stored)
         return ModelRows(numbers, x.to(self.model.device), condition, stored.labels)
 
     def _usable(self, data: Split, split: str) -> int:
@@ -276,7 +277,7 @@ def load(experiment: str) -> UseContext:
     described = trained.content.get("dataset")
     name = described.get("name") if isinstance(described, dict) else described
     shards = paths.shards(str(name))
-    manifest = shard_reader.read_manifest(shards)
+    manifest = read_manifest(shards)
     if manifest.sha256 != trained.dataset_sha256:
         raise UserError(
             f"{shards}: expected the data that {experiment} was trained on "
