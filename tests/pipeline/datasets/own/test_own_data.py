@@ -21,7 +21,7 @@ from PIL import Image
 from arcore.events import Binary, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, row_format, shard_reader
+from pipeline.data import preprocess, shard_layout, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.datasets import adding, catalog, decoding_parts
@@ -258,7 +258,7 @@ def test_wide_conditions_count_in_what_is_held_in_memory(
     manifest = (paths.shards("wide") / "manifest.json").read_bytes()
     shutil.rmtree(paths.shards("wide"))
     monkeypatch.setattr(array_checks, "PART_BYTES", 4 * 8 * (2 + 5000))
-    monkeypatch.setattr(row_format, "LABELS_BYTES", 1 << 12)
+    monkeypatch.setattr(shard_layout, "LABELS_BYTES", 1 << 12)
     parts = [len(part.x) for part in dataset.decode(Path())["test"].parts]
     assert len(parts) > 1 and max(parts) == 4
     preprocess.preprocess(dataset)
