@@ -24,6 +24,7 @@ OTHER_PAGES = (
     "README.md",
     "lecture.md",
     "marks.md",
+    "log.md",
     "stand_ins.md",
     picture_book.PAGE,
 )  # in results/, of no one dataset
