@@ -51,7 +51,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     others = [_other(subject, name) for name in settings.others]
     numbers: list[Number] = []
     counts = []
-    for split in ("test", *subject.manifest.further_tests):
+    for split in ("test", *subject.manifest.extra_test_splits):
         test = ShardReader(paths.shards(subject.dataset), split)
         count = len(test) if settings.num_rows is None else min(settings.num_rows, len(test))
         chosen = choose_rows(len(test), count, settings.seed)

@@ -53,7 +53,7 @@ ROOMS = (
 DATASETS = (
     ("adding",),
     ("catalog",),
-    ("clips", "own"),
+    ("clips", "user"),
     ("embedded", "images", "sounds", "tables"),
     ("formats",),
     ("content",),
