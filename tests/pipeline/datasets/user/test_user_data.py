@@ -610,7 +610,7 @@ GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
         ({"path": "z.npy"}, "option path of dataset 'mine': expected an existing file"),
         ({"num_levels": 300}, "option num_levels of dataset 'mine': expected 0, 2 to 256"),
         ({"num_levels": [2, 3]}, r"option num_levels .*: expected as many as shape \[3\]"),
-        ({"num_levels": "x"}, "option num_levels of dataset 'mine': expected a valid integer, got 'x'"),
+        ({"num_levels": "x"}, "option num_levels .*: expected a valid integer, got"),
         (
             {"labels": "x.npy"},
             "option num_classes of dataset 'mine': expected 1 to 1000000 with labels",
