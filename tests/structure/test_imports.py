@@ -59,7 +59,7 @@ DATASETS = (
     ("formats",),
     ("content",),
     ("base",),
-    ("read_transforms", "scaling"),
+    ("options", "read_transforms", "scaling"),
     ("decoding_parts", "moving_generator"),
 )
 BLOCKED = (
