@@ -31,6 +31,7 @@ ROOMS = (
     ("pipeline.data",),
     ("pipeline.experiments",),
     ("pipeline.datasets", "pipeline.tracking"),
+    ("pipeline.artifacts",),
     ("pipeline.core",),
     ("arcore.coding", "arcore.inference", "arcore.saving"),
     ("arcore.entropy",),
@@ -53,12 +54,12 @@ ROOMS = (
 DATASETS = (
     ("adding",),
     ("catalog",),
-    ("clips", "own"),
+    ("clips", "user"),
     ("embedded", "images", "sounds", "tables"),
     ("formats",),
     ("content",),
     ("base",),
-    ("read_transforms", "scaling"),
+    ("options", "read_transforms", "scaling"),
     ("decoding_parts", "moving_generator"),
 )
 BLOCKED = (
