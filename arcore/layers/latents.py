@@ -116,7 +116,7 @@ class GaussianPixelCNN(nn.Module):
 
     @torch.no_grad()
     def transform(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Turn standard normal noise into z, location by location: z = m(z_<) + sigma(z_<) noise."""
+        """Turn standard normal noise into z by location: z = m(z_<) + sigma(z_<) noise."""
         z, maps = torch.zeros_like(noise), self._maps(condition)
         cursor = ImageCursor(*self.size)
         for row in range(self.size[0]):
