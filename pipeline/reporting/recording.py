@@ -134,7 +134,8 @@ def recorded_datasets() -> list[str]:
 
 def dataset_table(dataset: str) -> str:
     """Return the content of `results/<dataset>.md`, of the records alone."""
-    return tables.markdown(comparison.recorded_report(dataset, paths.results()))
+    report = comparison.recorded_report(dataset, paths.results())
+    return tables.markdown(report, numbers.numbers(report))
 
 
 def record_embedded(datasets: Iterable[str]) -> Path:
