@@ -9,19 +9,15 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from arcore.events import Event
-from arcore.units import UNITS, nats_to, nats_to_bits_per_dim
+from arcore.units import nats_to, nats_to_bits_per_dim
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
-from pipeline.datasets import catalog
 from pipeline.evaluation.reading import (
     Evaluated,
     read_codecs,
-    read_evaluated,
-    read_kept_codecs,
     read_results,
 )
 from pipeline.evaluation.results import CodecResult, FurtherTest, Result, Score
@@ -59,7 +55,7 @@ class Row:
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """What tables are ordered by: conditional rows do not compare with others, and come last."""
+        """What tables are ordered by: conditional rows come last, they do not compare."""
         return bool(wording.condition(self.evaluated)), self.value
 
     @property
@@ -99,16 +95,6 @@ class Row:
         bounded = self.result.is_bound_in(unit, self.evaluated.event)
         return "upper_bound" if bounded else "exact"
 
-    def sign_in(self, unit: str) -> str:
-        """Return what precedes the value in a unit: nothing, <= or ~."""
-        return wording.SIGNS[self.relation_in(unit)]
-
-    def text_in(self, unit: str) -> str:
-        """Print the value in a unit with its error."""
-        score, event = self.result.score, self.evaluated.event
-        value, error = score.value_in(unit, event), score.stderr_in(unit, event)
-        return wording.with_error(value, error, self.sign_in(unit))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -137,9 +123,9 @@ class Report:
         return next(row for row in self.rows if row.result.split == "test")
 
     @property
-    def units(self) -> tuple[str, str]:
-        """The dataset's unit, and a second one of test values."""
-        return self.unit, next(unit for unit in UNITS if unit != self.unit)
+    def units(self) -> list[str]:
+        """Units of the test values: the dataset's, then nats and bits/dim."""
+        return list(dict.fromkeys((self.unit, "nats", "bits_per_dim")))
 
     def codec_value(self, codec: CodecResult) -> float:
         """Return what a codec needs, in the dataset's unit."""
@@ -148,13 +134,15 @@ class Report:
     @property
     def measured(self) -> list[Row | CodecResult]:
         """Our rows and those of codecs as one list: unconditional ones, best first, then others."""
-        ranked: list[tuple[bool, float, Row | CodecResult]] = [(*row.rank, row) for row in self.rows]
+        ranked: list[tuple[bool, float, Row | CodecResult]] = [
+            (*row.rank, row) for row in self.rows
+        ]
         ranked += [(False, self.codec_value(codec), codec) for codec in self.codecs]
         return [row for *_, row in sorted(ranked, key=lambda item: item[:2])]
 
 
 def build_report(dataset: str) -> Report:
-    """Put a dataset's results beside the published ones.
+    """Put a dataset's results next to the published ones.
 
     An experiment names its counterpart in its config, `evaluation.published: {model, variant}`, and
     an ensemble that of one member, `evaluation.published_member`, which gives it a second row. A
@@ -166,38 +154,23 @@ def build_report(dataset: str) -> Report:
     """
     read = read_results(dataset)
     manifest = read_manifest(paths.shards(dataset))
-    return _report(dataset, read, manifest.published_name, read_codecs(manifest))
+    return compare(dataset, read, manifest.published_name, read_codecs(manifest))
 
 
-def recorded_report(dataset: str, records: Path) -> Report:
-    """Put what is kept of a dataset beside the published results, from the records alone.
+def compare(
+    dataset: str, read: Sequence[Evaluated], published_name: str | None, codecs: list[CodecResult]
+) -> Report:
+    """Put results next to the published ones.
 
     Arguments:
         dataset: its name.
-        records: a folder of `<dataset>-*` folders with `metrics.json` and `config.yaml`, and of
-            `codecs/<dataset>.json`.
+        read: the results, one at least.
+        published_name: of the dataset in `published_results.yaml`, None where nothing is published.
+        codecs: measured on the same data.
 
     Raises:
-        UserError: for missing or malformed files, or a counterpart that is not published.
+        UserError: for results that do not go together, or a counterpart that is not published.
     """
-    kept = sorted(path.parent for path in records.glob(f"{dataset}-*/metrics.json"))
-    if not kept:
-        raise UserError(f"{records}/{dataset}-*: no record of an experiment")
-    read = [read_evaluated(folder) for folder in kept]
-    config = read[0].config
-    described = config.content.get("dataset")
-    if not isinstance(described, dict):
-        raise UserError(f"{kept[0] / 'config.yaml'}: dataset: expected a mapping, got {described}")
-    # Nothing is published of data of the user's own, whose files may be elsewhere.
-    published_name = None if "kind" in described else catalog.get_dataset(described).published_name
-    path = records / "codecs" / f"{dataset}.json"
-    codecs = read_kept_codecs(path, read[0].event, config.dataset_sha256)
-    return _report(dataset, read, published_name, codecs)
-
-
-def _report(
-    dataset: str, read: Sequence[Evaluated], published_name: str | None, codecs: list[CodecResult]
-) -> Report:
     rows = [Row(evaluated=one) for one in read]
     rows += [
         importance_row(one)

@@ -124,8 +124,12 @@ def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) ->
     begins = min(float(curve.seconds[0]) for curve in curves)
     if 0 < 20 * begins < max(float(curve.seconds[-1]) for curve in curves):
         axes.set_xscale("log")
-    place = "outside lower left" if narrow else "outside right upper"
-    figure.legend(loc=place, fontsize=size, labelcolor=_INK, frameon=False)
+    figure.legend(
+        loc="outside lower left" if narrow else "outside right upper",
+        fontsize=size,
+        labelcolor=_INK,
+        frameon=False,
+    )
     axes.set_xlabel("seconds × processors", fontsize=size, color=_INK)
     axes.set_ylabel(f"validation {UNITS[unit]}", fontsize=size, color=_INK)
     _plain(axes, size)

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 FILE = "index.html"
 Terms = list[tuple[str, str]]
+Part = str | HtmlTable | Media
 
 
 def write_each(above: Path, record: str, write: Callable[[Path], None]) -> list[Path]:
@@ -39,9 +40,7 @@ def write_each(above: Path, record: str, write: Callable[[Path], None]) -> list[
     return written
 
 
-def save(
-    folder: Path, name: str, content: Sequence[str | HtmlTable | Media], origin: Terms, files: Terms
-) -> None:
+def save(folder: Path, name: str, content: Sequence[Part], origin: Terms, files: Terms) -> None:
     """Write a folder's page, which leads back to all reports.
 
     Arguments:

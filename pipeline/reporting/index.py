@@ -21,7 +21,7 @@ HEADER = ("dataset", "best test value", "by", "its published counterpart", "our 
 def write() -> Path | None:
     """Write the index of the folders of reports, studies and searches; None without any.
 
-    It is no output of any stage: each report and `stages.pages` write it, and so does showing them.
+    It is no output of any stage: each report, search and study writes it, and so does showing them.
     """
     folder = paths.root() / "reports"
     rows = [row for path in sorted(folder.glob("[!.]*/table.csv")) if (row := _row(path))]
@@ -40,7 +40,7 @@ def write() -> Path | None:
 
 
 def _row(path: Path) -> list[Cell] | None:
-    """Summarise a report's table; None if it is damaged, or the page or a row of ours is missing."""
+    """Summarise a report; None if it is damaged, or its page or a row of ours is missing."""
     try:
         frame = numbers.read_csv(path)
     except UserError as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from arcore.units import nats_to, nats_to_bits_per_dim
 from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation.results import CodecResult
 from pipeline.reporting import origins, wording

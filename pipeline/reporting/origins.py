@@ -94,7 +94,9 @@ def _of_row(row: Row, dataset: str, dataset_sha256: str) -> RowOrigin:
         title=wording.short_name(result.experiment, dataset),
         terms=terms,
         files=files,
-        published=f"{published.label}: {published.source} [{published.status}]" if published else "",
+        published=f"{published.label}: {published.source} [{published.status}]"
+        if published
+        else "",
         address=published.address if published else "",
     )
 

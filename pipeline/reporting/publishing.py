@@ -78,6 +78,6 @@ def _log_report(frame: pd.DataFrame, folder: Path, files: Mapping[str, str]) -> 
     logger = run_logger.RunLogger(run_id)
     for name in files:
         logger.artifact(folder / name)
-    plain = frame.astype(object)
-    logger.table(plain.where(frame.notna(), None).to_dict("list"), "table.json")
+    plain = frame.astype(object).where(frame.notna(), None)
+    logger.table({name: plain[name].tolist() for name in numbers.TYPES}, "table.json")
     logger.finish("FAILED" if logger.failures else "FINISHED")

@@ -19,6 +19,7 @@ from pipeline.reporting import (
     wording,
 )
 from pipeline.reporting.comparison import Report
+from pipeline.reporting.tables import Texts
 from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.reporting.wording import UNITS
 from pipeline.tracking import pages
@@ -49,7 +50,7 @@ def render(report: Report, frame: pd.DataFrame) -> str:
         templates.REPORT,
         dataset=report.dataset,
         results=_results(results, report),
-        legend=tables.legend(report, list(results)),
+        legend=tables.legend(report, list(results[0])),
         comparison_title=_comparison_title(report),
         comparison=_comparison(report),
         curves=_curves(report),
@@ -63,17 +64,14 @@ def render(report: Report, frame: pd.DataFrame) -> str:
     )
 
 
-def _results(table: pd.DataFrame, report: Report) -> HtmlTable:
+def _results(rows: Sequence[Texts], report: Report) -> HtmlTable:
     """Return the table of our rows and of codecs: names lead to origins, remarks are notes."""
-    main = tables.value_column(report.unit)
-    first = [FIRST[0], main, *FIRST[1:]]
-    columns = [name for name in first if name in table]
-    columns += [name for name in table if name not in (*first, *LEFT_OUT)]
-    rows = [
-        [_cell(name, str(line[name]), report) for name in columns] for _, line in table.iterrows()
-    ]
+    first = [FIRST[0], tables.value_column(report.unit), *FIRST[1:]]
+    columns = [name for name in first if name in rows[0]]
+    columns += [name for name in rows[0] if name not in (*first, *LEFT_OUT)]
+    cells = [[_cell(name, row[name], report) for name in columns] for row in rows]
     caption = "Test results, best first; a name leads to how its row was made"
-    return HtmlTable(caption, columns, rows)
+    return HtmlTable(caption, columns, cells)
 
 
 def _cell(column: str, text: str, report: Report) -> Cell:
@@ -88,15 +86,13 @@ def _cell(column: str, text: str, report: Report) -> Cell:
 
 
 def _published(frame: pd.DataFrame, report: Report) -> HtmlTable:
-    table = tables.published(frame)
-    addresses = [row.address for row, _ in report.context]
-    rows = [
-        [Cell(name), Cell(value), Cell(status), Cell(source, link=address)]
-        for (name, value, status, source), address in zip(
-            table.values.tolist(), addresses, strict=True
-        )
+    rows = tables.published(frame)
+    cells = [
+        [Cell(text, link=row.address if name == "source" else "") for name, text in texts.items()]
+        for texts, (row, _) in zip(rows, report.context, strict=True)
     ]
-    return HtmlTable("Published results that none of ours is matched with", list(table), rows)
+    caption = "Published results that none of ours is matched with"
+    return HtmlTable(caption, list(rows[0]) if rows else [], cells)
 
 
 def _comparison_title(report: Report) -> str:

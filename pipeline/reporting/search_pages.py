@@ -38,7 +38,7 @@ def write(folder: Path) -> None:
     name = value_of(record, "search", str, where)
     search_tables.check(folder)
     caption = UNBEATEN if record.get("front") else TRIALS
-    content = [
+    content: list[folder_pages.Part] = [
         _found(record, where),
         *_shares(folder, value_of(record, "best_trial", int, where)),
         *(

@@ -14,6 +14,7 @@ from pipeline.reporting.wording import SIGNS, UNITS, rounded, with_error
 
 PER_DIM = ("bits_per_dim", "nats_per_dim")
 NONE = "-"
+Texts = dict[str, str]  # by column
 
 
 def value_column(unit: str) -> str:
@@ -21,51 +22,56 @@ def value_column(unit: str) -> str:
     return f"test ({UNITS[unit]})"
 
 
-def results(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row of texts for each experiment and codec; columns that say nothing are left out.
+def results(frame: pd.DataFrame) -> list[Texts]:
+    """Return the texts of each experiment and codec; columns that say nothing are left out.
 
     Arguments:
         frame: of `numbers`.
     """
     measured = frame[frame["kind"] != "published"]
-    units = list(dict.fromkeys(measured.loc[measured["quantity"] == numbers.TEST, "unit"]))
-    rows = [_cells(group) for _, group in measured.groupby("experiment", sort=False)]
-    main, *others = map(value_column, units)
+    units = measured.loc[measured["quantity"] == numbers.TEST, "unit"].unique()[:2]
+    main, other = map(value_column, units)
     columns = ["experiment", "model", "settings", "members", "condition", main]
-    columns += [numbers.ENTROPY, numbers.ABOVE, *others, numbers.CODED, numbers.CODING]
-    columns += [numbers.PARAMETERS, numbers.SECONDS, "device"]
-    columns += ["published", "difference", "source"]
-    table = pd.DataFrame(rows).reindex(columns=columns).fillna(NONE)
-    return table.loc[:, [name for name in columns if (table[name] != NONE).any()]]
+    columns += [numbers.ENTROPY, numbers.ABOVE, other, numbers.CODED, numbers.CODING]
+    columns += [numbers.PARAMETERS, numbers.SECONDS, "device", "published", "difference", "source"]
+    rows = []
+    for _, group in measured.groupby("experiment", sort=False):
+        scored = scored_of(group.iloc[0])
+        rows.append(found := texts(group))
+        found[main] += f" ({scored})" if scored else ""
+    kept = [name for name in columns if any(row.get(name, NONE) != NONE for row in rows)]
+    return [{name: row.get(name, NONE) for name in kept} for row in rows]
 
 
-def _cells(group: pd.DataFrame) -> dict[str, str]:
-    """Return the texts of one experiment by column."""
-    first, texts = group.iloc[0], {}
-    by_quantity = {one["quantity"]: one for _, one in group.iterrows()}
-    for _, one in group.iterrows():
-        name = value_column(one["unit"]) if one["quantity"] == numbers.TEST else one["quantity"]
-        texts[name] = number_text(one)
-    texts[value_column(first["unit"])] += _in_parentheses(scored_of(first))
-    if numbers.CODED in texts:
-        texts[numbers.CODED] += f" ({texts.pop(numbers.CODED_ABOVE)})"
+def texts(group: pd.DataFrame) -> Texts:
+    """Return the texts of one experiment or codec by column, those that there are.
+
+    Arguments:
+        group: its numbers.
+    """
+    first = group.iloc[0]
+    found = {
+        value_column(one["unit"]) if one["quantity"] == numbers.TEST else one["quantity"]:
+        number_text(one)
+        for _, one in group.iterrows()
+    }  # fmt: skip
+    if numbers.CODED in found:
+        found[numbers.CODED] += f" ({found[numbers.CODED_ABOVE]})"
     combined = wording.is_combined(first["model"])
-    if combined and numbers.SECONDS in by_quantity:
-        texts[numbers.SECONDS] += ", members"
-    texts |= {name: first[name] for name in ("experiment", "model", "settings", "members")}
-    texts["condition"] = first["condition"] or NONE
-    texts["device"] = first["device"] if first["device"] and not combined else NONE
-    return texts | _published_cells(first)
+    if combined and numbers.SECONDS in found:
+        found[numbers.SECONDS] += ", members"
+    found |= {name: first[name] for name in ("experiment", "model", "settings", "members")}
+    found["condition"] = first["condition"] or NONE
+    found["device"] = first["device"] if first["device"] and not combined else NONE
+    return found | _published_cells(first)
 
 
 def scored_of(one: pd.Series) -> str:
     """Say how many rows of the split were scored, "" for all."""
-    rows, split_rows = (None if pd.isna(one[key]) else one[key] for key in ("rows", "split_rows"))
-    return "" if one["kind"] != "ours" else wording.rows_scored(rows, split_rows)
-
-
-def _in_parentheses(text: str) -> str:
-    return f" ({text})" if text else ""
+    if one["kind"] != "ours":
+        return ""
+    split_rows = one["split_rows"]
+    return wording.rows_scored(int(one["rows"]), None if pd.isna(split_rows) else int(split_rows))
 
 
 def number_text(one: pd.Series) -> str:
@@ -89,7 +95,7 @@ def number_text(one: pd.Series) -> str:
     return f"{value:g} {unit}"
 
 
-def _published_cells(first: pd.Series) -> dict[str, str]:
+def _published_cells(first: pd.Series) -> Texts:
     if not first["published_by"]:
         return {}
     digits = 3 if first["unit"] in PER_DIM else 2
@@ -122,15 +128,18 @@ def _signed(value: float, digits: int) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
-def published(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row of texts for each published result that none of ours is matched with."""
-    context = frame[frame["kind"] == "published"]
-    rows = [
-        (one["experiment"], published_text(one), one["status"], one["source"])
-        for _, one in context.iterrows()
+def published(frame: pd.DataFrame) -> list[Texts]:
+    """Return the texts of each published result that none of ours is matched with."""
+    column = f"published ({UNITS[numbers.main_unit(frame)]})"
+    return [
+        {
+            "model": one["experiment"],
+            column: published_text(one),
+            "status": one["status"],
+            "source": one["source"],
+        }
+        for _, one in frame[frame["kind"] == "published"].iterrows()
     ]
-    unit = UNITS[numbers.main_unit(frame)]
-    return pd.DataFrame(rows, columns=["model", f"published ({unit})", "status", "source"])
 
 
 def nothing_published(report: Report) -> str:
@@ -176,11 +185,16 @@ def markdown(report: Report, frame: pd.DataFrame) -> str:
     return templates.render(
         templates.MARKDOWN,
         dataset=report.dataset,
-        legend=legend(report, list(shown)),
-        results=markdown_table(list(shown), shown.values.tolist()),
-        published=markdown_table(list(context), context.values.tolist()) if len(context) else "",
+        legend=legend(report, list(shown[0])),
+        results=markdown_table(*columns_and_rows(shown)),
+        published=markdown_table(*columns_and_rows(context)) if context else "",
         nothing_published=nothing_published(report),
     )
+
+
+def columns_and_rows(rows: Sequence[Texts]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns that rows of one table have, and their texts."""
+    return list(rows[0]), [list(row.values()) for row in rows]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
-
-import pandas as pd
+from collections.abc import Iterable, Sequence
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
 from pipeline.reporting import numbers, tables, templates
+from pipeline.reporting.tables import Texts
 from pipeline.reporting.wording import UNITS
 
-MOST_ROWS = 10
+MOST_ROWS, MOST_CONDITIONAL = 10, 3
 WIDTH = 120
 OPTIONAL = ("difference", "members", "published", "condition")  # the first to go comes first
 
@@ -40,27 +39,37 @@ def _shown(dataset: str) -> str:
         catalog.load_config(dataset)  # an unknown one is named, with what is near it
         raise UserError(f"{path}: missing; run `python -m stages.report {dataset}`")
     frame = numbers.read_csv(path)
-    table = tables.results(frame)
-    fitted = _fitting(table.head(MOST_ROWS), numbers.main_unit(frame))
+    rows = tables.results(frame)
+    shown = _fitting(_best(rows), numbers.main_unit(frame))
     return templates.render(
         templates.TERMINAL,
         dataset=dataset,
         unit=UNITS[numbers.main_unit(frame)],
-        table=tables.plain_table(list(fitted), fitted.values.tolist()),
-        more=max(0, len(table) - MOST_ROWS),
+        table=tables.plain_table(*tables.columns_and_rows(shown)),
+        more=len(rows) - len(shown),
         page=path.with_name("report.html"),
     )
 
 
-def _fitting(table: pd.DataFrame, unit: str) -> pd.DataFrame:
+def _best(rows: Sequence[Texts]) -> list[Texts]:
+    """Return the best rows, conditional ones among them, which come last."""
+    conditional = [row for row in rows if row.get("condition", tables.NONE) != tables.NONE]
+    others = [row for row in rows if row not in conditional]
+    best = others[: MOST_ROWS - min(MOST_CONDITIONAL, len(conditional))]
+    return best + conditional[: MOST_ROWS - len(best)]
+
+
+def _fitting(rows: Sequence[Texts], unit: str) -> list[Texts]:
     """Keep the columns that matter most, fewer where a terminal is narrow."""
     columns = ["experiment", "members", "condition", tables.value_column(unit)]
     columns += [numbers.ABOVE, "published", "difference"]
-    columns = [name for name in columns if name in table and set(table[name]) != {tables.NONE}]
+    columns = [
+        name for name in columns if {row.get(name, tables.NONE) for row in rows} != {tables.NONE}
+    ]
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     for name in OPTIONAL:
-        widths = (max(len(name), *table[name].str.len()) for name in columns)
+        widths = (max(len(one), *(len(row[one]) for row in rows)) for one in columns)
         if sum(2 + wide for wide in widths) <= width:
             break
         columns = [one for one in columns if one != name]
-    return table[columns]
+    return [{name: row[name] for name in columns} for row in rows]

@@ -58,7 +58,9 @@ def sections(dataset: str) -> list[UseSection]:
 
 def _section(name: str, made: Sequence[Made], dataset: str) -> UseSection:
     use = USES[name]
-    names = {record.experiment: wording.short_name(record.experiment, dataset) for record, _ in made}
+    names = {
+        record.experiment: wording.short_name(record.experiment, dataset) for record, _ in made
+    }
     notes = [
         (", ".join(names[record.experiment] for record, _ in group), text)
         for text, group in groupby(sorted(made, key=_notes), key=_notes)

@@ -82,11 +82,11 @@ def sentence(text: str) -> str:
 
 
 def markdown_text(cell: str) -> str:
-    """Keep a cell's text from being read as a border, a line break or HTML; "<=" is none.
+    r"""Keep a cell's text from being read as a border, a line break or HTML; "<=" is none.
 
     Example:
         >>> markdown_text("<= 1 | <b>")
-        '<= 1 \\\\| &lt;b>'
+        '<= 1 \\| &lt;b>'
     """
     plain = " ".join(cell.split()).replace("|", "\\|")
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain)
