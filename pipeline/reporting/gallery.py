@@ -182,13 +182,13 @@ def _pictures(
 
 
 def _samples(path: Path, row: Row, name: str) -> Media:
-    shows = "samples next to real test rows"
-    return read_picture(path, f"{name}: {shows}", f"{name}: {shows}")
+    shows = "next to real test rows"
+    return read_picture(path, f"samples of {name} {shows}", f"{name}: samples {shows}")
 
 
 def _spectrograms(path: Path, row: Row, name: str) -> Media:
-    shows = "spectrograms, drawn above real; brighter is louder, over 70 dB."
-    return read_picture(path, f"{name}: {shows}")
+    caption = f"{name}: spectrograms, drawn above real; brighter is louder, over 70 dB."
+    return read_picture(path, f"spectrograms of {name}: drawn above, real below", caption)
 
 
 def _clips(path: Path, row: Row, name: str) -> Media:
