@@ -44,7 +44,8 @@ from loading import bits
 
 import arcore
 from pipeline.core import allocator, provenance
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocess
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.experiments.schema import TrainerConfig, build
@@ -164,7 +165,7 @@ class Bare:
 def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
     """Return processor seconds of an epoch of the worker and of the bare loop, pair by pair."""
     torch.set_num_threads(1)
-    event = shard_reader.read_manifest(write_shards(case, folder)).event
+    event = read_manifest(write_shards(case, folder)).event
     session = Alternating(Bare(case, event))
     epochs = case.pairs + 1
     loop_alone = {"max_epochs": epochs, "validate_every": epochs, "checkpoint_every": epochs}

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import after_frames, is_levels
-from pipeline.cluster import shared_storage
+from arcore.events import Event, after_frames, is_levels
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster.devices import local_device
-from pipeline.core import locks, paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.cluster.shared_storage import shared_storage
+from pipeline.core import paths, provenance
 from pipeline.core.errors import UserError, require
-from pipeline.data.manifest import Manifest, read_manifest, require_same
-from pipeline.data.stored_split import Split, open_rows, take
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.datasets import catalog
-from pipeline.datasets.base import SplitData
 from pipeline.evaluation import (
     audio_figures,
     coding_cost,
@@ -62,16 +62,42 @@ def evaluate(config: ExperimentConfig) -> Path:
             scores that are not finite, which leave the result that is there; or while another
             process evaluates the same.
     """
-    lock = locks.path_of(f"evaluate-{config.result_name}")
-    with locks.held(lock, f"evaluating {config.result_name}"):
-        return _evaluate(config)
+    output = artifact.evaluation(config.name, config.dataset["name"], config.result_name)
+    with alone(output):
+        trained, storage = saved_models.load(config.name), shared_storage(config.cluster)
+        described = _described(config, trained)  # before hours in which they may be edited
+        run = None
+        if config.evaluated_as is None and trained.record is not None:  # else it is of another
+            run = run_logger.RunLogger(trained.record.run_id)
+        with writing(output, storage=storage, run=run) as folder:
+            result, event = _evaluate(config, trained, described, folder)
+        result_files.write_summary(result, event)
+        if run is not None:
+            _track(run, result)
+    of_nats, of_bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
+    log.info(
+        "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
+        config.name, of_nats, result.score.nats, result.score.nats_stderr,
+        of_bits, result.score.bits_per_dim, result.num_rows,
+    )  # fmt: skip
+    return output.folder
 
 
-def _evaluate(config: ExperimentConfig) -> Path:
-    # before hours in which they may be edited
-    described = identity.config_sha256(config), identity.entry_sha256(config.name)
-    trained = saved_models.load(config.name)
-    code_sha256 = provenance.code_sha256("evaluate", trained.name)
+def _described(
+    config: ExperimentConfig, trained: saved_models.TrainedModel
+) -> tuple[str, str | None, str | None]:
+    """Return the hashes of the configuration, of its entry, and of the code."""
+    code = provenance.code_sha256("evaluate", trained.name)
+    return identity.config_sha256(config), identity.entry_sha256(config.name), code
+
+
+def _evaluate(
+    config: ExperimentConfig,
+    trained: saved_models.TrainedModel,
+    described: tuple[str, str | None, str | None],
+    out: Path,
+) -> tuple[Result, Event]:
+    """Score, draw, and write into a folder; return the result, and the event that was scored."""
     model, record = trained.model, trained.record
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
@@ -86,13 +112,13 @@ def _evaluate(config: ExperimentConfig) -> Path:
     context = manifest.context_frames
     if plan.coded:
         coding_cost.check(model, context, config.name)
-    test, valid = (open_rows(folder, split) for split in ("test", "valid"))
+    test, valid = (ShardReader(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
     require(len(chosen) > 1, f"{dataset}: test rows", "two or more, for an error", len(chosen))
     source = None
     own = "kind" in config.dataset  # whose source nobody knows, and whose files would be read again
-    if isinstance(test, SplitData) and manifest.sound is not None and not own:
-        source = catalog.get_dataset(config.dataset).source_nats(test)
+    if manifest.sound is not None and not own:
+        source = catalog.get_dataset(config.dataset).source_nats(test.whole())
     chosen_valid = scoring.choose(valid, plan)
     with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
         measured = measuring.measure(
@@ -115,7 +141,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         dataset_sha256=manifest.sha256,
         config_sha256=described[0],
         entry_sha256=described[1],
-        code_sha256=code_sha256,
+        code_sha256=described[2],
         num_valid_rows=len(valid_nats),
         valid_rows_sha256=hashlib.sha256(chosen_valid.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,
@@ -146,30 +172,16 @@ def _evaluate(config: ExperimentConfig) -> Path:
         published_member=plan.published_member,
         published_importance=plan.published_importance,
     )
-    result.check(after_frames(manifest.event, context), config.name)
-    out = paths.evaluation(dataset, config.result_name)
-    require_same(folder, manifest)
-    with replacing(out) as temporary:
-        result_files.write(result, temporary)
-        _write_scores(temporary / "scores.csv", chosen, measured.nats)
-        for split, (_, rows, nats) in further.items():
-            _write_scores(temporary / f"scores_{split}.csv", rows, nats)
-        if drawn is not None:
-            _show(model, plan, test, shown, drawn, manifest, temporary)
-        curve.savefig(temporary / "learning_curve.png")
-    result_files.write_summary(result, after_frames(manifest.event, context))
-    shared_storage.publish(config.cluster, out, "metrics.json")
-    if config.evaluated_as is None and record is not None:  # else the run is of another result
-        _track(record.run_id, result, out)
-    of_nats, of_bits = (
-        result.at_most_in(unit, manifest.event) for unit in ("nats", "bits_per_dim")
-    )
-    log.info(
-        "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
-        config.name, of_nats, result.score.nats, result.score.nats_stderr,
-        of_bits, result.score.bits_per_dim, result.num_rows,
-    )  # fmt: skip
-    return out
+    event = after_frames(manifest.event, context)
+    result.check(event, config.name)
+    result_files.write(result, out)
+    _write_scores(out / "scores.csv", chosen, measured.nats)
+    for split, (_, rows, nats) in further.items():
+        _write_scores(out / f"scores_{split}.csv", rows, nats)
+    if drawn is not None:
+        _show(model, plan, test, shown, drawn, manifest, out)
+    curve.savefig(out / "learning_curve.png")
+    return result, event
 
 
 def _check(
@@ -192,7 +204,7 @@ def _score_further(
     plan: EvaluationConfig,
 ) -> tuple[FurtherTest, np.ndarray, Tensor]:
     """Score a test split beyond `test`; return what it scores, which rows, and their nats."""
-    data = open_rows(folder, split)
+    data = ShardReader(folder, split)
     chosen = scoring.choose(data, plan)
     require(len(chosen) > 1, f"{manifest.dataset}: {split} rows", "two or more", len(chosen))
     by_member = partial(score, split, data, chosen)
@@ -241,14 +253,14 @@ def _show(
     media, picture = folder / "media", folder / "samples.png"
     media.mkdir()
     if manifest.sound is not None:
-        labels = take(test, shown).labels
+        labels = test[shown].labels
         assert labels is not None and is_levels(model.event)  # as every split of sounds
         pairs = audio_figures.Pairs(drawn, real, labels, model.event, manifest.sound)
         pairs.write(media)
         pairs.spectrograms().savefig(picture)
     elif video_figures.are_clips(model.event):
         shown, real, drawn = (rows[: video_figures.MAX_CLIPS] for rows in (shown, real, drawn))
-        context, given = manifest.context_frames, scoring.condition_of(model, test, shown)
+        context, given = manifest.context_frames, scoring.condition_of(model, test[shown])
         versions = [real, drawn]
         if not isinstance(model, arcore.Ensemble):  # which has no conditionals
             versions.insert(1, video_figures.expected(model, real, given, context))
@@ -273,8 +285,7 @@ def _scored(
         raise UserError(f"{name}: evaluation.num_members {num_members}: {error}") from None
 
 
-def _track(run_id: str | None, result: Result, out: Path) -> None:
-    logger = run_logger.RunLogger(run_id)
+def _track(logger: run_logger.RunLogger, result: Result) -> None:
     metrics = {f"test_{name}": float(value) for name, value in vars(result.score).items()}
     if result.sample_seconds is not None:
         metrics["test_sample_seconds"] = result.sample_seconds
@@ -285,7 +296,3 @@ def _track(run_id: str | None, result: Result, out: Path) -> None:
     with logger.flushed():
         logger.tags({"exact": str(result.exact).lower()})
         logger.metrics(metrics)
-        for picture in ("samples.png", "learning_curve.png"):
-            if (out / picture).is_file():
-                logger.artifact(out / picture)
-        logger.artifact(out / "metrics.json")

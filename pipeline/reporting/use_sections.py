@@ -12,9 +12,9 @@ from pipeline.data.manifest import read_manifest
 from pipeline.reporting import gallery, templates, wording
 from pipeline.reporting.gallery import Media
 from pipeline.reporting.templates import Cell, HtmlTable
-from pipeline.uses import records
-from pipeline.uses.listing import USES
-from pipeline.uses.records import Number, Shown, UseRecord
+from pipeline.uses import use_records
+from pipeline.uses.use_descriptions import USES
+from pipeline.uses.use_records import Number, Shown, UseRecord
 
 Made = tuple[UseRecord, Path]
 
@@ -49,7 +49,7 @@ def sections(dataset: str) -> list[UseSection]:
     Raises:
         UserError: naming a record that is malformed.
     """
-    made = records.read_all(dataset, read_manifest(paths.shards(dataset)).sha256)
+    made = use_records.read_all(dataset, read_manifest(paths.shards(dataset)).sha256)
     return [
         _section(name, list(group), dataset)
         for name, group in groupby(made, key=lambda one: one[0].use)

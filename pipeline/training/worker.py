@@ -23,7 +23,7 @@ from pipeline.cluster.devices import exact
 from pipeline.core import provenance
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
-from pipeline.data.opening import open_split
+from pipeline.data.loading import open_split
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import agreement, checkpoints, validation
 from pipeline.training.collectives import Workers
@@ -167,7 +167,7 @@ class Worker:
         if restored:
             midway = f" and {progress.steps_in_epoch} steps" if progress.steps_in_epoch else ""
             self._say(f"resumes after epoch {progress.epoch}{midway}")
-            if midway and progress.world != world and self.train.shared_out:
+            if midway and progress.world != world and self.train.partitioned_by_rank:
                 self._say(
                     f"warning: {progress.world} workers had shared out its rows; begins the epoch "
                     f"anew with {world}"

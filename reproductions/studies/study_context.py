@@ -16,8 +16,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import read_yaml
 from pipeline.data.manifest import Manifest, require_same
-from pipeline.data.shard_reader import read_split
-from pipeline.data.stored_split import Split
+from pipeline.data.shard_reader import Split, read_split
 from pipeline.experiments import compose, naming
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import driver, saved_models

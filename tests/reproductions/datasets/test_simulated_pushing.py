@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from reproductions.datasets import simulated_pushing
 from reproductions.datasets.simulated_pushing import CLIP, NAME, SimulatedPushing
@@ -81,7 +82,7 @@ def test_the_second_test_set_is_part_of_what_data_are(parts: list[Path], workdir
         clips["frames"][0, 0, 0, 0, 0] = 255 * change
         np.save(parts[-1], clips)
         out = preprocess.write(small(), small().decode(workdir), workdir / "shards")
-        sums.append(shard_reader.read_manifest(out).sha256)
+        sums.append(read_manifest(out).sha256)
     assert sums[0] != sums[1]
 
 
