@@ -16,6 +16,7 @@ import yaml
 from pipeline.data import shard_reader
 from pipeline.tracking import mlflow_store
 from tests.places import ROOT
+from tests.support.checkouts import copy_code
 
 pytestmark = pytest.mark.e2e
 BASE = "pipeline/conf/base.yaml"
@@ -119,9 +120,7 @@ def repository(tmp_path_factory, make_project, migrated):
     project = make_project({})
     folder = project.folder
     root = ROOT
-    for package in ("arcore", "pipeline", "stages", "reproductions"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(root / package, folder / package, ignore=ignored)
+    copy_code(folder)
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(root / name, folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))

@@ -101,7 +101,7 @@ study.main()"""
 
 
 def test_the_entries_of_params_yaml_are_of_all_kinds() -> None:
-    entries = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]
+    entries = yaml.safe_load((ROOT / "reproductions" / "params.yaml").read_text())["studies"]
     assert {entry["study"] for entry in entries.values()} == set(KINDS)
 
 
