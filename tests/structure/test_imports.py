@@ -31,6 +31,7 @@ ROOMS = (
     ("pipeline.data",),
     ("pipeline.experiments",),
     ("pipeline.datasets", "pipeline.tracking"),
+    ("pipeline.artifacts",),
     ("pipeline.core",),
     ("arcore.coding", "arcore.inference", "arcore.saving"),
     ("arcore.entropy",),
@@ -46,7 +47,7 @@ ROOMS = (
     ("arcore.conditions",),
     ("arcore.decoding",),
     ("arcore.hyperparameters", "arcore.distributions", "arcore.units"),
-    ("arcore.events", "arcore.rebuilding"),
+    ("arcore.events", "arcore.derived_buffers"),
     ("arcore.primitives",),
 )
 # The rooms and modules of the datasets likewise; each imports from rows below its own.

@@ -6,6 +6,7 @@ evaluation/<dataset>/uses/<experiment>/<use>/ is one use of one model.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
-from pipeline.uses.listing import USES
+from pipeline.uses.use_descriptions import USES
 
 log = logging.getLogger(__name__)
 FILE, TIMING = "use.json", "timing.json"
@@ -37,6 +38,11 @@ class Number(Record):
     stderr: float | None = left_out(None)
     unit: str = left_out("")
     sign: str = left_out("")
+
+    def __str__(self) -> str:
+        """Say it in a line of a log."""
+        error = "" if self.stderr is None else f" +- {self.stderr:.3g}"
+        return f"{self.name}: {f'{self.sign} {self.value:.4g}{error} {self.unit}'.strip()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +89,24 @@ class UseRecord(Record):
     others: dict[str, str] | None = left_out(None)
     other_datasets: dict[str, str] | None = left_out(None)
 
+    def is_current(self, dataset_sha256: str) -> bool:
+        """Tell whether weights and shards are still those that the use read.
+
+        Arguments:
+            dataset_sha256: of the dataset's shards.
+        """
+        models = {self.experiment: self.weights_sha256, **(self.others or {})}
+        datasets = self.other_datasets or {}
+        return (
+            self.use in USES
+            and self.dataset_sha256 == dataset_sha256
+            and all(_weights_are(name, sha256) for name, sha256 in models.items())
+            and all(_shards_are(name, sha256) for name, sha256 in datasets.items())
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class Origin(Record):
+class UseTiming(Record):
     """Where a use ran, `timing.json`: it differs from run to run, so that DVC ignores it.
 
     Attributes:
@@ -99,15 +120,26 @@ class Origin(Record):
     commit: str
 
 
+def _weights_are(experiment: str, sha256: str) -> bool:
+    """Tell whether the weights in models/, or else in results/, have a hash, if there are any."""
+    weights = paths.usable_model(experiment) / "model.safetensors"
+    return not weights.is_file() or sha256_of(weights) == sha256
+
+
+def _shards_are(dataset: str, sha256: str) -> bool:
+    shards = paths.shards(dataset)
+    return not shards.is_dir() or read_manifest(shards).sha256 == sha256
+
+
 def folder_of(dataset: str, experiment: str) -> Path:
     """Return the folder of the uses of an experiment."""
     return paths.root() / "evaluation" / dataset / "uses" / experiment
 
 
-def write(record: UseRecord, origin: Origin, folder: Path) -> None:
+def write(record: UseRecord, timing: UseTiming, folder: Path) -> None:
     """Write a record, and where it comes from, into a use's folder."""
     write_object(folder / FILE, record.to_dict())
-    described = {"use_sha256": sha256_of(folder / FILE), **origin.to_dict()}
+    described = {"use_sha256": sha256_of(folder / FILE), **timing.to_dict()}
     write_object(folder / TIMING, described)
 
 
@@ -121,7 +153,7 @@ def read(folder: Path) -> UseRecord:
     return UseRecord.from_dict(read_object(path), str(path))
 
 
-def read_origin(folder: Path) -> Origin | None:
+def read_timing(folder: Path) -> UseTiming | None:
     """Read where the record of a use's folder comes from; None where `timing.json` is of another.
 
     DVC restores `use.json` from its cache, and leaves a `timing.json` that is there as it is.
@@ -130,12 +162,10 @@ def read_origin(folder: Path) -> Origin | None:
         UserError: naming the file that is malformed.
     """
     path = folder / TIMING
-    if not path.is_file():
-        return None
-    found = read_object(path)
+    found = read_object(path) if path.is_file() else {}
     if found.get("use_sha256") != sha256_of(folder / FILE):
         return None
-    return Origin.from_dict(found, str(path))
+    return UseTiming.from_dict(found, str(path))
 
 
 def files(dataset: str) -> list[Path]:
@@ -160,27 +190,16 @@ def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
     """
     found = []
     for path in files(dataset):
-        folder = path.parent
-        record = read(folder)
-        fits = record.use in USES and record.dataset_sha256 == dataset_sha256
-        for name, sha256 in {
-            record.experiment: record.weights_sha256,
-            **(record.others or {}),
-        }.items():
-            weights = paths.usable_model(name) / "model.safetensors"
-            fits = fits and (not weights.is_file() or sha256_of(weights) == sha256)
-        for name, sha256 in (record.other_datasets or {}).items():
-            shards = paths.shards(name)
-            fits = fits and (not shards.is_dir() or read_manifest(shards).sha256 == sha256)
-        if not fits:
+        record, folder = read(path.parent), path.parent
+        if record.is_current(dataset_sha256):
+            found.append((record, folder))
+        else:
             log.warning("warning: %s: an old use, or of other data or weights; left out", folder)
-            continue
-        found.append((record, folder))
     order = list(USES)
     return sorted(found, key=lambda one: (order.index(one[0].use), one[0].experiment))
 
 
-def summary(records: list[UseRecord]) -> dict[str, dict[str, float]]:
+def summary(records: Sequence[UseRecord]) -> Mapping[str, dict[str, float]]:
     """Return the numbers of each use by name, for `dvc metrics`."""
     return {
         record.use: {number.name: number.value for number in record.numbers} for record in records

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 import arcore
-from pipeline.core.errors import UserError
-from pipeline.uses import learned, memorisation, subject
+from pipeline.uses import learned_filters, memorisation, use_context
 
 
 @pytest.mark.parametrize("block", [7, 4096])
@@ -29,9 +28,9 @@ def test_the_nearest_row_is_found_and_a_copy_is_told(block: int, monkeypatch) ->
 
 @pytest.mark.parametrize("name", ["toy-nade", "toy-gated_pixelcnn", "toy-pixelvae"])
 def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> None:
-    loaded = subject.load(name)
-    settings = memorisation.Settings(num_samples=20, num_shown=4, num_train=100)
-    outcome = memorisation.run(loaded, settings, project)
+    loaded = use_context.load(name)
+    settings = memorisation.Memorisation(num_samples=20, num_shown=4, num_train=100)
+    outcome = settings.run(loaded, project)
     found = {number.name: number.value for number in outcome.numbers}
     errors = {number.name: number.stderr for number in outcome.numbers}
     assert errors["validation above training images"] == pytest.approx(
@@ -56,7 +55,7 @@ def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> N
 
 
 def test_training_rows_are_those_that_were_learned_from(project: Path) -> None:
-    loaded = subject.load("toy-gated_pixelcnn")
+    loaded = use_context.load("toy-gated_pixelcnn")
     everything = loaded.learned_labels()
     assert everything is not None and len(everything) == len(loaded.rows("train")) == 1257
     trainer = loaded.trained.content["trainer"] | {"train_rows": 200}
@@ -77,7 +76,7 @@ def test_training_rows_are_those_that_were_learned_from(project: Path) -> None:
     ],
 )
 def test_what_there_is_to_see_is_drawn(project: Path, name: str, files: list[str]) -> None:
-    outcome = learned.run(subject.load(name), learned.Settings(num_units=12), project)
+    outcome = learned_filters.LearnedFilters(num_units=12).run(use_context.load(name), project)
     assert [shown.file for shown in outcome.shown] == files
     for file in files:
         with Image.open(project / file) as picture:
@@ -85,22 +84,17 @@ def test_what_there_is_to_see_is_drawn(project: Path, name: str, files: list[str
     assert len(outcome.numbers) == 2
 
 
-def test_a_model_with_nothing_to_see_is_refused(project: Path) -> None:
-    with pytest.raises(UserError, match="toy-pixelvae: expected a single exact model, or one with"):
-        learned.run(subject.load("toy-pixelvae"), learned.Settings(), project)
-
-
 def test_many_levels_have_a_softmax(project: Path) -> None:
-    loaded = subject.load("toy-nade")
+    loaded = use_context.load("toy-nade")
     model = arcore.create_model("nade", arcore.events.Levels(5, (1, 8, 8)), hidden=3)
     x = torch.randint(5, (2, 1, 8, 8))
-    logits = learned._log_levels(model, x, None)
+    logits = learned_filters._log_levels(model, x, None)
     assert logits.shape == (2, 1, 8, 8, 5)
     torch.testing.assert_close(logits.exp().sum(-1), torch.ones(2, 1, 8, 8).double())
-    figure = learned._softmax(logits, x, model.event)
+    figure = learned_filters._softmax(logits, x, model.event)
     bars = figure.axes[1].patches
     expected = logits[0, 0, 2, 4].exp()
     assert [bar.get_height() for bar in bars] == pytest.approx(expected.tolist())
-    bits = learned._log_levels(loaded.model, x.clamp(max=1), None)
+    bits = learned_filters._log_levels(loaded.model, x.clamp(max=1), None)
     white = loaded.model.conditionals(x.clamp(max=1)).probs.double()
     torch.testing.assert_close(bits[..., 1].exp(), white, atol=1e-6, rtol=0)

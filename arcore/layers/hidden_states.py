@@ -13,12 +13,7 @@ GRAIN = 1 << 15  # elements up to which torch never splits an elementwise loop b
 
 
 def block_size(size: int, most: int) -> int:
-    """Return the dimensions of a block, three quarters of `most` or more: what leaves least to pad.
-
-    Example:
-        >>> block_size(784, 32), block_size(64, 32), block_size(5, 32)
-        (28, 32, 5)
-    """
+    """Return the dimensions of a block, 3/4 of `most` or more: what leaves least to pad."""
     if size <= most:
         return size
     return min(range(most, most - most // 4 - 1, -1), key=lambda block: -size % block)
@@ -65,7 +60,7 @@ def skips_zeros(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-class HiddenRuns:
+class HiddenStates:
     """The hidden states of rows over blocks of dimensions, as running sums over active inputs.
 
     An input is active where its weight is not zero, or everywhere: see `skips_zeros`. In each
@@ -131,15 +126,15 @@ class HiddenRuns:
         self.chosen = of_active(rows)[order]
         self.follows = of_active(within[..., 1:])[order]
 
-    def block(self, index: int) -> BlockRuns:
+    def block(self, index: int) -> BlockStates:
         """Return the states of one block."""
-        return BlockRuns(self, index)
+        return BlockStates(self, index)
 
 
-class BlockRuns:
+class BlockStates:
     """The states of one block."""
 
-    def __init__(self, runs: HiddenRuns, index: int) -> None:
+    def __init__(self, runs: HiddenStates, index: int) -> None:
         begin = sum(runs.states[:index])
         part = slice(begin, begin + runs.states[index])
         self.runs, self.states, self.summands = runs, runs.states[index], runs.summands[index]
@@ -228,13 +223,7 @@ class BlockRuns:
 
 
 def _ranges(begins: Tensor, lengths: Tensor, total: int) -> tuple[Tensor, Tensor]:
-    """Ranges of these beginnings and lengths after each other, and where each begins there.
-
-    Arguments:
-        begins: of each range.
-        lengths: of each range.
-        total: the sum of lengths, which a device would be asked for.
-    """
+    """Ranges of these beginnings and lengths after each other, and where each begins there."""
     ends = lengths.cumsum(0)
     bags = ends - lengths
     shift = torch.repeat_interleave(begins - bags, lengths, output_size=total)

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from arcore.primitives.orderings import inverse
+from torch import nn
 
 
-class Rebuilding(nn.Module):
+class DerivedBuffers(nn.Module):
     """A module that computes such buffers again where its weights leave the meta device.
 
     `to_empty` leaves garbage in them, and `load_state_dict(assign=True)` leaves them behind.
@@ -22,11 +20,6 @@ class Rebuilding(nn.Module):
 
     def _where(self) -> torch.device:
         return next(self.parameters()).device
-
-    def _register_order(self, order: Tensor) -> None:
-        """Keep an ordering as the buffers `order` and, its inverse, `position`."""
-        for name, buffer in (("order", order), ("position", inverse(order))):
-            self.register_buffer(name, buffer.to(self._where()), persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         was_meta = self._where().type == "meta"
@@ -43,6 +36,6 @@ class Rebuilding(nn.Module):
         missing = super().load_state_dict(state_dict, strict, assign)
         if was_meta and self._where().type != "meta":
             for module in self.modules():
-                if isinstance(module, Rebuilding):
+                if isinstance(module, DerivedBuffers):
                     module._rebuild()
         return missing

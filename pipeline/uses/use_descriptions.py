@@ -8,7 +8,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Use:
+class UseDescription:
     """A use in words.
 
     Attributes:
@@ -23,82 +23,82 @@ class Use:
 
 
 USES = {
-    "inpainting": Use(
+    "inpainting": UseDescription(
         "In-painting",
         "completions of masked test images; nats of the missing pixels given the observed",
         "a single exact model or a pool, of images in levels",
     ),
-    "classes": Use(
+    "classes": UseDescription(
         "Classes",
         "a row of samples of each class; test images classified by Bayes' rule",
         "a class-conditional model of images",
     ),
-    "features": Use(
+    "features": UseDescription(
         "Hidden units as features",
         "accuracy of logistic regression on hidden units with few labels, beside pixels",
         "NADE or MADE told no class, on data with labels",
     ),
-    "outliers": Use(
+    "outliers": UseDescription(
         "Real against other images",
         "how well log p tells real images from others, raw and corrected for complexity",
         "an unconditional model of images",
     ),
-    "super_resolution": Use(
+    "super_resolution": UseDescription(
         "Super-resolution",
         "images drawn given every second or fourth pixel; PSNR and SSIM beside bicubic",
         "parallel_multiscale, multiscale_pixelrnn or an orderless model",
     ),
-    "denoising": Use(
+    "denoising": UseDescription(
         "Denoising",
         "images drawn given noisy ones; PSNR and SSIM beside the noisy input and a median filter",
         "a single exact model or a pool, of images in levels",
     ),
-    "memorisation": Use(
+    "memorisation": UseDescription(
         "Memorisation",
         "the training image nearest to each sample; nats of training and validation images",
         "a model of images in levels",
     ),
-    "learned": Use(
+    "learned": UseDescription(
         "What it learned",
         "first-layer weights (NADE, MADE, DeepNADE), probabilities of samples, softmax activations",
         "a model of images in levels",
     ),
-    "structure": Use(
+    "structure": UseDescription(
         "Structure near and far",
         "how pixels of samples vary together, near and far apart, beside those of test images",
         "an unconditional model of images in levels",
     ),
-    "orderings": Use(
+    "orderings": UseDescription(
         "Orderings",
         "nats of test rows by ensembles of 1, 2, 4, ... orderings of one network",
         "an orderless model (deep_nade, conv_nade), or MADE with an ordering for each mask",
     ),
-    "paired": Use(
+    "paired": UseDescription(
         "Paired differences",
         "what a model gains over other experiments on the same test rows, with its error",
         "others=[experiment, ...] of the same data",
     ),
-    "noise_levels": Use(
+    "noise_levels": UseDescription(
         "Levels of noise",
         "what changes as the noise of one level varies; the KL and the units in use of each",
         "a model of images with latents (pixelvae)",
     ),
-    "interpolation": Use(
+    "interpolation": UseDescription(
         "Interpolation",
         "images along the line between the latents, or vectors, of two test images",
         "a model of images that is told a vector, or an unconditional one with latents (pixelvae)",
     ),
-    "continuation": Use(
+    "continuation": UseDescription(
         "Continuation",
         "sounds drawn given their first half, to listen to; what the first half tells in bits",
         "a model of sounds",
     ),
-    "speakers": Use(
+    "speakers": UseDescription(
         "Speakers",
         "the same text drawn in every voice; the speaker of test sounds by Bayes' rule",
         "a model of sounds that is told the speaker",
     ),
-    "video_prediction": Use(
+    "video_prediction": UseDescription(
         "Video prediction",
         "clips that go on after their given frames, animated; PSNR and SSIM of each way",
         "a model of clips whose first frames are given",

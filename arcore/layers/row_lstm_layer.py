@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from arcore.layers.cursor import Cursor
-from arcore.layers.lstm_scan import Plan, lstm_scan, state_weight
+from arcore.layers.cursor import ImageCursor
+from arcore.layers.lstm_scan import ScanPlan, lstm_scan, state_weight
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.gating import lstm_cell
 from arcore.primitives.precision import without_autocast
 
 
 @functools.lru_cache(maxsize=16)
-def row_plan(kernel: int, height: int, width: int, device: torch.device) -> Plan:
-    """Plan one row per step; slots are its pixels between zeros that the kernel reaches."""
+def row_plan(kernel: int, height: int, width: int, device: torch.device) -> ScanPlan:
+    """ScanPlan one row per step; slots are its pixels between zeros that the kernel reaches."""
     reach = kernel // 2
     columns = torch.arange(width, device=device)
-    return Plan(
+    return ScanPlan(
         order=torch.arange(height * width, device=device)[None],
         sizes=[width] * height,
         first=[reach] * height,
@@ -40,10 +40,6 @@ class RowLSTMLayer(nn.Module):
     with o, f, i through a sigmoid and g through tanh. x is the input-to-state part; the kernel K is
     not masked, since the row above is complete. Learned states stand above the first row, zeros to
     the left and right of each.
-
-    Reference:
-        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        section 3.1 and eq. 3.
 
     Arguments:
         hidden: h, maps of the state.
@@ -72,7 +68,7 @@ class RowLSTMLayer(nn.Module):
         states = self._scan(maps, self.weight, *initial, make_plan, (height, width))
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
-    def step(self, x: Tensor, cursor: Cursor) -> Tensor:
+    def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Map a pixel's gates' inputs (batch, 4 h, 1, 1) to its state (batch, h, 1, 1)."""
         state = cursor.state(self, lambda: _RowState(self, x))
         state.enter(cursor.row)

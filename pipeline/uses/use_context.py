@@ -24,7 +24,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split, draw_events
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
-from pipeline.evaluation import scoring
+from pipeline.evaluation import kept_weights, scoring
 from pipeline.training import saved_models
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ READ_AT_ONCE = 4_096  # rows, of labels alone
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of a split.
+class ModelRows:
+    """Rows of a split, as a model takes them.
 
     Attributes:
         numbers: of the rows, ascending.
@@ -53,19 +53,19 @@ class Rows:
         """Return how many there are."""
         return len(self.x)
 
-    def spread(self, count: int) -> Rows:
-        """Return at most so many rows, evenly spread."""
+    def spread(self, count: int) -> ModelRows:
+        """Return at most `count` rows, evenly spread."""
         return self._of(spread(len(self), count))
 
-    def split(self, count: int) -> list[Rows]:
-        """Return all rows in parts of at most so many."""
+    def split(self, count: int) -> list[ModelRows]:
+        """Return all rows in parts of at most `count`."""
         firsts = range(0, len(self), count)
         return [self._of(np.arange(first, min(first + count, len(self)))) for first in firsts]
 
-    def _of(self, places: np.ndarray) -> Rows:
+    def _of(self, places: np.ndarray) -> ModelRows:
         condition = None if self.condition is None else self.condition[places]
         labels = None if self.labels is None else self.labels[places]
-        return Rows(self.numbers[places], self.x[places], condition, labels)
+        return ModelRows(self.numbers[places], self.x[places], condition, labels)
 
 
 def rows_at_once(event: Levels, particles: int = 1) -> int:
@@ -75,10 +75,8 @@ def rows_at_once(event: Levels, particles: int = 1) -> int:
         >>> rows_at_once(Levels(256, (3, 32, 32))), rows_at_once(Levels(2, (1, 28, 28)), 32)
         (21, 128)
     """
-    rows = min(
-        PROBABILITIES_AT_ONCE // (event.size * event.num_levels), EVENTS_AT_ONCE // particles
-    )
-    return max(1, rows)
+    fitting = PROBABILITIES_AT_ONCE // (event.size * event.num_levels)
+    return max(1, min(fitting, EVENTS_AT_ONCE // particles))
 
 
 def spread(total: int, count: int) -> np.ndarray:
@@ -94,7 +92,7 @@ def spread(total: int, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Subject:
+class UseContext:
     """A trained model and the data that it was trained on.
 
     Attributes:
@@ -116,25 +114,24 @@ class Subject:
 
     @property
     def exact_model(self) -> arcore.AutoregressiveModel:
-        """The model.
-
-        Raises:
-            UserError: if its probabilities are only bounds.
-        """
+        """The model; a UserError if its probabilities are only bounds."""
         if not self.model.exact:
             raise self.unfit("an exact model")
         return self.model
 
     @property
     def single_model(self) -> arcore.AutoregressiveModel:
-        """The exact model, which draws dimensions in an order of its own.
-
-        Raises:
-            UserError: if it is a mixture, whose members have an order each.
-        """
+        """The exact model; a UserError for a mixture, whose members have an order each."""
         if isinstance(self.model, arcore.Ensemble):
             raise self.unfit("a single model or a pool")
         return self.exact_model
+
+    @property
+    def unconditional_model(self) -> arcore.AutoregressiveModel:
+        """The model; a UserError if it takes a condition."""
+        if self.model.condition_kind is not None:
+            raise self.unfit("an unconditional model")
+        return self.model
 
     @property
     def dataset(self) -> str:
@@ -143,31 +140,28 @@ class Subject:
 
     @property
     def levels(self) -> Levels:
-        """The event of the model.
-
-        Raises:
-            UserError: unless it is one of levels.
-        """
+        """The event of the model; a UserError unless it is one of levels."""
         event = self.model.event
         if not is_levels(event):
-            raise UserError(f"{self.experiment}: expected a model of levels, got one of {event}")
+            raise self.unfit_event("levels")
         return event
 
     @property
     def images(self) -> Levels:
-        """The event of the model.
-
-        Raises:
-            UserError: unless it is one of images (C, H, W) of levels with one or three colours.
-        """
+        """The event; a UserError unless it is (C, H, W) levels of one or three colours."""
         event = self.levels
         if len(event.shape) != 3 or event.shape[0] not in (1, 3):
-            raise UserError(f"{self.experiment}: expected a model of images, got one of {event}")
+            raise self.unfit_event("images")
         return event
 
     def unfit(self, expected: str) -> UserError:
         """Build the error for a model that a use is not for."""
         return UserError(f"{self.experiment}: expected {expected}, got {self.trained.name}")
+
+    def unfit_event(self, expected: str) -> UserError:
+        """Build the error for a model of other events than a use is for."""
+        event = self.model.event
+        return UserError(f"{self.experiment}: expected a model of {expected}, got one of {event}")
 
     @property
     def progress(self) -> bool:
@@ -195,7 +189,7 @@ class Subject:
         return torch.cat(parts)
 
     def missing_nats(
-        self, rows: Rows, observed: Tensor, model: arcore.AutoregressiveModel | None = None
+        self, rows: ModelRows, observed: Tensor, model: arcore.AutoregressiveModel | None = None
     ) -> Tensor:
         """Return -ln p(missing | observed) of each row, (rows,) float64 on the CPU.
 
@@ -211,7 +205,7 @@ class Subject:
         return torch.cat(parts).double().cpu()
 
     @property
-    def what_is_told(self) -> str:
+    def condition_note(self) -> str:
         """A sentence on the condition that test images or clips come with, nothing without one."""
         if self.model.condition_kind is None:
             return ""
@@ -227,11 +221,6 @@ class Subject:
         """Open a split, to score rows of it."""
         return ShardReader(paths.shards(self.dataset), name)
 
-    def _usable(self, data: Split, split: str) -> int:
-        """Return how many rows, the first ones, are asked: of training rows, those learned from."""
-        learned = self.trained.content.get("trainer", {}).get("train_rows")
-        return learned if split == "train" and learned else len(data)
-
     def learned_labels(self) -> np.ndarray | None:
         """Return the labels of the rows that were learned from, None without any."""
         data, parts = self.stored("train"), []
@@ -242,37 +231,47 @@ class Subject:
         known = [part for part in parts if part is not None]
         return np.concatenate(known) if known else None
 
-    def rows(self, split: str, count: int | None = None, seed: int = 0) -> Rows:
+    def rows(self, split: str, count: int | None = None, seed: int = 0) -> ModelRows:
         """Read rows of a split: all, or a random subset that the seed names.
 
         Of the training split only rows that were learned from. Splits may be sorted by class, so
         that the first rows stand for nothing.
         """
         data = self.stored(split)
-        total = self._usable(data, split)
-        numbers = choose_rows(total, total if count is None else min(count, total), seed)
+        numbers = choose(self._usable(data, split), count, seed)
         stored = data[numbers]
         x = torch.from_numpy(draw_events(data, stored, numbers, self.model.event))
         condition = scoring.condition_of(self.model, stored)
-        return Rows(numbers, x.to(self.model.device), condition, stored.labels)
+        return ModelRows(numbers, x.to(self.model.device), condition, stored.labels)
+
+    def _usable(self, data: Split, split: str) -> int:
+        """Return how many rows, the first ones, are asked: of training rows, those learned from."""
+        learned = self.trained.content.get("trainer", {}).get("train_rows")
+        return learned if split == "train" and learned else len(data)
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a source of randomness on the model's device."""
         return torch.Generator(self.model.device).manual_seed(seed)
 
 
-def load(experiment: str) -> Subject:
+def choose(total: int, count: int | None, seed: int) -> np.ndarray:
+    """Choose at most `count` of `total` rows at random, all for None; their numbers, ascending."""
+    return choose_rows(total, total if count is None else min(count, total), seed)
+
+
+def load(experiment: str) -> UseContext:
     """Load the model of models/<experiment>, or else the one kept in results/<experiment>.
 
     Raises:
-        UserError: if neither is there, or its files or the shards are damaged or of other data.
+        UserError: if neither is there, its files or the shards are damaged or of other data, or
+            the weights kept in results/ are not those of their record.
     """
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment) is not None
     require(plain, "experiment", "a name of letters, digits, '.', '_' and '-'", experiment)
     folder = paths.usable_model(experiment)
     if folder != paths.model(experiment):
         log.info("%s: the weights kept in results/%s", experiment, experiment)
-        trained = saved_models.load_folder(folder)
+        trained = kept_weights.load(folder, kept_weights.read_record(folder))
     else:
         trained = saved_models.load(experiment)
     described = trained.content.get("dataset")
@@ -285,4 +284,4 @@ def load(experiment: str) -> Subject:
             f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}"
         )
     trained.model.to(local_device()).eval()
-    return Subject(experiment, trained, manifest)
+    return UseContext(experiment, trained, manifest)
