@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.experiments import naming
-from pipeline.experiments.params_file import stages_of
+from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.reporting.comparison import Row
 from pipeline.tracking import pages
 from pipeline.training.records import TrainingRecord
@@ -68,7 +68,7 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
     else:
         stages = stages_of(name)
         by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
-        commands = (f"dvc repro {stages[-1]}@{name}", by_hand)
+        commands = (f"dvc repro {dvc_target(stages[-1], name)}", by_hand)
     model, split = paths.model(name), row.result.split
     scores = "scores.csv" if split == "test" else f"scores_{split}.csv"
     held = [

@@ -21,7 +21,7 @@ from pipeline.core.records import read_yaml
 from pipeline.core.stage_code import FILE, PACKAGES, StageCode
 from pipeline.repro.plan import needed_stages
 
-NEVER_LOCKED = ("code", "estimate")  # which always run, or are Git's
+NEVER_LOCKED = ("code",)  # which always run, or are Git's
 
 
 def why(root: Path, key: str) -> list[str]:

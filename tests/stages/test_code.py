@@ -139,7 +139,7 @@ def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
 def test_what_is_published_reruns_reports_alone(repository) -> None:
     path = "pipeline/reporting/published_results.yaml"
     edit(repository, path, "\n", "\n\n")
-    assert repro(repository) == {"estimate", "code", "report@digits"}
+    assert repro(repository) == {"code", "report@digits"}
 
 
 def test_an_entry_that_goes_leaves_no_row(repository) -> None:

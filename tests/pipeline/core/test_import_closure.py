@@ -203,13 +203,13 @@ def test_the_table_has_every_key(code) -> None:
 
 def test_dvc_yaml_names_a_key_for_every_stage(code) -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert {"code", "estimate"} == {name for name in stages if not _asked(stages[name])}
+    assert {"code"} == {name for name in stages if not _asked(stages[name])}
     for name, stage in stages.items():
         kind = f"{name}.${{item.model}}" if name in stage_code.STAGES_OF_A_MODEL else name
         rest = set(_asked(stage)) - {kind}
-        assert kind in _asked(stage) or name in ("code", "estimate")
+        assert kind in _asked(stage) or name == "code"
         assert rest <= {"entries.${item}", "evaluate.mixture"}
-    assert set(stages) == {*stage_code.STAGES, *stage_code.STAGES_OF_A_MODEL, "code", "estimate"}
+    assert set(stages) == {*stage_code.STAGES, *stage_code.STAGES_OF_A_MODEL, "code"}
 
 
 def _asked(stage: dict) -> list[str]:

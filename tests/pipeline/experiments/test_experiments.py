@@ -131,6 +131,7 @@ def test_dvc_yaml_lists_the_params_that_an_experiment_may_have() -> None:
         param.removeprefix("experiments.${key}.")
         for stage in ("train", "evaluate")
         for param in stages[stage]["do"]["params"]
+        if isinstance(param, str)
     }
     assert listed == set(compose.ENTRY_KEYS)
 

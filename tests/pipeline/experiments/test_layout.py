@@ -1,4 +1,4 @@
-"""params.yaml is as DVC writes it, any parameter can be set, and folders have files of their own."""
+"""params.yaml is as DVC writes it, every parameter can be set, and folders may have their own."""
 
 from __future__ import annotations
 
@@ -161,11 +161,11 @@ def test_a_broken_file_is_one_line(text: str, message: str) -> None:
 
 
 def test_dvc_yaml_is_short() -> None:
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 230
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 250
 
 
 @pytest.mark.parametrize(
-    "arguments", [["evaluate@digits-nade"], ["--collapse-foreach-matrix", "--mermaid"]]
+    "arguments", [["evaluate@digits-nade"], ["--collapse-foreach-matrix", "--mermaid", "dvc.yaml"]]
 )
 def test_graphs_fit_120_columns(arguments: list[str]) -> None:
     """The commands of docs/pipeline.md."""
