@@ -54,12 +54,12 @@ ROOMS = (
 DATASETS = (
     ("adding",),
     ("catalog",),
-    ("clips", "own"),
+    ("clips", "user"),
     ("embedded", "images", "sounds", "tables"),
     ("formats",),
     ("content",),
     ("base",),
-    ("read_transforms", "scaling"),
+    ("options", "read_transforms", "scaling"),
     ("decoding_parts", "moving_generator"),
 )
 BLOCKED = (

@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pipeline.core import provenance
+from pipeline.artifacts import origin as origins
 from pipeline.core.errors import UserError
 from pipeline.evaluation import baselines, evaluate
 from pipeline.experiments import compose, params_file, schema
@@ -68,14 +68,14 @@ def test_all_uses_of_an_entry(project: Path) -> None:
 
     def hashed() -> dict[Path, bytes]:  # by DVC: all but what .dvcignore leaves out
         files = (path for path in out.rglob("*") if path.is_file())
-        return {path: path.read_bytes() for path in files if path.name != use_records.TIMING}
+        return {path: path.read_bytes() for path in files if path.name != "timing.json"}
 
     before = hashed()
     run_uses.run("all", "toy-nade")
     assert before == hashed()
-    origin = use_records.read_timing(out / "inpainting")
-    assert origin is not None and origin.seconds > 0 and origin.commit == provenance.commit()
-    assert origin.device == provenance.device_name(torch.device("cpu"))
+    origin = use_records.UseTiming.of(out / "inpainting")
+    assert origin is not None and origin.seconds > 0 and origin.commit == origins.commit()
+    assert origin.device == origins.device_name(torch.device("cpu"))
 
 
 def test_a_use_that_fails_leaves_the_others_and_their_results(project: Path) -> None:
@@ -230,3 +230,13 @@ def test_the_report_shows_uses_of_all_models_side_by_side(project: Path) -> None
     sha256 = use_records.read(out / "inpainting").dataset_sha256
     left = use_records.read_all("digits_binary", sha256)
     assert [record.experiment for record, _ in left] == ["toy-gated_pixelcnn"]
+
+
+def test_an_altered_result_is_refused(project: Path) -> None:
+    out = run_uses.run("structure", "toy-nade", ["num_samples=8", "near=1", "far=5"])
+    record = use_records.read(out)
+    path = out / "use.json"
+    path.write_text(path.read_text().replace('"value": ', '"value": 1'))
+    with pytest.raises(UserError, match="use.json: expected the file that was written"):
+        use_records.read(out)
+    assert record.numbers[0].value != 0
