@@ -387,7 +387,7 @@ def test_a_record_is_of_the_same_run_as_its_table(project: Path) -> None:
     (out / study_records.TABLE).write_text(
         "ms a step,4 x 4\nmade,0.001\n"
     )  # as `dvc checkout` does
-    message = r"steps/study\.json: expected the record of table\.csv .* `python -m stages\.study st"
+    message = r"steps/study\.json: expected .* table\.csv .* `python -m reproductions\.study st"
     for read in (study_pages.write, lambda folder: recording.record_study(folder.name)):
         with pytest.raises(UserError, match=message):
             read(out)
