@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
-from pipeline.experiments.params_file import stages_of
+from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.reporting import templates, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.tracking import pages
@@ -108,7 +108,7 @@ def _commands(row: Row) -> list[str]:
         return [f"python -m stages.folds {naming.experiment_of(name)}"]
     stages = stages_of(name)
     by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
-    return [f"dvc repro {stages[-1]}@{name}", by_hand]
+    return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]
 
 
 def _files(row: Row) -> Iterator[tuple[str, str]]:
