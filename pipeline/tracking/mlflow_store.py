@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pipeline.core import paths, private_apis
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.redaction import redacted
 from pipeline.tracking import moving
@@ -142,7 +142,7 @@ def init_store(uri: str | None = None) -> str:
                 store = SqlAlchemyStore(  # type: ignore[no-untyped-call, unused-ignore]
                     f"sqlite:///{fresh}{question}{options}", artifact_root()
                 )
-            private_apis.dispose_engine(store)
+            store.engine.dispose()
             os.replace(fresh, path)
     return uri
 

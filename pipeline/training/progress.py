@@ -1,77 +1,99 @@
-"""What a training shows as it goes: a bar on a terminal, else a line now and then."""
+"""How far a training has come."""
 
 from __future__ import annotations
 
-import sys
-import time
-from typing import NoReturn
+import dataclasses
+from collections.abc import Iterator, Mapping
 
-from torch import Tensor
-from tqdm import tqdm
-
-from pipeline.training.records import EpochRecord
-
-SECONDS_BETWEEN_LINES = 3.0
+from pipeline.experiments.schema import build
+from pipeline.training.records import EpochRecord, TrainingReport
 
 
-class Display:
-    """Shows one training on the standard output of the process that it runs in.
+@dataclasses.dataclass
+class Progress:
+    """The position of a training. Randomness is a function of (seed, step), so this is all of it.
 
-    Arguments:
-        epochs: at most so many.
-        steps_per_epoch: optimiser steps.
-        done: steps that are done already.
-        shown: False shows no progress, only what is said.
+    Attributes:
+        epoch: finished epochs.
+        step: finished optimiser steps.
+        steps_in_epoch: steps of the epoch under way.
+        rows_in_epoch: rows of the epoch under way, over all workers.
+        loss_in_epoch: summed nats of the epoch under way, over all workers.
+        seconds: time spent training, over all restarts.
+        best_nats: lowest validation nats so far.
+        best_epoch: its epoch (0: none yet).
+        validations_since_best: for early stopping.
+        stopped: early stopping has ended the training.
+        history: one record per finished epoch.
+        world: number of workers.
+        precision: of the steps; None before the first one.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, done: int, shown: bool) -> None:
-        self._epochs, self._total = epochs, epochs * steps_per_epoch
-        self._done, self._first, self._began = done, done, time.monotonic()
-        self._lines = shown and not sys.stdout.isatty()
-        self._printed = -float("inf")
-        self._bar: tqdm[NoReturn] | None = None
-        if shown and not self._lines:
-            layout = "{desc} {percentage:3.0f}% {bar} {rate_fmt}, {remaining} left"
-            self._bar = tqdm(
-                total=self._total, initial=done, unit="step", bar_format=layout,
-                dynamic_ncols=True, leave=False, file=sys.stdout,
-            )  # fmt: skip
+    epoch: int = 0
+    step: int = 0
+    steps_in_epoch: int = 0
+    rows_in_epoch: int = 0
+    loss_in_epoch: float = 0.0
+    seconds: float = 0.0
+    best_nats: float = float("inf")
+    best_epoch: int = 0
+    validations_since_best: int = 0
+    stopped: bool = False
+    history: list[EpochRecord] = dataclasses.field(default_factory=list)
+    world: int = 1
+    precision: str | None = None
 
-    def step(self) -> None:
-        """Count an optimiser step."""
-        self._done += 1
-        if self._bar is not None:
-            self._bar.update()
+    def restart_epoch(self) -> None:
+        """Forget the steps of the epoch under way; weights keep what they learned from them."""
+        self.step -= self.steps_in_epoch
+        self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
 
-    def loss(self, epoch: int, nats: Tensor) -> None:
-        """Show the mean training loss of the epoch under way, from 1; a bar has one worker.
+    def end_epoch(self) -> None:
+        """Count the epoch under way among the finished ones."""
+        self.epoch += 1
+        self.steps_in_epoch, self.rows_in_epoch, self.loss_in_epoch = 0, 0, 0.0
+
+    def judge(self, nats: float, patience: int | None) -> bool:
+        """Count a validation; return whether it is the best so far.
 
         Arguments:
-            epoch: under way.
-            nats: () on any device, which only a bar waits for.
+            nats: of the validation.
+            patience: validations without a new best after which the training has stopped.
         """
-        if self._bar is not None:
-            line = f"epoch {epoch}/{self._epochs}  train {float(nats):.3f} nats"
-            self._bar.set_description_str(line)
+        if nats < self.best_nats:
+            self.best_nats, self.best_epoch = nats, self.epoch
+            self.validations_since_best = 0
+            return True
+        self.validations_since_best += 1
+        self.stopped = patience is not None and self.validations_since_best >= patience
+        return False
 
-    def epoch(self, record: EpochRecord) -> None:
-        """Show a finished epoch: always the last one, others at most every few seconds."""
-        valid = "" if record.valid_nats is None else f"  valid {record.valid_nats:.3f}"
-        line = f"epoch {record.epoch}/{self._epochs}  train {record.train_nats:.3f}{valid} nats"
-        if self._bar is not None:
-            self._bar.set_description_str(line)
-        now = time.monotonic()
-        due = now - self._printed >= SECONDS_BETWEEN_LINES or record.epoch == self._epochs
-        if self._lines and due:
-            self._printed = now
-            print(f"{line}  {self._pace(now)}", flush=True)
+    def is_finished(self, max_epochs: int) -> bool:
+        """Tell whether no step is left."""
+        return self.stopped or self.epoch >= max_epochs
 
-    def _pace(self, now: float) -> str:
-        seconds = (now - self._began) / max(1, self._done - self._first)
-        left = tqdm.format_interval(seconds * (self._total - self._done))
-        return f"{1000 * seconds:.3g} ms/step  {left} left"
+    def reports(self, max_epochs: int) -> Iterator[TrainingReport]:
+        """Yield what was reported after each finished epoch."""
+        best = float("inf")
+        for record in self.history:
+            best = best if record.valid_nats is None else min(best, record.valid_nats)
+            is_last = record.epoch == self.epoch
+            yield TrainingReport(
+                epoch=record.epoch,
+                best_valid_nats=best,
+                finished=is_last and self.is_finished(max_epochs),
+                record=record,
+            )
 
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+    def to_dict(self) -> dict[str, object]:
+        """Return plain data."""
+        return dataclasses.asdict(self) | {"history": [row.to_dict() for row in self.history]}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, object]) -> Progress:
+        """Build from what `to_dict` returned.
+
+        Raises:
+            UserError: for a name or type that `to_dict` does not write.
+        """
+        return build(cls, plain, "progress")

@@ -14,7 +14,7 @@ from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import spec, tuning
+from pipeline.search import spec, trial_workers, tuning
 from tests.places import ROOT
 
 PARAMS = params_file.read_params(ROOT / "params.yaml")
@@ -256,19 +256,16 @@ def test_values_that_cannot_be_are_found_before_anything_starts(
 
 
 @pytest.mark.parametrize(
-    ("asked", "have", "expected"),
+    ("asked", "expected"),
     [
-        ({"num_workers": 2}, {"CPU": 16}, 8),
-        ({"num_workers": 2, "cpus_per_worker": 3}, {"CPU": 16}, 2),
-        ({"num_workers": 4, "use_gpu": True}, {"CPU": 64, "GPU": 8}, 2),
-        ({"num_workers": 2, "max_concurrent_trials": 3}, {"CPU": 16}, 3),
-        ({"num_workers": 2}, {"CPU": 1}, 1),
+        ({}, [{"CPU": 1.0}]),
+        ({"num_workers": 2, "cpus_per_worker": 3}, [{"CPU": 3.0}] * 2),
+        ({"num_workers": 4, "use_gpu": True}, [{"CPU": 1.0, "GPU": 1.0}] * 4),
     ],
 )
-def test_trials_of_several_workers_never_starve_each_other(asked, have, expected: int) -> None:
-    """The workers of as many trials as run at the same time fit the cluster."""
-    cluster = tuning.trial_cluster(ClusterConfig(**asked))
-    assert tuning.concurrency(cluster, have) == expected
+def test_all_workers_of_a_trial_are_reserved_at_once(asked, expected) -> None:
+    """So that no trial waits with a part of its workers for those of another one."""
+    assert trial_workers.bundles(tuning.trial_cluster(ClusterConfig(**asked))) == expected
 
 
 def test_a_search_changed_by_hand_has_a_name_of_its_own(load) -> None:

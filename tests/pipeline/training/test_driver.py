@@ -138,7 +138,7 @@ def test_shards_made_anew_under_a_training_are_refused(
         driver.train(compose.load("toy"))
     assert str(caught.value) == (
         f"toy: {shards}: expected the shards that this training is of ({began_with[:12]}), got "
-        f"{read_manifest(shards).sha256[:12]}, made since; begin it anew"
+        f"{read_manifest(shards).sha256[:12]}, made since; begin it again"
     )
     assert ended == ["FAILED"] and not paths.model("toy").exists()
 
