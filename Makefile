@@ -83,10 +83,10 @@ bench: $(VENV)/.benchmarks  ## training speed against common implementations, sa
 	$(VENV)/bin/python benchmarks/overheads.py
 
 results: $(STAMP)  ## keep what is measured: copy the records of EXPERIMENTS, FOLDS, SEARCHES, STUDIES, DATASETS and EMBEDDED_DATA, and the pictures of GALLERY, to results/
-	@$(VENV)/bin/python -m stages.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --studies $(STUDIES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --gallery $(GALLERY) --tables
+	@$(VENV)/bin/python -m reproductions.results --experiments $(EXPERIMENTS) --folds $(FOLDS) --searches $(SEARCHES) --studies $(STUDIES) --datasets $(DATASETS) --embedded $(EMBEDDED_DATA) --gallery $(GALLERY) --tables
 
 tables: $(STAMP)  ## draw every table of README, docs and results/ anew from the records
-	@$(VENV)/bin/python -m stages.results --tables
+	@$(VENV)/bin/python -m reproductions.results --tables
 
 audit: $(STAMP)  ## known vulnerabilities of constraints.txt, as pip-audit's source (ADVISORIES=pypi or osv) has them
 	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \

@@ -26,9 +26,9 @@ import torch
 
 import arcore
 from pipeline.core import provenance
-from pipeline.data import loading, preprocess, shard_reader
+from pipeline.data import loading, preprocess
 from pipeline.data.batches import Batch
-from pipeline.data.manifest import write_manifest
+from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.datasets.base import Dataset, Options, SplitData
 
 SIZE = 784
@@ -61,7 +61,7 @@ def bits(rows: int) -> np.ndarray:
 def repeat(folder: Path, times: int, target: Path) -> Path:
     """Make a dataset whose training rows are those of another, several times, by hard links."""
     target.mkdir()
-    splits = dict(shard_reader.read_manifest(folder).splits)
+    splits = dict(read_manifest(folder).splits)
     found = splits["train"].shards
     count = len(found) * times
     repeated = []

@@ -32,7 +32,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,8 @@ from loading import bits
 
 import arcore
 from pipeline.core import allocator, provenance
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocess
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.experiments.schema import TrainerConfig, build
@@ -110,7 +110,7 @@ def write_shards(case: Case, folder: Path) -> Path:
 
 
 class Alternating:
-    """Stands for Ray Train with one worker; runs a bare epoch after each of the worker's.
+    """A session of one worker that runs a bare epoch after each of the worker's.
 
     Attributes:
         pairs: processor seconds of the worker's epoch and of the bare one.
@@ -124,10 +124,7 @@ class Alternating:
         self._began = time.process_time()
         self.pairs: list[tuple[float, float]] = []
 
-    def checkpoints(self) -> Iterator[Any]:
-        return iter([])
-
-    def report(self, report: TrainingReport, folder: Path | None) -> None:
+    def report(self, report: TrainingReport) -> None:
         ours = time.process_time() - self._began
         self.pairs.append((ours, self._bare.epoch()))
         self._began = time.process_time()
@@ -164,14 +161,14 @@ class Bare:
 def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
     """Return processor seconds of an epoch of the worker and of the bare loop, pair by pair."""
     torch.set_num_threads(1)
-    event = shard_reader.read_manifest(write_shards(case, folder)).event
+    event = read_manifest(write_shards(case, folder)).event
     session = Alternating(Bare(case, event))
     epochs = case.pairs + 1
     loop_alone = {"max_epochs": epochs, "validate_every": epochs, "checkpoint_every": epochs}
     trainer = build(TrainerConfig, case.trainer | loop_alone, "trainer")
     job = TrainingJob(
         config_hash="", event=event, model=case.model, trainer=trainer, shards=str(folder),
-        quiet=True,
+        checkpoints=str(folder / "checkpoints"), quiet=True,
     )  # fmt: skip
     product.Worker(job, session).run()
     return session.pairs[1:-1]  # the first warms up, the last validates

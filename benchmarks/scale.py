@@ -92,7 +92,7 @@ def generate(rows: int, folder: Path) -> None:
 
 def project(folder: Path) -> None:
     """Put the code and an experiment into a folder."""
-    for name in ("arcore", "pipeline", "stages"):
+    for name in ("arcore", "pipeline", "stages", "reproductions"):
         ignored = shutil.ignore_patterns("__pycache__")
         # over what is there, which has the dataset that `add_dataset` described
         shutil.copytree(ROOT / name, folder / name, ignore=ignored, dirs_exist_ok=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
-TOPS = ("stages", "pipeline", "arcore")
+TOPS = ("reproductions", "stages", "pipeline", "arcore")
+WHOLE = TOPS[:2]  # drawn as one room each
 Graph = dict[str, set[str]]
 
 
@@ -41,15 +42,15 @@ def imports_of(path: Path) -> Iterator[str]:
 def room_of(module: str) -> str:
     """Return the room of a module: a folder of pipeline or arcore, or a module of arcore itself."""
     top, *rest = module.split(".")
-    return top if top == "stages" or not rest else f"{top}.{rest[0]}"
+    return top if top in WHOLE or not rest else f"{top}.{rest[0]}"
 
 
 def room_graph(files: dict[str, Path]) -> Graph:
     """Return which rooms each room imports, but for the packages arcore and pipeline themselves."""
-    graph: Graph = {room_of(module): set() for module in files if module not in TOPS[1:]}
-    graph["stages"] = set()
+    graph: Graph = {room_of(module): set() for module in files if module not in TOPS}
+    graph |= {name: set() for name in WHOLE}
     for module, path in files.items():
-        if module in TOPS[1:]:
+        if module in ("pipeline", "arcore"):
             continue
         room = room_of(module)
         for name in imports_of(path):
@@ -114,7 +115,7 @@ def mermaid(graph: Graph) -> str:
 def table(rooms: list[str], files: dict[str, Path]) -> str:
     """Return what each folder that is a room, or a room inside one, is for, from its docstring."""
     lines = ["| room | what it is for, and what not |", "|---|---|"]
-    rooms = [room for room in rooms if room not in TOPS]
+    rooms = [room for room in rooms if room not in TOPS[1:]]
     inside = {room: sorted(f for f in files if f.rpartition(".")[0] == room) for room in rooms}
     for room in (name for outer in rooms for name in (outer, *inside[outer])):
         path = files[room]

@@ -1,4 +1,4 @@
-"""Write the page of each search and study beside its table, and the index of reports.
+"""Write the page of each search beside its table, and the index of reports.
 
 Example: python -m stages.pages
 """
@@ -13,11 +13,11 @@ from stages import cli
 def main() -> None:
     """Write the pages and print where they are."""
     argparse.ArgumentParser(prog="python -m stages.pages", description=__doc__).parse_args()
-    from pipeline.reporting import search_pages  # here: --help needs no torch
-    from pipeline.studies import page
+    from pipeline.reporting import index, search_pages  # here: --help needs no torch
 
-    for path in (*search_pages.write_all(), *page.write_all()):  # the index comes last
+    for path in search_pages.write_all():
         print(path)
+    index.write()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from arcore import events
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import build
 from pipeline.search import spec
-from pipeline.studies import running
+from reproductions.studies import running_studies
 from tests.places import ROOT
 
 PAGES = [
@@ -112,8 +112,8 @@ def test_commands_are_there(block: Block) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for line in block.code.replace("\\\n", " ").splitlines():
         words = line.partition("  #")[0].replace("'", "").split()
-        for stage in re.findall(r"python -m stages\.(\w+)", line):
-            assert (ROOT / "stages" / f"{stage}.py").is_file()
+        for package, module in re.findall(r"python -m (stages|reproductions)\.(\w+)", line):
+            assert (ROOT / package / f"{module}.py").is_file()
         for target in re.findall(r"^make ([a-z-]+)", line):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE)
         for script in re.findall(r"python ((?:benchmarks|docs)/\w+\.py)", line):
@@ -163,7 +163,7 @@ def test_studies_that_are_shown_can_be(tmp_path: Path, monkeypatch: pytest.Monke
     load("studies", block.code, tmp_path, monkeypatch)
     for name, entry in yaml.safe_load(block.code)["studies"].items():
         settings = {k: v for k, v in entry.items() if k not in ("dataset", "study")}
-        build(running.MODULES[entry["study"]].Settings, settings, name)
+        build(running_studies.MODULES[entry["study"]].Settings, settings, name)
         for title, network in entry["networks"].items():
             compose.compose(title, name, network | {"dataset": entry["dataset"]})
 

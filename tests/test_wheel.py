@@ -14,7 +14,7 @@ import pytest
 from tests.places import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-PARTS = ("arcore", "pipeline", "stages", "pyproject.toml", "README.md", "LICENSE")
+PARTS = ("arcore", "pipeline", "stages", "reproductions", "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*command: object, folder: Path) -> str:

@@ -25,7 +25,7 @@ from pipeline.core.errors import UserError, one_line
 from pipeline.core.import_closure import Checkout
 from pipeline.core.records import read_yaml, value_of
 
-PACKAGES = ("arcore", "pipeline", "stages")
+PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
 MODELS = "arcore.models"
 ASKED = re.compile(r"dependencies/(\w+)(-\$\{item\.model\})?\.txt")
 ENTRIES = "dependencies/entries-${item}.txt"
@@ -49,12 +49,18 @@ def listings(root: Path) -> dict[str, str]:
     for stage, takes_model in sorted(asked(root / "dvc.yaml")):
         for model in models if takes_model else [None]:
             chosen = {} if model is None else {MODELS: model}
-            files = checkout.closure(f"stages.{stage}", chosen=chosen)
+            files = checkout.closure(module_of(stage, checkout), chosen=chosen)
             lines = (f"{hashed(root / file)}  {file}\n" for file in files)
             texts[f"{stage}.txt" if model is None else f"{stage}-{model}.txt"] = "".join(lines)
     if ENTRIES in _deps(root / "dvc.yaml"):
         texts |= entries(root / "params.yaml")
     return texts
+
+
+def module_of(stage: str, checkout: Checkout) -> str:
+    """Return the module that runs a stage: of `stages`, or else of `reproductions`."""
+    name = f"reproductions.{stage}"
+    return name if name in checkout.modules else f"stages.{stage}"
 
 
 def entries(path: Path) -> dict[str, str]:

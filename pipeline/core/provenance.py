@@ -15,7 +15,8 @@ from pipeline.core.stage_code import stage_sha256
 # What a number comes from beside its data. DVC rewrites dvc.lock while it runs; outputs, results
 # and texts decide nothing.
 DECISIVE = (
-    "arcore", "pipeline", "stages", "params.yaml", "dvc.yaml", "pyproject.toml", "constraints.txt",
+    "arcore", "pipeline", "stages", "reproductions",
+    "params.yaml", "dvc.yaml", "pyproject.toml", "constraints.txt",
 )  # fmt: skip
 
 

@@ -52,21 +52,21 @@ class Batch:
 
 
 class BatchLoader(Protocol):
-    """One rank's batches of a split; `pipeline.data.opening.open_split` chooses the kind.
+    """One rank's batches of a split; `pipeline.data.loading.open_split` chooses the kind.
 
     Attributes:
         rows: what an epoch counts over all ranks: rows of the split, windows of sounds.
         events_per_row: events (rows of the split) for each of these.
         mean_size: mean dimensions of an event, None where the event's shape says it.
-        shared_out: each rank goes through a part of its own, so that an epoch's order depends on
-            the number of ranks.
+        partitioned_by_rank: each rank goes through a part of its own, so that an epoch's order
+            depends on the number of ranks.
         steps_per_epoch: batches of an epoch, the same on all ranks; 0 without a batch size.
     """
 
     rows: int
     events_per_row: float
     mean_size: float | None
-    shared_out: bool
+    partitioned_by_rank: bool
     steps_per_epoch: int
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:

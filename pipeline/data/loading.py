@@ -10,8 +10,6 @@ are permuted within a window, and while one window is consumed the next is read.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
 import logging
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,17 +17,78 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import arcore
 from pipeline.core.errors import UserError
-from pipeline.data import shard_reader
-from pipeline.data.batches import Batch
-from pipeline.data.windows import Cursor, Piece, Window, concatenate, permutation, read_ahead
+from pipeline.data.batches import Batch, BatchLoader
+from pipeline.data.shard_reader import ShardReader
+from pipeline.data.shuffling import (
+    SHUFFLE_ROWS,
+    HeldRows,
+    Share,
+    Window,
+    cut_windows,
+    part,
+    permutation,
+    read_ahead,
+)
+from pipeline.data.sound_loading import SoundLoader
 from pipeline.datasets.base import SplitData
+from pipeline.datasets.read_transforms import draw
 
 log = logging.getLogger(__name__)
-SHUFFLE_ROWS = 1 << 18  # as an experiment's default has it
-_CACHED_PARTS = 4
 
 Ranges = list[tuple[int, int]]
+
+
+def open_split(
+    location: str | Path,
+    split: str,
+    model: arcore.AutoregressiveModel,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    batch_size: int | None = None,
+    seed: int = 0,
+    window: int | None = None,
+    shuffle_rows: int = SHUFFLE_ROWS,
+    first_rows: int | None = None,
+) -> BatchLoader:
+    """Open one rank's part of a split, for a model.
+
+    A row on its way from shard to batch: its row group is read and checked against the manifest
+    (`shard_reader.ShardReader`), it waits in memory, is taken in the order that (seed, epoch)
+    permutes (`shuffling`), becomes an event by the split's read transform (bits of gray levels,
+    noisy reals, clips of digits), drawn by (seed, epoch, row), and is put into a `Batch` with what
+    the model is conditioned on.
+
+    Arguments:
+        location: folder of the shards, or a URI as in `pipeline.core.storage`.
+        split: train, valid or test.
+        model: whose event says how rows are cut, and whose condition what goes with them.
+        rank: of this worker, in [0, world_size).
+        world_size: number of workers.
+        batch_size: rows (windows of sounds) of a training batch over all ranks; None for a split
+            that is read in order alone.
+        seed: of the shuffle and of what is drawn when read.
+        window: samples of a training window of sounds; without effect on other events.
+        shuffle_rows: rows that are held in memory.
+        first_rows: only so many of the split's rows, the first ones; None for all.
+
+    Raises:
+        UserError: see `Loader` and `SoundLoader`; for `first_rows` of sounds.
+    """
+    if model.event.is_open:
+        if first_rows is not None:
+            raise UserError(f"trainer.train_rows: expected null for sounds, got {first_rows}")
+        return SoundLoader(
+            location, split, model=model, rank=rank, world_size=world_size, batch_size=batch_size,
+            seed=seed, window=window, shuffle_rows=shuffle_rows,
+        )  # fmt: skip
+    return Loader(
+        location, split, use_labels=model.condition_kind is not None, rank=rank,
+        world_size=world_size, batch_size=batch_size, seed=seed, shuffle_rows=shuffle_rows,
+        first_rows=first_rows,
+    )  # fmt: skip
 
 
 class Loader:
@@ -42,30 +101,17 @@ class Loader:
     B rows over all ranks. `sequential` reads the part in either case.
 
     Arguments:
-        location: folder of the shards, or a URI as in `pipeline.core.storage`.
-        split: train, valid or test.
-        rank: integer in [0, world_size).
-        world_size: number of ranks W.
-        batch_size: rows B of a batch of `epoch` over all ranks; None for a loader that is read by
-            `sequential` alone.
-        seed: of the shuffle and of what is drawn when read.
-        shuffle_rows: rows of a split, or part, that is held in memory, and of a window of a larger
-            part. Two windows are in memory at a time.
+        location, split, rank, world_size, batch_size, seed, shuffle_rows: as for `open_split`. Two
+            windows of `shuffle_rows` rows are in memory at a time.
         use_labels: batches have the labels as their condition, if the split has any.
         first_rows: only so many of the split's rows, the first ones as they are stored, which is
             for a split that is held in memory; None for all. A warning says so where these have
             not all its classes, since rows may be stored class by class.
 
-    Attributes:
-        rows: rows of the split, or those of `first_rows`, over all ranks.
-        events_per_row, mean_size: 1 and None, see `pipeline.data.sound_loading.SoundLoader`.
-        shared_out: each rank goes through a part of its own, so that an epoch's order depends on
-            their number.
-        steps_per_epoch: batches of an epoch; the last may be short, and is left out if a rank
-            would have no row of it. 0 without a batch size.
+    Attributes: see `pipeline.data.batches.BatchLoader`.
 
     Raises:
-        UserError: naming what is amiss with the shards, or if a rank would have no row in a batch.
+        UserError: naming what is wrong with the shards, or if a rank would have no row in a batch.
         ValueError: for an unknown split or a rank out of range.
 
     Example:
@@ -101,38 +147,36 @@ class Loader:
     ) -> None:
         if shuffle_rows < 1:
             raise UserError(f"shuffle_rows: expected an integer >= 1, got {shuffle_rows}")
-        self._reader = shard_reader.SplitReader(location, split)
-        self._read_transform = self._reader.info.read_transform
-        self.rows = all_rows = self._reader.info.rows
+        self.reader = ShardReader(location, split)
+        self.rows = all_rows = len(self.reader)
         if first_rows is not None:
             _check_first_rows(first_rows, all_rows, batch_size, shuffle_rows)
             self.rows = first_rows
-        self._begin, self._end = shard_reader.part(self.rows, rank, world_size)
-        self._rank, self._world, self._seed = rank, world_size, seed
-        self._batch_size, self._use_labels = batch_size, use_labels
-        self._shuffle_rows = shuffle_rows
+        self._begin, self._end = part(self.rows, rank, world_size)
         fits = all_rows <= shuffle_rows
-        pooled = self._read_transform == "moving"  # clips are made of digits of any row
-        if pooled and not fits:
+        is_moving = self.reader.read_transform == "moving"  # clips are made of digits of any row
+        if is_moving and not fits:
             raise UserError(
                 f"trainer.shuffle_rows: expected >= {all_rows}, the rows of the split, for clips "
                 f"that are drawn out of all of them, got {shuffle_rows}"
             )
-        self._whole = (batch_size is not None and fits) or pooled
-        self.shared_out = not self._whole
-        self.steps_per_epoch = 0
+        whole = (batch_size is not None and fits) or is_moving
+        self.partitioned_by_rank = not whole
+        self._use_labels, self._shuffle_rows = use_labels, shuffle_rows
+        self._share, self.steps_per_epoch = None, 0
         if batch_size is not None:
-            count = count_steps_whole if self._whole else _count_steps
-            self.steps_per_epoch = count(self.rows, batch_size, world_size)
-        self._held: SplitData | None = None
-        sha256 = self._reader.manifest.sha256
-        if self._whole:
-            whole = cached_part(str(location), sha256, split, 0, 1)
-            self._held = _first(whole, self.rows)
-            if rank == 0 and self._reader.manifest.num_classes is not None:
-                _warn_of_classes(whole.labels, self.rows)
-        elif self._end - self._begin <= shuffle_rows:
-            self._held = cached_part(str(location), sha256, split, rank, world_size)
+            self._share = Share(rank, world_size, batch_size, seed)
+            count = self._share.whole_steps if whole else self._share.part_steps
+            self.steps_per_epoch = count(self.rows)
+        self._pool: np.ndarray | None = None
+        self._is_held = whole or self._end - self._begin <= shuffle_rows
+        if whole:
+            held = self.reader.hold(0, all_rows)
+            self._pool = held.x[: self.rows]
+            if rank == 0 and self.reader.manifest.num_classes is not None:
+                _warn_of_classes(held.labels, self.rows)
+        elif self._is_held:
+            self.reader.hold(self._begin, self._end)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, from a step on.
@@ -151,13 +195,14 @@ class Loader:
             UserError: naming the shard that is missing or corrupt.
             ValueError: without a batch size, or for a step out of range.
         """
-        if self._batch_size is None or not 0 <= first_step <= self.steps_per_epoch:
+        if self._share is None or not 0 <= first_step <= self.steps_per_epoch:
+            size = None if self._share is None else self._share.batch_size
             raise ValueError(
                 f"first_step: expected 0 <= first_step <= {self.steps_per_epoch} (steps of batches "
-                f"of {self._batch_size}), got {first_step}"
+                f"of {size}), got {first_step}"
             )
-        batches = self._batches_whole if self._whole else self._batches
-        return batches(epoch, first_step, self._batch_size)
+        batches = self._part_batches if self.partitioned_by_rank else self._whole_batches
+        return batches(self._share, epoch, first_step)
 
     def sequential(self, batch_size: int) -> Iterator[Batch]:
         """Iterate over this rank's rows in order, as validation does.
@@ -167,59 +212,47 @@ class Loader:
 
         Arguments:
             batch_size: rows of each batch but the last, of this rank alone.
-
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size}")
-        total = self._end - self._begin
-        with contextlib.closing(self._in_order()) as windows:
-            cursor = Cursor(windows)
-            for first in range(0, total, batch_size):
-                rows = min(batch_size, total - first)
-                yield self._batch(cursor.take(rows), 0, 0, rows)
+        for first in range(self._begin, self._end, batch_size):
+            rows = np.arange(first, min(first + batch_size, self._end))
+            yield self._batch(self.reader[rows], rows, 0, 0, len(rows))
 
-    def _batches_whole(self, epoch: int, first_step: int, batch_size: int) -> Iterator[Batch]:
-        order = permutation((self._seed, epoch), self.rows)
-        assert self._held is not None, "a split that is shuffled whole is held"
-        window = Window(self._held, np.arange(self.rows), order)
+    def _whole_batches(self, share: Share, epoch: int, first_step: int) -> Iterator[Batch]:
         # motions of epoch 0 and seed 0 are those that validation and test have for good
-        drawn = epoch + 1 if self._read_transform == "moving" else epoch
-        for step in range(first_step, self.steps_per_epoch):
-            low, high = (min(s * batch_size, self.rows) for s in (step, step + 1))
-            piece = window.take(slice(low + self._rank, high, self._world))
-            yield self._batch([piece], self._seed, drawn, high - low)
+        drawn = epoch + 1 if self.reader.read_transform == "moving" else epoch
+        for rows, all_rows in share.whole_batches(self.rows, epoch, first_step):
+            yield self._batch(self.reader[rows], rows, share.seed, drawn, all_rows)
 
-    def _batches(self, epoch: int, first_step: int, batch_size: int) -> Iterator[Batch]:
-        done = min(first_step * batch_size, self.rows) * (self._end - self._begin) // self.rows
-        with contextlib.closing(self._shuffled(epoch, done)) as windows:
-            cursor = Cursor(windows)
-            for step in range(first_step, self.steps_per_epoch):
-                counts = _rows_by_rank(self.rows, batch_size, self._world, step)
-                pieces = cursor.take(counts[self._rank])
-                yield self._batch(pieces, self._seed, epoch, sum(counts))
+    def _part_batches(self, share: Share, epoch: int, first_step: int) -> Iterator[Batch]:
+        start = min(first_step * share.batch_size, self.rows)
+        done = start * (self._end - self._begin) // self.rows
+        steps = range(first_step, self.steps_per_epoch)
+        counts = [share.part_counts(self.rows, step) for step in steps]
+        with contextlib.closing(self._windows(share, epoch, done)) as windows:
+            taken = cut_windows(windows, [by_rank[share.rank] for by_rank in counts])
+            for by_rank, (stored, rows) in zip(counts, taken, strict=True):
+                yield self._batch(stored, rows, share.seed, epoch, sum(by_rank))
 
-    def _batch(self, pieces: list[Piece], seed: int, epoch: int, all_rows: int) -> Batch:
-        """Put pieces of windows together; draw from levels, which depends on the row alone."""
-        x = concatenate([piece.x for piece in pieces])
-        if self._read_transform:
-            rows = concatenate([piece.rows for piece in pieces])
-            pool = self._held.x if self._whole and self._held is not None else None
-            event = self._reader.manifest.event
-            x = shard_reader.draw(self._read_transform, x, event, rows, epoch, seed, pool)
-        labels = [piece.labels for piece in pieces if piece.labels is not None]
-        if not self._use_labels or not labels:
-            return Batch(torch.from_numpy(x), None, None, all_rows)
-        condition = torch.from_numpy(concatenate(labels))
+    def _batch(
+        self, stored: SplitData, rows: np.ndarray, seed: int, epoch: int, all_rows: int
+    ) -> Batch:
+        """Draw events from stored rows, which depends on each row alone."""
+        event = self.reader.manifest.event
+        x = draw(stored.read_transform, stored.x, event, rows, epoch, seed, self._pool)
+        condition = None
+        if self._use_labels and stored.labels is not None:
+            condition = torch.from_numpy(stored.labels)
         return Batch(torch.from_numpy(x), condition, None, all_rows)
 
-    def _shuffled(self, epoch: int, done: int) -> Generator[Window, None, None]:
+    def _windows(self, share: Share, epoch: int, done: int) -> Generator[Window, None, None]:
         """Yield the windows of an epoch without their first `done` rows."""
-        if self._held is not None:
-            rows = np.arange(self._begin, self._end)
-            order = permutation((self._seed, epoch, self._rank), len(rows))
-            yield Window(self._held, rows, order[done:])
+        words = (share.seed, epoch, share.rank)
+        if self._is_held:
+            order = self._begin + permutation(words, self._end - self._begin)
+            yield Window(self.reader, order[done:])
             return
-        words = (self._seed, epoch, self._rank)
         plans = []
         # Windows count from 1: to numpy, words that end in 0 are the words without it.
         for number, blocks in enumerate(self._permuted_windows(words), start=1):
@@ -231,31 +264,15 @@ class Loader:
         def read(plan: tuple[int, Ranges, int]) -> Window:
             number, blocks, skipped = plan
             rows = np.concatenate([np.arange(*block) for block in blocks])
-            order = permutation((*words, number), len(rows))[skipped:]
-            return Window(self._reader.read(blocks), rows, order)
+            order = rows[permutation((*words, number), len(rows))]
+            return Window(HeldRows(self.reader.read(blocks), rows), order[skipped:])
 
         yield from read_ahead(read, plans)
 
-    def _in_order(self) -> Generator[Window, None, None]:
-        """Yield this rank's rows in order: at once if they are held, else block by block."""
-        if self._held is not None:
-            first = 0 if self._whole else self._begin
-            rows = np.arange(self._begin, self._end)
-            yield Window(self._held, np.arange(first, self._end), rows - first)
-            return
-
-        def read(block: tuple[int, int]) -> Window:
-            rows = np.arange(*block)
-            return Window(self._reader.read([block]), rows, rows - block[0])
-
-        yield from read_ahead(read, self._blocks())
-
     def _blocks(self) -> Ranges:
         """List this rank's rows by block; blocks at the part's ends are cut."""
-        blocks = shard_reader.list_blocks(self._reader.info)
         cut = [
-            (max(block.start, self._begin), min(block.start + block.rows, self._end))
-            for block in blocks
+            (max(start, self._begin), min(stop, self._end)) for start, stop in self.reader.blocks
         ]
         return [(start, stop) for start, stop in cut if start < stop]
 
@@ -271,43 +288,6 @@ class Loader:
             window.append((start, stop))
             rows += stop - start
         yield window
-
-
-@functools.lru_cache(maxsize=_CACHED_PARTS)
-def cached_part(location: str, sha256: str, split: str, rank: int, world_size: int) -> SplitData:
-    """Read a part; loaders of one process (trials of a search) share it, so it is read-only."""
-    read = shard_reader.read_split(location, split, rank=rank, world_size=world_size)
-    for array in (read.x, read.labels):
-        if array is not None:
-            array.flags.writeable = False
-    return read
-
-
-def _rows_by_rank(rows: int, batch_size: int, world_size: int, step: int) -> list[int]:
-    """Return how many rows each rank takes at a step.
-
-    Example:
-        >>> [_rows_by_rank(10, 4, 3, step) for step in range(3)]
-        [[1, 1, 1], [1, 1, 2], [1, 1, 1]]
-    """
-    low, high = (min(s * batch_size, rows) for s in (step, step + 1))
-    parts = (shard_reader.part(rows, rank, world_size) for rank in range(world_size))
-    return [high * n // rows - low * n // rows for n in (end - begin for begin, end in parts)]
-
-
-def count_steps_whole(rows: int, batch_size: int, world_size: int) -> int:
-    """Batches of an epoch of a split that all ranks hold."""
-    if batch_size < world_size or rows < world_size:
-        raise _too_small(world_size, batch_size, rows)
-    full, rest = divmod(rows, batch_size)
-    return full + (rest >= world_size)
-
-
-def _first(held: SplitData, rows: int) -> SplitData:
-    if rows == len(held.x):
-        return held
-    labels = None if held.labels is None else held.labels[:rows]
-    return dataclasses.replace(held, x=held.x[:rows], labels=labels)
 
 
 def _warn_of_classes(labels: np.ndarray | None, rows: int) -> None:
@@ -336,20 +316,3 @@ def _check_first_rows(
             f"trainer.train_rows: expected null for a split of {rows} rows that is not shuffled "
             f"whole, got {first_rows}"
         )
-
-
-def _too_small(least: int, batch_size: int, rows: int) -> UserError:
-    return UserError(
-        f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
-        f"got {batch_size} with {rows} rows"
-    )
-
-
-def _count_steps(rows: int, batch_size: int, world_size: int) -> int:
-    """Batches of an epoch; the last may be short, but all have a row for each rank."""
-    smallest_part = rows // world_size
-    least = -(-rows // smallest_part) if smallest_part else world_size
-    if smallest_part == 0 or batch_size < least:
-        raise _too_small(least, batch_size, rows)
-    full = rows // batch_size
-    return full + (min(_rows_by_rank(rows, batch_size, world_size, full)) > 0)

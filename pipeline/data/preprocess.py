@@ -9,10 +9,7 @@ from pathlib import Path
 from pipeline.core import locks
 from pipeline.core.atomic import replacing
 from pipeline.data import fetching
-from pipeline.data.manifest import (
-    read_manifest,
-    write_manifest,
-)
+from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.scalings import write_scalings
 from pipeline.data.shard_reader import shards_folder
 from pipeline.data.shard_writer import write_split

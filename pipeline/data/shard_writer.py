@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Shard, SplitInfo
-from pipeline.data.row_format import ROW_GROUP, check_rows, content_sha256, row_shape
-from pipeline.datasets.base import Dataset, SplitData, SplitStream
+from pipeline.data.shard_layout import ROW_GROUP, check_rows, content_sha256, row_shape
+from pipeline.datasets.base import Dataset, SplitData, SplitStream, joined
 
 
 def _stored_shape(data: SplitData, dataset: Dataset) -> tuple[int, ...]:
@@ -30,20 +30,20 @@ def write_split(
     Raises:
         UserError: for rows that don't fit the dataset, or a stream of another number of rows.
     """
-    stream = data if isinstance(data, SplitStream) else SplitStream(len(data.x), [data])
+    stream = data if isinstance(data, SplitStream) else SplitStream(len(data), [data])
     rows_per_shard = dataset.options.rows_per_shard
     count = -(-stream.rows // rows_per_shard)
     where = f"{dataset.name}, split {split}"
     shards: list[Shard] = []
 
-    def written() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def written() -> Iterator[SplitData]:
         parts = _checked(stream.parts, dataset, where)
-        for number, (x, labels) in enumerate(_cut(parts, rows_per_shard)):
-            content = _to_parquet(x, labels)
+        for number, data in enumerate(_cut(parts, rows_per_shard)):
+            content = _to_parquet(data)
             name = f"{split}-{number:05d}-of-{count:05d}.parquet"
             (folder / name).write_bytes(content)
-            shards.append(Shard(name, len(x), hashlib.sha256(content).hexdigest()))
-            yield x, labels
+            shards.append(Shard(name, len(data), hashlib.sha256(content).hexdigest()))
+            yield data
 
     digest = content_sha256(written())
     rows = sum(shard.rows for shard in shards)
@@ -62,38 +62,29 @@ def _checked(parts: Iterable[SplitData], dataset: Dataset, where: str) -> Iterat
         yield data
 
 
-def _cut(parts: Iterable[SplitData], rows: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Cut parts that follow each other anew, into pieces of `rows` rows, the last one excepted."""
-    waiting: list[tuple[np.ndarray, np.ndarray | None]] = []
+def _cut(parts: Iterable[SplitData], rows: int) -> Iterator[SplitData]:
+    """Cut parts that follow each other into pieces of `rows` rows, the last one excepted."""
+    waiting: list[SplitData] = []
     filled = 0
     for data in parts:
         start = 0
-        while start < len(data.x):
-            taken = slice(start, start + rows - filled)
-            x, labels = data.x[taken], None if data.labels is None else data.labels[taken]
-            waiting.append((x, labels))
-            start, filled = start + len(x), filled + len(x)
+        while start < len(data):
+            piece = data[start : start + rows - filled]
+            waiting.append(piece)
+            start, filled = start + len(piece), filled + len(piece)
             if filled == rows:
-                yield _joined(waiting)
+                yield joined(waiting)
                 waiting, filled = [], 0
     if waiting:
-        yield _joined(waiting)
+        yield joined(waiting)
 
 
-def _joined(
-    pieces: Sequence[tuple[np.ndarray, np.ndarray | None]],
-) -> tuple[np.ndarray, np.ndarray | None]:
-    if len(pieces) == 1:
-        return pieces[0]
-    labels = [part for _, part in pieces if part is not None]
-    return np.concatenate([x for x, _ in pieces]), np.concatenate(labels) if labels else None
-
-
-def _to_parquet(x: np.ndarray, labels: np.ndarray | None) -> memoryview:
+def _to_parquet(data: SplitData) -> memoryview:
     """Encode in memory, so that a full disk is an ordinary OSError of one write."""
-    rows = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
+    count, labels = len(data), data.labels
+    rows = np.ascontiguousarray(data.x).reshape(count, -1).view(np.uint8)
     row_type = pa.binary(rows.shape[1])
-    columns = [pa.FixedSizeBinaryArray.from_buffers(row_type, len(x), [None, pa.py_buffer(rows)])]
+    columns = [pa.FixedSizeBinaryArray.from_buffers(row_type, count, [None, pa.py_buffer(rows)])]
     fields = [pa.field("x", row_type, nullable=False)]
     if labels is not None:
         column = pa.array(labels.reshape(-1))

@@ -89,18 +89,44 @@ def padded_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]
         first += size
 
 
+def gather_batch(
+    model: arcore.AutoregressiveModel,
+    split: SplitData,
+    rows: np.ndarray,
+    begin: np.ndarray,
+    scored: np.ndarray,
+    grain: int = 1,
+) -> Batch:
+    """Cut a window out of each of some rows of a split of sounds.
+
+    Arguments:
+        model: whose condition the batch has.
+        split: of sounds, in memory.
+        rows: their positions, (n,).
+        begin: the first sample of each window, (n,).
+        scored: the first sample of each window that counts and the one after the last, (n, 2).
+        grain: samples, of which the width of the batch is a multiple.
+    """
+    width = -(-int(scored[:, 1].max()) // grain) * grain
+    places = np.minimum(begin[:, None] + np.arange(width), split.x.shape[1] - 1)
+    x = torch.from_numpy(split.x[rows[:, None], places])
+    condition = condition_for(model, labels_of(split)[rows], begin, width)
+    return Batch(x, condition, torch.from_numpy(scored), len(rows))
+
+
 def whole_rows(
-    model: arcore.AutoregressiveModel, split: SplitData, batch_size: int, chosen: np.ndarray
+    model: arcore.AutoregressiveModel,
+    split: SplitData,
+    batch_size: int,
+    chosen: np.ndarray,
+    grain: int = 1,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Yield chosen rows in batches on the model's device, with their places among the chosen."""
-    for place in padded_batches(lengths(split)[chosen], batch_size):
-        rows = chosen[place]
-        labels = labels_of(split)[rows]
-        begin, width = np.zeros(len(rows), np.int64), int(labels[:, 0].max())
-        scored = torch.from_numpy(np.stack([begin, labels[:, 0]], 1))
-        condition = condition_for(model, labels, begin, width)
-        batch = Batch(torch.from_numpy(split.x[rows, :width]), condition, scored, len(rows))
-        yield place, batch.to(model.device)
+    """Yield chosen rows in batches, longest first, with their places among the chosen."""
+    lengths_of_chosen = lengths(split)[chosen]
+    for place in padded_batches(lengths_of_chosen, batch_size):
+        begin = np.zeros(len(place), np.int64)
+        scored = np.stack([begin, lengths_of_chosen[place]], 1)
+        yield place, gather_batch(model, split, chosen[place], begin, scored, grain)
 
 
 def to_sample(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import arcore
 from pipeline.core.errors import UserError
-from pipeline.data import loading, shard_reader, windows
+from pipeline.data import sound_batches
 from pipeline.data.batches import Batch
-from pipeline.data.sound_batches import condition_for, labels_of, padded_batches
+from pipeline.data.shard_reader import ShardReader
+from pipeline.data.shuffling import SHUFFLE_ROWS, Share, part
 from pipeline.datasets.read_transforms import draw_integers
 
-GRAIN = 256  # samples, of which the width of a batch is a multiple
+# Samples, of which the width of a batch is a multiple: kernels of bfloat16 are kept for each width.
+GRAIN = 256
 
 
 class SoundLoader:
@@ -48,7 +50,7 @@ class SoundLoader:
         UserError: naming what is amiss with the shards, or a split of more than `shuffle_rows`.
     """
 
-    shared_out = False
+    partitioned_by_rank = False
 
     def __init__(
         self,
@@ -61,29 +63,28 @@ class SoundLoader:
         batch_size: int | None = None,
         seed: int = 0,
         window: int | None = None,
-        shuffle_rows: int = loading.SHUFFLE_ROWS,
+        shuffle_rows: int = SHUFFLE_ROWS,
     ) -> None:
-        reader = shard_reader.SplitReader(location, split)
-        if reader.info.rows > shuffle_rows:
+        reader = ShardReader(location, split)
+        if len(reader) > shuffle_rows:
             raise UserError(
-                f"trainer.shuffle_rows: expected >= {reader.info.rows}, all rows of split {split}, "
+                f"trainer.shuffle_rows: expected >= {len(reader)}, all rows of split {split}, "
                 f"as sounds are held in memory, got {shuffle_rows}"
             )
-        held = loading.cached_part(str(location), reader.manifest.sha256, split, 0, 1)
-        self._x, self._labels = held.x, labels_of(held)
-        self._lengths = self._labels[:, 0]
-        self._part = shard_reader.part(len(self._x), rank, world_size)
-        self._rank, self._world, self._seed = rank, world_size, seed
-        self._batch_size, self._window = batch_size, window
+        self._split = reader.hold(0, len(reader))
+        self._lengths = sound_batches.lengths(self._split)
+        self._part = np.arange(*part(len(reader), rank, world_size))
         assert model.receptive_field is not None, "a model of any length has a finite one"
         self._model, self._context = model, model.receptive_field
-        self._ends = np.cumsum(-(-self._lengths // (window or self._lengths.max())))
+        self._window = window or int(self._lengths.max())
+        self._ends = np.cumsum(-(-self._lengths // self._window))
         self.rows = int(self._ends[-1])
-        self.events_per_row = len(self._x) / self.rows
+        self.events_per_row = len(reader) / self.rows
         self.mean_size: float | None = float(self._lengths.mean())
-        self.steps_per_epoch = 0
+        self._share, self.steps_per_epoch = None, 0
         if batch_size is not None:
-            self.steps_per_epoch = loading.count_steps_whole(self.rows, batch_size, world_size)
+            self._share = Share(rank, world_size, batch_size, seed)
+            self.steps_per_epoch = self._share.whole_steps(self.rows)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, from a step on.
@@ -91,12 +92,10 @@ class SoundLoader:
         Yields:
             This rank's windows (n, width) with what comes before them; `scored` is the window.
         """
-        assert self._batch_size is not None
-        order = windows.permutation((self._seed, epoch), self.rows)
-        for step in range(first_step, self.steps_per_epoch):
-            low, high = (min(s * self._batch_size, self.rows) for s in (step, step + 1))
-            numbers = order[low + self._rank : high : self._world]
-            yield self._windows(numbers, epoch, high - low)
+        assert self._share is not None
+        for numbers, all_rows in self._share.whole_batches(self.rows, epoch, first_step):
+            batch = self._windows(numbers, epoch, self._share.seed)
+            yield dataclasses.replace(batch, rows=all_rows)
 
     def sequential(self, batch_size: int) -> Iterator[Batch]:
         """Iterate over this rank's rows, whole, longest first; each counts once.
@@ -104,33 +103,20 @@ class SoundLoader:
         Arguments:
             batch_size: rows of a batch at most.
         """
-        begin, end = self._part
-        for batch in padded_batches(self._lengths[begin:end], batch_size):
-            rows = begin + batch
-            spans = np.stack([np.zeros(len(rows), np.int64), self._lengths[rows]], 1)
-            yield self._gather(rows, spans[:, 0], spans, len(rows))
+        batches = sound_batches.whole_rows(self._model, self._split, batch_size, self._part, GRAIN)
+        return (batch for _, batch in batches)
 
-    def _windows(self, numbers: np.ndarray, epoch: int, all_rows: int) -> Batch:
+    def _windows(self, numbers: np.ndarray, epoch: int, seed: int) -> Batch:
         """Gather windows by their numbers, which count through the rows' windows in order."""
         rows = np.searchsorted(self._ends, numbers, side="right")
-        lengths = self._lengths[rows]
-        window = self._window or int(self._lengths.max())
+        lengths, window = self._lengths[rows], self._window
         counts = -(-lengths // window)
         place = numbers - self._ends[rows] + counts
         # whole rows stay whole, whatever the offset
         slack = counts * window - lengths
-        start = place * window - draw_integers(slack, rows, epoch, self._seed)
+        start = place * window - draw_integers(slack, rows, epoch, seed)
         first, end = np.maximum(start, 0), np.minimum(start + window, lengths)
         hop = self._model.hop
         begin = np.maximum(first - self._context, 0) // hop * hop
-        return self._gather(rows, begin, np.stack([first - begin, end - begin], 1), all_rows)
-
-    def _gather(
-        self, rows: np.ndarray, begin: np.ndarray, spans: np.ndarray, all_rows: int
-    ) -> Batch:
-        # few widths, since kernels of bfloat16 are kept for each
-        width = -(-int(spans[:, 1].max()) // GRAIN) * GRAIN
-        places = np.minimum(begin[:, None] + np.arange(width), self._x.shape[1] - 1)
-        x = torch.from_numpy(self._x[rows[:, None], places])
-        condition = condition_for(self._model, self._labels[rows], begin, width)
-        return Batch(x, condition, torch.from_numpy(spans), all_rows)
+        scored = np.stack([first - begin, end - begin], 1)
+        return sound_batches.gather_batch(self._model, self._split, rows, begin, scored, GRAIN)

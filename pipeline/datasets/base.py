@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -99,6 +99,30 @@ class SplitData:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.x)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> SplitData:
+        """Return some of the rows, by their positions.
+
+        Example:
+            >>> SplitData(np.array([5, 6, 7]))[np.array([2, 0])].x.tolist()
+            [7, 5]
+        """
+        labels = None if self.labels is None else self.labels[rows]
+        return SplitData(self.x[rows], labels, self.read_transform, self.scalings)
+
+    def whole(self) -> SplitData:
+        """Return all rows: of a split that stays in its shards they are read."""
+        return self
+
+
+def joined(parts: Sequence[SplitData]) -> SplitData:
+    """Put parts of a split together, one below the other; a part alone is not copied."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    labels = [part.labels for part in parts if part.labels is not None]
+    x = np.concatenate([part.x for part in parts])
+    return dataclasses.replace(first, x=x, labels=np.concatenate(labels) if labels else None)
 
 
 @dataclass(frozen=True)

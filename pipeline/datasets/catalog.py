@@ -1,13 +1,15 @@
 """The datasets: one module for each family, with its source, its decoding and its protocol.
 
 A new dataset is one module with a `DATASETS` table, one entry in `_MODULES` below and one file in
-`pipeline/conf/dataset/`.
+`pipeline/conf/dataset/`. A dataset of another package has the file alone, whose `builder` names the
+function that builds the dataset, `package.module:function`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import cast
 
@@ -18,16 +20,11 @@ from yaml import YAMLError
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.records import read_yaml
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
-from pipeline.datasets.clips import (
-    freeway,
-    moving_digits,
-    robotic_pushing,
-    simulated_pushing,
-)
+from pipeline.datasets.clips import moving_digits, robotic_pushing
 from pipeline.datasets.embedded import digits, digits_coarse, digits_pca, tones
-from pipeline.datasets.images import binarized_mnist, cifar, idx_images, imagenet, photo_tiles
+from pipeline.datasets.images import binarized_mnist, cifar, idx_images, imagenet
 from pipeline.datasets.own import arrays, csv_file, image_folder, image_shards, wav_folder
-from pipeline.datasets.sounds import opsound_music, spoken_digits, telephone_prompts
+from pipeline.datasets.sounds import spoken_digits
 from pipeline.datasets.tables import csv_table, uci_binary
 
 __all__ = [
@@ -42,6 +39,7 @@ __all__ = [
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
+BUILDER = "builder"  # key of a conf file
 _MODULES = (
     digits,
     digits_coarse,
@@ -51,15 +49,10 @@ _MODULES = (
     cifar,
     imagenet,
     moving_digits,
-    photo_tiles,
     robotic_pushing,
-    simulated_pushing,
-    freeway,
     uci_binary,
     csv_table,
     spoken_digits,
-    telephone_prompts,
-    opsound_music,
     tones,
 )
 _KINDS = image_folder.KINDS | image_shards.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
@@ -75,7 +68,8 @@ def list_datasets() -> list[str]:
         >>> "digits" in list_datasets()
         True
     """
-    return sorted(_BUILDERS)
+    elsewhere = {path.stem for path in CONF_FOLDER.glob("*.yaml") if _builder_named(path)}
+    return sorted(_BUILDERS.keys() | elsewhere)
 
 
 def get_dataset(config: Mapping[str, object]) -> Dataset:
@@ -97,9 +91,26 @@ def get_dataset(config: Mapping[str, object]) -> Dataset:
     name = config["name"]
     if "kind" in config:
         return _own_dataset(name, config)
-    if not isinstance(name, str) or name not in _BUILDERS:
-        raise unknown_name("dataset", name, _BUILDERS)
-    return _BUILDERS[name](config)
+    if isinstance(name, str) and name in _BUILDERS:
+        return _BUILDERS[name](config)
+    elsewhere = _builder_named(CONF_FOLDER / f"{name}.yaml")
+    if elsewhere is None:
+        raise unknown_name("dataset", name, list_datasets())
+    build: Callable[[Mapping[str, object]], Dataset] = EntryPoint(
+        str(name), elsewhere, BUILDER
+    ).load()
+    return build(config)
+
+
+def _builder_named(path: Path) -> str | None:
+    """Return the function of another package that a conf file names, None without one."""
+    if not path.is_file():
+        return None
+    try:
+        builder = read_yaml(path).get(BUILDER)
+    except UserError:  # a file that is not valid: asking for that very dataset names the mistake
+        return None
+    return builder if isinstance(builder, str) else None
 
 
 def check_own_name(name: object, kind: str) -> None:
@@ -109,7 +120,7 @@ def check_own_name(name: object, kind: str) -> None:
         UserError: for one that has other characters, or is that of a dataset of the project.
     """
     fits = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name)
-    if not fits or name in _BUILDERS:
+    if not fits or name in list_datasets():
         raise UserError(
             f"dataset: expected a new name of letters, digits and '_' for one of kind "
             f"{kind}, got {name!r}"
@@ -153,7 +164,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     require(isinstance(config, dict), where, "a mapping", config)
     config = cast(dict[object, object], config)
     require(config.get("name") == name, f"{where}: name", repr(name), config.get("name"))
-    return {str(key): value for key, value in config.items()}
+    return {str(key): value for key, value in config.items() if key != BUILDER}
 
 
 def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:

@@ -12,10 +12,10 @@ from pipeline.core import paths
 from pipeline.core.errors import require
 from pipeline.core.records import write_object
 from pipeline.data import shard_reader
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Sound
-from pipeline.datasets.read_transforms import permute_rows
+from pipeline.datasets.read_transforms import draw, dynamic_binarize, permute_rows
 from pipeline.evaluation import image_codecs, image_sizes, sound_baselines, video_codecs
 from pipeline.evaluation.results import CodecMeasurements, CodecResult
 
@@ -30,7 +30,7 @@ def write(dataset: str) -> Path:
             the codecs.
     """
     catalog.load_config(dataset)
-    manifest = shard_reader.read_manifest(paths.shards(dataset))
+    manifest = read_manifest(paths.shards(dataset))
     measured = CodecMeasurements(
         dataset=dataset,
         dataset_sha256=manifest.sha256,
@@ -75,7 +75,7 @@ def _of_images(dataset: str, event: Levels) -> list[CodecResult]:
     test = shard_reader.read_split(paths.shards(dataset), "test")
     images = test.x
     if test.read_transform is not None:  # the fixed draw on which models are evaluated
-        images = shard_reader.dynamic_binarize(images, np.arange(len(images)), 0, 0)
+        images = dynamic_binarize(images, np.arange(len(images)), 0, 0)
     if _by_class(dataset, test.labels):  # else tenths, which give a mosaic's error, were a class
         images = images[permute_rows(len(images), seed=0)]
     return image_sizes.measure_all(images, event)
@@ -92,7 +92,7 @@ def _of_clips(manifest: Manifest, event: Levels) -> list[CodecResult]:
     video_codecs.require()
     test = shard_reader.read_split(paths.shards(manifest.dataset), "test")
     rows = np.arange(len(test.x))
-    clips = shard_reader.draw(test.read_transform, test.x, event, rows, 0, 0, test.x)
+    clips = draw(test.read_transform, test.x, event, rows, 0, 0, test.x)
     return video_codecs.measure_all(clips, event, manifest.context_frames)
 
 

@@ -13,8 +13,7 @@ import arcore
 from arcore import coding
 from pipeline.core.errors import UserError, require
 from pipeline.data import sound_batches
-from pipeline.data.stored_split import Split
-from pipeline.datasets.base import SplitData
+from pipeline.data.shard_reader import Split
 from pipeline.evaluation import scoring
 from pipeline.evaluation.results import Coded
 
@@ -57,13 +56,13 @@ def _to_code(
     """Read rows, what they are given, and for sounds their lengths; the longest sounds first."""
     if not model.event.is_open:
         x = torch.from_numpy(scoring.read_rows(split, rows, model.event)).to(model.device)
-        return x, scoring.condition_of(model, split, rows), {}
-    assert isinstance(split, SplitData), "sounds are read whole"
-    rows = rows[np.argsort(-sound_batches.lengths(split)[rows], kind="stable")]
-    twin, condition = sound_batches.to_sample(model, split, rows)
+        return x, scoring.condition_of(model, split[rows]), {}
+    sounds = split.whole()
+    rows = rows[np.argsort(-sound_batches.lengths(sounds)[rows], kind="stable")]
+    twin, condition = sound_batches.to_sample(model, sounds, rows)
     (width,) = twin.event.extents
-    x = torch.from_numpy(split.x[rows, :width]).to(model.device)
-    lengths = torch.from_numpy(sound_batches.lengths(split)[rows])
+    x = torch.from_numpy(sounds.x[rows, :width]).to(model.device)
+    lengths = torch.from_numpy(sound_batches.lengths(sounds)[rows])
     padding = torch.arange(width) >= lengths[:, None]
     x = x.masked_fill(padding.to(x.device), 0)
     return x, condition, {"lengths": lengths}

@@ -26,7 +26,8 @@ from pipeline.core import locks, paths, provenance, storage
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat, read_yaml, value_of
-from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.data import fetching, preprocess
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Dataset
 from pipeline.evaluation import evaluate, identity, result_files
@@ -234,7 +235,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
         folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
         code = provenance.code_sha256("folds", str(config.model["name"]))
-        identity = f"{config.config_hash(shard_reader.read_manifest(folder).sha256)} {code} {plan}"
+        identity = f"{config.config_hash(read_manifest(folder).sha256)} {code} {plan}"
         trained, done = home / "trained", home / "done"
         out = paths.evaluation(dataset.name, config.result_name)
         if not _is_of(done, identity):

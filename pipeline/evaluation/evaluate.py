@@ -20,9 +20,8 @@ from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
 from pipeline.data.manifest import Manifest, read_manifest, require_same
-from pipeline.data.stored_split import Split, open_rows, take
+from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.datasets import catalog
-from pipeline.datasets.base import SplitData
 from pipeline.evaluation import (
     audio_figures,
     coding_cost,
@@ -86,13 +85,13 @@ def _evaluate(config: ExperimentConfig) -> Path:
     context = manifest.context_frames
     if plan.coded:
         coding_cost.check(model, context, config.name)
-    test, valid = (open_rows(folder, split) for split in ("test", "valid"))
+    test, valid = (ShardReader(folder, split) for split in ("test", "valid"))
     chosen = scoring.choose(test, plan)
     require(len(chosen) > 1, f"{dataset}: test rows", "two or more, for an error", len(chosen))
     source = None
     own = "kind" in config.dataset  # whose source nobody knows, and whose files would be read again
-    if isinstance(test, SplitData) and manifest.sound is not None and not own:
-        source = catalog.get_dataset(config.dataset).source_nats(test)
+    if manifest.sound is not None and not own:
+        source = catalog.get_dataset(config.dataset).source_nats(test.whole())
     chosen_valid = scoring.choose(valid, plan)
     with spreading.scorer(config, model, num_members, trained.weights_sha256) as score:
         measured = measuring.measure(
@@ -192,7 +191,7 @@ def _score_further(
     plan: EvaluationConfig,
 ) -> tuple[FurtherTest, np.ndarray, Tensor]:
     """Score a test split beyond `test`; return what it scores, which rows, and their nats."""
-    data = open_rows(folder, split)
+    data = ShardReader(folder, split)
     chosen = scoring.choose(data, plan)
     require(len(chosen) > 1, f"{manifest.dataset}: {split} rows", "two or more", len(chosen))
     by_member = partial(score, split, data, chosen)
@@ -241,14 +240,14 @@ def _show(
     media, picture = folder / "media", folder / "samples.png"
     media.mkdir()
     if manifest.sound is not None:
-        labels = take(test, shown).labels
+        labels = test[shown].labels
         assert labels is not None and is_levels(model.event)  # as every split of sounds
         pairs = audio_figures.Pairs(drawn, real, labels, model.event, manifest.sound)
         pairs.write(media)
         pairs.spectrograms().savefig(picture)
     elif video_figures.are_clips(model.event):
         shown, real, drawn = (rows[: video_figures.MAX_CLIPS] for rows in (shown, real, drawn))
-        context, given = manifest.context_frames, scoring.condition_of(model, test, shown)
+        context, given = manifest.context_frames, scoring.condition_of(model, test[shown])
         versions = [real, drawn]
         if not isinstance(model, arcore.Ensemble):  # which has no conditionals
             versions.insert(1, video_figures.expected(model, real, given, context))

@@ -13,9 +13,9 @@ from torch import Tensor
 import arcore
 from arcore.events import Event, after_frames, is_gray
 from arcore.units import nats_to_bits_per_dim
-from pipeline.data import shard_reader, sound_batches
-from pipeline.data.stored_split import Split
-from pipeline.datasets.base import SplitData
+from pipeline.data import sound_batches
+from pipeline.data.manifest import Manifest
+from pipeline.data.shard_reader import Split
 from pipeline.evaluation import scoring
 from pipeline.evaluation.results import (
     BoundTerms,
@@ -86,11 +86,11 @@ class ScoredRows:
         )
 
 
-def scored_rows(test: Split, chosen: np.ndarray, manifest: shard_reader.Manifest) -> ScoredRows:
+def scored_rows(test: Split, chosen: np.ndarray, manifest: Manifest) -> ScoredRows:
     """Return the chosen rows of a split, for their score."""
     lengths = None
-    if isinstance(test, SplitData) and manifest.sound is not None:
-        lengths = torch.from_numpy(sound_batches.lengths(test)[chosen])
+    if manifest.sound is not None:
+        lengths = torch.from_numpy(sound_batches.lengths(test.whole())[chosen])
     return ScoredRows(after_frames(manifest.event, manifest.context_frames), lengths)
 
 
@@ -98,7 +98,7 @@ def measure(
     model: arcore.AutoregressiveModel,
     test: Split,
     chosen: np.ndarray,
-    manifest: shard_reader.Manifest,
+    manifest: Manifest,
     plan: EvaluationConfig,
     source: np.ndarray | None = None,
     by_member: Callable[[], Tensor] | None = None,

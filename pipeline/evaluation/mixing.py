@@ -23,9 +23,8 @@ from pipeline.core import locks, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.file_hash import sha256_of
-from pipeline.data import shard_reader
-from pipeline.data.manifest import Manifest
-from pipeline.data.stored_split import open_rows
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.shard_reader import ShardReader
 from pipeline.evaluation import pooling, result_files, scoring, trained_entry
 from pipeline.evaluation.results import Result
 from pipeline.experiments import compose
@@ -59,7 +58,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
     """
     if experiment not in config.mixture:
         raise unknown_name(f"member of {config.name}", experiment, config.mixture)
-    manifest = shard_reader.read_manifest(paths.shards(config.dataset["name"]))
+    manifest = read_manifest(paths.shards(config.dataset["name"]))
     if manifest.context_frames:
         raise UserError(f"{config.name}: expected whole events, got clips given their first frames")
     trained = saved_models.load(experiment)
@@ -75,7 +74,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
             raise UserError(f"{experiment}: trained anew meanwhile; run this again")
         if not config.pooled:
             member.to(local_device(config.cluster))
-            valid = open_rows(paths.shards(manifest.dataset), "valid")
+            valid = ShardReader(paths.shards(manifest.dataset), "valid")
             nats = scoring.scores(member, valid, config.evaluation.batch_size)
             if not bool(nats.isfinite().all()):
                 raise UserError(f"{experiment}: expected finite nats for each row; train it again")
@@ -107,7 +106,7 @@ def mix(config: ExperimentConfig) -> Path:
 
 def _mix(config: ExperimentConfig) -> Path:
     began, commit = time.perf_counter(), provenance.commit()
-    manifest = shard_reader.read_manifest(paths.shards(config.dataset["name"]))
+    manifest = read_manifest(paths.shards(config.dataset["name"]))
     resolved = resolve(config, manifest)
     folders = [_joined(config, name, resolved) for name in config.mixture]
     trained = [saved_models.load_folder(folder) for folder in folders]
@@ -119,7 +118,7 @@ def _mix(config: ExperimentConfig) -> Path:
     try:
         if config.pooled:
             plan = config.evaluation
-            valid = open_rows(paths.shards(manifest.dataset), "valid")
+            valid = ShardReader(paths.shards(manifest.dataset), "valid")
             weights, history = pooling.fit(
                 models, valid, plan.batch_size, plan.seed, local_device(config.cluster)
             )

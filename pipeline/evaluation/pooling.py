@@ -11,7 +11,7 @@ from torch import Tensor
 import arcore
 from arcore.events import Levels
 from arcore.pools import fit_pool
-from pipeline.data.stored_split import Split
+from pipeline.data.shard_reader import Split
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
 

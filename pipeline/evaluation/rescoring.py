@@ -11,10 +11,10 @@ from pathlib import Path
 from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess, shard_reader
-from pipeline.data.stored_split import open_rows
+from pipeline.data import fetching, preprocess
+from pipeline.data.manifest import read_manifest
+from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
-from pipeline.datasets.base import SplitData
 from pipeline.evaluation import cross_validation, measuring, result_files, scoring
 from pipeline.evaluation.measuring import Measured
 from pipeline.evaluation.results import Result, Score
@@ -121,7 +121,7 @@ def _measure(
     split: str = "test",
 ) -> Measured:
     """Score rows of a split by a kept model, as an evaluation chooses and scores them."""
-    manifest = shard_reader.read_manifest(shards)
+    manifest = read_manifest(shards)
     if kept.dataset_sha256 != manifest.sha256:
         raise UserError(
             f"{shards}: expected the data of the record ({kept.dataset_sha256[:12]}), got "
@@ -129,11 +129,11 @@ def _measure(
         )
     model = kept.model if num_members == 1 else kept.model.ensemble(num_members)
     device = local_device()
-    test = open_rows(shards, split)
+    test = ShardReader(shards, split)
     chosen = scoring.choose(test, config.evaluation)
     source = None
-    if isinstance(test, SplitData) and manifest.sound is not None and split == "test":
-        source = catalog.get_dataset(config.dataset).source_nats(test)
+    if manifest.sound is not None and split == "test":
+        source = catalog.get_dataset(config.dataset).source_nats(test.whole())
     model = model.to(device).eval()
     plan = dataclasses.replace(config.evaluation, importance_samples=0)  # the score is compared
     return measuring.measure(model, test, chosen, manifest, plan, source)

@@ -12,8 +12,7 @@ from torch import Tensor
 import arcore
 from arcore.conditions import Map, Vector
 from pipeline.data import sound_batches
-from pipeline.data.stored_split import Split
-from pipeline.datasets.base import SplitData
+from pipeline.data.shard_reader import Split
 from pipeline.evaluation.scoring import condition_of, read_rows
 from pipeline.experiments.schema import EvaluationConfig
 
@@ -32,17 +31,16 @@ def draw(
     """
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     if model.event.is_open:
-        assert isinstance(test, SplitData), "sounds are read whole"
-        twin, condition = sound_batches.to_sample(model, test, shown)
+        twin, condition = sound_batches.to_sample(model, test.whole(), shown)
         run = partial(twin.sample, len(shown), condition, generator)
     elif context_frames:
         real = torch.from_numpy(read_rows(test, shown, model.event)).to(model.device)
         observed = torch.zeros(model.event.extents, dtype=torch.bool, device=model.device)
         observed[:context_frames] = True
-        given = condition_of(model, test, shown)
+        given = condition_of(model, test[shown])
         run = partial(model.impute, real, observed, given, generator)
     elif isinstance(model.condition_kind, Vector | Map):
-        run = partial(model.sample, len(shown), condition_of(model, test, shown), generator)
+        run = partial(model.sample, len(shown), condition_of(model, test[shown]), generator)
     else:
         classes = _classes_in_turn(model, plan.num_samples)
         run = partial(model.sample, plan.num_samples, classes, generator)

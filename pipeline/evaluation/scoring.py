@@ -13,9 +13,9 @@ from torch import Tensor
 import arcore
 from arcore.inference import latent_levels
 from arcore.primitives.progress import progress_bar
-from pipeline.data import shard_reader, sound_batches
+from pipeline.data import sound_batches
 from pipeline.data.batches import Batch
-from pipeline.data.stored_split import Split, take
+from pipeline.data.shard_reader import Split, draw_events
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.experiments.schema import EvaluationConfig
@@ -72,8 +72,8 @@ def batch_places(
     events come in smaller batches, as in validation: memory that was enough there is enough here.
     """
     if event.is_open:
-        assert isinstance(split, SplitData), "sounds are read whole"
-        return list(sound_batches.padded_batches(sound_batches.lengths(split)[chosen], batch_size))
+        lengths = sound_batches.lengths(split.whole())
+        return list(sound_batches.padded_batches(lengths[chosen], batch_size))
     batch_size = min(batch_size, most_rows(event))
     return np.split(np.arange(len(chosen)), range(batch_size, len(chosen), batch_size))
 
@@ -146,41 +146,31 @@ def _read(
     context_frames: int,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     if model.event.is_open:
-        assert isinstance(split, SplitData), "sounds are read whole"
-        yield from sound_batches.whole_rows(model, split, batch_size, chosen)
+        for place, batch in sound_batches.whole_rows(model, split.whole(), batch_size, chosen):
+            yield place, batch.to(model.device)
         return
     for place in batch_places(model.event, split, batch_size, chosen):
         rows = chosen[place]
-        x = read_rows(split, rows, model.event)
-        condition = condition_of(model, split, rows)
+        stored = split[rows]
+        x = draw_events(split, stored, rows, model.event)
+        condition = condition_of(model, stored)
         scored = None
         if context_frames:
             scored = torch.tensor([context_frames, x.shape[1]]).expand(len(x), 2)
         yield place, Batch(torch.from_numpy(x).to(model.device), condition, scored, len(rows))
 
 
-def condition_of(
-    model: arcore.AutoregressiveModel, split: Split, rows: np.ndarray
-) -> Tensor | None:
+def condition_of(model: arcore.AutoregressiveModel, stored: SplitData) -> Tensor | None:
     """Return what rows come with, as a model's condition on its device; None without one."""
     if model.condition_kind is None:
         return None
-    labels = take(split, rows).labels
-    assert labels is not None  # as training checked against the manifest
-    return torch.from_numpy(labels).to(model.device)
+    assert stored.labels is not None  # as training checked against the manifest
+    return torch.from_numpy(stored.labels).to(model.device)
 
 
 def read_rows(split: Split, rows: np.ndarray, event: arcore.events.Event) -> np.ndarray:
     """Return events of a split in their fixed draw, (len(rows), *event.shape)."""
-    return drawn(split, take(split, rows), rows, event)
-
-
-def drawn(
-    split: Split, stored: SplitData, rows: np.ndarray, event: arcore.events.Event
-) -> np.ndarray:
-    """Return events in the fixed draw of rows of a split, whose content was taken."""
-    pool = split.x if isinstance(split, SplitData) else None
-    return shard_reader.draw(stored.read_transform, stored.x, event, rows, 0, 0, pool)
+    return draw_events(split, split[rows], rows, event)
 
 
 def entropy_scores(

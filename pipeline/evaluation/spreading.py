@@ -25,9 +25,9 @@ from pipeline.cluster.shared_storage import publish_shards
 from pipeline.core import paths, provenance
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.stage_code import check_host
-from pipeline.data import shard_reader
-from pipeline.data.row_format import ROW_GROUP
-from pipeline.data.stored_split import Split, open_rows
+from pipeline.data.manifest import read_manifest
+from pipeline.data.shard_layout import ROW_GROUP
+from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.evaluation import scoring
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
@@ -92,7 +92,7 @@ class ScoringWork:
         """Score the rows of each batch of a split by each member, (rows, members) float64."""
         name, batches = piece
         if name not in self._splits:
-            self._splits[name] = open_rows(self._job.shards, name)
+            self._splits[name] = ShardReader(self._job.shards, name)
         split, context = self._splits[name], self._job.context_frames
         return [
             scoring.member_scores(self._model, split, len(rows), rows, context).numpy()
@@ -121,7 +121,7 @@ def scorer(
         UserError: as for `pipeline.cluster.pool`, and for what a worker finds amiss.
     """
     folder = paths.shards(config.dataset["name"])
-    manifest = shard_reader.read_manifest(folder)
+    manifest = read_manifest(folder)
     batch_size, context = config.evaluation.batch_size, manifest.context_frames
     if config.cluster.num_workers == 0:
         yield lambda _, split, rows: scoring.member_scores(model, split, batch_size, rows, context)

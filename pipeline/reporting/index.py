@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def write() -> Path | None:
     """Write the index anew from the folders of reports, studies and searches; None without any.
 
-    It is no output of any stage: each report and `stages.pages` write it, and so does showing them.
+    It is no output of any stage: each report, search and study writes it, and so does showing them.
     """
     folder = paths.root() / "reports"
     lines = [line for path in sorted(folder.glob("[!.]*/table.csv")) if (line := _line(path))]

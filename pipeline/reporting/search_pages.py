@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.records import read_object, value_of
-from pipeline.reporting import folder_pages, gallery, markup, runs, search_tables, wording
+from pipeline.reporting import folder_pages, gallery, markup, search_tables, wording
 from pipeline.reporting.markup import escape
 
 RECORD = search_tables.RECORD
@@ -81,7 +81,7 @@ def _shares(folder: Path, best: int) -> list[str]:
 def _origin(record: dict[str, object], where: str) -> list[str]:
     name = value_of(record, "search", str, where)
     files = [("trials", "trials.csv"), ("best settings", "best.yaml"), ("record", RECORD)]
-    command = runs.command_of(record, "tune", name)
+    command = search_tables.command_of(record, name)
     lines = [
         *([("command", f"<code>{escape(command)}</code>")] if command else []),
         ("commit", f"<code>{escape(value_of(record, 'commit', str, where))}</code>"),

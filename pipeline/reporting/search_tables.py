@@ -14,6 +14,7 @@ import torch
 import arcore
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.records import read_object, value_of
+from pipeline.experiments import naming
 from pipeline.reporting import wording
 
 RECORD = "search.json"
@@ -229,3 +230,12 @@ def numbers_of(rows: Sequence[Mapping[str, str]], path: Path) -> list[float]:
     except (KeyError, ValueError) as error:
         where = f"{path}: best_valid_nats"
         raise UserError(f"{where}: expected a number for each trial, got {error}") from None
+
+
+def command_of(record: Mapping[str, object], name: str) -> str:
+    """Return the command of a search's record; of an older one that of its name.
+
+    Empty for an older one with overrides.
+    """
+    plain = "" if naming.is_variant(name) else f"python -m stages.tune {name}"
+    return str(record.get("command") or plain)

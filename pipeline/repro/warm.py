@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 VARIABLE = "ARCORE_WARM"
-_OWN = ("arcore", "pipeline", "stages")
+_OWN = ("arcore", "pipeline", "stages", "reproductions")
 _STREAMS = 3
 _LARGEST = 1 << 20
 

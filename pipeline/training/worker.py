@@ -22,7 +22,7 @@ from pipeline.core import provenance
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.redaction import redacted
-from pipeline.data.opening import open_split
+from pipeline.data.loading import open_split
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import agreement, checkpoints, validation
 from pipeline.training.checkpoint_store import CheckpointStore
@@ -169,7 +169,7 @@ class Worker:
         if restored:
             midway = f" and {progress.steps_in_epoch} steps" if progress.steps_in_epoch else ""
             self._print_on_rank_zero(f"resumes after epoch {progress.epoch}{midway}")
-            if midway and progress.world != world and self.train.shared_out:
+            if midway and progress.world != world and self.train.partitioned_by_rank:
                 self._print_on_rank_zero(
                     f"warning: {progress.world} workers had shared out its rows; begins the epoch "
                     f"again with {world}"

@@ -15,8 +15,8 @@ from torch import Tensor
 from arcore.events import Levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.data import shard_reader
-from pipeline.data.stored_split import open_rows
+from pipeline.data.manifest import read_manifest
+from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import image_codecs, scoring
 from pipeline.uses import pictures
@@ -175,10 +175,10 @@ def _scores(subject: Subject, name: str, x: Tensor, event: Levels) -> tuple[np.n
 def _of_dataset(name: str, event: Levels, settings: Settings) -> tuple[Tensor, str]:
     """Return test images of another dataset, and the hash of its shards."""
     folder = paths.shards(name)
-    manifest = shard_reader.read_manifest(folder)
+    manifest = read_manifest(folder)
     expected = f"a dataset of the same event, {event}"
     require(manifest.event == event, "other", expected, f"{name} of {manifest.event}")
-    test = open_rows(folder, "test")
+    test = ShardReader(folder, "test")
     chosen = choose_rows(len(test), min(settings.num_rows, len(test)), settings.seed)
     return torch.from_numpy(scoring.read_rows(test, chosen, event)), manifest.sha256
 

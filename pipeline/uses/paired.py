@@ -11,7 +11,7 @@ from torch import Tensor
 from arcore.events import is_levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.data.stored_split import Split, open_rows
+from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import measuring, scoring
 from pipeline.uses import subject as subjects
@@ -52,7 +52,7 @@ def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
     numbers: list[Number] = []
     counts = []
     for split in ("test", *subject.manifest.further_tests):
-        test = open_rows(paths.shards(subject.dataset), split)
+        test = ShardReader(paths.shards(subject.dataset), split)
         count = len(test) if settings.num_rows is None else min(settings.num_rows, len(test))
         chosen = choose_rows(len(test), count, settings.seed)
         ours = _nats(subject, test, chosen)

@@ -20,7 +20,8 @@ from pipeline.cluster.devices import local_device
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.data import shard_reader
-from pipeline.data.stored_split import Split, open_rows, take
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.shard_reader import ShardReader, Split, draw_events
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
@@ -105,7 +106,7 @@ class Subject:
 
     experiment: str
     trained: saved_models.TrainedModel
-    manifest: shard_reader.Manifest
+    manifest: Manifest
     kept: Path | None = None
 
     @property
@@ -224,7 +225,7 @@ class Subject:
 
     def stored(self, name: str) -> Split:
         """Open a split, to score rows of it."""
-        return open_rows(paths.shards(self.dataset), name)
+        return ShardReader(paths.shards(self.dataset), name)
 
     def _usable(self, data: Split, split: str) -> int:
         """Return how many rows, the first ones, are asked: of training rows, those learned from."""
@@ -237,7 +238,7 @@ class Subject:
         total = self._usable(data, "train")
         for first in range(0, total, READ_AT_ONCE):
             rows = np.arange(first, min(first + READ_AT_ONCE, total))
-            parts.append(take(data, rows).labels)
+            parts.append(data[rows].labels)
         known = [part for part in parts if part is not None]
         return np.concatenate(known) if known else None
 
@@ -250,11 +251,10 @@ class Subject:
         data = self.stored(split)
         total = self._usable(data, split)
         numbers = choose_rows(total, total if count is None else min(count, total), seed)
-        stored = take(data, numbers)
-        x = torch.from_numpy(scoring.drawn(data, stored, numbers, self.model.event))
-        labels, all_of_them = stored.labels, np.arange(len(numbers))
-        condition = scoring.condition_of(self.model, stored, all_of_them)
-        return Rows(numbers, x.to(self.model.device), condition, labels)
+        stored = data[numbers]
+        x = torch.from_numpy(draw_events(data, stored, numbers, self.model.event))
+        condition = scoring.condition_of(self.model, stored)
+        return Rows(numbers, x.to(self.model.device), condition, stored.labels)
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a source of randomness on the model's device."""
@@ -278,7 +278,7 @@ def load(experiment: str) -> Subject:
     described = trained.content.get("dataset")
     name = described.get("name") if isinstance(described, dict) else described
     shards = paths.shards(str(name))
-    manifest = shard_reader.read_manifest(shards)
+    manifest = read_manifest(shards)
     if manifest.sha256 != trained.dataset_sha256:
         raise UserError(
             f"{shards}: expected the data that {experiment} was trained on "

@@ -69,7 +69,7 @@ def small_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path, migrated: Path) -> Project:
     """A copy of this checkout's code, with no dataset and no experiment."""
-    for name in ("arcore", "pipeline", "stages"):
+    for name in ("arcore", "pipeline", "stages", "reproductions"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(migrated, tmp_path / "mlflow.db")
     (tmp_path / "params.yaml").write_text("datasets: []\nexperiments: {}\n")

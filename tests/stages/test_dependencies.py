@@ -62,7 +62,7 @@ def writing(outputs: list[Any]) -> str:
 def repository(tmp_path_factory) -> Path:
     """A copy of the sources where every stage has run."""
     folder: Path = tmp_path_factory.mktemp("repository")
-    for package in ("arcore", "pipeline", "stages"):
+    for package in ("arcore", "pipeline", "stages", "reproductions"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, folder / package, ignore=ignored)
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())

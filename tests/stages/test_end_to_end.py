@@ -119,7 +119,7 @@ def repository(tmp_path_factory, make_project, migrated):
     project = make_project({})
     folder = project.folder
     root = ROOT
-    for package in ("arcore", "pipeline", "stages"):
+    for package in ("arcore", "pipeline", "stages", "reproductions"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(root / package, folder / package, ignore=ignored)
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from pipeline.data import shard_reader
+from pipeline.data.manifest import read_manifest
 from tests.places import ROOT
 from tests.support.projects import Project
 
@@ -42,7 +42,7 @@ def test_the_layout_of_vctk(checkout: Project) -> None:
     for line in stages.splitlines():
         done = checkout.run("bash", "-c", line)
         assert done.returncode == 0, f"{line}: {done.stderr}"
-    manifest = shard_reader.read_manifest(checkout.folder / "data" / "shards" / "vctk")
+    manifest = read_manifest(checkout.folder / "data" / "shards" / "vctk")
     assert manifest.sound is not None
     assert manifest.sound.sample_rate == 16_000
     assert manifest.sound.speakers == ("p225", "p226")

@@ -11,7 +11,7 @@ import pytest
 from tests.places import ROOT
 
 MAX_LINES = 400
-PACKAGES = ("arcore", "pipeline", "stages")
+PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
 MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 
 

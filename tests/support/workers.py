@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.data import shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.records import TrainingJob, TrainingOutcome, TrainingReport
@@ -64,7 +64,7 @@ class Worker:
         job = TrainingJob(
             config_hash="i" * 64,
             code_sha256=self.code_sha256,
-            event=shard_reader.read_manifest(self.data).event,
+            event=read_manifest(self.data).event,
             model=model if model and "name" in model else DEFAULT_MODEL | (model or {}),
             trainer=build(TrainerConfig, {"max_epochs": 4, "batch_size": 16} | trainer, "trainer"),
             shards=str(self.data),

@@ -553,6 +553,6 @@ def test_a_cluster_that_falls_silent(at_once: None, monkeypatch: pytest.MonkeyPa
 
 def test_no_file_of_the_project_looks_like_a_secret() -> None:
     """It would be left out of the copy that a job runs in."""
-    folders = ("arcore", "pipeline", "stages")
+    folders = ("arcore", "pipeline", "stages", "reproductions")
     files = [str(p.relative_to(ROOT)) for f in folders for p in (ROOT / f).rglob("*.py")]
     assert [name for name in files if exports.looks_secret(name)] == []

@@ -22,6 +22,7 @@ from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.data.loading import Loader
+from pipeline.data.manifest import read_manifest
 
 
 class Shared(SharedDisk):
@@ -91,7 +92,7 @@ def test_publish_read_train_remove(place: str, few_digits: Path) -> None:
     target = storage.join(place, "shards", "digits_binary-0123")
     storage.publish(few_digits, target)
     assert content_at(target) == folder_bytes(few_digits)
-    assert shard_reader.verify(target) == shard_reader.read_manifest(few_digits)
+    assert shard_reader.verify(target) == read_manifest(few_digits)
     here, there = (
         [batch.x for batch in Loader(at, "train", batch_size=10, shuffle_rows=20).epoch(1)]
         for at in (few_digits, target)
@@ -103,7 +104,7 @@ def test_publish_read_train_remove(place: str, few_digits: Path) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(target, "manifest.json"))
     with pytest.raises(UserError, match="manifest.json: file not found") as raised:
-        shard_reader.read_manifest(target)
+        read_manifest(target)
     assert "?" not in str(raised.value)
 
 

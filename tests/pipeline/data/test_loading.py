@@ -20,11 +20,13 @@ import torch
 
 from arcore.events import Binary, Real
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, shard_reader, windows
+from pipeline.data import preprocess, shard_reader, shuffling
 from pipeline.data.loading import Loader
-from pipeline.data.manifest import write_manifest
+from pipeline.data.manifest import read_manifest, write_manifest
+from pipeline.data.shuffling import part
 from pipeline.datasets import read_transforms
 from pipeline.datasets.base import Dataset, Options, SplitData
+from pipeline.datasets.read_transforms import dynamic_binarize
 
 ROWS = 9000  # three shards of two blocks each, 2048 and 952 rows
 
@@ -123,7 +125,7 @@ def test_ranks_share_out_an_epoch(
         mine = np.concatenate([positions(batch.x) for batch in epoch])
         labels = torch.cat([b.condition for b in epoch if b.condition is not None])
         np.testing.assert_array_equal(labels.numpy(), mine)
-        begin, end = shard_reader.part(rows, loaders.index(loader), world)
+        begin, end = part(rows, loaders.index(loader), world)
         if rows <= shuffle_rows:
             begin, end = 0, rows
         assert mine.min() >= begin and mine.max() < end
@@ -205,7 +207,7 @@ def test_order_is_of_seed_epoch_and_rank(folder: Path, shuffle_rows: int) -> Non
     def order(seed: int, epoch: int, rank: int = 0) -> list[int]:
         loader = Loader(folder, "train", rank=rank, world_size=3, batch_size=90, seed=seed,
                         shuffle_rows=shuffle_rows)  # fmt: skip
-        begin = shard_reader.part(ROWS, rank, 3)[0]
+        begin = part(ROWS, rank, 3)[0]
         return [int(i) - begin for i in np.concatenate(epoch_of(loader, epoch))]
 
     first = order(0, 0)
@@ -233,13 +235,13 @@ def test_windows_before_the_first_step_are_not_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    original = shard_reader.SplitReader.read
+    original = shard_reader.ShardReader.read
 
     def counted(self: Any, ranges: Any) -> SplitData:
         read.append(sum(stop - start for start, stop in ranges))
         return original(self, ranges)
 
-    monkeypatch.setattr(shard_reader.SplitReader, "read", counted)
+    monkeypatch.setattr(shard_reader.ShardReader, "read", counted)
     loader = Loader(folder, "train", batch_size=100, shuffle_rows=3000)
     list(loader.epoch(0, loader.steps_per_epoch - 2))
     assert len(read) == 1 and read[0] <= 3000
@@ -312,18 +314,19 @@ def test_dynamic_binarisation_is_of_the_row(
                         shuffle_rows=shuffle_rows)  # fmt: skip
         held = Loader(place, "train", rank=rank, world_size=2)
         whole = Loader(place, "train", rank=rank, world_size=2, batch_size=99, seed=5)
-        begin, end = shard_reader.part(5000, rank, 2)
+        begin, end = part(5000, rank, 2)
         everything = np.arange(begin, end)
-        bits = shard_reader.dynamic_binarize(levels[begin:end], everything, 3, 5)
+        bits = dynamic_binarize(levels[begin:end], everything, 3, 5)
         got = torch.cat([batch.x for batch in loader.epoch(3)]).numpy()
         # Which rows were taken: the order of the same windows, of rows without a draw.
-        rows = np.concatenate([w.rows[w.order] for w in loader._shuffled(3, 0)])[: len(got)]
+        windows = loader._windows(loader._share, 3, 0)
+        rows = np.concatenate([window.order for window in windows])[: len(got)]
         np.testing.assert_array_equal(got, bits[rows - begin])
-        valid = shard_reader.dynamic_binarize(levels[begin:end], everything, 0, 0)
+        valid = dynamic_binarize(levels[begin:end], everything, 0, 0)
         for some in (loader, held, whole):
-            part = torch.cat([batch.x for batch in some.sequential(123)])
-            np.testing.assert_array_equal(part.numpy(), valid)
-        drawn = shard_reader.dynamic_binarize(levels, np.arange(5000), 3, 5)
+            mine = torch.cat([batch.x for batch in some.sequential(123)])
+            np.testing.assert_array_equal(mine.numpy(), valid)
+        drawn = dynamic_binarize(levels, np.arange(5000), 3, 5)
         order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((5, 3))))
         first = order.permutation(5000)[:99][rank::2]
         x = next(whole.epoch(3)).x
@@ -348,8 +351,9 @@ def test_loaders_share_a_part_in_memory(folder: Path) -> None:
         Loader(folder, "train", batch_size=b, rank=b % 3, world_size=3) for b in (9, 20)
     )
     other = Loader(folder, "train", batch_size=10, rank=1, world_size=2, shuffle_rows=5000)
-    assert first._held is second._held and first._held is not other._held
-    assert first._held is not None and not first._held.x.flags.writeable
+    held, same, different = (loader.reader._held for loader in (first, second, other))
+    assert held is same and held is not different
+    assert held is not None and not held.x.flags.writeable
 
 
 # Bad input
@@ -418,7 +422,7 @@ def test_thread_ends_on_early_close(folder: Path) -> None:
 def test_two_windows_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     living: list[Any] = []
     most = 0
-    original = windows.Window.__init__
+    original = shuffling.Window.__init__
 
     def tracked(self: Any, *args: Any) -> None:
         nonlocal most
@@ -426,7 +430,7 @@ def test_two_windows_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         living.append(weakref.ref(self))
         most = max(most, sum(ref() is not None for ref in living))
 
-    monkeypatch.setattr(windows.Window, "__init__", tracked)
+    monkeypatch.setattr(shuffling.Window, "__init__", tracked)
     loader = Loader(folder, "train", batch_size=100, shuffle_rows=1)
     rows = 0
     for batch in loader.epoch(0):
@@ -477,7 +481,7 @@ print(rows, peak() - before)
 def repeated(folder: Path, times: int, target: Path) -> Path:
     """Make a dataset whose training rows are another's, several times, by hard links."""
     target.mkdir()
-    splits = dict(shard_reader.read_manifest(folder).splits)
+    splits = dict(read_manifest(folder).splits)
     found = splits["train"].shards * times
     names = [f"train-{n:05d}-of-{len(found):05d}.parquet" for n in range(len(found))]
     for shard, name in zip(found, names, strict=True):

@@ -21,7 +21,11 @@ from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
 from pipeline.data import manifest as manifest_module
 from pipeline.data import preprocess, shard_reader
+from pipeline.data.manifest import read_manifest
+from pipeline.data.shard_reader import ShardReader
+from pipeline.data.shuffling import part
 from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, SplitStream
+from pipeline.datasets.read_transforms import dynamic_binarize
 
 ROWS = {"train": 5000, "valid": 7, "test": 11}
 
@@ -150,13 +154,16 @@ def test_layout(written: Path) -> None:
     assert [path.name for path in written.parent.iterdir()] == ["toy"]
 
 
+def read_part(written: Path | str, split: str, rank: int, world_size: int) -> SplitData:
+    reader = ShardReader(written, split)
+    return reader.read([part(len(reader), rank, world_size)])
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7, 8])
 def test_ranks_partition_the_split_in_order(written: Path, world_size: int) -> None:
     for split in ("train", "valid"):
         whole = shard_reader.read_split(written, split)
-        parts = [
-            shard_reader.read_split(written, split, rank, world_size) for rank in range(world_size)
-        ]
+        parts = [read_part(written, split, rank, world_size) for rank in range(world_size)]
         np.testing.assert_array_equal(np.concatenate([part.x for part in parts]), whole.x)
         assert whole.labels is not None
         labels = [part.labels for part in parts if part.labels is not None]
@@ -166,15 +173,15 @@ def test_ranks_partition_the_split_in_order(written: Path, world_size: int) -> N
 
 def test_a_rank_reads_only_its_shards(written: Path) -> None:
     (written / "train-00001-of-00002.parquet").unlink()
-    assert len(shard_reader.read_split(written, "train", rank=0, world_size=2)) == 2500
+    assert len(read_part(written, "train", rank=0, world_size=2)) == 2500
     with pytest.raises(UserError, match="train-00001-of-00002.parquet: shard not found"):
-        shard_reader.read_split(written, "train", rank=1, world_size=2)
+        read_part(written, "train", rank=1, world_size=2)
 
 
 @pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
-def test_rank_out_of_range(written: Path, rank: int, world_size: int) -> None:
+def test_rank_out_of_range(rank: int, world_size: int) -> None:
     with pytest.raises(ValueError, match="rank: expected 0 <= rank <"):
-        shard_reader.read_split(written, "train", rank=rank, world_size=world_size)
+        part(10, rank, world_size)
 
 
 def test_unknown_split(written: Path) -> None:
@@ -191,13 +198,13 @@ def test_bytes_are_deterministic(tmp_path: Path, written: Path) -> None:
 def test_content_hash_ignores_how_rows_are_cut_but_not_rows(tmp_path: Path, written: Path) -> None:
     dataset = toy(rows_per_shard=100)
     splits = toy_splits(dataset)
-    cut = shard_reader.read_manifest(preprocess.write(dataset, splits, tmp_path / "cut"))
-    sha256 = shard_reader.read_manifest(written).sha256
+    cut = read_manifest(preprocess.write(dataset, splits, tmp_path / "cut"))
+    sha256 = read_manifest(written).sha256
     assert cut.sha256 == sha256 and len(cut.splits["train"].shards) == 50
     labels = splits["valid"].labels
     assert labels is not None
     splits["valid"] = replace(splits["valid"], labels=(labels + 1) % 4)
-    changed = shard_reader.read_manifest(preprocess.write(dataset, splits, tmp_path / "changed"))
+    changed = read_manifest(preprocess.write(dataset, splits, tmp_path / "changed"))
     assert changed.sha256 != sha256
 
 
@@ -207,11 +214,11 @@ def test_rows_to_be_drawn_keep_their_gray_levels(tmp_path: Path) -> None:
     gray = np.random.default_rng(1).integers(0, 256, (50, 3), dtype=np.uint8)
     splits["train"] = SplitData(gray, None, "bernoulli")
     folder = preprocess.write(dataset, splits, tmp_path / "toy")
-    train = shard_reader.read_split(folder, "train", rank=1, world_size=2)
+    train = read_part(folder, "train", 1, 2)
     assert train.read_transform == "bernoulli"
     np.testing.assert_array_equal(train.x, gray[25:])
-    bits = shard_reader.dynamic_binarize(train.x, np.arange(25, 50), epoch=0, seed=0)
-    whole = shard_reader.dynamic_binarize(gray, np.arange(50), epoch=0, seed=0)
+    bits = dynamic_binarize(train.x, np.arange(25, 50), epoch=0, seed=0)
+    whole = dynamic_binarize(gray, np.arange(50), epoch=0, seed=0)
     np.testing.assert_array_equal(bits, whole[25:])
     assert shard_reader.read_split(folder, "valid").read_transform is None
 
@@ -237,7 +244,7 @@ def test_rows_to_be_dequantised_keep_their_levels(tmp_path: Path) -> None:
     described["event"] = {"kind": "real", "shape": [3]}
     (folder / "manifest.json").write_text(json.dumps(described))
     with pytest.raises(UserError, match="malformed manifest: event: expected Real with a bin_w"):
-        shard_reader.read_manifest(folder)
+        read_manifest(folder)
 
 
 # Streams
@@ -296,22 +303,39 @@ def test_blocks_are_the_row_groups_of_the_shards(tmp_path: Path, rows_per_shard:
     dataset = toy(rows_per_shard=rows_per_shard)
     splits = toy_splits(dataset)
     folder = preprocess.write(dataset, splits, tmp_path / "toy")
-    reader = shard_reader.SplitReader(folder, "train")
-    position = 0
-    for block in shard_reader.list_blocks(reader.info):
-        with pq.ParquetFile(folder / block.shard.file) as parquet:
-            assert parquet.metadata.row_group(block.group).num_rows == block.rows
-        assert block.start == position
-        position += block.rows
-        data = reader.read([(block.start, position)])
-        np.testing.assert_array_equal(data.x, splits["train"].x[block.start : position])
-    assert position == ROWS["train"]
+    reader = ShardReader(folder, "train")
+    groups = []
+    for shard in reader.info.shards:
+        with pq.ParquetFile(folder / shard.file) as parquet:
+            metadata = parquet.metadata
+        groups += [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
+    assert [stop - start for start, stop in reader.blocks] == groups
+    assert [start for start, _ in reader.blocks] == [0, *np.cumsum(groups)[:-1]]
+    assert sum(groups) == ROWS["train"]
+    for start, stop in reader.blocks:
+        np.testing.assert_array_equal(reader.read([(start, stop)]).x, splits["train"].x[start:stop])
+
+
+def test_rows_are_read_by_position_from_few_row_groups(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, reader = shard_reader.read_split(written, "train"), ShardReader(written, "train")
+    rows = np.array([4999, 7, 7, 2500, 0, 3000])
+    got, expected = reader[rows], whole[rows]
+    np.testing.assert_array_equal(got.x, expected.x)
+    np.testing.assert_array_equal(got.labels, expected.labels)
+    with pytest.raises(ValueError, match="rows: expected at least one"):
+        reader[np.array([], int)]
+    read: list[object] = []
+    monkeypatch.setattr(ShardReader, "read", lambda _, ranges: read.append(ranges) or whole)
+    reader[np.array([4998, 4999])]
+    assert not read, "the last row groups are kept"
 
 
 def test_any_ranges_can_be_read(written: Path) -> None:
     whole = shard_reader.read_split(written, "train")
     ranges = [(4990, 5000), (10, 20), (2040, 3001), (0, 0), (2999, 3000)]
-    data = shard_reader.SplitReader(written, "train").read(ranges)
+    data = ShardReader(written, "train").read(ranges)
     rows = np.concatenate([np.arange(*pair) for pair in ranges])
     np.testing.assert_array_equal(data.x, whole.x[rows])
     assert whole.labels is not None and data.labels is not None
@@ -329,7 +353,7 @@ def test_only_the_row_groups_that_are_asked_for_are_read(
         return original(self, group, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
-    shard_reader.SplitReader(written, "train").read([(2048, 3000)])
+    ShardReader(written, "train").read([(2048, 3000)])
     assert groups == [1]
 
 
@@ -339,7 +363,7 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(
     sums: list[int] = []
     original = hashlib.sha256
     monkeypatch.setattr(hashlib, "sha256", lambda *a: sums.append(1) or original(*a))
-    shard_reader.SplitReader(written, "valid")  # the manifest has sums of its own
+    ShardReader(written, "valid")  # the manifest has sums of its own
     base = len(sums)
     for _ in range(3):
         shard_reader.read_split(written, "valid")
@@ -352,16 +376,16 @@ def test_sum_is_checked_once_a_process_unless_the_file_changes(
 
 def test_a_uri_is_read_like_a_folder(written: Path) -> None:
     uri = written.as_uri()
-    assert shard_reader.read_manifest(uri) == shard_reader.read_manifest(written)
+    assert read_manifest(uri) == read_manifest(written)
     np.testing.assert_array_equal(
-        shard_reader.read_split(uri, "train", rank=1, world_size=3).x,
-        shard_reader.read_split(written, "train", rank=1, world_size=3).x,
+        read_part(uri, "train", 1, 3).x,
+        read_part(written, "train", 1, 3).x,
     )
     (written / SHARD).unlink()
     with pytest.raises(UserError, match=f"^file://.*{SHARD}: shard not found"):
         shard_reader.read_split(uri, "train")
     with pytest.raises(UserError, match="^file:///nowhere/manifest.json: file not found"):
-        shard_reader.read_manifest("file:///nowhere")
+        read_manifest("file:///nowhere")
 
 
 # Atomicity
@@ -531,10 +555,10 @@ def test_what_a_manifest_says_is_under_its_own_hash(written: Path) -> None:
         described[field] = value
         path.write_text(json.dumps(described))
         with pytest.raises(UserError, match="manifest_sha256: expected that of the other fields"):
-            shard_reader.read_manifest(written)
+            read_manifest(written)
         seal(described)
         path.write_text(json.dumps(described))
-        shard_reader.read_manifest(written)
+        read_manifest(written)
 
 
 @pytest.mark.parametrize(
@@ -581,7 +605,7 @@ def test_nulls_and_labels_of_another_type_are_refused(
 def test_malformed_manifest(written: Path, edit: Callable[[Any], object], message: str) -> None:
     edit_manifest(written, edit)
     with pytest.raises(UserError, match=f"manifest.json: .*{message}") as raised:
-        shard_reader.read_manifest(written)
+        read_manifest(written)
     assert "\n" not in str(raised.value)
 
 
@@ -589,4 +613,4 @@ def test_malformed_manifest(written: Path, edit: Callable[[Any], object], messag
 def test_manifest_that_is_not_one(written: Path, text: str) -> None:
     (written / manifest_module.MANIFEST).write_text(text)
     with pytest.raises(UserError, match="manifest.json: "):
-        shard_reader.read_manifest(written)
+        read_manifest(written)

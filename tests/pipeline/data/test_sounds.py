@@ -23,6 +23,7 @@ from arcore.models.wavenet import WaveNet
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader, sound_batches, sound_loading
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.embedded import tones
@@ -186,7 +187,7 @@ def test_wav_folder(tmp_path: Path) -> None:
     dataset = own_folder(tmp_path, None, {"test_fraction": 0.25})
     assert dataset.sound == Sound(8000, 61, 0, ("",), ())
     folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
-    assert [shard_reader.read_manifest(folder).splits[s].rows for s in catalog.SPLITS] == [8, 1, 3]
+    assert [read_manifest(folder).splits[s].rows for s in catalog.SPLITS] == [8, 1, 3]
     shard_reader.verify(folder)
 
 
@@ -202,7 +203,7 @@ def test_wav_folder_with_speakers_and_texts(tmp_path: Path) -> None:
     assert sorted(labels[:, 0].tolist()) == list(range(50, 62))
     row = labels[labels[:, 0] == 51][0]
     assert row.tolist() == [51, 1, 4, 0, 1, 0, 1]
-    assert shard_reader.read_manifest(folder).sound == dataset.sound
+    assert read_manifest(folder).sound == dataset.sound
 
 
 @pytest.mark.parametrize(
@@ -352,7 +353,7 @@ def test_splits_that_do_not_fit_in_memory_are_refused(folder: Path) -> None:
     [({"num_classes": 3}, "num_classes"), ({"local_classes": 5}, "local_classes")],
 )
 def test_conditions_must_fit_the_data(folder: Path, hyperparameters: dict, name: str) -> None:
-    manifest = shard_reader.read_manifest(folder)
+    manifest = read_manifest(folder)
     with pytest.raises(UserError, match=f"model.{name}: expected null or 2, got"):
         resolved.check_condition(build(**hyperparameters), manifest)
     with pytest.raises(UserError, match="model.local_size: expected null"):
@@ -401,7 +402,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home
     described = {
         "model": {"name": "wavenet"} | model.hyperparameters.to_dict(),
         "event": arcore.events.to_dict(model.event),
-        "dataset_sha256": shard_reader.read_manifest(folder).sha256,
+        "dataset_sha256": read_manifest(folder).sha256,
     }
     (where / "config.yaml").write_text(yaml.safe_dump(described))
     record = TrainingRecord(

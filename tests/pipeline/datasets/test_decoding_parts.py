@@ -12,9 +12,9 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess
 from pipeline.datasets import catalog, decoding_parts
 from pipeline.datasets.base import Dataset
-from pipeline.datasets.clips import simulated_pushing
 from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.own import image_folder
+from reproductions.datasets import simulated_pushing
 from tests.support.own_files import write_picture
 
 DECODED = Path("data/decoded")

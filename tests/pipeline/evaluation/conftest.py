@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 import arcore
-from pipeline.data import shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.training.records import TrainingRecord
 
 EVENT = arcore.events.Binary((1, 8, 8))
@@ -33,7 +33,7 @@ def project(workdir, few_digits):
     described = {
         "model": {"name": "made"} | model.hyperparameters.to_dict(),
         "event": arcore.events.to_dict(EVENT),
-        "dataset_sha256": shard_reader.read_manifest("data/shards/digits_binary").sha256,
+        "dataset_sha256": read_manifest("data/shards/digits_binary").sha256,
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(described))
     record = TrainingRecord(

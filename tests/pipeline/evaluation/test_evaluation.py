@@ -19,9 +19,10 @@ import arcore
 from arcore.inference import latent_levels
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
-from pipeline.datasets.read_transforms import choose_rows
+from pipeline.datasets.read_transforms import choose_rows, draw, dynamic_binarize
 from pipeline.evaluation import (
     evaluate,
     image_figures,
@@ -165,7 +166,7 @@ def test_a_damaged_model_folder_is_one_line(project, name: str, text: str, messa
 def test_a_drawn_split_is_drawn_once_for_all(project) -> None:
     gray = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8), dtype=np.uint8)
     split = SplitData(gray, None, "bernoulli")
-    drawn = shard_reader.dynamic_binarize(gray, np.arange(10), 0, 0)
+    drawn = dynamic_binarize(gray, np.arange(10), 0, 0)
     expected = -project.log_prob(torch.from_numpy(drawn)).detach().double()
     for batch_size in (3, 10):
         torch.testing.assert_close(scoring.scores(project, split, batch_size), expected)
@@ -185,7 +186,7 @@ def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
     described = {
         "model": {"name": "rnade"} | model.hyperparameters.to_dict(),
         "event": arcore.events.to_dict(dataset.event),
-        "dataset_sha256": shard_reader.read_manifest(folder).sha256,
+        "dataset_sha256": read_manifest(folder).sha256,
     }
     Path("models/toy/config.yaml").write_text(yaml.safe_dump(described))
     metrics = evaluated("evaluation.num_samples=4")
@@ -197,7 +198,7 @@ def test_a_dequantised_split_is_scored_in_bits_of_its_levels(project) -> None:
     error = metrics["nats_stderr"] / 64 / math.log(2)
     assert metrics["bits_per_dim_stderr"] == pytest.approx(error)
     drawn = shard_reader.read_split(folder, "train")
-    noisy = shard_reader.draw("dequantize", drawn.x[:9], dataset.event, np.arange(9), 0, 0)
+    noisy = draw("dequantize", drawn.x[:9], dataset.event, np.arange(9), 0, 0)
     first = dataclasses.replace(drawn, x=drawn.x[:9], labels=None)
     expected = -model.log_prob(torch.from_numpy(noisy)).detach().double()
     torch.testing.assert_close(scoring.scores(model, first, 4), expected)
@@ -371,7 +372,7 @@ def test_further_test_splits_are_scored_as_the_first_is(project) -> None:
     dataset = dataclasses.replace(dataset, further_tests=("novel",))
     preprocess.write(dataset, splits | {"novel": novel}, folder)
     config_file = Path("models/toy/config.yaml")
-    sha256 = shard_reader.read_manifest(folder).sha256
+    sha256 = read_manifest(folder).sha256
     described = yaml.safe_load(config_file.read_text()) | {"dataset_sha256": sha256}
     config_file.write_text(yaml.safe_dump(described))
     metrics = evaluated()

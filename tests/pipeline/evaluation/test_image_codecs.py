@@ -15,9 +15,11 @@ from PIL import Image, features
 
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.data import fetching, preprocess
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
+from pipeline.datasets.read_transforms import dynamic_binarize
 from pipeline.evaluation import baselines, image_codecs, image_sizes
 from stages import codecs as stage
 
@@ -172,7 +174,7 @@ def test_the_stage_measures_all_test_images(workdir: Path, monkeypatch: pytest.M
     path = workdir / "codecs/digits.json"
     written = path.read_bytes()
     described = json.loads(written)
-    manifest = shard_reader.read_manifest("data/shards/digits")
+    manifest = read_manifest("data/shards/digits")
     assert described["dataset_sha256"] == manifest.sha256 and described["split"] == "test"
     assert all(described["libraries"].values())
     labels = [entry["label"] for entry in described["codecs"]]
@@ -200,7 +202,7 @@ def test_rows_to_be_drawn_are_measured_as_they_are_evaluated(workdir: Path) -> N
     preprocess.write(dataset, splits, Path("data/shards/mnist_dynamic_binarized"))
     measured = json.loads(baselines.write("mnist_dynamic_binarized").read_text())["codecs"]
     event = Binary((1, 28, 28))
-    drawn = shard_reader.dynamic_binarize(gray, np.arange(5), 0, 0)
+    drawn = dynamic_binarize(gray, np.arange(5), 0, 0)
     assert measured == [one.to_dict() for one in image_sizes.measure_all(drawn, event)]
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from pipeline.core import locks, paths, provenance
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.data import preprocess, shard_reader
+from pipeline.data import preprocess
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.evaluation import evaluate, identity, measuring, reading, sampling, trained_entry
@@ -52,9 +53,7 @@ def change_weights(change: Callable[[Tensor], Tensor], each: bool = False) -> No
 
 def test_metrics_say_what_they_belong_to(result: dict) -> None:
     assert result["weights_sha256"] == sha256_of(WEIGHTS)
-    assert (
-        result["dataset_sha256"] == shard_reader.read_manifest("data/shards/digits_binary").sha256
-    )
+    assert result["dataset_sha256"] == read_manifest("data/shards/digits_binary").sha256
     assert result["config_sha256"] == identity.config_sha256(compose.load("toy"))
     assert result["entry_sha256"] == identity.entry_sha256("toy")
     assert result["code_sha256"] == provenance.code_sha256("evaluate", "made")
@@ -200,7 +199,7 @@ def test_what_an_older_config_leaves_out_has_its_default(
     Path("params.yaml").write_text(yaml.safe_dump(params))
     message = f"models/toy: {key}: expected {asked!r} as the experiment has it, got {default}"
     with pytest.raises(UserError, match=message):
-        manifest = shard_reader.read_manifest(paths.shards("digits_binary"))
+        manifest = read_manifest(paths.shards("digits_binary"))
         trained_entry.check(compose.load("toy"), saved_models.load("toy"), manifest)
 
 

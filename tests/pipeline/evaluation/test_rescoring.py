@@ -14,8 +14,8 @@ from pipeline.core.errors import UserError
 from pipeline.evaluation import evaluate, rescoring
 from pipeline.evaluation.results import Score
 from pipeline.experiments import compose
-from pipeline.reporting import recording
 from pipeline.training import driver
+from reproductions.publishing import recording
 from stages import rescore
 
 ENTRY = {

@@ -12,7 +12,7 @@ import torch
 from arcore.events import Binary, Gray, Levels
 from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
-from pipeline.data.stored_split import StoredSplit, take
+from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets.base import SplitData
 from pipeline.evaluation import evaluate, scoring, spreading
 from pipeline.experiments import compose
@@ -63,11 +63,11 @@ def weights(folder: str) -> str:
 
 def test_rows_that_stay_in_shards_are_those_in_memory(project) -> None:
     folder = "data/shards/digits_binary"
-    whole, stored = shard_reader.read_split(folder, "test"), StoredSplit(folder, "test")
+    whole, stored = shard_reader.read_split(folder, "test"), ShardReader(folder, "test")
     rows = np.array([7, 3, 3, 23, 0])
     assert len(stored) == len(whole)
-    np.testing.assert_array_equal(take(stored, rows).x, whole.x[rows])
-    assert take(stored, rows).x.dtype == whole.x.dtype
+    np.testing.assert_array_equal(stored[rows].x, whole.x[rows])
+    assert stored[rows].x.dtype == whole.x.dtype
     np.testing.assert_array_equal(
         scoring.read_rows(stored, rows, project.event),
         scoring.read_rows(whole, rows, project.event),

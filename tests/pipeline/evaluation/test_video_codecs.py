@@ -15,6 +15,7 @@ from arcore.events import Binary, Event, Gray, Levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocess, shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.evaluation import baselines, scoring, video_codecs
 from pipeline.evaluation.reading import read_codecs
@@ -135,7 +136,7 @@ def test_the_stage_measures_clips_as_they_are_evaluated(workdir: Path) -> None:
     preprocess.write(dataset, few, paths.shards(name))
     written = json.loads(baselines.write(name).read_text())
     assert set(written["libraries"]) == {"av", "libavcodec"}
-    manifest = shard_reader.read_manifest(paths.shards(name))
+    manifest = read_manifest(paths.shards(name))
     test = shard_reader.read_split(paths.shards(name), "test")
     rows = np.arange(len(test.x))
     drawn = scoring.read_rows(test, rows, manifest.event)

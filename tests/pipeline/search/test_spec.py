@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.data import shard_reader
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ClusterConfig
@@ -46,7 +45,7 @@ def load(workdir):
 
 @pytest.fixture(scope="session")
 def manifest(few_digits: Path) -> Manifest:
-    return shard_reader.read_manifest(few_digits)
+    return read_manifest(few_digits)
 
 
 @pytest.mark.parametrize("name", sorted(PARAMS["searches"]))

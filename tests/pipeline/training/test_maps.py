@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
-from pipeline.data.opening import open_split
+from pipeline.data.loading import open_split
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.embedded import digits_coarse

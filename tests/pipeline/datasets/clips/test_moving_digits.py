@@ -19,6 +19,7 @@ from arcore.units import nats_to
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.data.loading import Loader
+from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog, read_transforms
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.clips.moving_digits import TEST_SHA256
@@ -174,14 +175,14 @@ def test_validation_clips_do_not_depend_on_workers_or_epochs(few: Path) -> None:
     ]
     assert torch.equal(torch.cat(parts), whole)
     split = shard_reader.read_split(few, "valid")
-    event = shard_reader.read_manifest(few).event
+    event = read_manifest(few).event
     assert np.array_equal(scoring.read_rows(split, np.arange(4), event), whole.numpy())
     with pytest.raises(UserError, match="shuffle_rows: expected >= 12, the rows of the split"):
         Loader(few, "train", batch_size=4, shuffle_rows=11)
 
 
 def test_manifest_keeps_what_clips_need(few: Path) -> None:
-    manifest = shard_reader.read_manifest(few)
+    manifest = read_manifest(few)
     assert manifest.context_frames == 3 and manifest.unit == "nats_per_frame"
     assert manifest.splits["train"].row_shape == (2, 4, 4)
     shard_reader.verify(few)
@@ -269,7 +270,7 @@ def test_vectors_of_frames_that_do_not_fit(
 
 
 def test_scores_are_of_the_frames_after_those_given(few: Path) -> None:
-    event, split = shard_reader.read_manifest(few).event, shard_reader.read_split(few, "test")
+    event, split = read_manifest(few).event, shard_reader.read_split(few, "test")
     model = arcore.create_model("video_pixel_network", event, **SMALL).double().eval()
     nats = scoring.scores(model, split, 4, context_frames=3)
     x = torch.from_numpy(scoring.read_rows(split, np.arange(6), event))

@@ -22,6 +22,7 @@ from arcore.events import Binary, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, row_format, shard_reader
+from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.datasets import adding, catalog, decoding_parts
 from pipeline.datasets.base import SPLITS, Dataset
@@ -504,7 +505,7 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Pa
     for values in (parts["train"].x, parts["train"].labels):
         np.testing.assert_allclose(values.mean(0), 0, atol=1e-6)
         np.testing.assert_allclose(values.std(0), 1, atol=1e-6)
-    manifest = shard_reader.read_manifest(Path("shards"))
+    manifest = read_manifest(Path("shards"))
     assert manifest.condition_size == 2 and manifest.conditions["condition_size"] == 2
     with np.load("jets.npz") as given:
         whole = given["x"], given["conditions"]
@@ -559,7 +560,7 @@ def test_columns_have_levels_of_their_own() -> None:
     dataset = own("arrays", path="x.npy", **guessed)
     assert dataset.event == Levels([2, 5, 9])
     assert shards(dataset)["train"].x.max(0).tolist() == [1, 4, 8]
-    assert shard_reader.read_manifest(Path("shards")).event == dataset.event
+    assert read_manifest(Path("shards")).event == dataset.event
 
 
 def test_objects_are_never_unpickled() -> None:

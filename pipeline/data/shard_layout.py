@@ -1,0 +1,149 @@
+"""What the rows of shards are: their shape, type, labels and range, and the hash of them all."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Iterable
+
+import numpy as np
+
+from arcore.events import Event, Levels
+from pipeline.core.errors import UserError
+from pipeline.data.manifest import Manifest
+from pipeline.datasets.base import Dataset, Sound, SplitData
+from pipeline.datasets.read_transforms import ReadTransform, num_bins
+
+ROW_GROUP = 2048
+LabelLayout = tuple[tuple[int, ...], np.dtype]
+LABELS_BYTES = 1 << 26  # in memory, of labels that wait to be hashed
+
+
+def row_shape(kind: Manifest | Dataset) -> tuple[int, ...]:
+    """The shape of a row: the event's, or that of the longest sound."""
+    return kind.event.extents if kind.sound is None else (kind.sound.max_length,)
+
+
+def row_format(
+    event: Event, read_transform: ReadTransform | None, shape: tuple[int, ...]
+) -> tuple[np.dtype, int]:
+    """Element type and bytes of one row of a shape."""
+    dtype = np.dtype(np.uint8 if isinstance(event, Levels) or read_transform else "<f4")
+    return dtype, math.prod(shape) * dtype.itemsize
+
+
+def label_layout(kind: Manifest | Dataset) -> LabelLayout | None:
+    """Shape and element type of a row's label, None without labels."""
+    if (vectors := _vector_shape(kind)) is not None:
+        return vectors, np.dtype("<f4")
+    if kind.sound is not None:
+        return (kind.sound.label_width,), np.dtype("<i8")
+    return None if kind.num_classes is None else ((), np.dtype("<i8"))
+
+
+def _vector_shape(kind: Manifest | Dataset) -> tuple[int, ...] | None:
+    """Shape of the reals that each row comes with, None without any."""
+    vector = None if kind.condition_size is None else (kind.condition_size,)
+    return kind.condition_sequence or kind.condition_shape or vector
+
+
+def as_rows(rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """View the bytes of rows, (n, width), as rows of a shape."""
+    return rows.view(dtype).reshape(len(rows), *shape)
+
+
+def check_rows(
+    data: SplitData, kind: Manifest | Dataset, shape: tuple[int, ...], where: str
+) -> None:
+    """Check shape, type and range of decoded rows and their labels."""
+    event, num_classes = kind.event, kind.num_classes
+    dtype, _ = row_format(event, data.read_transform, shape)
+    if data.x.dtype != dtype or data.x.shape[1:] != shape or len(data.x) == 0:
+        raise UserError(
+            f"{where}: expected rows of shape {shape} and dtype {dtype}, "
+            f"got an array of shape {data.x.shape} and dtype {data.x.dtype}"
+        )
+    is_stored = isinstance(event, Levels) and data.read_transform is None
+    if is_stored or data.read_transform == "dequantize":
+        levels = event.num_levels if isinstance(event, Levels) else num_bins(event)
+        if int(data.x.max()) >= levels:
+            raise UserError(f"{where}: expected levels in [0, {levels}), got {int(data.x.max())}")
+        if isinstance(event, Levels) and event.uneven is not None:
+            _check_each_level(data.x, event.uneven, where)
+    elif not isinstance(event, Levels) and not np.isfinite(data.x).all():
+        raise UserError(f"{where}: expected finite values, got NaN or infinity")
+    if kind.sound is not None:
+        _check_sound_labels(data, kind.sound, where)
+        return
+    if (vectors := _vector_shape(kind)) is not None:
+        _check_vectors(data, vectors, where)
+        return
+    if (data.labels is None) != (num_classes is None):
+        raise UserError(f"{where}: expected {num_classes} classes, got labels={data.labels!r}")
+    if data.labels is not None and num_classes is not None:
+        if data.labels.shape != (len(data.x),) or data.labels.dtype != np.int64:
+            raise UserError(
+                f"{where}: expected {len(data.x)} labels of dtype int64, got shape "
+                f"{data.labels.shape} of dtype {data.labels.dtype}"
+            )
+        low, high = int(data.labels.min()), int(data.labels.max())
+        if low < 0 or high >= num_classes:
+            raise UserError(
+                f"{where}: expected labels in [0, {num_classes}), got values in [{low}, {high}]"
+            )
+
+
+def _check_each_level(x: np.ndarray, uneven: tuple[int, ...], where: str) -> None:
+    """Check the range of each column of a table."""
+    for column, (count, high) in enumerate(zip(uneven, x.max(0).tolist(), strict=True)):
+        if high >= count:
+            raise UserError(
+                f"{where}: expected levels in [0, {count}) in column {column}, got {high}"
+            )
+
+
+def _check_vectors(data: SplitData, each: tuple[int, ...], where: str) -> None:
+    vectors, shape = data.labels, (len(data.x), *each)
+    if vectors is None or vectors.shape != shape or vectors.dtype != np.float32:
+        got = vectors if vectors is None else (vectors.dtype, vectors.shape)
+        raise UserError(f"{where}: expected float32 conditions of shape {shape}, got {got}")
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{where}: expected finite conditions, got NaN or infinity")
+
+
+def _check_sound_labels(data: SplitData, sound: Sound, where: str) -> None:
+    labels, shape = data.labels, (len(data.x), sound.label_width)
+    if labels is None or labels.shape != shape or labels.dtype != np.int64:
+        raise UserError(f"{where}: expected int64 labels of shape {shape}, got {labels!r}")
+    length, speaker, count, symbols = labels[:, 0], labels[:, 1], labels[:, 2], labels[:, 3:]
+    ranges = (
+        ("lengths", length, 1, sound.max_length),
+        ("speakers", speaker, 0, len(sound.speakers) - 1),
+        ("numbers of symbols", count, min(1, sound.max_symbols), sound.max_symbols),
+        ("symbols", symbols, 0, max(len(sound.symbols) - 1, 0)),
+    )
+    for name, values, low, high in ranges:
+        if values.size and not low <= values.min() <= values.max() <= high:
+            raise UserError(
+                f"{where}: expected {name} in [{low}, {high}], got values in "
+                f"[{values.min()}, {values.max()}]"
+            )
+
+
+def content_sha256(blocks: Iterable[SplitData]) -> str:
+    """Hash all rows, then all labels, of blocks that follow each other.
+
+    Labels, which may be wide conditions, wait on disk if they are many.
+    """
+    digest = hashlib.sha256()
+    with tempfile.SpooledTemporaryFile(max_size=LABELS_BYTES) as after:
+        for block in blocks:
+            digest.update(np.ascontiguousarray(block.x).reshape(-1).data)
+            if block.labels is not None:
+                little_endian = block.labels.dtype.newbyteorder("<")
+                after.write(block.labels.astype(little_endian).tobytes())
+        after.seek(0)
+        while chunk := after.read(LABELS_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,190 @@
+"""Which rows each rank takes at each step of an epoch, in which order: functions of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from pipeline.core.errors import UserError
+from pipeline.datasets.base import SplitData, joined
+
+SHUFFLE_ROWS = 1 << 18  # rows in memory, as an experiment's default has it
+Plan = TypeVar("Plan")
+
+
+class Rows(Protocol):
+    """Rows of a split by their positions, such as a `ShardReader`."""
+
+    def __getitem__(self, rows: np.ndarray) -> SplitData:
+        """Return the rows at some positions, as they are stored."""
+
+
+@dataclass(frozen=True)
+class HeldRows:
+    """Some rows of a split in memory.
+
+    Arguments:
+        data: the rows.
+        positions: of each in the split, ascending.
+    """
+
+    data: SplitData
+    positions: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> SplitData:
+        """Return the rows at some positions."""
+        return self.data[np.searchsorted(self.positions, rows)]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that are shuffled together.
+
+    Arguments:
+        rows: where they are read.
+        order: their positions, in the order in which they are taken.
+    """
+
+    rows: Rows
+    order: np.ndarray
+
+
+@dataclass(frozen=True)
+class Share:
+    """One rank's share of the batches of an epoch.
+
+    Arguments:
+        rank: integer in [0, world_size).
+        world_size: number of ranks.
+        batch_size: rows of a batch over all ranks.
+        seed: of the shuffle.
+    """
+
+    rank: int
+    world_size: int
+    batch_size: int
+    seed: int
+
+    def span(self, rows: int, step: int) -> tuple[int, int]:
+        """Return the first row of an epoch's order at a step, and the one after its last."""
+        low, high = (min(s * self.batch_size, rows) for s in (step, step + 1))
+        return low, high
+
+    def whole_steps(self, rows: int) -> int:
+        """Count the batches of an epoch of a split that all ranks hold.
+
+        Raises:
+            UserError: if a rank would have no row in a batch.
+        """
+        if self.batch_size < self.world_size or rows < self.world_size:
+            raise self._too_small(self.world_size, rows)
+        full, rest = divmod(rows, self.batch_size)
+        return full + (rest >= self.world_size)
+
+    def whole_batches(
+        self, rows: int, epoch: int, first_step: int
+    ) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield this rank's rows of each batch of a shuffled split, and the rows of all ranks."""
+        order = permutation((self.seed, epoch), rows)
+        for step in range(first_step, self.whole_steps(rows)):
+            low, high = self.span(rows, step)
+            yield order[low + self.rank : high : self.world_size], high - low
+
+    def part_steps(self, rows: int) -> int:
+        """Count the batches of an epoch of which each rank has a part of its own.
+
+        Raises:
+            UserError: if a rank would have no row in a batch.
+        """
+        smallest_part = rows // self.world_size
+        least = -(-rows // smallest_part) if smallest_part else self.world_size
+        if smallest_part == 0 or self.batch_size < least:
+            raise self._too_small(least, rows)
+        full = rows // self.batch_size
+        return full + (min(self.part_counts(rows, full)) > 0)
+
+    def part_counts(self, rows: int, step: int) -> list[int]:
+        """Return how many rows each rank takes of its own part at a step.
+
+        Example:
+            >>> share = Share(rank=0, world_size=3, batch_size=4, seed=0)
+            >>> [share.part_counts(10, step) for step in range(3)]
+            [[1, 1, 1], [1, 1, 2], [1, 1, 1]]
+        """
+        low, high = self.span(rows, step)
+        parts = (part(rows, rank, self.world_size) for rank in range(self.world_size))
+        return [high * n // rows - low * n // rows for n in (end - begin for begin, end in parts)]
+
+    def _too_small(self, least: int, rows: int) -> UserError:
+        return UserError(
+            f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
+            f"got {self.batch_size} with {rows} rows"
+        )
+
+
+def part(rows: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Return the first row of a rank's contiguous part, and the one after its last.
+
+    Example:
+        >>> [part(10, rank, 3) for rank in range(3)]
+        [(0, 3), (3, 6), (6, 10)]
+
+    Raises:
+        ValueError: for a rank out of range.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank: expected 0 <= rank < {world_size} (world_size), got {rank}")
+    return rows * rank // world_size, rows * (rank + 1) // world_size
+
+
+def permutation(words: tuple[int, ...], size: int) -> np.ndarray:
+    """Permute 0 to size - 1, a function of the words alone."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+    return generator.permutation(size)
+
+
+def cut_windows(
+    windows: Iterator[Window], counts: Iterable[int]
+) -> Iterator[tuple[SplitData, np.ndarray]]:
+    """Read rows from windows in turn, so many at a time, with their positions.
+
+    A window is let go of before the next is asked for.
+    """
+    window: Window | None = None
+    taken = 0
+    for count in counts:
+        pieces, positions = [], []
+        while count > 0:
+            if window is None or taken == len(window.order):
+                window = None
+                window, taken = next(windows), 0
+            chosen = window.order[taken : taken + count]
+            pieces.append(window.rows[chosen])
+            positions.append(chosen)
+            taken += len(chosen)
+            count -= len(chosen)
+        yield joined(pieces), np.concatenate(positions)
+
+
+def read_ahead(
+    read: Callable[[Plan], Window], plans: Sequence[Plan]
+) -> Generator[Window, None, None]:
+    """Yield what `read` makes of each plan; a thread makes the next one meanwhile.
+
+    Two windows exist at most, if the consumer lets go of one before it asks for the next.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="loading")
+    try:
+        ahead = [pool.submit(read, plan) for plan in plans[:1]]
+        for plan in [*plans[1:], None]:
+            window = ahead.pop().result()
+            if plan is not None:
+                ahead.append(pool.submit(read, plan))
+            yield window
+            del window
+    finally:
+        pool.shutdown(cancel_futures=True)

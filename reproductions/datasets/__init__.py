@@ -1,0 +1,1 @@
+"""Stand-ins for datasets that are not at hand, downloaded, simulated or played."""

@@ -1,0 +1,174 @@
+"""Recorded telephone prompts in five languages by five voices, with texts: in place of VCTK.
+
+Asterisk's core sounds, of Debian packages: 8 kHz, one voice a language, of whom one is a man. Kept
+are the prompts of at most three seconds and 60 characters whose text is in the language's list;
+tones, and texts with remarks in brackets, are left out. The split is by prompt: what a name stands
+for is in one split in all languages, by the permutation of seed 0 of all names. Voice and language
+are one here: what a model gains from the voice it may gain from the language.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from arcore.events import Levels
+from pipeline.datasets.base import (
+    SPLITS,
+    Dataset,
+    Options,
+    RawFile,
+    Sound,
+    SplitData,
+    parse_options,
+)
+from pipeline.datasets.content import check_content
+from pipeline.datasets.formats import wave_files
+from pipeline.datasets.formats.debian_packages import APT_ARCHIVES, raw_package, read_files
+from pipeline.datasets.read_transforms import permute_rows
+
+VOICES = (
+    "en_US_f_Allison",
+    "es_MX_f_Allison",
+    "fr_CA_f_June",
+    "it_IT_m_Carlo",
+    "ru_RU_f_IvrvoiceRU",
+)
+RATE, MAX_SECONDS, MAX_SYMBOLS = 8000, 3, 60
+SYMBOLS = " '0123456789abcdefghijklmnopqrstuvwxyzàçèéêìîòùúûабвгдежзийклмнопрстуфхцчшщъыьэюяё"
+TEST_SHARE, VALID_SHARE = 0.1, 0.05
+# Of the bytes of rows and then of labels of train, valid and test.
+CONTENT_SHA256 = "a14458ac697ee6dc37c86851ed88b0dfc9b6525e9122e29ba8e1caa91bb1d6a0"
+_PACKAGES = {  # of sounds and of texts, by language: SHA-256 and bytes
+    "en": (
+        ("2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d", 18272864),
+        ("973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50", 22844),
+    ),
+    "es": (
+        ("9283a09a6d56fccdcc2bcfe86c48f0f844289cfbd46a3184d8785a6f7f569903", 23767256),
+        ("9afdab7f559f036649fb406e625899306ca1004df8ebe39c30bfbd5912d66f74", 22012),
+    ),
+    "fr": (
+        ("8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e", 18516060),
+        ("04c82c78c570c43a7136cbc5e2488d0c470b775468dff9fbce4a131b18cf1056", 23152),
+    ),
+    "it": (
+        ("5a26638089e134b8ac39363fe249c5c93c50cd8bfdc9b2499ae61ec4a35e2fcb", 18262124),
+        ("3884d9457e12f21caa018c18f0d587df5d53ebea14b673d8453a134c5941ab3b", 23972),
+    ),
+    "ru": (
+        ("ccbfaebfa450b7a9ddf644ae0f3d1e9017d5df7c0aebe816e946345589d38201", 18788860),
+        ("28a61616bb0cd3345a7ea532dec4df9f071e5d0fa9f8c1a563ea9669002f39ab", 25592),
+    ),
+}
+
+
+def _files() -> tuple[RawFile, ...]:
+    found = []
+    for language, sums in _PACKAGES.items():
+        for part, (sha256, size) in zip(("-wav", ""), sums, strict=True):
+            name = f"asterisk-core-sounds-{language}{part}_1.6.1-1_all.deb"
+            found.append(raw_package("asterisk-core-sounds", name, sha256, size))
+    return tuple(found)
+
+
+FILES = _files()
+SOUND = Sound(RATE, MAX_SECONDS * RATE, MAX_SYMBOLS, VOICES, tuple(SYMBOLS))
+
+
+def plain(text: str) -> str:
+    """Reduce a text to its symbols: small letters, digits, spaces between words, apostrophes.
+
+    Example:
+        >>> plain("Numéro d'agent,  suivi du  DIÈSE.")
+        "numéro d'agent suivi du dièse"
+    """
+    small = unicodedata.normalize("NFC", text).lower().replace("’", "'")
+    kept = "".join(one if one in SYMBOLS else " " for one in small)
+    return " ".join(kept.split())
+
+
+def read_texts(content: str) -> dict[str, str]:
+    r"""Read a list of lines `name: text`; comments begin with a semicolon.
+
+    Example:
+        >>> read_texts("; English\n\nadded: Added.\nbeep: [a tone]\n")
+        {'added': 'added'}
+    """
+    texts = {}
+    for line in content.splitlines():
+        name, colon, text = line.partition(":")
+        remarked = any(bracket in text for bracket in "[(<")
+        if colon and not line.startswith(";") and not remarked and plain(text):
+            texts[name.strip()] = plain(text)
+    return texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class TelephonePrompts(Dataset):
+    """Prompts with their voices and texts, split by prompt."""
+
+    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
+        """Decode the prompts, and check rows and labels."""
+        found: dict[tuple[str, int], wave_files.Utterance] = {}
+        for voice, (sounds, texts) in enumerate(zip(FILES[::2], FILES[1::2], strict=True)):
+            found |= _utterances(raw_dir / sounds.name, raw_dir / texts.name, voice)
+        names = sorted({name for name, _ in found})
+        order = [names[i] for i in permute_rows(len(names), 0)]
+        num_test, num_valid = (round(share * len(names)) for share in (TEST_SHARE, VALID_SHARE))
+        of_name = dict.fromkeys(order, "train")
+        of_name |= dict.fromkeys(order[:num_test], "test")
+        of_name |= dict.fromkeys(order[num_test : num_test + num_valid], "valid")
+        splits = {}
+        for split in SPLITS:
+            keys = sorted(key for key in found if of_name[key[0]] == split)
+            splits[split] = wave_files.rows([found[key] for key in keys], SOUND)
+        check_content(self.name, splits.values(), CONTENT_SHA256, f"numpy {np.__version__}")
+        return splits
+
+
+def _utterances(
+    sounds: Path, lists: Path, voice: int
+) -> dict[tuple[str, int], wave_files.Utterance]:
+    """The prompts of one voice by their names."""
+    listed = [gzip.decompress(content) for _, content in read_files(lists, (".txt.gz",))]
+    texts = read_texts(listed[0].decode("utf-8-sig"))
+    found = {}
+    for path, content in read_files(sounds, (".wav",)):
+        name = "/".join(PurePosixPath(path).parts[5:]).removesuffix(".wav")
+        text = texts.get(name, "")
+        if not 0 < len(text) <= MAX_SYMBOLS:
+            continue
+        where = f"{sounds}: {path}"
+        count = wave_files.count_samples(io.BytesIO(content), RATE, where)
+        if count <= SOUND.max_length:
+            samples = wave_files.read_wave(io.BytesIO(content), RATE, where)
+            symbols = tuple(SYMBOLS.index(one) for one in text)
+            found[name, voice] = wave_files.Utterance(wave_files.encode(samples), voice, symbols)
+    return found
+
+
+def build(config: Mapping[str, object]) -> Dataset:
+    """Build the dataset telephone_prompts."""
+    return TelephonePrompts(
+        name="telephone_prompts",
+        family="telephone_prompts",
+        event=Levels(wave_files.NUM_LEVELS, (None,)),
+        unit="bits_per_dim",
+        files=FILES,
+        provenance=(
+            "Debian's asterisk-core-sounds-{en,es,fr,it,ru}-wav 1.6.1-1 and their texts (CC BY-SA "
+            f"3.0): prompts of at most {MAX_SECONDS} s and {MAX_SYMBOLS} characters; mu-law, "
+            f"{wave_files.NUM_LEVELS} levels; split by prompt over all languages, {TEST_SHARE} "
+            f"test and {VALID_SHARE} valid, by seed 0"
+        ),
+        options=parse_options(Options, "telephone_prompts", config),
+        system_folders=(APT_ARCHIVES,),
+        sound=SOUND,
+    )

@@ -1,0 +1,307 @@
+"""Kept pictures of what models draw: small copies in `results/gallery/`, and a page of them.
+
+`results/gallery/<experiment>/<part>.json` says what its pictures show, which command made them and
+of which weights; a part is a use, or `samples`. `results/gallery.md` is drawn from these alone.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from PIL import Image, ImageSequence
+
+from pipeline.core import atomic, paths, provenance
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError, require
+from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.evaluation import result_files
+from pipeline.reporting import gallery, use_sections, wording
+from pipeline.uses import records
+from pipeline.uses.listing import USES
+from pipeline.uses.records import Number, Shown
+
+GRAY_NOTE = (
+    "Targets are gray, draws black or white, and a frame is drawn given the drawn ones before it: "
+    "frames that no training clip has, so that what is drawn drifts from the true clip."
+)
+log = logging.getLogger(__name__)
+PAGE = "gallery.md"
+SAMPLES = "samples"
+MOST_BYTES = 150_000
+COLOURS = 256
+SHRINK = 0.8  # of both sides, until a picture is small enough
+QUALITY = 80
+HEADER = """# Gallery
+
+What the models draw. Each picture is a copy of one that a stage made, of 256 colours (of clips a
+lossy WebP), smaller where it was above 150 kB, and comes with the command that makes it again,
+after `python -m stages.train <experiment>` unless `results/<experiment>/` has its weights, which
+`stages.evaluate` wants in `models/` (`cp -r results/<experiment> models/`). `python -m
+reproductions.results --gallery <experiment>` copies pictures; `make tables` draws this page from
+the records beside them, and a test holds it in step. Sounds are shown as spectrograms; the stages
+write them as WAV files, which reports play.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Record):
+    """Pictures of one model that belong together.
+
+    Attributes:
+        part: a use, or `samples`.
+        experiment: whose model it is.
+        dataset: that the model was trained on.
+        command: that makes the pictures.
+        commit: of the code that made them, or that was there when they were copied.
+        weights_sha256: of the model's weights.
+        notes: what to know of the numbers.
+        numbers: that were measured with them.
+        shown: the pictures, whose files are beside the record.
+        others: hashes of the weights of other experiments that it was compared with, by name;
+            None for none.
+        device, seconds: that made them, and how long it took; samples, whose
+            evaluation is another record, and older uses have neither.
+    """
+
+    part: str
+    experiment: str
+    dataset: str
+    command: str
+    commit: str
+    weights_sha256: str
+    notes: str
+    numbers: tuple[Number, ...]
+    shown: tuple[Shown, ...]
+    others: dict[str, str] | None = left_out(None)
+    device: str = left_out("")
+    seconds: float | None = left_out(None)
+
+
+def record(experiment: str) -> Path:
+    """Copy the pictures of an experiment's evaluation and uses to `results/gallery/<experiment>`.
+
+    Pictures above 150 kB are made smaller, and clips become WebP. Parts of an earlier time that are
+    not in `evaluation/` now stay if they are of the same weights; others go, with a warning.
+
+    Raises:
+        UserError: if there are none, naming what to run, or they are of other weights than the
+            numbers in `results/<experiment>`.
+    """
+    found = [*_samples(experiment), *_uses(experiment)]
+    numbers = paths.results() / experiment
+    if (numbers / "metrics.json").is_file():
+        recorded = result_files.read(numbers).weights_sha256
+        for part, source in found:
+            fits = recorded in (None, part.weights_sha256)
+            require(fits, str(source), f"the recorded weights, {recorded}", part.weights_sha256)
+    if not found:
+        raise UserError(
+            f"{experiment}: expected pictures, found none; run `python -m stages.evaluate "
+            f"{experiment}` or `python -m stages.use all {experiment}` first"
+        )
+    folder = paths.results() / "gallery" / experiment
+    with replacing(folder) as temporary:
+        for part, source in found:
+            shown = []
+            for one in part.shown:
+                if one.file.endswith(".png"):
+                    content, suffix = smaller((source / one.file).read_bytes())
+                    stem = Path(one.file).stem
+                    name = stem if part.part == SAMPLES else f"{part.part}-{stem}"
+                    (temporary / f"{name}{suffix}").write_bytes(content)
+                    shown.append(Shown(file=f"{name}{suffix}", caption=one.caption))
+            kept = part.to_dict() | {"shown": [one.to_dict() for one in shown]}
+            write_object(temporary / f"{part.part}.json", kept)
+        _carry_over(folder, temporary, {part.weights_sha256 for part, _ in found})
+    log.info("wrote %s", folder)
+    return folder
+
+
+def _carry_over(before: Path, after: Path, weights: Container[str]) -> None:
+    for path in sorted(before.glob("*.json")):
+        if (after / path.name).exists():
+            continue
+        part = Part.from_dict(read_object(path), str(path))
+        if part.weights_sha256 not in weights:
+            log.warning("warning: %s: of other weights; kept no more", path)
+            continue
+        for name in (path.name, *(one.file for one in part.shown)):
+            shutil.copyfile(before / name, after / name)
+
+
+def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
+    """Yield what the evaluation of an experiment drew, if there is one."""
+    for path in sorted((paths.root() / "evaluation").glob(f"*/{experiment}/samples.png")):
+        result = result_files.read(path.parent)
+        caption = "Samples beside test rows"
+        if result.context_frames:
+            expected = ""
+            if gallery.shows_expected(result):
+                expected = "what the model expects of each frame given the true ones before it, "
+            caption = (
+                f"Clips, one a column: the true one, {expected}and what it draws after the first "
+                f"{result.context_frames} frames"
+            )
+        yield (
+            Part(
+                part=SAMPLES,
+                experiment=experiment,
+                dataset=result.dataset,
+                command=f"python -m stages.evaluate {experiment}",
+                commit=provenance.commit(),
+                weights_sha256=result.weights_sha256 or "unknown",
+                notes=GRAY_NOTE if result.context_frames and result.excess else "",
+                numbers=(),
+                shown=(Shown(file=path.name, caption=caption),),
+            ),
+            path.parent,
+        )
+
+
+def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
+    """Yield what the uses of an experiment drew, in the order of `USES`."""
+    files = (paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{records.FILE}")
+    found = [(records.read(path.parent), path.parent) for path in files]
+    order = list(USES)
+    for one, folder in found:
+        require(one.use in USES, f"{folder}: use", f"one of {order}", one.use)
+    for one, folder in sorted(found, key=lambda pair: order.index(pair[0].use)):
+        origin = records.read_origin(folder)
+        yield (
+            Part(
+                part=one.use,
+                experiment=experiment,
+                dataset=one.dataset,
+                command=f"python -m stages.use {one.use} {experiment}",
+                commit=provenance.commit() if origin is None else origin.commit,
+                weights_sha256=one.weights_sha256,
+                notes=one.notes,
+                numbers=one.numbers,
+                shown=one.shown,
+                others=one.others,
+                device="" if origin is None else origin.device,
+                seconds=None if origin is None else origin.seconds,
+            ),
+            folder,
+        )
+
+
+def smaller(content: bytes) -> tuple[bytes, str]:
+    """Return a PNG as a file of at most 150 kB and its suffix: PNG, or WebP of an animated one.
+
+    Example:
+        >>> buffer = io.BytesIO()
+        >>> Image.new("RGB", (40, 20), "white").save(buffer, format="PNG")
+        >>> small, suffix = smaller(buffer.getvalue())
+        >>> suffix, len(small) < MOST_BYTES
+        ('.png', True)
+    """
+    with Image.open(io.BytesIO(content)) as picture:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
+        times = int(picture.info.get("duration", 0))
+        has_default = bool(getattr(picture, "default_image", False))
+    if has_default and len(frames) > 1:  # a still for viewers that do not know animation
+        frames = frames[1:]
+    while True:
+        made = _animated(frames, times) if len(frames) > 1 else _still(frames[0])
+        if len(made) <= MOST_BYTES:
+            return made, ".webp" if len(frames) > 1 else ".png"
+        frames = [
+            frame.resize([max(1, round(SHRINK * side)) for side in frame.size]) for frame in frames
+        ]
+
+
+def _still(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    few = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _animated(frames: Sequence[Image.Image], milliseconds: int) -> bytes:
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer,
+        format="WEBP",
+        save_all=True,
+        append_images=frames[1:],
+        duration=milliseconds or 150,
+        loop=0,
+        quality=QUALITY,
+        method=6,
+    )
+    return buffer.getvalue()
+
+
+# -- the page
+
+
+def write(results: Path) -> Path | None:
+    """Draw `gallery.md` of a folder of records anew; return it if it changed."""
+    path, text = results / PAGE, drawn(results)
+    if not (results / "gallery").is_dir() or (path.is_file() and path.read_text("utf-8") == text):
+        return None
+    atomic.write_text(path, text)
+    return path
+
+
+def drawn(results: Path) -> str:
+    """Return the page of what is kept: a section for each part, in it one for each model.
+
+    Raises:
+        UserError: naming the record that is malformed.
+    """
+    order = [SAMPLES, *USES]
+    found = [
+        (Part.from_dict(read_object(path), str(path)), path.parent)
+        for path in sorted((results / "gallery").glob("[!.]*/*.json"))
+    ]
+    for part, folder in found:
+        require(part.part in order, f"{folder}: part", f"one of {order}", part.part)
+    found.sort(key=lambda one: (order.index(one[0].part), one[0].dataset, one[0].experiment))
+    blocks = [HEADER]
+    for name, group in groupby(found, key=lambda one: one[0].part):
+        title = "Samples" if name == SAMPLES else USES[name].title
+        blocks.append(f"## {title}\n")
+        if name != SAMPLES:
+            blocks.append(f"{_sentence(USES[name].shows)}\n")
+        for part, folder in group:
+            blocks += _section(part, folder.name)
+    return "\n".join(blocks)
+
+
+def _section(part: Part, folder: str) -> list[str]:
+    origin = f"`{part.command}`, weights `{part.weights_sha256[:12]}`, commit {part.commit}"
+    for name, weights in (part.others or {}).items():
+        origin += f", beside `{name}` (`{weights[:12]}`)"
+    if part.seconds is not None:
+        origin += f", {wording.duration(part.seconds)} on {part.device}"
+    blocks = [f"### `{part.experiment}`\n", f"{origin}.\n"]
+    if part.numbers:
+        blocks += ["| measured | |", "| --- | --- |"]
+        blocks += [f"| {_cell(one.name)} | {_cell(_text(one))} |" for one in part.numbers]
+        blocks.append("")
+    if part.notes:
+        blocks.append(f"{part.notes}\n")
+    for one in part.shown:
+        caption = _sentence(one.caption)
+        blocks += [f"{caption}\n", f"![{caption}](gallery/{folder}/{one.file})\n"]
+    return blocks
+
+
+def _text(number: Number) -> str:
+    return f"{use_sections.text_of(number)} {number.unit}".strip()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."

@@ -1,0 +1,188 @@
+"""Keeping what was measured: copies in `results/`, and tables drawn from these alone."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.core import atomic, paths
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError
+from pipeline.evaluation import reading, result_files
+from pipeline.experiments import naming
+from pipeline.reporting import comparison, search_tables, tables
+from pipeline.training.records import TrainingRecord
+from reproductions.publishing import embedded, picture_book
+from reproductions.studies import study_records
+
+log = logging.getLogger(__name__)
+
+MOST_WEIGHTS = 8_000_000  # bytes; larger ones would swell the repository
+OTHER_PAGES = (
+    "README.md",
+    "lecture.md",
+    "marks.md",
+    "log.md",
+    "stand_ins.md",
+    picture_book.PAGE,
+)  # in results/, of no one dataset
+SEARCH_FILES = (search_tables.RECORD, "best.yaml", "objective.png")
+SEARCH_FRONT = "front.png"  # of two objectives
+
+
+def record_experiment(name: str) -> Path:
+    """Copy an experiment's configuration, history, training record and metrics to `results/<name>`.
+
+    Weights of at most 8 MB come with them, so that `arcore.load` reads the folder and
+    `python -m stages.rescore` scores it.
+
+    Raises:
+        UserError: naming the file that is missing, or if other weights were evaluated.
+    """
+    model = paths.model(name)
+    evaluation = _evaluation(name)
+    if (evaluation / "metrics.json").is_file():
+        reading.check_weights(result_files.read(evaluation), model)
+    if (model / "training.json").is_file() and TrainingRecord.of(model) is None:
+        raise UserError(f"{model / 'training.json'}: of other weights than model.safetensors")
+    files = [model / file for file in ("config.yaml", "training.json", "history.csv")]
+    weights = model / "model.safetensors"
+    if weights.is_file() and weights.stat().st_size <= MOST_WEIGHTS:
+        files += [model / "config.json", weights]
+    return _record(paths.results() / name, [*files, *_measured(evaluation)])
+
+
+def record_folds(name: str) -> Path:
+    """Copy an outcome over folds to `results/<name>-folds`, each fold's model in a folder.
+
+    Models come with it if their weights have at most 8 MB together.
+
+    Raises:
+        UserError: naming the file that is missing.
+    """
+    title = naming.over_folds(name)
+    found = _evaluation(title)
+    files = [found / file for file in ("config.yaml", "folds.csv")]
+    weights = sum(path.stat().st_size for path in found.glob(f"{naming.FOLD}*/model.safetensors"))
+    models = sorted(found.glob(f"{naming.FOLD}*/*")) if weights <= MOST_WEIGHTS else []
+    return _record(paths.results() / title, [*files, *_measured(found), *models])
+
+
+def record_search(name: str) -> Path:
+    """Copy a search's outcome, trials and plot to `results/searches/<name>`.
+
+    Raises:
+        UserError: naming the file that is missing, or a record of another run than the trials.
+    """
+    search = paths.search(name)
+    files = [search / file for file in SEARCH_FILES]
+    search_tables.check(search)
+    files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
+    return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
+
+
+def record_study(name: str) -> Path:
+    """Copy a study's record, table and pictures to `results/studies/<name>`.
+
+    Raises:
+        UserError: naming the file that is missing, or a record of another run than the table.
+    """
+    study = paths.study(name)
+    study_records.check(study)
+    files = [study / file for file in (study_records.FILE, study_records.TABLE)]
+    return _record(paths.results() / "studies" / name, [*files, *sorted(study.glob("*.png"))])
+
+
+def record_table(dataset: str) -> Path:
+    """Copy what codecs need to `results/codecs/`, and draw `results/<dataset>.md` from the records.
+
+    Raises:
+        UserError: for missing or malformed records.
+    """
+    measured = paths.codecs(dataset)
+    kept = paths.results() / "codecs" / measured.name
+    before = kept.read_text(encoding="utf-8") if kept.is_file() else None
+    if not measured.is_file():
+        return draw_table(dataset)
+    try:
+        _write(kept, measured.read_text(encoding="utf-8"))
+        return draw_table(dataset)
+    except BaseException:  # e.g. codecs of other shards
+        if before is not None:
+            _write(kept, before)
+        else:
+            kept.unlink(missing_ok=True)
+        raise
+
+
+def draw_table(dataset: str) -> Path:
+    """Draw `results/<dataset>.md` from the records alone."""
+    return _write(paths.results() / f"{dataset}.md", dataset_table(dataset))
+
+
+def recorded_datasets() -> list[str]:
+    """Return the datasets that have a table in `results/`."""
+    pages = paths.results().glob("*.md")
+    return sorted(path.stem for path in pages if path.name not in OTHER_PAGES)
+
+
+def dataset_table(dataset: str) -> str:
+    """Return the content of `results/<dataset>.md`, of the records alone."""
+    return tables.markdown(comparison.recorded_report(dataset, paths.results()))
+
+
+def record_embedded(datasets: Iterable[str]) -> Path:
+    """Keep the numbers of embedded data as `results/embedded.csv`, a line for each result.
+
+    Lines of other datasets stay as they are, and where they are.
+
+    Arguments:
+        datasets: that `make repro` evaluated.
+
+    Raises:
+        UserError: for missing or malformed results.
+    """
+    path = paths.results() / embedded.FILE
+    lines: dict[str, list[embedded.Line]] = {}
+    for line in embedded.read(path) if path.is_file() else []:
+        lines.setdefault(line.dataset, []).append(line)
+    for dataset in datasets:
+        lines[dataset] = embedded.lines_of(comparison.build_report(dataset))
+    return _write(path, embedded.csv_text(line for found in lines.values() for line in found))
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, text)
+    log.info("wrote %s", path)
+    return path
+
+
+def _evaluation(name: str) -> Path:
+    """Return the one evaluation of an experiment, whatever its dataset."""
+    found = sorted((paths.root() / "evaluation").glob(f"*/{name}"))
+    if len(found) != 1:
+        datasets = ", ".join(path.parent.name for path in found) or "none"
+        raise UserError(f"evaluation/*/{name}: expected one evaluation, got {datasets}")
+    return found[0]
+
+
+def _measured(evaluation: Path) -> list[Path]:
+    """The files of a result; its seconds are missing where DVC restored it from its cache."""
+    timing = evaluation / "timing.json"
+    return [evaluation / "metrics.json", *([timing] if timing.is_file() else [])]
+
+
+def _record(folder: Path, files: Iterable[Path]) -> Path:
+    """Copy files into a folder; those of a fold's model into a folder of the same name."""
+    with replacing(folder) as temporary:
+        for file in files:
+            if not file.is_file():
+                raise UserError(f"{file}: missing; run the stage that writes it")
+            fold = file.parent.name if file.parent.name.startswith(naming.FOLD) else ""
+            (temporary / fold).mkdir(exist_ok=True)
+            shutil.copyfile(file, temporary / fold / file.name)
+    log.info("wrote %s", folder)
+    return folder

@@ -1,0 +1,255 @@
+"""What each family was to reach, what it reached, and what its recorded curves say of the rest.
+
+`results/marks.yaml` has a row for each mark:
+
+    budget_hours: hours of one thread that a mark may cost
+    rows:
+      - system: what the table calls it
+        of: an experiment of results/, or null while nothing is recorded
+        mark: the value to reach, in the dataset's unit
+        orderings: so many of one network, scored by its use `orderings` (default: `of` as it is)
+        approximate: true for the importance-weighted estimate (default false)
+        published: what is beside it; null for the record's own
+        earlier_hours: of one thread, of trainings before the one recorded (default 0)
+        train, overrides: the experiment that goes on (default `of`), and what is changed of it
+
+`marks` in `results/tables.yaml` draws the table, `write` the curves as `results/marks.svg`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pipeline.core import atomic
+from pipeline.core.errors import UserError, require
+from pipeline.core.records import Record, read_yaml, require_known
+from pipeline.reporting import tables, wording
+from pipeline.reporting.comparison import Report, Row, recorded_report
+from reproductions.publishing import target_curves, use_tables
+from reproductions.publishing.target_curves import Curve
+
+FILE, FIGURE = "marks.yaml", "marks.svg"
+HEADER = (
+    "system", "test", "mark", "missed by", "published", "above training", "last third", "hours",
+    "limited by", "goes on with",
+)  # fmt: skip
+LIMITS = ("overfitting", "time", "underfitting")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark(Record):
+    """A row of `marks.yaml`; see the module."""
+
+    system: str
+    of: str | None
+    mark: float
+    orderings: int | None = None
+    approximate: bool = False
+    published: str | None = None
+    earlier_hours: float = 0.0
+    train: str | None = None
+    overrides: str = ""
+
+    @property
+    def command(self) -> str:
+        """What trains on, or anew."""
+        return f"python -m stages.train {self.train or self.of} {self.overrides}".rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is recorded of a mark.
+
+    Attributes:
+        text, value: the test value with its error, and as a number, in the dataset's unit.
+        published: its published counterpart, as text.
+        curve: of the training; None for what is not trained itself.
+    """
+
+    text: str
+    value: float
+    published: str
+    curve: Curve | None
+
+
+def read(results: Path) -> tuple[float, list[Mark]]:
+    """Read `marks.yaml`: the hours of a mark's budget, and the marks.
+
+    Raises:
+        UserError: naming the key that is amiss.
+    """
+    path = results / FILE
+    given = read_yaml(path)
+    hours, rows = given.get("budget_hours"), given.get("rows")
+    require_known(given, ("budget_hours", "rows"), str(path))
+    fits = isinstance(hours, int | float) and hours > 0
+    require(fits, f"{path}: budget_hours", "a number > 0", hours)
+    require(isinstance(rows, list), f"{path}: rows", "a list", rows)
+    assert isinstance(rows, list) and isinstance(hours, int | float)
+    return hours, [_mark(row, f"{path}: row {number}") for number, row in enumerate(rows, 1)]
+
+
+def _mark(row: object, where: str) -> Mark:
+    require(isinstance(row, Mapping), where, "a mapping", row)
+    described = cast(Mapping[str, object], row)
+    require_known(described, Mark.keys(), where)
+    mark = Mark.from_dict(described, where)
+    fits = mark.of is not None or mark.train is not None
+    require(fits, f"{where}: train", "an experiment, since `of` is null", mark.train)
+    alone = mark.of is not None and not mark.approximate
+    fits = mark.orderings is None or alone
+    require(fits, f"{where}: orderings", "an experiment as `of`, exactly scored", mark.of)
+    return mark
+
+
+def limit(curve: Curve, missed: float, budget: float) -> str:
+    """Say what keeps a model from a mark that it missed by so much, with so many hours to spend.
+
+    Overfitting, if validation departs from training by half of what is missing or more (where
+    training has a curve), or rose again; time, if validation still fell by half of it in the last
+    third of the steps, or less than a third of the hours was spent; underfitting, if neither is so.
+
+    Example:
+        >>> fell = Curve(valid=((1, 90.0), (2, 88.0), (3, 86.0)), train=((3, 85.8),), hours=1.0)
+        >>> [limit(fell, missed, budget=2.5) for missed in (0.2, 3.0, 15.0)]
+        ['overfitting, time', 'time', 'underfitting']
+        >>> limit(fell, missed=15.0, budget=3.5)
+        'time'
+    """
+    above = curve.above_training
+    overfits = (above is not None and above >= missed / 2) or curve.rose
+    in_time = curve.last_third >= missed / 2 or curve.hours < budget / 3
+    return ", ".join(itertools.compress(LIMITS, (overfits, in_time, not overfits and not in_time)))
+
+
+def table(results: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the cells of the table of marks.
+
+    Raises:
+        UserError: for a missing or malformed record.
+    """
+    hours, marks = read(results)
+    reports: dict[str, Report] = {}
+    return list(HEADER), [_cells(mark, measure(mark, results, reports), hours) for mark in marks]
+
+
+def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured | None:
+    """Return what is recorded of a mark; None if nothing is."""
+    if mark.of is None or (mark.orderings and not _scored(mark, results).is_file()):
+        return None
+    dataset = mark.of.partition("-")[0]
+    if dataset not in reports:
+        reports[dataset] = recorded_report(dataset, results)
+    unit = reports[dataset].unit
+    curve = target_curves.read(results, mark.of, unit)
+    if curve is not None:
+        curve = dataclasses.replace(curve, hours=curve.hours + mark.earlier_hours)
+    if mark.orderings:
+        value, error = _score_of_orderings(mark, results, unit)
+        return Measured(
+            text=wording.with_error(value, error),
+            value=value,
+            published=mark.published or "",
+            curve=curve,
+        )
+    row = _row(mark, reports[dataset], results)
+    published = mark.published
+    if published is None and row.published is not None:
+        published = tables.published_text(row.published, row.published_value)
+        published += row.published.doubt
+    return Measured(
+        text=row.text_in(row.result.unit) + wording.rows_scored(row.result),
+        value=row.value,
+        published=published or "",
+        curve=curve,
+    )
+
+
+def _row(mark: Mark, report: Report, results: Path) -> Row:
+    found = [row for row in report.rows if row.result.experiment == mark.of]
+    if mark.approximate and found:
+        same = [row for row in report.rows if row.evaluated.config == found[0].evaluated.config]
+        found = [row for row in same if row.approximate]
+    if not found:
+        kind = "estimate" if mark.approximate else "record"
+        raise UserError(f"{results / str(mark.of)}: no {kind} of {mark.of}")
+    return found[0]
+
+
+def _score_of_orderings(mark: Mark, results: Path, unit: str) -> tuple[float, float]:
+    """Return the mean and error of a mixture of orderings, which no table of a dataset has."""
+    name = f"{mark.orderings} orderings: nats"
+    require(unit == "nats", f"{mark.system}: orderings", "a dataset in nats", unit)
+    for number in use_tables.part(results, str(mark.of), "orderings").numbers:
+        if number.name == name and number.stderr is not None:
+            return number.value, number.stderr
+    raise UserError(f"{_scored(mark, results)}: no number {name!r}")
+
+
+def _scored(mark: Mark, results: Path) -> Path:
+    """Return the record of a mark's orderings."""
+    return use_tables.path_of(results, str(mark.of), "orderings")
+
+
+def _cells(mark: Mark, measured: Measured | None, budget: float) -> list[str]:
+    goal, command = f"{mark.mark:g}", f"`{mark.command}`"
+    if measured is None and mark.orderings:
+        command = f"`python -m stages.use orderings {mark.of}`"
+    if measured is None:
+        return [mark.system, "not run", goal, "", mark.published or "", "", "", "", "", command]
+    missed = measured.value - mark.mark
+    cells = [mark.system, measured.text, goal]
+    if missed <= 0:
+        return [*cells, "met", measured.published, "", "", "", "", ""]
+    digits = 2 if measured.value > 10 else 3
+    cells += [wording.rounded(missed, digits), measured.published]
+    curve = measured.curve
+    if curve is None:
+        return [*cells, "", "", "", "its members", ""]
+    above = curve.above_training
+    spent = f"{curve.hours:.1f} of {budget:g}" if curve.hours < budget else f"{curve.hours:.1f}"
+    return [
+        *cells,
+        "" if above is None else wording.rounded(above, digits),
+        wording.rounded(-curve.last_third, digits),
+        spent,
+        limit(curve, missed, budget),
+        command,
+    ]
+
+
+def draw(results: Path) -> str:
+    """Return all curves beside their marks as an SVG."""
+    reports: dict[str, Report] = {}
+    panels: list[target_curves.Panel] = []
+    for mark in read(results)[1]:
+        measured = measure(mark, results, reports)
+        if measured is not None and measured.curve is not None:
+            panels.append(target_curves.Panel(mark.system, mark.mark, measured.curve))
+    return target_curves.draw(_distinct(panels))
+
+
+def write(results: Path) -> Path | None:
+    """Draw `marks.svg` anew where there are marks; return it if it changed."""
+    path = results / FIGURE
+    if not (results / FILE).is_file():
+        return None
+    text = draw(results)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return None
+    atomic.write_text(path, text)
+    return path
+
+
+def _distinct(panels: Sequence[target_curves.Panel]) -> list[target_curves.Panel]:
+    """Leave out a second panel of the same curve."""
+    kept: list[target_curves.Panel] = []
+    for panel in panels:
+        if all(panel.curve != other.curve for other in kept):
+            kept.append(panel)
+    return kept

@@ -1,0 +1,63 @@
+"""Keep what was measured: copy records and pictures to results/, draw tables and the gallery.
+
+Example: python -m reproductions.results --experiments dna-nade --datasets dna --tables
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.core import paths
+from reproductions.publishing import compared, picture_book, recording, targets, text_tables
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and copy what it names; tables come last."""
+    parser = argparse.ArgumentParser(prog="python -m reproductions.results", description=__doc__)
+    kinds = {
+        "experiments": recording.record_experiment,
+        "folds": recording.record_folds,
+        "searches": recording.record_search,
+        "studies": recording.record_study,
+        "datasets": recording.record_table,
+        "gallery": picture_book.record,
+    }
+    for kind in kinds:
+        about = "keep the pictures of these experiments" if kind == "gallery" else None
+        parser.add_argument(f"--{kind}", nargs="*", default=[], metavar="name", help=about)
+    parser.add_argument(
+        "--embedded",
+        nargs="*",
+        default=[],
+        metavar="dataset",
+        help="keep what `make repro` measured on these as results/embedded.csv",
+    )
+    parser.add_argument(
+        "--tables",
+        action="store_true",
+        help="draw all of results/*.md, the gallery among them, and the marked tables of README.md "
+        "and docs/ anew",
+    )
+    options = vars(parser.parse_args())
+    if not any(options.values()):
+        parser.error(
+            "expected names of experiments, folds, searches, studies, datasets or models of the "
+            "gallery, --embedded or --tables, got none"
+        )
+    for kind, record in kinds.items():
+        for name in options[kind]:
+            record(name)
+    if options["embedded"]:
+        recording.record_embedded(options["embedded"])
+    if options["tables"]:
+        for dataset in recording.recorded_datasets():
+            recording.draw_table(dataset)
+        changed = [*text_tables.write(paths.root()), picture_book.write(paths.results())]
+        changed += [targets.write(paths.results()), compared.write(paths.results())]
+        for path in filter(None, changed):
+            print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

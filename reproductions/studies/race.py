@@ -1,0 +1,93 @@
+"""Networks side by side: the time of training until all are as good as the slowest one's best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import paths
+from pipeline.core.errors import require
+from pipeline.training.history import read_history
+from reproductions.studies.study_context import StudyContext, Trained
+from reproductions.studies.study_records import StudyOutcome, Table, device_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a race.
+
+    Arguments:
+        networks: by title, as experiments without a dataset; all are validated every epoch.
+    """
+
+    networks: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(len(self.networks) >= 2, "networks", "two or more", self.networks)
+
+
+@dataclass(frozen=True)
+class RaceRun:
+    """A training.
+
+    Attributes:
+        nats: of validation, after each epoch.
+        epoch_seconds: of the shortest epoch; what else ran beside can only add to it.
+        num_parameters: of the network.
+    """
+
+    nats: list[float]
+    epoch_seconds: float
+    num_parameters: int
+
+
+def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
+    """Train the networks anew, and say when each was as good as the slowest one's best."""
+    configs = {
+        title: place.compose(title, network, ["trainer.validate_every=1"])
+        for title, network in settings.networks.items()
+    }
+    trained = {title: place.train(config, anew=True) for title, config in configs.items()}
+    header, rows = table({title: _run(one) for title, one in trained.items()})
+    notes = "One training each; an epoch counts as the shortest of its training, validation apart."
+    return StudyOutcome(header, rows, notes, device_of([one.record for one in trained.values()]))
+
+
+def _run(trained: Trained) -> RaceRun:
+    history = read_history(paths.model(trained.name) / "history.csv")
+    ends = [0.0, *trained.record.epoch_seconds]
+    return RaceRun(
+        nats=[float(row["valid_nats"]) for row in history],
+        epoch_seconds=min(after - before for before, after in pairwise(ends)),
+        num_parameters=trained.record.num_parameters,
+    )
+
+
+def table(runs: Mapping[str, RaceRun]) -> Table:
+    """Return the table of some trainings: the goal is the best value of the one that ends worst.
+
+    Example:
+        >>> runs = {"a": RaceRun([3.0, 2.0, 1.0], 2.0, 10), "b": RaceRun([2.5, 2.0], 3.0, 9)}
+        >>> header, rows = table(runs)
+        >>> header[-2:], [row[-2:] for row in rows]
+        (['epochs to 2.00', 's to that'], [['2', '4'], ['2', '6']])
+    """
+    goal = max(min(one.nats) for one in runs.values())
+    rows = []
+    for title, one in runs.items():
+        epochs = next(number for number, nats in enumerate(one.nats, 1) if nats <= goal)
+        rows.append(
+            [
+                title,
+                f"{one.num_parameters:,}",
+                f"{min(one.nats):.2f}",
+                f"{one.epoch_seconds:.2f}",
+                str(epochs),
+                f"{epochs * one.epoch_seconds:.3g}",
+            ]
+        )
+    header = ["network", "weights", "best validation nats", "s an epoch"]
+    return [*header, f"epochs to {goal:.2f}", "s to that"], rows

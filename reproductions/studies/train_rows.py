@@ -1,0 +1,93 @@
+"""Networks over the size of the training set: which one needs fewer rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from pipeline.core.errors import require
+from pipeline.evaluation import scoring
+from pipeline.uses import pictures
+from pipeline.uses.records import Shown
+from pipeline.uses.subject import rows_at_once
+from reproductions.studies.study_context import StudyContext
+from reproductions.studies.study_records import StudyOutcome, device_of, with_error
+
+FILE = "train_rows.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of training rows.
+
+    Arguments:
+        networks: by title, as experiments without a dataset.
+        rows: of the training set, its first ones each.
+        passes: over the largest of these; over fewer rows as many more, so that all trainings have
+            about the same number of steps.
+    """
+
+    networks: dict[str, Any] = field(default_factory=dict)
+    rows: list[int] = field(default_factory=list)
+    passes: int = 1
+
+    def __post_init__(self) -> None:
+        require(len(self.networks) >= 1, "networks", "one or more", self.networks)
+        fits = len(self.rows) >= 1 and all(count >= 1 for count in self.rows)
+        require(fits, "rows", "one integer >= 1 or more", self.rows)
+        distinct = len(set(self.rows)) == len(self.rows)
+        require(distinct, "rows", "integers that differ", self.rows)
+        require(self.passes >= 1, "passes", "an integer >= 1", self.passes)
+
+
+def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
+    """Train each network on each number of rows, and score test images in bits/dim."""
+    per_dim, most = place.images.size * math.log(2), max(settings.rows)
+    known = place.manifest.splits["train"].rows
+    require(most <= known, "rows", f"at most the {known} of the training set", most)
+    configs = {}
+    for title, network in settings.networks.items():
+        for count in settings.rows:
+            epochs = math.ceil(settings.passes * most / count)
+            overrides = [f"trainer.train_rows={count}", f"trainer.max_epochs={epochs}"]
+            config = place.compose(title, network, overrides)
+            batch = config.trainer.batch_size
+            require(count >= batch, "rows", f"at least a batch of {batch} each", count)
+            stops = config.trainer.patience
+            where = f"{place.where(title)}.trainer.patience"
+            require(stops is None, where, "null, so that all take as many steps", stops)
+            configs[title, count] = config
+    test, rows, records = place.split("test"), [], []
+    lines: dict[str, list[float]] = {}
+    for (title, count), config in configs.items():
+        trained = place.train(config)
+        model = trained.load(place.device)
+        bits = scoring.scores(model, test, rows_at_once(place.images)) / per_dim
+        rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
+        lines.setdefault(title, []).append(float(bits.mean()))
+        records.append(trained.record)
+    _draw(lines, settings.rows, folder / FILE)
+    notes = (
+        f"Bits/dim of {len(test):,} test images, one training each, of the epoch with the lowest "
+        "validation value. All have about the same number of steps."
+    )
+    shown = [Shown(file=FILE, caption="Test bits/dim over the number of images learned from")]
+    header = ["network", "rows learned from", "epochs", "test bits/dim"]
+    return StudyOutcome(header, rows, notes, device_of(records), shown)
+
+
+def _draw(lines: dict[str, list[float]], counts: list[int], path: Path) -> None:
+    figure = Figure(figsize=(5, 3.4), layout="constrained", dpi=pictures.DPI)
+    axes = figure.subplots()
+    for title, means in lines.items():
+        axes.semilogx(counts, means, marker="o", label=title)
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.minorticks_off()
+    axes.set(xlabel="rows learned from", ylabel="test bits/dim")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    pictures.save(figure, path)

@@ -1,0 +1,46 @@
+"""Run a study of params.yaml, a comparison that is no single training; writes studies/<study>/.
+
+Example: python -m reproductions.study digits-race
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from reproductions.studies import kinds
+from stages import cli
+
+
+def main() -> None:
+    """Parse the command line and run a study; without arguments list them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reproductions.study",
+        description="Run a study of params.yaml; write studies/<study>/.",
+        epilog=kinds.text_of(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "study", nargs="?", help="a key of `studies` in params.yaml; none lists them"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings of the study, e.g. masks=[1,2]"
+    )
+    parser.add_argument(
+        "--pages", action="store_true", help="only write the page of each study in studies/ again"
+    )
+    arguments = parser.parse_args()
+    if arguments.study is None and not arguments.pages:
+        from pipeline.experiments.listing import text_of  # here: --help needs no YAML
+
+        print(text_of("studies"))
+        return
+    from reproductions.studies import running_studies, study_pages  # here: --help needs no torch
+
+    if arguments.study is not None:
+        running_studies.run(arguments.study, arguments.overrides)
+    for path in study_pages.write_all():
+        print(path)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,90 @@
+"""Tiles of photographs: packages read without installing them, and the recorded split."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS
+from pipeline.datasets.formats.debian_packages import read_files
+from reproductions.datasets import photo_tiles
+from tests.places import MIRROR, ROOT
+
+PLACES = (ROOT / "data" / "raw" / "photo_tiles32", MIRROR / "photo_tiles")
+FILES = next((folder for folder in PLACES if folder.is_dir()), None)
+needs_packages = pytest.mark.skipif(FILES is None, reason=f"no Debian packages in {PLACES}")
+
+
+def write_package(path: Path, files: dict[str, bytes]) -> Path:
+    """Write a Debian package byte by byte, as `ar` does."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:xz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("./usr/link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    data = b"!<arch>\n"
+    parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", "data.tar.xz": stream.getvalue()}
+    for name, content in parts.items():
+        data += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()
+        data += content + b"\n" * (len(content) % 2)
+    path.write_bytes(data)
+    return path
+
+
+def test_plain_files_of_a_package_are_read(tmp_path: Path) -> None:
+    files = {"usr/a.jpg": b"A" * 999, "usr/doc.txt": b"no", "usr/b.jpg": b"B"}
+    path = write_package(tmp_path / "p.deb", files)
+    assert list(read_files(path, (".jpg",))) == [("usr/a.jpg", b"A" * 999), ("usr/b.jpg", b"B")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: b"nothing", "expected a Debian package"),
+        (lambda data: data[:120], "expected a Debian package with data.tar.xz in it"),
+        (lambda data: data[:-5000], "truncated or damaged package"),
+    ],
+)
+def test_damaged_packages_get_one_line(damage, message: str, tmp_path: Path) -> None:
+    path = write_package(tmp_path / "p.deb", {"usr/a.jpg": os.urandom(9999)})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=message) as caught:
+        list(read_files(path, (".jpg",)))
+    assert "\n" not in str(caught.value) and "p.deb: " in str(caught.value)
+
+
+def test_the_recorded_split_is_of_photographs_apart() -> None:
+    recorded = json.loads(photo_tiles.SPLIT_FILE.read_text())
+    assert [len(recorded[split]) for split in SPLITS] == [29, 4, 6]
+    every = [name for split in SPLITS for name in recorded[split]]
+    assert len(set(every)) == 39 and not set(every) & set(photo_tiles._LEFT_OUT)
+
+
+def test_packages_are_where_debian_has_them() -> None:
+    places = [file.url.split("/pool/main/")[1] for file in photo_tiles._PACKAGES]
+    assert places == [
+        "b/budgie-backgrounds/budgie-backgrounds_3.0-1_all.deb",
+        "l/lomiri-wallpapers/lomiri-wallpapers-16.04_20.04.0-4_all.deb",
+        "m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb",
+    ]
+
+
+@needs_packages
+def test_tiles_are_those_of_the_protocol(tmp_path: Path) -> None:
+    assert FILES is not None
+    photo_tiles.write_split(FILES, tmp_path / "split.json")
+    assert (tmp_path / "split.json").read_text() == photo_tiles.SPLIT_FILE.read_text()
+    for size, rows in ((32, [4340, 640, 960]), (64, [1035, 150, 230])):
+        splits = catalog.get_dataset({"name": f"photo_tiles{size}"}).decode(FILES)
+        assert [len(splits[split]) for split in SPLITS] == rows

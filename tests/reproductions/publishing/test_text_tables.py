@@ -1,0 +1,361 @@
+"""Tables in texts: drawn from records, at marked places, and one rule of rounding."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.errors import UserError
+from pipeline.reporting import wording
+from reproductions import results as stage
+from reproductions.publishing import embedded, recording, text_tables
+
+PAGE = "# Words\n\n<!-- table: numbers -->\nold\n<!-- end -->\n\nmore | words\n"
+
+
+def project(files, table: dict[str, object], page: str = PAGE) -> Path:
+    files.manifest("dna", "dna")
+    files.codecs("dna", ("zstd", 99.0))
+    files.evaluated("dna", "dna-made", 82.125, device="cpu")
+    for experiment in ("dna-made",):
+        recording.record_experiment(experiment)
+    recording.record_table("dna")
+    Path("results/tables.yaml").write_text(yaml.safe_dump({"numbers": table}))
+    Path("README.md").write_text(page)
+    return Path.cwd()
+
+
+def test_a_marked_place_is_drawn_and_the_rest_stays(files, monkeypatch) -> None:
+    row = {"of": "dna-made", "what": "`{name}`", "with": "dna codec zs"}
+    table = {
+        "columns": ["model", "nats", "model|data"],
+        "cells": ["{what}", "{test} ({rows})", "{hint} {other} {config[model][name]}"],
+        "defaults": {"hint": "x|"},
+        "rows": [row],
+    }
+    root = project(files, table)
+    monkeypatch.setattr(sys, "argv", ["results", "--tables"])
+    stage.main()
+    before, _, after = Path("README.md").read_text().partition("<!-- end -->")
+    assert before.startswith(
+        "# Words\n\n<!-- table: numbers -->\n| model | nats | model\\|data |\n"
+    )
+    assert "| `dna-made` | 82.12 ± 0.21 (10,000) | x\\| 99.00 ± 0.40 made |\n" in before
+    assert after == "\n\nmore | words\n"
+    assert text_tables.write(root) == []
+    Path("README.md").write_text(PAGE.replace("<!-- end -->", "") + PAGE)
+    with pytest.raises(UserError, match="expected an end of each of its 2 tables, got 1"):
+        text_tables.write(root)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"of": "dna-made", "what": "{speed}"}, "dna-made: no field 'speed'"),
+        ({"of": "dna-nade"}, "no record of dna-nade"),
+        ({"of": "dna codec FLAC"}, "no codec FLAC"),
+        ({"of": "embedded digits digits-made"}, "embedded.csv: missing"),
+    ],
+)
+def test_what_no_record_has_is_named(files, row: dict[str, str], message: str) -> None:
+    root = project(files, {"columns": ["a"], "cells": ["{name}"], "rows": [row]})
+    with pytest.raises(UserError, match=message):
+        text_tables.write(root)
+
+
+TABLE: dict[str, object] = {"columns": ["a"], "cells": ["{name}"], "rows": [{"of": "dna-made"}]}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"rows": [{"model": "a"}]}, "row 1: missing of"),
+        ({"rows": [{"of": "dna-made"}, "dna-made"]}, "row 2: expected a mapping, got 'dna-made'"),
+        ({"rows": [{"of": "dna-made", "a": 3}]}, "row 1: expected texts, in quotes .*, got 3"),
+        ({"rows": [{"of": "dna-made", "a": "{"}]}, "row 1: dna-made: expected texts with fields"),
+        ({"cells": ["{name.a}"]}, "row 1: dna-made: expected texts with fields"),
+        ({"cells": ["{}"]}, "row 1: dna-made: expected texts with fields"),
+        ({"cells": ["{config[model][size]}"]}, "row 1: dna-made: no field 'size'"),
+        ({"cells": [7]}, "cells: expected texts, in quotes if need be, got 7"),
+        ({"cells": ["a", "b"]}, r"cells: expected one for each of \['a'\]"),
+        ({"columns": None}, "columns: expected a list, got None"),
+        ({"defaults": ["a"]}, "defaults: expected a mapping"),
+        ({"rows": {"of": "dna-made"}}, "rows: expected a list"),
+        ({"layout": "texts"}, "layout: expected text, got 'texts'"),
+        ({"default": {}}, "'default'; did you mean 'defaults'"),
+        ({"search": "skips"}, "expected one of rows, embedded, search"),
+    ],
+)
+def test_a_mistake_in_a_table_is_named(files, table: dict[str, object], message: str) -> None:
+    root = project(files, TABLE | table)
+    with pytest.raises(UserError, match=f"tables.yaml: numbers.*{message}"):
+        text_tables.write(root)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"columns": ["a"], "cells": ["{name}"]}, "tables.yaml: numbers: expected one of rows, "),
+        ({"rows": [], "cells": []}, "tables.yaml: numbers: missing columns"),
+        ({"file": 7}, "tables.yaml: numbers: file: expected a text, got 7"),
+        ({"file": "lost.csv"}, "results/lost.csv: expected a table, got .* No such file"),
+        ({"file": "empty.csv"}, "results/empty.csv: expected a table, got ''"),
+        ({"search": "skips", "samples": "256"}, "numbers: samples: expected an integer, got '256'"),
+        ({"use": "orderings"}, "numbers: of: expected an experiment or a list of them, got None"),
+        ({"use": "orderings", "of": []}, r"numbers: of: expected .* them, got \[\]"),
+        ({"marks": "yes"}, "numbers: marks: expected true, got 'yes'"),
+    ],
+)
+def test_a_table_of_another_kind_names_its_mistakes(
+    files, table: dict[str, object], message: str
+) -> None:
+    root = project(files, table)
+    (root / "results/empty.csv").write_text("")
+    with pytest.raises(UserError, match=message):
+        text_tables.write(root)
+
+
+def test_a_codec_is_named_so_that_it_is_one(files) -> None:
+    root = project(files, {"columns": ["a"], "cells": ["{name}"], "rows": [{"of": "dna codec zs"}]})
+    files.codecs("dna", ("zstd", 99.0), ("zstd of all rows", 98.0))
+    recording.record_table("dna")
+    message = "dna.json: expected one codec zs, got zstd of all rows, zstd"
+    with pytest.raises(UserError, match=message):
+        text_tables.write(root)
+
+
+def test_an_unknown_table_is_named(files) -> None:
+    table = {"columns": ["a"], "cells": ["{name}"], "rows": []}
+    root = project(files, table, PAGE.replace("numbers", "other"))
+    with pytest.raises(UserError, match=r"no table other; expected one of \['numbers'\]"):
+        text_tables.write(root)
+
+
+def test_embedded_results_are_kept_as_they_are(files) -> None:
+    root = project(files, {"columns": ["a", "b"], "cells": ["{name}", "{test}"], "embedded": True})
+    path = recording.record_embedded(["dna"])
+    lines = embedded.read(path)
+    assert [line.experiment for line in lines] == ["dna-made", "zstd"]
+    assert lines[0].value == 82.125 and lines[0].unit == "nats" and lines[0].commit
+    assert embedded.csv_text(lines) == path.read_text()
+    text_tables.write(root)
+    assert f"| dna-made | {lines[0].test} |" in Path("README.md").read_text()
+    whole = path.read_text()
+    path.write_text(whole[: whole.index("zstd") + 4])
+    with pytest.raises(UserError, match=r"embedded.csv: line 3: expected numbers"):
+        embedded.read(path)
+    path.write_text(whole.replace("82.125", "many"))
+    with pytest.raises(UserError, match=r"embedded.csv: line 2: expected numbers, .*'many'"):
+        embedded.read(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (86.155, 2, "86.16"),  # 86.15 in binary
+        (90.145, 2, "90.14"),
+        (90.14456, 2, "90.14"),
+        (2.5, 0, "2"),
+        (-0.125, 2, "-0.12"),
+        (1e-7, 3, "0.000"),
+        (123456.785, 2, "123456.78"),
+        (float("inf"), 2, "inf"),
+    ],
+)
+def test_a_half_goes_to_the_even_one(value: float, digits: int, text: str) -> None:
+    assert wording.rounded(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "text"),
+    [
+        (177445.6782, 3e-9, "177445.68 ± 0.00"),  # of rows that all cost the same
+        (-8.0, 1e-16, "-8.00 ± 0.00"),
+        (8.0, 0.0, "8.00 ± 0.00"),
+        (0.0, 0.005, "0.0000 ± 0.0050"),
+        (177445.6782, 0.0042, "177445.6782 ± 0.0042"),
+    ],
+)
+def test_an_error_of_summing_is_none(value: float, stderr: float, text: str) -> None:
+    assert wording.with_error(value, stderr) == text
+
+
+TRIALS = """trial,status,epochs,best_valid_nats,model.skip,trainer.seed,problem
+1,finished,2,80.125,False,0,
+2,finished,2,80.5,False,1,
+3,finished,2,79.0,True,0,
+"""
+
+
+def drawn_of(files, trials: str, **table: object) -> str:
+    """The page of a project whose table is of a search of these trials."""
+    root = project(files, {"search": "toy"} | table)
+    path = root / "results/searches/toy/trials.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(trials)
+    text_tables.write(root)
+    return (root / "README.md").read_text()
+
+
+def test_a_search_is_drawn_with_its_seeds_together(files) -> None:
+    drawn = drawn_of(files, TRIALS)
+    assert "| skip | seeds | validation nats |\n" in drawn
+    assert "| False | 2 | 80.31 ± 0.19 |\n" in drawn  # the half is that of 80.3125
+    assert "| True | 1 | 79.00 |\n" in drawn
+
+
+def test_trials_that_were_stopped_stand_apart(files) -> None:
+    """A value after one epoch is no second seed of one after two."""
+    drawn = drawn_of(files, TRIALS + "4,stopped,1,85.0,False,2,\n")
+    assert "| skip | epochs | seeds | validation nats |\n" in drawn
+    assert "| False | 2 | 2 | 80.31 ± 0.19 |\n" in drawn
+    assert "| False | 1, stopped | 1 | 85.00 |\n" in drawn
+
+
+def test_trials_without_a_value_are_left_out(files) -> None:
+    """Of a loss that is not finite, and stopped by the time budget before a validation."""
+    trials = TRIALS + "4,failed,0,,True,2,not finite\n5,stopped,0,,True,3,\n"
+    assert "| True | 1 | 79.00 |\n<!-- end -->" in drawn_of(files, trials)
+
+
+def test_a_search_of_dilations_says_what_a_network_sees(files) -> None:
+    header = "trial,status,best_valid_nats,model.cycle,model.num_blocks,problem\n"
+    trials = f"{header}1,finished,{256 * math.log(2) * 2.5},5,2,\n"
+    drawn = drawn_of(files, trials, samples=256)
+    assert "| cycle | num blocks | receptive field | validation nats | bits a sample |\n" in drawn
+    assert "| 5 | 2 | 64 | 443.61 | 2.500 |\n" in drawn
+
+
+def test_a_search_of_dilations_without_them_is_named(files) -> None:
+    with pytest.raises(UserError, match=r"trials.csv: expected num_blocks and cycle"):
+        drawn_of(files, "trial,best_valid_nats,model.cycle,problem\n1,2.5,5,\n", samples=256)
+
+
+def test_what_searches_found_is_drawn_with_their_importances(files) -> None:
+    root = project(files, {"searches": True})
+    folder = root / "results/searches/skips"
+    folder.mkdir(parents=True)
+    record = {"trials": 3, "best_trial": 3, "best_valid_nats": 79, "default_valid_nats": 80.5}
+    (folder / "search.json").write_text(json.dumps(record))
+    (folder / "trials.csv").write_text(TRIALS)
+    (folder / "importance.csv").write_text("parameter,importance\nmodel.skip,0.9\n")
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| [skips](searches/skips) | 3 | 80.50 | 79.00 | skip True | skip 0.90 |\n" in drawn
+    (folder / "search.json").write_text(json.dumps(record | {"default_valid_nats": None}))
+    (folder / "importance.csv").write_text("parameter,importance\n")
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| [skips](searches/skips) | 3 | | 79.00 | skip True, seed 0 | |" in drawn
+    (folder / "search.json").write_text(json.dumps(record | {"best_trial": 4}))
+    with pytest.raises(UserError, match=r"search.json: expected the record of a search, got '4'"):
+        text_tables.write(root)
+
+
+def test_runs_say_command_commit_machine_and_time_where_these_are_known(files) -> None:
+    root = project(files, {"runs": True})
+    search = {"seconds": 265.4, "commit": "2d98fd1", "device": "cpu (a, 1 thread)"}
+    study = {"commit": "4fcb2b5", "command": "python -m stages.study race"}
+    for name, record in (("searches/skips/search", search), ("studies/race/study", study)):
+        path = root / f"results/{name}.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(record))
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| [race](studies/race) | `python -m stages.study race` | `4fcb2b5` | | |\n" in drawn
+    assert (
+        "| [skips](searches/skips) | `python -m stages.tune skips` | `2d98fd1` "
+        "| cpu (a, 1 thread) | 4.4 min |\n"
+    ) in drawn
+    for trials, took in (([100.0, 160.0], "4.4 min"), ([200, 400], "4.4 min (trials 10.0 min)")):
+        path = root / "results/searches/skips/search.json"
+        path.write_text(json.dumps(search | {"trial_seconds": trials}))
+        text_tables.write(root)
+        assert f"(a, 1 thread) | {took} |\n" in (root / "README.md").read_text()
+
+
+def test_uses_are_drawn_from_the_gallery(files) -> None:
+    root = project(files, {"use": "orderings", "of": "dna-made"})
+    part = {
+        "part": "orderings", "experiment": "dna-made", "dataset": "dna", "command": "",
+        "commit": "", "weights_sha256": "", "notes": "", "shown": [],
+        "numbers": [
+            {"name": "1 ordering: nats", "value": 80.5, "stderr": 0.25, "unit": "nats"},
+            {"name": "1 ordering: above 2", "value": 1.0, "stderr": 0.5, "unit": "nats"},
+            {"name": "2 orderings: nats", "value": 79.5, "stderr": 0.25, "unit": "nats"},
+        ],
+    }  # fmt: skip
+    path = root / "results/gallery/dna-made/orderings.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(part))
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| orderings | nats | above 2 |\n" in drawn
+    assert (
+        "| 1 ordering | 80.50 ± 0.25 | 1.00 ± 0.50 |\n| 2 orderings | 79.50 ± 0.25 | |\n" in drawn
+    )
+    table = root / "results/tables.yaml"
+    table.write_text(yaml.safe_dump({"numbers": {"use": "orderings", "of": ["dna-made"]}}))
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| experiment | 1 ordering: nats (nats) |" in drawn and "| `dna-made` | 80.50" in drawn
+    other = path.parents[1] / "dna-nade" / path.name
+    other.parent.mkdir()
+    other.write_text(json.dumps(part | {"experiment": "dna-nade", "numbers": []}))
+    both = {"use": "orderings", "of": ["dna-made", "dna-nade"]}
+    table.write_text(yaml.safe_dump({"numbers": both}))
+    with pytest.raises(UserError, match="dna-nade, orderings: expected the numbers"):
+        text_tables.write(root)
+
+
+TIMED = """trial,status,epochs,best_valid_nats,sampling_seconds,front,model.width,problem
+1,finished,2,80.5,0.1,yes,4,
+2,finished,2,79.5,0.3,yes,8,
+3,finished,2,81.5,0.2,no,6,
+4,failed,0,,,no,9,odd
+"""
+
+
+def test_of_two_objectives_the_trials_that_none_beats_are_drawn(files) -> None:
+    lines = drawn_of(files, TIMED).split("<!-- table: numbers -->\n")[1].splitlines()
+    assert lines[:4] == [
+        "| width | validation nats | seconds for 16 |",
+        "| --- | --- | --- |",
+        "| 8 | 79.50 | 0.3 |",
+        "| 4 | 80.50 | 0.1 |",
+    ]
+    assert lines[4] == "<!-- end -->"
+
+
+def test_levels_of_noise_are_drawn_in_nats_and_bits(files) -> None:
+    root = project(files, {"levels": "dna-pixelvae"})
+    numbers = [
+        {"name": "top: KL", "value": 4.0, "stderr": 0.2, "unit": "nats"},
+        {"name": "top: units in use", "value": 15, "unit": "of 16"},
+    ]
+    texts = ("part", "experiment", "dataset", "command", "commit", "weights_sha256", "notes")
+    part = dict.fromkeys(texts, "a") | {"numbers": numbers, "shown": []}
+    path = root / "results/gallery/dna-pixelvae/noise_levels.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(part))
+    text_tables.write(root)
+    drawn = (root / "README.md").read_text()
+    assert "| top | KL | 4.00 ± 0.20 | 5.77 ± 0.29 |\n<!-- end -->" in drawn
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trial,problem\n", "expected a table of trials"),
+        (TRIALS.replace("79.0", "inf?"), "best_valid_nats: expected a number for each trial"),
+        (TRIALS.replace("79.0", ""), "best_valid_nats: expected a number for each trial"),
+    ],
+)
+def test_damaged_trials_are_named(files, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"trials.csv: {message}"):
+        drawn_of(files, text)

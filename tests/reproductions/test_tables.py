@@ -1,0 +1,119 @@
+"""Tables in README, docs and results/ are what the records say."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from arcore.hyperparameters import build_hyperparameters
+from arcore.zoo import COMBINATIONS, model_class
+from pipeline.core.records import read_object
+from pipeline.experiments import compose
+from pipeline.reporting.wording import rounded
+from reproductions.publishing import picture_book, recording, targets, text_tables
+from tests.places import ROOT
+
+_SPEC = importlib.util.spec_from_file_location("overview", ROOT / "docs" / "overview.py")
+overview = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(overview)
+PAGES = sorted(path for pattern in text_tables.PAGES for path in ROOT.glob(pattern))
+DATASET_PAGES = sorted(
+    path for path in (ROOT / "results").glob("*.md") if path.name not in recording.OTHER_PAGES
+)
+
+
+@functools.cache
+def drawn() -> dict[Path, str]:
+    """What each page should be; not on import, since every worker of the tests imports this."""
+    return text_tables.drawn(ROOT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_is_in_step_with_the_records(page: Path) -> None:
+    assert page.read_text(encoding="utf-8") == drawn()[page], "run `make tables`"
+
+
+@pytest.mark.parametrize("page", DATASET_PAGES, ids=lambda p: p.stem)
+def test_the_table_of_a_dataset_is_in_step(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCORE_HOME", str(ROOT))
+    assert page.read_text(encoding="utf-8") == recording.dataset_table(page.stem), (
+        f"run `python -m reproductions.results --datasets {page.stem}`"
+    )
+
+
+def test_the_gallery_is_in_step_and_small() -> None:
+    results = ROOT / "results"
+    text = (results / picture_book.PAGE).read_text(encoding="utf-8")
+    assert text == picture_book.drawn(results), "run `make tables`"
+    kept = sorted(path for path in (results / "gallery").rglob("*") if path.is_file())
+    pictures = {path for path in kept if path.suffix != ".json"}
+    named = {results / name for name in re.findall(r"\]\((gallery/[^)]+)\)", text)}
+    assert named == pictures
+    assert all(path.stat().st_size <= picture_book.MOST_BYTES for path in pictures)
+    assert sum(path.stat().st_size for path in kept) < 4_000_000
+
+
+def test_pictures_are_of_the_weights_that_the_numbers_are_of() -> None:
+    results, compared = ROOT / "results", 0
+    for path in sorted((results / "gallery").glob("*/*.json")):
+        record = results / path.parent.name / "metrics.json"
+        if record.is_file() and (known := read_object(record).get("weights_sha256")):
+            assert read_object(path)["weights_sha256"] == known, path
+            compared += 1
+        for name, weights in read_object(path).get("others", {}).items():
+            other = read_object(results / name / "metrics.json")
+            assert other["weights_sha256"] == weights, f"{path}: {name}"
+    assert compared > 10
+
+
+def test_the_curves_beside_the_marks_are_in_step() -> None:
+    text = (ROOT / "results" / targets.FIGURE).read_text(encoding="utf-8")
+    assert text == targets.draw(ROOT / "results"), "run `make tables`"
+
+
+def goes_on() -> list[targets.Mark]:
+    return [one for one in targets.read(ROOT / "results")[1] if one.train or one.of]
+
+
+@pytest.mark.parametrize("mark", goes_on(), ids=lambda mark: mark.system)
+def test_what_goes_on_towards_a_mark_can_be_trained(
+    mark: targets.Mark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command names an experiment, and hyperparameters that the model has."""
+    monkeypatch.setenv("ARCORE_HOME", str(ROOT))
+    experiment, *overrides = shlex.split(mark.command)[3:]
+    model = dict(compose.load(experiment, overrides).model)
+    name = model.pop("name")
+    if name not in COMBINATIONS:  # whose members have rows of their own
+        build_hyperparameters(model_class(name).Config, model, name)
+
+
+def test_every_table_is_in_a_page() -> None:
+    text = "\n".join(drawn().values())
+    for name in text_tables.Tables(ROOT / "results").described:
+        assert f"<!-- table: {name} -->" in text
+
+
+def test_the_picture_is_in_step() -> None:
+    """Its numbers are texts of the SVG; so are those of its caption in README."""
+    shown = [
+        text.strip()
+        for text in re.findall(r"<text[^>]*>([^<]*)</text>", overview.OVERVIEW.read_text())
+    ]
+    for label, row in overview.shown_rows():
+        assert row.published is not None and row.published_value is not None
+        doubt = "*" if row.published.doubt else ""
+        numbers = [rounded(row.value, 2), rounded(row.published_value, 2) + doubt]
+        assert label in shown
+        assert numbers in [text.split() for text in shown]
+    origin = read_object(overview.ORIGIN)
+    nats, seconds = (float(str(origin[key])) for key in ("nats", "train_seconds"))
+    assert f"samples ({rounded(nats, 1)} nats)" in shown
+    caption = " ".join((ROOT / "README.md").read_text().split())
+    assert f"trained for {origin['epochs']} epochs, {seconds / 60:.0f} minutes" in caption
+    assert f"to {rounded(nats, 2)} nats" in caption
