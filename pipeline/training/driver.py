@@ -8,12 +8,9 @@ import json
 import logging
 import shutil
 import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 import yaml
@@ -27,6 +24,7 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat
+from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
@@ -48,7 +46,6 @@ from pipeline.training.resolved import ResolvedConfig, resolve, warn_of_frames
 from pipeline.training.sessions import LocalSession
 from pipeline.training.worker import run_job
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 KEPT = "the last checkpoint is kept, rerun to go on"
 
@@ -236,7 +233,7 @@ def _fit(run: TrainingRun, job: TrainingJob) -> TrainingOutcome:
     cluster = run.config.cluster
     try:
         trainer = make_trainer(cluster, job)
-        result = _in_thread(trainer.fit)
+        result = in_thread(trainer.fit)
     except ray.train.WorkerGroupError as error:
         restarts = cluster.max_failures
         what = f"training failed after {restarts} restarts ({KEPT}): {cause(error)}"
@@ -246,20 +243,6 @@ def _fit(run: TrainingRun, job: TrainingJob) -> TrainingOutcome:
     except RayError as error:
         raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
     return outcome_from_dict(result.return_value)
-
-
-def _in_thread(work: Callable[[], T]) -> T:
-    """Return the result of some work in a thread that a second Ctrl-C does not wait for."""
-    result: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except BaseException as error:
-            result.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return result.result()
 
 
 def _require_finished(run: TrainingRun, outcome: TrainingOutcome) -> Finished:
