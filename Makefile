@@ -25,7 +25,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow test-browser test-cluster lint format ui submit bench results tables audit lock clean
+.PHONY: help install repro locked test test-slow test-browser test-cluster lint format ui submit bench results tables audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ install: $(STAMP)  ## make .venv with everything in it
 repro: $(STAMP)  ## the main job: embedded data to trained, registered models and the tables
 	@$(VENV)/bin/python -m stages.repro $(TARGETS)
 	@$(if $(SHOWN),$(VENV)/bin/python -m stages.report --show $(SHOWN))
+
+locked: $(STAMP)  ## which stages of the main job dvc.lock is out of step with
+	@$(VENV)/bin/python -m stages.code --locked $(TARGETS)
 
 test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL)

@@ -15,8 +15,9 @@ from __future__ import annotations
 import dataclasses
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
+from typing import TypeVar
 
 from arcore.primitives.checks import require
 
@@ -25,6 +26,8 @@ FORMAT = 2
 DIGEST = 8
 """Bytes that are kept of a SHA-256, the model's aside."""
 LONGEST = 10
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Header:
     count: int
     batch: int
     lengths: tuple[int, ...] = ()
-    runtime: tuple[str, str, str, str]
+    runtime: tuple[str, ...]
     condition: bytes
     probe: bytes
     levels: bytes
@@ -89,44 +92,32 @@ def split(data: bytes) -> tuple[Header, list[bytes]]:
     reader = _Reader(data, len(MAGIC))
     found = reader.take(1)[0]
     require(found == FORMAT, "data", f"format {FORMAT}", found)
-    model = reader.take(32)
-    num_levels, dims = reader.number(), reader.number()
-    extents = tuple(reader.number() for _ in range(reader.plausible(dims)))
-    count, batch = reader.number(), reader.number()
-    coded = [reader.number() for _ in range(reader.plausible(reader.number()))]
-    lengths = tuple(accumulate(-(step + 1) // 2 if step % 2 else step // 2 for step in coded))
-    runtime = tuple(reader.take(reader.number()).decode("ascii", "replace").split(" "))
-    condition, probe, levels = (reader.take(DIGEST) for _ in range(3))
-    chunks = []
-    for _ in range(reader.plausible(reader.number())):
-        length = reader.number()
-        chunks.append(Chunk(length, *struct.unpack("<II", reader.take(8))))
+    header = Header(  # in the order of the bytes
+        model=reader.take(32),
+        num_levels=reader.number(),
+        extents=reader.items(reader.number),
+        count=reader.number(),
+        batch=reader.number(),
+        lengths=tuple(accumulate(reader.items(reader.difference))),
+        runtime=tuple(reader.take(reader.number()).decode("ascii", "replace").split(" ")),
+        condition=reader.take(DIGEST),
+        probe=reader.take(DIGEST),
+        levels=reader.take(DIGEST),
+        chunks=reader.items(reader.chunk),
+    )
     end = reader.position
     (crc,) = struct.unpack("<I", reader.take(4))
     reader.require(crc == zlib.crc32(data[:end]), "the checksum of its header", "another")
-    reader.require(len(runtime) == 4 and 0 < batch <= count, "a sound header", "none")
+    is_sound = len(header.runtime) == 4 and 0 < header.batch <= header.count
+    reader.require(is_sound, "a sound header", "none")
     left = len(data) - reader.position
-    total = sum(chunk.length for chunk in chunks)
+    total = sum(chunk.length for chunk in header.chunks)
     reader.require(left == total, f"{total} bytes of code", str(left))
     codes = []
-    for index, chunk in enumerate(chunks):
+    for index, chunk in enumerate(header.chunks):
         codes.append(reader.take(chunk.length))
         holds = zlib.crc32(codes[-1]) == chunk.code_crc
         reader.require(holds, f"the checksum of chunk {index}", "another")
-    dtype, device, torch_version, coder_version = runtime
-    header = Header(
-        model=model,
-        num_levels=num_levels,
-        extents=extents,
-        count=count,
-        batch=batch,
-        lengths=lengths,
-        runtime=(dtype, device, torch_version, coder_version),
-        condition=condition,
-        probe=probe,
-        levels=levels,
-        chunks=tuple(chunks),
-    )
     return header, codes
 
 
@@ -153,11 +144,18 @@ class _Reader:
                 return value
         raise ValueError("data: truncated or damaged: expected a number, got none")
 
-    def plausible(self, items: int) -> int:
-        """Return a number of items that each take a byte at least."""
-        left = len(self.data) - self.position
-        self.require(items <= left, f"{items} items more", f"{left} bytes")
-        return items
+    def difference(self) -> int:
+        step = self.number()
+        return -(step + 1) // 2 if step % 2 else step // 2
+
+    def chunk(self) -> Chunk:
+        return Chunk(self.number(), *struct.unpack("<II", self.take(8)))
+
+    def items(self, read: Callable[[], Item]) -> tuple[Item, ...]:
+        """Read a number of items and then these, each of a byte at least."""
+        count, left = self.number(), len(self.data) - self.position
+        self.require(count <= left, f"{count} items more", f"{left} bytes")
+        return tuple(read() for _ in range(count))
 
 
 def _varint(value: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,11 +18,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Condition(abc.ABC):
-    """A kind of condition; use `Classes`, `Vector`, `Map`, `Symbols` or `Frames`."""
+    """A kind of condition; use `Classes`, `Vector`, `Map`, `Symbols` or `Frames`.
 
+    Attributes:
+        is_integer: whether a condition is int64, not floating-point.
+        noun: what it is called in errors.
+    """
+
+    is_integer: ClassVar[bool] = False
+    noun: ClassVar[str]
+
+    @property
     @abc.abstractmethod
+    def extents(self) -> tuple[int | None, ...]:
+        """Shape of one event's condition; None where any number of frames will do."""
+
+    def numbers(self, frames: int) -> int:
+        """Count the numbers of one event's condition, of `frames` frames where any will do."""
+        return math.prod(frames if extent is None else extent for extent in self.extents)
+
     def expected(self, batch: int) -> str:
         """Say in words what a condition for `batch` events is."""
+        kind = "int64" if self.is_integer else "floating-point"
+        shape = [str(batch), *("any" if n is None else str(n) for n in self.extents)]
+        shown = ", ".join(shape) if len(shape) > 1 else f"{batch},"
+        return f"{kind} {self.noun} of shape ({shown})"
+
+    def unflatten(self, values: Tensor, batch: int) -> Tensor:
+        """Shape all numbers of a condition, row after row, as a condition for `batch` events."""
+        return values.reshape(batch, *(-1 if n is None else n for n in self.extents))
 
     def check_shape(self, condition: object, batch: int) -> None:
         """Check all but values.
@@ -37,27 +61,21 @@ class Condition(abc.ABC):
             got = (condition.dtype, tuple(condition.shape))
         raise ValueError(f"condition: expected {self.expected(batch)}, got {got!r}")
 
+    def _fits(self, condition: Tensor, batch: int) -> bool:
+        # int64 only, since other integers index as masks or not at all
+        is_int64 = condition.dtype == torch.int64
+        if not (is_int64 if self.is_integer else condition.is_floating_point()):
+            return False
+        if condition.dim() != 1 + len(self.extents) or len(condition) != batch:
+            return False
+        shape = condition.shape[1:]
+        fits = all(n in (None, got) for n, got in zip(self.extents, shape, strict=True))
+        return fits and math.prod(shape) >= self.numbers(1)
+
     def check_values(self, condition: Tensor) -> None:
         """Check the values of a condition whose shape fits."""
         if not bool(torch.isfinite(condition).all()):
             raise ValueError("condition: expected finite values, got NaN or infinity")
-
-    @property
-    @abc.abstractmethod
-    def is_integer(self) -> bool:
-        """Whether a condition is int64, not floating-point."""
-
-    @abc.abstractmethod
-    def unflatten(self, values: Tensor, batch: int) -> Tensor:
-        """Shape all numbers of a condition, row after row, as a condition for `batch` events."""
-
-    @abc.abstractmethod
-    def numbers(self, frames: int) -> int:
-        """Count the numbers of one event's condition, of `frames` frames where any will do."""
-
-    @abc.abstractmethod
-    def _fits(self, condition: Tensor, batch: int) -> bool:
-        """Say whether the shape and the kind of numbers fit."""
 
 
 @dataclass(frozen=True)
@@ -65,34 +83,17 @@ class Classes(Condition):
     """A class label for each event, int64 in [0, num_classes)."""
 
     num_classes: int
-
-    def expected(self, batch: int) -> str:
-        """Say in words what labels for `batch` events are."""
-        return f"int64 class labels of shape ({batch},)"
+    is_integer = True
+    noun = "class labels"
 
     @property
-    def is_integer(self) -> bool:
-        """Return True."""
-        return True
-
-    def unflatten(self, values: Tensor, batch: int) -> Tensor:
-        """Shape the numbers of all rows as a condition for `batch` events."""
-        return values.reshape(batch)
-
-    def numbers(self, frames: int) -> int:
-        """Count the numbers of one event's condition."""
-        return 1
-
-    def _fits(self, condition: Tensor, batch: int) -> bool:
-        # int64 only, since other integers index as masks or not at all
-        return condition.shape == (batch,) and condition.dtype == torch.int64
+    def extents(self) -> tuple[int | None, ...]:
+        """Of a label, none."""
+        return ()
 
     def check_values(self, condition: Tensor) -> None:
         """Check the range of labels."""
-        if len(condition) and not bool(((condition >= 0) & (condition < self.num_classes)).all()):
-            raise ValueError(
-                f"condition: expected classes in [0, {self.num_classes}), got {condition!r}"
-            )
+        _require_range(condition, "classes", self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -100,26 +101,12 @@ class Vector(Condition):
     """A vector for each event, floating-point (batch, size)."""
 
     size: int
-
-    def expected(self, batch: int) -> str:
-        """Say in words what vectors for `batch` events are."""
-        return f"floating-point vectors of shape ({batch}, {self.size})"
+    noun = "vectors"
 
     @property
-    def is_integer(self) -> bool:
-        """Return False."""
-        return False
-
-    def unflatten(self, values: Tensor, batch: int) -> Tensor:
-        """Shape the numbers of all rows as a condition for `batch` events."""
-        return values.reshape(batch, self.size)
-
-    def numbers(self, frames: int) -> int:
-        """Count the numbers of one event's condition."""
-        return self.size
-
-    def _fits(self, condition: Tensor, batch: int) -> bool:
-        return condition.shape == (batch, self.size) and condition.is_floating_point()
+    def extents(self) -> tuple[int | None, ...]:
+        """Length of a vector."""
+        return (self.size,)
 
 
 @dataclass(frozen=True)
@@ -127,26 +114,12 @@ class Map(Condition):
     """A map for each event, floating-point (batch, channels, height, width) of any resolution."""
 
     shape: tuple[int, int, int]
-
-    def expected(self, batch: int) -> str:
-        """Say in words what maps for `batch` events are."""
-        return f"floating-point maps of shape {(batch, *self.shape)}"
+    noun = "maps"
 
     @property
-    def is_integer(self) -> bool:
-        """Return False."""
-        return False
-
-    def unflatten(self, values: Tensor, batch: int) -> Tensor:
-        """Shape the numbers of all rows as a condition for `batch` events."""
-        return values.reshape(batch, *self.shape)
-
-    def numbers(self, frames: int) -> int:
-        """Count the numbers of one event's condition."""
-        return math.prod(self.shape)
-
-    def _fits(self, condition: Tensor, batch: int) -> bool:
-        return condition.shape == (batch, *self.shape) and condition.is_floating_point()
+    def extents(self) -> tuple[int | None, ...]:
+        """Channels, height and width."""
+        return self.shape
 
 
 @dataclass(frozen=True)
@@ -162,32 +135,24 @@ class Symbols(Condition):
     num_symbols: int
     num_classes: int | None
     frames: int | None
+    is_integer = True
+    noun = "symbols"
+
+    @property
+    def extents(self) -> tuple[int | None, ...]:
+        """Frames, and the class."""
+        return (None if self.frames is None else self.numbers(self.frames),)
+
+    def numbers(self, frames: int) -> int:
+        """Count the frames, and the class."""
+        return (self.frames or frames) + (self.num_classes is not None)
 
     def expected(self, batch: int) -> str:
         """Say in words what symbols for `batch` events are."""
-        frames = "any" if self.frames is None else str(self.frames)
         if self.num_classes is None:
-            return f"int64 symbols of shape ({batch}, {frames})"
+            return super().expected(batch)
+        frames = "any" if self.frames is None else str(self.frames)
         return f"int64 of shape ({batch}, 1 + {frames}), a class and its frames' symbols"
-
-    @property
-    def is_integer(self) -> bool:
-        """Return True."""
-        return True
-
-    def unflatten(self, values: Tensor, batch: int) -> Tensor:
-        """Shape the numbers of all rows as a condition for `batch` events."""
-        return values.reshape(batch, -1)
-
-    def numbers(self, frames: int) -> int:
-        """Count the numbers of one event's condition."""
-        return (self.frames or frames) + (self.num_classes is not None)
-
-    def _fits(self, condition: Tensor, batch: int) -> bool:
-        if condition.dim() != 2 or len(condition) != batch or condition.dtype != torch.int64:
-            return False
-        frames = condition.shape[1] - (self.num_classes is not None)
-        return frames >= 1 if self.frames is None else frames == self.frames
 
     def split(self, condition: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the classes (batch,), None without any, and the symbols (batch, frames)."""
@@ -199,12 +164,8 @@ class Symbols(Condition):
         """Check the range of classes and of symbols."""
         classes, symbols = self.split(condition)
         if classes is not None and self.num_classes is not None:
-            Classes(self.num_classes).check_values(classes)
-        if symbols.numel() and not bool(((symbols >= 0) & (symbols < self.num_symbols)).all()):
-            low, high = (int(value) for value in torch.aminmax(symbols))
-            raise ValueError(
-                f"condition: expected symbols in [0, {self.num_symbols}), got [{low}, {high}]"
-            )
+            _require_range(classes, "classes", self.num_classes)
+        _require_range(symbols, "symbols", self.num_symbols)
 
 
 @dataclass(frozen=True)
@@ -218,30 +179,18 @@ class Frames(Condition):
 
     size: int
     frames: int | None
-
-    def expected(self, batch: int) -> str:
-        """Say in words what features for `batch` events are."""
-        frames = "any" if self.frames is None else str(self.frames)
-        return f"floating-point features of shape ({batch}, {frames}, {self.size})"
+    noun = "features"
 
     @property
-    def is_integer(self) -> bool:
-        """Return False."""
-        return False
+    def extents(self) -> tuple[int | None, ...]:
+        """Frames and features."""
+        return (self.frames, self.size)
 
-    def unflatten(self, values: Tensor, batch: int) -> Tensor:
-        """Shape the numbers of all rows as a condition for `batch` events."""
-        return values.reshape(batch, -1, self.size)
 
-    def numbers(self, frames: int) -> int:
-        """Count the numbers of one event's condition."""
-        return (self.frames or frames) * self.size
-
-    def _fits(self, condition: Tensor, batch: int) -> bool:
-        if condition.dim() != 3 or not condition.is_floating_point():
-            return False
-        count, frames, size = condition.shape
-        return count == batch and size == self.size and frames == (self.frames or max(frames, 1))
+def _require_range(values: Tensor, noun: str, count: int) -> None:
+    if values.numel() and not bool(((values >= 0) & (values < count)).all()):
+        low, high = (int(value) for value in torch.aminmax(values))
+        raise ValueError(f"condition: expected {noun} in [0, {count}), got [{low}, {high}]")
 
 
 def condition_from(hyperparameters: Hyperparameters) -> Condition | None:

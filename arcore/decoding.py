@@ -31,7 +31,8 @@ class Decoder(abc.ABC):
     def next(self) -> Distribution:
         """Return the distribution of the next block, batch shape (batch, len(block))."""
         require(self.position < len(self.blocks), "next", "a block left to decode", "the end")
-        following = self._next(self.blocks[self.position])
+        with torch.no_grad():
+            following = self._next(self.blocks[self.position])
         self._computed = self.position
         return following
 
@@ -56,8 +57,8 @@ class Decoder(abc.ABC):
         What `next` computes of a block enters later ones, so that without it it is computed here.
 
         Raises:
-            ValueError: for another shape, or at the end. Values are not looked at, which would
-                stall an accelerator.
+            ValueError: for another shape, or at the end. Values are not checked, since reading
+                them would stall an accelerator.
         """
         require(self.position < len(self.blocks), "push", "a block left to decode", "the end")
         block = self.blocks[self.position]
@@ -67,11 +68,14 @@ class Decoder(abc.ABC):
             require(False, "values", expected, getattr(values, "shape", values))
         if self._computed != self.position:
             self.next()
-        self._push(block, values)
+        with torch.no_grad():
+            self._push(block, values)
         self.position += 1
 
     @abc.abstractmethod
-    def _next(self, block: Tensor) -> Distribution: ...
+    def _next(self, block: Tensor) -> Distribution:
+        """Return the distribution of the block at `position`; no gradient is recorded."""
 
     @abc.abstractmethod
-    def _push(self, block: Tensor, values: Tensor) -> None: ...
+    def _push(self, block: Tensor, values: Tensor) -> None:
+        """Take in the values of the block at `position`; no gradient is recorded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,42 @@ from arcore.primitives.checks import require, require_int
 SHOWN = 4
 
 
-class Ensemble(AutoregressiveModel):
+class Combination(AutoregressiveModel):
+    """A model of several models of the same event, its members."""
+
+    members: nn.ModuleList
+
+    def _combine(
+        self, members: Sequence[AutoregressiveModel], hyperparameters: Hyperparameters
+    ) -> None:
+        """Build the model from members that `require_compatible` has checked."""
+        event = members[0].event
+        self.supports = (type(event),)  # type: ignore[misc]
+        super().__init__(event, hyperparameters)
+        for member in members:
+            if member.condition_kind is not None:
+                self.condition_kind, self.hop = member.condition_kind, member.hop
+                self.num_classes, self.num_symbols = member.num_classes, member.num_symbols
+                break
+        self.exact = all(member.exact for member in members)
+        self.members = nn.ModuleList(members)
+
+    def __len__(self) -> int:
+        """Return the number of members."""
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[AutoregressiveModel]:
+        """Iterate over the members."""
+        for member in self.members:
+            assert isinstance(member, AutoregressiveModel)
+            yield member
+
+    def _rebuild(self) -> None:
+        for member in self.members:
+            member._rebuild()  # type: ignore[operator]
+
+
+class Ensemble(Combination):
     """The uniform mixture of its members: ln p(x) = logsumexp_k ln p_k(x) - ln K, per example.
 
     Averaging logits, conditionals or log-likelihoods would not be the likelihood of any model (of
@@ -50,35 +85,14 @@ class Ensemble(AutoregressiveModel):
     takes_uneven_levels = True  # as its members do
 
     def __init__(self, members: Iterable[AutoregressiveModel]) -> None:
-        members = list(members)
-        if not members:
-            raise ValueError("members: expected at least one model, got none")
-        first = members[0]
-        for member in members:
-            require(isinstance(member, AutoregressiveModel), "members", "models", member)
-            expected = f"models over {first.event} given {given(first)}"
-            fits = member.event == first.event and given(member) == given(first)
-            require(fits, "members", expected, (member.event, given(member)))
-            wanted = "models of likelihoods, which gray targets have not"
-            require(not isinstance(member.event, Gray), "members", wanted, member)
-            require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
-            require(member.device == first.device, "members", f"{first.device}", member.device)
-        self._hold(members, first.hyperparameters)
+        compatible = require_compatible(members, same_condition=True)
+        self._combine(compatible, compatible[0].hyperparameters)
 
-    def _hold(
+    def _combine(
         self, members: Sequence[AutoregressiveModel], hyperparameters: Hyperparameters
     ) -> None:
-        event = members[0].event
-        self.supports = (type(event),)  # type: ignore[misc]
-        super().__init__(event, hyperparameters)
-        take_condition(self, members)
-        self.exact = all(member.exact for member in members)
+        super()._combine(members, hyperparameters)
         self.scores_parts = all(member.scores_parts for member in members)
-        self.members = nn.ModuleList(members)
-
-    def __len__(self) -> int:
-        """Return the number of members."""
-        return len(self.members)
 
     def member_log_probs(
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
@@ -91,7 +105,7 @@ class Ensemble(AutoregressiveModel):
     def _member_log_probs(
         self, x: Tensor, condition: Tensor | None, scored: Tensor | None = None
     ) -> Tensor:
-        pairs = [(member, taken(member, condition)) for member in self]
+        pairs = [(member, condition_for(member, condition)) for member in self]
         if scored is None:
             each = [self._score(member, x, own) for member, own in pairs]
         else:
@@ -103,8 +117,7 @@ class Ensemble(AutoregressiveModel):
         return member._log_prob(x, condition)
 
     def _num_steps(self, x: Tensor) -> int:
-        steps: int = next(iter(self))._num_steps(x)
-        return steps
+        return next(iter(self))._num_steps(x)
 
     def _part_log_prob(self, x: Tensor, condition: Tensor | None, scored: Tensor) -> Tensor:
         """What counts is given all before it, which says how probable each member is.
@@ -131,10 +144,6 @@ class Ensemble(AutoregressiveModel):
         """Return the ensemble of the members for events of one length."""
         return Ensemble(member.of_length(length) for member in self)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        """Iterate over the members."""
-        return iter(self.members)
-
     def __repr__(self) -> str:
         """Name the members, one per line; the middle ones of many are left out."""
         lines = [f"  ({index}): {member!r}" for index, member in enumerate(self)]
@@ -157,8 +166,7 @@ class Ensemble(AutoregressiveModel):
         """Refused: members share no schedule."""
         raise self._refuse()
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Refused: members share no schedule."""
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         raise self._refuse()
 
     @torch.no_grad()
@@ -179,7 +187,7 @@ class Ensemble(AutoregressiveModel):
         self._check_generator(generator)
         drawn = self._blank(n).view(n, *self.event.extents)
         for member, rows in self._shares(self._draw_members(n, generator)):
-            part = taken(member, condition, rows)
+            part = condition_for(member, condition, rows)
             drawn[rows] = member.sample(
                 len(rows), part, generator, temperature, batch=batch, progress=progress
             )
@@ -208,7 +216,7 @@ class Ensemble(AutoregressiveModel):
         with self._drawing():
             choice = self._choose(x, observed, condition, generator)
         for member, rows in self._shares(choice):
-            part = taken(member, condition, rows)
+            part = condition_for(member, condition, rows)
             completed[rows] = member.impute(x[rows], observed[rows], part, generator, temperature)
         return completed
 
@@ -230,21 +238,42 @@ class Ensemble(AutoregressiveModel):
         return [(member, rows) for member, rows in shares if len(rows)]
 
 
-def take_condition(model: AutoregressiveModel, members: Sequence[AutoregressiveModel]) -> None:
-    """Give a model of many what says of those that take a condition which one it is."""
+def require_compatible(
+    members: Iterable[AutoregressiveModel], *, same_condition: bool = False
+) -> list[AutoregressiveModel]:
+    """Return the members as a list if they model one event, in one dtype on one device.
+
+    Arguments:
+        members: of a combination.
+        same_condition: refuse members without a condition next to members with one.
+    """
+    require(isinstance(members, Iterable), "members", "models", members)
+    members = list(members)
+    require(bool(members), "members", "at least one model", members)
     for member in members:
-        if member.condition_kind is not None:
-            model.condition_kind, model.hop = member.condition_kind, member.hop
-            model.num_classes, model.num_symbols = member.num_classes, member.num_symbols
-            return
+        require(isinstance(member, AutoregressiveModel), "members", "models", member)
+    first = members[0]
+    conditions = [
+        _condition_of(m) for m in members if m.condition_kind is not None or same_condition
+    ]
+    wanted = "models of likelihoods, which gray targets have not"
+    require(not isinstance(first.event, Gray), "members", wanted, first)
+    for member in members:
+        require(member.event == first.event, "members", f"models over {first.event}", member.event)
+        require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
+        require(member.device == first.device, "members", f"{first.device}", member.device)
+        own = _condition_of(member)
+        fits = own in conditions[:1] or (member.condition_kind is None and not same_condition)
+        require(fits, "members", f"models given {conditions[:1]}", own)
+    return members
 
 
-def given(model: AutoregressiveModel) -> tuple[Condition | None, int]:
+def _condition_of(model: AutoregressiveModel) -> tuple[Condition | None, int]:
     """Return what a model takes as its condition, and the steps that a frame of it lasts."""
     return model.condition_kind, model.hop
 
 
-def taken(
+def condition_for(
     member: AutoregressiveModel, condition: Tensor | None, rows: Tensor | None = None
 ) -> Tensor | None:
     """Return the condition (of some rows), or None for a member that takes none."""

@@ -13,22 +13,21 @@ from typing import Any, TypeGuard, TypeVar
 import torch
 from torch import Tensor
 
+from arcore.primitives.checks import require, require_positive
+
 Shape = tuple[int | None, ...]
 Number = TypeVar("Number", float, Tensor)
 
 
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def _checked_shape(shape: Sequence[int | None]) -> Shape:
-    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) == 0:
-        raise ValueError(
-            f"shape: expected a non-empty sequence of positive integers, got {shape!r}"
-        )
-    for extent in shape:
-        if extent is not None and (
-            not isinstance(extent, int) or isinstance(extent, bool) or extent < 1
-        ):
-            raise ValueError(
-                f"shape: expected positive integers (or None for any length), got {tuple(shape)!r}"
-            )
+    fits = isinstance(shape, Sequence) and not isinstance(shape, (str, bytes)) and len(shape) > 0
+    require(fits, "shape", "a non-empty sequence of positive integers", shape)
+    fits = all(extent is None or _is_int(extent, 1) for extent in shape)
+    require(fits, "shape", "positive integers (or None for any length)", tuple(shape))
     return tuple(shape)
 
 
@@ -48,8 +47,7 @@ class Event:
         Raises:
             ValueError: if a dimension of the shape is open (None).
         """
-        if None in self.shape:
-            raise ValueError(f"shape: expected every dimension fixed, got {self.shape}")
+        require(None not in self.shape, "shape", "every dimension fixed", self.shape)
         return tuple(extent for extent in self.shape if extent is not None)
 
     @property
@@ -72,12 +70,7 @@ class Event:
         return math.prod(self.extents)
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the event with plain types; `arcore.events.from_dict` reads it back.
-
-        Example:
-            >>> Levels(17, (1, 8, 8)).to_dict()
-            {'kind': 'levels', 'shape': [1, 8, 8], 'num_levels': 17}
-        """
+        """Describe the event with plain types; `arcore.events.from_dict` reads it back."""
         return {"kind": type(self).__name__.lower(), "shape": list(self.shape)}
 
     def check(self, x: Tensor, name: str = "x") -> Tensor:
@@ -127,21 +120,16 @@ class Levels(Event):
     ) -> None:
         shape = None if shape is None else _checked_shape(shape)
         several = isinstance(num_levels, (list, tuple))
-        given: list[Any] = [*num_levels] if isinstance(num_levels, (list, tuple)) else [num_levels]
-        counts = [n for n in given if isinstance(n, int) and not isinstance(n, bool) and n >= 2]
-        if not counts or len(counts) != len(given):
-            raise ValueError(
-                f"num_levels: expected an integer >= 2, or a list of them, got {num_levels!r}"
-            )
+        counts: tuple[Any, ...] = tuple(num_levels) if several else (num_levels,)  # type: ignore[arg-type]
+        fits = len(counts) > 0 and all(_is_int(count, 2) for count in counts)
+        require(fits, "num_levels", "an integer >= 2, or a list of them", num_levels)
         if several:
-            shape = (len(counts),) if shape is None else shape
-            if shape != (len(counts),):
-                raise ValueError(f"shape: expected ({len(counts)},), as num_levels, got {shape!r}")
-        if shape is None:
-            raise ValueError("shape: expected positive integers beside one num_levels, got None")
-        differ = len(set(counts)) > 1
+            own = (len(counts),)
+            require(shape in (None, own), "shape", f"{own}, as num_levels", shape)
+            shape = own
+        require(shape is not None, "shape", "positive integers for one num_levels", shape)
         object.__setattr__(self, "num_levels", max(counts))
-        object.__setattr__(self, "uneven", tuple(counts) if differ else None)
+        object.__setattr__(self, "uneven", counts if len(set(counts)) > 1 else None)
         object.__setattr__(self, "shape", shape)
 
     def __repr__(self) -> str:
@@ -192,12 +180,7 @@ class Levels(Event):
 
 @dataclass(frozen=True)
 class Binary(Levels):
-    """A binary event: values 0 and 1.
-
-    Example:
-        >>> Binary((1, 28, 28)).num_levels
-        2
-    """
+    """A binary event: values 0 and 1."""
 
     def __init__(self, shape: Sequence[int | None]) -> None:
         super().__init__(2, shape)
@@ -241,10 +224,6 @@ class Real(Event):
         bin_width: where values are levels plus uniform noise (x = (level + u) bin_width, u in
             [0, 1)), the width of a level's bin. A density then bounds the levels' probability:
             P(level) = E[p(x) bin_width^D] >= exp E[ln p(x)] bin_width^D. None elsewhere.
-
-    Example:
-        >>> Real((11,)).size
-        11
     """
 
     bin_width: float | None = None
@@ -252,12 +231,9 @@ class Real(Event):
     def __post_init__(self) -> None:
         super().__post_init__()
         width = self.bin_width
-        if width is None:
-            return
-        is_number = isinstance(width, (int, float)) and not isinstance(width, bool)
-        if not is_number or not 0 < width < math.inf:
-            raise ValueError(f"bin_width: expected a number > 0 or None, got {width!r}")
-        object.__setattr__(self, "bin_width", float(width))
+        if width is not None:
+            require_positive(width, "bin_width")
+            object.__setattr__(self, "bin_width", float(width))
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the event with plain types."""
@@ -274,12 +250,7 @@ class Real(Event):
 
 
 def is_levels(event: Event) -> TypeGuard[Levels]:
-    """Tell whether events are discrete (bits, levels or gray targets).
-
-    Example:
-        >>> is_levels(Binary((3,))), is_levels(Real((3,)))
-        (True, False)
-    """
+    """Tell whether events are discrete (bits, levels or gray targets)."""
     return isinstance(event, Levels)
 
 
@@ -300,8 +271,7 @@ def resized(event: Levels, shape: Sequence[int | None]) -> Levels:
         >>> resized(Binary((2, 3)), (3,))
         Binary(shape=(3,), num_levels=2)
     """
-    if event.uneven is not None:
-        raise ValueError(f"event: expected one number of levels, got {event!r}")
+    require(event.uneven is None, "event", "one number of levels", event)
     if isinstance(event, Gray):
         return Gray(shape)
     return Binary(shape) if isinstance(event, Binary) else Levels(event.num_levels, shape)
@@ -320,18 +290,14 @@ def after_frames(event: Event, context: int) -> Event:
     if context == 0:
         return event
     frames = event.extents[0]
-    if not isinstance(event, Levels) or not 0 < context < frames:
-        raise ValueError(f"context: expected 0 <= frames given < {frames}, got {context!r}")
+    fits = isinstance(event, Levels) and 0 < context < frames
+    require(fits, "context", f"0 <= frames given < {frames}", context)
+    assert isinstance(event, Levels)
     return resized(event, (frames - context, *event.shape[1:]))
 
 
 def to_dict(event: Event) -> dict[str, Any]:
-    """Describe an event with plain types; `from_dict` reads it back.
-
-    Example:
-        >>> to_dict(Binary((3,)))
-        {'kind': 'binary', 'shape': [3]}
-    """
+    """Describe an event with plain types; `from_dict` reads it back."""
     return event.to_dict()
 
 
@@ -341,27 +307,17 @@ def from_dict(described: Mapping[str, Any]) -> Event:
     Raises:
         ValueError: for an unknown kind or missing fields.
     """
-    if not isinstance(described, Mapping):
-        raise ValueError(f"event: expected a mapping, got {type(described).__name__}")
+    require(isinstance(described, Mapping), "event", "a mapping", type(described).__name__)
+    kinds: dict[str, type[Event]] = {
+        "binary": Binary, "gray": Gray, "levels": Levels, "real": Real,
+    }  # fmt: skip
     fields = dict(described)
-    kind = fields.pop("kind", None)
-    expected = {
-        "binary": {"shape"},
-        "gray": {"shape"},
-        "levels": {"shape", "num_levels"},
-        "real": {"shape"},
-    }
-    if not isinstance(kind, str) or kind not in expected:
-        raise ValueError(f"event kind: expected one of {sorted(expected)}, got {kind!r}")
-    width = fields.pop("bin_width", None) if kind == "real" else None
-    if set(fields) != expected[kind]:
-        got = sorted(map(str, fields))
-        raise ValueError(f"event: expected fields {sorted(expected[kind])}, got {got}")
-    if not isinstance(fields["shape"], list | tuple):
-        raise ValueError(f"shape: expected a list of integers, got {fields['shape']!r}")
-    shape = tuple(fields["shape"])
-    if kind == "levels":
-        return Levels(fields["num_levels"], shape)
-    if kind == "gray":
-        return Gray(shape)
-    return Binary(shape) if kind == "binary" else Real(shape, width)
+    name = fields.pop("kind", None)
+    require(isinstance(name, str) and name in kinds, "event kind", f"one of {sorted(kinds)}", name)
+    assert isinstance(name, str)
+    expected = {"shape", "num_levels"} if name == "levels" else {"shape"}
+    got = set(fields) - ({"bin_width"} if name == "real" else set())
+    require(got == expected, "event", f"fields {sorted(expected)}", sorted(map(str, got)))
+    shape = fields["shape"]
+    require(isinstance(shape, list | tuple), "shape", "a list of integers", shape)
+    return kinds[name](**{**fields, "shape": tuple(shape)})

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from arcore.decoding import Decoder
+from arcore.derived_buffers import DerivedBuffers
 from arcore.distributions.drawing import select
 from arcore.events import Event
 from arcore.primitives.checks import require, require_int, require_positive
 from arcore.primitives.dropout import without_dropout
 from arcore.primitives.precision import without_autocast
 from arcore.primitives.progress import Advance, progress_bar, unseen
-from arcore.rebuilding import Rebuilding
 
 SAMPLE_DIMENSIONS = 1 << 20
 SCORED_DIMENSIONS = 1 << 17
@@ -26,7 +26,7 @@ HEADROOM = 8.0  # of levels as inputs, in units of ln
 LARGE = 1000.0  # numbers of a condition, which the headroom also holds
 
 
-class GenerativeModel(Rebuilding, abc.ABC):
+class GenerativeModel(DerivedBuffers, abc.ABC):
     """What draws events block by block: sampling and imputing, given a schedule and a decoder.
 
     `arcore.model.AutoregressiveModel` adds the likelihood and is what every model extends.
@@ -318,7 +318,6 @@ class RecomputingDecoder(Decoder):
         self.condition = condition
         self.x = model._blank(batch)
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         x = self.x.view(-1, *self.model.event.extents)
         return select(self.model._conditionals(x, self.condition), self.x.shape, block)

@@ -10,8 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from arcore.ensembles import Ensemble, given
-from arcore.events import Gray
+from arcore.ensembles import Combination, Ensemble, require_compatible
 from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
@@ -84,8 +83,7 @@ class Mixture(Ensemble):
         weights: Tensor | None = None,
         num_members: Sequence[int | None] | None = None,
     ) -> None:
-        members = list(members)
-        require_alike(members)
+        members = require_compatible(members)
         fits = num_members is None or isinstance(num_members, Sequence)
         require(fits, "num_members", "a number for each member", num_members)
         given = [1] * len(members) if num_members is None else list(num_members)
@@ -98,13 +96,9 @@ class Mixture(Ensemble):
             require_int(count, "num_members", 1)
             if count > 1:
                 member.ensemble(count)
-        config = described(members, counts)
-        self._hold(members, config)
+        self._combine(members, describe_members(members, counts))
         self.counts = tuple(counts)
-        if weights is None:
-            weights = torch.full((len(members),), 1 / len(members))
-        require_weights(weights, len(members))
-        self.register_buffer("weights", weights.detach().to(self.device, self.dtype).clone())
+        register_weights(self, weights, sum_to_one=True)
 
     def __iter__(self) -> Iterator[AutoregressiveModel]:
         """Iterate over what is mixed: members, or their ensembles."""
@@ -130,10 +124,6 @@ class Mixture(Ensemble):
             return torch.zeros(0, dtype=torch.int64, device=self.device)
         weights = self.weights.to(at_least_float32(self.weights.dtype))
         return torch.multinomial(weights, n, True, generator=generator)
-
-    def _rebuild(self) -> None:
-        for member in self.members:
-            member._rebuild()  # type: ignore[operator]
 
     def of_length(self, length: int) -> Mixture:
         """Return the mixture of the members for events of one length."""
@@ -185,25 +175,16 @@ def fit_weights(
     return weights, history
 
 
-def require_alike(members: Sequence[AutoregressiveModel]) -> None:
-    """Refuse members that are none of one distribution: see `Mixture`."""
-    require(bool(members), "members", "at least one model", members)
-    for member in members:
-        require(isinstance(member, AutoregressiveModel), "members", "models", member)
-    first = members[0]
-    wanted = "models of likelihoods, which gray targets have not"
-    require(not isinstance(first.event, Gray), "members", wanted, first)
-    kinds = [given(m) for m in members if m.condition_kind is not None]
-    for member in members:
-        require(member.event == first.event, "members", f"models over {first.event}", member)
-        require(member.dtype == first.dtype, "members", f"{first.dtype}", member.dtype)
-        require(member.device == first.device, "members", f"{first.device}", member.device)
-        fits = member.condition_kind is None or given(member) == kinds[0]
-        require(fits, "members", f"models given {kinds[:1]}", given(member))
+def register_weights(model: Combination, weights: Tensor | None, *, sum_to_one: bool) -> None:
+    """Keep one weight per member with a model's own weights; equal ones of sum 1 for None."""
+    count = len(model)
+    weights = torch.full((count,), 1 / count) if weights is None else weights
+    require_weights(weights, count, sum_to_one=sum_to_one)
+    model.register_buffer("weights", weights.detach().to(model.device, model.dtype).clone())
 
 
 def require_weights(
-    weights: Tensor, count: int, *, sum_to_one: bool = True, where: str = "weights"
+    weights: Tensor, count: int, *, sum_to_one: bool, where: str = "weights"
 ) -> None:
     """Refuse weights that are none of so many members: of a mixture's they are of sum 1."""
     wanted = f"({count},) {'of sum 1' if sum_to_one else 'finite'}, none negative"
@@ -219,7 +200,9 @@ def require_weights(
     require(fits, where, wanted, weights.tolist())
 
 
-def described(members: Sequence[AutoregressiveModel], counts: Sequence[int]) -> MixtureConfig:
+def describe_members(
+    members: Sequence[AutoregressiveModel], counts: Sequence[int]
+) -> MixtureConfig:
     """Return what the members are rebuilt from, each under so many of its masks or orderings."""
     return MixtureConfig(
         members=tuple(

@@ -91,9 +91,7 @@ class AutoregressiveModel(GenerativeModel):
         `scored_event`. Only shapes are checked here, since looking at values would stall an
         accelerator.
         """
-        Event.check(self.event, x)
-        self._check_condition_shape(condition, x.shape[0])
-        self._check_scored_shape(scored, x)
+        self._check_shapes(x, condition, scored)
         own = self._begin_step()
         try:
             if scored is not None:
@@ -218,6 +216,12 @@ class AutoregressiveModel(GenerativeModel):
     def _as_value(self, x: Tensor) -> Tensor:
         many = isinstance(self.event, Levels) and self.event.num_levels > 2
         return x.long() if many else x.to(self.dtype)  # bfloat16 cannot hold levels above 256
+
+    def _check_shapes(self, x: Tensor, condition: Tensor | None, scored: Tensor | None) -> None:
+        """Check what a training call gets, but for values."""
+        Event.check(self.event, x)
+        self._check_condition_shape(condition, x.shape[0])
+        self._check_scored_shape(scored, x)
 
     def _no_parts(self) -> str:
         return f"scored: expected None for {type(self).__name__}, which scores whole events"
@@ -369,7 +373,13 @@ class AutoregressiveModel(GenerativeModel):
 
         In training, dropout applies as in scores: switch to evaluation before it is made.
         """
+        require_int(batch, "batch", 0)
         self._check_condition(condition, batch)
+        with torch.no_grad():
+            return self._decoder(batch, condition)
+
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
+        """Make the decoder for a checked condition: by default one that recomputes everything."""
         return RecomputingDecoder(self, batch, condition)
 
     def __repr__(self) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from arcore.decoding import Decoder
 from arcore.distributions.bits import Bits
 from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
 from arcore.distributions.softmax import Softmax
-from arcore.ensembles import take_condition, taken
+from arcore.ensembles import Combination, condition_for, require_compatible
 from arcore.events import Levels
-from arcore.mixtures import described, require_alike, require_weights
+from arcore.mixtures import describe_members, register_weights
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 
@@ -26,7 +26,7 @@ SETTLED = 1e-12  # weights that change by less have been found
 VALUES_AT_ONCE = 1 << 21  # double-precision logits of which derivatives are taken together
 
 
-class Pool(AutoregressiveModel):
+class Pool(Combination):
     """A product of conditionals: p(x_d | x_<d) = prod_k p_k(x_d | x_<d)^w_k / Z_d(x_<d).
 
     Members share a schedule, so that each conditional is normalised over its own levels alone, and
@@ -60,44 +60,28 @@ class Pool(AutoregressiveModel):
         (torch.Size([2]), torch.Size([4, 3]))
     """
 
-    supports = (Levels,)
     weights: Tensor
 
     def __init__(
         self, members: Iterable[AutoregressiveModel], weights: Tensor | None = None
     ) -> None:
-        members = list(members)
-        require_alike(members)
+        members = require_compatible(members)
+        event = members[0].event
+        require(isinstance(event, Levels), "members", "models over levels", event)
+        require(not event.is_open, "members", "models over events of one length", event)
         for member in members:
             require(member.exact, "members", "models with an exact likelihood", member)
-        config = described(members, [1] * len(members))
-        super().__init__(members[0].event, config)
-        require(not self.event.is_open, "members", "models over events of one length", self.event)
-        take_condition(self, members)
+        self._combine(members, describe_members(members, [1] * len(members)))
         fields = [member.receptive_field for member in members]
         known = [field for field in fields if field is not None]
         self.receptive_field = max(known) if len(known) == len(fields) else None
-        self.members = nn.ModuleList(members)
         self._require_one_schedule()
-        if weights is None:
-            weights = torch.full((len(members),), 1 / len(members))
-        require_weights(weights, len(members), sum_to_one=False)
-        self.register_buffer("weights", weights.detach().to(self.device, self.dtype).clone())
+        register_weights(self, weights, sum_to_one=False)
 
     def _require_one_schedule(self) -> None:
         for member in self:
             fits = _is_same(member.schedule, self.schedule)
             require(fits, "members", "models of one schedule (the same ordering)", member)
-
-    def __len__(self) -> int:
-        """Return the number of members."""
-        return len(self.members)
-
-    def __iter__(self) -> Iterator[AutoregressiveModel]:
-        """Iterate over the members."""
-        for member in self.members:
-            assert isinstance(member, AutoregressiveModel)
-            yield member
 
     @property
     def schedule(self) -> tuple[Tensor, ...]:
@@ -128,7 +112,7 @@ class Pool(AutoregressiveModel):
         return self.pooled(self._each(x, condition))
 
     def _each(self, x: Tensor, condition: Tensor | None) -> list[Distribution]:
-        return [member._conditionals(x, taken(member, condition)) for member in self]
+        return [member._conditionals(x, condition_for(member, condition)) for member in self]
 
     def pooled(self, each: Sequence[Distribution]) -> Distribution:
         """Return the normalised product of the members' conditionals, one distribution a member."""
@@ -145,9 +129,7 @@ class Pool(AutoregressiveModel):
         assert isinstance(self.event, Levels)
         return self.event.num_levels == 2
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return a decoder that has one of each member."""
-        self._check_condition(condition, batch)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return PoolDecoder(self, batch, condition)
 
     def _may_overflow(self) -> bool:
@@ -155,8 +137,7 @@ class Pool(AutoregressiveModel):
         return enlarge or any(member._may_overflow() for member in self)
 
     def _rebuild(self) -> None:
-        for member in self:
-            member._rebuild()
+        super()._rebuild()
         self._require_one_schedule()
 
 
@@ -169,9 +150,8 @@ class PoolDecoder(Decoder):
         self.members = []
         for member in pool:
             with member._scoring_precision():  # each as it scores, some never in autocast's
-                self.members.append(member.decoder(batch, taken(member, condition)))
+                self.members.append(member.decoder(batch, condition_for(member, condition)))
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         each = []
         for model, member in zip(self.pool, self.members, strict=True):

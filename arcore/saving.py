@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from arcore import events, mixtures, pools
+from arcore.ensembles import Combination
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require
 from arcore.zoo import create_model, list_models
@@ -96,7 +97,7 @@ def describe(model: AutoregressiveModel) -> dict[str, Any]:
     """
     combined = {mixtures.Mixture: mixtures.NAME, pools.Pool: pools.NAME}.get(type(model))
     name = combined or _known_name(model)
-    for member in model.members if isinstance(model, mixtures.Mixture | pools.Pool) else ():
+    for member in model.members if isinstance(model, Combination) else ():
         _known_name(member)
     return {
         "format": FORMAT,
@@ -277,7 +278,11 @@ def _require_rebuilt(model: AutoregressiveModel, twin: AutoregressiveModel) -> N
     seen._rebuild()  # forgets what belongs to a training step
     saved = twin.state_dict().keys()  # they need not be the same
     again, buffers = (
-        {name: buffer for name, buffer in one.named_buffers() if name not in saved}
+        {
+            name: buffer
+            for name, buffer in one.named_buffers(remove_duplicate=False)  # a member twice
+            if name not in saved
+        }
         for one in (twin.eval(), seen)
     )
     same = again.keys() == buffers.keys() and all(

@@ -80,13 +80,7 @@ def nats_to_bits_per_dim(
 
 
 def bits_per_dim_to_nats(bits: Number, event: Event) -> Number:
-    """Convert bits per dimension to nats per event: (bits + log2(bin_width)) D ln 2.
-
-    Example:
-        >>> from arcore.events import Binary
-        >>> round(bits_per_dim_to_nats(1.0, Binary((10,))), 4)
-        6.9315
-    """
+    """Convert bits per dimension to nats per event: (bits + log2(bin_width)) D ln 2."""
     return (bits + _bin_bits(event)) * (event.size * math.log(2))
 
 

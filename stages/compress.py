@@ -33,9 +33,9 @@ def main() -> None:
         "--quantize", action="store_true", help="take the nearest levels of a sound's samples"
     )
     options = parser.parse_args()
-    from pipeline.uses import compress  # torch, which --help can do without
+    from pipeline.uses import file_compression  # torch, which --help can do without
 
-    summary = compress.compress(
+    summary = file_compression.compress(
         options.files,
         options.model,
         options.out,

@@ -22,10 +22,12 @@ def main() -> None:
     parser.add_argument("--model", required=True, type=Path, help="folder of the same model")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     options = parser.parse_args()
-    from pipeline.uses import compress  # torch, which --help can do without
+    from pipeline.uses import file_compression  # torch, which --help can do without
 
     progress = sys.stderr.isatty()
-    print(compress.decompress(options.archive, options.model, options.out, progress=progress))
+    print(
+        file_compression.decompress(options.archive, options.model, options.out, progress=progress)
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.uses import listing
+from pipeline.uses import use_descriptions
 from stages import cli
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.use",
         description="Use a trained model; write evaluation/<dataset>/uses/<experiment>/<use>/.",
-        epilog=listing.text_of(),
+        epilog=use_descriptions.text_of(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("use", nargs="?", metavar="USE", help="as listed below")
@@ -31,13 +31,13 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.use is None:
-        print(listing.text_of())
+        print(use_descriptions.text_of())
         return
     if arguments.experiment is None:
         parser.error("which experiment?")
-    from pipeline.uses import running  # here: --help needs no torch
+    from pipeline.uses import run_uses  # here: --help needs no torch
 
-    running.run(arguments.use, arguments.experiment, arguments.overrides)
+    run_uses.run(arguments.use, arguments.experiment, arguments.overrides)
 
 
 if __name__ == "__main__":

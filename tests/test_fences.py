@@ -206,11 +206,3 @@ def test_the_papers_sizes_can_be_built() -> None:
         with torch.device("meta"):
             model = arcore.create_model(name, of.get(name, bits), **hyperparameters)
         assert sum(p.numel() for p in model.parameters()) > 100_000
-
-
-def test_the_head_of_a_dependency_file_names_its_first_files() -> None:
-    shown = next(block for block in BLOCKS if "arcore/__init__.py" in block.code)
-    kept = (ROOT / "dependencies" / "train-nade.txt").read_text().splitlines()[:3]
-    assert [line.split()[1] for line in shown.code.splitlines()] == [
-        line.split()[1] for line in kept
-    ]

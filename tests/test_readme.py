@@ -54,14 +54,11 @@ def test_the_dag_is_that_of_dvc() -> None:
     reads = {name: _paths(stage, ("deps",)) for name, stage in stages.items()}
     reads["train"].add("searches")  # the base of an experiment that a search found
     found = {
-        (a, b)
-        for a in stages
-        for b in stages
-        if a not in (b, "dependencies") and writes[a] & reads[b]
+        (a, b) for a in stages for b in stages if a not in (b, "code") and writes[a] & reads[b]
     }
     assert arrows <= found
     drawn_stages = {name for arrow in arrows for name in arrow}
-    assert drawn_stages == set(stages) - {"dependencies", "estimate"}
+    assert drawn_stages == set(stages) - {"code", "estimate"}
 
 
 def test_the_layout_is_there() -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pipeline.uses.listing import USES
+from pipeline.uses.use_descriptions import USES
 from tests.places import ROOT
 
 TEXT = (ROOT / "docs" / "uses.md").read_text()

@@ -65,6 +65,18 @@ print(*sorted(re.match(r"[a-z]+", line)[0] for line in required if "extra" not i
     assert there & {"ray", "mlflow", "dvc", "tqdm", "constriction", "matplotlib"} == set()
 
 
+def test_the_wheel_holds_the_library_alone(python: Path, tmp_path: Path) -> None:
+    code = """
+import importlib.metadata, importlib.util
+files = importlib.metadata.files("arcore")
+print(*sorted({file.parts[0] for file in files} - {".."}))
+print(*(importlib.util.find_spec(name) for name in ("pipeline", "stages", "reproductions")))
+"""
+    packages, others = script(python, tmp_path, code).splitlines()
+    assert packages.split()[0] == "arcore" and packages.split()[1].endswith(".dist-info")
+    assert len(packages.split()) == 2 and others == "None None None"
+
+
 def test_readmes_example_runs(python: Path, tmp_path: Path) -> None:
     found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert found is not None

@@ -17,11 +17,6 @@ def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
     Returns:
         int64 indices in [0, n), (*batch,); one of probability zero is never among them.
-
-    Example:
-        >>> import torch
-        >>> choose(torch.tensor([[0.5, 0.0, 0.5]]), torch.tensor([0.5])).tolist()
-        [2]
     """
     cumulative = probabilities.cumsum(-1)
     if probabilities.device.type != "cpu":
@@ -36,11 +31,6 @@ def first_passed(probabilities: Tensor, cumulative: Tensor, uniform: Tensor) -> 
 
     An accelerator adds in a tree, so that a sum may differ from the one before it by its rounding
     where nothing is added.
-
-    Example:
-        >>> sums = torch.tensor([0.5, 0.50001, 1.0])
-        >>> first_passed(torch.tensor([0.5, 0.0, 0.5]), sums, torch.tensor(0.500005)).item()
-        2
     """
     sums = cumulative.where(probabilities > 0, 0)
     return (sums > uniform[..., None] * sums.amax(-1, keepdim=True)).int().argmax(-1)
@@ -50,10 +40,6 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
     """Return the probabilities softmax(logits / temperature), (*batch, n), in float32 or more.
 
     Of any temperature above zero they are numbers: as it goes to zero, those of the most probable.
-
-    Example:
-        >>> tempered(torch.tensor([0.0, 1.0, -1.0]), 1e-300).tolist()
-        [0.0, 1.0, 0.0]
     """
     logits = logits.to(at_least_float32(logits.dtype))
     if temperature != 1:

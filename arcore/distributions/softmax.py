@@ -18,10 +18,6 @@ class Softmax(Categorical):
     Arguments:
         logits: (*batch, k), of any finite size; they need not be normalised.
         validate_args: taken for the sake of torch's signature, and not looked at.
-
-    Example:
-        >>> Softmax(torch.tensor([1e9, 1e9])).probs.tolist()
-        [0.5, 0.5]
     """
 
     def __init__(self, logits: Tensor, validate_args: bool | None = False) -> None:

@@ -38,9 +38,16 @@ class LatentVariableModel(LatentSampling):
         ELBO(x) = ln p(x | z) - sum_l KL(q(z_l | x) || p(z_l | z_<l)),
 
     whose expectation is at most ln p(x). The KLs between Gaussians are exact; where a p(z_l | z_<l)
-    is itself autoregressive, each of its factors' KL is, given the draws before it. `log_prob` is
-    this bound under fixed noise, `importance_weighted` a tighter estimate, and `bound_terms` says
-    what each level costs. Two things keep a level from being given up, and enter no number, the
+    is itself autoregressive, each of its factors' KL is, given the draws before it.
+
+    `log_prob` is this bound under noise that is a function of x alone (see
+    `arcore.primitives.row_noise`), so that the number is the same at every call and in every batch.
+    The mean over rows estimates a lower bound; a single row may be above ln p(x) by chance.
+    `importance_weighted` is a tighter estimate, and `bound_terms` reports what each level costs.
+    `conditionals` are p(x_d | x_<d, z) at the posterior's mean: z is inferred from all of x, so
+    that they are not those of p(x).
+
+    Two things keep a level from being given up, and enter no number, the
     gradient of the KLs alone:
 
     - warm-up: KL_l is weighted by beta_l = min(1, (t + 1) / warmup_l) at step t (see `set_step`:
@@ -108,9 +115,7 @@ class LatentVariableModel(LatentSampling):
         neither warm-up nor free bits enter a reported number. z is drawn from q with the noise of
         `sample_training_noise`, or by torch's global generator. Only shapes are checked.
         """
-        Event.check(self.event, x)
-        self._check_condition_shape(condition, x.shape[0])
-        self._check_scored_shape(scored, x)
+        self._check_shapes(x, condition, scored)
         noise = self._as_latents(self._training_noise(len(x)))
         likelihood, divergences = self._terms(x, condition, noise)
         own = self._begin_step()
@@ -136,18 +141,6 @@ class LatentVariableModel(LatentSampling):
         self._check(x, condition)
         likelihood, divergences = self._terms(x, condition, self._noise(len(x), generator))
         return likelihood - divergences.sum(1)
-
-    def log_prob(
-        self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
-    ) -> Tensor:
-        """Return a lower bound on ln p(x | condition), (batch,), in nats: the ELBO, fixed noise.
-
-        The noise of the one draw from q is a function of x (see `arcore.primitives.row_noise`),
-        independent from event to event, so that the number is the same at every call and in every
-        batch. Averaged over rows it estimates a lower bound; that of a single row may lie above ln
-        p(x) by chance. Minus it is hence an upper bound on the negative log-likelihood.
-        """
-        return super().log_prob(x, condition, scored)
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         likelihood, divergences = self._terms(x, condition, self._fixed_noise(x))
@@ -244,13 +237,6 @@ class LatentVariableModel(LatentSampling):
             weights = weights + self._log_ratio(latents, q, label)
             parts.append(weights.view(len(x), samples))
         return torch.logsumexp(torch.cat(parts, 1), 1) - math.log(num_samples)
-
-    def conditionals(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
-        """Return the conditionals p(x_d | x_<d, z) at z = the posterior's mean, teacher-forced.
-
-        Since z is inferred from all of x, they are not those of p(x); see `conditionals_given`.
-        """
-        return super().conditionals(x, condition)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         means = tuple(q.mean for q in self._posterior(x, condition))

@@ -32,6 +32,15 @@ class LatentSampling(AutoregressiveModel):
 
     `arcore.families.latent.LatentVariableModel` scores with the same parts and says what they are.
 
+    `impute` draws by importance sampling, since p(z | x_observed) has no closed form: a completion
+    under latents of the prior; then `impute_candidates` latents from q given that completion, each
+    with a completion in raster order; of these one is drawn by its weight
+
+        p(z) / q(z) prod_{d observed} p(x_d | x_<d, z),
+
+    in which later observations count too. That is the exact posterior in the limit of many
+    candidates, whatever is observed, and an approximation with few.
+
     Attributes:
         latent_shapes: of each of the latents of one event.
         latent_levels: names of what `sample_varying` can vary: the latents, then "pixels".
@@ -178,38 +187,6 @@ class LatentSampling(AutoregressiveModel):
                 latents = self.draw_latents(batch, condition, generator)
             self._check_latents(latents, batch)
             return self._decoder_given(batch, latents, condition)
-
-    @torch.no_grad()
-    def impute(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw the missing dimensions by importance sampling, given all that is observed.
-
-        p(z | x_observed) has no closed form. Instead: a completion under latents of the prior; then
-        `impute_candidates` latents from q given that completion, each with a completion in raster
-        order; of these one is drawn by its weight
-
-            p(z) / q(z) prod_{d observed} p(x_d | x_<d, z),
-
-        in which later observations count too. That is the exact posterior in the limit of many
-        candidates, whatever is observed, and an approximation with few.
-
-        Arguments:
-            x: (batch, *event.shape); values where `observed` is False are ignored.
-            observed: bool, of x's shape or of the event's.
-            condition: one row per event, for a conditional model.
-            generator: source of randomness, on the model's device.
-            temperature: scales the pixels' log-probabilities by 1 / temperature (> 0).
-
-        Returns:
-            (batch, *event.shape) with the observed values unchanged.
-        """
-        return super().impute(x, observed, condition, generator, temperature)
 
     def _complete(
         self,

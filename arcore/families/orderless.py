@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,9 +15,9 @@ from arcore.decoding import Decoder
 from arcore.distributions.drawing import draw
 from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
+from arcore.families.ordered import OrderedModel
 from arcore.families.orderless_network import ObservedState, OrderlessConfig
 from arcore.layers import level_features
-from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.masks import draw_masks
@@ -31,7 +32,7 @@ VALIDATION_MASKS = 4  # masks per row of `validation_loss`
 FLOATS_AT_ONCE, FLOATS_ON_ACCELERATOR = 1 << 21, 1 << 26
 
 
-class OrderlessModel(AutoregressiveModel):
+class OrderlessModel(OrderedModel):
     """Base of models of every conditional p(x_i | x_O), i not in O, for all sets O at once.
 
     With a mask m of the observed dimensions, c = |m| of D, the network sees [x * m; m], and
@@ -46,7 +47,8 @@ class OrderlessModel(AutoregressiveModel):
     another, and `ensemble(n)` averages the probabilities of n (EoNADE). Scoring takes D steps.
 
     Since any set may be observed, `impute` draws the exact posterior of whatever is missing, and
-    `log_marginal` scores any part of an event alone: the observed dimensions come first.
+    `log_marginal` scores any part of an event alone: the observed dimensions come first, whichever
+    they are (each event may have its own), then the missing ones in the model's order.
 
     A subclass defines `_logits`, `_observed_state` and `_width`, and calls `_rebuild` when built.
 
@@ -69,12 +71,6 @@ class OrderlessModel(AutoregressiveModel):
         self.num_features = level_features.num_features(event, p.inputs) + p.mask_inputs
         self.num_logits = level_features.num_logits(event)
         self.num_members = p.num_orderings
-        self._ordering = orderings.make_ordering(p.ordering, event.extents, p.ordering_seed)
-        self.order: Tensor
-        self.position: Tensor
-
-    def _rebuild(self) -> None:
-        self._register_order(self._ordering)
 
     # -- the network
 
@@ -120,9 +116,7 @@ class OrderlessModel(AutoregressiveModel):
         self, x: Tensor, condition: Tensor | None = None, scored: Tensor | None = None
     ) -> Tensor:
         """Return J(x), (batch,), in nats, under sampled masks or fresh ones."""
-        Event.check(self.event, x)
-        self._check_condition_shape(condition, x.shape[0])
-        self._check_scored_shape(scored, x)
+        self._check_shapes(x, condition, scored)
         observed = self._training_noise(len(x))
         return self._masked_loss(x, observed, condition)
 
@@ -168,17 +162,11 @@ class OrderlessModel(AutoregressiveModel):
 
     # -- orderings
 
-    @property
-    def schedule(self) -> tuple[Tensor, ...]:
-        """One block per dimension, in the model's ordering."""
-        return tuple(self.order.split(1))
-
     def under(self, order: Tensor) -> OrderlessModel:
         """Return the model under an ordering, (D,) int64; it shares this model's weights."""
         orderings.require_permutation(order, self.event.size)
         view = shared(self)
-        view._ordering = order.long().cpu()
-        view._rebuild()
+        view._put_under(order)
         return view
 
     def member(self, index: int) -> OrderlessModel:
@@ -187,10 +175,9 @@ class OrderlessModel(AutoregressiveModel):
         Ordering 0 is the named one; the others are random, functions of (ordering_seed, index).
         """
         require_int(index, "index", 0)
-        p, shape = self.hyperparameters, self.event.extents
         if index == 0:
-            return self.under(orderings.make_ordering(p.ordering, shape, p.ordering_seed))
-        seed = p.ordering_seed * 1_000_003 + index
+            return self.under(self._named_ordering())
+        seed = self.hyperparameters.ordering_seed * 1_000_003 + index
         return self.under(orderings.random_ordering(self.event.size, seed))
 
     def ensemble(self, num_members: int) -> OrderlessEnsemble:
@@ -273,36 +260,8 @@ class OrderlessModel(AutoregressiveModel):
 
     # -- generation
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that computes one dimension's logits per step."""
-        self._check_condition(condition, batch)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return OrderlessDecoder(self, batch, condition)
-
-    @torch.no_grad()
-    def impute(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw the missing dimensions from their exact posterior given all that is observed.
-
-        The observed dimensions come first, whichever they are (each event may have its own), then
-        the missing ones in the model's order.
-
-        Arguments:
-            x: (batch, *event.shape); values where `observed` is False are ignored.
-            observed: bool, of x's shape or of the event's.
-            condition: one row per event, for a conditional model.
-            generator: source of randomness, on the model's device.
-            temperature: scales the log-probabilities by 1 / temperature (> 0).
-
-        Returns:
-            (batch, *event.shape) with the observed values unchanged.
-        """
-        return super().impute(x, observed, condition, generator, temperature)
 
     def _complete(
         self,
@@ -334,7 +293,6 @@ class OrderlessModel(AutoregressiveModel):
 class OrderlessDecoder(Decoder):
     """Adds what is pushed to what is observed."""
 
-    @torch.no_grad()
     def __init__(self, model: OrderlessModel, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
@@ -342,14 +300,12 @@ class OrderlessDecoder(Decoder):
             self.state = model._observed_state(batch, condition)
         self.dimensions = model._ordering.tolist()
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         dimension = self.dimensions[self.position]
         with self.model._scoring_precision():
             logits = self.state.logits(dimension)
         return self.model._distribution(logits[:, None], dimension)
 
-    @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         with self.model._scoring_precision():
             shown = self.model._inputs(values, block)[:, 0]
@@ -365,7 +321,8 @@ class OrderlessEnsemble(Ensemble):
         return torch.logsumexp(evidence, 1) - math.log(len(self))
 
     def _evidence(self, x: Tensor, observed: Tensor, condition: Tensor | None) -> Tensor:
-        return torch.stack([m.log_marginal(x, observed, condition) for m in self], 1)
+        members = [cast(OrderlessModel, member) for member in self]
+        return torch.stack([m.log_marginal(x, observed, condition) for m in members], 1)
 
     def _choose(
         self,

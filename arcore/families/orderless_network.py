@@ -11,7 +11,13 @@ from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.incremental_mlp import ACTIVATIONS
 from arcore.primitives import orderings
-from arcore.primitives.checks import require, require_bool, require_dropout, require_int
+from arcore.primitives.checks import (
+    require_bool,
+    require_dropout,
+    require_int,
+    require_one_of,
+    require_sizes,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,10 +61,8 @@ class OrderlessConfig(Hyperparameters):
         return found
 
     def __post_init__(self) -> None:
-        require(isinstance(self.hidden, tuple), "hidden", "a list of widths", self.hidden)
-        for width in self.hidden:
-            require_int(width, "hidden", 1)
-        require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
+        require_sizes(self.hidden, "hidden", empty=True)
+        require_one_of(self.activation, "activation", ACTIVATIONS)
         require_dropout(self.dropout)
         require_bool(self.mask_inputs, "mask_inputs")
         orderings.require_ordering(self.ordering, self.ordering_seed)

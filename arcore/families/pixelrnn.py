@@ -16,7 +16,7 @@ from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.cursor import LayerCall
 from arcore.layers.lstm_scan import open_forget_gate
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
-from arcore.primitives.checks import require_bool, require_dropout, require_int, require_odd
+from arcore.primitives.checks import require_bool, require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 
 
@@ -44,10 +44,8 @@ class PixelRNNConfig(RasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int(self.hidden, "hidden", 1)
-        require_int(self.num_layers, "num_layers", 1)
+        require_ints(self, 1, "hidden", "num_layers", "head_width")
         require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
-        require_int(self.head_width, "head_width", 1)
         for name in ("residual", "skip"):
             require_bool(getattr(self, name), name)
         require_dropout(self.dropout)
@@ -88,7 +86,7 @@ class PixelRNN(RasterModel):
         wide = self.colours(2 * p.hidden, "2 * hidden")
         head = self.colours(p.head_width, "head_width")
         self.input = pixel_conv("A", self.input_colours, wide, p.first_kernel)
-        self.layers = nn.ModuleList(_Layer(self, index) for index in range(p.num_layers))
+        self.layers = nn.ModuleList(_RecurrentLayer(self, index) for index in range(p.num_layers))
         self.hidden_head = nn.ModuleList([pixel_conv("B", wide, head), pixel_conv("B", head, head)])
         self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
         self.output.set_bias(self.head.initial_bias())
@@ -116,8 +114,8 @@ class PixelRNN(RasterModel):
         """The layer that reads the image."""
         return [self.input]
 
-    def _layers(self) -> list[_Layer]:
-        return cast(list[_Layer], list(self.layers))
+    def _layers(self) -> list[_RecurrentLayer]:
+        return cast(list[_RecurrentLayer], list(self.layers))
 
     def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
         p = self.hyperparameters
@@ -139,7 +137,7 @@ class PixelRNN(RasterModel):
         return call(self.output, relu(v))
 
 
-class _Layer(nn.Module):
+class _RecurrentLayer(nn.Module):
     """The weights of one layer."""
 
     def __init__(self, model: PixelRNN, index: int) -> None:

@@ -17,12 +17,12 @@ from arcore.events import Binary, Event, Gray, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
-from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.heads import HEADS, PREDICTED_SPREAD, Head
 from arcore.layers.linear_prediction import CausalPrediction
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int, require_odd
+from arcore.primitives.checks import require, require_ints, require_odd, require_one_of
 from arcore.primitives.masks import channel_groups
 from arcore.primitives.orderings import inverse, make_ordering, require_ordering, with_channels
 from arcore.primitives.precision import DRAWN_IN
@@ -36,10 +36,6 @@ def image_shape(event: Event) -> tuple[int, int, int]:
 
     A vector is one row, (H, W) has one channel, and the frames of a clip (T, C, H, W) count as
     channels, T C of them.
-
-    Example:
-        >>> image_shape(Levels(2, (5,)))
-        (1, 1, 5)
     """
     height, width = (1, *event.extents)[-2:]
     return event.size // (height * width), height, width
@@ -69,10 +65,9 @@ class RasterConfig(Hyperparameters):
     linear_prediction: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
-        require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
+        require_one_of(self.head, "head", HEADS)
         level_features.require_encoding(self.inputs)
-        require_int(self.num_mixtures, "num_mixtures", 1)
-        require_int(self.condition_width, "condition_width", 1)
+        require_ints(self, 1, "num_mixtures", "condition_width")
 
     def idle_fields(self) -> dict[str, str]:
         """Return the fields that have no effect as the others are, and what would give them one."""
@@ -207,7 +202,7 @@ class RasterModel(AutoregressiveModel):
     def _network(self, features: Tensor, maps: Tensor | None, call: LayerCall) -> Tensor:
         """Return the head's maps (batch, outputs, h, w) for features (batch, inputs, h, w)."""
 
-    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
         return self._network(cursor.piece(features), maps, cursor)
 
@@ -218,7 +213,7 @@ class RasterModel(AutoregressiveModel):
             return outputs
         return self.head.move_means(outputs, self.prediction(features))
 
-    def outputs_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def outputs_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) at the cursor, features being whole."""
         outputs = self._network_at(features, maps, cursor).to(self.dtype)
         if self.prediction is None:
@@ -267,11 +262,8 @@ class RasterModel(AutoregressiveModel):
         """One block per sub-pixel in the ordering, a pixel's colours one after the other."""
         return tuple(self.order.split(1))
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that evaluates the network at one pixel at a time."""
-        self._check_condition(condition, batch)
-        with torch.no_grad():
-            return RasterDecoder(self, batch, self._condition_maps(condition))
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
+        return RasterDecoder(self, batch, self._condition_maps(condition))
 
 
 class RasterDecoder(Decoder):
@@ -288,7 +280,7 @@ class RasterDecoder(Decoder):
         self.model, self.maps = model, maps
         self.image = model._blank(batch).view(batch, *model.image)
         self.features = model.encode(self.image)
-        self.cursor = Cursor(*model.image[1:])
+        self.cursor = ImageCursor(*model.image[1:])
         self.outputs = self.features
 
     def _place(self) -> tuple[int, int, int]:
@@ -296,7 +288,6 @@ class RasterDecoder(Decoder):
         pixel, colour = divmod(self.position, channels)
         return colour, *divmod(pixel, width)
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         model = self.model
         colour, row, column = self._place()
@@ -306,7 +297,6 @@ class RasterDecoder(Decoder):
         pixel = self.image[:, :, row : row + 1, column : column + 1]
         return model.head.colour_distribution(self.outputs, pixel, colour)
 
-    @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         colour, row, column = self._place()
@@ -318,7 +308,6 @@ class RasterDecoder(Decoder):
             for layer in model.readers:
                 layer.write_cache(pixel, cursor)
 
-    @torch.no_grad()
     def draw_rest(
         self, generator: torch.Generator | None, temperature: float, advance: Advance
     ) -> list[Tensor]:

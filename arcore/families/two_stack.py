@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from arcore.families.raster import RasterModel
-from arcore.layers.cursor import Cursor, LayerCall
+from arcore.layers.cursor import ImageCursor, LayerCall
 
 
 class TwoStackModel(RasterModel):
@@ -34,7 +34,9 @@ class TwoStackModel(RasterModel):
         above = pad(features, (0, 0, 1, -1))
         return self._horizontal(features, self._vertical(above, maps, call), maps, call)
 
-    def _row_links(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> list[Tensor]:
+    def _row_links(
+        self, features: Tensor, maps: Tensor | None, cursor: ImageCursor
+    ) -> list[Tensor]:
         """Evaluate the vertical stack on the cursor's whole row."""
         row, column = cursor.row, cursor.column
         above = features[:, :, row - 1 : row] if row else torch.zeros_like(features[:, :, :1])
@@ -42,7 +44,7 @@ class TwoStackModel(RasterModel):
         cursor.at(row, column)
         return links
 
-    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         column, links = cursor.column, cursor.state(self, list[Tensor])
         if column == 0:
             links[:] = self._row_links(features, maps, cursor)

@@ -22,7 +22,7 @@ from arcore.layers.conv_lstm import ConvLSTM, State
 from arcore.layers.multiplicative import ResidualMultiplicativeBlock
 from arcore.layers.nhwc import Conv2d
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int, require_odd
+from arcore.primitives.checks import require, require_int, require_ints, require_odd, require_sizes
 from arcore.primitives.precision import summed
 from arcore.primitives.transfer import to_device
 
@@ -32,10 +32,6 @@ def clip_shape(event: Event) -> tuple[int, int, int, int]:
 
     Raises:
         ValueError: for more than four extents.
-
-    Example:
-        >>> clip_shape(Levels(2, (3, 8, 8)))
-        (1, 3, 8, 8)
     """
     extents = event.extents
     require(len(extents) <= 4, "event", "a shape of at most four extents (T, C, H, W)", extents)
@@ -78,13 +74,10 @@ class ClipConfig(Hyperparameters):
     condition_sequence: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("width", "encoder_blocks", "recurrent_width", "decoder_blocks", "head_width"):
-            require_int(getattr(self, name), name, 1)
+        require_ints(self, 1, "width", "encoder_blocks", "recurrent_width")
+        require_ints(self, 1, "decoder_blocks", "head_width")
         require_odd(self.kernel, "kernel")
-        fits = isinstance(self.dilations, tuple) and len(self.dilations) > 0
-        require(fits, "dilations", "a list of integers >= 1", self.dilations)
-        for dilation in self.dilations:
-            require_int(dilation, "dilations", 1)
+        require_sizes(self.dilations, "dilations")
         level_features.require_encoding(self.inputs)
         require_int(self.context_frames, "context_frames", 0)
 
@@ -256,10 +249,7 @@ class ClipModel(AutoregressiveModel):
         size, frame = self.frame_event.size, self._frame_schedule
         return tuple(block + t * size for t in range(self.clip[0]) for block in frame)
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that encodes each frame once, when it is complete."""
-        require_int(batch, "batch", 0)
-        self._check_condition(condition, batch)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return ClipDecoder(self, self._blank(batch).view(batch, *self.clip), 0, condition)
 
     def _decoder_after(self, x: Tensor, known: Tensor, condition: Tensor | None) -> Decoder:
@@ -312,7 +302,6 @@ class ClipDecoder(Decoder):
         condition: of `batch` rows, for a conditional model.
     """
 
-    @torch.no_grad()
     def __init__(
         self, model: ClipModel, clip: Tensor, given: int, condition: Tensor | None
     ) -> None:
@@ -346,11 +335,9 @@ class ClipDecoder(Decoder):
             self.part = self.model._frame_decoder(self.context, self._vectors_now())
         return cast(Decoder, self.part)
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         return self._decoder().next()
 
-    @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         part = self._decoder()
         part.push(values)

@@ -30,12 +30,6 @@ def observed_first(model: AutoregressiveModel, observed: Tensor) -> Autoregressi
 
     Returns:
         The model, sharing its weights; None where its order is another, or it is only bounded.
-
-    Example:
-        >>> import arcore
-        >>> nade = arcore.create_model("nade", arcore.events.Binary((3,)), hidden=2)
-        >>> observed_first(nade, torch.tensor([True, False, True])) is None
-        True
     """
     mask = _checked(model, observed)
     if isinstance(model, Ensemble) or not model.exact:

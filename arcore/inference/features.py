@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from arcore.layers import level_features
-from arcore.layers.conditioning import embedded
+from arcore.layers.conditioning import shifted
 from arcore.model import AutoregressiveModel
 from arcore.models.deep_nade import DeepNADE
 from arcore.models.made import MADE
@@ -14,13 +14,7 @@ from arcore.models.nade import NADE
 
 
 def has_features(model: AutoregressiveModel) -> bool:
-    """Tell whether a model has a hidden layer that stands for a whole event.
-
-    Example:
-        >>> import arcore
-        >>> has_features(arcore.create_model("made", arcore.events.Binary((4,))))
-        True
-    """
+    """Tell whether a model has a hidden layer that stands for a whole event."""
     return isinstance(model, NADE | MADE)
 
 
@@ -61,9 +55,7 @@ def hidden_features(
     h = shown.flatten(1)
     for depth, layer in enumerate(model._hidden()):
         a: Tensor = layer(h)
-        if depth == 0 and condition is not None:
-            a = a + embedded(model.class_hidden, condition)
-        h = model._activate(a)
+        h = model._activate(shifted(a, model.class_hidden, condition) if depth == 0 else a)
     return h
 
 

@@ -61,12 +61,6 @@ def active_units(
 
     Reference:
         Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
-
-    Example:
-        >>> import arcore
-        >>> model = arcore.create_model("pixelvae", arcore.events.Binary((1, 4, 4)))
-        >>> active_units(model, torch.zeros(3, 1, 4, 4))
-        ((0, 16),)
     """
     latent = _with_latents(model)
     require(len(x) > 1, "x", "two events or more, for a variance", len(x))

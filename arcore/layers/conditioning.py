@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot, relu
 
 from arcore.conditions import Classes, Condition, Map, Vector
-from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.nhwc import Conv2d
 
 
@@ -15,13 +15,6 @@ def embedded(weight: Tensor, condition: Tensor) -> Tensor:
     """Look classes (batch,) up in the rows of a weight, or multiply vectors (batch, rows) by it.
 
     A class is the vector that has one 1. In the weight's own precision, autocast or not.
-
-    Example:
-        >>> weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-        >>> embedded(weight, torch.tensor([1])).tolist()
-        [[3.0, 4.0]]
-        >>> embedded(weight, torch.tensor([[0.5, 0.5]])).tolist()
-        [[2.0, 3.0]]
     """
     if not condition.is_floating_point():
         return weight[condition]
@@ -30,15 +23,21 @@ def embedded(weight: Tensor, condition: Tensor) -> Tensor:
     return shift
 
 
+def condition_weight(rows: int | None, *shape: int) -> nn.Parameter | None:
+    """Make the weight of a condition of so many classes or numbers, zero at first; None of none."""
+    return None if rows is None else nn.Parameter(torch.zeros(rows, *shape))
+
+
+def shifted(x: Tensor, weight: Tensor | None, condition: Tensor | None) -> Tensor:
+    """Add the embedding of each event's condition to x, if there is a condition."""
+    return x if condition is None or weight is None else x + embedded(weight, condition)
+
+
 class ConditionMaps(nn.Module):
     """Turns a condition into maps, (batch, channels, 1, 1) or (batch, channels, height, width).
 
     A class becomes its indicator and a vector itself, so that each layer's own projection is its
     own embedding. A map passes a small network that brings it to the image's resolution.
-
-    Reference:
-        van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", NIPS 2016, eq.
-        4 and 5 (its deconvolutional network is here a resize between two convolutions).
 
     Arguments:
         kind: of the condition.
@@ -92,7 +91,7 @@ class ConditionProjection(nn.Module):
         projected: Tensor = self.project(maps)
         return projected
 
-    def step(self, maps: Tensor, cursor: Cursor) -> Tensor:
+    def step(self, maps: Tensor, cursor: ImageCursor) -> Tensor:
         """Project the whole maps once; return the piece at the cursor."""
         return cursor.piece(cursor.state(self, lambda: self(maps)))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from arcore.layers.conditioning import embedded
+from arcore.layers.conditioning import condition_weight, embedded
 from arcore.layers.incremental_mlp import activate
 from arcore.layers.nhwc import conv2d_nhwc
 from arcore.primitives.dropout import dropout
@@ -24,10 +24,6 @@ class ConvBranch(nn.Module):
     Layer l has channels[l] outputs and a square kernel of kernels[l], without padding (valid), so
     that a side of n becomes n - k + 1; then the same in reverse with padding k - 1 (full), where n
     becomes n + k - 1. Kernels are cut down to the maps that they meet, so that any map fits.
-
-    Reference:
-        Uria, Cote, Gregor, Murray and Larochelle, "Neural Autoregressive Distribution Estimation",
-        JMLR 2016.
 
     Arguments:
         inputs: channels of the map.
@@ -81,8 +77,7 @@ class ConvBranch(nn.Module):
             height, width = self._sides[-1]
             self._sides.append((height + 2 * ph - kh + 1, width + 2 * pw - kw + 1))
         self.split = self._cheapest_split()
-        if condition_rows is not None:
-            self.class_channels = nn.Parameter(torch.zeros(condition_rows, channels[0]))
+        self.class_channels = condition_weight(condition_rows, channels[0])
 
     def forward(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
@@ -180,7 +175,7 @@ class ConvBranch(nn.Module):
                 h = pad(h, border)
             padding = (border[2], border[0]) if symmetric else (0, 0)
             h = conv2d_nhwc(h, layer.weight, layer.bias, padding=padding)
-            if index == 0 and condition is not None:
+            if index == 0 and condition is not None and self.class_channels is not None:
                 h = h + embedded(self.class_channels, condition)[:, :, None, None]
         return h
 

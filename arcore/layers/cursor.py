@@ -1,8 +1,8 @@
 """Evaluating a network at one place of an image at a time.
 
 A network that takes its layers by a function, `call(layer, x)`, is written once and runs in two
-ways: `full_image` evaluates it over whole images, a `Cursor` at one pixel or one row, where each
-layer keeps what later places need. The cost of a pixel is then one product per layer.
+ways: `full_image` evaluates it over whole images, an `ImageCursor` at one pixel or one row, where
+each layer keeps what later places need. The cost of a pixel is then one product per layer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def full_image(layer: nn.Module, x: Tensor) -> Tensor:
     return cast(Tensor, layer(x))
 
 
-class Cursor:
+class ImageCursor:
     """A place in a batch of images, and the states of the layers that were evaluated there.
 
     Rows come in order, and in each row pixels or the whole row. The same place may be evaluated
@@ -49,7 +49,7 @@ class Cursor:
         """Evaluate a layer on the piece of a row at the cursor, (batch, channels, 1, span)."""
         return cast(Tensor, layer.step(x, self))  # type: ignore[operator]
 
-    def at(self, row: int, column: int, span: int = 1) -> Cursor:
+    def at(self, row: int, column: int, span: int = 1) -> ImageCursor:
         """Move to a place."""
         self.row, self.column, self.span = row, column, span
         return self

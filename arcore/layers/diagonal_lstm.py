@@ -7,8 +7,8 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from arcore.layers.cursor import Cursor
-from arcore.layers.lstm_scan import Plan, lstm_scan, state_weight
+from arcore.layers.cursor import ImageCursor
+from arcore.layers.lstm_scan import ScanPlan, lstm_scan, state_weight
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.gating import lstm_cell
 from arcore.primitives.precision import without_autocast
@@ -18,10 +18,6 @@ def diagonal_order(height: int, width: int, device: torch.device | None = None) 
     """Return the pixels (numbered row by row) diagonal by diagonal, each from its top row down.
 
     Pixel (r, c) lies on diagonal r + c, which is its column once row r is skewed right by r.
-
-    Example:
-        >>> diagonal_order(2, 3).tolist()
-        [0, 1, 3, 2, 4, 5]
     """
     rows = torch.arange(height, device=device)[:, None]
     columns = torch.arange(width, device=device)
@@ -29,15 +25,15 @@ def diagonal_order(height: int, width: int, device: torch.device | None = None) 
 
 
 @functools.lru_cache(maxsize=16)
-def diagonal_plan(height: int, width: int, device: torch.device) -> Plan:
-    """Plan one diagonal per step; slots are a zero row and the image's rows."""
+def diagonal_plan(height: int, width: int, device: torch.device) -> ScanPlan:
+    """ScanPlan one diagonal per step; slots are a zero row and the image's rows."""
     pixels = torch.arange(height * width, device=device).view(height, width)
     order = diagonal_order(height, width, device)
     mirrored = pixels.flip(1).flatten()[order]
     steps = range(height + width - 1)
     tops = [max(0, t - width + 1) for t in steps]
     rows = torch.arange(height, device=device)
-    return Plan(
+    return ScanPlan(
         order=torch.stack([order, mirrored][: num_directions((height, width))]),
         sizes=[min(t + 1, height) - top for t, top in zip(steps, tops, strict=True)],
         first=[1 + top for top in tops],
@@ -65,10 +61,6 @@ class DiagonalLSTMLayer(nn.Module):
     holding skewed rows' padding at the initial state, a step takes only the rows that the diagonal
     meets: a row joins with its initial state and leaves when it is complete. Both directions share
     a step's products. An image of a single row has no second direction.
-
-    Reference:
-        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        section 3.2, eq. 3 and figure 3.
 
     Arguments:
         hidden: h, maps of a state.
@@ -98,7 +90,7 @@ class DiagonalLSTMLayer(nn.Module):
         states = self._scan(maps, self.weight, *initial, diagonal_plan, (height, width))
         return states.view(height, width, *states.shape[1:]).permute(2, 3, 0, 1)
 
-    def step(self, x: Tensor, cursor: Cursor) -> Tensor:
+    def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Map a pixel's gates' inputs (batch, 8 h, 1, 1) to its state (batch, h, 1, 1)."""
         state = cursor.state(self, lambda: _DiagonalState(self, x, cursor))
         state.enter(cursor.row)
@@ -114,7 +106,7 @@ class DiagonalLSTMLayer(nn.Module):
             h = h + state.second[:, column]
         return h[:, :, None, None]
 
-    def add_above(self, x: Tensor, cursor: Cursor) -> None:
+    def add_above(self, x: Tensor, cursor: ImageCursor) -> None:
         """Add to the second LSTM's inputs on the row above the cursor's, (batch, 4 h, 1, width)."""
         state = cursor.state(self, lambda: _DiagonalState(self, x, cursor))
         if state.row < cursor.row:  # not yet used
@@ -131,7 +123,7 @@ class _DiagonalState:
         second: states of the second LSTM on the row above.
     """
 
-    def __init__(self, layer: DiagonalLSTMLayer, x: Tensor, cursor: Cursor) -> None:
+    def __init__(self, layer: DiagonalLSTMLayer, x: Tensor, cursor: ImageCursor) -> None:
         self.layer, self.row = layer, -1
         width, hidden = cursor.width, layer.hidden
         own = layer.weight  # whose precision states keep, whatever autocast makes of x

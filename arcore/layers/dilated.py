@@ -13,12 +13,7 @@ from arcore.primitives.precision import product_dtype
 
 
 def delayed(x: Tensor, steps: int) -> Tensor:
-    """Shift a sequence (batch, T, channels) by so many steps, zeros coming in at the front.
-
-    Example:
-        >>> delayed(torch.tensor([[[1.0], [2.0], [3.0]]]), 2).flatten().tolist()
-        [0.0, 0.0, 1.0]
-    """
+    """Shift a sequence (batch, T, channels) by so many steps, zeros coming in at the front."""
     steps = min(steps, x.shape[1])  # all that is ever read of a longer delay
     return pad(x, (0, 0, steps, 0))[:, : x.shape[1]] if steps else x
 

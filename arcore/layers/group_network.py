@@ -20,7 +20,7 @@ from arcore.primitives.masks import channel_groups
 from arcore.primitives.pyramids import Group
 
 
-class _Block(nn.Module):
+class _GroupBlock(nn.Module):
     """A residual block over the groups so far, u + W relu(K relu(u) + V s)."""
 
     def __init__(
@@ -59,9 +59,6 @@ class GroupNetwork(nn.Module):
 
     With patches of one pixel (type A of the paper) the PixelCNN has 1 x 1 kernels and no blocks,
     and there is nothing of the group that the first colour could see.
-
-    Reference:
-        Reed et al., "Parallel Multiscale Autoregressive Density Estimation", ICML 2017, section 3.
 
     Attributes:
         patch: height and width of a patch.
@@ -115,7 +112,7 @@ class GroupNetwork(nn.Module):
         self.input = Conv2d(inputs, width, kernel, padding=kernel // 2)
         self.input_projection = make_projection(width)
         self.blocks = nn.ModuleList(
-            _Block(width, kernel, dropout, make_projection(width)) for _ in range(num_blocks)
+            _GroupBlock(width, kernel, dropout, make_projection(width)) for _ in range(num_blocks)
         )
         own, hidden, outputs = (
             channel_groups(maps, head.groups) for maps in (features, head_width, head.num_outputs)

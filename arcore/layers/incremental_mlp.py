@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from arcore.layers.conditioning import embedded
+from arcore.layers.conditioning import condition_weight, shifted
 from arcore.primitives.dropout import dropout
 from arcore.primitives.products import scored_linear
 
@@ -68,9 +68,8 @@ class IncrementalMLP(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(size, outputs))
         nn.init.uniform_(self.input_weight, -((size * features) ** -0.5), (size * features) ** -0.5)
         nn.init.uniform_(self.output_weight, -(hidden[-1] ** -0.5), hidden[-1] ** -0.5)
-        if condition_rows is not None:
-            self.class_hidden = nn.Parameter(torch.zeros(condition_rows, hidden[0]))
-            self.class_output = nn.Parameter(torch.zeros(condition_rows, size, outputs))
+        self.class_hidden = condition_weight(condition_rows, hidden[0])
+        self.class_output = condition_weight(condition_rows, size, outputs)
 
     def forward(self, inputs: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map inputs (batch, D, F) to outputs (batch, D, K)."""
@@ -78,13 +77,11 @@ class IncrementalMLP(nn.Module):
         h = self._hidden(a + self.start(len(inputs), condition))
         y = linear(h, self.output_weight.flatten(0, 1), self.output_bias.flatten())
         y = y.view(len(inputs), *self.output_bias.shape)
-        return y if condition is None else y + embedded(self.class_output, condition)
+        return shifted(y, self.class_output, condition)
 
     def start(self, batch: int, condition: Tensor | None = None) -> Tensor:
         """Return a before any dimension is shown, (batch, H)."""
-        if condition is None:
-            return self.input_bias.expand(batch, -1)
-        return self.input_bias + embedded(self.class_hidden, condition)
+        return shifted(self.input_bias, self.class_hidden, condition).expand(batch, -1)
 
     def shown(self, a: Tensor, dimension: int, inputs: Tensor) -> Tensor:
         """Return a with the inputs (batch, F) of one dimension added."""
@@ -97,7 +94,8 @@ class IncrementalMLP(nn.Module):
     def output(self, a: Tensor, dimension: int, condition: Tensor | None = None) -> Tensor:
         """Return the outputs of one dimension, (batch, K)."""
         y = linear(self._hidden(a), self.output_weight[dimension], self.output_bias[dimension])
-        return y if condition is None else y + embedded(self.class_output[:, dimension], condition)
+        weight = None if self.class_output is None else self.class_output[:, dimension]
+        return shifted(y, weight, condition)
 
     def _hidden(self, a: Tensor) -> Tensor:
         h = dropout(activate(a, self.activation), self.rate, self.training)

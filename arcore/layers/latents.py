@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import elu, softsign
 
-from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.masked_conv import pixel_conv
 from arcore.layers.nhwc import Conv2d, conv2d_nhwc
 from arcore.primitives.masks import channel_groups
@@ -29,10 +29,6 @@ def gaussian(parameters: Tensor, bound: float | None = None) -> Normal:
     Arguments:
         parameters: means m, then s.
         bound: the mean is bound * softsign(m / bound); None leaves it m.
-
-    Example:
-        >>> gaussian(torch.zeros(1, 4)).stddev.tolist()
-        [[1.0, 1.0]]
     """
     mean, scale = parameters.chunk(2, 1)
     if bound is not None:
@@ -145,7 +141,7 @@ class GaussianPixelCNN(nn.Module):
             condition: (batch, condition_size).
         """
         z, maps = torch.zeros_like(noise), self._maps(condition)
-        cursor = Cursor(*self.size)
+        cursor = ImageCursor(*self.size)
         for row in range(self.size[0]):
             for column in range(self.size[1]):
                 cursor.at(row, column)

@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from arcore.distributions.bits import Bits
 from arcore.distributions.softmax import Softmax
 from arcore.events import Binary, Event, Levels
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require_one_of
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
@@ -18,7 +18,7 @@ ENCODINGS = ("scaled", "one_hot")
 
 def require_encoding(name: object) -> None:
     """Raise ValueError unless this is a hyperparameter `inputs`."""
-    require(name in ENCODINGS, "inputs", f"one of {ENCODINGS}", name)
+    require_one_of(name, "inputs", ENCODINGS)
 
 
 def num_features(event: Event, encoding: str) -> int:
@@ -69,11 +69,6 @@ def impossible(
     """Return which of the largest number of levels a dimension does not have, bool (D, k).
 
     None where all dimensions have the same number.
-
-    Example:
-        >>> impossible(Levels([3, 2]), torch.device("cpu"))
-        tensor([[False, False, False],
-                [False, False,  True]])
     """
     assert isinstance(event, Levels)
     if event.uneven is None:
@@ -93,12 +88,6 @@ def encode_sparsely(
 
     Returns:
         (batch, D) int64 and (batch, D), zero where all features are zero.
-
-    Example:
-        >>> columns, values = encode_sparsely(torch.tensor([[0, 2]]), Levels(3, (2,)), "one_hot",
-        ...                                   torch.float32)
-        >>> columns.tolist(), values.tolist()
-        ([[0, 1]], [[0.0, 1.0]])
     """
     assert isinstance(event, Levels)
     if encoding == "scaled":

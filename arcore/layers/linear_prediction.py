@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.primitives.masks import causal_kernel_mask, channel_groups
 from arcore.primitives.pyramids import Group
@@ -56,7 +56,7 @@ class CausalPrediction(CausalConv2d):
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x)
 
-    def step(self, x: Tensor, cursor: Cursor) -> Tensor:
+    def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Map the pixel at the cursor, (batch, C, 1, 1), to its prediction."""
         with torch.autocast(x.device.type, enabled=False):
             return super().step(x, cursor)

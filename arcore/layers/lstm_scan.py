@@ -27,7 +27,7 @@ def open_forget_gate(bias: nn.Parameter | None, width: int) -> None:
     bias.view(-1, 4, width)[:, 1] += 1
 
 
-class Plan:
+class ScanPlan:
     """In which order a scan takes pixels, and where it keeps their states.
 
     Step t takes the states before it from slots `first[t]` + offset of a plane, for each offset of
@@ -127,7 +127,7 @@ def lstm_scan(
     weight: Tensor,
     initial_h: Tensor,
     initial_c: Tensor,
-    make_plan: Callable[[int, int, torch.device], Plan],
+    make_plan: Callable[[int, int, torch.device], ScanPlan],
     size: tuple[int, int],
 ) -> Tensor:
     """Run LSTMs over the pixels of an image, each step's pixels at once.
@@ -164,7 +164,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: Plan
+        ctx: Any, x: Tensor, weight: Tensor, initial_h: Tensor, initial_c: Tensor, plan: ScanPlan
     ) -> Tensor:
         directions, pixels, batch, width = x.shape
         lying = x.permute(2, 1, 0, 3).reshape(-1, width)  # as a convolution leaves it

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from arcore.layers.cursor import Cursor
+from arcore.derived_buffers import DerivedBuffers
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.nhwc import conv2d_nhwc
 from arcore.primitives.masks import causal_kernel_mask
-from arcore.rebuilding import Rebuilding
 
 
-class CausalConv2d(Rebuilding):
+class CausalConv2d(DerivedBuffers):
     """A convolution whose kernel ends on the pixel's own row; images keep their size.
 
     y[r, c] = b + sum_{i, j} (W * M)[i, j] x[r - (rows - 1) + i, c - centre + j], zero outside.
@@ -82,7 +82,7 @@ class CausalConv2d(Rebuilding):
             x = pad(x, (0, 0, above, 0))
         return conv2d_nhwc(x, self.masked_weight(), self.bias, padding=(0, left))
 
-    def step(self, x: Tensor, cursor: Cursor) -> Tensor:
+    def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Map a piece of a row at the cursor, (batch, inputs, 1, n), to (batch, outputs, 1, n)."""
         state = cursor.state(self, lambda: _ConvState(self, x, cursor))
         if x.shape[-1] > 1:
@@ -90,7 +90,7 @@ class CausalConv2d(Rebuilding):
         seen = x.flatten(1) if self.size == (1, 1) else state.cover(x, cursor).flatten(1)
         return torch.addmm(self.bias, seen, state.matrix).view(len(x), len(self.bias), 1, 1)
 
-    def write_cache(self, x: Tensor, cursor: Cursor) -> None:
+    def write_cache(self, x: Tensor, cursor: ImageCursor) -> None:
         """Take in a piece of a row at the cursor."""
         if self.size != (1, 1):
             cursor.state(self, lambda: _ConvState(self, x, cursor)).write(x, cursor)
@@ -99,7 +99,7 @@ class CausalConv2d(Rebuilding):
 class _ConvState:
     """The padded input so far, (batch, rows, columns, inputs), and the masked weight."""
 
-    def __init__(self, layer: CausalConv2d, x: Tensor, cursor: Cursor) -> None:
+    def __init__(self, layer: CausalConv2d, x: Tensor, cursor: ImageCursor) -> None:
         self.weight = layer.masked_weight()
         self.matrix = self.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
         self.size = layer.size
@@ -108,7 +108,7 @@ class _ConvState:
             height, width = cursor.height + self.above, cursor.width + self.centre + self.right
             self.canvas = x.new_zeros(len(x), height, width, x.shape[1])
 
-    def write(self, x: Tensor, cursor: Cursor) -> None:
+    def write(self, x: Tensor, cursor: ImageCursor) -> None:
         """Write x, (batch, inputs, 1, n), at the cursor."""
         row, first, n = cursor.row + self.above, cursor.column + self.centre, x.shape[-1]
         if n == 1:
@@ -116,7 +116,7 @@ class _ConvState:
         else:
             self.canvas[:, row, first : first + n] = x[:, :, 0].transpose(1, 2)
 
-    def cover(self, x: Tensor, cursor: Cursor) -> Tensor:
+    def cover(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Write x at the cursor; return what the kernel sees for it.
 
         Of one pixel that is (batch, rows, columns, inputs), else (batch, inputs, rows, columns).

@@ -23,9 +23,6 @@ class MaskedLinear(nn.Module):
     whose rows see growing prefixes of the inputs is split into groups of rows, each multiplied
     with the columns that it sees only: little more than half the work of a full product.
 
-    Reference:
-        Germain, Gregor, Murray and Larochelle, "MADE", ICML 2015.
-
     Arguments:
         inputs, outputs: widths.
         conditioning: add the weights U, which tell a unit which inputs are visible.

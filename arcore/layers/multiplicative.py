@@ -14,19 +14,9 @@ def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
 
     h enters as it is, not convolved: it must know nothing that the result must not know.
 
-    Reference:
-        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, eq. 3 and figure 3.
-
     Arguments:
         h: (batch, c, height, width).
         gates: (batch, 4 c, height, width), as [g1 | g2 | g3 | u].
-
-    Example:
-        >>> import torch
-        >>> h = torch.ones(1, 2, 1, 1)
-        >>> gates = torch.zeros(1, 8, 1, 1)
-        >>> round(multiplicative_unit(h, gates)[0, 0].item(), 4)  # 0.5 tanh(0.5)
-        0.2311
     """
     return multiplicative(h.movedim(1, -1), gates.movedim(1, -1)).movedim(-1, 1)
 
@@ -62,20 +52,11 @@ class ResidualMultiplicativeBlock(nn.Module):
 
     h + W_2 MU(MU(W_1 h)), where W_1 and W_2 are 1 x 1 convolutions.
 
-    Reference:
-        Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 4.2 and figure 2.
-
     Arguments:
         width: c.
         kernel: odd size of the units' convolutions.
         dilation: of both units.
         condition_size: length of the vectors that condition both units, 0 for none.
-
-    Example:
-        >>> import torch
-        >>> block = ResidualMultiplicativeBlock(4, 3, dilation=2)
-        >>> block(torch.zeros(1, 8, 5, 5)).shape
-        torch.Size([1, 8, 5, 5])
     """
 
     def __init__(self, width: int, kernel: int, dilation: int = 1, condition_size: int = 0) -> None:

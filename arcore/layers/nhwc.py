@@ -27,13 +27,7 @@ def conv2d_nhwc(x: Tensor, weight: Tensor, bias: Tensor | None, **options: Any) 
 
 
 class Conv2d(nn.Conv2d):
-    """torch's convolution, in NHWC order.
-
-    Example:
-        >>> maps = Conv2d(1, 4, 3, padding=1)(torch.ones(2, 1, 8, 8))
-        >>> maps.shape, maps.is_contiguous(memory_format=torch.channels_last)
-        (torch.Size([2, 4, 8, 8]), True)
-    """
+    """torch's convolution, in NHWC order."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_channels, height, width) to (batch, out_channels, ...)."""

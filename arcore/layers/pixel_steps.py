@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.masked_conv import CausalConv2d
 from arcore.layers.nhwc import conv2d_nhwc
 
@@ -28,16 +28,6 @@ class PixelSteps:
         batch: images side by side.
         width: pixels of a row.
         added: (batch, outputs, height or 1, width or 1), what a condition adds, or None.
-
-    Example:
-        >>> layer = CausalConv2d(2, 4)
-        >>> steps = PixelSteps(layer, batch=3, width=8)
-        >>> steps.start_row(0)
-        >>> x = torch.ones(3, 2)
-        >>> _ = steps.slots[5].copy_(x)
-        >>> y = torch.addmm(steps.bases[5], steps.windows[5], steps.matrix)
-        >>> torch.equal(y, layer(x[:, :, None, None])[:, :, 0, 0])
-        True
     """
 
     @torch.no_grad()
@@ -84,7 +74,7 @@ class PixelSteps:
         if link is not None:
             self.base += link[:, :, 0].transpose(1, 2)
 
-    def write(self, x: Tensor, cursor: Cursor) -> None:
+    def write(self, x: Tensor, cursor: ImageCursor) -> None:
         """Write x, (batch, inputs, 1, 1), at the cursor, as layers' states do."""
         self.slots[cursor.column].copy_(x.flatten(1))
 

@@ -43,14 +43,6 @@ def residual_conv(
 
     Raises:
         ValueError: when the core sees more columns on one side.
-
-    Example:
-        >>> reduce, expand = CausalConv2d(4, 2), CausalConv2d(2, 4)
-        >>> core = CausalConv2d(2, 2, (2, 3), centre=1)
-        >>> u = torch.ones(5, 4, 8, 8, dtype=torch.bfloat16, requires_grad=True)
-        >>> u = u.clone(memory_format=torch.channels_last)
-        >>> residual_conv(u, reduce, core, expand).shape if has_residual_conv(u) else u.shape
-        torch.Size([5, 4, 8, 8])
     """
     columns, right, above, _ = core.padding
     if columns != right:

@@ -14,7 +14,7 @@ from arcore.families.orderless_network import ObservedState, OrderlessConfig
 from arcore.layers.conv_branch import ConvBranch
 from arcore.layers.incremental_mlp import IncrementalMLP
 from arcore.models.deep_nade import DenseState
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require, require_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,8 @@ class ConvNADEConfig(OrderlessConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("channels", "kernels"):
-            value = getattr(self, name)
-            fits = isinstance(value, tuple) and len(value) > 0
-            require(fits, name, "a non-empty list of integers", value)
-            for number in value:
-                require_int(number, name, 1)
+        require_sizes(self.channels, "channels")
+        require_sizes(self.kernels, "kernels")
         count = len(self.channels)
         fits = len(self.kernels) == count
         require(fits, "kernels", f"{count} of them, as there are channels", self.kernels)

@@ -11,7 +11,7 @@ from arcore.events import Event
 from arcore.families.orderless import OrderlessModel
 from arcore.families.orderless_network import ObservedState, OrderlessConfig
 from arcore.layers.incremental_mlp import IncrementalMLP
-from arcore.primitives.checks import require
+from arcore.primitives.checks import require_sizes
 
 CACHED_FLOATS = 1 << 18  # floats of a layer that stay in a core's cache from one step to the next
 
@@ -22,7 +22,7 @@ class DeepNADEConfig(OrderlessConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(len(self.hidden) > 0, "hidden", "a non-empty list of widths", self.hidden)
+        require_sizes(self.hidden, "hidden")
 
 
 class DeepNADE(OrderlessModel):

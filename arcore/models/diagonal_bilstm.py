@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from arcore.families.pixelrnn import PixelRNN, PixelRNNConfig
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, num_directions
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.primitives.masks import causal_kernel_mask
@@ -63,7 +63,7 @@ class DiagonalBiLSTM(PixelRNN):
         parts = [part.to(u.dtype).movedim(1, -1) for part in (u, features)]
         return torch.cat(parts, -1).movedim(-1, 1)
 
-    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         if cursor.column == 0 and cursor.row > 0:
             first = self._layers()[0]
             above = features[:, :, cursor.row - 1 : cursor.row]
@@ -87,7 +87,7 @@ class _FirstInput(CausalConv2d):
         super().__init__(len(wide) + pixels, len(gates), mask=mask)
         self.num_maps = len(wide)
 
-    def step(self, x: Tensor, cursor: Cursor) -> Tensor:
+    def step(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Map a pixel, whose own features count once its row is complete."""
         hidden = torch.zeros_like(x[:, self.num_maps :])
         return super().step(torch.cat([x[:, : self.num_maps], hidden], 1), cursor)

@@ -13,10 +13,10 @@ from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig
 from arcore.families.two_stack import TwoStackModel
 from arcore.layers.conditioning import conditioned
-from arcore.layers.cursor import Cursor, LayerCall
+from arcore.layers.cursor import ImageCursor, LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
-from arcore.primitives.checks import require_dropout, require_int, require_odd
+from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 from arcore.primitives.gating import gated
 
@@ -42,9 +42,7 @@ class GatedPixelCNNConfig(OrderedRasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int(self.width, "width", 1)
-        require_int(self.num_layers, "num_layers", 1)
-        require_int(self.head_width, "head_width", 1)
+        require_ints(self, 1, "width", "num_layers", "head_width")
         require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)
@@ -92,14 +90,14 @@ class GatedPixelCNN(TwoStackModel):
     def __init__(self, event: Event, hyperparameters: GatedPixelCNNConfig) -> None:
         super().__init__(event, hyperparameters)
         p = hyperparameters
-        self.layers = nn.ModuleList(_Layer(self, index) for index in range(p.num_layers))
+        self.layers = nn.ModuleList(_GatedLayers(self, index) for index in range(p.num_layers))
         head = self.colours(p.head_width, "head_width")
         self.hidden_head = pixel_conv("B", head, head)
         self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
         self.output.set_bias(self.head.initial_bias())
 
-    def _layers(self) -> list[_Layer]:
-        return cast(list[_Layer], list(self.layers))
+    def _layers(self) -> list[_GatedLayers]:
+        return cast(list[_GatedLayers], list(self.layers))
 
     @property
     def first(self) -> list[CausalConv2d]:
@@ -134,16 +132,16 @@ class GatedPixelCNN(TwoStackModel):
         hidden = relu(call(self.hidden_head, relu(total, inplace=True)), inplace=True)
         return call(self.output, hidden)
 
-    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         if self.training and self.hyperparameters.dropout:
             return super()._network_at(features, maps, cursor)
-        steps = cursor.state(self, lambda: _Steps(self, maps, cursor, len(features)))
+        steps = cursor.state(self, lambda: _GatedSteps(self, maps, cursor, len(features)))
         if cursor.row != steps.row:
             steps.start_row(cursor.row, self._row_links(features, maps, cursor))
         return steps.outputs(features[:, :, cursor.row, cursor.column], cursor.column)
 
 
-class _Steps:
+class _GatedSteps:
     """The horizontal stack and head at one pixel after the other, without new tensors at a pixel.
 
     Links and conditions are part of what `PixelSteps` adds to a row's products.
@@ -153,7 +151,7 @@ class _Steps:
     """
 
     def __init__(
-        self, model: GatedPixelCNN, maps: Tensor | None, cursor: Cursor, batch: int
+        self, model: GatedPixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
     ) -> None:
         layers, width, self.row = model._layers(), model.hyperparameters.width, -1
         projections = [layer.horizontal_projection for layer in layers]
@@ -205,7 +203,7 @@ class _Steps:
         return y[:, :, None, None]
 
 
-class _Layer(nn.Module):
+class _GatedLayers(nn.Module):
     """The weights of one gated layer of both stacks.
 
     Gates come as [tanh of all colours | sigmoid of all colours], so that halves keep the colours.

@@ -15,7 +15,7 @@ from arcore.ensembles import Ensemble
 from arcore.events import Event, Levels
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.conditioning import embedded
+from arcore.layers.conditioning import condition_weight, shifted
 from arcore.layers.masked_linear import MaskedLinear, Reach
 from arcore.model import AutoregressiveModel
 from arcore.primitives import masks, orderings
@@ -24,7 +24,9 @@ from arcore.primitives.checks import (
     require_bool,
     require_dropout,
     require_int,
+    require_one_of,
     require_seed,
+    require_sizes,
 )
 from arcore.primitives.dropout import dropout
 from arcore.primitives.sharing import shared
@@ -72,16 +74,13 @@ class MADEConfig(Hyperparameters):
     condition_size: int | None = None
 
     def __post_init__(self) -> None:
-        fits = isinstance(self.hidden, tuple) and len(self.hidden) > 0
-        require(fits, "hidden", "a non-empty list of widths", self.hidden)
-        for width in self.hidden:
-            require_int(width, "hidden", 1)
+        require_sizes(self.hidden, "hidden")
         require_int(self.num_masks, "num_masks", 0)
         require_seed(self.mask_seed, "mask_seed")
         for name in ("order_agnostic", "connectivity_agnostic", "direct", "conditioning_weights"):
             require_bool(getattr(self, name), name)
         require_dropout(self.dropout)
-        require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
+        require_one_of(self.activation, "activation", ACTIVATIONS)
         level_features.require_encoding(self.inputs)
         orderings.require_ordering(self.ordering, self.ordering_seed)
         if self.num_masks != 1:
@@ -159,9 +158,9 @@ class MADE(AutoregressiveModel):
         self.output = MaskedLinear(widths[-1], size * self.num_logits, conditioning)
         if p.direct:
             self.direct = MaskedLinear(widths[0], size * self.num_logits, conditioning, bias=False)
-        if rows := p.num_classes or p.condition_size:
-            self.class_hidden = nn.Parameter(torch.zeros(rows, widths[1]))
-            self.class_output = nn.Parameter(torch.zeros(rows, size * self.num_logits))
+        rows = p.num_classes or p.condition_size
+        self.class_hidden = condition_weight(rows, widths[1])
+        self.class_output = condition_weight(rows, size * self.num_logits)
         self.num_members = max(1, p.num_masks)
         self.max_members = p.num_masks or None
         self.changes_by_step = p.num_masks != 1
@@ -301,15 +300,12 @@ class MADE(AutoregressiveModel):
         features = level_features.encode(x.flatten(1), self.event, p.inputs, self.dtype).flatten(1)
         h = features
         for depth, layer in enumerate(self.hidden_layers):
-            a = layer(h)
-            if depth == 0 and condition is not None:
-                a = a + embedded(self.class_hidden, condition)
+            a = shifted(layer(h), self.class_hidden if depth == 0 else None, condition)
             h = dropout(self._activate(a), p.dropout, self.training)
         logits = self.output(h)
         if p.direct:
             logits = logits + self.direct(features)
-        if condition is not None:
-            logits = logits + embedded(self.class_output, condition)
+        logits = shifted(logits, self.class_output, condition)
         shape = (len(x), *self.event.extents, self.num_logits)
         never = level_features.impossible(self.event, logits.device)
         return level_features.distribution(logits.to(self.dtype).view(shape), never)
@@ -321,20 +317,13 @@ class MADE(AutoregressiveModel):
         """One block per dimension, in the ordering of the present mask."""
         return tuple(self.order.split(1))
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that computes each hidden unit once, as soon as its inputs are known.
-
-        A unit of degree m is final after m pushes, so that a whole event costs one forward pass.
-        Nothing is dropped, in training either.
-        """
-        self._check_condition(condition, batch)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return MADEDecoder(self, batch, condition)
 
 
 class MADEDecoder(Decoder):
     """At step t, computes the hidden units of degree t and the outputs of the t-th dimension."""
 
-    @torch.no_grad()
     def __init__(self, model: MADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
@@ -352,13 +341,11 @@ class MADEDecoder(Decoder):
             self.direct = model.direct.masked(model.direct.weight)
             if (offset := model.direct.offset()) is not None:
                 self.offsets[-1] = self.offsets[-1] + offset
-        if condition is not None:
-            self.offsets[0] = self.offsets[0] + embedded(model.class_hidden, condition)
-            self.offsets[-1] = self.offsets[-1] + embedded(model.class_output, condition)
+        self.offsets[0] = shifted(self.offsets[0], model.class_hidden, condition)
+        self.offsets[-1] = shifted(self.offsets[-1], model.class_output, condition)
         self.values = [self.weights[0].new_zeros(batch, w.shape[1]) for w in self.weights]
         self.units = [_by_degree(d, model.event.size, model.device) for d in model.degrees]
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         model, last = self.model, len(self.units)
         for depth, units in enumerate(self.units):
@@ -374,7 +361,6 @@ class MADEDecoder(Decoder):
         never = level_features.impossible(model.event, logits.device, block)
         return level_features.distribution(logits[:, None], never)
 
-    @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         model = self.model
         inputs = model.hyperparameters.inputs

@@ -19,7 +19,7 @@ from arcore.layers.nhwc import Conv2d, ConvTranspose2d
 from arcore.model import AutoregressiveModel
 from arcore.models.diagonal_bilstm import DiagonalBiLSTM
 from arcore.models.row_lstm import RowLSTM, RowLSTMConfig
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require, require_ints, require_one_of
 from arcore.primitives.orderings import CPU, make_ordering, with_channels
 
 CORES: dict[str, type[PixelRNN]] = {"diagonal_bilstm": DiagonalBiLSTM, "row_lstm": RowLSTM}
@@ -45,11 +45,9 @@ class MultiscalePixelRNNConfig(RowLSTMConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fits = isinstance(self.core, str) and self.core in CORES
-        require(fits, "core", f"one of {', '.join(CORES)}", self.core)
-        require_int(self.factor, "factor", 2)
-        require_int(self.base_hidden, "base_hidden", 1)
-        require_int(self.base_num_layers, "base_num_layers", 1)
+        require_one_of(self.core, "core", tuple(CORES))
+        require_ints(self, 2, "factor")
+        require_ints(self, 1, "base_hidden", "base_num_layers")
 
     def idle_fields(self) -> dict[str, str]:
         """Return the fields that have no effect as the others are, and what would give them one."""
@@ -159,13 +157,11 @@ class MultiscalePixelRNN(AutoregressiveModel):
         small_first = torch.cat([order[known[order]], order[~known[order]]])
         return tuple(small_first.to(self.device).split(1))
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that evaluates one network at one pixel at a time."""
-        self._check_condition(condition, batch)
-        return MultiscaleDecoder(self, batch, condition)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
+        return TwoScaleDecoder(self, batch, condition)
 
 
-class MultiscaleDecoder(Decoder):
+class TwoScaleDecoder(Decoder):
     """Decodes the small image by the first network's decoder, the others by the second's.
 
     The second one passes over pixels of the small image, whose values it is told.
@@ -205,7 +201,6 @@ class MultiscaleDecoder(Decoder):
             self.detail.push(self.x[:, index, None])
         return self.detail
 
-    @torch.no_grad()
     def _begin(self) -> RasterDecoder:
         model = self.model
         assert model.detail is not None

@@ -14,19 +14,19 @@ from torch.nn.functional import pad
 
 from arcore.decoding import Decoder
 from arcore.events import Binary, Event, Levels
+from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import Hyperparameters
 from arcore.layers import level_features
-from arcore.layers.conditioning import embedded
-from arcore.layers.hidden_runs import (
-    HiddenRuns,
+from arcore.layers.conditioning import condition_weight, shifted
+from arcore.layers.hidden_states import (
+    HiddenStates,
     activate_,
     activation_gradient_,
     block_size,
     padded,
 )
-from arcore.model import AutoregressiveModel
 from arcore.primitives import orderings
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import require_ints, require_one_of
 from arcore.primitives.compile_guard import compile_guard
 from arcore.primitives.precision import DRAWN_IN
 from arcore.primitives.progress import Advance
@@ -58,14 +58,13 @@ class NADEConfig(Hyperparameters):
     block: int = 32
 
     def __post_init__(self) -> None:
-        require_int(self.hidden, "hidden", 1)
-        require_int(self.block, "block", 1)
+        require_ints(self, 1, "hidden", "block")
         orderings.require_ordering(self.ordering, self.ordering_seed)
-        require(self.activation in ACTIVATIONS, "activation", str(ACTIVATIONS), self.activation)
+        require_one_of(self.activation, "activation", ACTIVATIONS)
         level_features.require_encoding(self.inputs)
 
 
-class NADE(AutoregressiveModel):
+class NADE(OrderedModel):
     """Neural autoregressive distribution estimator over binary or k-level events.
 
     With an ordering o and hidden activations shared across dimensions,
@@ -78,7 +77,7 @@ class NADE(AutoregressiveModel):
     Scoring and its gradient take O(D H) per datum and store the activations of every `block`-th
     dimension only; the backward pass computes the others again. Since level 0 leaves a unchanged,
     g is evaluated once for each run of zeros (on an accelerator for each dimension, see
-    `arcore.layers.hidden_runs.skips_zeros`).
+    `arcore.layers.hidden_states.skips_zeros`).
 
     Hyperparameters: see `NADEConfig`.
 
@@ -102,7 +101,6 @@ class NADE(AutoregressiveModel):
     def __init__(self, event: Event, hyperparameters: NADEConfig) -> None:
         super().__init__(event, hyperparameters)
         self._logits = compile_guard(_NADELogits.apply)
-        self._given_order: Tensor | None = None
         p = hyperparameters
         size, hidden = event.size, p.hidden
         features, logits = (
@@ -115,28 +113,11 @@ class NADE(AutoregressiveModel):
         self.output_bias = nn.Parameter(torch.zeros(size, logits))
         nn.init.normal_(self.input_weight, std=0.01)
         nn.init.normal_(self.output_weight, std=0.01)
-        if rows := p.num_classes or p.condition_size:
-            self.class_bias = nn.Parameter(torch.zeros(rows, hidden))
-        self.order: Tensor
-        self.position: Tensor
+        self.class_bias = condition_weight(p.num_classes or p.condition_size, hidden)
         self._rebuild()
 
-    def _rebuild(self) -> None:
-        p = self.hyperparameters
-        order = self._given_order
-        if order is None:
-            order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
-        self._register_order(order)
-
-    @property
-    def schedule(self) -> tuple[Tensor, ...]:
-        """One block per dimension, in the chosen ordering."""
-        return tuple(self.order.split(1))
-
     def _start(self, batch: int, condition: Tensor | None) -> Tensor:
-        if condition is None:
-            return self.hidden_bias.expand(batch, -1)
-        return self.hidden_bias + embedded(self.class_bias, condition)
+        return shifted(self.hidden_bias, self.class_bias, condition).expand(batch, -1)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
@@ -165,25 +146,20 @@ class NADE(AutoregressiveModel):
         last, or V of one that was first, nothing has taught.
         """
         orderings.require_permutation(order, self.event.size)
-        order = order.long().to(self.device)
-        view, places = copy.copy(self), self.position[order]
+        view, places = copy.copy(self), self.position[order.long().to(self.device)]
         view._buffers, view._parameters = dict(self._buffers), dict(self._parameters)
         for name in ("input_weight", "output_weight", "output_bias"):
             view._parameters[name] = nn.Parameter(getattr(self, name)[places])
-        view._given_order = order.cpu()
-        view._rebuild()
+        view._put_under(order)
         return view
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder with running sums: O(H) per dimension, O(D H) per event."""
-        self._check_condition(condition, batch)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return NADEDecoder(self, batch, condition)
 
 
 class NADEDecoder(Decoder):
     """Keeps a_d and adds one column of W at each push."""
 
-    @torch.no_grad()
     def __init__(self, model: NADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
@@ -193,7 +169,6 @@ class NADEDecoder(Decoder):
         self.input_weights = model.input_weight.unbind()
         self.output_weights = model.output_weight.transpose(1, 2).unbind()
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         t, hidden = self.position, activate_(self.activations.clone(), self.activation)
         with self.model._scoring_precision():
@@ -201,14 +176,12 @@ class NADEDecoder(Decoder):
         never = level_features.impossible(self.model.event, logits.device, block)
         return level_features.distribution(logits[:, None], never)
 
-    @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         event, inputs = self.model.event, self.model.hyperparameters.inputs
         features = level_features.encode(values, event, inputs, self.activations.dtype, block)
         with self.model._scoring_precision():
             self.activations.addmm_(features.flatten(1), self.input_weights[self.position])
 
-    @torch.no_grad()
     def draw_rest(
         self, generator: torch.Generator | None, temperature: float, advance: Advance
     ) -> list[Tensor]:
@@ -264,7 +237,7 @@ class _NADELogits(torch.autograd.Function):
         start = pad(start, (0, w.shape[-1] - hidden))
         starts, parts = [], []
         with torch.autocast(columns.device.type, enabled=False):
-            runs = HiddenRuns(columns, weights, w.shape[1], block)
+            runs = HiddenStates(columns, weights, w.shape[1], block)
             for index, (w_part, v_part) in enumerate(
                 zip(w.split(block), v.split(block), strict=True)
             ):

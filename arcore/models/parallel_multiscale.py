@@ -15,12 +15,18 @@ from arcore.decoding import Decoder
 from arcore.events import Event, Levels
 from arcore.families.raster import RasterConfig, RasterModel, image_shape
 from arcore.layers.conditioning import ConditionMaps, ConditionProjection
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.group_network import GroupNetwork
 from arcore.model import AutoregressiveModel
 from arcore.models.gated_pixelcnn import GatedPixelCNN
 from arcore.models.pixelcnn import PixelCNN
-from arcore.primitives.checks import require, require_dropout, require_int, require_odd
+from arcore.primitives.checks import (
+    require,
+    require_dropout,
+    require_ints,
+    require_odd,
+    require_one_of,
+)
 from arcore.primitives.precision import summed
 from arcore.primitives.pyramids import Group, Pyramid
 
@@ -64,16 +70,13 @@ class ParallelMultiscaleConfig(RasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.base in BASES, "base", f"one of {BASES}", self.base)
-        require(self.upscaling in UPSCALINGS, "upscaling", "A or B", self.upscaling)
-        for name in ("base_size", "base_width", "width", "head_width", "patch_grid"):
-            require_int(getattr(self, name), name, 1)
-        require_int(self.base_layers, "base_layers", 1)
-        require_int(self.num_blocks, "num_blocks", 0)
-        require_int(self.patch_blocks, "patch_blocks", 0)
+        require_one_of(self.base, "base", BASES)
+        require_one_of(self.upscaling, "upscaling", UPSCALINGS)
+        require_ints(self, 1, "base_size", "base_width", "base_layers")
+        require_ints(self, 1, "width", "head_width", "patch_grid")
+        require_ints(self, 0, "num_blocks", "patch_blocks")
         require_odd(self.kernel, "kernel")
-        require_odd(self.patch_kernel, "patch_kernel")
-        require_int(self.patch_kernel, "patch_kernel", 3)  # one of 1 sees nothing of the patch
+        require_odd(self.patch_kernel, "patch_kernel", 3)  # 1 would see nothing of the patch
         require_dropout(self.dropout)
         self.require_prediction()
 
@@ -212,10 +215,8 @@ class ParallelMultiscale(AutoregressiveModel):
                 blocks += [own[block] for block in network.schedule(self.device)]
         return tuple(blocks)
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that evaluates a group's ResNet once, and its head once per block."""
-        self._check_condition(condition, batch)
-        return MultiscaleDecoder(self, batch, condition)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
+        return PyramidDecoder(self, batch, condition)
 
 
 class _Scale(nn.Module):
@@ -277,10 +278,9 @@ class _Scale(nn.Module):
         return maps
 
 
-class MultiscaleDecoder(Decoder):
+class PyramidDecoder(Decoder):
     """Goes through the base's decoder and those of the groups, each made when it is reached."""
 
-    @torch.no_grad()
     def __init__(self, model: ParallelMultiscale, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model, self.condition = model, condition
@@ -288,7 +288,6 @@ class MultiscaleDecoder(Decoder):
         self.ahead = [(s, network) for s in model._scales() for network in s.groups()]
         self.part = model.base.decoder(batch, condition)
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         if self.part.position == len(self.part.blocks):
             model = self.model
@@ -324,7 +323,7 @@ class _GroupDecoder(Decoder):
         super().__init__(tuple(network.schedule(context.device)), len(context))
         self.model, self.network = model, network
         self.context, self.predicted = network.split(context), predicted
-        self.cursor = Cursor(*network.patch)
+        self.cursor = ImageCursor(*network.patch)
         shape = (len(context), network.colours, *network.extents)
         self.levels = torch.zeros(shape, dtype=torch.int64, device=context.device)
         shape = (len(self.context), len(model.base.input_colours), *network.patch)

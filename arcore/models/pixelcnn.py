@@ -11,11 +11,11 @@ from torch.nn.functional import relu
 
 from arcore.events import Event
 from arcore.families.raster import OrderedRasterConfig, RasterModel
-from arcore.layers.cursor import Cursor, LayerCall, full_image
+from arcore.layers.cursor import ImageCursor, LayerCall, full_image
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv
 from arcore.layers.pixel_steps import PixelSteps, pointwise, with_bias
 from arcore.layers.residual_conv import has_residual_conv, residual_conv
-from arcore.primitives.checks import require_dropout, require_int, require_odd
+from arcore.primitives.checks import require_dropout, require_ints, require_odd
 from arcore.primitives.dropout import dropout
 
 
@@ -40,9 +40,8 @@ class PixelCNNConfig(OrderedRasterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int(self.hidden, "hidden", 1)
-        require_int(self.num_blocks, "num_blocks", 0)
-        require_int(self.head_width, "head_width", 1)
+        require_ints(self, 1, "hidden", "head_width")
+        require_ints(self, 0, "num_blocks")
         require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
         require_odd(self.kernel, "kernel")
         require_dropout(self.dropout)
@@ -94,7 +93,7 @@ class PixelCNN(RasterModel):
         width = self.colours(2 * p.hidden, "2 * hidden")
         self.input = pixel_conv("A", self.input_colours, width, p.first_kernel)
         self.input_projection = self.projection(len(width))
-        self.blocks = nn.ModuleList(_Block(self) for _ in range(p.num_blocks))
+        self.blocks = nn.ModuleList(_ResidualBlock(self) for _ in range(p.num_blocks))
         head = self.colours(p.head_width, "head_width")
         self.hidden_head = nn.ModuleList(
             [pixel_conv("B", width, head), pixel_conv("B", head, head)]
@@ -118,21 +117,23 @@ class PixelCNN(RasterModel):
             u = relu(call(layer, u), inplace=True)
         return call(self.output, u)
 
-    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: Cursor) -> Tensor:
+    def _network_at(self, features: Tensor, maps: Tensor | None, cursor: ImageCursor) -> Tensor:
         if self.training and self.hyperparameters.dropout:
             return super()._network_at(features, maps, cursor)
-        steps = cursor.state(self, lambda: _Steps(self, maps, cursor, len(features)))
+        steps = cursor.state(self, lambda: _ResidualSteps(self, maps, cursor, len(features)))
         return steps.outputs(features[:, :, cursor.row, cursor.column], cursor)
 
 
-class _Steps:
+class _ResidualSteps:
     """The network at one pixel after the other, without new tensors at a pixel.
 
     Attributes:
         one: values of a block's core maps, and a column of ones, which the bias multiplies.
     """
 
-    def __init__(self, model: PixelCNN, maps: Tensor | None, cursor: Cursor, batch: int) -> None:
+    def __init__(
+        self, model: PixelCNN, maps: Tensor | None, cursor: ImageCursor, batch: int
+    ) -> None:
         def steps_of(layer: CausalConv2d, projection: nn.Module | None) -> PixelSteps:
             added = None if maps is None or projection is None else projection(maps)
             return PixelSteps(layer, batch, cursor.width, added)
@@ -141,7 +142,7 @@ class _Steps:
         self.input = cursor.state(
             model.input, lambda: steps_of(model.input, model.input_projection)
         )
-        blocks = [cast(_Block, block) for block in model.blocks]
+        blocks = [cast(_ResidualBlock, block) for block in model.blocks]
         cores = [steps_of(block.core, block.projection) for block in blocks]
         self.steps = [self.input, *cores]
         self.blocks = [
@@ -155,7 +156,7 @@ class _Steps:
         self.one = weight.new_ones(batch, hidden + 1)
         self.core = self.one[:, :hidden]
 
-    def outputs(self, x: Tensor, cursor: Cursor) -> Tensor:
+    def outputs(self, x: Tensor, cursor: ImageCursor) -> Tensor:
         """Return the head's maps (batch, outputs, 1, 1) for the pixel's features (batch, F)."""
         column = cursor.column
         if cursor.row != self.row:
@@ -177,7 +178,7 @@ class _Steps:
         return y[:, :, None, None]
 
 
-class _Block(nn.Module):
+class _ResidualBlock(nn.Module):
     """A residual block: 2h -> h by 1 x 1, h -> h by k x k, h -> 2h by 1 x 1, plus its input."""
 
     def __init__(self, model: PixelCNN) -> None:

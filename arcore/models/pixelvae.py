@@ -21,7 +21,7 @@ from arcore.layers import level_features
 from arcore.layers.latents import Encoder, GaussianPixelCNN, gaussian
 from arcore.layers.nhwc import Conv2d
 from arcore.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
-from arcore.primitives.checks import require, require_bool, require_int
+from arcore.primitives.checks import require, require_bool, require_ints, require_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,16 +70,10 @@ class PixelVAEConfig(Hyperparameters):
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
-        require_int(self.num_levels, "num_levels", 1)
+        require_ints(self, 1, "num_levels", "latent_size", "latent_channels", "prior_width")
+        require_ints(self, 0, "prior_blocks", "warmup_steps", "top_warmup_steps")
         require(self.num_levels in (1, 2), "num_levels", "1 or 2", self.num_levels)
-        fits = isinstance(self.encoder, tuple) and len(self.encoder) > 0
-        require(fits, "encoder", "a non-empty list of widths", self.encoder)
-        for width in self.encoder:
-            require_int(width, "encoder", 1)
-        for name in ("latent_size", "latent_channels", "prior_width"):
-            require_int(getattr(self, name), name, 1)
-        for name in ("prior_blocks", "warmup_steps", "top_warmup_steps"):
-            require_int(getattr(self, name), name, 0)
+        require_sizes(self.encoder, "encoder")
         fits = self.num_levels == 2 or not self.top_warmup_steps
         require(fits, "top_warmup_steps", "0 for one level", self.top_warmup_steps)
         _require_free_nats(self.free_nats, self.num_levels)

@@ -15,11 +15,11 @@ from torch.utils.checkpoint import checkpoint
 from arcore.decoding import Decoder
 from arcore.distributions.real_mixture import COMPONENTS, LEAST_LOG_SCALE, RealMixture
 from arcore.events import Event, Real
+from arcore.families.ordered import OrderedModel
 from arcore.hyperparameters import Hyperparameters
-from arcore.layers.conditioning import embedded
-from arcore.model import AutoregressiveModel
+from arcore.layers.conditioning import condition_weight, shifted
 from arcore.primitives import orderings
-from arcore.primitives.checks import require, require_bool, require_int
+from arcore.primitives.checks import require, require_bool, require_ints, require_one_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,8 @@ class RNADEConfig(Hyperparameters):
     block: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "components", "block"):
-            require_int(getattr(self, name), name, 1)
-        require(self.component in COMPONENTS, "component", f"one of {COMPONENTS}", self.component)
+        require_ints(self, 1, "hidden", "components", "block")
+        require_one_of(self.component, "component", COMPONENTS)
         require_bool(self.sigma_preconditioner, "sigma_preconditioner")
         floor = self.min_log_scale
         require(_fits_float32(floor), "min_log_scale", "a finite number", floor)
@@ -82,7 +81,7 @@ def _fits_float32(value: object) -> bool:
     return number and abs(value) <= torch.finfo(torch.float32).max  # type: ignore[arg-type]
 
 
-class RNADE(AutoregressiveModel):
+class RNADE(OrderedModel):
     """Real-valued neural autoregressive density estimator.
 
     With an ordering o, hidden activations as NADE's and K components per dimension,
@@ -138,26 +137,11 @@ class RNADE(AutoregressiveModel):
         with torch.no_grad():
             self.mean_bias.copy_(low + spacing * (torch.arange(k) + 0.5))
             self.shape_bias[:, k:] = max(math.log(spacing), p.min_log_scale)
-        if rows := p.num_classes or p.condition_size:
-            self.class_bias = nn.Parameter(torch.zeros(rows, hidden))
-        self.order: Tensor
-        self.position: Tensor
+        self.class_bias = condition_weight(p.num_classes or p.condition_size, hidden)
         self._rebuild()
 
-    def _rebuild(self) -> None:
-        p = self.hyperparameters
-        order = orderings.make_ordering(p.ordering, self.event.extents, p.ordering_seed)
-        self._register_order(order)
-
-    @property
-    def schedule(self) -> tuple[Tensor, ...]:
-        """One block per dimension, in the chosen ordering."""
-        return tuple(self.order.split(1))
-
     def _start(self, batch: int, condition: Tensor | None) -> Tensor:
-        if condition is None:
-            return self.hidden_bias.expand(batch, -1)
-        return self.hidden_bias + embedded(self.class_bias, condition)
+        return shifted(self.hidden_bias, self.class_bias, condition).expand(batch, -1)
 
     def _conditionals(self, x: Tensor, condition: Tensor | None) -> Distribution:
         """Weights are stored in the ordering: row t belongs to the t-th dimension drawn."""
@@ -213,23 +197,19 @@ class RNADE(AutoregressiveModel):
         log_weights, log_scales = shapes.chunk(2, -1)
         return RealMixture(p.component, log_weights, means, log_scales, p.min_log_scale)
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder with running sums: O(H K) per dimension, O(D H K) per event."""
-        self._check_condition(condition, batch)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return RNADEDecoder(self, batch, condition)
 
 
 class RNADEDecoder(Decoder):
     """Keeps a_d and adds one column of W at each push."""
 
-    @torch.no_grad()
     def __init__(self, model: RNADE, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
         with model._scoring_precision():
             self.activations = model._start(batch, condition).clone()
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         model, t = self.model, self.position
         with model._scoring_precision():
@@ -238,7 +218,6 @@ class RNADEDecoder(Decoder):
             shapes = h @ model.shape_weight[t].t() + model.shape_bias[t]
         return model._mixture(means[:, None], shapes[:, None])
 
-    @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         values = values.to(self.activations.dtype)
         self.activations += values * self.model.input_weight[self.position]

@@ -19,7 +19,7 @@ from arcore.layers.conditioning import ConditionProjection
 from arcore.layers.cursor import LayerCall
 from arcore.layers.masked_conv import CausalConv2d, pixel_conv, row_conv, rows_conv
 from arcore.layers.multiplicative import multiplicative_unit
-from arcore.primitives.checks import require_int, require_odd
+from arcore.primitives.checks import require_odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,6 @@ class FrameDecoderConfig(RasterConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_odd(self.first_kernel, "first_kernel", 3)  # 1 would see nothing
-        require_int(self.width, "width", 1)
 
 
 class FrameDecoder(TwoStackModel):
@@ -164,7 +163,8 @@ class FrameDecoder(TwoStackModel):
             self.vertical_context = ConditionProjection(num_maps, len(wide))
             self.horizontal_context = ConditionProjection(num_maps, len(wide))
         self.blocks = nn.ModuleList(
-            _Block(self, is_last=index == p.num_blocks - 1) for index in range(p.num_blocks)
+            _MultiplicativeBlock(self, is_last=index == p.num_blocks - 1)
+            for index in range(p.num_blocks)
         )
         self.hidden_head = pixel_conv("B", wide, head)
         self.output = pixel_conv("B", head, self.colours(self.head.num_outputs))
@@ -193,7 +193,7 @@ class FrameDecoder(TwoStackModel):
         if context is not None:
             v = v + call(self.vertical_context, context)
         links = [call(self.link, v)]
-        for block in cast(list[_Block], list(self.blocks)):
+        for block in cast(list[_MultiplicativeBlock], list(self.blocks)):
             v = block.vertical(v, vectors, links, call)
         return links
 
@@ -205,12 +205,12 @@ class FrameDecoder(TwoStackModel):
         h = call(self.horizontal_input, h).add_(links[0])
         if context is not None:
             h = h + call(self.horizontal_context, context)
-        for index, block in enumerate(cast(list[_Block], list(self.blocks))):
+        for index, block in enumerate(cast(list[_MultiplicativeBlock], list(self.blocks))):
             h = block.horizontal(h, vectors, links[2 * index + 1 : 2 * index + 3], call)
         return call(self.output, relu(call(self.hidden_head, relu(h)), inplace=True))
 
 
-class _Block(nn.Module):
+class _MultiplicativeBlock(nn.Module):
     """A residual multiplicative block in both stacks; the last one's vertical half feeds links.
 
     Gates come as [g1 of all colours | g2 | g3 | u], so that quarters keep the colours.

@@ -23,7 +23,13 @@ from arcore.layers.dilated import GatedLayer, Upsampler, delayed
 from arcore.layers.dilated_queue import DilatedQueues
 from arcore.layers.heads import HEADS, Head
 from arcore.model import AutoregressiveModel
-from arcore.primitives.checks import require, require_int
+from arcore.primitives.checks import (
+    require,
+    require_int,
+    require_ints,
+    require_one_of,
+    require_sizes,
+)
 from arcore.primitives.precision import at_least_float32
 from arcore.primitives.transfer import to_device
 
@@ -74,23 +80,18 @@ class WaveNetConfig(Hyperparameters):
     upsampling: str = "transposed"
 
     def __post_init__(self) -> None:
-        least_one = ("width", "gate_width", "skip_width", "num_blocks", "cycle", "num_mixtures")
-        for name in (*least_one, "local_width"):
-            require_int(getattr(self, name), name, 1)
+        require_ints(self, 1, "width", "gate_width", "skip_width", "num_blocks", "cycle")
+        require_ints(self, 1, "num_mixtures", "local_width")
         fits = self.cycle <= MAX_CYCLE
         require(fits, "cycle", f"an integer in 1..{MAX_CYCLE} (dilations double)", self.cycle)
-        require_int(self.kernel, "kernel", 2)
-        require(self.head in HEADS, "head", f"one of {HEADS}", self.head)
+        require_ints(self, 2, "kernel")
+        require_one_of(self.head, "head", HEADS)
         level_features.require_encoding(self.inputs)
-        fits = self.upsampling in UPSAMPLING
-        require(fits, "upsampling", f"one of {UPSAMPLING}", self.upsampling)
-        fits = isinstance(self.local_strides, tuple) and len(self.local_strides) > 0
-        require(fits, "local_strides", "a list of strides", self.local_strides)
-        for stride in self.local_strides:
-            require_int(stride, "local_strides", 1)
+        require_one_of(self.upsampling, "upsampling", UPSAMPLING)
+        require_sizes(self.local_strides, "local_strides")
         for name in ("local_classes", "local_size"):
             if getattr(self, name) is not None:
-                require_int(getattr(self, name), name, 1)
+                require_ints(self, 1, name)
         names = ("num_classes", "condition_size", "local_classes", "local_size")
         given = [name for name in names if getattr(self, name) is not None]
         fits = len(given) < 2 or given == ["num_classes", "local_classes"]
@@ -340,9 +341,7 @@ class WaveNet(AutoregressiveModel):
         self._require_length()
         return tuple(torch.arange(self.event.size, device=self.device).split(1))
 
-    def decoder(self, batch: int, condition: Tensor | None = None) -> Decoder:
-        """Return the decoder that keeps one queue per layer."""
-        self._check_condition(condition, batch)
+    def _decoder(self, batch: int, condition: Tensor | None) -> Decoder:
         return QueueDecoder(self, batch, condition)
 
 
@@ -361,7 +360,6 @@ class QueueDecoder(Decoder):
         condition: of so many rows, or None.
     """
 
-    @torch.no_grad()
     def __init__(self, model: WaveNet, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)
         self.model = model
@@ -371,12 +369,10 @@ class QueueDecoder(Decoder):
         length = len(self.blocks)
         self.queues = DilatedQueues(layers, head, model.input_bias, batch, length, given, local)
 
-    @torch.no_grad()
     def _next(self, block: Tensor) -> Distribution:
         out = self.queues.outputs()
         return self.model._distribution(out[:, None], block.new_zeros(len(out), 1))
 
-    @torch.no_grad()
     def _push(self, block: Tensor, values: Tensor) -> None:
         encoded = self.model._encode(values.long())[:, 0]
         self.queues.push(encoded.chunk(self.model.hyperparameters.kernel, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 LONGEST = 160  # characters of a value in an error
 
@@ -23,6 +24,26 @@ def require_int(value: object, name: str, minimum: int) -> None:
     """Raise ValueError unless `value` is an integer (not a bool) >= minimum."""
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
     require(fits, name, f"an integer >= {minimum}", value)
+
+
+def require_ints(config: object, minimum: int, *names: str) -> None:
+    """Raise ValueError unless each of these attributes is an integer (not a bool) >= minimum."""
+    for name in names:
+        require_int(getattr(config, name), name, minimum)
+
+
+def require_sizes(value: object, name: str, *, empty: bool = False) -> None:
+    """Raise ValueError unless `value` is a tuple of integers >= 1, empty only if `empty`."""
+    fits = isinstance(value, tuple) and (empty or len(value) > 0)
+    require(fits, name, f"a {'' if empty else 'non-empty '}list of integers >= 1", value)
+    assert isinstance(value, tuple)
+    for size in value:
+        require_int(size, name, 1)
+
+
+def require_one_of(value: object, name: str, known: Sequence[str]) -> None:
+    """Raise ValueError unless `value` is one of the known names."""
+    require(value in known, name, f"one of {', '.join(known)}", value)
 
 
 def require_seed(value: object, name: str) -> None:

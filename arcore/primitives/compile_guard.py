@@ -15,9 +15,5 @@ def compile_guard(function: Function) -> Function:
 
     That is for what a compiler cannot follow (a backward pass inside a forward pass), or would
     unroll (a recurrence). It loads torch's compiler, a second, so wrap when a layer is built.
-
-    Example:
-        >>> compile_guard(abs)(-1)
-        1
     """
     return cast(Function, torch.compiler.disable(function))

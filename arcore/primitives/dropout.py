@@ -20,22 +20,9 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     here one number of 64 bits is drawn for four values, so that the rate is met to 2^-17, and the
     mask is made of floats' bits, without comparing or converting, which are slow.
 
-    Arguments:
-        x: of any shape and floating dtype.
-        rate: probability, in [0, 1].
-        training: False returns x itself.
-
-    Returns:
-        of the shape, dtype and strides of x.
-
     Reference:
         Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: A Simple Way to
         Prevent Neural Networks from Overfitting", JMLR 2014, section 4.
-
-    Example:
-        >>> dropped = dropout(torch.ones(100, 100), 0.5, training=True)
-        >>> sorted(set(dropped.flatten().tolist()))
-        [0.0, 2.0]
     """
     kept = round((1 - rate) * (1 << 16))
     own = x.device.type == "cpu" and x.numel() > SMALL and not torch.compiler.is_compiling()
@@ -53,16 +40,7 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
 
 @contextmanager
 def without_dropout(module: nn.Module) -> Iterator[None]:
-    """Let nothing be dropped inside, though the module be in training.
-
-    Example:
-        >>> layer = nn.Dropout(0.5)
-        >>> with without_dropout(layer):
-        ...     layer(torch.ones(2)).tolist()
-        [1.0, 1.0]
-        >>> layer.training
-        True
-    """
+    """Let nothing be dropped inside, though the module be in training."""
     dropping = [each for each in module.modules() if each.training]
     for each in dropping:
         each.training = False  # alone: `train` would forget what was drawn for a step

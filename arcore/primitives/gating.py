@@ -26,18 +26,7 @@ def tanh_(x: Tensor) -> Tensor:
 
 
 def gated(a: Tensor) -> Tensor:
-    """Return tanh(f) sigm(g) of a = [f | g].
-
-    Arguments:
-        a: (..., 2 w).
-
-    Returns:
-        (..., w).
-
-    Example:
-        >>> gated(torch.tensor([0.5, 0.0])).item() == 0.5 * torch.tensor(0.5).tanh().item()
-        True
-    """
+    """Return tanh(f) sigm(g) of a = [f | g]."""
     if torch.compiler.is_compiling() or a.numel() <= SMALL:
         f, g = a.chunk(2, -1)
         return torch.tanh(f) * torch.sigmoid(g)
@@ -46,15 +35,7 @@ def gated(a: Tensor) -> Tensor:
 
 
 def multiplicative(h: Tensor, gates: Tensor) -> Tensor:
-    """Return sigm(g1) tanh(sigm(g2) h + sigm(g3) tanh(u)) of gates [g1 | g2 | g3 | u].
-
-    Arguments:
-        h: (..., w).
-        gates: (..., 4 w).
-
-    Returns:
-        (..., w).
-    """
+    """Return sigm(g1) tanh(sigm(g2) h + sigm(g3) tanh(u)) of gates [g1 | g2 | g3 | u]."""
     if torch.compiler.is_compiling() or gates.numel() <= SMALL:
         g1, g2, g3, u = gates.chunk(4, -1)
         g1, g2, g3 = torch.sigmoid(g1), torch.sigmoid(g2), torch.sigmoid(g3)
@@ -72,11 +53,6 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         h' and c', (..., w), of the dtypes of the gates and of c.
-
-    Example:
-        >>> h, c = lstm_cell(torch.zeros(2, 12), torch.ones(2, 3))
-        >>> c[0, 0].item()  # sigm(0) 1 + sigm(0) tanh(0)
-        0.5
     """
     if torch.compiler.is_compiling() or gates.numel() <= SMALL:
         width = c.shape[-1]

@@ -52,21 +52,12 @@ def hidden_mask(degrees_out: Tensor, degrees_in: Tensor) -> Tensor:
 
     Returns:
         (n_out, n_in) bool.
-
-    Example:
-        >>> hidden_mask(torch.tensor([1, 2]), torch.tensor([1, 2, 3])).int().tolist()
-        [[1, 0, 0], [1, 1, 0]]
     """
     return degrees_out[:, None] >= degrees_in[None, :]
 
 
 def output_mask(positions: Tensor, degrees_in: Tensor) -> Tensor:
-    """Mask of the output layer and of direct connections, M[d, k] = 1[m0(d) > m(k)] (eq. 9).
-
-    Example:
-        >>> output_mask(torch.tensor([1, 2]), torch.tensor([1, 2])).int().tolist()
-        [[0, 0], [1, 0]]
-    """
+    """Mask of the output layer and of direct connections, M[d, k] = 1[m0(d) > m(k)] (eq. 9)."""
     return positions[:, None] > degrees_in[None, :]
 
 
@@ -87,14 +78,6 @@ def draw_masks(
         size: number of dimensions.
         generator: source of randomness, on `device`; None uses torch's global one.
         device: where to draw.
-
-    Reference:
-        Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
-
-    Example:
-        >>> masks = draw_masks(2, 5, torch.Generator().manual_seed(0))
-        >>> masks.shape, bool(masks.all(1).any())
-        (torch.Size([2, 5]), False)
     """
     device = device if generator is None else generator.device
     u = torch.rand(batch, size, generator=generator, device=device, dtype=torch.float64)
@@ -108,9 +91,6 @@ def channel_groups(channels: int, groups: int) -> Tensor:
     Example:
         >>> channel_groups(7, 3).tolist()
         [0, 0, 0, 1, 1, 2, 2]
-
-    Returns:
-        (channels,) int64 in [0, groups).
     """
     return torch.arange(channels, device=CPU) * groups // channels
 
@@ -122,10 +102,6 @@ def causal_kernel_mask(
 
     Rows above are seen whole, the own row left of column `centre`; at the centre, the pixel itself,
     kind A shows the feature maps of earlier colours only and kind B those of the same colour too.
-
-    Reference:
-        van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
-        section 3.4 and figure 2 (right).
 
     Arguments:
         kind: A or B.

@@ -11,7 +11,13 @@ import math
 import torch
 from torch import Tensor
 
-from arcore.primitives.checks import require, require_seed
+from arcore.primitives.checks import (
+    require,
+    require_int,
+    require_one_of,
+    require_seed,
+    require_sizes,
+)
 
 # Named, so that a model also builds inside `with torch.device("meta")`.
 CPU = torch.device("cpu")
@@ -20,7 +26,7 @@ ORDERINGS = ("raster", "reverse", "column", "snake", "spiral", "random")
 
 def require_ordering(name: object, seed: object) -> None:
     """Raise ValueError unless these are an `ordering` and an `ordering_seed`."""
-    require(name in ORDERINGS, "ordering", f"one of {ORDERINGS}", name)
+    require_one_of(name, "ordering", ORDERINGS)
     require_seed(seed, "ordering_seed")
 
 
@@ -45,16 +51,14 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
         (D,) int64: a permutation of range(D).
 
     Raises:
-        ValueError: for an unknown name or an empty shape.
+        ValueError: for an unknown name, an empty shape or a bad extent or seed.
 
     Example:
         >>> make_ordering("snake", (1, 2, 3)).tolist()
         [0, 1, 2, 5, 4, 3]
     """
-    if name not in ORDERINGS:
-        raise ValueError(f"ordering: expected one of {', '.join(ORDERINGS)}, got {name!r}")
-    if not shape:
-        raise ValueError("shape: expected at least one extent, got ()")
+    require_ordering(name, seed)
+    require_sizes(tuple(shape) if isinstance(shape, list) else shape, "shape")
     size = math.prod(shape)
     if name == "random":
         return random_ordering(size, seed)
@@ -68,12 +72,7 @@ def make_ordering(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def with_channels(pixels: Tensor, channels: int) -> Tensor:
-    """Turn an ordering of (H, W) into one of (C, H, W): each pixel's channels one after the other.
-
-    Example:
-        >>> with_channels(torch.tensor([1, 0]), 2).tolist()
-        [1, 3, 0, 2]
-    """
+    """Turn an ordering of (H, W) into one of (C, H, W), each pixel's channels in turn."""
     return (pixels[:, None] + len(pixels) * torch.arange(channels, device=CPU)).reshape(-1)
 
 
@@ -96,22 +95,13 @@ def _spatial(name: str, height: int, width: int) -> Tensor:
 
 
 def random_ordering(size: int, seed: int) -> Tensor:
-    """Draw a uniform permutation of range(size), a function of (size, seed) on every device.
-
-    Example:
-        >>> sorted(random_ordering(4, seed=1).tolist())
-        [0, 1, 2, 3]
-    """
+    """Draw a uniform permutation of range(size), a function of (size, seed) on every device."""
+    require_int(seed, "seed", 0)
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed), device=CPU)
 
 
 def inverse(order: Tensor) -> Tensor:
-    """Return the positions: `inverse(order)[d]` is the step at which dimension d is drawn.
-
-    Example:
-        >>> inverse(torch.tensor([2, 0, 1])).tolist()
-        [1, 2, 0]
-    """
+    """Return the positions: `inverse(order)[d]` is the step at which dimension d is drawn."""
     positions = torch.empty_like(order)
     positions[order] = torch.arange(order.numel(), device=order.device)
     return positions

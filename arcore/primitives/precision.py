@@ -17,59 +17,31 @@ DRAWN_IN = (torch.float32, torch.float64)  # wide enough to draw by
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """Return the type in which to add up many terms or to draw: bfloat16 is too coarse for both.
-
-    Example:
-        >>> at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
-        (torch.float32, torch.float64)
-    """
+    """Return the type in which to add up many terms or to draw: bfloat16 is too coarse for both."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context without autocast: none at all where it is off, since contexts take time.
-
-    Example:
-        >>> with torch.autocast("cpu", torch.bfloat16), without_autocast(torch.device("cpu")):
-        ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
-        torch.float32
-    """
+    """Return a context without autocast: none at all where it is off, since contexts take time."""
     if not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 
 def product_dtype(x: torch.Tensor) -> torch.dtype:
-    """Return the type in which torch multiplies matrices of x's: autocast's, where it is on.
-
-    Example:
-        >>> with torch.autocast("cpu", torch.bfloat16):
-        ...     product_dtype(torch.ones(1)), product_dtype(torch.ones(1, dtype=torch.float64))
-        (torch.bfloat16, torch.float64)
-    """
+    """Return the type in which torch multiplies matrices of x's: autocast's, where it is on."""
     kind = x.device.type
     coarse = torch.is_autocast_enabled(kind) and x.dtype == torch.float32
     return torch.get_autocast_dtype(kind) if coarse else x.dtype
 
 
 def summed(terms: Tensor, first: int = 1) -> Tensor:
-    """Add up over all axes from `first` on, in float32 at least.
-
-    Example:
-        >>> summed(torch.ones(2, 300, dtype=torch.bfloat16)).tolist()
-        [300.0, 300.0]
-    """
+    """Add up over all axes from `first` on, in float32 at least."""
     return terms.flatten(first).sum(first, dtype=at_least_float32(terms.dtype))
 
 
 def require_finite(x: Tensor, dtype: torch.dtype, name: str) -> None:
-    """Raise ValueError where finite numbers are too large for the type in which they are used.
-
-    Example:
-        >>> require_finite(torch.tensor(1e39, dtype=torch.float64), torch.float32, "x")
-        Traceback (most recent call last):
-        ValueError: x: expected values that are finite in torch.float32, got 'others'
-    """
+    """Raise ValueError where finite numbers are too large for the type in which they are used."""
     if x.is_floating_point() and x.dtype != dtype:
         fits = bool(x.to(dtype).isfinite().all())
         require(fits, name, f"values that are finite in {dtype}", "others")
@@ -81,13 +53,6 @@ def whole_float32() -> Iterator[None]:
 
     Else `torch.set_float32_matmul_precision("high")`, or cuDNN's own default, has some products in
     TF32 or bfloat16, and `torch.backends.cudnn.benchmark` may take another kernel in each process.
-
-    Example:
-        >>> torch.set_float32_matmul_precision("medium")
-        >>> with whole_float32():
-        ...     print(torch.get_float32_matmul_precision())
-        highest
-        >>> torch.set_float32_matmul_precision("highest")
     """
     cudnn = torch.backends.cudnn
     modes = [_attribute(cudnn, "benchmark", False), _attribute(cudnn, "deterministic", True)]

@@ -24,12 +24,6 @@ def multiply(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
         b: (k, n).
         out: (m, n), all of one type.
         add: to `out`.
-
-    Example:
-        >>> out = torch.ones(2, 2)
-        >>> multiply(torch.eye(2), torch.full((2, 2), 3.0), out, add=True)
-        >>> out.tolist()
-        [[4.0, 4.0], [4.0, 4.0]]
     """
     if _goes_to_onednn(a):
         product = _onednn(a, b.t())
@@ -44,10 +38,6 @@ def scored_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return x weight' + bias, as `multiply` computes it where no gradient is asked for.
 
     Small products are left to torch.
-
-    Example:
-        >>> scored_linear(torch.ones(1, 2), torch.eye(2), torch.zeros(2)).tolist()
-        [[1.0, 1.0]]
     """
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
     if recorded or x.numel() * len(weight) < _LEAST:

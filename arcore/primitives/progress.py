@@ -18,10 +18,6 @@ def progress_bar(shown: bool, total: int, label: str) -> Iterator[Advance]:
 
     Raises:
         ValueError: if a bar is asked for without tqdm, which nothing else needs.
-
-    Example:
-        >>> with progress_bar(False, 10, "sampling") as advance:
-        ...     advance(1)
     """
     if not shown:
         yield unseen

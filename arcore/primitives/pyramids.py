@@ -16,13 +16,7 @@ class Group:
     stride: int
 
     def of(self, maps: Tensor) -> Tensor:
-        """Return the group's part of maps (..., height, width), a view.
-
-        Example:
-            >>> import torch
-            >>> Group(1, 0, 2).of(torch.arange(12).view(3, 4)).tolist()
-            [[4, 6]]
-        """
+        """Return the group's part of maps (..., height, width), a view."""
         return maps[..., self.row :: self.stride, self.column :: self.stride]
 
     def extents(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -45,10 +39,6 @@ class Pyramid:
     Arguments:
         size: height and width.
         base_size: least side of the lowest resolution.
-
-    Example:
-        >>> Pyramid((32, 32), 4).base.stride, Pyramid((1, 9), 4).base.stride
-        (8, 2)
     """
 
     size: tuple[int, int]

@@ -11,14 +11,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def shared(module: Module) -> Module:
-    """Copy a tree of modules, sharing parameters but neither buffers nor whether it is trained.
-
-    Example:
-        >>> layer = nn.Linear(2, 3)
-        >>> view = shared(layer).eval()
-        >>> view.weight is layer.weight, layer.training
-        (True, True)
-    """
+    """Copy a tree of modules, sharing parameters but neither buffers nor whether it is trained."""
     view = copy.copy(module)
     view._buffers = dict(module._buffers)
     view._modules = {

@@ -9,12 +9,7 @@ ASYNCHRONOUS = ("cuda", "meta")  # of others some read the host's memory when it
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Copy to a device; from the host to CUDA by way of pinned memory.
-
-    Example:
-        >>> to_device(torch.arange(2), torch.device("cpu"))
-        tensor([0, 1])
-    """
+    """Copy to a device; from the host to CUDA by way of pinned memory."""
     if values.device.type != "cpu" or device.type not in ASYNCHRONOUS:
         return values.to(device)
     # a compiler cannot follow pinning

@@ -7,6 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from pathlib import Path
 
 LAYOUT = {tokenize.INDENT: "\t", tokenize.DEDENT: "\b", tokenize.NEWLINE: "\n"}
 SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
@@ -34,6 +35,13 @@ def code_hash(source: str) -> str:
     """
     texts = (text for line in _logical_lines(source) for text in line)
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file: the code of a Python module, the content of any other; 16 hexadecimal digits."""
+    if path.suffix == ".py":
+        return code_hash(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _logical_lines(source: str) -> Iterator[list[str]]:

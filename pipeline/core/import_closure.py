@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.core.code_hash import file_hash
 from pipeline.core.errors import UserError
 
 IMPORTERS = ("import_module", "__import__")
@@ -56,6 +57,11 @@ class Checkout:
             for file in (path.relative_to(root).as_posix() for path in files)
         }
         self.needs = functools.cache(self._needs)
+        self._hash = functools.cache(lambda file: file_hash(root / file))
+
+    def hashes(self, *modules: str, chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the files of `closure`, each with its hash."""
+        return {file: self._hash(file) for file in self.closure(*modules, chosen=chosen)}
 
     def closure(self, *modules: str, chosen: Mapping[str, str] | None = None) -> list[str]:
         """Return the files that modules need, themselves with them, relative to the root, sorted.

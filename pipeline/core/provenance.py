@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from arcore import zoo
-from pipeline.core.stage_code import stage_sha256
+from pipeline.core.stage_code import ANY, stage_sha256
 
 # What a number comes from beside its data. DVC rewrites dvc.lock while it runs; outputs, results
 # and texts decide nothing.
@@ -44,7 +44,7 @@ def commit(folder: Path | None = None) -> str:
 
 def code_sha256(stage: str, model: str) -> str | None:
     """Hash the code that a stage needs for a model, as `stage_code.stage_sha256` does."""
-    return stage_sha256(stage, None if model in zoo.COMBINATIONS else model)  # which hold any
+    return stage_sha256(stage, ANY if model in zoo.COMBINATIONS else model)
 
 
 def _git(folder: Path, *arguments: str) -> str:

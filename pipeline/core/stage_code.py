@@ -1,41 +1,172 @@
-"""The code that a stage runs, as one hash, which hosts and files of the same code share."""
+"""What code decides a stage's outputs: one hash for each stage and model, kept in `code.yaml`.
+
+A key is a stage, `fetch`, or a stage and the model it makes, `train.nade`. Its hash covers the code
+of `stages/<stage>.py` (or of `reproductions/`), of the model, and of all modules that these import
+(`pipeline.core.import_closure`); comments and docstrings do not count. `dvc.yaml` names the keys as
+parameters: `params: [code.yaml: [train.${item.model}]]`.
+
+A report also depends on which entries its dataset has, which the keys `entries.<dataset>` list.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import platform
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.core import dependencies
-from pipeline.core.errors import SiteError, UserError
+import yaml
+
+from pipeline.core import atomic
+from pipeline.core.errors import SiteError, UserError, unknown_name
 from pipeline.core.import_closure import Checkout
+from pipeline.core.records import read_yaml, value_of
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
+PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
+MODELS = "arcore.models"
+FILE = "code.yaml"
+STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
+STAGES_OF_A_MODEL = ("train", "evaluate", "tune", "folds", "join", "use")
+ANY = "mixture"  # as a model: what is made of any of them
+KINDS = ("experiments", "mixtures", "folds")  # of entries that have results
+LETTERS = str.maketrans("0123456789", "ghijklmnop")
+HEAD = """\
+# Hashes of the code that stages depend on, written by `python -m stages.code` (docs/stage-code.md).
+"""
 
 
 class Disagreement(SiteError):
     """A worker's host has other code or shards than its work is of."""
 
 
+class StageCode:
+    """The code of the stages of one checkout.
+
+    Arguments:
+        root: the folder that holds the packages.
+    """
+
+    def __init__(self, root: Path = CODE) -> None:
+        self._checkout = Checkout(root, PACKAGES)
+
+    def models(self) -> list[str]:
+        """Return the names of the models, sorted."""
+        modules = self._checkout.modules
+        return sorted(m.rpartition(".")[2] for m in modules if m.startswith(f"{MODELS}."))
+
+    def keys(self) -> list[str]:
+        """Return the keys of every stage and model."""
+        models = [*self.models(), ANY]
+        return [*STAGES, *(f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)]
+
+    def hashes(self, key: str) -> dict[str, str]:
+        """Return the files that a key covers, relative to the root, each with its hash.
+
+        Raises:
+            UserError: for an unknown key, and as `Checkout.closure`.
+        """
+        stage, _, model = key.partition(".")
+        if key not in self.keys():
+            raise unknown_name("key", key, self.keys())
+        chosen = {} if model in ("", ANY) else {MODELS: model}
+        ours = f"reproductions.{stage}"
+        module = ours if ours in self._checkout.modules else f"stages.{stage}"
+        return self._checkout.hashes(module, chosen=chosen)
+
+    def sha256(self, key: str) -> str:
+        """Return the hash of a key, 64 hexadecimal digits."""
+        lines = "".join(f"{digits}  {file}\n" for file, digits in self.hashes(key).items())
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def table(self) -> dict[str, str | dict[str, str]]:
+        """Return all hashes as code.yaml nests them."""
+        models = [*self.models(), ANY]
+        once = {stage: self.short(stage) for stage in STAGES}
+        each = {
+            stage: {model: self.short(f"{stage}.{model}") for model in models}
+            for stage in STAGES_OF_A_MODEL
+        }
+        return once | each
+
+    def short(self, key: str) -> str:
+        """Return the hash of a key as code.yaml has it: 16 letters, which are no number in YAML."""
+        return self.sha256(key)[:16].translate(LETTERS)
+
+
+def entries(params: Path) -> dict[str, list[str]]:
+    """Return the names of each dataset's entries in a params.yaml that have results.
+
+    Raises:
+        UserError: if it is missing or not valid.
+    """
+    given = {key: value for key, value in read_yaml(params).items() if value is not None}
+    sections = {"datasets": [], **dict.fromkeys(KINDS, {}), **given}
+    datasets = value_of(sections, "datasets", list, str(params))
+    found: dict[str, list[str]] = {str(name): [] for name in datasets}
+    for kind in KINDS:
+        for name, dataset in _datasets(value_of(sections, kind, dict, str(params))):
+            if dataset in found:
+                found[dataset].append(f"{name} ({kind})" if kind != KINDS[0] else name)
+    return {name: sorted(names) for name, names in found.items()}
+
+
+def _datasets(section: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The names of a section's entries, each with its dataset."""
+    for name, entry in section.items():
+        dataset = entry.get("dataset") if isinstance(entry, dict) else None
+        if isinstance(dataset, str):
+            yield str(name), dataset
+
+
+def write(root: Path) -> list[str]:
+    """Write code.yaml of a checkout, unless it stays the same.
+
+    Returns:
+        The keys whose values changed.
+
+    Raises:
+        UserError: as `StageCode.hashes` and `entries`.
+    """
+    path = root / FILE
+    before = flat(read_yaml(path)) if path.exists() else {}
+    content = StageCode(root).table() | {"entries": entries(root / "params.yaml")}
+    text = HEAD + yaml.safe_dump(content, sort_keys=False, width=100)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        atomic.write_text(path, text)
+    after = flat(content)
+    return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+
+
+def flat(content: Mapping[str, object]) -> dict[str, object]:
+    """Return the values of code.yaml by dotted key.
+
+    Example:
+        >>> flat({"fetch": "12", "train": {"nade": "34"}})
+        {'fetch': '12', 'train.nade': '34'}
+    """
+    found: dict[str, object] = {}
+    for key, value in content.items():
+        inner = value if isinstance(value, dict) else None
+        found |= {key: value} if inner is None else {f"{key}.{k}": v for k, v in inner.items()}
+    return found
+
+
 @functools.cache
 def stage_sha256(stage: str, model: str | None = None) -> str | None:
-    """Hash the code that a stage needs, without comments and docstrings.
+    """Return the hash of this process's own code for a stage.
 
     None where the source is not at hand.
 
     Arguments:
         stage: a module of `stages`.
-        model: the one that it makes; None for any.
+        model: the one that it makes; None for a stage that makes none.
     """
     try:
-        checkout = Checkout(CODE, dependencies.PACKAGES)
-        chosen = {} if model is None else {dependencies.MODELS: model}
-        files = checkout.closure(f"stages.{stage}", chosen=chosen)
+        return StageCode().sha256(stage if model is None else f"{stage}.{model}")
     except (OSError, UserError):
         return None
-    lines = "".join(f"{dependencies.hash_of(CODE / file)}  {file}\n" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def check_host(wanted: str | None, got: str | None) -> None:

@@ -90,9 +90,8 @@ class Pairs:
         panels = figure.subplots(2, count, squeeze=False, sharey=True)
         for row, title in enumerate(titles):
             for axes, kind, levels in zip(panels[:, row], KINDS, self.pair(row), strict=True):
-                draw_spectrogram(axes, levels, self.num_levels, self.sound.sample_rate)
                 label = f"{title}\n{kind}" if kind == KINDS[0] else kind
-                axes.set_title(label, fontsize=FONT_SIZE, parse_math=False)
+                draw_spectrogram(axes, levels, self.num_levels, self.sound.sample_rate, label)
         panels[0, 0].set_ylabel("kHz")
         panels[1, 0].set(xlabel="seconds", ylabel="kHz")
         return figure
@@ -108,8 +107,10 @@ def wrapped(title: str, inches: float) -> str:
     return textwrap.fill(title, max(1, int(CHARACTERS * inches)))
 
 
-def draw_spectrogram(axes: Axes, levels: np.ndarray, num_levels: int, sample_rate: int) -> None:
-    """Draw the spectrogram of mu-law levels (T,) over seconds and kHz."""
+def draw_spectrogram(
+    axes: Axes, levels: np.ndarray, num_levels: int, sample_rate: int, title: str
+) -> None:
+    """Draw the spectrogram of mu-law levels (T,) over seconds and kHz, below its title."""
     amplitudes = mu_law_decode(torch.from_numpy(levels.astype(np.int64)), num_levels)
     axes.imshow(
         spectrogram(amplitudes.numpy(), sample_rate),
@@ -121,6 +122,7 @@ def draw_spectrogram(axes: Axes, levels: np.ndarray, num_levels: int, sample_rat
         cmap="magma",
     )
     axes.tick_params(labelsize=7)
+    axes.set_title(title, fontsize=FONT_SIZE, parse_math=False)
 
 
 def spectrogram(amplitudes: np.ndarray, sample_rate: int) -> np.ndarray:

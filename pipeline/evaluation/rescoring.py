@@ -15,15 +15,14 @@ from pipeline.data import fetching, preprocess
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets import catalog
-from pipeline.evaluation import cross_validation, measuring, result_files, scoring
+from pipeline.evaluation import cross_validation, kept_weights, measuring, scoring
+from pipeline.evaluation.kept_weights import WEIGHTS
 from pipeline.evaluation.measuring import Measured
 from pipeline.evaluation.results import Result, Score
 from pipeline.experiments import compose, naming
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import saved_models
 from pipeline.training.saved_models import TrainedModel
-
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,12 @@ def rescore(name: str) -> Rescored:
             those that they were trained on, or raw files are missing.
     """
     config, folder = compose.load(naming.experiment_of(name)), paths.results() / name
-    if not (folder / "metrics.json").is_file():
-        raise UserError(f"{folder}: expected a record, found none")
-    record = result_files.read(folder)
+    record = kept_weights.read_record(folder)
     if record.num_folds > 1:
         found = _rescore_folds(config, folder, record)
         _check_rows(folder, "test", record.num_rows, sum(len(one.nats) for one in found))
         return Rescored(record, cross_validation.mean_score([one.score for one in found]), {})
-    kept, shards = _kept(config, folder, record), paths.shards(record.dataset)
+    kept, shards = kept_weights.load(folder, record), paths.shards(record.dataset)
     num_rows = {"test": record.num_rows} | {one.split: one.num_rows for one in record.further_tests}
     scores = {}
     for split, expected in num_rows.items():
@@ -80,22 +77,6 @@ def rescore(name: str) -> Rescored:
 def _check_rows(folder: Path, split: str, expected: int, num_rows: int) -> None:
     if num_rows != expected:
         raise UserError(f"{folder}: expected {expected} rows of {split}, got {num_rows}")
-
-
-def _kept(config: ExperimentConfig, folder: Path, record: Result) -> TrainedModel:
-    """Load the weights beside a record, if they are those that it is of."""
-    if not (folder / WEIGHTS).is_file():
-        raise UserError(
-            f"{folder}: no weights are kept; run python -m stages.train {config.name} and "
-            f"python -m stages.evaluate {config.name}"
-        )
-    kept = saved_models.load_folder(folder)
-    if record.weights_sha256 not in (None, kept.weights_sha256):
-        raise UserError(
-            f"{folder / WEIGHTS}: expected the weights of the record "
-            f"({record.weights_sha256[:12]}), got {kept.weights_sha256[:12]}"
-        )
-    return kept
 
 
 def _rescore_folds(config: ExperimentConfig, folder: Path, record: Result) -> list[Measured]:

@@ -14,7 +14,7 @@ from pipeline.evaluation import reading
 from pipeline.reporting import curves, index, report_csv, tables
 from pipeline.reporting.comparison import Report, build_report
 from pipeline.tracking import mlflow_store, run_logger
-from pipeline.uses import records
+from pipeline.uses import use_records
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def write(dataset: str) -> Path:
 def _read_by(dataset: str) -> list[Path]:
     """Return the files of numbers that a report reads."""
     measured = [folder / "metrics.json" for folder in reading.evaluations(dataset)]
-    return [paths.codecs(dataset), *measured, *records.files(dataset)]
+    return [paths.codecs(dataset), *measured, *use_records.files(dataset)]
 
 
 def _log_report(report: Report, folder: Path, files: Mapping[str, str]) -> None:

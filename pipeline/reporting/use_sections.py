@@ -10,9 +10,9 @@ from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
 from pipeline.reporting import gallery, markup, wording
 from pipeline.reporting.markup import Cell, escape
-from pipeline.uses import records
-from pipeline.uses.listing import USES
-from pipeline.uses.records import Number, UseRecord
+from pipeline.uses import use_records
+from pipeline.uses.use_descriptions import USES
+from pipeline.uses.use_records import Number, UseRecord
 
 Made = tuple[UseRecord, Path]
 
@@ -23,7 +23,7 @@ def sections(dataset: str) -> list[str]:
     Raises:
         UserError: naming a record that is malformed.
     """
-    made = records.read_all(dataset, read_manifest(paths.shards(dataset)).sha256)
+    made = use_records.read_all(dataset, read_manifest(paths.shards(dataset)).sha256)
     parts = []
     for name, group in groupby(made, key=lambda one: one[0].use):
         parts += _section(name, list(group), dataset)

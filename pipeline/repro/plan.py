@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import networkx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.stage import Stage
 
 from pipeline.core.errors import UserError, one_line
 
-FIRST = ("dependencies", "fetch", "preprocess")
+FIRST = ("code", "fetch", "preprocess")
 LAST = ("report", "register")
 Chain = tuple[str, ...]
 
@@ -71,14 +72,7 @@ def make_plan(targets: Sequence[str]) -> Plan:
     try:
         with Repo() as repo:
             graph = repo.index.graph
-            named = {stage.addressing: stage for stage in graph}
-            wanted = [
-                stage
-                for target in targets  # DVC finds one by reading its files anew, half a second each
-                for stage in ([named[target]] if target in named else repo.stage.collect(target))
-            ]
-            needed = set(wanted).union(*(networkx.descendants(graph, stage) for stage in wanted))
-            ordered = [s for s in networkx.dfs_postorder_nodes(graph) if s in needed]
+            ordered = needed_stages(repo, targets)
             with repo.lock:
                 changed = {s.addressing for s in ordered if s.changed()}
             needs = {
@@ -90,6 +84,19 @@ def make_plan(targets: Sequence[str]) -> Plan:
         hint = "; `dvc config --local core.no_scm true` does without" if "git repo" in said else ""
         raise UserError(f"dvc: {said}{hint}") from error
     return Plan(stale_among([s.addressing for s in ordered], needs, changed), needs)
+
+
+def needed_stages(repo: Repo, targets: Sequence[str]) -> list[Stage]:
+    """Return the stages of some targets and all that they need, each after what it needs."""
+    graph = repo.index.graph
+    named = {stage.addressing: stage for stage in graph}
+    wanted = [
+        stage
+        for target in targets  # DVC finds one by reading its files again, half a second each
+        for stage in ([named[target]] if target in named else repo.stage.collect(target))
+    ]
+    needed = set(wanted).union(*(networkx.descendants(graph, stage) for stage in wanted))
+    return [stage for stage in networkx.dfs_postorder_nodes(graph) if stage in needed]
 
 
 def stale_among(

@@ -21,7 +21,7 @@ from pipeline.repro.warm import warmed
 from pipeline.tracking import mlflow_store
 
 MOST_LANES = 4
-CODE = "dependencies"  # the stage that works out which code, and which entries, the others are of
+CODE = "code"  # the stage that writes code.yaml, on which the others depend
 
 
 def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:

@@ -11,72 +11,61 @@ import torch
 from torch import Tensor
 
 from arcore.inference import classification
-from pipeline.core.errors import require
 from pipeline.uses import pictures
-from pipeline.uses.outcome import Outcome, mean_of, share_of
-from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Rows, Subject, rows_at_once
+from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of, share_of
+from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once
+from pipeline.uses.use_records import Number
 
 BATCH = 250
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of classes.
+class ClassPosteriors(Use):
+    """Draw samples of each class, and classify test images.
 
     Arguments:
         num_rows: random test images that are classified; null for all.
         num_shown: samples of each class.
-        seed: of rows and draws.
     """
 
-    num_rows: int | None = None
-    num_shown: int = 10
-    seed: int = 0
+    num_rows: int | None = at_least(2, None)
+    num_shown: int = at_least(1, 10)
 
-    def __post_init__(self) -> None:
-        rows = self.num_rows
-        require(rows is None or rows >= 2, "num_rows", "an integer >= 2 or null", rows)
-        require(self.num_shown >= 1, "num_shown", "an integer >= 1", self.num_shown)
-
-
-def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
-    """Draw samples of each class, and classify test images."""
-    event, model = subject.images, subject.model
-    classes, labels = model.num_classes, subject.learned_labels()
-    if classes is None or labels is None:
-        raise subject.unfit("a class-conditional model")
-    given = torch.arange(classes, device=model.device).repeat_interleave(settings.num_shown)
-    drawn = model.sample(len(given), given, subject.generator(settings.seed))
-    images = pictures.colours(drawn, event)
-    by_class = images.reshape(classes, settings.num_shown, *images.shape[1:])
-    path = folder / "samples.png"
-    pictures.save(pictures.grid([(str(c), row) for c, row in enumerate(by_class)]), path)
-    shown = [Shown(file=path.name, caption="Samples, a row a class")]
-    rows = subject.rows("test", settings.num_rows, settings.seed)
-    counts = np.maximum(np.bincount(labels, minlength=classes), 0.5)  # half a row for none
-    prior = torch.from_numpy(counts / counts.sum())
-    numbers = _numbers(log_likelihoods(subject, rows), prior, rows)
-    notes = (
-        f"p(c | x) ∝ p(x | c) p(c) of {len(rows)} test images, where p(c) is the share of training "
-        "rows. The calibration error is over 15 bins of the most probable class's probability. "
-        "What the class tells of an image is ln p(x | c) - ln mean_c' p(x | c')."
-    )
-    if not model.exact:
-        notes += " The model only bounds p(x | c): the bounds stand for it."
-    return Outcome(numbers, shown, notes)
+    def run(self, context: UseContext, folder: Path) -> UseOutcome:
+        """See `Use.run`."""
+        event, model = context.images, context.model
+        classes, labels = model.num_classes, context.learned_labels()
+        if classes is None or labels is None:
+            raise context.unfit("a class-conditional model")
+        given = torch.arange(classes, device=model.device).repeat_interleave(self.num_shown)
+        drawn = model.sample(len(given), given, context.generator(self.seed))
+        by_class = np.split(pictures.colours(drawn, event), classes)
+        figure = pictures.grid([(str(label), row) for label, row in enumerate(by_class)])
+        shown = [pictures.show(figure, folder / "samples.png", "Samples, a row a class")]
+        rows = context.rows("test", self.num_rows, self.seed)
+        counts = np.maximum(np.bincount(labels, minlength=classes), 0.5)  # half a row for none
+        prior = torch.from_numpy(counts / counts.sum())
+        numbers = _numbers(log_likelihoods(context, rows), prior, rows)
+        notes = (
+            f"p(c | x) ∝ p(x | c) p(c) of {len(rows)} test images, where p(c) is the share of "
+            "training rows. The calibration error is over 15 bins of the most probable class's "
+            "probability. What the class tells of an image is ln p(x | c) - ln mean_c' p(x | c')."
+        )
+        if not model.exact:
+            notes += " The model only bounds p(x | c): the bounds stand for it."
+        return UseOutcome(numbers, shown, notes)
 
 
-def log_likelihoods(subject: Subject, rows: Rows) -> Tensor:
+def log_likelihoods(context: UseContext, rows: ModelRows) -> Tensor:
     """Return ln p(x | c) of every row and class, (rows, classes) float64."""
     parts = [
-        classification.class_log_likelihoods(subject.model, x).double().cpu()
-        for x in rows.x.split(min(BATCH, rows_at_once(subject.images)))
+        classification.class_log_likelihoods(context.model, x).double().cpu()
+        for x in rows.x.split(min(BATCH, rows_at_once(context.images)))
     ]
     return torch.cat(parts)
 
 
-def _numbers(scored: Tensor, prior: Tensor, rows: Rows) -> Sequence[Number]:
+def _numbers(scored: Tensor, prior: Tensor, rows: ModelRows) -> Sequence[Number]:
     assert rows.labels is not None
     labels = torch.from_numpy(rows.labels)
     posterior = classification.class_posterior(scored, prior)

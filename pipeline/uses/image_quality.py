@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, pad
 
 from arcore.events import Levels
-from pipeline.uses.outcome import mean_of
-from pipeline.uses.records import Number
+from pipeline.uses.use_base import mean_of
+from pipeline.uses.use_records import Number
 
 WINDOW = 7
 

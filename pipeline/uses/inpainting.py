@@ -7,22 +7,24 @@ are exact. Elsewhere a particle filter draws, and estimates -ln p(missing | obse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+import arcore
 from arcore.events import Levels
 from arcore.inference import completion
 from arcore.inference.posterior import Particles, observation, posterior
 from arcore.primitives.orderings import random_ordering
-from pipeline.core.errors import require, unknown_name
+from pipeline.core.errors import unknown_name
 from pipeline.uses import pictures
-from pipeline.uses.outcome import Outcome, mean_of
-from pipeline.uses.records import Shown
-from pipeline.uses.subject import Rows, Subject, rows_at_once
+from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once
 
 REORDERED = "in an order with the given pixels first"
 MASKS = {
@@ -31,34 +33,6 @@ MASKS = {
     "middle": "the middle square is missing",
     "scattered": "three of four pixels are missing, at random",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of in-painting.
-
-    Arguments:
-        masks: which pixels are missing, of `MASKS`.
-        num_rows: random test images that are scored.
-        num_shown: of them in the figures.
-        num_completions: of each of these.
-        num_particles: of the filter where a model's order does not fit.
-        seed: of rows, masks and draws.
-    """
-
-    masks: list[str] = field(default_factory=lambda: list(MASKS))
-    num_rows: int = 100
-    num_shown: int = 8
-    num_completions: int = 3
-    num_particles: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in self.masks:
-            if name not in MASKS:
-                raise unknown_name("mask", name, MASKS)
-        for name in ("num_rows", "num_shown", "num_completions", "num_particles"):
-            require(getattr(self, name) >= 1, name, "an integer >= 1", getattr(self, name))
 
 
 def missing_pixels(mask: str, event: Levels, seed: int = 0) -> Tensor:
@@ -82,100 +56,146 @@ def missing_pixels(mask: str, event: Levels, seed: int = 0) -> Tensor:
     return missing.expand(channels, -1, -1).contiguous()
 
 
-def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
-    """Complete and score test images under each mask."""
-    event, model = subject.images, subject.single_model
-    rows = subject.rows("test", settings.num_rows, settings.seed)
-    numbers, shown, exact = [], [], []
-    for mask in settings.masks:
-        observed = ~missing_pixels(mask, event, settings.seed)
-        fits = completion.observed_first(model, observed) is not None
-        exact += [mask] if fits else []
-        nats = _nats(subject, rows, observed, settings, fits)
-        kind = "sub-pixels" if event.shape[0] == 3 else "pixels"
-        unit = f"nats of {int((~observed).sum())} of {event.size} {kind}"
-        numbers.append(mean_of(MASKS[mask], nats, unit, "" if fits else "~"))
-        other = None if fits else completion.reordered(model, observed)
+@dataclass(frozen=True)
+class MaskedImages:
+    """Completing and scoring images of which some pixels are observed.
+
+    Attributes:
+        context: whose model completes them.
+        observed: (C, H, W) bool.
+        num_particles: of the filter where the model's order does not fit.
+        seed: of draws.
+    """
+
+    context: UseContext
+    observed: Tensor
+    num_particles: int
+    seed: int
+
+    @cached_property
+    def exact(self) -> arcore.AutoregressiveModel | None:
+        """The model in an order of its own with the observed pixels first; None without one."""
+        return completion.observed_first(self.context.model, self.observed)
+
+    @cached_property
+    def reordered(self) -> arcore.AutoregressiveModel | None:
+        """Where there is no exact one, the model in an order that it was not trained for."""
+        if self.exact is not None:
+            return None
+        return completion.reordered(self.context.model, self.observed)
+
+    def nats(self, rows: ModelRows) -> Tensor:
+        """Return -ln p(missing | observed) of each row, (rows,): exact, or else estimated."""
+        if self.exact is not None:
+            return self.context.missing_nats(rows, self.observed)
+        return self.estimated_nats(rows)
+
+    def estimated_nats(self, rows: ModelRows) -> Tensor:
+        """Estimate -ln p(missing | observed) of each row by the particle filter, (rows,)."""
+        generator, found = self.context.generator(self.seed), []
+        for part in rows.split(rows_at_once(self.context.levels, self.num_particles)):
+            evidence = self.filtered(part, generator).log_evidence
+            with torch.no_grad():
+                nats = evidence - self.context.model.log_prob(part.x, part.condition).double()
+            found.append(nats.double().cpu())
+        return torch.cat(found)
+
+    def filtered(self, rows: ModelRows, generator: torch.Generator) -> Particles:
+        """Return particles of rows given their observed pixels."""
+        levels, progress = self.context.levels.num_levels, self.context.progress
+        seen = observation(rows.x, self.observed.to(rows.x.device), levels)
+        return posterior(
+            self.context.model, seen, self.num_particles, rows.condition, generator,
+            progress=progress,
+        )  # fmt: skip
+
+    def draw(self, rows: ModelRows, number: int) -> Tensor:
+        """Draw what is missing once for each row; other numbers give other draws."""
+        generator, exact = self.context.generator(self.seed * 1_000 + number), self.exact
+        if exact is not None:
+            return exact.impute(rows.x, self.observed, rows.condition, generator)
+        return self.filtered(rows, generator).draw(generator)
+
+    def figure(self, rows: ModelRows, count: int) -> Figure:
+        """Draw what is given of rows, `count` completions and the truth."""
+        event, other = self.context.images, self.reordered
+        lines = [("given", pictures.colours(rows.x, event, ~self.observed))]
+        for number in range(count):
+            drawn = self.draw(rows, number)
+            lines.append((f"drawn {number + 1}", pictures.colours(drawn, event)))
         if other is not None:
-            nats = subject.missing_nats(rows, observed, other)
-            numbers.append(mean_of(f"{MASKS[mask]}, {REORDERED}", nats, unit))
-        figure = _figure(subject, rows.spread(settings.num_shown), observed, settings, fits)
-        pictures.save(figure, folder / f"{mask}.png")
-        drawn = f"by a particle filter of {settings.num_particles} particles"
-        caption = f"{MASKS[mask]} (orange); drawn {'from the exact posterior' if fits else drawn}"
-        caption += "" if other is None else f"; reordered: drawn {REORDERED}"
-        shown.append(Shown(file=f"{mask}.png", caption=caption))
-    notes = _notes(settings, exact, len(rows))
-    if any(REORDERED in number.name for number in numbers):
-        notes += (
-            " NADE has weights for any order, though it was trained for one: in one with the given "
-            "pixels first the posterior is exact, of a distribution that is not its own."
-        )
-    notes += subject.what_is_told
-    return Outcome(numbers, shown, notes)
+            generator = self.context.generator(self.seed)
+            drawn = other.impute(rows.x, self.observed, rows.condition, generator)
+            lines.append(("reordered", pictures.colours(drawn, event)))
+        return pictures.grid([*lines, ("truth", pictures.colours(rows.x, event))])
 
 
-def _figure(
-    subject: Subject, rows: Rows, observed: Tensor, settings: Settings, exact: bool
-) -> Figure:
-    event = subject.images
-    lines = [("given", pictures.colours(rows.x, event, ~observed))]
-    for number in range(settings.num_completions):
-        drawn = _complete(subject, rows, observed, settings, exact, number)
-        lines.append((f"drawn {number + 1}", pictures.colours(drawn, event)))
-    other = None if exact else completion.reordered(subject.model, observed)
-    if other is not None:
-        generator = subject.generator(settings.seed)
-        drawn = other.impute(rows.x, observed, rows.condition, generator)
-        lines.append(("reordered", pictures.colours(drawn, event)))
-    return pictures.grid([*lines, ("truth", pictures.colours(rows.x, event))])
+@dataclass(frozen=True, kw_only=True)
+class Inpainting(Use):
+    """Complete and score test images under each mask.
 
+    Arguments:
+        masks: which pixels are missing, of `MASKS`.
+        num_rows: random test images that are scored.
+        num_shown: of them in the figures.
+        num_completions: of each of these.
+        num_particles: of the filter where a model's order does not fit.
+    """
 
-def _nats(
-    subject: Subject, rows: Rows, observed: Tensor, settings: Settings, exact: bool
-) -> Tensor:
-    """Return -ln p(missing | observed) of each row, (rows,)."""
-    if exact:
-        return subject.missing_nats(rows, observed)
-    model, generator = subject.model, subject.generator(settings.seed)
-    found = []
-    for part in rows.split(rows_at_once(subject.levels, settings.num_particles)):
-        evidence = _filtered(subject, part, observed, settings, generator).log_evidence
-        with torch.no_grad():
-            nats = evidence - model.log_prob(part.x, part.condition).double()
-        found.append(nats.double().cpu())
-    return torch.cat(found)
+    masks: list[str] = field(default_factory=lambda: list(MASKS))
+    num_rows: int = at_least(1, 100)
+    num_shown: int = at_least(1, 8)
+    num_completions: int = at_least(1, 3)
+    num_particles: int = at_least(1, 32)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.masks:
+            if name not in MASKS:
+                raise unknown_name("mask", name, MASKS)
 
-def _filtered(
-    subject: Subject, rows: Rows, observed: Tensor, settings: Settings, generator: torch.Generator
-) -> Particles:
-    seen = observation(rows.x, observed.to(rows.x.device), subject.levels.num_levels)
-    count, shown = settings.num_particles, subject.progress
-    return posterior(subject.model, seen, count, rows.condition, generator, progress=shown)
+    def under(self, mask: str, context: UseContext) -> MaskedImages:
+        """Return what completes images under a mask."""
+        observed = ~missing_pixels(mask, context.images, self.seed)
+        return MaskedImages(context, observed, self.num_particles, self.seed)
 
+    def run(self, context: UseContext, folder: Path) -> UseOutcome:
+        """See `Use.run`."""
+        event, _ = context.images, context.single_model
+        rows = context.rows("test", self.num_rows, self.seed)
+        kind = "sub-pixels" if event.shape[0] == 3 else "pixels"
+        numbers, shown, estimated = [], [], []
+        for mask in self.masks:
+            masked, what = self.under(mask, context), MASKS[mask]
+            exact, other = masked.exact is not None, masked.reordered
+            estimated += [] if exact else [mask]
+            unit = f"nats of {int((~masked.observed).sum())} of {event.size} {kind}"
+            numbers.append(mean_of(what, masked.nats(rows), unit, "" if exact else "~"))
+            caption = f"{what} (orange); drawn "
+            caption += "from the exact posterior" if exact else self._filter_words()
+            if other is not None:
+                nats = context.missing_nats(rows, masked.observed, other)
+                numbers.append(mean_of(f"{what}, {REORDERED}", nats, unit))
+                caption += f"; reordered: drawn {REORDERED}"
+            figure = masked.figure(rows.spread(self.num_shown), self.num_completions)
+            shown.append(pictures.show(figure, folder / f"{mask}.png", caption))
+        notes = self._notes(estimated, len(rows))
+        if any(REORDERED in number.name for number in numbers):
+            notes += (
+                " NADE has weights for any order, though it was trained for one: in one with the "
+                "given pixels first the posterior is exact, of a distribution that is not its own."
+            )
+        return UseOutcome(numbers, shown, notes + context.condition_note)
 
-def _complete(
-    subject: Subject, rows: Rows, observed: Tensor, settings: Settings, exact: bool, number: int
-) -> Tensor:
-    """Draw what is missing once for each row."""
-    model = subject.model
-    generator = subject.generator(settings.seed * 1_000 + number)
-    if exact:
-        ordered = completion.observed_first(model, observed)
-        assert ordered is not None
-        return ordered.impute(rows.x, observed, rows.condition, generator)
-    particles = _filtered(subject, rows, observed, settings, generator)
-    return particles.draw(generator)
+    def _filter_words(self) -> str:
+        return f"by a particle filter of {self.num_particles} particles"
 
-
-def _notes(settings: Settings, exact: list[str], count: int) -> str:
-    notes = f"-ln p(missing | observed), mean over {count} random test images."
-    others = [mask for mask in settings.masks if mask not in exact]
-    if others:
-        notes += (
-            f" ~: estimates by a particle filter of {settings.num_particles} particles, where the "
-            f"model's order does not have the observed pixels first ({', '.join(others)}); they "
-            "tend to be too low, since the logarithm of an unbiased estimate is."
-        )
-    return notes
+    def _notes(self, estimated: Sequence[str], count: int) -> str:
+        notes = f"-ln p(missing | observed), mean over {count} random test images."
+        if estimated:
+            notes += (
+                f" ~: estimates {self._filter_words()}, where the model's order does not have "
+                f"the observed pixels first ({', '.join(estimated)}); they tend to be too low, "
+                "since the logarithm of an unbiased estimate is."
+            )
+        return notes

@@ -16,18 +16,18 @@ from torch import Tensor
 from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, value_of, write_object
-from pipeline.uses.subject import Subject
+from pipeline.uses.use_context import UseContext
 
 log = logging.getLogger(__name__)
 
 
 class KeptScores:
-    """Nats of the same rows by name, a file each below the subject's folder for them.
+    """Nats of the same rows by name, a file each below the context's folder for them.
 
     They serve a use of the same model, weights, rows and code on the same kind of device alone.
 
     Arguments:
-        subject: whose model scores; without a folder nothing is kept.
+        context: whose model scores; without a folder nothing is kept.
         use: that it scores for.
         chosen: the test rows.
 
@@ -35,13 +35,13 @@ class KeptScores:
         earlier_seconds: that an earlier start spent on what was kept and served again.
     """
 
-    def __init__(self, subject: Subject, use: str, chosen: np.ndarray) -> None:
-        self._folder = _folder(subject, use, chosen)
+    def __init__(self, context: UseContext, use: str, chosen: np.ndarray) -> None:
+        self._folder = _folder(context, use, chosen)
         self._count = len(chosen)
         self.earlier_seconds = 0.0
         found = 0 if self._folder is None else len(list(self._folder.glob("[!.]*")))
         if found:
-            log.info("%s, %s: goes on after %d scores", subject.experiment, use, found)
+            log.info("%s, %s: goes on after %d scores", context.experiment, use, found)
 
     def of(self, name: str, measure: Callable[[], Tensor]) -> Tensor:
         """Return what is kept by a name, or measure and keep it: (rows,) float64."""
@@ -65,11 +65,11 @@ class KeptScores:
         return nats
 
 
-def _folder(subject: Subject, use: str, chosen: np.ndarray) -> Path | None:
+def _folder(context: UseContext, use: str, chosen: np.ndarray) -> Path | None:
     """Return a folder that no other model, rows or code has; None where nothing is to be kept."""
-    trained = subject.trained
+    trained = context.trained
     code = provenance.code_sha256("use", trained.name)
-    if subject.kept is None or code is None:  # nobody could tell whether it is the same code
+    if context.kept is None or code is None:  # nobody could tell whether it is the same code
         return None
     described = {
         "code": code,
@@ -80,5 +80,5 @@ def _folder(subject: Subject, use: str, chosen: np.ndarray) -> Path | None:
         "rows": chosen.tolist(),
     }
     text = json.dumps(described, sort_keys=True, default=str)
-    kept: Path = subject.kept / f"{use}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    kept: Path = context.kept / f"{use}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,102 +12,102 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline.core.errors import require
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.uses import pictures
-from pipeline.uses.outcome import Outcome, mean_of
-from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Subject, spread
+from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_context import ModelRows, UseContext
+from pipeline.uses.use_records import Number
 
 BATCH = 250
 BLOCK = 4096  # known rows that are wide numbers at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of memorisation.
+class Memorisation(Use):
+    """Find the training image that is nearest to each sample and to each test image.
 
     Arguments:
         num_samples: drawn, and as many random test images.
         num_shown: samples in the figure.
         num_train: random training images that are searched and scored, and validation images that
             are scored; null for all.
-        seed: of rows and draws.
     """
 
-    num_samples: int = 200
-    num_shown: int = 10
-    num_train: int | None = None
-    seed: int = 0
+    num_samples: int = at_least(2, 200)
+    num_shown: int = at_least(1, 10)
+    num_train: int | None = at_least(2, None)
 
-    def __post_init__(self) -> None:
-        require(self.num_samples >= 2, "num_samples", "an integer >= 2", self.num_samples)
-        require(self.num_shown >= 1, "num_shown", "an integer >= 1", self.num_shown)
-        rows = self.num_train
-        require(rows is None or rows >= 2, "num_train", "an integer >= 2 or null", rows)
+    def run(self, context: UseContext, folder: Path) -> UseOutcome:
+        """See `Use.run`."""
+        event = context.images
+        train = context.rows("train", self.num_train, self.seed)
+        valid = context.rows("valid", self.num_train, self.seed)
+        test = context.rows("test", self.num_samples, self.seed)
+        drawn = self._draw(context, test)
+        of_samples, rows = nearest(drawn.flatten(1), train.x.flatten(1))
+        of_test, _ = nearest(test.x.flatten(1), train.x.flatten(1))
+        scale = event.num_levels - 1
+        of_samples, of_test = of_samples / scale, of_test / scale
+        numbers = [
+            mean_of("distance of a sample to the nearest training image", of_samples),
+            mean_of("distance of a test image to it", of_test),
+            _share_of_copies("samples", of_samples),
+            _share_of_copies("test images", of_test),
+            *_overfitting(context, train, valid),
+        ]
+        images = pictures.image_grid(
+            {"sample": drawn, "nearest of training": train.x[rows]}, event, self.num_shown
+        )
+        caption = "Samples, and below each the training image that is nearest to it"
+        distances = _figure({"samples": of_samples.numpy(), "test images": of_test.numpy()})
+        shown = [
+            pictures.show(images, folder / "nearest.png", caption),
+            pictures.show(
+                distances, folder / "distances.png", "Distances to the nearest training image"
+            ),
+        ]
+        notes = (
+            f"Euclidean distances of pixels in [0, 1] to the nearest of {len(train):,} training "
+            f"rows, of {len(drawn)} samples and {len(test)} random test images: samples that are "
+            "as far as test images are no copies. Distances do not see an image that is copied and "
+            f"moved. The nats by which {len(valid):,} validation images are less probable than "
+            "training images say how far the model overfits; test images may be of others, easier "
+            "or harder."
+        )
+        if not context.model.exact:
+            notes += " A bound stands for the probability."
+        return UseOutcome(numbers, shown, notes)
+
+    def _draw(self, context: UseContext, test: ModelRows) -> Tensor:
+        """Draw samples, conditioned on what test rows are, one after the other."""
+        model, condition = context.model, None
+        if model.condition_kind is not None:
+            assert test.condition is not None
+            places = torch.arange(self.num_samples, device=model.device) % len(test)
+            condition = test.condition[places]
+        generator = context.generator(self.seed)
+        return model.sample(self.num_samples, condition, generator, progress=context.progress)
 
 
-def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
-    """Find the training image that is nearest to each sample and to each test image."""
-    event, model = subject.images, subject.model
-    train = subject.rows("train", settings.num_train, settings.seed)
-    test = subject.rows("test", settings.num_samples, settings.seed)
-    condition = None
-    if model.condition_kind is not None:
-        assert test.condition is not None
-        places = torch.arange(settings.num_samples, device=model.device) % len(test)
-        condition = test.condition[places]
-    generator = subject.generator(settings.seed)
-    drawn = model.sample(settings.num_samples, condition, generator, progress=subject.progress)
-    scale = event.num_levels - 1
-    of_samples, rows = nearest(drawn.flatten(1), train.x.flatten(1))
-    of_test, _ = nearest(test.x.flatten(1), train.x.flatten(1))
-    of_samples, of_test = of_samples / scale, of_test / scale
-    valid = subject.rows("valid", settings.num_train, settings.seed)
+def _share_of_copies(what: str, distances: Tensor) -> Number:
+    share = float((distances == 0).double().mean())
+    return Number(name=f"{what} that are training images", value=share)
+
+
+def _overfitting(context: UseContext, train: ModelRows, valid: ModelRows) -> list[Number]:
+    """Return the nats of training and of validation images, and how far they are apart."""
     nats = {
-        name: subject.nats(part.x, part.condition, BATCH, f"{name} images")
-        for name, part in (("training", train), ("validation", valid))
+        name: context.nats(rows.x, rows.condition, BATCH, name)
+        for name, rows in (("training images", train), ("validation images", valid))
     }
     (of_train, train_error), (of_valid, valid_error) = map(mean_and_error, nats.values())
-    gap, gap_error = of_valid - of_train, math.hypot(train_error, valid_error)
-    numbers = [
-        mean_of("distance of a sample to the nearest training image", of_samples),
-        mean_of("distance of a test image to it", of_test),
-        Number(
-            name="samples that are training images", value=float((of_samples == 0).double().mean())
-        ),
-        Number(
-            name="test images that are training images", value=float((of_test == 0).double().mean())
-        ),
-        *(mean_of(f"{name} images", values, "nats") for name, values in nats.items()),
-        Number(
-            name="validation above training images",
-            value=gap,
-            stderr=gap_error if len(valid) > 1 else None,
-            unit="nats",
-        ),
-    ]
-    shown = spread(len(drawn), settings.num_shown)  # test rows may lie class by class
-    lines = [
-        ("sample", pictures.colours(drawn[shown], event)),
-        ("nearest of training", pictures.colours(train.x[rows[shown]], event)),
-    ]
-    pictures.save(pictures.grid(lines), folder / "nearest.png")
-    pictures.save(_figure(of_samples.numpy(), of_test.numpy()), folder / "distances.png")
-    notes = (
-        f"Euclidean distances of pixels in [0, 1] to the nearest of {len(train):,} training rows, "
-        f"of {len(drawn)} samples and {len(test)} random test images: samples that are as far as "
-        "test images are no copies. Distances do not see an image that is copied and moved. The "
-        f"nats by which {len(valid):,} validation images are less probable than training images "
-        "say how far the model overfits; test images may be of others, easier or harder."
+    apart = Number(
+        name="validation above training images",
+        value=of_valid - of_train,
+        stderr=math.hypot(train_error, valid_error) if len(valid) > 1 else None,
+        unit="nats",
     )
-    if not model.exact:
-        notes += " A bound stands for the probability."
-    captions = {
-        "nearest.png": "Samples, and below each the training image that is nearest to it",
-        "distances.png": "Distances to the nearest training image",
-    }
-    return Outcome(numbers, [Shown(file=f, caption=c) for f, c in captions.items()], notes)
+    return [*(mean_of(name, values, "nats") for name, values in nats.items()), apart]
 
 
 def nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,11 +131,10 @@ def nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     return least.values, within + BLOCK * least.indices
 
 
-def _figure(of_samples: np.ndarray, of_test: np.ndarray) -> Figure:
-    figure = Figure(figsize=(5, 3), layout="constrained", dpi=pictures.DPI)
-    axes = figure.subplots()
-    bins = np.linspace(0, max(of_samples.max(), of_test.max(), 1e-9), 31).tolist()
-    for values, label in ((of_samples, "samples"), (of_test, "test images")):
+def _figure(distances: Mapping[str, np.ndarray]) -> Figure:
+    figure, axes = pictures.new_axes(5, 3)
+    bins = np.linspace(0, max(*(values.max() for values in distances.values()), 1e-9), 31).tolist()
+    for label, values in distances.items():
         axes.hist(values, bins, histtype="step", linewidth=1.8, label=label)
     axes.set(xlabel="distance to the nearest training image", ylabel="images")
     axes.legend()

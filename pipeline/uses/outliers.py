@@ -14,89 +14,95 @@ from torch import Tensor
 
 from arcore.events import Levels
 from pipeline.core import paths
-from pipeline.core.errors import UserError, require
+from pipeline.core.errors import require
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
-from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import image_codecs, scoring
 from pipeline.uses import pictures
-from pipeline.uses.outcome import Outcome
-from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Subject, spread
+from pipeline.uses.use_base import Use, UseOutcome, at_least
+from pipeline.uses.use_context import UseContext, choose
+from pipeline.uses.use_records import Number
 
 REAL = "real test images"
 OF_REAL = ("shuffled pixels", "mirrored")  # kinds that are made of the real images
 BATCH = 250
 SCORES = ("-log2 p(x)", "-log2 p(x) - L(x)")
+Scores = tuple[np.ndarray, np.ndarray]  # both scores of images of one kind
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of outliers.
+class Outliers(Use):
+    """Score images of all kinds, and measure how well each is told from real ones.
 
     Arguments:
         num_rows: random test images, and as many of each other kind.
         num_shown: of each kind in the figure.
         other: another dataset of the same event, whose test images are one of the kinds; null for
             none.
-        seed: of rows and draws.
     """
 
-    num_rows: int = 200
-    num_shown: int = 10
+    num_rows: int = at_least(2, 200)
+    num_shown: int = at_least(1, 10)
     other: str | None = None
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        require(self.num_rows >= 2, "num_rows", "an integer >= 2", self.num_rows)
-        require(self.num_shown >= 1, "num_shown", "an integer >= 1", self.num_shown)
+    def run(self, context: UseContext, folder: Path) -> UseOutcome:
+        """See `Use.run`."""
+        event, model = context.images, context.unconditional_model
+        if not image_codecs.applies(event):
+            raise context.unfit_event("images of up to 256 levels")
+        image_codecs.require()
+        rows = context.rows("test", self.num_rows, self.seed)
+        kinds = {REAL: rows.x.cpu(), **others(rows.x.cpu(), event, self.seed)}
+        read = None
+        if self.other is not None:
+            kinds[f"{self.other}, test images"], sha256 = self._of_dataset(self.other, event)
+            read = {self.other: sha256}
+        scores = {name: _scores(context, name, x, event) for name, x in kinds.items()}
+        images = pictures.image_grid(kinds, event, self.num_shown)
+        histograms = _figure(scores)
+        shown = [
+            pictures.show(images, folder / "images.png", "What is told apart"),
+            pictures.show(
+                histograms, folder / "scores.png", "Both scores: histograms, each kind a line"
+            ),
+        ]
+        notes = _notes({name: len(x) for name, x in kinds.items()})
+        if not model.exact:
+            notes += " The model only bounds p(x): the bound stands for it."
+        return UseOutcome(_numbers(scores), shown, notes, other_datasets=read)
+
+    def _of_dataset(self, name: str, event: Levels) -> tuple[Tensor, str]:
+        """Return test images of another dataset, and the hash of its shards."""
+        folder = paths.shards(name)
+        manifest = read_manifest(folder)
+        expected = f"a dataset of the same event, {event}"
+        require(manifest.event == event, "other", expected, f"{name} of {manifest.event}")
+        test = ShardReader(folder, "test")
+        chosen = choose(len(test), self.num_rows, self.seed)
+        return torch.from_numpy(scoring.read_rows(test, chosen, event)), manifest.sha256
 
 
-def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
-    """Score images of all kinds, and measure how well each is told from real ones."""
-    event = subject.images
-    if not image_codecs.applies(event):
-        raise UserError(f"{subject.experiment}: expected images of up to 256 levels, got {event}")
-    if subject.model.condition_kind is not None:
-        raise subject.unfit("an unconditional model")
-    image_codecs.require()
-    rows = subject.rows("test", settings.num_rows, settings.seed)
-    kinds = {REAL: rows.x.cpu(), **others(rows.x.cpu(), event, settings.seed)}
-    read = {}
-    if settings.other is not None:
-        images, sha256 = _of_dataset(settings.other, event, settings)
-        kinds[f"{settings.other}, test images"], read[settings.other] = images, sha256
-    scores = {name: _scores(subject, name, x, event) for name, x in kinds.items()}
+def _numbers(scores: Mapping[str, Scores]) -> list[Number]:
     numbers = []
     for which, score in enumerate(SCORES):
-        for name in kinds:
-            if name != REAL:
-                pair = scores[REAL][which], scores[name][which]
-                value, error = auc(*pair, paired=name in OF_REAL)
-                numbers.append(Number(name=f"AUC of {score}, {name}", value=value, stderr=error))
-    pictures.save(_figure(scores), folder / "scores.png")
-    lines = [
-        (name, pictures.colours(x[spread(len(x), settings.num_shown)], event))
-        for name, x in kinds.items()
-    ]
-    pictures.save(pictures.grid(lines), folder / "images.png")
-    bound = "" if subject.model.exact else " The model only bounds p(x): the bound stands for it."
-    counts = {name: len(x) for name, x in kinds.items()}
-    each = f"{len(rows)} of each"
+        for name in [kind for kind in scores if kind != REAL]:
+            pair = scores[REAL][which], scores[name][which]
+            value, error = auc(*pair, paired=name in OF_REAL)
+            numbers.append(Number(name=f"AUC of {score}, {name}", value=value, stderr=error))
+    return numbers
+
+
+def _notes(counts: Mapping[str, int]) -> str:
+    each = f"{counts[REAL]} of each"
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{name}: {count}" for name, count in counts.items())
-    notes = (
+    return (
         f"How well a score tells each kind from real test images ({each}): the "
         "probability that one of it has the higher score. 0.5 is chance; below it, the score takes "
         "the others for more real than real ones. L(x) is the length in bits of the shortest of "
         "PNG, WebP, zstd and JPEG XL (Serra et al., 2020), which raw probabilities lack: simple "
-        f"images are probable.{bound}"
+        "images are probable."
     )
-    shown = [
-        Shown(file="images.png", caption="What is told apart"),
-        Shown(file="scores.png", caption="Both scores: histograms, each kind a line"),
-    ]
-    return Outcome(numbers, shown, notes, other_datasets=read or None)
 
 
 def others(x: Tensor, event: Levels, seed: int) -> Mapping[str, Tensor]:
@@ -166,25 +172,14 @@ def complexity(x: np.ndarray, event: Levels) -> np.ndarray:
     return np.asarray(8.0 * np.array(sizes).min(1))
 
 
-def _scores(subject: Subject, name: str, x: Tensor, event: Levels) -> tuple[np.ndarray, np.ndarray]:
+def _scores(context: UseContext, name: str, x: Tensor, event: Levels) -> Scores:
     """Return both scores of images in bits."""
-    bits = subject.nats(x, None, BATCH, name).numpy() / math.log(2)
+    bits = context.nats(x, None, BATCH, name).numpy() / math.log(2)
     return bits, bits - complexity(x.numpy().astype(np.uint8), event)
 
 
-def _of_dataset(name: str, event: Levels, settings: Settings) -> tuple[Tensor, str]:
-    """Return test images of another dataset, and the hash of its shards."""
-    folder = paths.shards(name)
-    manifest = read_manifest(folder)
-    expected = f"a dataset of the same event, {event}"
-    require(manifest.event == event, "other", expected, f"{name} of {manifest.event}")
-    test = ShardReader(folder, "test")
-    chosen = choose_rows(len(test), min(settings.num_rows, len(test)), settings.seed)
-    return torch.from_numpy(scoring.read_rows(test, chosen, event)), manifest.sha256
-
-
-def _figure(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    figure = Figure(figsize=(9, 3.4), layout="constrained", dpi=pictures.DPI)
+def _figure(scores: Mapping[str, Scores]) -> Figure:
+    figure = pictures.new_figure(9, 3.4)
     panels = figure.subplots(1, 2)
     for which, axes in enumerate(panels):
         values = {name: pair[which] for name, pair in scores.items()}

@@ -1,15 +1,18 @@
-"""Grids of images with a title for each row, as figures of matplotlib."""
+"""Figures of uses: grids of images with a title for each row, and files with captions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from arcore.events import Levels
+from pipeline.uses.use_context import spread
+from pipeline.uses.use_records import Shown
 
 MISSING = (0.85, 0.37, 0.01)  # of pixels that are not given
 PAPER = 0.9  # between images, where white ones are to be seen
@@ -50,8 +53,7 @@ def grid(rows: Sequence[tuple[str, np.ndarray]]) -> Figure:
             canvas[top : top + height, left : left + width] = image
     longest = max(len(title) for title, _ in rows)
     size = (0.09 * longest + 0.3 + INCHES * count, 0.25 + INCHES * len(rows))
-    figure = Figure(figsize=size, layout="constrained", dpi=DPI)
-    axes = figure.subplots()
+    figure, axes = new_axes(*size)
     axes.imshow(canvas, interpolation="nearest")
     axes.set_yticks(
         [gap + row * step[0] + height / 2 - 0.5 for row in range(len(rows))],
@@ -64,6 +66,29 @@ def grid(rows: Sequence[tuple[str, np.ndarray]]) -> Figure:
     return figure
 
 
+def image_grid(named: Mapping[str, Tensor], event: Levels, count: int) -> Figure:
+    """Draw a row of levels (N, C, H, W) for each name, of which `count` evenly spread are shown."""
+    rows = {name: colours(x, event) for name, x in named.items()}
+    return grid([(name, x[spread(len(x), count)]) for name, x in rows.items()])
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches."""
+    return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+
+
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of so many inches with one panel."""
+    figure = new_figure(width, height)
+    return figure, figure.subplots()
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG without anything that differs from run to run."""
     figure.savefig(path, metadata={"Software": None})
+
+
+def show(figure: Figure, path: Path, caption: str) -> Shown:
+    """Write a figure as `save` does, and return it with its caption."""
+    save(figure, path)
+    return Shown(file=path.name, caption=caption)

@@ -9,77 +9,68 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import UserError, require
-from pipeline.uses.outcome import Outcome
-from pipeline.uses.records import Number
-from pipeline.uses.subject import Subject
+from pipeline.uses.use_base import Use, UseOutcome, at_least
+from pipeline.uses.use_context import UseContext
+from pipeline.uses.use_records import Number
 
 BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of structure.
+class PixelStructure(Use):
+    """Compare covariances of pairs of pixels in draws with those in test images.
 
     Arguments:
         num_samples: drawn, and as many random test and training images.
         near, far: pixels at most, and at least, so far apart make a pair.
-        seed: of rows and draws.
     """
 
-    num_samples: int = 2000
-    near: float = 3
+    num_samples: int = at_least(2, 2000)
+    near: float = at_least(1, 3)
     far: float = 14
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.num_samples >= 2, "num_samples", "an integer >= 2", self.num_samples)
-        require(self.near >= 1, "near", "a number >= 1", self.near)
+        super().__post_init__()
         require(self.far > self.near, "far", f"a number > near, {self.near}", self.far)
 
-
-def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
-    """Compare covariances of pairs of pixels in draws with those in test images."""
-    event, model = subject.images, subject.model
-    if model.condition_kind is not None:
-        raise subject.unfit("an unconditional model")
-    colours, height, width = event.extents
-    diagonal = ((height - 1) ** 2 + (width - 1) ** 2) ** 0.5
-    if settings.far > diagonal:
-        raise UserError(f"far: expected at most {diagonal:.1f}, got {settings.far}")
-    known = {
-        f"{split} images": subject.rows(name, settings.num_samples, settings.seed).x
-        for split, name in (("test", "test"), ("training", "train"))
-    }
-    generator, count = subject.generator(settings.seed), settings.num_samples
-    known["samples"] = model.sample(count, None, generator, batch=BATCH, progress=subject.progress)
-    scale = event.num_levels - 1
-    shades = {name: x.double().cpu() / scale for name, x in known.items()}
-    truth, pairs = covariances(shades["test images"]), pairs_apart(height, width)
-    groups = {
-        "near": (pairs > 0) & (pairs <= settings.near),
-        "far": pairs >= settings.far,
-    }
-    numbers = [
-        Number(name=f"brightness of {name}", value=float(x.mean())) for name, x in shades.items()
-    ]
-    for name in ("training images", "samples"):
-        off = (covariances(shades[name]) - truth).square()
-        numbers += [
-            Number(
-                name=f"{group} pairs off, {name}",
-                value=1000 * float(off[chosen.repeat(colours, colours)].mean().sqrt()),
-                unit="x 1e-3",
-            )
-            for group, chosen in groups.items()
+    def run(self, context: UseContext, folder: Path) -> UseOutcome:
+        """See `Use.run`."""
+        event, model = context.images, context.unconditional_model
+        colours, height, width = event.extents
+        diagonal = ((height - 1) ** 2 + (width - 1) ** 2) ** 0.5
+        if self.far > diagonal:
+            raise UserError(f"far: expected at most {diagonal:.1f}, got {self.far}")
+        images = {
+            f"{split} images": context.rows(name, self.num_samples, self.seed).x
+            for split, name in (("test", "test"), ("training", "train"))
+        }
+        images["samples"] = model.sample(
+            self.num_samples, None, context.generator(self.seed), batch=BATCH,
+            progress=context.progress,
+        )  # fmt: skip
+        shades = {name: x.double().cpu() / (event.num_levels - 1) for name, x in images.items()}
+        numbers = [
+            Number(name=f"brightness of {name}", value=float(x.mean()))
+            for name, x in shades.items()
         ]
-    notes = (
-        f"Off: the root mean square of the difference between covariances of two pixels, in [0, "
-        f"1], and those in {len(known['test images']):,} test images, of pairs within "
-        f"{settings.near:g} pixels and of those {settings.far:g} or more apart. There are "
-        f"{settings.num_samples:,} samples and {len(known['training images']):,} training images; "
-        "what these have is chance."
-    )
-    return Outcome(numbers, [], notes)
+        pairs = pairs_apart(height, width).repeat(colours, colours)
+        near, far = (pairs > 0) & (pairs <= self.near), pairs >= self.far
+        truth = covariances(shades["test images"])
+        for name in ("training images", "samples"):
+            off = (covariances(shades[name]) - truth).square()
+            for group, chosen in (("near", near), ("far", far)):
+                value = 1000 * float(off[chosen].mean().sqrt())
+                numbers.append(
+                    Number(name=f"{group} pairs off, {name}", value=value, unit="x 1e-3")
+                )
+        notes = (
+            "Off: the root mean square of the difference between covariances of two pixels, in "
+            f"[0, 1], and those in {len(images['test images']):,} test images, of pairs within "
+            f"{self.near:g} pixels and of those {self.far:g} or more apart. There are "
+            f"{self.num_samples:,} samples and {len(images['training images']):,} training images; "
+            "what these have is chance."
+        )
+        return UseOutcome(numbers, [], notes)
 
 
 def covariances(x: Tensor) -> Tensor:

@@ -3,103 +3,126 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+import arcore
+from arcore.events import Levels
 from arcore.inference import completion
 from arcore.primitives.progress import progress_bar
-from pipeline.core.errors import require
 from pipeline.uses import image_quality, pictures
-from pipeline.uses.outcome import Outcome, mean_of
-from pipeline.uses.records import Number, Shown
-from pipeline.uses.subject import Subject, rows_at_once, spread
+from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once, spread
+from pipeline.uses.use_records import Number, Shown
 
 MEAN = "the mean of all draws"
+NUM_DRAWN = 3  # draws in a figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of super-resolution.
+class SuperResolution(Use):
+    """Enlarge test images by each factor that the model has the small image of.
 
     Arguments:
         factors: of the enlargement; a model takes those whose small image comes first in its order.
         num_rows: random test images that are measured.
         num_shown: of them in the figures.
         num_draws: of each image, whose mean tends to the best guess by squared error.
-        seed: of rows and draws.
     """
 
-    factors: list[int] = field(default_factory=lambda: [2, 4])
-    num_rows: int = 50
-    num_shown: int = 8
-    num_draws: int = 32
-    seed: int = 0
+    factors: list[int] = at_least(2, [2, 4])
+    num_rows: int = at_least(1, 50)
+    num_shown: int = at_least(1, 8)
+    num_draws: int = at_least(2, 32)
 
-    def __post_init__(self) -> None:
+    def run(self, context: UseContext, folder: Path) -> UseOutcome:
+        """See `Use.run`."""
+        event = context.images
+        rows = context.rows("test", self.num_rows, self.seed)
+        numbers: list[Number] = []
+        shown, missing = [], []
         for factor in self.factors:
-            require(factor >= 2, "factors", "integers >= 2", factor)
-        for name in ("num_rows", "num_shown"):
-            require(getattr(self, name) >= 1, name, "an integer >= 1", getattr(self, name))
-        require(self.num_draws >= 2, "num_draws", "an integer >= 2", self.num_draws)
+            observed = given_pixels(event.extents, factor)
+            ordered = completion.observed_first(context.model, observed)
+            if ordered is None:
+                missing.append(f"{factor}x")
+                continue
+            draws = self._draw(context, ordered, rows, observed, f"{factor}x")
+            made = _enlargements(rows, draws, factor, event)
+            truth = image_quality.shades(rows.x, event)
+            numbers += image_quality.quality(truth, made, f"{factor}x")
+            numbers += posterior_mean(f"{factor}x", truth, draws)
+            nats = context.missing_nats(rows, observed)
+            what = f"{factor}x: the other pixels given the small image"
+            numbers.append(mean_of(what, nats, "nats"))
+            shown.append(self._show(rows, observed, made, draws, event, folder / f"{factor}x.png"))
+        if not shown:
+            raise context.unfit("small images first in the order")
+        notes = self._notes(missing, len(rows)) + context.condition_note
+        return UseOutcome(numbers, shown, notes)
 
-
-def run(subject: Subject, settings: Settings, folder: Path) -> Outcome:
-    """Enlarge test images by each factor that the model has the small image of."""
-    event, model = subject.images, subject.model
-    rows = subject.rows("test", settings.num_rows, settings.seed)
-    truth = image_quality.shades(rows.x, event)
-    numbers: list[Number] = []
-    shown, left_out = [], []
-    for factor in settings.factors:
-        observed = given_pixels(event.extents, factor)
-        ordered = completion.observed_first(model, observed)
-        if ordered is None:
-            left_out.append(factor)
-            continue
-        generator = subject.generator(settings.seed)
-        draws = []
-        with progress_bar(subject.progress, settings.num_draws, f"{factor}x") as advance:
-            for _ in range(settings.num_draws):
+    def _draw(
+        self, context: UseContext, ordered: arcore.AutoregressiveModel, rows: ModelRows,
+        observed: Tensor, label: str,
+    ) -> Tensor:  # fmt: skip
+        """Draw images given their observed pixels, (draws, rows, C, H, W) in [0, 1]."""
+        event, generator, draws = context.images, context.generator(self.seed), []
+        with progress_bar(context.progress, self.num_draws, label) as advance:
+            for _ in range(self.num_draws):
                 drawn = [
                     ordered.impute(part.x, observed, part.condition, generator)
                     for part in rows.split(rows_at_once(event))
                 ]
                 draws.append(image_quality.shades(torch.cat(drawn), event))
                 advance(1)
-        stacked, small = torch.stack(draws), truth[..., ::factor, ::factor]
-        size = (event.extents[1], event.extents[2])
-        made = {
-            "one draw": draws[0],
-            MEAN: stacked.mean(0),
-            "bicubic": image_quality.enlarge(small, factor, size, "bicubic"),
-            "nearest": image_quality.enlarge(small, factor, size, "nearest"),
-        }
-        if event.num_levels == 2:  # as black and white as the data
-            for name in (MEAN, "bicubic"):
-                made[f"{name}, in black and white"] = (made[name] > 0.5).double()
-        numbers += image_quality.quality(truth, made, f"{factor}x")
-        numbers += posterior_mean(f"{factor}x", truth, stacked)
-        nats = subject.missing_nats(rows, observed)
-        numbers.append(mean_of(f"{factor}x: the other pixels given the small image", nats, "nats"))
-        path = folder / f"{factor}x.png"
-        scale = event.num_levels - 1
-        lines = [("given", pictures.colours(rows.x, event, ~observed))]
-        lines += [("bicubic", pictures.colours(made["bicubic"] * scale, event))]
-        lines += [
-            (f"drawn {n}", pictures.colours(x * scale, event)) for n, x in enumerate(draws[:3], 1)
-        ]
-        lines += [("mean of draws", pictures.colours(made[MEAN] * scale, event))]
-        lines += [("truth", pictures.colours(rows.x, event))]
-        lines = [(title, images[spread(len(rows), settings.num_shown)]) for title, images in lines]
-        pictures.save(pictures.grid(lines), path)
-        shown.append(Shown(file=path.name, caption=f"Enlarged {factor}x (orange: not given)"))
-    if len(left_out) == len(settings.factors):
-        raise subject.unfit("small images first in the order")
-    notes = _notes(settings, left_out, len(rows)) + subject.what_is_told
-    return Outcome(numbers, shown, notes)
+        return torch.stack(draws)
+
+    def _show(
+        self, rows: ModelRows, observed: Tensor, made: dict[str, Tensor], draws: Tensor,
+        event: Levels, path: Path,
+    ) -> Shown:  # fmt: skip
+        some = spread(len(rows), self.num_shown)
+        drawn = {f"drawn {n}": x for n, x in enumerate(draws[:NUM_DRAWN], 1)}
+        lines = [("given", pictures.colours(rows.x[some], event, ~observed))]
+        for name, x in {"bicubic": made["bicubic"], **drawn, "mean of draws": made[MEAN]}.items():
+            lines.append((name, pictures.colours(x[some] * (event.num_levels - 1), event)))
+        lines.append(("truth", pictures.colours(rows.x[some], event)))
+        caption = f"Enlarged {path.stem} (orange: not given)"
+        return pictures.show(pictures.grid(lines), path, caption)
+
+    def _notes(self, missing: Sequence[str], count: int) -> str:
+        notes = (
+            f"{count} random test images; the small image is every second or fourth row and "
+            "column, not an average, and comes first in the model's order, so that draws are from "
+            "the exact posterior. The best guess by squared error is the mean of the posterior, "
+            f"here of {self.num_draws} draws; a draw is an image that the model could have made, "
+            "and has twice the squared error (3 dB less) if the posterior is right, in which case "
+            "the variance of draws is the squared error of endlessly many, 1 in the table. PSNR is "
+            "that of the mean squared error over all images; SSIM has windows of 7 x 7 pixels."
+        )
+        if missing:
+            notes += f" The model's order has no small image of {' or '.join(missing)}."
+        return notes
+
+
+def _enlargements(rows: ModelRows, draws: Tensor, factor: int, event: Levels) -> dict[str, Tensor]:
+    """Return images enlarged in several ways by name, (rows, C, H, W) in [0, 1]."""
+    small = image_quality.shades(rows.x, event)[..., ::factor, ::factor]
+    size = (event.extents[1], event.extents[2])
+    made = {
+        "one draw": draws[0],
+        MEAN: draws.mean(0),
+        "bicubic": image_quality.enlarge(small, factor, size, "bicubic"),
+        "nearest": image_quality.enlarge(small, factor, size, "nearest"),
+    }
+    if event.num_levels == 2:  # as black and white as the data
+        for name in (MEAN, "bicubic"):
+            made[f"{name}, in black and white"] = (made[name] > 0.5).double()
+    return made
 
 
 def given_pixels(extents: tuple[int, ...], factor: int) -> Tensor:
@@ -134,19 +157,3 @@ def posterior_mean(what: str, truth: Tensor, draws: Tensor) -> list[Number]:
         ),
         Number(name=f"{what}: variance of draws by squared error of that", value=variance / error),
     ]
-
-
-def _notes(settings: Settings, left_out: list[int], count: int) -> str:
-    notes = (
-        f"{count} random test images; the small image is every second or fourth row and column, "
-        "not an average, and comes first in the model's order, so that draws are from the exact "
-        f"posterior. The best guess by squared error is the mean of the posterior, here of "
-        f"{settings.num_draws} draws; a draw is an image that the model could have made, and has "
-        "twice the squared error (3 dB less) if the posterior is right, in which case the variance "
-        "of draws is the squared error of endlessly many, 1 in the table. PSNR is that of the mean "
-        "squared error over all images; SSIM has windows of 7 x 7 pixels."
-    )
-    if left_out:
-        missing = " or ".join(f"{factor}x" for factor in left_out)
-        notes += f" The model's order has no small image of {missing}."
-    return notes

@@ -19,7 +19,7 @@ from pipeline.core import provenance
 from pipeline.core.errors import UserError, require
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from pipeline.uses.records import Shown
+from pipeline.uses.use_records import Shown
 from reproductions.studies.study_context import StudyContext
 from reproductions.studies.study_records import StudyOutcome
 

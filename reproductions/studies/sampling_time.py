@@ -12,7 +12,7 @@ from pipeline.core import provenance
 from pipeline.core.errors import require
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
-from pipeline.uses.records import Shown
+from pipeline.uses.use_records import Shown
 from reproductions.studies.study_context import StudyContext
 from reproductions.studies.study_records import StudyOutcome
 from reproductions.studies.timing import check_models, check_sizes, seconds_of

@@ -18,7 +18,7 @@ from pipeline.core.records import Record, read_object, write_object
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.reporting import wording
 from pipeline.training.records import TrainingRecord
-from pipeline.uses.records import Shown
+from pipeline.uses.use_records import Shown
 
 FILE, TABLE = "study.json", "table.csv"
 TABLE_SHA256 = "table_sha256"  # of the record

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from pipeline.core.errors import require
 from pipeline.evaluation import scoring
 from pipeline.uses import pictures
-from pipeline.uses.records import Shown
-from pipeline.uses.subject import rows_at_once
+from pipeline.uses.use_context import rows_at_once
+from pipeline.uses.use_records import Shown
 from reproductions.studies.study_context import StudyContext
 from reproductions.studies.study_records import StudyOutcome, device_of, with_error
 

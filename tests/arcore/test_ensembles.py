@@ -184,7 +184,7 @@ def nade(event: object = NINE, **hyperparameters: object) -> arcore.Autoregressi
 PAIR = [nade(), nade(ordering="reverse")]
 X = torch.zeros(2, 1, 3, 3)
 BAD = [
-    (lambda: Ensemble([]), ["members", "at least one", "none"]),
+    (lambda: Ensemble([]), ["members", "at least one", "[]"]),
     (lambda: Ensemble([1]), ["members", "models", "1"]),
     (lambda: Ensemble([nade(), nade(Binary((9,)))]), ["members", "(1, 3, 3)", "(9,)"]),
     (lambda: Ensemble([nade(num_classes=2), nade()]), ["members", "num_classes=2", "None"]),

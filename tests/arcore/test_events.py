@@ -96,7 +96,7 @@ def test_a_bin_may_be_an_integer_wide() -> None:
     event = Real((2,), 1)
     assert event == Real((2,), 1.0) and isinstance(event.bin_width, float)
     for width in (True, 0, -1, math.inf, math.nan, "1"):
-        with pytest.raises(ValueError, match="^bin_width: expected a number > 0 or None"):
+        with pytest.raises(ValueError, match="^bin_width: expected a number > 0, got"):
             Real((2,), width)
 
 

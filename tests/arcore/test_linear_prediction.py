@@ -11,7 +11,7 @@ from torch.testing import assert_close
 import arcore
 from arcore.events import Levels
 from arcore.families import raster
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.linear_prediction import CausalPrediction, GroupPrediction
 from arcore.primitives.pyramids import Group, Pyramid
 
@@ -55,7 +55,7 @@ def test_a_row_of_pixels_has_neighbours_on_two_sides() -> None:
 
 def test_half_precision_leaves_a_prediction_alone() -> None:
     layer, y = CausalPrediction(3, 5), torch.rand(2, 3, 4, 4)
-    expected, cursor = layer(y), Cursor(4, 4)
+    expected, cursor = layer(y), ImageCursor(4, 4)
     with torch.autocast("cpu", torch.bfloat16):
         assert_close(layer(y), expected, rtol=0, atol=0)
         for row in range(4):

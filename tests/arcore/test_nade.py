@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
-from arcore.layers import hidden_runs
+from arcore.layers import hidden_states
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, randomize
 from tests.support.events import CUBE
@@ -67,7 +67,7 @@ def naive_loss(model: arcore.AutoregressiveModel, x: Tensor, condition: Tensor |
 def test_equals_a_loop_over_dimensions(
     case: Case, skips: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hidden_runs, "skips_zeros", lambda device: skips)
+    monkeypatch.setattr(hidden_states, "skips_zeros", lambda device: skips)
     model, x, condition = case.build(), case.values(20), case.condition(20)
     weights = torch.linspace(0.5, 2, 20, dtype=torch.float64)
     results = []
@@ -127,7 +127,7 @@ def test_no_bit_of_a_conditional_depends_on_what_follows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The number of hidden states, hence every shape inside, depends on the data that follow."""
-    monkeypatch.setattr(hidden_runs, "skips_zeros", lambda device: skips)
+    monkeypatch.setattr(hidden_states, "skips_zeros", lambda device: skips)
     size, before = 60, torch.get_num_threads()
     model = arcore.create_model("nade", Binary((size,)), hidden=hidden, block=5).to(dtype)
     for parameter in model.parameters():
@@ -170,7 +170,7 @@ def test_memory_a_datum_grows_with_blocks_not_with_dimensions() -> None:
 
 @pytest.mark.parametrize("skips", [True, False], ids=["cpu", "accelerator"])
 def test_no_rows_have_no_loss(skips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hidden_runs, "skips_zeros", lambda device: skips)
+    monkeypatch.setattr(hidden_states, "skips_zeros", lambda device: skips)
     model = arcore.create_model("nade", Binary((23,)), hidden=7, block=5)
     loss = model(torch.zeros(0, 23))
     loss.sum().backward()

@@ -70,5 +70,7 @@ def test_unknown_ordering_lists_the_known() -> None:
 
 
 def test_an_ordering_needs_a_shape() -> None:
-    with pytest.raises(ValueError, match=r"^shape: expected at least one extent, got \(\)"):
+    with pytest.raises(
+        ValueError, match=r"^shape: expected a non-empty list of integers >= 1, got \(\)"
+    ):
         make_ordering("raster", ())

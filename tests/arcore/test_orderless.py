@@ -425,7 +425,7 @@ BAD = [
     ({"dropout": 1.0}, None, ["dropout", "[0, 1)", "1.0"]),
     ({"activation": "sigmoid"}, None, ["activation", "relu", "'sigmoid'"]),
     ({"inputs": "onehot"}, None, ["inputs", "one_hot", "'onehot'"]),
-    ({"hidden": 500}, None, ["hidden", "list of widths", "500"]),
+    ({"hidden": 500}, None, ["hidden", "list of integers", "500"]),
     ({"hidden": [8, 0]}, None, ["hidden", ">= 1", "0"]),
     ({"num_classes": 0}, None, ["num_classes", ">= 1", "0"]),
 ]

@@ -12,9 +12,9 @@ from torch.testing import assert_close
 
 import arcore
 from arcore.events import Binary, Levels
-from arcore.layers.cursor import Cursor
+from arcore.layers.cursor import ImageCursor
 from arcore.layers.diagonal_lstm import DiagonalLSTMLayer, diagonal_order
-from arcore.layers.row_lstm import RowLSTMLayer
+from arcore.layers.row_lstm_layer import RowLSTMLayer
 from arcore.model import AutoregressiveModel
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence
@@ -126,7 +126,7 @@ def test_layers_pixel_by_pixel_may_take_a_pixel_twice(
     make: Layer, reference: Callable, size: tuple[int, int]
 ) -> None:
     layer = filled(make(size))
-    x, cursor = inputs_of(layer, size), Cursor(*size)
+    x, cursor = inputs_of(layer, size), ImageCursor(*size)
     found: Pixels = {}
     with torch.no_grad():
         for r in range(size[0]):
@@ -221,7 +221,7 @@ def test_states_keep_their_precision_under_autocast() -> None:
 @pytest.mark.parametrize("make", [RowLSTMLayer, lambda *_: DiagonalLSTMLayer(4, (4, 5))])
 def test_layers_pixel_by_pixel_are_as_fine_as_at_once_under_autocast(make: Callable) -> None:
     layer = filled(make(3, 5)).float()
-    x, cursor = inputs_of(layer, (4, 5)).float(), Cursor(4, 5)
+    x, cursor = inputs_of(layer, (4, 5)).float(), ImageCursor(4, 5)
     found: Pixels = {}
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         at_once = layer(x)

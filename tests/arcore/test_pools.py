@@ -273,7 +273,7 @@ LOGITS = torch.zeros(5, 2, 1)
 BAD: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: Pool([]), ["members", "at least one", "[]"]),
     (lambda: Pool([BOUND]), ["members", "exact", "PixelVAE"]),
-    (lambda: Pool([REALS]), ["event", "Pool expects Levels", "Real"]),
+    (lambda: Pool([REALS]), ["members", "models over levels", "Real"]),
     (lambda: Pool([WAVES]), ["members", "one length", "None"]),
     (
         lambda: Pool([NADE, Case("nade", NINE, {"ordering": "reverse"}).build()]),

@@ -307,7 +307,7 @@ def test_the_papers_size_takes_a_training_step() -> None:
         (CLIP, {"context_frames": 3}, "context_frames: expected fewer than the 3 frames, got 3"),
         (CLIP, {"condition_sequence": (2, 4)}, r"condition_sequence: expected 3 frames, got \(2"),
         (CLIP, {"condition_sequence": (2,)}, "condition_sequence: expected two extents"),
-        (CLIP, {"dilations": []}, "dilations: expected a list of integers >= 1"),
+        (CLIP, {"dilations": []}, "dilations: expected a non-empty list of integers >= 1"),
         (CLIP, {"dilations": [0]}, "dilations: expected an integer >= 1, got 0"),
         (CLIP, {"kernel": 2}, "kernel: expected an odd integer, got 2"),
         (CLIP, {"width": 0}, "width: expected an integer >= 1, got 0"),

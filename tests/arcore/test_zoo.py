@@ -37,7 +37,7 @@ BAD = [
     (("nade", BINARY), {"ordering": "zigzag"}, ["ordering", "raster", "'zigzag'"]),
     (("nade", BINARY), {"ordering_seed": -1}, ["ordering_seed", "[0, 2^31)", "-1"]),
     (("nade", BINARY), {"num_classes": 0}, ["num_classes", ">= 1", "0"]),
-    (("made", BINARY), {"hidden": 500}, ["hidden", "list of widths", "500"]),
+    (("made", BINARY), {"hidden": 500}, ["hidden", "list of integers", "500"]),
     (("made", BINARY), {"hidden": []}, ["hidden", "non-empty", "()"]),
     (("made", BINARY), {"hidden": [8, 0]}, ["hidden", ">= 1", "0"]),
     (("made", BINARY), {"activation": "gelu"}, ["activation", "relu", "'gelu'"]),

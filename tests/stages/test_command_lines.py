@@ -197,7 +197,7 @@ def test_the_process_exits_with_1_and_one_line(project) -> None:
 
 
 def test_help_needs_neither_torch_nor_ray() -> None:
-    stages = ("train", "evaluate", "tune", "folds", "dependencies")
+    stages = ("train", "evaluate", "tune", "folds", "code")
     lines = [f"import stages.{stage}" for stage in stages]
     lines += ["import sys", "print(sorted({'torch', 'ray', 'mlflow', 'hydra'} & set(sys.modules)))"]
     command = [sys.executable, "-c", "\n".join(lines)]

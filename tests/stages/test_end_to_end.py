@@ -147,7 +147,7 @@ def git(project, *arguments: str) -> None:
 
 def test_every_stage_ran_once(repository) -> None:
     assert repository.first == {
-        "dependencies",
+        "code",
         "fetch@digits_binary", "preprocess@digits_binary", "codecs@digits_binary",
         "tune@tiny", "train@tiny-made", "train@tiny-nade", "train@tuned-made",
         "evaluate@tiny-made", "evaluate@tiny-nade", "evaluate@tuned-made",
@@ -353,7 +353,7 @@ def test_only_what_has_changed_runs(repository) -> None:
     """In order: nothing; another evaluation; another training, as a DVC experiment."""
     assert ran(dvc(repository, "repro")) == {"estimate"}
     after = {"evaluate@tiny-made", "report@digits_binary", "register@digits_binary"}
-    after |= {"estimate", "dependencies"}  # which read params.yaml, in a second
+    after |= {"estimate", "code"}  # which read params.yaml, in a second
 
     def trainings() -> int:
         return sum(run.info.run_name == "tiny-made" for run in repository.runs())
@@ -383,5 +383,5 @@ def test_a_search_is_rerun_alone(repository) -> None:
     output = dvc(
         repository, "exp", "run", "--name", "more", "-S", "searches.tiny.num_trials=2", "tune@tiny"
     )
-    assert ran(output) == {"dependencies", "tune@tiny"}
+    assert ran(output) == {"code", "tune@tiny"}
     assert repository.json("searches/tiny/search.json")["trials"] == 2

@@ -46,7 +46,7 @@ ROOMS = (
     ("arcore.conditions",),
     ("arcore.decoding",),
     ("arcore.hyperparameters", "arcore.distributions", "arcore.units"),
-    ("arcore.events", "arcore.rebuilding"),
+    ("arcore.events", "arcore.derived_buffers"),
     ("arcore.primitives",),
 )
 # The rooms and modules of the datasets likewise; each imports from rows below its own.

@@ -1,4 +1,4 @@
-"""The code that a stage depends on: hashes, closures of imports, the files that dvc.yaml names."""
+"""The code that a stage depends on: hashes, closures of imports, the keys that dvc.yaml names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 import arcore
-from pipeline.core import dependencies
+from pipeline.core import stage_code
 from pipeline.core.code_hash import code_hash
 from pipeline.core.errors import UserError
 from pipeline.core.import_closure import Checkout
+from pipeline.core.stage_code import StageCode
 from tests.places import ROOT
 
 SOURCE = '''"""Module."""
@@ -162,91 +164,82 @@ def test_circles_end_and_unknown_modules_are_refused(checkout) -> None:
 
 
 @pytest.fixture(scope="module")
-def texts() -> dict[str, str]:
-    return dependencies.listings(ROOT)
+def code() -> StageCode:
+    return StageCode(ROOT)
 
 
-def files_of(text: str) -> set[str]:
-    return {line.split("  ")[1] for line in text.splitlines()}
-
-
-def test_a_stage_of_one_model_has_no_other(texts) -> None:
+def test_a_stage_of_one_model_has_no_other(code) -> None:
     models = {f"arcore/models/{name}.py" for name in arcore.list_models()}
-    assert files_of(texts["train-nade.txt"]) & models == {"arcore/models/nade.py"}
-    assert "arcore/layers/masked_conv.py" not in files_of(texts["train-nade.txt"])
-    assert "arcore/layers/masked_conv.py" in files_of(texts["evaluate-pixelcnn.txt"])
+    assert code.hashes("train.nade").keys() & models == {"arcore/models/nade.py"}
+    assert "arcore/layers/masked_conv.py" not in code.hashes("train.nade")
+    assert "arcore/layers/masked_conv.py" in code.hashes("evaluate.pixelcnn")
     base = {"arcore/models/parallel_multiscale.py", "arcore/models/gated_pixelcnn.py"}
-    assert base <= files_of(texts["train-parallel_multiscale.txt"])
-    for stage in ("report", "register"):
-        assert models <= files_of(texts[f"{stage}.txt"])
-    assert not models & files_of(texts["preprocess.txt"])
+    assert base <= code.hashes("train.parallel_multiscale").keys()
+    for key in ("report", "register", "evaluate.mixture"):
+        assert models <= code.hashes(key).keys()
+    assert not models & code.hashes("preprocess").keys()
 
 
-def test_stages_have_what_their_results_are_made_of(texts) -> None:
-    for stage in ("fetch", "preprocess", "codecs", "report", "register", "train-made", "tune-made"):
-        assert f"stages/{stage.partition('-')[0]}.py" in files_of(texts[f"{stage}.txt"])
+def test_stages_have_what_their_results_are_made_of(code) -> None:
+    for key in ("fetch", "preprocess", "codecs", "report", "register", "train.made", "tune.made"):
+        assert f"stages/{key.partition('.')[0]}.py" in code.hashes(key)
     training = {"experiments/compose.py", "training/worker.py", "data/loading.py"}
-    assert {f"pipeline/{name}" for name in training} <= files_of(texts["folds-rnade.txt"])
-    assert "pipeline/datasets/embedded/digits_split.json" in files_of(texts["preprocess.txt"])
-    assert "pipeline/reporting/published_results.yaml" in files_of(texts["report.txt"])
+    assert {f"pipeline/{name}" for name in training} <= code.hashes("folds.rnade").keys()
+    assert "pipeline/datasets/embedded/digits_split.json" in code.hashes("preprocess")
+    assert "pipeline/reporting/published_results.yaml" in code.hashes("report")
     everything = {path.relative_to(ROOT).as_posix() for path in (ROOT / "arcore").rglob("*.py")}
-    assert everything <= files_of(texts["register.txt"]), "arcore travels with a model"
+    assert everything <= code.hashes("register").keys(), "arcore travels with a model"
 
 
-def test_dvc_yaml_names_a_file_for_every_stage(texts) -> None:
-    asked = dependencies.asked(ROOT / "dvc.yaml")
-    helpers, by_hand = (
-        {"__init__", "cli", "repro"},
-        {
-            "add_dataset",
-            "compress",
-            "decompress",
-            "pages",
-            "params",
-            "rescore",
-            "submit",
-            "ui",
-        },
-    )
-    others = {"dependencies", "estimate"} | helpers | by_hand
-    stages = {path.stem for path in (ROOT / "stages").glob("*.py")} | {"study"}
-    assert {name for name, _ in asked} == stages - others
-    for name in stages - others:
-        found = {key for key in texts if key.partition("-")[0].removesuffix(".txt") == name}
-        each = {f"{name}-{model}.txt" for model in arcore.list_models()}
-        assert found == (each if (name, True) in asked else set()) | (
-            {f"{name}.txt"} if (name, False) in asked else set()
-        )
+def test_the_table_has_every_key(code) -> None:
+    values = stage_code.flat(code.table())
+    assert list(values) == code.keys()
+    assert code.models() == arcore.list_models()
+    assert all(str(value).isalpha() for value in values.values()), "no number to any YAML reader"
+    assert len({values[f"train.{name}"] for name in code.models()}) == len(code.models())
+    with pytest.raises(UserError, match="unknown key 'train.nad'; did you mean 'train.nade'"):
+        code.hashes("train.nad")
 
 
-def test_only_files_that_change_are_written(tmp_path) -> None:
-    for package in dependencies.PACKAGES:
+def test_dvc_yaml_names_a_key_for_every_stage(code) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {"code", "estimate"} == {name for name in stages if not _asked(stages[name])}
+    for name, stage in stages.items():
+        kind = f"{name}.${{item.model}}" if name in stage_code.STAGES_OF_A_MODEL else name
+        rest = set(_asked(stage)) - {kind}
+        assert kind in _asked(stage) or name in ("code", "estimate")
+        assert rest <= {"entries.${item}", "evaluate.mixture"}
+    assert set(stages) == {*stage_code.STAGES, *stage_code.STAGES_OF_A_MODEL, "code", "estimate"}
+
+
+def _asked(stage: dict) -> list[str]:
+    params = stage.get("do", stage).get("params", [])
+    return [key for one in params if isinstance(one, dict) for key in one["code.yaml"]]
+
+
+def test_the_file_is_written_where_a_value_changes(tmp_path) -> None:
+    for package in stage_code.PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    folder = tmp_path / "dependencies"
-    first = dependencies.write(tmp_path, folder)
-    assert sorted(path.name for path in folder.iterdir()) == first
-    (folder / "train-gone.txt").touch()
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    assert "train.nade" in stage_code.write(tmp_path)
+    path = tmp_path / "code.yaml"
+    before = path.stat().st_mtime_ns
+    (tmp_path / "arcore/model.py").write_text("# new\n" + (ROOT / "arcore/model.py").read_text())
+    assert stage_code.write(tmp_path) == [] and path.stat().st_mtime_ns == before
     with (tmp_path / "pipeline/datasets/embedded/digits_split.json").open("a") as split:
         split.write("\n")
-    (tmp_path / "arcore/model.py").write_text("# new\n" + (ROOT / "arcore/model.py").read_text())
-    changed = dependencies.write(tmp_path, folder)
-    assert "train-gone.txt" in changed and not (folder / "train-gone.txt").exists()
-    assert "preprocess.txt" in changed and dependencies.write(tmp_path, folder) == []
+    changed = stage_code.write(tmp_path)
+    assert "preprocess" in changed and stage_code.write(tmp_path) == []
 
 
 def test_a_report_depends_on_which_entries_its_dataset_has(tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
-    entries = "experiments: {a-made: {dataset: a}, b-made: {dataset: b}, x: {dataset: gone}}\n"
-    params.write_text(f"datasets: [a, b]\n{entries}mixtures: {{all: {{dataset: b, mixture: [x]}}}}")
-    found = {"entries-a.txt": "experiments a-made\n"}
-    found["entries-b.txt"] = "experiments b-made\nmixtures all\n"
-    assert dependencies.entries(params) == found
-    for deps, asked in (("[]", set()), (f"['{dependencies.ENTRIES}']", set(found))):
-        (tmp_path / "dvc.yaml").write_text(f"stages: {{report: {{do: {{deps: {deps}}}}}}}")
-        assert set(dependencies.listings(tmp_path)) == asked
+    entries = "experiments: {b-made: {dataset: b}, a-made: {dataset: a}, x: {dataset: gone}}\n"
+    mixture = "mixtures: {b-all: {dataset: b, mixture: [x]}}"
+    params.write_text(f"datasets: [a, b, c]\n{entries}{mixture}")
+    found = {"a": ["a-made"], "b": ["b-all (mixtures)", "b-made"], "c": []}
+    assert stage_code.entries(params) == found
 
 
 @pytest.mark.parametrize(
@@ -260,21 +253,4 @@ def test_sections_of_other_kinds_are_refused(tmp_path: Path, text: str, message:
     params = tmp_path / "params.yaml"
     params.write_text(text)
     with pytest.raises(UserError, match=f"params.yaml: {message}"):
-        dependencies.entries(params)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("stages: {a: {deps: [dependencies/a.md]}}", "expected dependencies/<stage>.txt or"),
-        ("stages: {a: {do: {deps: [dependencies/b.txt]}}}", r"stages\.b: expected a module"),
-        ("stages: [", "dvc.yaml: expected YAML, got"),
-        ("stages: 3", "stages: expected a mapping, got 3"),
-        (None, "dvc.yaml: missing"),
-    ],
-)
-def test_a_dvc_yaml_that_does_not_fit_is_refused(tmp_path: Path, text, message: str) -> None:
-    if text is not None:
-        (tmp_path / "dvc.yaml").write_text(text)
-    with pytest.raises(UserError, match=message):
-        dependencies.listings(tmp_path)
+        stage_code.entries(params)

@@ -34,7 +34,7 @@ from pipeline.reporting import (
     use_sections,
     wording,
 )
-from pipeline.uses.records import Number
+from pipeline.uses.use_records import Number
 from stages import report as stage
 from tests.support.trainings import TRAINING
 

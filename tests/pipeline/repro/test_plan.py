@@ -5,17 +5,17 @@ from __future__ import annotations
 from pipeline.repro.plan import Plan, stale_among
 
 NEEDS = {
-    "dependencies": set(),
-    "fetch@a": {"dependencies"},
-    "preprocess@a": {"fetch@a", "dependencies"},
-    "train@one": {"preprocess@a", "dependencies"},
-    "evaluate@one": {"train@one", "preprocess@a", "dependencies"},
-    "tune@two": {"preprocess@a", "dependencies"},
-    "train@two": {"tune@two", "preprocess@a", "dependencies"},
-    "evaluate@two": {"train@two", "preprocess@a", "dependencies"},
-    "codecs@a": {"preprocess@a", "dependencies"},
-    "report@a": {"evaluate@one", "evaluate@two", "codecs@a", "dependencies"},
-    "register@a": {"evaluate@one", "evaluate@two", "dependencies"},
+    "code": set(),
+    "fetch@a": {"code"},
+    "preprocess@a": {"fetch@a", "code"},
+    "train@one": {"preprocess@a", "code"},
+    "evaluate@one": {"train@one", "preprocess@a", "code"},
+    "tune@two": {"preprocess@a", "code"},
+    "train@two": {"tune@two", "preprocess@a", "code"},
+    "evaluate@two": {"train@two", "preprocess@a", "code"},
+    "codecs@a": {"preprocess@a", "code"},
+    "report@a": {"evaluate@one", "evaluate@two", "codecs@a", "code"},
+    "register@a": {"evaluate@one", "evaluate@two", "code"},
 }
 ORDERED = list(NEEDS)
 
@@ -28,12 +28,12 @@ def plan(changed: set[str]) -> Plan:
 def test_all_that_follows_a_change_is_stale() -> None:
     assert plan(set()).stale == ()
     assert plan({"train@two"}).stale == ("train@two", "evaluate@two", "report@a", "register@a")
-    assert plan({"dependencies"}).stale == tuple(ORDERED)
+    assert plan({"code"}).stale == tuple(ORDERED)
 
 
 def test_data_come_first_then_chains_side_by_side_then_what_puts_them_together() -> None:
-    first, middle, last = plan({"dependencies"}).phases()
-    assert first == [("dependencies", "fetch@a", "preprocess@a")]
+    first, middle, last = plan({"code"}).phases()
+    assert first == [("code", "fetch@a", "preprocess@a")]
     assert middle == [
         ("train@one", "evaluate@one"),
         ("tune@two", "train@two", "evaluate@two"),

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.uses import classes, features, subject
+from pipeline.uses import classes, feature_accuracy, use_context
 
 
 def test_accuracy_is_that_of_the_most_probable_class(project: Path) -> None:
-    loaded = subject.load("toy-gated_pixelcnn")
-    found = classes.run(loaded, classes.Settings(num_shown=2), project)
+    loaded = use_context.load("toy-gated_pixelcnn")
+    found = classes.ClassPosteriors(num_shown=2).run(loaded, project)
     values = {number.name: number for number in found.numbers}
     rows, train = loaded.rows("test"), loaded.split("train").labels
     x, labels = rows.x, torch.from_numpy(rows.labels)
@@ -37,25 +37,20 @@ def test_accuracy_is_that_of_the_most_probable_class(project: Path) -> None:
         assert picture.height > picture.width, "ten rows of two"
 
 
-def test_models_without_classes_are_refused(project: Path) -> None:
-    with pytest.raises(UserError, match="toy-nade: expected a class-conditional model"):
-        classes.run(subject.load("toy-nade"), classes.Settings(), project)
-
-
 @pytest.mark.parametrize("name", ["toy-nade", "toy-made"])
 def test_features_are_beside_pixels(project: Path, name: str) -> None:
-    loaded = subject.load(name)
-    settings = features.Settings(num_labels=[10, 200], num_repeats=2)
-    found = {n.name: n.value for n in features.run(loaded, settings, project).numbers}
+    loaded = use_context.load(name)
+    settings = feature_accuracy.FeatureAccuracy(num_labels=[10, 200], num_repeats=2)
+    found = {n.name: n.value for n in settings.run(loaded, project).numbers}
     pixels = "accuracy of pixels, {} labels"
     assert found[pixels.format(200)] > 0.75 > found[pixels.format(10)] > 0.2
     train, test = loaded.rows("train"), loaded.rows("test")
     by_hand = [
-        features.accuracy(
+        feature_accuracy.accuracy(
             train.x.flatten(1).double().numpy()[chosen], train.labels[chosen],
             test.x.flatten(1).double().numpy(), test.labels,
         )
-        for chosen in (features.balanced(train.labels, 200, 10, seed) for seed in (0, 1))
+        for chosen in (feature_accuracy.balanced(train.labels, 200, 10, seed) for seed in (0, 1))
     ]  # fmt: skip
     assert found[pixels.format(200)] == pytest.approx(np.mean(by_hand))
     assert found["accuracy of hidden units, 200 labels"] != found[pixels.format(200)]
@@ -64,35 +59,29 @@ def test_features_are_beside_pixels(project: Path, name: str) -> None:
 
 def test_labels_are_balanced_and_drawn_by_the_seed() -> None:
     labels = np.arange(100) % 4
-    first, again, other = (features.balanced(labels, 20, 4, seed) for seed in (0, 0, 1))
+    first, again, other = (feature_accuracy.balanced(labels, 20, 4, seed) for seed in (0, 0, 1))
     assert np.bincount(labels[first]).tolist() == [5, 5, 5, 5] and len(set(first)) == 20
     assert (first == again).all() and (first != other).any()
     for count, message in ((10, "multiples of 4 classes, got 10"), (200, "at most 100")):
         with pytest.raises(UserError, match=message):
-            features.balanced(labels, count, 4, 0)
+            feature_accuracy.balanced(labels, count, 4, 0)
 
 
 def test_labels_that_are_no_classes_are_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = subject.load("toy-nade")
+    loaded = use_context.load("toy-nade")
     manifest = dataclasses.replace(loaded.manifest, num_classes=None, condition_size=3)
     vectors = dataclasses.replace(loaded, manifest=manifest)
     rows = loaded.rows("test")
     given = dataclasses.replace(rows, labels=np.ones((len(rows), 3), np.float32))
-    monkeypatch.setattr(subject.Subject, "rows", lambda *_: given)
+    monkeypatch.setattr(use_context.UseContext, "rows", lambda *_: given)
     with pytest.raises(
         UserError, match="digits_binary: expected labels that are classes, found none"
     ):
-        features.run(vectors, features.Settings(), project)
+        feature_accuracy.FeatureAccuracy().run(vectors, project)
 
 
 def test_a_number_of_labels_comes_once() -> None:
     with pytest.raises(UserError, match=r"num_labels: expected integers that differ, got \[10, 10"):
-        features.Settings(num_labels=[10, 10])
-
-
-@pytest.mark.parametrize("name", ["toy-gated_pixelcnn", "toy-parallel_multiscale"])
-def test_models_without_features_are_refused(project: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"{name}: expected an unconditional NADE or MADE"):
-        features.run(subject.load(name), features.Settings(), project)
+        feature_accuracy.FeatureAccuracy(num_labels=[10, 10])

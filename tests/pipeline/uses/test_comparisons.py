@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.datasets.read_transforms import choose_rows
 from pipeline.evaluation import scoring
-from pipeline.uses import orderings, paired, records, running, structure, subject
+from pipeline.uses import ordering_ensembles, paired, run_uses, structure, use_context, use_records
 from tests.support.uses import list_uses
 
 
@@ -26,11 +26,11 @@ def test_pairs_are_as_far_apart_as_their_pixels() -> None:
 def test_structure_is_what_chance_leaves_where_rows_are_the_test_rows(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = subject.load("toy-nade")
+    loaded = use_context.load("toy-nade")
     test = loaded.rows("test", 360)
     monkeypatch.setattr(loaded.model, "sample", lambda count, *_, **__: test.x[:count])
-    settings = structure.Settings(num_samples=360, near=1, far=5)
-    found = {n.name: n.value for n in structure.run(loaded, settings, project).numbers}
+    settings = structure.PixelStructure(num_samples=360, near=1, far=5)
+    found = {n.name: n.value for n in settings.run(loaded, project).numbers}
     assert found["near pairs off, samples"] == 0
     assert found["far pairs off, samples"] == 0
     assert found["brightness of samples"] == found["brightness of test images"]
@@ -42,32 +42,30 @@ def test_structure_is_what_chance_leaves_where_rows_are_the_test_rows(
     assert found["near pairs off, training images"] == pytest.approx(wanted)
 
 
-def test_structure_of_classes_and_too_far(project: Path) -> None:
-    with pytest.raises(UserError, match="expected an unconditional model, got gated_pixelcnn"):
-        structure.run(subject.load("toy-gated_pixelcnn"), structure.Settings(), project)
+def test_pairs_too_far_apart_are_refused(project: Path) -> None:
     with pytest.raises(UserError, match=r"far: expected at most 9\.9, got 14"):
-        structure.run(subject.load("toy-nade"), structure.Settings(), project)
+        structure.PixelStructure().run(use_context.load("toy-nade"), project)
     with pytest.raises(UserError, match="far: expected a number > near, 3, got 2"):
-        structure.Settings(far=2)
+        structure.PixelStructure(far=2)
 
 
 def test_models_of_other_data_are_not_compared(project: Path) -> None:
-    loaded = subject.load("toy-nade")
+    loaded = use_context.load("toy-nade")
     other = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, sha256="0"))
     with pytest.raises(UserError, match="toy-made: expected a model of digits_binary, as of toy"):
-        paired.run(other, paired.Settings(others=["toy-made"]), project)
+        paired.PairedDifferences(others=["toy-made"]).run(other, project)
     with pytest.raises(UserError, match="others: expected an experiment or more, got"):
-        paired.Settings(others=[])
+        paired.PairedDifferences(others=[])
     for others in (["toy-nade"], ["toy-made", "toy-made"]):
         with pytest.raises(UserError, match="others: expected different experiments, none of them"):
-            paired.run(loaded, paired.Settings(others=others), project)
+            paired.PairedDifferences(others=others).run(loaded, project)
 
 
 def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
     list_uses(nade={"paired": {"others": ["toy-made"], "num_rows": 50}})
-    running.run("all", "toy-nade")
-    loaded, other = subject.load("toy-nade"), subject.load("toy-made")
-    (found,) = [one for one, _ in records.read_all("digits_binary", loaded.manifest.sha256)]
+    run_uses.run("all", "toy-nade")
+    loaded, other = use_context.load("toy-nade"), use_context.load("toy-made")
+    (found,) = [one for one, _ in use_records.read_all("digits_binary", loaded.manifest.sha256)]
     assert found.others == {"toy-made": other.trained.weights_sha256}
     chosen = choose_rows(len(loaded.split("test")), 50, 0)
     theirs, ours = (
@@ -78,16 +76,19 @@ def test_what_is_compared_is_part_of_the_record(project: Path) -> None:
     assert gain.value == pytest.approx(float((theirs - ours).mean()), rel=1e-5)
     Path("results").mkdir()
     Path("models/toy-made").rename("results/toy-made")
-    assert len(records.read_all("digits_binary", loaded.manifest.sha256)) == 1
+    assert len(use_records.read_all("digits_binary", loaded.manifest.sha256)) == 1
     weights = Path("results/toy-made/model.safetensors")
     weights.write_bytes(weights.read_bytes() + b" ")
-    assert records.read_all("digits_binary", loaded.manifest.sha256) == []
+    assert use_records.read_all("digits_binary", loaded.manifest.sha256) == []
 
 
 def test_orderings_go_on_where_they_were_cut_short(
     project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loaded, settings = subject.load("toy-made"), orderings.Settings(most=4, num_rows=20)
+    loaded, settings = (
+        use_context.load("toy-made"),
+        ordering_ensembles.OrderingEnsembles(most=4, num_rows=20),
+    )
     loaded = dataclasses.replace(loaded, kept=project / "kept")
     score, calls = scoring.scores, []
 
@@ -99,25 +100,25 @@ def test_orderings_go_on_where_they_were_cut_short(
 
     monkeypatch.setattr(scoring, "scores", limited)
     with pytest.raises(KeyboardInterrupt):
-        orderings.run(loaded, settings, project)
+        settings.run(loaded, project)
     (folder,) = (project / "kept").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["0000.json", "0001.json"]
     seconds = json.loads((folder / "0000.json").read_text())["seconds"]
     (folder / "0001.json").write_text('{"seconds": 1.0, "nats": [1.0]}')  # not of all rows
     with caplog.at_level("INFO"):
-        resumed = orderings.run(loaded, settings, project)
+        resumed = settings.run(loaded, project)
     assert len(calls) == 3 + 3 and "toy-made, orderings: goes on after 2 scores" in caplog.text
     assert resumed.earlier_seconds == seconds
-    again = orderings.run(loaded, settings, project)
+    again = settings.run(loaded, project)
     assert again.numbers == resumed.numbers and len(calls) == 6 and again.earlier_seconds > seconds
-    other = orderings.Settings(most=4, num_rows=20, seed=1)
-    assert orderings.run(loaded, other, project).numbers != resumed.numbers, "other rows"
+    other = ordering_ensembles.OrderingEnsembles(most=4, num_rows=20, seed=1)
+    assert other.run(loaded, project).numbers != resumed.numbers, "other rows"
     model = loaded.trained.content["model"] | {"ordering_seed": 1}  # weights may be the same
     trained = dataclasses.replace(
         loaded.trained, content={**loaded.trained.content, "model": model}
     )
     before = len(calls)
-    orderings.run(dataclasses.replace(loaded, trained=trained), settings, project)
+    settings.run(dataclasses.replace(loaded, trained=trained), project)
     assert len(calls) == before + 4
 
 
@@ -135,18 +136,18 @@ def test_what_a_use_kept_goes_once_its_result_is_in_place(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(structure, "run", fail)
-        running.run("all", "toy-made")
+        patch.setattr(structure.PixelStructure, "run", fail)
+        run_uses.run("all", "toy-made")
     assert len(list((project / ".arcore/scores/toy-made").glob("*/*.json"))) == 2
-    running.run("structure", "toy-made")
+    run_uses.run("structure", "toy-made")
     assert len(list((project / ".arcore/scores/toy-made").glob("*/*.json"))) == 2, "of another use"
-    running.run("all", "toy-made")
+    run_uses.run("all", "toy-made")
     assert not (project / ".arcore/scores/toy-made").exists()
 
 
 def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
-    loaded = subject.load("toy-made")
-    outcome = orderings.run(loaded, orderings.Settings(most=6, num_rows=40), project)
+    loaded = use_context.load("toy-made")
+    outcome = ordering_ensembles.OrderingEnsembles(most=6, num_rows=40).run(loaded, project)
     found = {number.name: number for number in outcome.numbers}
     assert list(found)[::2] == [
         "1 ordering: nats", "2 orderings: nats", "4 orderings: nats", "6 orderings: nats"
@@ -161,10 +162,8 @@ def test_orderings_are_the_first_of_the_ensemble(project: Path) -> None:
     above = found["1 ordering: above 6"].value
     assert above == pytest.approx(found["1 ordering: nats"].value - mean, abs=1e-6) and above > 0
     assert (project / "nats.png").is_file()
-    with pytest.raises(UserError, match="expected a model with 128 orderings, got nade"):
-        orderings.run(subject.load("toy-nade"), orderings.Settings(), project)
     loaded.model.hyperparameters = dataclasses.replace(
         loaded.model.hyperparameters, order_agnostic=False
     )
     with pytest.raises(UserError, match="expected MADE with an ordering for each mask, got made"):
-        orderings.run(loaded, orderings.Settings(most=6), project)
+        ordering_ensembles.OrderingEnsembles(most=6).run(loaded, project)

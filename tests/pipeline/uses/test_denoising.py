@@ -11,16 +11,16 @@ import torch
 from arcore.events import Binary, Levels
 from arcore.inference.posterior import posterior
 from pipeline.core.errors import UserError
-from pipeline.uses import denoising, image_quality, subject
-from pipeline.uses.denoising import Settings, add_noise, log_likelihood
+from pipeline.uses import image_quality, use_context
+from pipeline.uses.denoising import Denoising
 
 
 @pytest.mark.parametrize("event", [Binary((1, 40, 50)), Levels(5, (3, 20, 30))], ids=str)
 def test_replaced_levels_are_others_at_the_stated_rate(event: Levels) -> None:
     x = torch.randint(event.num_levels, (3, *event.extents))
-    settings = Settings(amount=0.3)
-    noisy = add_noise(x, event, settings)
-    seen = log_likelihood(noisy, event, settings).exp()
+    settings = Denoising(amount=0.3)
+    noisy = settings.add_noise(x, event)
+    seen = settings.log_likelihood(noisy, event).exp()
     event.check(noisy)
     share = float((noisy != x).double().mean())
     assert share == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / x.numel()))
@@ -32,9 +32,9 @@ def test_replaced_levels_are_others_at_the_stated_rate(event: Levels) -> None:
 def test_gaussian_noise_has_the_stated_deviation() -> None:
     event = Levels(17, (1, 50, 50))
     x = torch.full((2, 1, 50, 50), 8)
-    settings = Settings(noise="gaussian", amount=0.25)
-    noisy = add_noise(x, event, settings)
-    seen = log_likelihood(noisy, event, settings)
+    settings = Denoising(noise="gaussian", amount=0.25)
+    noisy = settings.add_noise(x, event)
+    seen = settings.log_likelihood(noisy, event)
     assert float((noisy - x).std()) == pytest.approx(0.25 * 16, rel=0.05)
     assert float(seen[..., 8].mean()) == pytest.approx(
         -0.5 - math.log(4 * math.sqrt(2 * math.pi)), abs=0.05
@@ -43,12 +43,12 @@ def test_gaussian_noise_has_the_stated_deviation() -> None:
 
 @pytest.mark.parametrize("noise", ["replaced", "gaussian"])
 def test_numbers_are_of_the_particles(project: Path, noise: str) -> None:
-    loaded = subject.load("toy-nade")
-    settings = Settings(noise=noise, amount=0.2, num_rows=15, num_particles=8)
-    found = {n.name: n.value for n in denoising.run(loaded, settings, project).numbers}
+    loaded = use_context.load("toy-nade")
+    settings = Denoising(noise=noise, amount=0.2, num_rows=15, num_particles=8)
+    found = {n.name: n.value for n in settings.run(loaded, project).numbers}
     x = loaded.rows("test", 15).x
-    noisy = add_noise(x, loaded.images, settings)
-    seen = log_likelihood(noisy, loaded.images, settings)
+    noisy = settings.add_noise(x, loaded.images)
+    seen = settings.log_likelihood(noisy, loaded.images)
     particles = posterior(loaded.model, seen, 8, generator=loaded.generator(0))
     mean = image_quality.psnr(x.double(), particles.mean())
     name = "20% replaced" if noise == "replaced" else "Gaussian, deviation 0.2"
@@ -70,9 +70,4 @@ def test_numbers_are_of_the_particles(project: Path, noise: str) -> None:
 )
 def test_settings_are_checked(setting: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Settings(**setting)
-
-
-def test_bounds_are_refused(project: Path) -> None:
-    with pytest.raises(UserError, match="toy-pixelvae: expected an exact model"):
-        denoising.run(subject.load("toy-pixelvae"), Settings(), project)
+        Denoising(**setting)

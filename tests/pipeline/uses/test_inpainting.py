@@ -12,10 +12,10 @@ from PIL import Image
 
 from arcore.events import Binary, Levels
 from arcore.inference import completion
-from pipeline.uses import inpainting, pictures, subject
-from pipeline.uses.inpainting import MASKS, REORDERED, Settings, missing_pixels
+from pipeline.uses import pictures, use_context
+from pipeline.uses.inpainting import MASKS, REORDERED, Inpainting, missing_pixels
 
-QUICK = Settings(num_rows=20, num_shown=3, num_completions=2, num_particles=8)
+QUICK = Inpainting(num_rows=20, num_shown=3, num_completions=2, num_particles=8)
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -31,8 +31,8 @@ def test_masks_leave_something_and_all_colours_of_a_pixel(mask: str) -> None:
     [("nade", ["lower"]), ("gated_pixelcnn", ["lower"]), ("parallel_multiscale", [])],
 )
 def test_numbers_say_whether_they_are_exact(project: Path, model: str, exact: list[str]) -> None:
-    loaded = subject.load(f"toy-{model}")
-    found = inpainting.run(loaded, QUICK, project)
+    loaded = use_context.load(f"toy-{model}")
+    found = QUICK.run(loaded, project)
     under = [number for number in found.numbers if REORDERED in number.name]
     own = [number for number in found.numbers if number not in under]
     signs = dict(zip(QUICK.masks, (number.sign for number in own), strict=True))
@@ -55,43 +55,42 @@ def test_numbers_say_whether_they_are_exact(project: Path, model: str, exact: li
 
 
 def test_made_of_several_orderings_is_exact_for_every_mask(project: Path) -> None:
-    found = inpainting.run(subject.load("toy-made"), QUICK, project)
+    found = QUICK.run(use_context.load("toy-made"), project)
     assert [number.sign for number in found.numbers] == [""] * len(MASKS)
 
 
 def test_estimates_come_near_what_is_exact(project: Path) -> None:
     """A raster model's lower half, exactly and by the filter: with one particle they agree."""
-    loaded = subject.load("toy-nade")
-    rows, observed = loaded.rows("test", 10), ~missing_pixels("lower", loaded.images)
+    loaded = use_context.load("toy-nade")
+    rows = loaded.rows("test", 10)
     settings = dataclasses.replace(QUICK, num_particles=1)
-    exact, estimated = (
-        inpainting._nats(loaded, rows, observed, settings, exact) for exact in (True, False)
-    )
+    masked = settings.under("lower", loaded)
+    exact, estimated = masked.nats(rows), masked.estimated_nats(rows)
     torch.testing.assert_close(exact.double(), estimated, rtol=1e-4, atol=1e-3)
 
 
 def test_rows_are_scored_in_parts_that_fit(project: Path, monkeypatch) -> None:
-    loaded = subject.load("toy-gated_pixelcnn")
-    rows, observed = loaded.rows("test", 7), ~missing_pixels("lower", loaded.images)
-    whole = inpainting._nats(loaded, rows, observed, QUICK, exact=True)
-    monkeypatch.setattr(subject, "PROBABILITIES_AT_ONCE", 3 * 64 * 2)
-    assert [len(part) for part in rows.split(subject.rows_at_once(loaded.levels))] == [3, 3, 1]
-    torch.testing.assert_close(inpainting._nats(loaded, rows, observed, QUICK, True), whole)
-    estimated = inpainting._nats(loaded, rows, observed, QUICK, exact=False)
-    torch.testing.assert_close(estimated, whole, rtol=1e-4, atol=1e-3)
+    loaded = use_context.load("toy-gated_pixelcnn")
+    rows, masked = loaded.rows("test", 7), QUICK.under("lower", loaded)
+    whole = masked.nats(rows)
+    monkeypatch.setattr(use_context, "PROBABILITIES_AT_ONCE", 3 * 64 * 2)
+    assert [len(part) for part in rows.split(use_context.rows_at_once(loaded.levels))] == [3, 3, 1]
+    torch.testing.assert_close(masked.nats(rows), whole)
+    torch.testing.assert_close(masked.estimated_nats(rows), whole, rtol=1e-4, atol=1e-3)
 
 
 def test_draws_keep_what_is_observed(project: Path) -> None:
-    loaded = subject.load("toy-nade")
+    loaded = use_context.load("toy-nade")
     rows = loaded.rows("test", 5)
     for mask in MASKS:
-        observed = ~missing_pixels(mask, loaded.images)
-        for exact in {mask == "lower", False}:
-            drawn = [
-                inpainting._complete(loaded, rows, observed, QUICK, exact, n) for n in range(2)
-            ]
+        masked = QUICK.under(mask, loaded)
+        assert (masked.exact is not None) == (mask == "lower")
+        filtered = [masked.filtered(rows, loaded.generator(n)) for n in range(2)]
+        of_filter = [one.draw(loaded.generator(n)) for n, one in enumerate(filtered)]
+        for drawn in (of_filter, [masked.draw(rows, n) for n in range(2)]):
             for x in drawn:
-                assert torch.equal(x[:, observed], rows.x.long()[:, observed])
+                kept = rows.x.long()[:, masked.observed]
+                assert torch.equal(x[:, masked.observed], kept)
             assert not torch.equal(*drawn)
 
 

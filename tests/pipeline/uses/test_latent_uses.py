@@ -12,16 +12,15 @@ from PIL import Image
 
 import arcore
 from arcore.inference import latent_levels
-from pipeline.core.errors import UserError
 from pipeline.datasets.read_transforms import permute_rows
-from pipeline.uses import interpolation, noise_levels, subject
-from pipeline.uses.subject import Rows
+from pipeline.uses import image_interpolation, noise_levels, use_context
+from pipeline.uses.use_context import ModelRows
 
 
 def test_effects_are_those_of_what_is_drawn(project: Path) -> None:
-    loaded = subject.load("toy-pixelvae")
-    settings = noise_levels.Settings(num_shared=2, num_varied=5, num_columns=3)
-    outcome = noise_levels.run(loaded, settings, project)
+    loaded = use_context.load("toy-pixelvae")
+    settings = noise_levels.NoiseLevels(num_shared=2, num_varied=5, num_columns=3)
+    outcome = settings.run(loaded, project)
     found = {number.name: number for number in outcome.numbers}
     rows, model = loaded.rows("test"), loaded.model
     terms = latent_levels.bound_terms(model, rows.x).double().mean(0)
@@ -51,19 +50,19 @@ def test_layout_is_told_from_texture() -> None:
     noise = torch.randn(20, 50, 1, 8, 8, generator=generator).double()
     whole = noise[..., :4, :4].repeat_interleave(2, -1).repeat_interleave(2, -2)
     for x, share in ((noise, 0.25), (whole, 1.0)):
-        pixels, coarse = noise_levels.spread(x)
+        pixels, coarse = noise_levels.variance_and_layout(x)
         assert float(coarse.sum() / pixels.sum()) == pytest.approx(share, abs=0.01)
-    assert [float(v) for v in noise_levels.spread(torch.ones(1, 3, 3, 1, 5))] == [0, 0]
+    assert [float(v) for v in noise_levels.variance_and_layout(torch.ones(1, 3, 3, 1, 5))] == [0, 0]
 
 
 def test_walks_begin_and_end_near_their_images(project: Path) -> None:
-    loaded = subject.load("toy-pixelvae")
-    settings = interpolation.Settings(num_pairs=5, num_shown=2, num_steps=4)
-    outcome = interpolation.run(loaded, settings, project)
+    loaded = use_context.load("toy-pixelvae")
+    settings = image_interpolation.ImageInterpolation(num_pairs=5, num_shown=2, num_steps=4)
+    outcome = settings.run(loaded, project)
     found = {number.name: number.value for number in outcome.numbers}
     rows = loaded.rows("test", 10)
     order = permute_rows(10, 0).tolist()
-    first, second = (rows.x[places] for places in interpolation.pairs(rows, order))
+    first, second = (rows.x[places] for places in image_interpolation.pairs(rows, order))
     way = latent_levels.walk(loaded.model, first, second, 4, None, loaded.generator(0)).double()
     apart = (way[:, -1] - way[:, 0]).flatten(1).norm(dim=1).mean()
     assert found["distance between the ends of a walk"] == pytest.approx(float(apart))
@@ -73,20 +72,20 @@ def test_walks_begin_and_end_near_their_images(project: Path) -> None:
 
 
 def test_walks_between_vectors_are_drawn_given_them(project: Path, monkeypatch) -> None:
-    loaded = subject.load("toy-pixelvae")
+    loaded = use_context.load("toy-pixelvae")
     event = loaded.images
     model = arcore.create_model("gated_pixelcnn", event, width=4, num_layers=1, condition_size=3)
     rows = loaded.rows("test", 10)
     vectors = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
-    told = Rows(rows.numbers, rows.x, vectors, vectors.numpy())
+    told = ModelRows(rows.numbers, rows.x, vectors, vectors.numpy())
     changed = dataclasses.replace(
         loaded, trained=dataclasses.replace(loaded.trained, model=model.eval())
     )
     monkeypatch.setattr(type(changed), "rows", lambda *_: told)
-    settings = interpolation.Settings(num_pairs=5, num_shown=2, num_steps=4)
-    outcome = interpolation.run(changed, settings, project)
+    settings = image_interpolation.ImageInterpolation(num_pairs=5, num_shown=2, num_steps=4)
+    outcome = settings.run(changed, project)
     found = {number.name: number.value for number in outcome.numbers}
-    first, second = interpolation.pairs(told, permute_rows(10, 0).tolist())
+    first, second = image_interpolation.pairs(told, permute_rows(10, 0).tolist())
     own, halfway = vectors[first], (vectors[first] + vectors[second]) / 2
     for place, given in (("its own vector", own), ("the vector halfway", halfway)):
         nats = -model.log_prob(rows.x[first], given).detach().mean()
@@ -96,16 +95,10 @@ def test_walks_between_vectors_are_drawn_given_them(project: Path, monkeypatch) 
 def test_partners_are_of_another_class_and_each_row_serves_once() -> None:
     labels = np.array([0, 0, 1, 2, 0, 1, 2, 0])
     x = torch.arange(8)[:, None]
-    first, second = interpolation.pairs(Rows(np.arange(8), x, None, labels), range(8))
+    first, second = image_interpolation.pairs(ModelRows(np.arange(8), x, None, labels), range(8))
     assert first == [0, 1, 2, 3] and sorted(second) == [4, 5, 6, 7]
     assert (labels[first] != labels[second]).all()
     vectors = np.zeros((4, 3), np.float32)
     for without in (None, vectors):
-        rows = Rows(np.arange(4), x[:4], None, without)  # as stored, class by class perhaps
-        assert interpolation.pairs(rows, [3, 0, 1, 2]) == ([3, 0], [1, 2])
-
-
-@pytest.mark.parametrize("use", [noise_levels, interpolation])
-def test_models_without_latents_are_refused(project: Path, use) -> None:
-    with pytest.raises(UserError, match="toy-nade: expected a.* model.* with latents, got nade"):
-        use.run(subject.load("toy-nade"), use.Settings(), project)
+        rows = ModelRows(np.arange(4), x[:4], None, without)  # as stored, class by class perhaps
+        assert image_interpolation.pairs(rows, [3, 0, 1, 2]) == ([3, 0], [1, 2])

@@ -17,7 +17,7 @@ from pipeline.data import preprocess
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.evaluation import image_codecs
-from pipeline.uses import outliers, records, running, subject
+from pipeline.uses import outliers, run_uses, use_context, use_records
 from tests.support.uses import list_uses
 
 
@@ -69,11 +69,9 @@ def test_complexity_is_the_shortest_code() -> None:
 
 
 def test_numbers_are_of_both_scores(project: Path) -> None:
-    loaded = subject.load("toy-nade")
-    settings = outliers.Settings(num_rows=40, num_shown=3, other="digits_binary", seed=2)
-    found = {
-        number.name: number.value for number in outliers.run(loaded, settings, project).numbers
-    }
+    loaded = use_context.load("toy-nade")
+    settings = outliers.Outliers(num_rows=40, num_shown=3, other="digits_binary", seed=2)
+    found = {number.name: number.value for number in settings.run(loaded, project).numbers}
     assert len(found) == 2 * 5
     assert found["AUC of -log2 p(x), uniform noise"] > 0.9
     assert found["AUC of -log2 p(x), digits_binary, test images"] == 0.5, "the same rows"
@@ -91,21 +89,19 @@ def test_numbers_are_of_both_scores(project: Path) -> None:
 def test_another_dataset_is_part_of_the_record(project: Path) -> None:
     shutil.copytree("data/shards/digits_binary", "data/shards/twin")
     list_uses(nade={"outliers": {"num_rows": 8, "num_shown": 1, "other": "twin"}})
-    running.run("all", "toy-nade")
-    sha256 = subject.load("toy-nade").manifest.sha256
-    ((found, _),) = records.read_all("digits_binary", sha256)
+    run_uses.run("all", "toy-nade")
+    sha256 = use_context.load("toy-nade").manifest.sha256
+    ((found, _),) = use_records.read_all("digits_binary", sha256)
     assert found.other_datasets == {"twin": sha256}
     rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
     dataset = catalog.get_dataset({"name": "digits_binary"})
     made = preprocess.write(dataset, dict.fromkeys(SPLITS, rows), project / "made")
     shutil.rmtree("data/shards/twin")
     made.rename("data/shards/twin")
-    assert records.read_all("digits_binary", sha256) == []
+    assert use_records.read_all("digits_binary", sha256) == []
 
 
 def test_what_does_not_fit_is_refused(project: Path) -> None:
-    with pytest.raises(UserError, match="toy-gated_pixelcnn: expected an unconditional model"):
-        outliers.run(subject.load("toy-gated_pixelcnn"), outliers.Settings(), project)
     with pytest.raises(UserError, match="data/shards/cifar10/manifest.json: file not found"):
-        settings = outliers.Settings(num_rows=4, other="cifar10")
-        outliers.run(subject.load("toy-nade"), settings, project)
+        settings = outliers.Outliers(num_rows=4, other="cifar10")
+        settings.run(use_context.load("toy-nade"), project)

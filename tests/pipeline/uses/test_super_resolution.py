@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from arcore.inference import completion
-from pipeline.core.errors import UserError
-from pipeline.uses import image_quality, subject, super_resolution
-from pipeline.uses.super_resolution import MEAN, Settings, given_pixels
+from pipeline.uses import image_quality, super_resolution, use_context
+from pipeline.uses.super_resolution import MEAN, SuperResolution, given_pixels
 
 
 def test_numbers_are_of_the_images_drawn(project: Path) -> None:
-    loaded = subject.load("toy-parallel_multiscale")
-    settings = Settings(num_rows=12, num_shown=3, num_draws=2)
-    outcome = super_resolution.run(loaded, settings, project)
+    loaded = use_context.load("toy-parallel_multiscale")
+    settings = SuperResolution(num_rows=12, num_shown=3, num_draws=2)
+    outcome = settings.run(loaded, project)
     found = {number.name: number.value for number in outcome.numbers}
     rows = loaded.rows("test", 12)
     for factor in (2, 4):
@@ -61,13 +60,8 @@ def test_a_right_posterior_is_told_from_a_sure_one() -> None:
 
 
 def test_a_factor_that_the_order_has_not_is_left_out_and_said(project: Path) -> None:
-    loaded = subject.load("toy-parallel_multiscale")
-    settings = Settings(factors=[2, 3], num_rows=4, num_draws=2)
-    outcome = super_resolution.run(loaded, settings, project)
+    loaded = use_context.load("toy-parallel_multiscale")
+    settings = SuperResolution(factors=[2, 3], num_rows=4, num_draws=2)
+    outcome = settings.run(loaded, project)
     assert "The model's order has no small image of 3x." in outcome.notes
     assert [shown.file for shown in outcome.shown] == ["2x.png"]
-
-
-def test_raster_models_are_refused(project: Path) -> None:
-    with pytest.raises(UserError, match="toy-nade: expected small images first in the order"):
-        super_resolution.run(subject.load("toy-nade"), Settings(num_rows=2), project)

@@ -17,9 +17,9 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.embedded import tones
 from pipeline.datasets.formats.wave_files import wave_bytes
 from pipeline.evaluation import measuring, scoring
-from pipeline.uses import continuation, paired, speakers, subject
-from pipeline.uses import sounds as sounds_of_rows
-from pipeline.uses.continuation import Settings
+from pipeline.uses import continuation, paired, speakers, use_context
+from pipeline.uses.continuation import Continuation
+from pipeline.uses.sound_rows import SoundRows
 from tests.support import titles
 from tests.support.few_rows import train_on_few
 
@@ -37,7 +37,7 @@ EXPERIMENTS = {
 
 
 @pytest.fixture(scope="module")
-def sounds(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
+def tones_project(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
     """A project with two models of few tones."""
     folder = tmp_path_factory.mktemp("project")
     train_on_few(folder, migrated, EXPERIMENTS, 40)
@@ -45,16 +45,16 @@ def sounds(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
 
 
 @pytest.fixture
-def project(sounds: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tones_project: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, as the working directory."""
-    monkeypatch.chdir(shutil.copytree(sounds, workdir / "project"))
+    monkeypatch.chdir(shutil.copytree(tones_project, workdir / "project"))
     return Path.cwd()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_first_half_stays_and_the_second_is_drawn(project: Path, name: str) -> None:
-    loaded = subject.load(name)
-    outcome = continuation.run(loaded, Settings(num_sounds=2, num_rows=4), project)
+    loaded = use_context.load(name)
+    outcome = Continuation(num_sounds=2, num_rows=4).run(loaded, project)
     assert [shown.file for shown in outcome.shown if shown.file.endswith(".wav")] == [
         f"{number}-{what}.wav"
         for number in (1, 2)
@@ -77,58 +77,59 @@ def test_the_first_half_stays_and_the_second_is_drawn(project: Path, name: str) 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_both_halves_together_are_the_whole(project: Path, name: str) -> None:
-    loaded = subject.load(name)
-    split, model = loaded.split("test"), loaded.model
+    loaded = use_context.load(name)
+    sounds, model = SoundRows.of(loaded), loaded.model
+    split = sounds.split
     length = int(split.labels[3, 0])
     half = continuation.whole_frames(length, model.hop)
     assert half % model.hop == 0 and abs(half - length / 2) <= model.hop / 2
-    given, alone = continuation._bits(loaded, split, 3)
+    given, alone = continuation.bits_of_half(sounds, 3)
     x = torch.from_numpy(split.x[[3], :length])
-    condition = sounds_of_rows.condition_of(loaded, split, 3, 0, length)
+    condition = sounds.condition(3, 0, length)
     first = torch.tensor([[0, half]])
     with torch.no_grad():
         whole = float(model.log_prob(x, condition) - model.log_prob(x, condition, first))
     assert given == pytest.approx(-whole / (length - half) / math.log(2), rel=1e-4)
     assert alone != given
-    found = continuation.run(loaded, Settings(num_sounds=1, num_rows=10_000), project).numbers
-    pairs = np.array([continuation._bits(loaded, split, row) for row in range(len(split))])
+    found = Continuation(num_sounds=1, num_rows=10_000).run(loaded, project).numbers
+    pairs = np.array([continuation.bits_of_half(sounds, row) for row in range(len(split))])
     assert [number.value for number in found] == pytest.approx(
         [*pairs.mean(0), float(pairs[:, 1].mean() - pairs[:, 0].mean())]
     )
 
 
 def test_speakers_are_swapped_at_the_same_text(project: Path) -> None:
-    loaded = subject.load("tones-both")
-    split, model = loaded.split("test"), loaded.model
+    loaded = use_context.load("tones-both")
+    sounds, model = SoundRows.of(loaded), loaded.model
+    split = sounds.split
     length = int(split.labels[5, 0])
-    own = sounds_of_rows.condition_of(loaded, split, 5, 0, length)
-    voices = speakers._voices(loaded, split, 5, length)
+    own = sounds.condition(5, 0, length)
+    voices = speakers.conditions_by_speaker(sounds, 5)
     assert voices[:, 0].tolist() == [0, 1]
     assert torch.equal(voices[:, 1:], own[:, 1:].expand(2, -1)), "the same text"
     x = torch.from_numpy(split.x[[5], :length])
     with torch.no_grad():
         expected = [float(model.log_prob(x, voice[None])) for voice in voices]
-    assert speakers.log_likelihoods(loaded, split, 5)[0].tolist() == pytest.approx(expected)
-    outcome = speakers.run(loaded, speakers.Settings(num_texts=1, num_rows=10), project)
+    assert speakers.log_likelihoods(sounds, 5)[0].tolist() == pytest.approx(expected)
+    outcome = speakers.SpeakerSwap(num_texts=1, num_rows=10).run(loaded, project)
     files = [shown.file for shown in outcome.shown[1:]]
     assert files == ["1-speaker-1.wav", "1-speaker-2.wav"]
     heard = [(project / shown.file).read_bytes() for shown in outcome.shown[1:]]
     assert len({len(one) for one in heard}) == 1 and len(set(heard)) == 2
     rows = range(len(split))
     right = [
-        int(speakers.log_likelihoods(loaded, split, row).argmax()) == split.labels[row, 1]
-        for row in rows
+        int(speakers.log_likelihoods(sounds, row).argmax()) == split.labels[row, 1] for row in rows
     ]
-    every = speakers.run(loaded, speakers.Settings(num_texts=1, num_rows=10_000), project)
+    every = speakers.SpeakerSwap(num_texts=1, num_rows=10_000).run(loaded, project)
     assert every.numbers[0].value == pytest.approx(np.mean(right))
 
 
 def test_what_a_condition_gains_is_of_the_same_sounds(project: Path) -> None:
-    told, alone = (subject.load(f"tones-{name}") for name in ("both", "plain"))
+    told, alone = (use_context.load(f"tones-{name}") for name in ("both", "plain"))
     test = told.split("test")
     nats = [scoring.scores(one.model, test, 7) for one in (alone, told)]
     apart, lengths = nats[0] - nats[1], torch.from_numpy(test.labels[:, 0]).double()
-    outcome = paired.run(told, paired.Settings(others=["tones-plain"]), project)
+    outcome = paired.PairedDifferences(others=["tones-plain"]).run(told, project)
     gain, ahead = outcome.numbers
     mean = float(apart.sum() / lengths.sum())
     assert (gain.name, gain.unit) == ("over tones-plain: gain", "bits/sample")
@@ -152,7 +153,7 @@ def test_titles_can_be_read() -> None:
     sound = dataclasses.replace(tones.SOUND, speakers=voices)
     x = torch.full((5, 4000), 128)
     figures = [speakers._figure([x, x], texts, 256, sound) for texts in ([text, "e"], ["", ""])]
-    continued = continuation.Continued(f"{voices[0]} {text}", 2000, x[0], x[:3])
+    continued = continuation.ContinuedSound(f"{voices[0]} {text}", 2000, x[0], x[:3])
     figures.append(continuation._figure([continued, continued], 256, sound))
     for figure in figures:
         assert list(titles.overlapping(figure)) == []
@@ -161,10 +162,4 @@ def test_titles_can_be_read() -> None:
 
 def test_models_without_speakers_are_refused(project: Path) -> None:
     with pytest.raises(UserError, match="tones-plain: expected a model of speakers, got"):
-        speakers.run(subject.load("tones-plain"), speakers.Settings(), project)
-
-
-def test_models_of_other_things_are_refused(trained: Path, monkeypatch, workdir: Path) -> None:
-    monkeypatch.chdir(trained)
-    with pytest.raises(UserError, match="toy-nade: expected a model of sounds, got one of"):
-        continuation.run(subject.load("toy-nade"), Settings(), workdir)
+        speakers.SpeakerSwap().run(use_context.load("tones-plain"), project)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from pipeline.core.errors import UserError
 from pipeline.evaluation import video_figures
-from pipeline.uses import subject, video_prediction
-from pipeline.uses.video_prediction import Settings
+from pipeline.uses import use_context
+from pipeline.uses.video_prediction import VideoPrediction
 from tests.support.few_rows import train_on_few
 
 SMALL = {
@@ -44,9 +44,9 @@ def test_each_way_of_going_on_is_measured(
     clips: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(clips)
-    loaded = subject.load(name)
-    settings = Settings(num_clips=3, num_draws=2, num_shown=2)
-    outcome = video_prediction.run(loaded, settings, tmp_path)
+    loaded = use_context.load(name)
+    settings = VideoPrediction(num_clips=3, num_draws=2, num_shown=2)
+    outcome = settings.run(loaded, tmp_path)
     found = {number.name: number.value for number in outcome.numbers}
     x = loaded.rows("test", 3).x
     truth = x.double() / (loaded.levels.num_levels - 1)
@@ -64,13 +64,13 @@ def test_each_way_of_going_on_is_measured(
         assert found[f"PSNR, {what}"] == pytest.approx(psnr, rel=1e-4)
     assert found["PSNR, the mean of all draws"] > found["PSNR, a draw"]
     assert [shown.file for shown in outcome.shown] == ["clips.png", "horizon.png"]
-    assert video_prediction.run(loaded, settings, tmp_path) == outcome
+    assert settings.run(loaded, tmp_path) == outcome
 
 
 def test_given_frames_stay(clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(clips)
-    settings = Settings(num_clips=2, num_draws=2)
-    video_prediction.run(subject.load("clips-moving_digits"), settings, tmp_path)
+    settings = VideoPrediction(num_clips=2, num_draws=2)
+    settings.run(use_context.load("clips-moving_digits"), tmp_path)
     with Image.open(tmp_path / "clips.png") as picture:
         assert picture.n_frames == 21, "one of them for who knows no animation"
         different = []
@@ -82,13 +82,9 @@ def test_given_frames_stay(clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert different[:10] == [False] * 10 and different[10]
 
 
-def test_what_it_is_not_for_is_refused(
-    project: Path, clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=r"toy-nade: expected a model of clips .*, got one of"):
-        video_prediction.run(subject.load("toy-nade"), Settings(), tmp_path)
+def test_settings_are_checked() -> None:
     for name in ("num_clips", "num_draws"):
         with pytest.raises(UserError, match=f"{name}: expected an integer >= 2, got 1"):
-            Settings(**{name: 1})
+            VideoPrediction(**{name: 1})
     with pytest.raises(UserError, match="num_shown: expected an integer from 1 to num_draws=4"):
-        Settings(num_shown=5)
+        VideoPrediction(num_shown=5)

@@ -14,8 +14,8 @@ from PIL import Image, ImageSequence
 
 from pipeline.core import provenance
 from pipeline.core.errors import UserError
-from pipeline.uses import records
-from pipeline.uses.records import Number, Origin, Shown, UseRecord
+from pipeline.uses import use_records
+from pipeline.uses.use_records import Number, Shown, UseRecord, UseTiming
 from reproductions import results as stage
 from reproductions.publishing import picture_book
 
@@ -61,7 +61,7 @@ def use(home: Path, experiment: str, name: str, value: float) -> None:
         numbers=(Number(name="accuracy|all", value=value, stderr=0.01, unit="nats"),),
         shown=(Shown(file="a.png", caption="what it shows"), Shown(file="b.wav", caption="heard")),
     )
-    records.write(record, Origin(device="a cpu", seconds=754.0, commit="0123abc"), folder)
+    use_records.write(record, UseTiming(device="a cpu", seconds=754.0, commit="0123abc"), folder)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

@@ -1,0 +1,46 @@
+"""Weights that results/ keeps, with the record that they must be those of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.core.errors import UserError
+from pipeline.evaluation import result_files
+from pipeline.evaluation.results import Result
+from pipeline.experiments import naming
+from pipeline.training import saved_models
+from pipeline.training.saved_models import TrainedModel
+
+WEIGHTS = "model.safetensors"
+
+
+def read_record(folder: Path) -> Result:
+    """Read the record of a folder of results/.
+
+    Raises:
+        UserError: if there is none, or it is malformed.
+    """
+    if not (folder / "metrics.json").is_file():
+        raise UserError(f"{folder}: expected a record, found none")
+    return result_files.read(folder)
+
+
+def load(folder: Path, record: Result) -> TrainedModel:
+    """Load the weights beside a record, if they are those that it is of.
+
+    Raises:
+        UserError: if no weights are kept, they are damaged, or others than the record's.
+    """
+    if not (folder / WEIGHTS).is_file():
+        name = naming.experiment_of(folder.name)
+        raise UserError(
+            f"{folder}: no weights are kept; run python -m stages.train {name} and "
+            f"python -m stages.evaluate {name}"
+        )
+    kept = saved_models.load_folder(folder)
+    if record.weights_sha256 not in (None, kept.weights_sha256):
+        raise UserError(
+            f"{folder / WEIGHTS}: expected the weights of the record "
+            f"({record.weights_sha256[:12]}), got {kept.weights_sha256[:12]}"
+        )
+    return kept

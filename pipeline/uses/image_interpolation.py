@@ -1,0 +1,134 @@
+"""Interpolation: images along the line between two, of their latents or of vectors of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from arcore.conditions import Vector
+from arcore.events import Levels
+from arcore.inference import interpolation, latent_levels
+from pipeline.datasets.read_transforms import permute_rows
+from pipeline.uses import pictures
+from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_context import ModelRows, UseContext
+from pipeline.uses.use_records import Number, Shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInterpolation(Use):
+    """Walk between test images, and measure how far from both ends the way leads.
+
+    Arguments:
+        num_pairs: random pairs of test images, of different classes where there are labels.
+        num_shown: of them in the figure.
+        num_steps: of each walk, both ends included.
+    """
+
+    num_pairs: int = at_least(2, 40)
+    num_shown: int = at_least(1, 6)
+    num_steps: int = at_least(2, 9)
+
+    def run(self, context: UseContext, folder: Path) -> UseOutcome:
+        """See `Use.run`."""
+        event, model = context.images, context.model
+        told = isinstance(model.condition_kind, Vector)
+        if not told and (not model.latent_levels or model.condition_kind is not None):
+            raise context.unfit("a model told a vector, or an unconditional model with latents")
+        rows = context.rows("test", 2 * self.num_pairs, self.seed)
+        one, other = pairs(rows, permute_rows(len(rows), self.seed).tolist())
+        first, second = rows.x[one], rows.x[other]
+        count, generator = self.num_steps, context.generator(self.seed)
+        if told:
+            assert rows.condition is not None
+            ends = rows.condition[one], rows.condition[other]
+            way = interpolation.walk(context.single_model, *ends, count, generator).cpu()
+        else:
+            way = latent_levels.walk(model, first, second, count, None, generator).cpu()
+        numbers = _distances(way, first, event)
+        if told:
+            numbers += _told(context, first, interpolation.between(*ends, 3))
+        what = "vectors" if told else "latents"
+        walks = torch.cat([first[:, None].cpu(), way, second[:, None].cpu()], 1)
+        shown = [self._show(walks, what, event, folder)]
+        return UseOutcome(numbers, shown, self._notes(len(way), what))
+
+    def _show(self, walks: Tensor, what: str, event: Levels, folder: Path) -> Shown:
+        lines = [
+            (f"pair {number}", pictures.colours(walk, event))
+            for number, walk in enumerate(walks[: self.num_shown], 1)
+        ]
+        caption = (
+            "Left and right a test image, between them images drawn along the line from the "
+            f"{what} of the one to those of the other, with the same noise of the pixels"
+        )
+        return pictures.show(pictures.grid(lines), folder / "walks.png", caption)
+
+    def _notes(self, count: int, what: str) -> str:
+        end = "An image is inferred, as the mean of q(z | x), and drawn again"
+        if what == "vectors":
+            end = "An image is drawn given the vector of a test image"
+        return (
+            f"{count} random pairs of test images, {self.num_steps} steps a walk. Distances are "
+            f"Euclidean, with black 0 and white 1. {end}, so that a small distance to its own end "
+            f"says that the {what} hold it, and a largest step well below the whole way that "
+            "images change little by little."
+        )
+
+
+def pairs(rows: ModelRows, order: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the first half of rows and partners out of the second, of another class if possible.
+
+    Arguments:
+        rows: as they are stored, perhaps class by class.
+        order: of their places, in which they are halved.
+
+    Example:
+        >>> import numpy as np
+        >>> x, labels = torch.arange(4)[:, None], np.array([0, 1, 0, 1])
+        >>> pairs(ModelRows(np.arange(4), x, None, labels), [0, 3, 2, 1])
+        ([0, 3], [1, 2])
+    """
+    half = len(rows) // 2
+    first, left = list(order[:half]), list(order[half : 2 * half])
+    partners = []
+    labels = rows.labels if rows.labels is not None and rows.labels.ndim == 1 else None
+    for row in first:
+        others = [] if labels is None else [one for one in left if labels[one] != labels[row]]
+        chosen = (others or left)[0]
+        left.remove(chosen)
+        partners.append(chosen)
+    return first, partners
+
+
+def _distances(way: Tensor, first: Tensor, event: Levels) -> list[Number]:
+    """Measure walks, (pairs, steps, C, H, W) levels, from the first images on."""
+    shades = way.double() / (event.num_levels - 1)
+    steps = torch.linalg.vector_norm(shades.diff(dim=1).flatten(2), dim=2).amax(1)
+    whole = torch.linalg.vector_norm((shades[:, -1] - shades[:, 0]).flatten(1), dim=1)
+    return [
+        mean_of("distance between the ends of a walk", whole),
+        mean_of("its largest step", steps),
+        mean_of("from an image to the end that is to be it", _miss(first, way[:, 0], event)),
+        mean_of("from an image to the other end", _miss(first, way[:, -1], event)),
+    ]
+
+
+def _miss(x: Tensor, end: Tensor, event: Levels) -> Tensor:
+    apart = (x.cpu() - end).double() / (event.num_levels - 1)
+    distances: Tensor = torch.linalg.vector_norm(apart.flatten(1), dim=1)
+    return distances
+
+
+@torch.no_grad()
+def _told(context: UseContext, first: Tensor, line: Tensor) -> list[Number]:
+    """Say what the first image costs given the vectors at the beginning, middle and end."""
+    places = ("its own vector", "the vector halfway", "the vector of the other")
+    return [
+        mean_of(f"an image given {place}", -context.model.log_prob(first, given), "nats")
+        for place, given in zip(places, line.unbind(1), strict=True)
+    ]

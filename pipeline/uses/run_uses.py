@@ -1,0 +1,185 @@
+"""Running uses: settings from params.yaml and the command line, files and numbers to folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import shutil
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.core import locks, paths, provenance
+from pipeline.core.atomic import replacing
+from pipeline.core.errors import UserError, require, unknown_name
+from pipeline.core.records import write_object
+from pipeline.data.manifest import require_same
+from pipeline.experiments import naming, params_file, schema
+from pipeline.experiments.overlay import overlaid
+from pipeline.uses import use_context, use_records
+from pipeline.uses.classes import ClassPosteriors
+from pipeline.uses.continuation import Continuation
+from pipeline.uses.denoising import Denoising
+from pipeline.uses.feature_accuracy import FeatureAccuracy
+from pipeline.uses.image_interpolation import ImageInterpolation
+from pipeline.uses.inpainting import Inpainting
+from pipeline.uses.learned_filters import LearnedFilters
+from pipeline.uses.memorisation import Memorisation
+from pipeline.uses.noise_levels import NoiseLevels
+from pipeline.uses.ordering_ensembles import OrderingEnsembles
+from pipeline.uses.outliers import Outliers
+from pipeline.uses.paired import PairedDifferences
+from pipeline.uses.speakers import SpeakerSwap
+from pipeline.uses.structure import PixelStructure
+from pipeline.uses.super_resolution import SuperResolution
+from pipeline.uses.use_base import Use
+from pipeline.uses.use_context import UseContext
+from pipeline.uses.use_descriptions import ALL, USES
+from pipeline.uses.use_records import UseRecord, UseTiming
+from pipeline.uses.video_prediction import VideoPrediction
+
+log = logging.getLogger(__name__)
+
+USE_TYPES: Mapping[str, type[Use]] = {
+    "inpainting": Inpainting,
+    "classes": ClassPosteriors,
+    "features": FeatureAccuracy,
+    "outliers": Outliers,
+    "super_resolution": SuperResolution,
+    "denoising": Denoising,
+    "memorisation": Memorisation,
+    "learned": LearnedFilters,
+    "structure": PixelStructure,
+    "orderings": OrderingEnsembles,
+    "paired": PairedDifferences,
+    "noise_levels": NoiseLevels,
+    "interpolation": ImageInterpolation,
+    "continuation": Continuation,
+    "speakers": SpeakerSwap,
+    "video_prediction": VideoPrediction,
+}
+assert USE_TYPES.keys() == USES.keys()
+
+
+def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
+    """Run one use of an experiment's model, or all that params.yaml lists for it.
+
+    Writes `evaluation/<dataset>/uses/<experiment>/`, a folder a use. With overrides that folder
+    has a name of its own, so that it never stands for the entry. Where all are run, their numbers
+    go to `metrics/uses/<experiment>.json` too.
+
+    Arguments:
+        name: a key of `USES`, or `all`.
+        experiment: whose model is in models/, or kept in results/.
+        overrides: `key=value` of the use's settings.
+
+    Raises:
+        UserError: for an unknown use or setting or a missing model, before anything runs; for a
+            model that a use is not for, after the others have run.
+    """
+    uses = _uses(name, experiment, overrides)
+    context = use_context.load(experiment)
+    folder_name = naming.variant(experiment, overrides) if overrides else experiment
+    out = use_records.folder_of(context.dataset, folder_name)
+    kept = paths.work() / "scores" / folder_name
+    context = dataclasses.replace(context, kept=kept)
+    with locks.held(locks.path_of(f"use-{folder_name}"), f"using {folder_name}"):
+        made, failed = [], []
+        for one, use in uses.items():
+            try:
+                with replacing(out / one) as partial:
+                    made.append(_run_one(one, use, context, partial))
+            except UserError as error:  # the others are kept, and those that follow run
+                failed.append(f"{one}: {error}" if name == ALL else str(error))
+        if failed:
+            raise UserError("; ".join(dict.fromkeys(failed)))
+        if name == ALL:
+            _drop_others(out, uses)
+            _write_metrics(experiment, made)
+        _drop_kept(kept, uses)  # at the end: a rerun of all does each anew
+    return out if name == ALL else out / name
+
+
+def _uses(name: str, experiment: str, overrides: Sequence[str]) -> dict[str, Use]:
+    """Return what is to run by name, with its settings."""
+    if name not in (*USES, ALL):
+        raise unknown_name("use", name, [*USES, ALL])
+    entry = read_entry(experiment)
+    if name == ALL:
+        require(not overrides, "overrides", "none for all uses", list(overrides))
+        require(bool(entry), f"uses.{experiment}", "an entry of params.yaml with uses", "none")
+    uses = {}
+    for one in entry if name == ALL else [name]:
+        where = f"uses.{experiment}.uses.{one}"
+        given = overlaid(entry.get(one) or {}, overrides, where)
+        uses[one] = schema.build(USE_TYPES[one], given, where)
+    return uses
+
+
+def read_entry(experiment: str) -> dict[str, dict[str, object]]:
+    """Return the settings of each use that params.yaml lists for an experiment."""
+    known = params_file.read_params().get("uses") or {}
+    entry = known.get(experiment) or {}
+    require(isinstance(entry, dict), f"uses.{experiment}", "a mapping", entry)
+    listed = entry.get("uses") or {}
+    require(isinstance(listed, dict), f"uses.{experiment}.uses", "a mapping", listed)
+    for name, settings in listed.items():
+        if name not in USES:
+            raise unknown_name(f"use of {experiment}", name, USES)
+        require(isinstance(settings, dict), f"uses.{experiment}.uses.{name}", "a mapping", settings)
+    return listed
+
+
+def _run_one(name: str, use: Use, context: UseContext, folder: Path) -> UseRecord:
+    began, commit = time.perf_counter(), provenance.commit()
+    outcome = use.run(context, folder)
+    require_same(paths.shards(context.dataset), context.manifest)
+    for number in outcome.numbers:
+        fits = math.isfinite(number.value) and math.isfinite(number.stderr or 0.0)
+        got = f"{number.value} +- {number.stderr}"
+        require(fits, f"{context.experiment}, {name}: {number.name}", "finite numbers", got)
+    record = UseRecord(
+        use=name,
+        experiment=context.experiment,
+        model=context.trained.name,
+        dataset=context.dataset,
+        weights_sha256=context.trained.weights_sha256,
+        dataset_sha256=context.manifest.sha256,
+        settings=use.settings(),
+        notes=outcome.notes,
+        numbers=tuple(outcome.numbers),
+        shown=tuple(outcome.shown),
+        others=outcome.others,
+        other_datasets=outcome.other_datasets,
+    )
+    timing = UseTiming(
+        device=provenance.device_name(context.model.device),
+        seconds=round(time.perf_counter() - began + outcome.earlier_seconds, 2),
+        commit=commit,
+    )
+    use_records.write(record, timing, folder)
+    for number in record.numbers:
+        log.info("%s, %s: %s", context.experiment, name, number)
+    return record
+
+
+def _drop_kept(kept: Path, uses: Collection[str]) -> None:
+    """Remove what uses kept on the way, now that their results are in place; of others it stays."""
+    for use in uses:
+        for folder in kept.glob(f"{use}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+    if kept.is_dir() and not any(kept.iterdir()):
+        kept.rmdir()
+
+
+def _drop_others(out: Path, listed: Collection[str]) -> None:
+    """Remove the results of uses that params.yaml lists no more."""
+    for use in USES.keys() - listed:
+        shutil.rmtree(out / use, ignore_errors=True)
+
+
+def _write_metrics(experiment: str, made: Sequence[UseRecord]) -> None:
+    path = paths.root() / "metrics" / "uses" / f"{experiment}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_object(path, use_records.summary(made))

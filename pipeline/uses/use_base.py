@@ -1,0 +1,121 @@
+"""What every use is: a frozen dataclass of its settings, which runs and gives an outcome."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from pipeline.core.errors import require, require_seed
+from pipeline.evaluation.scoring import mean_and_error
+from pipeline.uses.use_context import UseContext
+from pipeline.uses.use_records import Number, Shown
+
+T = TypeVar("T")
+LEAST = "least"
+
+
+def at_least(least: int, default: T) -> T:
+    """Declare a setting of a use that has a least value; of a list each element has it."""
+    if isinstance(default, list):
+        field: T = dataclasses.field(
+            default_factory=lambda: type(default)(default), metadata={LEAST: least}
+        )
+    else:
+        field = dataclasses.field(default=default, metadata={LEAST: least})
+    return field
+
+
+@dataclass(frozen=True)
+class UseOutcome:
+    """What came out of a use.
+
+    Attributes:
+        numbers, shown: as in a `pipeline.uses.use_records.UseRecord`.
+        notes: what to know of the numbers.
+        earlier_seconds: that an earlier start, which was cut short, spent on them.
+        others, other_datasets: as in a `UseRecord`.
+    """
+
+    numbers: Sequence[Number]
+    shown: Sequence[Shown]
+    notes: str
+    earlier_seconds: float = 0.0
+    others: dict[str, str] | None = None
+    other_datasets: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use(abc.ABC):
+    """A use of a trained model; its fields are its settings.
+
+    Arguments:
+        seed: of all random choices: rows, noise and draws.
+
+    Raises:
+        UserError: for a setting below its least value (`at_least`).
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed, "seed")
+        for field in dataclasses.fields(self):
+            if LEAST in field.metadata:
+                _require_least(field, getattr(self, field.name))
+
+    @abc.abstractmethod
+    def run(self, context: UseContext, folder: Path) -> UseOutcome:
+        """Write files into a folder, and return what they show.
+
+        Raises:
+            UserError: for a model that the use is not for.
+        """
+
+    def settings(self) -> dict[str, object]:
+        """Return the settings as plain types, the seed last."""
+        values = dataclasses.asdict(self)
+        values["seed"] = values.pop("seed")
+        return values
+
+
+def _require_least(field: dataclasses.Field[object], value: object) -> None:
+    least = field.metadata[LEAST]
+    expected = f"{'a number' if field.type == 'float' else 'an integer'} >= {least}"
+    if isinstance(value, list):
+        expected = f"integers >= {least}"
+    elif "None" in str(field.type):
+        expected += " or null"
+    for one in value if isinstance(value, list) else [value]:
+        require(one is None or one >= least, field.name, expected, one)
+
+
+def share_of(name: str, holds: Tensor) -> Number:
+    """Return the share of rows of which something holds, (rows,) bool, with its standard error.
+
+    Where it holds of all rows or of none, that error would be 0, which says nothing.
+
+    Example:
+        >>> import torch
+        >>> share_of("right", torch.tensor([True, False, True, True])).stderr
+        0.21650635094610965
+        >>> share_of("right", torch.tensor([True, True])).stderr is None
+        True
+    """
+    share = float(holds.double().mean())
+    error = math.sqrt(share * (1 - share) / len(holds)) if 0 < share < 1 else None
+    return Number(name=name, value=share, stderr=error)
+
+
+def mean_of(name: str, values: Tensor, unit: str = "", sign: str = "") -> Number:
+    """Return the mean over rows, (rows,), with its standard error where there are several."""
+    mean, error = mean_and_error(values.double())
+    return Number(
+        name=name, value=mean, stderr=error if len(values) > 1 else None, unit=unit, sign=sign
+    )

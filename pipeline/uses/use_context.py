@@ -1,0 +1,287 @@
+"""What a use works on: a trained model with its data."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import arcore
+from arcore.events import Levels, is_levels
+from arcore.inference import completion
+from arcore.primitives.progress import progress_bar
+from pipeline.cluster.devices import local_device
+from pipeline.core import paths
+from pipeline.core.errors import UserError, require
+from pipeline.data import shard_reader
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.shard_reader import ShardReader, Split, draw_events
+from pipeline.datasets.base import SplitData
+from pipeline.datasets.read_transforms import choose_rows
+from pipeline.evaluation import kept_weights, scoring
+from pipeline.training import saved_models
+
+log = logging.getLogger(__name__)
+PROBABILITIES_AT_ONCE = 1 << 24
+EVENTS_AT_ONCE = 4_096  # of decoders, which keep maps for each
+READ_AT_ONCE = 4_096  # rows, of labels alone
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """Rows of a split, as a model takes them.
+
+    Attributes:
+        numbers: of the rows, ascending.
+        x: (rows, *event.shape), on the model's device.
+        condition: that the model takes with them, None for an unconditional one.
+        labels: of the rows, None without them.
+    """
+
+    numbers: np.ndarray
+    x: Tensor
+    condition: Tensor | None
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.x)
+
+    def spread(self, count: int) -> ModelRows:
+        """Return at most `count` rows, evenly spread."""
+        return self._of(spread(len(self), count))
+
+    def split(self, count: int) -> list[ModelRows]:
+        """Return all rows in parts of at most `count`."""
+        firsts = range(0, len(self), count)
+        return [self._of(np.arange(first, min(first + count, len(self)))) for first in firsts]
+
+    def _of(self, places: np.ndarray) -> ModelRows:
+        condition = None if self.condition is None else self.condition[places]
+        labels = None if self.labels is None else self.labels[places]
+        return ModelRows(self.numbers[places], self.x[places], condition, labels)
+
+
+def rows_at_once(event: Levels, particles: int = 1) -> int:
+    """Return the rows that have at most 2^24 probabilities of levels, and 4,096 particles in all.
+
+    Example:
+        >>> rows_at_once(Levels(256, (3, 32, 32))), rows_at_once(Levels(2, (1, 28, 28)), 32)
+        (21, 128)
+    """
+    fitting = PROBABILITIES_AT_ONCE // (event.size * event.num_levels)
+    return max(1, min(fitting, EVENTS_AT_ONCE // particles))
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """Return at most `count` of the numbers below `total`, ascending and evenly spread.
+
+    Test rows may be sorted by class, so that the first ones would all be alike.
+
+    Example:
+        >>> spread(10, 4).tolist(), spread(2, 4).tolist()
+        ([0, 3, 6, 9], [0, 1])
+    """
+    return np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class UseContext:
+    """A trained model and the data that it was trained on.
+
+    Attributes:
+        experiment: its name.
+        trained: its weights and where they came from.
+        manifest: of the shards.
+        kept: folder for scores of a use under way; None for none.
+    """
+
+    experiment: str
+    trained: saved_models.TrainedModel
+    manifest: Manifest
+    kept: Path | None = None
+
+    @property
+    def model(self) -> arcore.AutoregressiveModel:
+        """The model, in evaluation mode."""
+        return self.trained.model
+
+    @property
+    def exact_model(self) -> arcore.AutoregressiveModel:
+        """The model; a UserError if its probabilities are only bounds."""
+        if not self.model.exact:
+            raise self.unfit("an exact model")
+        return self.model
+
+    @property
+    def single_model(self) -> arcore.AutoregressiveModel:
+        """The exact model; a UserError for a mixture, whose members have an order each."""
+        if isinstance(self.model, arcore.Ensemble):
+            raise self.unfit("a single model or a pool")
+        return self.exact_model
+
+    @property
+    def unconditional_model(self) -> arcore.AutoregressiveModel:
+        """The model; a UserError if it takes a condition."""
+        if self.model.condition_kind is not None:
+            raise self.unfit("an unconditional model")
+        return self.model
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.manifest.dataset
+
+    @property
+    def levels(self) -> Levels:
+        """The event of the model; a UserError unless it is one of levels."""
+        event = self.model.event
+        if not is_levels(event):
+            raise self.unfit_event("levels")
+        return event
+
+    @property
+    def images(self) -> Levels:
+        """The event; a UserError unless it is (C, H, W) levels of one or three colours."""
+        event = self.levels
+        if len(event.shape) != 3 or event.shape[0] not in (1, 3):
+            raise self.unfit_event("images")
+        return event
+
+    def unfit(self, expected: str) -> UserError:
+        """Build the error for a model that a use is not for."""
+        return UserError(f"{self.experiment}: expected {expected}, got {self.trained.name}")
+
+    def unfit_event(self, expected: str) -> UserError:
+        """Build the error for a model of other events than a use is for."""
+        event = self.model.event
+        return UserError(f"{self.experiment}: expected a model of {expected}, got one of {event}")
+
+    @property
+    def progress(self) -> bool:
+        """Whether somebody looks on, for whom long loops show bars."""
+        return sys.stderr.isatty()
+
+    def nats(self, x: Tensor, condition: Tensor | None, batch_size: int, label: str) -> Tensor:
+        """Score rows in batches, -ln p(x) or its bound, (rows,) float64 on the CPU.
+
+        Arguments:
+            x: (rows, *event.shape).
+            condition: one row per event, for a conditional model.
+            batch_size: rows at once, if they have no more probabilities than `rows_at_once`.
+            label: of the bar that is shown where somebody looks on.
+        """
+        parts, device, event = [], self.model.device, self.model.event
+        if is_levels(event) and not event.is_open:
+            batch_size = min(batch_size, rows_at_once(event))
+        with progress_bar(self.progress, len(x), label) as advance, torch.no_grad():
+            for first in range(0, len(x), batch_size):
+                part = slice(first, first + batch_size)
+                given = None if condition is None else condition[part]
+                parts.append(-self.model.log_prob(x[part].to(device), given).double().cpu())
+                advance(len(parts[-1]))
+        return torch.cat(parts)
+
+    def missing_nats(
+        self, rows: ModelRows, observed: Tensor, model: arcore.AutoregressiveModel | None = None
+    ) -> Tensor:
+        """Return -ln p(missing | observed) of each row, (rows,) float64 on the CPU.
+
+        Arguments:
+            rows: of levels.
+            observed: bool, of the event's shape: first in the model's order.
+            model: another form of the model; None for itself.
+        """
+        parts = [
+            -completion.log_prob_missing(model or self.model, part.x, observed, part.condition)
+            for part in rows.split(rows_at_once(self.levels))
+        ]
+        return torch.cat(parts).double().cpu()
+
+    @property
+    def condition_note(self) -> str:
+        """A sentence on the condition that test images or clips come with, nothing without one."""
+        if self.model.condition_kind is None:
+            return ""
+        kind = "class" if self.model.num_classes is not None else "condition"
+        row = "image" if len(self.model.event.shape) == 3 else "clip"
+        return f" The model is told the {kind} of each {row}."
+
+    def split(self, name: str) -> SplitData:
+        """Read a split."""
+        return shard_reader.read_split(paths.shards(self.dataset), name)
+
+    def stored(self, name: str) -> Split:
+        """Open a split, to score rows of it."""
+        return ShardReader(paths.shards(self.dataset), name)
+
+    def learned_labels(self) -> np.ndarray | None:
+        """Return the labels of the rows that were learned from, None without any."""
+        data, parts = self.stored("train"), []
+        total = self._usable(data, "train")
+        for first in range(0, total, READ_AT_ONCE):
+            rows = np.arange(first, min(first + READ_AT_ONCE, total))
+            parts.append(data[rows].labels)
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if known else None
+
+    def rows(self, split: str, count: int | None = None, seed: int = 0) -> ModelRows:
+        """Read rows of a split: all, or a random subset that the seed names.
+
+        Of the training split only rows that were learned from. Splits may be sorted by class, so
+        that the first rows stand for nothing.
+        """
+        data = self.stored(split)
+        numbers = choose(self._usable(data, split), count, seed)
+        stored = data[numbers]
+        x = torch.from_numpy(draw_events(data, stored, numbers, self.model.event))
+        condition = scoring.condition_of(self.model, stored)
+        return ModelRows(numbers, x.to(self.model.device), condition, stored.labels)
+
+    def _usable(self, data: Split, split: str) -> int:
+        """Return how many rows, the first ones, are asked: of training rows, those learned from."""
+        learned = self.trained.content.get("trainer", {}).get("train_rows")
+        return learned if split == "train" and learned else len(data)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Return a source of randomness on the model's device."""
+        return torch.Generator(self.model.device).manual_seed(seed)
+
+
+def choose(total: int, count: int | None, seed: int) -> np.ndarray:
+    """Choose at most `count` of `total` rows at random, all for None; their numbers, ascending."""
+    return choose_rows(total, total if count is None else min(count, total), seed)
+
+
+def load(experiment: str) -> UseContext:
+    """Load the model of models/<experiment>, or else the one kept in results/<experiment>.
+
+    Raises:
+        UserError: if neither is there, its files or the shards are damaged or of other data, or
+            the weights kept in results/ are not those of their record.
+    """
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment) is not None
+    require(plain, "experiment", "a name of letters, digits, '.', '_' and '-'", experiment)
+    folder = paths.usable_model(experiment)
+    if folder != paths.model(experiment):
+        log.info("%s: the weights kept in results/%s", experiment, experiment)
+        trained = kept_weights.load(folder, kept_weights.read_record(folder))
+    else:
+        trained = saved_models.load(experiment)
+    described = trained.content.get("dataset")
+    name = described.get("name") if isinstance(described, dict) else described
+    shards = paths.shards(str(name))
+    manifest = read_manifest(shards)
+    if manifest.sha256 != trained.dataset_sha256:
+        raise UserError(
+            f"{shards}: expected the data that {experiment} was trained on "
+            f"({trained.dataset_sha256[:12]}), got {manifest.sha256[:12]}"
+        )
+    trained.model.to(local_device()).eval()
+    return UseContext(experiment, trained, manifest)

@@ -1,0 +1,206 @@
+"""What a use leaves: `use.json` and `timing.json`, beside the files that the former names.
+
+evaluation/<dataset>/uses/<experiment>/<use>/ is one use of one model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.file_hash import sha256_of
+from pipeline.core.records import Record, left_out, read_object, write_object
+from pipeline.data.manifest import read_manifest
+from pipeline.experiments import naming
+from pipeline.uses.use_descriptions import USES
+
+log = logging.getLogger(__name__)
+FILE, TIMING = "use.json", "timing.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Record):
+    """A number of a use.
+
+    Attributes:
+        name: the same for all models; "a: b" is the column b of the table a.
+        value: the number.
+        stderr: its standard error, None where it has none.
+        unit: in words, "" without one.
+        sign: of the value: nothing, or ~ for an estimate.
+    """
+
+    name: str
+    value: float
+    stderr: float | None = left_out(None)
+    unit: str = left_out("")
+    sign: str = left_out("")
+
+    def __str__(self) -> str:
+        """Say it in a line of a log."""
+        error = "" if self.stderr is None else f" +- {self.stderr:.3g}"
+        return f"{self.name}: {f'{self.sign} {self.value:.4g}{error} {self.unit}'.strip()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Record):
+    """A file to look at or to listen to.
+
+    Attributes:
+        file: its name in the use's folder: .png or .wav.
+        caption: what it shows.
+    """
+
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseRecord(Record):
+    """A use of one model.
+
+    Attributes:
+        use: its name.
+        experiment: whose model it is.
+        model: by name.
+        dataset: that the model was trained on.
+        weights_sha256, dataset_sha256: of the model's weights and of the shards.
+        settings: that it ran with.
+        notes: what to know of the numbers, one sentence or more.
+        numbers, shown: what came out.
+        others: hashes of the weights of other experiments that it was compared with, by name;
+            None for none.
+        other_datasets: hashes of the shards of other datasets that it read, by name; None for none.
+    """
+
+    use: str
+    experiment: str
+    model: str
+    dataset: str
+    weights_sha256: str
+    dataset_sha256: str
+    settings: dict[str, object]
+    notes: str
+    numbers: tuple[Number, ...]
+    shown: tuple[Shown, ...]
+    others: dict[str, str] | None = left_out(None)
+    other_datasets: dict[str, str] | None = left_out(None)
+
+    def is_current(self, dataset_sha256: str) -> bool:
+        """Tell whether weights and shards are still those that the use read.
+
+        Arguments:
+            dataset_sha256: of the dataset's shards.
+        """
+        models = {self.experiment: self.weights_sha256, **(self.others or {})}
+        datasets = self.other_datasets or {}
+        return (
+            self.use in USES
+            and self.dataset_sha256 == dataset_sha256
+            and all(_weights_are(name, sha256) for name, sha256 in models.items())
+            and all(_shards_are(name, sha256) for name, sha256 in datasets.items())
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseTiming(Record):
+    """Where a use ran, `timing.json`: it differs from run to run, so that DVC ignores it.
+
+    Attributes:
+        device: that it computed on.
+        seconds: that it took.
+        commit: of the code.
+    """
+
+    device: str
+    seconds: float
+    commit: str
+
+
+def _weights_are(experiment: str, sha256: str) -> bool:
+    """Tell whether the weights in models/, or else in results/, have a hash, if there are any."""
+    weights = paths.usable_model(experiment) / "model.safetensors"
+    return not weights.is_file() or sha256_of(weights) == sha256
+
+
+def _shards_are(dataset: str, sha256: str) -> bool:
+    shards = paths.shards(dataset)
+    return not shards.is_dir() or read_manifest(shards).sha256 == sha256
+
+
+def folder_of(dataset: str, experiment: str) -> Path:
+    """Return the folder of the uses of an experiment."""
+    return paths.root() / "evaluation" / dataset / "uses" / experiment
+
+
+def write(record: UseRecord, timing: UseTiming, folder: Path) -> None:
+    """Write a record, and where it comes from, into a use's folder."""
+    write_object(folder / FILE, record.to_dict())
+    described = {"use_sha256": sha256_of(folder / FILE), **timing.to_dict()}
+    write_object(folder / TIMING, described)
+
+
+def read(folder: Path) -> UseRecord:
+    """Read the record of a use's folder.
+
+    Raises:
+        UserError: naming the file, if it is missing or malformed.
+    """
+    path = folder / FILE
+    return UseRecord.from_dict(read_object(path), str(path))
+
+
+def read_timing(folder: Path) -> UseTiming | None:
+    """Read where the record of a use's folder comes from; None where `timing.json` is of another.
+
+    DVC restores `use.json` from its cache, and leaves a `timing.json` that is there as it is.
+
+    Raises:
+        UserError: naming the file that is malformed.
+    """
+    path = folder / TIMING
+    found = read_object(path) if path.is_file() else {}
+    if found.get("use_sha256") != sha256_of(folder / FILE):
+        return None
+    return UseTiming.from_dict(found, str(path))
+
+
+def files(dataset: str) -> list[Path]:
+    """Return the files of a dataset's uses, in order, of none that was changed by hand."""
+    found = []
+    for path in sorted(folder_of(dataset, "").glob(f"*/*/{FILE}")):
+        names = (path.parent.name, path.parent.parent.name)
+        if not any(name.startswith(".") or naming.is_variant(name) for name in names):
+            found.append(path)
+    return found
+
+
+def read_all(dataset: str, dataset_sha256: str) -> list[tuple[UseRecord, Path]]:
+    """Return the records of a dataset's uses with their folders, in the order of `USES`.
+
+    What was changed by hand has a name of its own and is none of them; what was made with other
+    data than the shards, or weights than those in models/ (where there are none, in results/), is
+    left out, with a warning.
+
+    Raises:
+        UserError: naming the file that is malformed.
+    """
+    found = []
+    for path in files(dataset):
+        record, folder = read(path.parent), path.parent
+        if record.is_current(dataset_sha256):
+            found.append((record, folder))
+        else:
+            log.warning("warning: %s: an old use, or of other data or weights; left out", folder)
+    order = list(USES)
+    return sorted(found, key=lambda one: (order.index(one[0].use), one[0].experiment))
+
+
+def summary(records: Sequence[UseRecord]) -> Mapping[str, dict[str, float]]:
+    """Return the numbers of each use by name, for `dvc metrics`."""
+    return {
+        record.use: {number.name: number.value for number in record.numbers} for record in records
+    }

@@ -1,0 +1,155 @@
+"""What DVC reruns after an edit of sources: the real dvc.yaml, with commands that only write."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.places import ROOT
+
+EXPERIMENT = {
+    "dataset": "digits",
+    "base": "pipeline/conf/base.yaml",
+    "overrides": [],
+    "model_overrides": {},
+    "trainer": {},
+    "evaluation": {},
+}
+SEARCH = {"dataset": "digits", "model": "made", "base": "pipeline/conf/base.yaml"}
+PARAMS = {
+    "datasets": ["digits"],
+    "experiments": {name: {"model": name} | EXPERIMENT for name in ("nade", "pixelcnn")},
+    "searches": {"made": SEARCH},
+    "folds": {"nade": {"dataset": "digits", "model": "nade", "base": SEARCH["base"]}},
+    "uses": {"nade": {"dataset": "digits", "model": "nade", "uses": {"learned": {}}}},
+    "studies": {"digits-race": {"dataset": "digits"}},
+    "mixtures": {"both": {"dataset": "digits", "mixture": ["nade", "pixelcnn"]}},
+    "joins": {
+        name: {"mixture": "both", "experiment": name, "dataset": "digits", "model": name}
+        for name in ("nade", "pixelcnn")
+    },
+}
+DATA = {"fetch@digits", "preprocess@digits", "codecs@digits"}
+ONE_MODEL = {
+    "train@nade", "train@pixelcnn", "evaluate@nade", "evaluate@pixelcnn", "tune@made", "folds@nade",
+    "use@nade", "join@nade", "join@pixelcnn",
+}  # fmt: skip
+ALL_MODELS = {"mix@both", "study@digits-race", "report@digits", "register@digits"}
+
+pytestmark = pytest.mark.e2e
+
+
+def writing(outputs: list[Any]) -> str:
+    """A command that writes a stage's outputs, folders with two files each."""
+    paths = [next(iter(out)) if isinstance(out, dict) else out for out in outputs]
+    named = ("manifest.json", "scalings.json")  # which a stage may depend on
+    files = [
+        file
+        for path in paths
+        for file in ([path] if Path(path).suffix else [f"{path}/{name}" for name in named])
+    ]
+    return " && ".join(f"mkdir -p $(dirname {file}) && touch {file}" for file in files)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """A copy of the sources where every stage has run."""
+    folder: Path = tmp_path_factory.mktemp("repository")
+    for package in ("arcore", "pipeline", "stages", "reproductions"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    for stage in pipeline["stages"].values():
+        if "do" in stage:
+            kinds = ("outs", "metrics", "plots")
+            outputs = [out for kind in kinds for out in stage["do"].get(kind, [])]
+            stage["do"]["cmd"] = writing(outputs)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    shutil.copy(ROOT / ".dvcignore", folder)
+    dvc(folder, "init", "--quiet", "--no-scm")
+    assert repro(folder) == {"estimate", "code"} | DATA | ONE_MODEL | ALL_MODELS
+    return folder
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """Run DVC and return its stdout; it must succeed."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def repro(folder: Path) -> set[str]:
+    """The stages that `dvc repro` runs."""
+    lines = [line for line in dvc(folder, "repro").splitlines() if "Running stage '" in line]
+    return {line.split("'")[1] for line in lines}
+
+
+def edit(folder: Path, name: str, old: str, new: str) -> None:
+    path = folder / name
+    text = path.read_text()
+    assert old in text, name
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_docstrings_and_comments_rerun_nothing(repository) -> None:
+    before = (repository / "code.yaml").stat().st_mtime_ns
+    for name in ("arcore/model.py", "pipeline/training/worker.py", "stages/train.py"):
+        edit(repository, name, '"""', '"""Truly: ')
+        edit(repository, name, "\nimport ", "\n\n# What follows is needed.\nimport ")
+    assert repro(repository) == {"estimate", "code"}
+    assert (repository / "code.yaml").stat().st_mtime_ns == before
+
+
+def test_a_layer_reruns_the_models_that_have_it(repository) -> None:
+    """A new model, which appears at the same time, reruns no other one's training."""
+    edit(repository, "arcore/layers/masked_conv.py", "import torch", "import math\nimport torch")
+    (repository / "arcore/models/markov.py").write_text("from arcore import model\n")
+    convolutional = {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"}
+    assert repro(repository) == {"estimate", "code"} | convolutional | ALL_MODELS
+
+
+def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
+    """So does the file of data that one names."""
+    edit(
+        repository, "pipeline/experiments/compose.py", "import difflib\n", "import difflib, math\n"
+    )
+    ran = repro(repository)
+    composed = ONE_MODEL - {"use@nade"}  # of which no experiment is composed
+    assert ran >= {"code"} | composed and not ran & (DATA | {"use@nade"})
+    edit(repository, "pipeline/datasets/embedded/digits_split.json", "\n", "\n\n")
+    assert {"code", "preprocess@digits", "train@nade"} <= repro(repository)
+
+
+def test_what_is_published_reruns_reports_alone(repository) -> None:
+    path = "pipeline/reporting/published_results.yaml"
+    edit(repository, path, "\n", "\n\n")
+    assert repro(repository) == {"estimate", "code", "report@digits"}
+
+
+def test_an_entry_that_goes_leaves_no_row(repository) -> None:
+    """Its result stays where DVC put it."""
+    path, together = repository / "params.yaml", {"report@digits", "register@digits"}
+    params = yaml.safe_load(path.read_text())
+    more = params["experiments"] | {"more": params["experiments"]["nade"]}
+    path.write_text(yaml.safe_dump(params | {"experiments": more}))
+    own = {"train@more", "evaluate@more"}
+    assert repro(repository) == {"estimate", "code"} | own | together
+    path.write_text(yaml.safe_dump(params))
+    assert repro(repository) == {"estimate", "code"} | together
