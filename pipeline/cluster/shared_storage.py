@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 
+from pipeline.artifacts.publishing import PUBLISHES
 from pipeline.core import paths, storage
 from pipeline.core.file_hash import sha256_of
 from pipeline.experiments.schema import ClusterConfig
-
-_publishes = ContextVar("publishes", default=True)
 
 
 def shared_storage(config: ClusterConfig) -> str | None:
@@ -62,22 +58,12 @@ def publish_shards(config: ClusterConfig, folder: Path, dataset: str) -> str:
     return copy
 
 
-@contextmanager
-def unpublished() -> Iterator[None]:
-    """Let `publish` do nothing inside: what is made is a part of something else."""
-    token = _publishes.set(False)
-    try:
-        yield
-    finally:
-        _publishes.reset(token)
-
-
 def publish(config: ClusterConfig, out: Path, marker: str) -> None:
     """Copy a stage's output to `<storage>/results/`, for jobs whose own folder is removed.
 
-    Nothing is done without a shared storage, or inside `unpublished`.
+    Nothing is done without a shared storage, or inside `artifacts.publishing.unpublished`.
     """
     shared = shared_storage(config)
-    if shared is not None and _publishes.get():
+    if shared is not None and PUBLISHES.get():
         relative = out.relative_to(paths.root()).parts
         storage.publish(out, storage.join(shared, "results", *relative), marker)

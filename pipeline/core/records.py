@@ -10,15 +10,23 @@ import dataclasses
 import functools
 import json
 import math
-import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, cast
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require, unknown_name
@@ -30,7 +38,10 @@ _WORDS: Mapping[object, str] = {
     float: "a number",
     str: "a text",
     bool: "true or false",
+    list: "a list",
+    dict: "a mapping",
 }
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
 
 
 def left_out(default: T) -> T:
@@ -79,7 +90,8 @@ class Record:
     def from_dict(cls, found: Mapping[str, object], where: str) -> Self:
         """Build the record of a file's keys; others are ignored.
 
-        A record inside is there as soon as one of its keys is.
+        A record inside is there as soon as one of its keys is. A number is no NaN, no truth value
+        and no text; values are kept as they are.
 
         Arguments:
             found: keys and values.
@@ -89,16 +101,16 @@ class Record:
             UserError: naming `where` and the key that is missing or of another type.
         """
         given: dict[str, object] = {}
-        for field in dataclasses.fields(cls):
-            hint = _hints(cls)[field.name]
-            inner = _record_of(hint)
+        for name, hint in _hints(cls).items():
+            inner, element = _record_of(hint), _element_of(hint)
             if inner is not None:
                 if type(None) not in _options(hint) or inner.keys() & set(found):
-                    given[field.name] = inner.from_dict(found, where)
-            elif field.name in found:
-                given[field.name] = _read(found[field.name], hint, where, field.name)
-            elif field.default is dataclasses.MISSING:
-                raise UserError(f"{where}: missing {field.name}")
+                    given[name] = inner.from_dict(found, where)
+            elif element is not None and isinstance(found.get(name), list):
+                given[name] = _elements(element, found[name], f"{where}: {name}", where)
+            elif name in found:
+                given[name] = found[name]
+        validate(cls, given, where)
         return cls(**given)
 
     @classmethod
@@ -111,8 +123,46 @@ class Record:
         return keys
 
 
-def _hints(cls: type[Record]) -> dict[str, object]:
-    return _evaluated(typing.cast("Hashable", cls))
+def validate(cls: type[object], given: Mapping[str, object], where: str) -> None:
+    """Check the values of a dataclass's fields by their types, strictly.
+
+    Raises:
+        UserError: naming `where` and the first field that is missing or of another type.
+    """
+    try:
+        _model(cast("Hashable", cls)).model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] == "missing":
+            raise UserError(f"{where}: missing {name}") from None
+        require(False, f"{where}: {name}", _wanted(_hints(cls)[name]), given[name])
+
+
+@functools.cache
+def _model(cls: Any) -> type[BaseModel]:
+    """Return the model by which pydantic checks the fields of a dataclass."""
+    hints, fields = _hints(cls), {}
+    for field in dataclasses.fields(cls):
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        fields[field.name] = (hints[field.name], ... if needed else None)
+    return create_model(
+        cls.__name__,
+        __config__=_STRICT,
+        __validators__={"is_number": cast(Any, field_validator("*")(_refuse_nan))},
+        **cast(Any, fields),
+    )
+
+
+def _refuse_nan(value: object) -> object:
+    for one in value.values() if isinstance(value, Mapping) else [value]:
+        if isinstance(one, float) and math.isnan(one):
+            raise ValueError("not a number")
+    return value
+
+
+def _hints(cls: type[object]) -> dict[str, object]:
+    return _evaluated(cast("Hashable", cls))
 
 
 @functools.cache
@@ -137,42 +187,23 @@ def _element_of(hint: object) -> type[Record] | None:
     return _record_of(typing.get_args(hint)[0]) if typing.get_origin(hint) is tuple else None
 
 
-def _read(value: object, hint: object, where: str, name: str) -> object:
-    element = _element_of(hint)
-    if element is None:
-        _check(value, hint, f"{where}: {name}")
-        return value
-    fits = isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
-    require(fits, f"{where}: {name}", "a list of objects", value)
-    entries = typing.cast(list[dict[str, object]], value)
+def _elements(element: type[Record], found: object, name: str, where: str) -> tuple[Record, ...]:
+    entries = cast("list[Mapping[str, object]]", found)
+    fits = all(isinstance(one, Mapping) for one in entries)
+    require(fits, name, "a list of objects", found)
     return tuple(element.from_dict(one, where) for one in entries)
 
 
-def _check(value: object, hint: object, name: str) -> None:
-    """Check a plain value; a number is no NaN, and an integer serves as one."""
-    options = _options(hint)
-    if value is None and type(None) in options:
-        return
-    kinds = [option for option in options if option is not type(None)]
-    fits = any(_fits(value, kind) for kind in kinds)
-    wanted = " or ".join(_WORDS.get(kind, "a mapping") for kind in kinds)
-    require(fits, name, wanted + (" or null" if type(None) in options else ""), value)
-
-
-def _fits(value: object, kind: object) -> bool:
-    if kind is bool or isinstance(value, bool):
-        return kind is bool and isinstance(value, bool)
-    if kind is float:
-        limit = sys.float_info.max  # which an integer may pass
-        is_large = isinstance(value, int) and abs(value) > limit
-        return isinstance(value, (int, float)) and not is_large and not math.isnan(value)
-    if kind in (int, str):
-        return isinstance(value, int if kind is int else str)
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        return False
-    inner = typing.get_args(kind)[1:]  # dict[str, float]
-    plain = inner and inner[0] in (int, float, str, bool)
-    return not plain or all(_fits(one, inner[0]) for one in value.values())
+def _wanted(hint: object) -> str:
+    """Return what a field holds, in words."""
+    kinds = [kind for kind in _options(hint) if kind is not type(None)]
+    nullable = " or null" if type(None) in _options(hint) else ""
+    if _element_of(hint) is not None:
+        return f"a list of objects{nullable}"
+    return (
+        " or ".join(_WORDS.get(typing.get_origin(kind) or kind, "a mapping") for kind in kinds)
+        + nullable
+    )
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -204,10 +235,17 @@ def value_of(found: Mapping[str, object], key: str, kind: type[T], where: str) -
     if key not in found:
         raise UserError(f"{where}: missing {key}")
     value = found[key]
-    fits = isinstance(value, list) if kind is list else _fits(value, kind)
-    wanted = "a list" if kind is list else _WORDS.get(kind, "a mapping")
-    require(fits, f"{where}: {key}", wanted, value)
-    return typing.cast(T, value)
+    try:
+        _adapter(cast("Hashable", kind)).validate_python(value)
+    except ValidationError:
+        require(False, f"{where}: {key}", _WORDS[kind], value)
+    return cast(T, value)
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[object]:
+    kind = dict[str, Any] if kind is dict else kind
+    return TypeAdapter(Annotated[kind, AfterValidator(_refuse_nan)], config=_STRICT)
 
 
 def require_known(described: Mapping[str, object], known: Collection[str], where: str) -> None:

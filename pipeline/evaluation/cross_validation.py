@@ -21,9 +21,14 @@ import torch
 import yaml
 
 from arcore import events
+from arcore.events import Event
+from pipeline.artifacts import artifact
+from pipeline.artifacts.artifact import Artifact
+from pipeline.artifacts.publishing import unpublished
+from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import shared_storage
-from pipeline.core import locks, paths, provenance, storage
-from pipeline.core.atomic import replacing
+from pipeline.core import paths, provenance
+from pipeline.core import storage as places
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat, read_yaml, value_of
 from pipeline.data import fetching, preprocess
@@ -75,14 +80,21 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     if dataset.num_folds < 2:
         raise UserError(f"folds.{name}: expected a dataset of several folds, got {dataset.name}")
     raw = fetching.verify_raw(dataset).resolve()
-    with locks.held(locks.path_of(f"folds-{config.result_name}"), f"folds of {config.result_name}"):
-        return _run(config, dataset, raw, described)
+    title = naming.over_folds(config.result_name)
+    output = artifact.folds(name, dataset.name, config.result_name, title)
+    with alone(output) as begun:
+        return _run(config, dataset, raw, described, output, begun)
 
 
 def _run(
-    config: ExperimentConfig, dataset: Dataset, raw: Path, described: tuple[str, str | None]
+    config: ExperimentConfig,
+    dataset: Dataset,
+    raw: Path,
+    described: tuple[str, str | None],
+    output: Artifact,
+    begun: Begun,
 ) -> Path:
-    title = naming.over_folds(config.result_name)
+    title = output.folder.name
     run_id = mlflow_store.start_run(
         mlflow_store.experiment_of(dataset.name),
         title,
@@ -91,7 +103,7 @@ def _run(
             f"{config.config_hash('folds')}-{dataset.num_folds}-{config.result_name}",
         ),
         params=flat(config.to_dict()),
-        tags={"commit": provenance.commit()},
+        tags={"commit": begun.commit},
     )
     home = paths.work() / "folds" / config.result_name
     with run_logger.ended_by_errors(run_id, driver.AskedToStop):
@@ -101,49 +113,46 @@ def _run(
             config_sha256=described[0],
             entry_sha256=described[1],
         )
-        out = _write(config, result, outcomes, home)
-        shared_storage.publish(config.cluster, out, "metrics.json")
-        logger = run_logger.RunLogger(run_id)
-        score = result.score
+        logger, score = run_logger.RunLogger(run_id), result.score
+        storage = shared_storage.shared_storage(config.cluster)
+        with writing(output, storage=storage, run=logger) as folder:
+            event = _write(config, result, outcomes, home, folder)
+        result_files.write_summary(result, event)
         logger.metrics({"test_nats": score.nats, "test_nats_stderr": score.nats_stderr})
-        for file_name in ("metrics.json", "folds.csv"):
-            logger.artifact(out / file_name)
         logger.finish("FINISHED")
     log.info(
         "%s: test %.3f +- %.3f nats, mean over %d folds",
         config.result_name, score.nats, score.nats_stderr, len(outcomes),
     )  # fmt: skip
-    storage.discard(home)  # a half removed one would be taken for a finished one
-    return out
+    places.discard(home)  # a half removed one would be taken for a finished one
+    return output.folder
 
 
 def _write(
-    config: ExperimentConfig, result: Result, outcomes: Sequence[Result], home: Path
-) -> Path:
-    """Write the result over folds, with the model of each, out of the folds' homes."""
-    out = paths.evaluation(result.dataset, result.experiment)
-    with replacing(out) as temporary:
-        result_files.write(result, temporary)
-        for fold in range(len(outcomes)):
-            (temporary / naming.of_fold(fold)).mkdir()
-            for file_name in MODEL_FILES:
-                model_file = home / str(fold) / "models" / config.name / file_name
-                shutil.copyfile(model_file, temporary / naming.of_fold(fold) / file_name)
-        where = home / "0" / "models" / config.name / "config.yaml"
-        described = read_yaml(where)
-        fold_of, event = (
-            value_of(described, key, dict, str(where)) for key in ("dataset", "event")
-        )
-        del described["dataset_sha256"], fold_of["fold"]
-        (temporary / "config.yaml").write_text(
-            yaml.safe_dump(described, sort_keys=False), encoding="utf-8"
-        )
-        with open(temporary / "folds.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
-    result_files.write_summary(result, events.from_dict(event))
-    return out
+    config: ExperimentConfig,
+    result: Result,
+    outcomes: Sequence[Result],
+    home: Path,
+    folder: Path,
+) -> Event:
+    """Write the result over folds, with the model of each; return the event that was scored."""
+    result_files.write(result, folder)
+    for fold in range(len(outcomes)):
+        (folder / naming.of_fold(fold)).mkdir()
+        for file_name in MODEL_FILES:
+            model_file = home / str(fold) / "models" / config.name / file_name
+            shutil.copyfile(model_file, folder / naming.of_fold(fold) / file_name)
+    where = home / "0" / "models" / config.name / "config.yaml"
+    described = read_yaml(where)
+    fold_of, event = (value_of(described, key, dict, str(where)) for key in ("dataset", "event"))
+    del described["dataset_sha256"], fold_of["fold"]
+    text = yaml.safe_dump(described, sort_keys=False)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    with open(folder / "folds.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"fold": fold} | one.to_dict() for fold, one in enumerate(outcomes))
+    return events.from_dict(event)
 
 
 def on_fold(config: ExperimentConfig, fold: int) -> ExperimentConfig:
@@ -231,7 +240,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
     """Preprocess, train and evaluate one fold in its home; return its result."""
     config = on_fold(config, fold)
     dataset = catalog.get_dataset(config.dataset)
-    with _root(home), shared_storage.unpublished():
+    with _root(home), unpublished():
         folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
         code = provenance.code_sha256("folds", str(config.model["name"]))

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 import arcore
-from arcore.events import after_frames, is_levels
-from pipeline.cluster import shared_storage
+from arcore.events import Event, after_frames, is_levels
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster.devices import local_device
-from pipeline.core import locks, paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.cluster.shared_storage import shared_storage
+from pipeline.core import paths, provenance
 from pipeline.core.errors import UserError, require
-from pipeline.data.manifest import Manifest, read_manifest, require_same
+from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
 from pipeline.datasets import catalog
 from pipeline.evaluation import (
@@ -61,16 +62,42 @@ def evaluate(config: ExperimentConfig) -> Path:
             scores that are not finite, which leave the result that is there; or while another
             process evaluates the same.
     """
-    lock = locks.path_of(f"evaluate-{config.result_name}")
-    with locks.held(lock, f"evaluating {config.result_name}"):
-        return _evaluate(config)
+    output = artifact.evaluation(config.name, config.dataset["name"], config.result_name)
+    with alone(output):
+        trained, storage = saved_models.load(config.name), shared_storage(config.cluster)
+        described = _described(config, trained)  # before hours in which they may be edited
+        run = None
+        if config.evaluated_as is None and trained.record is not None:  # else it is of another
+            run = run_logger.RunLogger(trained.record.run_id)
+        with writing(output, storage=storage, run=run) as folder:
+            result, event = _evaluate(config, trained, described, folder)
+        result_files.write_summary(result, event)
+        if run is not None:
+            _track(run, result)
+    of_nats, of_bits = (result.at_most_in(unit, event) for unit in ("nats", "bits_per_dim"))
+    log.info(
+        "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
+        config.name, of_nats, result.score.nats, result.score.nats_stderr,
+        of_bits, result.score.bits_per_dim, result.num_rows,
+    )  # fmt: skip
+    return output.folder
 
 
-def _evaluate(config: ExperimentConfig) -> Path:
-    # before hours in which they may be edited
-    described = identity.config_sha256(config), identity.entry_sha256(config.name)
-    trained = saved_models.load(config.name)
-    code_sha256 = provenance.code_sha256("evaluate", trained.name)
+def _described(
+    config: ExperimentConfig, trained: saved_models.TrainedModel
+) -> tuple[str, str | None, str | None]:
+    """Return the hashes of the configuration, of its entry, and of the code."""
+    code = provenance.code_sha256("evaluate", trained.name)
+    return identity.config_sha256(config), identity.entry_sha256(config.name), code
+
+
+def _evaluate(
+    config: ExperimentConfig,
+    trained: saved_models.TrainedModel,
+    described: tuple[str, str | None, str | None],
+    out: Path,
+) -> tuple[Result, Event]:
+    """Score, draw, and write into a folder; return the result, and the event that was scored."""
     model, record = trained.model, trained.record
     dataset, plan = config.dataset["name"], config.evaluation
     folder = paths.shards(dataset)
@@ -114,7 +141,7 @@ def _evaluate(config: ExperimentConfig) -> Path:
         dataset_sha256=manifest.sha256,
         config_sha256=described[0],
         entry_sha256=described[1],
-        code_sha256=code_sha256,
+        code_sha256=described[2],
         num_valid_rows=len(valid_nats),
         valid_rows_sha256=hashlib.sha256(chosen_valid.astype("<i8").tobytes()).hexdigest(),
         dataset=dataset,
@@ -145,30 +172,16 @@ def _evaluate(config: ExperimentConfig) -> Path:
         published_member=plan.published_member,
         published_importance=plan.published_importance,
     )
-    result.check(after_frames(manifest.event, context), config.name)
-    out = paths.evaluation(dataset, config.result_name)
-    require_same(folder, manifest)
-    with replacing(out) as temporary:
-        result_files.write(result, temporary)
-        _write_scores(temporary / "scores.csv", chosen, measured.nats)
-        for split, (_, rows, nats) in further.items():
-            _write_scores(temporary / f"scores_{split}.csv", rows, nats)
-        if drawn is not None:
-            _show(model, plan, test, shown, drawn, manifest, temporary)
-        curve.savefig(temporary / "learning_curve.png")
-    result_files.write_summary(result, after_frames(manifest.event, context))
-    shared_storage.publish(config.cluster, out, "metrics.json")
-    if config.evaluated_as is None and record is not None:  # else the run is of another result
-        _track(record.run_id, result, out)
-    of_nats, of_bits = (
-        result.at_most_in(unit, manifest.event) for unit in ("nats", "bits_per_dim")
-    )
-    log.info(
-        "%s: test %s%.3f +- %.3f nats, %s%.4f bits/dim (%d rows)",
-        config.name, of_nats, result.score.nats, result.score.nats_stderr,
-        of_bits, result.score.bits_per_dim, result.num_rows,
-    )  # fmt: skip
-    return out
+    event = after_frames(manifest.event, context)
+    result.check(event, config.name)
+    result_files.write(result, out)
+    _write_scores(out / "scores.csv", chosen, measured.nats)
+    for split, (_, rows, nats) in further.items():
+        _write_scores(out / f"scores_{split}.csv", rows, nats)
+    if drawn is not None:
+        _show(model, plan, test, shown, drawn, manifest, out)
+    curve.savefig(out / "learning_curve.png")
+    return result, event
 
 
 def _check(
@@ -272,8 +285,7 @@ def _scored(
         raise UserError(f"{name}: evaluation.num_members {num_members}: {error}") from None
 
 
-def _track(run_id: str | None, result: Result, out: Path) -> None:
-    logger = run_logger.RunLogger(run_id)
+def _track(logger: run_logger.RunLogger, result: Result) -> None:
     metrics = {f"test_{name}": float(value) for name, value in vars(result.score).items()}
     if result.sample_seconds is not None:
         metrics["test_sample_seconds"] = result.sample_seconds
@@ -284,7 +296,3 @@ def _track(run_id: str | None, result: Result, out: Path) -> None:
     with logger.flushed():
         logger.tags({"exact": str(result.exact).lower()})
         logger.metrics(metrics)
-        for picture in ("samples.png", "learning_curve.png"):
-            if (out / picture).is_file():
-                logger.artifact(out / picture)
-        logger.artifact(out / "metrics.json")

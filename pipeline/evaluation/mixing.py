@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,12 +15,16 @@ import yaml
 
 import arcore
 from arcore.mixtures import fit_weights
+from pipeline.artifacts import artifact
+from pipeline.artifacts.artifact import Artifact
+from pipeline.artifacts.origin import device_name
+from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import shared_storage
 from pipeline.cluster.devices import local_device
-from pipeline.core import locks, paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.file_hash import sha256_of
+from pipeline.core.records import write_object
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.evaluation import pooling, result_files, scoring, trained_entry
@@ -67,8 +69,8 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
         member = arcore.Mixture([trained.model], num_members=[count]).eval()
     except ValueError as error:
         raise UserError(f"{experiment}: {error}") from None
-    out = paths.joined(config.name, experiment)
-    with replacing(out) as temporary:
+    output = artifact.member(config.name, experiment, manifest.dataset)
+    with writing(output, wait=True) as temporary:
         shutil.copytree(paths.model(experiment), temporary, dirs_exist_ok=True)
         if sha256_of(temporary / "model.safetensors") != trained.weights_sha256:
             raise UserError(f"{experiment}: trained anew meanwhile; run this again")
@@ -81,7 +83,7 @@ def join(config: ExperimentConfig, experiment: str) -> Path:
             rows = "".join(f"{value!r}\n" for value in nats.tolist())
             (temporary / SCORES).write_text(f"{_column(count)}\n{rows}", encoding="utf-8")
     log.info("%s: %s joins", config.name, experiment)
-    return out
+    return output.folder
 
 
 def mix(config: ExperimentConfig) -> Path:
@@ -100,12 +102,12 @@ def mix(config: ExperimentConfig) -> Path:
     Raises:
         UserError: as for `join`, or if another process mixes the same.
     """
-    with locks.held(locks.path_of(f"mix-{config.name}"), f"mixing {config.name}"):
-        return _mix(config)
+    output = artifact.mixture(config.name, config.dataset["name"])
+    with alone(output) as begun:
+        return _mix(config, output, begun)
 
 
-def _mix(config: ExperimentConfig) -> Path:
-    began, commit = time.perf_counter(), provenance.commit()
+def _mix(config: ExperimentConfig, output: Artifact, begun: Begun) -> Path:
     manifest = read_manifest(paths.shards(config.dataset["name"]))
     resolved = resolve(config, manifest)
     folders = [_joined(config, name, resolved) for name in config.mixture]
@@ -131,42 +133,41 @@ def _mix(config: ExperimentConfig) -> Path:
     except ValueError as error:
         raise UserError(f"{config.name}: {error}") from None
     shares = dict(zip(config.mixture, weights.tolist(), strict=True))
-    out, experiment = paths.model(config.name), mlflow_store.experiment_of(manifest.dataset)
+    experiment = mlflow_store.experiment_of(manifest.dataset)
     run_id = mlflow_store.start_run(
         experiment,
         config.name,
         shared_storage.run_key(config.cluster, resolved.config_hash),
         params={f"weight {name}": weight for name, weight in shares.items()},
-        tags={"commit": commit, "dataset_sha256": manifest.sha256},
+        tags={"commit": begun.commit, "dataset_sha256": manifest.sha256},
         fresh=True,  # weights are fitted anew, and MLflow keeps those that a run has
     )
+    storage = shared_storage.shared_storage(config.cluster)
     with ended_by_errors(run_id):
-        with replacing(out) as temporary:
+        with writing(output, storage=storage) as folder:
             members = {n: one.weights_sha256 for n, one in zip(shares, trained, strict=True)}
             fitted = {"weights": shares, "members_sha256": members}
-            weights_sha256 = _write(temporary, combined, resolved, fitted, history)
+            weights_sha256 = _write(folder, combined, resolved, fitted, history)
             record = TrainingRecord(
                 experiment=config.name,
                 run_id=run_id,
                 mlflow_experiment=experiment,
                 num_parameters=sum(p.numel() for p in combined.parameters()),
-                train_seconds=round(seconds + time.perf_counter() - began, 1),
-                device=provenance.device_name(combined.device),
+                train_seconds=round(seconds + begun.seconds, 1),
+                device=device_name(combined.device),
                 num_workers=0,
                 epochs=len(history) - 1,
                 best_epoch=len(history) - 1,
-                commit=commit,
+                commit=begun.commit,
                 weights_sha256=weights_sha256,
             )
-            text = json.dumps(record.to_dict(), indent=2)
-            (temporary / "training.json").write_text(text + "\n", encoding="utf-8")
-        shared_storage.publish(config.cluster, out, "training.json")
+            write_object(folder / "training.json", record.to_dict())
         logger = RunLogger(run_id)
         logger.metrics({"best_valid_nats": history[-1]})
         logger.finish("FINISHED")
     said = ", ".join(f"{name} {weight:.3f}" for name, weight in shares.items())
     log.info("%s: valid %.3f nats (%s)", config.name, history[-1], said)
-    return out
+    return output.folder
 
 
 def _write(

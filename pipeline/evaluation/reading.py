@@ -11,6 +11,8 @@ from typing import Any
 
 from arcore import events
 from arcore.events import Event
+from pipeline.artifacts import artifact, reader
+from pipeline.artifacts.artifact import MODEL, SHARDS, Artifact, Kind
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
@@ -168,6 +170,19 @@ def hashes(files: Iterable[Path]) -> str:
     return "".join(f"{sha256_of(path)}  {path.relative_to(root).as_posix()}\n" for path in files)
 
 
+def read_current(folder: Path) -> Evaluated:
+    """Read a result of the model, the shards and the entry of params.yaml that are there now.
+
+    Raises:
+        UserError: for a stale one, naming what differs and the command that makes it again; or as
+            for `read_evaluated`.
+    """
+    found = read_evaluated(folder)
+    reader.read(_artifact(found.result, folder, (MODEL, SHARDS)))
+    identity.Entries.read().check(found.result)
+    return found
+
+
 def read_evaluated(folder: Path) -> Evaluated:
     """Read one result; a folder with a config of its own needs no model, as folds have none.
 
@@ -180,8 +195,7 @@ def read_evaluated(folder: Path) -> Evaluated:
     require(result.split == "test", f"{path}: split", "'test'", result.split)
     model = paths.model(folder.name)
     config = ModelConfig.read(own if own.is_file() else model / own.name)
-    if not own.is_file():
-        check_weights(result, model)
+    reader.read(_artifact(result, folder, (MODEL,)))
     measured, trained = result.dataset_sha256, config.dataset_sha256
     fits = measured is None or trained is None or measured == trained
     require(fits, f"{path}: dataset_sha256", f"{trained} as the model was trained on", measured)
@@ -195,17 +209,15 @@ def read_evaluated(folder: Path) -> Evaluated:
     return Evaluated(result=result, config=config, event=event, folder=folder)
 
 
-def check_weights(result: Result, model: Path) -> None:
-    """Refuse a result of other weights than those of the model's folder."""
-    path, measured = model / "model.safetensors", result.weights_sha256
-    if measured is None or not path.is_file():
-        return
-    found = sha256_of(path)
-    if found != measured:
-        raise UserError(
-            f"{path}: expected the weights that were evaluated ({measured[:12]}), got "
-            f"{found[:12]}; run `python -m stages.evaluate {result.experiment}`"
-        )
+def _artifact(result: Result, folder: Path, inputs: tuple[Kind, ...]) -> Artifact:
+    """Return what a folder of an evaluation is to be read as, made of inputs of some kinds."""
+    name = naming.experiment_of(result.experiment)
+    if result.num_folds > 1:
+        output = artifact.folds(name, result.dataset, name, result.experiment)
+    else:
+        output = artifact.evaluation(result.experiment, result.dataset)
+    made_of = tuple(one for one in output.inputs if one.kind in inputs)
+    return dataclasses.replace(output, folder=folder, inputs=made_of)
 
 
 def read_codecs(manifest: Manifest) -> list[CodecResult]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from arcore.events import Event
+from pipeline.artifacts.artifact import EVALUATION
+from pipeline.artifacts.reader import read_origin
 from pipeline.core import paths
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, write_object
 from pipeline.evaluation.results import Result
 
@@ -24,8 +25,7 @@ def write(result: Result, folder: Path) -> None:
     whole = result.to_dict()
     path = folder / "metrics.json"
     write_object(path, {key: value for key, value in whole.items() if key not in TIMING})
-    timing = {key: whole[key] for key in TIMING if key in whole}
-    write_object(folder / "timing.json", {"metrics_sha256": sha256_of(path), **timing})
+    write_object(folder / "timing.json", {key: whole[key] for key in TIMING if key in whole})
 
 
 def read(folder: Path) -> Result:
@@ -36,12 +36,9 @@ def read(folder: Path) -> Result:
     Raises:
         UserError: naming the file, if it is missing or malformed.
     """
-    path, beside = folder / "metrics.json", folder / "timing.json"
-    found = read_object(path)
-    if beside.is_file():
-        timing = read_object(beside)
-        if timing.get("metrics_sha256") == sha256_of(path):
-            found |= {key: timing[key] for key in TIMING if key in timing}
+    path = folder / "metrics.json"
+    timing = read_origin(folder, EVALUATION) or {}
+    found = read_object(path) | {key: timing[key] for key in TIMING if key in timing}
     return Result.from_dict(found, str(path))
 
 

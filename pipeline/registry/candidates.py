@@ -14,7 +14,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, read_object
-from pipeline.evaluation.reading import Evaluated, check_weights, read_results
+from pipeline.evaluation.reading import Evaluated, read_evaluated, read_results
 from pipeline.evaluation.results import Result
 
 CHAMPION = "champion"
@@ -130,7 +130,7 @@ def _candidate(evaluated: Evaluated) -> Candidate:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights}: missing; train the experiment first")
-    check_weights(evaluated.result, folder)  # again: a training may have ended since it was read
+    read_evaluated(evaluated.folder)  # again: a training may have ended since it was read
     weights_sha256 = evaluated.result.weights_sha256 or sha256_of(weights)
     return Candidate(
         evaluated=evaluated,

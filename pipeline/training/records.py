@@ -16,8 +16,9 @@ from pathlib import Path
 
 import arcore
 from arcore.events import Event
-from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import read_object
+from pipeline.artifacts.artifact import MODEL
+from pipeline.artifacts.reader import read_origin
+from pipeline.core.records import Record, read_object
 from pipeline.experiments.schema import TrainerConfig, build
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
@@ -222,7 +223,7 @@ class TrainingReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecord:
+class TrainingRecord(Record):
     """training.json: where and how long a model was trained; nothing in it decides the weights.
 
     It differs from run to run, so that DVC ignores it (`.dvcignore`): a model folder that DVC has
@@ -258,19 +259,6 @@ class TrainingRecord:
     weights_sha256: str | None = None
     precision: str | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain data."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, object], where: str = "training") -> TrainingRecord:
-        """Make the record that `to_dict` described.
-
-        Raises:
-            UserError: for a field that is missing, unknown, or of another type.
-        """
-        return build(cls, plain, where)
-
     @classmethod
     def of(cls, folder: Path) -> TrainingRecord | None:
         """Read the record of a model folder; None if there is none, or one of other weights.
@@ -278,13 +266,8 @@ class TrainingRecord:
         Raises:
             UserError: naming the file, if it is damaged.
         """
-        path = folder / "training.json"
-        if not path.is_file():
-            return None
-        record = cls.read(path)
-        known = record.weights_sha256
-        fits = known is None or known == sha256_of(folder / "model.safetensors")
-        return record if fits else None
+        found = read_origin(folder, MODEL)
+        return None if found is None else cls.from_dict(found, str(folder / MODEL.origin))
 
     @classmethod
     def read(cls, path: Path) -> TrainingRecord:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.core import atomic, paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
-from pipeline.evaluation import reading, result_files
+from pipeline.evaluation import reading
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, search_tables, tables
 from pipeline.training.records import TrainingRecord
@@ -44,7 +44,7 @@ def record_experiment(name: str) -> Path:
     model = paths.model(name)
     evaluation = _evaluation(name)
     if (evaluation / "metrics.json").is_file():
-        reading.check_weights(result_files.read(evaluation), model)
+        reading.read_current(evaluation)
     if (model / "training.json").is_file() and TrainingRecord.of(model) is None:
         raise UserError(f"{model / 'training.json'}: of other weights than model.safetensors")
     files = [model / file for file in ("config.yaml", "training.json", "history.csv")]

@@ -31,6 +31,7 @@ ROOMS = (
     ("pipeline.data",),
     ("pipeline.experiments",),
     ("pipeline.datasets", "pipeline.tracking"),
+    ("pipeline.artifacts",),
     ("pipeline.core",),
     ("arcore.coding", "arcore.inference", "arcore.saving"),
     ("arcore.entropy",),

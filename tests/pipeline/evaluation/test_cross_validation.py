@@ -13,6 +13,7 @@ import yaml
 
 from arcore import events
 from arcore.events import Real
+from pipeline.artifacts import publishing
 from pipeline.cluster import shared_storage
 from pipeline.core import storage
 from pipeline.core.errors import UserError
@@ -81,7 +82,7 @@ def test_what_is_made_for_a_fold_is_not_published(tmp_path: Path, monkeypatch) -
     out = tmp_path / "models" / "toy"
     out.mkdir(parents=True)
     (out / "training.json").write_text("{}")
-    with shared_storage.unpublished():
+    with publishing.unpublished():
         shared_storage.publish(ClusterConfig(), out, "training.json")
     assert not (tmp_path / "storage").exists()
     shared_storage.publish(ClusterConfig(), out, "training.json")
@@ -142,7 +143,7 @@ def test_folds_are_kept_until_all_is_published(
         raise error
 
     with monkeypatch.context() as away, pytest.raises(type(error)):
-        away.setattr(shared_storage, "publish", publish)
+        away.setattr(publishing, "publish", publish)
         cross_validation.run("toy")
     (run_id,) = before = runs()
     assert before[run_id] == status
@@ -210,7 +211,7 @@ def test_two_protocols_have_a_run_each(trained: list[int], monkeypatch: pytest.M
     def publish(*_: object) -> None:
         raise UserError("s3://b: no")
 
-    monkeypatch.setattr(shared_storage, "publish", publish)
+    monkeypatch.setattr(publishing, "publish", publish)
     for overrides in ([], ["evaluation.num_samples=4"]):
         with pytest.raises(UserError):
             cross_validation.run("toy", overrides)

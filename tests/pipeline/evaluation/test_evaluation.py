@@ -59,6 +59,7 @@ def test_every_row_counts_once(project, batch_size: int) -> None:
     made = {path.name for path in newest().iterdir()}
     assert made == {
         "metrics.json", "timing.json", "scores.csv", "samples.png", "learning_curve.png", "media",
+        "artifact.json",
     }  # fmt: skip
 
 
@@ -66,7 +67,9 @@ def test_nothing_is_drawn_where_no_samples_are_asked_for(project) -> None:
     metrics = evaluated("evaluation.num_samples=0")
     assert metrics["num_rows"] == 24
     made = {path.name for path in newest().iterdir()}
-    assert made == {"metrics.json", "timing.json", "scores.csv", "learning_curve.png"}
+    assert made == {
+        "metrics.json", "timing.json", "scores.csv", "learning_curve.png", "artifact.json",
+    }  # fmt: skip
 
 
 def test_an_ensemble_averages_probabilities(project) -> None:
@@ -113,7 +116,7 @@ def test_more_members_than_masks_are_refused(project) -> None:
         UserError, match="toy: evaluation.num_members 4: num_members: expected at most 3"
     ):
         evaluated("evaluation.num_members=4")
-    assert not Path("evaluation").exists()
+    assert not any(Path("evaluation/digits_binary").iterdir())
 
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_one_line(project, monkeypatch) -> None:

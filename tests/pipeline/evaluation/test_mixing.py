@@ -14,6 +14,7 @@ import torch
 import yaml
 
 import arcore
+from pipeline.artifacts import origin, publishing
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocess, shard_reader
@@ -405,7 +406,7 @@ def test_a_mixing_that_does_not_finish_ends_its_run(
     def device_name(_: torch.device) -> str:
         raise error
 
-    monkeypatch.setattr(mixing.provenance, "device_name", device_name)
+    monkeypatch.setattr(mixing, "device_name", device_name)
     with pytest.raises(type(error)):
         mixing.mix(compose.load_mixture("both"))
     store = mlflow_store.client()
@@ -422,7 +423,7 @@ def test_a_mixing_after_one_that_failed_has_its_own_weights(
 
     mixing.mix(compose.load_mixture("both"))  # leaves no unfinished run of another test
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b"):
-        failing.setattr(mixing.shared_storage, "publish", away)
+        failing.setattr(publishing, "publish", away)
         failing.setattr(mixing, "fit_weights", lambda _: (torch.tensor([0.25, 0.75]), [9.0, 9.0]))
         mixing.mix(compose.load_mixture("both"))
     mixing.mix(compose.load_mixture("both"))
@@ -438,7 +439,7 @@ def test_a_mixture_names_the_code_that_began_it(
     mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits = iter(["as it began", "edited meanwhile", "edited again"])
-    monkeypatch.setattr(mixing.provenance, "commit", lambda: next(commits))
+    monkeypatch.setattr(origin, "commit", lambda: next(commits))
     mixing.mix(compose.load_mixture("both"))
     record = saved_models.load("both").record
     assert record is not None and record.commit == "as it began"

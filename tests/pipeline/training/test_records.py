@@ -119,7 +119,7 @@ def test_a_record_is_whole_or_refused(tmp_path: Path) -> None:
     plain = RECORD.to_dict()
     del plain["device"]
     path.write_text(json.dumps(plain))
-    with pytest.raises(UserError, match=f"{path}: expected values for device"):
+    with pytest.raises(UserError, match=f"{path}: missing device"):
         TrainingRecord.read(path)
     path.write_text("[1]")
     with pytest.raises(UserError, match="expected an object, got list"):

@@ -1,0 +1,208 @@
+"""What an output is: its kind, its folder, what it is made of, and the command that makes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.core import paths
+from pipeline.core.file_hash import sha256_of
+
+SEAL = "artifact.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What outputs of one kind have in common.
+
+    Attributes:
+        verb: names the lock.
+        doing: names the work in errors.
+        main: the file that stands for the content.
+        content_key: of the main file, a JSON object: the hash of the content, where the file says
+            it itself.
+        origin: the file that DVC ignores, with all that differs from run to run; "" for none.
+        hash_key: of the origin: the hash of the main file that it belongs to.
+        recorded: keys of the main file, a JSON object, that name the hash of an input, by the
+            verb of its kind: what an output without a seal was made of.
+        logged: files that go to the MLflow run.
+    """
+
+    verb: str
+    doing: str
+    main: str
+    content_key: str = ""
+    origin: str = ""
+    hash_key: str = ""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    logged: tuple[str, ...] = ()
+
+
+SHARDS = Kind(verb="preprocess", doing="preprocessing", main="manifest.json", content_key="sha256")
+MODEL = Kind(
+    verb="train",
+    doing="training",
+    main="model.safetensors",
+    origin="training.json",
+    hash_key="weights_sha256",
+)
+MIXTURE = Kind(
+    verb="mix",
+    doing="mixing",
+    main="model.safetensors",
+    origin="training.json",
+    hash_key="weights_sha256",
+)
+MEMBER = Kind(
+    verb="join",
+    doing="joining",
+    main="model.safetensors",
+    origin="training.json",
+    hash_key="weights_sha256",
+)
+EVALUATION = Kind(
+    verb="evaluate",
+    doing="evaluating",
+    main="metrics.json",
+    origin="timing.json",
+    hash_key="metrics_sha256",
+    recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
+    logged=("samples.png", "learning_curve.png", "metrics.json"),
+)
+FOLDS = Kind(
+    verb="folds",
+    doing="folds of",
+    main="metrics.json",
+    origin="timing.json",
+    hash_key="metrics_sha256",
+    logged=("metrics.json", "folds.csv"),
+)
+USE = Kind(
+    verb="use",
+    doing="using",
+    main="use.json",
+    origin="timing.json",
+    hash_key="use_sha256",
+    recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
+)
+SEARCH = Kind(
+    verb="tune",
+    doing="searching",
+    main="trials.csv",
+    origin="search.json",
+    hash_key="trials_sha256",
+)
+STUDY = Kind(
+    verb="study",
+    doing="studying",
+    main="table.csv",
+    origin="study.json",
+    hash_key="table_sha256",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """An output.
+
+    Attributes:
+        kind: what it has in common with others.
+        name: in errors, and of its lock.
+        folder: where it is.
+        command: that makes it.
+        inputs: what it is made of.
+        configuration: plain values that it is made with, by name; None where nothing is to be
+            compared.
+    """
+
+    kind: Kind
+    name: str
+    folder: Path
+    command: str
+    inputs: tuple[Artifact, ...] = ()
+    configuration: Mapping[str, object] | None = None
+
+    @property
+    def label(self) -> str:
+        """The folder below the root, as errors and seals have it."""
+        folder, root = self.folder.absolute(), paths.root()
+        return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
+
+    def content_sha256(self) -> str | None:
+        """Return the hash of the content as it is now; None if there is none."""
+        path = self.folder / self.kind.main
+        if not path.is_file():
+            return None
+        if not self.kind.content_key:
+            return sha256_of(path)
+        try:
+            said = json.loads(path.read_bytes())[self.kind.content_key]
+        except (ValueError, LookupError, TypeError):  # damaged, as its reader says
+            return None
+        return str(said)
+
+
+def shards(dataset: str) -> Artifact:
+    """Return the shards of a dataset."""
+    return Artifact(
+        kind=SHARDS,
+        name=dataset,
+        folder=paths.shards(dataset),
+        command=f"python -m stages.preprocess {dataset}",
+    )
+
+
+def model(experiment: str, dataset: str) -> Artifact:
+    """Return the trained model of an experiment."""
+    return Artifact(
+        kind=MODEL,
+        name=experiment,
+        folder=paths.model(experiment),
+        command=f"python -m stages.train {experiment}",
+        inputs=(shards(dataset),),
+    )
+
+
+def mixture(name: str, dataset: str) -> Artifact:
+    """Return the model of a mixture."""
+    return Artifact(
+        kind=MIXTURE,
+        name=name,
+        folder=paths.model(name),
+        command=f"python -m stages.mix {name}",
+        inputs=(shards(dataset),),
+    )
+
+
+def member(mixture: str, experiment: str, dataset: str) -> Artifact:
+    """Return a member of a mixture, with its scores."""
+    return Artifact(
+        kind=MEMBER,
+        name=f"{mixture}-{experiment}",
+        folder=paths.joined(mixture, experiment),
+        command=f"python -m stages.join {mixture} {experiment}",
+        inputs=(model(experiment, dataset), shards(dataset)),
+    )
+
+
+def evaluation(experiment: str, dataset: str, result_name: str | None = None) -> Artifact:
+    """Return the evaluation of an experiment, maybe under another name."""
+    return Artifact(
+        kind=EVALUATION,
+        name=result_name or experiment,
+        folder=paths.evaluation(dataset, result_name or experiment),
+        command=f"python -m stages.evaluate {experiment}",
+        inputs=(model(experiment, dataset), shards(dataset)),
+    )
+
+
+def folds(experiment: str, dataset: str, result_name: str, title: str) -> Artifact:
+    """Return the outcome of an experiment over folds, `evaluation/<dataset>/<title>`."""
+    return Artifact(
+        kind=FOLDS,
+        name=result_name,
+        folder=paths.evaluation(dataset, title),
+        command=f"python -m stages.folds {experiment}",
+    )

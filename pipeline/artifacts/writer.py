@@ -1,0 +1,215 @@
+"""Writing an output: alone, whole or not at all, and with what it came from.
+
+    with writing(artifact) as folder:
+        ...  # files into the folder
+
+The lock is held by an open file, which the system closes with a killed process. A reader sees the
+old folder or the new one; both are on the disk before the name changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline.artifacts import origin, publishing
+from pipeline.artifacts.artifact import SEAL, Artifact
+from pipeline.core import locks
+from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
+from pipeline.core.records import read_object, write_object
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Run(Protocol):
+    """A run of MLflow that takes files."""
+
+    def artifact(self, path: Path) -> None:
+        """Log a file."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """When work on an output began, and with what code."""
+
+    commit: str
+    clock: float
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since then."""
+        return time.perf_counter() - self.clock
+
+
+_under_way: ContextVar[tuple[tuple[Path, Begun], ...]] = ContextVar("under_way", default=())
+
+
+@contextlib.contextmanager
+def alone(artifact: Artifact, *, wait: bool = False, lock: Path | None = None) -> Iterator[Begun]:
+    """Hold the lock of an output for the whole work on it; `writing` inside holds it already.
+
+    Arguments:
+        artifact: the output.
+        wait: for another process that holds it.
+        lock: its file, where hosts share one; None for that of this project.
+
+    Raises:
+        UserError: if another process works on the output, unless that is waited for.
+    """
+    before = _under_way.get()
+    for folder, begun in before:
+        if folder == artifact.folder:
+            yield begun
+            return
+    kind = artifact.kind
+    path = lock or locks.path_of(f"{kind.verb}-{artifact.name}")
+    with locks.held(path, f"{kind.doing} {artifact.name}", wait):
+        begun = Begun(origin.commit(), time.perf_counter())
+        token = _under_way.set((*before, (artifact.folder, begun)))
+        try:
+            yield begun
+        finally:
+            _under_way.reset(token)
+
+
+@contextlib.contextmanager
+def writing(
+    artifact: Artifact,
+    *,
+    device: torch.device | None = None,
+    storage: str | None = None,
+    run: Run | None = None,
+    wait: bool = False,
+) -> Iterator[Path]:
+    """Yield an empty folder that becomes the output's when the block ends well.
+
+    A block that raises, or a killed process, leaves the output as it was. The folder gets the
+    stamp of its origin, in the one file that DVC ignores, and a seal: what it was made of, and the
+    hash of each file.
+
+    Arguments:
+        artifact: the output.
+        device: that it was computed on.
+        storage: shared by all hosts, to which the output is copied; None for none.
+        run: of MLflow, to which the files go that the kind names.
+        wait: for another process that works on the output.
+
+    Raises:
+        UserError: if another process works on it, or an input changed meanwhile.
+    """
+    with alone(artifact, wait=wait) as begun:
+        inputs = _hashes(artifact)
+        with replacing(artifact.folder) as folder:
+            yield folder
+            _require_same(artifact, inputs)
+            _seal(artifact, inputs, folder)
+            _stamp(artifact, begun, device, folder)
+        publishing.publish(artifact, storage)
+        if run is not None:
+            for name in artifact.kind.logged:
+                if (artifact.folder / name).is_file():
+                    run.artifact(artifact.folder / name)
+
+
+def _hashes(artifact: Artifact) -> dict[str, str]:
+    """Return the hash of each input that is there, by its label."""
+    found = {one.label: one.content_sha256() for one in artifact.inputs}
+    return {label: sha256 for label, sha256 in found.items() if sha256 is not None}
+
+
+def _require_same(artifact: Artifact, before: Mapping[str, str]) -> None:
+    now = _hashes(artifact)
+    for label, sha256 in before.items():
+        if now.get(label) != sha256:
+            raise UserError(
+                f"{label}: expected the content that this began with ({sha256[:12]}), got another "
+                f"({str(now.get(label))[:12]}), made meanwhile; run this again"
+            )
+
+
+def _seal(artifact: Artifact, inputs: Mapping[str, str], folder: Path) -> None:
+    """Write what the output was made of, and the hash of each file but of the origin."""
+    unsealed = (SEAL, artifact.kind.origin)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    content: dict[str, object] = {
+        "inputs": dict(inputs),
+        "files": {name: sha256_of(path) for name, path in names.items() if name not in unsealed},
+    }
+    if artifact.configuration is not None:
+        content["configuration"] = dict(artifact.configuration)
+    write_object(folder / SEAL, content)
+
+
+def _stamp(artifact: Artifact, begun: Begun, device: torch.device | None, folder: Path) -> None:
+    """Add the origin to what the block wrote into its file."""
+    kind = artifact.kind
+    if not kind.origin:
+        return
+    path = folder / kind.origin
+    content: dict[str, object] = {kind.hash_key: sha256_of(folder / kind.main)}
+    content |= read_object(path) if path.is_file() else {}
+    if device is not None:
+        content.setdefault("device", origin.device_name(device))
+    content.setdefault("seconds", round(begun.seconds, 2))
+    content.setdefault("commit", begun.commit)
+    content.setdefault("command", artifact.command)
+    content.setdefault("versions", origin.versions())
+    write_object(path, content)
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield an empty sibling that becomes `folder` when the block ends well; the lock is held.
+
+    What a killed process left goes first, and what it had moved away comes back.
+    """
+    if folder.is_symlink() and not os.path.ismount(folder):
+        folder = folder.resolve()  # its target is replaced, and the link stays
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    _restore(old, folder)
+    partial.mkdir()
+    try:
+        yield partial
+        _sync(partial)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(folder, old)
+        os.replace(partial, folder)
+        _sync_entry(folder.parent)
+    finally:
+        _restore(old, folder)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _restore(old: Path, folder: Path) -> None:
+    """Move the old folder back if no new one took its place; else remove it."""
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder and all in it onto the disk."""
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            _sync_entry(path)
+
+
+def _sync_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system that cannot sync folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,220 @@
+"""Outputs are written alone, whole or not at all, and read only whole, unaltered and current."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts import artifact, origin, publishing, reader
+from pipeline.artifacts.artifact import Artifact, Kind
+from pipeline.artifacts.writer import alone, replacing, writing
+from pipeline.core import locks
+from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
+from tests.places import ROOT
+
+KIND = Kind(
+    verb="make", doing="making", main="main.json", origin="origin.json", hash_key="main_sha256",
+    recorded={"give": "given_sha256"}, logged=("main.json", "none.png"),
+)  # fmt: skip
+GIVEN = Kind(verb="give", doing="giving", main="given.txt")
+
+
+@pytest.fixture
+def output(workdir: Path) -> Artifact:
+    """An output that is made of another one."""
+    given = Artifact(kind=GIVEN, name="a", folder=workdir / "given", command="give a")
+    given.folder.mkdir()
+    (given.folder / "given.txt").write_text("first")
+    return Artifact(
+        kind=KIND, name="a", folder=workdir / "out/a", command="make a", inputs=(given,),
+        configuration={"rows": 3, "model": {"name": "made", "hidden": (500,)}},
+    )  # fmt: skip
+
+
+def write(output: Artifact, text: str = "{}") -> None:
+    with writing(output) as folder:
+        (folder / "part").mkdir()
+        (folder / "part/a.txt").write_text("a")
+        (folder / "main.json").write_text(text)
+
+
+def test_what_is_written_is_read_again(output: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origin, "commit", lambda: "abc")
+    logged: list[Path] = []
+
+    class Run:
+        def artifact(self, path: Path) -> None:
+            logged.append(path)
+
+    with writing(output, run=Run()) as folder:
+        (folder / "main.json").write_text("{}")
+        (folder / "origin.json").write_text('{"seconds": 3}')
+    assert reader.read(output) == output.folder and logged == [output.folder / "main.json"]
+    found = reader.read_origin(output.folder, KIND)
+    assert found is not None and found["main_sha256"] == sha256_of(output.folder / "main.json")
+    assert (found["seconds"], found["commit"], found["command"]) == (3, "abc", "make a")
+    assert isinstance(found["versions"], dict) and "torch" in found["versions"]
+    sealed = json.loads((output.folder / artifact.SEAL).read_text())
+    assert sealed["inputs"] == {"given": sha256_of(Path("given/given.txt"))}
+    assert list(sealed["files"]) == ["main.json"], "the origin differs from run to run"
+
+
+def test_what_is_missing_or_altered_is_refused(output: Artifact) -> None:
+    with pytest.raises(UserError, match="out/a/main.json: missing; run `make a`"):
+        reader.read(output)
+    write(output)
+    for name in ("main.json", "part/a.txt"):
+        path = output.folder / name
+        before = path.read_text()
+        path.write_text(before + " ")
+        with pytest.raises(UserError, match=f"{name}: expected the file .*; run `make a`"):
+            reader.read(output)
+        path.write_text(before)
+    (output.folder / "part/a.txt").unlink()
+    with pytest.raises(UserError, match="part/a.txt: missing; run `make a`"):
+        reader.read(output)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_was_made_of_something_else_is_refused(output: Artifact, sealed: bool) -> None:
+    given = Path("given/given.txt")
+    write(output, json.dumps({"given_sha256": sha256_of(given)}))
+    if not sealed:  # of an older version
+        (output.folder / artifact.SEAL).unlink()
+    given.write_text("second")
+    with pytest.raises(UserError, match="out/a: expected an output of given as it is .*`make a`"):
+        reader.read(output)
+    given.unlink()
+    assert reader.read(output) == output.folder, "which nothing contradicts"
+
+
+def test_another_configuration_is_refused_by_its_key(output: Artifact) -> None:
+    write(output)
+    asked = {"rows": 3, "model": {"name": "made", "hidden": [400]}}
+    with pytest.raises(UserError, match=r"model.hidden: expected \[400\], got \[500\]; run `make"):
+        reader.read(dataclasses.replace(output, configuration=asked))
+    assert reader.read(dataclasses.replace(output, configuration=None)) == output.folder
+
+
+def test_an_origin_of_another_run_is_passed_over(output: Artifact) -> None:
+    """DVC restores what it tracks next to the origin that is there."""
+    write(output)
+    kept = (output.folder / "origin.json").read_text()
+    write(output, '{"other": 1}')
+    (output.folder / "origin.json").write_text(kept)
+    assert reader.read(output) and reader.read_origin(output.folder, KIND) is None
+    (output.folder / "origin.json").unlink()
+    assert reader.read(output) and reader.read_origin(output.folder, KIND) is None
+
+
+def test_an_input_that_changes_meanwhile_gives_no_output(output: Artifact) -> None:
+    write(output)
+    before = (output.folder / "main.json").read_text()
+    with pytest.raises(UserError, match="^given: expected the content that this began with"):
+        with writing(output) as folder:
+            (folder / "main.json").write_text("new")
+            Path("given/given.txt").write_text("second")
+    assert (output.folder / "main.json").read_text() == before
+
+
+def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
+    with locks.held(locks.path_of("make-a"), "making a"):
+        with pytest.raises(UserError, match="^making a: expected to be alone"), writing(output):
+            raise AssertionError("two at once")
+    with alone(output) as begun, writing(output) as folder, alone(output) as again:
+        assert begun is again, "who holds the lock writes under it"
+        (folder / "main.json").write_text("{}")
+    assert list(Path(".arcore/locks").iterdir()) == []
+
+
+def test_an_output_is_published_but_for_a_part_of_another(output: Artifact, workdir: Path) -> None:
+    storage = str(workdir / "storage")
+    with publishing.unpublished(), writing(output, storage=storage) as folder:
+        (folder / "main.json").write_text("{}")
+    assert not Path(storage).exists()
+    with writing(output, storage=storage) as folder:
+        (folder / "main.json").write_text("{}")
+    assert Path(storage, "results/out/a/main.json").is_file()
+
+
+def test_kept_weights_that_are_not_of_their_record_are_refused(workdir: Path) -> None:
+    (workdir / "model.safetensors").write_bytes(b"weights")
+    said = {"weights_sha256": sha256_of(workdir / "model.safetensors")}
+    (workdir / "metrics.json").write_text(json.dumps(said))
+    reader.check_files(workdir, "again")
+    (workdir / "model.safetensors").write_bytes(b"altered")
+    with pytest.raises(UserError, match="expected the weights of the record .*; again"):
+        reader.check_files(workdir, "again")
+
+
+def test_a_block_that_raises_leaves_what_was_there(tmp_path: Path) -> None:
+    with replacing(tmp_path / "out") as folder:
+        (folder / "a").write_text("old")
+    with pytest.raises(ValueError), replacing(tmp_path / "out") as folder:
+        (folder / "a").write_text("new")
+        raise ValueError
+    assert (tmp_path / "out/a").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_interrupted_between_its_renames_it_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out", os.replace
+    with replacing(out) as folder:
+        (folder / "a").write_text("old")
+
+    def interrupted(source: Path, target: Path) -> None:
+        if Path(source).suffix == ".partial":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt), replacing(out) as folder:
+            (folder / "a").write_text("new")
+    assert (out / "a").read_text() == "old" and list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("rename", [True, False])
+def test_what_a_killed_process_left_goes_or_comes_back(tmp_path: Path, rename: bool) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a").write_text("old")
+    code = (
+        "import os, pathlib, signal; from pipeline.artifacts.writer import replacing\n"
+        "move = os.replace\n"
+        "def once(source, target):\n"
+        "    move(source, target)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"os.replace = once if {rename} else move\n"
+        "with replacing(pathlib.Path('out')):\n"
+        f"    {rename} or os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment)
+    assert done.returncode == -signal.SIGKILL and out.exists() != rename
+    with pytest.raises(ValueError), replacing(out):
+        raise ValueError
+    assert (out / "a").read_text() == "old" and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    """Large folders are on another disk."""
+    large, out = tmp_path / "disk" / "large", tmp_path / "out"
+    large.mkdir(parents=True)
+    (large / "a").write_text("old")
+    out.symlink_to(large)
+    with replacing(out) as temporary:
+        assert temporary.parent == large.parent, "on the disk of its target"
+        (temporary / "b").write_text("new")
+    assert out.is_symlink() and [path.name for path in large.iterdir()] == ["b"]
+    assert list(large.parent.iterdir()) == [large] and len(list(tmp_path.iterdir())) == 2
