@@ -51,7 +51,7 @@ from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.tracking import mlflow_store
 from pipeline.training import optimization
 from pipeline.training import worker as product
-from pipeline.training.records import TrainingJob, TrainingReport
+from pipeline.training.training_records import TrainingJob, TrainingReport
 
 ROOT = Path(__file__).parents[1]
 DATASET = "binarized_mnist"

@@ -18,7 +18,7 @@ from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.history_units import in_unit
 from pipeline.reporting.wording import UNITS
 from pipeline.training.history import read_history
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 
 MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0

@@ -11,7 +11,7 @@ from pipeline.reporting import figures, gallery, markup, origins, tables, use_se
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.markup import Cell, escape
 from pipeline.reporting.wording import UNITS, with_error
-from pipeline.tracking import pages
+from pipeline.tracking import mlflow_pages
 
 _KINDS = {
     figures.OURS: "ours (orange dots, with one standard error)",
@@ -166,7 +166,7 @@ def _origins(report: Report) -> list[str]:
         f"<p>Data checksum (SHA-256): <code>{manifest.sha256}</code>. Table: "
         f"{markup.link('table.csv', 'CSV')}, {markup.link('table.md', 'Markdown')}. Addresses of "
         f"MLflow answer while <code>make ui</code> runs; "
-        f"{markup.link(pages.models_page(), 'registered models')}.</p>",
+        f"{markup.link(mlflow_pages.models_page(), 'registered models')}.</p>",
     ]
     for row in report.rows:
         described = _description(row, manifest.sha256)

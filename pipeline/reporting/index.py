@@ -11,7 +11,7 @@ from pipeline.core.errors import one_line
 from pipeline.reporting import markup, wording
 from pipeline.reporting.markup import Cell
 from pipeline.reporting.wording import UNITS
-from pipeline.tracking import pages
+from pipeline.tracking import mlflow_pages
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def write() -> Path | None:
     }
     if not lines and not any(others.values()):
         return None
-    mlflow = markup.link(pages.server(), "MLflow (while make ui runs)")
+    mlflow = markup.link(mlflow_pages.server(), "MLflow (while make ui runs)")
     body = [
         f'<header><nav aria-label="Elsewhere">{mlflow}</nav><h1>Reports</h1></header>',
         "<main>",

@@ -10,8 +10,8 @@ from pipeline.core import paths
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import stages_of
 from pipeline.reporting.comparison import Row
-from pipeline.tracking import pages
-from pipeline.training.records import TrainingRecord
+from pipeline.tracking import mlflow_pages
+from pipeline.training.training_records import TrainingRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def origin_of(row: Row, dataset_sha256: str) -> Origin:
         commands=commands,
         dataset_sha256=str(row.evaluated.config.dataset_sha256 or dataset_sha256),
         files=tuple((what, _address(path)) for what, path in held if path.is_file()),
-        run=pages.run_page(training.run_id) if training and training.run_id else None,
+        run=mlflow_pages.run_page(training.run_id) if training and training.run_id else None,
     )
 
 

@@ -15,7 +15,7 @@ from pipeline.search.objectives import SECONDS
 from pipeline.search.spec import SchedulerConfig, Search
 from pipeline.search.trial_run import KNOWN, NUMBER
 from pipeline.search.trials import TrialRecord
-from pipeline.training.records import BEST, TIME
+from pipeline.training.training_records import BEST, TIME
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler

@@ -24,7 +24,7 @@ from pipeline.search.trial_records import TrialRecords
 from pipeline.search.trial_run import NUMBER
 from pipeline.search.trials import TrialRecord, checkpoints_of
 from pipeline.tracking import mlflow_store, run_logger
-from pipeline.training.records import TrainingReport
+from pipeline.training.training_records import TrainingReport
 
 log = logging.getLogger(__name__)
 

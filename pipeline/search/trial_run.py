@@ -20,14 +20,14 @@ from pipeline.search.spec import Search
 from pipeline.search.trials import checkpoints_of
 from pipeline.training import driver
 from pipeline.training.denormals import flushed_denormals
-from pipeline.training.records import (
+from pipeline.training.resolved import fit
+from pipeline.training.training_records import (
     Failed,
     Finished,
     TrainingJob,
     TrainingOutcome,
     TrainingReport,
 )
-from pipeline.training.resolved import fit
 
 NUMBER, KNOWN = "number", "known"  # keys of a trial's configuration next to its values
 

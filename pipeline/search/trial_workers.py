@@ -19,11 +19,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from pipeline.cluster import connection
-from pipeline.cluster.gloo_interface import choose_interface
+from pipeline.cluster.network_interface import choose_interface
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.training import driver
 from pipeline.training.denormals import flushed_denormals
-from pipeline.training.records import TrainingJob, TrainingReport
+from pipeline.training.training_records import TrainingJob, TrainingReport
 
 Address = tuple[str, int]
 CAUSE_SECONDS = 10.0  # for which the error of a lost worker is waited for

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.core.records import Record, left_out
-from pipeline.training.records import EpochRecord, TrainingReport
+from pipeline.training.training_records import EpochRecord, TrainingReport
 
 STATUSES = ("finished", "stopped", "failed", "unfinished")
 

@@ -30,7 +30,7 @@ from pipeline.search.trial_run import TrialSetting, run_trial
 from pipeline.search.trials import TrialRecord, best
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training.records import BEST
+from pipeline.training.training_records import BEST
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pipeline.core import provenance
 from pipeline.core.redaction import redacted
 from pipeline.core.stage_code import Disagreement, check_host
 from pipeline.data.manifest import read_manifest
-from pipeline.training.records import TrainingJob
+from pipeline.training.training_records import TrainingJob
 
 
 def check(job: TrainingJob) -> None:

@@ -22,8 +22,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, value_of
 from pipeline.training.learner import Learner
-from pipeline.training.progress import Progress
-from pipeline.training.records import TrainingJob
+from pipeline.training.training_progress import Progress
+from pipeline.training.training_records import TrainingJob
 
 Weights = dict[str, Tensor]
 STATE = "state.json"

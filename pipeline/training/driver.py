@@ -32,7 +32,9 @@ from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import checkpoints
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.ray_trainer import make_trainer
-from pipeline.training.records import (
+from pipeline.training.resolved import ResolvedConfig, resolve, warn_of_frames
+from pipeline.training.sessions import LocalSession
+from pipeline.training.training_records import (
     COLUMNS,
     Failed,
     Finished,
@@ -42,8 +44,6 @@ from pipeline.training.records import (
     TrainingRecord,
     outcome_from_dict,
 )
-from pipeline.training.resolved import ResolvedConfig, resolve, warn_of_frames
-from pipeline.training.sessions import LocalSession
 from pipeline.training.worker import run_job
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ import arcore
 from arcore.primitives.row_noise import BatchSlice
 from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch
-from pipeline.training import optimization, precision
+from pipeline.training import optimization, step_precision
 from pipeline.training.averaging import AveragedModel
 from pipeline.training.collectives import Workers
-from pipeline.training.records import TrainingJob
 from pipeline.training.resolved import DTYPES, create_model
+from pipeline.training.training_records import TrainingJob
 
 
 class Learner:
@@ -38,7 +38,7 @@ class Learner:
 
     def __init__(self, job: TrainingJob, workers: Workers) -> None:
         self.workers, self.trainer = workers, job.trainer
-        self.precision = precision.of_steps(job.trainer.precision, workers)
+        self.precision = step_precision.of_steps(job.trainer.precision, workers)
         torch.manual_seed(job.trainer.seed)
         model = workers.run_on_all_ranks(lambda: create_model(job.model, job.event))
         self.model = model.to(workers.device, DTYPES[job.trainer.precision])

@@ -9,7 +9,7 @@ from typing import Protocol
 from pipeline.cluster import connection
 from pipeline.core import allocator, private_apis, storage
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.training.records import TrainingJob
+from pipeline.training.training_records import TrainingJob
 
 FOLDER = "ray"  # next to the checkpoints; Ray finds out there whether all nodes share the storage
 START_SECONDS = 300  # for which Ray Train waits for its workers
@@ -42,7 +42,7 @@ def make_trainer(config: ClusterConfig, job: TrainingJob) -> Trainer:
     """
     import ray.train
 
-    from pipeline.cluster.gloo_interface import ByAddress
+    from pipeline.cluster.network_interface import ByAddress
     from pipeline.training.worker import train_worker
 
     workers, patience = _num_workers(config)

@@ -15,7 +15,7 @@ import torch
 
 from pipeline.core import storage
 from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.records import TrainingReport
+from pipeline.training.training_records import TrainingReport
 
 POLL_SECONDS = 1.0
 REMOTE_POLL_SECONDS = 5.0  # of an object store, which takes its time to answer

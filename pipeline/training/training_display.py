@@ -9,7 +9,7 @@ from typing import NoReturn
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline.training.records import EpochRecord
+from pipeline.training.training_records import EpochRecord
 
 SECONDS_BETWEEN_LINES = 3.0
 

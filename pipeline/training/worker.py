@@ -29,8 +29,10 @@ from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.denormals import flushed_denormals
 from pipeline.training.learner import Learner
-from pipeline.training.progress import Progress
-from pipeline.training.records import (
+from pipeline.training.sessions import RayTrainSession, Session
+from pipeline.training.training_display import TrainingDisplay
+from pipeline.training.training_progress import Progress
+from pipeline.training.training_records import (
     EpochRecord,
     Failed,
     Finished,
@@ -40,8 +42,6 @@ from pipeline.training.records import (
     TrainingReport,
     outcome_to_dict,
 )
-from pipeline.training.sessions import RayTrainSession, Session
-from pipeline.training.training_display import TrainingDisplay
 
 LOG_SECONDS = 2.0  # between requests to MLflow
 CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on

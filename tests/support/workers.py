@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.records import TrainingJob, TrainingOutcome, TrainingReport
+from pipeline.training.training_records import TrainingJob, TrainingOutcome, TrainingReport
 
 DEFAULT_MODEL = {"name": "made", "hidden": [16]}
 

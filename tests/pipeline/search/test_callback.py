@@ -18,7 +18,7 @@ from pipeline.search import callback, spec
 from pipeline.search.callback import TrialLogger
 from pipeline.search.trial_records import TrialRecords
 from pipeline.search.trials import TrialEpoch, TrialRecord, checkpoints_of
-from pipeline.training.records import EpochRecord, TrainingReport
+from pipeline.training.training_records import EpochRecord, TrainingReport
 
 VALUES = {"model.ordering": "raster"}
 ENTRY: dict[str, Any] = {

@@ -16,7 +16,7 @@ from pipeline.search.algorithms import Replayed, TrialSource, scheduler_of
 from pipeline.search.draws import draws_of
 from pipeline.search.trial_records import TrialRecords
 from pipeline.search.trials import TrialRecord
-from pipeline.training.records import BEST, TIME, EpochRecord, TrainingReport
+from pipeline.training.training_records import BEST, TIME, EpochRecord, TrainingReport
 
 RATE = "trainer.optimizer.learning_rate"
 ENTRY: dict[str, Any] = {

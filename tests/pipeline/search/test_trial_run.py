@@ -29,8 +29,8 @@ from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import spec, trial_run, trial_workers, tuning
 from pipeline.search.trials import TrialRecord
 from pipeline.training import driver
-from pipeline.training.records import TrainingReport
 from pipeline.training.resolved import resolve
+from pipeline.training.training_records import TrainingReport
 
 VALUES = {"model.ordering": "raster"}
 ENTRY: dict[str, Any] = {

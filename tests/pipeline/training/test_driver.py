@@ -21,8 +21,8 @@ from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import driver
-from pipeline.training.records import Failed, Stopped
 from pipeline.training.resolved import resolve
+from pipeline.training.training_records import Failed, Stopped
 from tests.support import refusing_cluster
 
 

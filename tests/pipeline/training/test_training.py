@@ -24,11 +24,11 @@ from pipeline.cluster import connection
 from pipeline.core import provenance
 from pipeline.core.errors import SiteError, UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import agreement, checkpoints, learner, precision, resolved, sessions
+from pipeline.training import agreement, checkpoints, learner, resolved, sessions, step_precision
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
-from pipeline.training.records import Stopped
+from pipeline.training.training_records import Stopped
 from tests.places import ROOT
 
 
@@ -237,7 +237,7 @@ def test_bfloat16_keeps_float32_weights_and_learns_as_much(make_worker) -> None:
 
 @pytest.mark.parametrize("native", [False, True])
 def test_auto_is_bfloat16_where_the_hardware_has_it(make_worker, monkeypatch, native: bool) -> None:
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: native)
+    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: native)
     found, expected = make_worker(), make_worker()
     found.train(precision="auto")
     expected.train(precision="bfloat16" if native else "float32")
@@ -249,10 +249,10 @@ def test_a_resumed_training_keeps_the_precision_that_auto_was(
     make_worker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool
 ) -> None:
     """On a host of other hardware; the weights are those of an undisturbed training."""
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: native)
+    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: native)
     whole = make_worker()
     whole.train(precision="auto")
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: not native)
+    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: not native)
     resumed = make_worker()
     resumed.resume = [whole.folder / "2"]
     capsys.readouterr()
@@ -705,18 +705,18 @@ def test_create_model_passes_on_what_arcore_says() -> None:
 
 
 def test_gloo_and_nccl_take_the_interface_of_rays_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.cluster import gloo_interface
+    from pipeline.cluster import network_interface
 
     names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     for name in names:
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
-    monkeypatch.setattr(gloo_interface.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
-    gloo_interface.choose_interface()
+    monkeypatch.setattr(network_interface.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    network_interface.choose_interface()
     loopback = os.environ[names[0]]
     assert os.environ[names[1]] == f"={loopback}" and loopback.startswith("lo")
     monkeypatch.setenv(names[1], "eth7")
-    gloo_interface.choose_interface()
+    network_interface.choose_interface()
     assert os.environ[names[1]] == "eth7"
 
 
@@ -740,7 +740,7 @@ def test_compiling_asks_for_a_compiler(
 
 
 def test_a_worker_alone_has_no_process_group() -> None:
-    from pipeline.cluster.gloo_interface import ByAddress
+    from pipeline.cluster.network_interface import ByAddress
 
     config = ByAddress()
     config.backend_cls().on_start([None], config)

@@ -13,8 +13,8 @@ import pytest
 import arcore
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import OptimizerConfig, TrainerConfig
-from pipeline.training.progress import Progress
-from pipeline.training.records import (
+from pipeline.training.training_progress import Progress
+from pipeline.training.training_records import (
     HISTORY,
     EpochRecord,
     Failed,

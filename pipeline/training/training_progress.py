@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from pipeline.experiments.schema import build
-from pipeline.training.records import EpochRecord, TrainingReport
+from pipeline.training.training_records import EpochRecord, TrainingReport
 
 
 @dataclasses.dataclass
