@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -212,8 +213,7 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrat
             file = where.removeprefix("sqlite:///").removesuffix(options)
             Path(file).write_bytes(migrated.read_bytes())
 
-        def _dispose_engine(self):
-            pass
+        engine = SimpleNamespace(dispose=lambda: None)
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Store)
     assert mlflow_store.init_store(uri) == mlflow_store.init_store(uri) == uri
