@@ -255,6 +255,26 @@ def test_values_that_cannot_be_are_found_before_anything_starts(
 
 
 @pytest.mark.parametrize(
+    ("trainer", "overrides", "validated"),
+    [
+        ({}, [], [1, 8]),
+        ({"validate_members": 1}, [], [1, 1]),
+        ({"validate_members": None}, [], [None, None]),
+        ({}, ["trainer.validate_members=1"], [1, 1]),
+    ],
+)
+def test_a_trial_validates_its_own_masks(
+    workdir: Path, trainer: dict[str, Any], overrides: list[str], validated: list[int | None]
+) -> None:
+    space = {"model.num_masks": {"choice": [1, 8]}}
+    entry = {"dataset": "digits_binary", "model": "made", "trainer": trainer, "space": space}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": entry}}))
+    search = spec.load_search("toy", overrides)
+    trials = [search.experiment({"model.num_masks": masks}) for masks in (1, 8)]
+    assert [trial.trainer.validate_members for trial in trials] == validated
+
+
+@pytest.mark.parametrize(
     ("asked", "expected"),
     [
         ({}, [{"CPU": 1.0}]),
