@@ -121,7 +121,7 @@ class Manifest:
     sound: Sound | None = None
 
     @property
-    def further_tests(self) -> tuple[str, ...]:
+    def extra_test_splits(self) -> tuple[str, ...]:
         """Names of test splits beyond `test`."""
         return _further(self.splits)
 

@@ -23,9 +23,9 @@ from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStr
 from pipeline.datasets.clips import moving_digits, robotic_pushing
 from pipeline.datasets.embedded import digits, digits_coarse, digits_pca, tones
 from pipeline.datasets.images import binarized_mnist, cifar, idx_images, imagenet
-from pipeline.datasets.own import arrays, csv_file, image_folder, image_shards, wav_folder
 from pipeline.datasets.sounds import spoken_digits
 from pipeline.datasets.tables import csv_table, uci_binary
+from pipeline.datasets.user import arrays, csv_file, image_folder, image_shards, wav_folder
 
 __all__ = [
     "SPLITS",
@@ -90,7 +90,7 @@ def get_dataset(config: Mapping[str, object]) -> Dataset:
         raise UserError(f"dataset: expected a mapping with the key name, got {config!r}")
     name = config["name"]
     if "kind" in config:
-        return _own_dataset(name, config)
+        return _user_dataset(name, config)
     if isinstance(name, str) and name in _BUILDERS:
         return _BUILDERS[name](config)
     elsewhere = _builder_named(CONF_FOLDER / f"{name}.yaml")
@@ -113,7 +113,7 @@ def _builder_named(path: Path) -> str | None:
     return builder if isinstance(builder, str) else None
 
 
-def check_own_name(name: object, kind: str) -> None:
+def check_user_name(name: object, kind: str) -> None:
     """Check the name of a dataset of the user's own.
 
     Raises:
@@ -127,11 +127,11 @@ def check_own_name(name: object, kind: str) -> None:
         )
 
 
-def _own_dataset(name: object, config: Mapping[str, object]) -> Dataset:
+def _user_dataset(name: object, config: Mapping[str, object]) -> Dataset:
     kind = config["kind"]
     if not isinstance(kind, str) or kind not in _KINDS:
         raise unknown_name("kind of dataset", str(kind), _KINDS)
-    check_own_name(name, kind)
+    check_user_name(name, kind)
     return _KINDS[kind](config)
 
 

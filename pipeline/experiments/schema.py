@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pipeline.core.errors import UserError, require, require_seed, unknown_name
-from pipeline.datasets.base import UNDECISIVE
+from pipeline.datasets.options import NOT_HASHED
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_time", "exponential")
@@ -286,7 +286,7 @@ class ExperimentConfig:
     def config_hash(self, dataset_sha256: str) -> str:
         """Return a hash of what decides the trained weights: name, data, model and trainer."""
         decisive = {key: value for key, value in self.to_dict().items() if key != "evaluation"}
-        decisive["dataset"] = {k: v for k, v in self.dataset.items() if k not in UNDECISIVE}
+        decisive["dataset"] = {k: v for k, v in self.dataset.items() if k not in NOT_HASHED}
         decisive["dataset_sha256"] = dataset_sha256
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

@@ -54,13 +54,13 @@ class StagePlan:
 
 
 def kind_of(stage: str) -> str:
-    """Return the part of a stage's name before the "@".
+    """Return the part of a stage's name before the "@", without the file.
 
     Example:
-        >>> kind_of("train@digits-made")
-        'train'
+        >>> kind_of("train@digits-made"), kind_of("reproductions/dvc.yaml:train@dna-made")
+        ('train', 'train')
     """
-    return stage.partition("@")[0]
+    return stage.rpartition(":")[2].partition("@")[0]
 
 
 def make_plan(targets: Sequence[str]) -> StagePlan:

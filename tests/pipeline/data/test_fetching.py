@@ -20,8 +20,8 @@ from arcore.events import Binary
 from pipeline.core.errors import UserError
 from pipeline.data import fetching, preprocess, unpacking
 from pipeline.datasets import catalog
-from pipeline.datasets.base import Options
 from pipeline.datasets.catalog import RawFile
+from pipeline.datasets.options import Options
 from pipeline.datasets.tables.uci_binary import UciBinary
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()

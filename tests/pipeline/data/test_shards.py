@@ -24,7 +24,8 @@ from pipeline.data import preprocess, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.data.shuffling import part
-from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, SplitStream
+from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
+from pipeline.datasets.options import Options
 from pipeline.datasets.read_transforms import dynamic_binarize
 
 ROWS = {"train": 5000, "valid": 7, "test": 11}

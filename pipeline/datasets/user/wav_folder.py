@@ -29,7 +29,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -47,18 +47,20 @@ from pipeline.datasets.formats.sound_files import (
 )
 from pipeline.datasets.formats.text_and_idx import read_bytes
 from pipeline.datasets.formats.visible_files import visible_files
-from pipeline.datasets.own.own_data import (
-    OwnOptions,
+from pipeline.datasets.options import between, parse_options
+from pipeline.datasets.user.findings import (
     columns_aside,
     counted,
-    existing,
-    inside,
     left_aside,
     listed,
-    parse_own,
-    refuse_unless,
+    splits_found,
+)
+from pipeline.datasets.user.user_data import (
+    UserDataset,
+    UserOptions,
+    existing,
+    is_inside,
     split_by_seed,
-    split_words,
 )
 
 COLUMNS = ("file", "speaker", "text")
@@ -66,10 +68,10 @@ _PART = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class WavOptions(OwnOptions):
+class WavOptions(UserOptions):
     """Options of a dataset of kind wav_folder; see the module's example."""
 
-    sample_rate: int = 16000
+    sample_rate: Annotated[int, between(RATES.start, RATES.stop - 1)] = 16000
     resample: bool = False
     mix: bool = False
     table: str = ""
@@ -121,7 +123,7 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
         for name, value in zip(COLUMNS[1:], values, strict=True):
             if name in columns and not value:
                 raise UserError(f"{table}: row {number}: expected a {name}, got none")
-        if not inside(line["file"] or ""):
+        if not is_inside(line["file"] or ""):
             raise UserError(
                 f"{table}: row {number}: expected a path relative to {folder} without '..', "
                 f"got {line['file']!r}"
@@ -148,34 +150,33 @@ def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[Any, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WavFolder(Dataset):
+class WavFolder(UserDataset):
     """A folder of WAV files, split at random by file.
 
     Arguments:
         entries: its files.
-        wav: the options.
     """
 
+    options: WavOptions
     entries: tuple[Entry, ...]
-    wav: WavOptions
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
         """Read and compand the files; `raw_dir` is not read."""
-        chosen = split_by_seed(len(self.entries), self.wav, self.wav.path, "files")
+        chosen = split_by_seed(len(self.entries), self.options, self.options.path, "files")
         return {split: self._stream(chosen[split]) for split in SPLITS}
 
     def examine(self) -> list[str]:
         """Decode all files, and say what was found."""
         assert self.sound is not None
-        rate, lengths = self.wav.sample_rate, []
+        rate, lengths = self.options.sample_rate, []
         for entry in self.entries:
-            lengths.append(len(read_samples(entry.file, self.wav.hearing)))
-        chosen = split_by_seed(len(self.entries), self.wav, self.wav.path, "files")
+            lengths.append(len(read_samples(entry.file, self.options.hearing)))
+        chosen = split_by_seed(len(self.entries), self.options, self.options.path, "files")
         total, longest = sum(lengths) / rate / 60, max(lengths) / rate
         lines = [
-            f"{counted(len(lengths), 'sound')} in {self.wav.path}: {total:.1f} minutes at "
+            f"{counted(len(lengths), 'sound')} in {self.options.path}: {total:.1f} minutes at "
             f"{rate} Hz, the longest of {longest:.1f} s",
-            *(f"{split}: {counted(len(chosen[split]), 'file')}" for split in SPLITS),
+            *splits_found({split: len(chosen[split]) for split in SPLITS}, "file"),
         ]
         if len(self.sound.speakers) > 1:
             lines.append(f"speakers: {listed(self.sound.speakers)}")
@@ -184,11 +185,11 @@ class WavFolder(Dataset):
                 f"texts of {len(self.sound.symbols)} symbols: {listed(self.sound.symbols)}"
             )
         used = {entry.file for entry in self.entries}
-        if self.wav.table:
-            table = existing(self.name, "table", self.wav.table)
+        if self.options.table:
+            table = existing(self.name, "table", self.options.table)
             used.add(table)
             lines += columns_aside([one for one in _read_table(table)[0] if one not in COLUMNS])
-        folder = existing(self.name, "path", self.wav.path, folder=True)
+        folder = existing(self.name, "path", self.options.path, folder=True)
         return [*lines, *left_aside(folder, used)]
 
     def _stream(self, numbers: np.ndarray) -> SplitStream:
@@ -201,9 +202,9 @@ class WavFolder(Dataset):
         assert self.sound is not None
         utterances = []
         for entry in (self.entries[number] for number in numbers):
-            samples = read_samples(entry.file, self.wav.hearing)
+            samples = read_samples(entry.file, self.options.hearing)
             speaker = self.sound.speakers.index(entry.speaker) if self.sound.speakers else 0
-            symbols = tuple(self.sound.symbols.index(one) for one in self.wav.cut(entry.text))
+            symbols = tuple(self.sound.symbols.index(one) for one in self.options.cut(entry.text))
             utterances.append(wave_files.Utterance(wave_files.encode(samples), speaker, symbols))
         return wave_files.rows(utterances, self.sound)
 
@@ -215,9 +216,8 @@ def build(config: Mapping[str, object]) -> Dataset:
         UserError: for bad options, a folder or table that is missing or empty, or a bad file.
     """
     name = str(config["name"])
-    options = parse_own(WavOptions, config)
+    options = parse_options(WavOptions, name, config)
     rate = options.sample_rate
-    refuse_unless(rate in RATES, name, "sample_rate", f"{RATES.start} to {RATES.stop - 1}", rate)
     folder = existing(name, "path", options.path, folder=True)
     table = existing(name, "table", options.table) if options.table else None
     entries = tuple(read_entries(folder, table))
@@ -226,26 +226,26 @@ def build(config: Mapping[str, object]) -> Dataset:
     speakers = tuple(sorted({entry.speaker for entry in entries}))
     return WavFolder(
         name=name,
-        family=name,
         event=Levels(wave_files.NUM_LEVELS, (None,)),
         unit="bits_per_dim",
-        files=(),
         provenance=(
             f"{len(entries)} files of {options.path}; "
-            + (f"resampled to {rate} Hz where they had another rate; " * options.resample)
+            + (
+                f"resampled to {options.sample_rate} Hz where they had another rate; "
+                * options.resample
+            )
             + ("the mean of several channels; " * options.mix)
-            + f"mu-law, {wave_files.NUM_LEVELS} levels; {split_words(options, 'files')}"
+            + f"mu-law, {wave_files.NUM_LEVELS} levels; {options.split_words('files')}"
         ),
         options=options,
         sound=Sound(
-            options.sample_rate,
+            rate,
             max(lengths),
             max(map(len, texts)),
             speakers,
             tuple(sorted({symbol for text in texts for symbol in text})),
         ),
         entries=entries,
-        wav=options,
     )
 
 

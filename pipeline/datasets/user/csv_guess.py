@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.datasets.own.csv_file import MISSING, columns_by_name
-from pipeline.datasets.own.own_data import listed
 from pipeline.datasets.tables.csv_table import column_names, kept_columns, number_of, read_rows
+from pipeline.datasets.user.csv_file import MISSING, columns_by_name
+from pipeline.datasets.user.findings import listed
 
 MOST_NAMES = 256
 FEW = 50  # a column of integers has at most one number in so many that is no level

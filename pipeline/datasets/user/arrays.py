@@ -31,6 +31,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -39,38 +40,55 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
 from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.formats import array_files
-from pipeline.datasets.own.array_checks import at, cut_rows, place_of, refuse
-from pipeline.datasets.own.own_data import (
-    FEW_VALUES,
-    OwnOptions,
-    counted,
-    existing,
-    listed,
-    parse_own,
-    refuse_unless,
-    repeated,
-    split_by_seed,
-    split_words,
-)
+from pipeline.datasets.options import AtLeastOne, expected, parse_options
 from pipeline.datasets.scaling import Scaling
+from pipeline.datasets.user.array_checks import at, cut_rows, place_of, refuse
+from pipeline.datasets.user.findings import (
+    FEW_VALUES,
+    counted,
+    listed,
+    repeated,
+    splits_found,
+)
+from pipeline.datasets.user.user_data import (
+    UserDataset,
+    UserOptions,
+    existing,
+    refuse_unless,
+    split_by_seed,
+)
 
 LARGEST = 10**6  # number of classes, and length of a condition
-_COUNTS = ("num_classes", "condition_size")
+_LEVELS = expected("0, 2 to 256, or a list of these", lambda k: k == 0 or 2 <= k <= 256)
+_COLUMNS = expected("2 to 256 for each column", lambda ks: all(2 <= k <= 256 for k in ks))
+_MAP = expected("[channels, height, width], or []", lambda sizes: len(sizes) in (0, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArrayOptions(OwnOptions):
+class ArrayOptions(UserOptions):
     """Options of a dataset of kind arrays; see the module's example."""
 
-    x: str = "x"
+    x: Annotated[str, expected("the name of an array", bool)] = "x"
     labels: str = ""
     conditions: str = ""
-    shape: list = field(default_factory=list)  # type: ignore[type-arg]
-    num_levels: int | list = 0  # type: ignore[type-arg]
+    shape: Annotated[list[AtLeastOne], expected("a list of integers >= 1", bool)] = field(
+        default_factory=list
+    )
+    num_levels: Annotated[int, _LEVELS] | Annotated[list[int], _COLUMNS] = 0
     num_classes: int = 0
     condition_size: int = 0
-    condition_shape: list = field(default_factory=list)  # type: ignore[type-arg]
+    condition_shape: Annotated[list[AtLeastOne], _MAP] = field(default_factory=list)
     standardize: bool = False
+
+    @property
+    def event(self) -> Event:
+        """What a row is."""
+        shape, levels = tuple(self.shape), self.num_levels
+        if isinstance(levels, list):
+            return Levels(levels)
+        if levels == 0:
+            return Real(shape)
+        return Binary(shape) if levels == 2 else Levels(levels, shape)
 
 
 @dataclass(frozen=True)
@@ -83,22 +101,20 @@ class Columns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrays(Dataset):
+class Arrays(UserDataset):
     """Arrays of the user's, split at random by row."""
 
-    arrays: ArrayOptions
+    options: ArrayOptions
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
         """Check shapes, then yield rows in parts; `raw_dir` is not read."""
         kept = self._kept()
         columns = self._open(kept)
-        cut = split_by_seed(len(columns.x), self.arrays, self.arrays.path, "rows")
+        cut = split_by_seed(len(columns.x), self.options, self.options.path, "rows")
         scalings = self._scalings(columns, cut["train"])
         return {
-            split: SplitStream(
-                len(cut[split]), self._parts(columns, split, cut, scalings), scalings
-            )
-            for split in SPLITS
+            split: SplitStream(len(rows), self._parts(columns, rows, scalings), scalings)
+            for split, rows in cut.items()
         }
 
     def examine(self) -> list[str]:
@@ -106,15 +122,15 @@ class Arrays(Dataset):
         kept = self._kept()
         try:
             columns = self._open(kept)
-            cut = split_by_seed(len(columns.x), self.arrays, self.arrays.path, "rows")
-            for rows in cut_rows(np.arange(len(columns.x)), columns.x, columns.conditions):
-                self._row_values(columns, rows, {})
+            cut = split_by_seed(len(columns.x), self.options, self.options.path, "rows")
+            for _ in self._parts(columns, np.arange(len(columns.x)), {}):
+                pass  # each value is checked
             self._scalings(columns, cut["train"])
         finally:
             kept.remove()
         lines = [
             f"{counted(len(columns.x), 'row')} of shape {columns.x.shape[1:]}, {columns.x.dtype}",
-            *(f"{split}: {counted(len(cut[split]), 'row')}" for split in SPLITS),
+            *splits_found({split: len(cut[split]) for split in SPLITS}, "row"),
             f"event: {self.event!r}",
         ]
         if columns.labels is not None:
@@ -154,7 +170,7 @@ class Arrays(Dataset):
 
     def _left_aside(self) -> list[str]:
         """Say which arrays of an archive serve for nothing, if any."""
-        path, options = existing(self.name, "path", self.arrays.path), self.arrays
+        path, options = existing(self.name, "path", self.options.path), self.options
         if path.suffix != ".npz":
             return []
         used = (options.x, options.labels, options.conditions)
@@ -163,13 +179,13 @@ class Arrays(Dataset):
 
     def _kept(self) -> PartsFolder:
         """Where arrays of an archive are unpacked until they have been read."""
-        path = existing(self.name, "path", self.arrays.path)
+        path = existing(self.name, "path", self.options.path)
         stat = path.stat()
         return PartsFolder(self.name, [str(path), stat.st_size, stat.st_mtime_ns])
 
     def _open(self, kept: PartsFolder) -> Columns:
         """Map the arrays, and check that they are what the options say."""
-        options = self.arrays
+        options = self.options
         names = {"x": options.x, "labels": options.labels, "conditions": options.conditions}
         found = {
             role: open_array(self.name, options.path, role, given, kept)
@@ -190,31 +206,27 @@ class Arrays(Dataset):
     def _scalings(self, columns: Columns, train: np.ndarray) -> dict[str, Scaling]:
         """Find means and deviations over the training rows, where values are to be standardised."""
         scalings: dict[str, Scaling] = {}
-        if not self.arrays.standardize:
+        if not self.options.standardize:
             return scalings
         if not isinstance(self.event, Levels):
-            scalings["x"] = _scaling(columns.x, train, f"{self.arrays.path}: x")
+            scalings["x"] = _scaling(columns.x, train, f"{self.options.path}: x")
         if columns.conditions is not None:
-            where = f"{self.arrays.path}: conditions"
+            where = f"{self.options.path}: conditions"
             scalings["conditions"] = _scaling(columns.conditions, train, where)
         return scalings
 
     def _parts(
-        self,
-        columns: Columns,
-        split: str,
-        cut: Mapping[str, np.ndarray],
-        scalings: Mapping[str, Scaling],
+        self, columns: Columns, rows: np.ndarray, scalings: Mapping[str, Scaling]
     ) -> Iterator[SplitData]:
-        for rows in cut_rows(cut[split], columns.x, columns.conditions):
-            yield self._row_values(columns, rows, scalings)
+        for some in cut_rows(rows, columns.x, columns.conditions):
+            yield self._row_values(columns, some, scalings)
 
     def _row_values(
         self, columns: Columns, rows: np.ndarray, scalings: Mapping[str, Scaling]
     ) -> SplitData:
         """Take some rows, check their values and bring them to the types of shards."""
         x = columns.x[rows]
-        where = f"{self.arrays.path}: x"
+        where = f"{self.options.path}: x"
         if isinstance(self.event, Levels):
             counts = np.array(self.event.levels_by_dimension).reshape(self.event.extents)
             refuse((x < 0) | (x >= counts), x, rows, where, "levels from 0 to num_levels - 1")
@@ -224,12 +236,12 @@ class Arrays(Dataset):
         labels = None
         if columns.labels is not None:
             labels = columns.labels[rows].astype(np.int64)
-            where = f"{self.arrays.path}: labels"
-            count = self.arrays.num_classes
+            where = f"{self.options.path}: labels"
+            count = self.options.num_classes
             wanted = f"classes from 0 to {count - 1}"
             refuse((labels < 0) | (labels >= count), labels, rows, where, wanted)
         if columns.conditions is not None:
-            where = f"{self.arrays.path}: conditions"
+            where = f"{self.options.path}: conditions"
             labels = _scaled(columns.conditions[rows], rows, where, scalings.get("conditions"))
         return SplitData(x, labels)
 
@@ -312,69 +324,47 @@ def build(config: Mapping[str, object]) -> Dataset:
         UserError: for bad options.
     """
     name = str(config["name"])
-    options = parse_own(ArrayOptions, config)
+    options = parse_options(ArrayOptions, name, config)
     suffix = Path(options.path).suffix
     refuse_unless(suffix in (".npy", ".npz"), name, "path", "a .npy or .npz file", options.path)
-    refuse_unless(bool(options.x), name, "x", "the name of an array", options.x)
-    extents = options.condition_shape
-    fits = len(extents) in (0, 3) and _are_sizes(extents)
-    refuse_unless(fits, name, "condition_shape", "[channels, height, width], or []", extents)
-    is_map = bool(extents and options.conditions)
-    refuse_unless(is_map or not extents, name, "condition_shape", "[] without conditions", extents)
-    given = (options.labels, options.conditions and not is_map)
-    for has, role, option in zip(given, ("labels", "conditions"), _COUNTS, strict=True):
-        count = getattr(options, option)
-        fits = 1 <= count <= LARGEST if has else count == 0
-        words = (
-            f"1 to {LARGEST} with {role}, else 0" if not is_map else f"0 without {role} of numbers"
-        )
-        refuse_unless(fits, name, option, words, count)
-    both = bool(options.labels and options.conditions)
-    refuse_unless(not both, name, "conditions", "none beside labels", options.conditions)
-    event = _event(name, options)
+    refuse_unless(bool(options.shape), name, "shape", "a list of integers >= 1", options.shape)
+    if isinstance(options.num_levels, list):
+        fits = options.shape == [len(options.num_levels)]
+        wanted = f"as many as shape {options.shape}"
+        refuse_unless(fits, name, "num_levels", wanted, options.num_levels)
+    _check_conditions(name, options)
+    event = options.event
     binary, levels = isinstance(event, Binary), isinstance(event, Levels)
     fits = not levels or not options.standardize
     refuse_unless(fits, name, "standardize", "false for levels", options.standardize)
     how = "; standardised by the training rows" if options.standardize else ""
+    extents = options.condition_shape
     return Arrays(
         name=name,
-        family=name,
         event=event,
         unit="bits_per_dim" if levels and not binary else "nats",
-        files=(),
-        provenance=f"{Path(options.path).name}; {split_words(options, 'rows')}{how}",
+        provenance=f"{Path(options.path).name}; {options.split_words('rows')}{how}",
         options=options,
         num_classes=options.num_classes or None,
         condition_size=options.condition_size or None,
         condition_shape=(extents[0], extents[1], extents[2]) if extents else None,
-        arrays=options,
     )
 
 
-def _are_sizes(given: Sequence[object]) -> bool:
-    return all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in given)
-
-
-def _event(name: str, options: ArrayOptions) -> Event:
-    """What a row is.
-
-    Raises:
-        UserError: for a shape or numbers of levels out of range.
-    """
-    shape, levels = tuple(options.shape), options.num_levels
-    fits = bool(shape) and _are_sizes(shape)
-    refuse_unless(fits, name, "shape", "a list of integers >= 1", options.shape)
-    given = levels if isinstance(levels, list) else [levels]
-    whole = all(isinstance(n, int) and not isinstance(n, bool) and 2 <= n <= 256 for n in given)
-    fits = levels == 0 or (whole and bool(given))
-    refuse_unless(fits, name, "num_levels", "0, 2 to 256, or a list of these", levels)
-    if isinstance(levels, list):
-        fits = shape == (len(levels),)
-        refuse_unless(fits, name, "num_levels", f"as many as shape {list(shape)}", levels)
-        return Levels(levels)
-    if levels == 0:
-        return Real(shape)
-    return Binary(shape) if levels == 2 else Levels(levels, shape)
+def _check_conditions(name: str, options: ArrayOptions) -> None:
+    """Check that rows come with labels, vectors or maps, and that their sizes are given."""
+    extents, has_conditions = options.condition_shape, bool(options.conditions)
+    both = bool(options.labels) and has_conditions
+    refuse_unless(not both, name, "conditions", "none beside labels", options.conditions)
+    fits = has_conditions or not extents
+    refuse_unless(fits, name, "condition_shape", "[] without conditions", extents)
+    sizes = {"num_classes": bool(options.labels), "condition_size": has_conditions and not extents}
+    for option, has in sizes.items():
+        count, role = getattr(options, option), "labels"
+        if option == "condition_size":
+            role = "conditions of numbers"
+        fits = 1 <= count <= LARGEST if has else count == 0
+        refuse_unless(fits, name, option, f"1 to {LARGEST} with {role}, else 0", count)
 
 
 KINDS = {"arrays": build}

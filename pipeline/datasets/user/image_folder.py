@@ -34,34 +34,32 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from pipeline.datasets.decoding_parts import PartsFolder, decode_files, rows_of_a_part
+from pipeline.datasets.base import SPLITS, Dataset, SplitStream
+from pipeline.datasets.decoding_parts import PartsFolder, cut_into_parts, rows_of_a_part
 from pipeline.datasets.formats import image_files
 from pipeline.datasets.formats.image_files import Frame
-from pipeline.datasets.own.image_options import FrameOptions, ImageCheck, check_frame
-from pipeline.datasets.own.own_data import (
-    existing,
-    inside,
-    left_aside,
-    listed,
-    parse_own,
-    refuse_unless,
-    split_by_seed,
-    split_words,
-    valid_by_seed,
-    valid_words,
-)
+from pipeline.datasets.options import expected, parse_options
+from pipeline.datasets.user import image_source
+from pipeline.datasets.user.findings import left_aside, listed
+from pipeline.datasets.user.image_check import ImageCheck
+from pipeline.datasets.user.image_source import FrameOptions, ImageSource, Undecoded
+from pipeline.datasets.user.user_data import NamedSplits, existing, is_inside, refuse_unless
 
-PART_ROWS = 2048
 BEGINNING = 1 << 12  # bytes, which tell most files apart
+_INSIDE = expected(
+    "relative paths of folders without '..'", lambda names: all(map(is_inside, names))
+)
+_DIFFERENT = expected("different folders", lambda names: len(set(names)) == len(names))
+Folders = Annotated[list[str], _INSIDE, _DIFFERENT]
+Classes = Annotated[Folders, expected("two or more, or none", lambda names: len(names) != 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +67,10 @@ class ImageOptions(FrameOptions):
     """Options of a dataset of kind image_folder; see the module's example."""
 
     shorter_side: int = 0
-    classes: list = field(default_factory=list)  # type: ignore[type-arg]
-    train_folders: list = field(default_factory=list)  # type: ignore[type-arg]
-    valid_folders: list = field(default_factory=list)  # type: ignore[type-arg]
-    test_folders: list = field(default_factory=list)  # type: ignore[type-arg]
+    classes: Classes = field(default_factory=list)
+    train_folders: Folders = field(default_factory=list)
+    valid_folders: Folders = field(default_factory=list)
+    test_folders: Folders = field(default_factory=list)
 
     @property
     def frame(self) -> Frame:
@@ -84,129 +82,108 @@ class ImageOptions(FrameOptions):
         """The number of each class."""
         return {name: number for number, name in enumerate(self.classes)}
 
-    @functools.cached_property
-    def by_path(self) -> bool:
-        """Whether classes are told apart by their paths."""
-        return any("/" in name for name in self.classes)
-
     @property
-    def folders(self) -> dict[str, list[str]]:
+    def named(self) -> NamedSplits:
         """The folders of each split."""
-        named = (self.train_folders, self.valid_folders, self.test_folders)
-        return dict(zip(SPLITS, named, strict=True))
+        folders = (self.train_folders, self.valid_folders, self.test_folders)
+        return NamedSplits(dict(zip(SPLITS, folders, strict=True)), "folders")
+
+    def class_of(self, path: Path) -> str:
+        """The name of a file's folder, or its path where paths tell classes apart."""
+        if not any("/" in name for name in self.classes):
+            return path.parent.name
+        return _below_its_root(path.parent, _roots(paths.root() / self.path, self.named.names))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(Dataset):
+class ImageFolder(ImageSource):
     """A folder of images, split by file."""
 
-    images: ImageOptions
+    options: ImageOptions
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
-        """Read headers, then decode by several threads as parts are asked for.
+        """Read headers, then decode by several threads as batches are asked for.
 
-        A part that a killed run decoded is not decoded again. `raw_dir` is not read.
+        `raw_dir` is not read.
         """
         files, counts = self._files(), dict[str, list[int]]()
-        stats = hashlib.sha256()  # of one file after the other, since there may be millions
+        frame, stats = self.options.frame, hashlib.sha256()  # of files one by one: may be millions
         for split in SPLITS:
             counts[split] = []
             for path in files[split]:
-                counts[split].append(self.images.frame.count(*self._measure(path)))
+                counts[split].append(frame.count(*image_files.measure(path, frame, path)))
                 found = path.stat()
-                stats.update(
-                    f"{path} {found.st_size} {found.st_mtime_ns}\n".encode(
-                        "utf-8", "surrogateescape"
-                    )
-                )
-        kept = PartsFolder(self.name, [asdict(self.images), stats.hexdigest()])
-        return {
-            split: SplitStream(
-                sum(counts[split]), self._rows(split, files[split], counts[split], kept)
-            )
-            for split in SPLITS
-        }
+                line = f"{path} {found.st_size} {found.st_mtime_ns}\n"
+                stats.update(line.encode("utf-8", "surrogateescape"))
+        kept = PartsFolder(self.name, [asdict(self.options), stats.hexdigest()])
+        streams = {}
+        for split in SPLITS:
+            batches = self._batches(split, files[split], counts[split])
+            rows = self.decode_batches(split, len(files[split]), batches, kept)
+            streams[split] = SplitStream(sum(counts[split]), rows)
+        return streams
 
     def examine(self) -> list[str]:
         """Read all headers and bytes, decode some files, and say what was found."""
-        files, frame = self._files(), self.images.frame
+        options, files = self.options, self._files()
         every = [path for split in SPLITS for path in files[split]]
-        with ImageCheck(frame, len(every)) as check:
+        with ImageCheck(options.frame, len(every)) as check:
             sizes = {path: check.look_at(path, path) for path in every}
-        lines = [f"{len(every)} images in {self.images.path}", *check.told(), self.images.told]
+        lines = [f"{len(every)} images in {options.path}", *check.told(), options.told]
         for split in SPLITS:
-            rows = sum(frame.count(*sizes[path]) for path in files[split])
+            rows = sum(options.frame.count(*sizes[path]) for path in files[split])
             lines.append(f"{split}: {len(files[split])} files, {rows} rows")
-        if self.images.classes:
-            per_class = Counter(map(self._class, every))
-            lines.append(
-                "classes: " + listed([f"{c} ({per_class[c]})" for c in self.images.classes])
-            )
-        same = _duplicates(files)
-        if same:
+        if options.classes:
+            per_class = Counter(map(options.class_of, every))
+            lines.append("classes: " + listed([f"{c} ({per_class[c]})" for c in options.classes]))
+        if same := _duplicates(files):
             lines.append(
                 f"beware: {len(same)} files of valid or test have the very content of a file of "
                 f"another split: {listed(same, 3)}"
             )
-        folder = existing(self.name, "path", self.images.path, folder=True)
+        folder = existing(self.name, "path", options.path, folder=True)
         return [*lines, *left_aside(folder, set(every))]
-
-    def _measure(self, path: Path) -> tuple[int, int]:
-        return image_files.measure(path, self.images.frame, path)
 
     def _files(self) -> dict[str, list[Path]]:
         """The files of each split, in order.
 
         Raises:
-            UserError: if the folder or a listed one has no image, a file lies in no listed folder
-                of several splits, or in a folder that is no class.
+            UserError: if the folder or a listed one has no image, or a file is in a folder that is
+                no class.
         """
-        options = self.images
+        options, named = self.options, self.options.named
         folder = existing(self.name, "path", options.path, folder=True)
-        if any(options.folders.values()):
-            files = {split: _below(folder, split, options.folders[split]) for split in SPLITS}
-            if not options.valid_folders:
-                train = files["train"]
-                valid = set(valid_by_seed(len(train), options, folder, "files").tolist())
-                files["valid"] = [path for n, path in enumerate(train) if n in valid]
-                files["train"] = [path for n, path in enumerate(train) if n not in valid]
+        if any(named.names.values()):
+            files = {s: _below(folder, s, named.names[s]) for s in SPLITS}
         else:
-            every = image_files.find_images(folder)
-            if not every:
+            files = dict.fromkeys(SPLITS[1:], list[Path]())
+            files["train"] = image_files.find_images(folder)
+            if not files["train"]:
                 raise UserError(f"{folder}: expected PNG, JPEG or WebP images, found none")
-            cut = split_by_seed(len(every), options, folder, "files")
-            files = {split: [every[number] for number in cut[split]] for split in SPLITS}
-        for path in (path for split in SPLITS for path in files[split] if options.classes):
-            if (name := self._class(path)) not in options.numbers:
+        every = [path for split in SPLITS for path in files[split]]
+        splits = np.repeat(np.arange(len(SPLITS)), [len(files[split]) for split in SPLITS])
+        named.fill(splits, options, folder, "files")
+        for path in every if options.classes else ():
+            if (name := options.class_of(path)) not in options.numbers:
                 raise UserError(
                     f"{path}: expected it in a folder of option classes "
                     f"({listed(options.classes)}), got {name!r}"
                 )
-        return files
+        return {
+            split: [every[place] for place in np.flatnonzero(splits == number)]
+            for number, split in enumerate(SPLITS)
+        }
 
-    def _class(self, path: Path) -> str:
-        """The name of a file's folder, or its path where that is how classes are told apart."""
-        options = self.images
-        if not options.by_path:
-            return path.parent.name
-        return _below_its_root(path.parent, _roots(paths.root() / options.path, options.folders))
-
-    def _rows(
-        self, split: str, files: list[Path], counts: list[int], kept: PartsFolder
-    ) -> Iterator[SplitData]:
-        numbers = self.images.numbers
-        read = partial(_read, self.images.frame)
-        at_once = rows_of_a_part(PART_ROWS, self.event.size)
-        for part, rows in decode_files(files, counts, read, kept, split, at_once):
+    def _batches(self, split: str, files: list[Path], counts: list[int]) -> Iterator[Undecoded]:
+        numbers = self.options.numbers
+        at_once = rows_of_a_part(image_source.BATCH, self.event.size)
+        for number, part in enumerate(cut_into_parts(counts, at_once)):
             labels = None
             if numbers:
-                own = [numbers[self._class(path)] for path in files[part]]
-                labels = np.repeat(np.array(own, np.int64), counts[part])
-            yield SplitData(rows, labels)
-
-
-def _read(frame: Frame, path: Path) -> np.ndarray:
-    return image_files.read_rows(path, frame, path)
+                classes = [numbers[self.options.class_of(path)] for path in files[part]]
+                labels = np.repeat(np.array(classes, np.int64), counts[part])
+            where = list(map(str, files[part]))
+            yield Undecoded(f"{split}-{number:05d}", files[part], where, labels)
 
 
 def _below(folder: Path, split: str, names: list[str]) -> list[Path]:
@@ -285,42 +262,25 @@ def build(config: Mapping[str, object]) -> Dataset:
         UserError: for bad options.
     """
     name = str(config["name"])
-    options = parse_own(ImageOptions, config)
-    check_frame(name, options)
-    least = ">= 0, and 0 but for tiles"
+    options = parse_options(ImageOptions, name, config)
     fits = options.shorter_side >= 0 and (options.fit == "tiles" or not options.shorter_side)
-    refuse_unless(fits, name, "shorter_side", least, options.shorter_side)
-    lists = {f"{split}_folders": folders for split, folders in options.folders.items()}
-    for key, names in ({"classes": options.classes} | lists).items():
-        texts = all(isinstance(one, str) and inside(one) for one in names)
-        refuse_unless(texts, name, key, "relative paths of folders without '..'", names)
-        refuse_unless(len(set(names)) == len(names), name, key, "different folders", names)
-    refuse_unless(
-        len(options.classes) != 1, name, "classes", "two or more, or none", options.classes
-    )
-    given = [split for split in SPLITS if options.folders[split]]
-    refuse_unless(
-        given in ([], ["train", "test"], list(SPLITS)), name,
-        "train_folders, valid_folders, test_folders",
-        "folders for all, for train and test, or for none", options.folders,
-    )  # fmt: skip
+    wanted = ">= 0, and 0 but for tiles"
+    refuse_unless(fits, name, "shorter_side", wanted, options.shorter_side)
+    options.named.check(name)
     _refuse_overlap(name, options)
     return ImageFolder(
         name=name,
-        family=name,
         event=options.event,
         unit=options.unit,
-        files=(),
         provenance=_provenance(options),
         options=options,
         num_classes=len(options.classes) or None,
-        images=options,
     )
 
 
 def _refuse_overlap(name: str, options: ImageOptions) -> None:
     """Refuse a folder that is in another split too, or below one."""
-    folders = [(s, Path(one)) for s in SPLITS for one in options.folders[s]]
+    folders = [(s, Path(one)) for s in SPLITS for one in options.named.names[s]]
     for split, one in folders:
         for other, two in folders:
             if split != other and one.is_relative_to(two):
@@ -336,10 +296,7 @@ def _provenance(options: ImageOptions) -> str:
     if options.shorter_side:
         tiles += f" after reduction to a shorter side of {options.shorter_side}"
     how = {"resize": f"resized to {size}", "crop": f"cropped to {size}", "tiles": tiles}
-    split = split_words(options, "files")
-    if options.train_folders:
-        split = "split by folders"
-        split += "" if options.valid_folders else f", {valid_words(options)}"
+    split = options.named.words(options, "files")
     return options.described(how[options.fit], split)
 
 

@@ -31,37 +31,31 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from tqdm import tqdm
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from pipeline.datasets.decoding_parts import PartsFolder, decoder, rows_of_a_part
+from pipeline.datasets.base import SPLITS, Dataset, SplitStream
+from pipeline.datasets.decoding_parts import PartsFolder, rows_of_a_part
 from pipeline.datasets.formats import image_files, packed_images
-from pipeline.datasets.formats.image_files import Frame
-from pipeline.datasets.formats.packed_images import Packed
-from pipeline.datasets.own.image_options import FrameOptions, ImageCheck, check_frame
-from pipeline.datasets.own.own_data import (
-    columns_aside,
-    left_aside,
-    parse_own,
-    refuse_unless,
-    split_by_seed,
-    split_words,
-    valid_by_seed,
-    valid_words,
-)
+from pipeline.datasets.formats.packed_images import MAX_CLASSES, Packed
+from pipeline.datasets.options import expected, parse_options
+from pipeline.datasets.user import image_source
+from pipeline.datasets.user.findings import columns_aside, left_aside
+from pipeline.datasets.user.image_check import ImageCheck
+from pipeline.datasets.user.image_source import FrameOptions, ImageSource, Undecoded
+from pipeline.datasets.user.user_data import NamedSplits, refuse_unless
 
-BATCH, CHECKED = 2048, 64  # images in memory at a time, to be decoded and to be checked
+CHECKED = 64  # images in memory at a time that are checked
 NOWHERE = 255  # instead of the number of a split
 USUAL_NAMES = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+Patterns = Annotated[list[str], expected("patterns of files", all)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +64,16 @@ class ImageShardOptions(FrameOptions):
 
     image: str = "image"
     label: str = ""
-    num_classes: int = 0
-    train_files: list = field(default_factory=list)  # type: ignore[type-arg]
-    valid_files: list = field(default_factory=list)  # type: ignore[type-arg]
-    test_files: list = field(default_factory=list)  # type: ignore[type-arg]
+    num_classes: Annotated[int, expected(f"at most {MAX_CLASSES}", MAX_CLASSES.__ge__)] = 0
+    train_files: Patterns = field(default_factory=list)
+    valid_files: Patterns = field(default_factory=list)
+    test_files: Patterns = field(default_factory=list)
 
     @property
-    def patterns(self) -> dict[str, list[str]]:
-        """The files of each split."""
-        named = (self.train_files, self.valid_files, self.test_files)
-        return dict(zip(SPLITS, named, strict=True))
+    def named(self) -> NamedSplits:
+        """The files of each split, as patterns."""
+        patterns = (self.train_files, self.valid_files, self.test_files)
+        return NamedSplits(dict(zip(SPLITS, patterns, strict=True)), "files")
 
 
 @dataclass(frozen=True)
@@ -102,29 +96,29 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageShards(Dataset):
+class ImageShards(ImageSource):
     """Images in Parquet files or tars, split by file or by image."""
 
-    packed: ImageShardOptions
+    options: ImageShardOptions
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
-        """Count images, then read and decode them in batches; `raw_dir` is not read.
-
-        A batch that a killed run decoded is not decoded again.
-        """
+        """Count images, then read and decode them in batches; `raw_dir` is not read."""
         layout = self._layout()
         stats = [(str(path), *_size_and_time(path)) for path in layout.files]
-        kept = PartsFolder(self.name, [asdict(self.packed), stats])
-        return {s: SplitStream(layout.rows(s), self._rows(s, layout, kept)) for s in SPLITS}
+        kept = PartsFolder(self.name, [asdict(self.options), stats])
+        streams = {}
+        for split in SPLITS:
+            count = layout.rows(split)
+            rows = self.decode_batches(split, count, self._batches(split, layout), kept)
+            streams[split] = SplitStream(count, rows)
+        return streams
 
     def examine(self) -> list[str]:
         """Read all images and labels, decode some, and say what was found."""
-        options, layout = self.packed, self._layout()
+        options, layout = self.options, self._layout()
         with ImageCheck(options.frame, sum(layout.counts)) as check:
             for path in layout.files:
-                for packed in packed_images.read_batches(
-                    path, options.image, options.label, CHECKED
-                ):
+                for packed in self._read(path, CHECKED):
                     self._labels(packed)
                     for content, where in zip(packed.images, packed.where, strict=True):
                         check.look_at(BytesIO(content), where)
@@ -148,88 +142,55 @@ class ImageShards(Dataset):
             UserError: without files, for patterns that fit none or one file twice, or for a file
                 that is damaged or of another layout.
         """
-        options = self.packed
-        folder = paths.root() / options.path
-        every = find(self.name, options.path)
+        options, named = self.options, self.options.named
+        folder, every = paths.root() / options.path, find(self.name, options.path)
         chosen = dict.fromkeys(every, NOWHERE)
         for number, split in enumerate(SPLITS):
-            for path in every:
-                if not _fits(path, folder, options.patterns[split]):
-                    continue
-                if chosen[path] != NOWHERE:
-                    raise UserError(f"{path}: expected it in one split, got two that name it")
-                chosen[path] = number
-            for pattern in options.patterns[split]:
-                if not any(_fits(path, folder, [pattern]) for path in every):
+            for pattern in named.names[split]:
+                fitting = [path for path in every if _fits(path, folder, pattern)]
+                if not fitting:
                     raise UserError(
                         f"{folder}: expected files like {pattern!r} of {split}_files, found none"
                     )
-        if any(options.patterns.values()):
+                for path in fitting:
+                    if chosen[path] not in (NOWHERE, number):
+                        raise UserError(f"{path}: expected it in one split, got two that name it")
+                    chosen[path] = number
+        if any(named.names.values()):
             every = [path for path in every if chosen[path] != NOWHERE]
         counts = [packed_images.count_images(path, options.image, options.label) for path in every]
         splits = np.repeat(np.array([chosen[path] for path in every], np.uint8), counts)
-        return Layout(every, counts, self._filled(splits))
+        named.fill(splits, options, options.path, "images")
+        return Layout(every, counts, splits)
 
-    def _filled(self, splits: np.ndarray) -> np.ndarray:
-        """Draw the splits that no pattern names: all of them, or valid out of train."""
-        options = self.packed
-        if not options.train_files:
-            cut = split_by_seed(len(splits), options, options.path, "images")
-            for number, split in enumerate(SPLITS):
-                splits[cut[split]] = number
-        elif not options.valid_files:
-            (train,) = np.nonzero(splits == 0)
-            valid = valid_by_seed(len(train), options, options.path, "images of train_files")
-            splits[train[valid]] = 1
-        return splits
-
-    def _rows(self, split: str, layout: Layout, kept: PartsFolder) -> Iterator[SplitData]:
-        frame, total = self.packed.frame, layout.rows(split)
-        bar = tqdm(
-            total=total,
-            desc=f"decoding {split}",
-            unit="image",
-            leave=False,
-            delay=0.5,
-            disable=None,
-        )
-        read = partial(_decoded, frame)
-        with decoder() as decode, bar:
-            for name, packed in self._batches(split, layout):
-                columns: list[Sequence[object]] = [packed.images, packed.where]
-                rows = kept.part(name, partial(decode, read, columns))
-                bar.update(len(rows))
-                yield SplitData(rows, self._labels(packed))
-
-    def _batches(self, split: str, layout: Layout) -> Iterator[tuple[str, Packed]]:
-        """Read the images of a split in batches, each with a name."""
-        options, number, first = self.packed, SPLITS.index(split), 0
+    def _batches(self, split: str, layout: Layout) -> Iterator[Undecoded]:
+        """Read the images of a split in batches."""
+        number, first = SPLITS.index(split), 0
         for place, (path, count) in enumerate(zip(layout.files, layout.counts, strict=True)):
             here = layout.splits[first : first + count] == number
             first += count
             if not here.any():
                 continue
             seen = 0
-            at_once = rows_of_a_part(BATCH, self.event.size)
-            batches = packed_images.read_batches(path, options.image, options.label, at_once)
-            for part, packed in enumerate(batches):
+            at_once = rows_of_a_part(image_source.BATCH, self.event.size)
+            for part, packed in enumerate(self._read(path, at_once)):
                 wanted = np.flatnonzero(here[seen : seen + len(packed.images)])
                 seen += len(packed.images)
                 if len(wanted):
-                    yield f"{split}-{place:05d}-{part:05d}", packed.take(wanted)
+                    some, name = packed.take(wanted), f"{split}-{place:05d}-{part:05d}"
+                    yield Undecoded(name, some.images, some.where, self._labels(some))
+
+    def _read(self, path: Path, at_once: int) -> Iterator[Packed]:
+        return packed_images.read_batches(path, self.options.image, self.options.label, at_once)
 
     def _labels(self, packed: Packed) -> np.ndarray | None:
         if packed.labels is None:
             return None
-        classes = self.packed.num_classes
+        classes = self.options.num_classes
         for where, label in zip(packed.where, packed.labels.tolist(), strict=True):
             if not 0 <= label < classes:
                 raise UserError(f"{where}: expected a label in [0, {classes}), got {label}")
         return packed.labels
-
-
-def _decoded(frame: Frame, content: bytes, where: str) -> np.ndarray:
-    return image_files.read_rows(BytesIO(content), frame, where)
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
@@ -237,9 +198,9 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _fits(path: Path, folder: Path, patterns: list[str]) -> bool:
+def _fits(path: Path, folder: Path, pattern: str) -> bool:
     name = path.name if path == folder else path.relative_to(folder).as_posix()
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return fnmatch.fnmatchcase(name, pattern)
 
 
 def find(name: str, given: str) -> list[Path]:
@@ -308,43 +269,22 @@ def build(config: Mapping[str, object]) -> Dataset:
         UserError: for bad options.
     """
     name = str(config["name"])
-    options = parse_own(ImageShardOptions, config)
-    check_frame(name, options)
+    options = parse_options(ImageShardOptions, name, config)
     refuse_unless(options.fit != "tiles", name, "fit", "'resize' or 'crop'", options.fit)
-    count, most = options.num_classes, packed_images.MAX_CLASSES
+    count = options.num_classes
     fits = count >= 2 if options.label else count == 0
     refuse_unless(fits, name, "num_classes", ">= 2 with label, else 0", count)
-    refuse_unless(count <= most, name, "num_classes", f"at most {most}", count)
-    for split, patterns in options.patterns.items():
-        texts = all(isinstance(one, str) and one for one in patterns)
-        refuse_unless(texts, name, f"{split}_files", "patterns of files", patterns)
-    given = [split for split in SPLITS if options.patterns[split]]
-    refuse_unless(
-        given in ([], ["train", "test"], list(SPLITS)), name,
-        "train_files, valid_files, test_files",
-        "patterns for all, for train and test, or for none", options.patterns,
-    )  # fmt: skip
+    options.named.check(name)
     how = f"{options.fit}{'d' if options.fit == 'resize' else 'ped'}"
     how += f" to {options.height} x {options.width}"
     return ImageShards(
         name=name,
-        family=name,
         event=options.event,
         unit=options.unit,
-        files=(),
-        provenance=options.described(how, _split_words(options)),
+        provenance=options.described(how, options.named.words(options, "images")),
         options=options,
         num_classes=options.num_classes or None,
-        packed=options,
     )
-
-
-def _split_words(options: ImageShardOptions) -> str:
-    if options.valid_files:
-        return "split by files"
-    if options.train_files:
-        return f"split by files, {valid_words(options)}"
-    return split_words(options, "images")
 
 
 KINDS = {"image_shards": build}

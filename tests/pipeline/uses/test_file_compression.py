@@ -7,11 +7,9 @@ import json
 import math
 import shutil
 import struct
-import subprocess
-import sys
 import wave
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +21,15 @@ from PIL import Image
 
 import arcore
 from arcore import coding
+from arcore.coded_batches import LONGEST
 from arcore.events import Binary, Event, Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.formats import wave_files
-from pipeline.uses import coded_archive, compress, level_files
+from pipeline.uses import coded_archive, file_compression
+from pipeline.uses.file_compression import compress, decompress
+from stages import cli
 from stages import compress as command
-from tests.places import ROOT
+from stages import decompress as decompress_command
 
 GRAY = Levels(256, (1, 4, 5))
 RGB = Levels(256, (3, 4, 5))
@@ -66,8 +67,8 @@ def write_wav(path: Path, length: int, rate: int = 8000, seed: int = 0) -> bytes
 
 def there_and_back(folder: Path, files: list[Path], model: Path, **options: object) -> Path:
     archive, out = folder / "x.arc", folder / "out"
-    compress.compress(files, model, archive, **options)
-    compress.decompress(archive, model, out)
+    compress(files, model, archive, **options)
+    decompress(archive, model, out)
     return out
 
 
@@ -122,10 +123,10 @@ def test_sounds_under_speakers_and_texts(tmp_path: Path) -> None:
     assert lengths is not None and lengths.tolist() == [21, 20], "the longest first"
     for symbols in ([], [(4,)], [()], [(0,)] * 3):
         with pytest.raises(UserError, match=r"symbols: expected one text for all files, or 2, of"):
-            compress.compress(files, model, tmp_path / "y.arc", classes=[0], symbols=symbols)
+            compress(files, model, tmp_path / "y.arc", classes=[0], symbols=symbols)
     plain = sound_model(tmp_path / "plain")
     with pytest.raises(UserError, match="symbols: expected none for a model without a text"):
-        compress.compress(files, plain, tmp_path / "y.arc", symbols=[(0,)])
+        compress(files, plain, tmp_path / "y.arc", symbols=[(0,)])
     assert not (tmp_path / "y.arc").exists()
 
 
@@ -138,7 +139,7 @@ def test_a_sound_between_levels_is_refused_or_quantised(tmp_path: Path) -> None:
         file.setframerate(8000)
         file.writeframes(np.arange(-500, 500, 7).astype("<i2").tobytes())
     with pytest.raises(UserError, match=r"a.wav: expected 16-bit samples .*\(--quantize takes"):
-        compress.compress([path], model, tmp_path / "x.arc")
+        compress([path], model, tmp_path / "x.arc")
     out = there_and_back(tmp_path, [path], model, quantize=True)
     was, now = (wave_files.read_wave(p, 8000, p) for p in (path, out / "a.wav"))
     assert np.abs(was - now).max() < 1e-3
@@ -168,7 +169,7 @@ def test_relative_paths_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert found == ["a/x.png", "b/x.png"]
     with pytest.raises(UserError, match="files: expected names that differ, got 'x.png'"):
-        compress.compress([tmp_path / "a/x.png", tmp_path / "b/x.png"], model, tmp_path / "y.arc")
+        compress([tmp_path / "a/x.png", tmp_path / "b/x.png"], model, tmp_path / "y.arc")
     Path("x.png").mkdir()
     shutil.copyfile("a/x.png", "x.png/y.png")
     for files in (
@@ -176,7 +177,7 @@ def test_relative_paths_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         [tmp_path / "a/x.png", "x.png/y.png"],
     ):
         with pytest.raises(UserError, match="files: expected names that differ, got 'x.png"):
-            compress.compress([Path(file) for file in files], model, tmp_path / "y.arc")
+            compress([Path(file) for file in files], model, tmp_path / "y.arc")
 
 
 def test_names_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_names_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         write_png(tmp_path / name, some_levels(GRAY)[0, 0])
     with pytest.raises(UserError, match="files: expected names that differ, got 'a.png'"):
-        compress.compress([tmp_path / "a.png", tmp_path / "A.png"], model, tmp_path / "y.arc")
+        compress([tmp_path / "a.png", tmp_path / "A.png"], model, tmp_path / "y.arc")
 
 
 @pytest.mark.parametrize("name", ["take 12:30.png", "a\\b.png", "why?.png", "\udcff.png"])
@@ -194,7 +195,7 @@ def test_names_that_decoding_refuses_are_refused_before_coding(name: str, tmp_pa
     model = save_model(tmp_path / "model", GRAY)
     write_png(tmp_path / name, some_levels(GRAY)[0, 0])
     with pytest.raises(UserError, match="expected a relative path without '..' or any of"):
-        compress.compress([tmp_path / name], model, tmp_path / "x.arc")
+        compress([tmp_path / name], model, tmp_path / "x.arc")
     assert not (tmp_path / "x.arc").exists()
 
 
@@ -204,7 +205,7 @@ def archive(tmp_path: Path) -> Path:
     model = save_model(tmp_path / "model", GRAY)
     for number, levels in enumerate(some_levels(GRAY, 2)):
         write_png(tmp_path / f"{number}.png", levels[0])
-    compress.compress([tmp_path / "0.png", tmp_path / "1.png"], model, tmp_path / "x.arc")
+    compress([tmp_path / "0.png", tmp_path / "1.png"], model, tmp_path / "x.arc")
     return tmp_path / "x.arc"
 
 
@@ -218,7 +219,7 @@ def test_damaged_archives_write_nothing(archive: Path, tmp_path: Path) -> None:
         ):
             archive.write_bytes(bad)
             with pytest.raises(UserError) as caught:
-                compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+                decompress(archive, tmp_path / "model", tmp_path / "out")
             assert "\n" not in str(caught.value) and str(archive) in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -239,17 +240,17 @@ def test_damaged_archives_write_nothing(archive: Path, tmp_path: Path) -> None:
 def test_names_that_lead_elsewhere_are_refused(name: str, archive: Path, tmp_path: Path) -> None:
     data = archive.read_bytes()
     entries, streams = coded_archive.unpack(data, archive)
-    forged = [entries[0], level_files.FileEntry(**{**vars(entries[1]), "name": name})]
+    forged = [entries[0], entries[1].model_copy(update={"name": name})]
     archive.write_bytes(coded_archive.pack(forged, streams))
     with pytest.raises(UserError, match="expected a relative path without '..'"):
-        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+        decompress(archive, tmp_path / "model", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"rows": 0}, {"rows": 2.5}, {"kind": "exe"}, {"extents": "a"}, {"size": 3},
+        {"rows": 0}, {"rows": 2}, {"rows": 2.5}, {"kind": "exe"}, {"extents": "a"}, {"size": 3},
         {"classes": [1, 2]}, {"rows": 3}, {"extents": [4, 5]},
     ],
     ids=str,
@@ -259,11 +260,11 @@ def test_manifests_that_do_not_fit(
 ) -> None:
     data = archive.read_bytes()
     entries, streams = coded_archive.unpack(data, archive)
-    described = [entry.to_dict() for entry in entries]
+    described = [plain(entry) for entry in entries]
     described[0] |= fields
     archive.write_bytes(forged(described, streams))
     with pytest.raises(UserError, match=str(archive)):
-        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+        decompress(archive, tmp_path / "model", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -272,11 +273,15 @@ def test_a_manifest_has_a_size_that_is_stated(
 ) -> None:
     monkeypatch.setattr(coded_archive, "LARGEST_MANIFEST", 40)
     with pytest.raises(UserError, match=f"{archive}: expected a manifest of 40 bytes at most"):
-        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+        decompress(archive, tmp_path / "model", tmp_path / "out")
     picture = tmp_path / "again.png"
     shutil.copyfile(next(tmp_path.glob("*.png")), picture)
     with pytest.raises(UserError, match="files: expected names, shapes and labels of 40 bytes"):
-        compress.compress([picture], tmp_path / "model", tmp_path / "b.arc")
+        compress([picture], tmp_path / "model", tmp_path / "b.arc")
+
+
+def plain(entry: coded_archive.FileEntry) -> dict[str, object]:
+    return entry.model_dump(exclude_defaults=True)
 
 
 def forged(described: Sequence[dict[str, object]], streams: Sequence[bytes]) -> bytes:
@@ -288,29 +293,16 @@ def forged(described: Sequence[dict[str, object]], streams: Sequence[bytes]) -> 
     return lead + manifest + b"".join(streams)
 
 
-def test_a_picture_is_one_row(archive: Path, tmp_path: Path) -> None:
-    """Else a second one would be lost."""
-    entries, streams = coded_archive.unpack(archive.read_bytes(), archive)
-    archive.write_bytes(forged([entries[0].to_dict() | {"rows": 2}], streams))
-    with pytest.raises(UserError, match=r"x\.arc: truncated or damaged archive"):
-        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
-
-
-def test_a_stream_is_of_whole_bytes(archive: Path, tmp_path: Path) -> None:
-    text = b'{"files": [], "streams": [Infinity]}'
-    manifest = zlib.compress(text)
-    lead = coded_archive.LEAD.pack(b"ARCF", 1, len(manifest), zlib.crc32(manifest))
-    archive.write_bytes(lead + manifest)
-    with pytest.raises(UserError, match=r"x\.arc: truncated or damaged archive"):
-        compress.decompress(archive, tmp_path / "model", tmp_path / "out")
-
-
-def test_streams_of_no_file_are_refused(archive: Path, tmp_path: Path) -> None:
+def test_an_archive_is_of_files_and_of_streams_of_whole_bytes(
+    archive: Path, tmp_path: Path
+) -> None:
     _, streams = coded_archive.unpack(archive.read_bytes(), archive)
-    for left in (streams[:1], []):
-        archive.write_bytes(forged([], left))
+    manifest = zlib.compress(b'{"files": [], "streams": [Infinity]}')
+    lead = coded_archive.LEAD.pack(b"ARCF", 1, len(manifest), zlib.crc32(manifest))
+    for damaged in (forged([], streams[:1]), forged([], []), lead + manifest):
+        archive.write_bytes(damaged)
         with pytest.raises(UserError, match=r"x\.arc: truncated or damaged archive"):
-            compress.decompress(archive, tmp_path / "model", tmp_path / "out")
+            decompress(archive, tmp_path / "model", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -340,11 +332,19 @@ def test_sounds_that_are_forged(fields: dict[str, object], message: str, tmp_pat
     files, archive = [tmp_path / f"{number}.wav" for number in range(2)], tmp_path / "x.arc"
     for number, path in enumerate(files):
         write_wav(path, 20 + number, 8000, number)
-    compress.compress(files, model, archive, classes=[2, 0], symbols=[(3, 1)])
+    compress(files, model, archive, classes=[2, 0], symbols=[(3, 1)])
     entries, streams = coded_archive.unpack(archive.read_bytes(), archive)
-    archive.write_bytes(forged([entries[0].to_dict() | fields, entries[1].to_dict()], streams))
+    archive.write_bytes(
+        forged(
+            [
+                plain(entries[0]) | fields,
+                plain(entries[1]),
+            ],
+            streams,
+        )
+    )
     with pytest.raises(UserError, match=f"{archive}: {message}"):
-        compress.decompress(archive, model, tmp_path / "out")
+        decompress(archive, model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -365,7 +365,7 @@ def test_a_kind_of_file_that_has_no_such_rows(
     entry = {"name": "a", "kind": "png", "rows": 1, "extents": event.extents, "mode": "L"}
     archive.write_bytes(forged([entry | fields], [stream]))
     with pytest.raises(UserError, match=rf"x\.arc: a: model: expected {message}"):
-        compress.decompress(archive, model, tmp_path / "out")
+        decompress(archive, model, tmp_path / "out")
 
 
 @pytest.mark.parametrize("rate", [0, 1 << 31, (1 << 32) - 1])
@@ -374,16 +374,16 @@ def test_a_sound_has_a_rate(rate: int, tmp_path: Path) -> None:
     data = write_wav(path, 20)
     path.write_bytes(data[:24] + rate.to_bytes(4, "little") + data[28:])
     with pytest.raises(UserError, match=rf"a\.wav: expected a rate in \[1, 2\^31\) Hz, got {rate}"):
-        compress.compress([path], model, tmp_path / "x.arc")
+        compress([path], model, tmp_path / "x.arc")
 
 
 def test_nothing_is_overwritten(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="x.arc: expected no such file yet"):
-        compress.compress([tmp_path / "0.png"], tmp_path / "model", archive)
+        compress([tmp_path / "0.png"], tmp_path / "model", archive)
     with pytest.raises(UserError, match="expected a new or an empty folder, got 'one with files'"):
-        compress.decompress(archive, tmp_path / "model", tmp_path / "model")
+        decompress(archive, tmp_path / "model", tmp_path / "model")
     with pytest.raises(UserError, match=r"out: expected a path that ends in a folder.* '.'"):
-        compress.decompress(archive, tmp_path / "model", Path("."))
+        decompress(archive, tmp_path / "model", Path("."))
 
 
 def test_what_appears_meanwhile_is_not_overwritten(
@@ -404,17 +404,17 @@ def test_what_appears_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(coding, "decompress", with_files)
     with pytest.raises(UserError, match="out: expected a new or an empty folder"):
-        compress.decompress(archive, tmp_path / "model", out)
+        decompress(archive, tmp_path / "model", out)
     monkeypatch.setattr(coding, "compress", with_archive)
     with pytest.raises(UserError, match="y.arc: expected no such file yet"):
-        compress.compress([tmp_path / "0.png"], tmp_path / "model", other)
+        compress([tmp_path / "0.png"], tmp_path / "model", other)
     assert (out / "mine").read_text() == other.read_text() == "kept"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_options_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
-    monkeypatch.setattr(compress, "compress", lambda *_, **options: given.update(options))
+    monkeypatch.setattr(file_compression, "compress", lambda *_, **options: given.update(options))
     line = ["compress", "a.wav", "--model", "m", "--out", "x.arc"]
     monkeypatch.setattr("sys.argv", [*line, "--classes", "2", "0", "--symbols", "3,1", "4"])
     command.main()
@@ -431,9 +431,9 @@ def test_options_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_another_model_is_refused(archive: Path, tmp_path: Path) -> None:
     other = save_model(tmp_path / "other", GRAY, hidden=3)
     with pytest.raises(UserError, match="x.arc: model: expected the model that encoded"):
-        compress.decompress(archive, other, tmp_path / "out")
+        decompress(archive, other, tmp_path / "out")
     with pytest.raises(UserError, match="nothing/config.json: expected a model's config"):
-        compress.decompress(archive, tmp_path / "nothing", tmp_path / "out")
+        decompress(archive, tmp_path / "nothing", tmp_path / "out")
 
 
 def picture(path: Path, mode: str = "L", size: tuple[int, int] = (5, 4), **options: object) -> None:
@@ -480,7 +480,7 @@ def test_pictures_that_do_not_fit(event: Levels, make, message: str, tmp_path: P
     model = save_model(tmp_path / "model", event, hidden=2)
     make(tmp_path / "a.png")
     with pytest.raises(UserError, match=f"a.png: {message}"):
-        compress.compress([tmp_path / "a.png"], model, tmp_path / "x.arc")
+        compress([tmp_path / "a.png"], model, tmp_path / "x.arc")
     assert not (tmp_path / "x.arc").exists()
 
 
@@ -499,20 +499,23 @@ def test_other_files_that_do_not_fit(tmp_path: Path) -> None:
     for message, columns in tables.items():
         pq.write_table(pa.table(columns), path)
         with pytest.raises(UserError, match=f"a.parquet: expected .*{message}"):
-            compress.compress([path], few, tmp_path / "x.arc")
+            compress([path], few, tmp_path / "x.arc")
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match="a.parquet: not a readable Parquet file"):
-        compress.compress([path], few, tmp_path / "x.arc")
+        compress([path], few, tmp_path / "x.arc")
     with pytest.raises(UserError, match="a.parquet: model: expected one of events of one shape"):
-        compress.compress([path], sound, tmp_path / "x.arc")
+        compress([path], sound, tmp_path / "x.arc")
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match="a.wav: expected a WAV file of PCM"):
-        compress.compress([tmp_path / "a.wav"], sound, tmp_path / "x.arc")
+        compress([tmp_path / "a.wav"], sound, tmp_path / "x.arc")
+    write_wav(tmp_path / "a.wav", LONGEST + 1)
+    with pytest.raises(UserError, match="a.wav: expected 2,097,152 samples at most, got 2097153"):
+        compress([tmp_path / "a.wav"], sound, tmp_path / "x.arc")
     with pytest.raises(UserError, match="a.wav: model: expected one of sounds"):
-        compress.compress([tmp_path / "a.wav"], few, tmp_path / "x.arc")
+        compress([tmp_path / "a.wav"], few, tmp_path / "x.arc")
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(UserError, match="a.txt: expected one of .png, .wav, .parquet"):
-        compress.compress([tmp_path / "a.txt"], few, tmp_path / "x.arc")
+        compress([tmp_path / "a.txt"], few, tmp_path / "x.arc")
     assert not (tmp_path / "x.arc").exists()
 
 
@@ -528,27 +531,25 @@ def test_classes_must_be_told(tmp_path: Path) -> None:
         (model, [3], r"classes: expected numbers in \[0, 3\)"),
     ):
         with pytest.raises(UserError, match=message):
-            compress.compress([tmp_path / "a.png"], folder, tmp_path / "x.arc", classes=classes)
+            compress([tmp_path / "a.png"], folder, tmp_path / "x.arc", classes=classes)
 
 
-def test_command_lines(archive: Path, tmp_path: Path, warm: dict[str, str]) -> None:
-    def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", *arguments],
-            cwd=folder,
-            env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1", **warm},
-            capture_output=True,
-            text=True,
-        )
+def test_command_lines(archive: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    def stage(main: Callable[[], None], *arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["stage", *arguments])
+        cli.in_one_line(main)
+        said = capsys.readouterr()
+        assert said.err == ""
+        return str(said.out)
 
+    monkeypatch.chdir(tmp_path)
     names = ["0.png", "1.png"]
-    coded = stage(tmp_path, "stages.compress", *names, "--model", "model", "--out", "y.arc")
-    assert coded.returncode == 0 and coded.stderr == "", coded.stderr
-    assert coded.stdout.startswith("2 files of ") and "bits/dim" in coded.stdout
+    said = stage(command.main, *names, "--model", "model", "--out", "y.arc")
+    assert said.startswith("2 files of ") and "bits/dim" in said
     assert (tmp_path / "y.arc").read_bytes()[:4] == b"ARCF"
-    decoded = stage(tmp_path, "stages.decompress", "y.arc", "--model", "model", "--out", "out")
-    assert decoded.returncode == 0 and decoded.stderr == "", decoded.stderr
+    stage(decompress_command.main, "y.arc", "--model", "model", "--out", "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
-    refused = stage(tmp_path, "stages.decompress", "0.png", "--model", "model", "--out", "other")
-    assert refused.returncode == 1 and refused.stdout == ""
-    assert refused.stderr == "error: 0.png: expected an archive, which begins with b'ARCF'\n"
+    with pytest.raises(SystemExit) as refused:
+        stage(decompress_command.main, "0.png", "--model", "model", "--out", "other")
+    message = "error: 0.png: expected an archive, which begins with b'ARCF'"
+    assert refused.value.code == message

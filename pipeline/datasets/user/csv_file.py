@@ -33,6 +33,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -41,17 +42,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, unknown_name
 from pipeline.core.file_hash import sha256_of
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
-from pipeline.datasets.own.own_data import (
-    FEW_VALUES,
-    OwnOptions,
-    counted,
-    listed,
-    parse_own,
-    refuse_unless,
-    repeated,
-    split_by_seed,
-    split_words,
-)
+from pipeline.datasets.options import between, expected, parse_options
 from pipeline.datasets.scaling import Scaling
 from pipeline.datasets.tables.csv_table import (
     column_names,
@@ -60,38 +51,63 @@ from pipeline.datasets.tables.csv_table import (
     read_table,
     scaling_of,
 )
+from pipeline.datasets.user.findings import (
+    FEW_VALUES,
+    counted,
+    listed,
+    repeated,
+    splits_found,
+)
+from pipeline.datasets.user.user_data import (
+    UserDataset,
+    UserOptions,
+    refuse_unless,
+    split_by_seed,
+)
 
+_DIFFERENT = expected("different columns", lambda names: len(set(names)) == len(names))
+_NAMES = expected("different names", lambda names: 2 <= len(set(names)) == len(names) <= 256)
+Counts = Annotated[int, between(2, 256)] | Annotated[list[str], _NAMES]  # of a column of levels
 MISSING = ("na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "-")  # in small letters
 
 
 @dataclass(frozen=True, kw_only=True)
-class CsvOptions(OwnOptions):
+class CsvOptions(UserOptions):
     """Options of a dataset of kind csv; see the module's example."""
 
-    delimiter: str = ","
+    delimiter: Annotated[str, expected("a character", lambda text: len(text) == 1)] = ","
     header: bool = True
-    drop: list = field(default_factory=list)  # type: ignore[type-arg]
-    levels: dict = field(default_factory=dict)  # type: ignore[type-arg]
-    conditions: list = field(default_factory=list)  # type: ignore[type-arg]
+    drop: list[str] = field(default_factory=list)
+    levels: dict[str, Counts] = field(default_factory=dict)
+    conditions: Annotated[list[str], _DIFFERENT] = field(default_factory=list)
     label: str = ""
     standardize: bool = True
 
+    @property
+    def told(self) -> list[str]:
+        """Columns that a model is given, not asked for."""
+        return [*self.conditions, *([self.label] if self.label else [])]
+
+    def width(self, column: str) -> int:
+        """Numbers that a given column becomes: one a name, or itself."""
+        names = self.levels.get(column)
+        return len(names) if isinstance(names, list) else 1
+
 
 @dataclass(frozen=True, kw_only=True)
-class CsvFile(Dataset):
+class CsvFile(UserDataset):
     """A CSV file of the user's, split at random by row.
 
     Arguments:
-        table: the options.
         modelled: the columns that are, in the file's order.
     """
 
-    table: CsvOptions
+    options: CsvOptions
     modelled: tuple[str, ...]
 
     def decode(self, raw_dir: Path) -> dict[str, SplitData]:
         """Decode the table, split it and standardise, if so chosen."""
-        options, path = self.table, raw_dir / self.files[0].name
+        options, path = self.options, raw_dir / self.files[0].name
         names, values = read_table(
             path, options.delimiter, options.header, options.drop, options.levels
         )
@@ -103,8 +119,8 @@ class CsvFile(Dataset):
 
     def _scaling(self, train: np.ndarray, names: Sequence[str], where: str) -> Scaling | None:
         """What standardises the columns of reals, if so chosen, and leaves the others."""
-        real = [name for name in names if name not in self.table.levels]
-        if not (self.table.standardize and real):
+        real = [name for name in names if name not in self.options.levels]
+        if not (self.options.standardize and real):
             return None
         places = [names.index(name) for name in real]
         found = scaling_of(train[:, places], real, where)
@@ -119,23 +135,23 @@ class CsvFile(Dataset):
             scalings = self._scalings(scaling, names)
         x = values[:, [names.index(name) for name in self.modelled]]
         labels = None
-        if self.table.label:
-            labels = values[:, names.index(self.table.label)].astype(np.int64)
-        elif self.table.conditions:
-            given = [self._condition(values, names, name) for name in self.table.conditions]
+        if self.options.label:
+            labels = values[:, names.index(self.options.label)].astype(np.int64)
+        elif self.options.conditions:
+            given = [self._condition(values, names, name) for name in self.options.conditions]
             labels = np.concatenate(given, 1).astype("<f4")
         dtype = np.uint8 if isinstance(self.event, Levels) else "<f4"
         return SplitData(x.astype(dtype), labels, scalings=scalings)
 
     def _scalings(self, scaling: Scaling, names: Sequence[str]) -> dict[str, Scaling]:
         """How what is modelled and what is given were standardised, number by number."""
-        roles: dict[str, Sequence[str]] = {"conditions": self.table.conditions}
+        roles: dict[str, Sequence[str]] = {"conditions": self.options.conditions}
         if not isinstance(self.event, Levels):
             roles["x"] = self.modelled
         found = {}
         for role, columns in roles.items():
             places = [names.index(column) for column in columns]
-            widths = [_width(self.table, column) for column in columns]
+            widths = [self.options.width(column) for column in columns]
             if columns:
                 found[role] = Scaling(
                     np.repeat(scaling.mean[places], widths),
@@ -145,17 +161,17 @@ class CsvFile(Dataset):
 
     def _condition(self, values: np.ndarray, names: Sequence[str], name: str) -> np.ndarray:
         column = values[:, [names.index(name)]]
-        count = self.table.levels.get(name)
+        count = self.options.levels.get(name)
         return (column == np.arange(len(count))) if isinstance(count, list) else column
 
     def examine(self) -> list[str]:
         """Read the whole table, and say what was found."""
         folder = Path(self.system_folders[0])
         parts = self.decode(folder)
-        options = self.table
+        options = self.options
         lines = [
             f"{counted(sum(map(len, parts.values())), 'row')} in {options.path}",
-            *(f"{split}: {counted(len(parts[split]), 'row')}" for split in SPLITS),
+            *splits_found({split: len(parts[split]) for split in SPLITS}, "row"),
             f"event: {self.event!r}, columns {listed(self.modelled, 12)}",
         ]
         if options.drop:
@@ -184,18 +200,18 @@ class CsvFile(Dataset):
         """Say which names look as if a value was missing: a line, or none where none does."""
         suspects = {
             (column, name)
-            for column, names in self.table.levels.items()
+            for column, names in self.options.levels.items()
             for name in (names if isinstance(names, list) else ())
             if name.lower() in MISSING
         }
         if not suspects:
             return []
-        rows = list(read_rows(path, self.table.delimiter))
-        columns = column_names(path, rows, self.table.header)
+        rows = list(read_rows(path, self.options.delimiter))
+        columns = column_names(path, rows, self.options.header)
         found = []
         for column, name in sorted(suspects):
             place = columns.index(column)
-            count = sum(row[place].strip() == name for _, row in rows[self.table.header :])
+            count = sum(row[place].strip() == name for _, row in rows[self.options.header :])
             found.append(f"{name!r} in column {column!r} ({counted(count, 'cell')})")
         return [
             f"beware: taken as names like any other: {'; '.join(found)}; if they mean that nothing "
@@ -213,12 +229,6 @@ def _refuse_wide(values: np.ndarray, names: Sequence[str], path: Path) -> None:
         )
 
 
-def _width(options: CsvOptions, column: str) -> int:
-    """Numbers that a given column becomes: one a name, or itself."""
-    names = options.levels.get(column)
-    return len(names) if isinstance(names, list) else 1
-
-
 def build(config: Mapping[str, object]) -> Dataset:
     """Build a dataset of kind csv, whose file must be there (or its copy in `data/raw/<name>/`).
 
@@ -226,13 +236,7 @@ def build(config: Mapping[str, object]) -> Dataset:
         UserError: for bad options, or a file that is missing or has no column left.
     """
     name = str(config["name"])
-    options = parse_own(CsvOptions, columns_by_name(config))
-    given = options.delimiter
-    refuse_unless(len(given) == 1, name, "delimiter", "a character", given)
-    for key in ("drop", "conditions"):
-        columns = getattr(options, key)
-        texts = all(isinstance(column, str) for column in columns)
-        refuse_unless(texts, name, key, "columns' names", columns)
+    options = parse_options(CsvOptions, name, columns_by_name(config))
     path = _path(name, options.path)
     first = list(itertools.islice(read_rows(path, options.delimiter), 1))
     names = column_names(path, first, options.header)
@@ -244,28 +248,26 @@ def build(config: Mapping[str, object]) -> Dataset:
         )
     modelled = _modelled(name, options, kept, path)
     event = _event(name, options, modelled)
-    sizes = [_width(options, column) for column in options.conditions]
+    sizes = map(options.width, options.conditions)
     count = options.levels.get(options.label)
     how = "; columns of reals standardised by the training rows" if options.standardize else ""
     is_levels = isinstance(event, Levels)
-    told = [*options.conditions, *([options.label] if options.label else [])]
+    told = options.told
     return CsvFile(
         name=name,
-        family=name,
         event=event,
         unit="nats",
         files=(RawFile(path.name, sha256_of(path), path.stat().st_size, None),),
         provenance=(
             f"{path.name}, columns {listed(options.drop, len(names)) or 'none'} dropped"
             + (f", {listed(told, len(names))} given" if told else "")
-            + f"; {split_words(options, 'rows')}"
+            + f"; {options.split_words('rows')}"
             + ("" if is_levels and not options.conditions else how)
         ),
         options=options,
         num_classes=len(count) if isinstance(count, list) else count,
         condition_size=sum(sizes) or None,
         system_folders=(str(path.parent),),
-        table=options,
         modelled=tuple(modelled),
     )
 
@@ -310,25 +312,16 @@ def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -
     Raises:
         UserError: for columns that are not there, or given twice, or if none is left.
     """
-    told = [*options.conditions, *([options.label] if options.label else [])]
+    told = options.told
     for column in [*told, *options.levels]:
         if column not in kept:
             raise unknown_name(f"column of {path}", column, kept)
     both = bool(options.label and options.conditions)
     refuse_unless(not both, name, "conditions", "none beside a label", options.conditions)
-    refuse_unless(len(set(told)) == len(told), name, "conditions", "different columns", told)
-    levels = options.levels.get(options.label)
-    refuse_unless(
-        not options.label or levels is not None, name, "label", "a column of levels", options.label
-    )
+    fits = not options.label or options.label in options.levels
+    refuse_unless(fits, name, "label", "a column of levels", options.label)
     modelled = [column for column in kept if column not in told]
     refuse_unless(bool(modelled), name, "conditions", "a column that is not given", told)
-    for column, count in options.levels.items():
-        whole = isinstance(count, int) and not isinstance(count, bool) and 2 <= count <= 256
-        named = isinstance(count, list) and 2 <= len(set(count)) == len(count) <= 256
-        named = named and all(isinstance(one, str) for one in count)
-        wanted = f"2 to 256, or as many different names, for column {column!r}"
-        refuse_unless(whole or named, name, "levels", wanted, count)
     return modelled
 
 

@@ -21,7 +21,7 @@ from pipeline.data import preprocess, shard_reader
 from pipeline.datasets import adding, catalog
 from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.formats import archives, packed_images
-from pipeline.datasets.own import image_shards
+from pipeline.datasets.user import image_shards, image_source
 from tests.support.own_files import (
     packed_pictures,
     write_image_parquet,
@@ -203,7 +203,7 @@ def test_a_folder_with_images_in_it_stays_a_folder_of_images() -> None:
 
 def test_a_batch_that_was_decoded_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     write_image_parquet(Path("a.parquet"), list(packed_pictures(30)), [0] * 30)
-    monkeypatch.setattr(image_shards, "BATCH", 10)
+    monkeypatch.setattr(image_source, "BATCH", 10)
     dataset, _ = added("a.parquet", "label=")
     whole = shards(dataset)
     next(iter(dataset.decode(Path())["train"].parts))
@@ -320,7 +320,7 @@ def test_what_is_wrong_in_any_row_is_found_when_it_is_added(
             {"label": "label", "num_classes": 10**6 + 1},
             "option num_classes of dataset 'mine': expected at most 1000000, got 1000001",
         ),
-        ({"train_files": ["a*"]}, "expected patterns for all, for train and test, or for none"),
+        ({"train_files": ["a*"]}, "expected files for all, for train and test, or for none"),
         ({"image": "picture"}, "expected a column 'picture' of images (struct with bytes)"),
         ({"label": "image", "num_classes": 2}, "expected a column 'image' of integers"),
         ({"label": "label", "num_classes": 2}, "row 2: expected a label in [0, 2), got 2"),

@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.datasets import adding, catalog
 from pipeline.datasets.decoding_parts import PartsFolder
-from pipeline.datasets.own.arrays import open_array
+from pipeline.datasets.user.arrays import open_array
 from tests.support.own_files import write_sound
 
 
@@ -26,7 +26,7 @@ def conf(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_integers_that_are_no_levels_are_named(
     value: int, shape: tuple[int, ...], place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.datasets.own.array_checks.PART_BYTES", 128)
+    monkeypatch.setattr("pipeline.datasets.user.array_checks.PART_BYTES", 128)
     x = np.ones(shape, np.int64)
     x.reshape(30, -1)[17, 1] = value
     np.save("x.npy", x)

@@ -21,7 +21,7 @@ from PIL import Image
 from arcore.events import Binary, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.data import preprocess, row_format, shard_reader
+from pipeline.data import preprocess, shard_layout, shard_reader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.scalings import read_scalings
 from pipeline.datasets import adding, catalog, decoding_parts
@@ -29,8 +29,8 @@ from pipeline.datasets.base import SPLITS, Dataset
 from pipeline.datasets.formats import image_files, sound_files
 from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.formats.sound_files import Hearing
-from pipeline.datasets.own import array_checks
-from pipeline.datasets.own.own_data import split_by_seed
+from pipeline.datasets.user import array_checks
+from pipeline.datasets.user.user_data import split_by_seed
 from tests.support import own_files
 from tests.support.own_files import write_picture, write_sound
 
@@ -104,7 +104,7 @@ def test_a_folder_of_images_is_split_by_file() -> None:
     assert len(set(whole)) == 160
     files = dataset._files()  # type: ignore[attr-defined]
     for split in SPLITS:
-        frame = dataset.images.frame  # type: ignore[attr-defined]
+        frame = dataset.options.frame  # type: ignore[attr-defined]
         read = [image_files.read_rows(path, frame, path) for path in files[split]]
         assert np.array_equal(parts[split].x, np.concatenate(read))
     other = own("image_folder", path="photos", split_seed=1)._files()  # type: ignore[attr-defined]
@@ -240,7 +240,7 @@ def test_folders_named_like_splits_without_images_are_no_splits(
             write_picture(Path(f"photos/{folder}/{i}.png"), 8, 8, seed=i)
     Path("photos/validation").mkdir()
     dataset, _ = adding.add("image_folder", "mine", "photos", [])
-    assert dataset.images.valid_folders == ["valid"]  # type: ignore[attr-defined]
+    assert dataset.options.valid_folders == ["valid"]  # type: ignore[attr-defined]
 
 
 def test_wide_conditions_count_in_what_is_held_in_memory(
@@ -258,7 +258,7 @@ def test_wide_conditions_count_in_what_is_held_in_memory(
     manifest = (paths.shards("wide") / "manifest.json").read_bytes()
     shutil.rmtree(paths.shards("wide"))
     monkeypatch.setattr(array_checks, "PART_BYTES", 4 * 8 * (2 + 5000))
-    monkeypatch.setattr(row_format, "LABELS_BYTES", 1 << 12)
+    monkeypatch.setattr(shard_layout, "LABELS_BYTES", 1 << 12)
     parts = [len(part.x) for part in dataset.decode(Path())["test"].parts]
     assert len(parts) > 1 and max(parts) == 4
     preprocess.preprocess(dataset)
@@ -394,7 +394,7 @@ def test_folders_of_one_name_are_classes_by_their_paths(
     write_ages("zoo/cats/old", "zoo/cats/young", "zoo/dogs/young", "zoo/fish")
     dataset, found = adding.add("image_folder", "zoo", "zoo", [])
     names = ["cats/old", "cats/young", "dogs/young", "fish"]
-    assert dataset.images.classes == names  # type: ignore[attr-defined]
+    assert dataset.options.classes == names  # type: ignore[attr-defined]
     assert "classes: cats/old (10), cats/young (10), dogs/young (10), fish (10)" in found
     labels = np.concatenate([part.labels for part in shards(dataset).values()])
     assert np.bincount(labels).tolist() == [10] * 4
@@ -435,7 +435,7 @@ def test_paths_of_classes_begin_below_the_split(names: tuple[str, str, str]) -> 
     ("options", "message"),
     [
         ({"path": "nowhere"}, "option path of dataset 'mine': expected an existing folder"),
-        ({"fit": "squeeze"}, "option fit of dataset 'mine': expected one of 'resize'"),
+        ({"fit": "squeeze"}, "option fit of dataset 'mine': expected 'resize', 'crop'"),
         ({"num_levels": 1}, "option num_levels of dataset 'mine': expected 2 to 256, got 1"),
         ({"height": 5000}, "option height of dataset 'mine': expected 1 to 1024, got 5000"),
         (
@@ -509,7 +509,7 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Pa
     assert manifest.condition_size == 2 and manifest.conditions["condition_size"] == 2
     with np.load("jets.npz") as given:
         whole = given["x"], given["conditions"]
-    train = split_by_seed(100, dataset.arrays, "jets.npz", "rows")["train"]  # type: ignore[attr-defined]
+    train = split_by_seed(100, dataset.options, "jets.npz", "rows")["train"]  # type: ignore[attr-defined]
     for role, stored, values in zip(
         ("x", "conditions"), (parts["train"].x, parts["train"].labels), whole, strict=True
     ):
@@ -604,13 +604,13 @@ GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
             {"num_levels": 5, "standardize": True},
             "option standardize .*: expected false for",
         ),
-        ({"shape": [True]}, r"option shape .*: expected a list of integers >= 1, got \[True\]"),
+        ({"shape": [True]}, r"option shape .*: expected a valid integer, got \[True\]"),
         ({"shape": [4]}, r"x.npy: x: expected shape \(20, 4\), got \(20, 3\)"),
         ({"path": "x.csv"}, "option path of dataset 'mine': expected a .npy or .npz file"),
         ({"path": "z.npy"}, "option path of dataset 'mine': expected an existing file"),
         ({"num_levels": 300}, "option num_levels of dataset 'mine': expected 0, 2 to 256"),
         ({"num_levels": [2, 3]}, r"option num_levels .*: expected as many as shape \[3\]"),
-        ({"num_levels": "x"}, "option num_levels of dataset 'mine': expected a value of type int"),
+        ({"num_levels": "x"}, "option num_levels .*: expected a valid integer, got"),
         (
             {"labels": "x.npy"},
             "option num_classes of dataset 'mine': expected 1 to 1000000 with labels",
@@ -685,7 +685,7 @@ def test_a_table_of_levels_and_what_is_given() -> None:
     [
         ({"levels": {"doors": 2}}, "expected all columns that are modelled or none of them, got"),
         ({"levels": {"door": 2}}, "unknown column of .*cars.csv 'door'; did you mean 'doors'"),
-        ({"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, or as many different"),
+        ({"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, got"),
         ({"label": "doors"}, "option label of dataset 'mine': expected a column of levels"),
         (
             {"label": "doors", "conditions": ["owners"]},
