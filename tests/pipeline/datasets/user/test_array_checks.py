@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.datasets import adding, catalog
+from pipeline.datasets import adding
 from pipeline.datasets.decoding_parts import PartsFolder
 from pipeline.datasets.user.arrays import open_array
 from tests.support.own_files import write_sound
-
-
-@pytest.fixture(autouse=True)
-def conf(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir)
 
 
 @pytest.mark.parametrize("value", [-1, 999])
