@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcore.events import Levels, Real
+from arcore.events import Binary, Levels, Real
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_layout
@@ -109,6 +109,43 @@ def test_columns_have_levels_of_their_own() -> None:
     assert read_manifest(Path("shards")).event == dataset.event
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int64])
+def test_integers_of_two_axes_are_images_of_one_channel(dtype: type) -> None:
+    x = np.random.default_rng(0).integers(0, 2, (30, 6, 5)).astype(dtype)
+    np.save("x.npy", x)
+    dataset, found = adding.add("arrays", "mine", "x.npy", [])
+    assert dataset.event == Binary((1, 6, 5))
+    assert "rows of two axes are taken as images of one channel; layout=as_is keeps them" in found
+    train = split_by_seed(30, dataset.options, "x.npy", "rows")["train"]  # type: ignore[arg-type]
+    np.testing.assert_array_equal(shards(dataset)["train"].x, x[train][:, None])
+    kept, found = adding.add("arrays", "mine", "x.npy", ["layout=as_is"], replace=True)
+    assert kept.event == Binary((6, 5)) and not any("one channel" in line for line in found)
+
+
+def test_channels_that_may_come_last_are_asked_for() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (30, 8, 6, 3))
+    np.save("x.npy", x)
+    with refused(r"x.npy: x: rows of shape \(8, 6, 3\): do channels come last\? give layout="):
+        adding.add("arrays", "mine", "x.npy", [])
+    dataset, _ = adding.add("arrays", "mine", "x.npy", ["layout=channels_last"])
+    assert dataset.event == Levels(256, (3, 8, 6))
+    train = split_by_seed(30, dataset.options, "x.npy", "rows")["train"]  # type: ignore[arg-type]
+    expected = x[train].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(shards(dataset)["train"].x, expected)
+    as_is, _ = adding.add("arrays", "mine", "x.npy", ["layout=as_is"], replace=True)
+    assert as_is.event == Levels(256, (8, 6, 3))
+
+
+def test_reals_that_are_bits_are_asked_for() -> None:
+    np.save("x.npy", np.random.default_rng(0).integers(0, 2, (30, 4)).astype(float))
+    with refused("x.npy: x: reals that are all 0 or 1: give num_levels=2 for bits, or"):
+        adding.add("arrays", "mine", "x.npy", [])
+    dataset, _ = adding.add("arrays", "mine", "x.npy", ["num_levels=2"])
+    assert dataset.event == Binary((4,)) and shards(dataset)["train"].x.dtype == np.uint8
+    reals, _ = adding.add("arrays", "mine", "x.npy", ["num_levels=0"], replace=True)
+    assert reals.event == Real((4,))
+
+
 def test_objects_are_never_unpickled() -> None:
     np.save("x.npy", np.array([{"a": 1}, None], object), allow_pickle=True)
     with pytest.raises(UserError, match="x.npy: expected an array of numbers"):
@@ -176,7 +213,7 @@ GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
         ),
         ({"num_levels": 0, "path": "nan.npy"}, "row 4, column 0: expected finite numbers, got nan"),
         ({"num_levels": 0, "path": "huge.npy"}, "row 4, column 0: expected numbers within float32"),
-        ({"path": "nan.npy"}, "nan.npy: x: expected integers, got float64"),
+        ({"path": "nan.npy"}, "nan.npy: x: row .*, column 0: expected levels from 0 to num_levels"),
         ({"path": "short.npy"}, "short.npy: expected an array of numbers"),
     ],
 )
