@@ -13,8 +13,8 @@ from pipeline.experiments import naming
 from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.reporting import templates, wording
 from pipeline.reporting.comparison import Report, Row
-from pipeline.tracking import pages
-from pipeline.training.records import TrainingRecord
+from pipeline.tracking import mlflow_pages
+from pipeline.training.training_records import TrainingRecord
 
 CODECS = "codecs"
 
@@ -88,7 +88,7 @@ def _of_row(row: Row, dataset: str, dataset_sha256: str) -> RowOrigin:
     terms += [(name, f"{value:.2f} s") for name, value in seconds.items() if value is not None]
     files = list(_files(row))
     if training is not None and training.run_id:
-        files.append(("MLflow run", pages.run_page(training.run_id)))
+        files.append(("MLflow run", mlflow_pages.run_page(training.run_id)))
     return RowOrigin(
         id=anchor(result.experiment),
         title=wording.short_name(result.experiment, dataset),

@@ -19,7 +19,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.records import read_yaml
 from pipeline.core.stage_code import FILE, PACKAGES, StageCode
-from pipeline.repro.plan import needed_stages
+from pipeline.repro.stage_plan import needed_stages
 
 NEVER_LOCKED = ("code",)  # which always run, or are Git's
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.core.errors import require
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.reporting import wording
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 from pipeline.uses.use_records import Shown
 from reproductions.studies.study_context import StudyContext
 
