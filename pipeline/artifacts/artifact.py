@@ -206,3 +206,14 @@ def folds(experiment: str, dataset: str, result_name: str, title: str) -> Artifa
         folder=paths.evaluation(dataset, title),
         command=f"python -m stages.folds {experiment}",
     )
+
+
+def search(name: str, dataset: str, command: str) -> Artifact:
+    """Return what a search of hyperparameters found."""
+    return Artifact(
+        kind=SEARCH,
+        name=name,
+        folder=paths.search(name),
+        command=command,
+        inputs=(shards(dataset),),
+    )

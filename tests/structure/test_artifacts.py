@@ -19,9 +19,7 @@ LEFT = {
     "pipeline.data.preprocess",
     "pipeline.registry.register",
     "pipeline.reporting",
-    "pipeline.search",
     "pipeline.studies",
-    "pipeline.training",
     "pipeline.uses",
     "reproductions",
 }
