@@ -1,4 +1,4 @@
-"""A model configuration that the laws run on, and what it declares."""
+"""A model configuration that the properties run on, and what it declares."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Case:
         mask: which member of a model with several masks or orderings.
         full: every earlier index must influence every later one (False where a model cannot grant
             it: narrow or randomly connected networks, blind spots, short memories).
-        tiny: too small for every weight to have a part; for the laws of probabilities alone.
+        tiny: too small for every weight to have a part; for the properties of probabilities alone.
         defined: the model's class, where it is none of the zoo.
     """
 
@@ -142,7 +142,7 @@ class Case:
         return given.get("condition_sequence") or given.get("condition_shape")
 
 
-@functools.cache  # forty laws build each case, and a copy takes half the time
+@functools.cache  # forty properties build each case, and a copy takes half the time
 @torch.no_grad()
 def _built(case: Case, seed: int) -> AutoregressiveModel:
     model = randomize(case.create().double(), seed)
@@ -182,7 +182,7 @@ def randomize(model: AutoregressiveModel, seed: int = 0) -> AutoregressiveModel:
     """Fill parameters with non-zero multiples of 1/64.
 
     Sums of such numbers are exact in float64, whatever the order in which a matrix product adds
-    them, so that the bit-exact laws hold on every machine or show a real leak.
+    them, so that the bit-exact properties hold on every machine or show a real leak.
     """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
