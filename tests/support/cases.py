@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from arcore.events import Event, Levels, Real
 from arcore.hyperparameters import build_hyperparameters
@@ -19,6 +18,8 @@ from arcore.model import AutoregressiveModel
 from arcore.zoo import model_class
 from tests.support.events import NINE, REALS
 from tests.support.given_latents import exact_part
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class Case:
         Over reals with a quarter of the weights: scales are exponentials of them, and samples that
         feed on each other would overflow.
         """
-        return copy.deepcopy(_built(self, seed))
+        return copied(_built(self, seed), {})
 
     def build_exact(self) -> AutoregressiveModel:
         """Build the model, or p(x | z) at some z of one whose likelihood is only bounded."""
@@ -142,7 +143,24 @@ class Case:
         return given.get("condition_sequence") or given.get("condition_shape")
 
 
-@functools.cache  # forty properties build each case, and a copy takes half the time
+def copied(module: Module, memo: dict[int, nn.Parameter]) -> Module:
+    """As `copy.deepcopy`, in a fraction of the time: what is no parameter or buffer is shared."""
+    twin = object.__new__(type(module))
+    vars(twin).update(vars(module))  # hooks too: no property registers any
+    for name in ("_parameters", "_buffers", "_modules"):
+        vars(twin)[name] = dict(vars(module)[name])
+    for name, parameter in module._parameters.items():
+        if parameter is not None and id(parameter) not in memo:
+            memo[id(parameter)] = nn.Parameter(parameter.detach().clone())
+        twin._parameters[name] = None if parameter is None else memo[id(parameter)]
+    for name, buffer in module._buffers.items():
+        twin._buffers[name] = None if buffer is None else buffer.clone()
+    for name, child in module._modules.items():
+        twin._modules[name] = None if child is None else copied(child, memo)
+    return twin
+
+
+@functools.cache  # thirty properties build each case
 @torch.no_grad()
 def _built(case: Case, seed: int) -> AutoregressiveModel:
     model = randomize(case.create().double(), seed)
