@@ -78,7 +78,7 @@ def record_search(name: str) -> Path:
     """
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
-    search_tables.check(search)
+    search_tables.read_record(search)
     files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 
