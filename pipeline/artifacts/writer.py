@@ -54,27 +54,25 @@ _under_way: ContextVar[tuple[tuple[Path, Begun], ...]] = ContextVar("under_way",
 
 
 @contextlib.contextmanager
-def alone(artifact: Artifact, *, wait: bool = False, lock: Path | None = None) -> Iterator[Begun]:
+def alone(artifact: Artifact, *, wait: bool = False) -> Iterator[Begun]:
     """Hold the lock of an output for the whole work on it; `writing` inside holds it already.
 
     Arguments:
         artifact: the output.
         wait: for another process that holds it.
-        lock: its file, where hosts share one; None for that of this project.
 
     Raises:
         UserError: if another process works on the output, unless that is waited for.
     """
-    before = _under_way.get()
-    for folder, begun in before:
-        if folder == artifact.folder:
+    kind, before = artifact.kind, _under_way.get()
+    path = artifact.lock or locks.path_of(f"{kind.verb}-{artifact.name}")
+    for held, begun in before:
+        if held == path:
             yield begun
             return
-    kind = artifact.kind
-    path = lock or locks.path_of(f"{kind.verb}-{artifact.name}")
     with locks.held(path, f"{kind.doing} {artifact.name}", wait):
         begun = Begun(origin.commit(), time.perf_counter())
-        token = _under_way.set((*before, (artifact.folder, begun)))
+        token = _under_way.set((*before, (path, begun)))
         try:
             yield begun
         finally:
@@ -111,7 +109,8 @@ def writing(
         with replacing(artifact.folder) as folder:
             yield folder
             _require_same(artifact, inputs)
-            _seal(artifact, inputs, folder)
+            if artifact.kind.sealed:
+                _seal(artifact, inputs, folder)
             _stamp(artifact, begun, device, folder)
         publishing.publish(artifact, storage)
         if run is not None:

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import writing
 from pipeline.core import paths
-from pipeline.core.atomic import replacing
 from pipeline.core.errors import one_line
 from pipeline.evaluation import reading
 from pipeline.reporting import curves, index, report_csv, tables
@@ -38,8 +39,9 @@ def write(dataset: str) -> Path:
         "report.html": html.html_page(report),
     }
     made_of = reading.hashes(_read_by(dataset))
-    folder = paths.report(dataset)
-    with replacing(folder) as partial:
+    output = artifact.report(dataset)
+    folder = output.folder
+    with writing(output, wait=True) as partial:
         for name, text in files.items():
             (partial / name).write_text(text, encoding="utf-8")
         (partial / reading.MADE_OF).write_text(made_of, encoding="utf-8")

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
+from pipeline.artifacts import artifact, origin
 from pipeline.artifacts.artifact import USE
-from pipeline.core import atomic, paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.artifacts.writer import writing
+from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.evaluation import result_files
@@ -107,7 +108,7 @@ def record(experiment: str) -> Path:
             f"{experiment}` or `python -m stages.use all {experiment}` first"
         )
     folder = paths.results() / "gallery" / experiment
-    with replacing(folder) as temporary:
+    with writing(artifact.record(folder)) as temporary:
         for part, source in found:
             shown = []
             for one in part.shown:
@@ -155,7 +156,7 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
                 experiment=experiment,
                 dataset=result.dataset,
                 command=f"python -m stages.evaluate {experiment}",
-                commit=provenance.commit(),
+                commit=origin.commit(),
                 weights_sha256=result.weights_sha256 or "unknown",
                 notes=GRAY_NOTE if result.context_frames and result.excess else "",
                 numbers=(),
@@ -173,21 +174,21 @@ def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
     for one, folder in found:
         require(one.use in USES, f"{folder}: use", f"one of {order}", one.use)
     for one, folder in sorted(found, key=lambda pair: order.index(pair[0].use)):
-        origin = UseTiming.of(folder)
+        timing = UseTiming.of(folder)
         yield (
             Part(
                 part=one.use,
                 experiment=experiment,
                 dataset=one.dataset,
                 command=f"python -m stages.use {one.use} {experiment}",
-                commit=provenance.commit() if origin is None else origin.commit,
+                commit=origin.commit() if timing is None else timing.commit,
                 weights_sha256=one.weights_sha256,
                 notes=one.notes,
                 numbers=one.numbers,
                 shown=one.shown,
                 others=one.others,
-                device="" if origin is None else origin.device,
-                seconds=None if origin is None else origin.seconds,
+                device="" if timing is None else timing.device,
+                seconds=None if timing is None else timing.seconds,
             ),
             folder,
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from arcore.families.raster import RasterModel
-from pipeline.core import provenance
+from pipeline.artifacts.origin import device_name
 from pipeline.core.errors import UserError, require
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
@@ -79,7 +79,7 @@ def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
         ["network", "pixels before it", "seen by turning over", "by gradient"],
         rows,
         notes,
-        provenance.device_name(torch.device("cpu")),
+        device_name(torch.device("cpu")),
         [Shown(file=FILE, caption="Pixels that the middle one's distribution depends on")],
     )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from pipeline.core import locks, paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import alone, writing
+from pipeline.core import paths
 from pipeline.core.errors import require, unknown_name
 from pipeline.data.manifest import read_manifest, require_same
 from pipeline.experiments import naming, schema
@@ -79,28 +79,27 @@ def run(study: str, overrides: Sequence[str] = ()) -> Path:
     settings = schema.build(module.Settings, given, where)
     manifest = read_manifest(paths.shards(dataset))
     name = naming.variant(study, overrides) if overrides else study
-    place = StudyContext(name, manifest, provenance.commit())
-    with locks.held(locks.path_of(f"study-{name}"), f"studying {name}"):
-        began = time.perf_counter()
-        with replacing(paths.study(name)) as partial:
-            outcome = module.run(place, settings, partial)
-            require_same(paths.shards(dataset), manifest)
-            record = StudyRecord(
-                study=name,
-                kind=kind,
-                dataset=dataset,
-                dataset_sha256=manifest.sha256,
-                settings=dataclasses.asdict(settings),
-                notes=outcome.notes,
-                command=shlex.join(["python", "-m", "reproductions.study", study, *overrides]),
-                commit=place.commit,
-                device=outcome.device,
-                seconds=round(time.perf_counter() - began, 2),
-                shown=tuple(outcome.shown),
-            )
-            study_records.write(record, outcome, partial)
-    log.info("wrote %s", paths.study(name))
-    return paths.study(name)
+    command = shlex.join(["python", "-m", "reproductions.study", study, *overrides])
+    output = dataclasses.replace(artifact.study(name, dataset), command=command)
+    with alone(output) as begun, writing(output) as folder:
+        outcome = module.run(StudyContext(name, manifest, begun.commit), settings, folder)
+        require_same(paths.shards(dataset), manifest)
+        record = StudyRecord(
+            study=name,
+            kind=kind,
+            dataset=dataset,
+            dataset_sha256=manifest.sha256,
+            settings=dataclasses.asdict(settings),
+            notes=outcome.notes,
+            command=command,
+            commit=begun.commit,
+            device=outcome.device,
+            seconds=round(begun.seconds, 2),
+            shown=tuple(outcome.shown),
+        )
+        study_records.write(record, outcome, folder)
+    log.info("wrote %s", output.folder)
+    return output.folder
 
 
 def _text(value: object, where: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pipeline.core import provenance
+from pipeline.artifacts.origin import device_name
 from pipeline.core.errors import require
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
@@ -69,7 +69,7 @@ def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
         ["model", "image", "evaluations", titles[1]],
         rows,
         notes,
-        provenance.device_name(place.device),
+        device_name(place.device),
         [Shown(file=FILE, caption="Evaluations and seconds of drawing over an image's dimensions")],
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.core import provenance
+from pipeline.artifacts.origin import device_name
 from pipeline.core.errors import require, require_seed
 from pipeline.evaluation import scoring
 from reproductions.studies.study_context import StudyContext
@@ -59,7 +59,7 @@ def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
         f"own probability in the mean; its covariance is shrunk by {shrinkage:g} towards its "
         "diagonal. Histograms count each level once more than it came."
     )
-    device = provenance.device_name(torch.device("cpu"))
+    device = device_name(torch.device("cpu"))
     return StudyOutcome([f"on {place.manifest.dataset}", "bits/dim"], rows, notes, device)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.core import provenance
+from pipeline.artifacts.origin import device_name
 from pipeline.core.errors import require
 from pipeline.training.resolved import create_model
 from reproductions.studies.study_context import StudyContext
@@ -53,4 +53,4 @@ def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
         "sizes; the shortest of three steps or more."
     )
     header = ["ms a step", *(f"{side} x {side}" for side in settings.sizes)]
-    return StudyOutcome(header, rows, notes, provenance.device_name(place.device))
+    return StudyOutcome(header, rows, notes, device_name(place.device))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline.artifacts.artifact import STUDY
+from pipeline.artifacts.reader import read_origin
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, read_object, write_object
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.reporting import wording
@@ -88,11 +89,10 @@ def with_error(values: Tensor) -> str:
 
 
 def write(record: StudyRecord, outcome: StudyOutcome, folder: Path) -> None:
-    """Write a study's table and record into its folder; the record says which table it is of."""
+    """Write a study's table and record into its folder."""
     with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([outcome.header, *outcome.rows])
-    written = {TABLE_SHA256: sha256_of(folder / TABLE)}
-    write_object(folder / FILE, record.to_dict() | written)
+    write_object(folder / FILE, record.to_dict())
 
 
 def check(folder: Path) -> None:
@@ -103,17 +103,13 @@ def check(folder: Path) -> None:
     Raises:
         UserError: naming the record, or the file that is missing or malformed.
     """
-    said = read_object(folder / FILE).get(TABLE_SHA256)
-    if said is None:
-        return
-    try:
-        found = sha256_of(folder / TABLE)
-    except OSError as error:
-        raise UserError(f"{folder / TABLE}: expected a table, got {error.strerror}") from None
-    if found != said:
+    again = f"run `python -m reproductions.study {folder.name}`"
+    for name in (FILE, TABLE):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: missing; {again}")
+    if read_origin(folder, STUDY) is None:
         raise UserError(
-            f"{folder / FILE}: expected the record of {TABLE} ({found[:12]}), got one of "
-            f"another run ({str(said)[:12]}); run `python -m reproductions.study {folder.name}`"
+            f"{folder / FILE}: expected the record of {TABLE}, got one of another run; {again}"
         )
 
 
