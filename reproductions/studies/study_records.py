@@ -22,7 +22,6 @@ from pipeline.training.records import TrainingRecord
 from pipeline.uses.use_records import Shown
 
 FILE, TABLE = "study.json", "table.csv"
-TABLE_SHA256 = "table_sha256"  # of the record
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -109,7 +108,7 @@ def check(folder: Path) -> None:
             raise UserError(f"{folder / name}: missing; {again}")
     if read_origin(folder, STUDY) is None:
         raise UserError(
-            f"{folder / FILE}: expected the record of {TABLE}, got one of another run; {again}"
+            f"{folder / FILE}: expected the record of {TABLE} as it is, got one of another run; {again}"
         )
 
 

@@ -13,17 +13,9 @@ PARTS = re.compile(
 # Modules that still do it themselves; this list only shrinks.
 LEFT = {
     "pipeline.artifacts",
-    "pipeline.cluster.checkout",
     "pipeline.core",
-    "pipeline.data.fetching",
-    "pipeline.data.preprocess",
-    "pipeline.registry.register",
-    "pipeline.reporting",
     "pipeline.search",
-    "pipeline.studies",
     "pipeline.training",
-    "pipeline.uses",
-    "reproductions",
 }
 
 

@@ -38,11 +38,11 @@ from pipeline.evaluation import (
 )
 from pipeline.experiments import compose
 from pipeline.registry import register
-from pipeline.reporting import comparison, html, tables, wording
+from pipeline.reporting import comparison
 from pipeline.training import resolved
 from pipeline.training.records import TrainingRecord
 from tests.places import MIRROR
-from tests.support import titles
+from tests.support import reports, titles
 
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 1}
 CONDITIONS = [
@@ -443,10 +443,8 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home
     report = comparison.build_report("tones")
     (row,) = report.rows
     bits = metrics["excess_nats"] / metrics["mean_size"] / math.log(2)
-    assert float(wording.entropy_and_excess(row.evaluated)[1].split(" ±")[0]) == pytest.approx(
-        bits, abs=0.006
-    )
-    table = tables.markdown(report)
+    assert row.above_entropy is not None and row.above_entropy[0] == pytest.approx(bits)
+    table = reports.markdown(report)
     assert "| entropy bound | above it " in table
     (source,) = (line for line in table.splitlines() if line.startswith("| the source itself"))
     assert [cell.strip() for cell in source.split("|")][6:8] == ["-", "-"]
@@ -455,7 +453,7 @@ def test_a_report_plays_sounds_and_says_how_far_the_source_is(folder: Path, home
     register.write("tones")
     registered = json.loads(paths.registration("tones").read_text())
     assert list(registered["experiments"]) == ["toy"]
-    page = html.html_page(report)
+    page = reports.page(report)
     assert page.count("data:audio/wav;base64,") == 2 * len(audio_figures.KINDS)
 
 

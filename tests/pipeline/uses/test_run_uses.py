@@ -18,11 +18,12 @@ from pipeline.artifacts import origin as origins
 from pipeline.core.errors import UserError
 from pipeline.evaluation import baselines, evaluate
 from pipeline.experiments import compose, params_file, schema
-from pipeline.reporting import comparison, html, use_sections
+from pipeline.reporting import comparison, use_sections
 from pipeline.uses import run_uses, use_context, use_records
 from pipeline.uses.use_descriptions import USES
 from stages import use
 from tests.places import ROOT
+from tests.support import reports
 from tests.support.uses import list_uses
 
 QUICK = {"masks": ["lower"], "num_rows": 4, "num_shown": 2, "num_completions": 1}
@@ -212,11 +213,11 @@ def test_the_report_shows_uses_of_all_models_side_by_side(project: Path) -> None
     for name in ("toy-nade", "toy-gated_pixelcnn"):
         evaluate.evaluate(compose.load(name, []))
     baselines.write("digits_binary")
-    assert "Uses" not in html.html_page(comparison.build_report("digits_binary"))
+    assert "Uses" not in reports.page(comparison.build_report("digits_binary"))
     list_uses(nade={"inpainting": QUICK}, gated_pixelcnn={"inpainting": QUICK})
     for name in ("toy-nade", "toy-gated_pixelcnn"):
         out = run_uses.run("all", name)
-    page = html.html_page(comparison.build_report("digits_binary"))
+    page = reports.page(comparison.build_report("digits_binary"))
     section = page.split('<h2 id="uses">')[1].split("</section>")[0]
     number = use_records.read(out / "inpainting").numbers[0]
     assert use_sections.text_of(number) in section and number.unit in section

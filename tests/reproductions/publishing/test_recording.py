@@ -12,9 +12,10 @@ import yaml
 from pipeline.core.errors import UserError
 from pipeline.evaluation import identity
 from pipeline.experiments import compose
-from pipeline.reporting import comparison, tables
+from pipeline.reporting import comparison
 from reproductions import results as stage
 from reproductions.publishing import embedded, recording
+from tests.support import reports
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -34,7 +35,7 @@ def test_an_experiment_and_the_table_of_its_dataset(files, monkeypatch) -> None:
             source = "evaluation/dna" if path.name == "metrics.json" else "models"
             assert path.read_bytes() == Path(source, name, path.name).read_bytes()
     table = Path("results/dna.md").read_text()
-    assert table == tables.markdown(comparison.build_report("dna"))
+    assert table == reports.markdown(comparison.build_report("dna"))
     for folder in ("models", "evaluation"):
         Path(folder).rename(f"{folder}-lost")
     Path("results/dna.md").unlink()

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import arcore
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 from pipeline.core.errors import UserError
 from pipeline.training import driver, saved_models
 from reproductions import study
@@ -254,7 +254,7 @@ def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPat
 def test_what_the_same_commit_trained_is_not_trained_again(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provenance, "commit", lambda: "0123abc")
+    monkeypatch.setattr(origin, "commit", lambda: "0123abc")
     running_studies.run("rows")
     trained: list[str] = []
     train = driver.train
@@ -268,7 +268,7 @@ def test_what_the_same_commit_trained_is_not_trained_again(
     assert len(trained) == 4, "seconds are of one go"
     for commit in ("0123abc-dirty", "unknown", "4567def"):
         trained.clear()
-        monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(origin, "commit", lambda commit=commit: commit)
         running_studies.run("rows")
         assert len(trained) == 2, commit
 
@@ -367,7 +367,7 @@ def test_a_study_that_cannot_be_read_does_not_keep_others_from_their_pages(
         "studies/a-kind/study.json 'feilds'; (known: context_frames, ",
         "a-half/study.json: missing notes; left out",
         "a-picture/lost.png: expected a picture, got",
-        "a-table/table.csv: expected a table, got",
+        "a-table/table.csv: missing; run",
     ):
         assert said in caplog.text
     assert "studies/fields/index.html" in Path("reports/index.html").read_text()
@@ -387,7 +387,7 @@ def test_a_record_is_of_the_same_run_as_its_table(project: Path) -> None:
     (out / study_records.TABLE).write_text(
         "ms a step,4 x 4\nmade,0.001\n"
     )  # as `dvc checkout` does
-    message = r"steps/study\.json: expected the record of table\.csv .* `python -m stages\.study st"
+    message = r"steps/study\.json: expected .* table\.csv .* `python -m reproductions\.study st"
     for read in (study_pages.write, lambda folder: recording.record_study(folder.name)):
         with pytest.raises(UserError, match=message):
             read(out)
