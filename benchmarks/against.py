@@ -314,9 +314,9 @@ def main() -> None:
     if arguments.json:
         import recording  # not for the old side, whose pipeline is another
 
-        from pipeline.core import provenance
+        from pipeline.artifacts import origin
 
-        found = {"commit": arguments.commit, "checkout": provenance.commit(ROOT), "rows": results}
+        found = {"commit": arguments.commit, "checkout": origin.commit(ROOT), "rows": results}
         recording.write(arguments.json, found)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import arcore
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 from pipeline.data import loading, preprocess
 from pipeline.data.batches import Batch
 from pipeline.data.manifest import read_manifest, write_manifest
@@ -146,7 +146,7 @@ def main() -> None:
         folder = preprocess.write(DATASET, splits, Path(temporary) / "shards")
         del splits
         size = sum(path.stat().st_size for path in folder.iterdir())
-        device = provenance.device_name(torch.device("cpu"))
+        device = origin.device_name(torch.device("cpu"))
         print(f"{device}, torch {torch.__version__}, {arguments.rows} rows of {SIZE} bits,")
         print(f"{size / arguments.rows:.0f} bytes per row on disk, batches of {batch_size}")
         model = model_rate(

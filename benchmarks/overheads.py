@@ -43,7 +43,8 @@ import yaml
 from loading import bits
 
 import arcore
-from pipeline.core import allocator, provenance
+from pipeline.artifacts import origin
+from pipeline.core import allocator
 from pipeline.data import preprocess
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
@@ -345,7 +346,7 @@ def main() -> None:
             print(json.dumps(alternate(CASES[arguments.alternate], scratch / "shards")))
             return
         torch.set_num_threads(1)
-        device = provenance.device_name(torch.device("cpu"))
+        device = origin.device_name(torch.device("cpu"))
         print(f"{device}, {os.cpu_count()} CPUs, torch {torch.__version__}, load {load()}")
         if "start" in arguments.only:
             report_start(scratch)

@@ -20,7 +20,8 @@ import torch
 from torch.nn.functional import conv2d
 
 from arcore.primitives.products import has_fast_onednn, multiply
-from pipeline.core import allocator, provenance
+from pipeline.artifacts import origin
+from pipeline.core import allocator
 
 SIZES = ((100, 784, 500), (100, 500, 500), (100, 784, 8000), (1000, 500, 500), (1024, 1024, 1024))
 REPEATS = 15
@@ -66,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     allocator.keep_freed_memory()
     torch.set_num_threads(1)
-    device = provenance.device_name(torch.device("cpu"))
+    device = origin.device_name(torch.device("cpu"))
     print(f"{device}, oneDNN for products of matrices: {has_fast_onednn()}")
     rows = []
     for size in SIZES:

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from pipeline.core import provenance
+from pipeline.artifacts.origin import commit, device_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def origin() -> dict[str, str]:
     """Return what numbers of now are of: the commit, the processor, torch."""
-    device = provenance.device_name(torch.device("cpu"))
-    return {"at": provenance.commit(ROOT), "device": device, "torch": torch.__version__}
+    device = device_name(torch.device("cpu"))
+    return {"at": commit(ROOT), "device": device, "torch": torch.__version__}
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

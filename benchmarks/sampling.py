@@ -33,7 +33,7 @@ from arcore.distributions.drawing import draw
 from arcore.families.orderless import OrderlessModel
 from arcore.layers import level_features
 from arcore.model import AutoregressiveModel, RecomputingDecoder
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 
 Clock = Callable[[], float]
 
@@ -135,7 +135,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
     event = arcore.events.Binary((1, arguments.side, arguments.side))
-    device = provenance.device_name(torch.device("cpu"))
+    device = origin.device_name(torch.device("cpu"))
     load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     print(f"{device}, torch {torch.__version__}, {arguments.threads} threads, load {load}")
     print(f"{arguments.images} images of {arguments.side} x {arguments.side}")

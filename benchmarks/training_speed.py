@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import arcore
-from pipeline.core import allocator, provenance
+from pipeline.artifacts import origin
+from pipeline.core import allocator
 
 SIZE = 784
 BATCH = 100
@@ -159,9 +160,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    print(
-        f"{provenance.device_name(torch.device('cpu'))}, torch {torch.__version__}, batch {BATCH}"
-    )
+    print(f"{origin.device_name(torch.device('cpu'))}, torch {torch.__version__}, batch {BATCH}")
     print(f"{'ours':20} {'against':14} {'ours ms':>9} {'theirs ms':>10} {'theirs/ours':>12}")
     record = []
     for name, other, make in rows():

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import arcore
 from arcore.models.wavenet import WaveNet
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 
 SHAPE = {"num_blocks": 3, "cycle": 10, "width": 32, "gate_width": 32, "skip_width": 256}
 BATCHES = (1, 16)
@@ -76,7 +76,7 @@ def main() -> None:
         arguments.samples, arguments.windows, arguments.repeats = 100, 1, 1
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    device = provenance.device_name(torch.device("cpu"))
+    device = origin.device_name(torch.device("cpu"))
     load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     print(f"{device}, torch {torch.__version__}, {arguments.threads} threads, load {load}")
     print("30 layers, 32 residual, 256 skip channels, 256 levels; targets: window/queues >= 60 at")

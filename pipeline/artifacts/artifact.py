@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pipeline.artifacts import locks
 from pipeline.core import paths
 from pipeline.core.file_hash import sha256_of
 
@@ -110,6 +111,7 @@ STUDY = Kind(
     origin="study.json",
     hash_key="table_sha256",
 )
+FILES = Kind(verb="decompress", doing="decompressing", main="", sealed=False)
 REPORT = Kind(verb="report", doing="reporting", main="table.md", sealed=False)
 REGISTRATION = Kind(verb="register", doing="registering", main="registration.json", sealed=False)
 RECORD = Kind(verb="record", doing="recording", main="metrics.json", sealed=False)
@@ -137,6 +139,10 @@ class Artifact:
     inputs: tuple[Artifact, ...] = ()
     configuration: Mapping[str, object] | None = None
     lock: Path | None = None
+
+    def locked_at(self, place: str, folder: str) -> Artifact:
+        """Return it with a lock in a storage, for all projects that share that."""
+        return replace(self, lock=locks.path_beside(place, folder))
 
     @property
     def label(self) -> str:
@@ -272,6 +278,12 @@ def registration(dataset: str) -> Artifact:
         folder=paths.registration(dataset).parent,
         command=f"python -m stages.register {dataset}",
     )
+
+
+def files(folder: Path) -> Artifact:
+    """Return a folder of a user's choice, whose lock is next to it."""
+    lock = folder.with_name(f".{folder.name}.lock")
+    return Artifact(kind=FILES, name=folder.name, folder=folder, command="", lock=lock)
 
 
 def record(folder: Path) -> Artifact:

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.artifacts import origin, publishing
+from pipeline.artifacts import locks, origin, publishing
 from pipeline.artifacts.artifact import SEAL, Artifact
-from pipeline.core import locks
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, write_object

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import writing
 from pipeline.core import paths
-from pipeline.core.atomic import replacing
 from pipeline.core.records import write_object
 from pipeline.search import objectives, search_figures
 from pipeline.search.spec import Search
@@ -182,8 +183,8 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
         record: what search.json says.
     """
     winner = best(table)
-    out = paths.search(search.name)
-    with replacing(out) as temporary:
+    output = artifact.search(search.name, search.base.dataset["name"])
+    with writing(output) as temporary:
         (temporary / "search.json").write_text(
             json.dumps(record.to_dict(), indent=2) + "\n", encoding="utf-8"
         )
@@ -204,7 +205,7 @@ def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
                 figure = search_figures.front_figure(table, record.front)
                 figure.savefig(temporary / "front.png", dpi=100)
     _write_summary(record)
-    return out
+    return output.folder
 
 
 def _write_summary(record: SearchRecord) -> None:

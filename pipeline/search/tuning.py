@@ -17,8 +17,11 @@ from pathlib import Path
 
 import torch
 
+from pipeline.artifacts import artifact, origin, publishing
+from pipeline.artifacts.artifact import Artifact
+from pipeline.artifacts.writer import alone
 from pipeline.cluster import connection, shared_storage
-from pipeline.core import allocator, locks, paths, provenance, storage
+from pipeline.core import allocator, paths, provenance, storage
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
@@ -106,7 +109,7 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     place = storage.join(shared_storage.storage_of(search.base.cluster), "tune")
     manifest = read_manifest(paths.shards(search.base.dataset["name"]))
     folder = f"{search.name}-{search.config_hash(manifest.sha256)[:12]}"
-    with locks.held(locks.path_beside(place, folder), f"searching {search.name}"):
+    with alone(_output(search).locked_at(place, folder)):
         command = shlex.join(["python", "-m", "stages.tune", name, *overrides])
         return _tune(search, fresh, command)
 
@@ -128,10 +131,14 @@ def _tune(search: Search, fresh: bool, command: str) -> Path:
             _require_ended(run, table, seconds)
             _require_no_fault(run, records.all())
             out = _write(run, table, seconds)
-            shared_storage.publish(search.base.cluster, out, "search.json")
+            publishing.publish(_output(search), shared_storage.shared_storage(search.base.cluster))
             RunLogger(run.run_id).finish("FINISHED")
     storage.discard(run.kept)
     return out
+
+
+def _output(search: Search) -> Artifact:
+    return artifact.search(search.name, search.base.dataset["name"])
 
 
 def _planned(search: Search, command: str) -> SearchRun:
@@ -146,7 +153,7 @@ def _planned(search: Search, command: str) -> SearchRun:
         storage.join(shared_storage.storage_of(search.base.cluster), "tune"),
         mlflow_store.experiment_of(dataset),
         command,
-        provenance.commit(),
+        origin.commit(),
     )
 
 
@@ -229,7 +236,7 @@ def _write(run: SearchRun, table: Sequence[Trial], seconds: float) -> Path:
         seconds=round(seconds, 1),
         command=run.command,
         commit=run.commit,
-        device=provenance.device_name(_device(run.search.base.cluster)),
+        device=origin.device_name(_device(run.search.base.cluster)),
     )
     out = outcome.write(run.search, table, record)
     for path in sorted(out.iterdir()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import logging
 import shutil
 import signal
@@ -17,14 +16,16 @@ import torch
 import yaml
 
 from arcore import saving
+from pipeline.artifacts import artifact, origin
+from pipeline.artifacts.artifact import Artifact
+from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster import connection
 from pipeline.cluster.devices import local_device
-from pipeline.cluster.shared_storage import publish, publish_shards, run_key, storage_of
-from pipeline.core import locks, paths, provenance, storage
-from pipeline.core.atomic import replacing
+from pipeline.cluster.shared_storage import publish_shards, run_key, shared_storage, storage_of
+from pipeline.core import paths, provenance, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import flat
+from pipeline.core.records import flat, write_object
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
@@ -107,10 +108,16 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     manifest = read_manifest(paths.shards(config.dataset["name"]))
     resolved = resolve(config, manifest)
     warn_of_frames(resolved, manifest)
-    place = storage.join(storage_of(config.cluster), "train")
-    lock = locks.path_beside(place, _folder(resolved))
-    with locks.held(lock, f"training {config.name}"):
+    with alone(_output(resolved)):
         return _train(resolved, fresh)
+
+
+def _output(resolved: ResolvedConfig) -> Artifact:
+    """Return the model's folder, with a lock for all who share the checkpoints."""
+    config = resolved.experiment
+    place = storage.join(storage_of(config.cluster), "train")
+    output = artifact.model(config.name, config.dataset["name"])
+    return output.locked_at(place, _folder(resolved))
 
 
 def _train(resolved: ResolvedConfig, fresh: bool) -> Path:
@@ -129,7 +136,6 @@ def _complete(
     """Train, and finish the MLflow run once the model is where it belongs."""
     with ended_by_errors(run.run_id, AskedToStop):
         out = _finish(run, *train_run(run))
-        publish(run.config.cluster, out, "training.json")
         RunLogger(run.run_id).finish("FINISHED")
     storage.discard(storage.join(run.place, run.folder))
     return out
@@ -172,7 +178,7 @@ def _finish(run: Run, outcome: TrainingOutcome, last: Checkpoint | None) -> Path
 
 def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
     """Start the MLflow run, or go on with the unfinished one; forget checkpoints if asked to."""
-    config, commit = resolved.experiment, provenance.commit()
+    config, commit = resolved.experiment, origin.commit()
     place = storage.join(storage_of(config.cluster), "train")
     experiment = mlflow_store.experiment_of(config.dataset["name"])
     folder = storage.join(place, _folder(resolved))
@@ -295,8 +301,8 @@ def _write(run: Run, finished: Finished, checkpoint: Path) -> Path:
         epoch_seconds=[row.seconds for row in progress.history],
         weights_sha256=sha256_of(checkpoint / "best.safetensors"),
     )
-    out = paths.model(run.config.name)
-    with replacing(out) as temporary:
+    output = _output(run.resolved)
+    with writing(output, storage=shared_storage(run.config.cluster)) as temporary:
         shutil.copyfile(checkpoint / "best.safetensors", temporary / "model.safetensors")
         averaged = checkpoint / "averaged.safetensors"
         last = averaged if averaged.exists() else checkpoint / "last.safetensors"
@@ -308,7 +314,6 @@ def _write(run: Run, finished: Finished, checkpoint: Path) -> Path:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(row.to_dict() for row in progress.history)
-        training = json.dumps(record.to_dict(), indent=2)
-        (temporary / "training.json").write_text(training + "\n", encoding="utf-8")
-    log.info("wrote %s", out)
-    return out
+        write_object(temporary / "training.json", record.to_dict())
+    log.info("wrote %s", output.folder)
+    return output.folder

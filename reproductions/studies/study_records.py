@@ -107,9 +107,8 @@ def check(folder: Path) -> None:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name}: missing; {again}")
     if read_origin(folder, STUDY) is None:
-        raise UserError(
-            f"{folder / FILE}: expected the record of {TABLE} as it is, got one of another run; {again}"
-        )
+        expected = f"expected the record of {TABLE} as it is, got one of another run"
+        raise UserError(f"{folder / FILE}: {expected}; {again}")
 
 
 def read(folder: Path) -> StudyRecord:

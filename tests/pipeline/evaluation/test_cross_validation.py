@@ -14,7 +14,6 @@ import yaml
 from arcore import events
 from arcore.events import Real
 from pipeline.artifacts import publishing
-from pipeline.cluster import shared_storage
 from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
@@ -24,7 +23,7 @@ from pipeline.datasets.tables.csv_table import RedWine
 from pipeline.evaluation import cross_validation, identity, result_files
 from pipeline.evaluation.results import MemberScore, Result, Score
 from pipeline.experiments import compose, params_file
-from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
+from pipeline.experiments.schema import ExperimentConfig
 from pipeline.reporting.published import match, published_for
 from pipeline.tracking import mlflow_store
 from tests.places import ROOT
@@ -74,19 +73,6 @@ def test_the_project_names_published_counterparts_that_exist(monkeypatch) -> Non
         assert dataset.num_folds > 1
         if entry["published"] is not None:
             match(published_for(dataset.published_name), entry["published"], name)
-
-
-def test_what_is_made_for_a_fold_is_not_published(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
-    monkeypatch.setenv("ARCORE_STORAGE", str(tmp_path / "storage"))
-    out = tmp_path / "models" / "toy"
-    out.mkdir(parents=True)
-    (out / "training.json").write_text("{}")
-    with publishing.unpublished():
-        shared_storage.publish(ClusterConfig(), out, "training.json")
-    assert not (tmp_path / "storage").exists()
-    shared_storage.publish(ClusterConfig(), out, "training.json")
-    assert (tmp_path / "storage/results/models/toy/training.json").is_file()
 
 
 def test_a_result_over_folds_has_no_number_of_one_fold_alone() -> None:

@@ -88,7 +88,7 @@ def test_everything_is_written(search: spec.Search) -> None:
         "learning_rate": winner.values["trainer.optimizer.learning_rate"]
     }
     assert all(path.stat().st_size > 5000 for path in out.glob("*.png"))
-    assert len(list(out.iterdir())) == 6
+    assert len(list(out.iterdir())) == 7
 
 
 def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:

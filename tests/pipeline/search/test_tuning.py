@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cluster import connection, shared_storage
-from pipeline.core import paths, provenance
+from pipeline.artifacts import origin, publishing
+from pipeline.cluster import connection
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
@@ -93,7 +94,7 @@ def test_trials_are_kept_until_the_search_is_published(
     ended: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
-        monkeypatch.setattr(provenance, "commit", lambda: "edited meanwhile")
+        monkeypatch.setattr(origin, "commit", lambda: "edited meanwhile")
         if not records.all():
             values = {"model.ordering": "raster"}
             records.keep(TrialRecord(number=1, status="finished", values=values, history=(EPOCH,)))
@@ -109,9 +110,9 @@ def test_trials_are_kept_until_the_search_is_published(
 
     monkeypatch.setattr(tuning, "_fit", fit)
     monkeypatch.setattr(outcome, "write", write)
-    monkeypatch.setattr(provenance, "commit", lambda: "as it began")
+    monkeypatch.setattr(origin, "commit", lambda: "as it began")
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(shared_storage, "publish", away)
+        failing.setattr(publishing, "publish", away)
         tuning.tune("toy")
     assert ended == ["FAILED"] and kept_trials().is_dir()
     assert json.loads(Path("searches/toy/search.json").read_text())["commit"] == "as it began"
@@ -162,7 +163,7 @@ def test_a_search_does_not_end_well_while_a_site_is_at_fault(
 
     monkeypatch.setattr(tuning, "_fit", fit)
     monkeypatch.setattr(tuning, "_write", lambda *_: paths.search("toy"))
-    monkeypatch.setattr(shared_storage, "publish", lambda *_: None)
+    monkeypatch.setattr(publishing, "publish", lambda *_: None)
     if waits:
         with pytest.raises(tuning.Interrupted, match=r"1 of 1 trials met a fault .* rerun to try"):
             tuning.tune("toy")
