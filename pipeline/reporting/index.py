@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError
 from pipeline.reporting import numbers, tables, templates, wording
 from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.reporting.wording import UNITS
-from pipeline.tracking import pages
+from pipeline.tracking import mlflow_pages
 
 log = logging.getLogger(__name__)
 HEADER = ("dataset", "best test value", "by", "its published counterpart", "our models")
@@ -32,7 +32,9 @@ def write() -> Path | None:
     if not rows and not any(others.values()):
         return None
     results = HtmlTable("Test results by dataset, lower is better", HEADER, rows)
-    text = templates.render(templates.INDEX, server=pages.server(), results=results, others=others)
+    text = templates.render(
+        templates.INDEX, server=mlflow_pages.server(), results=results, others=others
+    )
     path = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, text)

@@ -10,11 +10,11 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
-from pipeline.experiments.params_file import stages_of
+from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.reporting import templates, wording
 from pipeline.reporting.comparison import Report, Row
-from pipeline.tracking import pages
-from pipeline.training.records import TrainingRecord
+from pipeline.tracking import mlflow_pages
+from pipeline.training.training_records import TrainingRecord
 
 CODECS = "codecs"
 
@@ -88,7 +88,7 @@ def _of_row(row: Row, dataset: str, dataset_sha256: str) -> RowOrigin:
     terms += [(name, f"{value:.2f} s") for name, value in seconds.items() if value is not None]
     files = list(_files(row))
     if training is not None and training.run_id:
-        files.append(("MLflow run", pages.run_page(training.run_id)))
+        files.append(("MLflow run", mlflow_pages.run_page(training.run_id)))
     return RowOrigin(
         id=anchor(result.experiment),
         title=wording.short_name(result.experiment, dataset),
@@ -108,7 +108,7 @@ def _commands(row: Row) -> list[str]:
         return [f"python -m stages.folds {naming.experiment_of(name)}"]
     stages = stages_of(name)
     by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
-    return [f"dvc repro {stages[-1]}@{name}", by_hand]
+    return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]
 
 
 def _files(row: Row) -> Iterator[tuple[str, str]]:

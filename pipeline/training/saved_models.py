@@ -18,8 +18,8 @@ from pipeline.core.records import read_yaml, value_of
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import read_entry, stages_of
 from pipeline.training import checkpoints
-from pipeline.training.records import TrainingRecord
 from pipeline.training.resolved import DTYPES, create_model
+from pipeline.training.training_records import TrainingRecord
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.evaluation import reading
 from pipeline.experiments import naming
 from pipeline.reporting import comparison, numbers, search_tables
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 from reproductions.publishing import embedded, picture_book, recorded
 from reproductions.studies import study_records
 

@@ -18,7 +18,7 @@ from pipeline.core.errors import UserError, one_line
 from pipeline.core.records import Record, read_object, write_object
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.reporting import wording
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 from pipeline.uses.use_records import Shown
 
 FILE, TABLE = "study.json", "table.csv"

@@ -40,7 +40,7 @@ from pipeline.experiments import compose
 from pipeline.registry import register
 from pipeline.reporting import comparison
 from pipeline.training import resolved
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 from tests.places import MIRROR
 from tests.support import reports, titles
 

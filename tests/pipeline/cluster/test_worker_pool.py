@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import connection, pool
-from pipeline.cluster.pool import Pool
+from pipeline.cluster import connection, worker_pool
+from pipeline.cluster.worker_pool import WorkerPool
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import ClusterConfig
 
@@ -53,7 +53,7 @@ def ray_of_two(own_ray: None) -> Iterator[None]:
 def test_results_come_in_order_whatever_happens_to_a_worker(
     ray_of_two: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workers = Pool(TWO, Squares, [str(tmp_path)], "squaring")
+    workers = WorkerPool(TWO, Squares, [str(tmp_path)], "squaring")
     done = workers.map(range(20))
     assert [square for square, _, _ in done] == [n * n for n in range(20)]
     assert {threads for _, threads, _ in done} == {1}
@@ -80,7 +80,7 @@ def test_results_come_in_order_whatever_happens_to_a_worker(
     ],
 )
 def test_what_a_worker_raises_is_one_line(ray_of_two: None, piece: int, line: str) -> None:
-    workers = Pool(ONE, Squares, ["."], "squaring")
+    workers = WorkerPool(ONE, Squares, ["."], "squaring")
     with contextlib.closing(workers), pytest.raises(UserError) as error:
         workers.map([1, piece, 2])
     assert str(error.value) == line
@@ -88,7 +88,7 @@ def test_what_a_worker_raises_is_one_line(ray_of_two: None, piece: int, line: st
 
 def test_a_cluster_that_is_too_small_is_refused(ray_of_two: None) -> None:
     with pytest.raises(UserError, match="cluster: expected 4000 CPUs for 4000 workers"):
-        Pool(ClusterConfig(num_workers=4000, cpus_per_worker=1), Squares, ["."], "squaring")
+        WorkerPool(ClusterConfig(num_workers=4000, cpus_per_worker=1), Squares, ["."], "squaring")
 
 
 def test_a_pool_waits_for_a_cluster_that_grows(
@@ -105,15 +105,15 @@ def test_a_pool_waits_for_a_cluster_that_grows(
             raise WaitedTwiceError
 
     monkeypatch.setenv("ARCORE_AUTOSCALING", "1")
-    monkeypatch.setattr(pool, "START_SECONDS", 0.2)
-    monkeypatch.setattr(pool.log, "warning", warn)
+    monkeypatch.setattr(worker_pool, "START_SECONDS", 0.2)
+    monkeypatch.setattr(worker_pool.log, "warning", warn)
     with pytest.raises(WaitedTwiceError):
-        Pool(ClusterConfig(num_workers=1, cpus_per_worker=4000), Squares, ["."], "squaring")
+        WorkerPool(ClusterConfig(num_workers=1, cpus_per_worker=4000), Squares, ["."], "squaring")
     assert said == ["squaring: waits for the cluster to grow"] * 2
     monkeypatch.delenv("ARCORE_AUTOSCALING")
-    monkeypatch.setattr(pool.connection, "require_resources", lambda config: None)
+    monkeypatch.setattr(worker_pool.connection, "require_resources", lambda config: None)
     with pytest.raises(UserError, match=r"squaring: expected a worker within 0\.2 s, got none"):
-        Pool(ClusterConfig(num_workers=1, cpus_per_worker=4000), Squares, ["."], "squaring")
+        WorkerPool(ClusterConfig(num_workers=1, cpus_per_worker=4000), Squares, ["."], "squaring")
 
 
 def test_what_was_lost_with_a_host_is_done_by_another(
@@ -123,7 +123,7 @@ def test_what_was_lost_with_a_host_is_done_by_another(
     import ray  # once the cluster of the tests has its token
     from ray.exceptions import ObjectLostError
 
-    workers, get, lost = Pool(TWO, Squares, [str(tmp_path)], "squaring"), ray.get, []
+    workers, get, lost = WorkerPool(TWO, Squares, [str(tmp_path)], "squaring"), ray.get, []
 
     def fetched(reference: Any, **options: Any) -> Any:
         if len(lost) < 1:

@@ -13,8 +13,8 @@ import pytest
 import arcore
 from pipeline.core.errors import UserError
 from pipeline.experiments.schema import OptimizerConfig, TrainerConfig
-from pipeline.training.checkpoints import Progress
-from pipeline.training.records import (
+from pipeline.training.training_progress import Progress
+from pipeline.training.training_records import (
     HISTORY,
     EpochRecord,
     Failed,
@@ -48,8 +48,6 @@ def test_a_job_reaches_a_worker_as_it_was() -> None:
     assert TrainingJob.from_dict(pickle.loads(pickle.dumps(JOB.to_dict()))) == JOB
     plain = JOB.to_dict() | {"checkpoint_seconds": 600.0}
     assert TrainingJob.from_dict(json.loads(json.dumps(plain))).checkpoint_seconds == 600
-    others = (replace(JOB, config_hash="d" * 64), replace(JOB, attempt="a later start"))
-    assert len({job.stop_key for job in (JOB, *others)}) == 3
 
 
 @pytest.mark.parametrize(
@@ -100,6 +98,18 @@ def test_progress_comes_back_with_its_history() -> None:
     progress = Progress(epoch=2, step=20, history=[ROW, replace(ROW, epoch=3, valid_nats=2.0)])
     plain = json.loads(json.dumps(progress.to_dict()))
     assert math.isinf(progress.best_nats) and Progress.from_dict(plain) == progress
+
+
+def test_what_was_reported_can_be_reported_again() -> None:
+    rows = [
+        replace(ROW, epoch=number, valid_nats=nats)
+        for number, nats in enumerate([5.0, None, 6.0, 4.0], 1)
+    ]
+    reports = list(Progress(epoch=4, history=rows).reports(max_epochs=4))
+    assert [report.record for report in reports] == rows
+    assert [report.best_valid_nats for report in reports] == [5.0, 5.0, 5.0, 4.0]
+    assert [report.finished for report in reports] == [False, False, False, True]
+    assert not any(report.finished for report in Progress(epoch=4, history=rows).reports(5))
 
 
 def test_a_record_is_whole_or_refused(tmp_path: Path) -> None:

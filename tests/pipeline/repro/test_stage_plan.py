@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.repro.plan import Plan, stale_among
+from pipeline.repro.stage_plan import StagePlan, stale_among
 
 NEEDS = {
     "code": set(),
@@ -20,9 +20,9 @@ NEEDS = {
 ORDERED = list(NEEDS)
 
 
-def plan(changed: set[str]) -> Plan:
+def plan(changed: set[str]) -> StagePlan:
     needs = {name: frozenset(before) for name, before in NEEDS.items()}
-    return Plan(stale_among(ORDERED, needs, changed), needs)
+    return StagePlan(stale_among(ORDERED, needs, changed), needs)
 
 
 def test_all_that_follows_a_change_is_stale() -> None:

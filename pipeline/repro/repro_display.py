@@ -14,14 +14,14 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from pipeline.repro.plan import kind_of
+from pipeline.repro.stage_plan import kind_of
 
 _EPOCH = re.compile(r"epoch (\d+)/(\d+)\s+(.*)")
 SECONDS_BETWEEN_LINES = 10.0
 WIDTH = 120
 
 
-class Display:
+class ReproDisplay:
     """Lines on standard output; on a terminal a bar for each lane below them.
 
     Arguments:

@@ -26,7 +26,7 @@ class Work(Protocol):
         """Do a piece of the work; the same piece gives the same result in any worker."""
 
 
-class Pool:
+class WorkerPool:
     """As many workers as a cluster's configuration says; see `pool`.
 
     Arguments:
@@ -134,7 +134,7 @@ class Pool:
 @contextmanager
 def pool(
     config: ClusterConfig, kind: type[Work], arguments: Sequence[object], name: str
-) -> Iterator[Pool]:
+) -> Iterator[WorkerPool]:
     """Start workers on the cluster of RAY_ADDRESS, or on this machine; they end with the block.
 
     Arguments:
@@ -148,7 +148,7 @@ def pool(
         UserError: if the cluster cannot be reached, or is too small.
     """
     with connection.connected():
-        workers = Pool(config, kind, arguments, name)
+        workers = WorkerPool(config, kind, arguments, name)
         try:
             yield workers
         finally:

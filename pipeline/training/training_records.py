@@ -39,7 +39,7 @@ class TrainingJob:
         dataset_sha256: of the shards that the job was made for; others are refused. None for any.
         tracking_uri: MLflow's store.
         run_id: the MLflow run that rank 0 logs to; None for none.
-        attempt: a name of its own of each start by a driver; empty for a trial, which none stops.
+        checkpoints: folder or URI of this training's checkpoints.
         threads: of this worker's process.
         checkpoint_seconds: longest time between two checkpoints.
         quiet: print no line an epoch.
@@ -54,15 +54,10 @@ class TrainingJob:
     code_sha256: str | None = None
     tracking_uri: str = ""
     run_id: str | None = None
-    attempt: str = ""
+    checkpoints: str = ""
     threads: int = 1
     checkpoint_seconds: float = math.inf
     quiet: bool = False
-
-    @property
-    def stop_key(self) -> str:
-        """The flag by which the driver asks the workers to save and leave."""
-        return f"stop-{self.config_hash}-{self.attempt}"
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data, from which `from_dict` makes the same job in another process."""
@@ -107,11 +102,9 @@ class Failed:
 
     Attributes:
         reason: in one line.
-        environment: whether a `SiteError` is the reason.
     """
 
     reason: str
-    environment: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,19 @@ from typing import NoReturn
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline.training.records import EpochRecord
+from pipeline.training.training_records import EpochRecord
 
 SECONDS_BETWEEN_LINES = 3.0
 
 
-class Display:
+class TrainingDisplay:
     """Shows one training on the standard output of the process that it runs in.
 
     Arguments:
-        epochs: at most so many.
+        epochs: of the whole training, at most.
         steps_per_epoch: optimiser steps.
-        done: steps that are done already.
-        shown: False shows no progress, only what is said.
+        done: steps taken before.
+        shown: False shows no progress, only messages.
     """
 
     def __init__(self, epochs: int, steps_per_epoch: int, done: int, shown: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.decoding import DecodingWork, decoding_on_workers
+from pipeline.cluster.distributed_decoding import DecodingWork, decoding_on_workers
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess
 from pipeline.datasets import catalog

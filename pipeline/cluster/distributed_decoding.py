@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from pipeline.cluster.pool import pool
+from pipeline.cluster.worker_pool import pool
 from pipeline.core.stage_code import check_host, stage_sha256
 from pipeline.datasets import decoding_parts
 from pipeline.experiments.schema import ClusterConfig
@@ -25,7 +25,7 @@ Piece = tuple[Read, list[Sequence[object]]]
 
 
 class DecodingWork:
-    """A worker of `pipeline.cluster.pool` that decodes files.
+    """A worker of `pipeline.cluster.worker_pool` that decodes files.
 
     Arguments:
         code_sha256: of the driver's code; None where its source is not at hand.
@@ -54,7 +54,7 @@ def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
     """Decode on `num_workers` workers inside the block, or in this process where that is 0.
 
     Raises:
-        UserError: as for `pipeline.cluster.pool`.
+        UserError: as for `pipeline.cluster.worker_pool`.
     """
     if config.num_workers == 0:
         yield

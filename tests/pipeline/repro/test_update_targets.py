@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.repro.display import Display
 from pipeline.repro.lanes import Lanes
+from pipeline.repro.repro_display import ReproDisplay
 from tests.places import ROOT
 
 INTERRUPTED = "error: interrupted; what is done is kept, rerun to go on\n"
@@ -158,7 +158,7 @@ of the first
 ERROR: failed to reproduce 'train@two': missing data 'source': gone"""
     (tmp_path / "dvc.py").write_text(f"print({said!r})\nraise SystemExit(255)\n")
     log = tmp_path / "repro.log"
-    lanes = Lanes(1, os.environ | {"PYTHONPATH": str(tmp_path)}, Display(2, 1), log)
+    lanes = Lanes(1, os.environ | {"PYTHONPATH": str(tmp_path)}, ReproDisplay(2, 1), log)
     with pytest.raises(UserError) as failed:
         lanes.run([("train@one", "train@two")])
     assert str(failed.value).splitlines() == [
@@ -171,7 +171,7 @@ ERROR: failed to reproduce 'train@two': missing data 'source': gone"""
 def test_the_last_line_fits_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    display = Display(9, 1)
+    display = ReproDisplay(9, 1)
     for kind in ("preprocess", "train", "evaluate", "codecs", "report", "register", "use"):
         display.ended(0, f"{kind}@a", 1234.5)
     capsys.readouterr()

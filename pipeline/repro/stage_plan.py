@@ -18,7 +18,7 @@ Chain = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Plan:
+class StagePlan:
     """The stages that are to run.
 
     Attributes:
@@ -54,16 +54,16 @@ class Plan:
 
 
 def kind_of(stage: str) -> str:
-    """Return the part of a stage's name before the "@".
+    """Return the part of a stage's name before the "@", without the file.
 
     Example:
-        >>> kind_of("train@digits-made")
-        'train'
+        >>> kind_of("train@digits-made"), kind_of("reproductions/dvc.yaml:train@dna-made")
+        ('train', 'train')
     """
-    return stage.partition("@")[0]
+    return stage.rpartition(":")[2].partition("@")[0]
 
 
-def make_plan(targets: Sequence[str]) -> Plan:
+def make_plan(targets: Sequence[str]) -> StagePlan:
     """Ask DVC what the targets need and what of it is stale.
 
     Raises:
@@ -83,7 +83,7 @@ def make_plan(targets: Sequence[str]) -> Plan:
         said = one_line(error)
         hint = "; `dvc config --local core.no_scm true` does without" if "git repo" in said else ""
         raise UserError(f"dvc: {said}{hint}") from error
-    return Plan(stale_among([s.addressing for s in ordered], needs, changed), needs)
+    return StagePlan(stale_among([s.addressing for s in ordered], needs, changed), needs)
 
 
 def needed_stages(repo: Repo, targets: Sequence[str]) -> list[Stage]:

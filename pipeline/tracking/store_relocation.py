@@ -1,4 +1,4 @@
-"""An SQLite store whose folder was moved: its artifact locations are made to lead here again.
+"""An SQLite store whose folder was moved: its artifact locations are rewritten.
 
 MLflow writes absolute locations alone, so that after a move neither runs nor models would find
 their files, and a copied project would write into the one that it was copied from.
@@ -24,7 +24,7 @@ def artifact_root() -> str:
     return (paths.root() / FOLDER).as_uri()
 
 
-def lead_here(database: Path) -> None:
+def update_locations(database: Path) -> None:
     """Rewrite the locations of the root's own store that lead into another `mlartifacts`.
 
     Says so in one line. A store elsewhere, or locations that the user chose, stay as they are.
@@ -43,7 +43,7 @@ def lead_here(database: Path) -> None:
             _rewrite(database, root)
     if foreign:
         log.warning(
-            "warning: %s was moved here from %s; its artifact locations were written anew (models "
+            "warning: %s was moved here from %s; its artifact locations were rewritten (models "
             "whose files were left behind: python -m stages.register --all)",
             database, ", ".join(_folder(root) for root in foreign),
         )  # fmt: skip

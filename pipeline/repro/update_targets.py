@@ -14,9 +14,9 @@ from types import FrameType
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.repro.display import Display, ended_line
 from pipeline.repro.lanes import LAST_LINES, Lanes
-from pipeline.repro.plan import make_plan
+from pipeline.repro.repro_display import ReproDisplay, ended_line
+from pipeline.repro.stage_plan import make_plan
 from pipeline.repro.warm import warmed
 from pipeline.tracking import mlflow_store
 
@@ -60,7 +60,7 @@ def repro(targets: Sequence[str], lanes: int | None, cpus: int) -> None:
     mlflow_store.configure()
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
-    display = Display(len(plan.stale), count)
+    display = ReproDisplay(len(plan.stale), count)
     variables = dict(os.environ) | {"OMP_NUM_THREADS": threads, "PATH": path}
     try:
         with warmed(variables) as environment:
