@@ -13,7 +13,6 @@ What was written is removed at the end.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -28,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -233,12 +233,11 @@ def memory_limit_mb() -> float | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--rows", nargs="+", type=int, default=[20_000, 100_000, 500_000])
     parser.add_argument("--steps", nargs="*", choices=("generate", *STEPS))
     parser.add_argument("--work", type=Path, help="folder for all that is written")
     parser.add_argument("--keep", action="store_true", help="leave it there, for further steps")
-    parser.add_argument("--json", type=Path, help="file for the numbers; other runs' are kept")
     parser.add_argument("--plot", type=Path, help="an SVG of the numbers of --json")
     arguments = parser.parse_args()
     record: dict[str, Any] = {"runs": {}}

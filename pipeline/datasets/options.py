@@ -73,12 +73,12 @@ def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, object
         try:
             TypeAdapter(hints[key]).validate_python(value, strict=True)
         except ValidationError as error:
-            raise refusal(dataset, key, _wanted(error), value) from None
+            raise refusal(dataset, key, wanted_by(error), value) from None
     make: Callable[..., OptionsT] = cls
     return make(**values)
 
 
-def _wanted(error: ValidationError) -> str:
+def wanted_by(error: ValidationError) -> str:
     """Return what pydantic expected of a value, without its own words around it."""
     words = error.errors()[0]["msg"]
     return words.removeprefix("Value error, ").removeprefix("Input should be ")

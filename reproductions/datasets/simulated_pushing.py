@@ -31,10 +31,10 @@ from arcore.events import Levels
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import Dataset, SplitData, SplitStream
 from pipeline.datasets.clips.robotic_pushing import CONTEXT_FRAMES, NUM_FRAMES, SIDE, PushingClip
-from pipeline.datasets.content import check_content
 from pipeline.datasets.decoding_parts import PartsFolder, available_cores
 from pipeline.datasets.options import Options, between, parse_options
 from reproductions.datasets.pushing_simulator import MISSING, Simulator
+from reproductions.datasets.recorded_content import check_content
 
 NAME = "simulated_pushing"
 NOVEL = "novel"

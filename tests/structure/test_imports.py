@@ -62,7 +62,6 @@ DATASETS = (
     ("clips", "user"),
     ("embedded", "images", "sounds", "tables"),
     ("formats",),
-    ("content",),
     ("base",),
     ("options", "read_transforms", "scaling"),
     ("decoding_parts", "moving_generator"),

@@ -209,7 +209,11 @@ def test_wav_folder_with_speakers_and_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        (None, {"sample_rate": 16000}, "0.wav: expected 16000 Hz, got 8000 Hz"),
+        (
+            None,
+            {"sample_rate": 16000},
+            "0.wav: expected 16000 Hz (or option resample), got",
+        ),
         (None, {"path": "nowhere"}, "option path of dataset 'mine': expected an existing folder"),
         (None, {"table": "nowhere.csv"}, "option table of dataset 'mine': expected an existing"),
         (
@@ -271,15 +275,13 @@ def test_wrong_labels_are_refused(tmp_path: Path) -> None:
 def test_an_epoch_covers_every_sample_exactly_once(
     folder: Path, window: int | None, world: int
 ) -> None:
-    if window == 1 and world == 2:
-        pytest.skip("long")
     model = build(num_classes=2)
-    split = shard_reader.read_split(folder, "train")
+    split = shard_reader.read_split(folder, "test")
     total, seen, offsets = 0, 0, []
     rows = 500 if window == 1 else 50
     loaders = [
         sound_loading.SoundLoader(
-            folder, "train", model=model, rank=rank, world_size=world, batch_size=rows,
+            folder, "test", model=model, rank=rank, world_size=world, batch_size=rows,
             seed=3, window=window,
         )
         for rank in range(world)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.artifacts import origin as origins
 from pipeline.core.errors import UserError
-from pipeline.evaluation import baselines, evaluate
+from pipeline.evaluation import baselines, evaluate, image_codecs
 from pipeline.experiments import compose, params_file, schema
 from pipeline.reporting import comparison, use_sections
 from pipeline.uses import run_uses, use_context, use_records
@@ -96,10 +96,9 @@ def test_overrides_get_a_name_of_their_own(project: Path) -> None:
     list_uses(nade={"inpainting": QUICK})
     out = run_uses.run("inpainting", "toy-nade", ["num_rows=3"])
     assert out.parent.name == "toy-nade--num_rows-3"
-    assert use_records.read(out).settings == use_records.read(out).settings | QUICK | {
-        "num_rows": 3
-    }
-    assert use_records.read_all("digits_binary", use_records.read(out).dataset_sha256) == []
+    changed = use_records.read(out)
+    assert changed.settings == changed.settings | QUICK | {"num_rows": 3}
+    assert use_records.read_all("digits_binary", changed.dataset_sha256) == []
     own = run_uses.run("inpainting", "toy-nade")
     assert own.parent.name == "toy-nade" and use_records.read(own).settings["num_rows"] == 4
 
@@ -197,7 +196,7 @@ def test_entries_of_params_yaml_fit_their_experiments_and_settings(monkeypatch) 
     for name, entry in params["uses"].items():
         experiment = params["experiments"][name]
         assert (entry["dataset"], entry["model"]) == (experiment["dataset"], experiment["model"])
-        for used, settings in run_uses.read_entry(name).items():
+        for used, settings in entry["uses"].items():
             schema.build(run_uses.USE_TYPES[used], settings, used)
 
 
@@ -209,9 +208,11 @@ def test_other_data_are_refused(project: Path) -> None:
         run_uses.run("inpainting", "toy-nade")
 
 
-def test_the_report_shows_uses_of_all_models_side_by_side(project: Path) -> None:
+def test_the_report_shows_uses_of_all_models_side_by_side(project: Path, monkeypatch) -> None:
+    png = {"png": image_codecs.CODECS["png"]}
+    monkeypatch.setattr(image_codecs, "CODECS", png)
     for name in ("toy-nade", "toy-gated_pixelcnn"):
-        evaluate.evaluate(compose.load(name, []))
+        evaluate.evaluate(compose.load(name))
     baselines.write("digits_binary")
     assert "Uses" not in reports.page(comparison.build_report("digits_binary"))
     list_uses(nade={"inpainting": QUICK}, gated_pixelcnn={"inpainting": QUICK})
