@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.artifacts import locks
 from pipeline.core import paths
 from pipeline.core.file_hash import sha256_of
 
@@ -129,7 +128,6 @@ class Artifact:
         inputs: what it is made of.
         configuration: plain values that it is made with, by name; None where nothing is to be
             compared.
-        lock: its file, where hosts share one; None for that of this project.
     """
 
     kind: Kind
@@ -138,11 +136,6 @@ class Artifact:
     command: str
     inputs: tuple[Artifact, ...] = ()
     configuration: Mapping[str, object] | None = None
-    lock: Path | None = None
-
-    def locked_at(self, place: str, folder: str) -> Artifact:
-        """Return it with a lock in a storage, for all projects that share that."""
-        return replace(self, lock=locks.path_beside(place, folder))
 
     @property
     def label(self) -> str:
@@ -238,13 +231,13 @@ def folds(experiment: str, dataset: str, result_name: str, title: str) -> Artifa
     )
 
 
-def search(name: str, dataset: str) -> Artifact:
-    """Return the outcome of a search."""
+def search(name: str, dataset: str, command: str) -> Artifact:
+    """Return what a search of hyperparameters found."""
     return Artifact(
         kind=SEARCH,
         name=name,
         folder=paths.search(name),
-        command=f"python -m stages.tune {name}",
+        command=command,
         inputs=(shards(dataset),),
     )
 
@@ -281,9 +274,8 @@ def registration(dataset: str) -> Artifact:
 
 
 def files(folder: Path) -> Artifact:
-    """Return a folder of a user's choice, whose lock is next to it."""
-    lock = folder.with_name(f".{folder.name}.lock")
-    return Artifact(kind=FILES, name=folder.name, folder=folder, command="", lock=lock)
+    """Return a folder of a user's choice."""
+    return Artifact(kind=FILES, name=folder.name, folder=folder, command="")
 
 
 def record(folder: Path) -> Artifact:

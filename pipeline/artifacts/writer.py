@@ -38,10 +38,11 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Begun:
-    """When work on an output began, and with what code."""
+    """When work on an output began, with what code, and under which lock."""
 
     commit: str
     clock: float
+    lock: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -53,25 +54,29 @@ _under_way: ContextVar[tuple[tuple[Path, Begun], ...]] = ContextVar("under_way",
 
 
 @contextlib.contextmanager
-def alone(artifact: Artifact, *, wait: bool = False) -> Iterator[Begun]:
+def alone(
+    artifact: Artifact, *, wait: bool = False, work: tuple[str, str] | None = None
+) -> Iterator[Begun]:
     """Hold the lock of an output for the whole work on it; `writing` inside holds it already.
 
     Arguments:
         artifact: the output.
         wait: for another process that holds it.
+        work: the storage and the folder in it of unfinished work, next to which the lock is, for
+            all hosts that share the storage; None for the lock of this project.
 
     Raises:
         UserError: if another process works on the output, unless that is waited for.
     """
-    kind, before = artifact.kind, _under_way.get()
-    path = artifact.lock or locks.path_of(f"{kind.verb}-{artifact.name}")
-    for held, begun in before:
-        if held == path:
+    before = _under_way.get()
+    for folder, begun in before:
+        if folder == artifact.folder:
             yield begun
             return
-    with locks.held(path, f"{kind.doing} {artifact.name}", wait):
-        begun = Begun(origin.commit(), time.perf_counter())
-        token = _under_way.set((*before, (path, begun)))
+    path = _lock_of(artifact) if work is None else locks.path_beside(*work)
+    with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait):
+        begun = Begun(origin.commit(), time.perf_counter(), path)
+        token = _under_way.set((*before, (artifact.folder, begun)))
         try:
             yield begun
         finally:
@@ -105,7 +110,7 @@ def writing(
     """
     with alone(artifact, wait=wait) as begun:
         inputs = _hashes(artifact)
-        with replacing(artifact.folder) as folder:
+        with _lock_of_project(artifact, begun), replacing(artifact.folder) as folder:
             yield folder
             _require_same(artifact, inputs)
             if artifact.kind.sealed:
@@ -116,6 +121,21 @@ def writing(
             for name in artifact.kind.logged:
                 if (artifact.folder / name).is_file():
                     run.artifact(artifact.folder / name)
+
+
+def _lock_of(artifact: Artifact) -> Path:
+    return locks.path_of(f"{artifact.kind.verb}-{artifact.name}")
+
+
+@contextlib.contextmanager
+def _lock_of_project(artifact: Artifact, begun: Begun) -> Iterator[None]:
+    """Hold the lock of this project, if the work holds another one."""
+    path = _lock_of(artifact)
+    if begun.lock == path:
+        yield
+        return
+    with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait=True):
+        yield
 
 
 def _hashes(artifact: Artifact) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The storage that every node reaches, and copies of outputs in it."""
+"""The storage that every node reaches."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def record_study(name: str) -> Path:
         UserError: naming the file that is missing, or a record of another run than the table.
     """
     study = paths.study(name)
-    study_records.check(study)
+    study_records.read(study)
     files = [study / file for file in (study_records.FILE, study_records.TABLE)]
     return _record(paths.results() / "studies" / name, [*files, *sorted(study.glob("*.png"))])
 

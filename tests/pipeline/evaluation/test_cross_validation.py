@@ -13,7 +13,7 @@ import yaml
 
 from arcore import events
 from arcore.events import Real
-from pipeline.artifacts import publishing
+from pipeline.artifacts import artifact, publishing
 from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
@@ -73,6 +73,19 @@ def test_the_project_names_published_counterparts_that_exist(monkeypatch) -> Non
         assert dataset.num_folds > 1
         if entry["published"] is not None:
             match(published_for(dataset.published_name), entry["published"], name)
+
+
+def test_what_is_made_for_a_fold_is_not_published(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
+    model, storage = artifact.model("toy", "digits"), str(tmp_path / "storage")
+    out = tmp_path / "models" / "toy"
+    out.mkdir(parents=True)
+    (out / "training.json").write_text("{}")
+    with publishing.unpublished():
+        publishing.publish(model, storage)
+    assert not (tmp_path / "storage").exists()
+    publishing.publish(model, storage)
+    assert (tmp_path / "storage/results/models/toy/training.json").is_file()
 
 
 def test_a_result_over_folds_has_no_number_of_one_fold_alone() -> None:
