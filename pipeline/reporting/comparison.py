@@ -49,6 +49,11 @@ class Row:
         return self.evaluated.result
 
     @property
+    def short_name(self) -> str:
+        """The experiment without its dataset's name."""
+        return wording.short_name(self.result.experiment, self.result.dataset)
+
+    @property
     def value(self) -> float:
         """The test value in the dataset's unit."""
         return self.result.score.value_in(self.result.unit, self.evaluated.event)

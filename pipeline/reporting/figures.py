@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.core import paths
+from pipeline.evaluation.results import Score
 from pipeline.reporting import origins, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.history_units import in_unit
@@ -24,11 +25,6 @@ MAX_CODEC_RATIO = 2.0
 WIDE, NARROW = 9.6, 3.6  # inches of 72 CSS pixels
 Dot = tuple[float, str, float | None, str]  # value, label, error, marker
 OURS, CODEC, PUBLISHED = "o", "s", "D"
-KINDS = {
-    OURS: "ours (orange dots, with one standard error)",
-    CODEC: "codecs and simple models, measured here (green squares)",
-    PUBLISHED: "published (grey diamonds)",
-}
 _COLORS = {OURS: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
 # of middle lightness, legible on white and on black
 _CURVES = (
@@ -136,87 +132,94 @@ def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) ->
     return figure
 
 
-def comparison(report: Report, narrow: bool = False) -> Figure:
-    """Draw our test values beside codecs and the valid published ones nearest to ours, best on top.
+@dataclass(frozen=True)
+class Dots:
+    """The test values of a report in one chart.
 
-    Codecs far above ours are left out: on tiny images their headers would flatten all the rest.
+    Attributes:
+        dots: the values, the best last.
+        omitted: what is not drawn, in words.
+        unit: of the values.
+        entropy: the least value that is possible, where it is known.
+    """
+
+    dots: list[Dot]
+    omitted: list[str]
+    unit: str
+    entropy: float | None
+
+    @property
+    def markers(self) -> set[str]:
+        """The kinds of values."""
+        return {marker for *_, marker in self.dots}
+
+
+def dots_of(report: Report) -> Dots:
+    """Return our test values, those of codecs and the valid published ones nearest to ours.
+
+    Codecs far above ours are omitted: on tiny images their headers would flatten all the rest.
+    """
+    best, omitted = report.best.value, []
+    codecs = [
+        (report.codec_value(codec), codec.label, _stderr(codec.score, report), CODEC)
+        for codec in report.codecs
+    ]
+    if any(value > MAX_CODEC_RATIO * best for value, *_ in codecs):
+        omitted.append("codecs and models above twice our best value are not drawn")
+        codecs = [dot for dot in codecs if dot[0] <= MAX_CODEC_RATIO * best]
+    others = {row.published: row.published_value for row in report.rows if row.published}
+    published: list[Dot] = [
+        (value, f"{row.label} {row.sign}".strip() + row.doubt, None, PUBLISHED)
+        for row, value in [*others.items(), *report.context]
+        if value is not None and row.comparable
+    ]
+    published.sort(key=lambda dot: abs(dot[0] - best))
+    if len(published) > MAX_CHART_ROWS:
+        omitted.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
+    dots = [_dot(row, report) for row in report.rows] + codecs + published[:MAX_CHART_ROWS]
+    dots.sort(key=lambda dot: dot[:2], reverse=True)
+    return Dots(dots, omitted, report.unit, report.rows[0].entropy)
+
+
+def _stderr(score: Score, report: Report) -> float:
+    return score.stderr_in(report.unit, report.event)
+
+
+def _dot(row: Row, report: Report) -> Dot:
+    members, given = wording.members(row.result, row.num_averaged), wording.condition(row.evaluated)
+    sign = wording.SIGNS[row.relation_in(report.unit)]
+    known = ["" if members == "one" else members, sign, f"given {given}" if given else ""]
+    label = ", ".join(filter(None, known))
+    name = row.short_name + (f" ({label})" if label else "")
+    return row.value, name, _stderr(row.result.score, report), OURS
+
+
+def comparison(shown: Dots, narrow: bool = False) -> Figure:
+    """Draw test values, the best on top.
 
     Arguments:
-        report: what to draw.
+        shown: what to draw.
         narrow: for a screen of 390 pixels: names stand above their dots.
     """
-    dots = _dots(report)
-    height = 0.8 + (0.34 if narrow else 0.25) * len(dots)
+    height = 0.8 + (0.34 if narrow else 0.25) * len(shown.dots)
     figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
     axes = figure.subplots()
     size = 7.5 if narrow else 9
-    for y, (value, label, error, marker) in enumerate(dots):
+    for y, (value, label, error, marker) in enumerate(shown.dots):
         axes.errorbar(value, y, xerr=error, fmt=marker, color=_COLORS[marker], capsize=2, ms=4.5)
         if narrow:
             axes.text(
                 0.01, y + 0.28, label,
                 fontsize=size, color=_INK, va="bottom", transform=axes.get_yaxis_transform(),
             )  # fmt: skip
-    bound = report.rows[0].entropy
-    if bound is not None:
-        axes.axvline(bound, linestyle="--", color=_COLORS[PUBLISHED])
-    labels = ["" if narrow else label for _, label, *_ in dots]
-    axes.set_yticks(range(len(dots)), labels)
-    axes.set_ylim(-0.7, len(dots) - (0.0 if narrow else 0.3))
-    axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)", fontsize=size, color=_INK)
+    if shown.entropy is not None:
+        axes.axvline(shown.entropy, linestyle="--", color=_COLORS[PUBLISHED])
+    labels = ["" if narrow else label for _, label, *_ in shown.dots]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(-0.7, len(labels) - (0.0 if narrow else 0.3))
+    axes.set_xlabel(f"test {UNITS[shown.unit]} (lower is better)", fontsize=size, color=_INK)
     _plain(axes, size)
     return figure
-
-
-def _published(report: Report) -> list[Dot]:
-    """Return the published values that can be drawn, the nearest to our best first."""
-    others = {row.published: row.published_value for row in report.rows if row.published}
-    dots: list[Dot] = [
-        (value, f"{row.label} {row.sign}".strip() + row.doubt, None, PUBLISHED)
-        for row, value in [*others.items(), *report.context]
-        if value is not None and row.comparable
-    ]
-    return sorted(dots, key=lambda dot: abs(dot[0] - report.best.value))
-
-
-def _dots(report: Report) -> list[Dot]:
-    best = report.best.value
-    dots = [_dot(row, report) for row in report.rows]
-    for codec in report.codecs:
-        value = report.codec_value(codec)
-        if value <= MAX_CODEC_RATIO * best:
-            error = codec.score.stderr_in(report.unit, report.event)
-            dots.append((value, codec.label, error, CODEC))
-    nearest = _published(report)[:MAX_CHART_ROWS]
-    return sorted([*dots, *nearest], key=lambda dot: dot[:2], reverse=True)
-
-
-def _dot(row: Row, report: Report) -> Dot:
-    sign = wording.SIGNS[row.relation_in(report.unit)]
-    members = wording.members(row.result, row.num_averaged)
-    given = wording.condition(row.evaluated)
-    known = ["" if members == "one" else members, sign, f"given {given}" if given else ""]
-    name = wording.short_name(row.result.experiment, report.dataset)
-    error = row.result.score.stderr_in(report.unit, row.evaluated.event)
-    label = ", ".join(filter(None, known))
-    return row.value, f"{name} ({label})" if label else name, error, OURS
-
-
-def left_out(report: Report) -> str:
-    """Say what a comparison does not draw, "" where it draws all."""
-    said = []
-    if any(
-        report.codec_value(codec) > MAX_CODEC_RATIO * report.best.value for codec in report.codecs
-    ):
-        said.append("codecs and models above twice our best value are not drawn")
-    if len(_published(report)) > MAX_CHART_ROWS:
-        said.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
-    return "; ".join(said)
-
-
-def kinds_shown(report: Report) -> set[str]:
-    """Return the markers that a comparison has."""
-    return {marker for *_, marker in _dots(report)}
 
 
 def _plain(axes: Axes, size: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.records import read_object, value_of
 from pipeline.reporting import folder_pages, gallery, search_tables, templates, wording
-from pipeline.reporting.templates import HtmlTable
+from pipeline.reporting.templates import Cell, HtmlTable, Terms
 
 RECORD = search_tables.RECORD
 PICTURES = {
@@ -48,8 +48,7 @@ def write(folder: Path) -> None:
         ),
         templates.text_table(caption, *search_tables.trials(folder / "trials.csv")),
     ]
-    files = [("trials", "trials.csv"), ("best settings", "best.yaml"), ("record", RECORD)]
-    folder_pages.save(folder, name, content, _origin(record, where), files)
+    folder_pages.save(folder, name, content, _origin(record, where))
 
 
 def _found(record: dict[str, object], where: str) -> str:
@@ -76,12 +75,13 @@ def _shares(folder: Path, best: int) -> list[HtmlTable]:
     return [templates.text_table(caption, header, rows)] if rows else []
 
 
-def _origin(record: dict[str, object], where: str) -> folder_pages.Terms:
-    name = value_of(record, "search", str, where)
-    command = search_tables.command_of(record, name)
+def _origin(record: dict[str, object], where: str) -> Terms:
+    command = search_tables.command_of(record, value_of(record, "search", str, where))
+    files = {"trials": "trials.csv", "best settings": "best.yaml", "record": RECORD}
     return [
         *([("command", command)] if command else []),
         ("commit", value_of(record, "commit", str, where)),
         ("device", str(record.get("device") or "not recorded")),
         ("time", wording.duration(value_of(record, "seconds", float, where))),
+        ("files", [Cell(what, link=file) for what, file in files.items()]),
     ]

@@ -204,7 +204,7 @@ def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not
     assert line["test (nats)"] == "-80.00 ± 0.21"
     assert numbers.numbers(built)["relation"][0] == "upper_bound"
     assert "<= is an upper bound" in reports.markdown(built)
-    ticks = figures.comparison(built).axes[0].get_yticklabels()
+    ticks = figures.comparison(figures.dots_of(built)).axes[0].get_yticklabels()
     assert [tick.get_text() for tick in ticks] == ["n (<=)"]
 
 
@@ -269,7 +269,7 @@ def test_codecs_are_rows_among_ours_by_value(files):
     page = reports.page(built)
     assert "all bytes counted" in page and ">PNG (measured here)</a></th>" in page
     assert "Codecs and models above twice our best value are not drawn" in page
-    (axes,) = figures.comparison(built).axes
+    (axes,) = figures.comparison(figures.dots_of(built)).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert "zstd (measured here)" in labels
     assert "PNG (measured here)" not in labels, "its headers would flatten the rest"
@@ -585,7 +585,7 @@ def test_conditional_rows_are_marked_and_come_last(files, monkeypatch):
     assert report.best.result.experiment == "toy-made"
     frame = numbers.numbers(report)
     assert set(frame.query("experiment == 'toy-classes'")["marks"]) == {"given class"}
-    ticks = figures.comparison(report).axes[0].get_yticklabels()
+    ticks = figures.comparison(figures.dots_of(report)).axes[0].get_yticklabels()
     assert "classes (given class)" in [tick.get_text() for tick in ticks]
     publishing.write("toy")
     assert "toy-classes" not in Path("reports/index.html").read_text()
