@@ -16,9 +16,11 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
+from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import USE
-from pipeline.core import paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.artifacts.origin import commit
+from pipeline.artifacts.writer import writing
+from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.evaluation import result_files
@@ -98,7 +100,7 @@ def record(experiment: str) -> Path:
             f"{experiment}` or `python -m stages.use all {experiment}` first"
         )
     folder = paths.results() / "gallery" / experiment
-    with replacing(folder) as temporary:
+    with writing(artifact.record(folder)) as temporary:
         for part, source in found:
             shown = []
             for one in part.shown:
@@ -146,7 +148,7 @@ def _samples(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
                 experiment=experiment,
                 dataset=result.dataset,
                 command=f"python -m stages.evaluate {experiment}",
-                commit=provenance.commit(),
+                commit=commit(),
                 weights_sha256=result.weights_sha256 or "unknown",
                 notes=GRAY_NOTE if result.context_frames and result.excess else "",
                 numbers=(),
@@ -171,7 +173,7 @@ def _uses(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
                 experiment=experiment,
                 dataset=one.dataset,
                 command=f"python -m stages.use {one.use} {experiment}",
-                commit=provenance.commit() if origin is None else origin.commit,
+                commit=commit() if origin is None else origin.commit,
                 weights_sha256=one.weights_sha256,
                 notes=one.notes,
                 numbers=one.numbers,

@@ -17,7 +17,6 @@ import yaml
 
 import arcore
 from pipeline.artifacts import origin
-from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.training import driver, saved_models
 from reproductions import study_index
@@ -251,8 +250,7 @@ def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPat
 
 
 def _set_commit(monkeypatch: pytest.MonkeyPatch, commit: str) -> None:
-    for module in (origin, provenance):
-        monkeypatch.setattr(module, "commit", lambda: commit)
+    monkeypatch.setattr(origin, "commit", lambda: commit)
 
 
 def test_what_the_same_commit_trained_is_not_trained_again(
