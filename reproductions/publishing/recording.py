@@ -146,7 +146,7 @@ def record_embedded(datasets: Iterable[str]) -> Path:
         UserError: for missing or malformed results.
     """
     path = paths.results() / embedded.FILE
-    lines: dict[str, list[embedded.Line]] = {}
+    lines: dict[str, list[embedded.EmbeddedLine]] = {}
     for line in embedded.read(path) if path.is_file() else []:
         lines.setdefault(line.dataset, []).append(line)
     for dataset in datasets:
