@@ -1,4 +1,4 @@
-"""A folder of sounds of one's own (VCTK, say), with or without a table of speakers and texts.
+"""A folder of the user's sounds (VCTK, say), with or without a table of speakers and texts.
 
 Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
 `python -m stages.add_dataset <name> --sounds <folder>` writes:
@@ -19,7 +19,7 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
 
 A table's files are relative to `path`; only these are read. Texts have no times: a text's symbols
 share its sound's frames out evenly. Files stay where they are: `fetch` copies nothing, and
-`dvc repro -f preprocess@<name>` reads them anew.
+`dvc repro -f preprocess@<name>` reads them again.
 """
 
 from __future__ import annotations
