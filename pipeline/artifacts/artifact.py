@@ -140,6 +140,17 @@ class Artifact:
         return str(said)
 
 
+def _command(stage: str, name: str) -> str:
+    """Return the command that makes an output of an entry, or of what overrides made of it.
+
+    Example:
+        >>> _command("train", "digits-made--trainer.max_epochs-3")
+        'python -m stages.train digits-made  # with trainer.max_epochs-3'
+    """
+    entry, _, settings = name.partition("--")
+    return f"python -m stages.{stage} {entry}" + (f"  # with {settings}" if settings else "")
+
+
 def raw(dataset: str) -> Artifact:
     """Return the raw files of a dataset."""
     return Artifact(RAW, dataset, paths.raw(dataset), f"python -m stages.fetch {dataset}")
@@ -158,16 +169,14 @@ def model(experiment: str, dataset: str) -> Artifact:
         MODEL,
         experiment,
         paths.model(experiment),
-        f"python -m stages.train {experiment}",
+        _command("train", experiment),
         (shards(dataset),),
     )
 
 
 def mixture(name: str, dataset: str) -> Artifact:
     """Return the model of a mixture."""
-    return Artifact(
-        MIXTURE, name, paths.model(name), f"python -m stages.mix {name}", (shards(dataset),)
-    )
+    return Artifact(MIXTURE, name, paths.model(name), _command("mix", name), (shards(dataset),))
 
 
 def member(mixture: str, experiment: str, dataset: str) -> Artifact:
@@ -187,7 +196,7 @@ def evaluation(experiment: str, dataset: str, result_name: str | None = None) ->
         EVALUATION,
         result_name or experiment,
         paths.evaluation(dataset, result_name or experiment),
-        f"python -m stages.evaluate {experiment}",
+        _command("evaluate", experiment),
         (model(experiment, dataset), shards(dataset)),
     )
 
