@@ -16,9 +16,11 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
+from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import USE
-from pipeline.core import paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.artifacts.origin import commit
+from pipeline.artifacts.writer import writing
+from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.evaluation import result_files
@@ -42,7 +44,7 @@ QUALITY = 80
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part(Record):
+class GalleryPart(Record):
     """Pictures of one model that belong together.
 
     Attributes:
@@ -98,7 +100,7 @@ def record(experiment: str) -> Path:
             f"{experiment}` or `python -m stages.use all {experiment}` first"
         )
     folder = paths.results() / "gallery" / experiment
-    with replacing(folder) as temporary:
+    with writing(artifact.record(folder)) as temporary:
         for part, source in found:
             shown = []
             for one in part.shown:
@@ -119,7 +121,7 @@ def _carry_over(before: Path, after: Path, weights: Container[str]) -> None:
     for path in sorted(before.glob("*.json")):
         if (after / path.name).exists():
             continue
-        part = Part.from_dict(read_object(path), str(path))
+        part = GalleryPart.from_dict(read_object(path), str(path))
         if part.weights_sha256 not in weights:
             log.warning("warning: %s: of other weights; kept no more", path)
             continue
@@ -127,7 +129,7 @@ def _carry_over(before: Path, after: Path, weights: Container[str]) -> None:
             shutil.copyfile(before / name, after / name)
 
 
-def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
+def _samples(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
     """Yield what the evaluation of an experiment drew, if there is one."""
     for path in sorted((paths.root() / "evaluation").glob(f"*/{experiment}/samples.png")):
         result = result_files.read(path.parent)
@@ -141,12 +143,12 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
                 f"{result.context_frames} frames"
             )
         yield (
-            Part(
+            GalleryPart(
                 part=SAMPLES,
                 experiment=experiment,
                 dataset=result.dataset,
                 command=f"python -m stages.evaluate {experiment}",
-                commit=provenance.commit(),
+                commit=commit(),
                 weights_sha256=result.weights_sha256 or "unknown",
                 notes=GRAY_NOTE if result.context_frames and result.excess else "",
                 numbers=(),
@@ -156,7 +158,7 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
         )
 
 
-def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
+def _uses(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
     """Yield what the uses of an experiment drew, in the order of `USES`."""
     files = (paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{USE.main}")
     found = [(use_records.read(path.parent), path.parent) for path in files]
@@ -166,12 +168,12 @@ def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
     for one, folder in sorted(found, key=lambda pair: order.index(pair[0].use)):
         origin = UseTiming.of(folder)
         yield (
-            Part(
+            GalleryPart(
                 part=one.use,
                 experiment=experiment,
                 dataset=one.dataset,
                 command=f"python -m stages.use {one.use} {experiment}",
-                commit=provenance.commit() if origin is None else origin.commit,
+                commit=commit() if origin is None else origin.commit,
                 weights_sha256=one.weights_sha256,
                 notes=one.notes,
                 numbers=one.numbers,
@@ -246,7 +248,7 @@ def drawn(results: Path) -> str:
     """
     order = [SAMPLES, *USES]
     found = [
-        (Part.from_dict(read_object(path), str(path)), path.parent)
+        (GalleryPart.from_dict(read_object(path), str(path)), path.parent)
         for path in sorted((results / "gallery").glob("[!.]*/*.json"))
     ]
     for part, folder in found:

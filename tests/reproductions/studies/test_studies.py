@@ -17,10 +17,9 @@ import yaml
 
 import arcore
 from pipeline.artifacts import origin
-from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.training import driver, saved_models
-from reproductions import pages
+from reproductions import study_index
 from reproductions.publishing import recording
 from reproductions.studies import (
     model_times,
@@ -241,8 +240,8 @@ def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPat
     own = run_studies.run("steps", ["sizes=[4]"])
     assert own.name.startswith("steps--") and list(_table(own)[0]) == ["ms a step", "4 x 4"]
     assert len(_table(out)[0]) == 3
-    monkeypatch.setattr(sys, "argv", ["pages"])
-    pages.main()
+    monkeypatch.setattr(sys, "argv", ["study_index"])
+    study_index.main()
     text = (out / study_pages.FILE).read_text()
     assert text.count("<tr>") == 2 and KINDS["step_time"].title in text
     assert "studies/steps/index.html" in (project / "reports/index.html").read_text()
@@ -251,8 +250,7 @@ def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPat
 
 
 def _set_commit(monkeypatch: pytest.MonkeyPatch, commit: str) -> None:
-    for module in (origin, provenance):
-        monkeypatch.setattr(module, "commit", lambda: commit)
+    monkeypatch.setattr(origin, "commit", lambda: commit)
 
 
 def test_what_the_same_commit_trained_is_not_trained_again(
