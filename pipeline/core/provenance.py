@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from arcore import zoo
+from arcore.known_models import COMBINATIONS
 from pipeline.core.stage_code import ANY, stage_sha256
 
 # What a number comes from beside its data. DVC rewrites dvc.lock while it runs; outputs, results
@@ -44,7 +44,7 @@ def commit(folder: Path | None = None) -> str:
 
 def code_sha256(stage: str, model: str) -> str | None:
     """Hash the code that a stage needs for a model, as `stage_code.stage_sha256` does."""
-    return stage_sha256(stage, ANY if model in zoo.COMBINATIONS else model)
+    return stage_sha256(stage, ANY if model in COMBINATIONS else model)
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -6,8 +6,8 @@ import math
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
-from arcore import pools, zoo
 from arcore.events import Event
+from arcore.known_models import COMBINATIONS
 from arcore.units import nats_to, nats_to_bits_per_dim
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
@@ -101,7 +101,7 @@ def members(result: Result, num_averaged: int = 1) -> str:
 
 def is_combined(result: Result) -> bool:
     """Whether it is of a mixture or pool, whose members were trained, each on a machine."""
-    return result.model in zoo.COMBINATIONS
+    return result.model in COMBINATIONS
 
 
 def trained(result: Result) -> str:
@@ -153,7 +153,7 @@ def settings(evaluated: Evaluated) -> str:
     result, config = evaluated.result, evaluated.config
     if config.weights:
         shares = sorted(config.weights.items(), key=lambda item: -item[1])
-        if result.model == pools.NAME:
+        if result.model == "pool":
             return " * ".join(f"{name}^{weight:.3f}" for name, weight in shares)
         return " + ".join(f"{weight:.3f} {name}" for name, weight in shares)
     if result.model not in list_models():
