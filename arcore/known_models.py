@@ -11,7 +11,7 @@ import importlib.metadata
 import pkgutil
 from collections.abc import Mapping
 
-import arcore.models
+from arcore import models
 
 GROUP = "arcore.models"
 # What is made of several models, by the module of arcore that has its class.
@@ -30,7 +30,7 @@ def list_models() -> list[str]:
 
 def own_models() -> list[str]:
     """Return the names of the modules of `arcore.models`."""
-    return [module.name for module in pkgutil.iter_modules(arcore.models.__path__)]
+    return [module.name for module in pkgutil.iter_modules(models.__path__)]
 
 
 @functools.cache

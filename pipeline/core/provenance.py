@@ -44,7 +44,7 @@ def commit(folder: Path | None = None) -> str:
 
 def code_sha256(stage: str, model: str) -> str | None:
     """Hash the code that a stage needs for a model, as `stage_code.stage_sha256` does."""
-    return stage_sha256(stage, ANY if model in COMBINATIONS else model)
+    return stage_sha256(f"{stage}.{ANY if model in COMBINATIONS else model}")
 
 
 def _git(folder: Path, *arguments: str) -> str:

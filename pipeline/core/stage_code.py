@@ -14,21 +14,25 @@ import functools
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import yaml
 
-from pipeline.core import atomic
+from pipeline.core import atomic, dataset_builders
 from pipeline.core.errors import SiteError, UserError, unknown_name
 from pipeline.core.import_closure import Checkout
 from pipeline.core.records import read_yaml, value_of
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
-MODELS = "arcore.models"
+LIBRARY, MODELS = "arcore", "arcore.models"  # whose modules are imported by name
+USER_DATA = "pipeline.datasets.own"  # modules for datasets of the user's files
+CONF = "pipeline/conf/dataset"
 FILE = "code.yaml"
 STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
 STAGES_OF_A_MODEL = ("train", "evaluate", "tune", "folds", "join", "use")
+DATASET = "dataset"  # whose keys cover the module that builds a dataset
 ANY = "mixture"  # as a model: what is made of any of them
 KINDS = ("experiments", "mixtures", "folds")  # of entries that have results
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
@@ -50,30 +54,49 @@ class StageCode:
 
     def __init__(self, root: Path = CODE) -> None:
         self._checkout = Checkout(root, PACKAGES)
+        self._conf = root / CONF
 
     def models(self) -> list[str]:
         """Return the names of the models, sorted."""
         modules = self._checkout.modules
-        return sorted(m.rpartition(".")[2] for m in modules if m.startswith(f"{MODELS}."))
+        own = {m.rpartition(".")[2] for m in modules if m.startswith(f"{MODELS}.")}
+        return sorted(own | _models_elsewhere().keys())
 
     def keys(self) -> list[str]:
-        """Return the keys of every stage and model."""
+        """Return the keys of every stage, model and dataset."""
         models = [*self.models(), ANY]
-        return [*STAGES, *(f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)]
+        of_models = (f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)
+        datasets = (f"{DATASET}.{name}" for name in dataset_builders.names(self._conf))
+        return [*STAGES, *of_models, *datasets]
 
     def hashes(self, key: str) -> dict[str, str]:
-        """Return the files that a key covers, relative to the root, each with its hash.
+        """Return the files that a key covers, each with its hash.
 
         Raises:
             UserError: for an unknown key, and as `Checkout.closure`.
         """
-        stage, _, model = key.partition(".")
+        kind, _, name = key.partition(".")
+        if kind == DATASET:  # of the user's files, where it is not known yet
+            return self._checkout.hashes(*self._modules_of_dataset(name))
         if key not in self.keys():
             raise unknown_name("key", key, self.keys())
-        chosen = {} if model in ("", ANY) else {MODELS: model}
-        ours = f"reproductions.{stage}"
-        module = ours if ours in self._checkout.modules else f"stages.{stage}"
-        return self._checkout.hashes(module, chosen=chosen)
+        ours = f"reproductions.{kind}"
+        module = ours if ours in self._checkout.modules else f"stages.{kind}"
+        if name in ("", ANY):
+            return self._checkout.hashes(module)
+        if (brought := _models_elsewhere().get(name)) is not None:
+            self._checkout.add(brought)
+            return self._checkout.hashes(module, brought, chosen={MODELS: [], LIBRARY: []})
+        return self._checkout.hashes(module, chosen={MODELS: [name], LIBRARY: []})
+
+    def _modules_of_dataset(self, name: str) -> list[str]:
+        builder = dataset_builders.builder_of(name, self._conf)
+        if builder is None:
+            inside = f"{USER_DATA}."
+            return [module for module in self._checkout.modules if module.startswith(inside)]
+        module = builder.partition(":")[0]
+        self._checkout.add(module)
+        return [module]
 
     def sha256(self, key: str) -> str:
         """Return the hash of a key, 64 hexadecimal digits."""
@@ -82,13 +105,14 @@ class StageCode:
 
     def table(self) -> dict[str, str | dict[str, str]]:
         """Return all hashes as code.yaml nests them."""
-        models = [*self.models(), ANY]
-        once = {stage: self.short(stage) for stage in STAGES}
-        each = {
-            stage: {model: self.short(f"{stage}.{model}") for model in models}
-            for stage in STAGES_OF_A_MODEL
-        }
-        return once | each
+        nested: dict[str, str | dict[str, str]] = {}
+        for key in self.keys():
+            kind, _, name = key.partition(".")
+            if name:
+                nested[kind] = {**nested.get(kind, {}), name: self.short(key)}  # type: ignore[dict-item]
+            else:
+                nested[kind] = self.short(key)
+        return nested
 
     def short(self, key: str) -> str:
         """Return the hash of a key as code.yaml has it: 16 letters, which are no number in YAML."""
@@ -153,18 +177,21 @@ def flat(content: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
+def _models_elsewhere() -> dict[str, str]:
+    """The modules of models that other packages bring, by name."""
+    points = metadata.entry_points(group=MODELS)
+    return {point.name: point.value.partition(":")[0] for point in points}
+
+
 @functools.cache
-def stage_sha256(stage: str, model: str | None = None) -> str | None:
-    """Return the hash of this process's own code for a stage.
+def stage_sha256(*keys: str) -> str | None:
+    """Return one hash of this process's own code for some keys.
 
     None where the source is not at hand.
-
-    Arguments:
-        stage: a module of `stages`.
-        model: the one that it makes; None for a stage that makes none.
     """
     try:
-        return StageCode().sha256(stage if model is None else f"{stage}.{model}")
+        code = StageCode()
+        return hashlib.sha256("".join(code.sha256(key) for key in keys).encode()).hexdigest()
     except (OSError, UserError):
         return None
 

@@ -39,6 +39,7 @@ ROOMS = (
     ("arcore.zoo",),
     ("arcore.pools",),
     ("arcore.mixtures",),
+    ("arcore.known_models",),
     ("arcore.models",),
     ("arcore.families",),
     ("arcore.ensembles",),
