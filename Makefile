@@ -25,7 +25,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro locked test test-slow test-browser test-cluster lint format ui submit bench results tables audit lock clean
+.PHONY: help install repro reproductions locked test test-slow test-browser test-cluster lint format ui submit bench results tables audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ repro: $(STAMP)  ## the main job: embedded data to trained, registered models an
 
 locked: $(STAMP)  ## which stages of the main job dvc.lock is out of step with
 	@$(VENV)/bin/python -m stages.code --locked $(TARGETS)
+
+reproductions: $(STAMP)  ## what results/ was measured with, hours: published datasets, stand-ins, searches, studies
+	@$(VENV)/bin/python -m reproductions.estimate
+	$(VENV)/bin/dvc repro reproductions/dvc.yaml
 
 test: $(STAMP)  ## the default tests, in TEST_WORKERS processes
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL)

@@ -152,8 +152,6 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            condition: one row per event, for a conditional model.
-            generator: source of randomness, on the model's device.
             temperature: scales the log-probabilities by 1 / temperature (> 0); only 1 for reals,
                 whose tempered mixture densities have no closed form.
 

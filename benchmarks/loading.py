@@ -29,7 +29,8 @@ from pipeline.core import provenance
 from pipeline.data import loading, preprocess
 from pipeline.data.batches import Batch
 from pipeline.data.manifest import read_manifest, write_manifest
-from pipeline.datasets.base import Dataset, Options, SplitData
+from pipeline.datasets.base import Dataset, SplitData
+from pipeline.datasets.options import Options
 
 SIZE = 784
 EVENT = arcore.events.Binary((1, 28, 28))

@@ -32,7 +32,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ from pipeline.experiments.schema import TrainerConfig, build
 from pipeline.tracking import mlflow_store
 from pipeline.training import optimization
 from pipeline.training import worker as product
-from pipeline.training.records import TrainingJob, TrainingReport
+from pipeline.training.training_records import TrainingJob, TrainingReport
 
 ROOT = Path(__file__).parents[1]
 DATASET = "binarized_mnist"
@@ -111,7 +110,7 @@ def write_shards(case: Case, folder: Path) -> Path:
 
 
 class Alternating:
-    """Stands for Ray Train with one worker; runs a bare epoch after each of the worker's.
+    """A session of one worker that runs a bare epoch after each of the worker's.
 
     Attributes:
         pairs: processor seconds of the worker's epoch and of the bare one.
@@ -125,10 +124,7 @@ class Alternating:
         self._began = time.process_time()
         self.pairs: list[tuple[float, float]] = []
 
-    def checkpoints(self) -> Iterator[Any]:
-        return iter([])
-
-    def report(self, report: TrainingReport, folder: Path | None) -> None:
+    def report(self, report: TrainingReport) -> None:
         ours = time.process_time() - self._began
         self.pairs.append((ours, self._bare.epoch()))
         self._began = time.process_time()
@@ -172,7 +168,7 @@ def alternate(case: Case, folder: Path) -> list[tuple[float, float]]:
     trainer = build(TrainerConfig, case.trainer | loop_alone, "trainer")
     job = TrainingJob(
         config_hash="", event=event, model=case.model, trainer=trainer, shards=str(folder),
-        quiet=True,
+        checkpoints=str(folder / "checkpoints"), quiet=True,
     )  # fmt: skip
     product.Worker(job, session).run()
     return session.pairs[1:-1]  # the first warms up, the last validates

@@ -25,8 +25,9 @@ from PIL import Image
 import arcore
 from pipeline.core.records import read_object
 from pipeline.data import shard_reader
-from pipeline.reporting.comparison import Row, recorded_report
+from pipeline.reporting.comparison import Row
 from pipeline.reporting.wording import rounded
+from reproductions.publishing import recorded
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -71,7 +72,8 @@ def grid(rows: np.ndarray) -> np.ndarray:
 
 def shown_rows() -> list[tuple[str, Row]]:
     """Return our rows that have a published counterpart, by what to call them."""
-    rows = {row.result.experiment: row for row in recorded_report(DATASET, ROOT / "results").rows}
+    report = recorded.read(DATASET, ROOT / "results").report
+    rows = {row.result.experiment: row for row in report.rows}
     return [(label, rows[f"{DATASET}-{name}"]) for name, label in SHOWN.items()]
 
 

@@ -25,21 +25,15 @@ def main() -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings of the study, e.g. masks=[1,2]"
     )
-    parser.add_argument(
-        "--pages", action="store_true", help="only write the page of each study in studies/ again"
-    )
     arguments = parser.parse_args()
-    if arguments.study is None and not arguments.pages:
+    if arguments.study is None:
         from pipeline.experiments import params_file  # here: --help needs no YAML
 
         print(params_file.listed("studies"))
         return
-    from reproductions.studies import running_studies, study_pages  # here: --help needs no torch
+    from reproductions.studies import running_studies  # here: --help needs no torch
 
-    if arguments.study is not None:
-        running_studies.run(arguments.study, arguments.overrides)
-    for path in study_pages.write_all():
-        print(path)
+    running_studies.run(arguments.study, arguments.overrides)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Write params.yaml as DVC writes it, with `overrides` in each entry and a row for each join.
 
+So too reproductions/params.yaml and local/params.yaml where they are, each with a dvc.yaml of the
+same stages.
+
 Example: python -m stages.params && git diff params.yaml
 """
 
@@ -23,20 +26,25 @@ def main() -> None:
         "`dvc exp run -S` can set any parameter and changes no other line, and with a row of "
         "`joins` for each member of each mixture.",
     ).parse_args()
-    from pipeline.core import atomic  # here: --help needs neither this nor YAML
+    from pipeline.core import atomic, paths  # here: --help needs neither this nor YAML
     from pipeline.experiments import layout
 
-    path = Path("params.yaml")
-    try:
-        before = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a file in {Path.cwd()}, found none") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not valid: {error}") from None
-    after = layout.completed(before)
-    if after != before:
-        atomic.write_text(path, after)
-    log.info("params.yaml: %s", "as it was" if after == before else "completed")
+    files = paths.params_files(Path())
+    if not files or files[0].parent != Path():
+        raise UserError(f"{layout.FILE}: expected a file in {Path.cwd()}, found none")
+    for path in files:
+        try:
+            before = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not valid: {error}") from None
+        after = layout.completed(before)
+        if after != before:
+            atomic.write_text(path, after)
+        log.info("%s: %s", path, "as it was" if after == before else "completed")
+        if path.parent != Path():
+            whole = Path("dvc.yaml").read_text(encoding="utf-8")
+            stages = layout.pipeline_of(str(path.parent), whole)
+            atomic.write_text(path.with_name("dvc.yaml"), stages)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from stages import cli
 
 def main() -> None:
     """Parse the command line and write the shards."""
-    from pipeline.cluster import decoding  # here: a warm process has them
+    from pipeline.cluster import distributed_decoding  # here: a warm process has them
     from pipeline.core import paths
     from pipeline.data import preprocess, shard_reader
     from pipeline.datasets import catalog
@@ -47,7 +47,7 @@ def main() -> None:
         print(f"{arguments.dataset}: whole, rows: {rows}")
         return
     cluster = groups.load_cluster(of_cluster)
-    with decoding.decoding_on_workers(cluster, arguments.dataset):
+    with distributed_decoding.decoding_on_workers(cluster, arguments.dataset):
         preprocess.preprocess(catalog.get_dataset(config))
 
 

@@ -16,10 +16,10 @@ def main() -> None:
         "--lanes", type=int, default=None, help="stages at a time; the CPUs are shared among them"
     )
     arguments = parser.parse_args()
-    from pipeline.repro import running
+    from pipeline.repro import update_targets
 
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    running.repro(arguments.targets, arguments.lanes, cpus or 1)
+    update_targets.repro(arguments.targets, arguments.lanes, cpus or 1)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pipeline.data.manifest import _own_sha256, read_manifest
 from pipeline.evaluation.results import Result
 from pipeline.experiments import compose
 from pipeline.training import saved_models
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 from tests.support.trainings import TRAINING
 
 SCALE = int(os.environ.get("ARCORE_FUZZ", "1"))

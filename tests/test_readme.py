@@ -58,7 +58,7 @@ def test_the_dag_is_that_of_dvc() -> None:
     }
     assert arrows <= found
     drawn_stages = {name for arrow in arrows for name in arrow}
-    assert drawn_stages == set(stages) - {"code", "estimate"}
+    assert drawn_stages == set(stages) - {"code"}
 
 
 def test_the_layout_is_there() -> None:

@@ -23,5 +23,4 @@ class Bits(Bernoulli):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return ln p of each bit, in nats and the logits' dtype."""
-        found: Tensor = super().log_prob(value.to(self.logits.dtype))
-        return found
+        return super().log_prob(value.to(self.logits.dtype))

@@ -69,7 +69,7 @@ def draw(
         int64 levels, or reals, of the distribution's batch shape.
     """
     if hasattr(distribution, "draw"):
-        return cast(Tensor, distribution.draw(generator, temperature))
+        return distribution.draw(generator, temperature)
     kind = type(distribution)
     inverts = kind in DISCRETE or hasattr(distribution, "invert")
     require(inverts, "distribution", DISCRETE_NAMES, kind.__name__)
@@ -90,7 +90,7 @@ def invert(distribution: Distribution, uniform: Tensor, temperature: float = 1.0
         temperature: scales the log-probabilities by 1 / temperature.
     """
     if hasattr(distribution, "invert"):
-        return cast(Tensor, distribution.invert(uniform, temperature))
+        return distribution.invert(uniform, temperature)
     logits: Tensor = distribution.logits  # type: ignore[attr-defined]
     if isinstance(distribution, torch.distributions.Bernoulli):
         return (uniform < tempered_bit(logits, temperature)).long()

@@ -11,10 +11,6 @@ from arcore.primitives.precision import at_least_float32
 def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Return the indices at which the cumulative probabilities pass `uniform`.
 
-    Arguments:
-        probabilities: (*batch, n), of any positive sum.
-        uniform: numbers in [0, 1), (*batch,).
-
     Returns:
         int64 indices in [0, n), (*batch,); one of probability zero is never among them.
     """

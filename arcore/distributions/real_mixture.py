@@ -85,8 +85,7 @@ class RealMixture(Distribution):
         else:
             tail = 0.5 * torch.exp(-z.abs())
             below = torch.where(z < 0, tail, 1 - tail)
-        cumulative: Tensor = (self.log_weights.exp() * below).sum(-1)
-        return cumulative
+        return (self.log_weights.exp() * below).sum(-1)
 
     def draw(self, generator: torch.Generator | None, temperature: float = 1.0) -> Tensor:
         """Draw reals, (*batch,), with an explicit generator.

@@ -153,10 +153,6 @@ class LatentVariableModel(LatentSampling):
 
         under the noise of `log_prob`, of which their sum is minus. A level whose KL is near 0 tells
         nothing of x.
-
-        Arguments:
-            x: (batch, *event.shape).
-            condition: one row per event, for a conditional model.
         """
         self._check(x, condition)
         likelihood, divergences = self._terms(x, condition, self._fixed_noise(x))
@@ -200,8 +196,6 @@ class LatentVariableModel(LatentSampling):
         Arguments:
             x: (batch, *event.shape).
             num_samples: K >= 1.
-            condition: one row per event, for a conditional model.
-            generator: source of randomness, on the model's device.
         """
         require_int(num_samples, "num_samples", 1)
         self._check(x, condition)

@@ -99,7 +99,6 @@ class LatentSampling(AutoregressiveModel):
         Arguments:
             n: number of events.
             condition: of n rows, for a conditional model.
-            generator: source of randomness, on the model's device.
             temperature: scales the log-densities by 1 / temperature (> 0).
         """
         require_int(n, "n", 0)
@@ -176,7 +175,6 @@ class LatentSampling(AutoregressiveModel):
 
         Arguments:
             batch: number of events.
-            condition: one row per event, for a conditional model.
             latents: z; None draws them from the prior.
             generator: of that draw.
         """

@@ -52,8 +52,6 @@ class OrderlessModel(OrderedModel):
 
     A subclass defines `_logits`, `_observed_state` and `_width`, and calls `_rebuild` when built.
 
-    Hyperparameters: see `OrderlessConfig`.
-
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
     """
@@ -126,7 +124,6 @@ class OrderlessModel(OrderedModel):
         Arguments:
             x: (batch, *event.shape) levels.
             observed: bool, of x's shape or of the event's; False somewhere in each row.
-            condition: one row per event, for a conditional model.
         """
         self._check(x, condition)
         mask = self._check_observed(x, observed).to(self.device).flatten(1)
@@ -221,7 +218,6 @@ class OrderlessModel(OrderedModel):
         Arguments:
             x: (batch, *event.shape); values where `observed` is False are ignored.
             observed: bool, of x's shape or of the event's.
-            condition: one row per event, for a conditional model.
 
         Example:
             >>> import arcore

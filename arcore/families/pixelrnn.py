@@ -67,8 +67,6 @@ class PixelRNN(RasterModel):
     A subclass gives the LSTMs by `_lstm`. Biases of forget gates begin at 1, of which the paper
     says nothing.
 
-    Hyperparameters: see `PixelRNNConfig`.
-
     Arguments:
         event, hyperparameters: as of every model.
         num_maps: channels of condition maps that a caller makes and gives to the network; 0 leaves
@@ -93,13 +91,7 @@ class PixelRNN(RasterModel):
 
     @abc.abstractmethod
     def _lstm(self, index: int, wide: Tensor, gates: Tensor) -> tuple[CausalConv2d, nn.Module]:
-        """Make a layer's input-to-state convolution and its LSTM.
-
-        Arguments:
-            index: of the layer.
-            wide: colours of the layer's input.
-            gates: colours of the four gates' maps, [o | f | i | g].
-        """
+        """Make a layer's input-to-state convolution and its LSTM."""
 
     def _layer_input(self, index: int, u: Tensor, features: Tensor) -> Tensor:
         """Return what a layer's input-to-state convolution takes."""

@@ -125,8 +125,6 @@ class RasterModel(AutoregressiveModel):
     terms of `call(layer, x)`: see `arcore.layers.cursor`. Its maps are shared out among `groups` of
     colours by `self.colours(width)`.
 
-    Hyperparameters: see `RasterConfig`.
-
     Attributes:
         image: (C, H, W) of the image that the network sees; a column ordering transposes it.
     """
@@ -267,13 +265,7 @@ class RasterModel(AutoregressiveModel):
 
 
 class RasterDecoder(Decoder):
-    """Evaluates the network at the next pixel alone; layers keep what later pixels need.
-
-    Arguments:
-        model: a raster model.
-        batch: images decoded side by side.
-        maps: condition maps (batch, channels, h, w), or None.
-    """
+    """Evaluates the network at the next pixel alone; layers keep what later pixels need."""
 
     def __init__(self, model: RasterModel, batch: int, maps: Tensor | None) -> None:
         super().__init__(model.schedule, batch)

@@ -93,8 +93,6 @@ class ClipModel(AutoregressiveModel):
     A subclass decodes: `_decode` all pixels of frames at once, `_frame_decoder` one after the other
     in the order of `_frame_schedule`.
 
-    Hyperparameters: see `ClipConfig`.
-
     Attributes:
         clip: (T, C, H, W).
         frame_event: what one frame is.
@@ -172,8 +170,7 @@ class ClipModel(AutoregressiveModel):
         assert self.encoder is not None
         p = self.hyperparameters
         features = level_features.encode_image(frames, self.event, p.inputs, self.dtype)
-        encoded: Tensor = self.encoder(features, vectors)
-        return encoded
+        return self.encoder(features, vectors)
 
     def _no_context(self, batch: int) -> Tensor:
         p = self.hyperparameters
@@ -267,13 +264,7 @@ class ClipModel(AutoregressiveModel):
 
 
 class FrameEncoder(nn.Module):
-    """Residual multiplicative blocks over a frame at its full resolution.
-
-    Arguments:
-        inputs: feature maps of a frame.
-        p: hyperparameters.
-        condition_size: length of the vectors that condition every unit, 0 for none.
-    """
+    """Residual multiplicative blocks over a frame at its full resolution."""
 
     def __init__(self, inputs: int, p: ClipConfig, condition_size: int) -> None:
         super().__init__()
@@ -293,14 +284,7 @@ class FrameEncoder(nn.Module):
 
 
 class ClipDecoder(Decoder):
-    """Goes through one frame's decoder after the other.
-
-    Arguments:
-        model: over clips.
-        clip: levels (batch, T, C, H, W), whose first frames may be given already.
-        given: number of frames that are.
-        condition: of `batch` rows, for a conditional model.
-    """
+    """Goes through one frame's decoder after the other."""
 
     def __init__(
         self, model: ClipModel, clip: Tensor, given: int, condition: Tensor | None

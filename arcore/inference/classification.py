@@ -16,10 +16,6 @@ from arcore.primitives.checks import require, require_int
 def class_log_likelihoods(model: AutoregressiveModel, x: Tensor) -> Tensor:
     """Return ln p(x | c) for every class c, (batch, classes), in nats.
 
-    Arguments:
-        model: class-conditional.
-        x: (batch, *event.shape).
-
     Raises:
         ValueError: for a model without classes.
 

@@ -60,7 +60,6 @@ def log_prob_missing(
         model: exact.
         x: (batch, *event.shape), whole events.
         observed: bool, of the event's shape.
-        condition: one row per event, for a conditional model.
 
     Raises:
         ValueError: for a model whose order is another; `arcore.inference.posterior` estimates it.

@@ -27,11 +27,6 @@ def hidden_features(
     Of NADE these are g(c + sum_d W_d phi(x_d)), after the last dimension. Of MADE, a unit of
     degree m has seen the first m dimensions of the order.
 
-    Arguments:
-        model: NADE or MADE.
-        x: (batch, *event.shape).
-        condition: one row per event, for a conditional model.
-
     Raises:
         ValueError: for another model.
 
@@ -61,9 +56,6 @@ def hidden_features(
 
 def first_layer(model: AutoregressiveModel) -> Tensor | None:
     """Return the weights from each dimension to each unit of the first hidden layer.
-
-    Arguments:
-        model: any.
 
     Returns:
         (units, *event.shape), of the highest level where levels have weights of their own, and of

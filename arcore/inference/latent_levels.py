@@ -20,11 +20,6 @@ def bound_terms(model: AutoregressiveModel, x: Tensor, condition: Tensor | None 
 
     Their sum is minus `log_prob`, the bound.
 
-    Arguments:
-        model: with latents.
-        x: (batch, *event.shape).
-        condition: one row per event, for a conditional model.
-
     Raises:
         ValueError: for a model without latents.
 
@@ -52,7 +47,6 @@ def active_units(
     Arguments:
         model: with latents.
         x: (batch, *event.shape), of two events or more.
-        condition: one row per event, for a conditional model.
         threshold: of the variance.
         batch_size: events that the encoder sees at once.
 
@@ -114,7 +108,6 @@ def walk(
         first: (batch, *event.shape).
         second: the same.
         num_steps: >= 2, both ends included.
-        condition: one row per pair, for a conditional model.
         generator: source of the noise, on the model's device.
 
     Raises:

@@ -151,8 +151,6 @@ def posterior(
         log_likelihood: (batch, *event.shape, K), ln p(y_d | x_d = k) (`observation`,
             `replacement_noise`, `gaussian_noise`).
         num_particles: >= 1.
-        condition: one row per event, for a conditional model.
-        generator: source of randomness, on the model's device.
         resample_below: share of effective particles in (0, 1].
         progress: show a bar, which needs tqdm.
 

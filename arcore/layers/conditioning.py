@@ -38,11 +38,6 @@ class ConditionMaps(nn.Module):
 
     A class becomes its indicator and a vector itself, so that each layer's own projection is its
     own embedding. A map passes a small network that brings it to the image's resolution.
-
-    Arguments:
-        kind: of the condition.
-        size: the image's height and width.
-        width: channels for a map.
     """
 
     def __init__(self, kind: Condition, size: tuple[int, int], width: int) -> None:
@@ -88,8 +83,7 @@ class ConditionProjection(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (batch, channels, h, w) to (batch, outputs, h, w)."""
-        projected: Tensor = self.project(maps)
-        return projected
+        return self.project(maps)
 
     def step(self, maps: Tensor, cursor: ImageCursor) -> Tensor:
         """Project the whole maps once; return the piece at the cursor."""

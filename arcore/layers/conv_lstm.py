@@ -23,11 +23,6 @@ class ConvLSTM(nn.Module):
         Shi et al., "Convolutional LSTM Network: A Machine Learning Approach for Precipitation
         Nowcasting", NIPS 2015, eq. 3, without peepholes.
 
-    Arguments:
-        inputs: maps of x_t.
-        width: maps of h_t and c_t.
-        kernel: odd size of both convolutions.
-
     Example:
         >>> ConvLSTM(2, 3, 3)(torch.zeros(1, 4, 2, 5, 5)).shape
         torch.Size([1, 4, 3, 5, 5])

@@ -25,7 +25,7 @@ class LayerCall(Protocol):
 
 def full_image(layer: nn.Module, x: Tensor) -> Tensor:
     """Evaluate a layer over whole images, (batch, channels, height, width)."""
-    return cast(Tensor, layer(x))
+    return layer(x)
 
 
 class ImageCursor:

@@ -62,10 +62,6 @@ class DiagonalLSTMLayer(nn.Module):
     meets: a row joins with its initial state and leaves when it is complete. Both directions share
     a step's products. An image of a single row has no second direction.
 
-    Arguments:
-        hidden: h, maps of a state.
-        size: the image's height and width.
-
     Example:
         >>> DiagonalLSTMLayer(3, (6, 8))(torch.zeros(5, 24, 6, 8)).shape
         torch.Size([5, 3, 6, 8])

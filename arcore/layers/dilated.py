@@ -52,13 +52,7 @@ class GatedLayer(nn.Module):
         self.local = nn.Linear(local_width, 2 * gate_width, bias=False) if local_width else None
 
     def forward(self, h: Tensor, given: Tensor | None, local: Tensor | None) -> tuple[Tensor, ...]:
-        """Return z and h'.
-
-        Arguments:
-            h: (batch, T, width).
-            given: g, (batch, 1, 2 gate_width), or None.
-            local: y, (batch, T, local_width), or None.
-        """
+        """Return z and h'."""
         steps = range((self.kernel - 1) * self.dilation, -1, -self.dilation)
         coarse = h.to(product_dtype(h))  # once, not once a tap
         seen, weight = [delayed(coarse, step) for step in steps], self.taps.weight

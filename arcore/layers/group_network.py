@@ -60,10 +60,6 @@ class GroupNetwork(nn.Module):
     With patches of one pixel (type A of the paper) the PixelCNN has 1 x 1 kernels and no blocks,
     and there is nothing of the group that the first colour could see.
 
-    Attributes:
-        patch: height and width of a patch.
-        patches: rows and columns of patches.
-
     Arguments:
         known: the groups that it sees, the first of them the lower resolution.
         group: whose pixels it draws.
@@ -158,8 +154,7 @@ class GroupNetwork(nn.Module):
         for block in self.blocks:
             u = block(u, maps)
         height, width = self.extents
-        linked: Tensor = self.link(relu(u[..., :height, :width]))
-        return linked
+        return self.link(relu(u[..., :height, :width]))
 
     def predict(self, known: Sequence[Tensor]) -> Tensor | None:
         """Predict the group's pixels, (batch, C, height, width), from those of known groups."""

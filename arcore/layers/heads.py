@@ -83,12 +83,7 @@ class Head:
         return bias
 
     def move_means(self, outputs: Tensor, by: Tensor) -> Tensor:
-        """Move the means of a logistic mixture, in place.
-
-        Arguments:
-            outputs: (batch, num_outputs, height, width).
-            by: (batch, colours, height, width), for all components of a colour.
-        """
+        """Move the means of a logistic mixture, in place."""
         count = self.colours * self.num_mixtures
         means = outputs.narrow(1, self.num_mixtures, count)
         means.unflatten(1, (self.colours, self.num_mixtures)).add_(by[:, :, None])

@@ -49,7 +49,7 @@ def activation_gradient_(gradient: Tensor, h: Tensor, activation: str) -> Tensor
     """Multiply the gradient of h = g(a) by g'(a), in place."""
     if activation == "relu":
         return gradient.mul_(h > 0)
-    return torch.ops.aten.sigmoid_backward.grad_input(gradient, h, grad_input=gradient)  # type: ignore[no-any-return]
+    return torch.ops.aten.sigmoid_backward.grad_input(gradient, h, grad_input=gradient)
 
 
 def skips_zeros(device: torch.device) -> bool:
@@ -197,7 +197,7 @@ class BlockStates:
         products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
             h, v.flatten(0, 1), rows, self.served * outputs, states, 0
         )
-        return products.view(batch, width, outputs)  # type: ignore[no-any-return]
+        return products.view(batch, width, outputs)
 
     def sum_by_state(self, weights: Tensor, v: Tensor) -> Tensor:
         """Sum of weights[row, d, o] V[d, o] over the (d, o) that a state serves, (states, H)."""

@@ -53,13 +53,7 @@ class Halving(Conv2d):
 
 
 class Encoder(nn.Module):
-    """Convolutions that halve an image with each stage: 3 x 3, then 3 x 3 in steps of 2.
-
-    Arguments:
-        inputs: feature maps of the image.
-        size: height and width, of any extent; each stage halves them, rounded up.
-        stages: feature maps of each stage.
-    """
+    """Convolutions that halve an image with each stage: 3 x 3, then 3 x 3 in steps of 2."""
 
     def __init__(self, inputs: int, size: tuple[int, int], stages: Sequence[int]) -> None:
         super().__init__()
@@ -86,13 +80,6 @@ class GaussianPixelCNN(nn.Module):
     where a convolution sees the rows above and the locations to the left, and B the location
     itself too, so that a stack of them has PixelCNN's blind spot and reaches a location further up
     with each. Means lie in (-2, 2) and scales in (0, 2).
-
-    Arguments:
-        channels: of a location.
-        size: height and width of the map.
-        condition_size: length of the vector z2 (with a class's indicator).
-        width: feature maps.
-        num_blocks: residual blocks.
     """
 
     def __init__(
@@ -123,23 +110,13 @@ class GaussianPixelCNN(nn.Module):
         return elu(self.expand(condition)).view(-1, self.width, *self.size)
 
     def forward(self, z: Tensor, condition: Tensor) -> Normal:
-        """Return p(z | condition) at all locations at once, teacher-forced, like z.
-
-        Arguments:
-            z: (batch, channels, *size).
-            condition: (batch, condition_size).
-        """
+        """Return p(z | condition) at all locations at once, teacher-forced, like z."""
         outputs = self._network(z, self._maps(condition), full_image)
         return gaussian(outputs.to(z.dtype), bound=2.0)
 
     @torch.no_grad()
     def transform(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Turn standard normal noise into z, location by location: z = m(z_<) + sigma(z_<) noise.
-
-        Arguments:
-            noise: (batch, channels, *size).
-            condition: (batch, condition_size).
-        """
+        """Turn standard normal noise into z by location: z = m(z_<) + sigma(z_<) noise."""
         z, maps = torch.zeros_like(noise), self._maps(condition)
         cursor = ImageCursor(*self.size)
         for row in range(self.size[0]):

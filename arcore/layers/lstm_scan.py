@@ -102,13 +102,7 @@ class ScanPlan:
         return place.t() + event[:, None, None]
 
     def pieces(self, whole: Tensor, begins: Sequence[int], offset: int = 0) -> tuple[Tensor, ...]:
-        """Return the states (directions, step's slots * batch, h) of each step.
-
-        Arguments:
-            whole: (directions, num_kept * batch, h).
-            begins: `old` or `new`.
-            offset: from there.
-        """
+        """Return the states (directions, step's slots * batch, h) of each step."""
         batch = whole.shape[1] // self.num_kept
         sizes, end = [], 0
         for begin, size in zip(begins, self.sizes, strict=True):

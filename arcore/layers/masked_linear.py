@@ -54,12 +54,7 @@ class MaskedLinear(nn.Module):
         self.reaches: list[Reach] = []
 
     def set_mask(self, mask: Tensor, sorted_rows: bool = False) -> None:
-        """Replace the mask, (outputs, inputs) bool.
-
-        Arguments:
-            mask: True where a weight is kept.
-            sorted_rows: the rows see growing prefixes of the inputs, which allows groups.
-        """
+        """Replace the mask, (outputs, inputs) bool."""
         self.mask = to_device(mask, self.weight.device).to(self.weight.dtype)
         self.reaches = []
         smallest = self.SMALLEST_GROUP

@@ -13,23 +13,12 @@ def multiplicative_unit(h: Tensor, gates: Tensor) -> Tensor:
     """Return g1 . tanh(g2 . h + g3 . u), with g1, g2, g3 = sigm(gates) and u = tanh(gates).
 
     h enters as it is, not convolved: it must know nothing that the result must not know.
-
-    Arguments:
-        h: (batch, c, height, width).
-        gates: (batch, 4 c, height, width), as [g1 | g2 | g3 | u].
     """
     return multiplicative(h.movedim(1, -1), gates.movedim(1, -1)).movedim(-1, 1)
 
 
 class MultiplicativeUnit(nn.Module):
-    """A multiplicative unit whose gates are convolutions of its input, without a mask.
-
-    Arguments:
-        width: maps c of input and output.
-        kernel: odd size of the convolutions.
-        dilation: of the convolutions.
-        projection: of a vector condition, which adds to the gates, or None.
-    """
+    """A multiplicative unit whose gates are convolutions of its input, without a mask."""
 
     def __init__(
         self, width: int, kernel: int, dilation: int, projection: ConditionProjection | None
@@ -51,12 +40,6 @@ class ResidualMultiplicativeBlock(nn.Module):
     """A residual block over 2 c maps around two multiplicative units over c.
 
     h + W_2 MU(MU(W_1 h)), where W_1 and W_2 are 1 x 1 convolutions.
-
-    Arguments:
-        width: c.
-        kernel: odd size of the units' convolutions.
-        dilation: of both units.
-        condition_size: length of the vectors that condition both units, 0 for none.
     """
 
     def __init__(self, width: int, kernel: int, dilation: int = 1, condition_size: int = 0) -> None:

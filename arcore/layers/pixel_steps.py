@@ -54,12 +54,7 @@ class PixelSteps:
 
     @torch.no_grad()
     def start_row(self, row: int, link: Tensor | None = None) -> None:
-        """Take in the row that is complete, and compute what is added to this one's products.
-
-        Arguments:
-            row: its number; rows come in order.
-            link: (batch, outputs, 1, width), what else is added.
-        """
+        """Take in the row that is complete, and compute what is added to this one's products."""
         rows, width = self.finished.shape[2], self.row.shape[1]
         if row and rows:
             self.finished[:, :, :-1] = self.finished[:, :, 1:].clone()

@@ -49,8 +49,7 @@ def residual_conv(
         raise ValueError(f"core: expected columns padded alike, got {columns} and {right}")
     layers = (reduce, core, expand)
     weights = [w for layer in layers for w in (layer.masked_weight(), layer.bias)]
-    y: Tensor = _ResidualConv.apply(u, above, columns, *weights)  # type: ignore[no-untyped-call]
-    return y
+    return _ResidualConv.apply(u, above, columns, *weights)  # type: ignore[no-untyped-call]
 
 
 @functools.cache
@@ -100,18 +99,14 @@ def _nhwc(x: Tensor) -> Tensor:
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor, columns: int) -> Tensor:
     """Convolve with columns of zeros on both sides; apply a relu."""
     options: tuple[Any, ...] = ([0, columns], [1, 1], [1, 1], 1, "relu", [], "")
-    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *options)
-    return y
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *options)
 
 
 def _convolve_backward(
     grad: Tensor, x: Tensor, weight: Tensor, columns: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     options = ([1, 1], [0, columns], [1, 1], False, [0, 0], 1, [True, True, True])
-    grads: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        grad, x, weight, [len(weight)], *options
-    )
-    return grads
+    return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *options)
 
 
 def _relu_backward(grad: Tensor, y: Tensor) -> Tensor:

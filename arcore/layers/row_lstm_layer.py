@@ -41,11 +41,6 @@ class RowLSTMLayer(nn.Module):
     not masked, since the row above is complete. Learned states stand above the first row, zeros to
     the left and right of each.
 
-    Arguments:
-        hidden: h, maps of the state.
-        width: of the image.
-        kernel: k, odd.
-
     Example:
         >>> RowLSTMLayer(3, 8)(torch.zeros(5, 12, 6, 8)).shape
         torch.Size([5, 3, 6, 8])

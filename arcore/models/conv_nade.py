@@ -50,8 +50,6 @@ class ConvNADE(OrderlessModel):
     convolutions compute the one pixel that is asked for, of the upper layers what that sees, and of
     the lower ones what the pixel before has changed (without gradients; else what is seen, too).
 
-    Hyperparameters: see `ConvNADEConfig`.
-
     Reference:
         Uria, Cote, Gregor, Murray and Larochelle, "Neural Autoregressive Distribution Estimation",
         JMLR 2016.

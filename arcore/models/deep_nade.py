@@ -38,8 +38,6 @@ class DeepNADE(OrderlessModel):
     All layers are trained at once, where the paper first trains networks of fewer layers, one more
     at a time.
 
-    Hyperparameters: see `DeepNADEConfig`.
-
     Reference:
         Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
 
@@ -66,7 +64,7 @@ class DeepNADE(OrderlessModel):
         self._rebuild()
 
     def _logits(self, inputs: Tensor, condition: Tensor | None) -> Tensor:
-        return self.dense(inputs, condition)  # type: ignore[no-any-return]
+        return self.dense(inputs, condition)
 
     def _observed_state(self, batch: int, condition: Tensor | None) -> ObservedState:
         return DenseState(self.dense, batch, condition)

@@ -33,8 +33,6 @@ class DiagonalBiLSTM(PixelRNN):
     Being a row behind, the first layer's second LSTM may see the pixel itself, and here it does, by
     one more 1 x 1 input: no pixel above is out of sight.
 
-    Hyperparameters: see `DiagonalBiLSTMConfig`.
-
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
         sections 3.2 to 3.4, eq. 3, figure 3 and table 1 (which lack this input).
@@ -73,13 +71,7 @@ class DiagonalBiLSTM(PixelRNN):
 
 
 class _FirstInput(CausalConv2d):
-    """The first layer's 1 x 1 input-to-state part: of maps, and of pixels for the second LSTM.
-
-    Arguments:
-        wide: colours of the maps.
-        gates: colours of the gates of both LSTMs.
-        pixels: feature maps of the image, which come after the others.
-    """
+    """The first layer's 1 x 1 input-to-state part: of maps, and of pixels for the second LSTM."""
 
     def __init__(self, wide: Tensor, gates: Tensor, pixels: int) -> None:
         mask = pad(causal_kernel_mask("B", (1, 1), 0, gates, wide), (0, 0, 0, 0, 0, pixels))

@@ -70,8 +70,6 @@ class GatedPixelCNN(TwoStackModel):
     the rows above r, and later layers may use their own row. No pixel above is out of sight. The
     link L takes the unconditioned maps from before the gate.
 
-    Hyperparameters: see `GatedPixelCNNConfig`.
-
     Reference:
         van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu, "Conditional Image
         Generation with PixelCNN Decoders", NIPS 2016, eq. 2, 4, 5 and figure 2.

@@ -125,8 +125,6 @@ class MADE(AutoregressiveModel):
 
     Weights begin as Glorot's uniform ones, where the paper's best networks have orthogonal ones.
 
-    Hyperparameters: see `MADEConfig`.
-
     Reference:
         Germain, Gregor, Murray and Larochelle, "MADE: Masked Autoencoder for Distribution
         Estimation", ICML 2015, eq. 8-13 and section 4.
@@ -250,14 +248,7 @@ class MADE(AutoregressiveModel):
 
     @torch.inference_mode(False)  # training may follow what is evaluated
     def _choose(self, seed: int, index: int, present: list[Tensor] | None = None) -> None:
-        """Set the masks of draw `index`, a function of (seed, index) on every rank.
-
-        Arguments:
-            seed: of all draws.
-            index: of the draw.
-            present: hidden degrees whose masks the layers have; where only the ordering changes,
-                so do only masks beside the inputs and outputs. None sets all masks anew.
-        """
+        """Set the masks of draw `index`, a function of (seed, index) on every rank."""
         p = self.hyperparameters
         size = self.event.size
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)

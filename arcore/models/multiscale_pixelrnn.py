@@ -71,8 +71,6 @@ class MultiscalePixelRNN(AutoregressiveModel):
     projection of the result, without a mask, to its input-to-state part. A condition passes to both
     networks.
 
-    Hyperparameters: see `MultiscalePixelRNNConfig`.
-
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
         section 3.6 and figure 2 (centre).
@@ -165,11 +163,6 @@ class TwoScaleDecoder(Decoder):
     """Decodes the small image by the first network's decoder, the others by the second's.
 
     The second one passes over pixels of the small image, whose values it is told.
-
-    Arguments:
-        model: a Multi-Scale PixelRNN.
-        batch: images decoded side by side.
-        condition: of `batch` rows, for a conditional model.
     """
 
     def __init__(self, model: MultiscalePixelRNN, batch: int, condition: Tensor | None) -> None:
@@ -210,14 +203,7 @@ class TwoScaleDecoder(Decoder):
 
 
 class _Upsample(nn.Module):
-    """Brings features of the small image to the image's size by a deconvolution.
-
-    Arguments:
-        inputs: feature maps of the small image.
-        width: maps that it gives.
-        size: the image's height and width.
-        factor: of the small image.
-    """
+    """Brings features of the small image to the image's size by a deconvolution."""
 
     def __init__(self, inputs: int, width: int, size: tuple[int, int], factor: int) -> None:
         super().__init__()
@@ -235,8 +221,7 @@ class _Upsample(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (batch, inputs, h, w) to (batch, width, H, W)."""
-        maps: Tensor = relu(self.fine(relu(self.deconvolution(relu(self.coarse(features))))))
-        return maps
+        return relu(self.fine(relu(self.deconvolution(relu(self.coarse(features))))))
 
 
 def _core(p: MultiscalePixelRNNConfig, event: Levels, num_maps: int = 0) -> PixelRNN:

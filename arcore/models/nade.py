@@ -79,8 +79,6 @@ class NADE(OrderedModel):
     g is evaluated once for each run of zeros (on an accelerator for each dimension, see
     `arcore.layers.hidden_states.skips_zeros`).
 
-    Hyperparameters: see `NADEConfig`.
-
     Reference:
         Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", AISTATS 2011,
         eq. 6-8 and algorithm 1.

@@ -116,8 +116,6 @@ class ParallelMultiscale(AutoregressiveModel):
     the maps are split into contiguous patches, and one shallow PixelCNN goes through all patches
     side by side. With a logistic mixture one evaluation serves a pixel's colours.
 
-    Hyperparameters: see `ParallelMultiscaleConfig`.
-
     Reference:
         Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Chen, Belov and de Freitas,
         "Parallel Multiscale Autoregressive Density Estimation", ICML 2017, section 3.
@@ -220,12 +218,7 @@ class ParallelMultiscale(AutoregressiveModel):
 
 
 class _Scale(nn.Module):
-    """The networks of groups 2 to 4 of one resolution.
-
-    Arguments:
-        model: with its base made.
-        groups: 1 to 4.
-    """
+    """The networks of groups 2 to 4 of one resolution."""
 
     def __init__(self, model: ParallelMultiscale, groups: list[Group]) -> None:
         super().__init__()
@@ -274,8 +267,7 @@ class _Scale(nn.Module):
         """Return the maps of a condition on the grid of group 1."""
         if condition is None or self.condition_maps is None:
             return None
-        maps: Tensor = self.condition_maps(condition, dtype)
-        return maps
+        return self.condition_maps(condition, dtype)
 
 
 class PyramidDecoder(Decoder):
@@ -304,14 +296,7 @@ class PyramidDecoder(Decoder):
 
 
 class _GroupDecoder(Decoder):
-    """Evaluates a group's PixelCNN at one position of all patches at a time.
-
-    Arguments:
-        model: of the group.
-        network: of the group.
-        context: what the network makes of the groups before it.
-        predicted: what the means are relative to, or None.
-    """
+    """Evaluates a group's PixelCNN at one position of all patches at a time."""
 
     def __init__(
         self,

@@ -70,8 +70,6 @@ class PixelCNN(RasterModel):
     By default a pixel sees 8 rows above it (a first kernel of 7 and five of 3), where the paper's
     fifteen layers for CIFAR-10 see more.
 
-    Hyperparameters: see `PixelCNNConfig`.
-
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
         sections 3.3 to 3.5 and table 1; conditions as in "Conditional Image Generation with

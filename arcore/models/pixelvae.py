@@ -123,8 +123,6 @@ class PixelVAE(LatentVariableModel):
 
     Latents come as tuples in the order in which they are drawn: (z,) or (z2, z1).
 
-    Hyperparameters: see `PixelVAEConfig`.
-
     Reference:
         Gulrajani, Kumar, Ahmed, Taiga, Visin, Vazquez and Courville, "PixelVAE: A Latent Variable
         Model for Natural Images", ICLR 2017.
@@ -215,8 +213,7 @@ class PixelVAE(LatentVariableModel):
         z, p = latents[-1], self.hyperparameters
         if p.num_levels == 1 and p.upsample:
             z = elu(self.expand(z)).view(-1, self.encoder.channels, *self.encoder.size)
-        maps: Tensor = self.pixels.condition_maps(self._with_class(z, condition), self.dtype)
-        return maps
+        return self.pixels.condition_maps(self._with_class(z, condition), self.dtype)
 
     def _conditionals_given(
         self, x: Tensor, latents: Latents, condition: Tensor | None

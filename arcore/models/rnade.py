@@ -101,8 +101,6 @@ class RNADE(OrderedModel):
     Where s is small, mu's gradient is large; `sigma_preconditioner` multiplies the gradient that
     reaches mu's own V and b by s, as the authors do, without a trace in the loss.
 
-    Hyperparameters: see `RNADEConfig`.
-
     Reference:
         Uria, Murray and Larochelle, "RNADE: The real-valued neural autoregressive
         density-estimator", NIPS 2013, eq. 5-14 and sec. 3.1.
@@ -166,10 +164,7 @@ class RNADE(OrderedModel):
         """`_outputs`, of which training keeps the inputs alone where there are several blocks."""
         if not torch.is_grad_enabled() or self.event.size <= self.hyperparameters.block:
             return self._outputs(*inputs)
-        kept: tuple[Tensor, Tensor, Tensor] = checkpoint(
-            self._outputs, *inputs, use_reentrant=False, preserve_rng_state=False
-        )
-        return kept
+        return checkpoint(self._outputs, *inputs, use_reentrant=False, preserve_rng_state=False)
 
     def _outputs(
         self, a: Tensor, x: Tensor, w: Tensor, rho: Tensor, mean_v: Tensor, mean_b: Tensor,

@@ -36,8 +36,6 @@ class RowLSTM(PixelRNN):
     wider with each row: pixels outside of it and of the first convolution are never seen
     (`diagonal_bilstm` sees all).
 
-    Hyperparameters: see `RowLSTMConfig`.
-
     Reference:
         van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
         sections 3.1, 3.3 and 3.4, eq. 3 and table 1.

@@ -32,8 +32,6 @@ class VideoPixelBaseline(ClipModel):
     blocks has no masks and reads only the LSTM's maps. All pixels and colours of a frame are drawn
     at once, each by itself.
 
-    Hyperparameters: see `VideoPixelBaselineConfig`.
-
     Reference:
         Kalchbrenner et al., "Video Pixel Networks", ICML 2017, section 4.4.
 

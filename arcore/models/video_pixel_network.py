@@ -63,8 +63,6 @@ class VideoPixelNetwork(ClipModel):
     Each unit adds a 1 x 1 projection of a condition: a class, a vector, or a vector for each frame
     (actions and states).
 
-    Hyperparameters: see `VideoPixelNetworkConfig`.
-
     Reference:
         Kalchbrenner, van den Oord, Simonyan, Danihelka, Vinyals, Graves and Kavukcuoglu, "Video
         Pixel Networks", ICML 2017. Its size: `width=128, encoder_blocks=8, dilations=[1, 2, 4, 8],
@@ -134,8 +132,6 @@ class FrameDecoder(TwoStackModel):
         K' * z + L (K * w) + P a
 
     for the units' inputs z in the horizontal and w in the vertical stack; L is 1 x 1.
-
-    Hyperparameters: see `FrameDecoderConfig`.
 
     Arguments:
         event: a frame.

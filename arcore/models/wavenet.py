@@ -127,8 +127,6 @@ class WaveNet(AutoregressiveModel):
     The paper's context stacks, networks that run over a longer past at a lower rate and condition
     this one, are left out.
 
-    Hyperparameters: see `WaveNetConfig`.
-
     Reference:
         van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016, eq. 2 and 3; its
         queues are those of Le Paine et al., "Fast Wavenet Generation Algorithm", 2016.
@@ -283,9 +281,9 @@ class WaveNet(AutoregressiveModel):
         """Encode levels (batch, T) as what each tap of the first convolution adds for them."""
         assert isinstance(self.event, Levels)
         if isinstance(self.encoding, nn.Embedding):
-            return cast(Tensor, self.encoding(x))
+            return self.encoding(x)
         scaled = x.to(self.dtype) * (2 / (self.event.num_levels - 1)) - 1
-        return cast(Tensor, self.encoding(scaled[..., None]))
+        return self.encoding(scaled[..., None])
 
     def _given(self, condition: Tensor | None, length: int) -> tuple[Tensor | None, Tensor | None]:
         """Return the layers' projections of a global condition (batch, L, 2 G), and a local one."""
@@ -317,7 +315,7 @@ class WaveNet(AutoregressiveModel):
         return torch.cat(found, -1)
 
     def _head(self, z: Tensor) -> Tensor:
-        return cast(Tensor, self.output(relu(self.hidden_head(relu(self.skip(z))))))
+        return self.output(relu(self.hidden_head(relu(self.skip(z)))))
 
     # -- generation
 
@@ -352,13 +350,7 @@ def _largest(layer: nn.Linear) -> Tensor:
 
 
 class QueueDecoder(Decoder):
-    """Generates by `DilatedQueues`, one block per sample.
-
-    Arguments:
-        model: whose event has a fixed length.
-        batch: sequences decoded side by side.
-        condition: of so many rows, or None.
-    """
+    """Generates by `DilatedQueues`, one block per sample."""
 
     def __init__(self, model: WaveNet, batch: int, condition: Tensor | None) -> None:
         super().__init__(model.schedule, batch)

@@ -30,8 +30,7 @@ def gated(a: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or a.numel() <= SMALL:
         f, g = a.chunk(2, -1)
         return torch.tanh(f) * torch.sigmoid(g)
-    out: Tensor = _Gated.apply(a)  # type: ignore[no-untyped-call]
-    return out
+    return _Gated.apply(a)  # type: ignore[no-untyped-call]
 
 
 def multiplicative(h: Tensor, gates: Tensor) -> Tensor:
@@ -40,8 +39,7 @@ def multiplicative(h: Tensor, gates: Tensor) -> Tensor:
         g1, g2, g3, u = gates.chunk(4, -1)
         g1, g2, g3 = torch.sigmoid(g1), torch.sigmoid(g2), torch.sigmoid(g3)
         return g1 * torch.tanh(g2 * h + g3 * torch.tanh(u))
-    out: Tensor = _Multiplicative.apply(h, gates)  # type: ignore[no-untyped-call]
-    return out
+    return _Multiplicative.apply(h, gates)  # type: ignore[no-untyped-call]
 
 
 def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,8 +57,7 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         o, f, i = torch.sigmoid(gates[..., : 3 * width]).split(width, -1)
         c = f * c + i * torch.tanh(gates[..., 3 * width :])
         return (o * torch.tanh(c)).to(gates.dtype), c
-    out: tuple[Tensor, Tensor] = _LSTMCell.apply(gates, c)  # type: ignore[no-untyped-call]
-    return out
+    return _LSTMCell.apply(gates, c)  # type: ignore[no-untyped-call]
 
 
 class _Gated(torch.autograd.Function):

@@ -24,9 +24,6 @@ def hidden_degrees(
         widths: units of each hidden layer.
         generator: draw uniformly; None spreads the degrees evenly and sorts them.
 
-    Returns:
-        One int64 tensor (width,) per layer.
-
     Example:
         >>> [m.tolist() for m in hidden_degrees(3, [4])]
         [[1, 1, 2, 2]]
@@ -44,15 +41,7 @@ def hidden_degrees(
 
 
 def hidden_mask(degrees_out: Tensor, degrees_in: Tensor) -> Tensor:
-    """Mask of a hidden layer, M[k', k] = 1[m(k') >= m(k)] (Germain et al. 2015, eq. 8 and 12).
-
-    Arguments:
-        degrees_out: (n_out,) degrees of the layer.
-        degrees_in: (n_in,) degrees of the layer below; positions 1..D for the inputs.
-
-    Returns:
-        (n_out, n_in) bool.
-    """
+    """Mask of a hidden layer, M[k', k] = 1[m(k') >= m(k)] (Germain et al. 2015, eq. 8 and 12)."""
     return degrees_out[:, None] >= degrees_in[None, :]
 
 

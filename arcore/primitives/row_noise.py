@@ -14,10 +14,6 @@ SEED = 20170424
 def for_each_row(x: Tensor, draw_row: Callable[[torch.Generator], Tensor]) -> Tensor:
     """Draw for each event by a generator that its levels seed; return the draws, stacked.
 
-    Arguments:
-        x: (batch, *event) integer levels.
-        draw_row: draws for one row by a generator of the CPU.
-
     Example:
         >>> x = torch.tensor([[0, 1], [1, 1], [0, 1]])
         >>> a, b, c = for_each_row(x, lambda g: torch.rand((), generator=g)).tolist()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import os
 import re
 import shlex
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -21,8 +18,9 @@ from pipeline.cluster import connection
 from pipeline.cluster.checkout import export
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.redaction import has_secrets, redacted
+from pipeline.core.threads import in_thread
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 FORWARDED = (
     "ARCORE_AUTOSCALING", "ARCORE_CLUSTER", "ARCORE_HOME", "ARCORE_MIRROR", "ARCORE_STORAGE",
@@ -38,8 +36,8 @@ ALWAYS = {
 }
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 ATTEMPTS = 6  # to reach a lost cluster again, or one that starts, over about a minute
-SILENCE = 60.0  # seconds without a piece of a log after which its connection may be dead
 ANSWER = 30.0  # seconds that a cluster has to say what a job does
+LONGEST_PAUSE = 10.0  # seconds between two questions
 NO_AGENT = "No available agent"  # Ray's words, after it waited for ten seconds
 
 
@@ -67,8 +65,8 @@ class JobClient(Protocol):
     ) -> str:
         """Submit a job; return its id."""
 
-    def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
-        """Yield a job's log from its beginning, as it grows."""
+    def get_job_logs(self, job_id: str) -> str:
+        """Return a job's log so far."""
 
     def get_job_info(self, job_id: str) -> JobInfo:
         """Return what the cluster says of a job."""
@@ -235,91 +233,55 @@ def _submitted(
                     f"none in {ATTEMPTS} attempts; if another Ray on its host holds the port, "
                     "start the head with --dashboard-agent-listen-port=0"
                 ) from None
-            log.info("the cluster takes no jobs yet; trying again")
+            logger.info("the cluster takes no jobs yet; trying again")
             time.sleep(1)
 
 
 def follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
-    """Show a job's log until it ends; return its exit status.
+    """Show a job's log until the job ends; return its exit status.
 
-    After a broken connection, or one that was silent for long, the log goes on where it stopped.
+    The log is asked for again and again, and what is new of it shown: a connection that is kept
+    open may break, or fall silent without a word. While the cluster says that the job runs, a log
+    that cannot be had is waited for.
 
     Raises:
         UserError: if the cluster stays out of reach. The job may run on.
     """
-    return asyncio.run(_follow(client, job, show))
-
-
-async def _follow(client: JobClient, job: str, show: Callable[[str], object]) -> int:
     seen = idle = failures = 0
     while True:
-        known, skip, problem = seen, seen, ""
-        try:
-            async for text in _pieces(client, job):
-                show(text[skip:])
-                seen += len(text[skip:])
-                skip = max(0, skip - len(text))
-        except BrokenPipeError:  # of `show`
-            raise
-        except Exception as error:  # of aiohttp, requests and Ray
-            problem = one_line(error)
-        if seen > known:
-            idle = failures = 0
-        idle += 1
-        info = None
-        try:
-            info = await _asked(client, job)
-        except Exception as error:  # of requests and Ray
-            problem = one_line(error)
-        # A proxy may cut the log of a job that runs as often as it likes.
-        runs = info is not None and info.status not in ENDED
-        failures = 0 if runs else failures + 1
-        if info is not None and not runs and (not problem or failures > ATTEMPTS):
+        info, log, problem = _asked(client, job)
+        idle, seen = (0 if len(log) > seen else idle + 1), _show_rest(log, seen, show)
+        has_ended = info is not None and info.status in ENDED
+        failures = failures + 1 if problem and (info is None or has_ended) else 0
+        if info is not None and has_ended and (not problem or failures > ATTEMPTS):
             if info.status == "FAILED" and info.driver_exit_code is None:
-                log.warning("%s never ran: %s", job, one_line(Exception(info.message or "")))
+                reason = one_line(Exception(info.message or ""))
+                logger.warning("%s never ran: %s", job, reason)
             return exit_code(info)
         if failures > ATTEMPTS:
             where = redacted(client.get_address())
             raise UserError(f"lost job {job} at {where}, which may run on: {problem}")
-        await asyncio.sleep(min(2.0 ** (min(idle, ATTEMPTS) - 1), 30.0))
+        time.sleep(min(2.0 ** min(max(idle, failures), ATTEMPTS), LONGEST_PAUSE))
 
 
-async def _pieces(client: JobClient, job: str) -> AsyncIterator[str]:
-    """Yield a job's log as it grows.
+def _show_rest(log: str, seen: int, show: Callable[[str], object]) -> int:
+    """Show what is new of a log; return how much of it has been shown."""
+    if len(log) > seen:
+        show(log[seen:])
+    return max(seen, len(log))
 
-    Raises:
-        TimeoutError: after a long silence, of the job or of a connection that was dropped without a
-            word, for which Ray's client would wait for ever.
+
+def _asked(client: JobClient, job: str) -> tuple[JobInfo | None, str, str]:
+    """Ask a cluster for a job's state, then its log; return both, and what went wrong.
+
+    In a thread, since Ray's requests wait for ever.
     """
-    pieces = client.tail_job_logs(job)
-    while True:
-        try:
-            piece = await asyncio.wait_for(anext(pieces), SILENCE)
-        except StopAsyncIteration:
-            return
-        yield piece
-
-
-async def _asked(client: JobClient, job: str) -> JobInfo:
-    """Ask a cluster what it says of a job.
-
-    Ray's requests wait for ever. This one's thread is then left behind, which those of asyncio are
-    not: a program that ends waits for them.
-
-    Raises:
-        TimeoutError: if it does not answer soon.
-    """
-    answer: concurrent.futures.Future[JobInfo] = concurrent.futures.Future()
-    answer.set_running_or_notify_cancel()  # so that an answer that comes too late finds it open
-
-    def ask() -> None:
-        try:
-            answer.set_result(client.get_job_info(job))
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    return await asyncio.wait_for(asyncio.wrap_future(answer), ANSWER)
+    info = None
+    try:
+        info = in_thread(lambda: client.get_job_info(job), ANSWER)
+        return info, in_thread(lambda: client.get_job_logs(job), ANSWER), ""
+    except Exception as error:  # of requests and Ray
+        return info, "", one_line(error)
 
 
 def exit_code(info: JobInfo) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+PARTS = ("reproductions", "local")  # folders that may have a params.yaml of their own
+
 
 def root() -> Path:
     """Return the absolute folder that holds data, models and reports.
@@ -13,6 +15,12 @@ def root() -> Path:
     else the working directory.
     """
     return Path(os.environ.get("ARCORE_HOME") or Path.cwd()).resolve()
+
+
+def params_files(folder: Path) -> list[Path]:
+    """Return the parameter files of a checkout that are there: its own, then those of `PARTS`."""
+    files = (folder / part / "params.yaml" for part in ("", *PARTS))
+    return [path for path in files if path.is_file()]
 
 
 def raw(dataset: str) -> Path:

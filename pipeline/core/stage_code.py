@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.core import atomic, dataset_builders
+from pipeline.core import atomic, dataset_builders, paths
 from pipeline.core.errors import SiteError, UserError, unknown_name
 from pipeline.core.import_closure import Checkout
 from pipeline.core.records import read_yaml, value_of
@@ -27,7 +27,7 @@ from pipeline.core.records import read_yaml, value_of
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
 LIBRARY, MODELS = "arcore", "arcore.models"  # whose modules are imported by name
-USER_DATA = "pipeline.datasets.own"  # modules for datasets of the user's files
+USER_DATA = "pipeline.datasets.user"  # modules for datasets of the user's files
 CONF = "pipeline/conf/dataset"
 FILE = "code.yaml"
 STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
@@ -119,20 +119,25 @@ class StageCode:
         return self.sha256(key)[:16].translate(LETTERS)
 
 
-def entries(params: Path) -> dict[str, list[str]]:
-    """Return the names of each dataset's entries in a params.yaml that have results.
+def entries(root: Path) -> dict[str, list[str]]:
+    """Return the names of each dataset's entries that have results, of all parameter files.
 
     Raises:
-        UserError: if it is missing or not valid.
+        UserError: for a file that is not valid.
     """
-    given = {key: value for key, value in read_yaml(params).items() if value is not None}
-    sections = {"datasets": [], **dict.fromkeys(KINDS, {}), **given}
-    datasets = value_of(sections, "datasets", list, str(params))
-    found: dict[str, list[str]] = {str(name): [] for name in datasets}
-    for kind in KINDS:
-        for name, dataset in _datasets(value_of(sections, kind, dict, str(params))):
-            if dataset in found:
-                found[dataset].append(f"{name} ({kind})" if kind != KINDS[0] else name)
+    found: dict[str, list[str]] = {}
+    placed: list[tuple[str, str]] = []
+    for path in paths.params_files(root):
+        given = {key: value for key, value in read_yaml(path).items() if value is not None}
+        sections = {"datasets": [], **dict.fromkeys(KINDS, {}), **given}
+        found |= {str(name): [] for name in value_of(sections, "datasets", list, str(path))}
+        for kind in KINDS:
+            suffix = f" ({kind})" if kind != KINDS[0] else ""
+            section = value_of(sections, kind, dict, str(path))
+            placed += [(dataset, name + suffix) for name, dataset in _datasets(section)]
+    for dataset, name in placed:
+        if dataset in found:
+            found[dataset].append(name)
     return {name: sorted(names) for name, names in found.items()}
 
 
@@ -155,7 +160,7 @@ def write(root: Path) -> list[str]:
     """
     path = root / FILE
     before = flat(read_yaml(path)) if path.exists() else {}
-    content = StageCode(root).table() | {"entries": entries(root / "params.yaml")}
+    content = StageCode(root).table() | {"entries": entries(root)}
     text = HEAD + yaml.safe_dump(content, sort_keys=False, width=100)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         atomic.write_text(path, text)

@@ -243,6 +243,9 @@ def publish(folder: Path, location: str | Path, marker: str = MARKER) -> None:
         _publish_folder(folder, Path(path), marker, content)
         return
     try:
+        if _marker_at(location, marker) not in (None, content):
+            with contextlib.suppress(FileNotFoundError):
+                found.delete_file(f"{path}/{marker}")
         _publish_objects(folder, found, path, marker, content)
     except (pa.ArrowException, OSError) as error:
         raise SiteError(f"{redacted(location)}: cannot write: {_first_line(error)}") from None
@@ -350,9 +353,11 @@ def _files(folder: Path) -> list[Path]:
 def _publish_objects(
     folder: Path, found: FileSystem, target: str, marker: str, content: bytes
 ) -> None:
-    """Write the files, then the marker; one of other content is taken away before."""
-    with contextlib.suppress(FileNotFoundError):
-        found.delete_file(f"{target}/{marker}")
+    """Write the files, then the marker.
+
+    A marker of the same content stays, since others may be reading it; each file is replaced in
+    one step by the same.
+    """
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if name == marker:

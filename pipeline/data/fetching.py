@@ -24,7 +24,7 @@ from pipeline.core.redaction import redacted
 from pipeline.data.downloading import Unavailable, download
 from pipeline.data.unpacking import WrongChecksum, archive_of, check, unpack
 from pipeline.datasets.catalog import Dataset, RawFile, get_dataset, list_datasets
-from pipeline.datasets.own.own_data import OwnOptions
+from pipeline.datasets.user.user_data import UserOptions
 
 MIRROR_VARIABLE = "ARCORE_MIRROR"
 
@@ -113,7 +113,7 @@ def verify_raw(dataset: Dataset) -> Path:
 
 def _own_path(dataset: Dataset) -> str | None:
     """Where the files of a dataset of the user's own lie; None for other datasets."""
-    return dataset.options.path if isinstance(dataset.options, OwnOptions) else None
+    return dataset.options.path if isinstance(dataset.options, UserOptions) else None
 
 
 def _is_same(file: RawFile, path: Path) -> bool:

@@ -21,10 +21,10 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.decoding_parts import PartsFolder, rows_of_a_part
 from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
 from pipeline.datasets.formats.visible_files import visible_files
-from pipeline.datasets.own import csv_guess, image_folder, image_shards
-from pipeline.datasets.own.array_checks import refuse_wide
-from pipeline.datasets.own.arrays import open_array
-from pipeline.datasets.own.own_data import listed
+from pipeline.datasets.user import csv_guess, image_folder, image_shards
+from pipeline.datasets.user.array_checks import refuse_wide
+from pipeline.datasets.user.arrays import open_array
+from pipeline.datasets.user.findings import listed
 
 SMALL = 128  # pixels of a side up to which images are kept as they are
 _SPLIT_FOLDERS = {
@@ -55,7 +55,7 @@ def add(
     Raises:
         UserError: for files that are missing or malformed, or a name that is taken.
     """
-    catalog.check_own_name(name, kind)
+    catalog.check_user_name(name, kind)
     require(path.isprintable(), "path", "letters that can be printed", path)
     target = catalog.CONF_FOLDER / f"{name}.yaml"
     if target.exists() and not replace:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
 from arcore.events import Event
-from pipeline.core.errors import UserError, unknown_name
+from pipeline.datasets.options import Options
 from pipeline.datasets.read_transforms import ReadTransform
 from pipeline.datasets.scaling import Scaling
 
 SPLITS = ("train", "valid", "test")
-PLACES = ("path", "folder")  # options that say where files lie
-# Options that decide neither rows nor their order: where files lie, what is refused.
-UNDECISIVE = {*PLACES, "any_rendering", "max_megapixels", "max_seconds"}
-ROWLESS = {*UNDECISIVE, "rows_per_shard"}  # that decide no row
 Unit = Literal["nats", "bits_per_dim", "nats_per_frame", "nats_per_dim"]
 
 
@@ -141,24 +136,6 @@ class SplitStream:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options that every dataset has; a dataset adds its own in a subclass.
-
-    Arguments:
-        rows_per_shard: rows of a Parquet shard, the last one excepted.
-    """
-
-    rows_per_shard: int = 16384
-
-    def __post_init__(self) -> None:
-        if self.rows_per_shard < 1:
-            raise UserError(
-                f"dataset option rows_per_shard: expected an integer >= 1, "
-                f"got {self.rows_per_shard}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Dataset(abc.ABC):
     """A dataset of the pipeline.
 
@@ -181,7 +158,7 @@ class Dataset(abc.ABC):
         condition_shape: channels, height and width of the map that each row comes with (a coarse
             image, a mask), of any resolution; None without. A dataset has classes or one of these
             three.
-        further_tests: names of test splits beyond `test`, which are scored as it is.
+        extra_test_splits: names of test splits beyond `test`, which are scored as it is.
         num_folds: folds of its protocol, chosen by the option `fold`; 1 for a single split.
         sound: what rows are beyond their event, where they are sounds.
         by_class: whether test rows without labels lie class by class all the same.
@@ -203,7 +180,7 @@ class Dataset(abc.ABC):
     condition_sequence: tuple[int, int] | None = None
     condition_size: int | None = None
     condition_shape: tuple[int, int, int] | None = None
-    further_tests: tuple[str, ...] = ()
+    extra_test_splits: tuple[str, ...] = ()
     num_folds: int = 1
     refused: tuple[tuple[str, str], ...] = ()
     sound: Sound | None = None
@@ -212,7 +189,7 @@ class Dataset(abc.ABC):
     @property
     def splits(self) -> tuple[str, ...]:
         """The names of all splits."""
-        return SPLITS + self.further_tests
+        return SPLITS + self.extra_test_splits
 
     def source_nats(self, data: SplitData) -> np.ndarray | None:
         """Return -ln p of rows under the source that drew them, (N,), None where it is unknown.
@@ -236,39 +213,3 @@ class Dataset(abc.ABC):
         Raises:
             UserError: naming the file that is missing, truncated or malformed.
         """
-
-
-OptionsT = TypeVar("OptionsT", bound=Options)
-
-
-def parse_options(cls: type[OptionsT], dataset: str, config: Mapping[str, object]) -> OptionsT:
-    """Build a dataset's options from plain values; the key `name` is passed over.
-
-    Example:
-        >>> parse_options(Options, "digits", {"name": "digits", "rows_per_shard": 100})
-        Options(rows_per_shard=100)
-
-    Raises:
-        UserError: naming the option, what was expected and what came.
-    """
-    hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
-    values = {key: config[key] for key in config if key != "name"}
-    for key, value in values.items():
-        if key not in names:
-            raise unknown_name(f"{dataset} option", key, names)
-        hint = hints[key]
-        if typing.get_origin(hint) is Literal:
-            valid = value in typing.get_args(hint)
-            expected = "one of " + ", ".join(repr(a) for a in typing.get_args(hint))
-        else:
-            # bool is an int to isinstance, never to a reader of a config file.
-            valid = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-            expected = f"a value of type {getattr(hint, '__name__', hint)}"
-        if not valid:
-            raise UserError(
-                f"option {key} of dataset {dataset!r}: expected {expected}, "
-                f"got {value!r} of type {type(value).__name__}"
-            )
-    make: Callable[..., OptionsT] = cls
-    return make(**values)

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
-_USER = "pipeline.datasets.own"
+_USER = "pipeline.datasets.user"
 _KINDS = {  # of the user's files
     "image_folder": f"{_USER}.image_folder:build",
     "image_shards": f"{_USER}.image_shards:build",
@@ -74,7 +74,7 @@ def get_dataset(config: Mapping[str, object]) -> Dataset:
         raise UserError(f"dataset: expected a mapping with the key name, got {config!r}")
     name = config["name"]
     if "kind" in config:
-        return _own_dataset(name, config)
+        return _user_dataset(name, config)
     builder = dataset_builders.builder_of(name, CONF_FOLDER) if isinstance(name, str) else None
     if builder is None:
         raise unknown_name("dataset", name, list_datasets())
@@ -95,7 +95,7 @@ def _load(name: str, builder: str) -> _Build:
     return build
 
 
-def check_own_name(name: object, kind: str) -> None:
+def check_user_name(name: object, kind: str) -> None:
     """Check the name of a dataset of the user's own.
 
     Raises:
@@ -109,11 +109,11 @@ def check_own_name(name: object, kind: str) -> None:
         )
 
 
-def _own_dataset(name: object, config: Mapping[str, object]) -> Dataset:
+def _user_dataset(name: object, config: Mapping[str, object]) -> Dataset:
     kind = config["kind"]
     if not isinstance(kind, str) or kind not in _KINDS:
         raise unknown_name("kind of dataset", str(kind), _KINDS)
-    check_own_name(name, kind)
+    check_user_name(name, kind)
     return _load(kind, _KINDS[kind])(config)
 
 

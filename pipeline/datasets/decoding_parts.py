@@ -17,12 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import PIL
-from tqdm import tqdm
 
 from pipeline.core import paths
 from pipeline.core.stage_code import stage_sha256
@@ -131,42 +129,6 @@ def cut_into_parts(counts: Sequence[int], rows: int) -> list[slice]:
     if start < len(counts):
         parts.append(slice(start, len(counts)))
     return parts
-
-
-def decode_files(
-    files: Sequence[Path],
-    counts: Sequence[int],
-    read: Callable[[Path], np.ndarray],
-    kept: PartsFolder,
-    split: str,
-    part_rows: int,
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Decode the files of a split in order, several at a time, with a bar of progress.
-
-    Arguments:
-        files: in order.
-        counts: rows of each.
-        read: decodes one, (rows, ...); it runs in threads, or on other hosts.
-        kept: where parts wait.
-        split: its name.
-        part_rows: rows of a part, at least.
-
-    Yields:
-        Which files, and their rows.
-    """
-    bar = tqdm(
-        total=len(files),
-        desc=f"decoding {split}",
-        unit="file",
-        leave=False,
-        delay=0.5,
-        disable=None,
-    )
-    with decoder() as decode, bar:
-        for number, part in enumerate(cut_into_parts(counts, part_rows)):
-            rows = kept.part(f"{split}-{number:05d}", partial(decode, read, [files[part]]))
-            bar.update(part.stop - part.start)
-            yield part, rows
 
 
 def available_cores() -> int:

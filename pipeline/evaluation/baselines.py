@@ -20,6 +20,7 @@ from pipeline.evaluation import image_codecs, image_sizes, sound_baselines, vide
 from pipeline.evaluation.results import CodecMeasurements, CodecResult
 
 log = logging.getLogger(__name__)
+Libraries = dict[str, str | None]  # versions by name
 
 
 def write(dataset: str) -> Path:
@@ -31,13 +32,14 @@ def write(dataset: str) -> Path:
     """
     catalog.load_config(dataset)
     manifest = read_manifest(paths.shards(dataset))
+    libraries, codecs = _measure(manifest)
     measured = CodecMeasurements(
         dataset=dataset,
         dataset_sha256=manifest.sha256,
         split="test",
         unit=manifest.unit,
-        libraries=_libraries(manifest),
-        codecs=tuple(_measure(manifest)),
+        libraries=libraries,
+        codecs=tuple(codecs),
     )
     for one in measured.codecs:
         log.info("%s: %s %.4f bits/dim", dataset, one.label, one.score.bits_per_dim)
@@ -49,25 +51,18 @@ def write(dataset: str) -> Path:
     return path
 
 
-def _measure(manifest: Manifest) -> list[CodecResult]:
+def _measure(manifest: Manifest) -> tuple[Libraries, list[CodecResult]]:
+    """Return the versions of libraries, and what was measured with them."""
     event, rows = manifest.event, manifest.splits["test"].rows
     if image_codecs.applies(event) or video_codecs.applies(event):
         require(rows > 1, f"{manifest.dataset}: test rows", "two or more, for an error", rows)
     if image_codecs.applies(event):
-        return _of_images(manifest.dataset, event)
-    if manifest.sound is not None and is_levels(event):
-        return _of_sounds(manifest.dataset, event, manifest.sound)
+        return image_codecs.libraries(), _of_images(manifest.dataset, event)
     if video_codecs.applies(event):
-        return _of_clips(manifest, event)
-    return []
-
-
-def _libraries(manifest: Manifest) -> dict[str, str | None]:
-    if video_codecs.applies(manifest.event):
-        return video_codecs.libraries()
-    if image_codecs.applies(manifest.event):
-        return image_codecs.libraries()
-    return {} if manifest.sound is None else sound_baselines.libraries()
+        return video_codecs.libraries(), _of_clips(manifest, event)
+    if manifest.sound is not None and is_levels(event):
+        return sound_baselines.libraries(), _of_sounds(manifest.dataset, event, manifest.sound)
+    return {}, []
 
 
 def _of_images(dataset: str, event: Levels) -> list[CodecResult]:

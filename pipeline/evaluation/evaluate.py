@@ -127,7 +127,7 @@ def _evaluate(
         valid_nats = scoring.mixture(score("valid", valid, chosen_valid))
         further = {
             split: _score_further(model, score, split, folder, manifest, plan)
-            for split in manifest.further_tests
+            for split in manifest.extra_test_splits
         }
     nats_of = {split: nats for split, (_, _, nats) in further.items()}
     _require_finite(config.name, test=measured.nats, valid=valid_nats, **nats_of)

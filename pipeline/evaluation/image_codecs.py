@@ -12,6 +12,7 @@ import lzma
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeGuard
 
 import numpy as np
@@ -28,7 +29,7 @@ JPEGXL_EFFORT = 9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codec:
+class ImageCodec:
     """A lossless codec for images (C, H, W) of uint8 levels, with C of 1 or 3.
 
     Arguments:
@@ -72,62 +73,42 @@ def _has_bits(event: Levels) -> bool:
     return event.num_levels == 2 and event.shape[0] == 1
 
 
-def _to_picture(image: np.ndarray, event: Levels) -> Image.Image:
-    """Make a picture of 1-bit, 8-bit gray or RGB pixels, whose values are the levels."""
-    if _has_bits(event):
-        return Image.fromarray(image[0].astype(bool))
-    return Image.fromarray(np.ascontiguousarray(image[0] if len(image) == 1 else _last(image)))
+def _pixels(image: np.ndarray) -> np.ndarray:
+    """Put colours (C, H, W) last; one colour has no axis."""
+    return np.ascontiguousarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
 
 
-def _last(image: np.ndarray) -> np.ndarray:
-    return image.transpose(1, 2, 0)
+def _levels(pixels: np.ndarray, event: Levels) -> np.ndarray:
+    """Undo `_pixels`; of gray that was given three times one is left."""
+    levels = pixels.astype(np.uint8)
+    return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)[: event.shape[0]]
 
 
-def _from_file(data: bytes, event: Levels) -> np.ndarray:
+def _encode_file(image: np.ndarray, event: Levels, kind: str, **options: object) -> bytes:
+    """Encode as a picture of 1-bit, 8-bit gray or RGB pixels, whose values are the levels."""
+    pixels = image[0].astype(bool) if _has_bits(event) else _pixels(image)
+    return _file_of(pixels, kind, **options)
+
+
+def _encode_webp(image: np.ndarray, event: Levels) -> bytes:
+    """Encode as WebP, which has RGB only: gray levels are given three times."""
+    rgb = _pixels(np.broadcast_to(image, (3, *image.shape[1:])))
+    return _file_of(rgb, "WEBP", lossless=True, quality=100, method=6)
+
+
+def _file_of(pixels: np.ndarray, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _decode_file(data: bytes, event: Levels) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as picture:
-        pixels = np.asarray(picture).astype(np.uint8)
-    if pixels.ndim == 2:
-        return pixels[None]
-    return pixels.transpose(2, 0, 1)[: event.shape[0]]
-
-
-def encode_png(image: np.ndarray, event: Levels) -> bytes:
-    """Encode as PNG: 1 bit per pixel for bits, 8-bit gray or RGB otherwise.
-
-    Example:
-        >>> event = Levels(256, (3, 4, 4))
-        >>> encode_png(np.zeros(event.shape, np.uint8), event)[1:4]
-        b'PNG'
-    """
-    file = io.BytesIO()
-    _to_picture(image, event).save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
-def encode_webp(image: np.ndarray, event: Levels) -> bytes:
-    """Encode as lossless WebP, which has RGB only: gray levels are given three times."""
-    file = io.BytesIO()
-    rgb = np.ascontiguousarray(_last(np.broadcast_to(image, (3, *image.shape[1:]))))
-    Image.fromarray(rgb).save(file, "WEBP", lossless=True, quality=100, method=6)
-    return file.getvalue()
-
-
-def encode_zstd(image: np.ndarray, event: Levels) -> bytes:
-    """Encode with zstd the image's bytes, channel by channel; bits are packed, 8 per byte."""
-    return bytes(_zstd().compress(_packed(image, event), asbytes=True))
-
-
-def decode_zstd(data: bytes, event: Levels) -> np.ndarray:
-    """Decode what `encode_zstd` wrote."""
-    size = math.ceil(event.size / 8) if _has_bits(event) else event.size
-    return _unpacked(_zstd().decompress(data, size, asbytes=True), event)
-
-
-def _zstd() -> pa.Codec:
-    return pa.Codec("zstd", compression_level=ZSTD_LEVEL)
+        return _levels(np.asarray(picture), event)
 
 
 def _packed(image: np.ndarray, event: Levels) -> bytes:
+    """Return the image's bytes, channel by channel; bits are packed, 8 per byte."""
     return (np.packbits(image) if _has_bits(event) else np.ascontiguousarray(image)).tobytes()
 
 
@@ -137,86 +118,85 @@ def _unpacked(data: bytes, event: Levels) -> np.ndarray:
     return levels.reshape(event.extents)
 
 
-def encode_jpegxl(image: np.ndarray, event: Levels) -> bytes:
-    """Encode as lossless JPEG XL: bits at a depth of 1, levels at one of 8."""
-    import imagecodecs
-
-    pixels = image[0] if len(image) == 1 else _last(image)
-    depth = 1 if _has_bits(event) else 8
-    pixels = np.ascontiguousarray(pixels)
-    return bytes(
-        imagecodecs.jpegxl_encode(
-            pixels, lossless=True, effort=JPEGXL_EFFORT, bitspersample=depth, numthreads=1
-        )
-    )
+def _zstd() -> pa.Codec:
+    return pa.Codec("zstd", compression_level=ZSTD_LEVEL)
 
 
-def decode_jpegxl(data: bytes, event: Levels) -> np.ndarray:
-    """Decode what `encode_jpegxl` wrote."""
-    import imagecodecs
-
-    pixels = np.asarray(imagecodecs.jpegxl_decode(data, numthreads=1)).astype(np.uint8)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+def _encode_zstd(image: np.ndarray, event: Levels) -> bytes:
+    return bytes(_zstd().compress(_packed(image, event), asbytes=True))
 
 
-def encode_group4(image: np.ndarray, event: Levels) -> bytes:
-    """Encode bits as TIFF with CCITT Group 4, the fax machines' code."""
-    file = io.BytesIO()
-    _to_picture(image, event).save(file, "TIFF", compression="group4")
-    return file.getvalue()
+def _decode_zstd(data: bytes, event: Levels) -> np.ndarray:
+    size = math.ceil(event.size / 8) if _has_bits(event) else event.size
+    return _unpacked(_zstd().decompress(data, size, asbytes=True), event)
 
 
-def encode_xz(image: np.ndarray, event: Levels) -> bytes:
-    """Encode with xz the image's bytes, channel by channel; bits are packed, 8 per byte."""
+def _encode_xz(image: np.ndarray, event: Levels) -> bytes:
     return lzma.compress(_packed(image, event), preset=XZ_PRESET)
 
 
-def decode_xz(data: bytes, event: Levels) -> np.ndarray:
-    """Decode what `encode_xz` wrote."""
+def _decode_xz(data: bytes, event: Levels) -> np.ndarray:
     return _unpacked(lzma.decompress(data), event)
 
 
+def _encode_jpegxl(image: np.ndarray, event: Levels) -> bytes:
+    """Encode bits at a depth of 1, levels at one of 8."""
+    import imagecodecs
+
+    coded = imagecodecs.jpegxl_encode(
+        _pixels(image), lossless=True, effort=JPEGXL_EFFORT,
+        bitspersample=1 if _has_bits(event) else 8, numthreads=1,
+    )  # fmt: skip
+    return bytes(coded)
+
+
+def _decode_jpegxl(data: bytes, event: Levels) -> np.ndarray:
+    import imagecodecs
+
+    return _levels(np.asarray(imagecodecs.jpegxl_decode(data, numthreads=1)), event)
+
+
 CODECS = {
-    "png": Codec(
+    "png": ImageCodec(
         label="PNG (Pillow, measured here)",
         settings="optimize=True",
-        encode=encode_png,
-        decode=_from_file,
+        encode=partial(_encode_file, kind="PNG", optimize=True),
+        decode=_decode_file,
         together=False,
     ),
-    "webp": Codec(
+    "webp": ImageCodec(
         label="WebP lossless (Pillow, measured here)",
         settings="quality=100 method=6",
-        encode=encode_webp,
-        decode=_from_file,
+        encode=_encode_webp,
+        decode=_decode_file,
         longest=16_383,
     ),
-    "zstd": Codec(
+    "zstd": ImageCodec(
         label="zstd (pyarrow, measured here)",
         settings=f"level={ZSTD_LEVEL}",
-        encode=encode_zstd,
-        decode=decode_zstd,
+        encode=_encode_zstd,
+        decode=_decode_zstd,
         together=False,
     ),
-    "jpegxl": Codec(
+    "jpegxl": ImageCodec(
         label="JPEG XL (imagecodecs, measured here)",
         settings=f"effort={JPEGXL_EFFORT}",
-        encode=encode_jpegxl,
-        decode=decode_jpegxl,
+        encode=_encode_jpegxl,
+        decode=_decode_jpegxl,
     ),
-    "group4": Codec(
+    "group4": ImageCodec(  # the fax machines' code
         label="CCITT G4 (Pillow, measured here)",
         settings="",
-        encode=encode_group4,
-        decode=_from_file,
+        encode=partial(_encode_file, kind="TIFF", compression="group4"),
+        decode=_decode_file,
         alone=False,
         applies=_has_bits,
     ),
-    "xz": Codec(
+    "xz": ImageCodec(
         label="xz (Python, measured here)",
         settings="preset=9e",
-        encode=encode_xz,
-        decode=decode_xz,
+        encode=_encode_xz,
+        decode=_decode_xz,
         alone=False,
     ),
 }

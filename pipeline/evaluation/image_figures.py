@@ -35,9 +35,7 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels[0, 2:]:
         axes.set_axis_off()
-    low, high = 0.0, event.num_levels - 1.0 if is_levels(event) else 1.0
-    if is_real(event) and event.bin_width is None:
-        low, high = float(real.min()), float(real.max())
+    low, high = _range(event, real)
     used = [*panels[0, :2], *panels[1:].ravel()]
     for axes, (title, x) in zip(used, pictures.items(), strict=True):
         grid = tile(x) if is_picture(event) else x.reshape(len(x), -1)
@@ -53,6 +51,18 @@ def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
         )
         axes.set(title=title, xticks=[], yticks=[])
     return figure
+
+
+def _range(event: Event, real: np.ndarray) -> tuple[float, float]:
+    """Return what is black and white: the ends of levels, bits or [0, 1], else those of real rows.
+
+    Arguments:
+        event: what is modelled; of reals without bins the range is that of real ones.
+        real: events of the dataset.
+    """
+    if is_real(event) and event.bin_width is None:
+        return float(real.min()), float(real.max())
+    return 0.0, event.num_levels - 1.0 if is_levels(event) else 1.0
 
 
 def is_picture(event: Event) -> bool:
@@ -86,14 +96,8 @@ def scatter_figure(samples: np.ndarray, real: np.ndarray) -> Figure:
 
 
 def write_strip(path: Path, images: np.ndarray, event: Event, real: np.ndarray) -> None:
-    """Write images (N, C, H, W) side by side as a PNG of H by N * W pixels, for a report to cut.
-
-    Levels and bits span black to white, and so does [0, 1] or, without bins, the range of the
-    dataset's own images.
-    """
-    low, high = 0.0, event.num_levels - 1.0 if is_levels(event) else 1.0
-    if is_real(event) and event.bin_width is None:
-        low, high = float(real.min()), float(real.max())
+    """Write images (N, C, H, W) side by side as a PNG of H by N * W pixels, for a report to cut."""
+    low, high = _range(event, real)
     shades = ((images.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
     gray = (255 * shades).round().astype(np.uint8)
     count, channels, height, width = gray.shape

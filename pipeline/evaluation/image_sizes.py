@@ -9,11 +9,9 @@ import numpy as np
 
 from arcore.events import Levels
 from pipeline.evaluation import image_codecs
-from pipeline.evaluation.image_codecs import Codec
-from pipeline.evaluation.results import CodecResult, Score
-
-TENTHS = 10
-NATS_PER_BYTE = 8 * math.log(2)
+from pipeline.evaluation.coded_sizes import TENTHS, codec_result
+from pipeline.evaluation.image_codecs import ImageCodec
+from pipeline.evaluation.results import CodecResult
 
 
 def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
@@ -38,7 +36,7 @@ def measure_all(images: np.ndarray, event: Levels) -> list[CodecResult]:
     ]
 
 
-def measure(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
+def measure(codec: ImageCodec, images: np.ndarray, event: Levels) -> CodecResult:
     """Code each image alone.
 
     Arguments:
@@ -49,33 +47,20 @@ def measure(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
     Raises:
         RuntimeError: if an image does not come back as it was.
     """
-    sizes = np.array(
-        [_size(codec, image, event, f"test image {n}") for n, image in enumerate(images)]
-    )
-    error = float(sizes.std(ddof=1)) / math.sqrt(len(sizes))
-    return _result(codec.label, codec, float(sizes.mean()), error, images, int(sizes.sum()), event)
+    sizes = [_size(codec, image, event, f"test image {n}") for n, image in enumerate(images)]
+    return codec_result(codec, sum(sizes), len(images), np.array(sizes), event)
 
 
-def measure_together(codec: Codec, images: np.ndarray, event: Levels) -> CodecResult:
-    """Code all images as one picture, a near-square mosaic in their order.
+def measure_together(codec: ImageCodec, images: np.ndarray, event: Levels) -> CodecResult:
+    """Code all images, like `measure`, as one picture: a near-square mosaic in their order.
 
     The standard error is that of ten mosaics, each of a tenth of the images as they follow each
     other; it is too small where neighbours are alike, as tiles of one photograph are.
-
-    Arguments:
-        codec: one of `CODECS`.
-        images: (N, C, H, W) uint8 levels, N at least 2.
-        event: what one image is.
-
-    Raises:
-        RuntimeError: if the picture does not come back as it was.
     """
     whole = _mosaic_size(codec, images, event)
     tenths = np.array_split(images, min(TENTHS, len(images)))
     means = np.array([_mosaic_size(codec, tenth, event) / len(tenth) for tenth in tenths])
-    error = float(means.std(ddof=1)) / math.sqrt(len(means))
-    label = codec.label.replace(" (", " as one mosaic (", 1)
-    return _result(label, codec, whole / len(images), error, images, whole, event)
+    return codec_result(codec, whole, len(images), means, event, "mosaic")
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:
@@ -114,27 +99,14 @@ def mosaic_extents(shape: Sequence[int]) -> tuple[int, int]:
     return math.ceil(count / columns) * height, columns * width
 
 
-def _mosaic_size(codec: Codec, images: np.ndarray, event: Levels) -> int:
+def _mosaic_size(codec: ImageCodec, images: np.ndarray, event: Levels) -> int:
     picture = mosaic(images)
     whole = Levels(event.num_levels, picture.shape)
     return _size(codec, picture, whole, f"the mosaic of {len(images)} images")
 
 
-def _size(codec: Codec, image: np.ndarray, event: Levels, what: str) -> int:
+def _size(codec: ImageCodec, image: np.ndarray, event: Levels, what: str) -> int:
     data = codec.encode(image, event)
     if not np.array_equal(codec.decode(data, event), image):
         raise RuntimeError(f"{codec.label}: {what} did not come back as it was")
     return len(data)
-
-
-def _result(
-    label: str, codec: Codec, mean: float, error: float, images: np.ndarray, size: int,
-    event: Levels,
-) -> CodecResult:  # fmt: skip
-    return CodecResult(
-        label=label,
-        settings=codec.settings,
-        num_rows=len(images),
-        bytes=size,
-        score=Score.from_nats(mean * NATS_PER_BYTE, error * NATS_PER_BYTE, event),
-    )

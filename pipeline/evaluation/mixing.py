@@ -34,9 +34,9 @@ from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
 from pipeline.training import saved_models
-from pipeline.training.records import COLUMNS, TrainingRecord
 from pipeline.training.resolved import ResolvedConfig, resolve
 from pipeline.training.saved_models import TrainedModel
+from pipeline.training.training_records import COLUMNS, TrainingRecord
 
 log = logging.getLogger(__name__)
 SCORES = "valid.csv"

@@ -21,7 +21,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.evaluation import identity, result_files
 from pipeline.evaluation.results import CodecMeasurements, CodecResult, Result
 from pipeline.experiments import naming
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 
 log = logging.getLogger(__name__)
 MADE_OF = "made_of.txt"  # beside a report or a registration: `hashes`

@@ -64,7 +64,7 @@ def rescore(name: str) -> Rescored:
         found = _rescore_folds(config, folder, record)
         _check_rows(folder, "test", record.num_rows, sum(len(one.nats) for one in found))
         return Rescored(record, cross_validation.mean_score([one.score for one in found]), {})
-    kept, shards = kept_weights.load(folder, record), paths.shards(record.dataset)
+    kept, shards = kept_weights.load(folder), paths.shards(record.dataset)
     num_rows = {"test": record.num_rows} | {one.split: one.num_rows for one in record.further_tests}
     scores = {}
     for split, expected in num_rows.items():

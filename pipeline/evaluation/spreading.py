@@ -20,8 +20,8 @@ from torch import Tensor
 
 import arcore
 from pipeline.cluster.devices import exact
-from pipeline.cluster.pool import pool
 from pipeline.cluster.shared_storage import publish_shards
+from pipeline.cluster.worker_pool import pool
 from pipeline.core import paths, provenance
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.stage_code import check_host
@@ -59,7 +59,7 @@ class ScoringJob:
 
 
 class ScoringWork:
-    """A worker of `pipeline.cluster.pool` that scores batches.
+    """A worker of `pipeline.cluster.worker_pool` that scores batches.
 
     Arguments:
         job: what to score.
@@ -118,7 +118,7 @@ def scorer(
         weights_sha256: of the weights that it has.
 
     Raises:
-        UserError: as for `pipeline.cluster.pool`, and for what a worker finds amiss.
+        UserError: as for `pipeline.cluster.worker_pool`, and for what a worker finds amiss.
     """
     folder = paths.shards(config.dataset["name"])
     manifest = read_manifest(folder)

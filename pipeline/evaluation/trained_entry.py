@@ -11,7 +11,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat, value_of
 from pipeline.data.manifest import Manifest
-from pipeline.datasets.base import UNDECISIVE
+from pipeline.datasets.options import NOT_HASHED
 from pipeline.experiments import params_file
 from pipeline.experiments.schema import ExperimentConfig, TrainerConfig
 from pipeline.training.resolved import resolve
@@ -48,7 +48,7 @@ def check(config: ExperimentConfig, trained: TrainedModel, manifest: Manifest) -
     found = _described(trained)
     if wanted["trainer.precision"] == "auto" and found.get("trainer.precision") != "float64":
         found["trainer.precision"] = "auto"  # which is either of the others
-    passed_over = {f"dataset.{option}" for option in UNDECISIVE}
+    passed_over = {f"dataset.{option}" for option in NOT_HASHED}
     passed_over |= {key for key in wanted.keys() - found if key.startswith("dataset.")}  # newer
     for key in sorted((wanted.keys() | found) - passed_over):
         if key.partition(".")[0] in TRAINED and wanted.get(key) != found.get(key):

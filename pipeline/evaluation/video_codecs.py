@@ -9,7 +9,6 @@ a codec may refer to clips before. Whatever is coded is decoded again and compar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,8 +18,8 @@ import numpy as np
 
 from arcore.events import Event, Levels, after_frames, is_gray, is_levels
 from pipeline.core.errors import UserError
-from pipeline.evaluation.image_sizes import NATS_PER_BYTE, TENTHS
-from pipeline.evaluation.results import CodecResult, Score
+from pipeline.evaluation.coded_sizes import TENTHS, codec_result
+from pipeline.evaluation.results import CodecResult
 
 if TYPE_CHECKING:
     from av import VideoCodecContext, VideoFrame
@@ -189,17 +188,16 @@ def measure_all(clips: np.ndarray, event: Levels, given: int) -> list[CodecResul
 def measure(codec: VideoCodec, clips: np.ndarray, event: Levels, given: int) -> CodecResult:
     """Code each clip as a stream of its own."""
     sizes = np.array([_bytes(codec, clip[None], given).sum() for clip in clips])
-    return _result(codec.label, codec, sizes, sizes, event, given)
+    return codec_result(codec, int(sizes.sum()), len(sizes), sizes, after_frames(event, given))
 
 
 def measure_together(
     codec: VideoCodec, clips: np.ndarray, event: Levels, given: int
 ) -> CodecResult:
     """Code all clips as one stream; the error is that of ten parts of it."""
-    sizes = _bytes(codec, clips, given)
+    sizes, scored = _bytes(codec, clips, given), after_frames(event, given)
     means = [part.mean() for part in np.array_split(sizes, min(TENTHS, len(sizes)))]
-    label = codec.label.replace(" (", " as one stream (", 1)
-    return _result(label, codec, sizes, np.array(means), event, given)
+    return codec_result(codec, int(sizes.sum()), len(sizes), np.array(means), scored, "stream")
 
 
 def _bytes(codec: VideoCodec, clips: np.ndarray, given: int) -> np.ndarray:
@@ -230,17 +228,3 @@ def _without_remarks(packet: bytes) -> bytes:
     start = b"\0\0\1"
     first = packet.index(start) + len(start)
     return packet[packet.index(start, first) :] if packet[first] & 31 == 6 else packet
-
-
-def _result(
-    label: str, codec: VideoCodec, sizes: np.ndarray, varying: np.ndarray, event: Levels, given: int
-) -> CodecResult:
-    error = float(varying.std(ddof=1)) / math.sqrt(len(varying))
-    scored = after_frames(event, given)
-    return CodecResult(
-        label=label,
-        settings=codec.settings,
-        num_rows=len(sizes),
-        bytes=int(sizes.sum()),
-        score=Score.from_nats(float(sizes.mean()) * NATS_PER_BYTE, error * NATS_PER_BYTE, scored),
-    )

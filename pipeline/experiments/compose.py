@@ -20,7 +20,7 @@ from yaml import YAMLError
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.datasets import catalog
-from pipeline.experiments import groups, naming
+from pipeline.experiments import groups, members, naming
 from pipeline.experiments.params_file import read_entry, read_params
 from pipeline.experiments.schema import (
     ClusterConfig,
@@ -48,12 +48,14 @@ def _check_model(model: str) -> None:
 def _defaults(model: str) -> dict[str, Any]:
     from arcore import zoo  # here: it needs torch, which --help of a stage does not
 
-    return {
+    defaults = {
         "model": {"name": model, **zoo.model_class(model).Config().to_dict()},
         "trainer": dataclasses.asdict(TrainerConfig()),
         "evaluation": dataclasses.asdict(EvaluationConfig()),
         "cluster": dataclasses.asdict(ClusterConfig()),
     }
+    del defaults["trainer"]["validate_members"], defaults["evaluation"]["num_members"]
+    return defaults
 
 
 def _compose(choices: Mapping[str, str]) -> DictConfig:
@@ -128,10 +130,10 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     for key in entry:
         if key not in MIXTURE_KEYS:
             raise unknown_name(f"key of {where}", key, MIXTURE_KEYS)
-    members = entry.get("mixture")
-    fits = isinstance(members, list) and all(isinstance(one, str) for one in members)
-    fits = fits and len(set(members or [])) == len(members or []) > 0
-    require(fits, f"{where}.mixture", "a list of different experiments", members)
+    mixed = entry.get("mixture")
+    fits = isinstance(mixed, list) and all(isinstance(one, str) for one in mixed)
+    fits = fits and len(set(mixed or [])) == len(mixed or []) > 0
+    require(fits, f"{where}.mixture", "a list of different experiments", mixed)
     pooled = entry.get("pooled", False)
     require(isinstance(pooled, bool), f"{where}.pooled", "true or false", pooled)
     for override in overrides:
@@ -139,7 +141,7 @@ def load_mixture(name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         require(fits, "override", "a key of evaluation or cluster, for a mixture", override)
     configs = [
         compose(member, f"experiments.{member}", read_entry("experiments", member))
-        for member in members or []
+        for member in mixed or []
     ]
     wanted = f"an experiment on {entry.get('dataset')!r}"
     for config in configs:
@@ -243,6 +245,7 @@ def compose(
             asked = [o.partition("=")[0] for o in dotted if _section(o) == key]
             raise _unknown_parameter(asked[0] if asked else key, plain)
     catalog.get_dataset(plain["dataset"])
+    plain = _over(members.defaults(plain["model"]), plain)
     return ExperimentConfig(
         name=name,
         base=entry.get("base"),

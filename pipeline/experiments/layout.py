@@ -3,6 +3,8 @@
 `dvc exp run -S a.b=c` changes keys that are there, and writes the file again with ruamel.yaml. In
 this layout writing it again changes the lines of the new value alone, and each entry has the list
 `overrides`, through which any parameter can be set.
+
+A folder with a params.yaml of its own has a dvc.yaml too, of the stages of the project's.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import UserError, one_line, require
 
+FILE = "params.yaml"
 SECTIONS = ("experiments", "searches")
 JOINS = "joins"
+MADE = "# Written by `python -m stages.params` of the stages of dvc.yaml; not by hand.\n"
 WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks lines of more than 80
 
 
@@ -58,6 +62,30 @@ def completed(text: str) -> str:
     stream = io.StringIO()
     _yaml().dump(params, stream)
     return stream.getvalue()
+
+
+def pipeline_of(folder: str, text: str) -> str:
+    """Return the dvc.yaml of a folder's params.yaml.
+
+    It has the stages of the project's dvc.yaml that run for each entry: they run in the same place,
+    and take their entries from the folder's file.
+
+    Arguments:
+        folder: of PARTS.
+        text: the project's dvc.yaml.
+    """
+    whole = yaml.safe_load(text)
+    stages = {name: stage["do"] for name, stage in whole["stages"].items() if "foreach" in stage}
+    for stage in stages.values():
+        own = [one for one in stage["params"] if isinstance(one, str)]
+        others = [one for one in stage["params"] if not isinstance(one, str)]
+        stage["params"] = [*([{f"{folder}/{FILE}": own}] if own else []), *others]
+    made = {
+        name: {"foreach": whole["stages"][name]["foreach"], "do": {"wdir": "..", **stage}}
+        for name, stage in stages.items()
+    }
+    content = {"vars": whole["vars"], "stages": made}
+    return MADE + yaml.safe_dump(content, sort_keys=False, width=100)
 
 
 def _joins(params: Mapping[str, Any]) -> CommentedMap:

@@ -1,4 +1,4 @@
-"""Entries of params.yaml, the one file that a user edits."""
+"""Entries of params.yaml, the one file that a user edits, and of the params.yaml of `PARTS`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.experiments import naming
 
+FILE = "params.yaml"
 WIDTH = 120  # columns of a list of entries
 KINDS = {
     "experiments": "experiment",
@@ -25,16 +27,36 @@ KINDS = {
     "folds": "protocol of folds",
     "studies": "study",
 }
+SECTIONS = ("datasets", *KINDS, "uses", "joins")
 
 
 def read_params(path: Path | None = None) -> dict[str, Any]:
-    """Read params.yaml (from the working directory by default) as plain data.
+    """Read params.yaml, of the working directory by default, and those of `paths.PARTS` as one.
 
     Raises:
-        UserError: if it is missing, not valid YAML with a mapping of experiments, or has another
-            section of a wrong kind.
+        UserError: if it is missing, not valid YAML with a mapping of experiments, has another
+            section of a wrong kind, or if two files have the same name.
     """
-    path = path or Path("params.yaml")
+    path = path or Path(FILE)
+    merged = _read(path)
+    for more in paths.params_files(path.parent)[1:]:
+        part = _read(more)
+        for section in SECTIONS:
+            merged[section] = _joined(merged.get(section), part.get(section), f"{more}: {section}")
+    return merged
+
+
+def _joined(known: Any, more: Any, where: str) -> Any:
+    """Return a section of two files as one."""
+    if not known or not more:
+        return known or more
+    for name in more:
+        require(name not in known, where, "names that are in no other file", name)
+    return known + more if isinstance(known, list) else known | more
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read one file."""
     try:
         read = _parsed(path.read_text(encoding="utf-8"))
         loaded = OmegaConf.to_container(read, resolve=True, throw_on_missing=True)
@@ -55,7 +77,7 @@ def read_params(path: Path | None = None) -> dict[str, Any]:
     return sections
 
 
-@functools.lru_cache(maxsize=4)  # a fifth of a second, several times in every stage
+@functools.lru_cache(maxsize=8)  # a fifth of a second, several times in every stage
 def _parsed(text: str) -> DictConfig | ListConfig:
     read = OmegaConf.load(io.StringIO(text))  # which refuses a key twice
     _refuse_references(OmegaConf.to_container(read), "")
@@ -77,6 +99,20 @@ def _named(known: Mapping[Any, Any], where: str) -> dict[str, Any]:
     for name in names:
         require(names.count(name) == 1, where, "different names", f"{name} twice")
     return dict(zip(names, known.values(), strict=True))
+
+
+def dvc_target(stage: str, experiment: str) -> str:
+    """Return DVC's name of a stage of an experiment, with the file that it is in.
+
+    Example:
+        >>> dvc_target("train", "an experiment of no file")
+        'train@an experiment of no file'
+    """
+    for path in paths.params_files(Path())[1:]:
+        entries = _read(path)
+        if any(experiment in (entries.get(section) or ()) for section in KINDS):
+            return f"{path.with_name('dvc.yaml')}:{stage}@{experiment}"
+    return f"{stage}@{experiment}"
 
 
 def stages_of(experiment: str) -> tuple[str, ...]:

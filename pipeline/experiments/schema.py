@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pipeline.core.errors import UserError, require, require_seed, unknown_name
-from pipeline.datasets.base import UNDECISIVE
+from pipeline.datasets.options import NOT_HASHED
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "adagrad", "adadelta")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_time", "exponential")
@@ -95,7 +95,8 @@ class TrainerConfig:
         validate_every: epochs from one validation to the next.
         validate_members: members of the ensemble that is validated (1: the model itself; null: as
             many as the model has masks or orderings, and exactly: where they are orderings, by D
-            passes for each instead of a masked estimate).
+            passes for each instead of a masked estimate). An entry that does not say so validates
+            all masks (`members.defaults`).
         checkpoint_every: epochs from one checkpoint to the next.
         shuffle_rows: rows that a worker holds and shuffles at once; a worker's part of the split
             is shuffled whole if it is no larger, else streamed in windows of so many.
@@ -145,7 +146,7 @@ class EvaluationConfig:
 
     Attributes:
         num_members: members of the ensemble that is scored (1: the model itself; null: as many as
-            the model has masks or orderings).
+            the model has masks or orderings, as in an entry that does not say so).
         batch_size: rows scored at once; of large events no more than have 2^21 dimensions and 2^27
             probabilities of levels.
         num_test_rows: rows that are scored, a random subset of the split; null scores all. The
@@ -285,7 +286,7 @@ class ExperimentConfig:
     def config_hash(self, dataset_sha256: str) -> str:
         """Return a hash of what decides the trained weights: name, data, model and trainer."""
         decisive = {key: value for key, value in self.to_dict().items() if key != "evaluation"}
-        decisive["dataset"] = {k: v for k, v in self.dataset.items() if k not in UNDECISIVE}
+        decisive["dataset"] = {k: v for k, v in self.dataset.items() if k not in NOT_HASHED}
         decisive["dataset_sha256"] = dataset_sha256
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

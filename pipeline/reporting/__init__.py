@@ -1,4 +1,6 @@
-"""Results beside published ones, as tables and pages.
+"""One table of numbers, and the templates that draw it.
 
-Nothing here is measured.
+`numbers` returns everything that a dataset's experiments measured, with the published values, as a
+pandas frame. Markdown, CSV, terminal and HTML tables are templates over the frame. Nothing here is
+measured.
 """

@@ -1,7 +1,6 @@
 """A dataset's report: our results matched with the published ones.
 
-It is printed by `pipeline.reporting.tables` and, as an HTML page with figures, by
-`pipeline.reporting.html`.
+`pipeline.reporting.numbers` makes a table of it.
 """
 
 from __future__ import annotations
@@ -10,18 +9,15 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from arcore.events import Event
+from arcore.units import nats_to, nats_to_bits_per_dim
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
-from pipeline.datasets import catalog
 from pipeline.evaluation.reading import (
     Evaluated,
     read_codecs,
-    read_evaluated,
-    read_kept_codecs,
     read_results,
 )
 from pipeline.evaluation.results import CodecResult, FurtherTest, Result, Score
@@ -58,9 +54,39 @@ class Row:
         return self.result.score.value_in(self.result.unit, self.evaluated.event)
 
     @property
+    def rank(self) -> tuple[bool, float]:
+        """What tables are ordered by: conditional rows come last, they do not compare."""
+        return bool(wording.condition(self.evaluated)), self.value
+
+    @property
     def difference(self) -> float | None:
         """Ours minus published, in the dataset's unit; negative is better."""
         return None if self.published_value is None else self.value - self.published_value
+
+    @property
+    def entropy(self) -> float | None:
+        """The least value that is possible, in the dataset's unit; None where it is unknown."""
+        excess = self.result.excess
+        return None if excess is None else self.in_unit(excess.entropy_nats)
+
+    @property
+    def above_entropy(self) -> tuple[float, float] | None:
+        """How far the test value is above the entropy, and the standard error."""
+        excess = self.result.excess
+        if excess is None:
+            return None
+        above = self.in_unit(excess.excess_nats, difference=True)
+        if self.result.unit != "bits_per_dim":
+            return above, self.in_unit(excess.excess_nats_stderr, difference=True)
+        error = excess.excess_bits_per_dim_stderr
+        return None if error is None else (above, error)
+
+    def in_unit(self, nats: float, difference: bool = False) -> float:
+        """Convert nats per event, or a difference of them, to the dataset's unit."""
+        unit, event, size = self.result.unit, self.evaluated.event, self.result.mean_size
+        if unit == "bits_per_dim":
+            return nats_to_bits_per_dim(nats, event, difference=difference, size=size)
+        return nats_to(unit, nats, event)
 
     def relation_in(self, unit: str) -> str:
         """Say as in `published_results.yaml` what the value in a unit is to the true one."""
@@ -69,16 +95,6 @@ class Row:
         bounded = self.result.is_bound_in(unit, self.evaluated.event)
         return "upper_bound" if bounded else "exact"
 
-    def sign_in(self, unit: str) -> str:
-        """Return what precedes the value in a unit: nothing, <= or ~."""
-        return wording.SIGNS[self.relation_in(unit)]
-
-    def text_in(self, unit: str) -> str:
-        """Print the value in a unit with its error."""
-        score, event = self.result.score, self.evaluated.event
-        value, error = score.value_in(unit, event), score.stderr_in(unit, event)
-        return wording.with_error(value, error, self.sign_in(unit))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -86,7 +102,7 @@ class Report:
 
     Attributes:
         event: what is scored.
-        rows: ours, best first.
+        rows: ours, unconditional ones first, each from the best.
         codecs: general codecs on the same images, or baselines of sounds, best first.
         context: published rows that none of ours is matched with, and their values in the
             dataset's unit (None where the metric is another quantity), best first; those that are
@@ -103,13 +119,13 @@ class Report:
 
     @property
     def best(self) -> Row:
-        """Our best row on the test split."""
+        """Our best row on the test split, a conditional one only where all are."""
         return next(row for row in self.rows if row.result.split == "test")
 
     @property
-    def is_coded(self) -> bool:
-        """Whether the rows of any result were compressed by its model."""
-        return any(row.result.coded is not None for row in self.rows)
+    def units(self) -> list[str]:
+        """Units of the test values: the dataset's, then nats and bits/dim."""
+        return list(dict.fromkeys((self.unit, "nats", "bits_per_dim")))
 
     def codec_value(self, codec: CodecResult) -> float:
         """Return what a codec needs, in the dataset's unit."""
@@ -117,14 +133,16 @@ class Report:
 
     @property
     def measured(self) -> list[Row | CodecResult]:
-        """Our rows and those of codecs as one list, best first."""
-        ranked: list[tuple[float, Row | CodecResult]] = [(row.value, row) for row in self.rows]
-        ranked += [(self.codec_value(codec), codec) for codec in self.codecs]
-        return [row for _, row in sorted(ranked, key=lambda item: item[0])]
+        """Our rows and those of codecs as one list: unconditional ones, best first, then others."""
+        ranked: list[tuple[bool, float, Row | CodecResult]] = [
+            (*row.rank, row) for row in self.rows
+        ]
+        ranked += [(False, self.codec_value(codec), codec) for codec in self.codecs]
+        return [row for *_, row in sorted(ranked, key=lambda item: item[:2])]
 
 
 def build_report(dataset: str) -> Report:
-    """Put a dataset's results beside the published ones.
+    """Put a dataset's results next to the published ones.
 
     An experiment names its counterpart in its config, `evaluation.published: {model, variant}`, and
     an ensemble that of one member, `evaluation.published_member`, which gives it a second row. A
@@ -136,38 +154,23 @@ def build_report(dataset: str) -> Report:
     """
     read = read_results(dataset)
     manifest = read_manifest(paths.shards(dataset))
-    return _report(dataset, read, manifest.published_name, read_codecs(manifest))
+    return compare(dataset, read, manifest.published_name, read_codecs(manifest))
 
 
-def recorded_report(dataset: str, records: Path) -> Report:
-    """Put what is kept of a dataset beside the published results, from the records alone.
+def compare(
+    dataset: str, read: Sequence[Evaluated], published_name: str | None, codecs: list[CodecResult]
+) -> Report:
+    """Put results next to the published ones.
 
     Arguments:
         dataset: its name.
-        records: a folder of `<dataset>-*` folders with `metrics.json` and `config.yaml`, and of
-            `codecs/<dataset>.json`.
+        read: the results, one at least.
+        published_name: of the dataset in `published_results.yaml`, None where nothing is published.
+        codecs: measured on the same data.
 
     Raises:
-        UserError: for missing or malformed files, or a counterpart that is not published.
+        UserError: for results that do not go together, or a counterpart that is not published.
     """
-    kept = sorted(path.parent for path in records.glob(f"{dataset}-*/metrics.json"))
-    if not kept:
-        raise UserError(f"{records}/{dataset}-*: no record of an experiment")
-    read = [read_evaluated(folder) for folder in kept]
-    config = read[0].config
-    described = config.content.get("dataset")
-    if not isinstance(described, dict):
-        raise UserError(f"{kept[0] / 'config.yaml'}: dataset: expected a mapping, got {described}")
-    # Nothing is published of data of the user's own, whose files may be elsewhere.
-    published_name = None if "kind" in described else catalog.get_dataset(described).published_name
-    path = records / "codecs" / f"{dataset}.json"
-    codecs = read_kept_codecs(path, read[0].event, config.dataset_sha256)
-    return _report(dataset, read, published_name, codecs)
-
-
-def _report(
-    dataset: str, read: Sequence[Evaluated], published_name: str | None, codecs: list[CodecResult]
-) -> Report:
     rows = [Row(evaluated=one) for one in read]
     rows += [
         importance_row(one)
@@ -182,7 +185,7 @@ def _report(
         raise UserError(f"{dataset}: its experiments were scored on different versions of the data")
     unit, event = read[0].result.unit, read[0].event
     published = published_for(published_name)
-    rows.sort(key=lambda row: (row.value, row.result.experiment))
+    rows.sort(key=lambda row: (*row.rank, row.result.experiment))
     if published_name is not None:  # else nothing is published of these data
         rows = [_matched(row, published) for row in rows]
     ours = {row.published for row in rows}
@@ -222,19 +225,9 @@ def member_row(evaluated: Evaluated) -> Row:
             f"{result.experiment}: evaluation.published_member: expected an ensemble, got "
             f"num_members {result.num_members}"
         )
-    score = Score.from_nats(
-        member.member_nats, member.member_nats_stderr, evaluated.event, result.mean_size
-    )
+    score = _score(evaluated, member.member_nats, member.member_nats_stderr)
     changed = dataclasses.replace(
-        result,
-        experiment=f"{result.experiment} (a member)",
-        num_members=1,
-        score=score,
-        excess=None,
-        coded=None,
-        member=None,
-        valid_nats=None,
-        published=result.published_member,
+        _bare(result, "a member", score), num_members=1, published=result.published_member
     )
     scored = dataclasses.replace(evaluated, result=changed)
     return Row(evaluated=scored, num_averaged=result.num_members)
@@ -242,23 +235,12 @@ def member_row(evaluated: Evaluated) -> Row:
 
 def further_row(evaluated: Evaluated, test: FurtherTest) -> Row:
     """Return the row of what a test split beyond `test` scores."""
-    result = evaluated.result
     changed = dataclasses.replace(
-        result,
-        experiment=f"{result.experiment} ({test.split})",
+        _bare(evaluated.result, test.split, test.score),
         split=test.split,
-        score=test.score,
         mean_size=test.mean_size,
         num_rows=test.num_rows,
         num_split_rows=test.num_split_rows,
-        excess=None,
-        member=None,
-        importance=None,
-        bound=None,
-        coded=None,
-        further_tests=(),
-        valid_nats=None,
-        published=None,
     )
     return Row(evaluated=dataclasses.replace(evaluated, result=changed))
 
@@ -275,21 +257,32 @@ def importance_row(evaluated: Evaluated) -> Row:
             f"{result.experiment}: evaluation.published_importance: expected an estimate, which "
             "a model with latents has where evaluation.importance_samples is above 0"
         )
-    score = Score.from_nats(
-        estimate.nats_importance_weighted,
-        estimate.nats_importance_weighted_stderr,
-        evaluated.event,
-        result.mean_size,
+    score = _score(
+        evaluated, estimate.nats_importance_weighted, estimate.nats_importance_weighted_stderr
     )
     changed = dataclasses.replace(
-        result,
-        experiment=f"{result.experiment} ({estimate.importance_samples:,} importance samples)",
-        score=score,
+        _bare(result, f"{estimate.importance_samples:,} importance samples", score),
         num_rows=estimate.importance_rows,
-        valid_nats=None,
-        excess=None,
-        bound=None,
-        coded=None,
         published=result.published_importance,
     )
     return Row(evaluated=dataclasses.replace(evaluated, result=changed), approximate=True)
+
+
+def _score(evaluated: Evaluated, nats: float, stderr: float) -> Score:
+    return Score.from_nats(nats, stderr, evaluated.event, evaluated.result.mean_size)
+
+
+def _bare(result: Result, what: str, score: Score) -> Result:
+    """Return the result of a further row: a score, without what was measured of the first alone."""
+    return dataclasses.replace(
+        result,
+        experiment=f"{result.experiment} ({what})",
+        score=score,
+        excess=None,
+        member=None,
+        bound=None,
+        coded=None,
+        further_tests=(),
+        valid_nats=None,
+        published=None,
+    )

@@ -18,13 +18,17 @@ from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.history_units import in_unit
 from pipeline.reporting.wording import UNITS
 from pipeline.training.history import read_history
-from pipeline.training.records import TrainingRecord
 
 MAX_CHART_ROWS = 24
 MAX_CODEC_RATIO = 2.0
 WIDE, NARROW = 9.6, 3.6  # inches of 72 CSS pixels
 Dot = tuple[float, str, float | None, str]  # value, label, error, marker
 OURS, CODEC, PUBLISHED = "o", "s", "D"
+KINDS = {
+    OURS: "ours (orange dots, with one standard error)",
+    CODEC: "codecs and simple models, measured here (green squares)",
+    PUBLISHED: "published (grey diamonds)",
+}
 _COLORS = {OURS: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
 # of middle lightness, legible on white and on black
 _CURVES = (
@@ -66,12 +70,12 @@ def curves_of(report: Report) -> list[Curve]:
         if name in curves or not path.is_file():
             continue
         points = [line for line in read_history(path) if line.get("valid_nats")]
-        record = TrainingRecord.of(paths.model(name))
+        record = origins.training_of(row)
         ends = record.epoch_seconds if record is not None else []
         if not points or len(ends) < max(int(point["epoch"]) for point in points):
             continue
         values = in_unit(points, "valid_nats", report.unit, row.evaluated.config)
-        processors = origins.processors(name)
+        processors = origins.processors(record)
         seconds = [processors * ends[int(point["epoch"]) - 1] for point in points]
         label = wording.short_name(name, report.dataset)
         curves[name] = Curve(label, np.asarray(seconds), np.asarray(values))
@@ -95,76 +99,41 @@ def limits(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) -> Figure:
-    """Draw validation curves over processor seconds, each with its name beside its end.
+    """Draw validation curves over processor seconds, with a legend in the order of their ends.
 
     Arguments:
         curves: one at least.
         unit: of their values.
-        narrow: for a screen of 390 pixels.
+        narrow: for a screen of 390 pixels: the legend stands below.
     """
-    height = max(3.4 if narrow else 4.4, 0.5 + (0.19 if narrow else 0.21) * len(curves))
-    figure = Figure(figsize=(NARROW if narrow else WIDE, height))
-    left, width = (0.14, 0.43) if narrow else (0.07, 0.65)
-    axes = figure.add_axes((left, 0.6 / height, width, 1 - 0.75 / height))
+    size = 7.5 if narrow else 9
+    lines = 1.7 * size / 72 * len(curves)  # of the legend, in inches
+    height = 3.2 + lines if narrow else max(4.4, 0.6 + lines)
+    figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
+    axes = figure.subplots()
     low, high = limits(curves)
     axes.set_ylim(low, high)
-    begins = min(float(curve.seconds[0]) for curve in curves)
-    ends = max(float(curve.seconds[-1]) for curve in curves)
-    if begins > 0 and ends > 20 * begins:
-        axes.set_xscale("log")
-    size = 7.5 if narrow else 9
     for index, curve in enumerate(curves):
         color, dash = _CURVES[index % len(_CURVES)], _DASHES[index // len(_CURVES) % len(_DASHES)]
         marker = "o" if len(curve.values) == 1 else None
-        axes.plot(curve.seconds, curve.values, color=color, ls=dash, lw=1.4, marker=marker, ms=3)
-    axes.set_xlim(right=ends * (1.1 if axes.get_xscale() == "log" else 1.02))
-    _name_ends(axes, curves, size)
+        label = f"{curve.label} {curve.values[-1]:.4g}" + (" ↑" if curve.values[-1] > high else "")
+        axes.plot(
+            curve.seconds, curve.values,
+            color=color, ls=dash, lw=1.4, marker=marker, ms=3, label=label,
+        )  # fmt: skip
+    begins = min(float(curve.seconds[0]) for curve in curves)
+    if 0 < 20 * begins < max(float(curve.seconds[-1]) for curve in curves):
+        axes.set_xscale("log")
+    figure.legend(
+        loc="outside lower left" if narrow else "outside right upper",
+        fontsize=size,
+        labelcolor=_INK,
+        frameon=False,
+    )
     axes.set_xlabel("seconds × processors", fontsize=size, color=_INK)
     axes.set_ylabel(f"validation {UNITS[unit]}", fontsize=size, color=_INK)
     _plain(axes, size)
     return figure
-
-
-def _name_ends(axes: Axes, curves: Sequence[Curve], size: float) -> None:
-    """Write each curve's name at the right, as near to its end as there is room."""
-    height = axes.get_window_extent().height
-    step = min(1.25 * size / 72 * axes.figure.dpi / height, 1 / max(1, len(curves) - 1))
-    to_axes = axes.transData + axes.transAxes.inverted()
-    ends = [
-        to_axes.transform((float(curve.seconds[-1]), float(curve.values[-1]))) for curve in curves
-    ]
-    order = sorted(range(len(curves)), key=lambda index: float(ends[index][1]))
-    places = spread([min(float(ends[index][1]), 1.0) for index in order], step)
-    for index, place in zip(order, places, strict=True):
-        color = _CURVES[index % len(_CURVES)]
-        x, y = (float(value) for value in ends[index])
-        out = y > 1
-        label = curves[index].label + (f" ↑ {curves[index].values[-1]:.3g}" if out else "")
-        axes.plot(
-            [x, 1.015, 1.03], [min(y, 1.0), place, place],
-            color=color, lw=0.6, alpha=0.7, transform=axes.transAxes, clip_on=False,
-        )  # fmt: skip
-        axes.text(
-            1.04, place, label,
-            color=_INK, fontsize=size, va="center", transform=axes.transAxes,
-        )  # fmt: skip
-
-
-def spread(places: Sequence[float], step: float) -> list[float]:
-    """Move ascending places apart until neighbours differ by a step, within [0, 1] if they fit.
-
-    Example:
-        >>> spread([0.0, 0.0, 0.9], 0.1)
-        [0.0, 0.1, 0.9]
-    """
-    moved: list[float] = []
-    for place in places:
-        moved.append(max(place, moved[-1] + step) if moved else max(place, 0.0))
-    over = 1.0
-    for index in range(len(moved) - 1, -1, -1):
-        moved[index] = min(moved[index], over)
-        over = moved[index] - step
-    return moved
 
 
 def comparison(report: Report, narrow: bool = False) -> Figure:
@@ -188,7 +157,7 @@ def comparison(report: Report, narrow: bool = False) -> Figure:
                 0.01, y + 0.28, label,
                 fontsize=size, color=_INK, va="bottom", transform=axes.get_yaxis_transform(),
             )  # fmt: skip
-    bound = wording.entropy_in(report.rows[0].evaluated)
+    bound = report.rows[0].entropy
     if bound is not None:
         axes.axvline(bound, linestyle="--", color=_COLORS[PUBLISHED])
     labels = ["" if narrow else label for _, label, *_ in dots]
@@ -223,12 +192,14 @@ def _dots(report: Report) -> list[Dot]:
 
 
 def _dot(row: Row, report: Report) -> Dot:
-    sign = row.sign_in(report.unit)
+    sign = wording.SIGNS[row.relation_in(report.unit)]
     members = wording.members(row.result, row.num_averaged)
-    known = [part for part in (members if members != "one" else "", sign) if part]
+    given = wording.condition(row.evaluated)
+    known = ["" if members == "one" else members, sign, f"given {given}" if given else ""]
     name = wording.short_name(row.result.experiment, report.dataset)
     error = row.result.score.stderr_in(report.unit, row.evaluated.event)
-    return row.value, f"{name} ({', '.join(known)})" if known else name, error, OURS
+    label = ", ".join(filter(None, known))
+    return row.value, f"{name} ({label})" if label else name, error, OURS
 
 
 def left_out(report: Report) -> str:

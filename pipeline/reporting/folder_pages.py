@@ -1,4 +1,4 @@
-"""Pages beside the records that they show: `index.html` in a folder of each search or study."""
+"""Pages next to the records that they show: `index.html` in a folder of each search or study."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 
 from pipeline.core import atomic
 from pipeline.core.errors import UserError
-from pipeline.reporting import markup
-from pipeline.reporting.markup import Cell
+from pipeline.reporting import templates
+from pipeline.reporting.gallery import Media
+from pipeline.reporting.templates import HtmlTable
 
 log = logging.getLogger(__name__)
 
 FILE = "index.html"
+Terms = list[tuple[str, str]]
+Part = str | HtmlTable | Media
 
 
 def write_each(above: Path, record: str, write: Callable[[Path], None]) -> list[Path]:
@@ -37,22 +40,23 @@ def write_each(above: Path, record: str, write: Callable[[Path], None]) -> list[
     return written
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """Return a table of texts, in which all columns but the first are of values."""
-    cells = [[Cell(first), *(Cell(text, number=True) for text in rest)] for first, *rest in rows]
-    return markup.table(header, cells, caption)
-
-
-def save(folder: Path, name: str, body: Sequence[str]) -> None:
+def save(folder: Path, name: str, content: Sequence[Part], origin: Terms, files: Terms) -> None:
     """Write a folder's page, which leads back to all reports.
+
+    Arguments:
+        folder: that it is written to.
+        name: its title.
+        content: paragraphs, tables and pictures.
+        origin: (term, text) of where the record comes from.
+        files: (what, name) of the folder.
 
     Raises:
         UserError: if the folder is gone.
     """
-    back = markup.link("../../reports/index.html", "all reports")
-    heading = f'<nav aria-label="Page">{back}</nav><h1>{markup.breakable(name)}</h1>'
-    whole = [f"<header>{heading}</header>", "<main>", *body, "</main>"]
+    text = templates.render(
+        templates.FOLDER, title=name, content=content, origin=origin, files=files
+    )
     try:
-        atomic.write_text(folder / FILE, markup.page(f"{name} - arcore", whole))
+        atomic.write_text(folder / FILE, text)
     except FileNotFoundError:
         raise UserError(f"{folder}: removed meanwhile") from None

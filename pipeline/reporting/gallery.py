@@ -2,29 +2,82 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation import audio_figures, video_figures
 from pipeline.evaluation.results import Result
-from pipeline.reporting import markup, wording
+from pipeline.reporting import templates, wording
 from pipeline.reporting.comparison import Report, Row
-from pipeline.reporting.markup import escape
 
 COLUMNS = 10
 REAL_ROWS = 3
 MEMBER_PIXELS = 44  # of an image on the page
 HEARD_SECONDS, GAP_SECONDS = 1.5, 0.06
+Names = Mapping[int, str]  # of models on the page, by the identity of their row
 
 
-def gallery(report: Report) -> list[str]:
-    """Return the sections of samples of a report, none where there are none."""
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """A picture or a sound on a page.
+
+    Attributes:
+        content: of a PNG or WAV file.
+        alt: what it shows, for those who do not see it.
+        caption: below it; a text, or HTML that a template made.
+        note, labels: above it, and above each image of the first row of a strip.
+        across: width on the page in pixels of a strip of small images, 0 for other pictures.
+        still: a first frame of animated pictures, for readers who want less motion.
+        is_sound: whether it is a WAV file.
+    """
+
+    content: bytes
+    alt: str
+    caption: str = ""
+    note: str = ""
+    labels: Sequence[str] = ()
+    across: int = 0
+    still: bytes = b""
+    is_sound: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Players:
+    """Real and drawn sounds of equal lengths, a row for each real one.
+
+    Attributes:
+        header: names of the columns: what a row is, real, and the models.
+        rows: (what it is, the sounds as WAV files).
+        seconds: the shortest and the longest of the real sounds.
+        repeated: seconds below which sounds are repeated, 0 where none is that short.
+    """
+
+    header: list[str]
+    rows: list[tuple[str, list[bytes]]]
+    seconds: tuple[float, float]
+    repeated: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Samples on a page: those of one model, or of models that were given the same sounds."""
+
+    title: str = ""
+    media: Sequence[Media] = ()
+    players: Players | None = None
+
+
+def sections(report: Report) -> list[Samples]:
+    """Return the samples of a report, none where there are none."""
     rows = [
         row
         for row in report.rows
@@ -33,221 +86,162 @@ def gallery(report: Report) -> list[str]:
         and row.result.num_folds == 1
         and row.result.split == "test"
     ]
+    names = {id(row): wording.short_name(row.result.experiment, report.dataset) for row in rows}
     extents = report.event.shape
     if len(extents) == 1 and extents[0] is None:
-        return _sounds(rows, report.dataset)
+        return [*_sounds(rows, names), *_pictures(rows, names, _spectrograms)]
     if len(extents) == 4:
-        return _clips(rows, report.dataset)
-    images = [row for row in rows if (row.evaluated.folder / "media" / "samples.png").is_file()]
-    others = [row for row in rows if row not in images]
-    parts = _images(images, report.dataset) if len(extents) == 3 and images else []
-    return parts + _pictures(others, report.dataset)
+        return list(_pictures(rows, names, _clips))
+    strips = [row for row in rows if (row.evaluated.folder / "media" / "samples.png").is_file()]
+    others = [row for row in rows if row not in strips]
+    return [*_strips(strips, names), *_pictures(others, names, _samples)]
 
 
-def _name(row: Row, dataset: str) -> str:
-    return wording.short_name(row.result.experiment, dataset)
-
-
-def _images(rows: Sequence[Row], dataset: str) -> list[str]:
-    """Return the real images once, then a row of samples of each model."""
-    extents = rows[0].evaluated.event.extents
-    width = extents[2]
-    real = rows[0].evaluated.folder / "media" / "real.png"
-    parts = ["<h3>Real test images</h3>", _strip(real, width, REAL_ROWS, "real test images")]
+def _strips(rows: Sequence[Row], names: Names) -> Iterator[Samples]:
+    """Yield the real images once, then strips of samples of each model."""
+    for row in rows[:1]:
+        real = row.evaluated.folder / "media" / "real.png"
+        shown = _strip(real, row, "real test images", num_rows=REAL_ROWS)
+        yield Samples(title="Real test images", media=[shown])
     for row in rows:
-        name, classes = _name(row, dataset), _num_classes(row)
-        titles = sorted((row.evaluated.folder / "media").glob("*.png"))
-        parts.append(f"<h3>{markup.breakable(name)}</h3>")
-        for path in sorted(titles, key=lambda path: path.stem != "samples"):
-            if path.stem == "real":
-                continue
-            said = f"samples of {name}"
-            if path.stem != "samples":
-                note = path.stem.replace("_", " ")
-                parts.append(f'<p class="soft">{escape(note)}:</p>')
-                said += f", {note}"
-                parts.append(_strip(path, width, 1, said))
-            elif classes is not None:
-                labels = [str(index % classes) for index in range(COLUMNS)]
-                said += f", each given its class: {', '.join(labels)}"
-                parts.append(_strip(path, width, 1, said, labels))
-            else:
-                parts.append(_strip(path, width, 1, said))
-    return parts
+        found = (row.evaluated.folder / "media").glob("*.png")
+        kinds = sorted((path for path in found if path.stem != "real"), key=_after_samples)
+        name = names[id(row)]
+        yield Samples(title=name, media=[_drawn_strip(path, row, name) for path in kinds])
 
 
-def _num_classes(row: Row) -> int | None:
-    found = row.evaluated.config.asked("num_classes")
-    return found if isinstance(found, int) else None
+def _after_samples(path: Path) -> tuple[bool, str]:
+    return path.stem != "samples", path.stem
 
 
-def _strip(path: Path, width: int, rows: int, alt: str, labels: Sequence[str] = ()) -> str:
-    """Return the first images of a strip in rows of ten, with labels above the first row."""
+def _drawn_strip(path: Path, row: Row, name: str) -> Media:
+    """Return a strip of samples, with their classes if the model is given them."""
+    classes = row.evaluated.config.asked("num_classes")
+    if path.stem != "samples":
+        note = path.stem.replace("_", " ")
+        return dataclasses.replace(_strip(path, row, f"samples of {name}, {note}"), note=note)
+    if not isinstance(classes, int):
+        return _strip(path, row, f"samples of {name}")
+    labels = [str(index % classes) for index in range(COLUMNS)]
+    alt = f"samples of {name}, each given its class: {', '.join(labels)}"
+    return dataclasses.replace(_strip(path, row, alt), labels=labels)
+
+
+def _strip(path: Path, row: Row, alt: str, num_rows: int = 1) -> Media:
+    """Return the first images of a strip in rows of ten, with gaps between them."""
+    width = row.evaluated.event.extents[2]
     with Image.open(path) as picture:
-        strip = np.asarray(picture)
+        strip = np.asarray(picture.convert("RGBA"))
     images = [strip[:, at : at + width] for at in range(0, strip.shape[1], width)]
-    images = images[: rows * COLUMNS]
-    columns = min(COLUMNS, len(images))
-    height = strip.shape[0]
-    count = -(-len(images) // columns)
-    gap = max(1, width // 16)
-    shape = (count * (height + gap) - gap, columns * (width + gap) - gap, 4)
+    images = images[: num_rows * COLUMNS]
+    columns, height, gap = min(COLUMNS, len(images)), strip.shape[0], max(1, width // 16)
+    shape = (-(-len(images) // columns) * (height + gap) - gap, columns * (width + gap) - gap, 4)
     grid = np.zeros(shape, np.uint8)
     for index, image in enumerate(images):
-        colours = image[..., None].repeat(3, -1) if image.ndim == 2 else image
         top, left = index // columns * (height + gap), index % columns * (width + gap)
-        grid[top : top + height, left : left + width, :3] = colours
-        grid[top : top + height, left : left + width, 3] = 255
-    buffer = io.BytesIO()
-    Image.fromarray(grid).save(buffer, format="PNG")
+        grid[top : top + height, left : left + width] = image
     across = columns * max(MEMBER_PIXELS, width)
-    above = ""
-    if labels:
-        spans = "".join(f"<span>{escape(label)}</span>" for label in labels[:columns])
-        above = (
-            f'<div class="strip" aria-hidden="true" style="width:{across}px;'
-            f'grid-template-columns:repeat({columns},1fr)">{spans}</div>'
-        )
-    source = markup.data_uri("image/png", buffer.getvalue())
-    return f'{above}<img class="pixels" width="{across}" alt="{escape(alt)}" src="{source}">'
+    return Media(content=_png(Image.fromarray(grid)), alt=alt, across=across)
 
 
-def _pictures(rows: Sequence[Row], dataset: str) -> list[str]:
-    """Return the pictures that evaluations drew of samples beside real rows."""
-    parts = []
-    for row in rows:
-        path = row.evaluated.folder / "samples.png"
-        if path.is_file():
-            name = _name(row, dataset)
-            caption = f"{markup.breakable(name)}: samples beside real test rows"
-            parts.append(_picture(path, f"samples of {name} beside real test rows", caption))
-    return parts
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
-def _picture(path: Path, alt: str, caption: str) -> str:
-    """Return a figure of a PNG file."""
-    source = markup.data_uri("image/png", path.read_bytes())
-    return markup.figure(f'<img alt="{escape(alt)}" src="{source}">', caption)
+def read_picture(path: Path, alt: str, caption: str = "") -> Media:
+    """Read a PNG file.
 
-
-def file(path: Path, caption: str) -> str:
-    """Return the figure of a PNG file.
+    Arguments:
+        path: of the file.
+        alt: what it shows.
+        caption: below it; `alt` if empty.
 
     Raises:
         UserError: naming a file that is missing or damaged.
     """
     try:
-        return markup.figure(picture(path.read_bytes(), caption), escape(caption))
+        with Image.open(path) as opened:
+            animated = getattr(opened, "is_animated", False)
+            still = _png(opened.convert("RGB")) if animated else b""
+        return Media(content=path.read_bytes(), alt=alt, caption=caption or alt, still=still)
     except OSError as error:
         raise UserError(f"{path}: expected a picture, got {one_line(error)}") from None
 
 
-def picture(content: bytes, alt: str) -> str:
-    """Return the element of a PNG; an animated one is still where a reader asks for less motion."""
-    element = f'<img alt="{escape(alt)}" src="{markup.data_uri("image/png", content)}">'
-    still = io.BytesIO()
-    with Image.open(io.BytesIO(content)) as opened:
-        if not getattr(opened, "is_animated", False):
-            return element
-        opened.convert("RGB").save(still, format="PNG")
-    source = markup.data_uri("image/png", still.getvalue())
-    less = f'<source media="(prefers-reduced-motion: reduce)" srcset="{source}">'
-    return f"<picture>{less}{element}</picture>"
-
-
-def _clips(rows: Sequence[Row], dataset: str) -> list[str]:
-    """Return the animated pictures of clips."""
-    parts = []
+def _pictures(
+    rows: Sequence[Row], names: Names, read: Callable[[Path, Row, str], Media]
+) -> Iterator[Samples]:
+    """Yield the pictures that evaluations drew of samples."""
     for row in rows:
         path = row.evaluated.folder / "samples.png"
-        if not path.is_file():
-            continue
-        frames = row.result.context_frames
-        name, content = _name(row, dataset), path.read_bytes()
-        expected = shows_expected(row.result)
-        versions = "true, expected and drawn" if expected else "true and drawn"
-        image = picture(content, f"clips of {name}: {versions}")
-        given = (
-            f"the first {frames} frames, which are given" if frames else "no frame: none is given"
-        )
-        middle = "Middle row: what the model expects of each frame, given the true ones before. "
-        between = middle if expected else ""
-        caption = (
-            f"{markup.breakable(name)}: up to {video_figures.MAX_CLIPS} test clips, one a column. "
-            f"Top row: the true clip. {between}Bottom row: frames drawn from the model, each given "
-            f"those that it drew before. Border {markup.swatch(video_figures.GIVEN)} teal: true "
-            f"frames (the top row; below it, {given}). Border {markup.swatch(video_figures.DRAWN)} "
-            "orange: the model's frames."
-        )
-        parts.append(markup.figure(image, caption))
-    return parts
+        if path.is_file():
+            yield Samples(media=[read(path, row, names[id(row)])])
 
 
-def _sounds(rows: Sequence[Row], dataset: str) -> list[str]:
-    """Return players, the real sounds once where models were given the same, and spectrograms."""
+def _samples(path: Path, row: Row, name: str) -> Media:
+    shows = "next to real test rows"
+    return read_picture(path, f"samples of {name} {shows}", f"{name}: samples {shows}")
+
+
+def _spectrograms(path: Path, row: Row, name: str) -> Media:
+    caption = f"{name}: spectrograms, drawn above real; brighter is louder, over 70 dB."
+    return read_picture(path, f"spectrograms of {name}: drawn above, real below", caption)
+
+
+def _clips(path: Path, row: Row, name: str) -> Media:
+    expected = shows_expected(row.result)
+    caption = templates.render(
+        templates.CLIPS,
+        name=name,
+        most=video_figures.MAX_CLIPS,
+        frames=row.result.context_frames,
+        expected=expected,
+        given=video_figures.GIVEN,
+        drawn=video_figures.DRAWN,
+    )
+    versions = "true, expected and drawn" if expected else "true and drawn"
+    return read_picture(path, f"clips of {name}: {versions}", Markup(caption))
+
+
+def _sounds(rows: Sequence[Row], names: Names) -> Iterator[Samples]:
+    """Yield players: the real sounds once where models were given the same."""
     groups: dict[tuple[tuple[str, bytes], ...], list[Row]] = {}
     for row in rows:
         if real := _real_sounds(row):
             groups.setdefault(real, []).append(row)
-    parts = [part for real, group in groups.items() for part in _players(real, group, dataset)]
-    for row in rows:
-        path = row.evaluated.folder / "samples.png"
-        if path.is_file():
-            name = _name(row, dataset)
-            caption = (
-                f"{markup.breakable(name)}: spectrograms, drawn above real; brighter is "
-                "louder, over 70 dB."
-            )
-            alt = f"spectrograms of {name}: drawn above, real below"
-            parts.append(_picture(path, alt, caption))
-    return parts
+    for real, group in groups.items():
+        yield Samples(players=_players(real, group, [names[id(row)] for row in group]))
 
 
 def _real_sounds(row: Row) -> tuple[tuple[str, bytes], ...]:
-    media = row.evaluated.folder / "media"
-    _, real = audio_figures.KINDS
+    media, (_, real) = row.evaluated.folder / "media", audio_figures.KINDS
     return tuple(
-        (
-            title.read_text(encoding="utf-8").strip(),
-            read_sound(media / f"{title.stem}-{real}.wav"),
-        )
+        (title.read_text(encoding="utf-8").strip(), read_sound(media / f"{title.stem}-{real}.wav"))
         for title in sorted(media.glob("*.txt"))
     )
 
 
-def _players(real: tuple[tuple[str, bytes], ...], rows: Sequence[Row], dataset: str) -> list[str]:
+def _players(
+    real: tuple[tuple[str, bytes], ...], rows: Sequence[Row], names: Sequence[str]
+) -> Players:
     drawn, _ = audio_figures.KINDS
-    names = [_name(row, dataset) for row in rows]
-    header = ["speaker, text" if any(title for title, _ in real) else "sound", "real", *names]
+    first = "speaker, text" if any(title for title, _ in real) else "sound"
     media = [row.evaluated.folder / "media" for row in rows]
     stems = [path.stem for path in sorted(media[0].glob("*.txt"))]
-    seconds = [_seconds(content) for _, content in real]
     lines = []
     for stem, (title, content) in zip(stems, real, strict=True):
         label = title or f"{int(stem) + 1 if stem.isdigit() else stem}"
         sounds = [content, *(read_sound(folder / f"{stem}-{drawn}.wav") for folder in media)]
-        cells = "".join(
-            f"<td>{_player(sound, f'{label}, {name}')}</td>"
-            for sound, name in zip(sounds, ["real", *names], strict=True)
-        )
-        lines.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
-    caption = f"Real sounds of the test split of {min(seconds):.2f} to {max(seconds):.2f} s, "
-    caption += "and sounds that models drew in the same lengths."
-    if min(seconds) < HEARD_SECONDS:
-        caption += f" Sounds below {HEARD_SECONDS:g} s are repeated, with pauses, to be heard."
-    text = escape(caption)
-    head = "".join(f'<th scope="col">{markup.breakable(name)}</th>' for name in header)
-    return [
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Sounds"><table>'
-        f"<caption><span>{text}</span></caption><thead><tr>{head}</tr></thead><tbody>",
-        *lines,
-        "</tbody></table></div>",
-    ]
-
-
-def _player(content: bytes, label: str) -> str:
-    source = markup.data_uri("audio/wav", repeated(content))
-    return f'<audio controls preload="none" aria-label="{escape(label)}" src="{source}"></audio>'
+        lines.append((label, [repeated(sound) for sound in sounds]))
+    seconds = [_seconds(content) for _, content in real]
+    return Players(
+        header=[first, "real", *names],
+        rows=lines,
+        seconds=(min(seconds), max(seconds)),
+        repeated=HEARD_SECONDS if min(seconds) < HEARD_SECONDS else 0,
+    )
 
 
 def shows_expected(result: Result) -> bool:

@@ -1,93 +1,140 @@
-"""Where a row comes from: commit, commands, data and files."""
+"""Where a row comes from: settings, commit, commands, data and files."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import paths
+from pipeline.data.manifest import read_manifest
 from pipeline.experiments import naming
-from pipeline.experiments.params_file import stages_of
-from pipeline.reporting.comparison import Row
-from pipeline.tracking import pages
-from pipeline.training.records import TrainingRecord
+from pipeline.experiments.params_file import dvc_target, stages_of
+from pipeline.reporting import templates, wording
+from pipeline.reporting.comparison import Report, Row
+from pipeline.tracking import mlflow_pages
+from pipeline.training.training_records import TrainingRecord
+
+CODECS = "codecs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where a result of ours comes from.
+class RowOrigin:
+    """Where a row of a page comes from.
 
     Attributes:
-        training: its record; None for an outcome over folds, which leaves no model.
-        commands: that make it again.
-        dataset_sha256: of the shards.
-        files: addresses by what they hold, relative to `reports/<dataset>/`.
-        run: address of the MLflow run's page.
+        id: that the row's name leads to.
+        title: whose it is.
+        terms: what is known, by name.
+        files: (what, address) relative to `reports/<dataset>/`.
+        published, address: the counterpart with its source, and where it can be read.
     """
 
-    training: TrainingRecord | None
-    commands: tuple[str, ...]
-    dataset_sha256: str
-    files: tuple[tuple[str, str], ...]
-    run: str | None
+    id: str
+    title: str
+    terms: list[tuple[str, str]]
+    files: list[tuple[str, str]]
+    published: str = ""
+    address: str = ""
+
+
+def anchor(experiment: str) -> str:
+    """Return the id of an experiment's origin on a page."""
+    return f"row-{templates.identifier(experiment)}"
+
+
+def training_of(row: Row) -> TrainingRecord | None:
+    """Read the record of a row's training; None for an outcome over folds, which has no model."""
+    return TrainingRecord.of(paths.model(row.evaluated.folder.name))
 
 
 def commit_of(row: Row) -> str | None:
     """Return the commit that a row's model was trained at, None where that is unknown."""
-    training = TrainingRecord.of(paths.model(row.evaluated.folder.name))
+    training = training_of(row)
     return training.commit if training else None
 
 
-def processors(experiment: str) -> int:
+def processors(training: TrainingRecord | None) -> int:
     """Return how many processors a training had: threads of a CPU, or accelerators.
 
     Example:
-        >>> processors("never trained")
+        >>> processors(None)
         1
     """
-    training = TrainingRecord.of(paths.model(experiment))
     if training is None:
         return 1
     threads = re.search(r"(\d+) threads?\)", training.device)
     return training.num_workers * (int(threads.group(1)) if threads else 1)
 
 
-def origin_of(row: Row, dataset_sha256: str) -> Origin:
-    """Return where a row comes from.
+def of_report(report: Report) -> list[RowOrigin]:
+    """Return where each of our rows comes from, and the codecs."""
+    sha256 = read_manifest(paths.shards(report.dataset)).sha256
+    found = [_of_row(row, report.dataset, sha256) for row in report.rows]
+    return found + ([_of_codecs(report, sha256)] if report.codecs else [])
 
-    Arguments:
-        row: of a report.
-        dataset_sha256: of the dataset's shards.
-    """
-    folder = row.evaluated.folder
-    name = folder.name
-    training = TrainingRecord.of(paths.model(name))
-    if row.result.num_folds > 1:
-        commands: tuple[str, ...] = (f"python -m stages.folds {naming.experiment_of(name)}",)
-    else:
-        stages = stages_of(name)
-        by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
-        commands = (f"dvc repro {stages[-1]}@{name}", by_hand)
-    model, split = paths.model(name), row.result.split
-    scores = "scores.csv" if split == "test" else f"scores_{split}.csv"
-    held = [
-        ("weights", model / "model.safetensors"),
-        ("configuration", model / "config.yaml"),
-        ("training record", model / "training.json"),
-        ("curve (CSV)", model / "history.csv"),
-        ("metrics", folder / "metrics.json"),
-        ("nats of each test row (CSV)", folder / scores),
-        ("values of the folds (CSV)", folder / "folds.csv"),
-    ]
-    return Origin(
-        training=training,
-        commands=commands,
-        dataset_sha256=str(row.evaluated.config.dataset_sha256 or dataset_sha256),
-        files=tuple((what, _address(path)) for what, path in held if path.is_file()),
-        run=pages.run_page(training.run_id) if training and training.run_id else None,
+
+def _of_row(row: Row, dataset: str, dataset_sha256: str) -> RowOrigin:
+    result, training, published = row.result, training_of(row), row.published
+    terms = [("model", result.model), ("settings", wording.settings(row.evaluated))]
+    terms.append(("commit", training and training.commit or "unknown"))
+    terms += [("command", command) for command in _commands(row)]
+    terms.append(("data checksum", str(row.evaluated.config.dataset_sha256 or dataset_sha256)))
+    terms += [("device", result.device)] if result.device else []
+    if training is not None and training.epochs is not None:
+        terms.append(("epochs", f"{training.epochs}, best {training.best_epoch}"))
+    seconds = {"evaluation": result.evaluate_seconds, "sampling": result.sample_seconds}
+    terms += [(name, f"{value:.2f} s") for name, value in seconds.items() if value is not None]
+    files = list(_files(row))
+    if training is not None and training.run_id:
+        files.append(("MLflow run", mlflow_pages.run_page(training.run_id)))
+    return RowOrigin(
+        id=anchor(result.experiment),
+        title=wording.short_name(result.experiment, dataset),
+        terms=terms,
+        files=files,
+        published=f"{published.label}: {published.source} [{published.status}]"
+        if published
+        else "",
+        address=published.address if published else "",
     )
 
 
-def _address(path: Path) -> str:
-    return (Path("..", "..") / path.relative_to(paths.root())).as_posix()
+def _commands(row: Row) -> list[str]:
+    """Return the commands that make a row again."""
+    name = row.evaluated.folder.name
+    if row.result.num_folds > 1:
+        return [f"python -m stages.folds {naming.experiment_of(name)}"]
+    stages = stages_of(name)
+    by_hand = f"python -m stages.{stages[0]} {name} && python -m stages.evaluate {name}"
+    return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]
+
+
+def _files(row: Row) -> Iterator[tuple[str, str]]:
+    folder, split = row.evaluated.folder, row.result.split
+    model = paths.model(folder.name)
+    held = {
+        "weights": model / "model.safetensors",
+        "configuration": model / "config.yaml",
+        "training record": model / "training.json",
+        "curve (CSV)": model / "history.csv",
+        "metrics": folder / "metrics.json",
+        "nats of each test row (CSV)": folder
+        / ("scores.csv" if split == "test" else f"scores_{split}.csv"),
+        "values of the folds (CSV)": folder / "folds.csv",
+    }
+    for what, path in held.items():
+        if path.is_file():
+            yield what, (Path("..", "..") / path.relative_to(paths.root())).as_posix()
+
+
+def _of_codecs(report: Report, dataset_sha256: str) -> RowOrigin:
+    terms = [
+        (codec.label, f"{codec.kind}; {codec.settings}; {codec.num_rows:,} test rows")
+        for codec in report.codecs
+    ]
+    terms.append(("command", f"python -m stages.codecs {report.dataset}"))
+    terms.append(("data checksum", dataset_sha256))
+    files = [("measurements (JSON)", f"../../codecs/{report.dataset}.json")]
+    return RowOrigin(id=CODECS, title="codecs and simple models", terms=terms, files=files)

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.core import paths
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import one_line
 from pipeline.evaluation import reading
-from pipeline.reporting import curves, index, report_csv, tables
-from pipeline.reporting.comparison import Report, build_report
+from pipeline.reporting import curves, index, numbers, tables
+from pipeline.reporting.comparison import build_report
 from pipeline.tracking import mlflow_store, run_logger
 from pipeline.uses import use_records
 
@@ -24,18 +26,19 @@ EXPERIMENT = "arcore-reports"
 def write(dataset: str) -> Path:
     """Write `reports/<dataset>/`, then log it to MLflow; an MLflow outage costs a warning.
 
-    The index of all reports, `reports/index.html`, is written anew from the folders that there are.
+    The index of all reports, `reports/index.html`, is rewritten from the folders that there are.
 
     Raises:
         UserError: for missing or malformed results.
     """
-    from pipeline.reporting import html  # matplotlib takes long to import
+    from pipeline.reporting import report_page  # matplotlib takes long to import
 
     report = build_report(dataset)
+    frame = numbers.numbers(report)
     files = {
-        "table.md": tables.markdown(report),
-        "table.csv": report_csv.csv_text(report),
-        "report.html": html.html_page(report),
+        "table.md": tables.markdown(report, frame),
+        "table.csv": numbers.csv_text(frame),
+        "report.html": report_page.render(report, frame),
     }
     made_of = reading.hashes(_read_by(dataset))
     folder = paths.report(dataset)
@@ -46,7 +49,7 @@ def write(dataset: str) -> Path:
     curves.write(report)
     index.write()
     log.info("wrote %s", folder)
-    _log_report(report, folder, files)
+    _log_report(frame, folder, files)
     return folder
 
 
@@ -56,10 +59,11 @@ def _read_by(dataset: str) -> list[Path]:
     return [paths.codecs(dataset), *measured, *use_records.files(dataset)]
 
 
-def _log_report(report: Report, folder: Path, files: Mapping[str, str]) -> None:
+def _log_report(frame: pd.DataFrame, folder: Path, files: Mapping[str, str]) -> None:
     """Log a report as an MLflow run, once for each content."""
     digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
-    identity = f"report:{report.dataset}:{digest}"
+    dataset = folder.name
+    identity = f"report:{dataset}:{digest}"
     try:
         store = mlflow_store.require_store()
         where = mlflow_store.experiment_id(store, EXPERIMENT)
@@ -69,13 +73,11 @@ def _log_report(report: Report, folder: Path, files: Mapping[str, str]) -> None:
         return
     if any(run.info.status == "FINISHED" for run in runs):
         return
-    run_id = mlflow_store.start_run(
-        EXPERIMENT, report.dataset, identity, {}, {"dataset": report.dataset, "unit": report.unit}
-    )
+    about = {"dataset": dataset, "unit": numbers.main_unit(frame)}
+    run_id = mlflow_store.start_run(EXPERIMENT, dataset, identity, {}, about)
     logger = run_logger.RunLogger(run_id)
-    rows = report_csv.csv_rows(report)
-    columns = {key: [row[key] for row in rows] for key in rows[0]}
     for name in files:
         logger.artifact(folder / name)
-    logger.table(columns, "table.json")
+    plain = frame.astype(object).where(frame.notna(), None)
+    logger.table({name: plain[name].tolist() for name in numbers.TYPES}, "table.json")
     logger.finish("FAILED" if logger.failures else "FINISHED")

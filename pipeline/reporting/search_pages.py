@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.records import read_object, value_of
-from pipeline.reporting import folder_pages, gallery, markup, search_tables, wording
-from pipeline.reporting.markup import escape
+from pipeline.reporting import folder_pages, gallery, search_tables, templates, wording
+from pipeline.reporting.templates import HtmlTable
 
 RECORD = search_tables.RECORD
 PICTURES = {
@@ -37,19 +37,19 @@ def write(folder: Path) -> None:
     record, where = read_object(folder / RECORD), str(folder / RECORD)
     name = value_of(record, "search", str, where)
     search_tables.check(folder)
-    header, rows = search_tables.trials(folder / "trials.csv")
-    body = [
-        f"<p>{escape(_found(record, where))}</p>",
+    caption = UNBEATEN if record.get("front") else TRIALS
+    content: list[folder_pages.Part] = [
+        _found(record, where),
         *_shares(folder, value_of(record, "best_trial", int, where)),
         *(
-            gallery.file(folder / file, caption)
+            gallery.read_picture(folder / file, caption)
             for file, caption in PICTURES.items()
             if (folder / file).is_file()
         ),
-        folder_pages.text_table(header, rows, UNBEATEN if record.get("front") else TRIALS),
-        *_origin(record, where),
+        templates.text_table(caption, *search_tables.trials(folder / "trials.csv")),
     ]
-    folder_pages.save(folder, name, body)
+    files = [("trials", "trials.csv"), ("best settings", "best.yaml"), ("record", RECORD)]
+    folder_pages.save(folder, name, content, _origin(record, where), files)
 
 
 def _found(record: dict[str, object], where: str) -> str:
@@ -69,24 +69,19 @@ def _found(record: dict[str, object], where: str) -> str:
     return said + "."
 
 
-def _shares(folder: Path, best: int) -> list[str]:
+def _shares(folder: Path, best: int) -> list[HtmlTable]:
     """Return what the best trial had, and the shares in the variance; nothing without shares."""
     header, rows = search_tables.shares(folder, best)
-    if not rows:
-        return []
     caption = "Parameters, by their share in the variance of the trials, each by itself"
-    return [folder_pages.text_table(header, rows, caption)]
+    return [templates.text_table(caption, header, rows)] if rows else []
 
 
-def _origin(record: dict[str, object], where: str) -> list[str]:
+def _origin(record: dict[str, object], where: str) -> folder_pages.Terms:
     name = value_of(record, "search", str, where)
-    files = [("trials", "trials.csv"), ("best settings", "best.yaml"), ("record", RECORD)]
     command = search_tables.command_of(record, name)
-    lines = [
-        *([("command", f"<code>{escape(command)}</code>")] if command else []),
-        ("commit", f"<code>{escape(value_of(record, 'commit', str, where))}</code>"),
-        ("device", escape(str(record.get("device") or "not on record"))),
+    return [
+        *([("command", command)] if command else []),
+        ("commit", value_of(record, "commit", str, where)),
+        ("device", str(record.get("device") or "not recorded")),
         ("time", wording.duration(value_of(record, "seconds", float, where))),
-        ("files", ", ".join(markup.link(file, title) for title, file in files)),
     ]
-    return markup.origin(lines)

@@ -3,63 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
-from pipeline.reporting import gallery, markup, wording
-from pipeline.reporting.markup import Cell, escape
+from pipeline.reporting import gallery, templates, wording
+from pipeline.reporting.gallery import Media
+from pipeline.reporting.templates import Cell, HtmlTable
 from pipeline.uses import use_records
 from pipeline.uses.use_descriptions import USES
-from pipeline.uses.use_records import Number, UseRecord
+from pipeline.uses.use_records import Number, Shown, UseRecord
 
 Made = tuple[UseRecord, Path]
 
 
-def sections(dataset: str) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class UseSection:
+    """What a page has of one use.
+
+    Attributes:
+        title, shows: of the use.
+        table: a row for each number, a column for each model.
+        notes: (names of models, what to know of their numbers).
+        shown: (name of a model, its pictures and sounds).
+    """
+
+    title: str
+    shows: str
+    table: HtmlTable
+    notes: list[tuple[str, str]]
+    shown: list[tuple[str, list[Media]]]
+    heard_seconds: float = gallery.HEARD_SECONDS
+
+    @property
+    def has_sounds(self) -> bool:
+        """Whether there is anything to hear."""
+        return any(one.is_sound for _, shown in self.shown for one in shown)
+
+
+def sections(dataset: str) -> list[UseSection]:
     """Return what a page says of the uses in `evaluation/<dataset>/uses`, nothing without any.
 
     Raises:
         UserError: naming a record that is malformed.
     """
     made = use_records.read_all(dataset, read_manifest(paths.shards(dataset)).sha256)
-    parts = []
-    for name, group in groupby(made, key=lambda one: one[0].use):
-        parts += _section(name, list(group), dataset)
-    return parts
+    return [
+        _section(name, list(group), dataset)
+        for name, group in groupby(made, key=lambda one: one[0].use)
+    ]
 
 
-def _section(name: str, made: Sequence[Made], dataset: str) -> list[str]:
+def _section(name: str, made: Sequence[Made], dataset: str) -> UseSection:
     use = USES[name]
-    parts = [f"<h3>{escape(use.title)}</h3>", f"<p>{escape(_sentence(use.shows))}</p>"]
-    parts += _table([record for record, _ in made], use.title, dataset)
-    for notes, group in groupby(sorted(made, key=_notes), key=_notes):
-        names = ", ".join(_short(record, dataset) for record, _ in group)
-        parts.append(f"<p>{markup.breakable(names)}: {escape(notes)}</p>")
-    if any(one.file.endswith(".wav") for record, _ in made for one in record.shown):
-        parts.append(f"<p>Sounds below {gallery.HEARD_SECONDS:g} s are repeated, with pauses.</p>")
-    for position, (record, folder) in enumerate(made):
-        if record.shown:
-            opened = " open" if position == 0 else ""
-            summary = markup.breakable(f"{_short(record, dataset)}: {use.title.lower()}")
-            parts.append(f"<details{opened}><summary>{summary}</summary>")
-            parts += [_shown(record, folder, number) for number in range(len(record.shown))]
-            parts.append("</details>")
-    return parts
+    names = {
+        record.experiment: wording.short_name(record.experiment, dataset) for record, _ in made
+    }
+    notes = [
+        (", ".join(names[record.experiment] for record, _ in group), text)
+        for text, group in groupby(sorted(made, key=_notes), key=_notes)
+    ]
+    return UseSection(
+        title=use.title,
+        shows=use.shows,
+        table=_table([record for record, _ in made], use.title, list(names.values())),
+        notes=notes,
+        shown=[
+            (names[record.experiment], [_shown(record, folder, one) for one in record.shown])
+            for record, folder in made
+            if record.shown
+        ],
+    )
 
 
-def _table(made: Sequence[UseRecord], title: str, dataset: str) -> list[str]:
-    """Return a table of a line for each number, a column for each model."""
+def _table(made: Sequence[UseRecord], title: str, models: Sequence[str]) -> HtmlTable:
     names = dict.fromkeys(number.name for record in made for number in record.numbers)
     found = [{number.name: number for number in record.numbers} for record in made]
-    lines = [[Cell(name), *(_cell(numbers.get(name)) for numbers in found)] for name in names]
-    header = ["measured", *(_short(record, dataset) for record in made)]
-    return [markup.table(header, lines, f"{title}: numbers")] if lines else []
+    rows = [[Cell(name), *(_cell(numbers.get(name)) for numbers in found)] for name in names]
+    return HtmlTable(f"{title}: numbers", ["measured", *models], rows)
 
 
 def _cell(number: Number | None) -> Cell:
-    return Cell("-") if number is None else Cell(text_of(number), number.unit, number=True)
+    return Cell("-") if number is None else Cell(text_of(number), number.unit)
 
 
 def text_of(number: Number) -> str:
@@ -77,25 +104,12 @@ def text_of(number: Number) -> str:
     return f"{number.sign} {wording.rounded(number.value, digits)}".lstrip()
 
 
-def _shown(record: UseRecord, folder: Path, number: int) -> str:
-    shown = record.shown[number]
-    caption = escape(_sentence(shown.caption))
-    if shown.file.endswith(".wav"):
-        sound = gallery.read_sound(folder / shown.file)
-        source = markup.data_uri("audio/wav", gallery.repeated(sound))
-        label = escape(shown.caption)
-        player = f'<audio controls preload="none" aria-label="{label}" src="{source}"></audio>'
-        return markup.figure(player, caption)
-    content = (folder / shown.file).read_bytes()
-    return markup.figure(gallery.picture(content, f"{record.experiment}: {shown.caption}"), caption)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."
-
-
-def _short(record: UseRecord, dataset: str) -> str:
-    return wording.short_name(record.experiment, dataset)
+def _shown(record: UseRecord, folder: Path, shown: Shown) -> Media:
+    path, caption = folder / shown.file, templates.sentence(shown.caption)
+    if path.suffix != ".wav":
+        return gallery.read_picture(path, f"{record.experiment}: {shown.caption}", caption)
+    content = gallery.repeated(gallery.read_sound(path))
+    return Media(content=content, alt=shown.caption, caption=caption, is_sound=True)
 
 
 def _notes(one: Made) -> str:

@@ -6,9 +6,7 @@ import math
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
-from arcore.events import Event
 from arcore.known_models import COMBINATIONS
-from arcore.units import nats_to, nats_to_bits_per_dim
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
 from pipeline.evaluation.results import BoundTerms, Result
@@ -23,6 +21,16 @@ NOISE = 1e-9  # of a value: an error below is that of summing
 TOO_LARGE = 1e15  # to have decimals
 # what precedes a value, by its relation to the true one
 SIGNS = {"exact": "", "upper_bound": "<=", "approx": "~", "below": "<", "above": ">"}
+
+# hyperparameters by which a model takes a condition, and what it is given
+CONDITIONS = {
+    "num_classes": "class",
+    "local_classes": "symbols",
+    "local_size": "features",
+    "condition_size": "vector",
+    "condition_sequence": "vectors",
+    "condition_shape": "map",
+}
 
 
 def rounded(value: float, digits: int) -> str:
@@ -92,29 +100,26 @@ def members(result: Result, num_averaged: int = 1) -> str:
         num_averaged: above 1, the values are the mean over so many single models.
     """
     text = "one" if result.num_members == 1 else f"ensemble of {result.num_members}"
-    if is_combined(result):
+    if is_combined(result.model):
         text = result.model
     if num_averaged > 1:
         text = f"one (mean of {num_averaged})"
     return text if result.num_folds == 1 else f"{text} for each of {result.num_folds} folds"
 
 
-def is_combined(result: Result) -> bool:
-    """Whether it is of a mixture or pool, whose members were trained, each on a machine."""
-    return result.model in COMBINATIONS
+def is_combined(model: str) -> bool:
+    """Whether a model is a mixture or pool, whose members were trained, each on a machine."""
+    return model in COMBINATIONS
 
 
-def trained(result: Result) -> str:
-    """Say how long a model was trained, or the members of a combined one, all together."""
-    text = duration(result.train_seconds)
-    return f"{text}, members" if is_combined(result) and text != "-" else text
+def rows_scored(rows: int, split_rows: int | None) -> str:
+    """Say how much of a split was scored, "" for all of it.
 
-
-def rows_scored(result: Result) -> str:
-    """Say nothing where the whole test split was scored, else how much of it."""
-    if result.num_split_rows is None or result.num_rows >= result.num_split_rows:
-        return ""
-    return f" ({result.num_rows:,} of {result.num_split_rows:,} rows)"
+    Example:
+        >>> rows_scored(500, 10000), rows_scored(500, 500)
+        ('500 of 10,000 rows', '')
+    """
+    return "" if split_rows is None or rows >= split_rows else f"{rows:,} of {split_rows:,} rows"
 
 
 def speed(per_second: float) -> str:
@@ -126,23 +131,6 @@ def speed(per_second: float) -> str:
     """
     exponent = int(f"{per_second:.1e}".partition("e")[2])
     return f"{per_second:,.{max(0, 1 - exponent)}f}"
-
-
-def coded(result: Result, event: Event, unit: str) -> tuple[str, str]:
-    """Print the size of the scored rows as a file, beside its excess over -log p, and the speed."""
-    if result.coded is None:
-        return "-", "-"
-    nats = result.coded.coded_bytes * 8 * math.log(2) / result.num_rows
-    above = 100 * (nats / result.score.nats - 1)
-    digits = 4 if unit in ("bits_per_dim", "nats_per_dim") else 2
-    if unit == "bits_per_dim":
-        in_unit = nats_to_bits_per_dim(nats, event, size=result.mean_size)
-    else:
-        in_unit = nats_to(unit, nats, event)
-    excess = rounded(above, 2)
-    size = f"{rounded(in_unit, digits)} ({'' if excess.startswith('-') else '+'}{excess} %)"
-    seconds = result.coded.coded_seconds
-    return size, "-" if not seconds else f"{speed(result.num_rows / seconds)} rows/s"
 
 
 def settings(evaluated: Evaluated) -> str:
@@ -171,42 +159,10 @@ def settings(evaluated: Evaluated) -> str:
     return " ".join(changed).replace("'", "") or "defaults"
 
 
-def is_conditional(evaluated: Evaluated) -> bool:
-    """Tell whether a model is given what its rows come with: classes, speakers, texts, vectors."""
-    names = (
-        "num_classes", "condition_size", "local_classes", "local_size", "condition_sequence",
-        "condition_shape",
-    )  # fmt: skip
-    return any(evaluated.config.asked(name) for name in names)
-
-
-def entropy_in(evaluated: Evaluated) -> float | None:
-    """Return the least value that is possible, in the dataset's unit; None where it is unknown."""
-    result, event = evaluated.result, evaluated.event
-    if result.excess is None:
-        return None
-    nats = result.excess.entropy_nats
-    if result.unit != "bits_per_dim":
-        return nats_to(result.unit, nats, event, difference=True)
-    return nats_to_bits_per_dim(nats, event, size=result.mean_size)
-
-
-def entropy_and_excess(evaluated: Evaluated) -> tuple[str, str]:
-    """Print the least value that is possible, and how far the test value is above it."""
-    result, event, excess = evaluated.result, evaluated.event, evaluated.result.excess
-    entropy = entropy_in(evaluated)
-    if excess is None or entropy is None:
-        return "-", "-"
-    if result.unit != "bits_per_dim":
-        above, error = (
-            nats_to(result.unit, nats, event, difference=True)
-            for nats in (excess.excess_nats, excess.excess_nats_stderr)
-        )
-        return rounded(entropy, 2), with_error(above, error)
-    if excess.excess_bits_per_dim_stderr is None:
-        return rounded(entropy, 3), "-"
-    bits = nats_to_bits_per_dim(excess.excess_nats, event, difference=True, size=result.mean_size)
-    return rounded(entropy, 3), with_error(bits, excess.excess_bits_per_dim_stderr)
+def condition(evaluated: Evaluated) -> str:
+    """Say what a conditional model is given with its rows, "" for an unconditional one."""
+    asked = (word for name, word in CONDITIONS.items() if evaluated.config.asked(name))
+    return " and ".join(dict.fromkeys(asked))
 
 
 def levels(bound: BoundTerms) -> str:

@@ -15,12 +15,13 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
 
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.core.records import read_yaml
 from pipeline.core.stage_code import FILE, PACKAGES, StageCode
-from pipeline.repro.plan import needed_stages
+from pipeline.repro.stage_plan import needed_stages
 
-NEVER_LOCKED = ("code", "estimate")  # which always run, or are Git's
+NEVER_LOCKED = ("code",)  # which always run, or are Git's
 
 
 def why(root: Path, key: str) -> list[str]:
@@ -52,11 +53,13 @@ def why(root: Path, key: str) -> list[str]:
 def _locked(root: Path, key: str) -> Mapping[str, list[str]]:
     """The hashes with which stages were locked for a key, each with those stages."""
     found: defaultdict[str, list[str]] = defaultdict(list)
-    stages = read_yaml(root / "dvc.lock").get("stages") if (root / "dvc.lock").exists() else {}
-    for name, stage in (stages if isinstance(stages, dict) else {}).items():
-        for file, values in stage.get("params", {}).items():
-            if file == FILE and key in values:
-                found[str(values[key])].append(str(name))
+    for path in paths.params_files(root):
+        lock = path.with_name("dvc.lock")
+        stages = read_yaml(lock).get("stages") if lock.exists() else {}
+        for name, stage in (stages if isinstance(stages, dict) else {}).items():
+            digits = stage.get("params", {}).get(FILE, {}).get(key)
+            if digits is not None:
+                found[str(digits)].append(str(name))
     return found
 
 

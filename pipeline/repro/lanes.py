@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 
 from pipeline.core.errors import UserError, one_line
-from pipeline.repro.display import Display
-from pipeline.repro.plan import Chain
+from pipeline.repro.repro_display import ReproDisplay
+from pipeline.repro.stage_plan import Chain
 
 _BEGINS = re.compile(r"Running stage '(.+)':")
 _SKIPPED = re.compile(r"Stage '(.+)' (didn't change|is cached)")
@@ -41,7 +41,7 @@ class Lanes:
     """
 
     def __init__(
-        self, count: int, environment: Mapping[str, str], display: Display, log: Path
+        self, count: int, environment: Mapping[str, str], display: ReproDisplay, log: Path
     ) -> None:
         self._count, self._environment, self._display = count, environment, display
         self._log, self._lock = log, threading.Lock()

@@ -1,4 +1,4 @@
-"""What Ray Tune is told of a search: what draws values, and what stops trials early."""
+"""What Ray Tune gets of a search: what draws values, and what stops trials early."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ray.tune.search import Searcher
 from pipeline.search.draws import draws_of
 from pipeline.search.objectives import SECONDS
 from pipeline.search.spec import SchedulerConfig, Search
-from pipeline.search.trial_records import TrialRecord
-from pipeline.search.trials import CHECKPOINT, NUMBER
-from pipeline.training.records import BEST, TIME
+from pipeline.search.trial_run import KNOWN, NUMBER
+from pipeline.search.trials import TrialRecord
+from pipeline.training.training_records import BEST, TIME
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -58,19 +58,19 @@ class TrialSource(Searcher):  # type: ignore[misc]
         return len(self._interrupted) + len(self._new)
 
     def suggest(self, trial_id: str) -> dict[str, str | float] | str:
-        """Return the configuration of the next trial: its values, number and checkpoint."""
+        """Return the configuration of the next trial: its values, number and known epochs."""
         if self._interrupted:
             record = self._interrupted.pop(0)
             replay(self._scheduler, record, trial_id)
             drawn = self._encoded(record)
             self._draws.resume(record.number, drawn)
             self._numbers[trial_id] = record.number
-            return {**drawn, NUMBER: record.number, CHECKPOINT: record.checkpoint}
+            return {**drawn, NUMBER: record.number, KNOWN: record.epochs}
         if not self._new:
             return str(self.FINISHED)
         number = self._new.pop(0)
         self._numbers[trial_id] = number
-        return {**self._draws.draw(number), NUMBER: number, CHECKPOINT: ""}
+        return {**self._draws.draw(number), NUMBER: number, KNOWN: 0}
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, object] | None = None, error: bool = False
@@ -95,7 +95,7 @@ def replay(scheduler: TrialScheduler, record: TrialRecord, trial_id: str) -> Non
     trial = Replayed(trial_id)
     reports = [(row.epoch, row.best_valid_nats) for row in record.history]
     if record.problem:
-        reports.append((1, math.inf))  # as `running.run_trial` reports it
+        reports.append((1, math.inf))  # as `trial_run.run_trial` reports it
     scheduler.on_trial_add(None, trial)
     with np.errstate(invalid="ignore"):  # between infinite nats
         for epoch, nats in reports:

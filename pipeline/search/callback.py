@@ -9,31 +9,49 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
-import pyarrow
-import pyarrow.fs
 from ray.tune import Callback
 
-from pipeline.core import private_apis
-from pipeline.core.errors import one_line
+from pipeline.core import storage
+from pipeline.core.errors import UserError, one_line
 from pipeline.search.objectives import SECONDS
-from pipeline.search.running import groups_of, train_folder
 from pipeline.search.spec import Search
-from pipeline.search.trial_records import TrialRecord, TrialRecords
-from pipeline.search.trials import RayTrial, number
+from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trial_run import NUMBER
+from pipeline.search.trials import TrialRecord, checkpoints_of
 from pipeline.tracking import mlflow_store, run_logger
-from pipeline.training.records import TrainingReport
-from pipeline.training.sessions import Checkpoint
+from pipeline.training.training_records import TrainingReport
 
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 30.0
-RELEASE_EVERY, RELEASE_FOR = 2.0, 60.0  # seconds
 DOWN_SECONDS = 300.0  # without a try at a new run, once MLflow gave none
 _PARENT = "mlflow.parentRunId"
+
+
+class RayTrial(Protocol):
+    """What is used of a trial of Ray Tune.
+
+    Attributes:
+        status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
+        config: what the trial was started with: its number and the drawn values by name.
+        last_result: metrics of the last report.
+        error_file: a text on this machine that ends in the last error; None without.
+    """
+
+    status: str
+    config: Mapping[str, str | float]
+    last_result: Mapping[str, object]
+    error_file: str | None
+
+
+def number_of(trial: RayTrial) -> int:
+    """Return a trial's number, from 1 in the order of their creation."""
+    return int(trial.config[NUMBER])
 
 
 class TrialLogger(Callback):  # type: ignore[misc]
@@ -45,8 +63,6 @@ class TrialLogger(Callback):  # type: ignore[misc]
         parent: the MLflow run of the search, under which each trial has a run; None for none.
         experiment: name of the MLflow experiment.
         config_hash: of the search.
-        place: folder or URI of the search, where trials have several workers; None where they have
-            one.
     """
 
     def __init__(
@@ -56,11 +72,9 @@ class TrialLogger(Callback):  # type: ignore[misc]
         parent: str | None,
         experiment: str,
         config_hash: str,
-        place: str | None = None,
     ) -> None:
         self.search, self.records, self.parent = search, records, parent
-        self.experiment, self.config_hash, self.place = experiment, config_hash, place
-        self._released, self._over = time.monotonic(), dict[int, float]()
+        self.experiment, self.config_hash = experiment, config_hash
         self.began = self._said = time.monotonic()
         ended = [record for record in records.all() if record.ended]
         self.ended = len(ended)
@@ -79,9 +93,9 @@ class TrialLogger(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: object
     ) -> None:
         """Say which values a trial has."""
-        self.records.begin(number(trial), values_of(self.search, trial))
+        self.records.begin(number_of(trial), values_of(self.search, trial))
         self._print(f"{self._name(trial)} starts: {self._values(trial)}")
-        self._track(lambda: self._logger(number(trial)))
+        self._track(lambda: self._logger(number_of(trial)))
 
     def on_trial_result(
         self,
@@ -92,38 +106,28 @@ class TrialLogger(Callback):  # type: ignore[misc]
         **_: object,
     ) -> None:
         """Keep and log a trial's epoch, and now and then say how the search stands."""
-        report, which = TrainingReport.from_dict(result), number(trial)
-        record = self.records[which].reported(report)
+        report, which = TrainingReport.from_dict(result), number_of(trial)
+        before = self.records[which]
+        record = before.reported(report)
         seconds = result.get(SECONDS)
         if isinstance(seconds, float):
             record = dataclasses.replace(record, sampling_seconds=seconds)
         if report.best_valid_nats < self.best[0]:
             self.best = report.best_valid_nats, which
-        if report.record is not None:
+        if record != before:  # an epoch may be reported again
             self.records.keep(record)
+        if record.history != before.history:
             newest = record.history[-1]
             self._track(lambda: self._logger(which).metrics(newest.metrics, step=newest.epoch))
         if time.monotonic() - self._said > STATUS_SECONDS:
             running = sum(other.status == "RUNNING" for other in trials)
             self._print(f"{self.ended} trials ended, {running} running; {self._best()}")
 
-    def on_checkpoint(
-        self,
-        iteration: int,
-        trials: list[RayTrial],
-        trial: RayTrial,
-        checkpoint: Checkpoint,
-        **_: object,
-    ) -> None:
-        """Keep where a trial's newest checkpoint is."""
-        newest = "/".join(checkpoint.path.rstrip("/").split("/")[-3:])
-        self.records.keep(dataclasses.replace(self.records[number(trial)], checkpoint=newest))
-
     def on_trial_complete(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: object
     ) -> None:
         """Keep and say how a trial ended."""
-        last, which = TrainingReport.from_dict(trial.last_result), number(trial)
+        last, which = TrainingReport.from_dict(trial.last_result), number_of(trial)
         self._end(trial, last)
         how = f"valid {last.best_valid_nats:.3f} nats"
         if last.problem:
@@ -139,7 +143,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
     ) -> None:
         """Say that a trial failed for good; if the search is interrupted it is tried again."""
         self.ended += 1
-        which = number(trial)
+        which = number_of(trial)
         self.records.begin(which, values_of(self.search, trial))  # its process may never have run
         problem, record = _last_line(trial.error_file), self.records[which]
         record = dataclasses.replace(record, status="failed", problem=problem, lost=True)
@@ -150,9 +154,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[RayTrial], **_: object) -> None:
         """Note which trials go on; where Ray Tune is interrupted it then calls them terminated."""
         over = ("TERMINATED", "ERROR")
-        self._going = {number(trial) for trial in trials if trial.status not in over}
-        if self.place is not None:
-            self._release({number(trial) for trial in trials} - self._going, self.place)
+        self._going = {number_of(trial) for trial in trials if trial.status not in over}
 
     def on_experiment_end(self, trials: list[RayTrial], **_: object) -> None:
         """Tell trials that a time budget ended from those interrupted, then wait for MLflow.
@@ -160,7 +162,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
         Where the budget ended, trials of an earlier start that did not come to run again end too.
         """
         for trial in trials:
-            which = number(trial)
+            which = number_of(trial)
             if which in self._going:
                 if which in self._loggers:
                     self._track(functools.partial(self._loggers[which].finish, "KILLED"))
@@ -174,22 +176,10 @@ class TrialLogger(Callback):  # type: ignore[misc]
                 if not record.ended:
                     self.records.keep(dataclasses.replace(record, status="stopped"))
                     self._track(functools.partial(self._close, record))
-        if self.place is not None:
-            private_apis.forget_owners(f"{self.place}/")
         self._track(self._close_unlogged)
         self._thread.shutdown(wait=True)
 
     # --
-
-    def _release(self, ended: set[int], place: str) -> None:
-        """Give back what trials of several workers reserved; their trainers live some time on."""
-        now = time.monotonic()
-        if now - self._released < RELEASE_EVERY:
-            return
-        self._released = now
-        for which in ended:
-            if now - self._over.setdefault(which, now) < RELEASE_FOR:
-                private_apis.own_groups(groups_of(place, which))
 
     def _is_out_of_time(self) -> bool:
         budget = self.search.plan.time_budget_minutes
@@ -201,11 +191,11 @@ class TrialLogger(Callback):  # type: ignore[misc]
         status = "finished" if last.finished else "stopped"
         if last.problem:
             status = "failed"
-        record = self.records[number(trial)].reported(last)
+        record = self.records[number_of(trial)].reported(last)
         self.records.keep(dataclasses.replace(record, status=status, problem=last.problem))
 
     def _name(self, trial: RayTrial) -> str:
-        return f"trial {number(trial)}/{self.search.total}"
+        return f"trial {number_of(trial)}/{self.search.total}"
 
     def _values(self, trial: RayTrial) -> str:
         return " ".join(f"{k}={json.dumps(v)}" for k, v in values_of(self.search, trial).items())
@@ -219,27 +209,15 @@ class TrialLogger(Callback):  # type: ignore[misc]
         print(f"[{self._said - self.began:5.0f} s] {line}", file=sys.stderr, flush=True)
 
     def _forget_checkpoints(self, trial: RayTrial) -> None:
-        """Free the space of a trial that ended; the best one is trained anew, to its end.
+        """Free the space of a trial that ended; the best one is trained again, to its end.
 
         A storage that is away costs a warning: an exception here would have Ray Tune try the trial
         once more.
         """
         try:
-            self._remove_checkpoints(trial)
-        except (OSError, pyarrow.ArrowException) as error:
+            storage.remove(checkpoints_of(self.records.place, number_of(trial)))
+        except (UserError, OSError) as error:
             log.warning("checkpoints of %s are left: %s", self._name(trial), one_line(error))
-
-    def _remove_checkpoints(self, trial: RayTrial) -> None:
-        filesystem, own = trial.storage.storage_filesystem, trial.storage.trial_fs_path
-        search = own.rsplit("/", 2)[0]
-        # Those of Ray Tune, and those of Ray Train where the trial has several workers.
-        found = filesystem.get_file_info(pyarrow.fs.FileSelector(own, allow_not_found=True))
-        gone = [info.path for info in found if info.base_name.startswith("checkpoint_")]
-        together = filesystem.get_file_info(f"{search}/{train_folder(number(trial))}")
-        if together.type == pyarrow.fs.FileType.Directory:
-            gone.append(together.path)
-        for path in gone:
-            filesystem.delete_dir(path)
 
     def _track(self, action: Callable[[], object]) -> None:
         if self.parent is not None:

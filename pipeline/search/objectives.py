@@ -1,4 +1,4 @@
-"""What a search may lower beside the validation nats: the seconds of drawing samples."""
+"""What a search may lower next to the validation nats: the seconds of drawing samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import arcore
 from arcore.conditions import Classes
 from pipeline.core.errors import UserError
-from pipeline.search.trials import Trial
+from pipeline.search.trials import TrialRecord
 
 NATS, SECONDS = "valid_nats", "sampling_seconds"
 OBJECTIVES = (NATS, SECONDS)
@@ -56,19 +56,22 @@ def seconds_to_sample(model: arcore.AutoregressiveModel) -> float:
     return min(times)
 
 
-def front(table: Sequence[Trial]) -> tuple[int, ...]:
+def front(table: Sequence[TrialRecord]) -> tuple[int, ...]:
     """Return the numbers of the trials that none beats in both objectives, by rising nats.
 
     Example:
-        >>> def trial(number, value, seconds):
-        ...     return Trial(number=number, status="finished", epochs=1, value=value, seconds=1.0,
-        ...                  values={}, sampling_seconds=seconds)
+        >>> from pipeline.search.trials import TrialEpoch
+        >>> def trial(number, nats, seconds):
+        ...     epoch = TrialEpoch(epoch=1, step=1, seconds=1.0, learning_rate=0.1,
+        ...                        train_nats=nats, best_valid_nats=nats)
+        ...     return TrialRecord(number=number, status="finished", values={},
+        ...                        history=(epoch,), sampling_seconds=seconds)
         >>> front([trial(1, 90.0, 1.0), trial(2, 80.0, 2.0), trial(3, 85.0, 3.0)])
         (2, 1)
     """
     timed = [row for row in table if row.sampling_seconds is not None and math.isfinite(row.value)]
     timed.sort(key=lambda row: (row.value, row.sampling_seconds))
-    kept: list[Trial] = []
+    kept: list[TrialRecord] = []
     for row in timed:
         if not kept or (row.sampling_seconds or 0) < (kept[-1].sampling_seconds or 0):
             kept.append(row)

@@ -16,7 +16,7 @@ from pipeline.core.atomic import replacing
 from pipeline.core.records import write_object
 from pipeline.search import objectives, search_figures
 from pipeline.search.spec import Search
-from pipeline.search.trials import STATUSES, Trial, best
+from pipeline.search.trials import STATUSES, TrialRecord, best
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class SearchRecord:
 
 def summarize(
     search: Search,
-    table: Sequence[Trial],
+    table: Sequence[TrialRecord],
     *,
     run_id: str | None,
     mlflow_experiment: str,
@@ -119,7 +119,7 @@ def summarize(
 
 
 def importances(
-    search: Search, table: Sequence[Trial], objective: str = objectives.NATS
+    search: Search, table: Sequence[TrialRecord], objective: str = objectives.NATS
 ) -> dict[str, float]:
     """Return the share in the objective's variance that each parameter has by itself (fANOVA).
 
@@ -154,13 +154,13 @@ def importances(
     return {name: float(share) for name, share in shares.items()}
 
 
-def _value(row: Trial, objective: str) -> float:
+def _value(row: TrialRecord, objective: str) -> float:
     if objective == objectives.NATS:
         return row.value
     return math.inf if row.sampling_seconds is None else row.sampling_seconds
 
 
-def _importance_rows(search: Search, table: Sequence[Trial]) -> list[list[str]]:
+def _importance_rows(search: Search, table: Sequence[TrialRecord]) -> list[list[str]]:
     """Return importance.csv: a column for each objective, by falling share in the nats."""
     names = search.plan.objectives
     shares = [importances(search, table, name) for name in names]
@@ -169,7 +169,7 @@ def _importance_rows(search: Search, table: Sequence[Trial]) -> list[list[str]]:
     return [header, *([n, *(f"{s.get(n, 0):.4f}" for s in shares)] for n in found)]
 
 
-def write(search: Search, table: Sequence[Trial], record: SearchRecord) -> Path:
+def write(search: Search, table: Sequence[TrialRecord], record: SearchRecord) -> Path:
     """Write searches/<name>/: trials.csv, best.yaml, importance.csv, search.json and plots.
 
     The best is of the lowest nats, whatever its samples cost.
@@ -215,7 +215,7 @@ def _write_summary(record: SearchRecord) -> None:
     write_object(path, {key: value for key, value in found.items() if value is not None})
 
 
-def _rows(search: Search, table: Sequence[Trial]) -> list[list[object]]:
+def _rows(search: Search, table: Sequence[TrialRecord]) -> list[list[object]]:
     names = [parameter.name for parameter in search.space]
     timed = len(search.plan.objectives) > 1
     more = [objectives.SECONDS, "front"] if timed else []

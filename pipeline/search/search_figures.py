@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from pipeline.search.space import LISTS, Parameter
 from pipeline.search.spec import Search
-from pipeline.search.trials import Trial
+from pipeline.search.trials import TrialRecord
 
 COLORS = {"finished": "tab:blue", "stopped": "tab:orange"}
 
 
-def objective_figure(search: Search, table: Sequence[Trial]) -> Figure:
+def objective_figure(search: Search, table: Sequence[TrialRecord]) -> Figure:
     """Plot the objective against each parameter, a panel each."""
     shown = [row for row in table if math.isfinite(row.value)]
     columns = min(3, len(search.space))
@@ -32,7 +32,7 @@ def objective_figure(search: Search, table: Sequence[Trial]) -> Figure:
     return figure
 
 
-def _panel(axis: Axes, parameter: Parameter, shown: Sequence[Trial]) -> None:
+def _panel(axis: Axes, parameter: Parameter, shown: Sequence[TrialRecord]) -> None:
     labels = [str(parameter.encode(value)).strip('"') for value in parameter.values]
     for status, color in COLORS.items():
         rows = [row for row in shown if row.status == status]
@@ -53,20 +53,21 @@ def _panel(axis: Axes, parameter: Parameter, shown: Sequence[Trial]) -> None:
     axis.set_ylabel("validation nats")
 
 
-def curves_figure(table: Sequence[Trial]) -> Figure:
+def curves_figure(table: Sequence[TrialRecord]) -> Figure:
     """Plot each trial's lowest validation nats so far over its epochs."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
-    for row in table:
-        points = [(epoch, nats) for epoch, nats in row.curve if math.isfinite(nats)]
-        if points and row.status in COLORS:
-            axis.plot(*zip(*points, strict=True), color=COLORS[row.status], alpha=0.7, lw=1)
+    for trial in table:
+        epochs = [row for row in trial.history if math.isfinite(row.best_valid_nats)]
+        if epochs and trial.value < math.inf:
+            places = [row.epoch for row in epochs], [row.best_valid_nats for row in epochs]
+            axis.plot(*places, color=COLORS[trial.status], alpha=0.7, lw=1)
     axis.set_xlabel("epoch")
     axis.set_ylabel("lowest validation nats")
     return figure
 
 
-def front_figure(table: Sequence[Trial], front: Sequence[int]) -> Figure:
+def front_figure(table: Sequence[TrialRecord], front: Sequence[int]) -> Figure:
     """Plot validation nats against seconds of sampling, and the trials that none beats in both."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()

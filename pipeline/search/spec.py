@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.core.errors import UserError, one_line, require, require_seed, unknown_name
 from pipeline.data.manifest import Manifest
-from pipeline.experiments import compose, groups, naming, params_file, schema
+from pipeline.experiments import compose, groups, members, naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
 from pipeline.search import objectives
 from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
@@ -135,8 +135,20 @@ class Search:
         plain = cast(dict[str, dict[str, object]], merged)
         named, expected = plain["model"]["name"], f"{self.base.model['name']!r}, the entry's"
         require(named == self.base.model["name"], f"{where}: model.name", expected, named)
+        if not self._states("validate_members"):
+            plain["trainer"] |= members.defaults(plain["model"])["trainer"]
         trainer = schema.build(schema.TrainerConfig, plain["trainer"], "trainer")
-        return dataclasses.replace(self.base, model=plain["model"], trainer=trainer)
+        evaluation = dataclasses.replace(self.base.evaluation, num_members=1)  # none has any
+        return dataclasses.replace(
+            self.base, model=plain["model"], trainer=trainer, evaluation=evaluation
+        )
+
+    def _states(self, parameter: str) -> bool:
+        """Tell whether the entry, its base or an override sets a parameter of the trainer."""
+        given = [self.entry.get("trainer") or {}, self.start.get("trainer") or {}]
+        own = [*cast(list[str], self.entry.get("overrides") or []), *self.overrides]
+        named = any(o.lstrip("+").startswith(f"trainer.{parameter}=") for o in own)
+        return named or any(parameter in cast(Mapping[str, object], one) for one in given)
 
     def defaults(self) -> dict[str, object] | None:
         """Return the base experiment's own values, None if a draw could not give them."""

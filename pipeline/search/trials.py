@@ -1,84 +1,111 @@
-"""The trials of a search: as Ray Tune shows them, as rows of our table, and which is the best."""
+"""The trials of a search, as their files have them, and which one is the best."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
-import pyarrow.fs
-
+from pipeline.core import storage
 from pipeline.core.errors import UserError
+from pipeline.core.records import Record, left_out
+from pipeline.training.training_records import EpochRecord, TrainingReport
 
 STATUSES = ("finished", "stopped", "failed", "unfinished")
-NUMBER, CHECKPOINT = "number", "checkpoint"  # keys of a trial's configuration beside its values
 
 
-class TrialStorage(Protocol):
-    """Where Ray Tune keeps a trial.
+@dataclass(frozen=True, kw_only=True)
+class TrialEpoch(Record):
+    """A finished epoch of a trial: an `EpochRecord`, and the lowest validation nats so far."""
 
-    Attributes:
-        storage_filesystem: the file system.
-        trial_fs_path: folder of the trial.
-    """
+    epoch: int
+    step: int
+    seconds: float
+    learning_rate: float
+    train_nats: float
+    valid_nats: float | None = None
+    valid_bits_per_dim: float | None = None
+    best_valid_nats: float
 
-    storage_filesystem: pyarrow.fs.FileSystem
-    trial_fs_path: str
+    @classmethod
+    def of(cls, record: EpochRecord, best: float) -> TrialEpoch:
+        """Return what is kept of an epoch."""
+        return cls(**dataclasses.asdict(record), best_valid_nats=best)
 
-
-class RayTrial(Protocol):
-    """What is used of a trial of Ray Tune.
-
-    Attributes:
-        status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
-        config: what the trial was started with: its number and the drawn values by name.
-        last_result: metrics of the last report.
-        error_file: a text on this machine that ends in the last error; None without.
-        storage: where its checkpoints are.
-    """
-
-    status: str
-    config: Mapping[str, str | float]
-    last_result: Mapping[str, object]
-    error_file: str | None
-    storage: TrialStorage
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What MLflow's run of the trial shows of the epoch."""
+        values: dict[str, float | None] = dataclasses.asdict(self)
+        return {k: v for k, v in values.items() if v is not None and k not in ("epoch", "step")}
 
 
-@dataclass(frozen=True)
-class Trial:
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord(Record):
     """A trial of a search.
 
     Attributes:
-        number: from 1, in the order of their making.
+        number: from 1, in the order of their creation.
         status: finished (all its epochs), stopped (early, by the scheduler or the time budget),
-            failed (see problem), or unfinished (the search was interrupted).
-        epochs: that it trained.
-        value: lowest validation nats, inf if it has none.
-        seconds: that it trained.
+            failed (see problem), or unfinished (it runs, or the search was interrupted).
         values: by parameter name.
-        curve: (epoch, lowest validation nats so far).
+        history: its finished epochs.
         problem: why it failed, in one line.
+        lost: whether it failed with its process rather than by itself, so that it may be tried
+            again.
         sampling_seconds: of drawing samples, where that is an objective too; None without.
+        code_sha256: hash of the code that began it; None where that is not known.
     """
 
     number: int
     status: str
-    epochs: int
-    value: float
-    seconds: float
     values: Mapping[str, object]
-    curve: Sequence[tuple[int, float]] = field(default=(), repr=False)
+    history: tuple[TrialEpoch, ...] = ()
     problem: str = ""
-    sampling_seconds: float | None = None
+    lost: bool = False
+    sampling_seconds: float | None = left_out(None)
+    code_sha256: str | None = left_out(None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.status != "unfinished"
+
+    @property
+    def value(self) -> float:
+        """Lowest validation nats, inf if it has none."""
+        failed = self.status == "failed" or not self.history
+        return math.inf if failed else self.history[-1].best_valid_nats
+
+    @property
+    def objectives(self) -> tuple[float, ...]:
+        """The value, and the seconds of sampling if they are measured, inf if it has none."""
+        if self.sampling_seconds is None:
+            return (self.value,)
+        return self.value, self.sampling_seconds
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that it trained; 0 if it failed."""
+        return self.history[-1].epoch if self.history and self.status != "failed" else 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it trained."""
+        return round(self.history[-1].seconds, 1) if self.history else 0.0
+
+    def reported(self, report: TrainingReport) -> TrialRecord:
+        """Return the record after one more report; an epoch that is reported again counts once."""
+        if report.record is None:
+            return self
+        newest = TrialEpoch.of(report.record, report.best_valid_nats)
+        if newest in self.history:
+            return self
+        before = tuple(row for row in self.history if row.epoch < newest.epoch)
+        return dataclasses.replace(self, history=(*before, newest))
 
 
-def number(trial: RayTrial) -> int:
-    """Return a trial's number, from 1 in the order of their making."""
-    return int(trial.config[NUMBER])
-
-
-def best(table: Sequence[Trial]) -> Trial:
+def best(table: Sequence[TrialRecord]) -> TrialRecord:
     """Return the trial of the lowest validation nats.
 
     Raises:
@@ -90,3 +117,13 @@ def best(table: Sequence[Trial]) -> Trial:
         why = "; ".join(problems) or "they were stopped before"
         raise UserError(f"none of {len(table)} trials gave a finite validation value: {why}")
     return found
+
+
+def checkpoints_of(place: str, number: int) -> str:
+    """Return where the checkpoints of a trial are, in every attempt at it.
+
+    Arguments:
+        place: folder or URI of the search.
+        number: of the trial.
+    """
+    return storage.join(place, f"train-{number:06d}")

@@ -10,8 +10,9 @@ import re
 import shlex
 import signal
 import time
+import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,17 +24,17 @@ from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
 from pipeline.search import outcome
-from pipeline.search.running import TrialSetting, run_trial
 from pipeline.search.spec import Search, load_search
-from pipeline.search.trial_records import TrialRecord, TrialRecords
-from pipeline.search.trials import Trial, best, number
+from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trial_run import TrialSetting, run_trial
+from pipeline.search.trials import TrialRecord, best
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training.records import BEST
+from pipeline.training.training_records import BEST
 
 log = logging.getLogger(__name__)
 
-# named in an error's last line; the latter three of several workers, and of Ray itself
+# named in an error's last line, of a trial's own process or of another worker's
 SITE = re.compile(r"\b(SiteError|Disagreement|OSError|Errno|Unable to set up cluster storage)\b")
 
 QUIET = {
@@ -87,7 +88,7 @@ class Interrupted(UserError):
 def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     """Run a search of params.yaml and write searches/<name>/, or its name with the overrides.
 
-    Ray Tune draws values of the space and runs `running.run_trial` with them, which trains an
+    Ray Tune draws values of the space and runs `trial_run.run_trial` with them, which trains an
     experiment as `pipeline.training` does; its reports after each epoch decide which trials go on.
     `trial_records` keeps each as a JSON file in the storage and makes a table of them,
     `outcome.write` the search's folder. A search that was interrupted goes on from those files:
@@ -123,10 +124,10 @@ def _tune(search: Search, fresh: bool, command: str) -> Path:
         run = _start(run, fresh or not records.all())  # an unfinished run is that of other trials
         with ended_by_errors(run.run_id, Interrupted):
             _fit(run, records, resources)
-            table = [record.row() for record in records.all()]
+            table = records.all()
             seconds = time.perf_counter() - began
             _require_ended(run, table, seconds)
-            _require_no_fault(run, records.all())
+            _require_no_fault(run, table)
             out = _write(run, table, seconds)
             shared_storage.publish(search.base.cluster, out, "search.json")
             RunLogger(run.run_id).finish("FINISHED")
@@ -176,7 +177,7 @@ def _environment() -> dict[str, str]:
     return variables
 
 
-def _require_ended(run: SearchRun, table: Sequence[Trial], seconds: float) -> None:
+def _require_ended(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> None:
     """Check that all trials ended, or that the time budget did, on the shards that are there.
 
     Raises:
@@ -186,8 +187,8 @@ def _require_ended(run: SearchRun, table: Sequence[Trial], seconds: float) -> No
     shards = paths.shards(run.manifest.dataset)
     if read_manifest(shards).sha256 != run.manifest.sha256:
         raise Interrupted(
-            f"{search.name}: {shards} was made anew meanwhile; rerun with the shards that it began "
-            f"with ({run.manifest.sha256[:12]}), or from the start with --fresh"
+            f"{search.name}: {shards} was made again meanwhile; rerun with the shards that it "
+            f"began with ({run.manifest.sha256[:12]}), or from the start with --fresh"
         )
     ended = sum(row.status != "unfinished" for row in table)
     budget = search.plan.time_budget_minutes
@@ -200,7 +201,7 @@ def _require_ended(run: SearchRun, table: Sequence[Trial], seconds: float) -> No
 
 
 def _require_no_fault(run: SearchRun, records: Sequence[TrialRecord]) -> None:
-    """Check that no trial failed for what was amiss with storage, shards, hosts or code.
+    """Check that no trial failed because of storage, shards, hosts or code.
 
     Raises:
         Interrupted: otherwise; a rerun tries them again.
@@ -218,7 +219,7 @@ def _device(cluster: ClusterConfig) -> torch.device:
     return torch.device("cuda" if here else "cpu")
 
 
-def _write(run: SearchRun, table: Sequence[Trial], seconds: float) -> Path:
+def _write(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> Path:
     """Write the search's folder, and log it to MLflow."""
     logger = RunLogger(run.run_id)
     record = outcome.summarize(
@@ -243,31 +244,14 @@ def trial_cluster(config: ClusterConfig) -> ClusterConfig:
     return dataclasses.replace(config, cpus_per_worker=config.cpus_per_worker or 1)
 
 
-def concurrency(config: ClusterConfig, have: Mapping[str, float]) -> int:
-    """Return how many trials of several workers fit a cluster at the same time, at least 1.
-
-    The workers of such a trial are placed after the trial has started, so more trials would each
-    hold a part of the workers that they need and wait for ever.
-
-    Example:
-        >>> concurrency(ClusterConfig(num_workers=2, cpus_per_worker=1), {"CPU": 5.0})
-        2
-    """
-    workers = connection.num_workers(config)
-    fit = have.get("CPU", 0) // (workers * (config.cpus_per_worker or 1))
-    if config.use_gpu:
-        fit = min(fit, have.get("GPU", 0) // workers)
-    return max(1, min(int(fit), config.max_concurrent_trials or int(fit)))
-
-
 def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> None:
     """Run the trials that have not ended; `records` knows them then."""
-    import ray
     from ray import tune as ray_tune
     from ray.exceptions import RayError
 
     from pipeline.search.algorithms import TrialSource, scheduler_of
-    from pipeline.search.callback import TrialLogger
+    from pipeline.search.callback import TrialLogger, number_of
+    from pipeline.search.trial_workers import bundles
 
     search, before = run.search, records.all()
     scheduler = scheduler_of(search.plan.scheduler, before)
@@ -281,31 +265,27 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
     code = provenance.code_sha256("train", str(search.base.model["name"]))
     setting = TrialSetting(search, resources, run.manifest, shards, records.place, code)
     trial = functools.partial(run_trial, setting=setting)
-    budget, limit = search.plan.time_budget_minutes, resources.max_concurrent_trials
-    if not setting.alone and not (limit and connection.autoscales()):
-        limit = concurrency(resources, ray.cluster_resources())
+    budget, is_alone = search.plan.time_budget_minutes, connection.num_workers(resources) == 1
     filesystem, path = storage.filesystem(records.place)
-    place = None if setting.alone else records.place
-    logger = TrialLogger(search, records, run.run_id, run.mlflow_experiment, run.config_hash, place)
+    logger = TrialLogger(search, records, run.run_id, run.mlflow_experiment, run.config_hash)
     with warnings.catch_warnings(), connection.on_signal(_interrupt):
         warnings.simplefilter("ignore")  # of Ray Tune's about itself
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         try:
             # Not a Tuner, which pickles itself into the storage and unpickles errors from there.
             ray_tune.run(
-                ray_tune.with_resources(trial, setting.needs),
-                name=records.next_attempt(),
+                ray_tune.with_resources(trial, ray_tune.PlacementGroupFactory(bundles(resources))),
+                name=f"attempt-{uuid.uuid4().hex[:8]}",
                 storage_path=path,
                 storage_filesystem=filesystem,
                 search_alg=source,
                 scheduler=scheduler,
                 num_samples=source.left,
-                max_concurrent_trials=limit,
+                max_concurrent_trials=resources.max_concurrent_trials,
                 time_budget_s=None if budget is None else 60 * budget,
-                reuse_actors=setting.alone,  # one that waits for its workers cannot begin another
-                trial_dirname_creator=lambda trial: f"trial-{number(trial):06d}",
+                reuse_actors=is_alone,  # else the other workers end with it
+                trial_dirname_creator=lambda trial: f"trial-{number_of(trial):06d}",
                 max_failures=resources.max_failures,
-                checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=2),
                 callbacks=[logger],
                 raise_on_failed_trial=False,
                 verbose=0,

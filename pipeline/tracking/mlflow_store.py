@@ -20,11 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pipeline.core import paths, private_apis
+from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.redaction import redacted
-from pipeline.tracking import moving
-from pipeline.tracking.moving import artifact_root
+from pipeline.tracking import store_relocation
+from pipeline.tracking.store_relocation import artifact_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,7 +114,8 @@ def client(uri: str | None = None) -> MlflowClient:
 def init_store(uri: str | None = None) -> str:
     """Create the SQLite store once, before workers use it; nothing to do for a server.
 
-    A store that was moved with its project is made to lead here (`pipeline.tracking.moving`).
+    The locations in a store that was moved with its project are rewritten
+    (`pipeline.tracking.store_relocation`).
 
     The schema is built in a temporary file under a file lock and renamed, so that neither a
     concurrent first use nor a kill leaves half a database.
@@ -128,7 +129,7 @@ def init_store(uri: str | None = None) -> str:
     address, question, options = uri.partition("?")
     path = Path(address.removeprefix("sqlite:///"))
     if path.exists():
-        moving.lead_here(path)
+        store_relocation.update_locations(path)
         return uri
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as lock:
@@ -142,7 +143,7 @@ def init_store(uri: str | None = None) -> str:
                 store = SqlAlchemyStore(  # type: ignore[no-untyped-call, unused-ignore]
                     f"sqlite:///{fresh}{question}{options}", artifact_root()
                 )
-            private_apis.dispose_engine(store)
+            store.engine.dispose()
             os.replace(fresh, path)
     return uri
 

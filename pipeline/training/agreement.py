@@ -6,7 +6,7 @@ from pipeline.core import provenance
 from pipeline.core.redaction import redacted
 from pipeline.core.stage_code import Disagreement, check_host
 from pipeline.data.manifest import read_manifest
-from pipeline.training.records import TrainingJob
+from pipeline.training.training_records import TrainingJob
 
 
 def check(job: TrainingJob) -> None:
@@ -14,12 +14,12 @@ def check(job: TrainingJob) -> None:
 
     Raises:
         Disagreement: naming the host of other code, whose gradients would be of another program,
-            or the shards that were made anew since the job was; no fault of a model's values.
+            or the shards that were made again since the job was; no fault of a model's values.
     """
     check_host(job.code_sha256, provenance.code_sha256("train", str(job.model["name"])))
     wanted, got = job.dataset_sha256, read_manifest(job.shards).sha256
     if wanted not in (None, got):
         raise Disagreement(
             f"{redacted(job.shards)}: expected the shards that this training is of "
-            f"({str(wanted)[:12]}), got {got[:12]}, made since; begin it anew"
+            f"({str(wanted)[:12]}), got {got[:12]}, made since; begin it again"
         )

@@ -41,7 +41,7 @@ class Workers:
         low, high = self.minimum(pair)
         return low == -high
 
-    def together(self, work: Callable[[], T]) -> T:
+    def run_on_all_ranks(self, work: Callable[[], T]) -> T:
         """Do what may fail on one worker alone; then all fail, before they wait for each other.
 
         Raises:

@@ -8,7 +8,6 @@ import json
 import logging
 import shutil
 import signal
-import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,14 +24,17 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat
+from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger, ended_by_errors
-from pipeline.training import checkpoints, sessions
-from pipeline.training.local_session import LocalSession
+from pipeline.training import checkpoints
+from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.ray_trainer import make_trainer
-from pipeline.training.records import (
+from pipeline.training.resolved import ResolvedConfig, resolve, warn_of_frames
+from pipeline.training.sessions import LocalSession
+from pipeline.training.training_records import (
     COLUMNS,
     Failed,
     Finished,
@@ -42,8 +44,6 @@ from pipeline.training.records import (
     TrainingRecord,
     outcome_from_dict,
 )
-from pipeline.training.resolved import ResolvedConfig, resolve, warn_of_frames
-from pipeline.training.sessions import Checkpoint
 from pipeline.training.worker import run_job
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,12 @@ KEPT = "the last checkpoint is kept, rerun to go on"
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A training of an experiment, on the driver.
 
     Attributes:
         resolved: the experiment with all its hyperparameters.
-        place: folder or URI in which Ray Train keeps the trainings.
+        place: folder or URI of its checkpoints, another one for each config hash.
         mlflow_experiment: name of the MLflow experiment.
         run_id: of MLflow; None where the store cannot be reached.
         commit: of the code.
@@ -73,11 +73,6 @@ class Run:
         """The experiment."""
         return self.resolved.experiment
 
-    @property
-    def folder(self) -> str:
-        """Name of the training in `place`."""
-        return _folder(self.resolved)
-
 
 def _folder(resolved: ResolvedConfig) -> str:
     """Name of a training's folder: another one for each config hash."""
@@ -88,11 +83,10 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     """Train an experiment and write models/<experiment>/.
 
     The experiment is resolved against its shards' manifest (`resolve`), becomes a `TrainingJob`
-    (`make_job`), and each of Ray Train's workers runs `worker.train_worker` with it: `open_split`
-    reads the rows of its part, `Learner.step` learns from each batch, and reports come back with
-    checkpoints. Of the last checkpoint `_write` makes the model's folder, moved into place at the
-    end. A training that was killed goes on from its last checkpoint in the work folder; a finished
-    one leaves nothing there.
+    (`make_job`), and each worker runs `worker.run_job` with it: `open_split` reads the rows of its
+    part, `Learner.step` learns from each batch, and rank 0 writes checkpoints. `_write` makes the
+    model's folder from the last checkpoint. A training that was killed goes on from its last
+    checkpoint in the work folder; a finished one leaves nothing there.
 
     Arguments:
         config: the experiment.
@@ -123,15 +117,13 @@ def _train(resolved: ResolvedConfig, fresh: bool) -> Path:
     return _complete(_start(resolved, fresh), partial(_train_here, device=device))
 
 
-def _complete(
-    run: Run, train_run: Callable[[Run], tuple[TrainingOutcome, Checkpoint | None]]
-) -> Path:
+def _complete(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome]) -> Path:
     """Train, and finish the MLflow run once the model is where it belongs."""
     with ended_by_errors(run.run_id, AskedToStop):
-        out = _finish(run, *train_run(run))
+        out = _finish(run, train_run(run))
         publish(run.config.cluster, out, "training.json")
         RunLogger(run.run_id).finish("FINISHED")
-    storage.discard(storage.join(run.place, run.folder))
+    storage.discard(run.place)
     return out
 
 
@@ -139,58 +131,57 @@ class AskedToStop(UserError):
     """A training that was asked to stop, and saved itself."""
 
 
-def _train_on_workers(run: Run) -> tuple[TrainingOutcome, Checkpoint | None]:
-    """Train with Ray Train; return how it ended, and its last checkpoint."""
+def _train_on_workers(run: TrainingRun) -> TrainingOutcome:
+    """Train with Ray Train; return how it ended."""
     threads = connection.cpus_per_worker(run.config.cluster)
-    job = make_job(run.resolved, threads=threads, run_id=run.run_id)
-    job = dataclasses.replace(job, attempt=uuid.uuid4().hex)
-    stop = partial(sessions.request_stop, job.stop_key)
-    with connection.on_signal(stop, signal.SIGTERM, signal.SIGINT):
+    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
+    store = CheckpointStore(run.place)
+    store.allow_to_run()
+    with connection.on_signal(store.request_stop, signal.SIGTERM, signal.SIGINT):
         return _fit(run, job)
 
 
-def _train_here(run: Run, device: torch.device) -> tuple[TrainingOutcome, Checkpoint | None]:
-    """Train in this process; return how it ended, and its last checkpoint."""
+def _train_here(run: TrainingRun, device: torch.device) -> TrainingOutcome:
+    """Train in this process; return how it ended."""
     threads = run.config.cluster.cpus_per_worker or torch.get_num_threads()
-    job = make_job(run.resolved, threads=threads, run_id=run.run_id)
-    session = LocalSession(storage.join(run.place, run.folder), device)
+    job = make_job(run.resolved, run.place, threads=threads, run_id=run.run_id)
+    session = LocalSession(device)
     with connection.on_signal(session.request_stop, signal.SIGTERM, signal.SIGINT):
         try:
-            outcome = run_job(job, session)
+            return run_job(job, session)
         except (RuntimeError, MemoryError) as error:
             raise _failed(run, f"training failed ({KEPT}): {one_line(error)}") from error
-    return outcome, session.last()
 
 
-def _finish(run: Run, outcome: TrainingOutcome, last: Checkpoint | None) -> Path:
+def _finish(run: TrainingRun, outcome: TrainingOutcome) -> Path:
     """Write the model's folder of a training that finished."""
     finished = _require_finished(run, outcome)
-    assert last is not None, "a training ends with a checkpoint"
-    with last.as_directory() as checkpoint:
-        return _write(run, finished, Path(checkpoint))
+    store = CheckpointStore(run.place)
+    with store.opened(store.names()[0]) as checkpoint:
+        return _write(run, finished, checkpoint)
 
 
-def _start(resolved: ResolvedConfig, fresh: bool) -> Run:
+def _start(resolved: ResolvedConfig, fresh: bool) -> TrainingRun:
     """Start the MLflow run, or go on with the unfinished one; forget checkpoints if asked to."""
     config, commit = resolved.experiment, provenance.commit()
-    place = storage.join(storage_of(config.cluster), "train")
+    place = storage.join(storage_of(config.cluster), "train", _folder(resolved))
     experiment = mlflow_store.experiment_of(config.dataset["name"])
-    folder = storage.join(place, _folder(resolved))
     if fresh:
-        storage.discard(folder)
+        storage.discard(place)
     run_id = mlflow_store.start_run(
         experiment,
         config.name,
         run_key(config.cluster, resolved.config_hash),
         params=flat(resolved.to_dict()),
         tags={"commit": commit, "dataset_sha256": resolved.dataset_sha256},
-        fresh=not storage.exists(folder),  # an unfinished run is that of other checkpoints
+        fresh=not storage.exists(place),  # an unfinished run is that of other checkpoints
     )
-    return Run(resolved, place, experiment, run_id, commit)
+    return TrainingRun(resolved, place, experiment, run_id, commit)
 
 
 def make_job(
     resolved: ResolvedConfig,
+    place: str,
     *,
     threads: int,
     run_id: str | None = None,
@@ -204,9 +195,10 @@ def make_job(
 
     Arguments:
         resolved: the experiment.
+        place: folder or URI of its checkpoints.
         threads: of each worker.
         run_id: the MLflow run that rank 0 logs to.
-        quiet: print no line an epoch.
+        quiet: print no line per epoch.
         shards: where every worker reaches them, where they are copied already.
         code_sha256: of the driver's code; None for that of this process.
     """
@@ -223,20 +215,25 @@ def make_job(
         dataset_sha256=resolved.dataset_sha256,
         tracking_uri=mlflow_store.tracking_uri(),
         run_id=run_id,
+        checkpoints=place,
         threads=threads,
         checkpoint_seconds=60 * config.cluster.checkpoint_minutes,
         quiet=quiet,
     )
 
 
-def _fit(run: Run, job: TrainingJob) -> tuple[TrainingOutcome, Checkpoint | None]:
-    """Train with Ray Train; return how it ended, and its last checkpoint."""
+def _fit(run: TrainingRun, job: TrainingJob) -> TrainingOutcome:
+    """Train with Ray Train; return how it ended.
+
+    In a thread, since in the main one Ray Train replaces our handler of Ctrl-C.
+    """
     import ray.train
     from ray.exceptions import RayError
 
     cluster = run.config.cluster
     try:
-        result = make_trainer(cluster, job, run.place, run.folder).fit()
+        trainer = make_trainer(cluster, job)
+        result = in_thread(trainer.fit)
     except ray.train.WorkerGroupError as error:
         restarts = cluster.max_failures
         what = f"training failed after {restarts} restarts ({KEPT}): {cause(error)}"
@@ -245,10 +242,10 @@ def _fit(run: Run, job: TrainingJob) -> tuple[TrainingOutcome, Checkpoint | None
         raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
     except RayError as error:
         raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
-    return outcome_from_dict(result.return_value), result.checkpoint
+    return outcome_from_dict(result.return_value)
 
 
-def _require_finished(run: Run, outcome: TrainingOutcome) -> Finished:
+def _require_finished(run: TrainingRun, outcome: TrainingOutcome) -> Finished:
     """Return the outcome of a training that finished.
 
     Raises:
@@ -266,7 +263,7 @@ def _require_finished(run: Run, outcome: TrainingOutcome) -> Finished:
             )
 
 
-def _failed(run: Run, what: str) -> UserError:
+def _failed(run: TrainingRun, what: str) -> UserError:
     """Return the error that says what happened to a training."""
     return UserError(f"{run.config.name}: {what}")
 
@@ -277,8 +274,8 @@ def cause(error: Exception) -> str:
     return (str(failures[0]).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def _write(run: Run, finished: Finished, checkpoint: Path) -> Path:
-    """Make models/<experiment>/ of the last checkpoint, the best weights as the model's."""
+def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
+    """Write models/<experiment>/ from the last checkpoint, with the best weights as the model's."""
     progress = checkpoints.read_progress(checkpoint)
     record = TrainingRecord(
         experiment=run.config.name,

@@ -16,11 +16,11 @@ from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
 from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch
-from pipeline.training import optimization, precision
+from pipeline.training import optimization, step_precision
 from pipeline.training.averaging import AveragedModel
 from pipeline.training.collectives import Workers
-from pipeline.training.records import TrainingJob
 from pipeline.training.resolved import DTYPES, create_model
+from pipeline.training.training_records import TrainingJob
 
 
 class Learner:
@@ -38,9 +38,9 @@ class Learner:
 
     def __init__(self, job: TrainingJob, workers: Workers) -> None:
         self.workers, self.trainer = workers, job.trainer
-        self.precision = precision.of_steps(job.trainer.precision, workers)
+        self.precision = step_precision.of_steps(job.trainer.precision, workers)
         torch.manual_seed(job.trainer.seed)
-        model = workers.together(lambda: create_model(job.model, job.event))
+        model = workers.run_on_all_ranks(lambda: create_model(job.model, job.event))
         self.model = model.to(workers.device, DTYPES[job.trainer.precision])
         self.optimizer = optimization.make_optimizer(self.model.parameters(), job.trainer.optimizer)
         self.evaluated: AutoregressiveModel = self.model
@@ -65,7 +65,7 @@ class Learner:
             self._average.begun = restored_step > 0
         call: nn.Module = self.model
         if self.trainer.compile:
-            self.workers.together(lambda: _require_compiler(self.workers.device))
+            self.workers.run_on_all_ranks(lambda: _require_compiler(self.workers.device))
             call = torch.compile(call)  # type: ignore[assignment]
         if self.workers.world > 1:
             with warnings.catch_warnings():  # torch 2.13 renames the option, 2.7 has the old name

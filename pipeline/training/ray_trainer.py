@@ -1,18 +1,17 @@
-"""Ray Train's trainer of a job: its workers, its environment and the place of its checkpoints."""
+"""Ray Train's trainer of a job: its workers and their environment."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from pipeline.cluster import connection
 from pipeline.core import allocator, private_apis, storage
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.training.ray_checkpoints import repair_snapshot
-from pipeline.training.records import TrainingJob
-from pipeline.training.sessions import Checkpoint
+from pipeline.training.training_records import TrainingJob
 
+FOLDER = "ray"  # next to the checkpoints; Ray finds out there whether all nodes share the storage
 START_SECONDS = 300  # for which Ray Train waits for its workers
 ELASTIC_SECONDS = 10  # where fewer will do; see below
 
@@ -22,11 +21,9 @@ class TrainResult(Protocol):
 
     Attributes:
         return_value: of rank 0's training function.
-        checkpoint: the last one.
     """
 
     return_value: Mapping[str, object]
-    checkpoint: Checkpoint
 
 
 class Trainer(Protocol):
@@ -36,33 +33,21 @@ class Trainer(Protocol):
         """Train to the end, with restarts."""
 
 
-def make_trainer(
-    config: ClusterConfig,
-    job: TrainingJob,
-    place: str,
-    name: str,
-    callbacks: Sequence[object] = (),
-    log_level: str = "WARNING",
-) -> Trainer:
-    """Return the trainer of a job, with its checkpoints in `<place>/<name>`.
+def make_trainer(config: ClusterConfig, job: TrainingJob) -> Trainer:
+    """Return the trainer of a job, which every node reaches the storage of.
 
     Arguments:
         config: workers, devices and restarts.
         job: what each worker is given, as plain data.
-        place: folder or URI that every node reaches.
-        name: of the training, the same in each attempt to go on with it.
-        callbacks: of Ray Train.
-        log_level: of what Ray Train prints.
     """
     import ray.train
 
-    from pipeline.cluster.gloo_interface import ByAddress
+    from pipeline.cluster.network_interface import ByAddress
     from pipeline.training.worker import train_worker
 
     workers, patience = _num_workers(config)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(patience))
-    filesystem, path = storage.filesystem(place)
-    repair_snapshot(filesystem, f"{path}/{name}")
+    filesystem, path = storage.filesystem(job.checkpoints)
     trainer: Trainer = private_apis.torch_trainer()(
         train_worker,
         train_loop_config=job.to_dict(),
@@ -73,14 +58,12 @@ def make_trainer(
             resources_per_worker={"CPU": job.threads} | ({"GPU": 1} if config.use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
-            name=name,
+            name=FOLDER,
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             worker_runtime_env={"env_vars": _variables(job)},
-            logging_config=ray.train.LoggingConfig(log_level=log_level),
-            callbacks=list(callbacks),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
     return trainer

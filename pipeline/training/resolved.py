@@ -18,7 +18,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.data.manifest import Manifest
 from pipeline.datasets import catalog
-from pipeline.datasets.base import PLACES, ROWLESS
+from pipeline.datasets.options import NOT_AFFECTING_ROWS, PLACES
 from pipeline.experiments.schema import ExperimentConfig
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def check_options(config: ExperimentConfig, manifest: Manifest) -> None:
     """
     options = asdict(catalog.get_dataset(config.dataset).options)
     wanted: dict[str, object] = json.loads(json.dumps(options))  # as the manifest has them
-    for key in sorted(wanted.keys() & manifest.options.keys() - ROWLESS):
+    for key in sorted(wanted.keys() & manifest.options.keys() - NOT_AFFECTING_ROWS):
         if wanted[key] != manifest.options[key]:
             raise UserError(
                 f"dataset.{key}: expected shards made with {wanted[key]!r}, got those made with "

@@ -9,6 +9,7 @@ from typing import Any
 
 import arcore
 from arcore import saving
+from pipeline.artifacts import reader
 from pipeline.core import paths
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError, one_line, require
@@ -17,8 +18,8 @@ from pipeline.core.records import read_yaml, value_of
 from pipeline.experiments import naming
 from pipeline.experiments.params_file import read_entry, stages_of
 from pipeline.training import checkpoints
-from pipeline.training.records import TrainingRecord
 from pipeline.training.resolved import DTYPES, create_model
+from pipeline.training.training_records import TrainingRecord
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,11 @@ def load_folder(folder: Path) -> TrainedModel:
     """Load the model of such a folder, wherever it is.
 
     Raises:
-        UserError: if its files are missing, damaged or of another architecture, or are replaced
-            meanwhile.
+        UserError: if its files are missing, altered, damaged or of another architecture, are
+            replaced meanwhile, or are not those of the record next to them.
     """
     keep_freed_memory()  # whoever loads a model computes with it
+    reader.check_files(folder, "restore the folder, or make it again")
     weights = folder / "model.safetensors"
     before = sha256_of(weights) if weights.is_file() else None
     try:

@@ -12,9 +12,7 @@ import contextlib
 import errno
 import logging
 import math
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 
@@ -23,14 +21,18 @@ from pipeline.cluster.devices import exact
 from pipeline.core import provenance
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
+from pipeline.core.redaction import redacted
 from pipeline.data.loading import open_split
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import agreement, checkpoints, validation
+from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.denormals import flushed_denormals
 from pipeline.training.learner import Learner
-from pipeline.training.progress import Display
-from pipeline.training.records import (
+from pipeline.training.sessions import RayTrainSession, Session
+from pipeline.training.training_display import TrainingDisplay
+from pipeline.training.training_progress import Progress
+from pipeline.training.training_records import (
     EpochRecord,
     Failed,
     Finished,
@@ -40,7 +42,6 @@ from pipeline.training.records import (
     TrainingReport,
     outcome_to_dict,
 )
-from pipeline.training.sessions import Session, TrainSession
 
 LOG_SECONDS = 2.0  # between requests to MLflow
 CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on
@@ -56,13 +57,13 @@ def train_worker(config: dict[str, object]) -> dict[str, object]:
     Returns:
         A TrainingOutcome as plain data.
     """
-    logging.getLogger().setLevel(logging.WARNING)  # Ray Train names each report in several lines
+    logging.getLogger().setLevel(logging.WARNING)
     job = TrainingJob.from_dict(config)
-    return outcome_to_dict(run_job(job, TrainSession(job.stop_key)))
+    return outcome_to_dict(run_job(job, RayTrainSession(CheckpointStore(job.checkpoints))))
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
-    """Train in a session; what a user can mend becomes a `Failed`."""
+    """Train in a session; user-fixable errors are returned as `Failed`."""
     began = False
     try:
         with flushed_denormals():
@@ -72,13 +73,13 @@ def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
     except UserError as error:  # before the first step of all workers
         if began and session.world > 1:  # of this worker's part; others wait for it (see below)
             raise
-        return Failed(str(error), isinstance(error, SiteError))
+        return Failed(str(error))
     except OSError as error:
-        # Restarts would not help. Workers beside this one wait for it, so there it must raise.
+        # Restarts would not help. Other workers wait for this one, so there it must raise.
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full or session.world > 1:
             raise
-        return Failed(f"cannot write a checkpoint: {one_line(error)}", environment=True)
+        return Failed(f"cannot write a checkpoint: {one_line(error)}")
 
 
 class RunningLoss:
@@ -94,7 +95,7 @@ class RunningLoss:
         self.failed = torch.full((), math.inf, dtype=torch.float64, device=device)
 
     def add(self, loss: torch.Tensor, step: int) -> None:
-        """Take in the loss of a step."""
+        """Add the loss of a step."""
         is_fine = torch.isfinite(loss) | torch.isfinite(self.failed)
         self.failed = torch.where(is_fine, self.failed, step)
         self.total += loss
@@ -111,19 +112,20 @@ class Worker:
     def __init__(self, job: TrainingJob, session: Session) -> None:
         self.job, self.config, self.session = job, job.trainer, session
         torch.set_num_threads(job.threads)
-        self.device = exact(session.device)
+        self.device, self.store = exact(session.device), CheckpointStore(job.checkpoints)
         self.workers = Workers(session.rank, session.world, session.device)
         keep_freed_memory()
-        self.workers.together(lambda: agreement.check(job))  # before other code refuses the model
+        # before other code refuses the model
+        self.workers.run_on_all_ranks(lambda: agreement.check(job))
         self.learner = Learner(job, self.workers)
         self.model = self.learner.model
-        self.workers.together(self._open_splits)
-        self.progress = checkpoints.Progress()
+        self.workers.run_on_all_ranks(self._open_splits)
+        self.progress = Progress()
         self._asked_at_end = 0  # what the workers agreed to do after the epoch
         self.best = checkpoints.weights_of(self.model)
         self.learner.wrap(self._restore())
         self._settle_precision()
-        self.display = Display(
+        self.display = TrainingDisplay(
             self.config.max_epochs, self.train.steps_per_epoch, self.progress.step,
             shown=session.rank == 0 and not job.quiet,
         )  # fmt: skip
@@ -136,7 +138,7 @@ class Worker:
         config, ranks = self.config, (self.session.rank, self.session.world)
         if self.model.event.is_open:
             field = f"receptive field: {self.model.receptive_field:,} samples"
-            self._say(field)
+            self._print_on_rank_zero(field)
         self.train = open_split(
             self.job.shards, "train", self.model, rank=ranks[0], world_size=ranks[1],
             batch_size=config.batch_size, seed=config.seed, window=config.window,
@@ -147,7 +149,7 @@ class Worker:
             shuffle_rows=config.shuffle_rows,
         )  # fmt: skip
 
-    def _say(self, line: str) -> None:
+    def _print_on_rank_zero(self, line: str) -> None:
         """Print a line, once for all workers."""
         if self.session.rank == 0:
             print(line, flush=True)
@@ -156,23 +158,23 @@ class Worker:
 
     def _restore(self) -> int:
         """Go on from the newest checkpoint that is whole; return the steps behind its weights."""
-        restored = self.workers.together(self._load_newest_whole)
+        restored = self.workers.run_on_all_ranks(self._load_newest_whole)
         progress, world = self.progress, self.workers.world
-        behind = progress.step  # also where their epoch begins anew
+        behind = progress.step  # also where their epoch begins again
         if world > 1:
             hosts = ", ".join(self.workers.hosts())
-            self._say(f"{world} workers: {hosts}")
+            self._print_on_rank_zero(f"{world} workers: {hosts}")
             if not self.workers.agree(progress.step):
                 raise RuntimeError("workers see different checkpoints: is the storage shared?")
         if restored:
             midway = f" and {progress.steps_in_epoch} steps" if progress.steps_in_epoch else ""
-            self._say(f"resumes after epoch {progress.epoch}{midway}")
+            self._print_on_rank_zero(f"resumes after epoch {progress.epoch}{midway}")
             if midway and progress.world != world and self.train.partitioned_by_rank:
-                self._say(
+                self._print_on_rank_zero(
                     f"warning: {progress.world} workers had shared out its rows; begins the epoch "
-                    f"anew with {world}"
+                    f"again with {world}"
                 )
-                progress.begin_epoch_anew()
+                progress.restart_epoch()
         progress.world = world
         return behind
 
@@ -180,29 +182,29 @@ class Worker:
         """Go on in the precision of the steps before; `auto` may be another on this hardware."""
         learner, kept = self.learner, self.progress.precision
         if kept not in (None, learner.precision):
-            self._say(f"precision: {kept}, as before; auto would be {learner.precision} here")
+            self._print_on_rank_zero(
+                f"precision: {kept}, as before; auto would be {learner.precision} here"
+            )
             learner.precision = str(kept)
         elif self.config.precision == "auto" and learner.precision != "bfloat16":
-            self._say("precision: float32, since this hardware has no bfloat16")
+            self._print_on_rank_zero("precision: float32, since this hardware has no bfloat16")
         self.progress.precision = learner.precision
 
     def _load_newest_whole(self) -> bool:
         damage: Exception | None = None
-        for checkpoint in self.session.checkpoints():
+        for name in self.store.names():
             try:
-                with checkpoint.as_directory() as folder:
-                    self.progress, self.best = checkpoints.load(
-                        Path(folder), self.job.config_hash, self.job.code_sha256, self.model,
-                        self.learner.optimizer, self.learner.averaged,
-                    )  # fmt: skip
+                with self.store.opened(name) as folder:
+                    self.progress, self.best = checkpoints.load(folder, self.job, self.learner)
                 return True
             except checkpoints.OfOtherCode as error:
-                kept = checkpoint.path.rstrip("/").rpartition("/")[0]
-                anew = f"or remove {kept} to begin anew (--fresh of stages.train does)"
-                raise SiteError(f"{error}, {anew}") from None
+                kept = redacted(self.store.place)
+                again = f"or remove {kept} to begin again (--fresh of stages.train does)"
+                raise SiteError(f"{error}, {again}") from None
             except (UserError, OSError) as error:
                 damage = error
-                self._say(f"warning: {one_line(error)}; trying the checkpoint before it")
+                what = f"warning: {one_line(error)}; trying the checkpoint before it"
+                self._print_on_rank_zero(what)
         if damage is not None:
             kind = SiteError if isinstance(damage, SiteError | OSError) else UserError
             raise kind(f"no checkpoint is whole; the oldest: {one_line(damage)}")
@@ -300,7 +302,7 @@ class Worker:
             return None
         self._add_lap()
         progress.loss_in_epoch = self.workers.total(running.total)
-        self._save(TrainingReport(epoch=progress.epoch, best_valid_nats=progress.best_nats))
+        self._save()
         return Stopped(progress.step, progress.epoch + 1) if action == -STOP else None
 
     def _requested_action(self) -> int:
@@ -315,7 +317,7 @@ class Worker:
         epoch = self.progress.epoch + (which == "training")
         return (
             f"the {which} loss is not finite at step {step} (epoch {epoch}); "
-            "stopped. Begin anew with a lower trainer.optimizer.learning_rate or with "
+            "stopped. Begin again with a lower trainer.optimizer.learning_rate or with "
             "trainer.clip_norm; a rerun without would end so again"
         )
 
@@ -358,19 +360,12 @@ class Worker:
         )
         due = self._asked_at_end or self.progress.epoch % self.config.checkpoint_every == 0
         if finished or due:
-            self._save(report)
-        else:
-            self.session.report(report, None)
+            self._save()
+        self.session.report(report)
 
-    def _save(self, report: TrainingReport) -> None:
-        """Report with a checkpoint, which rank 0 writes."""
+    def _save(self) -> None:
+        """Keep a checkpoint, which rank 0 writes."""
         self._saved = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            folder = None
-            if self.workers.rank == 0:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                checkpoints.save(
-                    folder, self.job.config_hash, self.job.code_sha256, self.progress,
-                    self.model, self.best, self.learner.optimizer, self.learner.averaged,
-                )  # fmt: skip
-            self.session.report(report, folder)
+        if self.workers.rank == 0:
+            with self.store.writing() as folder:
+                checkpoints.write(folder, self.job, self.progress, self.learner, self.best)

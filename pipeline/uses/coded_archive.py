@@ -6,23 +6,78 @@ the files were, the classes of their rows, the lengths of the streams; then the 
 
 from __future__ import annotations
 
-import json
-import operator
 import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Literal, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
+from arcore.coded_batches import LONGEST
 from pipeline.core.errors import UserError, require
-from pipeline.uses.level_files import FileEntry
 
 MAGIC = b"ARCF"
 FORMAT = 1
 LEAD = struct.Struct("<4sBII")
 LARGEST_MANIFEST = 1 << 25  # bytes, which may be inflated from a thousandth
 STRANGE = '\\:*?"<>|'  # which names have not on every system
+RATES = range(1, 1 << 31)  # that a WAV header holds, next to bytes per second
+
+Extent = Annotated[int, Field(ge=1, le=LONGEST)]
+Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
+
+class FileEntry(BaseModel):
+    """What is kept of a file beside its levels.
+
+    Attributes:
+        name: relative path.
+        kind: png, wav or parquet.
+        rows: events in it.
+        extents: of an event.
+        mode: of a picture, as Pillow names it.
+        rate: samples per second of a sound.
+        labels: of Parquet rows, None without that column.
+        classes: that rows were coded under, None for an unconditional model.
+        symbols: of a sound's text, that it was coded under; None for a model of none.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    name: str
+    kind: Literal["png", "wav", "parquet"]
+    rows: int = Field(ge=1)
+    extents: tuple[Extent, ...] = Field(min_length=1)
+    mode: str = ""
+    rate: int = 0
+    labels: tuple[Int64, ...] | None = None
+    classes: tuple[Int64, ...] | None = None
+    symbols: tuple[Int64, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        """Refuse what no file is; what depends on the model's event is checked with the model."""
+        is_wav = self.kind == "wav"
+        fits = (
+            (self.rows == 1 or self.kind == "parquet")
+            and (self.rate in RATES if is_wav else self.rate == 0)
+            and all(ns is None or len(ns) == self.rows for ns in (self.labels, self.classes))
+            and (self.symbols is None or is_wav)
+        )
+        if not fits:
+            raise ValueError(f"not an entry of a file: {self}")
+        return self
+
+
+class ArchiveManifest(BaseModel):
+    """What an archive's files were, and the bytes of each of its streams."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    files: tuple[FileEntry, ...] = Field(min_length=1)
+    streams: tuple[NonNegativeInt, ...]
 
 
 def pack(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
@@ -34,13 +89,10 @@ def pack(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
 
 def manifest_of(entries: Sequence[FileEntry], streams: Sequence[bytes]) -> bytes:
     """Describe files and the lengths of their streams, as JSON; too long a text is refused."""
-    described = {
-        "files": [entry.to_dict() for entry in entries],
-        "streams": [len(stream) for stream in streams],
-    }
-    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    wanted = f"names, shapes and labels of {LARGEST_MANIFEST:,} bytes at most"
-    require(len(text) <= LARGEST_MANIFEST, "files", wanted, f"{len(text):,}")
+    manifest = ArchiveManifest(files=tuple(entries), streams=tuple(map(len, streams)))
+    text = manifest.model_dump_json(exclude_defaults=True).encode("utf-8")
+    expected = f"names, shapes and labels of {LARGEST_MANIFEST:,} bytes at most"
+    require(len(text) <= LARGEST_MANIFEST, "files", expected, f"{len(text):,}")
     return text
 
 
@@ -54,30 +106,31 @@ def unpack(data: bytes, where: Path) -> tuple[list[FileEntry], list[bytes]]:
         raise UserError(f"{where}: expected an archive, which begins with {MAGIC!r}")
     _, version, length, crc = LEAD.unpack_from(data)
     require(version == FORMAT, str(where), f"an archive of format {FORMAT}", version)
-    manifest = data[LEAD.size : LEAD.size + length]
+    begin = LEAD.size + length
+    described = data[LEAD.size : begin]
     damaged = UserError(f"{where}: truncated or damaged archive")
-    if len(manifest) != length or zlib.crc32(manifest) != crc:
+    if len(described) != length or zlib.crc32(described) != crc:
         raise damaged
     try:
-        inflater = zlib.decompressobj()
-        text = inflater.decompress(manifest, LARGEST_MANIFEST)
-        small = not inflater.unconsumed_tail
-        require(small, str(where), f"a manifest of {LARGEST_MANIFEST:,} bytes at most", "more")
-        described = json.loads(text)
-        entries = [FileEntry.from_dict(entry) for entry in described["files"]]
-        lengths = [operator.index(count) for count in described["streams"]]
-    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        manifest = ArchiveManifest.model_validate_json(_inflated(described, where))
+    except (zlib.error, ValidationError):
         raise damaged from None
-    if not entries:
-        raise damaged
-    for entry in entries:
+    for entry in manifest.files:
         check_name(entry.name, where)
-    require_different([entry.name for entry in entries])
-    left = len(data) - LEAD.size - length
-    if min(lengths, default=-1) < 0 or left != sum(lengths):
+    require_different([entry.name for entry in manifest.files])
+    if len(data) - begin != sum(manifest.streams):
         raise damaged
-    ends = np.cumsum([LEAD.size + length, *lengths]).tolist()
-    return entries, [data[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
+    ends = np.cumsum([begin, *manifest.streams]).tolist()
+    streams = [data[first:end] for first, end in zip(ends, ends[1:], strict=False)]
+    return list(manifest.files), streams
+
+
+def _inflated(data: bytes, where: Path) -> bytes:
+    inflater = zlib.decompressobj()
+    text = inflater.decompress(data, LARGEST_MANIFEST)
+    small = not inflater.unconsumed_tail
+    require(small, str(where), f"a manifest of {LARGEST_MANIFEST:,} bytes at most", "more")
+    return text
 
 
 def check_name(name: str, where: Path) -> None:

@@ -6,12 +6,12 @@ stream of `arcore.coding`; sounds of a model of any length share one, the longes
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +27,17 @@ from pipeline.core.errors import UserError, require
 from pipeline.data import sound_batches
 from pipeline.uses import level_files
 from pipeline.uses.coded_archive import (
+    FileEntry,
     check_name,
     manifest_of,
     pack,
     require_different,
     unpack,
 )
-from pipeline.uses.level_files import FileEntry
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Summary:
+@dataclass(frozen=True, kw_only=True)
+class CompressionSummary:
     """What was coded or decoded.
 
     Attributes:
@@ -72,7 +72,7 @@ def compress(
     symbols: Sequence[Sequence[int]] = (),
     quantize: bool = False,
     progress: bool = False,
-) -> Summary:
+) -> CompressionSummary:
     """Code files into an archive, which is written when all of it has been decoded and compared.
 
     Arguments:
@@ -125,7 +125,9 @@ def compress(
     return _summary(entries, sum(path.stat().st_size for path in files), len(archive), began)
 
 
-def decompress(archive: Path, model_folder: Path, out: Path, *, progress: bool = False) -> Summary:
+def decompress(
+    archive: Path, model_folder: Path, out: Path, *, progress: bool = False
+) -> CompressionSummary:
     """Decode an archive's files into a folder that appears when all are in it.
 
     Arguments:
@@ -208,14 +210,14 @@ def _with_classes(
         for entry in entries:
             expected = f"one for all, or {rows}: the model is of {model.num_classes} classes"
             require(entry.labels is not None, "classes", expected, "none")
-        return [dataclasses.replace(entry, classes=entry.labels) for entry in entries]
+        return [entry.model_copy(update={"classes": entry.labels}) for entry in entries]
     require(len(given) in (1, rows), "classes", f"one for all rows, or {rows}", len(given))
     fits = all(0 <= one < model.num_classes for one in given)
     require(fits, "classes", f"numbers in [0, {model.num_classes})", list(given))
     wide = list(given) if len(given) == rows else [*given] * rows
     ends = np.cumsum([0, *(entry.rows for entry in entries)]).tolist()
     return [
-        dataclasses.replace(entry, classes=tuple(wide[begin:end]))
+        entry.model_copy(update={"classes": tuple(wide[begin:end])})
         for entry, begin, end in zip(entries, ends, ends[1:], strict=False)
     ]
 
@@ -235,7 +237,7 @@ def _with_symbols(
     require(len(given) in (1, count) and known, "symbols", expected, list(given))
     texts = list(given) if len(given) == count else [*given] * count
     return [
-        dataclasses.replace(entry, symbols=tuple(text))
+        entry.model_copy(update={"symbols": tuple(text)})
         for entry, text in zip(entries, texts, strict=True)
     ]
 
@@ -293,8 +295,8 @@ def _condition(entries: Sequence[FileEntry], model: arcore.AutoregressiveModel) 
 
 def _summary(
     entries: Sequence[FileEntry], file_bytes: int, archive_bytes: int, began: float
-) -> Summary:
-    return Summary(
+) -> CompressionSummary:
+    return CompressionSummary(
         files=len(entries),
         rows=sum(entry.rows for entry in entries),
         dimensions=sum(entry.rows * int(np.prod(entry.extents)) for entry in entries),

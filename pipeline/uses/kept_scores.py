@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.artifacts.origin import device_name
 from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, value_of, write_object
@@ -76,7 +77,7 @@ def _folder(context: UseContext, use: str, chosen: np.ndarray) -> Path | None:
         "model": trained.content["model"],
         "weights": trained.weights_sha256,
         "data": trained.dataset_sha256,
-        "device": provenance.device_name(trained.model.device),
+        "device": device_name(trained.model.device),
         "rows": chosen.tolist(),
     }
     text = json.dumps(described, sort_keys=True, default=str)

@@ -6,98 +6,25 @@ and rows' labels. Other things in a file (text chunks, colour profiles, how it w
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import wave
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from pydantic import ValidationError
 
 from arcore.coded_batches import LONGEST
 from arcore.events import Levels
 from arcore.primitives.companding import mu_law_encode
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.datasets.formats import image_files, wave_files
+from pipeline.uses.coded_archive import RATES, FileEntry
 
 MODES = {1: ("1", "L"), 3: ("RGB",)}
 KINDS = {".png": "png", ".wav": "wav", ".parquet": "parquet"}
-RATES = range(1, 1 << 31)  # that a header has room for, bytes per second beside it
-INT64 = range(-(1 << 63), 1 << 63)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FileEntry:
-    """What is kept of a file beside its levels.
-
-    Attributes:
-        name: relative path.
-        kind: png, wav or parquet.
-        rows: events in it.
-        extents: of an event.
-        mode: of a picture, as Pillow names it.
-        rate: samples per second of a sound.
-        labels: of Parquet rows, None without that column.
-        classes: that rows were coded under, None for an unconditional model.
-        symbols: of a sound's text, that it was coded under; None for a model of none.
-    """
-
-    name: str
-    kind: str
-    rows: int
-    extents: tuple[int, ...]
-    mode: str = ""
-    rate: int = 0
-    labels: tuple[int, ...] | None = None
-    classes: tuple[int, ...] | None = None
-    symbols: tuple[int, ...] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain types, without fields that say nothing."""
-        return {
-            key: value
-            for key, value in dataclasses.asdict(self).items()
-            if value not in ("", 0, None)
-        }
-
-    @classmethod
-    def from_dict(cls, described: Mapping[str, Any]) -> FileEntry:
-        """Build it from plain types.
-
-        Raises:
-            TypeError, ValueError: for fields that are missing, unknown or of another type.
-        """
-        fields = dict(described)
-        for key in ("extents", "labels", "classes", "symbols"):
-            if fields.get(key) is not None:
-                fields[key] = tuple(fields[key])
-        entry = cls(**fields)
-        if not entry._is_sound():
-            raise ValueError(f"not an entry of a file: {entry}")
-        return entry
-
-    def _is_sound(self) -> bool:
-        """Tell whether a file may be like this; where the model's event matters it is not known."""
-        labels, classes, symbols = self.labels, self.classes, self.symbols
-        given = (*(labels or ()), *(classes or ()), *(symbols or ()))
-        numbers = (self.rows, self.rate, *self.extents, *given)
-        texts = (self.name, self.kind, self.mode)
-        if any(type(n) is not int for n in numbers) or any(type(t) is not str for t in texts):
-            return False
-        is_wav, alone = self.kind == "wav", self.kind != "parquet"
-        return (
-            self.kind in KINDS.values()
-            and (self.rows == 1 if alone else self.rows >= 1)
-            and len(self.extents) > 0
-            and all(1 <= extent <= LONGEST for extent in self.extents)
-            and (self.rate in RATES if is_wav else self.rate == 0)
-            and all(number in INT64 for number in given)
-            and all(ns is None or len(ns) == self.rows for ns in (labels, classes))
-            and (symbols is None or (is_wav and len(symbols) > 0))
-        )
 
 
 def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntry, np.ndarray]:
@@ -119,11 +46,14 @@ def read(path: Path, name: str, event: Levels, quantize: bool) -> tuple[FileEntr
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     check_kind(str(kind), event, str(path))
-    if kind == "png":
-        return _read_png(path, name, event)
-    if kind == "wav":
-        return _read_wav(path, name, event, quantize)
-    return _read_parquet(path, name, event)
+    try:
+        if kind == "png":
+            return _read_png(path, name, event)
+        if kind == "wav":
+            return _read_wav(path, name, event, quantize)
+        return _read_parquet(path, name, event)
+    except ValidationError as error:  # more than an archive can describe
+        raise UserError(f"{path}: {one_line(error)}") from None
 
 
 def write(entry: FileEntry, levels: np.ndarray, event: Levels, path: Path) -> None:
@@ -220,8 +150,9 @@ def _read_wav(path: Path, name: str, event: Levels, quantize: bool) -> tuple[Fil
         raise UserError(f"{path}: expected a WAV file of PCM: {reason}") from None
     require(rate in RATES, str(path), "a rate in [1, 2^31) Hz", rate)
     amplitudes = wave_files.read_wave(io.BytesIO(data), rate, path)
-    length = event.shape[0] or len(amplitudes)
-    require(len(amplitudes) == length, str(path), f"{length} samples", len(amplitudes))
+    count, length = len(amplitudes), event.shape[0]
+    require(length in (None, count), str(path), f"{length} samples", count)
+    require(count <= LONGEST, str(path), f"{LONGEST:,} samples at most", count)
     levels = mu_law_encode(torch.from_numpy(amplitudes), event.num_levels).numpy()
     again = wave_files.wave_bytes(levels, event.num_levels, rate)
     with wave.open(io.BytesIO(again), "rb") as file:

@@ -45,7 +45,7 @@ class PairedDifferences(Use):
         others = [_other(context, name) for name in self.others]
         numbers: list[Number] = []
         counts = []
-        for split in ("test", *context.manifest.further_tests):
+        for split in ("test", *context.manifest.extra_test_splits):
             test = context.stored(split)
             chosen = use_context.choose(len(test), self.num_rows, self.seed)
             ours = _nats(context, test, chosen)

@@ -6,12 +6,13 @@ import dataclasses
 import logging
 import math
 import shutil
-import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.core import locks, paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.artifacts import artifact
+from pipeline.artifacts.artifact import Artifact
+from pipeline.artifacts.writer import alone, writing
+from pipeline.core import paths
 from pipeline.core.errors import UserError, require, unknown_name
 from pipeline.core.records import write_object
 from pipeline.data.manifest import require_same
@@ -33,10 +34,10 @@ from pipeline.uses.paired import PairedDifferences
 from pipeline.uses.speakers import SpeakerSwap
 from pipeline.uses.structure import PixelStructure
 from pipeline.uses.super_resolution import SuperResolution
-from pipeline.uses.use_base import Use
+from pipeline.uses.use_base import Use, UseOutcome
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_descriptions import ALL, USES
-from pipeline.uses.use_records import UseRecord, UseTiming
+from pipeline.uses.use_records import Number, UseRecord
 from pipeline.uses.video_prediction import VideoPrediction
 
 log = logging.getLogger(__name__)
@@ -81,24 +82,38 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
     uses = _uses(name, experiment, overrides)
     context = use_context.load(experiment)
     folder_name = naming.variant(experiment, overrides) if overrides else experiment
-    out = use_records.folder_of(context.dataset, folder_name)
+    whole = _artifact(context, folder_name, f"{name} {experiment}")
     kept = paths.work() / "scores" / folder_name
     context = dataclasses.replace(context, kept=kept)
-    with locks.held(locks.path_of(f"use-{folder_name}"), f"using {folder_name}"):
+    with alone(whole):
         made, failed = [], []
         for one, use in uses.items():
             try:
-                with replacing(out / one) as partial:
-                    made.append(_run_one(one, use, context, partial))
+                made.append(_run_one(one, use, context, folder_name))
             except UserError as error:  # the others are kept, and those that follow run
                 failed.append(f"{one}: {error}" if name == ALL else str(error))
         if failed:
             raise UserError("; ".join(dict.fromkeys(failed)))
         if name == ALL:
-            _drop_others(out, uses)
+            _drop_others(whole.folder, uses)
             _write_metrics(experiment, made)
         _drop_kept(kept, uses)  # at the end: a rerun of all does each anew
-    return out if name == ALL else out / name
+    return whole.folder if name == ALL else whole.folder / name
+
+
+def _artifact(context: UseContext, folder_name: str, arguments: str, use: str = "") -> Artifact:
+    """Return the output of a use, or of all of an experiment."""
+    weights = artifact.model(context.experiment, context.dataset)
+    return Artifact(
+        kind=artifact.USE,
+        name=f"{folder_name}-{use}" if use else folder_name,
+        folder=use_records.folder_of(context.dataset, folder_name) / use,
+        command=f"python -m stages.use {arguments}",
+        inputs=(
+            dataclasses.replace(weights, folder=paths.usable_model(context.experiment)),
+            artifact.shards(context.dataset),
+        ),
+    )
 
 
 def _uses(name: str, experiment: str, overrides: Sequence[str]) -> dict[str, Use]:
@@ -131,15 +146,30 @@ def read_entry(experiment: str) -> dict[str, dict[str, object]]:
     return listed
 
 
-def _run_one(name: str, use: Use, context: UseContext, folder: Path) -> UseRecord:
-    began, commit = time.perf_counter(), provenance.commit()
-    outcome = use.run(context, folder)
-    require_same(paths.shards(context.dataset), context.manifest)
-    for number in outcome.numbers:
+def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseRecord:
+    output = _artifact(context, folder_name, f"{name} {context.experiment}", name)
+    with alone(output) as begun, writing(output, device=context.model.device) as folder:
+        outcome = use.run(context, folder)
+        require_same(paths.shards(context.dataset), context.manifest)
+        _require_finite(outcome.numbers, f"{context.experiment}, {name}")
+        record = _record(name, use, context, outcome)
+        use_records.write(record, folder)
+        seconds = round(begun.seconds + outcome.earlier_seconds, 2)
+        write_object(folder / artifact.USE.origin, {"seconds": seconds})
+    for number in record.numbers:
+        log.info("%s, %s: %s", context.experiment, name, number)
+    return record
+
+
+def _require_finite(numbers: Sequence[Number], where: str) -> None:
+    for number in numbers:
         fits = math.isfinite(number.value) and math.isfinite(number.stderr or 0.0)
         got = f"{number.value} +- {number.stderr}"
-        require(fits, f"{context.experiment}, {name}: {number.name}", "finite numbers", got)
-    record = UseRecord(
+        require(fits, f"{where}: {number.name}", "finite numbers", got)
+
+
+def _record(name: str, use: Use, context: UseContext, outcome: UseOutcome) -> UseRecord:
+    return UseRecord(
         use=name,
         experiment=context.experiment,
         model=context.trained.name,
@@ -153,15 +183,6 @@ def _run_one(name: str, use: Use, context: UseContext, folder: Path) -> UseRecor
         others=outcome.others,
         other_datasets=outcome.other_datasets,
     )
-    timing = UseTiming(
-        device=provenance.device_name(context.model.device),
-        seconds=round(time.perf_counter() - began + outcome.earlier_seconds, 2),
-        commit=commit,
-    )
-    use_records.write(record, timing, folder)
-    for number in record.numbers:
-        log.info("%s, %s: %s", context.experiment, name, number)
-    return record
 
 
 def _drop_kept(kept: Path, uses: Collection[str]) -> None:

@@ -271,7 +271,8 @@ def load(experiment: str) -> UseContext:
     folder = paths.usable_model(experiment)
     if folder != paths.model(experiment):
         log.info("%s: the weights kept in results/%s", experiment, experiment)
-        trained = kept_weights.load(folder, kept_weights.read_record(folder))
+        kept_weights.read_record(folder)
+        trained = kept_weights.load(folder)
     else:
         trained = saved_models.load(experiment)
     described = trained.content.get("dataset")

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifacts.artifact import USE
+from pipeline.artifacts.reader import check_files, read_origin
 from pipeline.core import paths
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, left_out, read_object, write_object
@@ -18,7 +20,6 @@ from pipeline.experiments import naming
 from pipeline.uses.use_descriptions import USES
 
 log = logging.getLogger(__name__)
-FILE, TIMING = "use.json", "timing.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,12 @@ class UseTiming(Record):
     seconds: float
     commit: str
 
+    @classmethod
+    def of(cls, folder: Path) -> UseTiming | None:
+        """Read where the record of a use's folder comes from; None where that is not known."""
+        found = read_origin(folder, USE)
+        return None if found is None else cls.from_dict(found, str(folder / USE.origin))
+
 
 def _weights_are(experiment: str, sha256: str) -> bool:
     """Tell whether the weights in models/, or else in results/, have a hash, if there are any."""
@@ -136,42 +143,27 @@ def folder_of(dataset: str, experiment: str) -> Path:
     return paths.root() / "evaluation" / dataset / "uses" / experiment
 
 
-def write(record: UseRecord, timing: UseTiming, folder: Path) -> None:
-    """Write a record, and where it comes from, into a use's folder."""
-    write_object(folder / FILE, record.to_dict())
-    described = {"use_sha256": sha256_of(folder / FILE), **timing.to_dict()}
-    write_object(folder / TIMING, described)
+def write(record: UseRecord, folder: Path) -> None:
+    """Write a record into a use's folder."""
+    write_object(folder / USE.main, record.to_dict())
 
 
 def read(folder: Path) -> UseRecord:
     """Read the record of a use's folder.
 
     Raises:
-        UserError: naming the file, if it is missing or malformed.
+        UserError: naming the file that is missing, malformed, or altered since it was written.
     """
-    path = folder / FILE
-    return UseRecord.from_dict(read_object(path), str(path))
-
-
-def read_timing(folder: Path) -> UseTiming | None:
-    """Read where the record of a use's folder comes from; None where `timing.json` is of another.
-
-    DVC restores `use.json` from its cache, and leaves a `timing.json` that is there as it is.
-
-    Raises:
-        UserError: naming the file that is malformed.
-    """
-    path = folder / TIMING
-    found = read_object(path) if path.is_file() else {}
-    if found.get("use_sha256") != sha256_of(folder / FILE):
-        return None
-    return UseTiming.from_dict(found, str(path))
+    path = folder / USE.main
+    record = UseRecord.from_dict(read_object(path), str(path))
+    check_files(folder, f"run `python -m stages.use {record.use} {record.experiment}`")
+    return record
 
 
 def files(dataset: str) -> list[Path]:
     """Return the files of a dataset's uses, in order, of none that was changed by hand."""
     found = []
-    for path in sorted(folder_of(dataset, "").glob(f"*/*/{FILE}")):
+    for path in sorted(folder_of(dataset, "").glob(f"*/*/{USE.main}")):
         names = (path.parent.name, path.parent.parent.name)
         if not any(name.startswith(".") or naming.is_variant(name) for name in names):
             found.append(path)

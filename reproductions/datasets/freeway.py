@@ -21,14 +21,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from tqdm import tqdm
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError, require
-from pipeline.datasets.base import Dataset, Options, SplitData, parse_options
-from pipeline.datasets.content import check_content
+from pipeline.core.errors import UserError
+from pipeline.datasets.base import Dataset, SplitData
+from pipeline.datasets.options import Options, between, parse_options
+from reproductions.datasets.recorded_content import check_content
 
 NAME = "freeway"
 NOVEL = "novel"
@@ -67,15 +69,9 @@ class FreewayOptions(Options):
     """
 
     rows_per_shard: int = 1024
-    seed: int = 0
-    games: int = 2
+    seed: Annotated[int, between(0, 2**31)] = 0
+    games: Annotated[int, between(1, 1000)] = 2
     any_rendering: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, (low, high) in {"seed": (0, 2**31), "games": (1, 1000)}.items():
-            value, what = getattr(self, name), f"option {name} of dataset {NAME!r}"
-            require(low <= value <= high, what, f"{low} to {high}", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,5 +202,5 @@ def build(config: Mapping[str, object]) -> Dataset:
         options=options,
         context_frames=CONTEXT_FRAMES,
         condition_sequence=(NUM_FRAMES, 3),
-        further_tests=(NOVEL,),
+        extra_test_splits=(NOVEL,),
     )

@@ -22,17 +22,11 @@ import numpy as np
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import (
-    SPLITS,
-    Dataset,
-    Options,
-    Sound,
-    SplitData,
-    parse_options,
-)
-from pipeline.datasets.content import check_content
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
 from pipeline.datasets.formats import wave_files
-from pipeline.datasets.formats.debian_packages import APT_ARCHIVES, raw_package, read_files
+from pipeline.datasets.options import Options, parse_options
+from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_package, read_files
+from reproductions.datasets.recorded_content import check_content
 
 OF_LOOPS = ("macroform-robot_dity", "macroform-the_simplicity")
 PIECES = (

@@ -25,13 +25,14 @@ from PIL import features
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, parse_options
-from pipeline.datasets.content import check_content
+from pipeline.datasets.base import SPLITS, Dataset, SplitData
 from pipeline.datasets.decoding_parts import available_cores
 from pipeline.datasets.formats import image_files
-from pipeline.datasets.formats.debian_packages import APT_ARCHIVES, raw_package, read_files
 from pipeline.datasets.formats.image_files import Frame
+from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import permute_rows
+from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_package, read_files
+from reproductions.datasets.recorded_content import check_content
 
 SPLIT_FILE = Path(__file__).with_name("photo_tiles_split.json")
 SHORTER_SIDE = 320

@@ -22,17 +22,19 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from tqdm import tqdm
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError, require
-from pipeline.datasets.base import Dataset, Options, SplitData, SplitStream, parse_options
+from pipeline.core.errors import UserError
+from pipeline.datasets.base import Dataset, SplitData, SplitStream
 from pipeline.datasets.clips.robotic_pushing import CONTEXT_FRAMES, NUM_FRAMES, SIDE, PushingClip
-from pipeline.datasets.content import check_content
 from pipeline.datasets.decoding_parts import PartsFolder, available_cores
+from pipeline.datasets.options import Options, between, parse_options
 from reproductions.datasets.pushing_simulator import MISSING, Simulator
+from reproductions.datasets.recorded_content import check_content
 
 NAME = "simulated_pushing"
 NOVEL = "novel"
@@ -67,20 +69,12 @@ class SimulatedOptions(Options):
     """
 
     rows_per_shard: int = 256
-    seed: int = 0
-    num_levels: int = 16
-    train_rows: int = 800
-    valid_rows: int = 40
-    test_rows: int = 100
+    seed: Annotated[int, between(0, 2**32)] = 0
+    num_levels: Annotated[int, between(2, 256)] = 16
+    train_rows: Annotated[int, between(1, 10**6)] = 800
+    valid_rows: Annotated[int, between(1, 10**6)] = 40
+    test_rows: Annotated[int, between(1, 10**6)] = 100
     any_rendering: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        bounds = {"seed": (0, 2**32), "num_levels": (2, 256)}
-        bounds |= dict.fromkeys(("train_rows", "valid_rows", "test_rows"), (1, 10**6))
-        for name, (low, high) in bounds.items():
-            value, what = getattr(self, name), f"option {name} of dataset {NAME!r}"
-            require(low <= value <= high, what, f"{low} to {high}", value)
 
     @property
     def rows(self) -> dict[str, int]:
@@ -268,5 +262,5 @@ def build(config: Mapping[str, object]) -> Dataset:
         options=options,
         context_frames=CONTEXT_FRAMES,
         condition_sequence=(NUM_FRAMES, 2 * VECTOR),
-        further_tests=(NOVEL,),
+        extra_test_splits=(NOVEL,),
     )

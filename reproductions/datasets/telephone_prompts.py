@@ -19,19 +19,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.datasets.base import (
-    SPLITS,
-    Dataset,
-    Options,
-    RawFile,
-    Sound,
-    SplitData,
-    parse_options,
-)
-from pipeline.datasets.content import check_content
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, Sound, SplitData
 from pipeline.datasets.formats import wave_files
-from pipeline.datasets.formats.debian_packages import APT_ARCHIVES, raw_package, read_files
+from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import permute_rows
+from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_package, read_files
+from reproductions.datasets.recorded_content import check_content
 
 VOICES = (
     "en_US_f_Allison",

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.core import provenance
 from pipeline.core.errors import UserError
-from pipeline.evaluation.results import CodecResult
-from pipeline.reporting import origins, wording
-from pipeline.reporting.comparison import Report, Row
+from pipeline.reporting import numbers, tables, wording
 
 FILE = "embedded.csv"
 
@@ -57,53 +57,26 @@ def _printed(value: float, stderr: float | None, sign: str = "") -> str:
     return wording.with_error(value, stderr, sign)
 
 
-def lines_of(report: Report) -> list[Line]:
-    """Return the lines of a report, best first."""
+def lines_of(frame: pd.DataFrame) -> list[Line]:
+    """Return the lines of a report's numbers, in their order."""
     here = provenance.commit()
-    return [
-        _codec_line(row, report, here) if isinstance(row, CodecResult) else _line(row, report)
-        for row in report.measured
-    ]
+    measured = frame[frame["kind"] != "published"]
+    return [_line(group, here) for _, group in measured.groupby("experiment", sort=False)]
 
 
-def _line(row: Row, report: Report) -> Line:
-    result, event = row.result, row.evaluated.event
-    above = wording.entropy_and_excess(row.evaluated)[1]
+def _line(group: pd.DataFrame, here: str) -> Line:
+    first, ours = group.iloc[0], group["kind"].iloc[0] == "ours"
+    given = f", given {first['condition']}" if first["condition"] else ""
     return Line(
-        dataset=report.dataset,
-        experiment=result.experiment,
-        members=wording.members(result, row.num_averaged) + _given(row),
-        sign=row.sign_in(report.unit),
-        value=row.value,
-        stderr=result.score.stderr_in(report.unit, event),
-        unit=report.unit,
-        above=above if above != "-" else "",
-        commit=origins.commit_of(row) or "",
-    )
-
-
-def _given(row: Row) -> str:
-    """Say what a conditional model is given."""
-    words = {
-        "num_classes": "class",
-        "local_classes": "symbols",
-        "condition_size": "vector",
-        "condition_sequence": "vectors",
-        "condition_shape": "map",
-    }
-    given = [word for key, word in words.items() if row.evaluated.config.asked(key)]
-    return f", given {' and '.join(given)}" if given else ""
-
-
-def _codec_line(codec: CodecResult, report: Report, here: str) -> Line:
-    return Line(
-        dataset=report.dataset,
-        experiment=codec.label,
-        members=codec.settings,
-        value=report.codec_value(codec),
-        stderr=codec.score.stderr_in(report.unit, report.event),
-        unit=report.unit,
-        commit=here,
+        dataset=first["dataset"],
+        experiment=first["experiment"],
+        members=first["members"] + given if ours else first["settings"],
+        sign=wording.SIGNS[first["relation"]],
+        value=float(first["value"]),
+        stderr=float(first["error"]),
+        unit=first["unit"],
+        above=tables.texts(group).get(numbers.ABOVE, ""),
+        commit=first["commit"] if ours else here,
     )
 
 

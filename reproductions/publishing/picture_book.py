@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
+from pipeline.artifacts.artifact import USE
 from pipeline.core import atomic, paths, provenance
 from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
@@ -24,7 +25,7 @@ from pipeline.evaluation import result_files
 from pipeline.reporting import gallery, use_sections, wording
 from pipeline.uses import use_records
 from pipeline.uses.use_descriptions import USES
-from pipeline.uses.use_records import Number, Shown
+from pipeline.uses.use_records import Number, Shown, UseTiming
 
 GRAY_NOTE = (
     "Targets are gray, draws black or white, and a frame is drawn given the drawn ones before it: "
@@ -166,13 +167,13 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
 
 def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
     """Yield what the uses of an experiment drew, in the order of `USES`."""
-    files = (paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{use_records.FILE}")
+    files = (paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{USE.main}")
     found = [(use_records.read(path.parent), path.parent) for path in files]
     order = list(USES)
     for one, folder in found:
         require(one.use in USES, f"{folder}: use", f"one of {order}", one.use)
     for one, folder in sorted(found, key=lambda pair: order.index(pair[0].use)):
-        origin = use_records.read_timing(folder)
+        origin = UseTiming.of(folder)
         yield (
             Part(
                 part=one.use,

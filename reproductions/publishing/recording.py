@@ -12,9 +12,9 @@ from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.evaluation import reading
 from pipeline.experiments import naming
-from pipeline.reporting import comparison, search_tables, tables
-from pipeline.training.records import TrainingRecord
-from reproductions.publishing import embedded, picture_book
+from pipeline.reporting import comparison, numbers, search_tables
+from pipeline.training.training_records import TrainingRecord
+from reproductions.publishing import embedded, picture_book, recorded
 from reproductions.studies import study_records
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def recorded_datasets() -> list[str]:
 
 def dataset_table(dataset: str) -> str:
     """Return the content of `results/<dataset>.md`, of the records alone."""
-    return tables.markdown(comparison.recorded_report(dataset, paths.results()))
+    return recorded.read(dataset, paths.results()).markdown
 
 
 def record_embedded(datasets: Iterable[str]) -> Path:
@@ -149,7 +149,7 @@ def record_embedded(datasets: Iterable[str]) -> Path:
     for line in embedded.read(path) if path.is_file() else []:
         lines.setdefault(line.dataset, []).append(line)
     for dataset in datasets:
-        lines[dataset] = embedded.lines_of(comparison.build_report(dataset))
+        lines[dataset] = embedded.lines_of(numbers.numbers(comparison.build_report(dataset)))
     return _write(path, embedded.csv_text(line for found in lines.values() for line in found))
 
 

@@ -29,8 +29,9 @@ from pipeline.core import atomic
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, read_yaml, require_known
 from pipeline.reporting import tables, wording
-from pipeline.reporting.comparison import Report, Row, recorded_report
-from reproductions.publishing import target_curves, use_tables
+from pipeline.reporting.comparison import Report, Row
+from reproductions.publishing import recorded, target_curves, use_tables
+from reproductions.publishing.recorded import Recorded
 from reproductions.publishing.target_curves import Curve
 
 FILE, FIGURE = "marks.yaml", "marks.svg"
@@ -134,18 +135,19 @@ def table(results: Path) -> tuple[list[str], list[list[str]]]:
         UserError: for a missing or malformed record.
     """
     hours, marks = read(results)
-    reports: dict[str, Report] = {}
-    return list(HEADER), [_cells(mark, measure(mark, results, reports), hours) for mark in marks]
+    records: dict[str, Recorded] = {}
+    return list(HEADER), [_cells(mark, measure(mark, results, records), hours) for mark in marks]
 
 
-def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured | None:
+def measure(mark: Mark, results: Path, records: dict[str, Recorded]) -> Measured | None:
     """Return what is recorded of a mark; None if nothing is."""
     if mark.of is None or (mark.orderings and not _scored(mark, results).is_file()):
         return None
     dataset = mark.of.partition("-")[0]
-    if dataset not in reports:
-        reports[dataset] = recorded_report(dataset, results)
-    unit = reports[dataset].unit
+    if dataset not in records:
+        records[dataset] = recorded.read(dataset, results)
+    report = records[dataset].report
+    unit = report.unit
     curve = target_curves.read(results, mark.of, unit)
     if curve is not None:
         curve = dataclasses.replace(curve, hours=curve.hours + mark.earlier_hours)
@@ -157,15 +159,13 @@ def measure(mark: Mark, results: Path, reports: dict[str, Report]) -> Measured |
             published=mark.published or "",
             curve=curve,
         )
-    row = _row(mark, reports[dataset], results)
-    published = mark.published
-    if published is None and row.published is not None:
-        published = tables.published_text(row.published, row.published_value)
-        published += row.published.doubt
+    row = _row(mark, report, results)
+    texts = records[dataset].texts(row.result.experiment)
+    scored = wording.rows_scored(row.result.num_rows, row.result.num_split_rows)
     return Measured(
-        text=row.text_in(row.result.unit) + wording.rows_scored(row.result),
+        text=texts[tables.value_column(unit)] + (f" ({scored})" if scored else ""),
         value=row.value,
-        published=published or "",
+        published=mark.published or texts.get("published", ""),
         curve=curve,
     )
 
@@ -225,10 +225,10 @@ def _cells(mark: Mark, measured: Measured | None, budget: float) -> list[str]:
 
 def draw(results: Path) -> str:
     """Return all curves beside their marks as an SVG."""
-    reports: dict[str, Report] = {}
+    records: dict[str, Recorded] = {}
     panels: list[target_curves.Panel] = []
     for mark in read(results)[1]:
-        measured = measure(mark, results, reports)
+        measured = measure(mark, results, records)
         if measured is not None and measured.curve is not None:
             panels.append(target_curves.Panel(mark.system, mark.mark, measured.curve))
     return target_curves.draw(_distinct(panels))

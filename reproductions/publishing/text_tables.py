@@ -39,9 +39,17 @@ from typing import Any, cast
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import read_yaml, require_known, value_of
-from pipeline.reporting import search_tables, tables, terminal, wording
-from pipeline.reporting.comparison import Report, Row, recorded_report
-from reproductions.publishing import embedded, runs, targets, use_tables
+from pipeline.reporting import numbers, search_tables, tables, wording
+from pipeline.reporting.tables import value_column
+from reproductions.publishing import (
+    embedded,
+    recorded,
+    runs,
+    search_outcomes,
+    targets,
+    use_tables,
+)
+from reproductions.publishing.recorded import Recorded
 
 Fields = Mapping[str, object]
 PAGES = (
@@ -119,7 +127,7 @@ class Tables:
         if "layout" not in described:
             return _narrow(header, cells)
         require(described["layout"] == "text", f"{where}: layout", "text", described["layout"])
-        return "```text\n" + "\n".join(terminal.aligned([header, *cells])) + "\n```\n"
+        return "```text\n" + tables.plain_table(header, cells) + "\n```\n"
 
     def _drawn(self, described: Mapping[str, Any], where: str) -> tuple[list[str], list[list[str]]]:
         found = [kind for kind in KINDS if kind in described]
@@ -142,13 +150,13 @@ class Tables:
             case "runs":
                 return runs.table(self.results)
             case "search":
-                samples = (
-                    value_of(described, "samples", int, where) if "samples" in described else None
-                )
                 path = self.results / "searches" / described["search"] / "trials.csv"
-                return search_tables.trials(path, samples)
+                if "samples" not in described:
+                    return search_tables.trials(path)
+                samples = value_of(described, "samples", int, where)
+                return search_outcomes.dilations(path, samples)
             case "searches":
-                return search_tables.outcomes(self.results)
+                return search_outcomes.outcomes(self.results)
         return self._of_rows(described, where)
 
     def _use(self, use: str, of: object, where: str) -> use_tables.Table:
@@ -212,32 +220,44 @@ class Tables:
         return self._experiment(first, first + suffix)
 
     @functools.cache  # noqa: B019 - as long as its owner
-    def _report(self, dataset: str) -> Report:
-        return recorded_report(dataset, self.results)
+    def _recorded(self, dataset: str) -> Recorded:
+        return recorded.read(dataset, self.results)
 
     def _experiment(self, name: str, label: str) -> Fields:
-        rows = self._report(name.partition("-")[0]).rows
-        found = [row for row in rows if row.result.experiment == label and not row.approximate]
+        kept = self._recorded(name.partition("-")[0])
+        found = [row for row in kept.report.rows if row.result.experiment == label]
         if not found:
             raise UserError(f"{self.results / name}: no record of {label}")
-        fields = _of_row(found[0]) | {"name": name}
-        for row in rows:
-            if row.approximate and row.evaluated.config == found[0].evaluated.config:
-                fields["importance"] = row.text_in(row.result.unit)
+        result, config = found[0].result, found[0].evaluated.config
+        texts, main = kept.texts(label), value_column(kept.report.unit)
+        fields: dict[str, object] = {
+            "name": name,
+            "test": texts[main],
+            "bits": texts[value_column("bits_per_dim")],
+            "rows": f"{result.num_rows:,}",
+            "published": texts.get("published", ""),
+            "time": wording.duration(result.train_seconds),
+            "entropy": texts.get(numbers.ENTROPY, "-"),
+            "above": texts.get(numbers.ABOVE, "-"),
+            "config": config.content,
+        }
+        if result.valid_nats is not None:
+            fields["valid"] = wording.rounded(result.valid_nats, 2)
+        for row in kept.report.rows:
+            if row.approximate and row.evaluated.config == config:
+                fields["importance"] = kept.texts(row.result.experiment)[main]
                 fields["importance_rows"] = f"{row.result.num_rows:,}"
         return fields
 
     def _codec(self, dataset: str, label: str) -> Fields:
-        report = self._report(dataset)
-        found = [codec for codec in report.codecs if codec.label.startswith(label)]
+        kept = self._recorded(dataset)
+        found = [one.label for one in kept.report.codecs if one.label.startswith(label)]
         if len(found) != 1:
-            got = ", ".join(codec.label for codec in found)
+            got = ", ".join(found)
             what = f"expected one codec {label}, got {got}" if found else f"no codec {label}"
             raise UserError(f"{self.results / 'codecs' / dataset}.json: {what}")
-        score, unit = found[0].score, report.unit
-        value = score.value_in(unit, report.event)
-        stderr = score.stderr_in(unit, report.event)
-        return {"name": found[0].label, "test": wording.with_error(value, stderr)}
+        test = kept.texts(found[0])[value_column(kept.report.unit)]
+        return {"name": found[0], "test": test}
 
     def _embedded(self, which: str) -> Fields:
         for line in embedded.read(self.results / embedded.FILE):
@@ -262,27 +282,6 @@ def _of_file(path: Path) -> use_tables.Table:
         raise UserError(f"{path}: expected a table, got {one_line(error)}") from None
     require(bool(rows), str(path), "a table", "")
     return rows[0], rows[1:]
-
-
-def _of_row(row: Row) -> dict[str, object]:
-    result = row.result
-    entropy, above = wording.entropy_and_excess(row.evaluated)
-    fields: dict[str, object] = {
-        "test": row.text_in(result.unit),
-        "bits": row.text_in("bits_per_dim"),
-        "rows": f"{result.num_rows:,}",
-        "published": "",
-        "time": wording.duration(result.train_seconds),
-        "entropy": entropy,
-        "above": above,
-        "config": row.evaluated.config.content,
-    }
-    if result.valid_nats is not None:
-        fields["valid"] = wording.rounded(result.valid_nats, 2)
-    if row.published is not None:
-        text = tables.published_text(row.published, row.published_value)
-        fields["published"] = text + row.published.doubt
-    return fields
 
 
 def _narrow(header: list[str], cells: list[list[str]]) -> str:

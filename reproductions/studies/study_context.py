@@ -20,8 +20,8 @@ from pipeline.data.shard_reader import Split, read_split
 from pipeline.experiments import compose, naming
 from pipeline.experiments.schema import ExperimentConfig
 from pipeline.training import driver, saved_models
-from pipeline.training.records import TrainingRecord
 from pipeline.training.resolved import resolve
+from pipeline.training.training_records import TrainingRecord
 
 NETWORK_KEYS = ("model", "overrides", "model_overrides", "trainer")
 

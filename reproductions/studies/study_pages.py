@@ -6,11 +6,9 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import unknown_name
-from pipeline.reporting import folder_pages, gallery, index, markup, wording
-from pipeline.reporting.markup import escape, link
+from pipeline.reporting import folder_pages, gallery, index, templates, wording
 from reproductions.studies import study_records
 from reproductions.studies.kinds import KINDS
-from reproductions.studies.study_records import StudyRecord
 
 FILE = folder_pages.FILE
 
@@ -35,25 +33,19 @@ def write(folder: Path) -> None:
     if record.kind not in KINDS:
         raise unknown_name(f"kind of {folder / study_records.FILE}", record.kind, KINDS)
     kind, (header, rows) = KINDS[record.kind], study_records.read_table(folder)
-    body = [
-        f"<p>{escape(kind.compares[:1].upper() + kind.compares[1:])}.</p>",
-        folder_pages.text_table(header, rows, kind.title),
-        f"<p>{escape(record.notes)}</p>",
-        *(gallery.file(folder / shown.file, shown.caption) for shown in record.shown),
-        *_origin(record),
+    content: list[folder_pages.Part] = [
+        templates.sentence(kind.compares),
+        templates.text_table(kind.title, header, rows),
+        record.notes,
+        *(gallery.read_picture(folder / shown.file, shown.caption) for shown in record.shown),
     ]
-    folder_pages.save(folder, record.study, body)
-
-
-def _origin(record: StudyRecord) -> list[str]:
-    return markup.origin(
-        [
-            ("command", f"<code>{escape(record.command)}</code>"),
-            ("settings", f"<code>{escape(str(record.settings))}</code>"),
-            ("commit", f"<code>{escape(record.commit)}</code>"),
-            ("data", f"{escape(record.dataset)}, <code>{escape(record.dataset_sha256)}</code>"),
-            ("device", escape(record.device)),
-            ("time", wording.duration(record.seconds)),
-            ("files", f"{link(study_records.TABLE, 'CSV')}, {link(study_records.FILE, 'JSON')}"),
-        ]
-    )
+    origin = [
+        ("command", record.command),
+        ("settings", str(record.settings)),
+        ("commit", record.commit),
+        ("data", f"{record.dataset}, {record.dataset_sha256}"),
+        ("device", record.device),
+        ("time", wording.duration(record.seconds)),
+    ]
+    files = [("CSV", study_records.TABLE), ("JSON", study_records.FILE)]
+    folder_pages.save(folder, record.study, content, origin, files)

@@ -17,7 +17,7 @@ from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import Record, read_object, write_object
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.reporting import wording
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 from pipeline.uses.use_records import Shown
 
 FILE, TABLE = "study.json", "table.csv"

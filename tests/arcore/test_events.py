@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 import arcore
 from arcore.events import Binary, Event, Levels, Real, from_dict, resized, to_dict
 from arcore.units import bits_per_dim_to_nats, nats_to_bits_per_dim
+from tests.support.refusals import refuses
 
 EVENTS = [
     *(Binary((1, 28, 28)), Levels(17, (1, 8, 8)), Levels(2, (4,)), Binary((None,))),
@@ -87,9 +87,7 @@ BAD = [
 
 @pytest.mark.parametrize(("call", "parts"), BAD)
 def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        call()
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(call, parts)
 
 
 def test_a_bin_may_be_an_integer_wide() -> None:

@@ -27,7 +27,7 @@ HEADS = [
 ]
 every_head = pytest.mark.parametrize("head", HEADS, ids=str)
 SIZES = (1.0, 30.0, 87.0, 89.0, 110.0, 1e4, 1e9, 1e18, 1e30, 3e38)
-ROWS, SIDE = 24, 3
+ROWS, SIDE = 12, 3
 
 
 def maps(head: Head, size: float, dtype: torch.dtype) -> Tensor:
@@ -57,10 +57,12 @@ def table(conditionals: Distribution) -> Tensor:
 
 @every_dtype
 @every_head
-@pytest.mark.parametrize("size", SIZES)
-def test_masses_sum_to_one_and_gradients_are_finite(
-    head: Head, size: float, dtype: torch.dtype
-) -> None:
+def test_masses_sum_to_one_and_gradients_are_finite(head: Head, dtype: torch.dtype) -> None:
+    for size in SIZES:
+        masses_sum_to_one(head, size, dtype)
+
+
+def masses_sum_to_one(head: Head, size: float, dtype: torch.dtype) -> None:
     outputs, image = maps(head, size, dtype).requires_grad_(), image_of(head)
     conditionals = head.distribution(outputs, image, image.shape)
     value = image if head.num_levels > 2 and not head.gray else image.to(dtype)
@@ -102,7 +104,7 @@ def mixture(levels: int, log_scale: float, mean: float, n: int) -> DiscretizedLo
     return DiscretizedLogisticMixture(levels, log_weights, means, log_scales)
 
 
-@pytest.mark.parametrize("levels", [2, 3, 17, 256])
+@pytest.mark.parametrize("levels", [2, 17, 256])
 @pytest.mark.parametrize(
     ("log_scale", "mean"),
     [(-2.0, -0.3), (-7.0, 0.9), (1.0, 5.0), (40.0, 0.0), (100.0, 1e9), (1e9, 0.0), (-7.0, -3e38)],
@@ -111,7 +113,7 @@ def mixture(levels: int, log_scale: float, mean: float, n: int) -> DiscretizedLo
 def test_draws_follow_the_masses(
     levels: int, log_scale: float, mean: float, temperature: float, generator: torch.Generator
 ) -> None:
-    n = 20_000
+    n = 4000
     drawn = draw(mixture(levels, log_scale, mean, n), generator, temperature)
     assert drawn.dtype == torch.int64 and drawn.shape == (n,)
     logits = mixture(levels, log_scale, mean, 1).logits[0].double()

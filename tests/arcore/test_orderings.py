@@ -10,6 +10,7 @@ import torch
 import arcore
 from arcore.events import Levels
 from arcore.primitives.orderings import ORDERINGS, inverse, make_ordering, random_ordering
+from tests.support.refusals import refuses
 
 SHAPES = [(1,), (7,), (3, 4), (1, 1, 1), (1, 3, 4), (3, 4, 3), (2, 3, 2, 4), (2, 2, 1, 3, 2)]
 PICTURES = {
@@ -64,13 +65,20 @@ def test_random_orderings_are_a_function_of_the_seed() -> None:
     assert torch.equal(make_ordering("random", (5, 10), seed=1), random_ordering(50, 1))
 
 
-def test_unknown_ordering_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="^ordering: expected one of raster, .*, got 'zigzag'"):
-        make_ordering("zigzag", (2, 2))
+BAD = [
+    (("zigzag", (2, 2)), ["ordering", "raster, ", "'zigzag'"]),
+    (("raster", ()), ["shape", "a non-empty list of integers >= 1", "()"]),
+    (("raster", (-1,)), ["shape", ">= 1", "-1"]),
+    (("raster", None), ["shape", "a non-empty list", "None"]),
+    *((("random", (3,), seed), ["ordering_seed", "[0, 2^31)"]) for seed in (None, 1.5, "1", -1)),
+]
 
 
-def test_an_ordering_needs_a_shape() -> None:
-    with pytest.raises(
-        ValueError, match=r"^shape: expected a non-empty list of integers >= 1, got \(\)"
-    ):
-        make_ordering("raster", ())
+@pytest.mark.parametrize(("arguments", "parts"), BAD)
+def test_bad_arguments_are_named(arguments: tuple, parts: list[str]) -> None:
+    refuses(lambda: make_ordering(*arguments), parts)
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "1", -1])
+def test_a_random_ordering_needs_a_seed(seed: object) -> None:
+    refuses(lambda: random_ordering(3, seed), ["seed", "an integer >= 0", repr(seed)])

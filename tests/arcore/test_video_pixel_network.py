@@ -90,15 +90,15 @@ def test_cells_keep_the_precision_of_the_parameters() -> None:
 
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_no_frame_pixel_or_colour_leaks_and_none_is_out_of_sight(blocks: int) -> None:
-    event = Levels(3, (3, 3, 4, 3))
+    event = Levels(3, (3, 3, 2, 3))
     small = {**VIDEO, "width": 6, "head_width": 27, "decoder_blocks": blocks, "encoder_blocks": 2}
     model = create(VPN, event, **small)
     x = torch.randint(3, (32, *event.shape), generator=torch.Generator().manual_seed(0))
     seen = influence(model, x, None)
     assert torch.equal(seen, torch.ones_like(seen).tril(-1)), f"\n{seen.int()}"
     order = torch.cat(model.schedule)
-    assert order[:4].tolist() == [0, 12, 24, 1]  # a pixel's colours, then the next pixel
-    assert order[36] == 36  # then the next frame
+    assert order[:4].tolist() == [0, 6, 12, 1]  # a pixel's colours, then the next pixel
+    assert order[18] == 18  # then the next frame
 
 
 def test_the_baseline_links_frames_alone() -> None:
@@ -308,9 +308,7 @@ def test_the_papers_size_takes_a_training_step() -> None:
         (CLIP, {"condition_sequence": (2, 4)}, r"condition_sequence: expected 3 frames, got \(2"),
         (CLIP, {"condition_sequence": (2,)}, "condition_sequence: expected two extents"),
         (CLIP, {"dilations": []}, "dilations: expected a non-empty list of integers >= 1"),
-        (CLIP, {"dilations": [0]}, "dilations: expected an integer >= 1, got 0"),
         (CLIP, {"kernel": 2}, "kernel: expected an odd integer, got 2"),
-        (CLIP, {"width": 0}, "width: expected an integer >= 1, got 0"),
         (Binary((1, 1, 1, 1, 1)), {}, "event: expected a shape of at most four extents"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from arcore.primitives.companding import mu_law_decode, mu_law_encode
 from tests.support.cases import randomize
 from tests.support.compiled import compiles_to_the_same
 from tests.support.dependence import influence
+from tests.support.refusals import refuses
 
 OPEN = Levels(8, (None,))
 SMALL = {"width": 4, "gate_width": 3, "skip_width": 10, "cycle": 3, "num_blocks": 2}
@@ -212,9 +212,7 @@ BAD = [
 @pytest.mark.parametrize(("call", "parts"), BAD)
 def test_bad_spans_are_named(call: object, parts: list[str]) -> None:
     assert callable(call)
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        call(build(num_classes=3))
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(lambda: call(build(num_classes=3)), parts)
 
 
 BAD_LOCAL = [
@@ -230,19 +228,14 @@ BAD_LOCAL = [
 @pytest.mark.parametrize(("condition", "parts"), BAD_LOCAL)
 def test_bad_local_conditions_are_named(condition: Tensor, parts: list[str]) -> None:
     model = build(num_classes=3, local_classes=4, local_strides=[5])
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        model.log_prob(X, condition)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(lambda: model.log_prob(X, condition), parts)
 
 
 @pytest.mark.parametrize(
     ("hyperparameters", "name"),
     [
         ({"kernel": 1}, "kernel"),
-        ({"width": 0}, "width"),
-        ({"upsampling": "linear"}, "upsampling"),
         ({"local_strides": []}, "local_strides"),
-        ({"local_strides": [0]}, "local_strides"),
         ({"local_classes": 2, "local_size": 2}, "local_classes and local_size"),
         ({"num_classes": 2, "local_size": 2}, "num_classes and local_size"),
     ],

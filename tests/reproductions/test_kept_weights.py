@@ -59,7 +59,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not MIRROR.is_dir():
         pytest.skip("no mirror of the raw data (../shared/data)")
     folder = tmp_path_factory.mktemp("records")
-    for name in ("results", "params.yaml", "pipeline"):
+    for name in ("results", "params.yaml", "reproductions", "pipeline"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.cluster import connection
 from stages import cli
-from tests.places import ROOT
+from tests.support.checkouts import copy_code
 from tests.support.projects import Project
 
 
@@ -69,8 +69,7 @@ def small_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path, migrated: Path) -> Project:
     """A copy of this checkout's code, with no dataset and no experiment."""
-    for name in ("arcore", "pipeline", "stages", "reproductions"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_code(tmp_path)
     shutil.copy(migrated, tmp_path / "mlflow.db")
     (tmp_path / "params.yaml").write_text("datasets: []\nexperiments: {}\n")
     return Project(tmp_path, tmp_path)

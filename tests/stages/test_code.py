@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.places import ROOT
+from tests.support.checkouts import copy_code
 
 EXPERIMENT = {
     "dataset": "digits",
@@ -62,9 +63,7 @@ def writing(outputs: list[Any]) -> str:
 def repository(tmp_path_factory) -> Path:
     """A copy of the sources where every stage has run."""
     folder: Path = tmp_path_factory.mktemp("repository")
-    for package in ("arcore", "pipeline", "stages", "reproductions"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    copy_code(folder)
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     for stage in pipeline["stages"].values():
         if "do" in stage:
@@ -75,7 +74,7 @@ def repository(tmp_path_factory) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     shutil.copy(ROOT / ".dvcignore", folder)
     dvc(folder, "init", "--quiet", "--no-scm")
-    assert repro(folder) == {"estimate", "code"} | DATA | ONE_MODEL | ALL_MODELS
+    assert repro(folder) == {"code"} | DATA | ONE_MODEL | ALL_MODELS
     return folder
 
 
@@ -113,7 +112,7 @@ def test_docstrings_and_comments_rerun_nothing(repository) -> None:
     for name in ("arcore/model.py", "pipeline/training/worker.py", "stages/train.py"):
         edit(repository, name, '"""', '"""Truly: ')
         edit(repository, name, "\nimport ", "\n\n# What follows is needed.\nimport ")
-    assert repro(repository) == {"estimate", "code"}
+    assert repro(repository) == {"code"}
     assert (repository / "code.yaml").stat().st_mtime_ns == before
 
 
@@ -122,7 +121,7 @@ def test_a_layer_reruns_the_models_that_have_it(repository) -> None:
     edit(repository, "arcore/layers/masked_conv.py", "import torch", "import math\nimport torch")
     (repository / "arcore/models/markov.py").write_text("from arcore import model\n")
     convolutional = {"train@pixelcnn", "evaluate@pixelcnn", "join@pixelcnn"}
-    assert repro(repository) == {"estimate", "code"} | convolutional | ALL_MODELS
+    assert repro(repository) == {"code"} | convolutional | ALL_MODELS
 
 
 def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
@@ -140,7 +139,7 @@ def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
 def test_what_is_published_reruns_reports_alone(repository) -> None:
     path = "pipeline/reporting/published_results.yaml"
     edit(repository, path, "\n", "\n\n")
-    assert repro(repository) == {"estimate", "code", "report@digits"}
+    assert repro(repository) == {"code", "report@digits"}
 
 
 def test_an_entry_that_goes_leaves_no_row(repository) -> None:
@@ -150,6 +149,6 @@ def test_an_entry_that_goes_leaves_no_row(repository) -> None:
     more = params["experiments"] | {"more": params["experiments"]["nade"]}
     path.write_text(yaml.safe_dump(params | {"experiments": more}))
     own = {"train@more", "evaluate@more"}
-    assert repro(repository) == {"estimate", "code"} | own | together
+    assert repro(repository) == {"code"} | own | together
     path.write_text(yaml.safe_dump(params))
-    assert repro(repository) == {"estimate", "code"} | together
+    assert repro(repository) == {"code"} | together

@@ -13,8 +13,8 @@ import pytest
 from tests.places import ROOT
 
 FILES = (
-    "tests/pipeline/cluster/test_decoding.py",
-    "tests/pipeline/cluster/test_pool.py",
+    "tests/pipeline/cluster/test_distributed_decoding.py",
+    "tests/pipeline/cluster/test_worker_pool.py",
     "tests/pipeline/evaluation/test_spreading.py",
 )
 

@@ -17,7 +17,8 @@ import arcore
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
 from pipeline.data.scalings import write_scalings
-from pipeline.datasets.base import SPLITS, Options
+from pipeline.datasets.base import SPLITS
+from pipeline.datasets.options import Options
 from pipeline.datasets.scaling import Scaling
 from pipeline.registry import register
 from pipeline.tracking import mlflow_store, run_logger

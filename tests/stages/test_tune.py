@@ -61,7 +61,7 @@ def test_seconds_of_sampling_are_a_second_objective(make_project) -> None:
 
 @pytest.mark.slow
 def test_trials_of_two_workers_find_the_same(make_project) -> None:
-    """Each trial is a Ray Train run of its own; the values differ by rounding alone."""
+    """The values differ by rounding alone."""
     entry = TOY | {
         "space": {"trainer.optimizer.learning_rate": {"loguniform": [0.001, 0.01]}},
         "num_trials": 3,
@@ -81,7 +81,7 @@ def test_trials_of_two_workers_find_the_same(make_project) -> None:
 
 @pytest.mark.slow
 def test_trials_of_two_workers_that_are_stopped_leave_room_for_the_next(make_project) -> None:
-    """Ray gives back what a stopped trial reserved at the end of the job, were it not asked to."""
+    """What a stopped trial reserved is given back at once."""
     rates = [0.003, 3e-7, 2e-7, 1e-7]  # the later, the worse
     entry = TOY | {
         "model_overrides": {"hidden": [500]},

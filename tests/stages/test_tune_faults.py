@@ -177,20 +177,13 @@ def test_a_search_that_gets_a_sigterm_says_what_it_keeps(make_search) -> None:
     assert not (project.folder / "searches").exists()
     assert {run.info.status for run in project.runs()} == {"KILLED", "FINISHED"}
     # As if the search had been killed between the end of a trial and its own next save.
-    unfinished = [
-        path.parent
-        for path in (project.folder / ".arcore/tune").glob(
-            "rates-*/attempt-*/trial-*/checkpoint_000000"
-        )
-    ]
-    for path in unfinished[0].glob("checkpoint_*"):
-        shutil.rmtree(path)
+    shutil.rmtree(next((project.folder / ".arcore/tune").glob("rates-*/train-*")))
     go_on(project)
 
 
 def with_checkpoints(project) -> set[Path]:
     """The folders of trials of which there is a checkpoint, since a second one is there."""
-    second = ".arcore/tune/*/attempt-*/trial-*/checkpoint_000001"
+    second = ".arcore/tune/*/train-*/checkpoint_000002"
     return {path.parent for path in project.folder.glob(second)}
 
 

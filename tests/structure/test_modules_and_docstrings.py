@@ -36,18 +36,3 @@ def test_arguments_have_one_heading(path: Path) -> None:
     for name, text in docstrings_of(path):
         headings = {"Args:", "Parameters:", "Params:"} & {line.strip() for line in text.split("\n")}
         assert not headings, f"{name}: Arguments: is the heading, got {headings}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_model_says_where_its_hyperparameters_are(path: Path) -> None:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef):
-            configs = [
-                statement.value.id
-                for statement in node.body
-                if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name)
-                if ast.unparse(statement.targets[0]) == "Config"
-            ]
-            for config in configs:
-                expected = f"Hyperparameters: see `{config}`."
-                assert expected in (ast.get_docstring(node) or ""), f"{node.name}: {expected}"

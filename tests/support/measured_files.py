@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from arcore import events, units
 from pipeline.data.manifest import Shard, SplitInfo, read_manifest, write_manifest
-from pipeline.datasets.base import SPLITS, Options
+from pipeline.datasets.base import SPLITS
+from pipeline.datasets.options import Options
 from pipeline.evaluation.results import CodecMeasurements, CodecResult, Score
 from tests.support.trainings import TRAINING
 

@@ -145,7 +145,7 @@ class Project:
     def epochs_kept(self) -> int:
         """Return the finished epochs of the newest checkpoint of a training under way, or 0."""
         epochs = [0]
-        for path in self.folder.glob(".arcore/train/*/checkpoint_2*/state.json"):
+        for path in self.folder.glob(".arcore/train/*/checkpoint_*/state.json"):
             with contextlib.suppress(FileNotFoundError):  # older ones are removed meanwhile
                 epochs.append(json.loads(path.read_text())["progress"]["epoch"])
         return max(epochs)

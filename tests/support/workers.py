@@ -1,4 +1,4 @@
-"""Training in the test's own process, as the only worker of Ray Train."""
+"""Training in the test's own process, as the only worker."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import TrainerConfig, build
-from pipeline.training.records import TrainingJob, TrainingOutcome, TrainingReport
+from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.training_records import TrainingJob, TrainingOutcome, TrainingReport
 
 DEFAULT_MODEL = {"name": "made", "hidden": [16]}
 
 
 class Worker:
-    """Stands for Ray Train with one worker: keeps what it reports, gives back checkpoints.
+    """A session of one worker that keeps what is reported, and every checkpoint.
 
     Arguments:
-        folder: where checkpoints are copied to, `1`, `2`, ... by epoch.
+        folder: where checkpoints are copied to: `1`, `2`, ... by epoch, and `midway` for the last
+            one within an epoch.
         data: folder of the shards.
 
     Attributes:
@@ -31,6 +33,8 @@ class Worker:
         import torch
 
         self.folder, self.data = folder, data
+        self.place = folder.with_name(f"{folder.name}-store")
+        self.store = CheckpointStore(str(self.place))
         self.device = torch.device("cpu")
         self.reports: list[TrainingReport] = []
         self.resume: list[Path] = []
@@ -39,16 +43,15 @@ class Worker:
         self.code_sha256: str | None = None
         self.progress: Any = None
 
-    def checkpoints(self) -> Any:
-        import ray.train
-
-        return iter([ray.train.Checkpoint(str(path)) for path in self.resume])
-
-    def report(self, report: TrainingReport, folder: Path | None) -> None:
+    def report(self, report: TrainingReport) -> None:
         self.reports.append(report)
-        if folder is not None:
-            name = "midway" if report.record is None else str(report.epoch)
-            shutil.copytree(folder, self.folder / name, dirs_exist_ok=True)
+        self._copy(str(report.epoch))
+
+    def _copy(self, name: str) -> None:
+        """Copy the checkpoints written since."""
+        for checkpoint in sorted(set(self.store.names()) - self._seen):
+            self._seen.add(checkpoint)
+            shutil.copytree(self.place / checkpoint, self.folder / name, dirs_exist_ok=True)
 
     def stop_requested(self) -> bool:
         return self.stop_at is not None and self.worker.progress.step >= self.stop_at
@@ -57,6 +60,7 @@ class Worker:
         """Run the training function of the real workers; return what it returns."""
         from pipeline.training import worker
 
+        self._restart()
         job = TrainingJob(
             config_hash="i" * 64,
             code_sha256=self.code_sha256,
@@ -64,11 +68,21 @@ class Worker:
             model=model if model and "name" in model else DEFAULT_MODEL | (model or {}),
             trainer=build(TrainerConfig, {"max_epochs": 4, "batch_size": 16} | trainer, "trainer"),
             shards=str(self.data),
+            checkpoints=str(self.place),
             checkpoint_seconds=self.checkpoint_seconds,
         )
         self.worker = worker.Worker(TrainingJob.from_dict(job.to_dict()), self)
         self.progress = self.worker.progress
-        return self.worker.run()
+        outcome = self.worker.run()
+        self._copy("midway")
+        return outcome
+
+    def _restart(self) -> None:
+        """Empty the store but for the checkpoints of `resume`."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        for number, path in enumerate(reversed(self.resume), 1):
+            shutil.copytree(path, self.place / f"checkpoint_{number:06d}")
+        self._seen = set(self.store.names())
 
     def weights(self, epoch: int, which: str = "last") -> Any:
         from safetensors.torch import load_file

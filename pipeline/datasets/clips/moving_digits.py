@@ -17,9 +17,10 @@ import numpy as np
 
 from arcore.events import Binary, Gray
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, parse_options
+from pipeline.datasets.base import SPLITS, Dataset, SplitData
 from pipeline.datasets.embedded import digits
 from pipeline.datasets.images import idx_images
+from pipeline.datasets.options import Options, parse_options
 
 NUM_FRAMES, CONTEXT_FRAMES = 20, 10
 # Of all test clips' bytes in order. The gray levels' entropy bounds the cross-entropy of frames 10

@@ -34,8 +34,9 @@ from PIL import Image
 from arcore.events import Levels
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
-from pipeline.datasets.base import Dataset, Options, SplitData, SplitStream, parse_options
+from pipeline.datasets.base import Dataset, SplitData, SplitStream
 from pipeline.datasets.formats.tfrecords import Feature, parse_example, read_records
+from pipeline.datasets.options import Options, parse_options
 
 NUM_FRAMES, CONTEXT_FRAMES, SIDE = 20, 2, 64
 LARGEST_SIDE = 4096  # of a picture in a record

@@ -18,7 +18,8 @@ import numpy as np
 
 from arcore.events import Binary, Levels, Real
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, Options, SplitData, parse_options
+from pipeline.datasets.base import SPLITS, Dataset, SplitData
+from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import dequantize
 
 SPLIT_FILE = Path(__file__).with_name("digits_split.json")

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.core.errors import UserError
-from pipeline.datasets.base import Dataset, Options, SplitData, parse_options
+from pipeline.datasets.base import Dataset, SplitData
 from pipeline.datasets.embedded import digits
+from pipeline.datasets.options import Options, parse_options
 
 SIDE = 8
 
@@ -28,12 +29,7 @@ class CoarseOptions(Options):
         factor: sides of the squares of pixels that are averaged: 2, 4 or 8.
     """
 
-    factor: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.factor not in (2, 4, 8):
-            raise UserError(f"dataset option factor: expected 2, 4 or 8, got {self.factor}")
+    factor: Literal[2, 4, 8] = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import Dataset, Options, SplitData, parse_options
+from pipeline.datasets.base import Dataset, SplitData
 from pipeline.datasets.embedded import digits
+from pipeline.datasets.options import Options, between, parse_options
 
 LEAST_SCALE = 1e-9  # of the first direction's: below it is rounding
 DECIMALS = 4  # so that the last digits of a machine's linear algebra do not matter
@@ -30,14 +32,7 @@ class PCAOptions(Options):
         components: of an image's vector, 1 to 64, of which the training split has to have as many.
     """
 
-    components: int = 8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.components <= 64:
-            raise UserError(
-                f"dataset option components: expected an integer in [1, 64], got {self.components}"
-            )
+    components: Annotated[int, between(1, 64)] = 8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,15 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.datasets.base import (
-    SPLITS,
-    Dataset,
-    Options,
-    Sound,
-    SplitData,
-    parse_options,
-)
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
 from pipeline.datasets.formats import wave_files
+from pipeline.datasets.options import Options, parse_options
 
 NUM_LEVELS = 16
 PERIODS, WIDTHS = (4, 7), (1.0, 1.6)

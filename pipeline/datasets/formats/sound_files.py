@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.datasets.formats import wave_files
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus")
 RATES = range(1000, 384_001)
 LOUDEST = 1.5  # compressed music swings a little beyond 1; integers saved as reals, thousandfold
 # libsndfile reads a truncated WAV file as a shorter one, and says so here alone.
 _CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Of reals, or with a header that says more, as the module wave has it before Python 3.12 and since.
-_NOT_PLAIN = re.compile("unknown (extended )?format")
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,6 @@ def count_samples(path: Path, hearing: Hearing) -> int:
     Raises:
         UserError: for a file that is no such sound, of another rate, too long, or empty.
     """
-    if _plain(path, hearing):
-        samples = wave_files.count_samples(path, hearing.sample_rate, path)
-        _check_seconds(path, samples, hearing.sample_rate, hearing.max_seconds)
-        return samples
     return _resampled_length(*_header(path, hearing), hearing.sample_rate)
 
 
@@ -59,9 +51,6 @@ def read_samples(path: Path, hearing: Hearing) -> np.ndarray:
         UserError: as `count_samples`, if the file is truncated or damaged, or for reals that are
             no amplitudes.
     """
-    if _plain(path, hearing):
-        count_samples(path, hearing)  # refuses one that is too long unread
-        return wave_files.read_wave(path, hearing.sample_rate, path)
     import soundfile
 
     frames, rate = _header(path, hearing)
@@ -91,19 +80,6 @@ def read_samples(path: Path, hearing: Hearing) -> np.ndarray:
     return samples.clip(-1, 1)
 
 
-def _plain(path: Path, hearing: Hearing) -> bool:
-    """Whether a file is read without soundfile: PCM that `wave_files` knows, as it is."""
-    if path.suffix.lower() != ".wav" or hearing.resample or hearing.mix:
-        return False
-    try:
-        with wave.open(str(path), "rb") as file:
-            return file.getsampwidth() in wave_files.PCM
-    except wave.Error as error:
-        return _NOT_PLAIN.match(str(error)) is None
-    except (OSError, EOFError):
-        return True  # what is amiss is said where it is read
-
-
 def _header(path: Path, hearing: Hearing) -> tuple[int, int]:
     """Return the samples of a channel and their rate, checked."""
     import soundfile
@@ -126,13 +102,10 @@ def _header(path: Path, hearing: Hearing) -> tuple[int, int]:
     for holds, expected, got in problems:
         if holds:
             raise UserError(f"{path}: expected {expected}, got {got}")
-    _check_seconds(path, found.frames, rate, hearing.max_seconds)
+    if found.frames > hearing.max_seconds * rate:
+        seconds = f"{found.frames / rate:.0f}"
+        raise UserError(f"{path}: expected at most {hearing.max_seconds} seconds, got {seconds}")
     return found.frames, rate
-
-
-def _check_seconds(path: Path, samples: int, rate: int, most: int) -> None:
-    if samples > most * rate:
-        raise UserError(f"{path}: expected at most {most} seconds, got {samples / rate:.0f}")
 
 
 def _resampled_length(frames: int, rate: int, wanted: int) -> int:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arcore.events import Binary
-from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
+from pipeline.datasets.base import Dataset, RawFile, SplitData
 from pipeline.datasets.formats.text_and_idx import check_rows, read_bits
+from pipeline.datasets.options import Options, parse_options
 
 _URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 _SUMS = {

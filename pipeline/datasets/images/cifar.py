@@ -13,9 +13,10 @@ import numpy as np
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import SPLITS, Dataset, Options, RawFile, SplitData, parse_options
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
 from pipeline.datasets.formats.archives import open_archive
 from pipeline.datasets.formats.text_and_idx import check_rows, read_bytes
+from pipeline.datasets.options import Options, parse_options
 
 SHAPE = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32

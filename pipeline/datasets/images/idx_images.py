@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 
 from arcore.events import Binary, Levels
-from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
+from pipeline.datasets.base import Dataset, RawFile, SplitData
 from pipeline.datasets.formats.text_and_idx import check_rows, read_idx
+from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import choose_rows, dynamic_binarize
 
 Variant = Literal["gray", "static", "dynamic"]

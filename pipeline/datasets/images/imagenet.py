@@ -24,16 +24,10 @@ from PIL import Image
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import (
-    Dataset,
-    Options,
-    RawFile,
-    SplitData,
-    SplitStream,
-    parse_options,
-)
+from pipeline.datasets.base import Dataset, RawFile, SplitData, SplitStream
 from pipeline.datasets.formats.archives import open_archive
 from pipeline.datasets.formats.text_and_idx import check_rows
+from pipeline.datasets.options import Options, parse_options
 
 NUM_TRAIN_FILE, NUM_VALID, NUM_TEST = 1_281_149, 5_000, 49_999
 PART = 1024

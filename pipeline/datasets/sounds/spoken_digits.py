@@ -15,17 +15,10 @@ from pathlib import Path, PurePosixPath
 
 from arcore.events import Levels
 from pipeline.core.errors import UserError
-from pipeline.datasets.base import (
-    SPLITS,
-    Dataset,
-    Options,
-    RawFile,
-    Sound,
-    SplitData,
-    parse_options,
-)
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, Sound, SplitData
 from pipeline.datasets.formats import wave_files
 from pipeline.datasets.formats.archives import open_archive
+from pipeline.datasets.options import Options, parse_options
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 TAKES = {"test": range(0, 5), "valid": range(5, 10), "train": range(10, 50)}

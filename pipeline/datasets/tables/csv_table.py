@@ -8,13 +8,15 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from arcore.events import Real
 from pipeline.core.errors import UserError, require, unknown_name
-from pipeline.datasets.base import Dataset, Options, RawFile, SplitData, parse_options
+from pipeline.datasets.base import Dataset, RawFile, SplitData
 from pipeline.datasets.formats.text_and_idx import check_rows, open_text, read_bytes
+from pipeline.datasets.options import Options, between, parse_options
 from pipeline.datasets.read_transforms import permute_rows
 from pipeline.datasets.scaling import Scaling
 
@@ -216,14 +218,7 @@ class RedWineOptions(Options):
         fold: which of the ten folds is the test split.
     """
 
-    fold: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.fold < NUM_FOLDS:
-            raise UserError(
-                f"option fold of dataset 'red_wine': expected 0 to {NUM_FOLDS - 1}, got {self.fold}"
-            )
+    fold: Annotated[int, between(0, NUM_FOLDS - 1)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,9 @@ from typing import Literal
 import numpy as np
 
 from arcore.events import Binary
-from pipeline.datasets.base import SPLITS, Dataset, Options, RawFile, SplitData, parse_options
+from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData
 from pipeline.datasets.formats.text_and_idx import check_rows, read_bits
+from pipeline.datasets.options import Options, parse_options
 
 _URL = "https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Datasets/master/datasets/"
 

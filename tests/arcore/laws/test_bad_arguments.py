@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -90,40 +91,22 @@ conditional_on_classes = models_where(lambda kind: declares(kind, "num_classes")
 
 
 @every_model
-@pytest.mark.parametrize(("call", "parts"), BAD_CALLS)
-def test_bad_arguments_are_named(
-    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
-) -> None:
-    refuses(lambda: call(built(kind)), parts)
-
-
-@models_where(is_discrete)
-@pytest.mark.parametrize(("call", "parts"), BAD_LEVELS)
-def test_bad_levels_are_named(
-    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
-) -> None:
-    refuses(lambda: call(built(kind)), parts)
-
-
-@models_where(lambda kind: not is_discrete(kind))
-@pytest.mark.parametrize(("call", "parts"), BAD_REALS)
-def test_bad_reals_are_named(
-    kind: type[AutoregressiveModel], call: Callable, parts: list[str]
-) -> None:
-    refuses(lambda: call(built(kind)), parts)
+def test_bad_arguments_and_values_are_named(kind: type[AutoregressiveModel]) -> None:
+    for call, parts in [*BAD_CALLS, *(BAD_LEVELS if is_discrete(kind) else BAD_REALS)]:
+        refuses(lambda call=call: call(built(kind)), parts)
 
 
 @conditional_on_classes
-@pytest.mark.parametrize(("condition", "parts"), BAD_CLASSES)
-def test_bad_classes_are_named(
-    kind: type[AutoregressiveModel], condition: object, parts: list[str]
-) -> None:
+def test_bad_classes_are_named(kind: type[AutoregressiveModel]) -> None:
     model = built(kind, num_classes=3)
-    for method in (model.log_prob, model, model.conditionals):
-        refuses(lambda method=method: method(X, condition), parts)
-    refuses(lambda: model.sample(2, condition), parts)
-    refuses(lambda: model.decoder(2, condition), parts)
-    refuses(lambda: model.impute(X, MASK, condition), parts)
+    calls: list[Callable[[object], object]] = [
+        *(partial(method, X) for method in (model.log_prob, model, model.conditionals)),
+        *(partial(method, 2) for method in (model.sample, model.decoder)),
+        partial(model.impute, X, MASK),
+    ]
+    for condition, parts in BAD_CLASSES:
+        for call in calls:
+            refuses(lambda call=call, condition=condition: call(condition), parts)
 
 
 @conditional_on_classes
@@ -162,19 +145,27 @@ def test_a_condition_of_another_kind_is_refused(case: Case) -> None:
     refuses(lambda: model.log_prob(x, wrong), ["condition", "expected"])
 
 
+def bad_values(field: dataclasses.Field) -> list[object]:
+    """Values that no hyperparameter of a field's type has; true is no number."""
+    kind = str(field.type)
+    if kind == "bool":
+        return [1, "yes"]
+    if kind == "str":
+        return ["nope", ["raster"], 3]
+    if "tuple" in kind:
+        return [3, "no", [-1], ["a"], [True, *(field.default or ())[1:]]]
+    fraction = {"dropout": [1.0]}.get(field.name, [2.5] if "int" in kind else [])
+    return [True, "3", -100, *fraction]
+
+
 @every_model
-def test_true_is_no_number(kind: type[AutoregressiveModel]) -> None:
-    """Of any hyperparameter that is a number, alone or in a tuple."""
+def test_a_hyperparameter_of_another_type_or_sign_is_named(
+    kind: type[AutoregressiveModel],
+) -> None:
     for field in dataclasses.fields(kind.Config):
-        default = field.default
-        is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
-        optional = default is None and "int" in str(field.type) and "tuple" not in str(field.type)
-        if is_number or optional:
-            with pytest.raises(ValueError, match=field.name):
-                create(kind, event_of(kind), **{field.name: True})
-        elif isinstance(default, tuple) and default and isinstance(default[0], int):
-            with pytest.raises(ValueError, match=field.name):
-                create(kind, event_of(kind), **{field.name: (True, *default[1:])})
+        for value in bad_values(field):
+            with pytest.raises(ValueError, match=f"^{field.name}: expected .*, got "):
+                create(kind, event_of(kind), **{field.name: value})
 
 
 @models_where(lambda kind: hasattr(kind, "member"))

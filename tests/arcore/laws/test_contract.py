@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.arcore.cases import cases_where, every_case
-from tests.support.cases import Case
+from arcore.model import AutoregressiveModel
+from tests.arcore.cases import cases_where, every_case, every_model
+from tests.support.cases import Case, create, event_of
 from tests.support.dependence import influence
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
@@ -73,15 +74,13 @@ def test_importance_weighting_is_exact_where_a_model_is(
         assert_close(estimate, model.log_prob(x, condition), **TIGHT)
 
 
-@every_case
-def test_no_event_has_no_length(case: Case) -> None:
+@every_model
+def test_no_event_has_no_length_nor_unknown_levels_of_noise(
+    kind: type[AutoregressiveModel],
+) -> None:
+    model = create(kind, event_of(kind))
     with pytest.raises(ValueError, match="^length: expected "):
-        case.create().of_length(0)
-
-
-@every_case
-def test_unknown_levels_of_noise_are_refused(case: Case) -> None:
-    model = case.create()
+        model.of_length(0)
     with pytest.raises(ValueError, match="^level: expected one of "):
-        model.sample_varying(2, "nothing", case.condition(2))
+        model.sample_varying(2, "nothing")
     assert bool(model.latent_levels) == (not model.exact)

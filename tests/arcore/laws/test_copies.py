@@ -38,8 +38,10 @@ def test_construction_is_a_function_of_the_seed(case: Case) -> None:
     first, second = [], []
     for parameters in (first, second):
         torch.manual_seed(7)
-        parameters += case.create().parameters()
+        model = case.create()
+        parameters += model.parameters()
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert str(case.event) in repr(model) and "parameters=" in repr(model)
 
 
 @every_case
@@ -50,12 +52,6 @@ def test_deepcopy_scores_the_same_and_shares_nothing(case: Case) -> None:
     randomize(model, seed=1)
     assert torch.equal(twin.log_prob(x, condition), expected)
     assert not torch.equal(model.log_prob(x, condition), expected)
-
-
-@every_case
-def test_repr_names_event_and_size(case: Case) -> None:
-    model = case.create()
-    assert str(case.event) in repr(model) and "parameters=" in repr(model)
 
 
 @every_case

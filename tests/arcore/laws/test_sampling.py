@@ -73,7 +73,7 @@ def test_cases_with_few_states_are_many() -> None:
 
 @few_states
 def test_sampled_frequencies_fit_the_probabilities(case: Case, generator: torch.Generator) -> None:
-    model, states, n = case.build_exact(), all_levels(case.event), 4000
+    model, states, n = case.build_exact(), all_levels(case.event), 2000
     for condition in case.conditions(1):
         drawn = state_of(model.sample(n, expanded(condition, n), generator), case.event)
         with torch.no_grad():
@@ -86,7 +86,7 @@ def test_sampled_frequencies_fit_the_probabilities(case: Case, generator: torch.
 def test_temperature_scales_every_conditional(
     case: Case, temperature: float, generator: torch.Generator
 ) -> None:
-    model, states, n = case.build_exact(), all_levels(case.event), 4000
+    model, states, n = case.build_exact(), all_levels(case.event), 2000
     condition = case.conditions(1)[0]
     conditionals = model.conditionals(states, expanded(condition, len(states)))
     kind = Bernoulli if isinstance(conditionals, Bernoulli) else Categorical
@@ -100,7 +100,7 @@ def test_temperature_scales_every_conditional(
 def test_impute_draws_the_posterior_where_the_observed_come_first(
     case: Case, generator: torch.Generator
 ) -> None:
-    model, n = case.build_exact(), 4000
+    model, n = case.build_exact(), 2000
     first = torch.cat(model.schedule)[: case.event.size // 2]
     observed = torch.zeros(case.event.size, dtype=torch.bool)
     observed[first] = True

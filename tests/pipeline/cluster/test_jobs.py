@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import subprocess
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -356,7 +354,7 @@ class Client:
     """Stands for Ray's client: a job whose log comes in pieces, with connections that break.
 
     Arguments:
-        pieces: of the log; None breaks the connection there, once.
+        pieces: of the log, one for each question; None breaks the connection.
         info: what the job's end is.
     """
 
@@ -370,6 +368,7 @@ class Client:
         self.error: Exception | None = None
         self.refusals = 0
         self.away = False
+        self.log = ""
 
     def get_address(self) -> str:
         return "http://me:hunter2@127.0.0.1:1"
@@ -384,27 +383,22 @@ class Client:
         self.files = contents(Path(job["runtime_env"]["working_dir"]))
         return job["submission_id"] or "raysubmit_1"
 
-    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
-        for at, piece in enumerate(self.pieces):
-            if piece is None:
-                del self.pieces[at]
-                raise RuntimeError("closed unexpectedly")
-            yield piece
-
     def get_job_info(self, job: str) -> SimpleNamespace:
-        if self.away:
+        if self.away and not self.pieces:
             raise RuntimeError("closed unexpectedly")
-        if None in self.pieces:
-            return SimpleNamespace(status="RUNNING")
-        return self.info
+        return SimpleNamespace(status="RUNNING") if self.pieces else self.info
+
+    def get_job_logs(self, job: str) -> str:
+        piece = self.pieces.pop(0) if self.pieces else ""
+        if piece is None:
+            raise RuntimeError("closed unexpectedly")
+        self.log += piece
+        return self.log
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def sleep(seconds: float) -> None:
-        pass
-
-    monkeypatch.setattr(jobs.asyncio, "sleep", sleep)
+    monkeypatch.setattr(jobs.time, "sleep", lambda seconds: None)
 
 
 def test_submit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,8 +419,7 @@ def test_submit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path(client.submitted["runtime_env"]["working_dir"]).exists()
 
 
-def test_a_head_that_has_just_started(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.time, "sleep", lambda seconds: None)
+def test_a_head_that_has_just_started(at_once: None, checkout: Path) -> None:
     client = Client()
     client.refusals = jobs.ATTEMPTS - 1
     assert jobs.submit(client, checkout, TRAIN) == "raysubmit_1"
@@ -491,7 +484,7 @@ def test_a_log_goes_on_where_the_connection_broke(at_once: None) -> None:
 
 
 def test_a_cluster_that_stays_away(at_once: None) -> None:
-    client = Client(["one\n", *[None] * (jobs.ATTEMPTS + 2)])
+    client = Client(["one\n"])
     client.away = True
     log: list[str] = []
     with pytest.raises(UserError) as raised:
@@ -509,46 +502,40 @@ def test_a_running_job_is_followed_however_often_its_log_is_cut(at_once: None) -
     assert "".join(log) == "one\ntwo\n"
 
 
-class Silent(Client):
-    """A client whose connections drop without a word: at first to the log, or to the job too."""
-
-    def __init__(self, pieces: list[str | None], answers: bool = True) -> None:
-        super().__init__(pieces)
-        self.answers, self.tails = answers, 0
-        self.ended = threading.Event()
-
-    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
-        self.tails += 1
-        if self.tails > 1 and self.answers:
-            async for piece in super().tail_job_logs(job):
-                yield piece
-            return
-        yield "one\n"
-        await asyncio.Future()
-
-    def get_job_info(self, job: str) -> SimpleNamespace:
-        if not self.answers:
-            self.ended.wait(60)
-        return SimpleNamespace(status="RUNNING") if self.tails == 1 else self.info
+def test_an_ended_job_whose_log_is_gone_has_its_status(at_once: None) -> None:
+    """Its host may be."""
+    client = Client(status="FAILED", driver_exit_code=3)
+    client.get_job_logs = raising  # type: ignore[method-assign]
+    assert jobs.follow(client, "job", lambda text: None) == 3
 
 
-def test_a_log_goes_on_after_its_connection_fell_silent(
-    at_once: None, monkeypatch: pytest.MonkeyPatch
+def raising(job: str) -> str:
+    raise RuntimeError("closed unexpectedly")
+
+
+@pytest.mark.parametrize("silent", ["get_job_info", "get_job_logs"])
+def test_a_cluster_that_falls_silent(
+    at_once: None, monkeypatch: pytest.MonkeyPatch, silent: str
 ) -> None:
-    monkeypatch.setattr(jobs, "SILENCE", 0.1)
-    client, log = Silent(["one\n", "two\n"]), []
-    assert jobs.follow(client, "job", log.append) == 0
-    assert "".join(log) == "one\ntwo\n" and client.tails == 2
+    """It answers no more, or for a while alone where it says that the job runs."""
+    monkeypatch.setattr(jobs, "ANSWER", 0.05)
+    client, log, ended = Client(["one\n", "two\n"]), [], threading.Event()
+    answer, asked = getattr(client, silent), []
 
+    def wait(job: str) -> object:
+        asked.append(job)
+        if len(asked) > 1 and (silent == "get_job_info" or len(asked) < 12):
+            ended.wait(60)
+        return answer(job)
 
-def test_a_cluster_that_falls_silent(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SILENCE", "ANSWER"):
-        monkeypatch.setattr(jobs, name, 0.05)
-    client, log = Silent([], answers=False), []
-    with pytest.raises(UserError, match="^lost job job at http://127.0.0.1:1, which may run on: "):
-        jobs.follow(client, "job", log.append)
-    client.ended.set()
-    assert "".join(log) == "one\n"
+    monkeypatch.setattr(client, silent, wait)
+    if silent == "get_job_info":
+        with pytest.raises(UserError, match="^lost job job at http://127.0.0.1:1, which may run "):
+            jobs.follow(client, "job", log.append)
+    else:
+        assert jobs.follow(client, "job", log.append) == 0
+    ended.set()
+    assert "".join(log) == ("one\n" if silent == "get_job_info" else "one\ntwo\n")
 
 
 def test_no_file_of_the_project_looks_like_a_secret() -> None:

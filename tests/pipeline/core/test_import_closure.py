@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from pipeline.core.import_closure import Checkout
 from pipeline.core.stage_code import StageCode
 from pipeline.datasets import catalog
 from tests.places import ROOT
+from tests.support.checkouts import copy_code
 
 SOURCE = '''"""Module."""
 
@@ -228,14 +228,14 @@ def test_the_table_has_every_key(code) -> None:
 
 def test_dvc_yaml_names_a_key_for_every_stage(code) -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert {"code", "estimate"} == {name for name in stages if not _asked(stages[name])}
+    assert {"code"} == {name for name in stages if not _asked(stages[name])}
     for name, stage in stages.items():
         kind = f"{name}.${{item.model}}" if name in stage_code.STAGES_OF_A_MODEL else name
         rest = set(_asked(stage)) - {kind}
-        assert kind in _asked(stage) or name in ("code", "estimate")
+        assert kind in _asked(stage) or name == "code"
         datasets = {"dataset.${item}", "dataset.${item.dataset}"}
         assert rest <= {"entries.${item}", "evaluate.mixture", *datasets}
-    assert set(stages) == {*stage_code.STAGES, *stage_code.STAGES_OF_A_MODEL, "code", "estimate"}
+    assert set(stages) == {*stage_code.STAGES, *stage_code.STAGES_OF_A_MODEL, "code"}
 
 
 def _asked(stage: dict) -> list[str]:
@@ -244,10 +244,7 @@ def _asked(stage: dict) -> list[str]:
 
 
 def test_the_file_is_written_where_a_value_changes(tmp_path) -> None:
-    for package in stage_code.PACKAGES:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    copy_code(tmp_path)
     assert "train.nade" in stage_code.write(tmp_path)
     path = tmp_path / "code.yaml"
     before = path.stat().st_mtime_ns
@@ -266,7 +263,10 @@ def test_a_report_depends_on_which_entries_its_dataset_has(tmp_path: Path) -> No
     mixture = "mixtures: {b-all: {dataset: b, mixture: [x]}}"
     params.write_text(f"datasets: [a, b, c]\n{entries}{mixture}")
     found = {"a": ["a-made"], "b": ["b-all (mixtures)", "b-made"], "c": []}
-    assert stage_code.entries(params) == found
+    assert stage_code.entries(tmp_path) == found
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "params.yaml").write_text("experiments: {c-made: {dataset: c}}")
+    assert stage_code.entries(tmp_path) == found | {"c": ["c-made"]}
 
 
 @pytest.mark.parametrize(
@@ -280,4 +280,4 @@ def test_sections_of_other_kinds_are_refused(tmp_path: Path, text: str, message:
     params = tmp_path / "params.yaml"
     params.write_text(text)
     with pytest.raises(UserError, match=f"params.yaml: {message}"):
-        stage_code.entries(params)
+        stage_code.entries(tmp_path)

@@ -25,7 +25,8 @@ from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.shuffling import part
 from pipeline.datasets import read_transforms
-from pipeline.datasets.base import Dataset, Options, SplitData
+from pipeline.datasets.base import Dataset, SplitData
+from pipeline.datasets.options import Options
 from pipeline.datasets.read_transforms import dynamic_binarize
 
 ROWS = 9000  # three shards of two blocks each, 2048 and 952 rows

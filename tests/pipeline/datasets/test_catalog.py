@@ -37,10 +37,10 @@ def test_conf_folder_lists_the_datasets() -> None:
         ({"name": "digit"}, "unknown dataset 'digit'; did you mean 'digits'"),
         ({}, "expected a mapping with the key name"),
         ({"name": "dna", "splt": "published"}, "unknown dna option 'splt'; did you mean 'split'"),
-        ({"name": "dna", "split": "mine"}, "expected one of 'published', 'as_distributed', got"),
-        ({"name": "dna", "rows_per_shard": "7"}, "rows_per_shard .*: expected .* int, got '7'"),
-        ({"name": "dna", "rows_per_shard": True}, "expected .* int, got True"),
-        ({"name": "dna", "rows_per_shard": 0}, "rows_per_shard: expected an integer >= 1, got 0"),
+        ({"name": "dna", "split": "mine"}, "expected 'published' or 'as_distributed', got"),
+        ({"name": "dna", "rows_per_shard": "7"}, "rows_per_shard .*: expected .* integer, got '7'"),
+        ({"name": "dna", "rows_per_shard": True}, "expected .* integer, got True"),
+        ({"name": "dna", "rows_per_shard": 0}, "rows_per_shard .*: expected an integer >= 1"),
     ],
 )
 def test_bad_configuration_is_one_clear_line(config: dict[str, object], message: str) -> None:

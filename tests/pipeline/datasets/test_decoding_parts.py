@@ -13,7 +13,7 @@ from pipeline.data import preprocess
 from pipeline.datasets import catalog, decoding_parts
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.decoding_parts import PartsFolder
-from pipeline.datasets.own import image_folder
+from pipeline.datasets.user import image_source
 from reproductions.datasets import simulated_pushing
 from tests.support.own_files import write_picture
 
@@ -46,7 +46,7 @@ def test_a_failure_at_the_first_part_leaves_no_folder(photos: Dataset) -> None:
 def test_parts_of_a_failed_run_go_when_its_files_are_repaired(
     photos: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_folder, "PART_ROWS", 4)
+    monkeypatch.setattr(image_source, "BATCH", 4)
     last = photos._files()["train"][-1].name  # type: ignore[attr-defined]
     whole = cut_one(last)
     for _ in range(2):

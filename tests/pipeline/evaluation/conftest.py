@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import arcore
 from pipeline.data.manifest import read_manifest
-from pipeline.training.records import TrainingRecord
+from pipeline.training.training_records import TrainingRecord
 
 EVENT = arcore.events.Binary((1, 8, 8))
 

@@ -372,7 +372,7 @@ def test_further_test_splits_are_scored_as_the_first_is(project) -> None:
     splits = {name: shard_reader.read_split(folder, name) for name in ("train", "valid", "test")}
     novel = SplitData(1 - splits["test"].x[:9], splits["test"].labels[:9])
     dataset = catalog.get_dataset({"name": "digits_binary"})
-    dataset = dataclasses.replace(dataset, further_tests=("novel",))
+    dataset = dataclasses.replace(dataset, extra_test_splits=("novel",))
     preprocess.write(dataset, splits | {"novel": novel}, folder)
     config_file = Path("models/toy/config.yaml")
     sha256 = read_manifest(folder).sha256

@@ -15,7 +15,7 @@ from PIL import Image, features
 
 from arcore.events import Binary, Event, Levels, Real
 from pipeline.core.errors import UserError
-from pipeline.data import fetching, preprocess
+from pipeline.data import preprocess
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
@@ -44,23 +44,20 @@ def images(event: Levels, rows: int = 4) -> np.ndarray:
     return x
 
 
-def codecs_of(event: Levels) -> list[image_codecs.Codec]:
+def codecs_of(event: Levels) -> list[image_codecs.ImageCodec]:
     return [codec for codec in image_codecs.CODECS.values() if codec.applies(event)]
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=str)
-@pytest.mark.parametrize("name", image_codecs.CODECS)
-def test_round_trip(name: str, event: Levels) -> None:
-    codec = image_codecs.CODECS[name]
+def test_round_trip(event: Levels) -> None:
     assert image_codecs.applies(event)
-    if not codec.applies(event):
-        pytest.skip(f"no codec for {event}")
-    for image in images(event):
-        data = codec.encode(image, event)
-        decoded = codec.decode(data, event)
-        assert decoded.dtype == np.uint8 and decoded.shape == event.shape
-        np.testing.assert_array_equal(decoded, image)
-        assert codec.encode(image, event) == data, "the same bytes each time"
+    for codec in codecs_of(event):
+        for image in images(event):
+            data = codec.encode(image, event)
+            decoded = codec.decode(data, event)
+            assert decoded.dtype == np.uint8 and decoded.shape == event.shape
+            np.testing.assert_array_equal(decoded, image)
+            assert codec.encode(image, event) == data, "the same bytes each time"
 
 
 @pytest.mark.parametrize(
@@ -69,11 +66,11 @@ def test_round_trip(name: str, event: Levels) -> None:
 )
 def test_png_is_a_file_of_the_levels_in_the_fewest_bits(event: Levels, mode: str) -> None:
     image = images(event)[0]
-    with Image.open(io.BytesIO(image_codecs.encode_png(image, event))) as picture:
+    with Image.open(io.BytesIO(image_codecs.CODECS["png"].encode(image, event))) as picture:
         assert (picture.format, picture.mode) == ("PNG", mode)
         if mode == "RGB":
             np.testing.assert_array_equal(np.asarray(picture), image.transpose(1, 2, 0))
-    with Image.open(io.BytesIO(image_codecs.encode_webp(image, event))) as picture:
+    with Image.open(io.BytesIO(image_codecs.CODECS["webp"].encode(image, event))) as picture:
         assert picture.format == "WEBP"
 
 
@@ -135,7 +132,7 @@ def test_a_codec_that_loses_something_is_caught() -> None:
         return file.getvalue()
 
     png = image_codecs.CODECS["png"]
-    lossy = image_codecs.Codec(label="lossy", settings="", encode=encode, decode=png.decode)
+    lossy = image_codecs.ImageCodec(label="lossy", settings="", encode=encode, decode=png.decode)
     with pytest.raises(RuntimeError, match="lossy: test image 0 did not come back as it was"):
         image_sizes.measure(lossy, images(event), event)
 
@@ -167,8 +164,11 @@ def test_a_pillow_without_webp_is_one_clear_line(monkeypatch: pytest.MonkeyPatch
 
 def test_the_stage_measures_all_test_images(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = catalog.get_dataset({"name": "digits"})
-    fetching.fetch(dataset)
-    preprocess.preprocess(dataset)
+    splits = {
+        name: SplitData(split.x[:30], split.labels[:30], split.read_transform)
+        for name, split in dataset.decode(workdir).items()
+    }
+    preprocess.write(dataset, splits, Path("data/shards/digits"))
     monkeypatch.setattr(sys, "argv", ["codecs", "digits"])
     stage.main()
     path = workdir / "codecs/digits.json"
@@ -180,7 +180,7 @@ def test_the_stage_measures_all_test_images(workdir: Path, monkeypatch: pytest.M
     labels = [entry["label"] for entry in described["codecs"]]
     assert len(labels) == 7 and all("measured here" in label for label in labels)
     assert sum("as one mosaic" in label for label in labels) == 3
-    assert {entry["num_rows"] for entry in described["codecs"]} == {360}
+    assert {entry["num_rows"] for entry in described["codecs"]} == {30}
     stage.main()
     assert path.read_bytes() == written
     assert [found.name for found in path.parent.iterdir()] == ["digits.json"]

@@ -383,16 +383,20 @@ def test_it_is_mixed_and_not_trained(mixed: Path) -> None:
     both = compose.load("both")
     with pytest.raises(UserError, match="experiment: expected an experiment .*stages.mix both"):
         driver.train(both)
-    config = paths.model("both") / "config.yaml"
-    content = config.read_text()
-    described = yaml.safe_load(content)
+    folder = paths.model("both")
+    written = {name: (folder / name).read_text() for name in ("config.yaml", "artifact.json")}
+    described = yaml.safe_load(written["config.yaml"])
     del described["weights"]
-    config.write_text(yaml.safe_dump(described))
+    (folder / "config.yaml").write_text(yaml.safe_dump(described))
     try:
+        with pytest.raises(UserError, match="config.yaml: expected the file that was written"):
+            evaluate.evaluate(both)
+        (folder / "artifact.json").unlink()  # as another version left it
         with pytest.raises(UserError, match="expected weights fitted by stages.mix; run python -m"):
             evaluate.evaluate(both)
     finally:
-        config.write_text(content)
+        for name, content in written.items():
+            (folder / name).write_text(content)
     assert params_file.stages_of("both") == ("mix",)
     assert params_file.stages_of("sums") == ("train", "evaluate")
 

@@ -44,6 +44,7 @@ def test_every_file_composes(params, path: Path) -> None:
     group, choice = path.parent.name, path.stem
     loaded = params(f"{group}={choice}")
     written = yaml.safe_load(path.read_text())
+    written.pop(catalog.BUILDER, None)
     if group == "dataset":
         dataset = catalog.get_dataset(loaded.dataset)
         options = {"name": choice} | dataclasses.asdict(dataset.options)
@@ -213,3 +214,32 @@ def test_values_are_checked(kind, given, message: str) -> None:
     where = kind.__name__.removesuffix("Config").lower()
     with pytest.raises(UserError, match=message):
         schema.build(kind, given, where)
+
+
+@pytest.mark.parametrize(
+    ("model", "hyperparameters", "validated", "scored"),
+    [
+        ("made", {}, 1, 1),
+        ("made", {"num_masks": 0}, 1, 1),
+        ("made", {"num_masks": 3}, 3, 3),
+        ("deep_nade", {"num_orderings": 3}, 1, 3),
+        ("nade", {}, 1, 1),
+    ],
+)
+def test_the_members_of_a_model_are_stated_once(
+    workdir: Path, model: str, hyperparameters: dict[str, int], validated: int, scored: int
+) -> None:
+    entry = {"dataset": "digits_binary", "model": model, "model_overrides": hyperparameters}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    config = compose.load("toy")
+    assert config.trainer.validate_members == validated
+    assert config.evaluation.num_members == scored
+    given = compose.load("toy", ["trainer.validate_members=null", "evaluation.num_members=2"])
+    assert (given.trainer.validate_members, given.evaluation.num_members) == (None, 2)
+
+
+def test_an_override_of_the_masks_takes_their_members_with_it(workdir: Path) -> None:
+    entry = {"dataset": "digits_binary", "model": "made"}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    config = compose.load("toy", ["model.num_masks=4"])
+    assert (config.trainer.validate_members, config.evaluation.num_members) == (4, 4)

@@ -1,4 +1,4 @@
-"""params.yaml is as DVC writes it, any parameter can be set, and a plain run is announced."""
+"""params.yaml is as DVC writes it, every parameter can be set, and folders may have their own."""
 
 from __future__ import annotations
 
@@ -15,32 +15,71 @@ from dvc.utils.hydra import apply_overrides
 import arcore
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat
-from pipeline.experiments import compose, estimate, layout, params_file
+from pipeline.experiments import compose, layout, params_file
 from stages import params
 from tests.places import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text()
+HOURS = (ROOT / "reproductions" / "params.yaml").read_text()
 
 
-def test_the_file_is_as_dvc_writes_it() -> None:
-    assert layout.completed(TEXT) == TEXT
-    assert max(map(len, TEXT.splitlines())) <= 120
-    params = yaml.safe_load(TEXT)
+@pytest.mark.parametrize("text", [TEXT, HOURS])
+def test_the_file_is_as_dvc_writes_it(text: str) -> None:
+    assert layout.completed(text) == text
+    assert max(map(len, text.splitlines())) <= 120
+    params = yaml.safe_load(text)
     entries = [*params["experiments"].values(), *params["searches"].values()]
-    assert len(entries) > 50 and all(entry["overrides"] == [] for entry in entries)
+    assert len(entries) > 20 and all(entry["overrides"] == [] for entry in entries)
+
+
+def test_the_hours_have_the_stages_of_dvc_yaml() -> None:
+    """As `python -m stages.params` writes them."""
+    text = layout.pipeline_of("reproductions", (ROOT / "dvc.yaml").read_text())
+    assert (ROOT / "reproductions" / "dvc.yaml").read_text() == text
+    stages = yaml.safe_load(text)["stages"]
+    assert all(stage["do"]["wdir"] == ".." for stage in stages.values()) and "code" not in stages
+    assert stages["use"]["do"]["params"][0] == {"reproductions/params.yaml": ["uses.${key}"]}
+
+
+def test_a_plain_repro_is_the_embedded_job() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    embedded = makefile.partition("EMBEDDED := ")[2].splitlines()[0].split()
+    params = yaml.safe_load(TEXT)
+    assert params["datasets"] == sorted(embedded, key=params["datasets"].index)
+    sections = [params[section].values() for section in ("experiments", "searches", "uses")]
+    assert {entry["dataset"] for section in sections for entry in section} == set(embedded)
+
+
+def test_entries_of_a_folder_are_read_with_the_others(workdir: Path) -> None:
+    entry = {"dataset": "digits_binary", "model": "made"}
+    (workdir / "local").mkdir()
+    mine, local = workdir / "params.yaml", workdir / "local" / "params.yaml"
+    mine.write_text(yaml.safe_dump({"datasets": ["digits"], "experiments": {"toy": entry}}))
+    local.write_text(yaml.safe_dump({"datasets": ["dna"], "experiments": {"other": entry}}))
+    merged = params_file.read_params()
+    assert merged["datasets"] == ["digits", "dna"] and set(merged["experiments"]) == {
+        "toy",
+        "other",
+    }
+    assert compose.load("other").name == "other"
+    targets = [params_file.dvc_target("train", name) for name in ("toy", "other")]
+    assert targets == ["train@toy", "local/dvc.yaml:train@other"]
+    local.write_text(yaml.safe_dump({"experiments": {"toy": entry}}))
+    with pytest.raises(UserError, match="local/params.yaml: experiments: expected names that"):
+        params_file.read_params()
 
 
 def test_a_value_that_looks_like_a_date_is_kept() -> None:
     """OmegaConf reads it as a text."""
-    dated = TEXT.replace("variant: fixed order", "variant: 2016-01-01", 1)
-    assert dated != TEXT and layout.completed(dated) == dated
+    dated = HOURS.replace("variant: fixed order", "variant: 2016-01-01", 1)
+    assert dated != HOURS and layout.completed(dated) == dated
 
 
 @pytest.mark.parametrize(
     "change",
     [
         "experiments.digits-nade.trainer.max_epochs=5",
-        "experiments.binarized_mnist-made.trainer.optimizer.learning_rate=0.5",
+        "experiments.digits-made.trainer.optimizer.learning_rate=0.5",
         'experiments.digits-nade.overrides=["trainer.clip_norm=1.0"]',
         "searches.digits-made.num_trials=3",
     ],
@@ -121,25 +160,12 @@ def test_a_broken_file_is_one_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_plain_repro_says_how_long_it_is_and_what_is_shorter(monkeypatch) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.delenv("ARCORE_HOME", raising=False)
-    text = estimate.notice(params_file.read_params())
-    assert "hours of a core or two" in text and "  binarized_mnist, " in text
-    assert "  dvc repro report@digits register@digits\n" in text
-    assert "report@binarized_mnist" not in text
-    assert max(map(len, text.splitlines())) <= 120
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert next(iter(stages)) == "estimate", "DVC begins with what stands first"
-    assert set(stages["estimate"]) == {"cmd", "always_changed"}, "and no target needs it"
-
-
 def test_dvc_yaml_is_short() -> None:
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 230
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 250
 
 
 @pytest.mark.parametrize(
-    "arguments", [["evaluate@digits-nade"], ["--collapse-foreach-matrix", "--mermaid"]]
+    "arguments", [["evaluate@digits-nade"], ["--collapse-foreach-matrix", "--mermaid", "dvc.yaml"]]
 )
 def test_graphs_fit_120_columns(arguments: list[str]) -> None:
     """The commands of docs/pipeline.md."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reporting import comparison, html
+from pipeline.reporting import comparison
+from tests.support import reports
 
 pytestmark = pytest.mark.browser
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -59,7 +60,7 @@ def test_scores_are_in_sight(files, width: int, tmp_path_factory) -> None:
         name = f"binarized_mnist-a_long_name_of_a_model-{index}"
         device = "cpu (Intel(R) Xeon(R) Processor @ 2.20GHz of many words, 1 thread)"
         files.evaluated("binarized_mnist", name, 88.0 + index, counterpart=one, device=device)
-    page = html.html_page(comparison.build_report("binarized_mnist"))
+    page = reports.page(comparison.build_report("binarized_mnist"))
     seen = looked_at(page, width, tmp_path_factory.mktemp("browser"))
     whole, score, difference, position, drawn, height = seen
     assert float(whole) <= width, "the page itself does not scroll sideways"

@@ -10,6 +10,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -24,18 +25,17 @@ from pipeline.reporting import (
     comparison,
     figures,
     gallery,
-    html,
     index,
+    numbers,
     published,
     publishing,
-    report_csv,
-    tables,
     terminal,
     use_sections,
     wording,
 )
 from pipeline.uses.use_records import Number
 from stages import report as stage
+from tests.support import reports
 from tests.support.trainings import TRAINING
 
 MNIST = events.Binary((1, 28, 28))
@@ -68,15 +68,18 @@ def test_a_bound_has_a_row_for_its_estimate(files):
     assert [row.result.experiment for row in report.rows] == names
     assert report.rows[0].difference == pytest.approx(80.5 - 79.02)
     assert report.rows[1].difference == pytest.approx(81.2 - 79.66)
-    text = tables.markdown(report)
+    text = reports.markdown(report)
     assert "~ 80.50 ± 0.70 (500 of 10,000 rows)" in text and "<= 81.20 ± 0.21 " in text
     assert "| ~ 79.02 " in text and "| <= 79.66 " in text and "~ an importance-weighted" in text
-    rows = report_csv.csv_rows(report)[:3]
-    assert [row["relation"] for row in rows] == ["approx", "upper_bound", "exact"]
-    assert rows[0]["bits_per_dim"] == pytest.approx(80.5 / 784 / math.log(2))
+    tests = numbers.numbers(report).query("quantity == 'test' and kind == 'ours'")
+    assert list(tests.query("unit == 'nats'")["relation"]) == ["approx", "upper_bound", "exact"]
+    bits = tests.query("unit == 'bits_per_dim'")["value"].iloc[0]
+    assert bits == pytest.approx(80.5 / 784 / math.log(2))
+    marks = tests.query("unit == 'nats'")["marks"]
+    assert list(marks) == ["estimate; 500 of 10,000 rows", "bound", ""]
     assert len(read_results("binarized_mnist")) == 2, "only what was trained registers"
-    page = html.html_page(report)
-    assert page.count('alt="samples of vae beside') == 1 and "~ 80.50" in page
+    page = reports.page(report)
+    assert page.count('alt="samples of vae next to') == 1 and "~ 80.50" in page
     path.write_text(
         json.dumps(
             {
@@ -105,7 +108,7 @@ def test_what_the_levels_of_a_bound_cost_is_said_once(files):
         "What each level of a bound costs in nats: vae: KL 3.88 of top (15 of 16 units in use), "
         "5.75 of latent (64 of 64 units in use); pixels 71.57."
     )
-    assert tables.markdown(report).count(said) == 1 and html.html_page(report).count(said) == 1
+    assert reports.markdown(report).count(said) == 1 and reports.page(report).count(said) == 1
 
 
 def test_a_member_of_an_ensemble_has_a_row_of_its_own_and_subsets_are_named(files):
@@ -122,7 +125,7 @@ def test_a_member_of_an_ensemble_has_a_row_of_its_own_and_subsets_are_named(file
         "one (mean of 16)",
     ]
     assert [row.difference for row in report.rows] == pytest.approx([86.5 - 85.96, 89.5 - 89.17])
-    text = tables.markdown(report)
+    text = reports.markdown(report)
     assert "86.50 ± 0.21 (1,000 of 10,000 rows)" in text
     assert "89.50 ± 0.70 (1,000 of 10,000 rows)" in text
     assert len(read_results("binarized_mnist")) == 1, "only what was trained registers"
@@ -142,7 +145,7 @@ def test_ours_beside_the_published_value(files):
     assert best.difference == pytest.approx(86.9 - 86.64)
     assert one.difference == pytest.approx(88.9 - 88.4)
     assert bound.published is None and bound.difference is None
-    text = tables.markdown(built)
+    text = reports.markdown(built)
     assert re.search(r"mnist-made-32 +\| made +\| [^|]+\| ensemble of 32 +\| 86.90 ± 0.21 ", text)
     assert "+0.26" in text and "1,234,567" in text and "12.6 min" in text and "<= 95.00" in text
     assert "cpu" in text and "cuda" not in text, "train time belongs to the training's device"
@@ -164,26 +167,30 @@ def test_context_is_sorted_and_what_is_not_comparable_comes_last(files):
 
 def test_csv_gives_raw_numbers_in_both_units(files):
     built = mnist_report(files)
-    rows = list(csv.DictReader(report_csv.csv_text(built).splitlines()))
-    ours = rows[0]
-    assert float(ours["nats"]) == 86.9 and ours["unit"] == "nats" and ours["num_members"] == "32"
-    for line in rows:
-        bits = units.nats_to_bits_per_dim(float(line["nats"]), MNIST)
-        assert float(line["bits_per_dim"]) == pytest.approx(bits)
-    assert sum(line["kind"] == "published" for line in rows) == len(built.context)
+    frame = numbers.numbers(built)
+    path = Path("numbers.csv")
+    path.write_text(numbers.csv_text(frame))
+    pd.testing.assert_frame_equal(numbers.read_csv(path), frame, check_exact=True)
+    first = frame.iloc[0]
+    assert (first["value"], first["unit"], first["members"]) == (86.9, "nats", "ensemble of 32")
+    ours = frame[(frame["kind"] == "ours") & (frame["quantity"] == "test")]
+    nats, bits = (
+        list(ours.loc[ours["unit"] == unit, "value"]) for unit in ("nats", "bits_per_dim")
+    )
+    assert bits == pytest.approx([units.nats_to_bits_per_dim(value, MNIST) for value in nats])
+    assert sum(frame["kind"] == "published") == len(built.context)
 
 
 def test_bits_per_dim_come_first_where_they_are_the_unit(files):
     files.manifest("digits")
     files.evaluated("digits", "digits-made", 100.0, DIGITS, "bits_per_dim")
     built = comparison.build_report("digits")
-    header, cells = tables.our_table(built)
+    (line,) = reports.texts(built)
     bits = units.nats_to_bits_per_dim(100.0, DIGITS)
-    line = dict(zip(header, cells[0], strict=True))
     assert line["test (bits/dim)"].startswith(f"{bits:.4f} ± ")
     assert line["test (nats)"] == "100.00 ± 0.21"
-    assert "No published results for digits." in tables.markdown(built)
-    assert "No published results for digits." in html.html_page(built)
+    assert "No published results for digits." in reports.markdown(built)
+    assert "No published results for digits." in reports.page(built)
 
 
 def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not(files):
@@ -191,13 +198,12 @@ def test_bits_of_dequantised_levels_are_bounds_while_nats_of_the_density_are_not
     files.manifest("noisy")
     files.evaluated("noisy", "n", -80.0, event, "bits_per_dim", "rnade", bits_per_dim_stderr=0.01)
     built = comparison.build_report("noisy")
-    header, cells = tables.our_table(built)
-    line = dict(zip(header, cells[0], strict=True))
+    (line,) = reports.texts(built)
     bits = math.log2(17) - 80 / 64 / math.log(2)
     assert line["test (bits/dim)"] == f"<= {bits:.3f} ± 0.010"
     assert line["test (nats)"] == "-80.00 ± 0.21"
-    assert report_csv.csv_rows(built)[0]["relation"] == "upper_bound"
-    assert "<= is an upper bound" in tables.introduction(built)
+    assert numbers.numbers(built)["relation"][0] == "upper_bound"
+    assert "<= is an upper bound" in reports.markdown(built)
     ticks = figures.comparison(built).axes[0].get_yticklabels()
     assert [tick.get_text() for tick in ticks] == ["n (<=)"]
 
@@ -217,10 +223,10 @@ def test_folds_are_one_row_with_a_config_of_their_own(files):
     assert [row.result.experiment for row in built.rows] == ["wine-folds", "wine-rnade"]
     assert wording.members(built.rows[0].result) == "one for each of 10 folds"
     assert built.rows[0].difference == pytest.approx(9.25 - 9.36)
-    text = tables.markdown(built)
+    text = reports.markdown(built)
     assert "standard error over folds" in text and "Nats are of a density" in text
     assert "-0.11" in text and "| EoRNADE (best)" in text and "| 8.76 " in text
-    assert "wine-folds" in html.html_page(built)
+    assert "wine-folds" in reports.page(built)
 
 
 @pytest.mark.parametrize(
@@ -249,20 +255,18 @@ def test_codecs_are_rows_among_ours_by_value(files):
     files.evaluated("binarized_mnist", "mnist-nade", 120.0)
     files.codecs("binarized_mnist", ("PNG (measured here)", 743.8), ("zstd (measured here)", 100.5))
     built = comparison.build_report("binarized_mnist")
-    header, cells = tables.our_table(built)
-    assert [line[0] for line in cells] == [
+    lines = reports.texts(built)
+    assert [line["experiment"] for line in lines] == [
         "mnist-made", "zstd (measured here)", "mnist-nade", "PNG (measured here)",
     ]  # fmt: skip
-    line = dict(zip(header, cells[1], strict=True))
+    line = lines[1]
     assert line["model"] == "codec" and line["settings"] == "level=9"
     assert line["test (nats)"] == "100.50 ± 0.40" and line["test (bits/dim)"].startswith("0.1849 ±")
-    assert {line[name] for name in header[6:]} == {"-"}
-    rows = list(csv.DictReader(report_csv.csv_text(built).splitlines()))
-    kinds = [row["kind"] for row in rows]
-    assert kinds[:5] == ["ours", "codec", "ours", "codec", "published"]
-    assert float(rows[1]["nats"]) == 100.5 and rows[1]["model"] == "zstd (measured here)"
-    assert "all bytes counted" in tables.markdown(built)
-    page = html.html_page(built)
+    assert {line[name] for name in list(line)[6:]} == {"-"}
+    kinds = numbers.numbers(built).drop_duplicates("experiment")["kind"]
+    assert list(kinds[:5]) == ["ours", "codec", "ours", "codec", "published"]
+    assert "all bytes counted" in reports.markdown(built)
+    page = reports.page(built)
     assert "all bytes counted" in page and ">PNG (measured here)</a></th>" in page
     assert "Codecs and models above twice our best value are not drawn" in page
     (axes,) = figures.comparison(built).axes
@@ -275,7 +279,7 @@ def test_what_is_no_image_has_no_codec_rows(files):
     files.manifest("dna", "dna")
     files.evaluated("dna", "dna-made", 82.0, events.Binary((180,)))
     built = comparison.build_report("dna")
-    assert built.codecs == () and "bytes" not in tables.markdown(built)
+    assert built.codecs == () and "bytes" not in reports.markdown(built)
 
 
 def test_measurements_of_other_data_or_malformed_ones_name_the_file(files):
@@ -293,7 +297,7 @@ def test_measurements_of_other_data_or_malformed_ones_name_the_file(files):
         comparison.build_report("digits")
     written = json.loads(path.read_text())
     for codecs, message in (
-        ([{"label": "PNG"}], "missing settings"),
+        ([{"label": "PNG"}], r"missing \w+"),
         ([7], "codecs: expected a list of objects"),
         ([{**written["codecs"][0], "nats": "low"}], "nats: expected a number, got 'low'"),
     ):
@@ -310,7 +314,7 @@ def test_html_is_self_contained_and_escaped(files):
     name = "a<script>&b"
     files.evaluated("binarized_mnist", name, 88.0)
     report = comparison.build_report("binarized_mnist")
-    page = html.html_page(report)
+    page = reports.page(report)
     assert "<script" not in page and "a&lt;script&gt;&amp;b" in page
     assert not re.search(r"<link|@import|url\(", page)
     sources = re.findall(r'src(?:set)?="([^"]{0,30})', page)
@@ -325,23 +329,25 @@ def test_html_is_self_contained_and_escaped(files):
     for address in addresses:
         if address.startswith("#"):
             assert f'id="{address[1:]}"' in page
-    assert page == html.html_page(comparison.build_report("binarized_mnist"))
-    text = tables.markdown(report)
+    assert page == reports.page(comparison.build_report("binarized_mnist"))
+    text = reports.markdown(report)
     assert "<script" not in text and "a&lt;script>&b" in text and "<= 80.97" in text
 
 
 def test_a_page_is_for_readers_and_its_words_are_true(files):
-    page = html.html_page(mnist_report(files))
+    page = reports.page(mnist_report(files))
     assert '<html lang="en">' in page and page.count("<h1>") == 1 and "<main>" in page
     assert all('alt="' in image for image in re.findall(r"<img [^>]*", page))
     assert page.count("<caption>") == page.count("<table>") == page.count('tabindex="0"')
     assert "<th>" not in page and "prefers-color-scheme: dark" in page
-    assert page.index("<table>") < page.index("<picture>") and "Beside published values" in page
+    assert (
+        page.index("<table>") < page.index("<picture>") and "Compared with published values" in page
+    )
     files.manifest("toy")
     for name in ("toy-a", "toy-b"):
         files.evaluated("toy", name, 88.0)
-    page = html.html_page(comparison.build_report("toy"))
-    assert "Beside published" not in page and "published (grey" not in page
+    page = reports.page(comparison.build_report("toy"))
+    assert "Compared with published" not in page and "published (grey" not in page
     assert '<th scope="col">published</th>' not in page and "ours minus published" not in page
 
 
@@ -358,7 +364,7 @@ def test_every_row_says_where_it_comes_from(files):
     Path("models/toy-made/training.json").write_text(json.dumps(record))
     Path("models/toy-made/model.safetensors").write_bytes(b"")
     report = comparison.build_report("toy")
-    page = html.html_page(report)
+    page = reports.page(report)
     for said in (
         "<code>abc123</code>", "dvc repro evaluate@toy-made", files.sha256("toy"),
         "../../models/toy-made/model.safetensors", "../../models/toy-made/history.csv",
@@ -367,7 +373,7 @@ def test_every_row_says_where_it_comes_from(files):
         assert said in page
     (curve,) = figures.curves_of(report)
     assert curve.label == "made" and list(curve.seconds) == [6.0, 18.0], "2 workers of 3 threads"
-    assert report_csv.csv_rows(report)[0]["commit"] == "abc123"
+    assert numbers.numbers(report)["commit"][0] == "abc123"
 
 
 def test_curves_show_where_they_end():
@@ -380,13 +386,15 @@ def test_curves_show_where_they_end():
     assert 70 < low < 80 and 96 < high < 200
     for narrow in (False, True):
         drawn = figures.learning_curves(curves, "nats", narrow)
-        texts = drawn.axes[0].texts
-        assert {text.get_text() for text in texts} == {c.label for c in curves[:-1]} | {"far ↑ 700"}
-        places = sorted(text.get_position()[1] for text in texts)
-        assert min(b - a for a, b in zip(places, places[1:], strict=False)) > 0.03
-        assert 0 <= places[0] and places[-1] <= 1 + 1e-9
+        (legend,) = drawn.legends
+        names = [text.get_text() for text in legend.get_texts()]
+        assert names == [f"{c.label} {c.values[-1]:.4g}" for c in curves[:-1]] + ["far 700 ↑"]
+        drawn.draw_without_rendering()
+        box, plot = legend.get_window_extent(), drawn.axes[0].get_window_extent()
+        assert box.y0 >= 0 and box.y1 <= drawn.bbox.y1 and not plot.overlaps(box)
     text = figures.svg(drawn).decode()
-    assert ">m3</text>" in text and "var(--ink)" in text and "prefers-color-scheme:dark" in text
+    assert ">m3 83.42</text>" in text
+    assert "var(--ink)" in text and "prefers-color-scheme:dark" in text
 
 
 def test_the_index_leads_to_every_report(files, monkeypatch):
@@ -407,7 +415,7 @@ def test_the_index_leads_to_every_report(files, monkeypatch):
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for change, shown in (
-        ({"num_split_rows": "20000"}, "10,000 of 20,000 rows"),
+        ({"split_rows": "20000"}, "10,000 of 20,000 rows"),
         ({"value": "?"}, ""),
     ):
         with table.open("w", newline="", encoding="utf-8") as file:
@@ -437,7 +445,7 @@ def test_samples_are_a_row_for_each_model_and_short_sounds_are_repeated(files):
             assert strip.size == (512, 8)
     config = Path("models/digits-b/config.yaml")
     config.write_text(config.read_text().replace("name: made", "name: made\n  num_classes: 10"))
-    page = html.html_page(comparison.build_report("digits"))
+    page = reports.page(comparison.build_report("digits"))
     assert page.count('alt="real test images"') == 1
     assert 'alt="samples of a"' in page
     assert 'alt="samples of b, each given its class: 0, 1, 2, 3' in page
@@ -491,7 +499,7 @@ def test_missing_and_broken_files_name_the_file(files):
     with pytest.raises(UserError, match="metrics.json: expected JSON"):
         read_results("dna")
     path.write_text("{}")
-    with pytest.raises(UserError, match="metrics.json: missing experiment"):
+    with pytest.raises(UserError, match="metrics.json: missing "):
         read_results("dna")
 
 
@@ -515,26 +523,73 @@ def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
     ]
     monkeypatch.setattr(sys, "argv", ["report", "--show"])
     stage.main()
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines()[:-2])) <= 120
-    header = next(line for line in shown.splitlines() if line.startswith("  experiment"))
-    column = header.index("published")
-    lines = [line for line in shown.splitlines() if line.startswith("  mnist-")]
-    assert len(lines) == 3 and any(line[column:].strip() for line in lines)
-    assert "source" not in shown and "more in" in shown
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "binarized_mnist (test nats, lower is better)"
+    assert shown[1].split() == [
+        "experiment",
+        "members",
+        "test",
+        "(nats)",
+        "published",
+        "difference",
+    ]
+    assert [line.split()[0] for line in shown[3:6]] == [
+        "mnist-made-32",
+        "mnist-made",
+        "mnist-bound",
+    ]
+    page = Path("reports/binarized_mnist/report.html").absolute()
+    assert shown[6].strip() == str(page) and "published" not in " ".join(shown[7:])
     with pytest.raises(UserError, match="run `python -m stages.report dna`"):
         terminal.show(["dna"])
 
 
-def test_tables_fit_the_terminal(files, monkeypatch):
-    report = mnist_report(files)
-    path = Path("reports/binarized_mnist/table.md")
-    path.parent.mkdir(parents=True)
-    path.write_text(tables.markdown(report))
-    for columns, widest in ((80, 80), (200, 120)):
-        monkeypatch.setenv("COLUMNS", str(columns))
-        lines = [line for line in terminal.show().splitlines() if "more in" not in line]
-        assert widest - 20 < max(map(len, lines)) <= widest
+@pytest.mark.parametrize("columns", [80, 200])
+def test_ten_rows_of_a_dataset_fit_the_terminal(files, monkeypatch, columns: int):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    files.manifest("binarized_mnist", "binarized_mnist")
+    one = {"model": "MADE", "variant": "1hl, 1 mask"}
+    for number in range(12):
+        name = f"binarized_mnist-a_model_of_a_long_name-{number}"
+        files.evaluated("binarized_mnist", name, 88.0 + number, counterpart=one)
+    conditional(files, "binarized_mnist", "binarized_mnist-of_a_class", 50.0)
+    publishing.write("binarized_mnist")
+    title, header, _, *rows, more, page = terminal.show().splitlines()
+    assert len(rows) == 10 and more.strip() == "... and 3 more"
+    assert "of_a_class" in rows[-1] and "name-0" in rows[0], "conditional ones do not compare"
+    assert max(map(len, (title, header, *rows))) <= min(columns, 120)
+    assert ("difference" in header) == (columns == 200)
+
+
+def conditional(files, dataset: str, name: str, value: float) -> None:
+    """A model that is given the class."""
+    files.evaluated(dataset, name, value)
+    config = Path("models", name, "config.yaml")
+    config.write_text(config.read_text().replace("name: made", "name: made\n  num_classes: 10"))
+
+
+def test_conditional_rows_are_marked_and_come_last(files, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    files.manifest("toy")
+    files.evaluated("toy", "toy-made", 88.0)
+    plain = comparison.build_report("toy")
+    assert "condition" not in reports.texts(plain)[0]
+    assert "onditional" not in reports.markdown(plain) + reports.page(plain)
+    conditional(files, "toy", "toy-classes", 80.0)
+    files.codecs("toy", ("zstd", 99.0))
+    report = comparison.build_report("toy")
+    lines = [(line["experiment"], line["condition"]) for line in reports.texts(report)]
+    assert lines == [("toy-made", "-"), ("zstd", "-"), ("toy-classes", "class")]
+    assert "values do not compare" in reports.markdown(report)
+    assert report.best.result.experiment == "toy-made"
+    frame = numbers.numbers(report)
+    assert set(frame.query("experiment == 'toy-classes'")["marks"]) == {"given class"}
+    ticks = figures.comparison(report).axes[0].get_yticklabels()
+    assert "classes (given class)" in [tick.get_text() for tick in ticks]
+    publishing.write("toy")
+    assert "toy-classes" not in Path("reports/index.html").read_text()
+    assert "88.00 ± 0.21 nats" in Path("reports/index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -552,9 +607,8 @@ def test_excess_and_speed_of_coding_keep_what_says_something(files, nats, second
     more = {"num_rows": rows, "coded_bytes": round(bits / 8), "coded_seconds": seconds}
     nats *= round(bits / 8) * 8 / bits
     files.evaluated("toy", "toy-made", nats, **more)
-    (row,) = comparison.build_report("toy").rows
-    size, speed = wording.coded(row.result, MNIST, "nats")
-    assert (size.partition(" ")[2], speed) == said
+    (texts,) = reports.texts(comparison.build_report("toy"))
+    assert (texts["coded"].partition(" ")[2], texts["coding"]) == said
 
 
 def test_a_small_number_of_a_use_has_no_minus():
@@ -577,7 +631,7 @@ def test_a_report_is_logged_once_for_each_content(files, home, monkeypatch, migr
     names = {item.path for item in store.list_artifacts(run.info.run_id)}
     assert names == {"report.html", "table.csv", "table.json", "table.md"}
     table = json.loads(Path(store.download_artifacts(run.info.run_id, "table.json")).read_text())
-    assert table["data"][0][table["columns"].index("nats")] == 82.0
+    assert table["data"][0][table["columns"].index("value")] == 82.0
     path.write_text(path.read_text().replace("754.0", "755.5"))
     publishing.write("dna")
     assert len(store.search_runs([where])) == 2

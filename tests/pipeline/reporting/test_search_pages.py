@@ -82,7 +82,7 @@ def test_a_search_with_overrides_is_no_command_of_its_name(copied: Path) -> None
     (folder / "search.json").write_text(json.dumps(record))
     search_pages.write(folder)
     text = (folder / "index.html").read_text()
-    assert "python -m stages.tune" not in text and "not on record" in text
+    assert "python -m stages.tune" not in text and "not recorded" in text
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.core import private_apis
+from pipeline.core.errors import SiteError
 from pipeline.search import callback, spec
-from pipeline.search.callback import RELEASE_EVERY, RELEASE_FOR, TrialLogger
-from pipeline.search.trial_records import TrialEpoch, TrialRecord, TrialRecords
+from pipeline.search.callback import TrialLogger
+from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trials import TrialEpoch, TrialRecord, checkpoints_of
+from pipeline.training.training_records import EpochRecord, TrainingReport
 
 VALUES = {"model.ordering": "raster"}
 ENTRY: dict[str, Any] = {
@@ -32,6 +34,11 @@ EPOCH = TrialEpoch(
 )  # fmt: skip
 
 
+EPOCH_ROW = EpochRecord(
+    epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0
+)
+
+
 @dataclass
 class FakeTrial:
     """A trial as Ray Tune shows it."""
@@ -40,11 +47,10 @@ class FakeTrial:
     status: str = "RUNNING"
     last_result: Mapping[str, object] = field(default_factory=dict)
     error_file: str | None = None
-    storage: Any = None
 
     @property
     def config(self) -> Mapping[str, str | float]:
-        return {"model.ordering": json.dumps("raster"), "number": self.number, "checkpoint": ""}
+        return {"model.ordering": json.dumps("raster"), "number": self.number, "known": 0}
 
 
 @pytest.fixture
@@ -118,23 +124,42 @@ def test_the_run_of_a_trial_that_the_budget_ended_is_closed(
     assert closed == [(1, "stopped")]
 
 
-def test_what_ended_trials_of_several_workers_reserved_is_given_back(
+def test_an_epoch_that_is_reported_again_counts_once(
     records: TrialRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray keeps it to the end of the job where a trial is stopped."""
-    released: list[str] = []
-    monkeypatch.setattr(private_apis, "own_groups", released.append)
-    logger = TrialLogger(records.search, records, None, "arcore-toy", "hash", "/kept")
-    trials = [FakeTrial(1, "TERMINATED"), FakeTrial(2), FakeTrial(3, "ERROR")]
-    logger.on_step_end(0, trials)
-    assert released == []
-    logger._released -= RELEASE_EVERY
-    logger.on_step_end(0, trials)
-    assert sorted(released) == ["/kept/train-000001/", "/kept/train-000003/"]
-    logger._released -= RELEASE_EVERY
-    logger._over[1] -= RELEASE_FOR  # all of it has ended by then
-    logger.on_step_end(0, trials)
-    assert released[2:] == ["/kept/train-000003/"]
+    """A trial that goes on reports again what the search may not know."""
+    logger, logged, trial = logger_of(records), [], FakeTrial(1)
+    monkeypatch.setattr(logger, "_track", logged.append)
+    report = TrainingReport(epoch=1, best_valid_nats=9.0, record=EPOCH_ROW)
+    logger.on_trial_start(0, [trial], trial)
+    for _ in range(2):
+        logger.on_trial_result(0, [trial], trial, report.to_dict())
+    assert records[1].history == (EPOCH,) and len(logged) == 2, "its start, and one epoch"
+    timed = report.to_dict() | {"sampling_seconds": 0.5}
+    logger.on_trial_result(0, [trial], trial, timed)
+    assert records[1].sampling_seconds == 0.5 and len(logged) == 2
+
+
+def test_checkpoints_of_a_trial_that_ended_are_removed(
+    records: TrialRecords, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger, trial = logger_of(records), FakeTrial(1)
+    place = Path(checkpoints_of(records.place, 1))
+    (place / "checkpoint_000001").mkdir(parents=True)
+    logger.on_trial_start(0, [trial], trial)
+    with monkeypatch.context() as away:
+        away.setattr(callback.storage, "remove", raising(SiteError("away")))
+        logger.on_trial_complete(0, [trial], trial)
+    assert place.exists() and "checkpoints of trial 1/3 are left: away" in caplog.text
+    logger.on_trial_complete(0, [trial], trial)
+    assert not place.exists()
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_a_store_that_is_away_is_not_asked_for_each_trial(

@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import objectives, outcome, spec
-from pipeline.search.trials import Trial, best
+from pipeline.search.trials import TrialEpoch, TrialRecord, best
 
 ENTRY = {
     "dataset": "digits_binary",
@@ -36,29 +36,34 @@ def search(workdir) -> spec.Search:
     return spec.load_search("toy")
 
 
-def trial(number: int, value: float, rate: float = 0.01, **changes: Any) -> Trial:
+def trial(number: int, value: float, rate: float = 0.01, **changes: Any) -> TrialRecord:
     values = {
         "model.hidden": [8] if number % 2 else [8, 8],
         "model.ordering": "raster" if number % 3 else "random",
         "trainer.batch_size": 10 + number,
         "trainer.optimizer.learning_rate": rate,
     }
-    fields: dict[str, Any] = {"status": "finished", "epochs": 5, "seconds": 1.5, "problem": ""}
-    curve = [(1, value + 1), (2, value)]
-    return Trial(number=number, value=value, values=values, curve=curve, **fields | changes)
+    epochs = changes.pop("epochs", 5)
+    row = {"step": 1, "learning_rate": rate, "train_nats": value, "seconds": 1.5}
+    history = (
+        TrialEpoch(epoch=1, best_valid_nats=value + (epochs > 1), **row),
+        TrialEpoch(epoch=epochs, best_valid_nats=value, **row),
+    )
+    fields = {"status": "finished", "history": history[epochs == 1 :]} | changes
+    return TrialRecord(number=number, values=values, **fields)
 
 
 ALIKE = trial(1, 0.0).values
 RATE = "trainer.optimizer.learning_rate"
 
 
-def summarize(search: spec.Search, table: list[Trial]) -> outcome.SearchRecord:
+def summarize(search: spec.Search, table: list[TrialRecord]) -> outcome.SearchRecord:
     where = {"run_id": "run", "mlflow_experiment": "arcore-toy", "commit": "abc"}
     where["command"] = "python -m stages.tune toy"
     return outcome.summarize(search, table, seconds=2.0, device="cpu (a, 1 thread)", **where)
 
 
-def varied() -> list[Trial]:
+def varied() -> list[TrialRecord]:
     """The objective depends on the learning rate alone."""
     rates = [10 ** (-4 + 3 * (i * 7 % 24) / 24) for i in range(24)]
     return [trial(i + 1, 20 + 5 * math.log10(rate) ** 2, rate) for i, rate in enumerate(rates)]
@@ -68,7 +73,7 @@ def test_everything_is_written(search: spec.Search) -> None:
     table = [
         *varied(),
         trial(25, 1e9, status="stopped", epochs=1),
-        trial(26, math.inf, status="failed", epochs=0, problem="the loss is not finite"),
+        trial(26, math.inf, status="failed", problem="the loss is not finite"),
     ]
     out = outcome.write(search, table, summarize(search, table))
     assert out == Path.cwd() / "searches/toy"
@@ -161,7 +166,7 @@ def test_what_two_parameters_do_together_is_neithers_share(search: spec.Search) 
         values = dict(row.values, **{"trainer.batch_size": 50})
         values["model.hidden"] = [8, 8] if wide else [8]
         values["model.ordering"] = "random" if random else "raster"
-        table.append(replace(row, values=values, value=20.0 + (wide != random)))
+        table.append(replace(trial(row.number, 20.0 + (wide != random)), values=values))
     shares = outcome.importances(search, table)
     assert set(shares) == {"model.hidden", "model.ordering"} and sum(shares.values()) < 0.3
 
@@ -172,14 +177,11 @@ def test_what_two_parameters_do_together_is_neithers_share(search: spec.Search) 
         [],
         varied()[:3],
         [trial(number, 3.0) for number in range(1, 9)],
-        [
-            replace(varied()[0], number=n, value=3.0 + n % 2, values=ALIKE | {RATE: 0.01 * n})
-            for n in range(1, 9)
-        ],
+        [replace(trial(n, 3.0 + n % 2), values=ALIKE | {RATE: 0.01 * n}) for n in range(1, 9)],
     ],
     ids=["none", "few", "equal", "one parameter"],
 )
-def test_importance_of_nothing_is_empty(search: spec.Search, table: list[Trial]) -> None:
+def test_importance_of_nothing_is_empty(search: spec.Search, table: list[TrialRecord]) -> None:
     assert outcome.importances(search, table) == {}
 
 
@@ -188,7 +190,7 @@ def test_the_best_is_the_lowest_finite_value() -> None:
 
 
 @pytest.mark.parametrize("table", [[], [trial(1, math.inf, status="failed", problem="it is NaN")]])
-def test_without_a_value_there_is_no_best(search: spec.Search, table: list[Trial]) -> None:
+def test_without_a_value_there_is_no_best(search: spec.Search, table: list[TrialRecord]) -> None:
     with pytest.raises(
         UserError, match=r"none of \d trials gave a finite validation value: (they were|it is NaN)"
     ):

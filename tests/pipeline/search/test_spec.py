@@ -13,7 +13,7 @@ from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.datasets import catalog
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import spec, tuning
+from pipeline.search import spec, trial_workers, tuning
 from tests.places import ROOT
 
 PARAMS = params_file.read_params(ROOT / "params.yaml")
@@ -255,19 +255,36 @@ def test_values_that_cannot_be_are_found_before_anything_starts(
 
 
 @pytest.mark.parametrize(
-    ("asked", "have", "expected"),
+    ("trainer", "overrides", "validated"),
     [
-        ({"num_workers": 2}, {"CPU": 16}, 8),
-        ({"num_workers": 2, "cpus_per_worker": 3}, {"CPU": 16}, 2),
-        ({"num_workers": 4, "use_gpu": True}, {"CPU": 64, "GPU": 8}, 2),
-        ({"num_workers": 2, "max_concurrent_trials": 3}, {"CPU": 16}, 3),
-        ({"num_workers": 2}, {"CPU": 1}, 1),
+        ({}, [], [1, 8]),
+        ({"validate_members": 1}, [], [1, 1]),
+        ({"validate_members": None}, [], [None, None]),
+        ({}, ["trainer.validate_members=1"], [1, 1]),
     ],
 )
-def test_trials_of_several_workers_never_starve_each_other(asked, have, expected: int) -> None:
-    """The workers of as many trials as run at the same time fit the cluster."""
-    cluster = tuning.trial_cluster(ClusterConfig(**asked))
-    assert tuning.concurrency(cluster, have) == expected
+def test_a_trial_validates_its_own_masks(
+    workdir: Path, trainer: dict[str, Any], overrides: list[str], validated: list[int | None]
+) -> None:
+    space = {"model.num_masks": {"choice": [1, 8]}}
+    entry = {"dataset": "digits_binary", "model": "made", "trainer": trainer, "space": space}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": entry}}))
+    search = spec.load_search("toy", overrides)
+    trials = [search.experiment({"model.num_masks": masks}) for masks in (1, 8)]
+    assert [trial.trainer.validate_members for trial in trials] == validated
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, [{"CPU": 1.0}]),
+        ({"num_workers": 2, "cpus_per_worker": 3}, [{"CPU": 3.0}] * 2),
+        ({"num_workers": 4, "use_gpu": True}, [{"CPU": 1.0, "GPU": 1.0}] * 4),
+    ],
+)
+def test_all_workers_of_a_trial_are_reserved_at_once(asked, expected) -> None:
+    """So that no trial waits with a part of its workers for those of another one."""
+    assert trial_workers.bundles(tuning.trial_cluster(ClusterConfig(**asked))) == expected
 
 
 def test_a_search_changed_by_hand_has_a_name_of_its_own(load) -> None:

@@ -14,8 +14,9 @@ from pipeline.core.errors import UserError
 from pipeline.search import spec
 from pipeline.search.algorithms import Replayed, TrialSource, scheduler_of
 from pipeline.search.draws import draws_of
-from pipeline.search.trial_records import TrialRecord, TrialRecords
-from pipeline.training.records import BEST, TIME, EpochRecord, TrainingReport
+from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trials import TrialRecord
+from pipeline.training.training_records import BEST, TIME, EpochRecord, TrainingReport
 
 RATE = "trainer.optimizer.learning_rate"
 ENTRY: dict[str, Any] = {
@@ -107,13 +108,13 @@ def test_interrupted_trials_come_first_and_ended_ones_not_again(load) -> None:
     drawn = {number: draws.draw(number) for number in (1, 2, 3, 5)}
     records = {n: record_of(search, n, drawn[n], 60.0, 50.0) for n in drawn}
     records[1] = TrialRecord.from_dict(records[1].to_dict() | {"status": "stopped"}, "one")
-    records[3] = TrialRecord.from_dict(records[3].to_dict() | {"checkpoint": "there"}, "three")
+    records[3] = TrialRecord.from_dict(records[3].to_dict() | {"history": []}, "three")
     source = TrialSource(search, list(records.values()), scheduler_of(search.plan.scheduler, []))
     assert source.left == 5
     given: list[Any] = [source.suggest(f"id-{k}") for k in range(5)]
     assert [one["number"] for one in given] == [2, 3, 5, 4, 6]
-    assert [one["checkpoint"] for one in given] == ["", "there", "", "", ""]
-    assert given[0] == drawn[2] | {"number": 2, "checkpoint": ""}
+    assert [one["known"] for one in given] == [2, 0, 2, 0, 0]
+    assert given[0] == drawn[2] | {"number": 2, "known": 2}
     assert source.suggest("id-5") == "FINISHED"
 
 
@@ -162,7 +163,7 @@ def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
     found = TrialRecords(search, str(tmp_path))
     found.read()
     assert found.all() == [record, lost]
-    assert found[7].row().curve == [(1, 60.0), (2, 50.0)] and found[7].row().epochs == 2
+    assert found[7].epochs == 2 and found[7].value == 50.0
     assert [path.name for path in (tmp_path / "trials").iterdir() if path.name[0] == "."] == []
 
 
@@ -172,7 +173,6 @@ def test_records_are_read_as_they_were_kept(load, tmp_path: Path) -> None:
         ({"number": 25}, "number: expected an integer in 1..24, got 25"),
         ({"number": "1"}, "number: expected an integer, got '1'"),
         ({"status": "done"}, "status: expected one of"),
-        ({"checkpoint": "../../elsewhere"}, "checkpoint: expected a folder of this search"),
         ({"values": {}}, "values.model.ordering: expected a value of choice"),
         ({"values": {"model.ordering": "raster", "trainer.batch_size": True, RATE: 0.01}},
          "values.trainer.batch_size: expected a value of randint"),

@@ -15,7 +15,8 @@ from pipeline.core import paths, provenance
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
-from pipeline.search.trial_records import TrialEpoch, TrialRecord, TrialRecords
+from pipeline.search.trial_records import TrialRecords
+from pipeline.search.trials import TrialEpoch, TrialRecord
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from tests.support import refusing_cluster

@@ -5,12 +5,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat
-from pipeline.tracking import mlflow_store, pages, run_logger
+from pipeline.tracking import mlflow_pages, mlflow_store, run_logger
 from tests.places import ROOT
 
 DEAD = "http://127.0.0.1:9"
@@ -212,8 +213,7 @@ def test_a_fresh_store_is_built_whole_or_not_at_all(workdir, monkeypatch, migrat
             file = where.removeprefix("sqlite:///").removesuffix(options)
             Path(file).write_bytes(migrated.read_bytes())
 
-        def _dispose_engine(self):
-            pass
+        engine = SimpleNamespace(dispose=lambda: None)
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Store)
     assert mlflow_store.init_store(uri) == mlflow_store.init_store(uri) == uri
@@ -226,7 +226,7 @@ def test_experiments_open_on_runs_and_runs_say_where_they_come_from(home):
     old = store.create_experiment("arcore-old", tags={"mlflow.experimentKind": "no_inferred_type"})
     run = store.get_run(start())
     assert run.data.tags["mlflow.source.git.commit"] == "abc"
-    listed = pages.overview(store, "http://127.0.0.1:5001")
+    listed = mlflow_pages.overview(store, "http://127.0.0.1:5001")
     for experiment in (run.info.experiment_id, old):
         assert f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?" in listed
         kind = store.get_experiment(experiment).tags["mlflow.experimentKind"]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.search import running
+from pipeline.search import trial_run
 from pipeline.training import worker
 from pipeline.training.denormals import flushed_denormals, flushes
 
@@ -41,9 +41,14 @@ def test_a_training_runs_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_trial_runs_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train_in(*_: object) -> bool:
-        return flushes()
+    seen = []
 
-    monkeypatch.setattr(running, "_train_in", train_in)
-    setting = SimpleNamespace(resources=ClusterConfig(), place="")
-    assert running._train_alone(None, setting, "") and not flushes()  # type: ignore[arg-type]
+    def make(*_: object) -> None:
+        seen.append(flushes())
+        raise InterruptedError
+
+    monkeypatch.setattr(worker, "Worker", make)
+    setting = SimpleNamespace(resources=ClusterConfig())
+    with pytest.raises(InterruptedError):
+        trial_run._train(None, setting, 0)  # type: ignore[arg-type]
+    assert seen == [True] and not flushes()

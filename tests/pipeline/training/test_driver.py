@@ -21,8 +21,8 @@ from pipeline.experiments import compose
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import driver
-from pipeline.training.records import Failed, Stopped
 from pipeline.training.resolved import resolve
+from pipeline.training.training_records import Failed, Stopped
 from tests.support import refusing_cluster
 
 
@@ -138,7 +138,7 @@ def test_shards_made_anew_under_a_training_are_refused(
         driver.train(compose.load("toy"))
     assert str(caught.value) == (
         f"toy: {shards}: expected the shards that this training is of ({began_with[:12]}), got "
-        f"{read_manifest(shards).sha256[:12]}, made since; begin it anew"
+        f"{read_manifest(shards).sha256[:12]}, made since; begin it again"
     )
     assert ended == ["FAILED"] and not paths.model("toy").exists()
 

@@ -20,8 +20,8 @@ from pipeline.datasets.base import SPLITS, SplitData
 from pipeline.experiments import compose, groups
 from pipeline.tracking import mlflow_store
 from pipeline.training import driver
-from pipeline.training.records import Failed
 from pipeline.training.resolved import create_model, resolve
+from pipeline.training.training_records import Failed
 
 SMALL = {"width": 4, "encoder_blocks": 1, "recurrent_width": 4, "decoder_blocks": 1}
 

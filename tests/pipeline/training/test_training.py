@@ -11,10 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import ray.train.torch
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
@@ -23,10 +24,11 @@ from pipeline.cluster import connection
 from pipeline.core import provenance
 from pipeline.core.errors import SiteError, UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
-from pipeline.training import agreement, checkpoints, learner, precision, resolved, sessions
+from pipeline.training import agreement, checkpoints, learner, resolved, sessions, step_precision
+from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.collectives import Workers
 from pipeline.training.learner import Learner
-from pipeline.training.records import Stopped
+from pipeline.training.training_records import Stopped
 from tests.places import ROOT
 
 
@@ -97,7 +99,7 @@ def test_a_training_that_is_asked_to_stop_goes_on_with_the_same_bytes(make_worke
     stopped = make_worker()
     stopped.stop_at = step
     assert stopped.train(model, **MIDWAY) == Stopped(step, step // 6 + 1)
-    assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1), step // 6]
+    assert [report.epoch for report in stopped.reports] == [*range(1, step // 6 + 1)]
     resumed = make_worker()
     resumed.resume = [stopped.folder / "midway"]
     resumed.train(model, **MIDWAY)
@@ -138,8 +140,8 @@ def test_long_epochs_have_checkpoints_inside(make_worker) -> None:
     worker = make_worker()
     worker.checkpoint_seconds = 0.0
     worker.train(max_epochs=1)
-    assert (worker.folder / "midway/state.json").exists()
-    assert len(worker.reports) == 6, "five checkpoints inside the epoch of six steps, one after it"
+    newest = worker.store.names()[0]
+    assert newest == "checkpoint_000006", "five inside the epoch of six steps, one after it"
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "empty", "not finite"])
@@ -148,10 +150,10 @@ def test_a_damaged_newest_checkpoint_falls_back(make_worker, capsys, damage: str
     whole.train()
     newest = whole.folder / "3"
     if damage == "truncate":
-        path = newest / "optimizer.pt"
+        path = newest / "optimizer.safetensors"
         path.write_bytes(path.read_bytes()[:100])
     elif damage == "remove":
-        shutil.rmtree(newest)
+        (newest / "last.safetensors").unlink()
     elif damage == "not finite":
         best = load_file(newest / "best.safetensors")
         save_file(
@@ -235,7 +237,7 @@ def test_bfloat16_keeps_float32_weights_and_learns_as_much(make_worker) -> None:
 
 @pytest.mark.parametrize("native", [False, True])
 def test_auto_is_bfloat16_where_the_hardware_has_it(make_worker, monkeypatch, native: bool) -> None:
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: native)
+    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: native)
     found, expected = make_worker(), make_worker()
     found.train(precision="auto")
     expected.train(precision="bfloat16" if native else "float32")
@@ -247,10 +249,10 @@ def test_a_resumed_training_keeps_the_precision_that_auto_was(
     make_worker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool
 ) -> None:
     """On a host of other hardware; the weights are those of an undisturbed training."""
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: native)
+    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: native)
     whole = make_worker()
     whole.train(precision="auto")
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: not native)
+    monkeypatch.setattr(step_precision, "has_bfloat16", lambda device: not native)
     resumed = make_worker()
     resumed.resume = [whole.folder / "2"]
     capsys.readouterr()
@@ -365,7 +367,7 @@ def test_rows_shared_out_among_other_workers_are_gone_through_anew(
         resumed.train(shuffle_rows=shuffle_rows)
     assert len(steps) == (18 if anew else 16), "from step 6, where its epoch began, or from 8"
     said = capsys.readouterr().out
-    assert ("warning: 2 workers had shared out its rows; begins the epoch anew" in said) == anew
+    assert ("warning: 2 workers had shared out its rows; begins the epoch again" in said) == anew
     assert resumed.progress.step == 24 and resumed.progress.world == 1
 
 
@@ -393,24 +395,11 @@ def test_the_best_weights_of_a_checkpoint_are_no_view_of_its_file(make_worker) -
     whole = make_worker()
     whole.train(max_epochs=1)
     path = whole.folder / "1" / "best.safetensors"
-    model, optimizer = whole.worker.model, whole.worker.learner.optimizer
-    state = json.loads((path.parent / "state.json").read_text())
-    _, best = checkpoints.load(path.parent, state["config_hash"], None, model, optimizer, None)
+    _, best = checkpoints.load(path.parent, whole.worker.job, whole.worker.learner)
     before = {name: weight.clone() for name, weight in best.items()}
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
     assert before and all(torch.equal(best[name], weight) for name, weight in before.items())
-
-
-def test_a_checkpoint_of_a_gpu_loads_on_a_cpu(make_worker, monkeypatch) -> None:
-    whole = make_worker()
-    with monkeypatch.context() as patched:
-        patched.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
-        whole.train(max_epochs=1)
-    again = make_worker()
-    again.resume = [whole.folder / "1"]
-    again.train(max_epochs=2)
-    assert again.progress.epoch == 2
 
 
 @pytest.mark.parametrize(
@@ -451,10 +440,10 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
     monkeypatch.setattr(agreement.provenance, "code_sha256", lambda stage, model: "b" * 64)
     with pytest.raises(
         UserError,
-        match=r"^.*/1: expected .* code \(bbbbbbbb\), got .*aaaaaaaa.*or remove /.* to begin anew",
+        match=r"^.*_000001: expected .* code \(bbbbbbbb\), got .*aaaaaaaa.*or remove /.* to begin",
     ) as caught:
         again.train(max_epochs=1)
-    assert f"remove {written.folder} to" in str(caught.value), "stages.folds has no --fresh"
+    assert f"remove {again.place} to" in str(caught.value), "stages.folds has no --fresh"
     state.write_text(json.dumps(content | {"code_sha256": "b" * 64}))
     again.train(max_epochs=1)
 
@@ -482,32 +471,40 @@ def test_what_fails_on_one_worker_fails_on_all(monkeypatch: pytest.MonkeyPatch) 
         raise FileNotFoundError(2, "No such file", "shard")
 
     told[:] = [None, None]
-    assert three.together(lambda: 5) == 5
+    assert three.run_on_all_ranks(lambda: 5) == 5
     with pytest.raises(SiteError, match="No such file.*shard"):
-        three.together(missing)
+        three.run_on_all_ranks(missing)
     told[:] = [None, ("storage: away", True)]
     with pytest.raises(SiteError, match="^storage: away$"):
-        three.together(lambda: 5)
+        three.run_on_all_ranks(lambda: 5)
     told[:] = [None, ("rows: expected some", False)]
     with pytest.raises(UserError, match="^rows: expected some$") as raised:
-        three.together(lambda: 5)
+        three.run_on_all_ranks(lambda: 5)
     assert not isinstance(raised.value, SiteError)
     monkeypatch.undo()
     with pytest.raises(FileNotFoundError):
-        Workers(0, 1, torch.device("cpu")).together(missing)
+        Workers(0, 1, torch.device("cpu")).run_on_all_ranks(missing)
 
 
-def test_a_request_to_stop_is_asked_for_once_a_second_and_kept(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("place", "seconds"),
+    [("/kept", sessions.POLL_SECONDS), ("memory://kept", sessions.REMOTE_POLL_SECONDS)],
+)
+def test_a_request_to_stop_is_asked_for_now_and_then_and_kept(
+    monkeypatch: pytest.MonkeyPatch, place: str, seconds: float
 ) -> None:
     asked = []
-    monkeypatch.setattr(sessions, "requested_stop", lambda key: asked.append(key) or True)
-    session = object.__new__(sessions.TrainSession)  # without Ray's context
-    session._stop_key, session._stop, session._asked = "stop-x", False, time.monotonic()
+    monkeypatch.setattr(
+        CheckpointStore, "stop_requested", lambda store: asked.append(store.place) or True
+    )
+    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 2)
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    session = sessions.RayTrainSession(CheckpointStore(place))
     assert not session.stop_requested() and asked == []
-    session._asked -= sessions.POLL_SECONDS
+    session._asked -= seconds
     assert [session.stop_requested() for _ in range(3)] == [True] * 3
-    assert asked == ["stop-x"]
+    assert asked == [place]
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(make_worker) -> None:
@@ -708,18 +705,18 @@ def test_create_model_passes_on_what_arcore_says() -> None:
 
 
 def test_gloo_and_nccl_take_the_interface_of_rays_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.cluster import gloo_interface
+    from pipeline.cluster import network_interface
 
     names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     for name in names:
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
-    monkeypatch.setattr(gloo_interface.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
-    gloo_interface.choose_interface()
+    monkeypatch.setattr(network_interface.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    network_interface.choose_interface()
     loopback = os.environ[names[0]]
     assert os.environ[names[1]] == f"={loopback}" and loopback.startswith("lo")
     monkeypatch.setenv(names[1], "eth7")
-    gloo_interface.choose_interface()
+    network_interface.choose_interface()
     assert os.environ[names[1]] == "eth7"
 
 
@@ -743,7 +740,7 @@ def test_compiling_asks_for_a_compiler(
 
 
 def test_a_worker_alone_has_no_process_group() -> None:
-    from pipeline.cluster.gloo_interface import ByAddress
+    from pipeline.cluster.network_interface import ByAddress
 
     config = ByAddress()
     config.backend_cls().on_start([None], config)

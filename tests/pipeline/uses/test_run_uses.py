@@ -14,15 +14,16 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pipeline.core import provenance
+from pipeline.artifacts import origin as origins
 from pipeline.core.errors import UserError
-from pipeline.evaluation import baselines, evaluate
+from pipeline.evaluation import baselines, evaluate, image_codecs
 from pipeline.experiments import compose, params_file, schema
-from pipeline.reporting import comparison, html, use_sections
+from pipeline.reporting import comparison, use_sections
 from pipeline.uses import run_uses, use_context, use_records
 from pipeline.uses.use_descriptions import USES
 from stages import use
 from tests.places import ROOT
+from tests.support import reports
 from tests.support.uses import list_uses
 
 QUICK = {"masks": ["lower"], "num_rows": 4, "num_shown": 2, "num_completions": 1}
@@ -68,14 +69,14 @@ def test_all_uses_of_an_entry(project: Path) -> None:
 
     def hashed() -> dict[Path, bytes]:  # by DVC: all but what .dvcignore leaves out
         files = (path for path in out.rglob("*") if path.is_file())
-        return {path: path.read_bytes() for path in files if path.name != use_records.TIMING}
+        return {path: path.read_bytes() for path in files if path.name != "timing.json"}
 
     before = hashed()
     run_uses.run("all", "toy-nade")
     assert before == hashed()
-    origin = use_records.read_timing(out / "inpainting")
-    assert origin is not None and origin.seconds > 0 and origin.commit == provenance.commit()
-    assert origin.device == provenance.device_name(torch.device("cpu"))
+    origin = use_records.UseTiming.of(out / "inpainting")
+    assert origin is not None and origin.seconds > 0 and origin.commit == origins.commit()
+    assert origin.device == origins.device_name(torch.device("cpu"))
 
 
 def test_a_use_that_fails_leaves_the_others_and_their_results(project: Path) -> None:
@@ -95,10 +96,9 @@ def test_overrides_get_a_name_of_their_own(project: Path) -> None:
     list_uses(nade={"inpainting": QUICK})
     out = run_uses.run("inpainting", "toy-nade", ["num_rows=3"])
     assert out.parent.name == "toy-nade--num_rows-3"
-    assert use_records.read(out).settings == use_records.read(out).settings | QUICK | {
-        "num_rows": 3
-    }
-    assert use_records.read_all("digits_binary", use_records.read(out).dataset_sha256) == []
+    changed = use_records.read(out)
+    assert changed.settings == changed.settings | QUICK | {"num_rows": 3}
+    assert use_records.read_all("digits_binary", changed.dataset_sha256) == []
     own = run_uses.run("inpainting", "toy-nade")
     assert own.parent.name == "toy-nade" and use_records.read(own).settings["num_rows"] == 4
 
@@ -196,7 +196,7 @@ def test_entries_of_params_yaml_fit_their_experiments_and_settings(monkeypatch) 
     for name, entry in params["uses"].items():
         experiment = params["experiments"][name]
         assert (entry["dataset"], entry["model"]) == (experiment["dataset"], experiment["model"])
-        for used, settings in run_uses.read_entry(name).items():
+        for used, settings in entry["uses"].items():
             schema.build(run_uses.USE_TYPES[used], settings, used)
 
 
@@ -208,15 +208,17 @@ def test_other_data_are_refused(project: Path) -> None:
         run_uses.run("inpainting", "toy-nade")
 
 
-def test_the_report_shows_uses_of_all_models_side_by_side(project: Path) -> None:
+def test_the_report_shows_uses_of_all_models_side_by_side(project: Path, monkeypatch) -> None:
+    png = {"png": image_codecs.CODECS["png"]}
+    monkeypatch.setattr(image_codecs, "CODECS", png)
     for name in ("toy-nade", "toy-gated_pixelcnn"):
-        evaluate.evaluate(compose.load(name, []))
+        evaluate.evaluate(compose.load(name))
     baselines.write("digits_binary")
-    assert "Uses" not in html.html_page(comparison.build_report("digits_binary"))
+    assert "Uses" not in reports.page(comparison.build_report("digits_binary"))
     list_uses(nade={"inpainting": QUICK}, gated_pixelcnn={"inpainting": QUICK})
     for name in ("toy-nade", "toy-gated_pixelcnn"):
         out = run_uses.run("all", name)
-    page = html.html_page(comparison.build_report("digits_binary"))
+    page = reports.page(comparison.build_report("digits_binary"))
     section = page.split('<h2 id="uses">')[1].split("</section>")[0]
     number = use_records.read(out / "inpainting").numbers[0]
     assert use_sections.text_of(number) in section and number.unit in section
@@ -230,3 +232,13 @@ def test_the_report_shows_uses_of_all_models_side_by_side(project: Path) -> None
     sha256 = use_records.read(out / "inpainting").dataset_sha256
     left = use_records.read_all("digits_binary", sha256)
     assert [record.experiment for record, _ in left] == ["toy-gated_pixelcnn"]
+
+
+def test_an_altered_result_is_refused(project: Path) -> None:
+    out = run_uses.run("structure", "toy-nade", ["num_samples=8", "near=1", "far=5"])
+    record = use_records.read(out)
+    path = out / "use.json"
+    path.write_text(path.read_text().replace('"value": ', '"value": 1'))
+    with pytest.raises(UserError, match="use.json: expected the file that was written"):
+        use_records.read(out)
+    assert record.numbers[0].value != 0

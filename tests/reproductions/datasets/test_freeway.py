@@ -35,7 +35,7 @@ def test_games_are_cut_by_time_and_modes(workdir: Path, monkeypatch: pytest.Monk
     dataset = catalog.get_dataset({"name": "freeway", "games": 1})
     out = preprocess.write(dataset, dataset.decode(workdir), workdir / "shards")
     manifest = shard_reader.verify(out)
-    assert manifest.further_tests == ("novel",) and manifest.context_frames == 4
+    assert manifest.extra_test_splits == ("novel",) and manifest.context_frames == 4
     assert manifest.condition_sequence == (20, 3)
     read = {split: shard_reader.read_split(out, split) for split in manifest.splits}
     counts = {split: len(data) for split, data in read.items()}

@@ -13,8 +13,8 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SPLITS
-from pipeline.datasets.formats.debian_packages import read_files
 from reproductions.datasets import photo_tiles
+from reproductions.datasets.debian_packages import read_files
 from tests.places import MIRROR, ROOT
 
 PLACES = (ROOT / "data" / "raw" / "photo_tiles32", MIRROR / "photo_tiles")

@@ -59,7 +59,7 @@ def test_clips_become_shards_with_a_second_test_set(parts: list[Path], workdir: 
     dataset = small()
     out = preprocess.write(dataset, dataset.decode(workdir), workdir / "shards")
     manifest = shard_reader.verify(out)
-    assert manifest.further_tests == ("novel",) and manifest.context_frames == 2
+    assert manifest.extra_test_splits == ("novel",) and manifest.context_frames == 2
     assert manifest.condition_sequence == (20, 4)
     read = {split: shard_reader.read_split(out, split) for split in manifest.splits}
     assert {split: len(data) for split, data in read.items()} == {

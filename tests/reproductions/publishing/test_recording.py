@@ -10,9 +10,12 @@ import pytest
 import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.reporting import comparison, tables
+from pipeline.evaluation import identity
+from pipeline.experiments import compose
+from pipeline.reporting import comparison
 from reproductions import results as stage
 from reproductions.publishing import embedded, recording
+from tests.support import reports
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -32,7 +35,7 @@ def test_an_experiment_and_the_table_of_its_dataset(files, monkeypatch) -> None:
             source = "evaluation/dna" if path.name == "metrics.json" else "models"
             assert path.read_bytes() == Path(source, name, path.name).read_bytes()
     table = Path("results/dna.md").read_text()
-    assert table == tables.markdown(comparison.build_report("dna"))
+    assert table == reports.markdown(comparison.build_report("dna"))
     for folder in ("models", "evaluation"):
         Path(folder).rename(f"{folder}-lost")
     Path("results/dna.md").unlink()
@@ -95,11 +98,29 @@ def test_numbers_of_other_weights_are_not_recorded(files) -> None:
     (model / "model.safetensors").write_bytes(b"trained again since")
     (model / "config.json").write_text("{}")
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"weights_sha256": "0" * 64}))
-    with pytest.raises(
-        UserError, match="expected the weights that were evaluated .*stages.evaluate"
-    ):
+    with pytest.raises(UserError, match="expected an output of models/dna-made .*stages.evaluate"):
         recording.record_experiment("dna-made")
     assert not Path("results/dna-made").exists()
+
+
+def test_a_stale_result_is_not_recorded(files) -> None:
+    files.manifest("dna", "dna")
+    entry = {"dataset": "dna", "model": "made"}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"dna-made": entry}}))
+    described = {"entry_sha256": identity.entry_sha256("dna-made")}
+    described |= {"config_sha256": identity.config_sha256(compose.load("dna-made"))}
+    path = files.evaluated("dna", "dna-made", 82.0, **described)
+    recording.record_experiment("dna-made")
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"dataset_sha256": "0" * 64}))
+    with pytest.raises(UserError, match="expected an output of data/shards/dna as it is"):
+        recording.record_experiment("dna-made")
+    path.write_text(json.dumps(result))
+    entry["trainer"] = {"max_epochs": 3}
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {"dna-made": entry}}))
+    with pytest.raises(UserError, match="expected a result of the experiment as params.yaml has"):
+        recording.record_experiment("dna-made")
+    assert json.loads(Path("results/dna-made/metrics.json").read_text()) == result
 
 
 def test_a_table_is_of_one_version_of_the_data(files) -> None:

@@ -19,7 +19,7 @@ import arcore
 from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.training import driver, saved_models
-from reproductions import study
+from reproductions import pages
 from reproductions.publishing import recording
 from reproductions.studies import (
     receptive_fields,
@@ -91,7 +91,7 @@ def _table(folder: Path) -> list[dict[str, str]]:
 def test_help_lists_the_kinds_without_torch() -> None:
     code = """import atexit, sys
 atexit.register(lambda: print("torch" in sys.modules))
-from reproductions import study
+from reproductions import pages
 study.main()"""
     for arguments, said in (["--help"], KINDS), ([], ["digits-race"]):
         command = [sys.executable, "-c", code, *arguments]
@@ -101,7 +101,7 @@ study.main()"""
 
 
 def test_the_entries_of_params_yaml_are_of_all_kinds() -> None:
-    entries = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]
+    entries = yaml.safe_load((ROOT / "reproductions" / "params.yaml").read_text())["studies"]
     assert {entry["study"] for entry in entries.values()} == set(KINDS)
 
 
@@ -242,8 +242,8 @@ def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPat
     own = running_studies.run("steps", ["sizes=[4]"])
     assert own.name.startswith("steps--") and list(_table(own)[0]) == ["ms a step", "4 x 4"]
     assert len(_table(out)[0]) == 3
-    monkeypatch.setattr(sys, "argv", ["study", "--pages"])
-    study.main()
+    monkeypatch.setattr(sys, "argv", ["pages"])
+    pages.main()
     text = (out / study_pages.FILE).read_text()
     assert text.count("<tr>") == 2 and KINDS["step_time"].title in text
     assert "studies/steps/index.html" in (project / "reports/index.html").read_text()
@@ -387,7 +387,7 @@ def test_a_record_is_of_the_same_run_as_its_table(project: Path) -> None:
     (out / study_records.TABLE).write_text(
         "ms a step,4 x 4\nmade,0.001\n"
     )  # as `dvc checkout` does
-    message = r"steps/study\.json: expected the record of table\.csv .* `python -m stages\.study st"
+    message = r"steps/study\.json: expected .* table\.csv .* `python -m reproductions\.study st"
     for read in (study_pages.write, lambda folder: recording.record_study(folder.name)):
         with pytest.raises(UserError, match=message):
             read(out)

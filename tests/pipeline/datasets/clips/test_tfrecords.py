@@ -227,7 +227,7 @@ def test_actions_lead_to_frames_and_states_are_given_with_them(folder: Path) -> 
         ({}, "option folder .*: expected the folder of the files of https"),
         ({"folder": "nowhere"}, "push_train: expected files push_train.tfrecord"),
         ({"folder": ".", "valid_files": 2}, "valid_files .*: expected 1 to 1 of"),
-        ({"folder": ".", "test_objects": "new"}, "test_objects .*: expected one of 'seen', 'nov"),
+        ({"folder": ".", "test_objects": "new"}, "test_objects .*: expected 'seen' or 'nov"),
     ],
 )
 def test_bad_options_are_named(folder: Path, options: dict[str, object], message: str) -> None:

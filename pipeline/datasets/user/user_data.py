@@ -1,0 +1,172 @@
+"""What datasets of the user's own share: where their files are and how rows are split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import numpy as np
+
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.datasets.base import SPLITS, Dataset, RawFile
+from pipeline.datasets.options import Options, expected, refusal
+from pipeline.datasets.read_transforms import permute_rows
+
+Fraction = Annotated[float, expected("in (0, 1)", lambda fraction: 0 < fraction < 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserOptions(Options):
+    """Options of a dataset of the user's own.
+
+    Arguments:
+        path: the file or folder, absolute or relative to the project's root.
+        valid_fraction, test_fraction: shares in (0, 1), drawn by `split_seed`.
+    """
+
+    path: str = ""
+    valid_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.1
+    split_seed: int = 0
+
+    def split_words(self, what: str) -> str:
+        """Say how `split_by_seed` splits, for a provenance."""
+        return (
+            f"{self.test_fraction} test and {self.valid_fraction} valid of the {what}, chosen by "
+            f"seed {self.split_seed}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserDataset(Dataset):
+    """A dataset of the user's own, whose files no mirror has."""
+
+    family: str = "user"
+    files: tuple[RawFile, ...] = ()
+
+
+def refuse_unless(holds: bool, name: str, option: str, wanted: str, got: object) -> None:
+    """Refuse the value of an option unless it holds."""
+    if not holds:
+        raise refusal(name, option, wanted, got)
+
+
+def existing(name: str, option: str, given: str, folder: bool = False) -> Path:
+    """Return the path of an option, which must exist.
+
+    Raises:
+        UserError: if it is empty, missing, or a folder where a file should be, or the reverse.
+    """
+    path = paths.root() / given
+    found = path.is_dir() if folder else path.is_file()
+    wanted = f"an existing {'folder' if folder else 'file'}"
+    refuse_unless(bool(given) and found, name, option, wanted, given)
+    return path
+
+
+def is_inside(given: str) -> bool:
+    """Whether a path is relative and stays in the folder that it is relative to.
+
+    Example:
+        >>> is_inside("a/b.png"), is_inside("../b.png"), is_inside("/b.png"), is_inside("")
+        (True, False, False, False)
+    """
+    path = PurePosixPath(given)
+    return bool(given) and not path.is_absolute() and ".." not in path.parts
+
+
+def split_by_seed(
+    count: int, options: UserOptions, where: str | Path, what: str
+) -> dict[str, np.ndarray]:
+    """Choose which of `count` rows or files are train, valid and test.
+
+    Returns:
+        Their numbers, ascending.
+
+    Raises:
+        UserError: unless there is one of each, and a second one for test, since one alone has no
+            standard error.
+
+    Example:
+        >>> cut = split_by_seed(10, UserOptions(test_fraction=0.2), "here", "rows")
+        >>> {split: rows.tolist() for split, rows in cut.items()}
+        {'train': [1, 2, 3, 4, 5, 6, 9], 'valid': [8], 'test': [0, 7]}
+    """
+    shares = (options.test_fraction, options.valid_fraction)
+    num_test, num_valid = (round(share * count) for share in shares)
+    if min(num_test - 1, num_valid, count - num_test - num_valid) < 1:
+        raise UserError(
+            f"{where}: expected {what} for each of train, valid and test (two), got {count} {what} "
+            f"with valid_fraction {options.valid_fraction} and "
+            f"test_fraction {options.test_fraction}"
+        )
+    order = permute_rows(count, options.split_seed)
+    test, valid, train = np.split(order, [num_test, num_test + num_valid])
+    parts = (np.sort(rows) for rows in (train, valid, test))
+    return dict(zip(SPLITS, parts, strict=True))
+
+
+@dataclass(frozen=True)
+class NamedSplits:
+    """Splits that options name, by folders or by patterns of files.
+
+    Train and test are named, or all three splits, or none; what is not named is drawn by
+    `split_seed`.
+
+    Arguments:
+        names: of each split.
+        kind: `folders` or `files`, as the options end.
+    """
+
+    names: Mapping[str, list[str]]
+    kind: str
+
+    def check(self, dataset: str) -> None:
+        """Refuse splits of which train or test alone is named."""
+        given = [split for split in SPLITS if self.names[split]]
+        refuse_unless(
+            given in ([], ["train", "test"], list(SPLITS)),
+            dataset,
+            ", ".join(f"{split}_{self.kind}" for split in SPLITS),
+            f"{self.kind} for all, for train and test, or for none",
+            dict(self.names),
+        )
+
+    def fill(self, splits: np.ndarray, options: UserOptions, where: str | Path, what: str) -> None:
+        """Draw the splits that are not named: all of them, or valid out of train.
+
+        Arguments:
+            splits: the number of the split of each image or file; changed in place.
+            options: with fractions and seed.
+            where: what an error calls the data.
+            what: is split.
+
+        Raises:
+            UserError: unless each split gets one.
+        """
+        if not self.names["train"]:
+            cut = split_by_seed(len(splits), options, where, what)
+            for number, split in enumerate(SPLITS):
+                splits[cut[split]] = number
+        elif not self.names["valid"]:
+            (train,) = np.nonzero(splits == 0)
+            count, share = len(train), options.valid_fraction
+            num_valid = round(share * count)
+            if min(num_valid, count - num_valid) < 1:
+                raise UserError(
+                    f"{where}: expected {what} of train_{self.kind} for each of train and valid, "
+                    f"got {count} {what} with valid_fraction {share}"
+                )
+            splits[train[permute_rows(count, options.split_seed)[:num_valid]]] = 1
+
+    def words(self, options: UserOptions, what: str) -> str:
+        """Say how rows are split, for a provenance."""
+        if not self.names["train"]:
+            return options.split_words(what)
+        if self.names["valid"]:
+            return f"split by {self.kind}"
+        share, seed = options.valid_fraction, options.split_seed
+        return f"split by {self.kind}, {share} of those of train for valid, chosen by seed {seed}"

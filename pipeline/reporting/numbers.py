@@ -1,0 +1,236 @@
+"""Everything that a dataset's report measures, as one tidy table: `numbers`.
+
+Each row is one number. The Markdown, CSV, terminal and HTML tables are made of this table alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.core.errors import UserError, one_line
+from pipeline.evaluation.results import CodecResult
+from pipeline.reporting import origins, wording
+from pipeline.reporting.comparison import Report, Row
+from pipeline.reporting.published import PublishedResult
+
+TEST, ENTROPY, ABOVE = "test", "entropy bound", "above it"
+CODED, CODED_ABOVE, CODING = "coded", "coded above test", "coding"
+PARAMETERS, SECONDS = "parameters", "train time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number, and what it is of.
+
+    Attributes:
+        dataset: its name.
+        kind: ours, codec, baseline, entropy (of a known source), or published.
+        experiment: ours by name, else a label.
+        model: by name; of codecs the kind.
+        settings: hyperparameters that differ from their defaults, or those of a codec.
+        members: what was scored, in words: one model, an ensemble, a mean.
+        condition: what a conditional model is given, e.g. "class"; "" for none.
+        split: of the data.
+        rows, split_rows: that were scored, and that the split has.
+        quantity: what the number is: one of the names in this module.
+        value, error: the number and its standard error.
+        unit: of both.
+        relation: of the true value to `value`: exact, upper_bound, approx, below or above.
+        published, published_unit, published_relation: the counterpart's number.
+        difference: ours minus published, where both have one unit.
+        published_by, source, status: whose the published number is, and how far it is confirmed.
+        marks: why the row does not compare with the others, "" where it does.
+        device, commit, dataset_sha256: of the training, and of its data.
+    """
+
+    dataset: str
+    kind: str
+    experiment: str
+    model: str = "-"
+    settings: str = "-"
+    members: str = "-"
+    condition: str = ""
+    split: str = "test"
+    rows: int | None = None
+    split_rows: int | None = None
+    quantity: str = TEST
+    value: float = math.nan
+    error: float | None = None
+    unit: str = ""
+    relation: str = "exact"
+    published: float | None = None
+    published_unit: str = ""
+    published_relation: str = ""
+    difference: float | None = None
+    published_by: str = ""
+    source: str = ""
+    status: str = ""
+    marks: str = ""
+    device: str = ""
+    commit: str = ""
+    dataset_sha256: str = ""
+
+
+_TYPES = {"str": "str", "float": "float64", "float | None": "float64", "int | None": "Int64"}
+TYPES = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Measurement)}
+
+
+def numbers(report: Report) -> pd.DataFrame:
+    """Return every number of a report, a row for each: the columns are those of `Measurement`.
+
+    Rows of one experiment follow each other, its test value in the dataset's unit first.
+    Unconditional ones and codecs come first, then conditional ones, each from the best; what is
+    only published comes last.
+    """
+    found: list[Measurement] = []
+    for row in report.measured:
+        found += _codec(row, report) if isinstance(row, CodecResult) else _ours(row, report)
+    found += [_published(row, value, report) for row, value in report.context]
+    return pd.DataFrame([vars(one) for one in found]).astype(TYPES)
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Render a table of numbers as CSV."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read what `csv_text` rendered.
+
+    Raises:
+        UserError: naming the file, if it is missing or malformed.
+    """
+    try:
+        frame = pd.read_csv(path, dtype="str", keep_default_na=False)[list(TYPES)]
+        for name in (name for name, kind in TYPES.items() if kind != "str"):
+            frame[name] = [float(text) if text else math.nan for text in frame[name]]
+        return frame.astype(TYPES)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected a table of numbers, got {one_line(error)}") from None
+
+
+def main_unit(frame: pd.DataFrame) -> str:
+    """Return the dataset's unit."""
+    return str(frame["unit"].iloc[0])
+
+
+def _codec(codec: CodecResult, report: Report) -> Iterator[Measurement]:
+    for unit in report.units:
+        yield Measurement(
+            dataset=report.dataset,
+            kind=codec.kind,
+            experiment=codec.label,
+            model=codec.kind,
+            settings=codec.settings,
+            rows=codec.num_rows,
+            value=codec.score.value_in(unit, report.event),
+            error=codec.score.stderr_in(unit, report.event),
+            unit=unit,
+        )
+
+
+def _ours(row: Row, report: Report) -> Iterator[Measurement]:
+    result, evaluated = row.result, row.evaluated
+    base = Measurement(
+        dataset=report.dataset,
+        kind="ours",
+        experiment=result.experiment,
+        model=result.model,
+        settings=wording.settings(evaluated),
+        members=wording.members(result, row.num_averaged),
+        condition=wording.condition(evaluated),
+        split=result.split,
+        rows=result.num_rows,
+        split_rows=result.num_split_rows,
+        marks=_marks(row),
+        device=result.device or "",
+        commit=origins.commit_of(row) or "",
+        dataset_sha256=evaluated.config.dataset_sha256 or "",
+    )
+    for unit in report.units:
+        scored = dataclasses.replace(
+            base,
+            value=result.score.value_in(unit, evaluated.event),
+            error=result.score.stderr_in(unit, evaluated.event),
+            unit=unit,
+            relation=row.relation_in(unit),
+        )
+        yield _compared(scored, row) if unit == report.unit else scored
+    for quantity, unit, value, error in _more(row):
+        if value is not None:
+            yield dataclasses.replace(base, quantity=quantity, value=value, error=error, unit=unit)
+
+
+def _compared(scored: Measurement, row: Row) -> Measurement:
+    """Add the published counterpart to a test value."""
+    published = row.published
+    if published is None:
+        return scored
+    known = row.published_value is not None
+    return dataclasses.replace(
+        scored,
+        published=row.published_value if known else published.value,
+        published_unit=row.result.unit if known else published.metric,
+        published_relation=published.nll_relation,
+        difference=row.difference,
+        published_by=published.label,
+        source=published.source,
+        status=published.status,
+    )
+
+
+def _more(row: Row) -> Iterator[tuple[str, str, float | None, float | None]]:
+    """Yield (quantity, unit, value, error) of all but the test values."""
+    result, unit = row.result, row.result.unit
+    yield ENTROPY, unit, row.entropy, None
+    if (above := row.above_entropy) is not None:
+        yield ABOVE, unit, *above
+    if result.coded is not None:
+        nats = result.coded.coded_bytes * 8 * math.log(2) / result.num_rows
+        yield CODED, unit, row.in_unit(nats), None
+        yield CODED_ABOVE, "%", 100 * (nats / result.score.nats - 1), None
+        if seconds := result.coded.coded_seconds:
+            yield CODING, "rows/s", result.num_rows / seconds, None
+    yield PARAMETERS, "", result.num_parameters, None
+    yield SECONDS, "s", result.train_seconds, None
+
+
+def _marks(row: Row) -> str:
+    """Say why a row does not compare with the others."""
+    result, given = row.result, wording.condition(row.evaluated)
+    relation = row.relation_in(result.unit)
+    marks = [
+        f"given {given}" if given else "",
+        "bound" if relation == "upper_bound" else "",
+        "estimate" if relation == "approx" else "",
+        wording.rows_scored(result.num_rows, result.num_split_rows),
+        f"{result.split} split" if result.split != "test" else "",
+        f"{result.num_folds} folds" if result.num_folds > 1 else "",
+    ]
+    return "; ".join(filter(None, marks))
+
+
+def _published(row: PublishedResult, value: float | None, report: Report) -> Measurement:
+    known = value is not None
+    return Measurement(
+        dataset=report.dataset,
+        kind="published",
+        experiment=row.label,
+        model=row.model,
+        settings=row.variant,
+        split=row.split,
+        quantity=TEST if known else row.metric,
+        value=value if value is not None else row.value,
+        unit=report.unit if known else row.metric,
+        relation=row.nll_relation,
+        published_by=row.label,
+        source=row.source,
+        status=row.status,
+        marks="" if row.comparable else row.status,
+    )

@@ -1,0 +1,118 @@
+"""The templates of tables and pages (Jinja2), and what renders them."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+REPORT, INDEX, FOLDER = "report.html.j2", "index.html.j2", "folder.html.j2"
+MARKDOWN, LEGEND, TERMINAL = "report.md.j2", "legend.txt.j2", "terminal.txt.j2"
+CLIPS = "clips.html.j2"
+SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of an HTML table.
+
+    Attributes:
+        text: what it says.
+        note: in small print below the text.
+        link: an address, or "".
+    """
+
+    text: str
+    note: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class HtmlTable:
+    """A table of a page. Its first column stays in sight.
+
+    Attributes:
+        caption: what it shows.
+        header: names of the columns.
+        rows: cells with one text for each column.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+def text_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> HtmlTable:
+    """Return a table of texts."""
+    return HtmlTable(caption, header, [[Cell(text) for text in row] for row in rows])
+
+
+def identifier(name: str) -> str:
+    """Return a name as the id of an element.
+
+    Example:
+        >>> identifier("digits-made (a member)")
+        'digits-made-a-member'
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return a `data:` address of some content.
+
+    Example:
+        >>> data_uri(b"png", "image/png")
+        'data:image/png;base64,cG5n'
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def sentence(text: str) -> str:
+    """Return a phrase as a sentence.
+
+    Example:
+        >>> sentence("the lower half is missing")
+        'The lower half is missing.'
+    """
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def markdown_text(cell: str) -> str:
+    r"""Keep a cell's text from being read as a border, a line break or HTML; "<=" is none.
+
+    Example:
+        >>> markdown_text("<= 1 | <b>")
+        '<= 1 \\| &lt;b>'
+    """
+    plain = " ".join(cell.split()).replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain)
+
+
+def render(template: str, **values: object) -> str:
+    """Render a template; texts are escaped in HTML.
+
+    Arguments:
+        template: one of the names above.
+        values: what it shows.
+    """
+    return _ENVIRONMENT.get_template(template).render(values)
+
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_ENVIRONMENT.filters |= {
+    "identifier": identifier,
+    "data_uri": data_uri,
+    "sentence": sentence,
+    "markdown_text": markdown_text,
+}

@@ -1,0 +1,140 @@
+"""The checkpoints of one training: written, found, pruned and read in this module alone.
+
+Every kind of session uses it: the stage's own process, Ray Train's workers and trials of a search.
+Only the first worker writes. Ray starts, restarts and stops workers, and knows no checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs
+
+from pipeline.core import storage
+from pipeline.core.errors import SiteError, one_line
+from pipeline.training.checkpoints import STATE
+
+log = logging.getLogger(__name__)
+
+KEPT = 2  # checkpoints
+_NAMED = re.compile(r"checkpoint_(\d{6,})")
+_STOP = "stop"  # a file: "1" once the training is asked to stop
+
+
+class CheckpointStore:
+    """Checkpoints `checkpoint_000001`, ... in a folder, or below the URI of an object store.
+
+    Arguments:
+        place: folder or URI of this training alone.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def names(self) -> list[str]:
+        """Return the names of the checkpoints, the newest first."""
+        filesystem, folder = storage.filesystem(self.place)
+        selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
+        found = [info.base_name for info in filesystem.get_file_info(selector)]
+        return sorted(filter(_NAMED.fullmatch, found), key=_number, reverse=True)
+
+    @contextlib.contextmanager
+    def opened(self, name: str) -> Iterator[Path]:
+        """Yield the folder of a checkpoint, brought to this machine while inside."""
+        filesystem, folder = storage.filesystem(storage.join(self.place, name))
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            yield Path(folder)
+            return
+        with tempfile.TemporaryDirectory() as copy:
+            pyarrow.fs.copy_files(folder, copy, source_filesystem=filesystem)
+            yield Path(copy)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Yield an empty folder that becomes the newest checkpoint; prune the older ones.
+
+        On a disk the checkpoint is there whole or not at all, also after a power failure. Of one
+        that an object store has in part the state is missing, since it is copied last.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        names = self.names()
+        name = f"checkpoint_{(_number(names[0]) if names else 0) + 1:06d}"
+        local = storage.local_path(self.place)
+        if local is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                yield Path(temporary)
+                _upload(Path(temporary), storage.join(self.place, name))
+        else:
+            with _durable(local / name) as folder:
+                yield folder
+        for old in names[KEPT - 1 :]:
+            try:
+                storage.remove(storage.join(self.place, old))
+            except (OSError, pa.ArrowException, SiteError) as error:
+                log.warning("warning: checkpoint %s is left for now: %s", old, one_line(error))
+
+    def allow_to_run(self) -> None:
+        """Take back a request to stop."""
+        storage.write_bytes(storage.join(self.place, _STOP), b"0")
+
+    def request_stop(self) -> None:
+        """Ask the training to save itself and leave, on whatever hosts its workers are."""
+        storage.write_bytes(storage.join(self.place, _STOP), b"1")
+
+    def stop_requested(self) -> bool:
+        """Tell whether the training was asked to; a storage that is away says nothing.
+
+        The file is there from the start, since hosts with NFS remember what is not.
+        """
+        try:
+            return storage.read_bytes(storage.join(self.place, _STOP)) == b"1"
+        except (OSError, SiteError):
+            return False
+
+
+def _upload(folder: Path, location: str) -> None:
+    try:
+        storage.publish(folder, location, STATE)
+    except SiteError as error:  # a restart may help
+        raise OSError(str(error)) from error
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("_")[2])
+
+
+@contextlib.contextmanager
+def _durable(target: Path) -> Iterator[Path]:
+    """Yield a folder next to its place, flush it to the disk and rename it; keep no part."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in target.parent.glob(".checkpoint_*.partial"):  # of a killed process: we are one
+        shutil.rmtree(abandoned, ignore_errors=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.mkdir()
+        yield partial
+        for path in [*partial.iterdir(), partial]:
+            _flush(path)
+        partial.rename(target)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

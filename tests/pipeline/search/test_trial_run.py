@@ -1,0 +1,224 @@
+"""What a trial reports, also after a kill, and which faults are not its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import ray.tune
+import torch
+import yaml
+
+from pipeline.core import paths
+from pipeline.core.errors import SiteError
+from pipeline.core.stage_code import Disagreement
+from pipeline.data import preprocess
+from pipeline.data.manifest import read_manifest
+from pipeline.datasets import catalog
+from pipeline.datasets.base import SPLITS, SplitData
+from pipeline.experiments.schema import ClusterConfig
+from pipeline.search import spec, trial_run, trial_workers, tuning
+from pipeline.search.trials import TrialRecord
+from pipeline.training import driver
+from pipeline.training.resolved import resolve
+from pipeline.training.training_records import TrainingReport
+
+VALUES = {"model.ordering": "raster"}
+ENTRY: dict[str, Any] = {
+    "dataset": "digits_binary",
+    "model": "made",
+    "model_overrides": {"hidden": [8]},
+    "trainer": {"max_epochs": 2, "batch_size": 50},
+    "space": {"model.ordering": {"choice": ["raster", "snake"]}},
+    "num_trials": 1,
+}
+DRAWN = {"model.ordering": json.dumps("raster"), "number": 1, "known": 0}
+
+
+@pytest.fixture
+def setting(workdir: Path, few_digits: Path) -> trial_run.TrialSetting:
+    """A search of trials of one worker, without Ray."""
+    Path("params.yaml").write_text(yaml.safe_dump({"experiments": {}, "searches": {"toy": ENTRY}}))
+    return trial_run.TrialSetting(
+        search=spec.load_search("toy"),
+        resources=ClusterConfig(cpus_per_worker=1),
+        manifest=read_manifest(few_digits),
+        shards=str(few_digits),
+        place=str(workdir / "kept"),
+    )
+
+
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[TrainingReport]:
+    """What Ray Tune gets."""
+    found: list[TrainingReport] = []
+
+    def report(plain: Mapping[str, object]) -> None:
+        found.append(TrainingReport.from_dict(plain))
+
+    monkeypatch.setattr(ray.tune, "report", report)
+    return found
+
+
+def test_a_trial_with_nothing_left_reports_its_end(
+    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    """It was killed after its last epoch, and Ray Tune wants a result all the same."""
+    trial_run.run_trial(DRAWN, setting=setting)
+    whole = list(reports)
+    assert [report.epoch for report in whole] == [1, 2] and whole[1].finished
+    for known, again in ((2, whole[1:]), (1, whole), (0, whole)):
+        reports.clear()
+        trial_run.run_trial(DRAWN | {"known": known}, setting=setting)
+        assert reports == again, "from the last epoch on that the search knows"
+
+
+def test_what_a_kill_kept_from_the_search_is_reported_first(
+    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    """The checkpoint of the first epoch was written; its report never came."""
+    trial_run.run_trial(DRAWN, setting=setting)
+    whole = list(reports)
+    shutil.rmtree(Path(setting.place, "train-000001/checkpoint_000002"))
+    reports.clear()
+    trial_run.run_trial(DRAWN, setting=setting)
+    assert [report.epoch for report in reports] == [1, 2]
+    assert [report.best_valid_nats for report in reports] == [r.best_valid_nats for r in whole]
+    assert reports[0] == whole[0]
+
+
+@pytest.mark.parametrize("content", ["{", ""])
+def test_a_damaged_checkpoint_of_the_end_falls_back(
+    setting: trial_run.TrialSetting, reports: list[TrainingReport], content: str
+) -> None:
+    trial_run.run_trial(DRAWN, setting=setting)
+    Path(setting.place, "train-000001/checkpoint_000002/state.json").write_text(content)
+    reports.clear()
+    trial_run.run_trial(DRAWN | {"known": 2}, setting=setting)
+    assert [report.epoch for report in reports] == [2] and reports[0].finished
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_lost_worker_is_no_fault_of_a_trial(
+    setting: trial_run.TrialSetting, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """The callback then notes that it may be tried again."""
+    cause = "ActorDiedError: its node" if lost else None
+    monkeypatch.setattr(trial_workers, "_cause_of_loss", lambda ends: cause)
+    monkeypatch.setattr(trial_workers, "_start", lambda *_: SimpleNamespace(train=Remote()))
+    monkeypatch.setattr(trial_workers, "_process_group", lambda *_: nullcontext())
+    monkeypatch.setattr(trial_workers, "TCPStore", lambda *_, **__: SimpleNamespace(port=1))
+    monkeypatch.setattr(trial_workers.ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    killed: list[object] = []
+    monkeypatch.setattr(trial_workers.ray, "kill", killed.append)
+    job = driver.make_job(resolve(setting.search.base, setting.manifest), "", threads=1)
+    session = trial_workers.TrialSession(0, 3, use_gpu=False)
+    reason = "^ActorDiedError: its node$" if lost else "^Connection closed by peer$"
+    with pytest.raises(RuntimeError, match=reason):
+        with trial_workers.trial_workers(job, setting.resources, session):
+            raise RuntimeError("Connection closed by peer")
+    assert len(killed) == 2
+
+
+class Remote:
+    """A method of an actor."""
+
+    def remote(self, *_: object) -> None:
+        return None
+
+
+def test_shards_made_anew_are_no_fault_of_a_trial(
+    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    """A rerun tries it again, and the search does not end well meanwhile."""
+    dataset = catalog.get_dataset({"name": "digits_binary"})
+    rows = SplitData(np.zeros((30, 1, 8, 8), np.uint8), np.zeros(30, np.int64))
+    shards = preprocess.write(dataset, dict.fromkeys(SPLITS, rows), paths.shards("digits_binary"))
+    alone = dataclasses.replace(setting, shards=str(shards))
+    with pytest.raises(Disagreement, match="expected the shards that this training is of"):
+        trial_run.run_trial(DRAWN, setting=alone)
+    assert not reports
+    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", "", "")
+    with pytest.raises(tuning.Interrupted, match=r"digits_binary was made again meanwhile; rerun"):
+        tuning._require_ended(run, [], 0.0)
+
+
+def test_a_storage_that_is_away_is_no_fault_of_a_trial(
+    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    away = dataclasses.replace(setting, shards=str(Path(setting.place) / "away"))
+    with pytest.raises(SiteError, match="manifest.json: file not found"):
+        trial_run.run_trial(DRAWN, setting=away)
+    damaged = Path(shutil.copytree(setting.shards, "damaged"))
+    first = next(damaged.glob("train-*.parquet"))
+    first.write_bytes(first.read_bytes()[:-1] + b"?")
+    with pytest.raises(SiteError, match="corrupt shard"):
+        trial_run.run_trial(DRAWN, setting=dataclasses.replace(setting, shards=str(damaged)))
+    assert not reports
+
+
+def test_a_full_disk_is_no_fault_of_a_trial(
+    setting: trial_run.TrialSetting,
+    reports: list[TrainingReport],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trial_run, "_train", full)
+    with pytest.raises(SiteError, match="No space left on device"):
+        trial_run.run_trial(DRAWN, setting=setting)
+    assert not reports
+
+
+def test_a_trial_too_large_for_its_accelerator_fails_by_itself(
+    setting: trial_run.TrialSetting,
+    reports: list[TrainingReport],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def large(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(trial_run, "_train", large)
+    trial_run.run_trial(DRAWN, setting=setting)
+    assert [report.problem for report in reports] == ["CUDA out of memory."]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "pipeline.core.errors.SiteError: away",
+        "RuntimeError: OSError: [Errno 28] No space left on device",
+        "FileNotFoundError: [Errno 2] No such file or directory: 'kept'",
+        "RuntimeError: Unable to set up cluster storage with the following settings:",
+    ],
+)
+def test_a_search_does_not_end_well_while_storage_is_at_fault(
+    setting: trial_run.TrialSetting, problem: str
+) -> None:
+    run = tuning.SearchRun(setting.search, setting.manifest, "", "", "", "", "")
+    lost = TrialRecord(number=1, status="failed", values=VALUES, problem=problem, lost=True)
+    with pytest.raises(tuning.Interrupted, match="1 of 1 trials met a fault that is not theirs"):
+        tuning._require_no_fault(run, [lost])
+    own = dataclasses.replace(lost, problem="RuntimeError: shape '[3, 1]' is invalid")
+    tuning._require_no_fault(run, [own])
+
+
+def test_a_host_of_other_code_than_the_drivers_is_no_fault_of_a_trial(
+    setting: trial_run.TrialSetting, reports: list[TrainingReport]
+) -> None:
+    other = dataclasses.replace(setting, code_sha256="0" * 64)
+    for ordering in ("raster", "of newer code"):
+        drawn = DRAWN | {"model.ordering": json.dumps(ordering)}
+        with pytest.raises(Disagreement, match="expected the code of the driver"):
+            trial_run.run_trial(drawn, setting=other)
+    assert not reports

@@ -1,0 +1,126 @@
+"""What crosses the borders of a training comes back as it was, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import arcore
+from pipeline.core.errors import UserError
+from pipeline.experiments.schema import OptimizerConfig, TrainerConfig
+from pipeline.training.training_progress import Progress
+from pipeline.training.training_records import (
+    HISTORY,
+    EpochRecord,
+    Failed,
+    Finished,
+    Stopped,
+    TrainingJob,
+    TrainingRecord,
+    TrainingReport,
+    outcome_from_dict,
+    outcome_to_dict,
+)
+
+JOB = TrainingJob(
+    config_hash="c" * 64,
+    event=arcore.events.Levels(16, (None,)),
+    model={"name": "wavenet", "dilations": [1, 2], "num_classes": None},
+    trainer=TrainerConfig(optimizer=OptimizerConfig(betas=(0.5, 0.9)), clip_norm=1.0),
+    shards="s3://bucket/shards",
+    dataset_sha256="d" * 64,
+    run_id="r",
+    threads=2,
+)
+ROW = EpochRecord(epoch=2, step=20, seconds=1.5, learning_rate=0.1, train_nats=3.0)
+RECORD = TrainingRecord(
+    experiment="toy", run_id=None, mlflow_experiment="arcore-toy", num_parameters=1,
+    train_seconds=1.0, device="cpu", num_workers=1, epochs=2, best_epoch=0, commit="abc",
+)  # fmt: skip
+
+
+def test_a_job_reaches_a_worker_as_it_was() -> None:
+    assert TrainingJob.from_dict(pickle.loads(pickle.dumps(JOB.to_dict()))) == JOB
+    plain = JOB.to_dict() | {"checkpoint_seconds": 600.0}
+    assert TrainingJob.from_dict(json.loads(json.dumps(plain))).checkpoint_seconds == 600
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"thread": 1}, "unknown parameter of job 'thread'; did you mean 'threads'"),
+        ({"threads": "two"}, "job.threads: expected int, got 'two'"),
+        ({"trainer": {"max_epochs": 0}}, "trainer.max_epochs: expected >= 1, got 0"),
+    ],
+)
+def test_a_job_of_something_else_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TrainingJob.from_dict(JOB.to_dict() | change)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Finished(7, "cpu", 2, "float32"), Failed("a line"), Stopped(8, 2)]
+)
+def test_outcomes_come_back(outcome: Finished | Failed | Stopped) -> None:
+    assert outcome_from_dict(json.loads(json.dumps(outcome_to_dict(outcome)))) == outcome
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        TrainingReport(epoch=2, best_valid_nats=3.5, record=ROW),
+        TrainingReport(
+            epoch=2,
+            best_valid_nats=3.5,
+            finished=True,
+            record=replace(ROW, valid_nats=3.5, valid_bits_per_dim=0.1),
+        ),
+        TrainingReport(epoch=1, best_valid_nats=3.5),
+        TrainingReport(epoch=1, problem="no such model"),
+    ],
+)
+def test_reports_come_back_among_what_ray_adds(report: TrainingReport) -> None:
+    assert TrainingReport.from_dict({**report.to_dict(), "training_iteration": 3}) == report
+
+
+def test_a_report_of_an_epoch_has_the_numbers_of_its_row() -> None:
+    metrics = TrainingReport(epoch=2, best_valid_nats=3.5, record=ROW).to_dict()
+    assert set(metrics) == set(HISTORY[:5]) | {"best_valid_nats", "finished"}
+    assert metrics["train_nats"] == ROW.train_nats
+
+
+def test_progress_comes_back_with_its_history() -> None:
+    progress = Progress(epoch=2, step=20, history=[ROW, replace(ROW, epoch=3, valid_nats=2.0)])
+    plain = json.loads(json.dumps(progress.to_dict()))
+    assert math.isinf(progress.best_nats) and Progress.from_dict(plain) == progress
+
+
+def test_what_was_reported_can_be_reported_again() -> None:
+    rows = [
+        replace(ROW, epoch=number, valid_nats=nats)
+        for number, nats in enumerate([5.0, None, 6.0, 4.0], 1)
+    ]
+    reports = list(Progress(epoch=4, history=rows).reports(max_epochs=4))
+    assert [report.record for report in reports] == rows
+    assert [report.best_valid_nats for report in reports] == [5.0, 5.0, 5.0, 4.0]
+    assert [report.finished for report in reports] == [False, False, False, True]
+    assert not any(report.finished for report in Progress(epoch=4, history=rows).reports(5))
+
+
+def test_a_record_is_whole_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "training.json"
+    path.write_text(json.dumps(RECORD.to_dict()))
+    assert TrainingRecord.read(path) == RECORD
+    plain = RECORD.to_dict()
+    del plain["device"]
+    path.write_text(json.dumps(plain))
+    with pytest.raises(UserError, match=f"{path}: missing device"):
+        TrainingRecord.read(path)
+    path.write_text("[1]")
+    with pytest.raises(UserError, match="expected an object, got list"):
+        TrainingRecord.read(path)
