@@ -5,6 +5,11 @@ of `stages/<stage>.py` (or of `reproductions/`), of the model, and of all module
 (`pipeline.core.import_closure`); comments and docstrings do not count. `dvc.yaml` names the keys as
 parameters: `params: [code.yaml: [train.${item.model}]]`.
 
+A key `dataset.digits` covers the module that builds a dataset, which its conf file names as
+`builder`: `package.module:function`, or a module whose `DATASETS` has a function for the name.
+Another package brings a dataset by an entry point of the group `arcore.datasets`, whose name is the
+dataset's and whose value is likewise.
+
 A report also depends on which entries its dataset has, which the keys `entries.<dataset>` list.
 """
 
@@ -19,7 +24,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.core import atomic, dataset_builders, paths
+from pipeline.core import atomic, paths
 from pipeline.core.errors import SiteError, UserError, unknown_name
 from pipeline.core.import_closure import Checkout
 from pipeline.core.records import read_yaml, value_of
@@ -29,6 +34,8 @@ PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
 LIBRARY, MODELS = "arcore", "arcore.models"  # whose modules are imported by name
 USER_DATA = "pipeline.datasets.user"  # modules for datasets of the user's files
 CONF = "pipeline/conf/dataset"
+BUILDER = "builder"  # key of a conf file
+DATASETS = "arcore.datasets"
 FILE = "code.yaml"
 STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
 STAGES_OF_A_MODEL = ("train", "evaluate", "tune", "folds", "join", "use")
@@ -66,7 +73,7 @@ class StageCode:
         """Return the keys of every stage, model and dataset."""
         models = [*self.models(), ANY]
         of_models = (f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)
-        datasets = (f"{DATASET}.{name}" for name in dataset_builders.names(self._conf))
+        datasets = (f"{DATASET}.{name}" for name in dataset_names(self._conf))
         return [*STAGES, *of_models, *datasets]
 
     def hashes(self, key: str) -> dict[str, str]:
@@ -90,7 +97,7 @@ class StageCode:
         return self._checkout.hashes(module, chosen={MODELS: [name], LIBRARY: []})
 
     def _modules_of_dataset(self, name: str) -> list[str]:
-        builder = dataset_builders.builder_of(name, self._conf)
+        builder = builder_of(name, self._conf)
         if builder is None:
             inside = f"{USER_DATA}."
             return [module for module in self._checkout.modules if module.startswith(inside)]
@@ -117,6 +124,39 @@ class StageCode:
     def short(self, key: str) -> str:
         """Return the hash of a key as code.yaml has it: 16 letters, which are no number in YAML."""
         return self.sha256(key)[:16].translate(LETTERS)
+
+
+@functools.cache
+def datasets_elsewhere() -> Mapping[str, str]:
+    """Return the builders of datasets that other packages bring, by name."""
+    return {point.name: point.value for point in metadata.entry_points(group=DATASETS)}
+
+
+def builder_of(name: str, folder: Path) -> str | None:
+    """Return the builder of a dataset; None for one of the user's files, or an unknown name.
+
+    Arguments:
+        name: of the dataset.
+        folder: of the conf files.
+    """
+    named = _conf(name, folder).get(BUILDER)
+    return named if isinstance(named, str) else datasets_elsewhere().get(name)
+
+
+def _conf(name: str, folder: Path) -> Mapping[str, object]:
+    """Return a dataset's conf file; nothing where it is missing or malformed.
+
+    Loading it (`pipeline.datasets.catalog.load_config`) names the mistake.
+    """
+    try:
+        return read_yaml(folder / f"{name}.yaml")
+    except UserError:
+        return {}
+
+
+def dataset_names(folder: Path) -> list[str]:
+    """Return the names of all datasets, sorted: those with a conf file, and of other packages."""
+    return sorted({path.stem for path in folder.glob("*.yaml")} | datasets_elsewhere().keys())
 
 
 def entries(root: Path) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The datasets by name: each is built by the function that `dataset_builders` finds for it.
+"""The datasets by name: each is built by the function that `stage_code` finds for it.
 
 A new dataset is one module with a `DATASETS` table and one file in `pipeline/conf/dataset/`, whose
 `builder` names the module. Only the module that builds a dataset is imported.
@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.core import dataset_builders
+from pipeline.core import stage_code
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.records import read_yaml
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
@@ -52,8 +52,8 @@ def list_datasets() -> list[str]:
         >>> "digits" in list_datasets()
         True
     """
-    names = dataset_builders.names(CONF_FOLDER)
-    return [name for name in names if dataset_builders.builder_of(name, CONF_FOLDER) is not None]
+    names = stage_code.dataset_names(CONF_FOLDER)
+    return [name for name in names if stage_code.builder_of(name, CONF_FOLDER) is not None]
 
 
 def get_dataset(config: Mapping[str, object]) -> Dataset:
@@ -75,7 +75,7 @@ def get_dataset(config: Mapping[str, object]) -> Dataset:
     name = config["name"]
     if "kind" in config:
         return _user_dataset(name, config)
-    builder = dataset_builders.builder_of(name, CONF_FOLDER) if isinstance(name, str) else None
+    builder = stage_code.builder_of(name, CONF_FOLDER) if isinstance(name, str) else None
     if builder is None:
         raise unknown_name("dataset", name, list_datasets())
     return _load(str(name), builder)(config)
@@ -88,7 +88,7 @@ def _load(name: str, builder: str) -> _Build:
         UserError: naming the builder that cannot be imported.
     """
     try:
-        found = EntryPoint(name, builder, dataset_builders.GROUP).load()
+        found = EntryPoint(name, builder, stage_code.DATASETS).load()
         build: _Build = found.DATASETS[name] if isinstance(found, ModuleType) else found
     except (ImportError, AttributeError, KeyError) as error:
         raise UserError(f"dataset {name}: builder {builder!r}: {one_line(error)}") from error
@@ -127,7 +127,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     Raises:
         UserError: for an unknown dataset or an override that isn't `option=value`.
     """
-    known = dataset_builders.names(CONF_FOLDER)
+    known = stage_code.dataset_names(CONF_FOLDER)
     if name not in known:
         raise unknown_name("dataset", name, known)
     _check_overrides(name, overrides)
@@ -147,7 +147,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     require(isinstance(config, dict), where, "a mapping", config)
     config = cast(dict[object, object], config)
     require(config.get("name") == name, f"{where}: name", repr(name), config.get("name"))
-    return {str(key): value for key, value in config.items() if key != dataset_builders.BUILDER}
+    return {str(key): value for key, value in config.items() if key != stage_code.BUILDER}
 
 
 def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:
@@ -169,7 +169,7 @@ def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:
 
 
 def _check_overrides(name: str, overrides: Sequence[str]) -> None:
-    fixed = ("name", "kind", dataset_builders.BUILDER)
+    fixed = ("name", "kind", stage_code.BUILDER)
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or not key.isidentifier() or key in fixed:

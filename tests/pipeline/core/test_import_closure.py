@@ -10,9 +10,8 @@ import yaml
 
 import arcore
 from pipeline.core import stage_code
-from pipeline.core.code_hash import code_hash
 from pipeline.core.errors import UserError
-from pipeline.core.import_closure import Checkout
+from pipeline.core.import_closure import Checkout, code_hash
 from pipeline.core.stage_code import StageCode
 from pipeline.datasets import catalog
 from tests.places import ROOT
