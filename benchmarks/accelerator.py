@@ -15,23 +15,23 @@ synchronisation debugging reports them: there should be none. Draws are timed by
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import measuring
 import torch
 from against import ROWS, Row
 from share import flops
 from torch import Tensor
 
 import arcore
+from pipeline.artifacts import origin
 from pipeline.cluster.devices import exact
-from pipeline.core import provenance
 
 
 def make_model(row: Row, device: torch.device) -> arcore.AutoregressiveModel:
@@ -49,20 +49,6 @@ def batch_of(model: arcore.AutoregressiveModel, count: int) -> Tensor:
     return torch.randint(levels, shape, device=model.device)
 
 
-def make_step(model: arcore.AutoregressiveModel, x: Tensor, precision: str) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    coarse = precision == "bfloat16"
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=coarse):
-            loss = model(x).mean()
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
 def milliseconds(step: Callable[[], None], device: torch.device, steps: int) -> float:
     """Return the median milliseconds of a step."""
     times = []
@@ -75,9 +61,7 @@ def milliseconds(step: Callable[[], None], device: torch.device, steps: int) -> 
             torch.cuda.synchronize(device)
             times.append(begin.elapsed_time(end))
         else:
-            began = time.perf_counter()
-            step()
-            times.append(1e3 * (time.perf_counter() - began))
+            times.append(1e3 * measuring.seconds(step, time.perf_counter))
     return statistics.median(times)
 
 
@@ -99,7 +83,7 @@ def training(row: Row, device: torch.device, scale: int, steps: int) -> list[dic
     for precision in ("float32", "bfloat16"):
         for count in sorted({row.batch, scale * row.batch}):
             model = make_model(row, device)
-            step = make_step(model, batch_of(model, count), precision)
+            step = measuring.training_step(model, batch_of(model, count), precision)
             for _ in range(3):
                 step()
             done = flops(step)
@@ -122,32 +106,27 @@ def drawing(row: Row, device: torch.device, scale: int) -> list[dict[str, Any]]:
     """Return the time of a row's draws at both batches."""
     found, model = [], make_model(row, device).eval()
     for count in sorted({row.batch, scale * row.batch}):
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            model.sample(count).cpu()
-            times.append(time.perf_counter() - began)
+        draw = partial(lambda n: model.sample(n).cpu(), count)
+        times = [measuring.seconds(draw, time.perf_counter) for _ in range(3)]
         taken = 1e3 * statistics.median(times[1:])
         found.append({"name": row.name, "precision": "float32", "batch": count, "ms": taken})
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--scale", type=int, default=8, help="of the larger batch")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     device = exact(torch.device(arguments.device))
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device: expected an accelerator that torch sees, got a machine without one")
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # whose events time a step
-    print(f"{provenance.device_name(device)}, torch {torch.__version__}")
-    print("| | precision | batch | ms | events/s | GFLOP/s | MB | waits |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"{origin.device_name(device)}, torch {torch.__version__}")
+    measuring.table_head("", *"precision batch ms events/s GFLOP/s MB waits".split())
     record = []
     for row in ROWS:
         if arguments.only and row.name not in arguments.only:
@@ -167,7 +146,7 @@ def main() -> None:
             )
         record += found
     if arguments.json:
-        content = {"device": provenance.device_name(device), "rows": record}
+        content = {"device": origin.device_name(device), "rows": record}
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -17,7 +17,6 @@ are the processor's, which other processes on the machine do not stretch.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
 import json
@@ -131,6 +130,7 @@ ROWS = [
 def make_step(job: dict[str, Any]) -> Callable[[], None]:
     """Make a step of whichever arcore is on the path."""
     import torch
+    from measuring import training_step
 
     import arcore
 
@@ -149,21 +149,13 @@ def make_step(job: dict[str, Any]) -> Callable[[], None]:
     x = torch.randint(getattr(event, "num_levels", 2), (job["batch"], *event.shape))
     if job["kind"] == "Binary":
         x = (torch.rand(x.shape) < 0.13).float()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    coarse = job["precision"] == "bfloat16"
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=coarse):
-            loss = model(x).mean()
-        loss.backward()
-        optimizer.step()
-
-    return step
+    return training_step(model, x, job["precision"])
 
 
 def serve(threads: int) -> None:
     """Answer requests: a job makes a step ready, "step" takes one and prints its seconds."""
+    sys.path.append(str(Path(__file__).parent))  # which a safe path leaves out
+    import measuring
     import torch
 
     if (Path(os.environ["PYTHONPATH"]) / ALLOCATOR).exists():  # else an installed one would serve
@@ -171,7 +163,7 @@ def serve(threads: int) -> None:
 
         keep_freed_memory()
     torch.set_num_threads(threads)
-    clock = time.process_time if threads == 1 else time.perf_counter
+    clock = measuring.clock_of(threads)
     step: Callable[[], None] | None = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -284,25 +276,25 @@ def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         serve(int(sys.argv[3]))
         return
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    import measuring
+
+    parser = measuring.parser(__doc__, threads=1)
     parser.add_argument("commit")
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of both sides")
     parser.add_argument("--workers", action="store_true", help="settings of its workers for it")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
     if arguments.precision:
         both = {"before": arguments.precision, "after": arguments.precision}
         rows = [dataclasses.replace(row, **both) for row in rows]
-    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     with tempfile.TemporaryDirectory() as folder:
         extract(arguments.commit, Path(folder))
-        print(f"{arguments.commit} against this checkout, {arguments.pairs} pairs, load {load}")
-        print("| | precision | before, ms | after, ms | before / after | wanted |")
-        print("|---|---|---|---|---|---|")
+        title = f"{arguments.commit} against this checkout, {arguments.pairs} pairs"
+        print(f"{title}, load {measuring.load()}")
+        columns = ("precision", "before, ms", "after, ms", "before / after", "wanted")
+        measuring.table_head("", *columns)
         results = []
         for row in rows:
             old = Side(Path(folder), arguments.threads, arguments.workers)
@@ -311,13 +303,9 @@ def main() -> None:
             print(line(results[-1]), flush=True)
             old.close()
             new.close()
-    if arguments.json:
-        import recording  # not for the old side, whose pipeline is another
-
-        from pipeline.core import provenance
-
-        found = {"commit": arguments.commit, "checkout": provenance.commit(ROOT), "rows": results}
-        recording.write(arguments.json, found)
+    checkout = measuring.origin()["at"]
+    found = {"commit": arguments.commit, "checkout": checkout, "rows": results}
+    measuring.write(arguments.json, found)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,14 @@ are milliseconds of the processor (medians) of a loss with its gradients and of 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from contextlib import nullcontext
-from pathlib import Path
 
-import recording
+import measuring
 import torch
 
 import arcore
-from pipeline.core import allocator
 from pipeline.training.denormals import flushed_denormals
 
 BATCH, BORDER, PAIRS = 250, 4, 15
@@ -28,12 +25,10 @@ OFTEN, SELDOM = 0.2, 1e-4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--steps", type=int, default=1500, help="before any is timed")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    allocator.keep_freed_memory()
-    torch.set_num_threads(1)
+    measuring.prepare()
     torch.manual_seed(0)
     event = arcore.events.Binary((1, 28, 28))
     model = arcore.create_model("deep_nade", event, hidden=[500, 500])
@@ -68,17 +63,12 @@ def main() -> None:
                 found.append(step())
     rows = []
     print(f"{100 * share:.1f} % of first moments are denormal after {arguments.steps} steps")
-    print("| denormals | loss and gradients, ms | AdamW, ms |")
-    print("|---|---|---|")
+    measuring.table_head("denormals", "loss and gradients, ms", "AdamW, ms")
     for name, found in times.items():
         loss, update = (statistics.median(column) for column in zip(*found, strict=True))
         print(f"| {name} | {loss:.1f} | {update:.1f} |")
         rows.append({"name": name, "loss_ms": loss, "update_ms": update})
-    if arguments.json:
-        record = {
-            "steps": arguments.steps, "share": share, "rows": rows,
-        }  # fmt: skip
-        recording.write(arguments.json, record)
+    measuring.write(arguments.json, {"steps": arguments.steps, "share": share, "rows": rows})
 
 
 if __name__ == "__main__":

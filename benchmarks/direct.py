@@ -10,15 +10,13 @@ over seeds, with the standard error of the paired difference over seeds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
-import recording
+import measuring
 import torch
 from precision import BATCH, digits
 
@@ -71,10 +69,9 @@ def compare(hidden: list[int], seeds: int, epochs: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error(f"--seeds: expected at least 2, for an error, got {arguments.seeds}")
@@ -83,9 +80,8 @@ def main() -> None:
     for hidden in HIDDEN:
         record.append(compare(hidden, arguments.seeds, arguments.epochs))
         print(json.dumps(record[-1]), flush=True)
-    if arguments.json:
-        content = {"epochs": arguments.epochs, "seeds": arguments.seeds, "rows": record}
-        recording.write(arguments.json, content)
+    content = {"epochs": arguments.epochs, "seeds": arguments.seeds, "rows": record}
+    measuring.write(arguments.json, content)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,10 @@ of all 10,000 rows under 16 orderings on two cores follows from fewer of them in
 
 from __future__ import annotations
 
-import argparse
-import time
-from pathlib import Path
-
-import recording
+import measuring
 import torch
 
 import arcore
-from pipeline.core import allocator
 from pipeline.experiments import compose
 
 EXPERIMENT = "binarized_mnist-deep_nade"
@@ -28,14 +23,11 @@ WANTED = 600.0  # seconds of them
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__, threads=CORES)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--orderings", type=int, default=ORDERINGS)
-    parser.add_argument("--threads", type=int, default=CORES)
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    allocator.keep_freed_memory()
-    torch.set_num_threads(arguments.threads)
+    clock = measuring.prepare(arguments.threads)
     torch.manual_seed(0)
     config = compose.load(EXPERIMENT)
     event = arcore.events.Binary((1, 28, 28))
@@ -45,7 +37,6 @@ def main() -> None:
     hidden = model.hyperparameters.hidden
     products = 2 * sum(a * b for a, b in zip(hidden, hidden[1:], strict=False)) * event.size
     total = torch.full((arguments.rows,), -torch.inf)
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
     began = clock()
     for index, member in enumerate(model.ensemble(arguments.orderings)):
         with torch.inference_mode():
@@ -58,13 +49,11 @@ def main() -> None:
     share = arguments.rows * arguments.orderings / (ROWS * ORDERINGS)
     whole = taken / share * arguments.threads / CORES
     print(f"{ROWS:,} rows under {ORDERINGS} orderings on {CORES} cores: {whole:.0f} s")
-    if arguments.json:
-        record = {
-            "rows": arguments.rows, "orderings": arguments.orderings,
-            "threads": arguments.threads, "seconds": taken, "gflops": rate,
-            "whole_seconds": whole, "wanted": WANTED,
-        }  # fmt: skip
-        recording.write(arguments.json, record)
+    record = {
+        "rows": arguments.rows, "orderings": arguments.orderings, "threads": arguments.threads,
+        "seconds": taken, "gflops": rate, "whole_seconds": whole, "wanted": WANTED,
+    }  # fmt: skip
+    measuring.write(arguments.json, record)
 
 
 if __name__ == "__main__":

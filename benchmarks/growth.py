@@ -14,18 +14,16 @@ own. One thread; seconds are the processor's.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import multiprocessing
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import loading
-import recording
+import measuring
 import torch
 
 import arcore
@@ -51,27 +49,16 @@ def draw(job: tuple[str, int]) -> tuple[float, float]:
     event = arcore.events.Binary((1, side, side))
     model = arcore.create_model(name, event, **MODELS[name]).eval()
     model.sample(IMAGES)
-    grown, times = (loading.peak_bytes() - before) / 1e6, []
-    for _ in range(3):
-        began = time.process_time()
-        model.sample(IMAGES)
-        times.append(time.process_time() - began)
-    return statistics.median(times), grown
+    grown = (loading.peak_bytes() - before) / 1e6
+    return measuring.median_seconds(lambda: model.sample(IMAGES), 3), grown
 
 
 def step_seconds(width: int) -> float:
     """Return the median seconds of a training step of MADE."""
     torch.set_num_threads(1)
     model = arcore.create_model("made", arcore.events.Binary((784,)), hidden=[width])
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    x, times = (torch.rand(100, 784) < 0.13).float(), []
-    for _ in range(8):
-        began = time.process_time()
-        optimizer.zero_grad(set_to_none=True)
-        model(x).mean().backward()
-        optimizer.step()
-        times.append(time.process_time() - began)
-    return statistics.median(times[1:])
+    step = measuring.training_step(model, (torch.rand(100, 784) < 0.13).float())
+    return measuring.median_seconds(step, 7, warm_up=1)
 
 
 def slope(sizes: list[int], seconds: list[float]) -> float:
@@ -137,12 +124,11 @@ def loader(times: list[int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, default=[16, 32, 64, 128])
     parser.add_argument("--widths", nargs="+", type=int, default=[250, 500, 1000, 2000, 4000, 8000])
     parser.add_argument("--times", nargs="+", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--json", type=Path, help="file for the numbers; other parts' are kept")
     arguments = parser.parse_args()
     measures = {
         "rows": lambda: sampling(arguments.sizes),
@@ -151,9 +137,9 @@ def main() -> None:
     }
     keys = dict(zip(PARTS, measures, strict=True))
     found = {keys[part]: measures[keys[part]]() for part in arguments.only}
-    if arguments.json:
+    if arguments.json:  # other parts' numbers are kept
         kept = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-        measured = kept.get("measured", {}) | dict.fromkeys(found, recording.origin())
+        measured = kept.get("measured", {}) | dict.fromkeys(found, measuring.origin())
         record = {**kept, **found, "measured": measured}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 

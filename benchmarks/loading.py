@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,14 +20,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import measuring
 import numpy as np
 import torch
 
 import arcore
-from pipeline.core import provenance
 from pipeline.data import loading, preprocess
 from pipeline.data.batches import Batch
 from pipeline.data.manifest import read_manifest, write_manifest
+from pipeline.data.shard_layout import content_sha256
+from pipeline.data.shard_reader import ShardReader
 from pipeline.datasets.base import Dataset, SplitData
 from pipeline.datasets.options import Options
 
@@ -72,7 +73,10 @@ def repeat(folder: Path, times: int, target: Path) -> Path:
         os.link(folder / shard.file, target / name)
         repeated.append(replace(shard, file=name))
     rows = splits["train"].rows * times
-    splits["train"] = replace(splits["train"], rows=rows, shards=tuple(repeated))
+    reader = ShardReader(folder, "train")
+    digest = content_sha256(reader.read([b]) for _ in range(times) for b in reader.blocks)
+    whole = replace(splits["train"], rows=rows, sha256=digest, shards=tuple(repeated))
+    splits["train"] = whole
     write_manifest(DATASET, splits, target)
     return target
 
@@ -87,19 +91,8 @@ def rate(batches: Iterator[Batch]) -> tuple[float, float]:
 def model_rate(batch: torch.Tensor, hidden: int, steps: int) -> float:
     """Return rows per processor second of training steps (forward, backward, Adam) of a MADE."""
     model = arcore.create_model("made", EVENT, hidden=[hidden])
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        model(batch).mean().backward()
-        optimizer.step()
-
-    times = []
-    for _ in range(steps):
-        began = time.process_time()
-        step()
-        times.append(time.process_time() - began)
-    return len(batch) / statistics.median(times)
+    step = measuring.training_step(model, batch, optimizer=torch.optim.Adam)
+    return len(batch) / measuring.median_seconds(step, steps)
 
 
 def peak_bytes() -> int:
@@ -146,8 +139,7 @@ def main() -> None:
         folder = preprocess.write(DATASET, splits, Path(temporary) / "shards")
         del splits
         size = sum(path.stat().st_size for path in folder.iterdir())
-        device = provenance.device_name(torch.device("cpu"))
-        print(f"{device}, torch {torch.__version__}, {arguments.rows} rows of {SIZE} bits,")
+        print(f"{measuring.machine()}, {arguments.rows} rows of {SIZE} bits,")
         print(f"{size / arguments.rows:.0f} bytes per row on disk, batches of {batch_size}")
         model = model_rate(
             next(loader_of(folder, batch_size, 1).epoch(0)).x, arguments.hidden, arguments.steps

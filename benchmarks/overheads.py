@@ -36,13 +36,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import measuring
 import psutil
 import torch
 import yaml
 from loading import bits
 
 import arcore
-from pipeline.core import allocator, provenance
+from pipeline.core import allocator
 from pipeline.data import preprocess
 from pipeline.data.manifest import read_manifest
 from pipeline.datasets import catalog
@@ -324,10 +325,6 @@ def report_workers(scratch: Path, cases: tuple[Case, ...], repeats: int) -> None
         print(f"| {case.title} | {one:.2f} | {two:.2f} | {one / two:.2f} |", flush=True)
 
 
-def load() -> str:
-    return " ".join(f"{average:.1f}" for average in os.getloadavg())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="without the larger models")
@@ -341,15 +338,14 @@ def main() -> None:
             print(json.dumps(alternate(CASES[arguments.alternate], scratch / "shards")))
             return
         torch.set_num_threads(1)
-        device = provenance.device_name(torch.device("cpu"))
-        print(f"{device}, {os.cpu_count()} CPUs, torch {torch.__version__}, load {load()}")
+        print(f"{measuring.machine()}, {os.cpu_count()} CPUs, load {measuring.load()}")
         if "start" in arguments.only:
             report_start(scratch)
         if "loop" in arguments.only:
             report_loop(scratch, CASES[:2] if arguments.quick else CASES)
         if "workers" in arguments.only:
             report_workers(scratch, TWO[:1] if arguments.quick else TWO, arguments.repeats)
-        print(f"\nload at the end {load()}")
+        print(f"\nload at the end {measuring.load()}")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ that its standard error is that of training in another precision, not of the ima
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
-from pathlib import Path
 from typing import Any
 
-import recording
+import measuring
 import sklearn.datasets
 import torch
 from torch import Tensor
@@ -91,21 +89,17 @@ def line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--only", nargs="+", choices=list(MODELS))
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print("| | float32, nats | bfloat16, nats | difference |")
-    print("|---|---|---|---|")
+    measuring.table_head("", "float32, nats", "bfloat16, nats", "difference")
     rows = []
     for name in arguments.only or MODELS:
         rows.append(compare(name, arguments.epochs))
         print(line(rows[-1]), flush=True)
-    if arguments.json:
-        record = {"epochs": arguments.epochs, "rows": rows}
-        recording.write(arguments.json, record)
+    measuring.write(arguments.json, {"epochs": arguments.epochs, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -4,23 +4,18 @@ GFLOP/s of one thread, of the processor's seconds: of `torch.mm`, of `arcore.pri
 (which takes oneDNN where it is ahead), of a convolution of 3 x 3 in NHWC order with as many
 products, and of `torch.mm` in bfloat16. Sizes are (rows, inputs, outputs).
 
-    python benchmarks/products.py [--json FILE]
+    python benchmarks/products.py [--sizes N] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
-import recording
+import measuring
 import torch
 from torch.nn.functional import conv2d
 
 from arcore.primitives.products import has_fast_onednn, multiply
-from pipeline.core import allocator, provenance
 
 SIZES = ((100, 784, 500), (100, 500, 500), (100, 784, 8000), (1000, 500, 500), (1024, 1024, 1024))
 REPEATS = 15
@@ -28,12 +23,7 @@ REPEATS = 15
 
 def gflops(step: Callable[[], object], products: float) -> float:
     """Return the speed of the median of some runs, after two that do not count."""
-    times = []
-    for _ in range(REPEATS + 2):
-        began = time.process_time()
-        step()
-        times.append(time.process_time() - began)
-    return products / statistics.median(times[2:]) / 1e9
+    return products / measuring.median_seconds(step, REPEATS, warm_up=2) / 1e9
 
 
 def speeds(rows: int, inputs: int, outputs: int) -> dict[str, float]:
@@ -61,20 +51,17 @@ def convolution_gflops(products: float, dtype: torch.dtype = torch.float32) -> f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser = measuring.parser(__doc__)
+    parser.add_argument("--sizes", type=int, default=len(SIZES), help="how many of them")
     arguments = parser.parse_args()
-    allocator.keep_freed_memory()
-    torch.set_num_threads(1)
-    device = provenance.device_name(torch.device("cpu"))
-    print(f"{device}, oneDNN for products of matrices: {has_fast_onednn()}")
+    measuring.prepare()
+    print(f"{measuring.machine()}, oneDNN for products of matrices: {has_fast_onednn()}")
     rows = []
-    for size in SIZES:
+    for size in SIZES[: arguments.sizes]:
         found = speeds(*size)
         rows.append({"size": size, **found})
         print(size, "  ".join(f"{name} {v:.0f}" for name, v in found.items()), flush=True)
-    if arguments.json:
-        recording.write(arguments.json, {"rows": rows})
+    measuring.write(arguments.json, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -13,25 +13,20 @@ memory on both sides.
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import measuring
 import public_style as public
-import recording
 import torch
+from measuring import Clock
 from share import flops
 from torch import Tensor, nn
 
 import arcore
-from pipeline.core import allocator
 
-Clock = Callable[[], float]
 Timer = Callable[[Clock], float]
 IMAGE, COLOUR = arcore.events.Binary((1, 28, 28)), arcore.events.Levels(256, (3, 32, 32))
 PASSES, SAMPLES = 4, 200  # timed of a draw: whole passes, and samples of a sound
@@ -49,26 +44,11 @@ class Row:
 
 def timed(step: Callable[[], object]) -> Timer:
     """Return what times a step, in seconds."""
-
-    def seconds(clock: Clock) -> float:
-        began = clock()
-        step()
-        return clock() - began
-
-    return seconds
+    return partial(measuring.seconds, step)
 
 
 def training(model: nn.Module, x: Tensor, precision: str) -> Timer:
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            loss = model(x).mean()
-        loss.backward()
-        optimizer.step()
-
-    return timed(step)
+    return timed(measuring.training_step(model, x, precision))
 
 
 def passes(model: Any, x: Tensor) -> Timer:
@@ -154,28 +134,22 @@ def compare(row: Row, pairs: int, clock: Clock) -> dict[str, Any]:
     products = [flops(partial(timer, clock)) / 1e9 for timer in (ours, theirs)] if is_step else None
     for timer in (ours, theirs):
         timer(clock)
-    times = [(ours(clock), theirs(clock)) for _ in range(pairs)]
-    mine, other = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
-    ratio = statistics.median(b / a for a, b in times)
+    mine, other, ratio = measuring.medians([(ours(clock), theirs(clock)) for _ in range(pairs)])
     return {
-        "name": row.name, "precision": row.precision, "ours_ms": mine, "theirs_ms": other,
+        "name": row.name, "precision": row.precision, "ours_ms": 1e3 * mine,
+        "theirs_ms": 1e3 * other,
         "ratio": ratio, "wanted": row.wanted, "pairs": pairs, "gflop": products,
     }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
+    parser = measuring.parser(__doc__, threads=1)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--only", nargs="+", help="rows whose names begin so")
     parser.add_argument("--steps", action="store_true", help="training steps, without draws")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    allocator.keep_freed_memory()
-    torch.set_num_threads(arguments.threads)
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    print("| | precision | ours, ms | theirs, ms | theirs / ours | wanted |")
-    print("|---|---|---|---|---|---|")
+    clock = measuring.prepare(arguments.threads)
+    measuring.table_head("", "precision", "ours, ms", "theirs, ms", "theirs / ours", "wanted")
     record = []
     for row in rows():
         if arguments.only and not row.name.startswith(tuple(arguments.only)):
@@ -189,8 +163,7 @@ def main() -> None:
             flush=True,
         )
         record.append(found)
-    if arguments.json:
-        recording.write(arguments.json, {"rows": record})
+    measuring.write(arguments.json, {"rows": record})
 
 
 if __name__ == "__main__":

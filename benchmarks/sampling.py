@@ -13,17 +13,12 @@ machine do not stretch; in several, the clock's.
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import recording
+import measuring
 import torch
+from measuring import Clock
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -33,9 +28,6 @@ from arcore.distributions.drawing import draw
 from arcore.families.orderless import OrderlessModel
 from arcore.layers import level_features
 from arcore.model import AutoregressiveModel, RecomputingDecoder
-from pipeline.core import provenance
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -115,32 +107,26 @@ def measure(
     for _ in range(repeats):
         fast, drawn = fast_seconds(model, images, clock)
         times.append((fast, slow_seconds(model, drawn, steps, clock)))
-    fast, slow = (statistics.median(column) for column in zip(*times, strict=True))
-    return fast, slow, statistics.median(slow / fast for fast, slow in times)
+    return measuring.medians(times)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__, threads=1)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--side", type=int, default=28, help="of an image, in pixels")
     parser.add_argument("--steps", type=int, default=8, help="full passes timed in a repeat")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="4 images of 8 x 8, once")
     parser.add_argument("--only", nargs="+", choices=sorted({row.model for row in ROWS}))
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.images, arguments.side, arguments.steps, arguments.repeats = 4, 8, 2, 1
     torch.set_num_threads(arguments.threads)
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    clock = measuring.clock_of(arguments.threads)
     event = arcore.events.Binary((1, arguments.side, arguments.side))
-    device = provenance.device_name(torch.device("cpu"))
-    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
-    print(f"{device}, torch {torch.__version__}, {arguments.threads} threads, load {load}")
+    print(f"{measuring.machine()}, {arguments.threads} threads, load {measuring.load()}")
     print(f"{arguments.images} images of {arguments.side} x {arguments.side}")
-    print("| | fast, s | slow, s | full passes timed | slow/fast | target |")
-    print("|---|---|---|---|---|---|")
+    measuring.table_head("", "fast, s", "slow, s", "full passes timed", "slow/fast", "target")
     record = []
     for row in ROWS:
         if arguments.only and row.model not in arguments.only:
@@ -156,17 +142,9 @@ def main() -> None:
             f"| {row.title} | {fast:.3f} | {slow:.2f} | {passes} | {ratio:.1f} | {target} |",
             flush=True,
         )
-        record.append(
-            {
-                "name": row.title,
-                "fast_s": fast,
-                "slow_s": slow,
-                "ratio": ratio,
-                "wanted": row.target,
-            }
-        )
-    if arguments.json:
-        recording.write(arguments.json, {"rows": record})
+        found = {"fast_s": fast, "slow_s": slow, "ratio": ratio, "wanted": row.target}
+        record.append({"name": row.title, **found})
+    measuring.write(arguments.json, {"rows": record})
 
 
 if __name__ == "__main__":

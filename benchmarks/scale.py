@@ -13,7 +13,6 @@ What was written is removed at the end.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -28,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 
 ROOT = Path(__file__).resolve().parents[1]
 PER_FILE, BATCH, LOOK_SECONDS = 20_000, 1000, 0.1
@@ -158,7 +158,7 @@ def measure(rows: int, folder: Path, steps: list[str], keep: Callable[[str, Any]
     if any(folder.iterdir()) and not (folder / "params.yaml").is_file():
         sys.exit(f"error: --work: expected a new folder or an earlier run's, got {folder}")
     project(folder)
-    keep("run", {"commit": provenance.commit(ROOT), "memory_limit_mb": memory_limit_mb()})
+    keep("run", {"commit": origin.commit(ROOT), "memory_limit_mb": memory_limit_mb()})
     if "generate" in steps:
         began = time.perf_counter()
         generate(rows, folder / "images")
@@ -233,12 +233,11 @@ def memory_limit_mb() -> float | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--rows", nargs="+", type=int, default=[20_000, 100_000, 500_000])
     parser.add_argument("--steps", nargs="*", choices=("generate", *STEPS))
     parser.add_argument("--work", type=Path, help="folder for all that is written")
     parser.add_argument("--keep", action="store_true", help="leave it there, for further steps")
-    parser.add_argument("--json", type=Path, help="file for the numbers; other runs' are kept")
     parser.add_argument("--plot", type=Path, help="an SVG of the numbers of --json")
     arguments = parser.parse_args()
     record: dict[str, Any] = {"runs": {}}
@@ -247,7 +246,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     record |= {
         "command": "python benchmarks/scale.py --rows N",
-        "commit": provenance.commit(ROOT),
+        "commit": origin.commit(ROOT),
         "hardware": f"{platform.processor() or platform.machine()}, {cores} CPU(s) of the process, "
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
     }

@@ -12,21 +12,16 @@ as lost. NADE has no matrix products to count.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import recording
+import measuring
 import torch
 from against import ROWS, Row, make_step
 from products import convolution_gflops
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
-
-from pipeline.core import allocator
 
 SIDE = 1024
 
@@ -69,9 +64,7 @@ def flops(step: Callable[[], object]) -> int:
 
 
 def product_seconds(a: Tensor, b: Tensor) -> float:
-    began = time.process_time()
-    torch.mm(a, b)
-    return time.process_time() - began
+    return measuring.seconds(lambda: torch.mm(a, b))
 
 
 def measure(row: Row, steps: int) -> dict[str, Any]:
@@ -87,9 +80,7 @@ def measure(row: Row, steps: int) -> dict[str, Any]:
     for _ in range(steps):
         products.append(product_seconds(*exact))
         own_products.append(product_seconds(*own))
-        began = time.process_time()
-        step()
-        times.append(time.process_time() - began)
+        times.append(measuring.seconds(step))
     taken = statistics.median(times)
     count = 2.0 * SIDE**3
     product = count / statistics.median(products)
@@ -117,23 +108,20 @@ def line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--steps", type=int, default=5)
     trained = [row for row in ROWS if not row.sampling and row.model != "nade"]
     parser.add_argument("--only", nargs="+", choices=[row.name for row in trained])
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    allocator.keep_freed_memory()
-    torch.set_num_threads(1)
-    print("| | precision | GFLOP | ms | GFLOP/s | of a product | of float32 | of its own |")
-    print("|---|---|---|---|---|---|---|---|")
+    measuring.prepare()
+    columns = ("precision", "GFLOP", "ms", "GFLOP/s", "of a product", "of float32", "of its own")
+    measuring.table_head("", *columns)
     rows = []
     for row in trained:
         if not arguments.only or row.name in arguments.only:
             rows.append(measure(row, arguments.steps))
             print(line(rows[-1]), flush=True)
-    if arguments.json:
-        recording.write(arguments.json, {"rows": rows})
+    measuring.write(arguments.json, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -10,22 +10,18 @@ machine do not stretch. The allocator keeps freed memory, as in the pipeline's t
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
+import measuring
 import nflows.transforms.made
-import recording
 import torch
 import zuko
+from measuring import Clock
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import arcore
-from pipeline.core import allocator, provenance
 
 SIZE = 784
 BATCH = 100
@@ -89,30 +85,17 @@ def nflows_made(hidden: list[int]) -> nn.Module:
 
 
 def step_of(model: nn.Module, x: Tensor) -> Step:
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        model(x).mean().backward()
-        optimizer.step()
-
-    return step
+    return measuring.training_step(model, x, optimizer=torch.optim.Adam)
 
 
-def seconds(step: Step, clock: Callable[[], float]) -> float:
-    began = clock()
-    step()
-    return clock() - began
-
-
-def compare(a: Step, b: Step, pairs: int, clock: Callable[[], float]) -> tuple[float, float, float]:
+def compare(a: Step, b: Step, pairs: int, clock: Clock) -> tuple[float, float, float]:
     """Return median milliseconds of ours and theirs, and the median ratio theirs / ours."""
     for step in (a, b):
         step()
         step()
-    times = [(seconds(a, clock), seconds(b, clock)) for _ in range(pairs)]
-    ratio = statistics.median(theirs / ours for ours, theirs in times)
-    return (*(1e3 * statistics.median(column) for column in zip(*times, strict=True)), ratio)  # type: ignore[return-value]
+    times = [(measuring.seconds(a, clock), measuring.seconds(b, clock)) for _ in range(pairs)]
+    ours, theirs, ratio = measuring.medians(times)
+    return 1e3 * ours, 1e3 * theirs, ratio
 
 
 def rows() -> list[tuple[str, str, Callable[[], tuple[Step, Step]]]]:
@@ -150,18 +133,12 @@ def rows() -> list[tuple[str, str, Callable[[], tuple[Step, Step]]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
+    parser = measuring.parser(__doc__, threads=1)
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    allocator.keep_freed_memory()
-    torch.set_num_threads(arguments.threads)
+    clock = measuring.prepare(arguments.threads)
     torch.manual_seed(0)
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    print(
-        f"{provenance.device_name(torch.device('cpu'))}, torch {torch.__version__}, batch {BATCH}"
-    )
+    print(f"{measuring.machine()}, batch {BATCH}")
     print(f"{'ours':20} {'against':14} {'ours ms':>9} {'theirs ms':>10} {'theirs/ours':>12}")
     record = []
     for name, other, make in rows():
@@ -170,8 +147,7 @@ def main() -> None:
         record.append(
             {"name": name, "other": other, "ours_ms": mine, "theirs_ms": theirs, "ratio": ratio}
         )
-    if arguments.json:
-        recording.write(arguments.json, {"rows": record})
+    measuring.write(arguments.json, {"rows": record})
 
 
 if __name__ == "__main__":

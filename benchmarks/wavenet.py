@@ -12,18 +12,13 @@ processor's, which other processes on the machine do not stretch; in several, th
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import time
-from collections.abc import Callable
-
+import measuring
 import torch
+from measuring import Clock
 from torch import Tensor
 
 import arcore
 from arcore.models.wavenet import WaveNet
-from pipeline.core import provenance
 
 SHAPE = {"num_blocks": 3, "cycle": 10, "width": 32, "gate_width": 32, "skip_width": 256}
 BATCHES = (1, 16)
@@ -43,7 +38,7 @@ def condition_of(model: WaveNet, batch: int, length: int) -> Tensor | None:
     return condition if p.local_classes else condition[:, 0]
 
 
-def queue_seconds(model: WaveNet, batch: int, samples: int, clock: Callable[[], float]) -> float:
+def queue_seconds(model: WaveNet, batch: int, samples: int, clock: Clock) -> float:
     """Return the seconds that a sample takes, of all sequences together, by queues."""
     fixed, condition = model.of_length(samples), condition_of(model, batch, samples)
     began = clock()
@@ -52,7 +47,7 @@ def queue_seconds(model: WaveNet, batch: int, samples: int, clock: Callable[[], 
 
 
 @torch.no_grad()
-def window_seconds(model: WaveNet, batch: int, windows: int, clock: Callable[[], float]) -> float:
+def window_seconds(model: WaveNet, batch: int, windows: int, clock: Clock) -> float:
     """Return the seconds that a sample takes by a pass over the receptive field."""
     field = model.receptive_field
     x = torch.randint(256, (batch, field + 1))
@@ -65,24 +60,22 @@ def window_seconds(model: WaveNet, batch: int, windows: int, clock: Callable[[],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__, threads=1)
     parser.add_argument("--samples", type=int, default=2000, help="generated in a repeat")
     parser.add_argument("--windows", type=int, default=5, help="full passes in a repeat")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="100 samples, once")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.samples, arguments.windows, arguments.repeats = 100, 1, 1
     torch.set_num_threads(arguments.threads)
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    device = provenance.device_name(torch.device("cpu"))
-    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
-    print(f"{device}, torch {torch.__version__}, {arguments.threads} threads, load {load}")
+    clock = measuring.clock_of(arguments.threads)
+    print(f"{measuring.machine()}, {arguments.threads} threads, load {measuring.load()}")
     print("30 layers, 32 residual, 256 skip channels, 256 levels; targets: window/queues >= 60 at")
     print("batch 1; at batch 16 more than 1,600 samples/s or 4 times those of batch 1")
-    print("| condition | batch | samples/s by queues | by windows | window/queues | batch 16/1 |")
-    print("|---|---|---|---|---|---|")
+    columns = ("batch", "samples/s by queues", "by windows", "window/queues", "batch 16/1")
+    measuring.table_head("condition", *columns)
+    record = []
     for name, condition in CONDITIONS.items():
         torch.manual_seed(0)
         event = arcore.events.Levels(256, (None,))
@@ -99,8 +92,9 @@ def main() -> None:
                 )
                 for _ in range(arguments.repeats)
             ]
-            queues, windows = (statistics.median(column) for column in zip(*times, strict=True))
-            ratio = statistics.median(window / queue for queue, window in times)
+            queues, windows, ratio = measuring.medians(times)
+            rates = {"queues": batch / queues, "windows": batch / windows, "ratio": ratio}
+            record.append({"name": name, "batch": batch, **rates})
             alone = alone or batch / queues
             gain = "" if batch == 1 else f"{batch / queues / alone:.1f}"
             print(
@@ -108,6 +102,7 @@ def main() -> None:
                 f"| {gain} |",
                 flush=True,
             )
+    measuring.write(arguments.json, {"rows": record})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -10,26 +11,36 @@ import pytest
 from tests.places import ROOT
 
 FOLDER = ROOT / "benchmarks"
-QUICK = {
-    "products": [],
-    "share": ["--steps", "1", "--only", "made"],
-    "accelerator": ["--device", "cpu", "--scale", "1", "--steps", "1", "--only", "nade"],
-    "against": ["HEAD", "--pairs", "1", "--only", "nade", "nade-sample"],
-    "ensembles": ["--rows", "10", "--orderings", "2", "--threads", "1"],
-    "growth": ["--only", "sampling", "--sizes", "8"],
+QUICK = {  # seconds in all, in one process
+    "products": ["--sizes", "1"],
+    "share": ["--steps", "1", "--only", "multiscale_pixelrnn"],
+    "accelerator": ["--device", "cpu", "--scale", "1", "--steps", "1", "--only", "nade-sample"],
+    "ensembles": ["--rows", "2", "--orderings", "1", "--threads", "1"],
     "denormals": ["--steps", "2"],
+    "sampling": ["--quick", "--only", "nade"],
+    "direct": ["--seeds", "2", "--epochs", "1"],
+    "public": ["--pairs", "1", "--only", "nade"],
+}
+SLOW = {
+    "against": ["HEAD", "--pairs", "1", "--only", "nade", "nade-sample"],
+    "growth": ["--only", "sampling", "--sizes", "8"],
     "loading": ["--rows", "2000", "--times", "2", "--steps", "5", "--hidden", "8"],
     "precision": ["--epochs", "1", "--only", "pixelcnn"],
-    "sampling": ["--quick", "--only", "nade"],
     "wavenet": ["--quick"],
-    "direct": ["--seeds", "2", "--epochs", "1"],
-    "public": ["--pairs", "1", "--steps"],
     "scale": ["--rows", "300"],
     "training_speed": ["--pairs", "1"],
 }
-HELPERS = {"page", "public_style", "recording"}
+HELPERS = {"page", "public_style", "measuring"}
 MINUTES = {"overheads"}  # even in its quick form
 LIBRARIES = {"training_speed": "nflows"}  # of the extra `benchmarks`
+ONE_AFTER_THE_OTHER = """
+import json, runpy, sys
+sys.path.insert(0, "benchmarks")
+for name, arguments in json.loads(sys.argv[1]).items():
+    sys.argv = [name, *arguments]
+    print("#", name)
+    runpy.run_path(f"benchmarks/{name}.py", run_name="__main__")
+"""
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,13 +56,21 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_benchmark_is_run() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == set(QUICK) | HELPERS | MINUTES
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*QUICK, *SLOW, *HELPERS, *MINUTES}
+
+
+def test_the_quick_benchmarks_run() -> None:
+    done = python("-c", ONE_AFTER_THE_OTHER, json.dumps(QUICK))
+    assert done.returncode == 0, done.stderr
+    printed = {part.split("\n", 1)[0]: part for part in done.stdout.split("# ")[1:]}
+    assert printed.keys() == QUICK.keys()
+    assert all(text.count("\n") > 1 for text in printed.values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", SLOW)
 def test_a_benchmark_runs(name: str) -> None:
     if name in LIBRARIES:
         pytest.importorskip(LIBRARIES[name], reason="make bench installs it")
-    done = python(str(FOLDER / f"{name}.py"), *QUICK[name])
+    done = python(str(FOLDER / f"{name}.py"), *SLOW[name])
     assert done.returncode == 0 and done.stdout, done.stderr

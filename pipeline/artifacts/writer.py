@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.artifacts import origin, publishing
+from pipeline.artifacts import locks, origin, publishing
 from pipeline.artifacts.artifact import SEAL, Artifact
-from pipeline.core import locks
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, write_object
@@ -39,10 +38,11 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Begun:
-    """When work on an output began, and with what code."""
+    """When work on an output began, with what code, and under which lock."""
 
     commit: str
     clock: float
+    lock: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -54,13 +54,16 @@ _under_way: ContextVar[tuple[tuple[Path, Begun], ...]] = ContextVar("under_way",
 
 
 @contextlib.contextmanager
-def alone(artifact: Artifact, *, wait: bool = False, lock: Path | None = None) -> Iterator[Begun]:
+def alone(
+    artifact: Artifact, *, wait: bool = False, work: tuple[str, str] | None = None
+) -> Iterator[Begun]:
     """Hold the lock of an output for the whole work on it; `writing` inside holds it already.
 
     Arguments:
         artifact: the output.
         wait: for another process that holds it.
-        lock: its file, where hosts share one; None for that of this project.
+        work: the storage and the folder in it of unfinished work, next to which the lock is, for
+            all hosts that share the storage; None for the lock of this project.
 
     Raises:
         UserError: if another process works on the output, unless that is waited for.
@@ -70,10 +73,9 @@ def alone(artifact: Artifact, *, wait: bool = False, lock: Path | None = None) -
         if folder == artifact.folder:
             yield begun
             return
-    kind = artifact.kind
-    path = lock or locks.path_of(f"{kind.verb}-{artifact.name}")
-    with locks.held(path, f"{kind.doing} {artifact.name}", wait):
-        begun = Begun(origin.commit(), time.perf_counter())
+    path = _lock_of(artifact) if work is None else locks.path_beside(*work)
+    with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait):
+        begun = Begun(origin.commit(), time.perf_counter(), path)
         token = _under_way.set((*before, (artifact.folder, begun)))
         try:
             yield begun
@@ -108,16 +110,32 @@ def writing(
     """
     with alone(artifact, wait=wait) as begun:
         inputs = _hashes(artifact)
-        with replacing(artifact.folder) as folder:
+        with _lock_of_project(artifact, begun), replacing(artifact.folder) as folder:
             yield folder
             _require_same(artifact, inputs)
-            _seal(artifact, inputs, folder)
+            if artifact.kind.sealed:
+                _seal(artifact, inputs, folder)
             _stamp(artifact, begun, device, folder)
         publishing.publish(artifact, storage)
         if run is not None:
             for name in artifact.kind.logged:
                 if (artifact.folder / name).is_file():
                     run.artifact(artifact.folder / name)
+
+
+def _lock_of(artifact: Artifact) -> Path:
+    return locks.path_of(f"{artifact.kind.verb}-{artifact.name}")
+
+
+@contextlib.contextmanager
+def _lock_of_project(artifact: Artifact, begun: Begun) -> Iterator[None]:
+    """Hold the lock of this project, if the work holds another one."""
+    path = _lock_of(artifact)
+    if begun.lock == path:
+        yield
+        return
+    with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait=True):
+        yield
 
 
 def _hashes(artifact: Artifact) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The storage that every node reaches, and copies of outputs in it."""
+"""The storage that every node reaches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import uuid
 from pathlib import Path
 
-from pipeline.artifacts.publishing import PUBLISHES
 from pipeline.core import paths, storage
 from pipeline.core.file_hash import sha256_of
 from pipeline.experiments.schema import ClusterConfig
@@ -56,14 +55,3 @@ def publish_shards(config: ClusterConfig, folder: Path, dataset: str) -> str:
     copy = storage.join(shared, "shards", f"{dataset}-{digest[:12]}")
     storage.publish(folder, copy)
     return copy
-
-
-def publish(config: ClusterConfig, out: Path, marker: str) -> None:
-    """Copy a stage's output to `<storage>/results/`, for jobs whose own folder is removed.
-
-    Nothing is done without a shared storage, or inside `artifacts.publishing.unpublished`.
-    """
-    shared = shared_storage(config)
-    if shared is not None and PUBLISHES.get():
-        relative = out.relative_to(paths.root()).parts
-        storage.publish(out, storage.join(shared, "results", *relative), marker)

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core import atomic, locks, paths
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import alone
+from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import MANIFEST, read_manifest
 from pipeline.data.scalings import read_scalings
@@ -110,7 +112,7 @@ def write(dataset: str) -> Path:
     Raises:
         UserError: if nothing is evaluated, or the store cannot be reached.
     """
-    with locks.held(locks.path_of(f"register-{dataset}"), f"registering {dataset}", wait=True):
+    with alone(artifact.registration(dataset), wait=True):
         return _write(dataset)
 
 
@@ -179,7 +181,8 @@ def _register_group(
         if version is None:
             version = _register(store, name, dataset, candidate, scalings)
         if not version.description:  # else that of the training that it was made of
-            versions.describe(store, version, training_runs.summary(candidate))
+            summary = training_runs.summary(candidate)
+            store.update_model_version(name, version.version, summary)
         alias = alias_of(candidate.name)
         versions.point(store, name, alias, int(version.version))
         entries[candidate.name] = Entry(
@@ -219,15 +222,15 @@ def _choose_champion(
     best, _, experiment = min(ranked)
     current = versions.aliased(store, name, CHAMPION)
     if current is not None:
-        tags = versions.tags_of(store, name, current)
+        champion = store.get_model_version(name, str(current))
+        tags = dict(champion.tags)
         same_data = tags.get("dataset_sha256") in {
             str(candidate.evaluated.config.dataset_sha256) for candidate in found
         }
         foreign = tags.get("experiment") not in entries
         same_rows = tags.get("valid_rows_sha256") == rows
         better = float(tags.get("valid_nats", math.inf)) < best
-        whole = versions.is_whole(store, store.get_model_version(name, str(current)))
-        if foreign and same_data and same_rows and better and whole:
+        if foreign and same_data and same_rows and better and versions.is_whole(store, champion):
             log.info("champion of %s stays version %s (%s)", name, current, tags["experiment"])
             return Champion(experiment=tags["experiment"], version=current)
     version = entries[experiment].version
@@ -265,21 +268,14 @@ def _register(
     run_id = training_runs.run_of(store, dataset, candidate)
     if scalings is not None:
         training_runs.describe(store, run_id, candidate, read_manifest(paths.shards(dataset)))
-    numbers = {  # by names that are no curve's, into which MLflow would put these
-        "test_nats": score.nats,
-        "test_nats_stderr": score.nats_stderr,
-        "test_bits_per_dim": score.bits_per_dim,
-        "best_valid_nats": result.valid_nats,
-        "num_parameters": result.num_parameters,
-        "train_seconds": result.train_seconds,
-    }
+    valid = {} if result.valid_nats is None else {"best_valid_nats": result.valid_nats}
     uri = exporting.log_exported_model(
         run_id,
         candidate.folder,
         result.num_members,
         str(store.tracking_uri),
         result.context_frames,
-        {key: float(value) for key, value in numbers.items() if value is not None},
+        training_runs.final_numbers(result) | valid,
         candidate.weights_sha256,
         scalings,
     )

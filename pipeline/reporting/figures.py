@@ -1,4 +1,4 @@
-"""Figures of a report as SVG: learning curves, and results beside codecs and published ones."""
+"""Figures of a report as SVG: learning curves, and results with codecs and published ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.core import paths
-from pipeline.reporting import origins, wording
+from pipeline.evaluation.results import Score
+from pipeline.reporting import origins, templates, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.history_units import in_unit
 from pipeline.reporting.wording import UNITS
@@ -24,11 +25,6 @@ MAX_CODEC_RATIO = 2.0
 WIDE, NARROW = 9.6, 3.6  # inches of 72 CSS pixels
 Dot = tuple[float, str, float | None, str]  # value, label, error, marker
 OURS, CODEC, PUBLISHED = "o", "s", "D"
-KINDS = {
-    OURS: "ours (orange dots, with one standard error)",
-    CODEC: "codecs and simple models, measured here (green squares)",
-    PUBLISHED: "published (grey diamonds)",
-}
 _COLORS = {OURS: "#d9622b", CODEC: "#199a8f", PUBLISHED: "#7f8c9b"}
 # of middle lightness, legible on white and on black
 _CURVES = (
@@ -38,10 +34,6 @@ _CURVES = (
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 _INK, _LINE = "#010203", "#040506"  # stand for the page's colours until the SVG is written
 _FONTS = "system-ui, 'DejaVu Sans', Verdana, sans-serif"
-_STYLE = (
-    "<style>:root{--ink:#1c2733;--line:#c4ccd5}@media (prefers-color-scheme:dark)"
-    "{:root{--ink:#e4e9ef;--line:#46535f}}</style>"
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Curve:
 def curves_of(report: Report) -> list[Curve]:
     """Read the histories of a dataset's trainings, best last value first.
 
-    One whose times are not on record, since DVC restored it from its cache, has no curve.
+    A training whose times are not recorded, since DVC restored it from its cache, has no curve.
     """
     curves = {}
     for row in report.rows:
@@ -93,8 +85,8 @@ def limits(curves: Sequence[Curve]) -> tuple[float, float]:
     near = ends[ends <= last + 3 * (last - first)]
     highest = float(near.max())
     most = [float(np.quantile(curve.values, 0.8)) for curve in curves]
-    room = max(0.5 * (highest - lowest), float(np.median(most)) - highest)
-    highest += max(room, 1e-3 * abs(highest), 1e-9)
+    above = max(0.5 * (highest - lowest), float(np.median(most)) - highest)
+    highest += max(above, 1e-3 * abs(highest), 1e-9)
     return lowest - 0.05 * (highest - lowest), highest
 
 
@@ -136,87 +128,94 @@ def learning_curves(curves: Sequence[Curve], unit: str, narrow: bool = False) ->
     return figure
 
 
-def comparison(report: Report, narrow: bool = False) -> Figure:
-    """Draw our test values beside codecs and the valid published ones nearest to ours, best on top.
+@dataclass(frozen=True)
+class Dots:
+    """The test values of a report in one chart.
 
-    Codecs far above ours are left out: on tiny images their headers would flatten all the rest.
+    Attributes:
+        dots: the values, the best last.
+        omitted: what is not drawn, in words.
+        unit: of the values.
+        entropy: the least value that is possible, where it is known.
+    """
+
+    dots: list[Dot]
+    omitted: list[str]
+    unit: str
+    entropy: float | None
+
+    @property
+    def markers(self) -> set[str]:
+        """The kinds of values."""
+        return {marker for *_, marker in self.dots}
+
+
+def dots_of(report: Report) -> Dots:
+    """Return our test values, those of codecs and the valid published ones nearest to ours.
+
+    Codecs far above ours are omitted: on tiny images their headers would flatten all the rest.
+    """
+    best, omitted = report.best.value, []
+    codecs = [
+        (report.codec_value(codec), codec.label, _stderr(codec.score, report), CODEC)
+        for codec in report.codecs
+    ]
+    if any(value > MAX_CODEC_RATIO * best for value, *_ in codecs):
+        omitted.append("codecs and models above twice our best value are not drawn")
+        codecs = [dot for dot in codecs if dot[0] <= MAX_CODEC_RATIO * best]
+    others = {row.published: row.published_value for row in report.rows if row.published}
+    published: list[Dot] = [
+        (value, f"{row.label} {row.sign}".strip() + row.doubt, None, PUBLISHED)
+        for row, value in [*others.items(), *report.context]
+        if value is not None and row.comparable
+    ]
+    published.sort(key=lambda dot: abs(dot[0] - best))
+    if len(published) > MAX_CHART_ROWS:
+        omitted.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
+    dots = [_dot(row, report) for row in report.rows] + codecs + published[:MAX_CHART_ROWS]
+    dots.sort(key=lambda dot: dot[:2], reverse=True)
+    return Dots(dots, omitted, report.unit, report.rows[0].entropy)
+
+
+def _stderr(score: Score, report: Report) -> float:
+    return score.stderr_in(report.unit, report.event)
+
+
+def _dot(row: Row, report: Report) -> Dot:
+    members, given = wording.members(row.result, row.num_averaged), wording.condition(row.evaluated)
+    sign = wording.SIGNS[row.relation_in(report.unit)]
+    known = ["" if members == "one" else members, sign, f"given {given}" if given else ""]
+    label = ", ".join(filter(None, known))
+    name = row.short_name + (f" ({label})" if label else "")
+    return row.value, name, _stderr(row.result.score, report), OURS
+
+
+def comparison(shown: Dots, narrow: bool = False) -> Figure:
+    """Draw test values, the best on top.
 
     Arguments:
-        report: what to draw.
+        shown: what to draw.
         narrow: for a screen of 390 pixels: names stand above their dots.
     """
-    dots = _dots(report)
-    height = 0.8 + (0.34 if narrow else 0.25) * len(dots)
+    height = 0.8 + (0.34 if narrow else 0.25) * len(shown.dots)
     figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
     axes = figure.subplots()
     size = 7.5 if narrow else 9
-    for y, (value, label, error, marker) in enumerate(dots):
+    for y, (value, label, error, marker) in enumerate(shown.dots):
         axes.errorbar(value, y, xerr=error, fmt=marker, color=_COLORS[marker], capsize=2, ms=4.5)
         if narrow:
             axes.text(
                 0.01, y + 0.28, label,
                 fontsize=size, color=_INK, va="bottom", transform=axes.get_yaxis_transform(),
             )  # fmt: skip
-    bound = report.rows[0].entropy
-    if bound is not None:
-        axes.axvline(bound, linestyle="--", color=_COLORS[PUBLISHED])
-    labels = ["" if narrow else label for _, label, *_ in dots]
-    axes.set_yticks(range(len(dots)), labels)
-    axes.set_ylim(-0.7, len(dots) - (0.0 if narrow else 0.3))
-    axes.set_xlabel(f"test {UNITS[report.unit]} (lower is better)", fontsize=size, color=_INK)
+    if shown.entropy is not None:
+        axes.axvline(shown.entropy, linestyle="--", color=_COLORS[PUBLISHED])
+    labels = ["" if narrow else label for _, label, *_ in shown.dots]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(-0.7, len(labels) - (0.0 if narrow else 0.3))
+    axes.set_xlabel(f"test {UNITS[shown.unit]} (lower is better)", fontsize=size, color=_INK)
     _plain(axes, size)
     return figure
-
-
-def _published(report: Report) -> list[Dot]:
-    """Return the published values that can be drawn, the nearest to our best first."""
-    others = {row.published: row.published_value for row in report.rows if row.published}
-    dots: list[Dot] = [
-        (value, f"{row.label} {row.sign}".strip() + row.doubt, None, PUBLISHED)
-        for row, value in [*others.items(), *report.context]
-        if value is not None and row.comparable
-    ]
-    return sorted(dots, key=lambda dot: abs(dot[0] - report.best.value))
-
-
-def _dots(report: Report) -> list[Dot]:
-    best = report.best.value
-    dots = [_dot(row, report) for row in report.rows]
-    for codec in report.codecs:
-        value = report.codec_value(codec)
-        if value <= MAX_CODEC_RATIO * best:
-            error = codec.score.stderr_in(report.unit, report.event)
-            dots.append((value, codec.label, error, CODEC))
-    nearest = _published(report)[:MAX_CHART_ROWS]
-    return sorted([*dots, *nearest], key=lambda dot: dot[:2], reverse=True)
-
-
-def _dot(row: Row, report: Report) -> Dot:
-    sign = wording.SIGNS[row.relation_in(report.unit)]
-    members = wording.members(row.result, row.num_averaged)
-    given = wording.condition(row.evaluated)
-    known = ["" if members == "one" else members, sign, f"given {given}" if given else ""]
-    name = wording.short_name(row.result.experiment, report.dataset)
-    error = row.result.score.stderr_in(report.unit, row.evaluated.event)
-    label = ", ".join(filter(None, known))
-    return row.value, f"{name} ({label})" if label else name, error, OURS
-
-
-def left_out(report: Report) -> str:
-    """Say what a comparison does not draw, "" where it draws all."""
-    said = []
-    if any(
-        report.codec_value(codec) > MAX_CODEC_RATIO * report.best.value for codec in report.codecs
-    ):
-        said.append("codecs and models above twice our best value are not drawn")
-    if len(_published(report)) > MAX_CHART_ROWS:
-        said.append(f"published values are the {MAX_CHART_ROWS} nearest to our best")
-    return "; ".join(said)
-
-
-def kinds_shown(report: Report) -> set[str]:
-    """Return the markers that a comparison has."""
-    return {marker for *_, marker in _dots(report)}
 
 
 def _plain(axes: Axes, size: float) -> None:
@@ -237,4 +236,4 @@ def svg(figure: Figure) -> bytes:
     text = text[text.index("<svg") :].replace(_INK, "var(--ink)").replace(_LINE, "var(--line)")
     text = re.sub(r"font: ([0-9.]+px) [^;\"]+", rf"font: \1 {_FONTS}", text)
     end = text.index(">") + 1
-    return (text[:end] + _STYLE + text[end:]).encode()
+    return templates.render(templates.CHART, opening=text[:end], content=text[end:]).encode()

@@ -9,13 +9,11 @@ from pathlib import Path
 from pipeline.core import atomic
 from pipeline.core.errors import UserError
 from pipeline.reporting import templates
-from pipeline.reporting.gallery import Media
-from pipeline.reporting.templates import HtmlTable
+from pipeline.reporting.templates import HtmlTable, Media, Terms
 
 log = logging.getLogger(__name__)
 
 FILE = "index.html"
-Terms = list[tuple[str, str]]
 Part = str | HtmlTable | Media
 
 
@@ -40,22 +38,19 @@ def write_each(above: Path, record: str, write: Callable[[Path], None]) -> list[
     return written
 
 
-def save(folder: Path, name: str, content: Sequence[Part], origin: Terms, files: Terms) -> None:
+def save(folder: Path, name: str, content: Sequence[Part], origin: Terms) -> None:
     """Write a folder's page, which leads back to all reports.
 
     Arguments:
         folder: that it is written to.
         name: its title.
         content: paragraphs, tables and pictures.
-        origin: (term, text) of where the record comes from.
-        files: (what, name) of the folder.
+        origin: where the record comes from.
 
     Raises:
         UserError: if the folder is gone.
     """
-    text = templates.render(
-        templates.FOLDER, title=name, content=content, origin=origin, files=files
-    )
+    text = templates.render(templates.FOLDER, title=name, content=content, origin=origin)
     try:
         atomic.write_text(folder / FILE, text)
     except FileNotFoundError:

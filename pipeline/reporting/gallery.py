@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import wave
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,64 +16,23 @@ from PIL import Image
 from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation import audio_figures, video_figures
 from pipeline.evaluation.results import Result
-from pipeline.reporting import templates, wording
+from pipeline.reporting import templates
 from pipeline.reporting.comparison import Report, Row
+from pipeline.reporting.templates import Cell, HtmlTable, Media
 
 COLUMNS = 10
 REAL_ROWS = 3
 MEMBER_PIXELS = 44  # of an image on the page
 HEARD_SECONDS, GAP_SECONDS = 1.5, 0.06
-Names = Mapping[int, str]  # of models on the page, by the identity of their row
-
-
-@dataclass(frozen=True, kw_only=True)
-class Media:
-    """A picture or a sound on a page.
-
-    Attributes:
-        content: of a PNG or WAV file.
-        alt: what it shows, for those who do not see it.
-        caption: below it; a text, or HTML that a template made.
-        note, labels: above it, and above each image of the first row of a strip.
-        across: width on the page in pixels of a strip of small images, 0 for other pictures.
-        still: a first frame of animated pictures, for readers who want less motion.
-        is_sound: whether it is a WAV file.
-    """
-
-    content: bytes
-    alt: str
-    caption: str = ""
-    note: str = ""
-    labels: Sequence[str] = ()
-    across: int = 0
-    still: bytes = b""
-    is_sound: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Players:
-    """Real and drawn sounds of equal lengths, a row for each real one.
-
-    Attributes:
-        header: names of the columns: what a row is, real, and the models.
-        rows: (what it is, the sounds as WAV files).
-        seconds: the shortest and the longest of the real sounds.
-        repeated: seconds below which sounds are repeated, 0 where none is that short.
-    """
-
-    header: list[str]
-    rows: list[tuple[str, list[bytes]]]
-    seconds: tuple[float, float]
-    repeated: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Samples on a page: those of one model, or of models that were given the same sounds."""
+    """Samples of one model, or sounds of several that were given the same."""
 
     title: str = ""
     media: Sequence[Media] = ()
-    players: Players | None = None
+    sounds: HtmlTable | None = None
 
 
 def sections(report: Report) -> list[Samples]:
@@ -86,18 +45,16 @@ def sections(report: Report) -> list[Samples]:
         and row.result.num_folds == 1
         and row.result.split == "test"
     ]
-    names = {id(row): wording.short_name(row.result.experiment, report.dataset) for row in rows}
     extents = report.event.shape
     if len(extents) == 1 and extents[0] is None:
-        return [*_sounds(rows, names), *_pictures(rows, names, _spectrograms)]
+        return [*_sounds(rows), *_pictures(rows, _spectrograms)]
     if len(extents) == 4:
-        return list(_pictures(rows, names, _clips))
+        return list(_pictures(rows, _clips))
     strips = [row for row in rows if (row.evaluated.folder / "media" / "samples.png").is_file()]
-    others = [row for row in rows if row not in strips]
-    return [*_strips(strips, names), *_pictures(others, names, _samples)]
+    return [*_strips(strips), *_pictures([row for row in rows if row not in strips], _samples)]
 
 
-def _strips(rows: Sequence[Row], names: Names) -> Iterator[Samples]:
+def _strips(rows: Sequence[Row]) -> Iterator[Samples]:
     """Yield the real images once, then strips of samples of each model."""
     for row in rows[:1]:
         real = row.evaluated.folder / "media" / "real.png"
@@ -106,24 +63,23 @@ def _strips(rows: Sequence[Row], names: Names) -> Iterator[Samples]:
     for row in rows:
         found = (row.evaluated.folder / "media").glob("*.png")
         kinds = sorted((path for path in found if path.stem != "real"), key=_after_samples)
-        name = names[id(row)]
-        yield Samples(title=name, media=[_drawn_strip(path, row, name) for path in kinds])
+        yield Samples(title=row.short_name, media=[_drawn_strip(path, row) for path in kinds])
 
 
 def _after_samples(path: Path) -> tuple[bool, str]:
     return path.stem != "samples", path.stem
 
 
-def _drawn_strip(path: Path, row: Row, name: str) -> Media:
+def _drawn_strip(path: Path, row: Row) -> Media:
     """Return a strip of samples, with their classes if the model is given them."""
-    classes = row.evaluated.config.asked("num_classes")
+    classes, alt = row.evaluated.config.asked("num_classes"), f"samples of {row.short_name}"
     if path.stem != "samples":
         note = path.stem.replace("_", " ")
-        return dataclasses.replace(_strip(path, row, f"samples of {name}, {note}"), note=note)
+        return dataclasses.replace(_strip(path, row, f"{alt}, {note}"), note=note)
     if not isinstance(classes, int):
-        return _strip(path, row, f"samples of {name}")
+        return _strip(path, row, alt)
     labels = [str(index % classes) for index in range(COLUMNS)]
-    alt = f"samples of {name}, each given its class: {', '.join(labels)}"
+    alt += f", each given its class: {', '.join(labels)}"
     return dataclasses.replace(_strip(path, row, alt), labels=labels)
 
 
@@ -170,31 +126,30 @@ def read_picture(path: Path, alt: str, caption: str = "") -> Media:
         raise UserError(f"{path}: expected a picture, got {one_line(error)}") from None
 
 
-def _pictures(
-    rows: Sequence[Row], names: Names, read: Callable[[Path, Row, str], Media]
-) -> Iterator[Samples]:
+def _pictures(rows: Sequence[Row], read: Callable[[Path, Row], Media]) -> Iterator[Samples]:
     """Yield the pictures that evaluations drew of samples."""
     for row in rows:
         path = row.evaluated.folder / "samples.png"
         if path.is_file():
-            yield Samples(media=[read(path, row, names[id(row)])])
+            yield Samples(media=[read(path, row)])
 
 
-def _samples(path: Path, row: Row, name: str) -> Media:
-    shows = "next to real test rows"
+def _samples(path: Path, row: Row) -> Media:
+    name, shows = row.short_name, "next to real test rows"
     return read_picture(path, f"samples of {name} {shows}", f"{name}: samples {shows}")
 
 
-def _spectrograms(path: Path, row: Row, name: str) -> Media:
-    caption = f"{name}: spectrograms, drawn above real; brighter is louder, over 70 dB."
-    return read_picture(path, f"spectrograms of {name}: drawn above, real below", caption)
+def _spectrograms(path: Path, row: Row) -> Media:
+    caption = f"{row.short_name}: spectrograms, drawn above real; brighter is louder, over 70 dB."
+    alt = f"spectrograms of {row.short_name}: drawn above, real below"
+    return read_picture(path, alt, caption)
 
 
-def _clips(path: Path, row: Row, name: str) -> Media:
+def _clips(path: Path, row: Row) -> Media:
     expected = shows_expected(row.result)
     caption = templates.render(
         templates.CLIPS,
-        name=name,
+        name=row.short_name,
         most=video_figures.MAX_CLIPS,
         frames=row.result.context_frames,
         expected=expected,
@@ -202,17 +157,17 @@ def _clips(path: Path, row: Row, name: str) -> Media:
         drawn=video_figures.DRAWN,
     )
     versions = "true, expected and drawn" if expected else "true and drawn"
-    return read_picture(path, f"clips of {name}: {versions}", Markup(caption))
+    return read_picture(path, f"clips of {row.short_name}: {versions}", Markup(caption))
 
 
-def _sounds(rows: Sequence[Row], names: Names) -> Iterator[Samples]:
+def _sounds(rows: Sequence[Row]) -> Iterator[Samples]:
     """Yield players: the real sounds once where models were given the same."""
     groups: dict[tuple[tuple[str, bytes], ...], list[Row]] = {}
     for row in rows:
         if real := _real_sounds(row):
             groups.setdefault(real, []).append(row)
     for real, group in groups.items():
-        yield Samples(players=_players(real, group, [names[id(row)] for row in group]))
+        yield Samples(sounds=_players(real, group))
 
 
 def _real_sounds(row: Row) -> tuple[tuple[str, bytes], ...]:
@@ -223,25 +178,29 @@ def _real_sounds(row: Row) -> tuple[tuple[str, bytes], ...]:
     )
 
 
-def _players(
-    real: tuple[tuple[str, bytes], ...], rows: Sequence[Row], names: Sequence[str]
-) -> Players:
+def _players(real: tuple[tuple[str, bytes], ...], rows: Sequence[Row]) -> HtmlTable:
+    """Return a table of a row for each real sound, with what models drew in its length."""
     drawn, _ = audio_figures.KINDS
-    first = "speaker, text" if any(title for title, _ in real) else "sound"
     media = [row.evaluated.folder / "media" for row in rows]
-    stems = [path.stem for path in sorted(media[0].glob("*.txt"))]
+    header = ["speaker, text" if any(title for title, _ in real) else "sound", "real"]
+    header += [row.short_name for row in rows]
     lines = []
-    for stem, (title, content) in zip(stems, real, strict=True):
-        label = title or f"{int(stem) + 1 if stem.isdigit() else stem}"
-        sounds = [content, *(read_sound(folder / f"{stem}-{drawn}.wav") for folder in media)]
-        lines.append((label, [repeated(sound) for sound in sounds]))
-    seconds = [_seconds(content) for _, content in real]
-    return Players(
-        header=[first, "real", *names],
-        rows=lines,
-        seconds=(min(seconds), max(seconds)),
-        repeated=HEARD_SECONDS if min(seconds) < HEARD_SECONDS else 0,
-    )
+    for path, (title, content) in zip(sorted(media[0].glob("*.txt")), real, strict=True):
+        label = title or f"{int(path.stem) + 1 if path.stem.isdigit() else path.stem}"
+        sounds = [content, *(read_sound(folder / f"{path.stem}-{drawn}.wav") for folder in media)]
+        lines.append(
+            [Cell(label), *map(_player, sounds, [f"{label}, {name}" for name in header[1:]])]
+        )
+    seconds = sorted(_seconds(content) for _, content in real)
+    caption = f"Real sounds of the test split of {seconds[0]:.2f} to {seconds[-1]:.2f} s, and "
+    caption += "sounds that models drew in the same lengths."
+    if seconds[0] < HEARD_SECONDS:
+        caption += f" Sounds below {HEARD_SECONDS:g} s are repeated, with pauses, to be heard."
+    return HtmlTable(caption, header, lines)
+
+
+def _player(content: bytes, label: str) -> Cell:
+    return Cell(label, media=Media(content=repeated(content), alt=label, is_sound=True))
 
 
 def shows_expected(result: Result) -> bool:

@@ -13,30 +13,20 @@ from pipeline.experiments import naming
 from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.reporting import templates, wording
 from pipeline.reporting.comparison import Report, Row
+from pipeline.reporting.templates import Cell, Terms
 from pipeline.tracking import mlflow_pages
 from pipeline.training.training_records import TrainingRecord
 
 CODECS = "codecs"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RowOrigin:
-    """Where a row of a page comes from.
-
-    Attributes:
-        id: that the row's name leads to.
-        title: whose it is.
-        terms: what is known, by name.
-        files: (what, address) relative to `reports/<dataset>/`.
-        published, address: the counterpart with its source, and where it can be read.
-    """
+    """Where a row of a page comes from: what is known, and the id that the row's name leads to."""
 
     id: str
     title: str
-    terms: list[tuple[str, str]]
-    files: list[tuple[str, str]]
-    published: str = ""
-    address: str = ""
+    terms: Terms
 
 
 def anchor(experiment: str) -> str:
@@ -71,14 +61,20 @@ def processors(training: TrainingRecord | None) -> int:
 def of_report(report: Report) -> list[RowOrigin]:
     """Return where each of our rows comes from, and the codecs."""
     sha256 = read_manifest(paths.shards(report.dataset)).sha256
-    found = [_of_row(row, report.dataset, sha256) for row in report.rows]
+    found = [
+        RowOrigin(anchor(row.result.experiment), row.short_name, _terms(row, sha256))
+        for row in report.rows
+    ]
     return found + ([_of_codecs(report, sha256)] if report.codecs else [])
 
 
-def _of_row(row: Row, dataset: str, dataset_sha256: str) -> RowOrigin:
+def _terms(row: Row, dataset_sha256: str) -> Terms:
     result, training, published = row.result, training_of(row), row.published
-    terms = [("model", result.model), ("settings", wording.settings(row.evaluated))]
-    terms.append(("commit", training and training.commit or "unknown"))
+    terms: Terms = [("model", result.model), ("settings", wording.settings(row.evaluated))]
+    if published is not None:
+        text = f"{published.label}: {published.source} [{published.status}]"
+        terms.append(("published", [Cell(text, link=published.address)]))
+    terms.append(("commit", (training and training.commit) or "unknown"))
     terms += [("command", command) for command in _commands(row)]
     terms.append(("data checksum", str(row.evaluated.config.dataset_sha256 or dataset_sha256)))
     terms += [("device", result.device)] if result.device else []
@@ -88,17 +84,8 @@ def _of_row(row: Row, dataset: str, dataset_sha256: str) -> RowOrigin:
     terms += [(name, f"{value:.2f} s") for name, value in seconds.items() if value is not None]
     files = list(_files(row))
     if training is not None and training.run_id:
-        files.append(("MLflow run", mlflow_pages.run_page(training.run_id)))
-    return RowOrigin(
-        id=anchor(result.experiment),
-        title=wording.short_name(result.experiment, dataset),
-        terms=terms,
-        files=files,
-        published=f"{published.label}: {published.source} [{published.status}]"
-        if published
-        else "",
-        address=published.address if published else "",
-    )
+        files.append(Cell("MLflow run", link=mlflow_pages.run_page(training.run_id)))
+    return [*terms, ("files", files)]
 
 
 def _commands(row: Row) -> list[str]:
@@ -111,7 +98,7 @@ def _commands(row: Row) -> list[str]:
     return [f"dvc repro {dvc_target(stages[-1], name)}", by_hand]
 
 
-def _files(row: Row) -> Iterator[tuple[str, str]]:
+def _files(row: Row) -> Iterator[Cell]:
     folder, split = row.evaluated.folder, row.result.split
     model = paths.model(folder.name)
     held = {
@@ -126,15 +113,17 @@ def _files(row: Row) -> Iterator[tuple[str, str]]:
     }
     for what, path in held.items():
         if path.is_file():
-            yield what, (Path("..", "..") / path.relative_to(paths.root())).as_posix()
+            address = Path("..", "..") / path.relative_to(paths.root())
+            yield Cell(what, link=address.as_posix())
 
 
 def _of_codecs(report: Report, dataset_sha256: str) -> RowOrigin:
-    terms = [
+    terms: Terms = [
         (codec.label, f"{codec.kind}; {codec.settings}; {codec.num_rows:,} test rows")
         for codec in report.codecs
     ]
     terms.append(("command", f"python -m stages.codecs {report.dataset}"))
     terms.append(("data checksum", dataset_sha256))
-    files = [("measurements (JSON)", f"../../codecs/{report.dataset}.json")]
-    return RowOrigin(id=CODECS, title="codecs and simple models", terms=terms, files=files)
+    path = f"../../codecs/{report.dataset}.json"
+    terms.append(("files", [Cell("measurements (JSON)", link=path)]))
+    return RowOrigin(CODECS, "codecs and simple models", terms)

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from arcore.events import Event
 from arcore.units import UNITS, nats_to, to_nats
-from pipeline.core.errors import UserError
-from pipeline.core.records import read_yaml, value_of
+from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.records import read_yaml, require_known, value_of
 from pipeline.evaluation.results import Counterpart
 from pipeline.reporting.wording import SIGNS
 
 DEFAULT = Path(__file__).with_name("published_results.yaml")
-
-_CHOICES: Mapping[str, tuple[str | None, ...]] = {
-    "verified": ("lecture", "code", "pages", "memory"),
-    "relation": ("exact", "upper_bound", "approx", "below", "above"),
-    "sense": ("nll", "ll"),
-    "kind": ("published", "author_rerun", "reimplementation"),
-    "confidence": (None, "low", "medium"),
-}
+Text = Annotated[str, Field(min_length=1)]
 _NEGATED = {"below": "above", "above": "below"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
 class PublishedResult:
     """One published number.
 
@@ -46,31 +40,23 @@ class PublishedResult:
         ValueError: for a value out of the choices, or of another type.
     """
 
-    model: str
-    variant: str
-    dataset: str
-    metric: str
-    split: str
+    model: Text
+    variant: Text
+    dataset: Text
+    metric: Text
+    split: Text
     value: float
-    source: str
-    verified: str
-    relation: str = "exact"
-    sense: str = "nll"
-    kind: str = "published"
-    confidence: str | None = None
+    source: Text
+    verified: Literal["lecture", "code", "pages", "memory"]
+    relation: Literal["exact", "upper_bound", "approx", "below", "above"] = "exact"
+    sense: Literal["nll", "ll"] = "nll"
+    kind: Literal["published", "author_rerun", "reimplementation"] = "published"
+    confidence: Literal["low", "medium"] | None = None
     note: str | None = None
     ci: float | None = None
     speedup: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("model", "variant", "dataset", "metric", "split", "source"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name}: expected text, got {getattr(self, name)!r}")
-        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
-            raise ValueError(f"value: expected a number or null, got {self.value!r}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
         if self.sense == "ll" and self.relation == "upper_bound":
             raise ValueError(
                 "relation: expected no upper_bound for a log-likelihood, whose sign flips"
@@ -97,11 +83,6 @@ class PublishedResult:
     def nll_relation(self) -> str:
         """How the true number relates to the printed one, both as costs: nats or bits."""
         return _NEGATED.get(self.relation, self.relation) if self.sense == "ll" else self.relation
-
-    @property
-    def invalid(self) -> bool:
-        """Whether the note says that the number is no likelihood."""
-        return "INVALID" in (self.note or "")
 
     @property
     def doubt(self) -> str:
@@ -134,7 +115,7 @@ class PublishedResult:
     @property
     def comparable(self) -> bool:
         """Whether it is a valid likelihood of the test split."""
-        return not self.invalid and self.split == "test"
+        return "INVALID" not in (self.note or "") and self.split == "test"
 
     def nll(self, unit: str, event: Event) -> float | None:
         """Return the number as a negative log-likelihood, lower is better.
@@ -161,24 +142,33 @@ def load_published(path: Path = DEFAULT) -> tuple[PublishedResult, ...]:
     Raises:
         UserError: naming the file and the row that is malformed, or given twice.
     """
-    rows = value_of(read_yaml(path), "results", list, str(path))
-    fields = {field.name for field in dataclasses.fields(PublishedResult)}
     found: dict[tuple[str, ...], PublishedResult] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(value_of(read_yaml(path), "results", list, str(path)), 1):
         where = f"{path}: row {number}"
-        if not isinstance(row, dict) or set(row) - fields:
-            raise UserError(f"{where}: expected fields among {sorted(fields)}, got {row}")
-        if "value" in row and row["value"] is None:
+        result = _read(row, where)
+        if result is None:
             continue
-        try:
-            result = PublishedResult(**row)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{where}: {error}") from error
         key = (result.dataset, result.model, result.variant, result.metric, result.split)
         if key in found:
             raise UserError(f"{where}: {' / '.join(key)} is given twice")
         found[key] = result
     return tuple(found.values())
+
+
+def _read(row: object, where: str) -> PublishedResult | None:
+    """Read a row; None for one whose value is null."""
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected a mapping, got {row!r}")
+    require_known(row, PublishedResult.__dataclass_fields__, where)
+    if "value" in row and row["value"] is None:
+        return None
+    try:
+        return PublishedResult(**row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"{first['loc'][0]}: " if first["loc"] else ""
+        wanted = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        raise UserError(f"{where}: {name}expected {wanted}, got {first['input']!r}") from None
 
 
 @functools.cache
@@ -209,31 +199,19 @@ def match(rows: list[PublishedResult], wanted: Counterpart, where: str) -> Publi
     Raises:
         UserError: if there is none, with the nearest, or none that is meant by name.
     """
-    known_keys = {"model", "variant", "split"}
-    if not isinstance(wanted, Mapping) or not {"model"} <= set(wanted) <= known_keys:
+    known = {"model", "variant", "split"}
+    if not isinstance(wanted, Mapping) or not {"model"} <= set(wanted) <= known:
         raise UserError(f"{where}: expected {{model, variant, split}} or null, got {wanted!r}")
     model, variant = str(wanted["model"]), str(wanted.get("variant", "-"))
-    same = [row for row in rows if (row.model, row.variant) == (model, variant)]
-    if same:
-        return _of_split(same, wanted.get("split"), where)
     variants = [row.variant for row in rows if row.model == model]
-    if variants:
-        near = difflib.get_close_matches(variant, variants, n=len(variants), cutoff=0.0)
-        known = ", ".join(repr(name) for name in near)
-        raise UserError(f"{where}: no published {model} {variant!r}; its variants: {known}")
-    models = sorted({row.model for row in rows})
-    near = difflib.get_close_matches(model, models, n=3, cutoff=0.3) or models
-    raise UserError(
-        f"{where}: no published model {model!r} for this dataset; "
-        f"known: {', '.join(near) or 'none'}"
-    )
-
-
-def _of_split(rows: Sequence[PublishedResult], wanted: str | None, where: str) -> PublishedResult:
-    """Return the row of a split; without one that of `test`, or the only one."""
-    by_split = {row.split: row for row in rows}
-    split = wanted or ("test" if "test" in by_split or len(rows) > 1 else rows[0].split)
+    if not variants:
+        raise unknown_name(f"published model of {where}", model, {row.model for row in rows})
+    if variant not in variants:
+        raise unknown_name(f"variant of {model} of {where}", variant, variants)
+    by_split = {row.split: row for row in rows if (row.model, row.variant) == (model, variant)}
+    default = "test" if "test" in by_split or len(by_split) > 1 else next(iter(by_split))
+    split = wanted.get("split") or default
     if split not in by_split:
-        got = "none" if wanted is None else repr(wanted)
+        got = repr(wanted["split"]) if wanted.get("split") else "none"
         raise UserError(f"{where}: split: expected one of {sorted(by_split)}, got {got}")
     return by_split[split]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
@@ -28,32 +28,25 @@ LEFT_OUT = ("settings", "device", "source")  # which the origin of each row give
 FIRST = ("experiment", "condition", "published", "difference")
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart as SVG.
-
-    Attributes:
-        wide, narrow: for wide and narrow screens.
-        alt, caption: what it shows, for those who do not see it, and for all.
-    """
-
-    wide: bytes
-    narrow: bytes
-    alt: str
-    caption: str
+Chart = tuple[bytes, bytes]  # SVG for wide and for narrow screens
 
 
 def render(report: Report, frame: pd.DataFrame) -> str:
     """Render a report and its numbers as one self-contained HTML page."""
     results = tables.results(frame)
+    dots, curves = figures.dots_of(report), figures.curves_of(report)
     return templates.render(
         templates.REPORT,
         dataset=report.dataset,
+        unit=UNITS[report.unit],
         results=_results(results, report),
         legend=tables.legend(report, list(results[0])),
-        comparison_title=_comparison_title(report),
-        comparison=_comparison(report),
-        curves=_curves(report),
+        dots=dots,
+        comparison=_chart(figures.comparison, dots)
+        if len(frame["experiment"].unique()) > 1
+        else None,
+        curves=curves,
+        learning_curves=_chart(figures.learning_curves, curves, report.unit) if curves else None,
         samples=gallery.sections(report),
         uses=use_sections.sections(report.dataset),
         published=_published(frame, report),
@@ -64,13 +57,18 @@ def render(report: Report, frame: pd.DataFrame) -> str:
     )
 
 
+def _chart(draw: Callable[..., Figure], *shown: object) -> Chart:
+    wide, narrow = (figures.svg(draw(*shown, narrow=narrow)) for narrow in (False, True))
+    return wide, narrow
+
+
 def _results(rows: Sequence[Texts], report: Report) -> HtmlTable:
     """Return the table of our rows and of codecs: names lead to origins, remarks are notes."""
     first = [FIRST[0], tables.value_column(report.unit), *FIRST[1:]]
     columns = [name for name in first if name in rows[0]]
     columns += [name for name in rows[0] if name not in (*first, *LEFT_OUT)]
     cells = [[_cell(name, row[name], report) for name in columns] for row in rows]
-    caption = "Test results, best first; a name leads to how its row was made"
+    caption = "Test results, best first; each name links to the origin of its row"
     return HtmlTable(caption, columns, cells)
 
 
@@ -91,44 +89,5 @@ def _published(frame: pd.DataFrame, report: Report) -> HtmlTable:
         [Cell(text, link=row.address if name == "source" else "") for name, text in texts.items()]
         for texts, (row, _) in zip(rows, report.context, strict=True)
     ]
-    caption = "Published results that none of ours is matched with"
+    caption = "Published results without a counterpart above"
     return HtmlTable(caption, list(rows[0]) if rows else [], cells)
-
-
-def _comparison_title(report: Report) -> str:
-    shown = figures.kinds_shown(report)
-    if figures.PUBLISHED in shown:
-        return "Compared with published values"
-    return "Compared with codecs and simple models" if figures.CODEC in shown else "Compared"
-
-
-def _comparison(report: Report) -> Chart | None:
-    if len(report.rows) + len(report.codecs) + len(report.context) < 2:
-        return None
-    shown = figures.kinds_shown(report)
-    kinds = [words for marker, words in figures.KINDS.items() if marker in shown]
-    caption = f"Test {UNITS[report.unit]}, lower is better: {'; '.join(kinds)}."
-    if report.rows[0].entropy is not None:
-        caption += " Dashed: the entropy bound."
-    if omitted := figures.left_out(report):
-        caption += f" {omitted.capitalize()}."
-    wide, narrow = (figures.svg(figures.comparison(report, narrow)) for narrow in (False, True))
-    alt = f"Dot plot of the test results of {report.dataset}; the numbers are in the tables"
-    return Chart(wide, narrow, alt, caption)
-
-
-def _curves(report: Report) -> Chart | None:
-    curves: Sequence[figures.Curve] = figures.curves_of(report)
-    if not curves:
-        return None
-    wide, narrow = (
-        figures.svg(figures.learning_curves(curves, report.unit, narrow))
-        for narrow in (False, True)
-    )
-    ends = ", ".join(f"{curve.label} {curve.values[-1]:.4g}" for curve in curves)
-    unit = UNITS[report.unit]
-    caption = (
-        f"Validation {unit} over the time of training, in seconds times processors, validation not "
-        "counted. The first epochs may lie above the picture; ↑ marks a curve that ends there."
-    )
-    return Chart(wide, narrow, f"Learning curves; last validation {unit}: {ends}", caption)

@@ -175,8 +175,7 @@ def _levels(report: Report) -> Iterator[str]:
     """Yield what each level of a bound costs, for each of ours that has levels."""
     for row in report.rows:
         if row.result.bound is not None and not row.approximate:
-            name = wording.short_name(row.result.experiment, report.dataset)
-            yield f"{name}: {wording.levels(row.result.bound)}"
+            yield f"{row.short_name}: {wording.levels(row.result.bound)}"
 
 
 def markdown(report: Report, frame: pd.DataFrame) -> str:

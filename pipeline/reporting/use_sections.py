@@ -10,8 +10,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.data.manifest import read_manifest
 from pipeline.reporting import gallery, templates, wording
-from pipeline.reporting.gallery import Media
-from pipeline.reporting.templates import Cell, HtmlTable
+from pipeline.reporting.templates import Cell, HtmlTable, Media
 from pipeline.uses import use_records
 from pipeline.uses.use_descriptions import USES
 from pipeline.uses.use_records import Number, Shown, UseRecord

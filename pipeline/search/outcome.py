@@ -12,15 +12,14 @@ from pathlib import Path
 import yaml
 
 from pipeline.core import paths
-from pipeline.core.atomic import replacing
-from pipeline.core.records import write_object
+from pipeline.core.records import Record, write_object
 from pipeline.search import objectives, search_figures
 from pipeline.search.spec import Search
 from pipeline.search.trials import STATUSES, TrialRecord, best
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchRecord:
+class SearchRecord(Record):
     """search.json: what a search tried and found.
 
     It differs from run to run, so that DVC ignores it (`.dvcignore`).
@@ -68,10 +67,6 @@ class SearchRecord:
     front: tuple[int, ...] = ()
     device: str = ""
     command: str = ""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain data."""
-        return dataclasses.asdict(self)
 
 
 def summarize(
@@ -169,45 +164,39 @@ def _importance_rows(search: Search, table: Sequence[TrialRecord]) -> list[list[
     return [header, *([n, *(f"{s.get(n, 0):.4f}" for s in shares)] for n in found)]
 
 
-def write(search: Search, table: Sequence[TrialRecord], record: SearchRecord) -> Path:
-    """Write searches/<name>/: trials.csv, best.yaml, importance.csv, search.json and plots.
+def write(search: Search, table: Sequence[TrialRecord], record: SearchRecord, folder: Path) -> None:
+    """Write trials.csv, best.yaml, importance.csv, search.json and plots into a folder.
 
     The best is of the lowest nats, whatever its samples cost.
-
-    The few numbers that DVC compares go to metrics/searches/<name>.json.
 
     Arguments:
         search: the search.
         table: its trials, of which one has a finite value.
         record: what search.json says.
+        folder: that becomes searches/<name>/.
     """
     winner = best(table)
-    out = paths.search(search.name)
-    with replacing(out) as temporary:
-        (temporary / "search.json").write_text(
-            json.dumps(record.to_dict(), indent=2) + "\n", encoding="utf-8"
-        )
-        with open(temporary / "trials.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(_rows(search, table))
-        with open(temporary / "importance.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(_importance_rows(search, table))
-        heading = (
-            f"# What search {search.name} found: trial {winner.number} of {len(table)}, "
-            f"{winner.value:.3f} validation nats.\n"
-        )
-        overlay = yaml.safe_dump(search.overlay(winner.values), sort_keys=False)
-        (temporary / "best.yaml").write_text(heading + overlay, encoding="utf-8")
-        search_figures.objective_figure(search, table).savefig(temporary / "objective.png", dpi=100)
-        search_figures.curves_figure(table).savefig(temporary / "curves.png", dpi=100)
-        if len(search.plan.objectives) > 1:
-            if record.front:  # none where the time ended before a trial was timed
-                figure = search_figures.front_figure(table, record.front)
-                figure.savefig(temporary / "front.png", dpi=100)
-    _write_summary(record)
-    return out
+    write_object(folder / "search.json", record.to_dict())
+    _write_csv(folder / "trials.csv", _rows(search, table))
+    _write_csv(folder / "importance.csv", _importance_rows(search, table))
+    heading = (
+        f"# What search {search.name} found: trial {winner.number} of {len(table)}, "
+        f"{winner.value:.3f} validation nats.\n"
+    )
+    overlay = yaml.safe_dump(search.overlay(winner.values), sort_keys=False)
+    (folder / "best.yaml").write_text(heading + overlay, encoding="utf-8")
+    search_figures.objective_figure(search, table).savefig(folder / "objective.png", dpi=100)
+    search_figures.curves_figure(table).savefig(folder / "curves.png", dpi=100)
+    if record.front:  # none of one objective, or where the time ended before a trial was timed
+        search_figures.front_figure(table, record.front).savefig(folder / "front.png", dpi=100)
 
 
-def _write_summary(record: SearchRecord) -> None:
+def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def write_summary(record: SearchRecord) -> None:
     """Write what DVC compares of a search: the best trial's and the base experiment's own nats."""
     path = paths.metrics(f"searches/{record.search}")
     path.parent.mkdir(parents=True, exist_ok=True)

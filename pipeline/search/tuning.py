@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import signal
-import time
 import uuid
 import warnings
 from collections.abc import Sequence
@@ -18,8 +17,12 @@ from pathlib import Path
 
 import torch
 
+from pipeline.artifacts import artifact
+from pipeline.artifacts.artifact import Artifact
+from pipeline.artifacts.origin import device_name
+from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import connection, shared_storage
-from pipeline.core import allocator, locks, paths, provenance, storage
+from pipeline.core import allocator, paths, provenance, storage
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
@@ -57,7 +60,8 @@ class SearchRun:
         config_hash: of all that decides the search.
         place: folder or URI in which Ray Tune keeps the searches.
         mlflow_experiment: name of the MLflow experiment.
-        command, commit: what runs.
+        output: what it leaves.
+        commit: of the code.
         run_id: of MLflow, the parent of the trials' runs; None where the store cannot be reached.
     """
 
@@ -66,7 +70,7 @@ class SearchRun:
     config_hash: str
     place: str
     mlflow_experiment: str
-    command: str
+    output: Artifact
     commit: str
     run_id: str | None = None
 
@@ -107,14 +111,14 @@ def tune(name: str, overrides: Sequence[str] = (), fresh: bool = False) -> Path:
     place = storage.join(shared_storage.storage_of(search.base.cluster), "tune")
     manifest = read_manifest(paths.shards(search.base.dataset["name"]))
     folder = f"{search.name}-{search.config_hash(manifest.sha256)[:12]}"
-    with locks.held(locks.path_beside(place, folder), f"searching {search.name}"):
-        command = shlex.join(["python", "-m", "stages.tune", name, *overrides])
-        return _tune(search, fresh, command)
+    command = shlex.join(["python", "-m", "stages.tune", name, *overrides])
+    output = artifact.search(search.name, manifest.dataset, command)
+    with alone(output, work=(place, folder)) as begun:
+        return _tune(_planned(search, output, begun), begun, fresh)
 
 
-def _tune(search: Search, fresh: bool, command: str) -> Path:
-    began = time.perf_counter()
-    run = _planned(search, command)
+def _tune(run: SearchRun, begun: Begun, fresh: bool) -> Path:
+    search = run.search
     records = TrialRecords(search, run.kept)
     if not fresh:
         records.read()
@@ -125,17 +129,15 @@ def _tune(search: Search, fresh: bool, command: str) -> Path:
         with ended_by_errors(run.run_id, Interrupted):
             _fit(run, records, resources)
             table = records.all()
-            seconds = time.perf_counter() - began
-            _require_ended(run, table, seconds)
+            _require_ended(run, table, begun.seconds)
             _require_no_fault(run, table)
-            out = _write(run, table, seconds)
-            shared_storage.publish(search.base.cluster, out, "search.json")
+            out = _write(run, table, begun.seconds)
             RunLogger(run.run_id).finish("FINISHED")
     storage.discard(run.kept)
     return out
 
 
-def _planned(search: Search, command: str) -> SearchRun:
+def _planned(search: Search, output: Artifact, begun: Begun) -> SearchRun:
     """Check a search against its shards; nothing is touched yet."""
     dataset = search.base.dataset["name"]
     manifest = read_manifest(paths.shards(dataset))
@@ -146,8 +148,8 @@ def _planned(search: Search, command: str) -> SearchRun:
         search.config_hash(manifest.sha256),
         storage.join(shared_storage.storage_of(search.base.cluster), "tune"),
         mlflow_store.experiment_of(dataset),
-        command,
-        provenance.commit(),
+        output,
+        begun.commit,
     )
 
 
@@ -228,15 +230,18 @@ def _write(run: SearchRun, table: Sequence[TrialRecord], seconds: float) -> Path
         run_id=run.run_id,
         mlflow_experiment=run.mlflow_experiment,
         seconds=round(seconds, 1),
-        command=run.command,
+        command=run.output.command,
         commit=run.commit,
-        device=provenance.device_name(_device(run.search.base.cluster)),
+        device=device_name(_device(run.search.base.cluster)),
     )
-    out = outcome.write(run.search, table, record)
-    for path in sorted(out.iterdir()):
+    shared = shared_storage.shared_storage(run.search.base.cluster)
+    with writing(run.output, storage=shared) as folder:
+        outcome.write(run.search, table, record, folder)
+    outcome.write_summary(record)
+    for path in sorted(run.output.folder.iterdir()):
         logger.artifact(path)
     logger.metrics({BEST: best(table).value})
-    return out
+    return run.output.folder
 
 
 def trial_cluster(config: ClusterConfig) -> ClusterConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import logging
 import shutil
 import signal
@@ -16,14 +15,20 @@ import torch
 import yaml
 
 from arcore import saving
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster import connection
 from pipeline.cluster.devices import local_device
-from pipeline.cluster.shared_storage import publish, publish_shards, run_key, storage_of
-from pipeline.core import locks, paths, provenance, storage
-from pipeline.core.atomic import replacing
+from pipeline.cluster.shared_storage import (
+    publish_shards,
+    run_key,
+    shared_storage,
+    storage_of,
+)
+from pipeline.core import paths, provenance, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import flat
+from pipeline.core.records import flat, write_object
 from pipeline.core.threads import in_thread
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments.schema import ExperimentConfig
@@ -101,27 +106,27 @@ def train(config: ExperimentConfig, fresh: bool = False) -> Path:
     manifest = read_manifest(paths.shards(config.dataset["name"]))
     resolved = resolve(config, manifest)
     warn_of_frames(resolved, manifest)
-    place = storage.join(storage_of(config.cluster), "train")
-    lock = locks.path_beside(place, _folder(resolved))
-    with locks.held(lock, f"training {config.name}"):
-        return _train(resolved, fresh)
+    output = artifact.model(config.name, config.dataset["name"])
+    work = storage.join(storage_of(config.cluster), "train"), _folder(resolved)
+    with alone(output, work=work) as begun:
+        return _train(resolved, storage.join(*work), begun.commit, fresh)
 
 
-def _train(resolved: ResolvedConfig, fresh: bool) -> Path:
+def _train(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> Path:
     config = resolved.experiment
     if connection.needs_ray(config.cluster):
         with connection.connected():
             connection.require_resources(config.cluster)
-            return _complete(_start(resolved, fresh), _train_on_workers)
+            return _complete(_start(resolved, place, commit, fresh), _train_on_workers)
     device = local_device(config.cluster)
-    return _complete(_start(resolved, fresh), partial(_train_here, device=device))
+    run = _start(resolved, place, commit, fresh)
+    return _complete(run, partial(_train_here, device=device))
 
 
 def _complete(run: TrainingRun, train_run: Callable[[TrainingRun], TrainingOutcome]) -> Path:
     """Train, and finish the MLflow run once the model is where it belongs."""
     with ended_by_errors(run.run_id, AskedToStop):
         out = _finish(run, train_run(run))
-        publish(run.config.cluster, out, "training.json")
         RunLogger(run.run_id).finish("FINISHED")
     storage.discard(run.place)
     return out
@@ -161,10 +166,9 @@ def _finish(run: TrainingRun, outcome: TrainingOutcome) -> Path:
         return _write(run, finished, checkpoint)
 
 
-def _start(resolved: ResolvedConfig, fresh: bool) -> TrainingRun:
+def _start(resolved: ResolvedConfig, place: str, commit: str, fresh: bool) -> TrainingRun:
     """Start the MLflow run, or go on with the unfinished one; forget checkpoints if asked to."""
-    config, commit = resolved.experiment, provenance.commit()
-    place = storage.join(storage_of(config.cluster), "train", _folder(resolved))
+    config = resolved.experiment
     experiment = mlflow_store.experiment_of(config.dataset["name"])
     if fresh:
         storage.discard(place)
@@ -292,20 +296,19 @@ def _write(run: TrainingRun, finished: Finished, checkpoint: Path) -> Path:
         epoch_seconds=[row.seconds for row in progress.history],
         weights_sha256=sha256_of(checkpoint / "best.safetensors"),
     )
-    out = paths.model(run.config.name)
-    with replacing(out) as temporary:
-        shutil.copyfile(checkpoint / "best.safetensors", temporary / "model.safetensors")
+    output = artifact.model(run.config.name, run.config.dataset["name"])
+    with writing(output, storage=shared_storage(run.config.cluster)) as folder:
+        shutil.copyfile(checkpoint / "best.safetensors", folder / "model.safetensors")
         averaged = checkpoint / "averaged.safetensors"
         last = averaged if averaged.exists() else checkpoint / "last.safetensors"
-        shutil.copyfile(last, temporary / "last.safetensors")
-        saving.write_config(run.resolved.build(), temporary)
+        shutil.copyfile(last, folder / "last.safetensors")
+        saving.write_config(run.resolved.build(), folder)
         config = yaml.safe_dump(run.resolved.to_dict(), sort_keys=False)
-        (temporary / "config.yaml").write_text(config, encoding="utf-8")
-        with open(temporary / "history.csv", "w", newline="", encoding="utf-8") as file:
+        (folder / "config.yaml").write_text(config, encoding="utf-8")
+        with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(row.to_dict() for row in progress.history)
-        training = json.dumps(record.to_dict(), indent=2)
-        (temporary / "training.json").write_text(training + "\n", encoding="utf-8")
-    log.info("wrote %s", out)
-    return out
+        write_object(folder / "training.json", record.to_dict())
+    log.info("wrote %s", output.folder)
+    return output.folder

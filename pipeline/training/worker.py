@@ -17,8 +17,8 @@ import time
 import torch
 
 from arcore.units import nats_to_bits_per_dim
+from pipeline.artifacts.origin import device_name
 from pipeline.cluster.devices import exact
-from pipeline.core import provenance
 from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.redaction import redacted
@@ -224,7 +224,7 @@ class Worker:
                 if ended is not None:
                     return ended
         parameters = sum(p.numel() for p in self.model.parameters())
-        device = provenance.device_name(self.device)
+        device = device_name(self.device)
         return Finished(parameters, device, self.workers.world, self.learner.precision)
 
     def _epoch(self) -> Failed | Stopped | None:

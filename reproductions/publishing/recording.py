@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
-from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.evaluation import reading
 from pipeline.experiments import naming
@@ -78,7 +79,7 @@ def record_search(name: str) -> Path:
     """
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
-    search_tables.check(search)
+    search_tables.read_record(search)
     files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 
@@ -90,7 +91,7 @@ def record_study(name: str) -> Path:
         UserError: naming the file that is missing, or a record of another run than the table.
     """
     study = paths.study(name)
-    study_records.check(study)
+    study_records.read(study)
     files = [study / file for file in (study_records.FILE, study_records.TABLE)]
     return _record(paths.results() / "studies" / name, [*files, *sorted(study.glob("*.png"))])
 
@@ -145,7 +146,7 @@ def record_embedded(datasets: Iterable[str]) -> Path:
         UserError: for missing or malformed results.
     """
     path = paths.results() / embedded.FILE
-    lines: dict[str, list[embedded.Line]] = {}
+    lines: dict[str, list[embedded.EmbeddedLine]] = {}
     for line in embedded.read(path) if path.is_file() else []:
         lines.setdefault(line.dataset, []).append(line)
     for dataset in datasets:
@@ -177,7 +178,7 @@ def _measured(evaluation: Path) -> list[Path]:
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:
     """Copy files into a folder; those of a fold's model into a folder of the same name."""
-    with replacing(folder) as temporary:
+    with writing(artifact.record(folder)) as temporary:
         for file in files:
             if not file.is_file():
                 raise UserError(f"{file}: missing; run the stage that writes it")

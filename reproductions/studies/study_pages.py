@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.core import paths
 from pipeline.core.errors import unknown_name
 from pipeline.reporting import folder_pages, gallery, index, templates, wording
+from pipeline.reporting.templates import Cell, Terms
 from reproductions.studies import study_records
 from reproductions.studies.kinds import KINDS
 
@@ -39,13 +40,13 @@ def write(folder: Path) -> None:
         record.notes,
         *(gallery.read_picture(folder / shown.file, shown.caption) for shown in record.shown),
     ]
-    origin = [
+    origin: Terms = [
         ("command", record.command),
         ("settings", str(record.settings)),
         ("commit", record.commit),
         ("data", f"{record.dataset}, {record.dataset_sha256}"),
         ("device", record.device),
         ("time", wording.duration(record.seconds)),
+        ("files", [Cell("CSV", link=study_records.TABLE), Cell("JSON", link=study_records.FILE)]),
     ]
-    files = [("CSV", study_records.TABLE), ("JSON", study_records.FILE)]
-    folder_pages.save(folder, record.study, content, origin, files)
+    folder_pages.save(folder, record.study, content, origin)

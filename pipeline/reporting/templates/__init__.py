@@ -12,38 +12,54 @@ import jinja2
 
 REPORT, INDEX, FOLDER = "report.html.j2", "index.html.j2", "folder.html.j2"
 MARKDOWN, LEGEND, TERMINAL = "report.md.j2", "legend.txt.j2", "terminal.txt.j2"
-CLIPS = "clips.html.j2"
+CLIPS, SEARCH, CHART = "clips.html.j2", "search.txt.j2", "chart.svg.j2"
 SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """A picture or a sound on a page.
+
+    Attributes:
+        content: of a PNG or WAV file.
+        alt: what it shows, for those who do not see it.
+        caption: below it; a text, or HTML that a template made.
+        note, labels: above it, and above each image of the first row of a strip.
+        across: width on the page in pixels of a strip of small images, 0 for other pictures.
+        still: a first frame of animated pictures, for readers who want less motion.
+        is_sound: whether it is a WAV file.
+    """
+
+    content: bytes
+    alt: str
+    caption: str = ""
+    note: str = ""
+    labels: Sequence[str] = ()
+    across: int = 0
+    still: bytes = b""
+    is_sound: bool = False
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of an HTML table.
-
-    Attributes:
-        text: what it says.
-        note: in small print below the text.
-        link: an address, or "".
-    """
+    """A text, e.g. in a table, with a note in small print, a link, or a sound in its place."""
 
     text: str
     note: str = ""
     link: str = ""
+    media: Media | None = None
 
 
 @dataclass(frozen=True)
 class HtmlTable:
-    """A table of a page. Its first column stays in sight.
-
-    Attributes:
-        caption: what it shows.
-        header: names of the columns.
-        rows: cells with one text for each column.
-    """
+    """A table of a page, whose first column stays in sight."""
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+
+
+Terms = list[tuple[str, str | Sequence[Cell]]]  # what is known, by name
 
 
 def text_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> HtmlTable:

@@ -13,8 +13,7 @@ import yaml
 
 from arcore import events
 from arcore.events import Real
-from pipeline.artifacts import publishing
-from pipeline.cluster import shared_storage
+from pipeline.artifacts import artifact, publishing
 from pipeline.core import storage
 from pipeline.core.errors import UserError
 from pipeline.data import fetching
@@ -24,7 +23,7 @@ from pipeline.datasets.tables.csv_table import RedWine
 from pipeline.evaluation import cross_validation, identity, result_files
 from pipeline.evaluation.results import MemberScore, Result, Score
 from pipeline.experiments import compose, params_file
-from pipeline.experiments.schema import ClusterConfig, ExperimentConfig
+from pipeline.experiments.schema import ExperimentConfig
 from pipeline.reporting.published import match, published_for
 from pipeline.tracking import mlflow_store
 from tests.places import ROOT
@@ -78,14 +77,14 @@ def test_the_project_names_published_counterparts_that_exist(monkeypatch) -> Non
 
 def test_what_is_made_for_a_fold_is_not_published(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("ARCORE_HOME", str(tmp_path))
-    monkeypatch.setenv("ARCORE_STORAGE", str(tmp_path / "storage"))
+    model, storage = artifact.model("toy", "digits"), str(tmp_path / "storage")
     out = tmp_path / "models" / "toy"
     out.mkdir(parents=True)
     (out / "training.json").write_text("{}")
     with publishing.unpublished():
-        shared_storage.publish(ClusterConfig(), out, "training.json")
+        publishing.publish(model, storage)
     assert not (tmp_path / "storage").exists()
-    shared_storage.publish(ClusterConfig(), out, "training.json")
+    publishing.publish(model, storage)
     assert (tmp_path / "storage/results/models/toy/training.json").is_file()
 
 

@@ -63,6 +63,14 @@ def summarize(search: spec.Search, table: list[TrialRecord]) -> outcome.SearchRe
     return outcome.summarize(search, table, seconds=2.0, device="cpu (a, 1 thread)", **where)
 
 
+def written(search: spec.Search, table: list[TrialRecord], record: outcome.SearchRecord) -> Path:
+    folder = Path("written")
+    folder.mkdir(exist_ok=True)
+    outcome.write(search, table, record, folder)
+    outcome.write_summary(record)
+    return folder
+
+
 def varied() -> list[TrialRecord]:
     """The objective depends on the learning rate alone."""
     rates = [10 ** (-4 + 3 * (i * 7 % 24) / 24) for i in range(24)]
@@ -75,8 +83,7 @@ def test_everything_is_written(search: spec.Search) -> None:
         trial(25, 1e9, status="stopped", epochs=1),
         trial(26, math.inf, status="failed", problem="the loss is not finite"),
     ]
-    out = outcome.write(search, table, summarize(search, table))
-    assert out == Path.cwd() / "searches/toy"
+    out = written(search, table, summarize(search, table))
     with open(out / "trials.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 26 and rows[1]["model.hidden"] == "[8, 8]"
@@ -116,7 +123,7 @@ def test_two_objectives_have_a_front_and_importances_each(workdir) -> None:
     assert sorted(record.front) == unbeaten and record.front[0] == record.best_trial
     quick = replace(table[-1], sampling_seconds=0.1)
     assert objectives.front([*table[:-1], quick]) == record.front, "a failed trial is on none"
-    out = outcome.write(search, table, record)
+    out = written(search, table, record)
     with open(out / "trials.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["trial"] for row in rows if row["front"] == "yes"] == list(map(str, unbeaten))
@@ -138,7 +145,7 @@ def test_an_entry_that_failed_has_no_value(workdir) -> None:
         replace(trial(1, math.inf, **failed), values={"model.ordering": "raster"}),
         replace(trial(2, 9.0), values={"model.ordering": "random"}),
     ]
-    out = outcome.write(search, table, summarize(search, table))
+    out = written(search, table, summarize(search, table))
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cluster import connection, shared_storage
-from pipeline.core import paths, provenance
+from pipeline.artifacts import origin, publishing
+from pipeline.cluster import connection
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
@@ -94,25 +95,23 @@ def test_trials_are_kept_until_the_search_is_published(
     ended: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fit(run: tuning.SearchRun, records: TrialRecords, _: object) -> None:
-        monkeypatch.setattr(provenance, "commit", lambda: "edited meanwhile")
+        monkeypatch.setattr(origin, "commit", lambda: "edited meanwhile")
         if not records.all():
             values = {"model.ordering": "raster"}
             records.keep(TrialRecord(number=1, status="finished", values=values, history=(EPOCH,)))
 
-    def write(_: object, table: list[object], record: outcome.SearchRecord) -> Path:
-        out = paths.search("toy")
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "search.json").write_text(json.dumps(record.to_dict()))
-        return out
+    def write(_: object, table: list[object], record: outcome.SearchRecord, folder: Path) -> None:
+        (folder / "trials.csv").write_text("")
+        (folder / "search.json").write_text(json.dumps(record.to_dict()))
 
     def away(*_: object) -> None:
         raise UserError("s3://b: cannot write")
 
     monkeypatch.setattr(tuning, "_fit", fit)
     monkeypatch.setattr(outcome, "write", write)
-    monkeypatch.setattr(provenance, "commit", lambda: "as it began")
+    monkeypatch.setattr(origin, "commit", lambda: "as it began")
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(shared_storage, "publish", away)
+        failing.setattr(publishing, "publish", away)
         tuning.tune("toy")
     assert ended == ["FAILED"] and kept_trials().is_dir()
     assert json.loads(Path("searches/toy/search.json").read_text())["commit"] == "as it began"
@@ -163,7 +162,6 @@ def test_a_search_does_not_end_well_while_a_site_is_at_fault(
 
     monkeypatch.setattr(tuning, "_fit", fit)
     monkeypatch.setattr(tuning, "_write", lambda *_: paths.search("toy"))
-    monkeypatch.setattr(shared_storage, "publish", lambda *_: None)
     if waits:
         with pytest.raises(tuning.Interrupted, match=r"1 of 1 trials met a fault .* rerun to try"):
             tuning.tune("toy")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.artifacts import publishing
 from pipeline.core import paths, storage
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess
@@ -110,7 +111,7 @@ def test_a_training_is_one_run_and_kept_until_it_is_published(
             raise SystemExit
 
     with monkeypatch.context() as failing, pytest.raises(UserError, match="s3://b: cannot write"):
-        failing.setattr(driver, "publish", away)
+        failing.setattr(publishing, "publish", away)
         driver.train(compose.load("toy"))
     (run_id,) = before = runs()
     assert before[run_id] == "FAILED"
@@ -169,7 +170,7 @@ def test_the_same_training_on_two_machines_is_two_runs(
     """In a store of both; each goes on with its own."""
     write_project(home, few_digits)
 
-    monkeypatch.setattr(driver, "publish", away)
+    monkeypatch.setattr(publishing, "publish", away)
     for _ in range(2):
         for place in ("one", "other"):
             config = compose.load("toy", [f"cluster.storage={home / place}"])
