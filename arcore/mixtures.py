@@ -13,8 +13,8 @@ from torch import Tensor
 from arcore.ensembles import Combination, Ensemble, require_compatible
 from arcore.events import Event
 from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters, build_hyperparameters
-from arcore.known_models import name_of
 from arcore.model import AutoregressiveModel
+from arcore.models import name_of
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32
 

@@ -21,8 +21,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from arcore import events
 from arcore.ensembles import Combination
-from arcore.known_models import COMBINATIONS, name_of
 from arcore.model import AutoregressiveModel
+from arcore.models import COMBINATIONS, name_of
 from arcore.primitives.checks import require
 from arcore.zoo import create_model
 

@@ -9,8 +9,8 @@ import re
 
 from arcore.events import Event
 from arcore.hyperparameters import build_hyperparameters
-from arcore.known_models import COMBINATIONS, list_models, models_elsewhere
 from arcore.model import AutoregressiveModel
+from arcore.models import COMBINATIONS, list_models, models_elsewhere
 from arcore.primitives.checks import require
 
 TOO_LARGE = re.compile(r"allocat|memory|overflow|storage|too large|out of range", re.IGNORECASE)

@@ -76,10 +76,13 @@ class Checkout:
         Nothing is imported, and one that is not there is not added.
         """
         package = module.partition(".")[0]
-        spec = None if package in self._roots else importlib.util.find_spec(package)
-        if spec is not None and spec.origin is not None:
-            above = 2 if spec.submodule_search_locations else 1
-            self._find(package, Path(spec.origin).parents[above - 1])
+        if package in self._roots:
+            return
+        if (self.root / package).is_dir():
+            self._find(package, self.root)
+        elif (spec := importlib.util.find_spec(package)) is not None:
+            places = [*(spec.submodule_search_locations or []), *filter(None, [spec.origin])]
+            self._find(package, Path(places[0]).parent)
 
     def _find(self, package: str, root: Path) -> None:
         self._roots[package] = root

@@ -39,11 +39,8 @@ DATASETS = "arcore.datasets"
 FILE = "code.yaml"
 STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
 STAGES_OF_A_MODEL = ("train", "evaluate", "tune", "folds", "join", "use")
-<<<<<<< HEAD
 DATASET = "dataset"  # whose keys cover the module that builds a dataset
-=======
-DATASETS = "datasets"  # a key of the datasets in the folders of paths.PARTS
->>>>>>> main
+COMBINATIONS = ("mixture", "pool")  # of models, of any name
 ANY = "mixture"  # as a model: what is made of any of them
 KINDS = ("experiments", "mixtures", "folds")  # of entries that have results
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
@@ -76,14 +73,9 @@ class StageCode:
     def keys(self) -> list[str]:
         """Return the keys of every stage, model and dataset."""
         models = [*self.models(), ANY]
-<<<<<<< HEAD
         of_models = (f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)
         datasets = (f"{DATASET}.{name}" for name in dataset_names(self._conf))
         return [*STAGES, *of_models, *datasets]
-=======
-        each = [f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models]
-        return [*STAGES, DATASETS, *each]
->>>>>>> main
 
     def hashes(self, key: str) -> dict[str, str]:
         """Return the files that a key covers, each with its hash.
@@ -96,7 +88,6 @@ class StageCode:
             return self._checkout.hashes(*self._modules_of_dataset(name))
         if key not in self.keys():
             raise unknown_name("key", key, self.keys())
-<<<<<<< HEAD
         ours = f"reproductions.{kind}"
         module = ours if ours in self._checkout.modules else f"stages.{kind}"
         if name in ("", ANY):
@@ -114,16 +105,6 @@ class StageCode:
         module = builder.partition(":")[0]
         self._checkout.add(module)
         return [module]
-=======
-        if key == DATASETS:
-            folders = tuple(f"{part}.{DATASETS}." for part in paths.PARTS)
-            modules = [name for name in self._checkout.modules if name.startswith(folders)]
-            return self._checkout.hashes(*modules)
-        chosen = {} if model in ("", ANY) else {MODELS: model}
-        ours = f"reproductions.{stage}"
-        module = ours if ours in self._checkout.modules else f"stages.{stage}"
-        return self._checkout.hashes(module, chosen=chosen)
->>>>>>> main
 
     def sha256(self, key: str) -> str:
         """Return the hash of a key, 64 hexadecimal digits."""
@@ -132,7 +113,6 @@ class StageCode:
 
     def table(self) -> dict[str, str | dict[str, str]]:
         """Return all hashes as code.yaml nests them."""
-<<<<<<< HEAD
         nested: dict[str, str | dict[str, str]] = {}
         for key in self.keys():
             kind, _, name = key.partition(".")
@@ -141,15 +121,6 @@ class StageCode:
             else:
                 nested[kind] = self.short(key)
         return nested
-=======
-        models = [*self.models(), ANY]
-        once = {key: self.short(key) for key in (*STAGES, DATASETS)}
-        each = {
-            stage: {model: self.short(f"{stage}.{model}") for model in models}
-            for stage in STAGES_OF_A_MODEL
-        }
-        return once | each
->>>>>>> main
 
     def short(self, key: str) -> str:
         """Return the hash of a key as code.yaml has it: 16 letters, which are no number in YAML."""
@@ -256,6 +227,11 @@ def _models_elsewhere() -> dict[str, str]:
     """The modules of models that other packages bring, by name."""
     points = metadata.entry_points(group=MODELS)
     return {point.name: point.value.partition(":")[0] for point in points}
+
+
+def code_sha256(stage: str, model: str) -> str | None:
+    """Return the hash of this process's own code for a stage and a model, as `stage_sha256`."""
+    return stage_sha256(f"{stage}.{ANY if model in COMBINATIONS else model}")
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import math
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
-from arcore.known_models import COMBINATIONS
+from arcore.models import COMBINATIONS
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
 from pipeline.evaluation.results import BoundTerms, Result

@@ -44,7 +44,6 @@ ROOMS = (
     ("arcore.zoo",),
     ("arcore.pools",),
     ("arcore.mixtures",),
-    ("arcore.known_models",),
     ("arcore.models",),
     ("arcore.families",),
     ("arcore.ensembles",),
