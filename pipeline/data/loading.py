@@ -72,7 +72,7 @@ def open_split(
         seed: of the shuffle and of what is drawn when read.
         window: samples of a training window of sounds; without effect on other events.
         shuffle_rows: rows that are held in memory.
-        first_rows: only so many of the split's rows, the first ones; None for all.
+        first_rows: how many of the split's rows to use, the first ones; None for all.
 
     Raises:
         UserError: see `Loader` and `SoundLoader`; for `first_rows` of sounds.
@@ -104,7 +104,7 @@ class Loader:
         location, split, rank, world_size, batch_size, seed, shuffle_rows: as for `open_split`. Two
             windows of `shuffle_rows` rows are in memory at a time.
         use_labels: batches have the labels as their condition, if the split has any.
-        first_rows: only so many of the split's rows, the first ones as they are stored, which is
+        first_rows: how many of the split's rows to use, the first ones as they are stored, which is
             for a split that is held in memory; None for all. A warning says so where these have
             not all its classes, since rows may be stored class by class.
 
