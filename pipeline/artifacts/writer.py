@@ -70,13 +70,13 @@ def alone(
     """
     before = _under_way.get()
     for folder, begun in before:
-        if folder == artifact.folder:
+        if folder == artifact.folder.absolute():
             yield begun
             return
     path = _lock_of(artifact) if work is None else locks.path_beside(*work)
     with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait):
         begun = Begun(origin.commit(), time.perf_counter(), path)
-        token = _under_way.set((*before, (artifact.folder, begun)))
+        token = _under_way.set((*before, (artifact.folder.absolute(), begun)))
         try:
             yield begun
         finally:

@@ -231,3 +231,13 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         (temporary / "b").write_text("new")
     assert out.is_symlink() and [path.name for path in large.iterdir()] == ["b"]
     assert list(large.parent.iterdir()) == [large] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_lock_is_held_for_a_folder_whatever_its_path_is_like(
+    workdir: Path,
+) -> None:
+    output = artifact.shards("digits")
+    relative = dataclasses.replace(output, folder=output.folder.relative_to(Path.cwd()))
+    with alone(output, wait=True), writing(relative, wait=True) as folder:
+        (folder / "manifest.json").write_text("{}")
+    assert (output.folder / "manifest.json").is_file()
