@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import arcore
+from arcore.model import AutoregressiveModel
 from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch, BatchLoader
 from pipeline.data.shard_reader import ShardReader
@@ -43,7 +43,7 @@ Ranges = list[tuple[int, int]]
 def open_split(
     location: str | Path,
     split: str,
-    model: arcore.AutoregressiveModel,
+    model: AutoregressiveModel,
     *,
     rank: int = 0,
     world_size: int = 1,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-import arcore
+from arcore.model import AutoregressiveModel
 from pipeline.core.errors import UserError
 from pipeline.data import sound_batches
 from pipeline.data.batches import Batch
@@ -57,7 +57,7 @@ class SoundLoader:
         location: str | Path,
         split: str,
         *,
-        model: arcore.AutoregressiveModel,
+        model: AutoregressiveModel,
         rank: int = 0,
         world_size: int = 1,
         batch_size: int | None = None,

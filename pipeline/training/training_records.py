@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import arcore
+from arcore import events
 from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
@@ -63,7 +63,7 @@ class TrainingJob:
         """Return plain data, from which `from_dict` makes the same job in another process."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {
-            "event": arcore.events.to_dict(self.event),
+            "event": events.to_dict(self.event),
             "model": dict(self.model),
             "trainer": dataclasses.asdict(self.trainer),
         }
@@ -75,7 +75,7 @@ class TrainingJob:
         Raises:
             UserError: naming the field that is unknown or of another type.
         """
-        event = arcore.events.from_dict(_mapping(plain["event"]))
+        event = events.from_dict(_mapping(plain["event"]))
         return build(cls, {**plain, "event": event}, "job")
 
 

@@ -135,6 +135,15 @@ def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
     assert list(Path(".arcore/locks").iterdir()) == []
 
 
+def test_who_holds_a_lock_does_not_wait_for_it(output: Artifact, workdir: Path) -> None:
+    """As where a folder is given relative to the working directory, or is elsewhere."""
+    for folder in (Path("out/a"), workdir / "elsewhere"):
+        inner = dataclasses.replace(output, folder=folder)
+        with alone(output), writing(inner, wait=True) as partial:
+            (partial / "main.json").write_text("{}")
+        assert (folder / "main.json").is_file()
+
+
 def test_many_at_once_leave_one_whole(output: Artifact) -> None:
     def write(number: int) -> None:
         with writing(output, wait=True) as folder:
@@ -231,13 +240,3 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         (temporary / "b").write_text("new")
     assert out.is_symlink() and [path.name for path in large.iterdir()] == ["b"]
     assert list(large.parent.iterdir()) == [large] and len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_lock_is_held_for_a_folder_whatever_its_path_is_like(
-    workdir: Path,
-) -> None:
-    output = artifact.shards("digits")
-    relative = dataclasses.replace(output, folder=output.folder.relative_to(Path.cwd()))
-    with alone(output, wait=True), writing(relative, wait=True) as folder:
-        (folder / "manifest.json").write_text("{}")
-    assert (output.folder / "manifest.json").is_file()
