@@ -135,10 +135,11 @@ class Search:
         plain = cast(dict[str, dict[str, object]], merged)
         named, expected = plain["model"]["name"], f"{self.base.model['name']!r}, the entry's"
         require(named == self.base.model["name"], f"{where}: model.name", expected, named)
+        derived = members.defaults(plain["model"])
         if not self._states("validate_members"):
-            plain["trainer"] |= members.defaults(plain["model"])["trainer"]
+            plain["trainer"] |= derived["trainer"]
         trainer = schema.build(schema.TrainerConfig, plain["trainer"], "trainer")
-        evaluation = dataclasses.replace(self.base.evaluation, num_members=1)  # none has any
+        evaluation = dataclasses.replace(self.base.evaluation, **derived["evaluation"])
         return dataclasses.replace(
             self.base, model=plain["model"], trainer=trainer, evaluation=evaluation
         )

@@ -33,6 +33,7 @@ from pipeline.training.sessions import RayTrainSession, Session
 from pipeline.training.training_display import TrainingDisplay
 from pipeline.training.training_progress import Progress
 from pipeline.training.training_records import (
+    BEST,
     EpochRecord,
     Failed,
     Finished,
@@ -40,7 +41,6 @@ from pipeline.training.training_records import (
     TrainingJob,
     TrainingOutcome,
     TrainingReport,
-    outcome_to_dict,
 )
 
 LOG_SECONDS = 2.0  # between requests to MLflow
@@ -48,18 +48,15 @@ CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on
 SAVE, STOP = 1, 2  # what rank 0 may request between two steps
 
 
-def train_worker(config: dict[str, object]) -> dict[str, object]:
+def train_worker(config: dict[str, TrainingJob]) -> TrainingOutcome:
     """Train as a worker of Ray Train.
 
     Arguments:
-        config: a TrainingJob as plain data.
-
-    Returns:
-        A TrainingOutcome as plain data.
+        config: has the `job`.
     """
     logging.getLogger().setLevel(logging.WARNING)
-    job = TrainingJob.from_dict(config)
-    return outcome_to_dict(run_job(job, RayTrainSession(CheckpointStore(job.checkpoints))))
+    job = config["job"]
+    return run_job(job, RayTrainSession(CheckpointStore(job.checkpoints)))
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
@@ -256,6 +253,7 @@ class Worker:
             train_nats=mean,
             valid_nats=valid,
             valid_bits_per_dim=bits,
+            best_valid_nats=progress.best_nats,
         )
         progress.history.append(record)
         finished = is_last or progress.stopped
@@ -345,23 +343,16 @@ class Worker:
             torch.cuda.synchronize(self.device)
 
     def _log(self, record: EpochRecord) -> None:
-        logged = {name: value for name, value in record.to_dict().items() if name != "epoch"}
-        self.logger.metrics(logged, step=record.epoch)
+        self.logger.metrics(record.metrics("epoch", BEST), step=record.epoch)
 
     def _report(self, record: EpochRecord, finished: bool) -> None:
         """Log and report an epoch, with a checkpoint if one is due or asked for."""
         self._log(record)
         self.display.epoch(record)
-        report = TrainingReport(
-            epoch=record.epoch,
-            best_valid_nats=self.progress.best_nats,
-            finished=finished,
-            record=record,
-        )
         due = self._asked_at_end or self.progress.epoch % self.config.checkpoint_every == 0
         if finished or due:
             self._save()
-        self.session.report(report)
+        self.session.report(TrainingReport(record=record, finished=finished))
 
     def _save(self) -> None:
         """Keep a checkpoint, which rank 0 writes."""
