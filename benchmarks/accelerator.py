@@ -30,8 +30,8 @@ from share import flops
 from torch import Tensor
 
 import arcore
+from pipeline.artifacts import origin
 from pipeline.cluster.devices import exact
-from pipeline.core import provenance
 
 
 def make_model(row: Row, device: torch.device) -> arcore.AutoregressiveModel:
@@ -125,7 +125,7 @@ def main() -> None:
         parser.error("--device: expected an accelerator that torch sees, got a machine without one")
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # whose events time a step
-    print(f"{provenance.device_name(device)}, torch {torch.__version__}")
+    print(f"{origin.device_name(device)}, torch {torch.__version__}")
     measuring.table_head("", *"precision batch ms events/s GFLOP/s MB waits".split())
     record = []
     for row in ROWS:
@@ -146,7 +146,7 @@ def main() -> None:
             )
         record += found
     if arguments.json:
-        content = {"device": provenance.device_name(device), "rows": record}
+        content = {"device": origin.device_name(device), "rows": record}
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -92,17 +92,17 @@ def load() -> str:
 
 def machine() -> str:
     """Name the processor and torch."""
-    from pipeline.core import provenance
+    from pipeline.artifacts.origin import device_name
 
-    return f"{provenance.device_name(torch.device('cpu'))}, torch {torch.__version__}"
+    return f"{device_name(torch.device('cpu'))}, torch {torch.__version__}"
 
 
 def origin() -> dict[str, str]:
     """Return what numbers of now are of: the commit, the processor, torch."""
-    from pipeline.core import provenance
+    from pipeline.artifacts.origin import commit, device_name
 
-    device = provenance.device_name(torch.device("cpu"))
-    return {"at": provenance.commit(ROOT), "device": device, "torch": torch.__version__}
+    device = device_name(torch.device("cpu"))
+    return {"at": commit(ROOT), "device": device, "torch": torch.__version__}
 
 
 def write(path: Path | None, content: dict[str, Any]) -> None:

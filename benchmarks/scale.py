@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 
 ROOT = Path(__file__).resolve().parents[1]
 PER_FILE, BATCH, LOOK_SECONDS = 20_000, 1000, 0.1
@@ -158,7 +158,7 @@ def measure(rows: int, folder: Path, steps: list[str], keep: Callable[[str, Any]
     if any(folder.iterdir()) and not (folder / "params.yaml").is_file():
         sys.exit(f"error: --work: expected a new folder or an earlier run's, got {folder}")
     project(folder)
-    keep("run", {"commit": provenance.commit(ROOT), "memory_limit_mb": memory_limit_mb()})
+    keep("run", {"commit": origin.commit(ROOT), "memory_limit_mb": memory_limit_mb()})
     if "generate" in steps:
         began = time.perf_counter()
         generate(rows, folder / "images")
@@ -246,7 +246,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     record |= {
         "command": "python benchmarks/scale.py --rows N",
-        "commit": provenance.commit(ROOT),
+        "commit": origin.commit(ROOT),
         "hardware": f"{platform.processor() or platform.machine()}, {cores} CPU(s) of the process, "
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
     }

@@ -31,9 +31,9 @@ def main() -> None:
 
         print(text_of("studies"))
         return
-    from reproductions.studies import running_studies  # here: --help needs no torch
+    from reproductions.studies import run_studies  # here: --help needs no torch
 
-    running_studies.run(arguments.study, arguments.overrides)
+    run_studies.run(arguments.study, arguments.overrides)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,12 @@ def main() -> None:
     if arguments.use is None:
         print(use_descriptions.text_of())
         return
-    if arguments.experiment is None:
-        parser.error("which experiment?")
     from pipeline.uses import run_uses  # here: --help needs no torch
 
+    if arguments.experiment is None:
+        if arguments.use in run_uses.USE_TYPES:
+            print(f"settings:\n{run_uses.USE_TYPES[arguments.use].settings_text()}")
+        parser.error("which experiment?")
     run_uses.run(arguments.use, arguments.experiment, arguments.overrides)
 
 

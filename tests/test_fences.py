@@ -20,7 +20,7 @@ from arcore import events
 from pipeline.experiments import compose, params_file
 from pipeline.experiments.schema import build
 from pipeline.search import spec
-from reproductions.studies import running_studies
+from reproductions.studies import run_studies
 from tests.places import ROOT
 
 PAGES = [
@@ -163,7 +163,7 @@ def test_studies_that_are_shown_can_be(tmp_path: Path, monkeypatch: pytest.Monke
     load("studies", block.code, tmp_path, monkeypatch)
     for name, entry in yaml.safe_load(block.code)["studies"].items():
         settings = {k: v for k, v in entry.items() if k not in ("dataset", "study")}
-        build(running_studies.MODULES[entry["study"]].Settings, settings, name)
+        build(run_studies.STUDY_TYPES[entry["study"]], settings, name)
         for title, network in entry["networks"].items():
             compose.compose(title, name, network | {"dataset": entry["dataset"]})
 

@@ -29,4 +29,4 @@ def test_the_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_use_is_a_row() -> None:
     assert re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE) == list(USES)
     commands = re.findall(r"python -m\s+stages\.use (\w+)\s", TEXT)
-    assert set(commands) <= {*USES, "all"} and len(commands) == 7
+    assert set(commands) <= {*USES, "all"} and len(commands) == 8

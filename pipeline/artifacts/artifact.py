@@ -28,6 +28,7 @@ class Kind:
         recorded: keys of the main file, a JSON object, that name the hash of an input, by the
             verb of its kind: what an output without a seal was made of.
         logged: files that go to the MLflow run.
+        sealed: whether the hash of each file is kept; else the main file has them, or Git does.
     """
 
     verb: str
@@ -38,9 +39,17 @@ class Kind:
     hash_key: str = ""
     recorded: Mapping[str, str] = field(default_factory=dict)
     logged: tuple[str, ...] = ()
+    sealed: bool = True
 
 
-SHARDS = Kind(verb="preprocess", doing="preprocessing", main="manifest.json", content_key="sha256")
+RAW = Kind(verb="fetch", doing="fetching", main="", sealed=False)
+SHARDS = Kind(
+    verb="preprocess",
+    doing="preprocessing",
+    main="manifest.json",
+    content_key="sha256",
+    sealed=False,
+)
 MODEL = Kind(
     verb="train",
     doing="training",
@@ -101,6 +110,10 @@ STUDY = Kind(
     origin="study.json",
     hash_key="table_sha256",
 )
+FILES = Kind(verb="decompress", doing="decompressing", main="", sealed=False)
+REPORT = Kind(verb="report", doing="reporting", main="table.md", sealed=False)
+REGISTRATION = Kind(verb="register", doing="registering", main="registration.json", sealed=False)
+RECORD = Kind(verb="record", doing="recording", main="metrics.json", sealed=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +155,16 @@ class Artifact:
         except (ValueError, LookupError, TypeError):  # damaged, as its reader says
             return None
         return str(said)
+
+
+def raw(dataset: str) -> Artifact:
+    """Return the raw files of a dataset."""
+    return Artifact(
+        kind=RAW,
+        name=dataset,
+        folder=paths.raw(dataset),
+        command=f"python -m stages.fetch {dataset}",
+    )
 
 
 def shards(dataset: str) -> Artifact:
@@ -216,4 +239,50 @@ def search(name: str, dataset: str, command: str) -> Artifact:
         folder=paths.search(name),
         command=command,
         inputs=(shards(dataset),),
+    )
+
+
+def study(name: str, dataset: str) -> Artifact:
+    """Return the table of a study."""
+    return Artifact(
+        kind=STUDY,
+        name=name,
+        folder=paths.study(name),
+        command=f"python -m reproductions.study {name}",
+        inputs=(shards(dataset),),
+    )
+
+
+def report(dataset: str) -> Artifact:
+    """Return the report of a dataset."""
+    return Artifact(
+        kind=REPORT,
+        name=dataset,
+        folder=paths.report(dataset),
+        command=f"python -m stages.report {dataset}",
+    )
+
+
+def registration(dataset: str) -> Artifact:
+    """Return what the registry holds of a dataset."""
+    return Artifact(
+        kind=REGISTRATION,
+        name=dataset,
+        folder=paths.registration(dataset).parent,
+        command=f"python -m stages.register {dataset}",
+    )
+
+
+def files(folder: Path) -> Artifact:
+    """Return a folder of a user's choice."""
+    return Artifact(kind=FILES, name=folder.name, folder=folder, command="")
+
+
+def record(folder: Path) -> Artifact:
+    """Return a folder of `results/`, which Git keeps."""
+    return Artifact(
+        kind=RECORD,
+        name=folder.relative_to(paths.results()).as_posix().replace("/", "-"),
+        folder=folder,
+        command="python -m reproductions.results",
     )

@@ -38,7 +38,8 @@ def commit(folder: Path | None = None) -> str:
             folder = Path(__file__).parent
             _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         name = _git(folder, "describe", "--always", "--abbrev=12", "--exclude=*")
-        changed = _git(folder, "status", "--porcelain", "--", *(f":/{path}" for path in DECISIVE))
+        counted = [*(f":/{path}" for path in DECISIVE), ":(top,exclude)*dvc.lock"]
+        changed = _git(folder, "status", "--porcelain", "--", *counted)
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("ARCORE_COMMIT") or "unknown"
     return f"{name}-dirty" if changed else name

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.artifacts import origin, publishing
+from pipeline.artifacts import locks, origin, publishing
 from pipeline.artifacts.artifact import SEAL, Artifact
-from pipeline.core import locks
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import read_object, write_object
@@ -114,7 +113,8 @@ def writing(
         with _lock_of_project(artifact, begun), replacing(artifact.folder) as folder:
             yield folder
             _require_same(artifact, inputs)
-            _seal(artifact, inputs, folder)
+            if artifact.kind.sealed:
+                _seal(artifact, inputs, folder)
             _stamp(artifact, begun, device, folder)
         publishing.publish(artifact, storage)
         if run is not None:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 from pipeline.core.errors import UserError, require
 
 log = logging.getLogger(__name__)
@@ -127,5 +127,5 @@ def export(root: Path, folder: Path, named: Sequence[str] = ()) -> str:
         (folder / ".dvc" / "config.local").write_text(NO_SCM, encoding="utf-8")
     # Jobs of one content would share a folder on the cluster, with DVC's lock and all outputs.
     (folder / ".arcore-job").write_text(f"{uuid.uuid4().hex}\n", encoding="utf-8")
-    commit = provenance.commit(root)
+    commit = origin.commit(root)
     return f"{commit}-dirty" if new and not commit.endswith(("-dirty", "unknown")) else commit

@@ -330,8 +330,7 @@ def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> 
 def _hidden_sibling(target: Path) -> Iterator[Path]:
     """Name a sibling that no other process uses; remove it, and those of killed ones, at the end.
 
-    Unlike `pipeline.core.atomic.replacing` it serves files as well as folders, and whoever finds
-    its target there already leaves it.
+    Whoever finds the target there already leaves it.
     """
     name = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:

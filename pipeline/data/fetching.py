@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from pipeline.core import locks, paths
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import alone
+from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.redaction import redacted
 from pipeline.data.downloading import Unavailable, download
@@ -50,8 +52,7 @@ def fetch(dataset: Dataset) -> Path:
     Raises:
         UserError: when no source has a file, a checksum is wrong or the mirror does not exist.
     """
-    lock = locks.path_of(f"fetch-{dataset.name}")
-    with locks.held(lock, f"fetching {dataset.name}", wait=True):
+    with alone(artifact.raw(dataset.name), wait=True):
         return _fetch(dataset)
 
 

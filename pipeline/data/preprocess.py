@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.core import locks
-from pipeline.core.atomic import replacing
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import alone, writing
 from pipeline.data import fetching
 from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.scalings import write_scalings
@@ -25,8 +26,7 @@ def preprocess(dataset: Dataset) -> Path:
     Raises:
         UserError: naming the raw file that is missing, truncated or altered.
     """
-    lock = locks.path_of(f"preprocess-{dataset.name}")
-    with locks.held(lock, f"preprocessing {dataset.name}", wait=True):
+    with alone(artifact.shards(dataset.name), wait=True):
         raw = fetching.verify_raw(dataset)
         folder = write(dataset, dataset.decode(raw), shards_folder(dataset.name))
         manifest = read_manifest(folder)
@@ -51,7 +51,8 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
         UserError: for rows that don't fit the dataset's event or classes, or a stream of another
             number of rows than it says.
     """
-    with replacing(folder) as partial:
+    output = dataclasses.replace(artifact.shards(dataset.name), folder=folder)
+    with writing(output, wait=True) as partial:
         infos = {
             split: write_split(partial, split, splits[split], dataset) for split in dataset.splits
         }

@@ -22,8 +22,8 @@ from pipeline.datasets.decoding_parts import PartsFolder, rows_of_a_part
 from pipeline.datasets.formats import array_files, image_files, packed_images, sound_files
 from pipeline.datasets.formats.visible_files import visible_files
 from pipeline.datasets.user import csv_guess, image_folder, image_shards
-from pipeline.datasets.user.array_checks import refuse_wide
-from pipeline.datasets.user.arrays import open_array
+from pipeline.datasets.user.array_checks import cut_rows, refuse_wide
+from pipeline.datasets.user.arrays import arranged, open_array
 from pipeline.datasets.user.findings import listed
 
 SMALL = 128  # pixels of a side up to which images are kept as they are
@@ -253,8 +253,12 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
         x = opened("x")
         rows_of = "rows of one axis or more, e.g. (N, 1)"
         require(x.ndim > 1, f"{path}: x", rows_of, x.shape)
+        if "layout" not in given and (layout := _guess_layout(x, path)) != "as_is":
+            guessed["layout"] = layout
+        x = arranged(x, str(guessed.get("layout", given.get("layout"))))
         guessed["shape"] = list(x.shape[1:])
-        guessed["num_levels"] = _guess_levels(x, path)
+        if "num_levels" not in given:
+            guessed["num_levels"] = _guess_levels(x, path)
         if merged["labels"]:
             labels = opened("labels")
             require(labels.dtype.kind in "iub", f"{path}: labels", "integers", labels.dtype)
@@ -272,9 +276,40 @@ def _guess_arrays(name: str, path: str, given: Mapping[str, object]) -> dict[str
     return guessed
 
 
+def _guess_layout(x: np.ndarray, path: str) -> str:
+    """Say where the channels of rows are.
+
+    Raises:
+        UserError: for rows whose last axis may be channels.
+    """
+    *_, last = shape = x.shape[1:]
+    if len(shape) == 3 and last in (1, 3) and shape[0] not in (1, 3):
+        raise UserError(
+            f"{path}: x: rows of shape {shape}: do channels come last? give layout=channels_last, "
+            f"or layout=as_is for {shape[0]} channels of {shape[1]} x {last}"
+        )
+    return "gray" if len(shape) == 2 and x.dtype.kind in "iub" else "as_is"
+
+
+def _are_bits(x: np.ndarray) -> bool:
+    """Whether all values are 0 or 1, and both occur."""
+    ones = 0
+    for rows in cut_rows(np.arange(len(x)), x):
+        part = x[rows]
+        if not np.isin(part, (0, 1)).all():
+            return False
+        ones += int(part.sum())
+    return 0 < ones < x.size
+
+
 def _guess_levels(x: np.ndarray, path: str) -> int | list[int]:
     """Numbers of levels of rows of integers; 0 for reals, and integers that are no levels."""
     if x.dtype.kind not in "iub":
+        if _are_bits(x):
+            raise UserError(
+                f"{path}: x: reals that are all 0 or 1: give num_levels=2 for bits, or "
+                "num_levels=0 for reals"
+            )
         return 0
     refuse_wide(x, path)
     high = int(x.max())

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core import atomic, locks, paths
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import alone
+from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import MANIFEST, read_manifest
 from pipeline.data.scalings import read_scalings
@@ -110,7 +112,7 @@ def write(dataset: str) -> Path:
     Raises:
         UserError: if nothing is evaluated, or the store cannot be reached.
     """
-    with locks.held(locks.path_of(f"register-{dataset}"), f"registering {dataset}", wait=True):
+    with alone(artifact.registration(dataset), wait=True):
         return _write(dataset)
 
 

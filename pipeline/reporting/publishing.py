@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import writing
 from pipeline.core import paths
-from pipeline.core.atomic import replacing
 from pipeline.core.errors import one_line
 from pipeline.evaluation import reading
 from pipeline.reporting import curves, index, numbers, tables
@@ -41,8 +42,9 @@ def write(dataset: str) -> Path:
         "report.html": report_page.render(report, frame),
     }
     made_of = reading.hashes(_read_by(dataset))
-    folder = paths.report(dataset)
-    with replacing(folder) as partial:
+    output = artifact.report(dataset)
+    folder = output.folder
+    with writing(output, wait=True) as partial:
         for name, text in files.items():
             (partial / name).write_text(text, encoding="utf-8")
         (partial / reading.MADE_OF).write_text(made_of, encoding="utf-8")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from arcore.inference import classification
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of, share_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting, share_of
 from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once
 from pipeline.uses.use_records import Number
 
@@ -21,18 +21,12 @@ BATCH = 250
 
 @dataclass(frozen=True, kw_only=True)
 class ClassPosteriors(Use):
-    """Draw samples of each class, and classify test images.
+    """Draw samples of each class, and classify test images."""
 
-    Arguments:
-        num_rows: random test images that are classified; null for all.
-        num_shown: samples of each class.
-    """
+    num_rows: int | None = setting(None, "test images that are classified; null for all", least=2)
+    num_shown: int = setting(10, "samples of each class", least=1)
 
-    num_rows: int | None = at_least(2, None)
-    num_shown: int = at_least(1, 10)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, model = context.images, context.model
         classes, labels = model.num_classes, context.learned_labels()
         if classes is None or labels is None:

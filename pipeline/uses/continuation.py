@@ -16,7 +16,7 @@ from pipeline.datasets.base import Sound
 from pipeline.evaluation import audio_figures
 from pipeline.uses import pictures
 from pipeline.uses.sound_rows import SoundRows
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Shown
 
@@ -42,20 +42,13 @@ class ContinuedSound:
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation(Use):
-    """Continue test sounds, and score their second halves with and without the first.
+    """Continue test sounds, and score their second halves with and without the first."""
 
-    Arguments:
-        num_sounds: random test sounds that are continued.
-        num_continuations: of each.
-        num_rows: random test sounds whose second half is scored.
-    """
+    num_sounds: int = setting(3, "random test sounds that are continued", least=1)
+    num_continuations: int = setting(3, "continuations of each", least=1)
+    num_rows: int = setting(50, "random test sounds whose second half is scored", least=2)
 
-    num_sounds: int = at_least(1, 3)
-    num_continuations: int = at_least(1, 3)
-    num_rows: int = at_least(2, 50)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         sounds = SoundRows.of(context)
         rows = sounds.choose(self.num_rows, self.seed)
         scored = torch.tensor([bits_of_half(sounds, row) for row in rows], dtype=torch.float64)

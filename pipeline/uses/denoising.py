@@ -12,30 +12,24 @@ from arcore.events import Levels
 from arcore.inference.posterior import gaussian_noise, posterior, replacement_noise
 from pipeline.core.errors import require, unknown_name
 from pipeline.uses import image_quality, pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least
+from pipeline.uses.use_base import Use, UseOutcome, setting
 from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once
 
-NOISES = ("replaced", "gaussian")
+NOISES = {
+    "replaced": "each sub-pixel by another level, uniformly, with a probability",
+    "gaussian": "added to levels in [0, 1]",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Denoising(Use):
-    """Add noise to test images and take it away again.
+    """Add noise to test images and take it away again."""
 
-    Arguments:
-        noise: replaced (each sub-pixel by another level, uniformly, with a probability; of bits
-            these are flips) or gaussian (added to levels in [0, 1]).
-        amount: the probability, or the standard deviation.
-        num_rows: random test images that are measured.
-        num_shown: of them in the figure.
-        num_particles: of the filter.
-    """
-
-    noise: str = "replaced"
-    amount: float = 0.1
-    num_rows: int = at_least(1, 50)
-    num_shown: int = at_least(1, 8)
-    num_particles: int = at_least(1, 32)
+    noise: str = setting("replaced", "of `NOISES`")
+    amount: float = setting(0.1, "the probability of another level, or the standard deviation")
+    num_rows: int = setting(50, "random test images that are measured", least=1)
+    num_shown: int = setting(8, "images in the figure", least=1)
+    num_particles: int = setting(32, "particles of the filter", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,8 +43,7 @@ class Denoising(Use):
             return f"Gaussian, deviation {self.amount:g}"
         return f"{100 * self.amount:g}% replaced"
 
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event = context.images
         rows = context.rows("test", self.num_rows, self.seed)
         noisy, drawn, means = self._denoise(context, rows)

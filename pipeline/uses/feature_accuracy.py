@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from arcore.inference.features import has_features, hidden_features
 from pipeline.core.errors import UserError, require
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least
+from pipeline.uses.use_base import Use, UseOutcome, setting
 from pipeline.uses.use_context import ModelRows, UseContext
 from pipeline.uses.use_records import Number
 
@@ -26,25 +26,20 @@ Accuracies = dict[tuple[str, int], list[float]]  # of a kind and a number of lab
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureAccuracy(Use):
-    """Train and test classifiers on both kinds of features for each number of labels.
+    """Train and test classifiers on both kinds of features for each number of labels."""
 
-    Arguments:
-        num_labels: of training images, equally many of each class.
-        num_repeats: draws of these images.
-        num_rows: random test images; null for all.
-    """
-
-    num_labels: list[int] = at_least(1, [10, 100, 1000])
-    num_repeats: int = at_least(2, 5)
-    num_rows: int | None = at_least(1, None)
+    num_labels: list[int] = setting(
+        [10, 100, 1000], "training labels, the same number of each class", least=1
+    )
+    num_repeats: int = setting(5, "draws of the labelled images", least=2)
+    num_rows: int | None = setting(None, "random test images; null for all", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         distinct = len(set(self.num_labels)) == len(self.num_labels)
         require(distinct, "num_labels", "integers that differ", self.num_labels)
 
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         model = context.model
         if not has_features(model) or model.condition_kind is not None:
             raise context.unfit("an unconditional NADE or MADE")

@@ -21,8 +21,9 @@ from torch import Tensor
 import arcore
 from arcore import bitstream, coding
 from arcore.events import Levels
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import writing
 from pipeline.core.allocator import keep_freed_memory
-from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError, require
 from pipeline.data import sound_batches
 from pipeline.uses import level_files
@@ -159,7 +160,7 @@ def decompress(
             _check_members(members, bitstream.split(stream)[0], archive)
             x = coding.decompress(model, stream, _condition(members, model), progress=progress)
         levels |= zip(numbers, _apart(x.cpu().numpy(), members), strict=True)
-    with _one_line(None), replacing(out) as partial:
+    with _one_line(None), writing(artifact.files(out)) as partial:
         for number, entry in enumerate(entries):
             level_files.write(entry, levels[number], event, partial / entry.name)
         written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())

@@ -14,27 +14,20 @@ from arcore.events import Levels
 from arcore.inference import interpolation, latent_levels
 from pipeline.datasets.read_transforms import permute_rows
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext
 from pipeline.uses.use_records import Number, Shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInterpolation(Use):
-    """Walk between test images, and measure how far from both ends the way leads.
+    """Walk between test images, and measure how far from both ends the way leads."""
 
-    Arguments:
-        num_pairs: random pairs of test images, of different classes where there are labels.
-        num_shown: of them in the figure.
-        num_steps: of each walk, both ends included.
-    """
+    num_pairs: int = setting(40, "pairs of test images, of different classes if possible", least=2)
+    num_shown: int = setting(6, "pairs in the figure", least=1)
+    num_steps: int = setting(9, "images of each walk, both ends included", least=2)
 
-    num_pairs: int = at_least(2, 40)
-    num_shown: int = at_least(1, 6)
-    num_steps: int = at_least(2, 9)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, model = context.images, context.model
         told = isinstance(model.condition_kind, Vector)
         if not told and (not model.latent_levels or model.condition_kind is not None):

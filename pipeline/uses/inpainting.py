@@ -8,7 +8,7 @@ are exact. Elsewhere a particle filter draws, and estimates -ln p(missing | obse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from arcore.inference.posterior import Particles, observation, posterior
 from arcore.primitives.orderings import random_ordering
 from pipeline.core.errors import unknown_name
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once
 
 REORDERED = "in an order with the given pixels first"
@@ -132,21 +132,13 @@ class MaskedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class Inpainting(Use):
-    """Complete and score test images under each mask.
+    """Complete and score test images under each mask."""
 
-    Arguments:
-        masks: which pixels are missing, of `MASKS`.
-        num_rows: random test images that are scored.
-        num_shown: of them in the figures.
-        num_completions: of each of these.
-        num_particles: of the filter where a model's order does not fit.
-    """
-
-    masks: list[str] = field(default_factory=lambda: list(MASKS))
-    num_rows: int = at_least(1, 100)
-    num_shown: int = at_least(1, 8)
-    num_completions: int = at_least(1, 3)
-    num_particles: int = at_least(1, 32)
+    masks: list[str] = setting(list(MASKS), "which pixels are missing, of `MASKS`")
+    num_rows: int = setting(100, "random test images that are scored", least=1)
+    num_shown: int = setting(8, "images in the figures", least=1)
+    num_completions: int = setting(3, "completions of each shown image", least=1)
+    num_particles: int = setting(32, "particles where a model's order does not fit", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,8 +151,7 @@ class Inpainting(Use):
         observed = ~missing_pixels(mask, context.images, self.seed)
         return MaskedImages(context, observed, self.num_particles, self.seed)
 
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, _ = context.images, context.single_model
         rows = context.rows("test", self.num_rows, self.seed)
         kind = "sub-pixels" if event.shape[0] == 3 else "pixels"

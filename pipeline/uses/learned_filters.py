@@ -14,7 +14,7 @@ import arcore
 from arcore.events import Levels
 from arcore.inference.features import first_layer
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext
 from pipeline.uses.use_records import Number, Shown
 
@@ -30,20 +30,13 @@ PLACES = {
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedFilters(Use):
-    """Draw what there is to see of a model: not every model has everything.
+    """Draw what there is to see of a model: not every model has everything."""
 
-    Arguments:
-        num_units: of the first layer, those with the largest weights.
-        num_samples: shown with their probabilities.
-        num_softmax: test images whose softmax is shown.
-    """
+    num_units: int = setting(40, "first-layer units, those with the largest weights", least=1)
+    num_samples: int = setting(10, "samples shown with their probabilities", least=1)
+    num_softmax: int = setting(3, "test images whose softmax is shown", least=1)
 
-    num_units: int = at_least(1, 40)
-    num_samples: int = at_least(1, 10)
-    num_softmax: int = at_least(1, 3)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, model = context.images, context.model
         shown = self._filters(model, event, folder)
         rows = context.rows("test", self.num_softmax, self.seed)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.evaluation.scoring import mean_and_error
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext
 from pipeline.uses.use_records import Number
 
@@ -24,21 +24,13 @@ BLOCK = 4096  # known rows that are wide numbers at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Memorisation(Use):
-    """Find the training image that is nearest to each sample and to each test image.
+    """Find the training image that is nearest to each sample and to each test image."""
 
-    Arguments:
-        num_samples: drawn, and as many random test images.
-        num_shown: samples in the figure.
-        num_train: random training images that are searched and scored, and validation images that
-            are scored; null for all.
-    """
+    num_samples: int = setting(200, "samples, and the number of test images", least=2)
+    num_shown: int = setting(10, "samples in the figure", least=1)
+    num_train: int | None = setting(None, "training and validation images; null for all", least=2)
 
-    num_samples: int = at_least(2, 200)
-    num_shown: int = at_least(1, 10)
-    num_train: int | None = at_least(2, None)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event = context.images
         train = context.rows("train", self.num_train, self.seed)
         valid = context.rows("valid", self.num_train, self.seed)

@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d
 from arcore.events import Levels
 from pipeline.evaluation import scoring
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number
 
@@ -25,22 +25,14 @@ BLOCK = 2  # pixels a side of the blocks that tell layout from texture
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseLevels(Use):
-    """Vary the noise of each level alone, and say what it changes and what latents cost.
+    """Vary the noise of each level alone, and say what it changes and what latents cost."""
 
-    Arguments:
-        num_shared: draws of the noise that stays, each with variations of every level.
-        num_varied: variations of each.
-        num_shown: of the shared draws in the figure.
-        num_columns: variations of each in the figure.
-    """
+    num_shared: int = setting(8, "draws of the noise that stays fixed", least=2)
+    num_varied: int = setting(16, "variations of each level for each of these draws", least=2)
+    num_shown: int = setting(2, "draws in the figure", least=1)
+    num_columns: int = setting(10, "variations of each in the figure", least=1)
 
-    num_shared: int = at_least(2, 8)
-    num_varied: int = at_least(2, 16)
-    num_shown: int = at_least(1, 2)
-    num_columns: int = at_least(1, 10)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, model = context.images, context.model
         if not model.latent_levels:
             raise context.unfit("a model with latents")

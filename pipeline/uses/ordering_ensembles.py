@@ -15,7 +15,7 @@ import arcore
 from pipeline.evaluation import scoring
 from pipeline.uses import pictures
 from pipeline.uses.kept_scores import KeptScores
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import UseContext, choose
 from pipeline.uses.use_records import Number
 
@@ -24,18 +24,12 @@ BATCH = 500
 
 @dataclass(frozen=True, kw_only=True)
 class OrderingEnsembles(Use):
-    """Score test rows under all orderings, and mix the first ones.
+    """Score test rows under all orderings, and mix the first ones."""
 
-    Arguments:
-        most: orderings; ensembles are of 1, 2, 4, ... of them, the first ones each.
-        num_rows: random test rows; null for all.
-    """
+    most: int = setting(128, "orderings of the largest of 1, 2, 4, ... of them", least=2)
+    num_rows: int | None = setting(None, "random test rows; null for all", least=2)
 
-    most: int = at_least(2, 128)
-    num_rows: int | None = at_least(2, None)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         ensemble, test = self._ensemble(context), context.stored("test")
         chosen = choose(len(test), self.num_rows, self.seed)
         kept = KeptScores(context, "orderings", chosen)

@@ -19,7 +19,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.evaluation import image_codecs, scoring
 from pipeline.uses import pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least
+from pipeline.uses.use_base import Use, UseOutcome, setting
 from pipeline.uses.use_context import UseContext, choose
 from pipeline.uses.use_records import Number
 
@@ -32,21 +32,13 @@ Scores = tuple[np.ndarray, np.ndarray]  # both scores of images of one kind
 
 @dataclass(frozen=True, kw_only=True)
 class Outliers(Use):
-    """Score images of all kinds, and measure how well each is told from real ones.
+    """Score images of all kinds, and measure how well each is told from real ones."""
 
-    Arguments:
-        num_rows: random test images, and as many of each other kind.
-        num_shown: of each kind in the figure.
-        other: another dataset of the same event, whose test images are one of the kinds; null for
-            none.
-    """
+    num_rows: int = setting(200, "random images of each kind", least=2)
+    num_shown: int = setting(10, "images of each kind in the figure", least=1)
+    other: str | None = setting(None, "another dataset of the same event; null for none")
 
-    num_rows: int = at_least(2, 200)
-    num_shown: int = at_least(1, 10)
-    other: str | None = None
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, model = context.images, context.unconditional_model
         if not image_codecs.applies(event):
             raise context.unfit_event("images of up to 256 levels")

@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError, require
 from pipeline.data.shard_reader import Split
 from pipeline.evaluation import measuring, scoring
 from pipeline.uses import use_context
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number
 
@@ -22,23 +22,16 @@ BATCH, SOUNDS_AT_ONCE = 500, 10
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifferences(Use):
-    """Score the rows of each test split by all models, and compare row by row.
+    """Score the rows of each test split by all models, and compare row by row."""
 
-    Arguments:
-        others: experiments on the same data, whose models are scored as they are: one ordering of
-            an orderless one, the bound of one with latents.
-        num_rows: random rows of each test split; null for all.
-    """
-
-    others: list[str]
-    num_rows: int | None = at_least(2, None)
+    others: list[str] = setting([], "experiments on the same data, compared as single models")
+    num_rows: int | None = setting(None, "random rows of each test split; null for all", least=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(len(self.others) >= 1, "others", "an experiment or more", self.others)
 
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         alone = len(self.others) == len({context.experiment, *self.others}) - 1
         expected = f"different experiments, none of them {context.experiment}"
         require(alone, "others", expected, self.others)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ from pipeline.uses.super_resolution import SuperResolution
 from pipeline.uses.use_base import Use, UseOutcome
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_descriptions import ALL, USES
-from pipeline.uses.use_records import Number, UseRecord
+from pipeline.uses.use_records import UseRecord
 from pipeline.uses.video_prediction import VideoPrediction
 
 log = logging.getLogger(__name__)
@@ -151,7 +150,6 @@ def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseR
     with alone(output) as begun, writing(output, device=context.model.device) as folder:
         outcome = use.run(context, folder)
         require_same(paths.shards(context.dataset), context.manifest)
-        _require_finite(outcome.numbers, f"{context.experiment}, {name}")
         record = _record(name, use, context, outcome)
         use_records.write(record, folder)
         seconds = round(begun.seconds + outcome.earlier_seconds, 2)
@@ -159,13 +157,6 @@ def _run_one(name: str, use: Use, context: UseContext, folder_name: str) -> UseR
     for number in record.numbers:
         log.info("%s, %s: %s", context.experiment, name, number)
     return record
-
-
-def _require_finite(numbers: Sequence[Number], where: str) -> None:
-    for number in numbers:
-        fits = math.isfinite(number.value) and math.isfinite(number.stderr or 0.0)
-        got = f"{number.value} +- {number.stderr}"
-        require(fits, f"{where}: {number.name}", "finite numbers", got)
 
 
 def _record(name: str, use: Use, context: UseContext, outcome: UseOutcome) -> UseRecord:

@@ -15,7 +15,7 @@ from pipeline.datasets.base import Sound
 from pipeline.evaluation import audio_figures
 from pipeline.uses import pictures
 from pipeline.uses.sound_rows import SoundRows
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of, share_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting, share_of
 from pipeline.uses.use_context import UseContext
 
 PANEL = 2.0  # inches that a spectrogram is wide
@@ -23,18 +23,12 @@ PANEL = 2.0  # inches that a spectrogram is wide
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakerSwap(Use):
-    """Swap speakers, and tell them.
+    """Swap speakers, and tell them."""
 
-    Arguments:
-        num_texts: random test sounds, whose text and length each speaker gets.
-        num_rows: random test sounds whose speaker is told.
-    """
+    num_texts: int = setting(2, "test sounds whose text and length each speaker gets", least=1)
+    num_rows: int = setting(50, "test sounds whose speaker is inferred", least=2)
 
-    num_texts: int = at_least(1, 2)
-    num_rows: int = at_least(2, 50)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         sounds, model = SoundRows.of(context), context.model
         if model.num_classes is None:
             raise context.unfit("a model of speakers")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import UserError, require
-from pipeline.uses.use_base import Use, UseOutcome, at_least
+from pipeline.uses.use_base import Use, UseOutcome, setting
 from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number
 
@@ -18,23 +18,17 @@ BATCH = 500
 
 @dataclass(frozen=True, kw_only=True)
 class PixelStructure(Use):
-    """Compare covariances of pairs of pixels in draws with those in test images.
+    """Compare covariances of pairs of pixels in draws with those in test images."""
 
-    Arguments:
-        num_samples: drawn, and as many random test and training images.
-        near, far: pixels at most, and at least, so far apart make a pair.
-    """
-
-    num_samples: int = at_least(2, 2000)
-    near: float = at_least(1, 3)
-    far: float = 14
+    num_samples: int = setting(2000, "samples, and test and training images each", least=2)
+    near: float = setting(3, "largest distance of near pairs, in pixels", least=1)
+    far: float = setting(14, "smallest distance of far pairs, in pixels")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.far > self.near, "far", f"a number > near, {self.near}", self.far)
 
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, model = context.images, context.unconditional_model
         colours, height, width = event.extents
         diagonal = ((height - 1) ** 2 + (width - 1) ** 2) ** 0.5

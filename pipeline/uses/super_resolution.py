@@ -15,7 +15,7 @@ from arcore.events import Levels
 from arcore.inference import completion
 from arcore.primitives.progress import progress_bar
 from pipeline.uses import image_quality, pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least, mean_of
+from pipeline.uses.use_base import Use, UseOutcome, mean_of, setting
 from pipeline.uses.use_context import ModelRows, UseContext, rows_at_once, spread
 from pipeline.uses.use_records import Number, Shown
 
@@ -25,22 +25,16 @@ NUM_DRAWN = 3  # draws in a figure
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolution(Use):
-    """Enlarge test images by each factor that the model has the small image of.
+    """Enlarge test images by each factor that the model has the small image of."""
 
-    Arguments:
-        factors: of the enlargement; a model takes those whose small image comes first in its order.
-        num_rows: random test images that are measured.
-        num_shown: of them in the figures.
-        num_draws: of each image, whose mean tends to the best guess by squared error.
-    """
+    factors: list[int] = setting(
+        [2, 4], "enlargements; those whose small image comes first", least=2
+    )
+    num_rows: int = setting(50, "random test images that are measured", least=1)
+    num_shown: int = setting(8, "images in the figures", least=1)
+    num_draws: int = setting(32, "draws of each image, for their mean", least=2)
 
-    factors: list[int] = at_least(2, [2, 4])
-    num_rows: int = at_least(1, 50)
-    num_shown: int = at_least(1, 8)
-    num_draws: int = at_least(2, 32)
-
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event = context.images
         rows = context.rows("test", self.num_rows, self.seed)
         numbers: list[Number] = []

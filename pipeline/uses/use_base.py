@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from torch import Tensor
 
@@ -21,14 +22,19 @@ T = TypeVar("T")
 LEAST = "least"
 
 
-def at_least(least: int, default: T) -> T:
-    """Declare a setting of a use that has a least value; of a list each element has it."""
+def setting(default: T, words: str, least: float | None = None) -> T:
+    """Declare a setting of a use.
+
+    Arguments:
+        default: its value where none is given.
+        words: what it is.
+        least: the smallest value; of a list, that of each element.
+    """
+    metadata = {"words": words, LEAST: least}
     if isinstance(default, list):
-        field: T = dataclasses.field(
-            default_factory=lambda: type(default)(default), metadata={LEAST: least}
-        )
-    else:
-        field = dataclasses.field(default=default, metadata={LEAST: least})
+        made = dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
+        return cast(T, made)
+    field: T = dataclasses.field(default=default, metadata=metadata)
     return field
 
 
@@ -55,34 +61,52 @@ class UseOutcome:
 class Use(abc.ABC):
     """A use of a trained model; its fields are its settings.
 
-    Arguments:
-        seed: of all random choices: rows, noise and draws.
-
     Raises:
-        UserError: for a setting below its least value (`at_least`).
+        UserError: for a setting below its least value.
     """
 
-    seed: int = 0
+    seed: int = setting(0, "of all random choices: rows, noise and draws")
 
     def __post_init__(self) -> None:
         require_seed(self.seed, "seed")
         for field in dataclasses.fields(self):
-            if LEAST in field.metadata:
+            if field.metadata.get(LEAST) is not None:
                 _require_least(field, getattr(self, field.name))
 
-    @abc.abstractmethod
     def run(self, context: UseContext, folder: Path) -> UseOutcome:
         """Write files into a folder, and return what they show.
 
         Raises:
-            UserError: for a model that the use is not for.
+            UserError: for a model that the use is not for, or a number that is not finite.
         """
+        outcome = self._run(context, folder)
+        for number in outcome.numbers:
+            fits = math.isfinite(number.value) and math.isfinite(number.stderr or 0.0)
+            got = f"{number.value} +- {number.stderr}"
+            require(fits, f"{context.experiment}: {number.name}", "finite numbers", got)
+        return outcome
+
+    @abc.abstractmethod
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome: ...
+
+    @classmethod
+    def settings_text(cls) -> str:
+        """Return a line for each setting: its name, what it is and its default."""
+        return "\n".join(
+            f"  {field.name}={_default_of(field)}: {field.metadata['words']}"
+            for field in dataclasses.fields(cls)
+        )
 
     def settings(self) -> dict[str, object]:
         """Return the settings as plain types, the seed last."""
         values = dataclasses.asdict(self)
         values["seed"] = values.pop("seed")
         return values
+
+
+def _default_of(field: dataclasses.Field[object]) -> object:
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
 
 
 def _require_least(field: dataclasses.Field[object], value: object) -> None:

@@ -16,7 +16,7 @@ from arcore.primitives.progress import progress_bar
 from pipeline.core.errors import require
 from pipeline.evaluation import video_figures
 from pipeline.uses import image_quality, pictures
-from pipeline.uses.use_base import Use, UseOutcome, at_least
+from pipeline.uses.use_base import Use, UseOutcome, setting
 from pipeline.uses.use_context import ModelRows, UseContext
 from pipeline.uses.use_records import Shown
 
@@ -26,17 +26,11 @@ DRAW, MEAN, LAST = "a draw", "the mean of all draws", "the last given frame"
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPrediction(Use):
-    """Let test clips go on after their given frames, and measure how far from the truth.
+    """Let test clips go on after their given frames, and measure how far from the truth."""
 
-    Arguments:
-        num_clips: random test clips that go on.
-        num_draws: of each clip.
-        num_shown: of the draws in the animated picture.
-    """
-
-    num_clips: int = at_least(2, 8)
-    num_draws: int = at_least(2, 4)
-    num_shown: int = 2
+    num_clips: int = setting(8, "random test clips that are continued", least=2)
+    num_draws: int = setting(4, "draws of each clip", least=2)
+    num_shown: int = setting(2, "draws in the animated picture")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,8 +38,7 @@ class VideoPrediction(Use):
         expected = f"an integer from 1 to num_draws={self.num_draws}"
         require(fits, "num_shown", expected, self.num_shown)
 
-    def run(self, context: UseContext, folder: Path) -> UseOutcome:
-        """See `Use.run`."""
+    def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, given = context.levels, context.manifest.context_frames
         if not video_figures.are_clips(event) or not given:
             raise context.unfit_event("clips whose first frames are given")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 from pipeline.core.errors import UserError
 from pipeline.reporting import numbers, tables, wording
 
@@ -59,7 +59,7 @@ def _printed(value: float, stderr: float | None, sign: str = "") -> str:
 
 def lines_of(frame: pd.DataFrame) -> list[Line]:
     """Return the lines of a report's numbers, in their order."""
-    here = provenance.commit()
+    here = origin.commit()
     measured = frame[frame["kind"] != "published"]
     return [_line(group, here) for _, group in measured.groupby("experiment", sort=False)]
 

@@ -16,16 +16,19 @@ from pathlib import Path
 
 from PIL import Image, ImageSequence
 
+from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import USE
-from pipeline.core import atomic, paths, provenance
-from pipeline.core.atomic import replacing
+from pipeline.artifacts.origin import commit
+from pipeline.artifacts.writer import writing
+from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, left_out, read_object, write_object
 from pipeline.evaluation import result_files
-from pipeline.reporting import gallery, use_sections, wording
+from pipeline.reporting import gallery
 from pipeline.uses import use_records
 from pipeline.uses.use_descriptions import USES
 from pipeline.uses.use_records import Number, Shown, UseTiming
+from reproductions.publishing import rendering
 
 GRAY_NOTE = (
     "Targets are gray, draws black or white, and a frame is drawn given the drawn ones before it: "
@@ -38,16 +41,6 @@ MOST_BYTES = 150_000
 COLOURS = 256
 SHRINK = 0.8  # of both sides, until a picture is small enough
 QUALITY = 80
-HEADER = """# Gallery
-
-What the models draw. Each picture is a copy of one that a stage made, of 256 colours (of clips a
-lossy WebP), smaller where it was above 150 kB, and comes with the command that makes it again,
-after `python -m stages.train <experiment>` unless `results/<experiment>/` has its weights, which
-`stages.evaluate` wants in `models/` (`cp -r results/<experiment> models/`). `python -m
-reproductions.results --gallery <experiment>` copies pictures; `make tables` draws this page from
-the records beside them, and a test holds it in step. Sounds are shown as spectrograms; the stages
-write them as WAV files, which reports play.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +100,7 @@ def record(experiment: str) -> Path:
             f"{experiment}` or `python -m stages.use all {experiment}` first"
         )
     folder = paths.results() / "gallery" / experiment
-    with replacing(folder) as temporary:
+    with writing(artifact.record(folder)) as temporary:
         for part, source in found:
             shown = []
             for one in part.shown:
@@ -155,7 +148,7 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
                 experiment=experiment,
                 dataset=result.dataset,
                 command=f"python -m stages.evaluate {experiment}",
-                commit=provenance.commit(),
+                commit=commit(),
                 weights_sha256=result.weights_sha256 or "unknown",
                 notes=GRAY_NOTE if result.context_frames and result.excess else "",
                 numbers=(),
@@ -180,7 +173,7 @@ def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
                 experiment=experiment,
                 dataset=one.dataset,
                 command=f"python -m stages.use {one.use} {experiment}",
-                commit=provenance.commit() if origin is None else origin.commit,
+                commit=commit() if origin is None else origin.commit,
                 weights_sha256=one.weights_sha256,
                 notes=one.notes,
                 numbers=one.numbers,
@@ -240,16 +233,11 @@ def _animated(frames: Sequence[Image.Image], milliseconds: int) -> bytes:
     return buffer.getvalue()
 
 
-# -- the page
-
-
 def write(results: Path) -> Path | None:
-    """Draw `gallery.md` of a folder of records anew; return it if it changed."""
-    path, text = results / PAGE, drawn(results)
-    if not (results / "gallery").is_dir() or (path.is_file() and path.read_text("utf-8") == text):
+    """Draw `gallery.md` of a folder of records; return it if it changed."""
+    if not (results / "gallery").is_dir():
         return None
-    atomic.write_text(path, text)
-    return path
+    return rendering.write_if_changed(results / PAGE, drawn(results))
 
 
 def drawn(results: Path) -> str:
@@ -266,43 +254,8 @@ def drawn(results: Path) -> str:
     for part, folder in found:
         require(part.part in order, f"{folder}: part", f"one of {order}", part.part)
     found.sort(key=lambda one: (order.index(one[0].part), one[0].dataset, one[0].experiment))
-    blocks = [HEADER]
-    for name, group in groupby(found, key=lambda one: one[0].part):
-        title = "Samples" if name == SAMPLES else USES[name].title
-        blocks.append(f"## {title}\n")
-        if name != SAMPLES:
-            blocks.append(f"{_sentence(USES[name].shows)}\n")
-        for part, folder in group:
-            blocks += _section(part, folder.name)
-    return "\n".join(blocks)
-
-
-def _section(part: Part, folder: str) -> list[str]:
-    origin = f"`{part.command}`, weights `{part.weights_sha256[:12]}`, commit {part.commit}"
-    for name, weights in (part.others or {}).items():
-        origin += f", beside `{name}` (`{weights[:12]}`)"
-    if part.seconds is not None:
-        origin += f", {wording.duration(part.seconds)} on {part.device}"
-    blocks = [f"### `{part.experiment}`\n", f"{origin}.\n"]
-    if part.numbers:
-        blocks += ["| measured | |", "| --- | --- |"]
-        blocks += [f"| {_cell(one.name)} | {_cell(_text(one))} |" for one in part.numbers]
-        blocks.append("")
-    if part.notes:
-        blocks.append(f"{part.notes}\n")
-    for one in part.shown:
-        caption = _sentence(one.caption)
-        blocks += [f"{caption}\n", f"![{caption}](gallery/{folder}/{one.file})\n"]
-    return blocks
-
-
-def _text(number: Number) -> str:
-    return f"{use_sections.text_of(number)} {number.unit}".strip()
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."
+    sections = [
+        (USES.get(name), [(part, folder.name) for part, folder in group])
+        for name, group in groupby(found, key=lambda one: one[0].part)
+    ]
+    return rendering.render(rendering.GALLERY, sections=sections).rstrip() + "\n"

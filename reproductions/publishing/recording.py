@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.artifacts import artifact
+from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
-from pipeline.core.atomic import replacing
 from pipeline.core.errors import UserError
 from pipeline.evaluation import reading
 from pipeline.experiments import naming
@@ -90,7 +91,7 @@ def record_study(name: str) -> Path:
         UserError: naming the file that is missing, or a record of another run than the table.
     """
     study = paths.study(name)
-    study_records.check(study)
+    study_records.read(study)
     files = [study / file for file in (study_records.FILE, study_records.TABLE)]
     return _record(paths.results() / "studies" / name, [*files, *sorted(study.glob("*.png"))])
 
@@ -177,7 +178,7 @@ def _measured(evaluation: Path) -> list[Path]:
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:
     """Copy files into a folder; those of a fold's model into a folder of the same name."""
-    with replacing(folder) as temporary:
+    with writing(artifact.record(folder)) as temporary:
         for file in files:
             if not file.is_file():
                 raise UserError(f"{file}: missing; run the stage that writes it")

@@ -1,11 +1,10 @@
 """Recorded curves of training and validation beside a mark: read, measured, drawn as one SVG.
 
-The SVG is written by hand, so that the same records give the same file whatever draws elsewhere.
+The SVG is a template, so that the same records give the same file whatever draws elsewhere.
 """
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,12 @@ from pipeline.core.records import read_object
 from pipeline.evaluation.reading import ModelConfig
 from pipeline.reporting.history_units import in_unit
 from pipeline.training.history import read_history
+from reproductions.publishing import rendering
 
 Points = tuple[tuple[int, float], ...]
 ROSE = 0.001  # a relative rise of validation after its best that is no longer noise
-COLUMNS, WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 4, 240, 170, 42, 10, 24, 24
-COLOURS = {"valid": "#0b7d7d", "train": "#b0b0b0", "mark": "#d4732a", "ink": "#333333"}
+COLUMNS, WIDTH, HEIGHT = 4, 240, 170  # of the template curves.svg.j2
+LEFT, TOP, INNER_WIDTH, INNER_HEIGHT = 42, 24, 188, 122
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,49 +113,39 @@ def _points(rows: Sequence[Mapping[str, str]], key: str, unit: str, config: Mode
 
 
 def draw(panels: Sequence[Panel]) -> str:
-    """Return an SVG of all panels: validation, training (grey) and the mark (dashed)."""
+    """Return an SVG of all panels: validation, training (grey) and the target (dashed).
+
+    A panel shows the last two thirds of the steps from the lowest value up; what lies above is cut.
+    """
     lines = -(-len(panels) // COLUMNS)
-    size = (COLUMNS * WIDTH, lines * HEIGHT)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" '
-        f'viewBox="0 0 {size[0]} {size[1]}" font-family="sans-serif" font-size="10">',
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    for number, panel in enumerate(panels):
-        row, column = divmod(number, COLUMNS)
-        parts += [f'<g transform="translate({column * WIDTH} {row * HEIGHT})">', *_panel(panel)]
-        parts.append("</g>")
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    placed = [_placed(panel, number) for number, panel in enumerate(panels)]
+    size = {"width": COLUMNS * WIDTH, "height": lines * HEIGHT}
+    return rendering.render(rendering.CURVES, panels=placed, **size)
 
 
-def _panel(panel: Panel) -> list[str]:
-    """Draw one, from a third of the way up to the end; what lies above is cut off."""
+def _placed(panel: Panel, number: int) -> dict[str, object]:
+    """Return the texts and the lines of a panel, in pixels from its corner."""
     curve = panel.curve
     low, high = _range(panel)
-    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    row, column = divmod(number, COLUMNS)
 
-    def place(step: float, value: float) -> str:
-        down = (high - min(value, high)) / (high - low)
-        return f"{LEFT + width * step / curve.steps:.1f},{TOP + height * down:.1f}"
+    def line(points: Points) -> str:
+        across = (LEFT + INNER_WIDTH * step / curve.steps for step, _ in points)
+        down = ((high - min(value, high)) / (high - low) for _, value in points)
+        pixels = zip(across, (TOP + INNER_HEIGHT * share for share in down), strict=True)
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
 
-    def line(points: Points, kind: str, more: str = "") -> str:
-        path = " ".join(place(*point) for point in points)
-        colour = COLOURS[kind]
-        return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"{more}/>'
-
-    mark = ((0, panel.mark), (curve.steps, panel.mark))
-    return [
-        _text(LEFT, 14, panel.title, "start", 11),
-        f'<rect x="{LEFT}" y="{TOP}" width="{width}" height="{height}" fill="none" '
-        'stroke="#dddddd"/>',
-        *([line(curve.train, "train")] if curve.train else []),
-        line(mark, "mark", ' stroke-dasharray="4 3"'),
-        line(curve.valid, "valid"),
-        _text(LEFT - 4, TOP + 8, f"{high:.4g}", "end"),
-        _text(LEFT - 4, TOP + height, f"{low:.4g}", "end"),
-        _text(LEFT, HEIGHT - 10, "0", "middle"),
-        _text(WIDTH - RIGHT, HEIGHT - 10, f"{curve.steps:,} steps", "end"),
-    ]
+    return {
+        "x": column * WIDTH,
+        "y": row * HEIGHT,
+        "title": panel.title,
+        "train": line(curve.train),
+        "mark": line(((0, panel.mark), (curve.steps, panel.mark))),
+        "valid": line(curve.valid),
+        "high": f"{high:.4g}",
+        "low": f"{low:.4g}",
+        "steps": f"{curve.steps:,}",
+    }
 
 
 def _range(panel: Panel) -> tuple[float, float]:
@@ -165,10 +155,3 @@ def _range(panel: Panel) -> tuple[float, float]:
     shown = [panel.mark, curve.best[1], *(v for _, v in curve.train if v < max(late))]
     low = min(shown)
     return low, low + 1.1 * (max(*late, panel.mark) - low or 1.0)
-
-
-def _text(x: float, y: float, text: str, anchor: str, size: int = 9) -> str:
-    return (
-        f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}" '
-        f'fill="{COLOURS["ink"]}">{html.escape(text)}</text>'
-    )

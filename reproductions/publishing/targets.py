@@ -25,12 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from pipeline.core import atomic
 from pipeline.core.errors import UserError, require
 from pipeline.core.records import Record, read_yaml, require_known
 from pipeline.reporting import tables, wording
 from pipeline.reporting.comparison import Report, Row
-from reproductions.publishing import recorded, target_curves, use_tables
+from reproductions.publishing import recorded, rendering, target_curves, use_tables
 from reproductions.publishing.recorded import Recorded
 from reproductions.publishing.target_curves import Curve
 
@@ -236,14 +235,9 @@ def draw(results: Path) -> str:
 
 def write(results: Path) -> Path | None:
     """Draw `marks.svg` anew where there are marks; return it if it changed."""
-    path = results / FIGURE
     if not (results / FILE).is_file():
         return None
-    text = draw(results)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return None
-    atomic.write_text(path, text)
-    return path
+    return rendering.write_if_changed(results / FIGURE, draw(results))
 
 
 def _distinct(panels: Sequence[target_curves.Panel]) -> list[target_curves.Panel]:

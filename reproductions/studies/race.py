@@ -11,13 +11,13 @@ from typing import Any
 from pipeline.core import paths
 from pipeline.core.errors import require
 from pipeline.training.history import read_history
+from reproductions.studies.study_base import Study, StudyOutcome, device_of
 from reproductions.studies.study_context import StudyContext, Trained
-from reproductions.studies.study_records import StudyOutcome, Table, device_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of a race.
+class Race(Study):
+    """Trainings that are timed until each is as good as the slowest one's best.
 
     Arguments:
         networks: by title, as experiments without a dataset; all are validated every epoch.
@@ -27,6 +27,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         require(len(self.networks) >= 2, "networks", "two or more", self.networks)
+
+    def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
+        """Train the networks anew, and say when each was as good as the slowest one's best."""
+        configs = {
+            title: context.compose(title, network, ["trainer.validate_every=1"])
+            for title, network in self.networks.items()
+        }
+        trained = {title: context.train(config, anew=True) for title, config in configs.items()}
+        header, rows = table({title: _run(one) for title, one in trained.items()})
+        notes = (
+            "One training each; an epoch counts as the shortest of its training, validation apart."
+        )
+        return StudyOutcome(
+            header, rows, notes, device_of([one.record for one in trained.values()])
+        )
 
 
 @dataclass(frozen=True)
@@ -44,18 +59,6 @@ class RaceRun:
     num_parameters: int
 
 
-def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
-    """Train the networks anew, and say when each was as good as the slowest one's best."""
-    configs = {
-        title: place.compose(title, network, ["trainer.validate_every=1"])
-        for title, network in settings.networks.items()
-    }
-    trained = {title: place.train(config, anew=True) for title, config in configs.items()}
-    header, rows = table({title: _run(one) for title, one in trained.items()})
-    notes = "One training each; an epoch counts as the shortest of its training, validation apart."
-    return StudyOutcome(header, rows, notes, device_of([one.record for one in trained.values()]))
-
-
 def _run(trained: Trained) -> RaceRun:
     history = read_history(paths.model(trained.name) / "history.csv")
     ends = [0.0, *trained.record.epoch_seconds]
@@ -66,7 +69,7 @@ def _run(trained: Trained) -> RaceRun:
     )
 
 
-def table(runs: Mapping[str, RaceRun]) -> Table:
+def table(runs: Mapping[str, RaceRun]) -> tuple[list[str], list[list[str]]]:
     """Return the table of some trainings: the goal is the best value of the one that ends worst.
 
     Example:

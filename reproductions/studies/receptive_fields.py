@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from arcore.families.raster import RasterModel
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 from pipeline.core.errors import UserError, require
 from pipeline.training.resolved import create_model
 from pipeline.uses import pictures
 from pipeline.uses.use_records import Shown
+from reproductions.studies.study_base import Study, StudyOutcome, require_networks
 from reproductions.studies.study_context import StudyContext
-from reproductions.studies.study_records import StudyOutcome
 
 ROUNDING = 1e-9  # relative: another place in the batch may round otherwise
 SEEN, MIDDLE = (0.05, 0.49, 0.49), (0.83, 0.45, 0.16)  # teal and orange
@@ -31,8 +31,8 @@ FILE = "receptive_fields.png"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of receptive fields.
+class ReceptiveFields(Study):
+    """Receptive fields of networks with random weights.
 
     Arguments:
         networks: by title, {name: model, ...hyperparameters} each; of raster order.
@@ -43,45 +43,46 @@ class Settings:
     side: int = 21
 
     def __post_init__(self) -> None:
-        require(len(self.networks) >= 1, "networks", "one or more", self.networks)
+        require_networks(self.networks)
         require(self.side >= 3, "side", "an integer >= 3", self.side)
 
-
-def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
-    """Draw what each network sees, and count the pixels."""
-    event = place.images_of_side(settings.side)
-    if event.num_levels != 2 or event.shape[0] != 1:
-        raise UserError(f"{place.manifest.dataset}: expected binary images, got {event}")
-    side, fields = settings.side, {}
-    for title, network in settings.networks.items():
-        where = place.where(title)
-        require(isinstance(network, dict), where, "a mapping", network)
-        require(isinstance(network.get("name"), str), f"{where}.name", "a model", network)
-        model = create_model(network, event)
-        in_order = isinstance(model, RasterModel) and model.ordering == "raster"
-        require(in_order, where, "a model that goes from pixel to pixel in raster order", network)
-        require(model.condition_kind is None, where, "an unconditional model", network)
-        model = randomise(cast(RasterModel, model))
-        fields[title] = turned_over(model, side), gradients(model, side)
-    pictures.save(_figure(fields, side), folder / FILE)
-    before = str(side // 2 * side + side // 2)
-    rows = [
-        [title, before, *(str(int((found > 0).sum())) for found in both)]
-        for title, both in fields.items()
-    ]
-    notes = (
-        "Weights are random, of standard deviation 0.5. Above, a pixel (teal) is seen if to turn "
-        "it over changes the logits of the middle pixel (orange), in float64; below, the size of "
-        f"those logits' gradient with respect to it, over {IMAGES} images, in shades of {DECADES} "
-        "powers of ten."
-    )
-    return StudyOutcome(
-        ["network", "pixels before it", "seen by turning over", "by gradient"],
-        rows,
-        notes,
-        provenance.device_name(torch.device("cpu")),
-        [Shown(file=FILE, caption="Pixels that the middle one's distribution depends on")],
-    )
+    def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
+        """Draw what each network sees, and count the pixels."""
+        event = context.images_of_side(self.side)
+        if event.num_levels != 2 or event.shape[0] != 1:
+            raise UserError(f"{context.manifest.dataset}: expected binary images, got {event}")
+        side, fields = self.side, {}
+        for title, network in self.networks.items():
+            where = context.where(title)
+            require(isinstance(network, dict), where, "a mapping", network)
+            require(isinstance(network.get("name"), str), f"{where}.name", "a model", network)
+            model = create_model(network, event)
+            in_order = isinstance(model, RasterModel) and model.ordering == "raster"
+            require(
+                in_order, where, "a model that goes from pixel to pixel in raster order", network
+            )
+            require(model.condition_kind is None, where, "an unconditional model", network)
+            model = randomise(cast(RasterModel, model))
+            fields[title] = turned_over(model, side), gradients(model, side)
+        pictures.save(_figure(fields, side), folder / FILE)
+        before = str(side // 2 * side + side // 2)
+        rows = [
+            [title, before, *(str(int((found > 0).sum())) for found in both)]
+            for title, both in fields.items()
+        ]
+        notes = (
+            "Weights are random, of standard deviation 0.5. Above, a pixel (teal) is seen if to "
+            "turn it over changes the logits of the middle pixel (orange), in float64; below, the "
+            f"size of those logits' gradient with respect to it, over {IMAGES} images, in shades "
+            f"of {DECADES} powers of ten."
+        )
+        return StudyOutcome(
+            ["network", "pixels before it", "seen by turning over", "by gradient"],
+            rows,
+            notes,
+            origin.device_name(torch.device("cpu")),
+            [Shown(file=FILE, caption="Pixels that the middle one's distribution depends on")],
+        )
 
 
 def randomise(model: RasterModel) -> RasterModel:

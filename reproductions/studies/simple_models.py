@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 from pipeline.core.errors import require, require_seed
 from pipeline.evaluation import scoring
+from reproductions.studies.study_base import Study, StudyOutcome, with_error
 from reproductions.studies.study_context import StudyContext
-from reproductions.studies.study_records import StudyOutcome, with_error
 
 LEAST = 1e-5  # of a shrinkage: below, covariances of few rows have no Cholesky factor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of simple models.
+class SimpleModels(Study):
+    """Levels, histograms and a Gaussian, scored on colour images.
 
     Arguments:
         shrinkages: of the Gaussian's covariance towards its diagonal; validation rows choose.
@@ -38,29 +38,32 @@ class Settings:
         fits = len(self.shrinkages) >= 1 and all(LEAST <= one <= 1 for one in self.shrinkages)
         require(fits, "shrinkages", f"one number in [{LEAST}, 1] or more", self.shrinkages)
 
-
-def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
-    """Score test images by each."""
-    event = place.images
-    images = {}
-    for name in ("train", "valid", "test"):
-        split = place.split(name)
-        x = scoring.read_rows(split, np.arange(len(split)), event)
-        images[name] = torch.from_numpy(x).long()
-    per_dim = event.size * math.log(2)
-    gaussian, shrinkage = gaussian_nats(images, settings)
-    rows = [
-        ["uniform levels", f"{math.log2(event.num_levels):.4g}"],
-        ["each colour's histogram", with_error(histogram_nats(images, event.num_levels) / per_dim)],
-        ["multivariate Gaussian", f"<= {with_error(gaussian / per_dim)}"],
-    ]
-    notes = (
-        "The Gaussian is of levels with uniform noise in [0, 1), whose density bounds the levels' "
-        f"own probability in the mean; its covariance is shrunk by {shrinkage:g} towards its "
-        "diagonal. Histograms count each level once more than it came."
-    )
-    device = provenance.device_name(torch.device("cpu"))
-    return StudyOutcome([f"on {place.manifest.dataset}", "bits/dim"], rows, notes, device)
+    def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
+        """Score test images by each."""
+        event = context.images
+        images = {}
+        for name in ("train", "valid", "test"):
+            split = context.split(name)
+            x = scoring.read_rows(split, np.arange(len(split)), event)
+            images[name] = torch.from_numpy(x).long()
+        per_dim = event.size * math.log(2)
+        gaussian, shrinkage = gaussian_nats(images, self)
+        rows = [
+            ["uniform levels", f"{math.log2(event.num_levels):.4g}"],
+            [
+                "each colour's histogram",
+                with_error(histogram_nats(images, event.num_levels) / per_dim),
+            ],
+            ["multivariate Gaussian", f"<= {with_error(gaussian / per_dim)}"],
+        ]
+        notes = (
+            "The Gaussian is of levels with uniform noise in [0, 1), whose density bounds the "
+            "levels' own probability in the mean; its covariance is shrunk by "
+            f"{shrinkage:g} towards its diagonal. Histograms count each level once more than it "
+            "came."
+        )
+        device = origin.device_name(torch.device("cpu"))
+        return StudyOutcome([f"on {context.manifest.dataset}", "bits/dim"], rows, notes, device)
 
 
 def histogram_nats(images: dict[str, Tensor], num_levels: int) -> Tensor:
@@ -73,9 +76,9 @@ def histogram_nats(images: dict[str, Tensor], num_levels: int) -> Tensor:
     return nats
 
 
-def gaussian_nats(images: dict[str, Tensor], settings: Settings) -> tuple[Tensor, float]:
+def gaussian_nats(images: dict[str, Tensor], study: SimpleModels) -> tuple[Tensor, float]:
     """Score test images, with noise, by a Gaussian, (rows,); and the shrinkage that was chosen."""
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(study.seed)
     noisy = {
         split: x.flatten(1) + torch.rand(len(x), x[0].numel(), generator=generator).double()
         for split, x in images.items()
@@ -83,7 +86,7 @@ def gaussian_nats(images: dict[str, Tensor], settings: Settings) -> tuple[Tensor
     mean, covariance = noisy["train"].mean(0), torch.cov(noisy["train"].T)
     diagonal = covariance.diagonal().diag()
     best = (math.inf, torch.empty(0), 0.0)
-    for shrinkage in settings.shrinkages:
+    for shrinkage in study.shrinkages:
         factor = torch.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * diagonal)
         normal = torch.distributions.MultivariateNormal(mean, scale_tril=factor)
         valid = -normal.log_prob(noisy["valid"]).mean().item()

@@ -6,23 +6,17 @@ studies/<study>/ is one entry of `studies` in params.yaml.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
+from pipeline.artifacts import artifact
+from pipeline.artifacts.reader import read_origin
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import Record, read_object, write_object
-from pipeline.evaluation.scoring import mean_and_error
-from pipeline.reporting import wording
-from pipeline.training.training_records import TrainingRecord
+from pipeline.core.records import Record, write_object
 from pipeline.uses.use_records import Shown
+from reproductions.studies.study_base import StudyOutcome
 
-FILE, TABLE = "study.json", "table.csv"
-TABLE_SHA256 = "table_sha256"  # of the record
-Table = tuple[list[str], list[list[str]]]
+FILE, TABLE = artifact.STUDY.origin, artifact.STUDY.main
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,80 +49,29 @@ class StudyRecord(Record):
     shown: tuple[Shown, ...]
 
 
-@dataclass(frozen=True)
-class StudyOutcome:
-    """What came out of a study.
-
-    Attributes:
-        header, rows: of its table, text.
-        notes, device, shown: as in a `StudyRecord`.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: str
-    device: str
-    shown: Sequence[Shown] = ()
-
-
-def device_of(trainings: Sequence[TrainingRecord]) -> str:
-    """Return the name of the device that networks were trained on, or of all of them."""
-    return ", ".join(dict.fromkeys(one.device for one in trainings))
-
-
-def with_error(values: Tensor) -> str:
-    """Return the mean of values with its standard error, as text.
-
-    Example:
-        >>> import torch
-        >>> with_error(torch.tensor([80.0, 81.0, 82.0]))
-        '81.00 ± 0.58'
-    """
-    return wording.with_error(*mean_and_error(values.double()))
-
-
 def write(record: StudyRecord, outcome: StudyOutcome, folder: Path) -> None:
-    """Write a study's table and record into its folder; the record says which table it is of."""
+    """Write a study's table and record into its folder."""
     with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([outcome.header, *outcome.rows])
-    written = {TABLE_SHA256: sha256_of(folder / TABLE)}
-    write_object(folder / FILE, record.to_dict() | written)
-
-
-def check(folder: Path) -> None:
-    """Refuse a record of another run than the table beside it, which `dvc checkout` may leave.
-
-    Older records do not say which table theirs is, and pass.
-
-    Raises:
-        UserError: naming the record, or the file that is missing or malformed.
-    """
-    said = read_object(folder / FILE).get(TABLE_SHA256)
-    if said is None:
-        return
-    try:
-        found = sha256_of(folder / TABLE)
-    except OSError as error:
-        raise UserError(f"{folder / TABLE}: expected a table, got {error.strerror}") from None
-    if found != said:
-        raise UserError(
-            f"{folder / FILE}: expected the record of {TABLE} ({found[:12]}), got one of "
-            f"another run ({str(said)[:12]}); run `python -m reproductions.study {folder.name}`"
-        )
+    write_object(folder / FILE, record.to_dict())
 
 
 def read(folder: Path) -> StudyRecord:
     """Read the record of a study's folder.
 
     Raises:
-        UserError: naming the file, if it is missing or malformed, or of another run than the table.
+        UserError: naming the file, if it is missing or malformed, or of another run than the table,
+            which `dvc checkout` may leave.
     """
     path = folder / FILE
-    check(folder)
-    return StudyRecord.from_dict(read_object(path), str(path))
+    found = read_origin(folder, artifact.STUDY)
+    if found is None:
+        again = f"run `python -m reproductions.study {folder.name}`"
+        raise UserError(f"{path}: expected the record of {TABLE}, found none; {again}")
+    return StudyRecord.from_dict(found, str(path))
 
 
-def read_table(folder: Path) -> Table:
+def read_table(folder: Path) -> tuple[list[str], list[list[str]]]:
     """Read a study's table as a header and rows.
 
     Raises:

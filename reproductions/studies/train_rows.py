@@ -14,15 +14,22 @@ from pipeline.evaluation import scoring
 from pipeline.uses import pictures
 from pipeline.uses.use_context import rows_at_once
 from pipeline.uses.use_records import Shown
+from reproductions.studies.study_base import (
+    Study,
+    StudyOutcome,
+    device_of,
+    require_counts,
+    require_networks,
+    with_error,
+)
 from reproductions.studies.study_context import StudyContext
-from reproductions.studies.study_records import StudyOutcome, device_of, with_error
 
 FILE = "train_rows.png"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of training rows.
+class TrainRows(Study):
+    """Networks trained on more and more rows.
 
     Arguments:
         networks: by title, as experiments without a dataset.
@@ -36,48 +43,46 @@ class Settings:
     passes: int = 1
 
     def __post_init__(self) -> None:
-        require(len(self.networks) >= 1, "networks", "one or more", self.networks)
-        fits = len(self.rows) >= 1 and all(count >= 1 for count in self.rows)
-        require(fits, "rows", "one integer >= 1 or more", self.rows)
+        require_networks(self.networks)
+        require_counts("rows", self.rows)
         distinct = len(set(self.rows)) == len(self.rows)
         require(distinct, "rows", "integers that differ", self.rows)
         require(self.passes >= 1, "passes", "an integer >= 1", self.passes)
 
-
-def run(place: StudyContext, settings: Settings, folder: Path) -> StudyOutcome:
-    """Train each network on each number of rows, and score test images in bits/dim."""
-    per_dim, most = place.images.size * math.log(2), max(settings.rows)
-    known = place.manifest.splits["train"].rows
-    require(most <= known, "rows", f"at most the {known} of the training set", most)
-    configs = {}
-    for title, network in settings.networks.items():
-        for count in settings.rows:
-            epochs = math.ceil(settings.passes * most / count)
-            overrides = [f"trainer.train_rows={count}", f"trainer.max_epochs={epochs}"]
-            config = place.compose(title, network, overrides)
-            batch = config.trainer.batch_size
-            require(count >= batch, "rows", f"at least a batch of {batch} each", count)
-            stops = config.trainer.patience
-            where = f"{place.where(title)}.trainer.patience"
-            require(stops is None, where, "null, so that all take as many steps", stops)
-            configs[title, count] = config
-    test, rows, records = place.split("test"), [], []
-    lines: dict[str, list[float]] = {}
-    for (title, count), config in configs.items():
-        trained = place.train(config)
-        model = trained.load(place.device)
-        bits = scoring.scores(model, test, rows_at_once(place.images)) / per_dim
-        rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
-        lines.setdefault(title, []).append(float(bits.mean()))
-        records.append(trained.record)
-    _draw(lines, settings.rows, folder / FILE)
-    notes = (
-        f"Bits/dim of {len(test):,} test images, one training each, of the epoch with the lowest "
-        "validation value. All have about the same number of steps."
-    )
-    shown = [Shown(file=FILE, caption="Test bits/dim over the number of images learned from")]
-    header = ["network", "rows learned from", "epochs", "test bits/dim"]
-    return StudyOutcome(header, rows, notes, device_of(records), shown)
+    def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
+        """Train each network on each number of rows, and score test images in bits/dim."""
+        per_dim, most = context.images.size * math.log(2), max(self.rows)
+        known = context.manifest.splits["train"].rows
+        require(most <= known, "rows", f"at most the {known} of the training set", most)
+        configs = {}
+        for title, network in self.networks.items():
+            for count in self.rows:
+                epochs = math.ceil(self.passes * most / count)
+                overrides = [f"trainer.train_rows={count}", f"trainer.max_epochs={epochs}"]
+                config = context.compose(title, network, overrides)
+                batch = config.trainer.batch_size
+                require(count >= batch, "rows", f"at least a batch of {batch} each", count)
+                stops = config.trainer.patience
+                where = f"{context.where(title)}.trainer.patience"
+                require(stops is None, where, "null, so that all take as many steps", stops)
+                configs[title, count] = config
+        test, rows, records = context.split("test"), [], []
+        lines: dict[str, list[float]] = {}
+        for (title, count), config in configs.items():
+            trained = context.train(config)
+            model = trained.load(context.device)
+            bits = scoring.scores(model, test, rows_at_once(context.images)) / per_dim
+            rows.append([title, f"{count:,}", str(trained.record.epochs), with_error(bits)])
+            lines.setdefault(title, []).append(float(bits.mean()))
+            records.append(trained.record)
+        _draw(lines, self.rows, folder / FILE)
+        notes = (
+            f"Bits/dim of {len(test):,} test images, one training each, of the epoch with the "
+            "lowest validation value. All have about the same number of steps."
+        )
+        shown = [Shown(file=FILE, caption="Test bits/dim over the number of images learned from")]
+        header = ["network", "rows learned from", "epochs", "test bits/dim"]
+        return StudyOutcome(header, rows, notes, device_of(records), shown)
 
 
 def _draw(lines: dict[str, list[float]], counts: list[int], path: Path) -> None:

@@ -198,9 +198,9 @@ def test_jobs(dashboard: str) -> None:
 
     code = (
         "import os, sys; from pathlib import Path; import ray;"
-        "from pipeline.core import provenance;"
+        "from pipeline.artifacts import origin;"
         "ray.init(runtime_env={'env_vars': {'A': 'c'}}, log_to_driver=False);"
-        "print('commit', provenance.commit(), os.environ['A']);"
+        "print('commit', origin.commit(), os.environ['A']);"
         "print('files', *sorted(map(str, Path().glob('*'))), *Path('.dvc').glob('*'));"
         "sys.exit(3)"
     )

@@ -1,11 +1,14 @@
-"""The one form of error for a bad argument."""
+"""The forms of error for bad arguments and bad input."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from pipeline.core.errors import UserError
 
 
 def refuses(call: Callable[[], object], parts: list[str]) -> None:
@@ -13,3 +16,11 @@ def refuses(call: Callable[[], object], parts: list[str]) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(parts[0])) as caught:
         call()
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@contextlib.contextmanager
+def refused(message: str) -> Iterator[pytest.ExceptionInfo[UserError]]:
+    """Check that the block raises a UserError of one line that matches."""
+    with pytest.raises(UserError, match=message) as caught:
+        yield caught
+    assert "\n" not in str(caught.value)

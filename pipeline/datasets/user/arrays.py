@@ -9,7 +9,8 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     x: x                          # the array of an .npz; without effect for a .npy
     labels: ""                    # an array of the .npz, or a .npy file: (N,) integers
     conditions: ""                # the same: (N, size), or maps (N, channels, height, width)
-    shape: [1, 8, 8]              # of a row
+    layout: as_is                 # gray: rows (H, W) are images of one channel; channels_last:
+    shape: [1, 8, 8]              #    rows (H, W, C); shape is that of a row with channels first
     num_levels: 17                # k: integers in [0, k); a list, one k for each column of a table;
     num_classes: 0                #    0: reals
     condition_size: 0
@@ -28,10 +29,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -61,6 +62,10 @@ from pipeline.datasets.user.user_data import (
 LARGEST = 10**6  # number of classes, and length of a condition
 _LEVELS = expected("0, 2 to 256, or a list of these", lambda k: k == 0 or 2 <= k <= 256)
 _COLUMNS = expected("2 to 256 for each column", lambda ks: all(2 <= k <= 256 for k in ks))
+_ARRANGED = {
+    "gray": "rows of two axes are taken as images of one channel; layout=as_is keeps them",
+    "channels_last": "the last axis of a row is taken as its channels",
+}
 _MAP = expected("[channels, height, width], or []", lambda sizes: len(sizes) in (0, 3))
 
 
@@ -71,6 +76,7 @@ class ArrayOptions(UserOptions):
     x: Annotated[str, expected("the name of an array", bool)] = "x"
     labels: str = ""
     conditions: str = ""
+    layout: Literal["as_is", "gray", "channels_last"] = "as_is"
     shape: Annotated[list[AtLeastOne], expected("a list of integers >= 1", bool)] = field(
         default_factory=list
     )
@@ -133,6 +139,8 @@ class Arrays(UserDataset):
             *splits_found({split: len(cut[split]) for split in SPLITS}, "row"),
             f"event: {self.event!r}",
         ]
+        if self.options.layout != "as_is":
+            lines.append(_ARRANGED[self.options.layout])
         if columns.labels is not None:
             lines.append(f"labels: {self.num_classes} classes")
         if columns.conditions is not None:
@@ -143,12 +151,9 @@ class Arrays(UserDataset):
         return [*lines, *self._beware(columns.x, cut["train"]), *self._left_aside()]
 
     def _beware(self, x: np.ndarray, train: np.ndarray) -> list[str]:
-        """Say what may be meant otherwise: channels last; places of few different reals.
-
-        The latter by some training rows.
-        """
+        """Say which places have few different reals, by some training rows."""
         if isinstance(self.event, Levels):
-            return self._beware_of_channels(self.event.shape)
+            return []
         most = len(next(cut_rows(train, x)))
         few = repeated(x[train[:: -(-len(train) // most)]])
         if not few:
@@ -158,15 +163,6 @@ class Arrays(UserDataset):
             "columns " + listed([i for (i,) in few], 12) if is_table else f"places {listed(few)}"
         )
         return [f"beware: {where}: {FEW_VALUES}: leave them out"]
-
-    def _beware_of_channels(self, shape: Sequence[int | None]) -> list[str]:
-        if len(shape) != 3 or shape[-1] not in (1, 3) or shape[0] in (1, 3):
-            return []
-        taken, first = " x ".join(map(str, shape[1:])), (shape[2], *shape[:2])
-        return [
-            f"beware: rows of shape {tuple(shape)} are {shape[0]} channels of {taken}; if channels "
-            f"come last, store them first, {first}"
-        ]
 
     def _left_aside(self) -> list[str]:
         """Say which arrays of an archive serve for nothing, if any."""
@@ -192,14 +188,14 @@ class Arrays(UserDataset):
             for role, given in names.items()
             if given
         }
+        found["x"] = arranged(found["x"], options.layout)
         given_shape = tuple(options.condition_shape) or (options.condition_size,)
         wanted = {"x": tuple(options.shape), "labels": (), "conditions": given_shape}
         for role, array in found.items():
             where, shape = f"{options.path}: {role}", (len(found["x"]), *wanted[role])
             if array.shape != shape:
                 raise UserError(f"{where}: expected shape {shape}, got {array.shape}")
-            whole = role == "labels" or (role == "x" and isinstance(self.event, Levels))
-            if whole and array.dtype.kind not in "iub":
+            if role == "labels" and array.dtype.kind not in "iub":
                 raise UserError(f"{where}: expected integers, got {array.dtype}")
         return Columns(found["x"], found.get("labels"), found.get("conditions"))
 
@@ -229,7 +225,8 @@ class Arrays(UserDataset):
         where = f"{self.options.path}: x"
         if isinstance(self.event, Levels):
             counts = np.array(self.event.levels_by_dimension).reshape(self.event.extents)
-            refuse((x < 0) | (x >= counts), x, rows, where, "levels from 0 to num_levels - 1")
+            fits = (x >= 0) & (x < counts) & (x == np.floor(x))
+            refuse(~fits, x, rows, where, "levels from 0 to num_levels - 1")
             x = x.astype(np.uint8)
         else:
             x = _scaled(x, rows, where, scalings.get("x"))
@@ -244,6 +241,20 @@ class Arrays(UserDataset):
             where = f"{self.options.path}: conditions"
             labels = _scaled(columns.conditions[rows], rows, where, scalings.get("conditions"))
         return SplitData(x, labels)
+
+
+def arranged(x: np.ndarray, layout: str) -> np.ndarray:
+    """View rows with their channels first.
+
+    Example:
+        >>> arranged(np.zeros((9, 28, 28)), "gray").shape
+        (9, 1, 28, 28)
+        >>> arranged(np.zeros((9, 28, 28, 3)), "channels_last").shape
+        (9, 3, 28, 28)
+    """
+    if layout == "gray":
+        return x[:, None]
+    return np.moveaxis(x, -1, 1) if layout == "channels_last" else x
 
 
 def open_array(dataset: str, path: str, role: str, given: str, kept: PartsFolder) -> np.ndarray:

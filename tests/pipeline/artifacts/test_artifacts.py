@@ -8,14 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import artifact, origin, publishing, reader
+from pipeline.artifacts import artifact, locks, origin, publishing, reader
 from pipeline.artifacts.artifact import Artifact, Kind
 from pipeline.artifacts.writer import alone, replacing, writing
-from pipeline.core import locks
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from tests.places import ROOT
@@ -133,6 +133,19 @@ def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
         assert begun is again, "who holds the lock writes under it"
         (folder / "main.json").write_text("{}")
     assert list(Path(".arcore/locks").iterdir()) == []
+
+
+def test_many_at_once_leave_one_whole(output: Artifact) -> None:
+    def write(number: int) -> None:
+        with writing(output, wait=True) as folder:
+            for name in ("main.json", "b", "c"):
+                (folder / name).write_text(str(number))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(12)))
+    names = ("main.json", "b", "c")
+    assert len({(output.folder / name).read_text() for name in names}) == 1
+    assert list(output.folder.parent.iterdir()) == [output.folder]
 
 
 def test_an_output_is_published_but_for_a_part_of_another(output: Artifact, workdir: Path) -> None:

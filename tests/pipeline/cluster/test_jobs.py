@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts import origin
 from pipeline.cluster import checkout as exports
 from pipeline.cluster import connection, jobs
-from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from tests.places import ROOT
 
@@ -72,7 +72,7 @@ def test_a_clean_checkout(checkout: Path) -> None:
     files, commit = export(checkout)
     assert set(files) == KEPT | {"stages/gone.py", ".dvc/config.local"}
     assert files[".dvc/config.local"] == exports.NO_SCM, "not the user's own"
-    assert len(commit) == 12 and commit == provenance.commit(checkout)
+    assert len(commit) == 12 and commit == origin.commit(checkout)
 
 
 def test_files_travel_as_they_are_now(checkout: Path) -> None:
@@ -88,7 +88,7 @@ def test_new_files_travel_if_they_are_named_and_make_the_commit_dirty(
 ) -> None:
     write(checkout, {"stages/new file é.py": "n", "stages/sub/a.py": "a", "notes.txt": "hunter2"})
     write(checkout, {"tests/new.py": ""})
-    assert provenance.commit(checkout).endswith("-dirty"), "code of no commit"
+    assert origin.commit(checkout).endswith("-dirty"), "code of no commit"
     files, commit = export(checkout, "stages/new file é.py", "stages/sub")
     assert files["stages/new file é.py"] == "n" and commit.endswith("-dirty")
     assert files["stages/sub/a.py"] == "a" and "notes.txt" not in files
@@ -165,24 +165,25 @@ def test_without_git(tmp_path: Path) -> None:
 
 def test_the_commit_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARCORE_COMMIT", raising=False)
-    assert provenance.commit(tmp_path) == "unknown"
+    assert origin.commit(tmp_path) == "unknown"
     monkeypatch.setenv("ARCORE_COMMIT", "0123456789ab")
-    assert provenance.commit(tmp_path) == "0123456789ab"
+    assert origin.commit(tmp_path) == "0123456789ab"
 
 
 def test_outputs_and_the_lock_make_no_commit_dirty(checkout: Path) -> None:
     """DVC rewrites dvc.lock while it runs."""
-    clean = provenance.commit(checkout)
+    clean = origin.commit(checkout)
     assert not clean.endswith("-dirty")
     write(checkout, {"dvc.lock": "new", "results/a.md": "new", "docs/a.md": "new"})
-    assert provenance.commit(checkout) == provenance.commit(checkout / "stages") == clean
+    write(checkout, {"reproductions/dvc.lock": "new"})
+    assert origin.commit(checkout) == origin.commit(checkout / "stages") == clean
     write(checkout, {"params.yaml": "new"})
-    assert provenance.commit(checkout / "stages") == f"{clean}-dirty"
+    assert origin.commit(checkout / "stages") == f"{clean}-dirty"
 
 
 def test_a_checkout_goes_by_its_own_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCORE_COMMIT", "not this")
-    assert len(provenance.commit(checkout)) == 12
+    assert len(origin.commit(checkout)) == 12
 
 
 TRAIN = ["python", "-m", "stages.train", "toy"]
@@ -406,7 +407,7 @@ def test_submit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     client = Client()
     job = jobs.submit(client, checkout, [*TRAIN, "a b"], ["A=b"], "mine")
-    commit = provenance.commit(checkout)
+    commit = origin.commit(checkout)
     assert job == "mine"
     assert client.submitted["entrypoint"] == "python -m stages.train toy 'a b'"
     assert client.submitted["metadata"] == {

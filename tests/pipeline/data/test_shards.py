@@ -27,6 +27,7 @@ from pipeline.data.shuffling import part
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
 from pipeline.datasets.options import Options
 from pipeline.datasets.read_transforms import dynamic_binarize
+from tests.support.refusals import refused
 
 ROWS = {"train": 5000, "valid": 7, "test": 11}
 
@@ -481,9 +482,8 @@ SHARD = "train-00001-of-00002.parquet"
 def test_corrupt_shard_is_named(written: Path, change: Callable[[bytes], bytes]) -> None:
     path = written / SHARD
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(UserError, match=f"{SHARD}: corrupt shard: expected sha256") as raised:
+    with refused(f"{SHARD}: corrupt shard: expected sha256"):
         shard_reader.read_split(written, "train")
-    assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match=SHARD):
         shard_reader.verify(written)
     assert len(shard_reader.read_split(written, "valid")) == 7
@@ -605,9 +605,8 @@ def test_nulls_and_labels_of_another_type_are_refused(
 )
 def test_malformed_manifest(written: Path, edit: Callable[[Any], object], message: str) -> None:
     edit_manifest(written, edit)
-    with pytest.raises(UserError, match=f"manifest.json: .*{message}") as raised:
+    with refused(f"manifest.json: .*{message}"):
         read_manifest(written)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1', "\x00"])

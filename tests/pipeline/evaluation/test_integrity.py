@@ -16,7 +16,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.core import locks, paths, provenance
+from pipeline.artifacts import locks
+from pipeline.core import paths, provenance
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.data import preprocess

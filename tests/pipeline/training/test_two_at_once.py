@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.core import locks
+from pipeline.artifacts import locks
 from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.experiments import compose

@@ -46,7 +46,9 @@ use.main()"""
     monkeypatch.setattr("sys.argv", ["use", "inpainting"])
     with pytest.raises(SystemExit, match="2"):
         use.main()
-    assert capsys.readouterr().err.endswith("error: which experiment?\n")
+    printed = capsys.readouterr()
+    assert printed.err.endswith("error: which experiment?\n")
+    assert "  num_rows=100: random test images that are scored\n" in printed.out
 
 
 def test_a_use_by_its_command_line(project: Path, monkeypatch) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from pipeline.core import provenance
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import write_object
@@ -104,7 +103,7 @@ def test_where_another_run_comes_from_is_not_said_of_this_one(
     book: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DVC restores use.json beside the timing.json of a later run."""
-    monkeypatch.setattr(provenance, "commit", lambda: "fedcba9")
+    monkeypatch.setattr(picture_book, "commit", lambda: "fedcba9")
     folder = book.parent / "evaluation/digits/uses/digits-one/learned"
     record = json.loads((folder / "use.json").read_text()) | {"notes": "Restored."}
     (folder / "use.json").write_text(json.dumps(record))

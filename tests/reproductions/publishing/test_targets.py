@@ -185,9 +185,7 @@ def test_a_panel_goes_from_the_mark_to_where_validation_was_late() -> None:
     assert re.findall(r">([^<]+)</text>", drawn) == ["A &amp; B", "91", "80", "0", "6 steps"]
     lines = re.findall(r'points="([^"]+)"', drawn)
     places = [[tuple(map(float, p.split(","))) for p in line.split()] for line in lines]
-    bottom, top = target_curves.HEIGHT - target_curves.BOTTOM, target_curves.TOP
-    assert places[1] == [
-        (target_curves.LEFT, bottom),
-        (target_curves.WIDTH - target_curves.RIGHT, bottom),
-    ]
+    top, left = target_curves.TOP, target_curves.LEFT
+    bottom, right = top + target_curves.INNER_HEIGHT, left + target_curves.INNER_WIDTH
+    assert places[1] == [(left, bottom), (right, bottom)]
     assert places[2][0][1] == top and places[2][0][1] < places[2][1][1] < places[2][2][1] < bottom

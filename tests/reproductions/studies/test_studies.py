@@ -16,18 +16,18 @@ import torch
 import yaml
 
 import arcore
-from pipeline.core import provenance
+from pipeline.artifacts import origin
 from pipeline.core.errors import UserError
 from pipeline.training import driver, saved_models
 from reproductions import pages
 from reproductions.publishing import recording
 from reproductions.studies import (
+    model_times,
     receptive_fields,
-    running_studies,
+    run_studies,
     simple_models,
     study_pages,
     study_records,
-    timing,
 )
 from reproductions.studies.kinds import KINDS
 from tests.places import ROOT
@@ -73,7 +73,7 @@ def project(make_project, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     made = make_project({"toy": MADE | {"dataset": "digits_binary"}}).folder
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{made}/mlflow.db")
     monkeypatch.chdir(made)
-    monkeypatch.setattr(timing.seconds_of, "__defaults__", (0.01,))
+    monkeypatch.setattr(model_times.seconds_of, "__defaults__", (0.01,))
     _list({name: {"dataset": "digits_binary", **study} for name, study in STUDIES.items()})
     return Path.cwd()
 
@@ -91,7 +91,7 @@ def _table(folder: Path) -> list[dict[str, str]]:
 def test_help_lists_the_kinds_without_torch() -> None:
     code = """import atexit, sys
 atexit.register(lambda: print("torch" in sys.modules))
-from reproductions import pages
+from reproductions import study
 study.main()"""
     for arguments, said in (["--help"], KINDS), ([], ["digits-race"]):
         command = [sys.executable, "-c", code, *arguments]
@@ -106,7 +106,7 @@ def test_the_entries_of_params_yaml_are_of_all_kinds() -> None:
 
 
 def test_receptive_fields_keep_the_order_and_show_the_blind_spot(project: Path) -> None:
-    out = running_studies.run("fields")
+    out = run_studies.run("fields")
     assert (out / "receptive_fields.png").is_file()
     rows = {row["network"]: row for row in _table(out)}
     before = 9 // 2 * 9 + 9 // 2
@@ -124,19 +124,19 @@ def test_receptive_fields_keep_the_order_and_show_the_blind_spot(project: Path) 
 
 
 def test_times_are_positive_and_evaluations_the_models(project: Path) -> None:
-    rows = _table(running_studies.run("draws"))
+    rows = _table(run_studies.run("draws"))
     assert [row["image"] for row in rows] == ["4 x 4", "8 x 8"] * 2
     assert [row["evaluations"] for row in rows[:2]] == ["16", "64"]
     events = [arcore.events.Binary((1, side, side)) for side in (4, 8)]
     known = [arcore.create_model("parallel_multiscale", event).num_evaluations for event in events]
     assert [int(row["evaluations"]) for row in rows[2:]] == known
     assert all(float(row["seconds for 4"]) > 0 for row in rows)
-    (row,) = _table(running_studies.run("steps"))
+    (row,) = _table(run_studies.run("steps"))
     assert float(row["4 x 4"]) > 0 and float(row["8 x 8"]) > 0
 
 
 def test_masks_are_those_of_the_networks_that_were_trained(project: Path) -> None:
-    rows = _table(running_studies.run("masks"))
+    rows = _table(run_studies.run("masks"))
     assert [(row["masks"], row["orderings"]) for row in rows] == [
         ("1", "the same"), ("2", "the same"), ("2", "one each")
     ]  # fmt: skip
@@ -155,7 +155,7 @@ def test_masks_are_those_of_the_networks_that_were_trained(project: Path) -> Non
 
 
 def test_fewer_rows_are_passed_over_more_often(project: Path) -> None:
-    out = running_studies.run("rows")
+    out = run_studies.run("rows")
     rows = _table(out)
     assert [(row["rows learned from"], row["epochs"]) for row in rows] == [
         ("50", "4"),
@@ -167,20 +167,18 @@ def test_fewer_rows_are_passed_over_more_often(project: Path) -> None:
     assert sorted((one["train_rows"], one["max_epochs"]) for one in asked) == [(50, 4), (100, 2)]
     assert (out / "train_rows.png").is_file()
     with pytest.raises(UserError, match="rows: expected at most the 1257 of the training set"):
-        running_studies.run("rows", ["rows=[2000]"])
+        run_studies.run("rows", ["rows=[2000]"])
 
 
 def test_a_race_ends_where_the_slowest_was_best(project: Path) -> None:
-    rows = _table(running_studies.run("race"))
+    rows = _table(run_studies.run("race"))
     goal = max(float(row["best validation nats"]) for row in rows)
     assert f"epochs to {goal:.2f}" in rows[0] and len(rows) == 2
     assert all(float(row["s to that"]) > 0 for row in rows)
 
 
 def test_simple_models_score_what_they_say(project: Path) -> None:
-    rows = {
-        row["on digits_binary"]: row["bits/dim"] for row in _table(running_studies.run("simple"))
-    }
+    rows = {row["on digits_binary"]: row["bits/dim"] for row in _table(run_studies.run("simple"))}
     assert rows["uniform levels"] == "1"
     images = {
         name: torch.from_numpy(np.random.default_rng(seed).integers(0, 2, (40, 1, 2, 2))).long()
@@ -190,7 +188,7 @@ def test_simple_models_score_what_they_say(project: Path) -> None:
     x = images["test"].double()
     wanted = -(x * share.log() + (1 - x) * (1 - share).log()).flatten(1).sum(1)
     torch.testing.assert_close(simple_models.histogram_nats(images, 2), wanted)
-    settings = simple_models.Settings(shrinkages=[0.01, 1.0])
+    settings = simple_models.SimpleModels(shrinkages=[0.01, 1.0])
     nats, shrinkage = simple_models.gaussian_nats(images, settings)
     assert shrinkage == 1.0, "levels are independent"
     generator = torch.Generator().manual_seed(0)
@@ -216,7 +214,7 @@ def test_given_frames_are_scored_by_each_network(
             "frames": [1, 10],
         }
     })  # fmt: skip
-    entropy, *rows = _table(running_studies.run("frames"))
+    entropy, *rows = _table(run_studies.run("frames"))
     asked = [saved_models.load_folder(path) for path in Path("models").glob("frames--*")]
     assert {one.content["model"]["context_frames"] for one in asked} == {1, 10}
     columns = ("frames 2 to 20", "frames 11 to 20")
@@ -231,15 +229,15 @@ def test_given_frames_are_scored_by_each_network(
         }
     })  # fmt: skip
     with pytest.raises(UserError, match="frames: expected fewer than the 20 of a clip, got 20"):
-        running_studies.run("frames")
+        run_studies.run("frames")
 
 
 def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = running_studies.run("steps")
+    out = run_studies.run("steps")
     record = study_records.read(out)
     assert record.command == "python -m reproductions.study steps" and record.seconds > 0
     assert record.settings == {"models": ["made"], "sizes": [4, 8], "batch_size": 4}
-    own = running_studies.run("steps", ["sizes=[4]"])
+    own = run_studies.run("steps", ["sizes=[4]"])
     assert own.name.startswith("steps--") and list(_table(own)[0]) == ["ms a step", "4 x 4"]
     assert len(_table(out)[0]) == 3
     monkeypatch.setattr(sys, "argv", ["pages"])
@@ -251,25 +249,29 @@ def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPat
     assert {path.name for path in copied.iterdir()} == {"study.json", "table.csv"}
 
 
+def _set_commit(monkeypatch: pytest.MonkeyPatch, commit: str) -> None:
+    monkeypatch.setattr(origin, "commit", lambda: commit)
+
+
 def test_what_the_same_commit_trained_is_not_trained_again(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provenance, "commit", lambda: "0123abc")
-    running_studies.run("rows")
+    _set_commit(monkeypatch, "0123abc")
+    run_studies.run("rows")
     trained: list[str] = []
     train = driver.train
     monkeypatch.setattr(
         driver, "train", lambda c, **more: trained.append(c.name) or train(c, **more)
     )
-    running_studies.run("rows")
+    run_studies.run("rows")
     assert not trained
-    running_studies.run("race")
-    running_studies.run("race")
+    run_studies.run("race")
+    run_studies.run("race")
     assert len(trained) == 4, "seconds are of one go"
     for commit in ("0123abc-dirty", "unknown", "4567def"):
         trained.clear()
-        monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
-        running_studies.run("rows")
+        _set_commit(monkeypatch, commit)
+        run_studies.run("rows")
         assert len(trained) == 2, commit
 
 
@@ -327,7 +329,7 @@ def test_what_the_same_commit_trained_is_not_trained_again(
 )
 def test_what_is_refused(project: Path, study: str, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError) as refused:
-        running_studies.run(study, overrides)
+        run_studies.run(study, overrides)
     assert message in str(refused.value)
     assert not list(Path("studies").glob("*"))
 
@@ -343,14 +345,14 @@ def test_what_is_refused(project: Path, study: str, overrides: list[str], messag
 def test_entries_that_are_refused(project: Path, change: dict[str, Any], message: str) -> None:
     _list({"steps": {"dataset": "digits_binary", **STUDIES["steps"], **change}})
     with pytest.raises(UserError) as refused:
-        running_studies.run("steps")
+        run_studies.run("steps")
     assert message in str(refused.value)
 
 
 def test_a_study_that_cannot_be_read_does_not_keep_others_from_their_pages(
     project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    out = running_studies.run("fields")
+    out = run_studies.run("fields")
     record = json.loads((out / study_records.FILE).read_text())
     bad = {
         "kind": {**record, "kind": "feilds"},
@@ -375,19 +377,19 @@ def test_a_study_that_cannot_be_read_does_not_keep_others_from_their_pages(
 
 @pytest.mark.parametrize("text", ["", "a,b\n1\n"], ids=["empty", "ragged"])
 def test_a_table_has_cells(project: Path, text: str) -> None:
-    out = running_studies.run("steps")
+    out = run_studies.run("steps")
     (out / study_records.TABLE).write_text(text)
     with pytest.raises(UserError, match=r"steps/table\.csv: expected lines of as many cells"):
         study_records.read_table(out)
 
 
 def test_a_record_is_of_the_same_run_as_its_table(project: Path) -> None:
-    out = running_studies.run("steps")
+    out = run_studies.run("steps")
     kept = (out / study_records.FILE).read_bytes()
     (out / study_records.TABLE).write_text(
         "ms a step,4 x 4\nmade,0.001\n"
     )  # as `dvc checkout` does
-    message = r"steps/study\.json: expected .* table\.csv .* `python -m reproductions\.study st"
+    message = r"steps/study\.json: expected .* table\.csv.* `python -m reproductions\.study st"
     for read in (study_pages.write, lambda folder: recording.record_study(folder.name)):
         with pytest.raises(UserError, match=message):
             read(out)
@@ -398,7 +400,7 @@ def test_a_record_is_of_the_same_run_as_its_table(project: Path) -> None:
 
 
 def test_records_are_objects(project: Path) -> None:
-    out = running_studies.run("steps")
+    out = run_studies.run("steps")
     (out / study_records.FILE).write_text(json.dumps([1]))
     with pytest.raises(UserError, match=r"study\.json"):
         study_pages.write(out)

@@ -28,6 +28,7 @@ from pipeline.datasets.images import cifar, imagenet
 from pipeline.datasets.images.cifar import Cifar, CifarSubset
 from pipeline.datasets.images.imagenet import SmallImagenet
 from tests.places import MIRROR
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.usefixtures("workdir")
 FIRST_4000 = MIRROR / "cifar10" / "data_batch_1_first4000.bin"
@@ -274,9 +275,8 @@ def test_another_archive_is_not_used(
         with pytest.raises(UserError, match=f"{message}.*; the download was discarded"):
             fetching.fetch(dataset)
     served.write_bytes(served.read_bytes()[:200])
-    with pytest.raises(UserError, match="truncated or damaged archive") as raised:
+    with refused("truncated or damaged archive"):
         fetching.fetch(dataset)
-    assert "\n" not in str(raised.value)
     assert not list((tmp_path / "data/raw/cifar10_4k").iterdir())
 
 
@@ -480,6 +480,5 @@ def test_a_truncated_archive_of_images_is_named(tmp_path: Path, kept: float) -> 
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     dataset = small_imagenet(32)
-    with pytest.raises(UserError, match="train_32x32.tar: ") as raised:
+    with refused("train_32x32.tar: "):
         preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
-    assert "\n" not in str(raised.value)

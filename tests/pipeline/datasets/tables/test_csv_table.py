@@ -16,6 +16,7 @@ from pipeline.data import fetching, preprocess, shard_reader
 from pipeline.datasets import catalog
 from pipeline.datasets.tables import csv_table
 from tests.places import MIRROR
+from tests.support.refusals import refused
 
 needs_mirror = pytest.mark.skipif(
     not (MIRROR / "uci_real").is_dir(), reason=f"no data mirror at {MIRROR}"
@@ -54,9 +55,8 @@ def test_read_table(tmp_path: Path) -> None:
 def test_read_table_names_file_row_and_column(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match=f"t.csv: {message}") as raised:
+    with refused(f"t.csv: {message}"):
         csv_table.read_table(path, ",", header=True)
-    assert "\n" not in str(raised.value)
 
 
 def test_one_of_each_correlated_pair_is_dropped() -> None:
@@ -200,9 +200,8 @@ def test_a_csv_file_is_fetched_split_and_standardised(project: Path) -> None:
     ],
 )
 def test_bad_options_are_one_clear_line(project: Path, options: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message) as raised:
+    with refused(message):
         mine(**options)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -215,9 +214,8 @@ def test_bad_options_are_one_clear_line(project: Path, options: dict, message: s
     ],
 )
 def test_bad_tables_are_one_clear_line(project: Path, options: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message) as raised:
+    with refused(message):
         mine(**options).decode(project)
-    assert "\n" not in str(raised.value)
 
 
 def test_a_conf_file_makes_a_dataset(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

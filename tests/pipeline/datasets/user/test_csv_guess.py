@@ -18,11 +18,6 @@ TABLE = "k,n\n" + "a,3\nb,1\n" * 30
 REALS = [f"{x:.3f},{y:.3f}\n" for x, y in np.random.default_rng(0).normal(size=(60, 2))]
 
 
-@pytest.fixture(autouse=True)
-def conf(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "CONF_FOLDER", workdir)
-
-
 def add(table: str, *given: str, replace: bool = False) -> tuple[Dataset, list[str]]:
     Path("t.csv").write_text(table)
     return adding.add("csv", "mine", "t.csv", given, replace)
@@ -77,7 +72,7 @@ def test_the_cell_that_spoils_a_column_is_named(
 def test_levels_that_are_given_are_not_guessed() -> None:
     dataset, _ = add(TABLE + "7,1\n", "levels={k: [a, b, '7'], n: 4}")
     assert dataset.event == Levels([3, 4])
-    Path("mine.yaml").unlink()
+    Path("conf/mine.yaml").unlink()
     dataset, _ = add(TABLE + "a,999\n", "levels={k: [a, b]}", "conditions=[k]")
     assert dataset.event == Real((1,)) and dataset.condition_size == 2
 
@@ -86,7 +81,7 @@ def test_integers_beyond_bytes_are_reals_where_reals_are() -> None:
     rows = "".join(f"{i % 5},{row}" for i, row in enumerate(REALS))
     dataset, _ = add("n,a,b\n" + rows + "999,1.5,2.5\n")
     assert dataset.event == Real((3,))
-    Path("mine.yaml").unlink()
+    Path("conf/mine.yaml").unlink()
     dataset, _ = add("n,m\n" + "".join(f"{i},{i % 2}\n" for i in range(300)), "conditions=[m]")
     assert dataset.event == Real((1,))
 
@@ -144,7 +139,7 @@ def test_numbers_that_no_shard_can_hold_are_named(
 def test_columns_whose_names_have_commas_are_quoted() -> None:
     dataset, found = add('"a,b",c\n' + "".join(REALS))
     assert "columns 'a,b', c" in found[4]
-    Path("mine.yaml").unlink()
+    Path("conf/mine.yaml").unlink()
     dataset, _ = add('"a,b",c\n' + "".join(REALS), "drop=['a,b']")
     assert "columns 'a,b' dropped" in dataset.provenance
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import locks
+from pipeline.artifacts import locks
 from pipeline.core.errors import UserError
 
 

@@ -1,0 +1,42 @@
+"""The templates of the gallery's page and of curves, and files that are written if they changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from pipeline.core import atomic
+from pipeline.reporting import use_sections, wording
+from pipeline.reporting.templates import markdown_text, sentence
+
+GALLERY, CURVES = "gallery.md.j2", "curves.svg.j2"
+
+
+def render(template: str, **values: object) -> str:
+    """Render a template; texts are escaped in SVG."""
+    return _ENVIRONMENT.get_template(template).render(values)
+
+
+def write_if_changed(path: Path, text: str) -> Path | None:
+    """Write a file unless it has that text; return it if it changed."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return None
+    atomic.write_text(path, text)
+    return path
+
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "page_templates"),
+    autoescape=lambda name: name is not None and name.endswith(".svg.j2"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_ENVIRONMENT.filters |= {
+    "duration": wording.duration,
+    "markdown_text": markdown_text,
+    "number": use_sections.text_of,
+    "sentence": sentence,
+}

@@ -1,0 +1,168 @@
+"""Time of drawing images and of training steps over the size of images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+import arcore
+from arcore import zoo
+from arcore.events import Levels
+from pipeline.artifacts import origin
+from pipeline.core.errors import require, unknown_name
+from pipeline.training.resolved import create_model
+from pipeline.uses import pictures
+from pipeline.uses.use_records import Shown
+from reproductions.studies.study_base import Study, StudyOutcome, require_counts
+from reproductions.studies.study_context import StudyContext
+
+FILE = "sampling_time.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedModels(Study):
+    """Untrained networks of their default sizes.
+
+    Arguments:
+        models: their names.
+        sizes: sides of the images, in pixels.
+    """
+
+    models: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require(len(self.models) >= 1, "models", "one name or more", self.models)
+        for name in self.models:
+            if name not in zoo.list_models():
+                raise unknown_name("model", name, zoo.list_models())
+        require_counts("sizes", self.sizes)
+
+    def networks(
+        self, name: str, context: StudyContext
+    ) -> Iterator[tuple[Levels, arcore.AutoregressiveModel]]:
+        """Yield a network for each size, and its images."""
+        for side in self.sizes:
+            event = context.images_of_side(side)
+            yield event, create_model({"name": name}, event).to(context.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingTime(TimedModels):
+    """Time of drawing images: O(log N) evaluations of a network against O(N).
+
+    Arguments:
+        num_samples: drawn at once.
+        most_evaluations: images that need more of them are left out.
+    """
+
+    num_samples: int = 4
+    most_evaluations: int = 65_536
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_samples", "most_evaluations"):
+            require(getattr(self, name) >= 1, name, "an integer >= 1", getattr(self, name))
+
+    def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
+        """Time draws, as a table and as a plot."""
+        rows, lines = [], {}
+        for name in self.models:
+            points = []
+            for event, model in self.networks(name, context):
+                evaluations = model.eval().num_evaluations or len(model.schedule)
+                if evaluations > self.most_evaluations:
+                    continue
+                draw = lambda: model.sample(self.num_samples)  # noqa: B023, E731
+                seconds = seconds_of(draw, context.device)
+                side = event.extents[-1]
+                rows.append([name, f"{side} x {side}", str(evaluations), f"{seconds:.3g}"])
+                points.append((event.size, evaluations, seconds))
+            lines[name] = points
+        titles = ("evaluations of the network", f"seconds for {self.num_samples}")
+        pictures.save(_figure(lines, titles), folder / FILE)
+        notes = (
+            "Untrained networks of their default sizes, with their caches; the shortest of three "
+            "draws or more."
+        )
+        caption = "Evaluations and seconds of drawing over an image's dimensions"
+        return StudyOutcome(
+            ["model", "image", "evaluations", titles[1]],
+            rows,
+            notes,
+            origin.device_name(context.device),
+            [Shown(file=FILE, caption=caption)],
+        )
+
+
+def _figure(lines: Mapping[str, Sequence[tuple[int, int, float]]], titles: Sequence[str]) -> Figure:
+    """Plot evaluations and seconds over dimensions, a panel each, both on logarithmic axes."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained", dpi=pictures.DPI)
+    for number, (axes, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True), 1):
+        for name, points in lines.items():
+            x, y = [point[0] for point in points], [point[number] for point in points]
+            axes.loglog(x, y, marker="o", label=name)
+        axes.set(xlabel="dimensions of an image", ylabel=title)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime(TimedModels):
+    """Time of a training step.
+
+    Arguments:
+        batch_size: images of a step.
+    """
+
+    batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.batch_size >= 1, "batch_size", "an integer >= 1", self.batch_size)
+
+    def run(self, context: StudyContext, folder: Path) -> StudyOutcome:
+        """Time the loss and its gradients, in float32."""
+        rows = [[name, *self._cells(name, context)] for name in self.models]
+        notes = (
+            f"Loss and gradients of {self.batch_size} images in float32, networks of their default "
+            "sizes; the shortest of three steps or more."
+        )
+        header = ["ms a step", *(f"{side} x {side}" for side in self.sizes)]
+        return StudyOutcome(header, rows, notes, origin.device_name(context.device))
+
+    def _cells(self, name: str, context: StudyContext) -> Iterator[str]:
+        for event, model in self.networks(name, context):
+            shape = (self.batch_size, *event.extents)
+            x = torch.randint(0, event.num_levels, shape, device=context.device)
+            step = lambda: model(x).mean().backward()  # noqa: B023, E731
+            yield f"{1000 * seconds_of(step, context.device):.3g}"
+
+
+def seconds_of(action: Callable[[], object], device: torch.device, least: float = 1.0) -> float:
+    """Return the shortest of three or more runs, after one that is not counted.
+
+    Arguments:
+        action: what is timed.
+        device: that it computes on, and that is waited for.
+        least: seconds that the runs take together.
+    """
+    runs: list[float] = []
+    _timed(action, device)
+    while len(runs) < 3 or sum(runs) < least:
+        runs.append(_timed(action, device))
+    return min(runs)
+
+
+def _timed(action: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

@@ -1,0 +1,375 @@
+"""Arrays and tables of the user's: rows, scalings, and one line for each flaw."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arcore.events import Binary, Levels, Real
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess, shard_layout
+from pipeline.data.manifest import read_manifest
+from pipeline.data.scalings import read_scalings
+from pipeline.datasets import adding
+from pipeline.datasets.base import SPLITS
+from pipeline.datasets.user import array_checks
+from pipeline.datasets.user.user_data import split_by_seed
+from tests.support import own_files
+from tests.support.refusals import refused
+from tests.support.user_datasets import own, shards
+
+
+def test_arrays_of_levels_with_labels() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 17, (50, 1, 4, 4))
+    np.save("x.npy", x)
+    np.save("y.npy", np.arange(50, dtype=np.int16) % 3)
+    given = {"labels": "y.npy"}
+    guessed = adding.GUESSES["arrays"]("mine", "x.npy", given)
+    assert guessed == {"shape": [1, 4, 4], "num_levels": 17, "num_classes": 3}
+    dataset = own("arrays", path="x.npy", **guessed, **given)
+    parts = shards(dataset)
+    assert [len(parts[split]) for split in SPLITS] == [40, 5, 5]
+    rows = {tuple(row.reshape(-1)): n % 3 for n, row in enumerate(x)}
+    for part in parts.values():
+        for row, label in zip(part.x, part.labels, strict=True):
+            assert rows[tuple(row.reshape(-1))] == label
+
+
+def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Path) -> None:
+    own_files.write_simulations(Path("jets.npz"), rows=100)
+    guessed = adding.GUESSES["arrays"]("mine", "jets.npz", {})
+    dataset = own("arrays", path="jets.npz", standardize=True, **guessed)
+    assert dataset.event == Real((3,)) and dataset.condition_size == 2
+    parts = shards(dataset)
+    for values in (parts["train"].x, parts["train"].labels):
+        np.testing.assert_allclose(values.mean(0), 0, atol=1e-6)
+        np.testing.assert_allclose(values.std(0), 1, atol=1e-6)
+    manifest = read_manifest(Path("shards"))
+    assert manifest.condition_size == 2 and manifest.conditions["condition_size"] == 2
+    with np.load("jets.npz") as given:
+        whole = given["x"], given["conditions"]
+    train = split_by_seed(100, dataset.options, "jets.npz", "rows")["train"]  # type: ignore[attr-defined]
+    for role, stored, values in zip(
+        ("x", "conditions"), (parts["train"].x, parts["train"].labels), whole, strict=True
+    ):
+        undone = read_scalings("shards")[role].undo(stored)
+        np.testing.assert_allclose(undone, values[train], atol=1e-5)
+    assert not list((workdir / "data" / "decoded").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset_sha256": "0" * 64}, "expected that of the shards beside it"),
+        ({"x": {"mean": [0, 0, 0], "deviation": [1, 0, 1]}}, "malformed: expected finite means"),
+        ({"x": {"mean": [0, 0, 0], "deviation": [1, 1]}}, r"deviations > 0 of shape \(3,\)"),
+        ({"x": {"mean": [0, float("nan"), 0], "deviation": [1, 1, 1]}}, "expected finite means"),
+        ({"x": {"mean": "a", "deviation": [1, 1, 1]}}, "could not convert string"),
+        ({"x": {"mean": [0, 0, 0]}}, "no field 'deviation'"),
+        ({"x": 3}, "scalings.json: "),
+        (None, "file not found: these shards are older; run python -m stages.preprocess mine"),
+    ],
+)
+def test_scalings_that_are_none_are_refused(change: dict[str, Any] | None, message: str) -> None:
+    own_files.write_simulations(Path("jets.npz"))
+    guessed = adding.GUESSES["arrays"]("mine", "jets.npz", {})
+    shards(own("arrays", path="jets.npz", **guessed))
+    assert read_scalings("shards") == {}
+    shards(own("arrays", path="jets.npz", standardize=True, **guessed))
+    path = Path("shards/scalings.json")
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with refused(message):
+        read_scalings("shards")
+
+
+def test_numbers_too_large_to_square_are_named() -> None:
+    np.save("x.npy", np.linspace(1e200, 2e200, 60).reshape(30, 2))
+    guessed = adding.GUESSES["arrays"]("mine", "x.npy", {})
+    with pytest.raises(UserError, match="column 0: expected numbers whose squares are finite"):
+        shards(own("arrays", path="x.npy", standardize=True, **guessed))
+
+
+def test_columns_have_levels_of_their_own() -> None:
+    np.save("x.npy", np.random.default_rng(0).integers(0, [2, 5, 9], (60, 3)))
+    guessed = adding.GUESSES["arrays"]("mine", "x.npy", {})
+    dataset = own("arrays", path="x.npy", **guessed)
+    assert dataset.event == Levels([2, 5, 9])
+    assert shards(dataset)["train"].x.max(0).tolist() == [1, 4, 8]
+    assert read_manifest(Path("shards")).event == dataset.event
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int64])
+def test_integers_of_two_axes_are_images_of_one_channel(dtype: type) -> None:
+    x = np.random.default_rng(0).integers(0, 2, (30, 6, 5)).astype(dtype)
+    np.save("x.npy", x)
+    dataset, found = adding.add("arrays", "mine", "x.npy", [])
+    assert dataset.event == Binary((1, 6, 5))
+    assert "rows of two axes are taken as images of one channel; layout=as_is keeps them" in found
+    train = split_by_seed(30, dataset.options, "x.npy", "rows")["train"]  # type: ignore[arg-type]
+    np.testing.assert_array_equal(shards(dataset)["train"].x, x[train][:, None])
+    kept, found = adding.add("arrays", "mine", "x.npy", ["layout=as_is"], replace=True)
+    assert kept.event == Binary((6, 5)) and not any("one channel" in line for line in found)
+
+
+def test_channels_that_may_come_last_are_asked_for() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (30, 8, 6, 3))
+    np.save("x.npy", x)
+    with refused(r"x.npy: x: rows of shape \(8, 6, 3\): do channels come last\? give layout="):
+        adding.add("arrays", "mine", "x.npy", [])
+    dataset, _ = adding.add("arrays", "mine", "x.npy", ["layout=channels_last"])
+    assert dataset.event == Levels(256, (3, 8, 6))
+    train = split_by_seed(30, dataset.options, "x.npy", "rows")["train"]  # type: ignore[arg-type]
+    expected = x[train].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(shards(dataset)["train"].x, expected)
+    as_is, _ = adding.add("arrays", "mine", "x.npy", ["layout=as_is"], replace=True)
+    assert as_is.event == Levels(256, (8, 6, 3))
+
+
+def test_reals_that_are_bits_are_asked_for() -> None:
+    np.save("x.npy", np.random.default_rng(0).integers(0, 2, (30, 4)).astype(float))
+    with refused("x.npy: x: reals that are all 0 or 1: give num_levels=2 for bits, or"):
+        adding.add("arrays", "mine", "x.npy", [])
+    dataset, _ = adding.add("arrays", "mine", "x.npy", ["num_levels=2"])
+    assert dataset.event == Binary((4,)) and shards(dataset)["train"].x.dtype == np.uint8
+    reals, _ = adding.add("arrays", "mine", "x.npy", ["num_levels=0"], replace=True)
+    assert reals.event == Real((4,))
+
+
+def test_objects_are_never_unpickled() -> None:
+    np.save("x.npy", np.array([{"a": 1}, None], object), allow_pickle=True)
+    with pytest.raises(UserError, match="x.npy: expected an array of numbers"):
+        adding.GUESSES["arrays"]("mine", "x.npy", {})
+    np.savez("x.npz", x=np.array([{"a": 1}, None], object))
+    with pytest.raises(UserError, match="it has Python objects in it"):
+        adding.GUESSES["arrays"]("mine", "x.npz", {})
+
+
+def test_an_archive_that_lies_about_its_sizes_is_refused() -> None:
+    np.save("x.npy", np.zeros((4, 3)))
+    data = Path("x.npy").read_bytes()
+    with zipfile.ZipFile("x.npz", "w") as archive:
+        archive.writestr("x.npy", data + bytes(1000))
+    with pytest.raises(UserError, match=f"x.npz: x: expected {len(data)} bytes by its header"):
+        adding.GUESSES["arrays"]("mine", "x.npz", {})
+
+
+def test_rows_without_an_axis_are_refused_at_the_guess() -> None:
+    np.savez("flat.npz", x=np.zeros(9))
+    with pytest.raises(UserError, match=r"flat.npz: x: expected rows of one axis or more.*\(9,\)"):
+        adding.GUESSES["arrays"]("mine", "flat.npz", {})
+    np.savez("told.npz", x=np.zeros((9, 2)), conditions=np.zeros(9))
+    with pytest.raises(UserError, match="told.npz: conditions: expected rows of one axis or more"):
+        adding.GUESSES["arrays"]("mine", "told.npz", {})
+
+
+GOOD = {"path": "x.npy", "shape": [3], "num_levels": 5}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"num_levels": 4},
+            r"x.npy: x: row 7, column 1: expected levels from 0 to num_levels - 1, got 4",
+        ),
+        (
+            {"num_levels": 5, "standardize": True},
+            "option standardize .*: expected false for",
+        ),
+        ({"shape": [True]}, r"option shape .*: expected a valid integer, got \[True\]"),
+        ({"shape": [4]}, r"x.npy: x: expected shape \(20, 4\), got \(20, 3\)"),
+        ({"path": "x.csv"}, "option path of dataset 'mine': expected a .npy or .npz file"),
+        ({"path": "z.npy"}, "option path of dataset 'mine': expected an existing file"),
+        ({"num_levels": 300}, "option num_levels of dataset 'mine': expected 0, 2 to 256"),
+        ({"num_levels": [2, 3]}, r"option num_levels .*: expected as many as shape \[3\]"),
+        ({"num_levels": "x"}, "option num_levels .*: expected a valid integer, got"),
+        (
+            {"labels": "x.npy"},
+            "option num_classes of dataset 'mine': expected 1 to 1000000 with labels",
+        ),
+        ({"condition_size": 2}, "option condition_size of dataset 'mine': .* else 0, got 2"),
+        (
+            {"labels": "y.npy", "num_classes": 2},
+            r"x.npy: labels: row 2: expected classes from 0 to 1, got 2",
+        ),
+        (
+            {"num_levels": 0, "standardize": True, "path": "same.npy"},
+            "same.npy: x: column 2: expected different values, got 1 in all training rows",
+        ),
+        (
+            {"num_levels": 0, "standardize": True, "path": "tenth.npy"},
+            r"tenth.npy: x: column 2: expected different values, got 0.1 in all training rows",
+        ),
+        ({"num_levels": 0, "path": "nan.npy"}, "row 4, column 0: expected finite numbers, got nan"),
+        ({"num_levels": 0, "path": "huge.npy"}, "row 4, column 0: expected numbers within float32"),
+        ({"path": "nan.npy"}, "nan.npy: x: row .*, column 0: expected levels from 0 to num_levels"),
+        ({"path": "short.npy"}, "short.npy: expected an array of numbers"),
+    ],
+)
+def test_bad_arrays_get_one_line(options: dict[str, Any], message: str) -> None:
+    x = np.arange(60).reshape(20, 3) % 4
+    x[7, 1] = 4
+    np.save("x.npy", x)
+    np.save("y.npy", np.arange(20) % 4)
+    reals = np.random.default_rng(0).normal(size=(20, 3))
+    for name, value in (("nan", np.nan), ("huge", 1e200)):
+        bad = reals.copy()
+        bad[4, 0] = value
+        np.save(f"{name}.npy", bad)
+    for name, value in (("same", 1), ("tenth", 0.1)):
+        same = reals.copy()
+        same[:, 2] = value
+        np.save(f"{name}.npy", same)
+    Path("short.npy").write_bytes(Path("x.npy").read_bytes()[:-9])
+    with refused(message):
+        dataset = own("arrays", **{**GOOD, **options})
+        preprocess.write(dataset, dataset.decode(Path()), Path("shards"))
+
+
+def test_wide_conditions_count_in_what_is_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of parts, of shards and of what waits to be hashed."""
+    generator = np.random.default_rng(0)
+    x, given = generator.normal(size=(60, 2)), generator.normal(size=(60, 5000))
+    np.savez("wide.npz", x=x, conditions=given)
+    dataset, _ = adding.add("arrays", "wide", "wide.npz", [])
+    assert dataset.options.rows_per_shard == (1 << 28) // (4 * (2 + 5000))
+    preprocess.preprocess(dataset)
+    manifest = (paths.shards("wide") / "manifest.json").read_bytes()
+    shutil.rmtree(paths.shards("wide"))
+    monkeypatch.setattr(array_checks, "PART_BYTES", 4 * 8 * (2 + 5000))
+    monkeypatch.setattr(shard_layout, "LABELS_BYTES", 1 << 12)
+    parts = [len(part.x) for part in dataset.decode(Path())["test"].parts]
+    assert len(parts) > 1 and max(parts) == 4
+    preprocess.preprocess(dataset)
+    assert (paths.shards("wide") / "manifest.json").read_bytes() == manifest
+
+
+# Tables
+
+
+def test_a_table_of_levels_and_what_is_given() -> None:
+    own_files.write_cars(Path("cars.csv"))
+    given: dict[str, Any] = {"drop": ["price"], "label": "colour"}
+    guessed = adding.GUESSES["csv"]("mine", "cars.csv", given)
+    assert guessed["levels"] == {"colour": ["blue", "green", "red"], "doors": 2, "owners": 7}
+    dataset = own("csv", path="cars.csv", **{**guessed, **given})
+    assert dataset.event == Levels([2, 7]) and dataset.num_classes == 3
+    parts = dataset.decode(Path())
+    rows = [
+        (*x, label) for part in parts.values() for x, label in zip(part.x, part.labels, strict=True)
+    ]
+    assert sorted(map(tuple, rows)) == sorted((i % 2, i % 7, (2, 0, 1)[i % 3]) for i in range(60))
+    given = {"conditions": ["colour", "owners"], "drop": ["doors"]}
+    guessed = adding.GUESSES["csv"]("mine", "cars.csv", given)
+    dataset = own("csv", path="cars.csv", **{**guessed, **given})
+    assert dataset.event == Real((1,)) and dataset.condition_size == 4
+    parts = shards(dataset) if Path("cars.csv").is_file() else {}
+    vectors = parts["train"].labels
+    assert np.array_equal(vectors[:, :3].sum(1), np.ones(48))
+    assert abs(vectors[:, 3].mean()) < 1e-6 and abs(vectors[:, 3].std() - 1) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"levels": {"doors": 2}}, "expected all columns that are modelled or none of them, got"),
+        ({"levels": {"door": 2}}, "unknown column of .*cars.csv 'door'; did you mean 'doors'"),
+        ({"levels": {"doors": 1}}, "option levels .*: expected 2 to 256, got"),
+        ({"label": "doors"}, "option label of dataset 'mine': expected a column of levels"),
+        (
+            {"label": "doors", "conditions": ["owners"]},
+            "option conditions .*: expected none",
+        ),
+        ({"conditions": ["owners", "owners"]}, "option conditions .*: expected different columns"),
+        (
+            {"conditions": ["colour", "doors", "owners", "price"]},
+            "option conditions of dataset 'mine': expected a column that is not given",
+        ),
+        (
+            {"conditions": ["owners"], "levels": {"owners": 6}, "drop": ["colour"]},
+            r"cars.csv: row 8, column 'owners': expected an integer in \[0, 6\), got '6'",
+        ),
+        (
+            {"conditions": ["colour"], "levels": {"colour": ["red", "blue"]}},
+            "cars.csv: row 4, column 'colour': expected one of 'red', 'blue', got 'green'",
+        ),
+    ],
+)
+def test_bad_tables_get_one_line(options: dict[str, Any], message: str) -> None:
+    own_files.write_cars(Path("cars.csv"))
+    with refused(message):
+        own("csv", path="cars.csv", **options).decode(Path())
+
+
+def test_both_parts_of_a_mixed_table_have_the_same_rows() -> None:
+    own_files.write_cars(Path("cars.csv"))
+    levels = {"colour": ["blue", "green", "red"], "doors": 2, "owners": 7}
+    alone = own("csv", path="cars.csv", levels=levels, drop=["price"])
+    given = {"levels": {"colour": levels["colour"]}, "conditions": ["colour", "doors", "owners"]}
+    told = own("csv", path="cars.csv", standardize=False, **given)
+    for one, other in zip(alone.decode(Path()).values(), told.decode(Path()).values(), strict=True):
+        assert one.x[:, 0].tolist() == other.labels[:, :3].argmax(1).tolist()
+        assert one.x[:, 1:].tolist() == other.labels[:, 3:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("table", "given", "message"),
+    [
+        (
+            "a;b\n" + "0,5;1\n0,7;2\n" * 20,
+            {},
+            "t.csv: row 2, column 'a': expected numbers with a decimal",
+        ),
+        (",b\n" + "0,1.5\n1,2.5\n" * 20, {}, "t.csv: column 1: expected a name, got none"),
+        ("a\n1.5\n\n2.5\n", {}, "t.csv: row 3: expected a value, got an empty cell"),
+        ("a,b\n" + "u,1\nv,0\n" * 20 + ",1\n", {}, "row 42, column 'a': expected one of 'u', 'v'"),
+        ("a,b\n1.5,2.5\n", {"delimiter": "xy"}, "option delimiter: expected a character, got 'xy'"),
+        ("a,b\n1.5,2.5\nä,1\n".encode("latin-1"), {}, "t.csv: row 3: not a table of text"),
+        ("a,b\n1.5,2.5\n" + "x" * 200_000 + ",1\n", {}, "t.csv: row 3: not a table of text"),
+    ],
+)
+def test_flaws_of_tables_that_are_added(
+    table: str | bytes, given: dict[str, Any], message: str
+) -> None:
+    Path("t.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
+    with pytest.raises(UserError, match=message) as caught:
+        adding.add("csv", "mine", "t.csv", [f"{key}={value}" for key, value in given.items()])
+    assert "\n" not in str(caught.value) and not list(Path("conf").iterdir())
+
+
+def test_an_index_without_a_name_can_be_left_out() -> None:
+    rows = "".join(f"{i},{i % 7 / 3}\r" for i in range(40))  # rows that end as on an old Macintosh
+    Path("t.csv").write_bytes(f",b\r{rows}".encode())
+    dataset, found = adding.add("csv", "mine", "t.csv", ["drop=['']"])
+    assert found[0] == "40 rows in t.csv" and dataset.event == Real((1,))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full(30, np.nan), "x.npz: labels: expected integers, got"),
+        (np.full(30, 2**40), "num_classes of dataset 'mine': expected 1 to 1000000 with labels"),
+    ],
+)
+def test_labels_that_are_none(labels: np.ndarray, message: str, workdir: Path) -> None:
+    np.savez("x.npz", x=np.zeros((30, 3)), labels=labels)
+    with pytest.raises(UserError, match=message):
+        adding.add("arrays", "mine", "x.npz", [])
+    assert not list(workdir.glob("data/decoded/*"))
+
+
+def test_names_among_reals_ask_what_to_do() -> None:
+    own_files.write_cars(Path("cars.csv"))
+    with pytest.raises(UserError, match="columns colour are names, others are reals"):
+        adding.GUESSES["csv"]("mine", "cars.csv", {})

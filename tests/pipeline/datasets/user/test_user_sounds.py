@@ -1,0 +1,262 @@
+"""Folders of sounds of the user's: formats, tables, and one line for each flaw."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.core.errors import UserError
+from pipeline.data import preprocess, shard_reader
+from pipeline.data.manifest import read_manifest
+from pipeline.datasets import adding, catalog, decoding_parts
+from pipeline.datasets.base import Sound
+from pipeline.datasets.formats import sound_files, wave_files
+from pipeline.datasets.formats.sound_files import Hearing
+from tests.support import own_files
+from tests.support.own_files import write_sound
+from tests.support.refusals import refused
+from tests.support.user_datasets import own, shards
+
+
+def test_flac_and_ogg_are_read_and_resampled() -> None:
+    write_sound(Path("s/a.wav"), 800)
+    write_sound(Path("s/b.flac"), 800)
+    write_sound(Path("s/c.ogg"), 1600, rate=16000)
+    write_sound(Path("s/d.flac"), 800, channels=2)
+    for i in range(16):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    guessed = adding.GUESSES["wav_folder"]("mine", "s", {})
+    assert guessed == {"sample_rate": 8000, "resample": True, "mix": True, "table": ""}
+    dataset = own("wav_folder", path="s", **guessed)
+    assert dataset.sound is not None and dataset.sound.max_length == 800
+    assert "resampled to 8000 Hz where they had another rate; the mean of" in dataset.provenance
+    shards(dataset)
+    entries = {entry.file.name: entry.file for entry in dataset.entries}  # type: ignore[attr-defined]
+    hearing = Hearing(8000, resample=True, mix=True)
+    plain = sound_files.read_samples(entries["a.wav"], Hearing(8000))
+    for name, most in (("a.wav", 1e-9), ("b.flac", 1e-4), ("d.flac", 1e-4), ("c.ogg", 0.05)):
+        heard = sound_files.read_samples(entries[name], hearing)
+        assert len(heard) == 800 and np.abs(heard - plain)[100:-100].max() < most
+
+
+def test_texts_of_phones() -> None:
+    for i in range(10):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    Path("s/table.csv").write_text("file,text\n" + "".join(f"{i}.wav,AH N\n" for i in range(10)))
+    dataset = own("wav_folder", path="s", sample_rate=8000, table="s/table.csv", symbols="words")
+    assert dataset.sound is not None
+    assert dataset.sound.symbols == ("AH", "N") and dataset.sound.max_symbols == 2
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("header", ["WAV", "WAVEX"])
+def test_waves_of_any_width_and_of_reals_are_read(subtype: str, header: str) -> None:
+    values = np.linspace(-0.5, 0.5, 300)
+    soundfile.write("a.wav", values, 8000, format=header, subtype=subtype)
+    assert sound_files.count_samples(Path("a.wav"), Hearing(8000)) == 300
+    heard = sound_files.read_samples(Path("a.wav"), Hearing(8000))
+    np.testing.assert_allclose(heard, values, atol=1e-4)
+    content = Path("a.wav").read_bytes()
+    Path("a.wav").write_bytes(content[:-100])
+    with pytest.raises(UserError, match="a.wav: truncated: expected .* bytes of samples, got"):
+        sound_files.count_samples(Path("a.wav"), Hearing(8000))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_32"])
+def test_sounds_have_the_samples_of_the_standard_reader(subtype: str) -> None:
+    soundfile.write("a.wav", np.linspace(-0.9, 0.9, 300), 8000, subtype=subtype)
+    heard = sound_files.read_samples(Path("a.wav"), Hearing(8000))
+    np.testing.assert_array_equal(heard, wave_files.read_wave(Path("a.wav"), 8000, "a"))
+
+
+@pytest.mark.parametrize(("peak", "rate"), [(1.4, 8000), (1.6, 8000), (32767.0, 16000)])
+def test_reals_that_are_no_amplitudes_are_refused(peak: float, rate: int) -> None:
+    values = np.sin(np.arange(400) / 5) * 0.9
+    values[100] = -peak
+    soundfile.write("a.wav", np.stack([values, values / 9], 1), rate, subtype="FLOAT")
+    hearing = Hearing(8000, resample=True, mix=True)
+    if peak < sound_files.LOUDEST:
+        assert np.abs(sound_files.read_samples(Path("a.wav"), hearing)).max() <= 1
+        return
+    wanted = rf"a.wav: expected amplitudes in \[-1, 1\], got a peak of {peak:g}; divide"
+    with pytest.raises(UserError, match=wanted):
+        sound_files.read_samples(Path("a.wav"), hearing)
+
+
+def test_what_is_no_number_is_refused_in_sounds() -> None:
+    values = np.zeros((300, 2))
+    values[7, 1] = np.nan
+    Path("s").mkdir()
+    soundfile.write("s/a.wav", values, 8000, subtype="FLOAT")
+    for i in range(9):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    dataset = own("wav_folder", path="s", sample_rate=8000, mix=True)
+    with pytest.raises(UserError, match="a.wav: sample 7: expected a finite number, got nan"):
+        dataset.examine()
+
+
+def test_rows_of_a_table_of_sounds_are_counted_as_an_editor_does() -> None:
+    for i in range(10):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    rows = "".join(f'{i}.wav,"two\nlines"\n\n' for i in range(2))
+    Path("t.csv").write_text(f"file,text\n{rows}9.wav,\n")
+    with pytest.raises(UserError, match="t.csv: row 8: expected a text, got none"):
+        own("wav_folder", path="s", sample_rate=8000, table="t.csv")
+
+
+def test_columns_of_a_table_of_sounds_are_found_or_told() -> None:
+    for i in range(10):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    rows = [f'{i}.wav,"a text",{"ab"[i % 2]}' for i in range(10)]
+    given = {"path": "s", "sample_rate": 8000, "table": "t.csv", "test_fraction": 0.2}
+    Path("t.csv").write_text("\n".join(["file ,text, speaker", *rows]))
+    dataset = own("wav_folder", **given)
+    assert dataset.sound is not None and dataset.sound.speakers == ("a", "b")
+    assert not any("columns" in line for line in dataset.examine())
+    Path("t.csv").write_text("\n".join(["file,text,Speaker", *rows]))
+    dataset = own("wav_folder", **given)
+    assert dataset.sound is not None and dataset.sound.speakers == ("",)
+    assert "left aside: the columns Speaker" in dataset.examine()
+    Path("t.csv").write_text("\n".join(["file,speaker,speaker ", *rows]))
+    with pytest.raises(UserError, match="t.csv: expected the columns file, speaker, text, got"):
+        own("wav_folder", **given)
+
+
+def test_what_serves_for_nothing_is_told() -> None:
+    own_files.write_pictures(Path("photos"))
+    for name in ("photos/a.gif", "photos/rose/b.txt", "photos/.hidden/c.txt"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    found = own("image_folder", path="photos", height=8, width=8).examine()
+    assert found[-1] == "left aside: 2 other files: a.gif, rose/b.txt"
+    for i in range(10):
+        write_sound(Path(f"s/{i}.wav"), 300)
+    rows = "".join(f"{i}.wav,ann\n" for i in range(9))
+    Path("s/table.csv").write_text(f"file,speaker\n{rows}")
+    Path("s/c.mp3").touch()
+    Path("s/._0.wav").touch()
+    given = {"sample_rate": 8000, "table": "s/table.csv", "test_fraction": 0.2}
+    found = own("wav_folder", path="s", **given).examine()
+    assert found[-1] == "left aside: 2 other files: 9.wav, c.mp3"
+    assert not any("columns" in line for line in found)
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    np.savez("x.npz", x=x, weights=x, more=x)
+    found = own("arrays", path="x.npz", shape=[3]).examine()
+    assert found[-1] == "left aside: the arrays weights, more"
+
+
+def test_a_wave_that_is_too_long_is_refused_unread() -> None:
+    write_sound(Path("s/a.wav"), 3 * 8000)
+    with pytest.raises(UserError, match="a.wav: expected at most 1 seconds, got 3"):
+        own("wav_folder", path="s", sample_rate=8000, max_seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "a.flac: expected 16000 Hz .or option resample., got 8000 Hz"),
+        ({"sample_rate": 8000}, "stereo.flac: expected one channel .or option mix., got 2"),
+        ({"sample_rate": 8000, "mix": True, "max_seconds": 0}, "expected at most 0 seconds"),
+        ({"sample_rate": 10}, "option sample_rate of dataset 'mine': expected 1000 to 384000"),
+        ({"sample_rate": 8000, "mix": True}, "x.ogg: expected a WAV, FLAC or Ogg file"),
+        ({"table": "u.csv"}, "u.csv: row 3: expected 2 cells, got 3"),
+        ({"table": "t.csv"}, "t.csv: row 2: expected a path relative to .*, got '../a.flac'"),
+    ],
+)
+def test_bad_sounds_get_one_line(options: dict[str, Any], message: str) -> None:
+    write_sound(Path("s/a.flac"), 300)
+    write_sound(Path("s/stereo.flac"), 300, channels=2)
+    Path("s/x.ogg").write_bytes(b"OggS nothing")
+    Path("t.csv").write_text("file,speaker\n../a.flac,me\n")
+    Path("u.csv").write_text("file,speaker\na.flac,me\nstereo.flac,you,there\n")
+    with refused(message):
+        own("wav_folder", path="s", **options)
+
+
+def test_long_sounds_have_parts_and_shards_of_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    own_files.write_recordings(Path("recordings"))
+    monkeypatch.setattr(decoding_parts, "PART_BYTES", 3000)
+    dataset, _ = adding.add("wav_folder", "prompts", "recordings", [])
+    longest = dataset.sound.max_length  # type: ignore[union-attr]
+    assert dataset.options.rows_per_shard == 3000 // (longest + 8 * 3)
+    train = dataset.decode(Path())["train"]
+    parts = [len(part.x) for part in train.parts]  # type: ignore[union-attr]
+    assert max(parts) == 3000 // longest and sum(parts) == train.rows  # type: ignore[union-attr]
+
+
+# Folders with a table
+
+
+def own_folder(
+    tmp_path: Path, table: str | None = None, options: dict | None = None
+) -> catalog.Dataset:
+    for number in range(12):
+        write_sound(tmp_path / "wavs" / f"{number % 3}" / f"{number}.wav", 50 + number)
+    config: dict = {"name": "mine", "kind": "wav_folder", "path": str(tmp_path / "wavs")}
+    if table is not None:
+        (tmp_path / "table.csv").write_text(table)
+        config["table"] = str(tmp_path / "table.csv")
+    return catalog.get_dataset({**config, "sample_rate": 8000, **(options or {})})
+
+
+def test_wav_folder(tmp_path: Path) -> None:
+    dataset = own_folder(tmp_path, None, {"test_fraction": 0.25})
+    assert dataset.sound == Sound(8000, 61, 0, ("",), ())
+    folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+    assert [read_manifest(folder).splits[s].rows for s in catalog.SPLITS] == [8, 1, 3]
+    shard_reader.verify(folder)
+
+
+def test_wav_folder_with_speakers_and_texts(tmp_path: Path) -> None:
+    table = "speaker,file,text\n" + "".join(
+        f"s{number % 2},{number % 3}/{number}.wav,{'ab' * (1 + number % 2)}\n"
+        for number in range(12)
+    )
+    dataset = own_folder(tmp_path, table, {"test_fraction": 0.2})
+    assert dataset.sound == Sound(8000, 61, 4, ("s0", "s1"), ("a", "b"))
+    folder = preprocess.write(dataset, dataset.decode(tmp_path), tmp_path / "shards")
+    labels = np.concatenate([shard_reader.read_split(folder, s).labels for s in catalog.SPLITS])
+    assert sorted(labels[:, 0].tolist()) == list(range(50, 62))
+    row = labels[labels[:, 0] == 51][0]
+    assert row.tolist() == [51, 1, 4, 0, 1, 0, 1]
+    assert read_manifest(folder).sound == dataset.sound
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        (
+            None,
+            {"sample_rate": 16000},
+            "0.wav: expected 16000 Hz (or option resample), got",
+        ),
+        (None, {"path": "nowhere"}, "option path of dataset 'mine': expected an existing folder"),
+        (None, {"table": "nowhere.csv"}, "option table of dataset 'mine': expected an existing"),
+        (
+            None,
+            {"test_fraction": 0.0},
+            "option test_fraction of dataset 'mine': expected in (0, 1)",
+        ),
+        ("file\n0/0.wav\n", {}, "expected the columns file, speaker, text, got ['file']"),
+        ("file,text\n0/0.wav,a\n0/0.wav,a\n", {}, "row 3: "),
+        ("file,text\n0/7.wav,a\n", {}, "7.wav: not found"),
+        ("file,text\n0/0.wav,\n", {}, "row 2: expected a text, got none"),
+        ("file,text\n", {}, "expected rows below the header, got none"),
+    ],
+)
+def test_bad_folders_get_one_line(
+    table: str | None, options: dict, message: str, tmp_path: Path
+) -> None:
+    with refused(re.escape(message)):
+        own_folder(tmp_path, table, options)
+
+
+def test_too_few_files_to_split(tmp_path: Path) -> None:
+    dataset = own_folder(tmp_path, None, {"test_fraction": 0.01})
+    with pytest.raises(UserError, match="expected files for each of train, valid and test"):
+        dataset.decode(tmp_path)
