@@ -139,7 +139,8 @@ class Search:
         if not self._states("validate_members"):
             plain["trainer"] |= derived["trainer"]
         trainer = schema.build(schema.TrainerConfig, plain["trainer"], "trainer")
-        evaluation = dataclasses.replace(self.base.evaluation, **derived["evaluation"])
+        count = derived["evaluation"]["num_members"]
+        evaluation = dataclasses.replace(self.base.evaluation, num_members=count)
         return dataclasses.replace(
             self.base, model=plain["model"], trainer=trainer, evaluation=evaluation
         )

@@ -9,6 +9,7 @@ workers agree on what to do next: go on, save, stop, or give up on a loss that i
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import math
@@ -23,6 +24,7 @@ from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.redaction import redacted
 from pipeline.data.loading import open_split
+from pipeline.data.shuffling import BatchPlan
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import agreement, checkpoints, validation
 from pipeline.training.checkpoint_store import CheckpointStore
@@ -132,19 +134,24 @@ class Worker:
             self._log(record)
 
     def _open_splits(self) -> None:
-        config, ranks = self.config, (self.session.rank, self.session.world)
+        config = self.config
         if self.model.event.is_open:
             field = f"receptive field: {self.model.receptive_field:,} samples"
             self._print_on_rank_zero(field)
-        self.train = open_split(
-            self.job.shards, "train", self.model, rank=ranks[0], world_size=ranks[1],
-            batch_size=config.batch_size, seed=config.seed, window=config.window,
-            shuffle_rows=config.shuffle_rows, first_rows=config.train_rows,
-        )  # fmt: skip
-        self.valid = open_split(
-            self.job.shards, "valid", self.model, rank=ranks[0], world_size=ranks[1],
+        ordered = BatchPlan(
+            rank=self.session.rank,
+            world_size=self.session.world,
             shuffle_rows=config.shuffle_rows,
-        )  # fmt: skip
+        )
+        batches = dataclasses.replace(
+            ordered,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            window=config.window,
+            first_rows=config.train_rows,
+        )
+        self.train = open_split(self.job.shards, "train", self.model, batches)
+        self.valid = open_split(self.job.shards, "valid", self.model, ordered)
 
     def _print_on_rank_zero(self, line: str) -> None:
         """Print a line, once for all workers."""
