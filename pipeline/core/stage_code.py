@@ -29,6 +29,7 @@ MODELS = "arcore.models"
 FILE = "code.yaml"
 STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
 STAGES_OF_A_MODEL = ("train", "evaluate", "tune", "folds", "join", "use")
+DATASETS = "datasets"  # a key of the datasets in the folders of paths.PARTS
 ANY = "mixture"  # as a model: what is made of any of them
 KINDS = ("experiments", "mixtures", "folds")  # of entries that have results
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
@@ -59,7 +60,8 @@ class StageCode:
     def keys(self) -> list[str]:
         """Return the keys of every stage and model."""
         models = [*self.models(), ANY]
-        return [*STAGES, *(f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)]
+        each = [f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models]
+        return [*STAGES, DATASETS, *each]
 
     def hashes(self, key: str) -> dict[str, str]:
         """Return the files that a key covers, relative to the root, each with its hash.
@@ -70,6 +72,10 @@ class StageCode:
         stage, _, model = key.partition(".")
         if key not in self.keys():
             raise unknown_name("key", key, self.keys())
+        if key == DATASETS:
+            folders = tuple(f"{part}.{DATASETS}." for part in paths.PARTS)
+            modules = [name for name in self._checkout.modules if name.startswith(folders)]
+            return self._checkout.hashes(*modules)
         chosen = {} if model in ("", ANY) else {MODELS: model}
         ours = f"reproductions.{stage}"
         module = ours if ours in self._checkout.modules else f"stages.{stage}"
@@ -83,7 +89,7 @@ class StageCode:
     def table(self) -> dict[str, str | dict[str, str]]:
         """Return all hashes as code.yaml nests them."""
         models = [*self.models(), ANY]
-        once = {stage: self.short(stage) for stage in STAGES}
+        once = {key: self.short(key) for key in (*STAGES, DATASETS)}
         each = {
             stage: {model: self.short(f"{stage}.{model}") for model in models}
             for stage in STAGES_OF_A_MODEL

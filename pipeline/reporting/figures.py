@@ -57,7 +57,7 @@ class Curve:
 def curves_of(report: Report) -> list[Curve]:
     """Read the histories of a dataset's trainings, best last value first.
 
-    One whose times are not on record, since DVC restored it from its cache, has no curve.
+    A training whose times are not recorded, since DVC restored it from its cache, has no curve.
     """
     curves = {}
     for row in report.rows:

@@ -68,7 +68,7 @@ def _results(rows: Sequence[Texts], report: Report) -> HtmlTable:
     columns = [name for name in first if name in rows[0]]
     columns += [name for name in rows[0] if name not in (*first, *LEFT_OUT)]
     cells = [[_cell(name, row[name], report) for name in columns] for row in rows]
-    caption = "Test results, best first; a name leads to how its row was made"
+    caption = "Test results, best first; each name links to the origin of its row"
     return HtmlTable(caption, columns, cells)
 
 
@@ -89,5 +89,5 @@ def _published(frame: pd.DataFrame, report: Report) -> HtmlTable:
         [Cell(text, link=row.address if name == "source" else "") for name, text in texts.items()]
         for texts, (row, _) in zip(rows, report.context, strict=True)
     ]
-    caption = "Published results that none of ours is matched with"
+    caption = "Published results without a counterpart above"
     return HtmlTable(caption, list(rows[0]) if rows else [], cells)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core import paths
-from pipeline.core.records import read_object, value_of
 from pipeline.reporting import folder_pages, gallery, search_tables, templates, wording
+from pipeline.reporting.search_tables import SearchFacts
 from pipeline.reporting.templates import Cell, HtmlTable, Terms
 
 RECORD = search_tables.RECORD
@@ -34,38 +34,31 @@ def write(folder: Path) -> None:
     Raises:
         UserError: naming the file that is missing or malformed.
     """
-    record, where = read_object(folder / RECORD), str(folder / RECORD)
-    name = value_of(record, "search", str, where)
-    search_tables.check(folder)
-    caption = UNBEATEN if record.get("front") else TRIALS
+    record = search_tables.read_record(folder)
+    header, rows = search_tables.trials(folder / "trials.csv")
     content: list[folder_pages.Part] = [
-        _found(record, where),
-        *_shares(folder, value_of(record, "best_trial", int, where)),
+        _found(record),
+        *_shares(folder, record.best_trial),
         *(
             gallery.read_picture(folder / file, caption)
             for file, caption in PICTURES.items()
             if (folder / file).is_file()
         ),
-        templates.text_table(caption, *search_tables.trials(folder / "trials.csv")),
+        templates.text_table(UNBEATEN if search_tables.TIMED in header else TRIALS, header, rows),
     ]
-    folder_pages.save(folder, name, content, _origin(record, where))
+    folder_pages.save(folder, record.search, content, _origin(record))
 
 
-def _found(record: dict[str, object], where: str) -> str:
+def _found(record: SearchFacts) -> str:
     """Say what was tried and found."""
-    model, dataset = (value_of(record, key, str, where) for key in ("model", "dataset"))
-    counts = {key: value_of(record, key, int, where) for key in ("trials", "stopped", "failed")}
-    said = f"{counts['trials']} trials of {model} on {dataset}"
-    said += f", {counts['stopped']} of them stopped early" if counts["stopped"] else ""
-    said += f", {counts['failed']} that could not be" if counts["failed"] else ""
-    best = wording.rounded(value_of(record, "best_valid_nats", float, where), 2)
-    said += (
-        f". The best, trial {value_of(record, 'best_trial', int, where)}: {best} validation nats"
+    entry = record.default_valid_nats
+    text = templates.render(
+        templates.SEARCH,
+        **vars(record),
+        best=wording.rounded(record.best_valid_nats, 2),
+        entry="" if entry is None else wording.rounded(entry, 2),
     )
-    if record.get("default_valid_nats") is not None:
-        own = value_of(record, "default_valid_nats", float, where)
-        said += f"; the entry itself: {wording.rounded(own, 2)}"
-    return said + "."
+    return " ".join(text.split())
 
 
 def _shares(folder: Path, best: int) -> list[HtmlTable]:
@@ -75,13 +68,13 @@ def _shares(folder: Path, best: int) -> list[HtmlTable]:
     return [templates.text_table(caption, header, rows)] if rows else []
 
 
-def _origin(record: dict[str, object], where: str) -> Terms:
-    command = search_tables.command_of(record, value_of(record, "search", str, where))
+def _origin(record: SearchFacts) -> Terms:
+    command = search_tables.command_of(vars(record), record.search)
     files = {"trials": "trials.csv", "best settings": "best.yaml", "record": RECORD}
     return [
         *([("command", command)] if command else []),
-        ("commit", value_of(record, "commit", str, where)),
-        ("device", str(record.get("device") or "not recorded")),
-        ("time", wording.duration(value_of(record, "seconds", float, where))),
+        ("commit", record.commit),
+        ("device", record.device or "not recorded"),
+        ("time", wording.duration(record.seconds)),
         ("files", [Cell(what, link=file) for what, file in files.items()]),
     ]

@@ -11,13 +11,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import UserError, one_line
-from pipeline.core.records import read_object, value_of
+from pipeline.core.records import Record, read_object
 from pipeline.experiments import naming
 from pipeline.reporting import wording
 
 RECORD = "search.json"
 SEED, SECONDS, NATS = "trainer.seed", "sampling_seconds", "best_valid_nats"
+TIMED = "seconds for 16"
 Table = tuple[list[str], list[list[str]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchFacts(Record):
+    """What a page says of search.json (`pipeline.search.outcome.SearchRecord`)."""
+
+    search: str
+    dataset: str
+    model: str
+    trials: int
+    stopped: int
+    failed: int
+    best_trial: int
+    best_valid_nats: float
+    default_valid_nats: float | None
+    seconds: float
+    commit: str
+    device: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +123,7 @@ def trials(path: Path) -> Table:
     timed = any(group.seconds for group in found)
     header = [title(name) for name in found[0].settings] if found else []
     header += [*(["seeds"] if seeds else []), "validation nats"]
-    header += ["seconds for 16"] if timed else []
+    header += [TIMED] if timed else []
     return header, [
         [
             *group.settings.values(),
@@ -177,21 +197,22 @@ def title(parameter: str) -> str:
     return parameter.rpartition(".")[2].replace("_", " ")
 
 
-def check(folder: Path) -> None:
-    """Check that a search's record is of its trials: `dvc checkout` may leave another run's.
+def read_record(folder: Path) -> SearchFacts:
+    """Read a search's record, which must be of its trials: `dvc checkout` may leave another run's.
 
     Raises:
         UserError: naming the record.
     """
-    record, where = read_object(folder / RECORD), str(folder / RECORD)
-    best = str(value_of(record, "best_trial", int, where))
-    value = f"{value_of(record, NATS, float, where):.6f}"
+    where = str(folder / RECORD)
+    record = SearchFacts.from_dict(read_object(folder / RECORD), where)
+    best, value = str(record.best_trial), f"{record.best_valid_nats:.6f}"
     rows = read_rows(folder / "trials.csv")
     if not any((row.get("trial"), row.get(NATS)) == (best, value) for row in rows):
         raise UserError(
             f"{where}: expected the record of trials.csv, got one of another run, whose best is "
             f"trial {best} with {value}; run the search again"
         )
+    return record
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -8,6 +8,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from pipeline.core.errors import UserError
 from pipeline.datasets.base import RawFile
 
@@ -16,23 +18,26 @@ _HEADER = 60
 LARGEST_FILE = 1 << 28
 APT_ARCHIVES = "/var/cache/apt/archives"
 _POOL = "http://deb.debian.org/debian/pool/main"
+_PACKAGES = Path(__file__).with_name("packages.yaml")
 
 
-def raw_package(source: str, file: str, sha256: str, size: int) -> RawFile:
-    """Describe a package of Debian's pool as a raw file.
-
-    Arguments:
-        source: name of the source package, which is that of the folder.
-        file: name of the .deb file.
-        sha256: of the file.
-        size: its bytes.
+def raw_packages(dataset: str) -> tuple[RawFile, ...]:
+    """Return the packages of Debian's pool that `packages.yaml` has for a dataset, as raw files.
 
     Example:
-        >>> raw_package("mate-backgrounds", "mate-backgrounds_1.26.0-1_all.deb", "7bf4", 46).url
+        >>> raw_packages("photo_tiles")[2].url
         'http://deb.debian.org/debian/pool/main/m/mate-backgrounds/mate-backgrounds_1.26.0-1_all.deb'
     """
+    listed = yaml.safe_load(_PACKAGES.read_text(encoding="utf-8"))[dataset]
+    return tuple(
+        RawFile(one["file"], one["sha256"], one["size"], _url(one["source"], one["file"]))
+        for one in listed
+    )
+
+
+def _url(source: str, file: str) -> str:
     folder = source[:4] if source.startswith("lib") else source[:1]
-    return RawFile(file, sha256, size, f"{_POOL}/{folder}/{source}/{file}")
+    return f"{_POOL}/{folder}/{source}/{file}"
 
 
 def read_files(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:

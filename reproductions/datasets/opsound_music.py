@@ -25,7 +25,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
 from pipeline.datasets.formats import wave_files
 from pipeline.datasets.options import Options, parse_options
-from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_package, read_files
+from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_packages, read_files
 from reproductions.datasets.recorded_content import check_content
 
 OF_LOOPS = ("macroform-robot_dity", "macroform-the_simplicity")
@@ -42,12 +42,7 @@ TEST_SHARE, VALID_SHARE = 0.2, 0.1
 MOST_ALIKE = 0.83
 # Of the bytes of rows and then of labels of train, valid and test.
 CONTENT_SHA256 = "b73345fc232aadd4e353ece458bd9af4194091838ca0fb47cdd163571009fd74"
-FILE = raw_package(
-    "asterisk-moh-opsound",
-    "asterisk-moh-opsound-wav_2.03-1.1_all.deb",
-    "8f9d808a729d305c2d3343993f21ca5e6829e411682618dc8ea7aa8bc24a566c",
-    13_969_212,
-)
+(FILE,) = raw_packages("opsound_music")
 SOUND = Sound(RATE, SECONDS * RATE, 0, PIECES, ())
 
 

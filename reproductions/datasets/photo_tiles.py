@@ -31,32 +31,13 @@ from pipeline.datasets.formats import image_files
 from pipeline.datasets.formats.image_files import Frame
 from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import permute_rows
-from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_package, read_files
+from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_packages, read_files
 from reproductions.datasets.recorded_content import check_content
 
 SPLIT_FILE = Path(__file__).with_name("photo_tiles_split.json")
 SHORTER_SIDE = 320
 NUM_TEST, NUM_VALID = (2, 2, 2), (2, 1, 1)  # of each package
-_PACKAGES = (
-    raw_package(
-        "budgie-backgrounds",
-        "budgie-backgrounds_3.0-1_all.deb",
-        "b91c2d5209558bc11d8d3a161f22a608857e3f8c735980cfab0d6650b03014ca",
-        12169452,
-    ),
-    raw_package(
-        "lomiri-wallpapers",
-        "lomiri-wallpapers-16.04_20.04.0-4_all.deb",
-        "f74676719f9d0128e5310e65ef97d596bcece8b6a43524ab8949ee1be0a4f18c",
-        15784080,
-    ),
-    raw_package(
-        "mate-backgrounds",
-        "mate-backgrounds_1.26.0-1_all.deb",
-        "7bf4c2209f34b4f61ba6d24c8b58c28b361e82e4b943aae6d42c030169af9e04",
-        46638500,
-    ),
-)
+_PACKAGES = raw_packages("photo_tiles")
 _FOLDERS = ("budgie", "", "mate/nature")  # below usr/share/backgrounds, of each package
 _LEFT_OUT = (
     "ocean-waves.jpg",  # drawings

@@ -19,11 +19,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from arcore.events import Levels
-from pipeline.datasets.base import SPLITS, Dataset, RawFile, Sound, SplitData
+from pipeline.datasets.base import SPLITS, Dataset, Sound, SplitData
 from pipeline.datasets.formats import wave_files
 from pipeline.datasets.options import Options, parse_options
 from pipeline.datasets.read_transforms import permute_rows
-from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_package, read_files
+from reproductions.datasets.debian_packages import APT_ARCHIVES, raw_packages, read_files
 from reproductions.datasets.recorded_content import check_content
 
 VOICES = (
@@ -38,40 +38,7 @@ SYMBOLS = " '0123456789abcdefghijklmnopqrstuvwxyzàçèéêìîòùúûабвг�
 TEST_SHARE, VALID_SHARE = 0.1, 0.05
 # Of the bytes of rows and then of labels of train, valid and test.
 CONTENT_SHA256 = "a14458ac697ee6dc37c86851ed88b0dfc9b6525e9122e29ba8e1caa91bb1d6a0"
-_PACKAGES = {  # of sounds and of texts, by language: SHA-256 and bytes
-    "en": (
-        ("2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d", 18272864),
-        ("973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50", 22844),
-    ),
-    "es": (
-        ("9283a09a6d56fccdcc2bcfe86c48f0f844289cfbd46a3184d8785a6f7f569903", 23767256),
-        ("9afdab7f559f036649fb406e625899306ca1004df8ebe39c30bfbd5912d66f74", 22012),
-    ),
-    "fr": (
-        ("8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e", 18516060),
-        ("04c82c78c570c43a7136cbc5e2488d0c470b775468dff9fbce4a131b18cf1056", 23152),
-    ),
-    "it": (
-        ("5a26638089e134b8ac39363fe249c5c93c50cd8bfdc9b2499ae61ec4a35e2fcb", 18262124),
-        ("3884d9457e12f21caa018c18f0d587df5d53ebea14b673d8453a134c5941ab3b", 23972),
-    ),
-    "ru": (
-        ("ccbfaebfa450b7a9ddf644ae0f3d1e9017d5df7c0aebe816e946345589d38201", 18788860),
-        ("28a61616bb0cd3345a7ea532dec4df9f071e5d0fa9f8c1a563ea9669002f39ab", 25592),
-    ),
-}
-
-
-def _files() -> tuple[RawFile, ...]:
-    found = []
-    for language, sums in _PACKAGES.items():
-        for part, (sha256, size) in zip(("-wav", ""), sums, strict=True):
-            name = f"asterisk-core-sounds-{language}{part}_1.6.1-1_all.deb"
-            found.append(raw_package("asterisk-core-sounds", name, sha256, size))
-    return tuple(found)
-
-
-FILES = _files()
+FILES = raw_packages("telephone_prompts")  # of sounds and of texts, by language
 SOUND = Sound(RATE, MAX_SECONDS * RATE, MAX_SYMBOLS, VOICES, tuple(SYMBOLS))
 
 

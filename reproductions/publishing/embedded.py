@@ -19,7 +19,7 @@ FILE = "embedded.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class EmbeddedLine:
     """A result on embedded data.
 
     Attributes:
@@ -57,17 +57,17 @@ def _printed(value: float, stderr: float | None, sign: str = "") -> str:
     return wording.with_error(value, stderr, sign)
 
 
-def lines_of(frame: pd.DataFrame) -> list[Line]:
+def lines_of(frame: pd.DataFrame) -> list[EmbeddedLine]:
     """Return the lines of a report's numbers, in their order."""
     here = origin.commit()
     measured = frame[frame["kind"] != "published"]
     return [_line(group, here) for _, group in measured.groupby("experiment", sort=False)]
 
 
-def _line(group: pd.DataFrame, here: str) -> Line:
+def _line(group: pd.DataFrame, here: str) -> EmbeddedLine:
     first, ours = group.iloc[0], group["kind"].iloc[0] == "ours"
     given = f", given {first['condition']}" if first["condition"] else ""
-    return Line(
+    return EmbeddedLine(
         dataset=first["dataset"],
         experiment=first["experiment"],
         members=first["members"] + given if ours else first["settings"],
@@ -80,7 +80,7 @@ def _line(group: pd.DataFrame, here: str) -> Line:
     )
 
 
-def csv_text(lines: Iterable[Line]) -> str:
+def csv_text(lines: Iterable[EmbeddedLine]) -> str:
     """Render lines as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
@@ -89,7 +89,7 @@ def csv_text(lines: Iterable[Line]) -> str:
     return text.getvalue()
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path) -> list[EmbeddedLine]:
     """Read what `csv_text` rendered.
 
     Raises:
@@ -104,7 +104,7 @@ def read(path: Path) -> list[Line]:
     return [_parsed(row, f"{path}: line {number}") for number, row in enumerate(rows, 2)]
 
 
-def _parsed(row: dict[str, str], where: str) -> Line:
+def _parsed(row: dict[str, str], where: str) -> EmbeddedLine:
     if set(row) != set(_COLUMNS):
         raise UserError(f"{where}: expected the columns {', '.join(_COLUMNS)}, got {list(row)}")
     try:
@@ -113,7 +113,7 @@ def _parsed(row: dict[str, str], where: str) -> Line:
     except ValueError as error:
         raise UserError(f"{where}: expected numbers, got {error}") from None
     words = {key: row[key] for key in _COLUMNS if key not in ("value", "stderr")}
-    return Line(value=value, stderr=stderr, **words)
+    return EmbeddedLine(value=value, stderr=stderr, **words)
 
 
-_COLUMNS = [field.name for field in dataclasses.fields(Line)]
+_COLUMNS = [field.name for field in dataclasses.fields(EmbeddedLine)]

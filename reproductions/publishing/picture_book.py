@@ -44,7 +44,7 @@ QUALITY = 80
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part(Record):
+class GalleryPart(Record):
     """Pictures of one model that belong together.
 
     Attributes:
@@ -121,7 +121,7 @@ def _carry_over(before: Path, after: Path, weights: Container[str]) -> None:
     for path in sorted(before.glob("*.json")):
         if (after / path.name).exists():
             continue
-        part = Part.from_dict(read_object(path), str(path))
+        part = GalleryPart.from_dict(read_object(path), str(path))
         if part.weights_sha256 not in weights:
             log.warning("warning: %s: of other weights; kept no more", path)
             continue
@@ -129,7 +129,7 @@ def _carry_over(before: Path, after: Path, weights: Container[str]) -> None:
             shutil.copyfile(before / name, after / name)
 
 
-def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
+def _samples(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
     """Yield what the evaluation of an experiment drew, if there is one."""
     for path in sorted((paths.root() / "evaluation").glob(f"*/{experiment}/samples.png")):
         result = result_files.read(path.parent)
@@ -143,7 +143,7 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
                 f"{result.context_frames} frames"
             )
         yield (
-            Part(
+            GalleryPart(
                 part=SAMPLES,
                 experiment=experiment,
                 dataset=result.dataset,
@@ -158,7 +158,7 @@ def _samples(experiment: str) -> Iterator[tuple[Part, Path]]:
         )
 
 
-def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
+def _uses(experiment: str) -> Iterator[tuple[GalleryPart, Path]]:
     """Yield what the uses of an experiment drew, in the order of `USES`."""
     files = (paths.root() / "evaluation").glob(f"*/uses/{experiment}/[!.]*/{USE.main}")
     found = [(use_records.read(path.parent), path.parent) for path in files]
@@ -168,7 +168,7 @@ def _uses(experiment: str) -> Iterator[tuple[Part, Path]]:
     for one, folder in sorted(found, key=lambda pair: order.index(pair[0].use)):
         origin = UseTiming.of(folder)
         yield (
-            Part(
+            GalleryPart(
                 part=one.use,
                 experiment=experiment,
                 dataset=one.dataset,
@@ -248,7 +248,7 @@ def drawn(results: Path) -> str:
     """
     order = [SAMPLES, *USES]
     found = [
-        (Part.from_dict(read_object(path), str(path)), path.parent)
+        (GalleryPart.from_dict(read_object(path), str(path)), path.parent)
         for path in sorted((results / "gallery").glob("[!.]*/*.json"))
     ]
     for part, folder in found:

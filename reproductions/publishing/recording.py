@@ -79,7 +79,7 @@ def record_search(name: str) -> Path:
     """
     search = paths.search(name)
     files = [search / file for file in SEARCH_FILES]
-    search_tables.check(search)
+    search_tables.read_record(search)
     files += [search / SEARCH_FRONT] if (search / SEARCH_FRONT).is_file() else []
     return _record(paths.results() / "searches" / name, [*files, *sorted(search.glob("*.csv"))])
 
@@ -146,7 +146,7 @@ def record_embedded(datasets: Iterable[str]) -> Path:
         UserError: for missing or malformed results.
     """
     path = paths.results() / embedded.FILE
-    lines: dict[str, list[embedded.Line]] = {}
+    lines: dict[str, list[embedded.EmbeddedLine]] = {}
     for line in embedded.read(path) if path.is_file() else []:
         lines.setdefault(line.dataset, []).append(line)
     for dataset in datasets:

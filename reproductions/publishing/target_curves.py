@@ -25,7 +25,7 @@ LEFT, TOP, INNER_WIDTH, INNER_HEIGHT = 42, 24, 188, 122
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class TrainingCurve:
     """A training as its history.csv has it.
 
     Attributes:
@@ -74,10 +74,10 @@ class Panel:
 
     title: str
     mark: float
-    curve: Curve
+    curve: TrainingCurve
 
 
-def read(results: Path, experiment: str, unit: str) -> Curve | None:
+def read(results: Path, experiment: str, unit: str) -> TrainingCurve | None:
     """Read what is recorded of a training in a unit; None for a mixture, which is not trained.
 
     Raises:
@@ -103,7 +103,7 @@ def read(results: Path, experiment: str, unit: str) -> Curve | None:
     workers = record.get("num_workers")
     each = int(threads[1]) if threads else 1
     hours = trained / 3600 * each * max(1, workers if isinstance(workers, int) else 1)
-    return Curve(valid=valid, train=train, hours=hours)
+    return TrainingCurve(valid=valid, train=train, hours=hours)
 
 
 def _points(rows: Sequence[Mapping[str, str]], key: str, unit: str, config: ModelConfig) -> Points:

@@ -1,8 +1,8 @@
 """What each family was to reach, what it reached, and what its recorded curves say of the rest.
 
-`results/marks.yaml` has a row for each mark:
+`results/marks.yaml` has a row for each target:
 
-    budget_hours: hours of one thread that a mark may cost
+    budget_hours: hours of one thread that a target may cost
     rows:
       - system: what the table calls it
         of: an experiment of results/, or null while nothing is recorded
@@ -31,7 +31,7 @@ from pipeline.reporting import tables, wording
 from pipeline.reporting.comparison import Report, Row
 from reproductions.publishing import recorded, rendering, target_curves, use_tables
 from reproductions.publishing.recorded import Recorded
-from reproductions.publishing.target_curves import Curve
+from reproductions.publishing.target_curves import TrainingCurve
 
 FILE, FIGURE = "marks.yaml", "marks.svg"
 HEADER = (
@@ -42,7 +42,7 @@ LIMITS = ("overfitting", "time", "underfitting")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark(Record):
+class Target(Record):
     """A row of `marks.yaml`; see the module."""
 
     system: str
@@ -62,8 +62,8 @@ class Mark(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What is recorded of a mark.
+class TargetResult:
+    """What is recorded of a target.
 
     Attributes:
         text, value: the test value with its error, and as a number, in the dataset's unit.
@@ -74,11 +74,11 @@ class Measured:
     text: str
     value: float
     published: str
-    curve: Curve | None
+    curve: TrainingCurve | None
 
 
-def read(results: Path) -> tuple[float, list[Mark]]:
-    """Read `marks.yaml`: the hours of a mark's budget, and the marks.
+def read(results: Path) -> tuple[float, list[Target]]:
+    """Read `marks.yaml`: the hours of a target's budget, and the targets.
 
     Raises:
         UserError: naming the key that is amiss.
@@ -91,31 +91,32 @@ def read(results: Path) -> tuple[float, list[Mark]]:
     require(fits, f"{path}: budget_hours", "a number > 0", hours)
     require(isinstance(rows, list), f"{path}: rows", "a list", rows)
     assert isinstance(rows, list) and isinstance(hours, int | float)
-    return hours, [_mark(row, f"{path}: row {number}") for number, row in enumerate(rows, 1)]
+    return hours, [_target(row, f"{path}: row {number}") for number, row in enumerate(rows, 1)]
 
 
-def _mark(row: object, where: str) -> Mark:
+def _target(row: object, where: str) -> Target:
     require(isinstance(row, Mapping), where, "a mapping", row)
     described = cast(Mapping[str, object], row)
-    require_known(described, Mark.keys(), where)
-    mark = Mark.from_dict(described, where)
-    fits = mark.of is not None or mark.train is not None
-    require(fits, f"{where}: train", "an experiment, since `of` is null", mark.train)
-    alone = mark.of is not None and not mark.approximate
-    fits = mark.orderings is None or alone
-    require(fits, f"{where}: orderings", "an experiment as `of`, exactly scored", mark.of)
-    return mark
+    require_known(described, Target.keys(), where)
+    target = Target.from_dict(described, where)
+    fits = target.of is not None or target.train is not None
+    require(fits, f"{where}: train", "an experiment, since `of` is null", target.train)
+    alone = target.of is not None and not target.approximate
+    fits = target.orderings is None or alone
+    require(fits, f"{where}: orderings", "an experiment as `of`, exactly scored", target.of)
+    return target
 
 
-def limit(curve: Curve, missed: float, budget: float) -> str:
-    """Say what keeps a model from a mark that it missed by so much, with so many hours to spend.
+def limit(curve: TrainingCurve, missed: float, budget: float) -> str:
+    """Say what keeps a model from a target, given the distance to it and the hours to spend.
 
     Overfitting, if validation departs from training by half of what is missing or more (where
     training has a curve), or rose again; time, if validation still fell by half of it in the last
     third of the steps, or less than a third of the hours was spent; underfitting, if neither is so.
 
     Example:
-        >>> fell = Curve(valid=((1, 90.0), (2, 88.0), (3, 86.0)), train=((3, 85.8),), hours=1.0)
+        >>> valid = ((1, 90.0), (2, 88.0), (3, 86.0))
+        >>> fell = TrainingCurve(valid=valid, train=((3, 85.8),), hours=1.0)
         >>> [limit(fell, missed, budget=2.5) for missed in (0.2, 3.0, 15.0)]
         ['overfitting, time', 'time', 'underfitting']
         >>> limit(fell, missed=15.0, budget=3.5)
@@ -128,81 +129,83 @@ def limit(curve: Curve, missed: float, budget: float) -> str:
 
 
 def table(results: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the cells of the table of marks.
+    """Return the header and the cells of the table of targets.
 
     Raises:
         UserError: for a missing or malformed record.
     """
     hours, marks = read(results)
     records: dict[str, Recorded] = {}
-    return list(HEADER), [_cells(mark, measure(mark, results, records), hours) for mark in marks]
+    return list(HEADER), [
+        _cells(target, measure(target, results, records), hours) for target in marks
+    ]
 
 
-def measure(mark: Mark, results: Path, records: dict[str, Recorded]) -> Measured | None:
-    """Return what is recorded of a mark; None if nothing is."""
-    if mark.of is None or (mark.orderings and not _scored(mark, results).is_file()):
+def measure(target: Target, results: Path, records: dict[str, Recorded]) -> TargetResult | None:
+    """Return what is recorded of a target; None if nothing is."""
+    if target.of is None or (target.orderings and not _scored(target, results).is_file()):
         return None
-    dataset = mark.of.partition("-")[0]
+    dataset = target.of.partition("-")[0]
     if dataset not in records:
         records[dataset] = recorded.read(dataset, results)
     report = records[dataset].report
     unit = report.unit
-    curve = target_curves.read(results, mark.of, unit)
+    curve = target_curves.read(results, target.of, unit)
     if curve is not None:
-        curve = dataclasses.replace(curve, hours=curve.hours + mark.earlier_hours)
-    if mark.orderings:
-        value, error = _score_of_orderings(mark, results, unit)
-        return Measured(
+        curve = dataclasses.replace(curve, hours=curve.hours + target.earlier_hours)
+    if target.orderings:
+        value, error = _score_of_orderings(target, results, unit)
+        return TargetResult(
             text=wording.with_error(value, error),
             value=value,
-            published=mark.published or "",
+            published=target.published or "",
             curve=curve,
         )
-    row = _row(mark, report, results)
+    row = _row(target, report, results)
     texts = records[dataset].texts(row.result.experiment)
     scored = wording.rows_scored(row.result.num_rows, row.result.num_split_rows)
-    return Measured(
+    return TargetResult(
         text=texts[tables.value_column(unit)] + (f" ({scored})" if scored else ""),
         value=row.value,
-        published=mark.published or texts.get("published", ""),
+        published=target.published or texts.get("published", ""),
         curve=curve,
     )
 
 
-def _row(mark: Mark, report: Report, results: Path) -> Row:
-    found = [row for row in report.rows if row.result.experiment == mark.of]
-    if mark.approximate and found:
+def _row(target: Target, report: Report, results: Path) -> Row:
+    found = [row for row in report.rows if row.result.experiment == target.of]
+    if target.approximate and found:
         same = [row for row in report.rows if row.evaluated.config == found[0].evaluated.config]
         found = [row for row in same if row.approximate]
     if not found:
-        kind = "estimate" if mark.approximate else "record"
-        raise UserError(f"{results / str(mark.of)}: no {kind} of {mark.of}")
+        kind = "estimate" if target.approximate else "record"
+        raise UserError(f"{results / str(target.of)}: no {kind} of {target.of}")
     return found[0]
 
 
-def _score_of_orderings(mark: Mark, results: Path, unit: str) -> tuple[float, float]:
+def _score_of_orderings(target: Target, results: Path, unit: str) -> tuple[float, float]:
     """Return the mean and error of a mixture of orderings, which no table of a dataset has."""
-    name = f"{mark.orderings} orderings: nats"
-    require(unit == "nats", f"{mark.system}: orderings", "a dataset in nats", unit)
-    for number in use_tables.part(results, str(mark.of), "orderings").numbers:
+    name = f"{target.orderings} orderings: nats"
+    require(unit == "nats", f"{target.system}: orderings", "a dataset in nats", unit)
+    for number in use_tables.part(results, str(target.of), "orderings").numbers:
         if number.name == name and number.stderr is not None:
             return number.value, number.stderr
-    raise UserError(f"{_scored(mark, results)}: no number {name!r}")
+    raise UserError(f"{_scored(target, results)}: no number {name!r}")
 
 
-def _scored(mark: Mark, results: Path) -> Path:
-    """Return the record of a mark's orderings."""
-    return use_tables.path_of(results, str(mark.of), "orderings")
+def _scored(target: Target, results: Path) -> Path:
+    """Return the record of a target's orderings."""
+    return use_tables.path_of(results, str(target.of), "orderings")
 
 
-def _cells(mark: Mark, measured: Measured | None, budget: float) -> list[str]:
-    goal, command = f"{mark.mark:g}", f"`{mark.command}`"
-    if measured is None and mark.orderings:
-        command = f"`python -m stages.use orderings {mark.of}`"
+def _cells(target: Target, measured: TargetResult | None, budget: float) -> list[str]:
+    goal, command = f"{target.mark:g}", f"`{target.command}`"
+    if measured is None and target.orderings:
+        command = f"`python -m stages.use orderings {target.of}`"
     if measured is None:
-        return [mark.system, "not run", goal, "", mark.published or "", "", "", "", "", command]
-    missed = measured.value - mark.mark
-    cells = [mark.system, measured.text, goal]
+        return [target.system, "not run", goal, "", target.published or "", "", "", "", "", command]
+    missed = measured.value - target.mark
+    cells = [target.system, measured.text, goal]
     if missed <= 0:
         return [*cells, "met", measured.published, "", "", "", "", ""]
     digits = 2 if measured.value > 10 else 3
@@ -223,18 +226,18 @@ def _cells(mark: Mark, measured: Measured | None, budget: float) -> list[str]:
 
 
 def draw(results: Path) -> str:
-    """Return all curves beside their marks as an SVG."""
+    """Return all curves beside their targets as an SVG."""
     records: dict[str, Recorded] = {}
     panels: list[target_curves.Panel] = []
-    for mark in read(results)[1]:
-        measured = measure(mark, results, records)
+    for target in read(results)[1]:
+        measured = measure(target, results, records)
         if measured is not None and measured.curve is not None:
-            panels.append(target_curves.Panel(mark.system, mark.mark, measured.curve))
+            panels.append(target_curves.Panel(target.system, target.mark, measured.curve))
     return target_curves.draw(_distinct(panels))
 
 
 def write(results: Path) -> Path | None:
-    """Draw `marks.svg` anew where there are marks; return it if it changed."""
+    """Draw `marks.svg` where there are targets; return it if it changed."""
     if not (results / FILE).is_file():
         return None
     return rendering.write_if_changed(results / FIGURE, draw(results))

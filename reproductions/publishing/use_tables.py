@@ -14,7 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.records import read_object
 from pipeline.reporting import use_sections, wording
 from reproductions.publishing import picture_book
-from reproductions.publishing.picture_book import Part
+from reproductions.publishing.picture_book import GalleryPart
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -73,12 +73,12 @@ def path_of(results: Path, experiment: str, use: str) -> Path:
     return results / "gallery" / experiment / f"{use}.json"
 
 
-def part(results: Path, experiment: str, use: str) -> Part:
+def part(results: Path, experiment: str, use: str) -> GalleryPart:
     """Read the record of a use.
 
     Raises:
         UserError: naming the file that is missing or malformed.
     """
     path = path_of(results, experiment, use)
-    found: Part = picture_book.Part.from_dict(read_object(path), str(path))
+    found: GalleryPart = picture_book.GalleryPart.from_dict(read_object(path), str(path))
     return found

@@ -9,7 +9,7 @@ import yaml
 
 
 @dataclass(frozen=True)
-class Kind:
+class StudyKind:
     """A kind of study in words.
 
     Attributes:
@@ -24,7 +24,9 @@ class Kind:
 
 
 _FILE = Path(__file__).with_name("kinds.yaml")
-KINDS = {name: Kind(**words) for name, words in yaml.safe_load(_FILE.read_text("utf-8")).items()}
+KINDS = {
+    name: StudyKind(**words) for name, words in yaml.safe_load(_FILE.read_text("utf-8")).items()
+}
 
 
 def text_of() -> str:

@@ -76,13 +76,13 @@ def test_the_curves_beside_the_marks_are_in_step() -> None:
     assert text == targets.draw(ROOT / "results"), "run `make tables`"
 
 
-def goes_on() -> list[targets.Mark]:
+def goes_on() -> list[targets.Target]:
     return [one for one in targets.read(ROOT / "results")[1] if one.train or one.of]
 
 
 @pytest.mark.parametrize("mark", goes_on(), ids=lambda mark: mark.system)
 def test_what_goes_on_towards_a_mark_can_be_trained(
-    mark: targets.Mark, monkeypatch: pytest.MonkeyPatch
+    mark: targets.Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its command names an experiment, and hyperparameters that the model has."""
     monkeypatch.setenv("ARCORE_HOME", str(ROOT))

@@ -21,7 +21,7 @@ ROOMS = (
         "reproductions.study",
         "reproductions.results",
         "reproductions.estimate",
-        "reproductions.pages",
+        "reproductions.study_index",
     ),
     ("reproductions.publishing",),
     ("reproductions.studies",),

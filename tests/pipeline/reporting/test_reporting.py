@@ -70,7 +70,7 @@ def test_a_bound_has_a_row_for_its_estimate(files):
     assert report.rows[1].difference == pytest.approx(81.2 - 79.66)
     text = reports.markdown(report)
     assert "~ 80.50 ± 0.70 (500 of 10,000 rows)" in text and "<= 81.20 ± 0.21 " in text
-    assert "| ~ 79.02 " in text and "| <= 79.66 " in text and "~ an importance-weighted" in text
+    assert "| ~ 79.02 " in text and "| <= 79.66 " in text and "~ is an importance-weighted" in text
     tests = numbers.numbers(report).query("quantity == 'test' and kind == 'ours'")
     assert list(tests.query("unit == 'nats'")["relation"]) == ["approx", "upper_bound", "exact"]
     bits = tests.query("unit == 'bits_per_dim'")["value"].iloc[0]
@@ -105,7 +105,7 @@ def test_what_the_levels_of_a_bound_cost_is_said_once(files):
     files.evaluated("binarized_mnist", "vae", 81.2, exact=False, **estimate, **bound)
     report = comparison.build_report("binarized_mnist")
     said = (
-        "What each level of a bound costs in nats: vae: KL 3.88 of top (15 of 16 units in use), "
+        "Nats of each level of a bound: vae: KL 3.88 of top (15 of 16 units in use), "
         "5.75 of latent (64 of 64 units in use); pixels 71.57."
     )
     assert reports.markdown(report).count(said) == 1 and reports.page(report).count(said) == 1
@@ -265,9 +265,9 @@ def test_codecs_are_rows_among_ours_by_value(files):
     assert {line[name] for name in list(line)[6:]} == {"-"}
     kinds = numbers.numbers(built).drop_duplicates("experiment")["kind"]
     assert list(kinds[:5]) == ["ours", "codec", "ours", "codec", "published"]
-    assert "all bytes counted" in reports.markdown(built)
+    assert "all bytes count" in reports.markdown(built)
     page = reports.page(built)
-    assert "all bytes counted" in page and ">PNG (measured here)</a></th>" in page
+    assert "all bytes count" in page and ">PNG (measured here)</a></th>" in page
     assert "Codecs and models above twice our best value are not drawn" in page
     (axes,) = figures.comparison(figures.dots_of(built)).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]

@@ -56,7 +56,10 @@ def test_folds_and_searches(home: Path, monkeypatch) -> None:
         for name in (*names, "other.txt"):
             Path(folder, name).write_text(name)
     search = Path("searches/wine")
-    search.joinpath("search.json").write_text('{"best_trial": 1, "best_valid_nats": 9.5}')
+    found = dict.fromkeys(("search", "dataset", "model", "commit"), "wine")
+    found |= dict.fromkeys(("trials", "stopped", "failed", "best_trial"), 1)
+    found |= {"best_valid_nats": 9.5, "default_valid_nats": None, "seconds": 1.0}
+    search.joinpath("search.json").write_text(json.dumps(found))
     search.joinpath("trials.csv").write_text("trial,best_valid_nats\n1,9.500000\n")
     for fold in ("fold-0", "fold-1"):
         Path("evaluation/red_wine/wine-folds", fold).mkdir()

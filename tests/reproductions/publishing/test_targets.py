@@ -13,7 +13,7 @@ import yaml
 from arcore import events
 from pipeline.core.errors import UserError
 from reproductions.publishing import recording, target_curves, targets
-from reproductions.publishing.target_curves import Curve, Panel
+from reproductions.publishing.target_curves import Panel, TrainingCurve
 from tests.support.trainings import TRAINING
 
 LN2 = math.log(2)
@@ -53,8 +53,12 @@ def test_curves_say_what_limits(files, history: str, limited: str) -> None:
 
 
 def test_negative_nats_rise_too() -> None:
-    falling = target_curves.Curve(valid=((1, -9.0), (2, -10.0)), train=((1, -9.0),), hours=1.0)
-    rising = target_curves.Curve(valid=((1, -10.0), (2, -9.0)), train=((1, -9.0),), hours=1.0)
+    falling = target_curves.TrainingCurve(
+        valid=((1, -9.0), (2, -10.0)), train=((1, -9.0),), hours=1.0
+    )
+    rising = target_curves.TrainingCurve(
+        valid=((1, -10.0), (2, -9.0)), train=((1, -9.0),), hours=1.0
+    )
     assert (falling.rose, rising.rose) == (False, True)
 
 
@@ -180,7 +184,7 @@ def test_curves_are_in_the_unit_of_what_was_trained(
 
 def test_a_panel_goes_from_the_mark_to_where_validation_was_late() -> None:
     valid = ((1, 500.0), (4, 90.0), (6, 85.0))
-    curve = Curve(valid=valid, train=((1, 600.0), (6, 84.0)), hours=1.0)
+    curve = TrainingCurve(valid=valid, train=((1, 600.0), (6, 84.0)), hours=1.0)
     drawn = target_curves.draw([Panel("A & B", 80.0, curve)])
     assert re.findall(r">([^<]+)</text>", drawn) == ["A &amp; B", "91", "80", "0", "6 steps"]
     lines = re.findall(r'points="([^"]+)"', drawn)

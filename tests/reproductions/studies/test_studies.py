@@ -19,7 +19,7 @@ import arcore
 from pipeline.artifacts import origin
 from pipeline.core.errors import UserError
 from pipeline.training import driver, saved_models
-from reproductions import pages
+from reproductions import study_index
 from reproductions.publishing import recording
 from reproductions.studies import (
     model_times,
@@ -240,8 +240,8 @@ def test_a_record_a_page_and_a_copy(project: Path, monkeypatch: pytest.MonkeyPat
     own = run_studies.run("steps", ["sizes=[4]"])
     assert own.name.startswith("steps--") and list(_table(own)[0]) == ["ms a step", "4 x 4"]
     assert len(_table(out)[0]) == 3
-    monkeypatch.setattr(sys, "argv", ["pages"])
-    pages.main()
+    monkeypatch.setattr(sys, "argv", ["study_index"])
+    study_index.main()
     text = (out / study_pages.FILE).read_text()
     assert text.count("<tr>") == 2 and KINDS["step_time"].title in text
     assert "studies/steps/index.html" in (project / "reports/index.html").read_text()

@@ -1,6 +1,6 @@
 """Write the page of each study beside its table, and the index of reports.
 
-Example: python -m reproductions.pages
+Example: python -m reproductions.study_index
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from stages import cli
 
 def main() -> None:
     """Write the pages and print where they are."""
-    parser = argparse.ArgumentParser(prog="python -m reproductions.pages", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m reproductions.study_index", description=__doc__
+    )
     parser.parse_args()
     from reproductions.studies import study_pages  # here: --help needs no torch
 
