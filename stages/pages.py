@@ -1,4 +1,4 @@
-"""Write the page of each search beside its table, and the index of reports.
+"""Write the page of each search next to its table, and the index of reports.
 
 Example: python -m stages.pages
 """

@@ -1,4 +1,4 @@
-"""Stage `report`: a dataset's results beside the published ones, as Markdown, CSV and HTML.
+"""Stage `report`: a dataset's results and the published ones, as Markdown, CSV and HTML.
 
 Example: python -m stages.report digits; python -m stages.report --show
 """

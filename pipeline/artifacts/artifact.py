@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.core import paths
@@ -57,20 +57,8 @@ MODEL = Kind(
     origin="training.json",
     hash_key="weights_sha256",
 )
-MIXTURE = Kind(
-    verb="mix",
-    doing="mixing",
-    main="model.safetensors",
-    origin="training.json",
-    hash_key="weights_sha256",
-)
-MEMBER = Kind(
-    verb="join",
-    doing="joining",
-    main="model.safetensors",
-    origin="training.json",
-    hash_key="weights_sha256",
-)
+MIXTURE = replace(MODEL, verb="mix", doing="mixing")
+MEMBER = replace(MODEL, verb="join", doing="joining")
 EVALUATION = Kind(
     verb="evaluate",
     doing="evaluating",
@@ -80,13 +68,8 @@ EVALUATION = Kind(
     recorded={"train": "weights_sha256", "preprocess": "dataset_sha256"},
     logged=("samples.png", "learning_curve.png", "metrics.json"),
 )
-FOLDS = Kind(
-    verb="folds",
-    doing="folds of",
-    main="metrics.json",
-    origin="timing.json",
-    hash_key="metrics_sha256",
-    logged=("metrics.json", "folds.csv"),
+FOLDS = replace(
+    EVALUATION, verb="folds", doing="folds of", recorded={}, logged=("metrics.json", "folds.csv")
 )
 USE = Kind(
     verb="use",
@@ -116,7 +99,7 @@ REGISTRATION = Kind(verb="register", doing="registering", main="registration.jso
 RECORD = Kind(verb="record", doing="recording", main="metrics.json", sealed=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Artifact:
     """An output.
 
@@ -157,132 +140,111 @@ class Artifact:
         return str(said)
 
 
+def _command(stage: str, name: str) -> str:
+    """Return the command that makes an output of an entry, or of what overrides made of it.
+
+    Example:
+        >>> _command("train", "digits-made--trainer.max_epochs-3")
+        'python -m stages.train digits-made  # with trainer.max_epochs-3'
+    """
+    entry, _, settings = name.partition("--")
+    return f"python -m stages.{stage} {entry}" + (f"  # with {settings}" if settings else "")
+
+
 def raw(dataset: str) -> Artifact:
     """Return the raw files of a dataset."""
-    return Artifact(
-        kind=RAW,
-        name=dataset,
-        folder=paths.raw(dataset),
-        command=f"python -m stages.fetch {dataset}",
-    )
+    return Artifact(RAW, dataset, paths.raw(dataset), f"python -m stages.fetch {dataset}")
 
 
 def shards(dataset: str) -> Artifact:
     """Return the shards of a dataset."""
     return Artifact(
-        kind=SHARDS,
-        name=dataset,
-        folder=paths.shards(dataset),
-        command=f"python -m stages.preprocess {dataset}",
+        SHARDS, dataset, paths.shards(dataset), f"python -m stages.preprocess {dataset}"
     )
 
 
 def model(experiment: str, dataset: str) -> Artifact:
     """Return the trained model of an experiment."""
     return Artifact(
-        kind=MODEL,
-        name=experiment,
-        folder=paths.model(experiment),
-        command=f"python -m stages.train {experiment}",
-        inputs=(shards(dataset),),
+        MODEL,
+        experiment,
+        paths.model(experiment),
+        _command("train", experiment),
+        (shards(dataset),),
     )
 
 
 def mixture(name: str, dataset: str) -> Artifact:
     """Return the model of a mixture."""
-    return Artifact(
-        kind=MIXTURE,
-        name=name,
-        folder=paths.model(name),
-        command=f"python -m stages.mix {name}",
-        inputs=(shards(dataset),),
-    )
+    return Artifact(MIXTURE, name, paths.model(name), _command("mix", name), (shards(dataset),))
 
 
 def member(mixture: str, experiment: str, dataset: str) -> Artifact:
     """Return a member of a mixture, with its scores."""
     return Artifact(
-        kind=MEMBER,
-        name=f"{mixture}-{experiment}",
-        folder=paths.joined(mixture, experiment),
-        command=f"python -m stages.join {mixture} {experiment}",
-        inputs=(model(experiment, dataset), shards(dataset)),
+        MEMBER,
+        f"{mixture}-{experiment}",
+        paths.joined(mixture, experiment),
+        f"python -m stages.join {mixture} {experiment}",
+        (model(experiment, dataset), shards(dataset)),
     )
 
 
 def evaluation(experiment: str, dataset: str, result_name: str | None = None) -> Artifact:
     """Return the evaluation of an experiment, maybe under another name."""
     return Artifact(
-        kind=EVALUATION,
-        name=result_name or experiment,
-        folder=paths.evaluation(dataset, result_name or experiment),
-        command=f"python -m stages.evaluate {experiment}",
-        inputs=(model(experiment, dataset), shards(dataset)),
+        EVALUATION,
+        result_name or experiment,
+        paths.evaluation(dataset, result_name or experiment),
+        _command("evaluate", experiment),
+        (model(experiment, dataset), shards(dataset)),
     )
 
 
 def folds(experiment: str, dataset: str, result_name: str, title: str) -> Artifact:
     """Return the outcome of an experiment over folds, `evaluation/<dataset>/<title>`."""
     return Artifact(
-        kind=FOLDS,
-        name=result_name,
-        folder=paths.evaluation(dataset, title),
-        command=f"python -m stages.folds {experiment}",
+        FOLDS, result_name, paths.evaluation(dataset, title), f"python -m stages.folds {experiment}"
     )
 
 
 def search(name: str, dataset: str, command: str) -> Artifact:
     """Return what a search of hyperparameters found."""
-    return Artifact(
-        kind=SEARCH,
-        name=name,
-        folder=paths.search(name),
-        command=command,
-        inputs=(shards(dataset),),
-    )
+    return Artifact(SEARCH, name, paths.search(name), command, (shards(dataset),))
 
 
 def study(name: str, dataset: str) -> Artifact:
     """Return the table of a study."""
     return Artifact(
-        kind=STUDY,
-        name=name,
-        folder=paths.study(name),
-        command=f"python -m reproductions.study {name}",
-        inputs=(shards(dataset),),
+        STUDY, name, paths.study(name), f"python -m reproductions.study {name}", (shards(dataset),)
     )
 
 
 def report(dataset: str) -> Artifact:
     """Return the report of a dataset."""
-    return Artifact(
-        kind=REPORT,
-        name=dataset,
-        folder=paths.report(dataset),
-        command=f"python -m stages.report {dataset}",
-    )
+    return Artifact(REPORT, dataset, paths.report(dataset), f"python -m stages.report {dataset}")
 
 
 def registration(dataset: str) -> Artifact:
     """Return what the registry holds of a dataset."""
     return Artifact(
-        kind=REGISTRATION,
-        name=dataset,
-        folder=paths.registration(dataset).parent,
-        command=f"python -m stages.register {dataset}",
+        REGISTRATION,
+        dataset,
+        paths.registration(dataset).parent,
+        f"python -m stages.register {dataset}",
     )
 
 
 def files(folder: Path) -> Artifact:
     """Return a folder of a user's choice."""
-    return Artifact(kind=FILES, name=folder.name, folder=folder, command="")
+    return Artifact(FILES, folder.name, folder, "")
 
 
 def record(folder: Path) -> Artifact:
     """Return a folder of `results/`, which Git keeps."""
     return Artifact(
-        kind=RECORD,
-        name=folder.relative_to(paths.results()).as_posix().replace("/", "-"),
-        folder=folder,
-        command="python -m reproductions.results",
+        RECORD,
+        folder.relative_to(paths.results()).as_posix().replace("/", "-"),
+        folder,
+        "python -m reproductions.results",
     )

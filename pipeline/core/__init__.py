@@ -1,4 +1,4 @@
-"""What every room stands on: errors, paths, atomic writes, provenance, stores.
+"""What every package is built on: errors, paths, records, storage, hashes of code.
 
 It knows nothing of data, models or experiments.
 """

@@ -295,35 +295,30 @@ def _is_published(folder: Path, location: str | Path, marker: str, content: byte
 def _publish_folder(folder: Path, target: Path, marker: str, content: bytes) -> None:
     """Copy beside the target, then rename; whoever comes second finds the first one's copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _hidden_sibling(target) as partial:
-        partial.mkdir()
-        for path in _files(folder):
-            copy = partial / path.relative_to(folder)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-        while True:
+    with _hidden_sibling(target) as partial, _hidden_sibling(target) as old:
+        shutil.copytree(folder, partial, copy_function=shutil.copyfile)
+        while not _renamed(partial, target) and not _is_published(folder, target, marker, content):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(target, old)  # of other content
             try:
-                os.rename(partial, target)
-                return
-            except OSError:
-                # A folder is in the way: ours from another process, or one of other content.
-                if not target.is_dir():
-                    raise
-            if _is_published(folder, target, marker, content):
-                return
-            with _hidden_sibling(target) as old:
-                try:
-                    os.rename(target, old)
-                except FileNotFoundError:
-                    continue
-                try:
-                    os.rename(partial, target)
+                if _renamed(partial, target):
                     return
-                except OSError as error:
-                    with contextlib.suppress(OSError):  # unless another process put one there
-                        os.rename(old, target)
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
+            except OSError:
+                with contextlib.suppress(OSError):  # unless another process put one there
+                    os.rename(old, target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _renamed(partial: Path, target: Path) -> bool:
+    """Rename a folder, unless another one is in the way."""
+    try:
+        os.rename(partial, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager

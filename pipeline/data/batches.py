@@ -28,7 +28,7 @@ class Batch:
         scored: (n, 2) int64, the first step of each event that counts and the one after the last;
             None where all counts. It stays on the host, which reads it.
         rows: rows of the batch over all ranks, of which these are n. The gradient of a step is that
-            of the mean over so many rows.
+            of the mean over all of them.
 
     Example:
         >>> batch = Batch(torch.zeros(3, 2), None, None, rows=6)

@@ -67,7 +67,7 @@ def _request(url: str, part: Path, file: RawFile, offset: int) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == 416:
             complete = response.headers.get("Content-Range", "").rpartition("/")[2]
-            if complete != str(offset):  # the partial file is longer than the file: start anew
+            if complete != str(offset):  # the partial file is longer than the file: start again
                 part.unlink()
                 _request(url, part, file, 0)
             return

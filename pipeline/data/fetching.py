@@ -44,7 +44,7 @@ def raw_folder(dataset: str) -> Path:
 
 
 def fetch(dataset: Dataset) -> Path:
-    """Bring all raw files of a dataset and write `source.json` beside them.
+    """Bring all raw files of a dataset and write `source.json` next to them.
 
     Returns:
         The folder `data/raw/<dataset>`.
@@ -81,7 +81,7 @@ def _fetch(dataset: Dataset) -> Path:
         how = "read where option folder says" if hasattr(dataset.options, "folder") else "embedded"
         logger.info("%s: %s, nothing to download", dataset.name, how)
     elif not dataset.files:
-        logger.info("%s: nothing to copy, preprocess reads %s where it lies", dataset.name, own)
+        logger.info("%s: nothing to copy, preprocess reads %s where it is", dataset.name, own)
     return folder
 
 
@@ -187,7 +187,7 @@ def _candidates(dataset: Dataset, file: RawFile, mirror: Path | str | None) -> I
 
 
 def _refused(dataset: Dataset, folder: Path, mirror: Path | str | None) -> str:
-    """Name what lies where a raw file is looked for and isn't read, and say why."""
+    """Name a file that is found in place of a raw file and not read, and say why."""
     places = [folder, *([mirror / dataset.family] if isinstance(mirror, Path) else [])]
     for pattern, reason in dataset.refused:
         for path in (found for place in places for found in sorted(place.glob(pattern))):
@@ -218,7 +218,7 @@ def _already_there(file: RawFile, folder: Path, is_copy: bool) -> bool:
         aside.parent.mkdir(exist_ok=True)
         os.replace(placed, aside)
         raise UserError(
-            f"{placed}: {error}; moved to {aside}, the next run fetches the file anew"
+            f"{placed}: {error}; moved to {aside}, the next run fetches the file again"
         ) from None
     logger.info("%s: present and verified", target)
     return True

@@ -45,7 +45,7 @@ def write(dataset: Dataset, splits: Mapping[str, SplitData | SplitStream], folde
         dataset: describes the rows.
         splits: train, valid, test and further tests; of a stream, the rows of a shard are in
             memory at a time.
-        folder: where they go; leftovers of killed runs beside it are removed.
+        folder: where they go; leftovers of killed runs next to it are removed.
 
     Raises:
         UserError: for rows that don't fit the dataset's event or classes, or a stream of another

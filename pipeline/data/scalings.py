@@ -1,4 +1,4 @@
-"""How the values in a dataset's shards were standardised: `scalings.json` beside them."""
+"""How the values in a dataset's shards were standardised: `scalings.json` next to them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_scalings(folder: str | Path) -> dict[str, Scaling]:
         raise UserError(f"{path}: file not found: these shards are older; {again}") from None
     of = value_of(plain, "dataset_sha256", str, path)
     if of != manifest.sha256:
-        raise UserError(f"{path}: expected that of the shards beside it, got one of others")
+        raise UserError(f"{path}: expected that of the shards next to it, got one of others")
     given = manifest.condition_shape or (manifest.condition_size or 0,)
     shapes: dict[str, tuple[int, ...]] = {"conditions": given}
     if not manifest.event.is_open:  # sounds, of any length, are never standardised

@@ -182,7 +182,7 @@ def permutation(words: tuple[int, ...], size: int) -> np.ndarray:
 def cut_windows(
     windows: Iterator[Window], counts: Iterable[int]
 ) -> Iterator[tuple[SplitData, np.ndarray]]:
-    """Read rows from windows in turn, so many at a time, with their positions.
+    """Read rows from windows in turn, some at a time, with their positions.
 
     A window is let go of before the next is asked for.
     """

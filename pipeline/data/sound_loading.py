@@ -42,7 +42,7 @@ class SoundLoader:
         steps_per_epoch: batches of an epoch, 0 without a batch size.
 
     Raises:
-        UserError: naming what is amiss with the shards, or a split of more than `shuffle_rows`.
+        UserError: naming what is wrong with the shards, or a split of more than `shuffle_rows`.
     """
 
     partitioned_by_rank = False

@@ -1,4 +1,4 @@
-"""One module a dataset: its source, its decoding and its protocol, in rooms by what it holds.
+"""One module per dataset: its source, its decoding and its protocol, in packages by what it holds.
 
-Shards, loaders and batches are the room `data`'s.
+Shards, loaders and batches are in the package `data`.
 """

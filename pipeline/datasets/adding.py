@@ -62,7 +62,9 @@ def add(
         raise UserError(f"{target}: there already; give another name, or --replace")
     parsed = catalog.parse_overrides(name, overrides)
     given = {key: "" if value is None else value for key, value in parsed.items()}
-    require("path" not in given, "override 'path'", f"none beside {path!r}", given.get("path"))
+    require(
+        "path" not in given, "override 'path'", f"none together with {path!r}", given.get("path")
+    )
     if kind == "image_folder" and image_shards.is_packed(path):
         kind = "image_shards"
     guessed = GUESSES[kind](name, path, given)
@@ -222,7 +224,7 @@ def _guess_frame(
                 sizes.add((image.height, image.width))
                 gray = gray and image.mode in image_files.GRAY
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            continue  # what is amiss is said by the check of all files
+            continue  # the check of all files names what is wrong
     guessed["gray"] = gray
     same = next(iter(sizes)) if len(sizes) == 1 else None
     if same and max(same) <= SMALL:
@@ -333,7 +335,7 @@ def _guess_sounds(name: str, path: str, given: Mapping[str, object]) -> dict[str
         try:
             found = soundfile.info(file)
         except (soundfile.SoundFileError, RuntimeError, OSError):
-            continue  # what is amiss is said by the check of all files
+            continue  # the check of all files names what is wrong
         rates[found.samplerate] += 1
         channels = max(channels, found.channels)
     if not rates:

@@ -114,7 +114,7 @@ def rows_of_a_part(rows: int, event_bytes: int) -> int:
 
 
 def cut_into_parts(counts: Sequence[int], rows: int) -> list[slice]:
-    """Cut files that give some rows each into parts of at least so many rows, the last excepted.
+    """Cut files that give some rows each into parts of at least `rows` rows, the last excepted.
 
     Example:
         >>> cut_into_parts([1, 4, 2, 1], rows=5)

@@ -229,29 +229,24 @@ def read_codecs(manifest: Manifest) -> list[CodecResult]:
     Raises:
         UserError: if it is missing, malformed or of other data than the shards.
     """
-    dataset = manifest.dataset
-    path = paths.codecs(dataset)
-    again = f"run `python -m stages.codecs {dataset}`"
+    path = paths.codecs(manifest.dataset)
+    again = f"run `python -m stages.codecs {manifest.dataset}`"
     if not path.is_file():
         raise UserError(f"{path}: missing; {again}")
-    measured = CodecMeasurements.from_dict(read_object(path), str(path))
-    expected, got = manifest.sha256, measured.dataset_sha256
-    if got != expected:
-        raise UserError(
-            f"{path}: expected measurements on the shards ({expected[:12]}), got {got[:12]}; "
-            f"{again}"
-        )
     scored = events.after_frames(manifest.event, manifest.context_frames)
-    return _best_first(measured, scored, path)
+    return read_kept_codecs(path, scored, manifest.sha256, again)
 
 
-def read_kept_codecs(path: Path, event: Event, dataset_sha256: str | None) -> list[CodecResult]:
-    """Read a copy of `codecs/<dataset>.json`, best first: none without such a file.
+def read_kept_codecs(
+    path: Path, event: Event, dataset_sha256: str | None, again: str = "restore it from Git"
+) -> list[CodecResult]:
+    """Read `codecs/<dataset>.json` or a copy of it, best first: none without such a file.
 
     Arguments:
-        path: of the copy.
+        path: of the file.
         event: what is scored of the dataset's event.
         dataset_sha256: of the data that they must have been measured on; None for any.
+        again: what to do about measurements of other data.
 
     Raises:
         UserError: if it is malformed or of other data.
@@ -259,8 +254,12 @@ def read_kept_codecs(path: Path, event: Event, dataset_sha256: str | None) -> li
     if not path.is_file():
         return []
     measured = CodecMeasurements.from_dict(read_object(path), str(path))
-    fits = dataset_sha256 in (None, measured.dataset_sha256)
-    require(fits, f"{path}: dataset_sha256", str(dataset_sha256), measured.dataset_sha256)
+    got = measured.dataset_sha256
+    if dataset_sha256 not in (None, got):
+        raise UserError(
+            f"{path}: dataset_sha256: expected measurements on the shards "
+            f"({str(dataset_sha256)[:12]}), got {got[:12]}; {again}"
+        )
     return _best_first(measured, event, path)
 
 

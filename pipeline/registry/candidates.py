@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arcore.hyperparameters import CONDITION_FIELDS
+from pipeline.artifacts.artifact import MODEL
+from pipeline.artifacts.reader import read_origin
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
-from pipeline.core.records import Record, read_object
-from pipeline.evaluation.reading import Evaluated, read_evaluated, read_results
+from pipeline.core.records import Record
+from pipeline.evaluation.reading import Evaluated, read_results
 from pipeline.evaluation.results import Result
 
 CHAMPION = "champion"
@@ -24,7 +26,7 @@ _VOLATILE = ("cluster", "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin(Record):
+class TrainingOrigin(Record):
     """Where a training was logged: what the registry needs of `training.json`.
 
     Attributes:
@@ -53,7 +55,7 @@ class Candidate:
 
     evaluated: Evaluated
     folder: Path
-    origin: Origin
+    origin: TrainingOrigin
     weights_sha256: str
     sha256: str
 
@@ -130,23 +132,23 @@ def _candidate(evaluated: Evaluated) -> Candidate:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights}: missing; train the experiment first")
-    read_evaluated(evaluated.folder)  # again: a training may have ended since it was read
-    weights_sha256 = evaluated.result.weights_sha256 or sha256_of(weights)
+    weights_sha256 = sha256_of(weights)
+    measured = evaluated.result.weights_sha256
+    if measured not in (None, weights_sha256):  # a training ended since it was read
+        raise UserError(
+            f"{weights}: expected the weights that were evaluated ({measured[:12]}), got "
+            f"{weights_sha256[:12]}; run `python -m stages.evaluate {evaluated.name}`"
+        )
     return Candidate(
         evaluated=evaluated,
         folder=folder,
-        origin=_origin(folder, weights_sha256),
+        origin=_origin(folder),
         weights_sha256=weights_sha256,
         sha256=content_hash(weights_sha256, evaluated.config.content, evaluated.result),
     )
 
 
-def _origin(folder: Path, weights_sha256: str) -> Origin:
+def _origin(folder: Path) -> TrainingOrigin:
     """Return where a training was logged; unknown where its record is lost or of other weights."""
-    path = folder / "training.json"
-    if not path.is_file():
-        return Origin()
-    found = read_object(path)
-    if found.get("weights_sha256") not in (None, weights_sha256):
-        return Origin()
-    return Origin.from_dict(found, str(path))
+    found = read_origin(folder, MODEL) or {}
+    return TrainingOrigin.from_dict(found, str(folder / MODEL.origin))

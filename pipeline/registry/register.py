@@ -181,7 +181,8 @@ def _register_group(
         if version is None:
             version = _register(store, name, dataset, candidate, scalings)
         if not version.description:  # else that of the training that it was made of
-            versions.describe(store, version, training_runs.summary(candidate))
+            summary = training_runs.summary(candidate)
+            store.update_model_version(name, version.version, summary)
         alias = alias_of(candidate.name)
         versions.point(store, name, alias, int(version.version))
         entries[candidate.name] = Entry(
@@ -221,15 +222,15 @@ def _choose_champion(
     best, _, experiment = min(ranked)
     current = versions.aliased(store, name, CHAMPION)
     if current is not None:
-        tags = versions.tags_of(store, name, current)
+        champion = store.get_model_version(name, str(current))
+        tags = dict(champion.tags)
         same_data = tags.get("dataset_sha256") in {
             str(candidate.evaluated.config.dataset_sha256) for candidate in found
         }
         foreign = tags.get("experiment") not in entries
         same_rows = tags.get("valid_rows_sha256") == rows
         better = float(tags.get("valid_nats", math.inf)) < best
-        whole = versions.is_whole(store, store.get_model_version(name, str(current)))
-        if foreign and same_data and same_rows and better and whole:
+        if foreign and same_data and same_rows and better and versions.is_whole(store, champion):
             log.info("champion of %s stays version %s (%s)", name, current, tags["experiment"])
             return Champion(experiment=tags["experiment"], version=current)
     version = entries[experiment].version
@@ -267,21 +268,14 @@ def _register(
     run_id = training_runs.run_of(store, dataset, candidate)
     if scalings is not None:
         training_runs.describe(store, run_id, candidate, read_manifest(paths.shards(dataset)))
-    numbers = {  # by names that are no curve's, into which MLflow would put these
-        "test_nats": score.nats,
-        "test_nats_stderr": score.nats_stderr,
-        "test_bits_per_dim": score.bits_per_dim,
-        "best_valid_nats": result.valid_nats,
-        "num_parameters": result.num_parameters,
-        "train_seconds": result.train_seconds,
-    }
+    valid = {} if result.valid_nats is None else {"best_valid_nats": result.valid_nats}
     uri = exporting.log_exported_model(
         run_id,
         candidate.folder,
         result.num_members,
         str(store.tracking_uri),
         result.context_frames,
-        {key: float(value) for key, value in numbers.items() if value is not None},
+        training_runs.final_numbers(result) | valid,
         candidate.weights_sha256,
         scalings,
     )

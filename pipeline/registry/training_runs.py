@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from arcore import events
@@ -12,6 +11,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat
 from pipeline.data.manifest import Manifest
+from pipeline.evaluation.results import Result
 from pipeline.experiments.params_file import dvc_target, stages_of
 from pipeline.registry.candidates import Candidate
 from pipeline.tracking import mlflow_store, run_logger
@@ -150,28 +150,28 @@ def summary(candidate: Candidate) -> str:
 
 def _log_again(logger: run_logger.RunLogger, candidate: Candidate) -> None:
     """Log the history, the final values and the pictures from the files."""
-    result, score = candidate.result, candidate.result.score
     history = candidate.folder / "history.csv"
     if history.is_file():
         for row in read_history(history):
-            logger.metrics(_numbers(row, ("epoch", "step")), int(row["epoch"]))
-    final = {
+            numbers = {key: float(value) for key, value in row.items() if value}
+            epoch = int(numbers.pop("epoch"))
+            numbers.pop("step", None)
+            logger.metrics(numbers, epoch)
+    logger.metrics(final_numbers(candidate.result))
+    logger.tags({"exact": str(candidate.result.exact).lower()})
+    for picture in ("learning_curve.png", "samples.png"):
+        if (candidate.evaluated.folder / picture).is_file():
+            logger.artifact(candidate.evaluated.folder / picture)
+
+
+def final_numbers(result: Result) -> dict[str, float]:
+    """Return the numbers of a result by names that are no curve's, which MLflow would extend."""
+    score = result.score
+    numbers = {
         "test_nats": score.nats,
         "test_nats_stderr": score.nats_stderr,
         "test_bits_per_dim": score.bits_per_dim,
         "num_parameters": result.num_parameters,
         "train_seconds": result.train_seconds,
     }
-    logger.metrics({key: value for key, value in final.items() if value is not None})
-    logger.tags({"exact": str(result.exact).lower()})
-    for picture in ("learning_curve.png", "samples.png"):
-        if (candidate.evaluated.folder / picture).is_file():
-            logger.artifact(candidate.evaluated.folder / picture)
-
-
-def _numbers(row: Mapping[str, str], without: tuple[str, ...]) -> dict[str, float]:
-    numbers = {}
-    for key, value in row.items():
-        if key not in without and value:
-            numbers[key] = float(value)
-    return numbers
+    return {key: float(value) for key, value in numbers.items() if value is not None}

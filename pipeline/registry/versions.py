@@ -80,16 +80,6 @@ def point(store: MlflowClient, name: str, alias: str, version: int) -> None:
         store.set_registered_model_alias(name, alias, str(version))
 
 
-def tags_of(store: MlflowClient, name: str, version: int) -> Mapping[str, str]:
-    """Return the tags of a version."""
-    return dict(store.get_model_version(name, str(version)).tags)
-
-
-def describe(store: MlflowClient, version: ModelVersion, text: str) -> None:
-    """Give a version its description."""
-    store.update_model_version(version.name, version.version, text)
-
-
 def register(
     store: MlflowClient, name: str, model_uri: str, tags: Mapping[str, str]
 ) -> ModelVersion:

@@ -31,7 +31,7 @@ class Row:
 
     Attributes:
         evaluated: whose result has the values of the row.
-        num_averaged: above 1, the values are the mean over so many single models.
+        num_averaged: above 1, the values are the mean over that number of single models.
         approximate: whether the values are an importance-weighted estimate.
         published: the counterpart.
         published_value: its value in the dataset's unit.

@@ -1,4 +1,4 @@
-"""Figures of a report as SVG: learning curves, and results beside codecs and published ones."""
+"""Figures of a report as SVG: learning curves, and results with codecs and published ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from pipeline.core import paths
 from pipeline.evaluation.results import Score
-from pipeline.reporting import origins, wording
+from pipeline.reporting import origins, templates, wording
 from pipeline.reporting.comparison import Report, Row
 from pipeline.reporting.history_units import in_unit
 from pipeline.reporting.wording import UNITS
@@ -34,10 +34,6 @@ _CURVES = (
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 _INK, _LINE = "#010203", "#040506"  # stand for the page's colours until the SVG is written
 _FONTS = "system-ui, 'DejaVu Sans', Verdana, sans-serif"
-_STYLE = (
-    "<style>:root{--ink:#1c2733;--line:#c4ccd5}@media (prefers-color-scheme:dark)"
-    "{:root{--ink:#e4e9ef;--line:#46535f}}</style>"
-)
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,8 @@ def limits(curves: Sequence[Curve]) -> tuple[float, float]:
     near = ends[ends <= last + 3 * (last - first)]
     highest = float(near.max())
     most = [float(np.quantile(curve.values, 0.8)) for curve in curves]
-    room = max(0.5 * (highest - lowest), float(np.median(most)) - highest)
-    highest += max(room, 1e-3 * abs(highest), 1e-9)
+    above = max(0.5 * (highest - lowest), float(np.median(most)) - highest)
+    highest += max(above, 1e-3 * abs(highest), 1e-9)
     return lowest - 0.05 * (highest - lowest), highest
 
 
@@ -240,4 +236,4 @@ def svg(figure: Figure) -> bytes:
     text = text[text.index("<svg") :].replace(_INK, "var(--ink)").replace(_LINE, "var(--line)")
     text = re.sub(r"font: ([0-9.]+px) [^;\"]+", rf"font: \1 {_FONTS}", text)
     end = text.index(">") + 1
-    return (text[:end] + _STYLE + text[end:]).encode()
+    return templates.render(templates.CHART, opening=text[:end], content=text[end:]).encode()

@@ -20,8 +20,8 @@ def in_unit(
 ) -> list[float]:
     """Convert a column of a history: nats of what the model's own loss counts, row by row.
 
-    Bits of events of open length stand beside the nats of validation. Those of training have none:
-    other rows are of other lengths, which no record has.
+    A history has the bits of events of open length for validation alone: the lengths of the rows
+    of training are not recorded.
 
     Arguments:
         rows: of a history.csv, that have the column.
@@ -42,7 +42,7 @@ def in_unit(
         return [nats_to(unit, value, event) for value in nats]
     if event.is_open:
         named = config.content.get("name")
-        raise UserError(f"history.csv of {named}: expected {BITS} beside each {key}")
+        raise UserError(f"history.csv of {named}: expected {BITS} with each {key}")
     return [nats_to_bits_per_dim(value, event) for value in nats]
 
 

@@ -29,7 +29,7 @@ def write_all() -> list[Path]:
 
 
 def write(folder: Path) -> None:
-    """Write the page of a search's folder beside its record.
+    """Write the page of a search's folder next to its record.
 
     Raises:
         UserError: naming the file that is missing or malformed.

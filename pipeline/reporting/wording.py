@@ -34,7 +34,7 @@ CONDITIONS = {
 
 
 def rounded(value: float, digits: int) -> str:
-    """Print a number with so many decimals, a half to the even one: the rule for every table.
+    """Print a number with a number of decimals, a half to the even one: the rule for every table.
 
     The half is that of the decimal that the record shows, not of its binary neighbour.
 
@@ -93,11 +93,11 @@ def short_name(experiment: str, dataset: str) -> str:
 
 
 def members(result: Result, num_averaged: int = 1) -> str:
-    """Say what was scored: one model or an ensemble of so many, on each fold if there are several.
+    """Say what was scored: one model, an ensemble or a mean, on each fold if there are several.
 
     Arguments:
         result: whose members they are.
-        num_averaged: above 1, the values are the mean over so many single models.
+        num_averaged: above 1, the values are the mean over that number of single models.
     """
     text = "one" if result.num_members == 1 else f"ensemble of {result.num_members}"
     if is_combined(result.model):

@@ -11,7 +11,7 @@ so that the folder is put in place by the user and named by the option `folder`:
 Each record is checked by the CRC-32C in it. As in the published protocol, clips have 20 frames of
 64 x 64 pixels, of which the first two are given; frames are cropped to the middle square and made
 smaller as the bicubic filter of TensorFlow 1 does, which averages nothing: of 512 x 512 pixels it
-takes every eighth (by what its source does; no published copy was run beside this one). A filter
+takes every eighth (by what its source does; not compared with a published copy). A filter
 that averages makes smoother frames, of fewer nats.
 
 Reference:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Literal
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, one_line
 
 
 class WholeTarInfo(tarfile.TarInfo):
@@ -36,6 +35,34 @@ Files = Iterator[tuple[tarfile.TarInfo, IO[bytes]]]
 
 
 @contextmanager
+def open_tar(path: Path, mode: Literal["r:*", "r|*"] = "r:*") -> Iterator[tarfile.TarFile]:
+    """Open a tar archive, compressed or not.
+
+    Arguments:
+        path: of the archive.
+        mode: of tarfile: `r|*` for one that is read once, forwards.
+
+    Raises:
+        UserError: naming the archive if it is missing, truncated or damaged.
+    """
+    try:
+        with tarfile.open(path, mode, tarinfo=WholeTarInfo) as archive:
+            yield archive
+    except FileNotFoundError:
+        raise UserError(f"{path}: file not found; run python -m stages.fetch first") from None
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        reason = one_line(error).rstrip(":")
+        raise UserError(f"{path}: truncated or damaged archive: {reason}") from None
+
+
+def list_members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of an archive, which itself would keep all of them in memory."""
+    while (member := archive.next()) is not None:
+        archive.members = []  # type: ignore[attr-defined]
+        yield member
+
+
+@contextmanager
 def open_archive(path: Path) -> Iterator[Files]:
     """Open a tar archive, compressed or not, as an iterator over its files in their order.
 
@@ -55,20 +82,12 @@ def open_archive(path: Path) -> Iterator[Files]:
         UserError: naming the archive if it is missing, truncated or damaged, or has a path that
             leaves its folder, a link or a special file.
     """
-    try:
-        with tarfile.open(path, tarinfo=WholeTarInfo) as archive:
-            yield _files(path, archive)
-    except FileNotFoundError:
-        raise UserError(f"{path}: file not found; run python -m stages.fetch first") from None
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        raise UserError(f"{path}: truncated or damaged archive: {reason}") from None
+    with open_tar(path) as archive:
+        yield _files(path, archive)
 
 
 def _files(path: Path, archive: tarfile.TarFile) -> Files:
-    while (member := archive.next()) is not None:
-        # tarfile would keep the header of every file until the end.
-        archive.members.clear()  # type: ignore[attr-defined]
+    for member in list_members(archive):
         where = PurePosixPath(member.name)
         if where.is_absolute() or ".." in where.parts:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Arrays in .npy files, mapped into memory, and in .npz archives, unpacked beside them first."""
+"""Arrays in .npy files, mapped into memory, and in .npz archives, unpacked next to them first."""
 
 from __future__ import annotations
 

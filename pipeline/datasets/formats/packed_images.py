@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import posixpath
 import tarfile
-import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import UserError, one_line, require
-from pipeline.datasets.formats.archives import WholeTarInfo
+from pipeline.datasets.formats.archives import list_members, open_tar
 from pipeline.datasets.formats.image_files import SUFFIXES
 from pipeline.datasets.formats.visible_files import visible_files
 
@@ -243,9 +242,9 @@ def _parquet_samples(path: Path, image: str, label: str) -> Iterator[Sample]:
 
 def has_classes(path: Path) -> bool:
     """Whether the first sample of a tar has a class."""
-    with _opened_tar(path) as tar:
+    with open_tar(path, "r|*") as tar:
         first = None
-        for member in _members(tar):
+        for member in list_members(tar):
             key, suffix = _key(member)
             if first is not None and key != first:
                 return False
@@ -258,9 +257,9 @@ def has_classes(path: Path) -> bool:
 
 def _samples(path: Path, label: str, read: bool) -> Iterator[Sample]:
     """Yield each sample's place, image (empty unless read) and class."""
-    with _opened_tar(path) as tar:
+    with open_tar(path, "r|*") as tar:
         key, found = None, dict[str, bytes]()
-        for member in _members(tar):
+        for member in list_members(tar):
             if not member.isfile():
                 continue
             name, suffix = _key(member)
@@ -284,13 +283,6 @@ def _samples(path: Path, label: str, read: bool) -> Iterator[Sample]:
             yield _sample(path, key, found, label)
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar, which itself would remember all of them."""
-    while (member := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined]
-        yield member
-
-
 def _sample(path: Path, key: str, found: dict[str, bytes], label: str) -> Sample:
     where = f"{path}: {key!r}"
     require("image" in found, where, f"a member with one of {', '.join(SUFFIXES)}", "none")
@@ -306,13 +298,3 @@ def _key(member: tarfile.TarInfo) -> tuple[str, str]:
     folder, name = posixpath.split(member.name)
     stem, _, suffix = name.partition(".")
     return posixpath.join(folder, stem), suffix.lower()
-
-
-@contextmanager
-def _opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open a tar that is read once, forwards; what is amiss with it becomes one line."""
-    try:
-        with tarfile.open(path, "r|*", tarinfo=WholeTarInfo) as tar:
-            yield tar
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: expected a tar, whole and undamaged: {one_line(error)}") from None

@@ -7,11 +7,17 @@ names to lists of byte strings, floats or integers.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
 from pipeline.core.errors import UserError
 
@@ -21,7 +27,7 @@ LARGEST_RECORD = 1 << 30
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, reflected
 _MASK_DELTA = 0xA282EAD8
 _LANES = 1024
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_TYPES = {"float_list": np.float32, "int64_list": np.int64}
 
 
 def _make_table() -> np.ndarray:
@@ -129,69 +135,55 @@ def parse_example(data: bytes, where: str) -> dict[str, Feature]:
     Raises:
         UserError: if it is no such message.
     """
-    found: dict[str, Feature] = {}
     try:
-        for number, features in _fields(data):
-            if number != 1:
-                continue
-            for inner, entry in _fields(features):
-                if inner != 1:
-                    continue
-                parts = dict(_fields(entry))
-                found[parts[1].decode("utf-8")] = _feature(parts.get(2, b""))
-    except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
+        features = _example().FromString(data).features.feature
+        if "" in features:
+            raise DecodeError("a feature without a name")
+        return {name: _values(feature) for name, feature in features.items()}
+    except DecodeError as error:
         raise UserError(f"{where}: no tf.train.Example: {error}") from None
-    return found
 
 
-def _feature(data: bytes) -> Feature:
-    for kind, content in _fields(data):
-        values = [value for number, value in _fields(content) if number == 1]
-        if kind == 1:
-            return values
-        if kind == 2:  # packed or one by one, either way 4 bytes a value
-            return np.frombuffer(b"".join(values), "<f4")
-        if kind == 3:
-            return np.array([n for value in values for n in _varints(value)], np.int64)
-    return []
+def _values(feature: Any) -> Feature:
+    kind = feature.WhichOneof("kind")
+    values = [] if kind is None else getattr(feature, kind).value
+    return np.array(values, _TYPES[kind]) if kind in _TYPES else list(values)
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the content of each field of a message; a varint as its bytes."""
-    place = 0
-    while place < len(data):
-        tag, place = _varint(data, place)
-        kind, start = tag & 7, place
-        if kind == _VARINT:
-            _, place = _varint(data, place)
-        elif kind == _BYTES:
-            length, start = _varint(data, place)
-            place = start + length
-        elif kind in (_FIXED64, _FIXED32):
-            place += 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError(f"field of wire type {kind}")
-        if place > len(data):
-            raise ValueError("a field ends after the message")
-        yield tag >> 3, data[start:place]
+@functools.cache
+def _example() -> Any:
+    """Build the class of tf.train.Example, as TensorFlow's example.proto declares it."""
+    file = FileDescriptorProto(name="example.proto", package="t", syntax="proto3")
+    for name, kind in (("BytesList", "BYTES"), ("FloatList", "FLOAT"), ("Int64List", "INT64")):
+        _declare(file, name, [("value", 1, kind, "REPEATED")])
+    feature = _declare(
+        file,
+        "Feature",
+        [("bytes_list", 1, ".t.BytesList", "OPTIONAL"),
+         ("float_list", 2, ".t.FloatList", "OPTIONAL"),
+         ("int64_list", 3, ".t.Int64List", "OPTIONAL")],
+    )  # fmt: skip
+    feature.oneof_decl.add(name="kind")
+    for field in feature.field:
+        field.oneof_index = 0
+    features = _declare(file, "Features", [("feature", 1, ".t.Features.Entry", "REPEATED")])
+    entry = [("key", 1, "STRING", "OPTIONAL"), ("value", 2, ".t.Feature", "OPTIONAL")]
+    _declare(features, "Entry", entry).options.map_entry = True
+    _declare(file, "Example", [("features", 1, ".t.Features", "OPTIONAL")])
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("t.Example"))
 
 
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        byte = data[place]
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            return value, place
-        if shift > 63:
-            raise ValueError("a varint of more than ten bytes")
-
-
-def _varints(data: bytes) -> Iterator[int]:
-    place = 0
-    while place < len(data):
-        value, place = _varint(data, place)
-        if value >= 1 << 64:
-            raise ValueError("a varint of more than 64 bits")
-        yield value - (1 << 64) if value >= 1 << 63 else value
+def _declare(parent: Any, name: str, fields: list[tuple[str, int, str, str]]) -> Any:
+    """Declare a message in a file or in another message; a kind with a dot is a message."""
+    is_file = isinstance(parent, FileDescriptorProto)
+    message = (parent.message_type if is_file else parent.nested_type).add(name=name)
+    for field, number, kind, label in fields:
+        added = message.field.add(name=field, number=number)
+        added.label = getattr(FieldDescriptorProto, f"LABEL_{label}")
+        is_message = kind.startswith(".")
+        added.type = getattr(FieldDescriptorProto, f"TYPE_{'MESSAGE' if is_message else kind}")
+        if is_message:
+            added.type_name = kind
+    return message

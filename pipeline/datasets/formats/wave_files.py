@@ -50,7 +50,7 @@ def read_wave(source: str | Path | io.BytesIO, sample_rate: int, where: str | Pa
         Amplitudes in [-1, 1), (T,) float64, T at least 1.
 
     Raises:
-        UserError: one line that says what is amiss: no WAV file of PCM, another rate, several
+        UserError: one line that says what is wrong: no WAV file of PCM, another rate, several
             channels, truncated, or no sample at all.
     """
     with _open(source, sample_rate, where) as file:

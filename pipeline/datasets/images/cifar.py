@@ -166,7 +166,7 @@ def _cifar10(config: Mapping[str, object]) -> Dataset:
 
 
 def _cifar10_4k(config: Mapping[str, object]) -> Dataset:
-    # No published name: numbers of the whole set must not stand beside those of a subset.
+    # No published name: numbers of the whole set must not be shown next to those of a subset.
     return CifarSubset(
         name="cifar10_4k",
         family="cifar10",

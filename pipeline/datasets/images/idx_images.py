@@ -2,7 +2,7 @@
 
 Train is the 60,000 training rows minus a fixed validation part of 10,000, chosen by a recorded
 seed; test is the published 10,000. Binarised variants draw each pixel from Bernoulli(gray / 255):
-the static one once for every row, the dynamic one anew for each epoch's training rows (their shards
+the static one once for every row, the dynamic one for each epoch's training rows (their shards
 stay gray). Both share the same fixed draws of valid and test, so their numbers compare.
 """
 

@@ -1,1 +1,1 @@
-"""Kinds of data of one's own: images, arrays, tables and sounds as people have them."""
+"""Kinds of user data: folders of images, arrays, tables and sounds."""

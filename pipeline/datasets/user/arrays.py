@@ -1,4 +1,4 @@
-"""Arrays of one's own: .npy files or an .npz archive, with labels or condition vectors or neither.
+"""Arrays of the user's: .npy files or an .npz archive, with labels or condition vectors or neither.
 
 Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
 `python -m stages.add_dataset <name> --arrays <file>` writes:
@@ -22,7 +22,7 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     rows_per_shard: 16384
 
 Rows are read in parts from where they lie, so that an array may be larger than memory. `fetch`
-copies nothing; `dvc repro -f preprocess@<name>` reads them anew. Training needs the shards alone.
+copies nothing; `dvc repro -f preprocess@<name>` reads them again. Training needs the shards alone.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class ArrayOptions(UserOptions):
 
 @dataclass(frozen=True)
 class Columns:
-    """The arrays of a dataset, row beside row, mapped into memory."""
+    """The arrays of a dataset, mapped into memory."""
 
     x: np.ndarray
     labels: np.ndarray | None
@@ -366,7 +366,7 @@ def _check_conditions(name: str, options: ArrayOptions) -> None:
     """Check that rows come with labels, vectors or maps, and that their sizes are given."""
     extents, has_conditions = options.condition_shape, bool(options.conditions)
     both = bool(options.labels) and has_conditions
-    refuse_unless(not both, name, "conditions", "none beside labels", options.conditions)
+    refuse_unless(not both, name, "conditions", "none together with labels", options.conditions)
     fits = has_conditions or not extents
     refuse_unless(fits, name, "condition_shape", "[] without conditions", extents)
     sizes = {"num_classes": bool(options.labels), "condition_size": has_conditions and not extents}

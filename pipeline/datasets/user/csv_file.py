@@ -1,4 +1,4 @@
-"""A CSV file of one's own: a table of reals, or of integers and names, one row an event.
+"""A CSV file of the user's: a table of reals, or of integers and names, one row an event.
 
 Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
 `python -m stages.add_dataset <name> --csv <file>` writes:
@@ -317,7 +317,7 @@ def _modelled(name: str, options: CsvOptions, kept: Sequence[str], path: Path) -
         if column not in kept:
             raise unknown_name(f"column of {path}", column, kept)
     both = bool(options.label and options.conditions)
-    refuse_unless(not both, name, "conditions", "none beside a label", options.conditions)
+    refuse_unless(not both, name, "conditions", "none together with a label", options.conditions)
     fits = not options.label or options.label in options.levels
     refuse_unless(fits, name, "label", "a column of levels", options.label)
     modelled = [column for column in kept if column not in told]

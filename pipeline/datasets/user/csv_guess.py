@@ -20,7 +20,7 @@ from pipeline.datasets.user.csv_file import MISSING, columns_by_name
 from pipeline.datasets.user.findings import listed
 
 MOST_NAMES = 256
-FEW = 50  # a column of integers has at most one number in so many that is no level
+FEW = 50  # a column of integers has at most one number in fifty that is no level
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 Rows = Sequence[tuple[int, list[str]]]
@@ -63,7 +63,7 @@ def guess(path: str, given: Mapping[str, object]) -> dict[str, object]:
 
     Raises:
         UserError: for a file that is missing or no table, a cell that is not what most of its
-            column are, a column of names that cannot be levels, and names beside reals.
+            column are, a column of names that cannot be levels, and names among reals.
     """
     file, given = paths.root() / path, columns_by_name(given)
     delimiter = str(given.get("delimiter") or _delimiter(file))

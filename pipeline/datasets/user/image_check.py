@@ -24,8 +24,8 @@ _DECODED = 100  # images of a dataset whose pixels are decoded
 class ImageCheck:
     """A check of all images, with a bar of progress.
 
-    The header and the end of each image are inspected; pixels are decoded of one in so many, and of
-    images that do not end as they should. Colours are looked for where they would be left out.
+    The header and the end of each image are inspected. Pixels are decoded of at most a hundred, and
+    of images that do not end as they should. Colours are looked for where they would be left out.
 
     Arguments:
         frame: what images are brought to.

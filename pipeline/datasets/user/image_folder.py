@@ -1,4 +1,4 @@
-"""A folder of images of one's own: PNG, JPEG and WebP files, in any sub-folders.
+"""A folder of the user's images: PNG, JPEG and WebP files, in any sub-folders.
 
 Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
 `python -m stages.add_dataset <name> --images <folder>` writes:
@@ -24,7 +24,7 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
     rows_per_shard: 16384
 
 All tiles of a file are in one split. Files stay where they are: `fetch` copies nothing, and
-`dvc repro -f preprocess@<name>` reads them anew. Training needs the shards alone.
+`dvc repro -f preprocess@<name>` reads them again. Training needs the shards alone.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def find_classes(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[str]
             a class, and below which paths begin; none where `folder` is so itself.
 
     Raises:
-        UserError: for images that lie beside such folders.
+        UserError: for images that are next to such folders.
     """
     roots = _roots(folder, splits)
     parents = {path.parent for root in roots for path in image_files.find_images(root)}

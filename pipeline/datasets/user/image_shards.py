@@ -220,7 +220,7 @@ def find(name: str, given: str) -> list[Path]:
 
 
 def is_packed(given: str) -> bool:
-    """Whether a path is such a file, or a folder that has some and no image beside them."""
+    """Whether a path is such a file, or a folder that has some and no other image."""
     path = paths.root() / given
     if not path.exists():
         return False

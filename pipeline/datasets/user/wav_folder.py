@@ -1,4 +1,4 @@
-"""A folder of sounds of one's own (VCTK, say), with or without a table of speakers and texts.
+"""A folder of the user's sounds (VCTK, say), with or without a table of speakers and texts.
 
 Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
 `python -m stages.add_dataset <name> --sounds <folder>` writes:
@@ -19,7 +19,7 @@ Such a dataset is a file `pipeline/conf/dataset/<name>.yaml`, which
 
 A table's files are relative to `path`; only these are read. Texts have no times: a text's symbols
 share its sound's frames out evenly. Files stay where they are: `fetch` copies nothing, and
-`dvc repro -f preprocess@<name>` reads them anew.
+`dvc repro -f preprocess@<name>` reads them again.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class WavOptions(UserOptions):
 
 
 @dataclass(frozen=True)
-class Entry:
+class SoundFile:
     """A file with its speaker and text, as the table has them."""
 
     file: Path
@@ -97,7 +97,7 @@ class Entry:
     text: str = ""
 
 
-def read_entries(folder: Path, table: Path | None) -> list[Entry]:
+def read_entries(folder: Path, table: Path | None) -> list[SoundFile]:
     """List the files of a folder, or of its table, by name.
 
     Raises:
@@ -105,7 +105,7 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
             row without text where there are texts, or no file at all.
     """
     if table is None:
-        found = [Entry(p) for p in visible_files(folder) if p.suffix.lower() in SUFFIXES]
+        found = [SoundFile(p) for p in visible_files(folder) if p.suffix.lower() in SUFFIXES]
         if not found:
             raise UserError(f"{folder}: expected WAV, FLAC or Ogg files, found none")
         return found
@@ -113,7 +113,7 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
     twice = any(columns.count(name) > 1 for name in COLUMNS)
     if twice or "file" not in columns or not {"speaker", "text"} & set(columns):
         raise UserError(f"{table}: expected the columns {', '.join(COLUMNS)}, got {columns}")
-    entries: dict[Path, Entry] = {}
+    entries: dict[Path, SoundFile] = {}
     for number, line in lines:
         if None in line:
             got = len(columns) + len(line[None])
@@ -131,7 +131,7 @@ def read_entries(folder: Path, table: Path | None) -> list[Entry]:
         if file in entries or not file.is_file():
             problem = "named twice" if file in entries else "not found"
             raise UserError(f"{table}: row {number}: {file}: {problem}")
-        entries[file] = Entry(file, *values)
+        entries[file] = SoundFile(file, *values)
     if not entries:
         raise UserError(f"{table}: expected rows below the header, got none")
     return [entries[file] for file in sorted(entries)]
@@ -158,7 +158,7 @@ class WavFolder(UserDataset):
     """
 
     options: WavOptions
-    entries: tuple[Entry, ...]
+    entries: tuple[SoundFile, ...]
 
     def decode(self, raw_dir: Path) -> dict[str, SplitStream]:
         """Read and compand the files; `raw_dir` is not read."""

@@ -12,7 +12,7 @@ import jinja2
 
 REPORT, INDEX, FOLDER = "report.html.j2", "index.html.j2", "folder.html.j2"
 MARKDOWN, LEGEND, TERMINAL = "report.md.j2", "legend.txt.j2", "terminal.txt.j2"
-CLIPS, SEARCH = "clips.html.j2", "search.txt.j2"
+CLIPS, SEARCH, CHART = "clips.html.j2", "search.txt.j2", "chart.svg.j2"
 SHARED = ("page.html.j2", "parts.html.j2", "uses.html.j2", "style.css")
 
 

@@ -325,7 +325,7 @@ def test_what_lies_where_it_is_used_is_told(
     folder = fetching.fetch(
         catalog.get_dataset({"name": "mine", "kind": "image_folder", "path": "photos"})
     )
-    assert caplog.messages == ["mine: nothing to copy, preprocess reads photos where it lies"]
+    assert caplog.messages == ["mine: nothing to copy, preprocess reads photos where it is"]
     assert json.loads((folder / "source.json").read_text())["source"] == "in place"
 
 

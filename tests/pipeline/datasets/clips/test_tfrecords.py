@@ -95,44 +95,6 @@ def test_unpacked_floats_and_integers_and_unknown_fields_are_parsed() -> None:
     assert found["none"] == []
 
 
-def test_example_is_what_the_protobuf_library_writes() -> None:
-    pb2 = pytest.importorskip("google.protobuf.descriptor_pb2")
-    pool = pytest.importorskip("google.protobuf.descriptor_pool").DescriptorPool()
-    factory = pytest.importorskip("google.protobuf.message_factory")
-    file = pb2.FileDescriptorProto(name="f.proto", package="t", syntax="proto3")
-    kinds = pb2.FieldDescriptorProto
-
-    def message(name: str, *fields: tuple[str, int, int, int, str]) -> None:
-        described = file.message_type.add(name=name)
-        for field_name, number, kind, label, type_name in fields:
-            given = {"type_name": type_name} if type_name else {}
-            described.field.add(name=field_name, number=number, type=kind, label=label, **given)
-
-    one, many = kinds.LABEL_OPTIONAL, kinds.LABEL_REPEATED
-    message("Floats", ("value", 1, kinds.TYPE_FLOAT, many, ""))
-    message("Bytes", ("value", 1, kinds.TYPE_BYTES, many, ""))
-    message(
-        "Feature",
-        ("bytes_list", 1, kinds.TYPE_MESSAGE, one, ".t.Bytes"),
-        ("float_list", 2, kinds.TYPE_MESSAGE, one, ".t.Floats"),
-    )
-    message(
-        "Entry",
-        ("key", 1, kinds.TYPE_STRING, one, ""),
-        ("value", 2, kinds.TYPE_MESSAGE, one, ".t.Feature"),
-    )
-    message("Features", ("feature", 1, kinds.TYPE_MESSAGE, many, ".t.Entry"))
-    message("Example", ("features", 1, kinds.TYPE_MESSAGE, one, ".t.Features"))
-    pool.Add(file)
-    written = factory.GetMessageClass(pool.FindMessageTypeByName("t.Example"))()
-    entry = written.features.feature.add(key="pose")
-    entry.value.float_list.value.extend([1.0, 2.0, 3.0])
-    entry = written.features.feature.add(key="image")
-    entry.value.bytes_list.value.append(b"\x00\x01")
-    found = parse_example(written.SerializeToString(), "here")
-    assert found["pose"].tolist() == [1.0, 2.0, 3.0] and found["image"] == [b"\x00\x01"]  # type: ignore
-
-
 @pytest.mark.parametrize(
     "data", [b"\xff", b"\x0a\x05abc", field(1, field(1, field(2, b""))), b"\x0b", b"\xff" * 12]
 )

@@ -160,5 +160,5 @@ def test_a_table_without_names_says_how_to_say_so() -> None:
 
 
 def test_a_path_is_given_once() -> None:
-    with pytest.raises(UserError, match="override 'path': expected none beside 't.csv', got 'u"):
+    with pytest.raises(UserError, match="override 'path': expected none together with 't.csv'"):
         add(TABLE, "path=u.csv")

@@ -155,7 +155,9 @@ def test_a_tar_that_was_cut_is_no_shorter_tar(mode: str) -> None:
     damaged += [plain[: at + 100] for at in headers]
     for content in damaged:
         Path("a.tar").write_bytes(written(content))
-        with pytest.raises(UserError, match="a.tar: .*undamaged|a.tar: '.*': expected .* bytes"):
+        with pytest.raises(
+            UserError, match=r"a.tar: (truncated or damaged|'.*': expected .* bytes)"
+        ):
             packed_images.count_images(Path("a.tar"), "image", "cls")
         with (
             pytest.raises(UserError, match="a.tar: truncated or damaged archive"),
@@ -263,7 +265,7 @@ FLAWS: list[tuple[Any, str, str]] = [
     (lambda: write_labels([0, 10**6], "int32"), "a.parquet",
      "a.parquet: column label: expected classes below 1000000, got 1000000"),
     (lambda: Path("a.tar").write_bytes(b"x" * 2000), "a.tar",
-     "a.tar: expected a tar, whole and undamaged"),
+     "a.tar: truncated or damaged archive"),
     (linked, "a.tar", "a.tar: expected images, found none"),
 ]  # fmt: skip
 

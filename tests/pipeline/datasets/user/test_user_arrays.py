@@ -68,7 +68,7 @@ def test_arrays_of_an_archive_are_standardised_with_their_conditions(workdir: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset_sha256": "0" * 64}, "expected that of the shards beside it"),
+        ({"dataset_sha256": "0" * 64}, "expected that of the shards next to it"),
         ({"x": {"mean": [0, 0, 0], "deviation": [1, 0, 1]}}, "malformed: expected finite means"),
         ({"x": {"mean": [0, 0, 0], "deviation": [1, 1]}}, r"deviations > 0 of shape \(3,\)"),
         ({"x": {"mean": [0, float("nan"), 0], "deviation": [1, 1, 1]}}, "expected finite means"),

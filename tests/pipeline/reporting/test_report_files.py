@@ -1,0 +1,271 @@
+"""What a report leaves: pages, the index, the listing, and a run of MLflow."""
+
+import csv
+import io
+import json
+import logging
+import re
+import shutil
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arcore import events
+from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
+from pipeline.datasets.formats import wave_files
+from pipeline.evaluation import image_figures
+from pipeline.reporting import (
+    comparison,
+    figures,
+    gallery,
+    index,
+    numbers,
+    published,
+    publishing,
+    terminal,
+    use_sections,
+)
+from pipeline.uses.use_records import Number
+from stages import report as stage
+from tests.support import reports
+from tests.support.trainings import TRAINING
+
+MNIST = events.Binary((1, 28, 28))
+DIGITS = events.Levels(17, (1, 8, 8))
+
+
+def test_html_is_self_contained_and_escaped(files):
+    files.manifest("binarized_mnist", "binarized_mnist")
+    name = "a<script>&b"
+    files.evaluated("binarized_mnist", name, 88.0)
+    report = comparison.build_report("binarized_mnist")
+    page = reports.page(report)
+    assert "<script" not in page and "a&lt;script&gt;&amp;b" in page
+    assert not re.search(r"<link|@import|url\(", page)
+    sources = re.findall(r'src(?:set)?="([^"]{0,30})', page)
+    kinds = [source.split(";")[0] for source in sources]
+    assert kinds == ["data:image/svg+xml"] * 4 + ["data:image/png"]
+    addresses = re.findall(r'href="([^"]*)"', page)
+    outside = [address for address in addresses if "//" in address]
+    sources = set(published.load_addresses().values())
+    assert sources & set(outside), "of the published values"
+    ours = [address for address in outside if address not in sources]
+    assert all(address.startswith("http://127.0.0.1:5000/#/") for address in ours)
+    for address in addresses:
+        if address.startswith("#"):
+            assert f'id="{address[1:]}"' in page
+    assert page == reports.page(comparison.build_report("binarized_mnist"))
+    text = reports.markdown(report)
+    assert "<script" not in text and "a&lt;script>&b" in text and "<= 80.97" in text
+
+
+def test_a_page_is_for_readers_and_its_words_are_true(files):
+    page = reports.page(reports.mnist(files))
+    assert '<html lang="en">' in page and page.count("<h1>") == 1 and "<main>" in page
+    assert all('alt="' in image for image in re.findall(r"<img [^>]*", page))
+    assert page.count("<caption>") == page.count("<table>") == page.count('tabindex="0"')
+    assert "<th>" not in page and "prefers-color-scheme: dark" in page
+    assert (
+        page.index("<table>") < page.index("<picture>") and "Compared with published values" in page
+    )
+    files.manifest("toy")
+    for name in ("toy-a", "toy-b"):
+        files.evaluated("toy", name, 88.0)
+    page = reports.page(comparison.build_report("toy"))
+    assert "Compared with published" not in page and "published (grey" not in page
+    assert '<th scope="col">published</th>' not in page and "ours minus published" not in page
+
+
+def test_every_row_says_where_it_comes_from(files):
+    files.manifest("toy")
+    files.evaluated("toy", "toy-made", 88.0)
+    record = TRAINING | {
+        "experiment": "toy-made",
+        "commit": "abc123",
+        "run_id": "f00d",
+        "num_workers": 2,
+        "device": "cpu (X, 3 threads)",
+    }
+    Path("models/toy-made/training.json").write_text(json.dumps(record))
+    Path("models/toy-made/model.safetensors").write_bytes(b"")
+    report = comparison.build_report("toy")
+    page = reports.page(report)
+    for said in (
+        "<code>abc123</code>", "dvc repro evaluate@toy-made", files.sha256("toy"),
+        "../../models/toy-made/model.safetensors", "../../models/toy-made/history.csv",
+        "/#/runs/f00d",
+    ):  # fmt: skip
+        assert said in page
+    (curve,) = figures.curves_of(report)
+    assert curve.label == "made" and list(curve.seconds) == [6.0, 18.0], "2 workers of 3 threads"
+    assert numbers.numbers(report)["commit"][0] == "abc123"
+
+
+def test_curves_show_where_they_end():
+    seconds = np.arange(1.0, 1201)
+    curves = [
+        figures.Curve(f"m{index}", seconds, 80 + index + 500 / seconds) for index in range(16)
+    ]
+    curves.append(figures.Curve("far", seconds[:3], np.array([900.0, 800.0, 700.0])))
+    low, high = figures.limits(curves)
+    assert 70 < low < 80 and 96 < high < 200
+    for narrow in (False, True):
+        drawn = figures.learning_curves(curves, "nats", narrow)
+        (legend,) = drawn.legends
+        names = [text.get_text() for text in legend.get_texts()]
+        assert names == [f"{c.label} {c.values[-1]:.4g}" for c in curves[:-1]] + ["far 700 ↑"]
+        drawn.draw_without_rendering()
+        box, plot = legend.get_window_extent(), drawn.axes[0].get_window_extent()
+        assert box.y0 >= 0 and box.y1 <= drawn.bbox.y1 and not plot.overlaps(box)
+    text = figures.svg(drawn).decode()
+    assert ">m3 83.42</text>" in text
+    assert "var(--ink)" in text and "prefers-color-scheme:dark" in text
+
+
+def test_the_index_leads_to_every_report(files, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert index.write() is None
+    for dataset in ("toy", "other"):
+        files.manifest(dataset)
+        files.evaluated(dataset, f"{dataset}-made", 88.0)
+        publishing.write(dataset)
+    page = Path("reports/index.html").read_text()
+    assert (
+        "rows</span>" not in page
+        and 'href="toy/report.html"' in page
+        and 'href="other/report.html"' in page
+    )
+    assert "88.00 ± 0.21 nats" in page
+    table = Path("reports/other/table.csv")
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for change, shown in (
+        ({"split_rows": "20000"}, "10,000 of 20,000 rows"),
+        ({"value": "?"}, ""),
+    ):
+        with table.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(row | change for row in rows)
+        index.write()
+        page = Path("reports/index.html").read_text()
+        assert shown in page and ("other/report.html" in page) == bool(shown)
+    shutil.rmtree("reports/other")
+    index.write()
+    assert "other" not in Path("reports/index.html").read_text()
+    assert [path.name for path in Path("reports").iterdir() if path.name.startswith(".")] == []
+
+
+def test_samples_are_a_row_for_each_model_and_short_sounds_are_repeated(files):
+    from PIL import Image
+
+    files.manifest("digits", event=DIGITS)
+    for name in ("digits-a", "digits-b"):
+        media = files.evaluated("digits", name, 100.0, DIGITS).with_name("media")
+        media.mkdir()
+        images = np.random.default_rng(0).integers(0, 17, (64, 1, 8, 8))
+        for title in ("samples", "real"):
+            image_figures.write_strip(media / f"{title}.png", images, DIGITS, images)
+        with Image.open(media / "real.png") as strip:
+            assert strip.size == (512, 8)
+    config = Path("models/digits-b/config.yaml")
+    config.write_text(config.read_text().replace("name: made", "name: made\n  num_classes: 10"))
+    page = reports.page(comparison.build_report("digits"))
+    assert page.count('alt="real test images"') == 1
+    assert 'alt="samples of a"' in page
+    assert 'alt="samples of b, each given its class: 0, 1, 2, 3' in page
+    short = wave_files.wave_bytes(np.arange(300) % 16, 16, 8000)
+    with wave.open(io.BytesIO(gallery.repeated(short))) as sound:
+        assert 1.5 < sound.getnframes() / 8000 < 4
+    Path("cut.wav").write_bytes(short[:20])
+    with pytest.raises(UserError, match=r"cut.wav: expected a WAV file, got"):
+        gallery.read_sound(Path("cut.wav"))
+
+
+def test_the_stage_writes_all_files_without_mlflow_and_shows_them(
+    files, monkeypatch, caplog, capsys
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    reports.mnist(files)
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["report", "binarized_mnist"])
+        with caplog.at_level(logging.WARNING):
+            stage.main()
+    assert any("report not logged" in line for line in caplog.messages)
+    assert sorted(p.name for p in Path("reports").iterdir()) == ["binarized_mnist", "index.html"]
+    files = sorted(p.name for p in Path("reports/binarized_mnist").iterdir())
+    assert files == ["made_of.txt", "report.html", "table.csv", "table.md"]
+    lines = Path("reports/binarized_mnist/made_of.txt").read_text().splitlines()
+    measured = sorted(Path("evaluation/binarized_mnist").glob("*/metrics.json"))
+    assert lines == [
+        f"{sha256_of(path)}  {path}" for path in [Path("codecs/binarized_mnist.json"), *measured]
+    ]
+    monkeypatch.setattr(sys, "argv", ["report", "--show"])
+    stage.main()
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "binarized_mnist (test nats, lower is better)"
+    assert shown[1].split() == [
+        "experiment",
+        "members",
+        "test",
+        "(nats)",
+        "published",
+        "difference",
+    ]
+    assert [line.split()[0] for line in shown[3:6]] == [
+        "mnist-made-32",
+        "mnist-made",
+        "mnist-bound",
+    ]
+    page = Path("reports/binarized_mnist/report.html").absolute()
+    assert shown[6].strip() == str(page) and "published" not in " ".join(shown[7:])
+    with pytest.raises(UserError, match="run `python -m stages.report dna`"):
+        terminal.show(["dna"])
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_ten_rows_of_a_dataset_fit_the_terminal(files, monkeypatch, columns: int):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    files.manifest("binarized_mnist", "binarized_mnist")
+    one = {"model": "MADE", "variant": "1hl, 1 mask"}
+    for number in range(12):
+        name = f"binarized_mnist-a_model_of_a_long_name-{number}"
+        files.evaluated("binarized_mnist", name, 88.0 + number, counterpart=one)
+    reports.conditional(files, "binarized_mnist", "binarized_mnist-of_a_class", 50.0)
+    publishing.write("binarized_mnist")
+    title, header, _, *rows, more, page = terminal.show().splitlines()
+    assert len(rows) == 10 and more.strip() == "... and 3 more"
+    assert "of_a_class" in rows[-1] and "name-0" in rows[0], "conditional ones do not compare"
+    assert max(map(len, (title, header, *rows))) <= min(columns, 120)
+    assert ("difference" in header) == (columns == 200)
+
+
+def test_a_small_number_of_a_use_has_no_minus():
+    assert use_sections.text_of(Number(name="a", value=-0.0004)) == "0.000"
+    assert use_sections.text_of(Number(name="a", value=-0.0125)) == "-0.012"
+
+
+def test_a_report_is_logged_once_for_each_content(files, home, monkeypatch, migrated):
+    from pipeline.tracking import mlflow_store
+
+    (home / "mlflow.db").write_bytes(migrated.read_bytes())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    files.manifest("dna", "dna")
+    path = files.evaluated("dna", "dna-made", 82.0, events.Binary((180,)))
+    publishing.write("dna")
+    publishing.write("dna")
+    store = mlflow_store.client()
+    where = store.get_experiment_by_name(publishing.EXPERIMENT).experiment_id
+    (run,) = store.search_runs([where])
+    names = {item.path for item in store.list_artifacts(run.info.run_id)}
+    assert names == {"report.html", "table.csv", "table.json", "table.md"}
+    table = json.loads(Path(store.download_artifacts(run.info.run_id, "table.json")).read_text())
+    assert table["data"][0][table["columns"].index("value")] == 82.0
+    path.write_text(path.read_text().replace("754.0", "755.5"))
+    publishing.write("dna")
+    assert len(store.search_runs([where])) == 2
