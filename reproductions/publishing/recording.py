@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.artifacts import artifact
+from pipeline.artifacts import artifact, reader
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
@@ -177,7 +177,14 @@ def _measured(evaluation: Path) -> list[Path]:
 
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:
-    """Copy files into a folder; those of a fold's model into a folder of the same name."""
+    """Copy files into a folder; those of a fold's model into a folder of the same name.
+
+    Raises:
+        UserError: for a file that is missing, or a folder of which one was altered.
+    """
+    files = list(files)
+    for source in {file.parent for file in files}:
+        reader.check_files(source, "make it again")
     with writing(artifact.record(folder)) as temporary:
         for file in files:
             if not file.is_file():
