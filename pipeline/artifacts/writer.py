@@ -68,15 +68,15 @@ def alone(
     Raises:
         UserError: if another process works on the output, unless that is waited for.
     """
-    before = _under_way.get()
+    before, own = _under_way.get(), artifact.folder.absolute()
     for folder, begun in before:
-        if folder == artifact.folder:
+        if folder == own:
             yield begun
             return
     path = _lock_of(artifact) if work is None else locks.path_beside(*work)
     with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait):
         begun = Begun(origin.commit(), time.perf_counter(), path)
-        token = _under_way.set((*before, (artifact.folder, begun)))
+        token = _under_way.set((*before, (own, begun)))
         try:
             yield begun
         finally:
