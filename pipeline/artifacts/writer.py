@@ -68,15 +68,15 @@ def alone(
     Raises:
         UserError: if another process works on the output, unless that is waited for.
     """
-    before, own = _under_way.get(), artifact.folder.absolute()
+    path = _lock_of(artifact) if work is None else locks.path_beside(*work)
+    before, whole = _under_way.get(), artifact.folder.absolute()
     for folder, begun in before:
-        if folder == own:
+        if folder == whole or begun.lock == path:
             yield begun
             return
-    path = _lock_of(artifact) if work is None else locks.path_beside(*work)
     with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait):
         begun = Begun(origin.commit(), time.perf_counter(), path)
-        token = _under_way.set((*before, (own, begun)))
+        token = _under_way.set((*before, (whole, begun)))
         try:
             yield begun
         finally:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import arcore
+from arcore.model import AutoregressiveModel
 from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch, BatchLoader
 from pipeline.data.shard_reader import ShardReader
@@ -39,7 +39,7 @@ Ranges = list[tuple[int, int]]
 
 
 def open_split(
-    location: str | Path, split: str, model: arcore.AutoregressiveModel, plan: BatchPlan
+    location: str | Path, split: str, model: AutoregressiveModel, plan: BatchPlan
 ) -> BatchLoader:
     """Open one rank's part of a split, for a model.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-import arcore
+from arcore.model import AutoregressiveModel
 from pipeline.core.errors import UserError
 from pipeline.data import sound_batches
 from pipeline.data.batches import Batch
@@ -51,7 +51,7 @@ class SoundLoader:
         self,
         location: str | Path,
         split: str,
-        model: arcore.AutoregressiveModel,
+        model: AutoregressiveModel,
         plan: BatchPlan = BatchPlan(),  # noqa: B008, frozen
     ) -> None:
         reader = ShardReader(location, split)

@@ -25,7 +25,7 @@ from pipeline.cluster.shared_storage import (
     shared_storage,
     storage_of,
 )
-from pipeline.core import paths, provenance, storage
+from pipeline.core import paths, stage_code, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat, write_object
@@ -210,7 +210,7 @@ def make_job(
         shards = publish_shards(config.cluster, paths.shards(dataset), dataset)
     return TrainingJob(
         config_hash=resolved.config_hash,
-        code_sha256=code_sha256 or provenance.code_sha256("train", str(resolved.model["name"])),
+        code_sha256=code_sha256 or stage_code.code_sha256("train", str(resolved.model["name"])),
         event=resolved.event,
         model=resolved.model,
         trainer=config.trainer,

@@ -141,6 +141,15 @@ def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
     assert list(Path(".arcore/locks").iterdir()) == []
 
 
+def test_who_holds_a_lock_does_not_wait_for_it(output: Artifact, workdir: Path) -> None:
+    """As where a folder is given relative to the working directory, or is elsewhere."""
+    for folder in (Path("out/a"), workdir / "elsewhere"):
+        inner = dataclasses.replace(output, folder=folder)
+        with alone(output), writing(inner, wait=True) as partial:
+            (partial / "main.json").write_text("{}")
+        assert (folder / "main.json").is_file()
+
+
 def test_many_at_once_leave_one_whole(output: Artifact) -> None:
     def write(number: int) -> None:
         with writing(output, wait=True) as folder:
