@@ -133,6 +133,12 @@ def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
     with alone(output) as begun, writing(relative) as folder, alone(output) as again:
         assert begun is again, "who holds the lock writes under it"
         (folder / "main.json").write_text("{}")
+    there = dataclasses.replace(output, folder=output.folder.absolute())
+    with alone(there) as begun, alone(output) as again:
+        assert begun is again, "however its folder is named"
+    with alone(output, work=(str(Path("shared").absolute()), "work")), writing(output) as folder:
+        assert Path("shared/.work.lock").exists() and locks.path_of("make-a").exists()
+        (folder / "main.json").write_text("{}")
     assert list(Path(".arcore/locks").iterdir()) == []
 
 
