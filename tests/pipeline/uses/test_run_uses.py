@@ -110,6 +110,7 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
     first = use_records.read(run_uses.run("inpainting", "toy-nade"))
     evaluate.evaluate(compose.load("toy-nade", ["evaluation.num_test_rows=8"]))
     shutil.move("models/toy-nade", "results/toy-nade")
+    Path("results/toy-nade/artifact.json").unlink()  # a record has none
     with pytest.raises(UserError, match="results/toy-nade: expected a record, found none"):
         run_uses.run("inpainting", "toy-nade")
     (record,) = Path("evaluation").rglob("metrics.json")
@@ -214,6 +215,9 @@ def test_other_data_are_refused(project: Path) -> None:
     config = Path("models/toy-nade/config.yaml")
     content = yaml.safe_load(config.read_text())
     config.write_text(yaml.safe_dump(content | {"dataset_sha256": "0" * 64}))
+    with pytest.raises(UserError, match=r"config\.yaml: expected the file that was written"):
+        run_uses.run("inpainting", "toy-nade")
+    config.with_name("artifact.json").unlink()  # as an older version left it
     with pytest.raises(UserError, match="expected the data that toy-nade was trained on"):
         run_uses.run("inpainting", "toy-nade")
 
