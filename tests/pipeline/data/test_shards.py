@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,11 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_reader import ShardReader
 from pipeline.data.shuffling import part
 from pipeline.datasets.base import SPLITS, Dataset, SplitData, SplitStream
-from pipeline.datasets.options import Options
 from pipeline.datasets.read_transforms import dynamic_binarize
 from tests.support.refusals import refused
+from tests.support.toy_datasets import Toy, toy_dataset
 
 ROWS = {"train": 5000, "valid": 7, "test": 11}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Toy(Dataset):
-    def decode(self, raw_dir: Path) -> dict[str, SplitData]:
-        raise NotImplementedError
 
 
 def toy(
@@ -43,16 +37,7 @@ def toy(
     num_classes: int | None = 4,
     rows_per_shard: int = 3000,
 ) -> Toy:
-    return Toy(
-        name="toy",
-        family="toy",
-        event=event,
-        unit="nats",
-        files=(),
-        provenance="made up",
-        options=Options(rows_per_shard=rows_per_shard),
-        num_classes=num_classes,
-    )
+    return toy_dataset(event, num_classes, rows_per_shard)
 
 
 def toy_splits(dataset: Dataset) -> dict[str, SplitData]:
