@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,13 @@ class Combination(AutoregressiveModel):
         for member in self.members:
             assert isinstance(member, AutoregressiveModel)
             yield member
+
+    def require_member_weights(self, weights: Mapping[str, Tensor], where: str) -> None:
+        """Refuse values of a saved model's weights that members cannot have.
+
+        Raises:
+            ValueError: naming `where`.
+        """
 
     def _rebuild(self) -> None:
         for member in self.members:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from arcore.ensembles import Combination, Ensemble, require_compatible
-from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters
+from arcore.events import Event
+from arcore.hyperparameters import CONDITION_FIELDS, Hyperparameters, build_hyperparameters
 from arcore.model import AutoregressiveModel
+from arcore.models import name_of
 from arcore.primitives.checks import require, require_int
 from arcore.primitives.precision import at_least_float32
 
-NAME = "mixture"  # to `arcore.create_model`, and in a saved model's config
+Create = Callable[..., AutoregressiveModel]  # as `arcore.create_model`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,10 @@ class Mixture(Ensemble):
         self.counts = tuple(counts)
         register_weights(self, weights, sum_to_one=True)
 
+    def require_member_weights(self, weights: Mapping[str, Tensor], where: str) -> None:
+        """Refuse weights of members that are not of sum 1."""
+        require_weights(weights["weights"], len(self), sum_to_one=True, where=where)
+
     def __iter__(self) -> Iterator[AutoregressiveModel]:
         """Iterate over what is mixed: members, or their ensembles."""
         for member, count in zip(self.members, self.counts, strict=True):
@@ -129,6 +135,34 @@ class Mixture(Ensemble):
         """Return the mixture of the members for events of one length."""
         members = [cast(AutoregressiveModel, member).of_length(length) for member in self.members]
         return Mixture(members, self.weights, self.counts)
+
+
+def create(event: Event, hyperparameters: Mapping[str, object], create_member: Create) -> Mixture:
+    """Mix new models with equal weights; see `MixtureConfig.members`.
+
+    Raises:
+        ValueError: for members that are no models' names and hyperparameters.
+    """
+    members, counts = new_members("mixture", event, hyperparameters, create_member)
+    return Mixture(members, num_members=counts)
+
+
+def new_members(
+    name: str, event: Event, hyperparameters: Mapping[str, object], create_member: Create
+) -> tuple[list[AutoregressiveModel], list[int | None]]:
+    """Create the members of a mixture or a pool, and return them with their numbers of members."""
+    config = build_hyperparameters(MixtureConfig, hyperparameters, name)
+    described = config.to_dict()["members"]
+    require(isinstance(described, (list, tuple)), "members", "a list of models", described)
+    members, counts = [], []
+    for member in described:
+        fits = isinstance(member, Mapping) and isinstance(member.get("name"), str)
+        fits = fits and all(isinstance(key, str) and key != "event" for key in member)
+        require(fits, "members", "mappings of a name and hyperparameters", member)
+        fields = dict(member)
+        counts.append(fields.pop("num_members", 1))
+        members.append(create_member(fields.pop("name"), event, **fields))
+    return members, counts
 
 
 @torch.no_grad()
@@ -207,7 +241,7 @@ def describe_members(
     return MixtureConfig(
         members=tuple(
             {
-                "name": type(member).__module__.rpartition(".")[2],
+                "name": name_of(type(member)) or type(member).__name__,
                 "num_members": count,
                 **member.hyperparameters.to_dict(),
             }

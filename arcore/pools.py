@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,12 +13,17 @@ from arcore.distributions.bits import Bits
 from arcore.distributions.drawing import DISCRETE, DISCRETE_NAMES
 from arcore.distributions.softmax import Softmax
 from arcore.ensembles import Combination, condition_for, require_compatible
-from arcore.events import Levels
-from arcore.mixtures import describe_members, register_weights
+from arcore.events import Event, Levels
+from arcore.mixtures import (
+    Create,
+    describe_members,
+    new_members,
+    register_weights,
+    require_weights,
+)
 from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int
 
-NAME = "pool"  # to `arcore.create_model`, and in a saved model's config
 SWEEPS = 1000  # over the weights, in the quadratic problem of one of Newton's steps
 HALVINGS = 30
 RIDGE = 1e-9  # of the mean curvature: weights that change nothing stay
@@ -77,6 +82,10 @@ class Pool(Combination):
         self.receptive_field = max(known) if len(known) == len(fields) else None
         self._require_one_schedule()
         register_weights(self, weights, sum_to_one=False)
+
+    def require_member_weights(self, weights: Mapping[str, Tensor], where: str) -> None:
+        """Refuse weights of members that are not finite, or negative."""
+        require_weights(weights["weights"], len(self), sum_to_one=False, where=where)
 
     def _require_one_schedule(self) -> None:
         for member in self:
@@ -139,6 +148,17 @@ class Pool(Combination):
     def _rebuild(self) -> None:
         super()._rebuild()
         self._require_one_schedule()
+
+
+def create(event: Event, hyperparameters: Mapping[str, object], create_member: Create) -> Pool:
+    """Pool new models with equal weights; see `MixtureConfig.members`.
+
+    Raises:
+        ValueError: for members that are no models' names and hyperparameters.
+    """
+    members, counts = new_members("pool", event, hyperparameters, create_member)
+    require(counts == [1] * len(counts), "num_members", "1 for each member of a pool", counts)
+    return Pool(members)
 
 
 class PoolDecoder(Decoder):

@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from arcore import events, mixtures, pools
+from arcore import events
 from arcore.ensembles import Combination
 from arcore.model import AutoregressiveModel
+from arcore.models import COMBINATIONS, name_of
 from arcore.primitives.checks import require
-from arcore.zoo import create_model, list_models
+from arcore.zoo import create_model
 
 FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+EXPECTED = "one of arcore.list_models() (of an ensemble, save each member's model)"
 SLACK = 1 << 26  # numbers that a model may have beyond those of its file,
 PER_TENSOR = 1 << 10  # each parameter counting for so many more
 DTYPES = {str(d).removeprefix("torch."): d for d in (
@@ -95,10 +97,9 @@ def describe(model: AutoregressiveModel) -> dict[str, Any]:
     Raises:
         ValueError: for what is none of `arcore.list_models()`, such as an ensemble.
     """
-    combined = {mixtures.Mixture: mixtures.NAME, pools.Pool: pools.NAME}.get(type(model))
-    name = combined or _known_name(model)
+    name = _known_name(model)
     for member in model.members if isinstance(model, Combination) else ():
-        _known_name(member)
+        require(_known_name(member) not in COMBINATIONS, "model", EXPECTED, type(member).__name__)
     return {
         "format": FORMAT,
         "name": name,
@@ -109,10 +110,9 @@ def describe(model: AutoregressiveModel) -> dict[str, Any]:
 
 
 def _known_name(model: nn.Module) -> str:
-    name = type(model).__module__.rpartition(".")[2]
-    fits = type(model).__module__ == f"arcore.models.{name}" and name in list_models()
-    expected = "one of arcore.list_models() (of an ensemble, save each member's model)"
-    require(fits, "model", expected, type(model).__name__)
+    name = name_of(type(model))
+    if name is None:
+        raise ValueError(f"model: expected {EXPECTED}, got {type(model).__name__!r}")
     return name
 
 
@@ -200,10 +200,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     weights = _read_weights(Path(path))
     check_weights(weights, model, str(path))
-    if isinstance(model, mixtures.Mixture | pools.Pool):
-        is_mixture = isinstance(model, mixtures.Mixture)
-        where, count = f"{path}: weights", len(model.members)
-        mixtures.require_weights(weights["weights"], count, sum_to_one=is_mixture, where=where)
+    if isinstance(model, Combination):
+        model.require_member_weights(weights, f"{path}: weights")
     model.load_state_dict(weights)
 
 

@@ -1,38 +1,25 @@
-"""The systems by name: each module of `arcore.models` is one, imported when it is asked for."""
+"""The systems by name: a module is imported when its model is asked for, and no other with it."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
-import pkgutil
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-import arcore.models
-from arcore import mixtures, pools
 from arcore.events import Event
 from arcore.hyperparameters import build_hyperparameters
 from arcore.model import AutoregressiveModel
+from arcore.models import COMBINATIONS, list_models, models_elsewhere
 from arcore.primitives.checks import require
 
 TOO_LARGE = re.compile(r"allocat|memory|overflow|storage|too large|out of range", re.IGNORECASE)
-COMBINATIONS = (mixtures.NAME, pools.NAME)  # what is made of several models
 
-
-def list_models() -> list[str]:
-    """Return the names that `create_model` knows, sorted.
-
-    Example:
-        >>> list_models()[:3]
-        ['conv_nade', 'deep_nade', 'diagonal_bilstm']
-    """
-    return sorted(module.name for module in pkgutil.iter_modules(arcore.models.__path__))
+__all__ = ["create_model", "list_models", "model_class"]
 
 
 def model_class(name: str) -> type[AutoregressiveModel]:
-    """Return the class of a system: the model that its module defines under the module's name.
+    """Return the class of a system: of its module in `arcore.models`, or of another package.
 
     Only that module and what it needs are imported.
 
@@ -40,7 +27,7 @@ def model_class(name: str) -> type[AutoregressiveModel]:
         name: one of `list_models()`.
 
     Raises:
-        ValueError: for an unknown name (with the nearest one).
+        ValueError: for an unknown name (with the nearest one), or an entry point of no model.
 
     Example:
         >>> model_class("nade").__name__
@@ -51,12 +38,26 @@ def model_class(name: str) -> type[AutoregressiveModel]:
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"name: expected one of {', '.join(known)}, got {name!r}{hint}")
+    if name in models_elsewhere():
+        return _class_elsewhere(name)
     module = importlib.import_module(f"arcore.models.{name}")
     plain = name.replace("_", "")
     for label, kind in inspect.getmembers(module, inspect.isclass):
         if issubclass(kind, AutoregressiveModel) and label.lower() == plain:
             return kind
     raise ValueError(f"name: expected a class {plain!r} (in any case) in {module.__name__}")
+
+
+def _class_elsewhere(name: str) -> type[AutoregressiveModel]:
+    """Import the class that another package's entry point names."""
+    point = models_elsewhere()[name]
+    try:
+        kind: type[AutoregressiveModel] = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"name: expected {point.value} for {name!r}, got {error}") from error
+    fits = inspect.isclass(kind) and issubclass(kind, AutoregressiveModel)
+    require(fits, f"entry point {name} = {point.value}", "a subclass of AutoregressiveModel", kind)
+    return kind
 
 
 def create_model(name: str, event: Event, **hyperparameters: object) -> AutoregressiveModel:
@@ -77,9 +78,10 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         >>> create_model("nade", Binary((3,)), hidden=2).event.size
         3
     """
-    if name in COMBINATIONS:
-        config = build_hyperparameters(mixtures.MixtureConfig, hyperparameters, name)
-        return _combine(name, event, config.to_dict()["members"])
+    if isinstance(name, str) and name in COMBINATIONS:
+        module = importlib.import_module(f"arcore.{COMBINATIONS[name]}")
+        combination: AutoregressiveModel = module.create(event, hyperparameters, _create_member)
+        return combination
     kind = model_class(name)
     config = build_hyperparameters(kind.Config, hyperparameters, name)
     try:
@@ -93,22 +95,6 @@ def create_model(name: str, event: Event, **hyperparameters: object) -> Autoregr
         ) from error
 
 
-def _combine(
-    kind: str, event: Event, members: Sequence[Mapping[str, Any]]
-) -> mixtures.Mixture | pools.Pool:
-    """Mix or pool new models with equal weights; see `MixtureConfig.members`."""
-    require(isinstance(members, (list, tuple)), "members", "a list of models", members)
-    parts, counts = [], []
-    for member in members:
-        fits = isinstance(member, Mapping) and isinstance(member.get("name"), str)
-        fits = fits and all(isinstance(key, str) and key != "event" for key in member)
-        require(fits, "members", "mappings of a name and hyperparameters", member)
-        fields = dict(member)
-        name, count = fields.pop("name"), fields.pop("num_members", 1)
-        require(name not in COMBINATIONS, "members", "models of another kind", name)
-        parts.append(create_model(name, event, **fields))
-        counts.append(count)
-    if kind == mixtures.NAME:
-        return mixtures.Mixture(parts, num_members=counts)
-    require(counts == [1] * len(counts), "num_members", "1 for each member of a pool", counts)
-    return pools.Pool(parts)
+def _create_member(name: str, event: Event, **hyperparameters: object) -> AutoregressiveModel:
+    require(name not in COMBINATIONS, "members", "models of another kind", name)
+    return create_model(name, event, **hyperparameters)

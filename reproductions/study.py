@@ -27,9 +27,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.study is None:
-        from pipeline.experiments.listing import text_of  # here: --help needs no YAML
+        from pipeline.experiments import params_file  # here: --help needs no YAML
 
-        print(text_of("studies"))
+        print(params_file.listed("studies"))
         return
     from reproductions.studies import run_studies  # here: --help needs no torch
 

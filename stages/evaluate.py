@@ -20,9 +20,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.experiment is None:
-        from pipeline.experiments import listing  # here: --help needs no Hydra
+        from pipeline.experiments import params_file  # here: --help needs no Hydra
 
-        print(listing.text_of("experiments"))
+        print(params_file.listed("experiments"))
         return
     from pipeline.evaluation import evaluate  # here: --help needs no torch
     from pipeline.experiments import compose

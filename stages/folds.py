@@ -21,9 +21,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.experiment is None:
-        from pipeline.experiments import listing  # here: --help needs no Hydra
+        from pipeline.experiments import params_file  # here: --help needs no Hydra
 
-        print(listing.text_of("folds"))
+        print(params_file.listed("folds"))
         return
     from pipeline.evaluation import cross_validation  # here: --help needs no torch
 

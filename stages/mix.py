@@ -15,9 +15,9 @@ def main() -> None:
     )
     mixture = parser.parse_args().mixture
     if mixture is None:
-        from pipeline.experiments import listing  # here: --help needs no Hydra
+        from pipeline.experiments import params_file  # here: --help needs no Hydra
 
-        print(listing.text_of("mixtures"))
+        print(params_file.listed("mixtures"))
         return
     from pipeline.evaluation import mixing  # here: --help needs no torch
     from pipeline.experiments import compose

@@ -19,9 +19,9 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished training")
     arguments = parser.parse_intermixed_args()
     if arguments.experiment is None:
-        from pipeline.experiments import listing  # here: --help needs no Hydra
+        from pipeline.experiments import params_file  # here: --help needs no Hydra
 
-        print(listing.text_of("experiments"))
+        print(params_file.listed("experiments"))
         return
     from pipeline.experiments import compose  # here: --help needs no torch
     from pipeline.training import driver

@@ -25,9 +25,9 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget an unfinished search")
     arguments = parser.parse_intermixed_args()
     if arguments.search is None:
-        from pipeline.experiments import listing  # here: --help needs no Hydra
+        from pipeline.experiments import params_file  # here: --help needs no Hydra
 
-        print(listing.text_of("searches"))
+        print(params_file.listed("searches"))
         return
     from pipeline.search import tuning  # here: --help needs no torch
 

@@ -38,7 +38,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Begun:
-    """When work on an output began, with what code, and under which lock."""
+    """When work on an output began, with what code if that is stamped, and under which lock."""
 
     commit: str
     clock: float
@@ -68,15 +68,16 @@ def alone(
     Raises:
         UserError: if another process works on the output, unless that is waited for.
     """
-    before = _under_way.get()
+    path = _lock_of(artifact) if work is None else locks.path_beside(*work)
+    before, whole = _under_way.get(), artifact.folder.absolute()
     for folder, begun in before:
-        if folder == artifact.folder:
+        if folder == whole or begun.lock == path:
             yield begun
             return
-    path = _lock_of(artifact) if work is None else locks.path_beside(*work)
     with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait):
-        begun = Begun(origin.commit(), time.perf_counter(), path)
-        token = _under_way.set((*before, (artifact.folder, begun)))
+        commit = origin.commit() if artifact.kind.origin else "unknown"  # Git is asked thrice
+        begun = Begun(commit, time.perf_counter(), path)
+        token = _under_way.set((*before, (whole, begun)))
         try:
             yield begun
         finally:

@@ -28,11 +28,12 @@ class DecodingWork:
     """A worker of `pipeline.cluster.worker_pool` that decodes files.
 
     Arguments:
+        dataset: its name.
         code_sha256: of the driver's code; None where its source is not at hand.
     """
 
-    def __init__(self, code_sha256: str | None) -> None:
-        self._code_sha256 = code_sha256
+    def __init__(self, dataset: str, code_sha256: str | None) -> None:
+        self._dataset, self._code_sha256 = dataset, code_sha256
 
     def prepare(self, threads: int) -> None:
         """Make the threads.
@@ -40,7 +41,7 @@ class DecodingWork:
         Raises:
             Disagreement: for a host of other code than the driver's.
         """
-        check_host(self._code_sha256, stage_sha256("preprocess"))
+        check_host(self._code_sha256, stage_sha256("preprocess", f"dataset.{self._dataset}"))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoding")
 
     def do(self, piece: Piece) -> np.ndarray:
@@ -59,9 +60,9 @@ def decoding_on_workers(config: ClusterConfig, name: str) -> Iterator[None]:
     if config.num_workers == 0:
         yield
         return
-    code = stage_sha256("preprocess")
+    code = stage_sha256("preprocess", f"dataset.{name}")
     config = dataclasses.replace(config, use_gpu=False)  # which decoding does not
-    with pool(config, DecodingWork, [code], f"preprocessing {name}") as workers:
+    with pool(config, DecodingWork, [name, code], f"preprocessing {name}") as workers:
 
         def decode(read: Read, columns: Sequence[Sequence[object]]) -> np.ndarray:
             count = len(columns[0])

@@ -3,9 +3,12 @@
 Found in the source, nothing is imported. Followed are
 
 - imports anywhere in a module, in functions too, but for those under `if TYPE_CHECKING:`;
-- `import_module(f"package.{name}")`: the module of that package that is chosen, or else all;
+- `import_module(f"package.{name}")`: the modules of that package that are chosen, or else all;
 - `package.__file__`: the whole package, which is copied then;
 - a string that is the name of a file beside the module, as in `with_name("split.json")`.
+
+Modules of other packages are followed where `Checkout.add` has found them. Files without code, as
+most `__init__` are, decide nothing and are passed over.
 
 A package whose submodule alone is imported takes part with its own `__init__`, not with what that
 imports for others (`import arcore.events` runs `arcore/__init__.py`, which loads `arcore/model.py`,
@@ -16,15 +19,24 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
+import importlib.util
+import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import tokenize
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.core.code_hash import file_hash
 from pipeline.core.errors import UserError
 
 IMPORTERS = ("import_module", "__import__")
+LAYOUT = {tokenize.INDENT: "\t", tokenize.DEDENT: "\b", tokenize.NEWLINE: "\n"}
+SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
+# Python 3.12 takes f-strings apart; 3.11 leaves them whole, as is done here for both.
+OPENING = {getattr(tokenize, name, None) for name in ("FSTRING_START", "TSTRING_START")}
+CLOSING = {getattr(tokenize, name, None) for name in ("FSTRING_END", "TSTRING_END")}
+INTERPOLATED = re.compile("[rR]?[fFtT]")
 FILE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
@@ -46,36 +58,65 @@ class Checkout:
         packages: their names.
 
     Attributes:
-        modules: the file of each module, relative to the root.
+        modules: the file of each module, relative to the root, or to the folder of its package.
     """
 
     def __init__(self, root: Path, packages: Iterable[str]) -> None:
-        files = (path for package in packages for path in (root / package).rglob("*.py"))
         self.root = root
-        self.modules = {
-            module_name(file): file
-            for file in (path.relative_to(root).as_posix() for path in files)
-        }
+        self.modules: dict[str, str] = {}
+        self._roots: dict[str, Path] = {}
+        for package in packages:
+            self._find(package, root)
         self.needs = functools.cache(self._needs)
-        self._hash = functools.cache(lambda file: file_hash(root / file))
+        self._hash = functools.cache(lambda file: file_hash(self._path(file)))
 
-    def hashes(self, *modules: str, chosen: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the files of `closure`, each with its hash."""
-        return {file: self._hash(file) for file in self.closure(*modules, chosen=chosen)}
+    def add(self, module: str) -> None:
+        """Follow the package of a module too, which is installed or on Python's path.
 
-    def closure(self, *modules: str, chosen: Mapping[str, str] | None = None) -> list[str]:
-        """Return the files that modules need, themselves with them, relative to the root, sorted.
+        Nothing is imported, and one that is not there is not added.
+        """
+        package = module.partition(".")[0]
+        if package in self._roots:
+            return
+        if (self.root / package).is_dir():
+            self._find(package, self.root)
+        elif (spec := importlib.util.find_spec(package)) is not None:
+            places = [*(spec.submodule_search_locations or []), *filter(None, [spec.origin])]
+            self._find(package, Path(places[0]).parent)
+
+    def _find(self, package: str, root: Path) -> None:
+        self._roots[package] = root
+        files = [root / f"{package}.py", *(root / package).rglob("*.py")]
+        for path in files:
+            if path.is_file():
+                file = path.relative_to(root).as_posix()
+                self.modules[module_name(file)] = file
+
+    def _path(self, file: str) -> Path:
+        return self._roots[file.partition("/")[0].removesuffix(".py")] / file
+
+    def hashes(
+        self, *modules: str, chosen: Mapping[str, Collection[str]] | None = None
+    ) -> dict[str, str]:
+        """Return the files of `closure`, each with its hash, but those without code."""
+        each = ((file, self._hash(file)) for file in self.closure(*modules, chosen=chosen))
+        return {file: digits for file, digits in each if digits != NO_CODE}
+
+    def closure(
+        self, *modules: str, chosen: Mapping[str, Collection[str]] | None = None
+    ) -> list[str]:
+        """Return the files that modules need, themselves with them, as `modules` has them, sorted.
 
         Arguments:
             modules: where to begin, e.g. "stages.train".
-            chosen: of a package whose modules are imported by name, the one that will be,
-                e.g. {"arcore.models": "made"}; without it, all may be.
+            chosen: of packages whose modules are imported by name, those that will be,
+                e.g. {"arcore.models": ["made"]}; of others, all may be.
 
         Raises:
             UserError: for an unknown module, or an import whose name the source does not tell.
         """
         chosen = chosen or {}
-        left = [*modules, *(f"{package}.{name}" for package, name in chosen.items())]
+        left = [*modules, *(f"{one}.{name}" for one, names in chosen.items() for name in names)]
         seen: set[str] = set()
         files: set[str] = set()
         while left:
@@ -99,7 +140,7 @@ class Checkout:
 
     def _needs(self, module: str) -> Needs:
         file, found = self.modules[module], Needs()
-        for node in _running(ast.parse((self.root / file).read_text(encoding="utf-8"))):
+        for node in _running(ast.parse(self._path(file).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant):
                 if isinstance(node.value, str):
                     self._add_file(file, node.value, found)
@@ -122,10 +163,9 @@ class Checkout:
         return Needs(found.modules & ours, found.whole & ours, found.by_name & ours, found.data)
 
     def _add_file(self, file: str, name: str, found: Needs) -> None:
-        path = (self.root / file).with_name(name) if FILE_NAME.fullmatch(name) else None
-        if path is not None and path.is_file():
-            beside = path.relative_to(self.root).as_posix()
-            if path.suffix == ".py":
+        beside = file.rpartition("/")[0] + f"/{name}"
+        if FILE_NAME.fullmatch(name) and self._path(beside).is_file():
+            if name.endswith(".py"):
                 found.modules.add(module_name(beside))
             else:
                 found.data.add(beside)
@@ -174,3 +214,72 @@ def _package_of_import(node: ast.Call, file: str) -> str:
         f'{file}:{node.lineno}: expected import_module(f"package.{{name}}"), '
         f"got {ast.unparse(node)}"
     )
+
+
+def code_hash(source: str) -> str:
+    r"""Hash the tokens of a module without comments and docstrings: 16 hexadecimal digits.
+
+    Line breaks within brackets, blank lines and the width of an indentation do not count; quotes
+    and trailing commas do. The hash is the same under every version of Python.
+
+    Example:
+        >>> bare = code_hash("def f(x):\n    return [x, 1]\n")
+        >>> bare == code_hash("def f(x):\n  '''Double.'''\n\n  return [x,\n    1]  # really\n")
+        True
+        >>> bare == code_hash("def f(x):\n    return [x, 2]\n")
+        False
+
+    Raises:
+        tokenize.TokenError: if a bracket or a string does not end.
+    """
+    texts = (text for line in _logical_lines(source) for text in line)
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file: the code of a Python module, the content of any other; 16 hexadecimal digits."""
+    if path.suffix == ".py":
+        return code_hash(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _logical_lines(source: str) -> Iterator[list[str]]:
+    """The tokens of each logical line; one of strings alone, as a docstring is, does nothing."""
+    line: list[str] = []
+    idle = True
+    for kind, text in _tokens(source):
+        if kind in SKIPPED:
+            continue
+        if kind not in LAYOUT:
+            line.append(text)
+            idle = idle and kind == tokenize.STRING and not INTERPOLATED.match(text)
+        elif line and not idle:
+            yield [*line, LAYOUT[kind]]
+        elif kind != tokenize.NEWLINE:
+            yield [LAYOUT[kind]]
+        if kind in LAYOUT:
+            line, idle = [], True
+
+
+def _tokens(source: str) -> Iterator[tuple[int, str]]:
+    lines = io.StringIO(source).readlines()
+    opened: list[tuple[int, int]] = []
+    for kind, text, start, end, _ in tokenize.generate_tokens(io.StringIO(source).readline):
+        if kind in OPENING:
+            opened.append(start)
+        elif kind in CLOSING:
+            start = opened.pop()
+            if not opened:
+                yield tokenize.STRING, _between(lines, start, end)
+        elif not opened:
+            yield kind, text
+
+
+def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    whole = lines[start[0] - 1 : end[0]]
+    whole[-1] = whole[-1][: end[1]]
+    whole[0] = whole[0][start[1] :]
+    return "".join(whole)
+
+
+NO_CODE = code_hash("")

@@ -98,3 +98,8 @@ def results() -> Path:
 def work() -> Path:
     """Return the folder of running trainings: checkpoints that nobody else reads."""
     return root() / ".arcore"
+
+
+def shortened(path: Path) -> Path:
+    """Return a path relative to the working directory where it is below it, for messages."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -5,6 +5,11 @@ of `stages/<stage>.py` (or of `reproductions/`), of the model, and of all module
 (`pipeline.core.import_closure`); comments and docstrings do not count. `dvc.yaml` names the keys as
 parameters: `params: [code.yaml: [train.${item.model}]]`.
 
+A key `dataset.digits` covers the module that builds a dataset, which its conf file names as
+`builder`: `package.module:function`, or a module whose `DATASETS` has a function for the name.
+Another package brings a dataset by an entry point of the group `arcore.datasets`, whose name is the
+dataset's and whose value is likewise.
+
 A report also depends on which entries its dataset has, which the keys `entries.<dataset>` list.
 """
 
@@ -14,6 +19,7 @@ import functools
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -25,11 +31,16 @@ from pipeline.core.records import read_yaml, value_of
 
 CODE = Path(__file__).parents[2]  # the folder of arcore, pipeline and stages
 PACKAGES = ("arcore", "pipeline", "stages", "reproductions")
-MODELS = "arcore.models"
+LIBRARY, MODELS = "arcore", "arcore.models"  # whose modules are imported by name
+USER_DATA = "pipeline.datasets.user"  # modules for datasets of the user's files
+CONF = "pipeline/conf/dataset"
+BUILDER = "builder"  # key of a conf file
+DATASETS = "arcore.datasets"
 FILE = "code.yaml"
 STAGES = ("fetch", "preprocess", "codecs", "mix", "report", "register", "study")
 STAGES_OF_A_MODEL = ("train", "evaluate", "tune", "folds", "join", "use")
-DATASETS = "datasets"  # a key of the datasets in the folders of paths.PARTS
+DATASET = "dataset"  # whose keys cover the module that builds a dataset
+COMBINATIONS = ("mixture", "pool")  # of models, of any name
 ANY = "mixture"  # as a model: what is made of any of them
 KINDS = ("experiments", "mixtures", "folds")  # of entries that have results
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
@@ -51,35 +62,49 @@ class StageCode:
 
     def __init__(self, root: Path = CODE) -> None:
         self._checkout = Checkout(root, PACKAGES)
+        self._conf = root / CONF
 
     def models(self) -> list[str]:
         """Return the names of the models, sorted."""
         modules = self._checkout.modules
-        return sorted(m.rpartition(".")[2] for m in modules if m.startswith(f"{MODELS}."))
+        own = {m.rpartition(".")[2] for m in modules if m.startswith(f"{MODELS}.")}
+        return sorted(own | _models_elsewhere().keys())
 
     def keys(self) -> list[str]:
-        """Return the keys of every stage and model."""
+        """Return the keys of every stage, model and dataset."""
         models = [*self.models(), ANY]
-        each = [f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models]
-        return [*STAGES, DATASETS, *each]
+        of_models = (f"{stage}.{model}" for stage in STAGES_OF_A_MODEL for model in models)
+        datasets = (f"{DATASET}.{name}" for name in dataset_names(self._conf))
+        return [*STAGES, *of_models, *datasets]
 
     def hashes(self, key: str) -> dict[str, str]:
-        """Return the files that a key covers, relative to the root, each with its hash.
+        """Return the files that a key covers, each with its hash.
 
         Raises:
             UserError: for an unknown key, and as `Checkout.closure`.
         """
-        stage, _, model = key.partition(".")
+        kind, _, name = key.partition(".")
+        if kind == DATASET:  # of the user's files, where it is not known yet
+            return self._checkout.hashes(*self._modules_of_dataset(name))
         if key not in self.keys():
             raise unknown_name("key", key, self.keys())
-        if key == DATASETS:
-            folders = tuple(f"{part}.{DATASETS}." for part in paths.PARTS)
-            modules = [name for name in self._checkout.modules if name.startswith(folders)]
-            return self._checkout.hashes(*modules)
-        chosen = {} if model in ("", ANY) else {MODELS: model}
-        ours = f"reproductions.{stage}"
-        module = ours if ours in self._checkout.modules else f"stages.{stage}"
-        return self._checkout.hashes(module, chosen=chosen)
+        ours = f"reproductions.{kind}"
+        module = ours if ours in self._checkout.modules else f"stages.{kind}"
+        if name in ("", ANY):
+            return self._checkout.hashes(module)
+        if (brought := _models_elsewhere().get(name)) is not None:
+            self._checkout.add(brought)
+            return self._checkout.hashes(module, brought, chosen={MODELS: [], LIBRARY: []})
+        return self._checkout.hashes(module, chosen={MODELS: [name], LIBRARY: []})
+
+    def _modules_of_dataset(self, name: str) -> list[str]:
+        builder = builder_of(name, self._conf)
+        if builder is None:
+            inside = f"{USER_DATA}."
+            return [module for module in self._checkout.modules if module.startswith(inside)]
+        module = builder.partition(":")[0]
+        self._checkout.add(module)
+        return [module]
 
     def sha256(self, key: str) -> str:
         """Return the hash of a key, 64 hexadecimal digits."""
@@ -88,17 +113,51 @@ class StageCode:
 
     def table(self) -> dict[str, str | dict[str, str]]:
         """Return all hashes as code.yaml nests them."""
-        models = [*self.models(), ANY]
-        once = {key: self.short(key) for key in (*STAGES, DATASETS)}
-        each = {
-            stage: {model: self.short(f"{stage}.{model}") for model in models}
-            for stage in STAGES_OF_A_MODEL
-        }
-        return once | each
+        nested: dict[str, str | dict[str, str]] = {}
+        for key in self.keys():
+            kind, _, name = key.partition(".")
+            if name:
+                nested[kind] = {**nested.get(kind, {}), name: self.short(key)}  # type: ignore[dict-item]
+            else:
+                nested[kind] = self.short(key)
+        return nested
 
     def short(self, key: str) -> str:
         """Return the hash of a key as code.yaml has it: 16 letters, which are no number in YAML."""
         return self.sha256(key)[:16].translate(LETTERS)
+
+
+@functools.cache
+def datasets_elsewhere() -> Mapping[str, str]:
+    """Return the builders of datasets that other packages bring, by name."""
+    return {point.name: point.value for point in metadata.entry_points(group=DATASETS)}
+
+
+def builder_of(name: str, folder: Path) -> str | None:
+    """Return the builder of a dataset; None for one of the user's files, or an unknown name.
+
+    Arguments:
+        name: of the dataset.
+        folder: of the conf files.
+    """
+    named = _conf(name, folder).get(BUILDER)
+    return named if isinstance(named, str) else datasets_elsewhere().get(name)
+
+
+def _conf(name: str, folder: Path) -> Mapping[str, object]:
+    """Return a dataset's conf file; nothing where it is missing or malformed.
+
+    Loading it (`pipeline.datasets.catalog.load_config`) names the mistake.
+    """
+    try:
+        return read_yaml(folder / f"{name}.yaml")
+    except UserError:
+        return {}
+
+
+def dataset_names(folder: Path) -> list[str]:
+    """Return the names of all datasets, sorted: those with a conf file, and of other packages."""
+    return sorted({path.stem for path in folder.glob("*.yaml")} | datasets_elsewhere().keys())
 
 
 def entries(root: Path) -> dict[str, list[str]]:
@@ -164,18 +223,26 @@ def flat(content: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
+def _models_elsewhere() -> dict[str, str]:
+    """The modules of models that other packages bring, by name."""
+    points = metadata.entry_points(group=MODELS)
+    return {point.name: point.value.partition(":")[0] for point in points}
+
+
+def code_sha256(stage: str, model: str) -> str | None:
+    """Return the hash of this process's own code for a stage and a model, as `stage_sha256`."""
+    return stage_sha256(f"{stage}.{ANY if model in COMBINATIONS else model}")
+
+
 @functools.cache
-def stage_sha256(stage: str, model: str | None = None) -> str | None:
-    """Return the hash of this process's own code for a stage.
+def stage_sha256(*keys: str) -> str | None:
+    """Return one hash of this process's own code for some keys.
 
     None where the source is not at hand.
-
-    Arguments:
-        stage: a module of `stages`.
-        model: the one that it makes; None for a stage that makes none.
     """
     try:
-        return StageCode().sha256(stage if model is None else f"{stage}.{model}")
+        code = StageCode()
+        return hashlib.sha256("".join(code.sha256(key) for key in keys).encode()).hexdigest()
     except (OSError, UserError):
         return None
 

@@ -33,14 +33,9 @@ MIRROR_VARIABLE = "ARCORE_MIRROR"
 logger = logging.getLogger(__name__)
 
 
-def shortened(path: Path) -> Path:
-    """A path relative to the working directory if it is below it, for messages."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
 def raw_folder(dataset: str) -> Path:
     """The folder of a dataset's raw files, `data/raw/<dataset>`."""
-    return shortened(paths.raw(dataset))
+    return paths.shortened(paths.raw(dataset))
 
 
 def fetch(dataset: Dataset) -> Path:

@@ -24,7 +24,6 @@ from arcore.events import Event
 from pipeline.core import paths, storage
 from pipeline.core.errors import SiteError
 from pipeline.core.redaction import redacted
-from pipeline.data import fetching
 from pipeline.data.manifest import MANIFEST, Manifest, Shard, SplitInfo, read_manifest
 from pipeline.data.parquet_rows import ShardFile
 from pipeline.data.shard_layout import (
@@ -199,7 +198,7 @@ def draw_events(
 
 def shards_folder(name: str) -> Path:
     """The folder of a dataset's shards, `data/shards/<dataset>`."""
-    return fetching.shortened(paths.shards(name))
+    return paths.shortened(paths.shards(name))
 
 
 @functools.lru_cache(maxsize=_SHARED_PARTS)

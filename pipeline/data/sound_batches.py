@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import arcore
+from arcore.model import AutoregressiveModel
 from pipeline.data.batches import Batch
 from pipeline.datasets.base import SplitData
 
@@ -53,7 +53,7 @@ def symbols_by_frame(labels: np.ndarray, begin: np.ndarray, hop: int, width: int
 
 
 def condition_for(
-    model: arcore.AutoregressiveModel, labels: np.ndarray, begin: np.ndarray, width: int
+    model: AutoregressiveModel, labels: np.ndarray, begin: np.ndarray, width: int
 ) -> Tensor | None:
     """Return what a model of sounds is conditioned on, int64; None for an unconditional one.
 
@@ -90,7 +90,7 @@ def padded_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]
 
 
 def gather_batch(
-    model: arcore.AutoregressiveModel,
+    model: AutoregressiveModel,
     split: SplitData,
     rows: np.ndarray,
     begin: np.ndarray,
@@ -115,7 +115,7 @@ def gather_batch(
 
 
 def whole_rows(
-    model: arcore.AutoregressiveModel,
+    model: AutoregressiveModel,
     split: SplitData,
     batch_size: int,
     chosen: np.ndarray,
@@ -130,8 +130,8 @@ def whole_rows(
 
 
 def to_sample(
-    model: arcore.AutoregressiveModel, split: SplitData, rows: np.ndarray
-) -> tuple[arcore.AutoregressiveModel, Tensor | None]:
+    model: AutoregressiveModel, split: SplitData, rows: np.ndarray
+) -> tuple[AutoregressiveModel, Tensor | None]:
     """Return the model of the longest row's length, and the rows' speakers and texts for it."""
     labels = labels_of(split)[rows]
     width = int(labels[:, 0].max())

@@ -1,8 +1,7 @@
-"""The datasets: one module for each family, with its source, its decoding and its protocol.
+"""The datasets by name: each is built by the function that `stage_code` finds for it.
 
-A new dataset is one module with a `DATASETS` table, one entry in `_MODULES` below and one file in
-`pipeline/conf/dataset/`. A dataset of another package has the file alone, whose `builder` names the
-function that builds the dataset, `package.module:function`.
+A new dataset is one module with a `DATASETS` table and one file in `pipeline/conf/dataset/`, whose
+`builder` names the module. Only the module that builds a dataset is imported.
 """
 
 from __future__ import annotations
@@ -11,21 +10,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pipeline.core import stage_code
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.core.records import read_yaml
 from pipeline.datasets.base import SPLITS, Dataset, RawFile, SplitData, SplitStream
-from pipeline.datasets.clips import moving_digits, robotic_pushing
-from pipeline.datasets.embedded import digits, digits_coarse, digits_pca, tones
-from pipeline.datasets.images import binarized_mnist, cifar, idx_images, imagenet
-from pipeline.datasets.sounds import spoken_digits
-from pipeline.datasets.tables import csv_table, uci_binary
-from pipeline.datasets.user import arrays, csv_file, image_folder, image_shards, wav_folder
 
 __all__ = [
     "SPLITS",
@@ -39,26 +34,15 @@ __all__ = [
 ]
 
 CONF_FOLDER = Path(__file__).parents[1] / "conf" / "dataset"
-BUILDER = "builder"  # key of a conf file
-_MODULES = (
-    digits,
-    digits_coarse,
-    digits_pca,
-    binarized_mnist,
-    idx_images,
-    cifar,
-    imagenet,
-    moving_digits,
-    robotic_pushing,
-    uci_binary,
-    csv_table,
-    spoken_digits,
-    tones,
-)
-_KINDS = image_folder.KINDS | image_shards.KINDS | arrays.KINDS | csv_file.KINDS | wav_folder.KINDS
-_BUILDERS: dict[str, Callable[[Mapping[str, object]], Dataset]] = {
-    name: build for module in _MODULES for name, build in module.DATASETS.items()
+_USER = "pipeline.datasets.user"
+_KINDS = {  # of the user's files
+    "image_folder": f"{_USER}.image_folder:build",
+    "image_shards": f"{_USER}.image_shards:build",
+    "arrays": f"{_USER}.arrays:build",
+    "csv": f"{_USER}.csv_file:build",
+    "wav_folder": f"{_USER}.wav_folder:build",
 }
+_Build = Callable[[Mapping[str, object]], Dataset]
 
 
 def list_datasets() -> list[str]:
@@ -68,8 +52,8 @@ def list_datasets() -> list[str]:
         >>> "digits" in list_datasets()
         True
     """
-    elsewhere = {path.stem for path in CONF_FOLDER.glob("*.yaml") if _builder_named(path)}
-    return sorted(_BUILDERS.keys() | elsewhere)
+    names = stage_code.dataset_names(CONF_FOLDER)
+    return [name for name in names if stage_code.builder_of(name, CONF_FOLDER) is not None]
 
 
 def get_dataset(config: Mapping[str, object]) -> Dataset:
@@ -91,26 +75,24 @@ def get_dataset(config: Mapping[str, object]) -> Dataset:
     name = config["name"]
     if "kind" in config:
         return _user_dataset(name, config)
-    if isinstance(name, str) and name in _BUILDERS:
-        return _BUILDERS[name](config)
-    elsewhere = _builder_named(CONF_FOLDER / f"{name}.yaml")
-    if elsewhere is None:
+    builder = stage_code.builder_of(name, CONF_FOLDER) if isinstance(name, str) else None
+    if builder is None:
         raise unknown_name("dataset", name, list_datasets())
-    build: Callable[[Mapping[str, object]], Dataset] = EntryPoint(
-        str(name), elsewhere, BUILDER
-    ).load()
-    return build(config)
+    return _load(str(name), builder)(config)
 
 
-def _builder_named(path: Path) -> str | None:
-    """Return the function of another package that a conf file names, None without one."""
-    if not path.is_file():
-        return None
+def _load(name: str, builder: str) -> _Build:
+    """Import the function that builds a dataset.
+
+    Raises:
+        UserError: naming the builder that cannot be imported.
+    """
     try:
-        builder = read_yaml(path).get(BUILDER)
-    except UserError:  # a file that is not valid: asking for that very dataset names the mistake
-        return None
-    return builder if isinstance(builder, str) else None
+        found = EntryPoint(name, builder, stage_code.DATASETS).load()
+        build: _Build = found.DATASETS[name] if isinstance(found, ModuleType) else found
+    except (ImportError, AttributeError, KeyError) as error:
+        raise UserError(f"dataset {name}: builder {builder!r}: {one_line(error)}") from error
+    return build
 
 
 def check_user_name(name: object, kind: str) -> None:
@@ -132,7 +114,7 @@ def _user_dataset(name: object, config: Mapping[str, object]) -> Dataset:
     if not isinstance(kind, str) or kind not in _KINDS:
         raise unknown_name("kind of dataset", str(kind), _KINDS)
     check_user_name(name, kind)
-    return _KINDS[kind](config)
+    return _load(kind, _KINDS[kind])(config)
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
@@ -145,17 +127,18 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     Raises:
         UserError: for an unknown dataset or an override that isn't `option=value`.
     """
-    known = [path.stem for path in CONF_FOLDER.glob("*.yaml")]
+    known = stage_code.dataset_names(CONF_FOLDER)
     if name not in known:
         raise unknown_name("dataset", name, known)
     _check_overrides(name, overrides)
+    path = CONF_FOLDER / f"{name}.yaml"
     try:
         asked = OmegaConf.from_dotlist(list(overrides))
-        content = read_yaml(CONF_FOLDER / f"{name}.yaml")
+        content = read_yaml(path) if path.exists() else {"name": name}  # of another package
         if "kind" in content:  # written by PyYAML (`own.adding`)
             config: object = content | cast(dict[object, object], OmegaConf.to_container(asked))
         else:
-            merged = OmegaConf.merge(OmegaConf.load(CONF_FOLDER / f"{name}.yaml"), asked)
+            merged = OmegaConf.merge(content, asked)
             config = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         given = f" with overrides {' '.join(overrides)}" if overrides else ""
@@ -164,7 +147,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> dict[str, object]:
     require(isinstance(config, dict), where, "a mapping", config)
     config = cast(dict[object, object], config)
     require(config.get("name") == name, f"{where}: name", repr(name), config.get("name"))
-    return {str(key): value for key, value in config.items() if key != BUILDER}
+    return {str(key): value for key, value in config.items() if key != stage_code.BUILDER}
 
 
 def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:
@@ -186,9 +169,10 @@ def parse_overrides(name: str, overrides: Sequence[str]) -> dict[str, object]:
 
 
 def _check_overrides(name: str, overrides: Sequence[str]) -> None:
+    fixed = ("name", "kind", stage_code.BUILDER)
     for override in overrides:
         key, equals, _ = override.partition("=")
-        if not equals or not key.isidentifier() or key in ("name", "kind"):
+        if not equals or not key.isidentifier() or key in fixed:
             raise UserError(
                 f"override {override!r}: expected option=value with an option of dataset {name!r}"
             )

@@ -63,7 +63,7 @@ class PartsFolder:
     """
 
     def __init__(self, name: str, decides: object) -> None:
-        code = stage_sha256("preprocess")
+        code = stage_sha256("preprocess", f"dataset.{name}")
         text = json.dumps([decides, code, PIL.__version__], sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder = paths.root() / "data" / "decoded" / f"{name}-{key}"

@@ -27,7 +27,7 @@ from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.publishing import unpublished
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import shared_storage
-from pipeline.core import paths, provenance
+from pipeline.core import paths, stage_code
 from pipeline.core import storage as places
 from pipeline.core.errors import UserError
 from pipeline.core.records import flat, read_yaml, value_of
@@ -243,7 +243,7 @@ def _fold(config: ExperimentConfig, fold: int, raw: Path, home: Path) -> Result:
     with _root(home), unpublished():
         folder = preprocess.write(dataset, dataset.decode(raw), paths.shards(dataset.name))
         plan = json.dumps(dataclasses.asdict(config.evaluation), sort_keys=True)
-        code = provenance.code_sha256("folds", str(config.model["name"]))
+        code = stage_code.code_sha256("folds", str(config.model["name"]))
         identity = f"{config.config_hash(read_manifest(folder).sha256)} {code} {plan}"
         trained, done = home / "trained", home / "done"
         out = paths.evaluation(dataset.name, config.result_name)

@@ -18,7 +18,7 @@ from pipeline.artifacts import artifact
 from pipeline.artifacts.writer import alone, writing
 from pipeline.cluster.devices import local_device
 from pipeline.cluster.shared_storage import shared_storage
-from pipeline.core import paths, provenance
+from pipeline.core import paths, stage_code
 from pipeline.core.errors import UserError, require
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.shard_reader import ShardReader, Split
@@ -87,7 +87,7 @@ def _described(
     config: ExperimentConfig, trained: saved_models.TrainedModel
 ) -> tuple[str, str | None, str | None]:
     """Return the hashes of the configuration, of its entry, and of the code."""
-    code = provenance.code_sha256("evaluate", trained.name)
+    code = stage_code.code_sha256("evaluate", trained.name)
     return identity.config_sha256(config), identity.entry_sha256(config.name), code
 
 

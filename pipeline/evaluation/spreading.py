@@ -22,7 +22,7 @@ import arcore
 from pipeline.cluster.devices import exact
 from pipeline.cluster.shared_storage import publish_shards
 from pipeline.cluster.worker_pool import pool
-from pipeline.core import paths, provenance
+from pipeline.core import paths, stage_code
 from pipeline.core.errors import UserError, one_line
 from pipeline.core.stage_code import check_host
 from pipeline.data.manifest import read_manifest
@@ -77,7 +77,7 @@ class ScoringWork:
             Disagreement: for a host of other code than the driver's.
         """
         job = self._job
-        check_host(job.code_sha256, provenance.code_sha256("evaluate", job.model))
+        check_host(job.code_sha256, stage_code.code_sha256("evaluate", job.model))
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as folder:
             for name, content in self._files.items():
@@ -133,7 +133,7 @@ def scorer(
         context_frames=context,
         use_gpu=config.cluster.use_gpu,
         model=name,
-        code_sha256=provenance.code_sha256("evaluate", name),
+        code_sha256=stage_code.code_sha256("evaluate", name),
     )
     files = _read_files(paths.model(config.name), weights_sha256)
     with pool(config.cluster, ScoringWork, (job, files), f"evaluating {config.name}") as workers:

@@ -20,7 +20,7 @@ from yaml import YAMLError
 from pipeline.core import paths
 from pipeline.core.errors import UserError, one_line, require, unknown_name
 from pipeline.datasets import catalog
-from pipeline.experiments import groups, members, naming
+from pipeline.experiments import groups, naming
 from pipeline.experiments.params_file import read_entry, read_params
 from pipeline.experiments.schema import (
     ClusterConfig,
@@ -28,6 +28,7 @@ from pipeline.experiments.schema import (
     ExperimentConfig,
     TrainerConfig,
     build,
+    member_defaults,
 )
 
 GROUPS = (*groups.FILE_GROUPS, "model")
@@ -245,7 +246,7 @@ def compose(
             asked = [o.partition("=")[0] for o in dotted if _section(o) == key]
             raise _unknown_parameter(asked[0] if asked else key, plain)
     catalog.get_dataset(plain["dataset"])
-    plain = _over(members.defaults(plain["model"]), plain)
+    plain = _over(member_defaults(plain["model"]), plain)
     return ExperimentConfig(
         name=name,
         base=entry.get("base"),

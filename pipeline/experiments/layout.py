@@ -19,14 +19,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core import stage_code
 from pipeline.core.errors import UserError, one_line, require
 
 FILE = "params.yaml"
 SECTIONS = ("experiments", "searches")
 JOINS = "joins"
 MADE = "# Written by `python -m stages.params` of the stages of dvc.yaml; not by hand.\n"
-OF_DATASETS = ("fetch", "preprocess")
 WIDTH = 78  # columns of an entry's mapping on one line; ruamel.yaml breaks lines of more than 80
 
 
@@ -70,7 +68,7 @@ def pipeline_of(folder: str, text: str) -> str:
     """Return the dvc.yaml of a folder's params.yaml.
 
     It has the stages of the project's dvc.yaml that run for each entry: they run in the same place,
-    take their entries from the folder's file, and depend on the datasets of such folders.
+    and take their entries from the folder's file.
 
     Arguments:
         folder: of PARTS.
@@ -78,11 +76,9 @@ def pipeline_of(folder: str, text: str) -> str:
     """
     whole = yaml.safe_load(text)
     stages = {name: stage["do"] for name, stage in whole["stages"].items() if "foreach" in stage}
-    for name, stage in stages.items():
+    for stage in stages.values():
         own = [one for one in stage["params"] if isinstance(one, str)]
         others = [one for one in stage["params"] if not isinstance(one, str)]
-        if name in OF_DATASETS:
-            others[0][stage_code.FILE].append(stage_code.DATASETS)
         stage["params"] = [*([{f"{folder}/{FILE}": own}] if own else []), *others]
     made = {
         name: {"foreach": whole["stages"][name]["foreach"], "do": {"wdir": "..", **stage}}

@@ -13,7 +13,6 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from arcore import mixtures
 from pipeline.core.errors import UserError, one_line
 from pipeline.evaluation import audio_figures, video_figures
 from pipeline.evaluation.results import Result
@@ -206,7 +205,7 @@ def _player(content: bytes, label: str) -> Cell:
 
 def shows_expected(result: Result) -> bool:
     """Tell whether samples of clips have expected frames: ensembles have no conditionals."""
-    return result.num_members == 1 and result.model != mixtures.NAME
+    return result.num_members == 1 and result.model != "mixture"
 
 
 def read_sound(path: Path) -> bytes:

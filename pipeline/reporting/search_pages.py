@@ -12,12 +12,12 @@ from pipeline.reporting.templates import Cell, HtmlTable, Terms
 RECORD = search_tables.RECORD
 PICTURES = {
     "objective.png": "Validation nats of each trial over each parameter",
-    "front.png": "Validation nats over seconds of 16 samples; numbered: those none beats in both",
+    "front.png": "Validation nats over seconds of 16 samples; numbered: unbeaten trials",
     "curves.png": "Lowest validation nats of each trial over its epochs",
 }
 
-TRIALS = "Trials, those that differ in their seed alone as one"
-UNBEATEN = "Trials that none beats in both objectives"
+TRIALS = "Trials, best first; mean ± standard error where trials differ in their seed alone"
+UNBEATEN = "Trials that no other trial beats in both objectives, lowest nats first"
 
 
 def write_all() -> list[Path]:
@@ -35,7 +35,7 @@ def write(folder: Path) -> None:
         UserError: naming the file that is missing or malformed.
     """
     record = search_tables.read_record(folder)
-    header, rows = search_tables.trials(folder / "trials.csv")
+    header, rows = search_tables.trials(folder / "trials.csv", best_first=True)
     content: list[folder_pages.Part] = [
         _found(record),
         *_shares(folder, record.best_trial),
@@ -64,7 +64,7 @@ def _found(record: SearchFacts) -> str:
 def _shares(folder: Path, best: int) -> list[HtmlTable]:
     """Return what the best trial had, and the shares in the variance; nothing without shares."""
     header, rows = search_tables.shares(folder, best)
-    caption = "Parameters, by their share in the variance of the trials, each by itself"
+    caption = "Share of each parameter by itself in the variance of the trials"
     return [templates.text_table(caption, header, rows)] if rows else []
 
 

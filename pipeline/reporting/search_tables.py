@@ -112,13 +112,20 @@ def _ended(row: Mapping[str, str]) -> str:
     return row.get("epochs", "?") + (", stopped" if row.get("status") == "stopped" else "")
 
 
-def trials(path: Path) -> Table:
+def trials(path: Path, best_first: bool = False) -> Table:
     """Return a row for each group of trials: what they had, and their validation nats.
+
+    Arguments:
+        path: of a trials.csv.
+        best_first: sort by nats, and print numbers with three digits.
 
     Raises:
         UserError: as `groups`.
     """
     found = groups(path)
+    if best_first:
+        found.sort(key=lambda group: group.mean)
+    printed = setting if best_first else str
     seeds = SEED in read_rows(path)[0]
     timed = any(group.seconds for group in found)
     header = [title(name) for name in found[0].settings] if found else []
@@ -126,10 +133,10 @@ def trials(path: Path) -> Table:
     header += [TIMED] if timed else []
     return header, [
         [
-            *group.settings.values(),
+            *map(printed, group.settings.values()),
             *([str(len(group.nats))] if seeds else []),
             group.text,
-            *([group.seconds] if timed else []),
+            *([printed(group.seconds)] if timed else []),
         ]
         for group in found
     ]

@@ -6,7 +6,7 @@ import math
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import PurePosixPath
 
-from arcore import pools, zoo
+from arcore.models import COMBINATIONS
 from arcore.zoo import list_models, model_class
 from pipeline.evaluation.reading import Evaluated
 from pipeline.evaluation.results import BoundTerms, Result
@@ -109,7 +109,7 @@ def members(result: Result, num_averaged: int = 1) -> str:
 
 def is_combined(model: str) -> bool:
     """Whether a model is a mixture or pool, whose members were trained, each on a machine."""
-    return model in zoo.COMBINATIONS
+    return model in COMBINATIONS
 
 
 def rows_scored(rows: int, split_rows: int | None) -> str:
@@ -141,7 +141,7 @@ def settings(evaluated: Evaluated) -> str:
     result, config = evaluated.result, evaluated.config
     if config.weights:
         shares = sorted(config.weights.items(), key=lambda item: -item[1])
-        if result.model == pools.NAME:
+        if result.model == "pool":
             return " * ".join(f"{name}^{weight:.3f}" for name, weight in shares)
         return " + ".join(f"{weight:.3f} {name}" for name, weight in shares)
     if result.model not in list_models():

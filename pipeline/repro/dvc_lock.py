@@ -16,7 +16,7 @@ from dvc.repo import Repo
 from dvc.stage import Stage
 
 from pipeline.core import paths
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line, unknown_name
 from pipeline.core.records import read_yaml
 from pipeline.core.stage_code import FILE, PACKAGES, StageCode
 from pipeline.repro.stage_plan import needed_stages
@@ -30,8 +30,10 @@ def why(root: Path, key: str) -> list[str]:
     Raises:
         UserError: for an unknown key.
     """
-    now = StageCode(root).hashes(key)
-    short = StageCode(root).short(key)
+    code = StageCode(root)
+    if key not in code.keys():
+        raise unknown_name("key", key, code.keys())
+    now, short = code.hashes(key), code.short(key)
     locked = _locked(root, key)
     if not locked:
         return [f"{key}: no locked stage has this key"]

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.core.errors import UserError, one_line, require, require_seed, unknown_name
 from pipeline.data.manifest import Manifest
-from pipeline.experiments import compose, groups, members, naming, params_file, schema
+from pipeline.experiments import compose, groups, naming, params_file, schema
 from pipeline.experiments.overlay import overlaid
 from pipeline.search import objectives
 from pipeline.search.objectives import NATS, OBJECTIVES, SECONDS
@@ -135,10 +135,12 @@ class Search:
         plain = cast(dict[str, dict[str, object]], merged)
         named, expected = plain["model"]["name"], f"{self.base.model['name']!r}, the entry's"
         require(named == self.base.model["name"], f"{where}: model.name", expected, named)
+        derived = schema.member_defaults(plain["model"])
         if not self._states("validate_members"):
-            plain["trainer"] |= members.defaults(plain["model"])["trainer"]
+            plain["trainer"] |= derived["trainer"]
         trainer = schema.build(schema.TrainerConfig, plain["trainer"], "trainer")
-        evaluation = dataclasses.replace(self.base.evaluation, num_members=1)  # none has any
+        count = derived["evaluation"]["num_members"]
+        evaluation = dataclasses.replace(self.base.evaluation, num_members=count)
         return dataclasses.replace(
             self.base, model=plain["model"], trainer=trainer, evaluation=evaluation
         )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import pyarrow.fs
 
-from pipeline.core import provenance, storage
+from pipeline.core import stage_code, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.records import parse_object
 from pipeline.core.redaction import redacted
@@ -36,7 +36,7 @@ class TrialRecords:
 
     def __init__(self, search: Search, place: str) -> None:
         self.search, self.place = search, place
-        self.code_sha256 = provenance.code_sha256("tune", str(search.base.model["name"]))
+        self.code_sha256 = stage_code.code_sha256("tune", str(search.base.model["name"]))
         self._found: dict[int, TrialRecord] = {}
         self._failing = False
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.cluster import connection
-from pipeline.core import provenance
+from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.stage_code import check_host
 from pipeline.data.manifest import Manifest
@@ -69,7 +69,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
     search = setting.search
     values = {p.name: p.decode(drawn[p.name]) for p in search.space}
     try:
-        own = provenance.code_sha256("train", str(search.base.model["name"]))
+        own = stage_code.code_sha256("train", str(search.base.model["name"]))
         check_host(setting.code_sha256, own)  # before other code refuses values that it lacks
         config = dataclasses.replace(search.experiment(values), cluster=setting.resources)
         job = driver.make_job(
@@ -90,7 +90,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
     except UserError as error:
         outcome = Failed(str(error))
     if isinstance(outcome, Failed):
-        tune.report(TrainingReport(epoch=1, problem=outcome.reason).to_dict())
+        tune.report(TrainingReport(problem=outcome.reason).to_dict())
 
 
 def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutcome:

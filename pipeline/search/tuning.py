@@ -22,7 +22,7 @@ from pipeline.artifacts.artifact import Artifact
 from pipeline.artifacts.origin import device_name
 from pipeline.artifacts.writer import Begun, alone, writing
 from pipeline.cluster import connection, shared_storage
-from pipeline.core import allocator, paths, provenance, storage
+from pipeline.core import allocator, paths, stage_code, storage
 from pipeline.core.errors import UserError, one_line
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.experiments.schema import ClusterConfig
@@ -267,7 +267,7 @@ def _fit(run: SearchRun, records: TrialRecords, resources: ClusterConfig) -> Non
         return
     dataset = search.base.dataset["name"]
     shards = shared_storage.publish_shards(search.base.cluster, paths.shards(dataset), dataset)
-    code = provenance.code_sha256("train", str(search.base.model["name"]))
+    code = stage_code.code_sha256("train", str(search.base.model["name"]))
     setting = TrialSetting(search, resources, run.manifest, shards, records.place, code)
     trial = functools.partial(run_trial, setting=setting)
     budget, is_alone = search.plan.time_budget_minutes, connection.num_workers(resources) == 1

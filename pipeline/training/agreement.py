@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.core import provenance
+from pipeline.core import stage_code
 from pipeline.core.redaction import redacted
 from pipeline.core.stage_code import Disagreement, check_host
 from pipeline.data.manifest import read_manifest
@@ -16,7 +16,7 @@ def check(job: TrainingJob) -> None:
         Disagreement: naming the host of other code, whose gradients would be of another program,
             or the shards that were made again since the job was; no fault of a model's values.
     """
-    check_host(job.code_sha256, provenance.code_sha256("train", str(job.model["name"])))
+    check_host(job.code_sha256, stage_code.code_sha256("train", str(job.model["name"])))
     wanted, got = job.dataset_sha256, read_manifest(job.shards).sha256
     if wanted not in (None, got):
         raise Disagreement(

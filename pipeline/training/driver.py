@@ -25,7 +25,7 @@ from pipeline.cluster.shared_storage import (
     shared_storage,
     storage_of,
 )
-from pipeline.core import paths, provenance, storage
+from pipeline.core import paths, stage_code, storage
 from pipeline.core.errors import UserError, one_line, require
 from pipeline.core.file_hash import sha256_of
 from pipeline.core.records import flat, write_object
@@ -47,7 +47,6 @@ from pipeline.training.training_records import (
     TrainingJob,
     TrainingOutcome,
     TrainingRecord,
-    outcome_from_dict,
 )
 from pipeline.training.worker import run_job
 
@@ -211,7 +210,7 @@ def make_job(
         shards = publish_shards(config.cluster, paths.shards(dataset), dataset)
     return TrainingJob(
         config_hash=resolved.config_hash,
-        code_sha256=code_sha256 or provenance.code_sha256("train", str(resolved.model["name"])),
+        code_sha256=code_sha256 or stage_code.code_sha256("train", str(resolved.model["name"])),
         event=resolved.event,
         model=resolved.model,
         trainer=config.trainer,
@@ -246,7 +245,7 @@ def _fit(run: TrainingRun, job: TrainingJob) -> TrainingOutcome:
         raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
     except RayError as error:
         raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
-    return outcome_from_dict(result.return_value)
+    return result.return_value
 
 
 def _require_finished(run: TrainingRun, outcome: TrainingOutcome) -> Finished:

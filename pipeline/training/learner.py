@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-import arcore
+from arcore.model import AutoregressiveModel
 from arcore.primitives.row_noise import BatchSlice
 from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch
@@ -43,7 +43,7 @@ class Learner:
         model = workers.run_on_all_ranks(lambda: create_model(job.model, job.event))
         self.model = model.to(workers.device, DTYPES[job.trainer.precision])
         self.optimizer = optimization.make_optimizer(self.model.parameters(), job.trainer.optimizer)
-        self.evaluated: arcore.AutoregressiveModel = self.model
+        self.evaluated: AutoregressiveModel = self.model
         self._average: AveragedModel | None = None
         if job.trainer.ema_decay:
             self._average = AveragedModel(self.model, job.trainer.ema_decay)
@@ -51,7 +51,7 @@ class Learner:
         self._call: nn.Module = self.model
 
     @property
-    def averaged(self) -> arcore.AutoregressiveModel | None:
+    def averaged(self) -> AutoregressiveModel | None:
         """The model with averaged weights; None without `trainer.ema_decay`."""
         return None if self._average is None else self.evaluated
 

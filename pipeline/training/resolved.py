@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-import arcore
+from arcore import events, zoo
 from arcore.events import Event
+from arcore.model import AutoregressiveModel
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
 from pipeline.data.manifest import Manifest
@@ -50,7 +51,7 @@ class ResolvedConfig:
         """The hash of all that decides the trained weights."""
         return self.experiment.config_hash(self.dataset_sha256)
 
-    def build(self) -> arcore.AutoregressiveModel:
+    def build(self) -> AutoregressiveModel:
         """Build the model without memory, of the dtype that its weights have."""
         with torch.device("meta"):
             model = create_model(self.model, self.event)
@@ -61,7 +62,7 @@ class ResolvedConfig:
         return self.experiment.to_dict() | {
             "base": self.experiment.base,
             "model": dict(self.model),
-            "event": arcore.events.to_dict(self.event),
+            "event": events.to_dict(self.event),
             "dataset_sha256": self.dataset_sha256,
         }
 
@@ -99,7 +100,7 @@ def fit(config: ExperimentConfig, manifest: Manifest) -> ResolvedConfig:
     return ResolvedConfig(config, hyperparameters, manifest.event, manifest.sha256)
 
 
-def create_model(model: Mapping[str, object], event: Event) -> arcore.AutoregressiveModel:
+def create_model(model: Mapping[str, object], event: Event) -> AutoregressiveModel:
     """Create a model from its configuration ({name, ...hyperparameters}).
 
     Raises:
@@ -110,7 +111,7 @@ def create_model(model: Mapping[str, object], event: Event) -> arcore.Autoregres
         fits = isinstance(key, str) and key != "event"
         require(fits, "model", "the names of hyperparameters as keys", key)
     try:
-        return arcore.create_model(str(model["name"]), event, **hyperparameters)
+        return zoo.create_model(str(model["name"]), event, **hyperparameters)
     except ValueError as error:
         raise UserError(f"model: {error}") from None
 
@@ -178,9 +179,7 @@ def _preprocessing(dataset: Mapping[str, object]) -> str:
     return " ".join(["python -m stages.preprocess", name, *map(shlex.quote, texts)])
 
 
-def check_frames(
-    config: ExperimentConfig, model: arcore.AutoregressiveModel, manifest: Manifest
-) -> None:
+def check_frames(config: ExperimentConfig, model: AutoregressiveModel, manifest: Manifest) -> None:
     """Check that clips of which frames are given have a model that scores the rest of them.
 
     Raises:
@@ -193,7 +192,7 @@ def check_frames(
         )
 
 
-def check_condition(model: arcore.AutoregressiveModel, manifest: Manifest) -> None:
+def check_condition(model: AutoregressiveModel, manifest: Manifest) -> None:
     """Check that a dataset's rows come with the condition that a model asks for.
 
     Raises:

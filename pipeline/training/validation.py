@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-import arcore
 from arcore.events import Event, Levels
+from arcore.model import AutoregressiveModel
 from pipeline.data.batches import BatchLoader
 from pipeline.experiments.schema import TrainerConfig
 
@@ -16,9 +16,7 @@ LOGITS = 1 << 27  # at once, of dimensions with a probability for each of many l
 
 
 @torch.no_grad()
-def summed_loss(
-    model: arcore.AutoregressiveModel, loader: BatchLoader, trainer: TrainerConfig
-) -> Tensor:
+def summed_loss(model: AutoregressiveModel, loader: BatchLoader, trainer: TrainerConfig) -> Tensor:
     """Sum the validation loss over this worker's rows, () float64, in nats.
 
     Arguments:
@@ -56,9 +54,7 @@ def most_rows(event: Event) -> int:
     return max(1, min(DIMENSIONS // event.size, LOGITS // (event.size * levels)))
 
 
-def _scorer(
-    model: arcore.AutoregressiveModel, validate_members: int | None
-) -> arcore.AutoregressiveModel:
+def _scorer(model: AutoregressiveModel, validate_members: int | None) -> AutoregressiveModel:
     """Return the model, or the mixture of its members; exactly where None asks for it."""
     members = validate_members or model.num_members
     exactly = validate_members is None and model.validation_is_estimate

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts.origin import device_name
-from pipeline.core import provenance
+from pipeline.core import stage_code
 from pipeline.core.errors import UserError
 from pipeline.core.records import read_object, value_of, write_object
 from pipeline.uses.use_context import UseContext
@@ -69,7 +69,7 @@ class KeptScores:
 def _folder(context: UseContext, use: str, chosen: np.ndarray) -> Path | None:
     """Return a folder that no other model, rows or code has; None where nothing is to be kept."""
     trained = context.trained
-    code = provenance.code_sha256("use", trained.name)
+    code = stage_code.code_sha256("use", trained.name)
     if context.kept is None or code is None:  # nobody could tell whether it is the same code
         return None
     described = {

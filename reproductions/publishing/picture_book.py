@@ -19,6 +19,7 @@ from PIL import Image, ImageSequence
 from pipeline.artifacts import artifact
 from pipeline.artifacts.artifact import USE
 from pipeline.artifacts.origin import commit
+from pipeline.artifacts.reader import check_files
 from pipeline.artifacts.writer import writing
 from pipeline.core import paths
 from pipeline.core.errors import UserError, require
@@ -102,6 +103,7 @@ def record(experiment: str) -> Path:
     folder = paths.results() / "gallery" / experiment
     with writing(artifact.record(folder)) as temporary:
         for part, source in found:
+            check_files(source, f"run `{part.command}`")
             shown = []
             for one in part.shown:
                 if one.file.endswith(".png"):

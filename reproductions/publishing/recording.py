@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.artifacts import artifact
+from pipeline.artifacts import artifact, reader
 from pipeline.artifacts.writer import writing
 from pipeline.core import atomic, paths
 from pipeline.core.errors import UserError
@@ -146,9 +146,10 @@ def record_embedded(datasets: Iterable[str]) -> Path:
         UserError: for missing or malformed results.
     """
     path = paths.results() / embedded.FILE
-    lines: dict[str, list[embedded.EmbeddedLine]] = {}
-    for line in embedded.read(path) if path.is_file() else []:
-        lines.setdefault(line.dataset, []).append(line)
+    before = embedded.read(path) if path.is_file() else []
+    lines = {
+        line.dataset: [one for one in before if one.dataset == line.dataset] for line in before
+    }
     for dataset in datasets:
         lines[dataset] = embedded.lines_of(numbers.numbers(comparison.build_report(dataset)))
     return _write(path, embedded.csv_text(line for found in lines.values() for line in found))
@@ -172,12 +173,18 @@ def _evaluation(name: str) -> Path:
 
 def _measured(evaluation: Path) -> list[Path]:
     """The files of a result; its seconds are missing where DVC restored it from its cache."""
-    timing = evaluation / "timing.json"
-    return [evaluation / "metrics.json", *([timing] if timing.is_file() else [])]
+    return [evaluation / "metrics.json", *evaluation.glob("timing.json")]
 
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:
-    """Copy files into a folder; those of a fold's model into a folder of the same name."""
+    """Copy files into a folder; those of a fold's model into a folder of the same name.
+
+    Raises:
+        UserError: for a file that is missing, or a folder of which one was altered.
+    """
+    files = list(files)
+    for source in {file.parent for file in files}:
+        reader.check_files(source, "make it again")
     with writing(artifact.record(folder)) as temporary:
         for file in files:
             if not file.is_file():

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from arcore.hyperparameters import build_hyperparameters
-from arcore.zoo import COMBINATIONS, model_class
+from arcore.models import COMBINATIONS
+from arcore.zoo import model_class
 from pipeline.core.records import read_object
 from pipeline.experiments import compose
 from pipeline.reporting.wording import rounded

@@ -100,6 +100,7 @@ def test_the_page_is_followed(section: str, trains: bool, checkout: Project) -> 
 
 def test_a_name_is_not_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(catalog.CONF_FOLDER / "digits.yaml", tmp_path)
     monkeypatch.setattr(catalog, "CONF_FOLDER", tmp_path)
     own_files.write_cars(tmp_path / "cars.csv")
     given = ("cars.csv", ["drop=[price]"])

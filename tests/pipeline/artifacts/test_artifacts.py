@@ -129,10 +129,26 @@ def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
     with locks.held(locks.path_of("make-a"), "making a"):
         with pytest.raises(UserError, match="^making a: expected to be alone"), writing(output):
             raise AssertionError("two at once")
-    with alone(output) as begun, writing(output) as folder, alone(output) as again:
+    relative = dataclasses.replace(output, folder=output.folder.relative_to(Path.cwd()))
+    with alone(output) as begun, writing(relative) as folder, alone(output) as again:
         assert begun is again, "who holds the lock writes under it"
         (folder / "main.json").write_text("{}")
+    there = dataclasses.replace(output, folder=output.folder.absolute())
+    with alone(there) as begun, alone(output) as again:
+        assert begun is again, "however its folder is named"
+    with alone(output, work=(str(Path("shared").absolute()), "work")), writing(output) as folder:
+        assert Path("shared/.work.lock").exists() and locks.path_of("make-a").exists()
+        (folder / "main.json").write_text("{}")
     assert list(Path(".arcore/locks").iterdir()) == []
+
+
+def test_who_holds_a_lock_does_not_wait_for_it(output: Artifact, workdir: Path) -> None:
+    """As where a folder is given relative to the working directory, or is elsewhere."""
+    for folder in (Path("out/a"), workdir / "elsewhere"):
+        inner = dataclasses.replace(output, folder=folder)
+        with alone(output), writing(inner, wait=True) as partial:
+            (partial / "main.json").write_text("{}")
+        assert (folder / "main.json").is_file()
 
 
 def test_many_at_once_leave_one_whole(output: Artifact) -> None:

@@ -27,9 +27,9 @@ def shards(**options: Any) -> dict[str, str]:
 
 
 def test_a_worker_of_other_code_than_the_drivers_is_refused() -> None:
-    DecodingWork(None).prepare(1)
+    DecodingWork("mine", None).prepare(1)
     with pytest.raises(UserError, match="expected the code of the driver .bbbbbbbbbbbb., got oth"):
-        DecodingWork("b" * 64).prepare(1)
+        DecodingWork("mine", "b" * 64).prepare(1)
 
 
 @pytest.mark.own_process

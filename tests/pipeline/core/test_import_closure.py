@@ -10,10 +10,10 @@ import yaml
 
 import arcore
 from pipeline.core import stage_code
-from pipeline.core.code_hash import code_hash
 from pipeline.core.errors import UserError
-from pipeline.core.import_closure import Checkout
+from pipeline.core.import_closure import Checkout, code_hash
 from pipeline.core.stage_code import StageCode
+from pipeline.datasets import catalog
 from tests.places import ROOT
 from tests.support.checkouts import copy_code
 
@@ -138,7 +138,7 @@ def test_a_module_imported_by_name_is_the_chosen_one_or_any(checkout) -> None:
         b="",
     )
     common = ["p/__init__.py", "p/a.py"]
-    assert tree.closure("p.a", chosen={"p.s": "x"}) == [*common, "p/s/__init__.py", "p/s/x.py"]
+    assert tree.closure("p.a", chosen={"p.s": ["x"]}) == [*common, "p/s/__init__.py", "p/s/x.py"]
     every = ["p/b.py", "p/s/__init__.py", "p/s/x.py", "p/s/y.py"]
     assert tree.closure("p.a") == [*common, *every]
 
@@ -185,10 +185,33 @@ def test_stages_have_what_their_results_are_made_of(code) -> None:
         assert f"stages/{key.partition('.')[0]}.py" in code.hashes(key)
     training = {"experiments/compose.py", "training/worker.py", "data/loading.py"}
     assert {f"pipeline/{name}" for name in training} <= code.hashes("folds.rnade").keys()
-    assert "pipeline/datasets/embedded/digits_split.json" in code.hashes("preprocess")
+    assert "pipeline/datasets/embedded/digits_split.json" in code.hashes("dataset.digits")
     assert "pipeline/reporting/published_results.yaml" in code.hashes("report")
     everything = {path.relative_to(ROOT).as_posix() for path in (ROOT / "arcore").rglob("*.py")}
-    assert everything <= code.hashes("register").keys(), "arcore travels with a model"
+    left_out = {Path(file) for file in everything - code.hashes("register").keys()}
+    assert {path.name for path in left_out} == {"__init__.py"}, "arcore travels with a model"
+
+
+def test_a_training_covers_no_dataset_and_few_files(code) -> None:
+    """It reads shards; the module of its dataset decides those."""
+    files = code.hashes("train.nade")
+    assert len(files) <= 100, sorted(files)
+    builders = {f"dataset.{name}" for name in catalog.list_datasets()}
+    modules = set.union(*(set(code.hashes(key)) for key in builders))
+    common = set.intersection(*(set(code.hashes(key)) for key in builders))
+    read = {"pipeline/datasets/moving_generator.py", "pipeline/datasets/scaling.py"}
+    datasets = {file for file in modules - common if file.startswith("pipeline/datasets/")} - read
+    assert len(datasets) > 20 and not datasets & files.keys()
+    apart = {"mixtures", "pools", "coding", "entropy", "bitstream"}
+    assert not {f"arcore/{name}.py" for name in apart} & files.keys()
+
+
+def test_a_dataset_of_another_module_changes_no_other(code) -> None:
+    assert "reproductions/datasets/freeway.py" in code.hashes("dataset.freeway")
+    assert "reproductions/datasets/freeway.py" not in code.hashes("dataset.digits")
+    embedded = "pipeline/datasets/embedded/digits.py"
+    assert embedded in code.hashes("dataset.moving_digits")
+    assert embedded not in code.hashes("fetch").keys() | code.hashes("preprocess").keys()
 
 
 def test_the_table_has_every_key(code) -> None:
@@ -196,6 +219,7 @@ def test_the_table_has_every_key(code) -> None:
     assert list(values) == code.keys()
     assert code.models() == arcore.list_models()
     assert all(str(value).isalpha() for value in values.values()), "no number to any YAML reader"
+    assert {f"dataset.{name}" for name in catalog.list_datasets()} <= values.keys()
     assert len({values[f"train.{name}"] for name in code.models()}) == len(code.models())
     with pytest.raises(UserError, match="unknown key 'train.nad'; did you mean 'train.nade'"):
         code.hashes("train.nad")
@@ -208,7 +232,8 @@ def test_dvc_yaml_names_a_key_for_every_stage(code) -> None:
         kind = f"{name}.${{item.model}}" if name in stage_code.STAGES_OF_A_MODEL else name
         rest = set(_asked(stage)) - {kind}
         assert kind in _asked(stage) or name == "code"
-        assert rest <= {"entries.${item}", "evaluate.mixture"}
+        datasets = {"dataset.${item}", "dataset.${item.dataset}"}
+        assert rest <= {"entries.${item}", "evaluate.mixture", *datasets}
     assert set(stages) == {*stage_code.STAGES, *stage_code.STAGES_OF_A_MODEL, "code"}
 
 
@@ -227,7 +252,8 @@ def test_the_file_is_written_where_a_value_changes(tmp_path) -> None:
     with (tmp_path / "pipeline/datasets/embedded/digits_split.json").open("a") as split:
         split.write("\n")
     changed = stage_code.write(tmp_path)
-    assert "preprocess" in changed and stage_code.write(tmp_path) == []
+    assert "dataset.digits" in changed and "train.nade" not in changed
+    assert stage_code.write(tmp_path) == []
 
 
 def test_a_report_depends_on_which_entries_its_dataset_has(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.artifacts import locks
-from pipeline.core import paths, provenance
+from pipeline.core import paths, stage_code
 from pipeline.core.errors import UserError
 from pipeline.core.file_hash import sha256_of
 from pipeline.data import preprocess
@@ -57,8 +57,8 @@ def test_metrics_say_what_they_belong_to(result: dict) -> None:
     assert result["dataset_sha256"] == read_manifest("data/shards/digits_binary").sha256
     assert result["config_sha256"] == identity.config_sha256(compose.load("toy"))
     assert result["entry_sha256"] == identity.entry_sha256("toy")
-    assert result["code_sha256"] == provenance.code_sha256("evaluate", "made")
-    assert provenance.code_sha256("evaluate", "nade") not in (None, result["code_sha256"])
+    assert result["code_sha256"] == stage_code.code_sha256("evaluate", "made")
+    assert stage_code.code_sha256("evaluate", "nade") not in (None, result["code_sha256"])
     assert result["num_valid_rows"] == 24
     (read,) = reading.read_results("digits_binary")
     assert read.result.code_sha256 == result["code_sha256"]
@@ -249,7 +249,7 @@ def test_a_result_names_the_entry_and_the_code_that_it_began_with(
         code.append("b" * 64)
         return measure(*given, **named)
 
-    monkeypatch.setattr(provenance, "code_sha256", lambda *_: code[-1])
+    monkeypatch.setattr(stage_code, "code_sha256", lambda *_: code[-1])
     monkeypatch.setattr(measuring, "measure", edited_meanwhile)
     evaluate.evaluate(compose.load("toy"))
     again = json.loads(RESULT.read_text())

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.experiments import compose, listing
+from pipeline.experiments import compose, params_file
 
 ENTRY = {"dataset": "digits", "model": "made", "trainer": {"max_epochs": 9}}
 
@@ -83,7 +83,7 @@ def test_of_many_experiments_the_three_nearest_are_named(workdir: Path) -> None:
     message = str(caught.value)
     assert "did you mean 'digits-7-experiment' or " in message and "(40 are known)" in message
     assert message.count("experiment'") == 3 and len(message) < 180
-    text = listing.text_of("experiments")
+    text = params_file.listed("experiments")
     assert all(name in text for name in many) and "\ndigits\n" in text
     assert max(map(len, text.splitlines())) <= 120
 

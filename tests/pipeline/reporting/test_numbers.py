@@ -263,7 +263,8 @@ def test_measurements_of_other_data_or_malformed_ones_name_the_file(files):
     again = "run `python -m stages.codecs digits`"
     shards = files.sha256("digits")[:12]
     with pytest.raises(
-        UserError, match=f"codecs/digits.json: expected .*{shards}.*, got 0{{12}}; {again}"
+        UserError,
+        match=f"codecs/digits.json: dataset_sha256: expected .*{shards}.*, got 0{{12}}; {again}",
     ):
         comparison.build_report("digits")
     files.codecs("digits", ("PNG", 500.0), event=MNIST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_trials_that_came_out_alike_have_no_shares(copied: Path) -> None:
     folder = copied / "searches/digits-nade-orderings"
     (folder / "importance.csv").write_text("parameter,importance\n")
     search_pages.write(folder)
-    assert "by their share" not in (folder / "index.html").read_text()
+    assert "Share of each parameter" not in (folder / "index.html").read_text()
 
 
 def test_a_trial_that_was_stopped_before_it_was_validated_is_left_out(copied: Path) -> None:
@@ -107,3 +108,12 @@ def test_a_search_that_cannot_be_read_is_left_out(
         search_pages.write(folder)
     assert len(search_pages.write_all()) == len(NAMES) - 1
     assert "digits-nade-orderings" in caplog.text and "left out" in caplog.text
+
+
+def test_trials_come_best_first(copied: Path) -> None:
+    folder = copied / "searches/digits-nade-orderings"
+    search_pages.write(folder)
+    text = (folder / "index.html").read_text()
+    table = text.split("Trials, best first")[-1].split("</table>")[0]
+    nats = [float(found) for found in re.findall(r"([\d.]+) ± [\d.]+</td></tr>", table)]
+    assert len(nats) == 6 and nats == sorted(nats)

@@ -21,7 +21,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from pipeline.cluster import connection
-from pipeline.core import provenance
+from pipeline.core import stage_code
 from pipeline.core.errors import SiteError, UserError
 from pipeline.experiments.schema import OPTIMIZERS, ClusterConfig
 from pipeline.training import agreement, checkpoints, learner, resolved, sessions, step_precision
@@ -450,7 +450,7 @@ def test_a_checkpoint_of_other_code_is_refused_where_both_are_known(
 
 def test_a_worker_of_other_code_than_the_drivers_is_refused(make_worker) -> None:
     worker = make_worker()
-    worker.code_sha256 = provenance.code_sha256("train", "made")
+    worker.code_sha256 = stage_code.code_sha256("train", "made")
     worker.train(max_epochs=1)
     worker.code_sha256 = "b" * 64
     with pytest.raises(UserError, match="expected the code of the driver .bbbbbbbbbbbb., got oth"):

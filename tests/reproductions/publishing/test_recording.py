@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.core.errors import UserError
+from pipeline.core.file_hash import sha256_of
 from pipeline.evaluation import identity
 from pipeline.experiments import compose
 from pipeline.reporting import comparison
@@ -124,6 +125,18 @@ def test_a_stale_result_is_not_recorded(files) -> None:
     with pytest.raises(UserError, match="expected a result of the experiment as params.yaml has"):
         recording.record_experiment("dna-made")
     assert json.loads(Path("results/dna-made/metrics.json").read_text()) == result
+
+
+def test_what_was_altered_is_not_recorded(files) -> None:
+    files.evaluated("dna", "dna-made", 82.0)
+    history = Path("models/dna-made/history.csv")
+    sealed = {"inputs": {}, "files": {history.name: sha256_of(history)}}
+    history.with_name("artifact.json").write_text(json.dumps(sealed))
+    recording.record_experiment("dna-made")
+    history.write_text(history.read_text().replace("9.5", "9.4"))
+    with pytest.raises(UserError, match="history.csv: expected the file that was written"):
+        recording.record_experiment("dna-made")
+    assert "9.5" in Path("results/dna-made/history.csv").read_text()
 
 
 def test_a_table_is_of_one_version_of_the_data(files) -> None:
