@@ -30,6 +30,7 @@ from pipeline.data.batches import Batch
 from pipeline.data.manifest import read_manifest, write_manifest
 from pipeline.data.shard_layout import content_sha256
 from pipeline.data.shard_reader import ShardReader
+from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets.base import Dataset, SplitData
 from pipeline.datasets.options import Options
 
@@ -103,7 +104,9 @@ def peak_bytes() -> int:
 
 def stream_once(folder: str, batch_size: int, shuffle_rows: int) -> None:
     before = peak_bytes()
-    loader = loading.Loader(folder, "train", batch_size=batch_size, shuffle_rows=shuffle_rows)
+    loader = loading.Loader(
+        folder, "train", BatchPlan(batch_size=batch_size, shuffle_rows=shuffle_rows)
+    )
     for _ in loader.epoch(0):
         pass
     print(before, peak_bytes())
@@ -163,7 +166,9 @@ def main() -> None:
 
 
 def loader_of(folder: Path, batch_size: int, shuffle_rows: int) -> loading.Loader:
-    return loading.Loader(folder, "train", batch_size=batch_size, shuffle_rows=shuffle_rows)
+    return loading.Loader(
+        folder, "train", BatchPlan(batch_size=batch_size, shuffle_rows=shuffle_rows)
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Begun:
-    """When work on an output began, with what code, and under which lock."""
+    """When work on an output began, with what code if that is stamped, and under which lock."""
 
     commit: str
     clock: float
@@ -75,7 +75,8 @@ def alone(
             yield begun
             return
     with locks.held(path, f"{artifact.kind.doing} {artifact.name}", wait):
-        begun = Begun(origin.commit(), time.perf_counter(), path)
+        commit = origin.commit() if artifact.kind.origin else "unknown"  # Git is asked thrice
+        begun = Begun(commit, time.perf_counter(), path)
         token = _under_way.set((*before, (whole, begun)))
         try:
             yield begun
@@ -124,6 +125,8 @@ def writing(
 
 
 def _lock_of(artifact: Artifact) -> Path:
+    if artifact.kind.is_users:
+        return artifact.folder.with_name(f".{artifact.folder.name}.lock")
     return locks.path_of(f"{artifact.kind.verb}-{artifact.name}")
 
 

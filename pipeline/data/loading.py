@@ -22,12 +22,10 @@ from pipeline.core.errors import UserError
 from pipeline.data.batches import Batch, BatchLoader
 from pipeline.data.shard_reader import ShardReader
 from pipeline.data.shuffling import (
-    SHUFFLE_ROWS,
+    BatchPlan,
     HeldRows,
-    Share,
     Window,
     cut_windows,
-    part,
     permutation,
     read_ahead,
 )
@@ -41,17 +39,7 @@ Ranges = list[tuple[int, int]]
 
 
 def open_split(
-    location: str | Path,
-    split: str,
-    model: AutoregressiveModel,
-    *,
-    rank: int = 0,
-    world_size: int = 1,
-    batch_size: int | None = None,
-    seed: int = 0,
-    window: int | None = None,
-    shuffle_rows: int = SHUFFLE_ROWS,
-    first_rows: int | None = None,
+    location: str | Path, split: str, model: AutoregressiveModel, plan: BatchPlan
 ) -> BatchLoader:
     """Open one rank's part of a split, for a model.
 
@@ -65,30 +53,16 @@ def open_split(
         location: folder of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid or test.
         model: whose event says how rows are cut, and whose condition what goes with them.
-        rank: of this worker, in [0, world_size).
-        world_size: number of workers.
-        batch_size: rows (windows of sounds) of a training batch over all ranks; None for a split
-            that is read in order alone.
-        seed: of the shuffle and of what is drawn when read.
-        window: samples of a training window of sounds; without effect on other events.
-        shuffle_rows: rows that are held in memory.
-        first_rows: how many of the split's rows to use, the first ones; None for all.
+        plan: which rows this rank takes, and in which batches.
 
     Raises:
         UserError: see `Loader` and `SoundLoader`; for `first_rows` of sounds.
     """
     if model.event.is_open:
-        if first_rows is not None:
-            raise UserError(f"trainer.train_rows: expected null for sounds, got {first_rows}")
-        return SoundLoader(
-            location, split, model=model, rank=rank, world_size=world_size, batch_size=batch_size,
-            seed=seed, window=window, shuffle_rows=shuffle_rows,
-        )  # fmt: skip
-    return Loader(
-        location, split, use_labels=model.condition_kind is not None, rank=rank,
-        world_size=world_size, batch_size=batch_size, seed=seed, shuffle_rows=shuffle_rows,
-        first_rows=first_rows,
-    )  # fmt: skip
+        if plan.first_rows is not None:
+            raise UserError(f"trainer.train_rows: expected null for sounds, got {plan.first_rows}")
+        return SoundLoader(location, split, model, plan)
+    return Loader(location, split, plan, use_labels=model.condition_kind is not None)
 
 
 class Loader:
@@ -101,12 +75,10 @@ class Loader:
     B rows over all ranks. `sequential` reads the part in either case.
 
     Arguments:
-        location, split, rank, world_size, batch_size, seed, shuffle_rows: as for `open_split`. Two
-            windows of `shuffle_rows` rows are in memory at a time.
+        location, split, plan: as for `open_split`. Two windows of `shuffle_rows` rows are in
+            memory at a time. `first_rows` needs a split that is held in memory; a warning says so
+            where they have not all its classes, since rows may be stored class by class.
         use_labels: batches have the labels as their condition, if the split has any.
-        first_rows: how many of the split's rows to use, the first ones as they are stored, which is
-            for a split that is held in memory; None for all. A warning says so where these have
-            not all its classes, since rows may be stored class by class.
 
     Attributes: see `pipeline.data.batches.BatchLoader`.
 
@@ -121,7 +93,7 @@ class Loader:
         >>> raw = Path(tempfile.mkdtemp())
         >>> from pipeline.data import preprocess
         >>> folder = preprocess.write(digits, digits.decode(raw), raw / "shards")
-        >>> loader = Loader(folder, "train", batch_size=100)
+        >>> loader = Loader(folder, "train", BatchPlan(batch_size=100))
         >>> loader.rows, loader.steps_per_epoch
         (1257, 13)
         >>> batch = next(loader.epoch(0))
@@ -136,44 +108,34 @@ class Loader:
         self,
         location: str | Path,
         split: str,
+        plan: BatchPlan = BatchPlan(),  # noqa: B008, frozen
         *,
-        rank: int = 0,
-        world_size: int = 1,
-        batch_size: int | None = None,
-        seed: int = 0,
-        shuffle_rows: int = SHUFFLE_ROWS,
         use_labels: bool = False,
-        first_rows: int | None = None,
     ) -> None:
-        if shuffle_rows < 1:
-            raise UserError(f"shuffle_rows: expected an integer >= 1, got {shuffle_rows}")
+        if plan.shuffle_rows < 1:
+            raise UserError(f"shuffle_rows: expected an integer >= 1, got {plan.shuffle_rows}")
+        self._plan, self._use_labels = plan, use_labels
         self.reader = ShardReader(location, split)
         self.rows = all_rows = len(self.reader)
-        if first_rows is not None:
-            _check_first_rows(first_rows, all_rows, batch_size, shuffle_rows)
-            self.rows = first_rows
-        self._begin, self._end = part(self.rows, rank, world_size)
-        fits = all_rows <= shuffle_rows
+        if plan.first_rows is not None:
+            self.rows = _checked_first_rows(plan, all_rows)
+        self._begin, self._end = plan.part(self.rows)
+        fits = all_rows <= plan.shuffle_rows
         is_moving = self.reader.read_transform == "moving"  # clips are made of digits of any row
         if is_moving and not fits:
             raise UserError(
                 f"trainer.shuffle_rows: expected >= {all_rows}, the rows of the split, for clips "
-                f"that are drawn out of all of them, got {shuffle_rows}"
+                f"that are drawn out of all of them, got {plan.shuffle_rows}"
             )
-        whole = (batch_size is not None and fits) or is_moving
+        whole = (plan.batch_size is not None and fits) or is_moving
         self.partitioned_by_rank = not whole
-        self._use_labels, self._shuffle_rows = use_labels, shuffle_rows
-        self._share, self.steps_per_epoch = None, 0
-        if batch_size is not None:
-            self._share = Share(rank, world_size, batch_size, seed)
-            count = self._share.whole_steps if whole else self._share.part_steps
-            self.steps_per_epoch = count(self.rows)
+        self.steps_per_epoch = plan.steps(self.rows, whole)
         self._pool: np.ndarray | None = None
-        self._is_held = whole or self._end - self._begin <= shuffle_rows
+        self._is_held = whole or self._end - self._begin <= plan.shuffle_rows
         if whole:
             held = self.reader.hold(0, all_rows)
             self._pool = held.x[: self.rows]
-            if rank == 0 and self.reader.manifest.num_classes is not None:
+            if plan.rank == 0 and self.reader.manifest.num_classes is not None:
                 _warn_of_classes(held.labels, self.rows)
         elif self._is_held:
             self.reader.hold(self._begin, self._end)
@@ -195,14 +157,14 @@ class Loader:
             UserError: naming the shard that is missing or corrupt.
             ValueError: without a batch size, or for a step out of range.
         """
-        if self._share is None or not 0 <= first_step <= self.steps_per_epoch:
-            size = None if self._share is None else self._share.batch_size
+        size = self._plan.batch_size
+        if size is None or not 0 <= first_step <= self.steps_per_epoch:
             raise ValueError(
                 f"first_step: expected 0 <= first_step <= {self.steps_per_epoch} (steps of batches "
                 f"of {size}), got {first_step}"
             )
         batches = self._part_batches if self.partitioned_by_rank else self._whole_batches
-        return batches(self._share, epoch, first_step)
+        return batches(epoch, first_step)
 
     def sequential(self, batch_size: int) -> Iterator[Batch]:
         """Iterate over this rank's rows in order, as validation does.
@@ -219,21 +181,21 @@ class Loader:
             rows = np.arange(first, min(first + batch_size, self._end))
             yield self._batch(self.reader[rows], rows, 0, 0, len(rows))
 
-    def _whole_batches(self, share: Share, epoch: int, first_step: int) -> Iterator[Batch]:
+    def _whole_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         # motions of epoch 0 and seed 0 are those that validation and test have for good
         drawn = epoch + 1 if self.reader.read_transform == "moving" else epoch
-        for rows, all_rows in share.whole_batches(self.rows, epoch, first_step):
-            yield self._batch(self.reader[rows], rows, share.seed, drawn, all_rows)
+        for rows, all_rows in self._plan.whole_batches(self.rows, epoch, first_step):
+            yield self._batch(self.reader[rows], rows, self._plan.seed, drawn, all_rows)
 
-    def _part_batches(self, share: Share, epoch: int, first_step: int) -> Iterator[Batch]:
-        start = min(first_step * share.batch_size, self.rows)
+    def _part_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        start, _ = self._plan.span(self.rows, first_step)
         done = start * (self._end - self._begin) // self.rows
         steps = range(first_step, self.steps_per_epoch)
-        counts = [share.part_counts(self.rows, step) for step in steps]
-        with contextlib.closing(self._windows(share, epoch, done)) as windows:
-            taken = cut_windows(windows, [by_rank[share.rank] for by_rank in counts])
+        counts = [self._plan.part_counts(self.rows, step) for step in steps]
+        with contextlib.closing(self._windows(epoch, done)) as windows:
+            taken = cut_windows(windows, [by_rank[self._plan.rank] for by_rank in counts])
             for by_rank, (stored, rows) in zip(counts, taken, strict=True):
-                yield self._batch(stored, rows, share.seed, epoch, sum(by_rank))
+                yield self._batch(stored, rows, self._plan.seed, epoch, sum(by_rank))
 
     def _batch(
         self, stored: SplitData, rows: np.ndarray, seed: int, epoch: int, all_rows: int
@@ -246,9 +208,9 @@ class Loader:
             condition = torch.from_numpy(stored.labels)
         return Batch(torch.from_numpy(x), condition, None, all_rows)
 
-    def _windows(self, share: Share, epoch: int, done: int) -> Generator[Window, None, None]:
+    def _windows(self, epoch: int, done: int) -> Generator[Window, None, None]:
         """Yield the windows of an epoch without their first `done` rows."""
-        words = (share.seed, epoch, share.rank)
+        words = (self._plan.seed, epoch, self._plan.rank)
         if self._is_held:
             order = self._begin + permutation(words, self._end - self._begin)
             yield Window(self.reader, order[done:])
@@ -282,7 +244,7 @@ class Loader:
         window, rows = Ranges(), 0
         for number in permutation(words, len(blocks)):
             start, stop = blocks[number]
-            if window and rows + stop - start > self._shuffle_rows:
+            if window and rows + stop - start > self._plan.shuffle_rows:
                 yield window
                 window, rows = Ranges(), 0
             window.append((start, stop))
@@ -303,16 +265,21 @@ def _warn_of_classes(labels: np.ndarray | None, rows: int) -> None:
         )  # fmt: skip
 
 
-def _check_first_rows(
-    first_rows: int, rows: int, batch_size: int | None, shuffle_rows: int
-) -> None:
-    if not 1 <= first_rows <= rows:
+def _checked_first_rows(plan: BatchPlan, rows: int) -> int:
+    """Return how many of a split's rows are read.
+
+    Raises:
+        UserError: for more than there are, or a split that is not shuffled whole.
+    """
+    first_rows = plan.first_rows
+    if first_rows is None or not 1 <= first_rows <= rows:
         raise UserError(
             f"trainer.train_rows: expected an integer in 1..{rows}, rows of the split, or null, "
             f"got {first_rows}"
         )
-    if batch_size is None or rows > shuffle_rows:
+    if plan.batch_size is None or rows > plan.shuffle_rows:
         raise UserError(
             f"trainer.train_rows: expected null for a split of {rows} rows that is not shuffled "
             f"whole, got {first_rows}"
         )
+    return first_rows

@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.datasets.base import SplitData, joined
 
 SHUFFLE_ROWS = 1 << 18  # rows in memory, as an experiment's default has it
-Plan = TypeVar("Plan")
+Task = TypeVar("Task")
 
 
 class Rows(Protocol):
@@ -53,24 +53,54 @@ class Window:
     order: np.ndarray
 
 
-@dataclass(frozen=True)
-class Share:
-    """One rank's share of the batches of an epoch.
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """Which rows of a split one rank takes, and in which batches.
 
     Arguments:
-        rank: integer in [0, world_size).
-        world_size: number of ranks.
-        batch_size: rows of a batch over all ranks.
-        seed: of the shuffle.
+        rank: of this worker, in [0, world_size).
+        world_size: number of workers.
+        batch_size: rows (windows of sounds) of a training batch over all ranks; None for a split
+            that is read in order alone.
+        seed: of the shuffle and of what is drawn when read.
+        window: samples of a training window of sounds; without effect on other events.
+        shuffle_rows: rows that are held in memory.
+        first_rows: only the first rows of the split, this many; None for all.
     """
 
-    rank: int
-    world_size: int
-    batch_size: int
-    seed: int
+    rank: int = 0
+    world_size: int = 1
+    batch_size: int | None = None
+    seed: int = 0
+    window: int | None = None
+    shuffle_rows: int = SHUFFLE_ROWS
+    first_rows: int | None = None
+
+    def part(self, rows: int) -> tuple[int, int]:
+        """Return the first row of the rank's contiguous part of a split, and the one after it.
+
+        Raises:
+            ValueError: for a rank out of range.
+        """
+        return part(rows, self.rank, self.world_size)
+
+    def steps(self, rows: int, is_whole: bool) -> int:
+        """Count the batches of an epoch, 0 without a batch size.
+
+        Arguments:
+            rows: of the split.
+            is_whole: whether every rank holds all of them.
+
+        Raises:
+            UserError: if a rank would have no row in a batch.
+        """
+        if self.batch_size is None:
+            return 0
+        return self.whole_steps(rows) if is_whole else self.part_steps(rows)
 
     def span(self, rows: int, step: int) -> tuple[int, int]:
         """Return the first row of an epoch's order at a step, and the one after its last."""
+        assert self.batch_size is not None
         low, high = (min(s * self.batch_size, rows) for s in (step, step + 1))
         return low, high
 
@@ -80,6 +110,7 @@ class Share:
         Raises:
             UserError: if a rank would have no row in a batch.
         """
+        assert self.batch_size is not None
         if self.batch_size < self.world_size or rows < self.world_size:
             raise self._too_small(self.world_size, rows)
         full, rest = divmod(rows, self.batch_size)
@@ -100,6 +131,7 @@ class Share:
         Raises:
             UserError: if a rank would have no row in a batch.
         """
+        assert self.batch_size is not None
         smallest_part = rows // self.world_size
         least = -(-rows // smallest_part) if smallest_part else self.world_size
         if smallest_part == 0 or self.batch_size < least:
@@ -111,8 +143,8 @@ class Share:
         """Return how many rows each rank takes of its own part at a step.
 
         Example:
-            >>> share = Share(rank=0, world_size=3, batch_size=4, seed=0)
-            >>> [share.part_counts(10, step) for step in range(3)]
+            >>> plan = BatchPlan(world_size=3, batch_size=4)
+            >>> [plan.part_counts(10, step) for step in range(3)]
             [[1, 1, 1], [1, 1, 2], [1, 1, 1]]
         """
         low, high = self.span(rows, step)
@@ -171,7 +203,7 @@ def cut_windows(
 
 
 def read_ahead(
-    read: Callable[[Plan], Window], plans: Sequence[Plan]
+    read: Callable[[Task], Window], plans: Sequence[Task]
 ) -> Generator[Window, None, None]:
     """Yield what `read` makes of each plan; a thread makes the next one meanwhile.
 

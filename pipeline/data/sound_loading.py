@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import sound_batches
 from pipeline.data.batches import Batch
 from pipeline.data.shard_reader import ShardReader
-from pipeline.data.shuffling import SHUFFLE_ROWS, Share, part
+from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets.read_transforms import draw_integers
 
 # Samples, of which the width of a batch is a multiple: kernels of bfloat16 are kept for each width.
@@ -33,12 +33,7 @@ class SoundLoader:
         location: folder of the shards, or a URI as in `pipeline.core.storage`.
         split: train, valid or test.
         model: whose receptive field and frames windows must fit.
-        rank: integer in [0, world_size).
-        world_size: number of ranks.
-        batch_size: windows of a batch of `epoch` over all ranks; None for `sequential` alone.
-        seed: of the shuffle and the offsets.
-        window: samples W of a window, None for whole rows.
-        shuffle_rows: rows that a worker may hold; a split of sounds is held whole.
+        plan: which windows this rank takes, and in which batches; a split of sounds is held whole.
 
     Attributes:
         rows: windows of an epoch over all ranks.
@@ -56,35 +51,26 @@ class SoundLoader:
         self,
         location: str | Path,
         split: str,
-        *,
         model: AutoregressiveModel,
-        rank: int = 0,
-        world_size: int = 1,
-        batch_size: int | None = None,
-        seed: int = 0,
-        window: int | None = None,
-        shuffle_rows: int = SHUFFLE_ROWS,
+        plan: BatchPlan = BatchPlan(),  # noqa: B008, frozen
     ) -> None:
         reader = ShardReader(location, split)
-        if len(reader) > shuffle_rows:
+        if len(reader) > plan.shuffle_rows:
             raise UserError(
                 f"trainer.shuffle_rows: expected >= {len(reader)}, all rows of split {split}, "
-                f"as sounds are held in memory, got {shuffle_rows}"
+                f"as sounds are held in memory, got {plan.shuffle_rows}"
             )
         self._split = reader.hold(0, len(reader))
         self._lengths = sound_batches.lengths(self._split)
-        self._part = np.arange(*part(len(reader), rank, world_size))
+        self._part = np.arange(*plan.part(len(reader)))
         assert model.receptive_field is not None, "a model of any length has a finite one"
         self._model, self._context = model, model.receptive_field
-        self._window = window or int(self._lengths.max())
+        self._window = plan.window or int(self._lengths.max())
         self._ends = np.cumsum(-(-self._lengths // self._window))
         self.rows = int(self._ends[-1])
         self.events_per_row = len(reader) / self.rows
         self.mean_size: float | None = float(self._lengths.mean())
-        self._share, self.steps_per_epoch = None, 0
-        if batch_size is not None:
-            self._share = Share(rank, world_size, batch_size, seed)
-            self.steps_per_epoch = self._share.whole_steps(self.rows)
+        self._plan, self.steps_per_epoch = plan, plan.steps(self.rows, is_whole=True)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, from a step on.
@@ -92,9 +78,8 @@ class SoundLoader:
         Yields:
             This rank's windows (n, width) with what comes before them; `scored` is the window.
         """
-        assert self._share is not None
-        for numbers, all_rows in self._share.whole_batches(self.rows, epoch, first_step):
-            batch = self._windows(numbers, epoch, self._share.seed)
+        for numbers, all_rows in self._plan.whole_batches(self.rows, epoch, first_step):
+            batch = self._windows(numbers, epoch, self._plan.seed)
             yield dataclasses.replace(batch, rows=all_rows)
 
     def sequential(self, batch_size: int) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Generated sounds beside real ones: WAV files and spectrograms."""
+"""Generated and real sounds: WAV files and spectrograms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of one evaluation: samples beside real events, and the learning curve."""
+"""Pictures of one evaluation: samples and real events, and the learning curve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_PANELS = 6
 
 
 def sample_figure(pictures: Mapping[str, np.ndarray], event: Event) -> Figure:
-    """Draw samples beside real events: grids of images, discrete vectors as rows of a matrix.
+    """Draw samples and real events: grids of images, discrete vectors as rows of a matrix.
 
     Real vectors are points in the planes of neighbouring dimensions, see `scatter_figure`.
 

@@ -1,4 +1,4 @@
-"""What simple models and codecs score on the test sounds of a dataset, beside the networks.
+"""What simple models and codecs score on the test sounds of a dataset.
 
 Count models are fitted to the training split. Back-off weights are chosen on the validation split.
 Codecs code each sound alone, as a file of its own, all bytes counted.

@@ -31,17 +31,21 @@ class VideoCodec:
 
     Arguments:
         label: as tables print it.
-        settings: in words.
+        settings: options of the encoder.
         encoder: FFmpeg's name of the encoder by C.
         pixels: FFmpeg's pixel format by C.
-        options: of the encoder.
     """
 
     label: str
     settings: str
     encoder: Mapping[int, str]
     pixels: Mapping[int, str]
-    options: Mapping[str, str]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options by name; each stream begins with its only key frame."""
+        pairs = (option.split("=", 1) for option in self.settings.split())
+        return dict(pairs) | {"g": "1000000"}
 
 
 CODECS = {
@@ -50,21 +54,12 @@ CODECS = {
         settings="level=3 coder=1 context=1 slices=1 slicecrc=0",
         encoder={1: "ffv1", 3: "ffv1"},
         pixels={1: "gray", 3: "bgr0"},
-        options={
-            "level": "3",
-            "coder": "1",
-            "context": "1",
-            "slices": "1",
-            "slicecrc": "0",
-            "g": "1000000",
-        },
     ),
     "h264": VideoCodec(
         label="H.264 lossless (x264 by PyAV, measured here)",
         settings="qp=0 preset=veryslow bf=0",
         encoder={1: "libx264", 3: "libx264rgb"},
         pixels={1: "gray", 3: "rgb24"},
-        options={"qp": "0", "preset": "veryslow", "bf": "0", "g": "1000000"},
     ),
 }
 

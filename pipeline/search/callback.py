@@ -28,6 +28,7 @@ from pipeline.training.training_records import TrainingReport
 
 log = logging.getLogger(__name__)
 
+NOT_LOGGED = ("epoch", "step")  # of an epoch, in MLflow
 STATUS_SECONDS = 30.0
 DOWN_SECONDS = 300.0  # without a try at a new run, once MLflow gave none
 _PARENT = "mlflow.parentRunId"
@@ -118,7 +119,9 @@ class TrialLogger(Callback):  # type: ignore[misc]
             self.records.keep(record)
         if record.history != before.history:
             newest = record.history[-1]
-            self._track(lambda: self._logger(which).metrics(newest.metrics, step=newest.epoch))
+            self._track(
+                lambda: self._logger(which).metrics(newest.metrics(*NOT_LOGGED), step=newest.epoch)
+            )
         if time.monotonic() - self._said > STATUS_SECONDS:
             running = sum(other.status == "RUNNING" for other in trials)
             self._print(f"{self.ended} trials ended, {running} running; {self._best()}")
@@ -243,7 +246,7 @@ class TrialLogger(Callback):  # type: ignore[misc]
             self._loggers[which] = run_logger.RunLogger(run_id)
             self._unlogged.remove(which)
             for row in record.history:
-                self._loggers[which].metrics(row.metrics, step=row.epoch)
+                self._loggers[which].metrics(row.metrics(*NOT_LOGGED), step=row.epoch)
         return self._loggers[which]
 
     def _key(self, which: int) -> str:

@@ -60,10 +60,10 @@ def front(table: Sequence[TrialRecord]) -> tuple[int, ...]:
     """Return the numbers of the trials that none beats in both objectives, by rising nats.
 
     Example:
-        >>> from pipeline.search.trials import TrialEpoch
+        >>> from pipeline.training.training_records import EpochRecord
         >>> def trial(number, nats, seconds):
-        ...     epoch = TrialEpoch(epoch=1, step=1, seconds=1.0, learning_rate=0.1,
-        ...                        train_nats=nats, best_valid_nats=nats)
+        ...     epoch = EpochRecord(epoch=1, step=1, seconds=1.0, learning_rate=0.1,
+        ...                         train_nats=nats, best_valid_nats=nats)
         ...     return TrialRecord(number=number, status="finished", values={},
         ...                        history=(epoch,), sampling_seconds=seconds)
         >>> front([trial(1, 90.0, 1.0), trial(2, 80.0, 2.0), trial(3, 85.0, 3.0)])

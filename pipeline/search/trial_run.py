@@ -90,7 +90,7 @@ def run_trial(drawn: Mapping[str, str | float], *, setting: TrialSetting) -> Non
     except UserError as error:
         outcome = Failed(str(error))
     if isinstance(outcome, Failed):
-        tune.report(TrainingReport(epoch=1, problem=outcome.reason).to_dict())
+        tune.report(TrainingReport(problem=outcome.reason).to_dict())
 
 
 def _train(job: TrainingJob, setting: TrialSetting, known: int) -> TrainingOutcome:

@@ -7,7 +7,7 @@ it. The others end with the first one's process, whatever ends that.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -59,11 +59,11 @@ class TrialSession:
 class TrialWorker:
     """A worker of a trial but the first."""
 
-    def train(self, plain_job: Mapping[str, object], session: TrialSession, at: Address) -> None:
+    def train(self, job: TrainingJob, session: TrialSession, at: Address) -> None:
         """Train until the first worker is done.
 
         Arguments:
-            plain_job: a TrainingJob as plain data.
+            job: of the trial.
             session: of this worker.
             at: host and port of the first worker, where all meet.
         """
@@ -71,7 +71,7 @@ class TrialWorker:
 
         store = TCPStore(*at, session.world, is_master=False)
         with flushed_denormals(), _process_group(store, session):
-            Worker(TrainingJob.from_dict(plain_job), session).run()
+            Worker(job, session).run()
 
 
 def bundles(config: ClusterConfig) -> list[dict[str, float]]:
@@ -100,7 +100,7 @@ def trial_workers(job: TrainingJob, config: ClusterConfig, session: TrialSession
     others = [_start(config, rank) for rank in range(1, session.world)]
     ends = [
         other.train.remote(
-            job.to_dict(),
+            job,
             TrialSession(rank, session.world, config.use_gpu),
             (host, store.port),
         )

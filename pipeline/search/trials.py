@@ -16,31 +16,6 @@ STATUSES = ("finished", "stopped", "failed", "unfinished")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialEpoch(Record):
-    """A finished epoch of a trial: an `EpochRecord`, and the lowest validation nats so far."""
-
-    epoch: int
-    step: int
-    seconds: float
-    learning_rate: float
-    train_nats: float
-    valid_nats: float | None = None
-    valid_bits_per_dim: float | None = None
-    best_valid_nats: float
-
-    @classmethod
-    def of(cls, record: EpochRecord, best: float) -> TrialEpoch:
-        """Return what is kept of an epoch."""
-        return cls(**dataclasses.asdict(record), best_valid_nats=best)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """What MLflow's run of the trial shows of the epoch."""
-        values: dict[str, float | None] = dataclasses.asdict(self)
-        return {k: v for k, v in values.items() if v is not None and k not in ("epoch", "step")}
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrialRecord(Record):
     """A trial of a search.
 
@@ -60,7 +35,7 @@ class TrialRecord(Record):
     number: int
     status: str
     values: Mapping[str, object]
-    history: tuple[TrialEpoch, ...] = ()
+    history: tuple[EpochRecord, ...] = ()
     problem: str = ""
     lost: bool = False
     sampling_seconds: float | None = left_out(None)
@@ -98,7 +73,7 @@ class TrialRecord(Record):
         """Return the record after one more report; an epoch that is reported again counts once."""
         if report.record is None:
             return self
-        newest = TrialEpoch.of(report.record, report.best_valid_nats)
+        newest = report.record
         if newest in self.history:
             return self
         before = tuple(row for row in self.history if row.epoch < newest.epoch)

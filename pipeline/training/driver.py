@@ -47,7 +47,6 @@ from pipeline.training.training_records import (
     TrainingJob,
     TrainingOutcome,
     TrainingRecord,
-    outcome_from_dict,
 )
 from pipeline.training.worker import run_job
 
@@ -246,7 +245,7 @@ def _fit(run: TrainingRun, job: TrainingJob) -> TrainingOutcome:
         raise _failed(run, f"training failed ({KEPT}): {cause(error)}") from error
     except RayError as error:
         raise _failed(run, f"the cluster was lost ({KEPT}): {one_line(error)}") from error
-    return outcome_from_dict(result.return_value)
+    return result.return_value
 
 
 def _require_finished(run: TrainingRun, outcome: TrainingOutcome) -> Finished:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Protocol
 
 from pipeline.cluster import connection
 from pipeline.core import allocator, private_apis, storage
 from pipeline.experiments.schema import ClusterConfig
-from pipeline.training.training_records import TrainingJob
+from pipeline.training.training_records import TrainingJob, TrainingOutcome
 
 FOLDER = "ray"  # next to the checkpoints; Ray finds out there whether all nodes share the storage
 START_SECONDS = 300  # for which Ray Train waits for its workers
@@ -23,7 +22,7 @@ class TrainResult(Protocol):
         return_value: of rank 0's training function.
     """
 
-    return_value: Mapping[str, object]
+    return_value: TrainingOutcome
 
 
 class Trainer(Protocol):
@@ -38,7 +37,7 @@ def make_trainer(config: ClusterConfig, job: TrainingJob) -> Trainer:
 
     Arguments:
         config: workers, devices and restarts.
-        job: what each worker is given, as plain data.
+        job: what each worker must know.
     """
     import ray.train
 
@@ -50,7 +49,7 @@ def make_trainer(config: ClusterConfig, job: TrainingJob) -> Trainer:
     filesystem, path = storage.filesystem(job.checkpoints)
     trainer: Trainer = private_apis.torch_trainer()(
         train_worker,
-        train_loop_config=job.to_dict(),
+        train_loop_config={"job": job},
         torch_config=ByAddress(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,

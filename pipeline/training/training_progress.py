@@ -74,16 +74,9 @@ class Progress:
 
     def reports(self, max_epochs: int) -> Iterator[TrainingReport]:
         """Yield what was reported after each finished epoch."""
-        best = float("inf")
+        finished = self.is_finished(max_epochs)
         for record in self.history:
-            best = best if record.valid_nats is None else min(best, record.valid_nats)
-            is_last = record.epoch == self.epoch
-            yield TrainingReport(
-                epoch=record.epoch,
-                best_valid_nats=best,
-                finished=is_last and self.is_finished(max_epochs),
-                record=record,
-            )
+            yield TrainingReport(record=record, finished=finished and record.epoch == self.epoch)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""

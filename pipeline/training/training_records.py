@@ -1,9 +1,7 @@
 """What crosses the borders of a training: the job, its reports, how it ended, what it leaves.
 
-All of it is frozen and becomes plain data at process and file boundaries alone: Ray Train's
-`train_loop_config` (TrainingJob), its return value (TrainingOutcome), its and Ray Tune's metrics
-(TrainingReport, around an EpochRecord, which is also a row of history.csv), and training.json
-(TrainingRecord).
+All of it is frozen. What becomes plain data, at file boundaries and for Ray Tune's metrics, is a
+TrainingReport, around an EpochRecord, and training.json (TrainingRecord).
 """
 
 from __future__ import annotations
@@ -14,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from arcore import events
 from arcore.events import Event
 from pipeline.artifacts.artifact import MODEL
 from pipeline.artifacts.reader import read_origin
-from pipeline.core.records import Record, read_object
-from pipeline.experiments.schema import TrainerConfig, build
+from pipeline.core.records import Record, left_out, read_object
+from pipeline.experiments.schema import TrainerConfig
 
 BEST = "best_valid_nats"  # the names by which Ray Tune compares reports
 TIME = "epoch"
@@ -58,25 +55,6 @@ class TrainingJob:
     threads: int = 1
     checkpoint_seconds: float = math.inf
     quiet: bool = False
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain data, from which `from_dict` makes the same job in another process."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {
-            "event": events.to_dict(self.event),
-            "model": dict(self.model),
-            "trainer": dataclasses.asdict(self.trainer),
-        }
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, object]) -> TrainingJob:
-        """Make the job that `to_dict` described.
-
-        Raises:
-            UserError: naming the field that is unknown or of another type.
-        """
-        event = events.from_dict(_mapping(plain["event"]))
-        return build(cls, {**plain, "event": event}, "job")
 
 
 @dataclass(frozen=True)
@@ -121,31 +99,11 @@ class Stopped:
 
 
 TrainingOutcome = Finished | Failed | Stopped
-_OUTCOMES: dict[str, type[TrainingOutcome]] = {
-    "finished": Finished, "failed": Failed, "stopped": Stopped,
-}  # fmt: skip
-
-
-def outcome_to_dict(outcome: TrainingOutcome) -> dict[str, object]:
-    """Return an outcome as plain data.
-
-    Example:
-        >>> outcome_to_dict(Stopped(step=7, epoch=2))
-        {'ending': 'stopped', 'step': 7, 'epoch': 2}
-    """
-    (ending,) = (name for name, kind in _OUTCOMES.items() if type(outcome) is kind)
-    return {"ending": ending} | dataclasses.asdict(outcome)
-
-
-def outcome_from_dict(plain: Mapping[str, object]) -> TrainingOutcome:
-    """Make the outcome that `outcome_to_dict` described."""
-    fields = {key: value for key, value in plain.items() if key != "ending"}
-    return build(_OUTCOMES[str(plain["ending"])], fields, "outcome")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochRecord:
-    """A finished epoch: a row of history.csv, but for the seconds.
+class EpochRecord(Record):
+    """A finished epoch: a row of history.csv, but for the seconds and the best so far.
 
     Attributes:
         epoch: from 1.
@@ -155,6 +113,7 @@ class EpochRecord:
         train_nats: mean training loss of an event.
         valid_nats: mean validation loss of an event; None where the epoch was not validated.
         valid_bits_per_dim: the same in bits per dimension.
+        best_valid_nats: lowest validation nats so far; inf for none.
     """
 
     epoch: int
@@ -162,64 +121,62 @@ class EpochRecord:
     seconds: float
     learning_rate: float
     train_nats: float
-    valid_nats: float | None = None
-    valid_bits_per_dim: float | None = None
+    valid_nats: float | None = left_out(None)
+    valid_bits_per_dim: float | None = left_out(None)
+    best_valid_nats: float = math.inf
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the numbers that there are, by name."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+    def metrics(self, *omitted: str) -> dict[str, float]:
+        """Return the numbers that MLflow shows of the epoch, but the omitted ones."""
+        values: dict[str, float | None] = dataclasses.asdict(self)
+        return {k: v for k, v in values.items() if v is not None and k not in omitted}
 
 
-HISTORY = tuple(field.name for field in dataclasses.fields(EpochRecord))
-COLUMNS = tuple(name for name in HISTORY if name != "seconds")  # of history.csv
+COLUMNS = tuple(  # of history.csv
+    field.name for field in dataclasses.fields(EpochRecord) if field.name not in ("seconds", BEST)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReport:
-    """What a worker reports as it goes: after each epoch, and with each checkpoint inside one.
+    """What a worker reports after each epoch.
 
     Attributes:
-        epoch: finished epochs.
-        best_valid_nats: lowest validation nats so far; inf for none.
+        record: of the epoch; None of a trial that has no value.
         finished: whether the training is at its end.
-        record: of the epoch that has just ended; None inside one.
-        problem: why there is no value, in one line, of a trial that cannot be.
+        problem: why there is no value, in one line.
     """
 
-    epoch: int
-    best_valid_nats: float = math.inf
-    finished: bool = False
     record: EpochRecord | None = None
+    finished: bool = False
     problem: str = ""
 
-    def to_dict(self) -> dict[str, float | str]:
-        """Return flat metrics, as Ray Train and Ray Tune take them."""
-        own: dict[str, float | str] = {TIME: self.epoch, BEST: self.best_valid_nats}
-        if self.problem:
-            own["problem"] = self.problem
-        if self.record is not None:
-            own = {**self.record.to_dict(), **own, "finished": self.finished}
-        return own
+    @property
+    def epoch(self) -> int:
+        """Finished epochs; 1 of a trial without a value, which a scheduler compares so."""
+        return 1 if self.record is None else self.record.epoch
+
+    @property
+    def best_valid_nats(self) -> float:
+        """Lowest validation nats so far; inf for none."""
+        return math.inf if self.record is None else self.record.best_valid_nats
+
+    def to_dict(self) -> dict[str, object]:
+        """Return flat metrics, as Ray Tune takes them."""
+        if self.record is None:
+            return {TIME: self.epoch, BEST: self.best_valid_nats, "problem": self.problem}
+        return self.record.to_dict() | {"finished": self.finished}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, object]) -> TrainingReport:
-        """Read metrics that `to_dict` made, among others that Ray Tune added.
+        """Read metrics that `to_dict` returned, among others that Ray Tune added.
 
         Example:
             >>> TrainingReport.from_dict({}).best_valid_nats
             inf
         """
-        given = {name: plain[name] for name in HISTORY if name in plain}
-        record = build(EpochRecord, given, "report") if "train_nats" in given else None
-        best, epoch = plain.get(BEST, math.inf), plain.get(TIME, 0)
-        assert isinstance(best, int | float) and isinstance(epoch, int | float)
-        return cls(
-            epoch=int(epoch),
-            best_valid_nats=float(best),
-            finished=bool(plain.get("finished")),
-            record=record,
-            problem=str(plain.get("problem", "")),
-        )
+        record = EpochRecord.from_dict(plain, "report") if "train_nats" in plain else None
+        problem = str(plain.get("problem", ""))
+        return cls(record=record, finished=bool(plain.get("finished")), problem=problem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,8 +234,3 @@ class TrainingRecord(Record):
             UserError: naming the file, if there is none, or it is damaged.
         """
         return cls.from_dict(read_object(path), str(path))
-
-
-def _mapping(given: object) -> Mapping[str, object]:
-    assert isinstance(given, dict), "plain data of an event"
-    return given

@@ -9,6 +9,7 @@ workers agree on what to do next: go on, save, stop, or give up on a loss that i
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import math
@@ -23,6 +24,7 @@ from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import SiteError, UserError, one_line
 from pipeline.core.redaction import redacted
 from pipeline.data.loading import open_split
+from pipeline.data.shuffling import BatchPlan
 from pipeline.tracking.run_logger import RunLogger
 from pipeline.training import agreement, checkpoints, validation
 from pipeline.training.checkpoint_store import CheckpointStore
@@ -33,6 +35,7 @@ from pipeline.training.sessions import RayTrainSession, Session
 from pipeline.training.training_display import TrainingDisplay
 from pipeline.training.training_progress import Progress
 from pipeline.training.training_records import (
+    BEST,
     EpochRecord,
     Failed,
     Finished,
@@ -40,7 +43,6 @@ from pipeline.training.training_records import (
     TrainingJob,
     TrainingOutcome,
     TrainingReport,
-    outcome_to_dict,
 )
 
 LOG_SECONDS = 2.0  # between requests to MLflow
@@ -48,18 +50,15 @@ CHECK_EVERY = 50  # steps between the exchanges in which workers agree to go on
 SAVE, STOP = 1, 2  # what rank 0 may request between two steps
 
 
-def train_worker(config: dict[str, object]) -> dict[str, object]:
+def train_worker(config: dict[str, TrainingJob]) -> TrainingOutcome:
     """Train as a worker of Ray Train.
 
     Arguments:
-        config: a TrainingJob as plain data.
-
-    Returns:
-        A TrainingOutcome as plain data.
+        config: has the `job`.
     """
     logging.getLogger().setLevel(logging.WARNING)
-    job = TrainingJob.from_dict(config)
-    return outcome_to_dict(run_job(job, RayTrainSession(CheckpointStore(job.checkpoints))))
+    job = config["job"]
+    return run_job(job, RayTrainSession(CheckpointStore(job.checkpoints)))
 
 
 def run_job(job: TrainingJob, session: Session) -> TrainingOutcome:
@@ -135,19 +134,24 @@ class Worker:
             self._log(record)
 
     def _open_splits(self) -> None:
-        config, ranks = self.config, (self.session.rank, self.session.world)
+        config = self.config
         if self.model.event.is_open:
             field = f"receptive field: {self.model.receptive_field:,} samples"
             self._print_on_rank_zero(field)
-        self.train = open_split(
-            self.job.shards, "train", self.model, rank=ranks[0], world_size=ranks[1],
-            batch_size=config.batch_size, seed=config.seed, window=config.window,
-            shuffle_rows=config.shuffle_rows, first_rows=config.train_rows,
-        )  # fmt: skip
-        self.valid = open_split(
-            self.job.shards, "valid", self.model, rank=ranks[0], world_size=ranks[1],
+        ordered = BatchPlan(
+            rank=self.session.rank,
+            world_size=self.session.world,
             shuffle_rows=config.shuffle_rows,
-        )  # fmt: skip
+        )
+        batches = dataclasses.replace(
+            ordered,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            window=config.window,
+            first_rows=config.train_rows,
+        )
+        self.train = open_split(self.job.shards, "train", self.model, batches)
+        self.valid = open_split(self.job.shards, "valid", self.model, ordered)
 
     def _print_on_rank_zero(self, line: str) -> None:
         """Print a line, once for all workers."""
@@ -256,6 +260,7 @@ class Worker:
             train_nats=mean,
             valid_nats=valid,
             valid_bits_per_dim=bits,
+            best_valid_nats=progress.best_nats,
         )
         progress.history.append(record)
         finished = is_last or progress.stopped
@@ -345,23 +350,16 @@ class Worker:
             torch.cuda.synchronize(self.device)
 
     def _log(self, record: EpochRecord) -> None:
-        logged = {name: value for name, value in record.to_dict().items() if name != "epoch"}
-        self.logger.metrics(logged, step=record.epoch)
+        self.logger.metrics(record.metrics("epoch", BEST), step=record.epoch)
 
     def _report(self, record: EpochRecord, finished: bool) -> None:
         """Log and report an epoch, with a checkpoint if one is due or asked for."""
         self._log(record)
         self.display.epoch(record)
-        report = TrainingReport(
-            epoch=record.epoch,
-            best_valid_nats=self.progress.best_nats,
-            finished=finished,
-            record=record,
-        )
         due = self._asked_at_end or self.progress.epoch % self.config.checkpoint_every == 0
         if finished or due:
             self._save()
-        self.session.report(report)
+        self.session.report(TrainingReport(record=record, finished=finished))
 
     def _save(self) -> None:
         """Keep a checkpoint, which rank 0 writes."""

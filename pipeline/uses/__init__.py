@@ -1,5 +1,5 @@
 """What a trained density model is for: in-painting, compression and others; one use per file.
 
-It stands on evaluation and training: a use takes trained models and data, and leaves files, figures
-and numbers.
+A use takes trained models and data, and writes files, figures and numbers. It builds on evaluation
+and training.
 """

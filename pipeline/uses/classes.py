@@ -41,13 +41,11 @@ class ClassPosteriors(Use):
         prior = torch.from_numpy(counts / counts.sum())
         numbers = _numbers(log_likelihoods(context, rows), prior, rows)
         notes = (
-            f"p(c | x) ∝ p(x | c) p(c) of {len(rows)} test images, where p(c) is the share of "
-            "training rows. The calibration error is over 15 bins of the most probable class's "
-            "probability. What the class tells of an image is ln p(x | c) - ln mean_c' p(x | c')."
+            f"p(c | x) ∝ p(x | c) p(c) of {len(rows)} test images; p(c) is the share of training "
+            "rows. The calibration error uses 15 bins of the most probable class's probability. "
+            "What the class tells of an image is ln p(x | c) - ln mean_c' p(x | c')."
         )
-        if not model.exact:
-            notes += " The model only bounds p(x | c): the bounds stand for it."
-        return UseOutcome(numbers, shown, notes)
+        return UseOutcome(numbers, shown, notes + context.bound_note)
 
 
 def log_likelihoods(context: UseContext, rows: ModelRows) -> Tensor:
@@ -65,10 +63,10 @@ def _numbers(scored: Tensor, prior: Tensor, rows: ModelRows) -> Sequence[Number]
     posterior = classification.class_posterior(scored, prior)
     surprise = -posterior.gather(1, labels[:, None])[:, 0]
     calibration = classification.calibration_error(posterior, labels)
-    told = classification.class_information(scored, labels)
+    information = classification.class_information(scored, labels)
     return [
         share_of("accuracy", posterior.argmax(1) == labels),
         mean_of("-ln p(class | x)", surprise, "nats"),
         Number(name="calibration error", value=calibration),
-        mean_of("what the class tells of an image", told, "nats"),
+        mean_of("what the class tells of an image", information, "nats"),
     ]

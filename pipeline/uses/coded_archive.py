@@ -30,7 +30,7 @@ Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class FileEntry(BaseModel):
-    """What is kept of a file beside its levels.
+    """What is kept of a file in addition to its levels.
 
     Attributes:
         name: relative path.

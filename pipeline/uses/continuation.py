@@ -68,10 +68,9 @@ class Continuation(Use):
         for number, one in enumerate(continued, 1):
             shown += _play(sounds, number, one, folder)
         notes = (
-            f"{len(rows)} random test sounds, whose halves are scored in whole frames of the "
-            "model's condition. The second half alone is scored as a sound of its own. Draws are "
-            "from the exact posterior, since the first half comes first in the model's order. "
-            "Means are over sounds, whatever their length."
+            f"{len(rows)} random test sounds, halved at a whole frame of the model's condition. "
+            "The second half alone is scored as a sound of its own. Draws are from the exact "
+            "posterior. Means are over sounds, whatever their length."
         )
         return UseOutcome(numbers, shown, notes)
 

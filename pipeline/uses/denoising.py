@@ -61,12 +61,11 @@ class Denoising(Use):
         figure = pictures.image_grid(levels, event, self.num_shown)
         caption = f"Test images with noise ({self}), and without it again"
         notes = (
-            f"{len(rows)} random test images. The noise is known to the model's user: draws are "
-            "from p(x | y), where y is the noisy image, by a fully adapted particle filter of "
-            f"{self.num_particles} particles in the model's order, which is exact as these grow. "
-            "The median filter is of 3 x 3 pixels. PSNR is that of the mean squared error over all "
-            "images, for which the posterior mean is the best guess if the model is right; SSIM "
-            "has windows of 7 x 7 pixels."
+            f"{len(rows)} random test images with noise of a known kind. Draws are from "
+            "p(image | noisy image), by a fully adapted particle filter of "
+            f"{self.num_particles} particles in the model's order; more particles make it exact. "
+            "If the model is right, the posterior mean has the least squared error. The median "
+            f"filter is of 3 x 3 pixels. {image_quality.NOTE}"
         )
         shown = [pictures.show(figure, folder / "images.png", caption)]
         return UseOutcome(numbers, shown, notes + context.condition_note)

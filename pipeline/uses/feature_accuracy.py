@@ -1,4 +1,4 @@
-"""Hidden units as features: logistic regression on few labels, beside the pixels themselves."""
+"""Hidden units as features: logistic regression on few labels, compared with pixels."""
 
 from __future__ import annotations
 
@@ -62,10 +62,9 @@ class FeatureAccuracy(Use):
         )
         shown = [pictures.show(figure, folder / "accuracy.png", caption)]
         notes = (
-            f"The model was trained on {len(train):,} rows without their labels. "
-            "Logistic regression (scikit-learn, C = 1) on standardised features, equally many "
-            f"labels of each class; the error is that of the mean over {self.num_repeats} draws of "
-            "the labelled images."
+            f"The model was trained on {len(train):,} rows without labels. Logistic regression "
+            "(scikit-learn, C = 1) on standardised features, as many labels of each class; the "
+            f"error is of the mean over {self.num_repeats} draws of the labelled images."
         )
         return UseOutcome(numbers, shown, notes)
 

@@ -21,7 +21,7 @@ from pipeline.uses.use_records import Number, Shown
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInterpolation(Use):
-    """Walk between test images, and measure how far from both ends the way leads."""
+    """Walk between test images, and measure distances from both ends."""
 
     num_pairs: int = setting(40, "pairs of test images, of different classes if possible", least=2)
     num_shown: int = setting(6, "pairs in the figure", least=1)
@@ -29,23 +29,23 @@ class ImageInterpolation(Use):
 
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
         event, model = context.images, context.model
-        told = isinstance(model.condition_kind, Vector)
-        if not told and (not model.latent_levels or model.condition_kind is not None):
-            raise context.unfit("a model told a vector, or an unconditional model with latents")
+        by_vector = isinstance(model.condition_kind, Vector)
+        if not by_vector and (not model.latent_levels or model.condition_kind is not None):
+            raise context.unfit("a vector-conditional model, or an unconditional one with latents")
         rows = context.rows("test", 2 * self.num_pairs, self.seed)
         one, other = pairs(rows, permute_rows(len(rows), self.seed).tolist())
         first, second = rows.x[one], rows.x[other]
         count, generator = self.num_steps, context.generator(self.seed)
-        if told:
+        if by_vector:
             assert rows.condition is not None
             ends = rows.condition[one], rows.condition[other]
             way = interpolation.walk(context.single_model, *ends, count, generator).cpu()
         else:
             way = latent_levels.walk(model, first, second, count, None, generator).cpu()
         numbers = _distances(way, first, event)
-        if told:
-            numbers += _told(context, first, interpolation.between(*ends, 3))
-        what = "vectors" if told else "latents"
+        if by_vector:
+            numbers += _nats_by_vector(context, first, interpolation.between(*ends, 3))
+        what = "vectors" if by_vector else "latents"
         walks = torch.cat([first[:, None].cpu(), way, second[:, None].cpu()], 1)
         shown = [self._show(walks, what, event, folder)]
         return UseOutcome(numbers, shown, self._notes(len(way), what))
@@ -62,14 +62,12 @@ class ImageInterpolation(Use):
         return pictures.show(pictures.grid(lines), folder / "walks.png", caption)
 
     def _notes(self, count: int, what: str) -> str:
-        end = "An image is inferred, as the mean of q(z | x), and drawn again"
-        if what == "vectors":
-            end = "An image is drawn given the vector of a test image"
+        end = "the mean of q(z | x)" if what == "latents" else "its vector"
         return (
             f"{count} random pairs of test images, {self.num_steps} steps a walk. Distances are "
-            f"Euclidean, with black 0 and white 1. {end}, so that a small distance to its own end "
-            f"says that the {what} hold it, and a largest step well below the whole way that "
-            "images change little by little."
+            f"Euclidean, with black 0 and white 1. Each end is drawn given {end}: a small distance "
+            f"from an image to its end means that the {what} describe it. A largest step far "
+            "below the whole distance means that images change gradually."
         )
 
 
@@ -118,7 +116,7 @@ def _miss(x: Tensor, end: Tensor, event: Levels) -> Tensor:
 
 
 @torch.no_grad()
-def _told(context: UseContext, first: Tensor, line: Tensor) -> list[Number]:
+def _nats_by_vector(context: UseContext, first: Tensor, line: Tensor) -> list[Number]:
     """Say what the first image costs given the vectors at the beginning, middle and end."""
     places = ("its own vector", "the vector halfway", "the vector of the other")
     return [

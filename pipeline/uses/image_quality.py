@@ -14,6 +14,7 @@ from pipeline.uses.use_base import mean_of
 from pipeline.uses.use_records import Number
 
 WINDOW = 7
+NOTE = "PSNR is of the mean squared error over all images; SSIM has windows of 7 x 7 pixels."
 
 
 def shades(levels: Tensor, event: Levels) -> Tensor:

@@ -70,7 +70,7 @@ class LearnedFilters(Use):
         return [pictures.show(figure, folder / "filters.png", caption)]
 
     def _probabilities(self, context: UseContext, folder: Path) -> Shown:
-        """Draw samples beside the expected level of each pixel given those before it."""
+        """Draw samples, and the expected level of each pixel given the pixels before it."""
         model, event = context.model, context.images
         rows = context.rows("test", self.num_samples, self.seed)
         drawn = model.sample(len(rows), rows.condition, context.generator(self.seed))

@@ -1,4 +1,4 @@
-"""Memorisation: how near samples are to training images, beside how near test images are."""
+"""Memorisation: how near samples are to training images, compared with test images."""
 
 from __future__ import annotations
 
@@ -59,16 +59,12 @@ class Memorisation(Use):
             ),
         ]
         notes = (
-            f"Euclidean distances of pixels in [0, 1] to the nearest of {len(train):,} training "
-            f"rows, of {len(drawn)} samples and {len(test)} random test images: samples that are "
-            "as far as test images are no copies. Distances do not see an image that is copied and "
-            f"moved. The nats by which {len(valid):,} validation images are less probable than "
-            "training images say how far the model overfits; test images may be of others, easier "
-            "or harder."
+            f"Euclidean distances of {len(drawn)} samples and {len(test)} random test images to "
+            f"the nearest of {len(train):,} training images, pixels in [0, 1]. Samples as far away "
+            "as test images are no copies; a shifted copy is not found. The nats of "
+            f"{len(valid):,} validation images above those of training images measure overfitting."
         )
-        if not context.model.exact:
-            notes += " A bound stands for the probability."
-        return UseOutcome(numbers, shown, notes)
+        return UseOutcome(numbers, shown, notes + context.bound_note)
 
     def _draw(self, context: UseContext, test: ModelRows) -> Tensor:
         """Draw samples, conditioned on what test rows are, one after the other."""

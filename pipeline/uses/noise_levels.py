@@ -1,4 +1,4 @@
-"""Levels of noise: what the latents of each tell, and what changes as the noise of one varies."""
+"""Levels of noise: the KL of each, and what changes as its noise varies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.uses.use_context import UseContext
 from pipeline.uses.use_records import Number
 
 BATCH = 100
-BLOCK = 2  # pixels a side of the blocks that tell layout from texture
+BLOCK = 2  # pixels a side of the blocks that separate layout from texture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,11 @@ class NoiseLevels(Use):
             ),
         ]  # fmt: skip
         notes = (
-            f"KLs and -ln p(x | z) are of {len(split)} test images and sum to the bound; a unit is "
-            "in use if its posterior mean has a variance above 0.01 over them. Of what varies: "
-            f"{self.num_shared} draws of the noise of all levels, and {self.num_varied} of "
-            "each level in turn while the others stay; where the latents of a level are drawn "
-            "given those above, its noise stays, not they. Changes that neighbours share (layout) "
-            "are left by averages over 2 x 2 pixels, independent ones (texture) by a quarter."
+            f"KLs and -ln p(x | z) of {len(split)} test images sum to the bound. A unit is in use "
+            "if its posterior mean varies by more than 0.01 over them. For each of "
+            f"{self.num_shared} draws of all noise, the noise of one level is drawn "
+            f"{self.num_varied} times while the noise of other levels is fixed. Averages over 2 x "
+            "2 pixels keep the variance of layout, and a quarter of that of independent pixels."
         )
         return UseOutcome(numbers, shown, notes)
 

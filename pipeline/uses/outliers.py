@@ -32,14 +32,14 @@ Scores = tuple[np.ndarray, np.ndarray]  # both scores of images of one kind
 
 @dataclass(frozen=True, kw_only=True)
 class Outliers(Use):
-    """Score images of all kinds, and measure how well each is told from real ones."""
+    """Score images of all kinds, and measure how well scores separate each from real ones."""
 
     num_rows: int = setting(200, "random images of each kind", least=2)
     num_shown: int = setting(10, "images of each kind in the figure", least=1)
     other: str | None = setting(None, "another dataset of the same event; null for none")
 
     def _run(self, context: UseContext, folder: Path) -> UseOutcome:
-        event, model = context.images, context.unconditional_model
+        event, _ = context.images, context.unconditional_model
         if not image_codecs.applies(event):
             raise context.unfit_event("images of up to 256 levels")
         image_codecs.require()
@@ -53,14 +53,13 @@ class Outliers(Use):
         images = pictures.image_grid(kinds, event, self.num_shown)
         histograms = _figure(scores)
         shown = [
-            pictures.show(images, folder / "images.png", "What is told apart"),
+            pictures.show(images, folder / "images.png", "Images of each kind"),
             pictures.show(
                 histograms, folder / "scores.png", "Both scores: histograms, each kind a line"
             ),
         ]
         notes = _notes({name: len(x) for name, x in kinds.items()})
-        if not model.exact:
-            notes += " The model only bounds p(x): the bound stands for it."
+        notes += context.bound_note
         return UseOutcome(_numbers(scores), shown, notes, other_datasets=read)
 
     def _of_dataset(self, name: str, event: Levels) -> tuple[Tensor, str]:
@@ -89,11 +88,10 @@ def _notes(counts: Mapping[str, int]) -> str:
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{name}: {count}" for name, count in counts.items())
     return (
-        f"How well a score tells each kind from real test images ({each}): the "
-        "probability that one of it has the higher score. 0.5 is chance; below it, the score takes "
-        "the others for more real than real ones. L(x) is the length in bits of the shortest of "
-        "PNG, WebP, zstd and JPEG XL (Serra et al., 2020), which raw probabilities lack: simple "
-        "images are probable."
+        f"The AUC is the probability that an image of the kind has a higher score than a real "
+        f"test image ({each}). 0.5 is chance; below 0.5 the kind looks more real than real images. "
+        "L(x) is the length in bits of the shortest of PNG, WebP, zstd and JPEG XL (Serra et al., "
+        "2020). It corrects for complexity: simple images are probable."
     )
 
 

@@ -73,12 +73,12 @@ def image_grid(named: Mapping[str, Tensor], event: Levels, count: int) -> Figure
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches."""
+    """Return an empty figure; sizes are in inches."""
     return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
 
 
 def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of so many inches with one panel."""
+    """Return a figure with one panel; sizes are in inches."""
     figure = new_figure(width, height)
     return figure, figure.subplots()
 

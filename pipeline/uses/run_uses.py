@@ -65,9 +65,9 @@ assert USE_TYPES.keys() == USES.keys()
 def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
     """Run one use of an experiment's model, or all that params.yaml lists for it.
 
-    Writes `evaluation/<dataset>/uses/<experiment>/`, a folder a use. With overrides that folder
-    has a name of its own, so that it never stands for the entry. Where all are run, their numbers
-    go to `metrics/uses/<experiment>.json` too.
+    Writes `evaluation/<dataset>/uses/<experiment>/`, with one folder per use. With overrides that
+    folder has a name of its own, and reports do not read it. The numbers of `all` are also written
+    to `metrics/uses/<experiment>.json`.
 
     Arguments:
         name: a key of `USES`, or `all`.
@@ -96,7 +96,7 @@ def run(name: str, experiment: str, overrides: Sequence[str] = ()) -> Path:
         if name == ALL:
             _drop_others(whole.folder, uses)
             _write_metrics(experiment, made)
-        _drop_kept(kept, uses)  # at the end: a rerun of all does each anew
+        _drop_kept(kept, uses)  # at the end: a rerun starts again
     return whole.folder if name == ALL else whole.folder / name
 
 
@@ -186,7 +186,7 @@ def _drop_kept(kept: Path, uses: Collection[str]) -> None:
 
 
 def _drop_others(out: Path, listed: Collection[str]) -> None:
-    """Remove the results of uses that params.yaml lists no more."""
+    """Remove the results of uses that params.yaml no longer lists."""
     for use in USES.keys() - listed:
         shutil.rmtree(out / use, ignore_errors=True)
 

@@ -23,7 +23,7 @@ PANEL = 2.0  # inches that a spectrogram is wide
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakerSwap(Use):
-    """Swap speakers, and tell them."""
+    """Draw texts in the voice of each speaker, and infer the speaker of sounds."""
 
     num_texts: int = setting(2, "test sounds whose text and length each speaker gets", least=1)
     num_rows: int = setting(50, "test sounds whose speaker is inferred", least=2)
@@ -52,11 +52,11 @@ class SpeakerSwap(Use):
             for speaker, (name, levels) in enumerate(named, 1):
                 path = folder / f"{number}-speaker-{speaker}.wav"
                 shown.append(sounds.play(levels, path, f"{name} {text}".strip()))
-        told = "speaker and text" if model.num_symbols is not None else "speaker"
+        condition = "speaker and text" if model.num_symbols is not None else "speaker"
         notes = (
-            f"The model is told the {told}. p(speaker | sound) of {len(rows)} random test sounds "
-            "is by Bayes' rule with equal shares of the speakers; what the speaker tells of a "
-            "sound is ln p(x | speaker) - ln mean p(x | speaker)."
+            f"The model is conditioned on the {condition}. p(speaker | sound) of {len(rows)} "
+            "random test sounds is by Bayes' rule with a uniform prior. What the speaker tells of "
+            "a sound is ln p(x | speaker) - ln mean p(x | speaker)."
         )
         return UseOutcome(numbers, shown, notes)
 

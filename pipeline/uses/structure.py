@@ -1,4 +1,4 @@
-"""Structure near and far: how the pixels of drawn images vary together, beside test images."""
+"""Structure near and far: covariances of pixels of samples, compared with test images."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class PixelStructure(Use):
                     Number(name=f"{group} pairs off, {name}", value=value, unit="x 1e-3")
                 )
         notes = (
-            "Off: the root mean square of the difference between covariances of two pixels, in "
-            f"[0, 1], and those in {len(images['test images']):,} test images, of pairs within "
-            f"{self.near:g} pixels and of those {self.far:g} or more apart. There are "
+            "Off: the root mean squared difference between the covariances of two pixels, in "
+            f"[0, 1], and those in {len(images['test images']):,} test images, for pairs within "
+            f"{self.near:g} pixels and for pairs {self.far:g} or more apart. Of "
             f"{self.num_samples:,} samples and {len(images['training images']):,} training images; "
-            "what these have is chance."
+            "the latter differ by chance alone."
         )
         return UseOutcome(numbers, [], notes)
 

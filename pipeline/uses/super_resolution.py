@@ -1,4 +1,4 @@
-"""Super-resolution: images drawn given every second or fourth pixel, beside interpolation."""
+"""Super-resolution: images drawn given every n-th pixel, compared with interpolation."""
 
 from __future__ import annotations
 
@@ -90,13 +90,12 @@ class SuperResolution(Use):
 
     def _notes(self, missing: Sequence[str], count: int) -> str:
         notes = (
-            f"{count} random test images; the small image is every second or fourth row and "
-            "column, not an average, and comes first in the model's order, so that draws are from "
-            "the exact posterior. The best guess by squared error is the mean of the posterior, "
-            f"here of {self.num_draws} draws; a draw is an image that the model could have made, "
-            "and has twice the squared error (3 dB less) if the posterior is right, in which case "
-            "the variance of draws is the squared error of endlessly many, 1 in the table. PSNR is "
-            "that of the mean squared error over all images; SSIM has windows of 7 x 7 pixels."
+            f"{count} random test images. The small image has every n-th row and column, not "
+            "averages; it comes first in the model's order, so draws are from the exact posterior. "
+            f"The mean of {self.num_draws} draws approximates the posterior mean, which has the "
+            "least squared error. If the posterior is right, a draw has twice that error (3 dB "
+            "less), and the variance of draws divided by the error is 1. "
+            f"{image_quality.NOTE}"
         )
         if missing:
             notes += f" The model's order has no small image of {' or '.join(missing)}."

@@ -165,7 +165,7 @@ class UseContext:
 
     @property
     def progress(self) -> bool:
-        """Whether somebody looks on, for whom long loops show bars."""
+        """Whether a terminal shows the progress of long loops."""
         return sys.stderr.isatty()
 
     def nats(self, x: Tensor, condition: Tensor | None, batch_size: int, label: str) -> Tensor:
@@ -175,7 +175,7 @@ class UseContext:
             x: (rows, *event.shape).
             condition: one row per event, for a conditional model.
             batch_size: rows at once, if they have no more probabilities than `rows_at_once`.
-            label: of the bar that is shown where somebody looks on.
+            label: of the progress bar.
         """
         parts, device, event = [], self.model.device, self.model.event
         if is_levels(event) and not event.is_open:
@@ -205,13 +205,18 @@ class UseContext:
         return torch.cat(parts).double().cpu()
 
     @property
+    def bound_note(self) -> str:
+        """A sentence on a model that only bounds the probability, nothing on an exact one."""
+        return "" if self.model.exact else " The model only bounds p; the bound is used instead."
+
+    @property
     def condition_note(self) -> str:
         """A sentence on the condition that test images or clips come with, nothing without one."""
         if self.model.condition_kind is None:
             return ""
         kind = "class" if self.model.num_classes is not None else "condition"
         row = "image" if len(self.model.event.shape) == 3 else "clip"
-        return f" The model is told the {kind} of each {row}."
+        return f" The model is conditioned on the {kind} of each {row}."
 
     def split(self, name: str) -> SplitData:
         """Read a split."""

@@ -35,22 +35,22 @@ USES = {
     ),
     "features": UseDescription(
         "Hidden units as features",
-        "accuracy of logistic regression on hidden units with few labels, beside pixels",
-        "NADE or MADE told no class, on data with labels",
+        "accuracy of logistic regression on hidden units with few labels, compared with pixels",
+        "unconditional NADE or MADE, on data with labels",
     ),
     "outliers": UseDescription(
         "Real against other images",
-        "how well log p tells real images from others, raw and corrected for complexity",
+        "how well log p separates real images from others, raw and corrected for complexity",
         "an unconditional model of images",
     ),
     "super_resolution": UseDescription(
         "Super-resolution",
-        "images drawn given every second or fourth pixel; PSNR and SSIM beside bicubic",
+        "images drawn given every second or fourth pixel; PSNR and SSIM, compared with bicubic",
         "parallel_multiscale, multiscale_pixelrnn or an orderless model",
     ),
     "denoising": UseDescription(
         "Denoising",
-        "images drawn given noisy ones; PSNR and SSIM beside the noisy input and a median filter",
+        "images drawn given noisy ones; PSNR and SSIM, compared with a median filter",
         "a single exact model or a pool, of images in levels",
     ),
     "memorisation": UseDescription(
@@ -65,7 +65,7 @@ USES = {
     ),
     "structure": UseDescription(
         "Structure near and far",
-        "how pixels of samples vary together, near and far apart, beside those of test images",
+        "covariances of near and far pixels in samples, compared with test images",
         "an unconditional model of images in levels",
     ),
     "orderings": UseDescription(
@@ -86,17 +86,17 @@ USES = {
     "interpolation": UseDescription(
         "Interpolation",
         "images along the line between the latents, or vectors, of two test images",
-        "a model of images that is told a vector, or an unconditional one with latents (pixelvae)",
+        "a vector-conditional model of images, or an unconditional one with latents (pixelvae)",
     ),
     "continuation": UseDescription(
         "Continuation",
-        "sounds drawn given their first half, to listen to; what the first half tells in bits",
+        "sounds drawn given their first half, to play; the information of the first half in bits",
         "a model of sounds",
     ),
     "speakers": UseDescription(
         "Speakers",
         "the same text drawn in every voice; the speaker of test sounds by Bayes' rule",
-        "a model of sounds that is told the speaker",
+        "a speaker-conditional model of sounds",
     ),
     "video_prediction": UseDescription(
         "Video prediction",
@@ -112,5 +112,5 @@ def text_of() -> str:
     lines = ["USE is one of:"]
     for name, use in USES.items():
         lines += [f"  {name:{width}}  {use.shows};", f"  {'':{width}}  needs {use.needs}"]
-    lines.append(f"  {ALL:{width}}  those that `uses` in params.yaml has for the experiment")
+    lines.append(f"  {ALL:{width}}  the uses that params.yaml lists for the experiment")
     return "\n".join(lines)

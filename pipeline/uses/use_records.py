@@ -1,4 +1,4 @@
-"""What a use leaves: `use.json` and `timing.json`, beside the files that the former names.
+"""What a use leaves: `use.json` and `timing.json`, and the files that `use.json` names.
 
 evaluation/<dataset>/uses/<experiment>/<use>/ is one use of one model.
 """
@@ -91,7 +91,7 @@ class UseRecord(Record):
     other_datasets: dict[str, str] | None = left_out(None)
 
     def is_current(self, dataset_sha256: str) -> bool:
-        """Tell whether weights and shards are still those that the use read.
+        """Check whether weights and shards are still those that the use read.
 
         Arguments:
             dataset_sha256: of the dataset's shards.

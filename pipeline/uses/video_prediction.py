@@ -1,4 +1,4 @@
-"""Video prediction: frames drawn after those that a clip's protocol gives."""
+"""Video prediction: frames drawn after the given frames of a clip."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DRAW, MEAN, LAST = "a draw", "the mean of all draws", "the last given frame"
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPrediction(Use):
-    """Let test clips go on after their given frames, and measure how far from the truth."""
+    """Continue test clips after their given frames, and compare with the truth."""
 
     num_clips: int = setting(8, "random test clips that are continued", least=2)
     num_draws: int = setting(4, "draws of each clip", least=2)
@@ -70,12 +70,10 @@ class VideoPrediction(Use):
             pictures.show(horizon, folder / "horizon.png", "PSNR of each frame after those given"),
         ]
         notes = (
-            f"{len(rows)} random test clips, of which {given} of {len(real[0])} frames are given "
-            "and the others are compared. One frame ahead, every frame is the model's expectation "
-            "given the true frames before it; a draw goes on from its own frames, and a draw of "
-            "what cannot be known has twice the squared error of the best guess, to which the mean "
-            "of draws tends. PSNR is that of the mean squared error over all frames; SSIM has "
-            "windows of 7 x 7 pixels."
+            f"{len(rows)} random test clips; {given} of {len(real[0])} frames are given, the rest "
+            "compared. One frame ahead is the model's expectation given all true frames before; a "
+            "draw continues from its own frames. The mean of draws approaches the best guess, "
+            f"which has half the squared error of a draw. {image_quality.NOTE}"
         )
         return UseOutcome(numbers, shown, notes + context.condition_note)
 

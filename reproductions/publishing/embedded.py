@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +45,14 @@ class EmbeddedLine:
     @property
     def test(self) -> str:
         """The value with its error and unit, and how far it is above the bound."""
-        value = _printed(self.value, self.stderr, self.sign)
+        value = f"{self.sign} {self.value:g}".lstrip()
+        if self.stderr is not None:
+            value = wording.with_error(self.value, self.stderr, self.sign)
         text = f"{value} {wording.UNITS[self.unit]}"
         return f"{text}, {self.above} above the bound" if self.above else text
 
 
-def _printed(value: float, stderr: float | None, sign: str = "") -> str:
-    if stderr is None:
-        return f"{sign} {value:g}".lstrip()
-    return wording.with_error(value, stderr, sign)
+_COLUMNS = [field.name for field in dataclasses.fields(EmbeddedLine)]
 
 
 def lines_of(frame: pd.DataFrame) -> list[EmbeddedLine]:
@@ -82,11 +80,8 @@ def _line(group: pd.DataFrame, here: str) -> EmbeddedLine:
 
 def csv_text(lines: Iterable[EmbeddedLine]) -> str:
     """Render lines as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(line) for line in lines)
-    return text.getvalue()
+    table = pd.DataFrame(map(dataclasses.asdict, lines), columns=_COLUMNS)
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def read(path: Path) -> list[EmbeddedLine]:
@@ -96,9 +91,8 @@ def read(path: Path) -> list[EmbeddedLine]:
         UserError: naming the file and line, if it is missing or malformed.
     """
     if not path.is_file():
-        raise UserError(
-            f"{path}: missing; run `python -m reproductions.results --embedded <datasets>`"
-        )
+        again = "run `python -m reproductions.results --embedded <datasets>`"
+        raise UserError(f"{path}: missing; {again}")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, restval=""))
     return [_parsed(row, f"{path}: line {number}") for number, row in enumerate(rows, 2)]
@@ -107,13 +101,9 @@ def read(path: Path) -> list[EmbeddedLine]:
 def _parsed(row: dict[str, str], where: str) -> EmbeddedLine:
     if set(row) != set(_COLUMNS):
         raise UserError(f"{where}: expected the columns {', '.join(_COLUMNS)}, got {list(row)}")
+    words = {key: row[key] for key in _COLUMNS if key not in ("value", "stderr")}
     try:
-        value = float(row["value"])
         stderr = float(row["stderr"]) if row["stderr"] else None
+        return EmbeddedLine(value=float(row["value"]), stderr=stderr, **words)
     except ValueError as error:
         raise UserError(f"{where}: expected numbers, got {error}") from None
-    words = {key: row[key] for key in _COLUMNS if key not in ("value", "stderr")}
-    return EmbeddedLine(value=value, stderr=stderr, **words)
-
-
-_COLUMNS = [field.name for field in dataclasses.fields(EmbeddedLine)]

@@ -146,9 +146,10 @@ def record_embedded(datasets: Iterable[str]) -> Path:
         UserError: for missing or malformed results.
     """
     path = paths.results() / embedded.FILE
-    lines: dict[str, list[embedded.EmbeddedLine]] = {}
-    for line in embedded.read(path) if path.is_file() else []:
-        lines.setdefault(line.dataset, []).append(line)
+    before = embedded.read(path) if path.is_file() else []
+    lines = {
+        line.dataset: [one for one in before if one.dataset == line.dataset] for line in before
+    }
     for dataset in datasets:
         lines[dataset] = embedded.lines_of(numbers.numbers(comparison.build_report(dataset)))
     return _write(path, embedded.csv_text(line for found in lines.values() for line in found))
@@ -172,8 +173,7 @@ def _evaluation(name: str) -> Path:
 
 def _measured(evaluation: Path) -> list[Path]:
     """The files of a result; its seconds are missing where DVC restored it from its cache."""
-    timing = evaluation / "timing.json"
-    return [evaluation / "metrics.json", *([timing] if timing.is_file() else [])]
+    return [evaluation / "metrics.json", *evaluation.glob("timing.json")]
 
 
 def _record(folder: Path, files: Iterable[Path]) -> Path:

@@ -35,8 +35,8 @@ class Client:
     def submit_job(self, **job: object) -> str:
         return str(job["submission_id"] or "raysubmit_1")
 
-    async def tail_job_logs(self, job: str):
-        yield f"log of {job}\n"
+    def get_job_logs(self, job: str) -> str:
+        return f"log of {job}\n"
 
     def get_job_info(self, job: str) -> SimpleNamespace:
         return self.info

@@ -71,7 +71,7 @@ class Worker:
             checkpoints=str(self.place),
             checkpoint_seconds=self.checkpoint_seconds,
         )
-        self.worker = worker.Worker(TrainingJob.from_dict(job.to_dict()), self)
+        self.worker = worker.Worker(job, self)
         self.progress = self.worker.progress
         outcome = self.worker.run()
         self._copy("midway")

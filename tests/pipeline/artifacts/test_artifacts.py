@@ -129,8 +129,15 @@ def test_one_works_on_an_output_at_a_time(output: Artifact) -> None:
     with locks.held(locks.path_of("make-a"), "making a"):
         with pytest.raises(UserError, match="^making a: expected to be alone"), writing(output):
             raise AssertionError("two at once")
-    with alone(output) as begun, writing(output) as folder, alone(output) as again:
+    relative = dataclasses.replace(output, folder=output.folder.relative_to(Path.cwd()))
+    with alone(output) as begun, writing(relative) as folder, alone(output) as again:
         assert begun is again, "who holds the lock writes under it"
+        (folder / "main.json").write_text("{}")
+    there = dataclasses.replace(output, folder=output.folder.absolute())
+    with alone(there) as begun, alone(output) as again:
+        assert begun is again, "however its folder is named"
+    with alone(output, work=(str(Path("shared").absolute()), "work")), writing(output) as folder:
+        assert Path("shared/.work.lock").exists() and locks.path_of("make-a").exists()
         (folder / "main.json").write_text("{}")
     assert list(Path(".arcore/locks").iterdir()) == []
 

@@ -23,6 +23,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import shard_reader
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
+from pipeline.data.shuffling import BatchPlan
 
 
 class Shared(SharedDisk):
@@ -94,7 +95,10 @@ def test_publish_read_train_remove(place: str, few_digits: Path) -> None:
     assert content_at(target) == folder_bytes(few_digits)
     assert shard_reader.verify(target) == read_manifest(few_digits)
     here, there = (
-        [batch.x for batch in Loader(at, "train", batch_size=10, shuffle_rows=20).epoch(1)]
+        [
+            batch.x
+            for batch in Loader(at, "train", BatchPlan(batch_size=10, shuffle_rows=20)).epoch(1)
+        ]
         for at in (few_digits, target)
     )
     for mine, other in zip(here, there, strict=True):

@@ -23,7 +23,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader, shuffling
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest, write_manifest
-from pipeline.data.shuffling import part
+from pipeline.data.shuffling import BatchPlan, part
 from pipeline.datasets import read_transforms
 from pipeline.datasets.base import Dataset, SplitData
 from pipeline.datasets.options import Options
@@ -93,7 +93,7 @@ def test_order_of_one_rank_is_that_of_the_recorded_results(
 ) -> None:
     words = np.random.SeedSequence((seed, epoch))
     expected = np.random.Generator(np.random.PCG64(words)).permutation(ROWS)
-    loader = Loader(folder, "train", batch_size=64, seed=seed)
+    loader = Loader(folder, "train", BatchPlan(batch_size=64, seed=seed))
     assert loader.rows == ROWS and loader.steps_per_epoch == 141
     batches = epoch_of(loader, epoch)
     np.testing.assert_array_equal(np.concatenate(batches), expected)
@@ -108,8 +108,9 @@ def test_ranks_share_out_an_epoch(
     folder: Path, split: str, batch_size: int, world: int, shuffle_rows: int
 ) -> None:
     loaders = [
-        Loader(folder, split, rank=rank, world_size=world, batch_size=batch_size, seed=1,
-               shuffle_rows=shuffle_rows, use_labels=True)
+        Loader(folder, split, BatchPlan(
+            rank=rank, world_size=world, batch_size=batch_size, seed=1, shuffle_rows=shuffle_rows,
+        ), use_labels=True)
         for rank in range(world)
     ]  # fmt: skip
     rows = loaders[0].rows
@@ -145,7 +146,7 @@ def test_batches_of_a_small_split_do_not_depend_on_the_ranks(
     folder: Path, split: str, batch_size: int, world: int
 ) -> None:
     (alone, *loaders) = [
-        Loader(folder, split, rank=rank, world_size=size, batch_size=batch_size, seed=1)
+        Loader(folder, split, BatchPlan(rank=rank, world_size=size, batch_size=batch_size, seed=1))
         for size, rank in [(1, 0), *((world, rank) for rank in range(world))]
     ]
     steps = {loader.steps_per_epoch for loader in loaders}
@@ -162,7 +163,9 @@ def test_batches_of_a_small_split_do_not_depend_on_the_ranks(
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_part_of_the_rows_is_the_first_of_them(folder: Path, world: int) -> None:
     loaders = [
-        Loader(folder, "train", rank=rank, world_size=world, batch_size=64, first_rows=200)
+        Loader(
+            folder, "train", BatchPlan(rank=rank, world_size=world, batch_size=64, first_rows=200)
+        )
         for rank in range(world)
     ]
     assert [loader.steps_per_epoch for loader in loaders] == [4] * world
@@ -178,10 +181,10 @@ def test_a_part_that_has_not_all_classes_is_told(
     splits = dict.fromkeys(("train", "valid", "test"), by_class)
     folder = preprocess.write(dataset, splits, tmp_path / "shards")
     for rows in (90, 61, None):
-        Loader(folder, "train", batch_size=5, first_rows=rows)
+        Loader(folder, "train", BatchPlan(batch_size=5, first_rows=rows))
     assert not caplog.records
     for rank in (0, 1):
-        Loader(folder, "train", rank=rank, world_size=2, batch_size=5, first_rows=30)
+        Loader(folder, "train", BatchPlan(rank=rank, world_size=2, batch_size=5, first_rows=30))
     (record,) = caplog.records
     assert record.getMessage() == (
         "warning: trainer.train_rows: the first 30 rows have none of 2 of the 3 classes"
@@ -200,14 +203,17 @@ def test_a_part_that_cannot_be_is_refused(
     folder: Path, given: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        Loader(folder, "train", batch_size=64, **given)
+        Loader(folder, "train", BatchPlan(batch_size=64, **given))
 
 
 @pytest.mark.parametrize("shuffle_rows", [2500, 4500])
 def test_order_is_of_seed_epoch_and_rank(folder: Path, shuffle_rows: int) -> None:
     def order(seed: int, epoch: int, rank: int = 0) -> list[int]:
-        loader = Loader(folder, "train", rank=rank, world_size=3, batch_size=90, seed=seed,
-                        shuffle_rows=shuffle_rows)  # fmt: skip
+        loader = Loader(
+            folder,
+            "train",
+            BatchPlan(rank=rank, world_size=3, batch_size=90, seed=seed, shuffle_rows=shuffle_rows),
+        )
         begin = part(ROWS, rank, 3)[0]
         return [int(i) - begin for i in np.concatenate(epoch_of(loader, epoch))]
 
@@ -222,8 +228,13 @@ def test_order_is_of_seed_epoch_and_rank(folder: Path, shuffle_rows: int) -> Non
 def test_first_step_gives_the_same_remaining_batches(
     folder: Path, world: int, shuffle_rows: int
 ) -> None:
-    loader = Loader(folder, "train", rank=world - 1, world_size=world, batch_size=300, seed=4,
-                    shuffle_rows=shuffle_rows)  # fmt: skip
+    loader = Loader(
+        folder,
+        "train",
+        BatchPlan(
+            rank=world - 1, world_size=world, batch_size=300, seed=4, shuffle_rows=shuffle_rows
+        ),
+    )
     whole = epoch_of(loader, 5)
     for first_step in (0, 1, 8, 17, loader.steps_per_epoch - 1, loader.steps_per_epoch):
         rest = epoch_of(loader, 5, first_step)
@@ -243,13 +254,13 @@ def test_windows_before_the_first_step_are_not_read(
         return original(self, ranges)
 
     monkeypatch.setattr(shard_reader.ShardReader, "read", counted)
-    loader = Loader(folder, "train", batch_size=100, shuffle_rows=3000)
+    loader = Loader(folder, "train", BatchPlan(batch_size=100, shuffle_rows=3000))
     list(loader.epoch(0, loader.steps_per_epoch - 2))
     assert len(read) == 1 and read[0] <= 3000
 
 
 def test_streaming_shuffles_blocks_and_rows(folder: Path) -> None:
-    loader = Loader(folder, "train", batch_size=100, shuffle_rows=4096)
+    loader = Loader(folder, "train", BatchPlan(batch_size=100, shuffle_rows=4096))
     order = np.concatenate(epoch_of(loader))
     assert sorted(order.tolist()) == list(range(ROWS))
     assert (np.abs(np.diff(order)) == 1).mean() < 0.01
@@ -264,8 +275,12 @@ def test_streaming_shuffles_blocks_and_rows(folder: Path) -> None:
 def test_sequential_is_in_order(folder: Path, shuffle_rows: int, world: int) -> None:
     parts = []
     for rank in range(world):
-        loader = Loader(folder, "train", rank=rank, world_size=world, shuffle_rows=shuffle_rows,
-                        use_labels=True)  # fmt: skip
+        loader = Loader(
+            folder,
+            "train",
+            BatchPlan(rank=rank, world_size=world, shuffle_rows=shuffle_rows),
+            use_labels=True,
+        )
         batches = list(loader.sequential(700))
         assert {len(batch) for batch in batches[:-1]} == {700}
         for batch in batches:
@@ -278,7 +293,10 @@ def test_sequential_is_in_order(folder: Path, shuffle_rows: int, world: int) -> 
 
 def test_sequential_of_fewer_rows_than_ranks(folder: Path) -> None:
     got = [
-        sum(len(batch) for batch in Loader(folder, "test", rank=r, world_size=5).sequential(2))
+        sum(
+            len(batch)
+            for batch in Loader(folder, "test", BatchPlan(rank=r, world_size=5)).sequential(2)
+        )
         for r in range(5)
     ]
     assert sorted(got) == [0, 0, 1, 1, 1]
@@ -291,7 +309,7 @@ def test_dequantised_rows_are_noisy_anew_each_epoch(tmp_path: Path) -> None:
     place = preprocess.write(
         dataset, {"train": data, "valid": data, "test": data}, tmp_path / "toy"
     )
-    loader = Loader(place, "train", batch_size=100, seed=5)
+    loader = Loader(place, "train", BatchPlan(batch_size=100, seed=5))
     epochs = [torch.cat([batch.x for batch in loader.epoch(epoch)]).numpy() for epoch in (0, 1)]
     for epoch, got in enumerate(epochs):
         order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((5, epoch))))
@@ -311,16 +329,19 @@ def test_dynamic_binarisation_is_of_the_row(
 ) -> None:
     place, levels = gray
     for rank in range(2):
-        loader = Loader(place, "train", rank=rank, world_size=2, batch_size=99, seed=5,
-                        shuffle_rows=shuffle_rows)  # fmt: skip
-        held = Loader(place, "train", rank=rank, world_size=2)
-        whole = Loader(place, "train", rank=rank, world_size=2, batch_size=99, seed=5)
+        loader = Loader(
+            place,
+            "train",
+            BatchPlan(rank=rank, world_size=2, batch_size=99, seed=5, shuffle_rows=shuffle_rows),
+        )
+        held = Loader(place, "train", BatchPlan(rank=rank, world_size=2))
+        whole = Loader(place, "train", BatchPlan(rank=rank, world_size=2, batch_size=99, seed=5))
         begin, end = part(5000, rank, 2)
         everything = np.arange(begin, end)
         bits = dynamic_binarize(levels[begin:end], everything, 3, 5)
         got = torch.cat([batch.x for batch in loader.epoch(3)]).numpy()
         # Which rows were taken: the order of the same windows, of rows without a draw.
-        windows = loader._windows(loader._share, 3, 0)
+        windows = loader._windows(3, 0)
         rows = np.concatenate([window.order for window in windows])[: len(got)]
         np.testing.assert_array_equal(got, bits[rows - begin])
         valid = dynamic_binarize(levels[begin:end], everything, 0, 0)
@@ -335,12 +356,12 @@ def test_dynamic_binarisation_is_of_the_row(
 
 
 def test_labels_only_if_asked_for(folder: Path) -> None:
-    batch = next(Loader(folder, "train", batch_size=10).epoch(0))
+    batch = next(Loader(folder, "train", BatchPlan(batch_size=10)).epoch(0))
     assert (batch.x.dtype, batch.condition, batch.rows) == (torch.uint8, None, 10)
 
 
 def test_batches_are_the_callers_own(folder: Path) -> None:
-    loader = Loader(folder, "valid", batch_size=10)
+    loader = Loader(folder, "valid", BatchPlan(batch_size=10))
     for batch in loader.sequential(50):
         batch.x.fill_(7)
     x = next(loader.sequential(50)).x
@@ -349,9 +370,11 @@ def test_batches_are_the_callers_own(folder: Path) -> None:
 
 def test_loaders_share_a_part_in_memory(folder: Path) -> None:
     first, second = (
-        Loader(folder, "train", batch_size=b, rank=b % 3, world_size=3) for b in (9, 20)
+        Loader(folder, "train", BatchPlan(batch_size=b, rank=b % 3, world_size=3)) for b in (9, 20)
     )
-    other = Loader(folder, "train", batch_size=10, rank=1, world_size=2, shuffle_rows=5000)
+    other = Loader(
+        folder, "train", BatchPlan(batch_size=10, rank=1, world_size=2, shuffle_rows=5000)
+    )
     held, same, different = (loader.reader._held for loader in (first, second, other))
     assert held is same and held is not different
     assert held is not None and not held.x.flags.writeable
@@ -377,7 +400,11 @@ def test_too_small_a_batch(
 ) -> None:
     rows = {"valid": 50, "test": 3}[split]
     with pytest.raises(UserError) as raised:
-        Loader(folder, split, world_size=world, batch_size=batch_size, shuffle_rows=shuffle_rows)
+        Loader(
+            folder,
+            split,
+            BatchPlan(world_size=world, batch_size=batch_size, shuffle_rows=shuffle_rows),
+        )
     assert str(raised.value) == (
         f"trainer.batch_size: expected >= {least} (workers) and rows for a batch, "
         f"got {batch_size} with {rows} rows"
@@ -385,19 +412,19 @@ def test_too_small_a_batch(
 
 
 def test_a_batch_larger_than_the_split(folder: Path) -> None:
-    loader = Loader(folder, "valid", batch_size=1000)
+    loader = Loader(folder, "valid", BatchPlan(batch_size=1000))
     assert [(len(batch), batch.rows) for batch in loader.epoch(0)] == [(50, 50)]
 
 
 def test_bad_arguments(folder: Path) -> None:
     with pytest.raises(ValueError, match="rank: expected 0 <= rank < 2"):
-        Loader(folder, "train", rank=2, world_size=2)
+        Loader(folder, "train", BatchPlan(rank=2, world_size=2))
     with pytest.raises(ValueError, match="split: expected one of"):
         Loader(folder, "dev")
     with pytest.raises(UserError, match="shuffle_rows: expected an integer >= 1, got 0"):
-        Loader(folder, "train", shuffle_rows=0)
+        Loader(folder, "train", BatchPlan(shuffle_rows=0))
     with pytest.raises(ValueError, match="first_step: expected 0 <= first_step <= 90"):
-        Loader(folder, "train", batch_size=100).epoch(0, 91)
+        Loader(folder, "train", BatchPlan(batch_size=100)).epoch(0, 91)
     with pytest.raises(ValueError, match="of batches of None"):
         Loader(folder, "train").epoch(0)
     with pytest.raises(ValueError, match="batch_size: expected an integer >= 1, got 0"):
@@ -410,7 +437,9 @@ def test_bad_arguments(folder: Path) -> None:
 def test_thread_ends_on_early_close(folder: Path) -> None:
     assert not threads()
     for close in (True, False):
-        batches: Iterator[Any] = Loader(folder, "train", batch_size=10, shuffle_rows=1).epoch(0)
+        batches: Iterator[Any] = Loader(
+            folder, "train", BatchPlan(batch_size=10, shuffle_rows=1)
+        ).epoch(0)
         next(batches)
         assert len(threads()) == 1
         if close:
@@ -432,7 +461,7 @@ def test_two_windows_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         most = max(most, sum(ref() is not None for ref in living))
 
     monkeypatch.setattr(shuffling.Window, "__init__", tracked)
-    loader = Loader(folder, "train", batch_size=100, shuffle_rows=1)
+    loader = Loader(folder, "train", BatchPlan(batch_size=100, shuffle_rows=1))
     rows = 0
     for batch in loader.epoch(0):
         rows += len(batch)
@@ -451,14 +480,14 @@ def test_error_in_the_thread_surfaces(tmp_path: Path, fault: str) -> None:
     if fault == "corrupt":
         path.write_bytes(content[:-1] + b"?")
     expected = {"missing": "shard not found", "corrupt": "corrupt shard: expected sha256"}[fault]
-    streamed = Loader(place, "train", batch_size=100, shuffle_rows=1)
+    streamed = Loader(place, "train", BatchPlan(batch_size=100, shuffle_rows=1))
     with pytest.raises(UserError, match=f"train-00001-of-00003.parquet: {expected}"):
         list(streamed.epoch(0))
     assert not threads()
     with pytest.raises(UserError, match=expected):
         list(streamed.sequential(10))
     with pytest.raises(UserError, match=expected):
-        Loader(place, "train", batch_size=100)
+        Loader(place, "train", BatchPlan(batch_size=100))
 
 
 # Memory

@@ -24,6 +24,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader, sound_batches, sound_loading
 from pipeline.data.manifest import read_manifest
+from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog
 from pipeline.datasets.base import Sound, SplitData
 from pipeline.datasets.embedded import tones
@@ -209,10 +210,9 @@ def test_an_epoch_covers_every_sample_exactly_once(
     total, seen, offsets = 0, 0, []
     rows = 500 if window == 1 else 50
     loaders = [
-        sound_loading.SoundLoader(
-            folder, "test", model=model, rank=rank, world_size=world, batch_size=rows,
-            seed=3, window=window,
-        )
+        sound_loading.SoundLoader(folder, "test", model, BatchPlan(
+            rank=rank, world_size=world, batch_size=rows, seed=3, window=window,
+        ))
         for rank in range(world)
     ]  # fmt: skip
     for batches in zip(*(loader.epoch(5) for loader in loaders), strict=True):
@@ -240,7 +240,7 @@ def test_an_epoch_covers_every_sample_exactly_once(
 @every_condition
 def test_windows_add_up_to_whole_rows(folder: Path, condition: dict) -> None:
     model = build(**condition)
-    loader = sound_loading.SoundLoader(folder, "valid", model=model, batch_size=16, window=70)
+    loader = sound_loading.SoundLoader(folder, "valid", model, BatchPlan(batch_size=16, window=70))
     with torch.no_grad():
         windows = sum(
             model(batch.x, batch.condition, batch.scored).sum() for batch in loader.epoch(1)
@@ -276,7 +276,7 @@ def test_evaluation_scores_rows_in_their_order(folder: Path, condition: dict) ->
 
 def test_splits_that_do_not_fit_in_memory_are_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"trainer.shuffle_rows: expected >= 960, all rows"):
-        sound_loading.SoundLoader(folder, "train", model=build(), shuffle_rows=100)
+        sound_loading.SoundLoader(folder, "train", build(), BatchPlan(shuffle_rows=100))
 
 
 @pytest.mark.parametrize(

@@ -91,14 +91,14 @@ def test_moving_noise_is_coded_by_its_motion() -> None:
 
 
 def test_a_codec_that_loses_something_is_caught() -> None:
-    lossy = replace(CODECS["h264"], options={"qp": "30", "bf": "0"})
+    lossy = replace(CODECS["h264"], settings="qp=30 bf=0")
     with pytest.raises(RuntimeError, match="1 clip.s. did not come back as they were"):
         video_codecs.measure(lossy, clips(EVENTS[0]), EVENTS[0], 0)
 
 
 def test_frames_that_are_coded_with_later_ones_are_refused() -> None:
     event = EVENTS[1]
-    both_ways = replace(CODECS["h264"], options={"crf": "20", "bf": "3", "b_strategy": "0"})
+    both_ways = replace(CODECS["h264"], settings="crf=20 bf=3 b_strategy=0")
     with pytest.raises(RuntimeError, match="frames were not coded in their order"):
         video_codecs.encode(both_ways, clips(event)[0])
 

@@ -17,7 +17,7 @@ from pipeline.core.errors import SiteError
 from pipeline.search import callback, spec
 from pipeline.search.callback import TrialLogger
 from pipeline.search.trial_records import TrialRecords
-from pipeline.search.trials import TrialEpoch, TrialRecord, checkpoints_of
+from pipeline.search.trials import TrialRecord, checkpoints_of
 from pipeline.training.training_records import EpochRecord, TrainingReport
 
 VALUES = {"model.ordering": "raster"}
@@ -28,15 +28,10 @@ ENTRY: dict[str, Any] = {
     "num_trials": 3,
     "time_budget_minutes": 1,
 }
-EPOCH = TrialEpoch(
+EPOCH = EpochRecord(
     epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0,
     best_valid_nats=9.0,
 )  # fmt: skip
-
-
-EPOCH_ROW = EpochRecord(
-    epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0
-)
 
 
 @dataclass
@@ -130,7 +125,7 @@ def test_an_epoch_that_is_reported_again_counts_once(
     """A trial that goes on reports again what the search may not know."""
     logger, logged, trial = logger_of(records), [], FakeTrial(1)
     monkeypatch.setattr(logger, "_track", logged.append)
-    report = TrainingReport(epoch=1, best_valid_nats=9.0, record=EPOCH_ROW)
+    report = TrainingReport(record=EPOCH)
     logger.on_trial_start(0, [trial], trial)
     for _ in range(2):
         logger.on_trial_result(0, [trial], trial, report.to_dict())

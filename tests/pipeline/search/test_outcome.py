@@ -14,7 +14,8 @@ import yaml
 
 from pipeline.core.errors import UserError
 from pipeline.search import objectives, outcome, spec
-from pipeline.search.trials import TrialEpoch, TrialRecord, best
+from pipeline.search.trials import TrialRecord, best
+from pipeline.training.training_records import EpochRecord
 
 ENTRY = {
     "dataset": "digits_binary",
@@ -46,8 +47,8 @@ def trial(number: int, value: float, rate: float = 0.01, **changes: Any) -> Tria
     epochs = changes.pop("epochs", 5)
     row = {"step": 1, "learning_rate": rate, "train_nats": value, "seconds": 1.5}
     history = (
-        TrialEpoch(epoch=1, best_valid_nats=value + (epochs > 1), **row),
-        TrialEpoch(epoch=epochs, best_valid_nats=value, **row),
+        EpochRecord(epoch=1, best_valid_nats=value + (epochs > 1), **row),
+        EpochRecord(epoch=epochs, best_valid_nats=value, **row),
     )
     fields = {"status": "finished", "history": history[epochs == 1 :]} | changes
     return TrialRecord(number=number, values=values, **fields)

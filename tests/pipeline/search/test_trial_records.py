@@ -47,10 +47,11 @@ def value_of(drawn: dict[str, Any]) -> float:
 
 
 def epochs(*nats: float) -> list[TrainingReport]:
-    rows = [EpochRecord(epoch=i + 1, step=i, seconds=1.0, learning_rate=0.1, train_nats=n)
-            for i, n in enumerate(nats)]  # fmt: skip
-    return [TrainingReport(epoch=row.epoch, best_valid_nats=row.train_nats, record=row)
-            for row in rows]  # fmt: skip
+    row = {"seconds": 1.0, "learning_rate": 0.1}
+    return [
+        TrainingReport(record=EpochRecord(epoch=i, step=i, train_nats=n, best_valid_nats=n, **row))
+        for i, n in enumerate(nats, 1)
+    ]
 
 
 def record_of(search: spec.Search, number: int, drawn: dict[str, Any], *nats: float) -> TrialRecord:
@@ -140,7 +141,7 @@ def test_the_scheduler_knows_of_failed_trials_what_it_was_told(load) -> None:
     told, before = scheduler_of(search.plan.scheduler, []), []
     for number, (nats, problem) in enumerate([([9.0], ""), ([5.0], "NaN"), ([], "NaN")], 1):
         trial = Replayed(f"{number}")
-        reports = [*epochs(*nats), *([TrainingReport(epoch=1, problem=problem)] if problem else [])]
+        reports = [*epochs(*nats), *([TrainingReport(problem=problem)] if problem else [])]
         told.on_trial_add(None, trial)
         for report in reports:
             told.on_trial_result(None, trial, report.to_dict())

@@ -17,9 +17,10 @@ from pipeline.core.errors import UserError
 from pipeline.data.manifest import read_manifest
 from pipeline.search import outcome, spec, tuning
 from pipeline.search.trial_records import TrialRecords
-from pipeline.search.trials import TrialEpoch, TrialRecord
+from pipeline.search.trials import TrialRecord
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.run_logger import RunLogger
+from pipeline.training.training_records import EpochRecord
 from tests.support import refusing_cluster
 
 ENTRY = {
@@ -28,7 +29,7 @@ ENTRY = {
     "space": {"model.ordering": {"choice": ["raster", "snake"]}},
     "num_trials": 1,
 }
-EPOCH = TrialEpoch(
+EPOCH = EpochRecord(
     epoch=1, step=1, seconds=1.0, learning_rate=0.1, train_nats=9.0, valid_nats=9.0,
     best_valid_nats=9.0,
 )  # fmt: skip

@@ -13,6 +13,7 @@ import yaml
 from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.data.loading import open_split
+from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.embedded import digits_coarse
@@ -51,7 +52,7 @@ def test_maps_reach_the_model(project: None) -> None:
     model = saved_models.load("toy").model.requires_grad_(False)
     test = shard_reader.read_split(SHARDS, "test")
     np.testing.assert_array_equal(test.labels, digits_coarse.coarse(test.x, 2))
-    batch = next(open_split(SHARDS, "train", model, batch_size=20).epoch(0))
+    batch = next(open_split(SHARDS, "train", model, BatchPlan(batch_size=20)).epoch(0))
     assert batch.condition is not None and batch.condition.shape == (20, 1, 4, 4)
     np.testing.assert_array_equal(batch.condition, digits_coarse.coarse(batch.x.numpy(), 2))
 

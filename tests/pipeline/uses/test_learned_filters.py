@@ -36,7 +36,7 @@ def test_distances_and_nats_are_those_of_the_rows(project: Path, name: str) -> N
     assert errors["validation above training images"] == pytest.approx(
         math.hypot(errors["training images"], errors["validation images"])
     )
-    assert ("A bound stands for" in outcome.notes) == (not loaded.model.exact)
+    assert ("The model only bounds p" in outcome.notes) == (not loaded.model.exact)
     train, test = loaded.rows("train", 100), loaded.rows("test", 20)
     apart = test.x.double()[:, None] - train.x.double()[None]
     every = apart.flatten(2).square().sum(-1).sqrt()

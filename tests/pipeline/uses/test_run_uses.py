@@ -110,6 +110,7 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
     first = use_records.read(run_uses.run("inpainting", "toy-nade"))
     evaluate.evaluate(compose.load("toy-nade", ["evaluation.num_test_rows=8"]))
     shutil.move("models/toy-nade", "results/toy-nade")
+    Path("results/toy-nade/artifact.json").unlink()  # a record has none
     with pytest.raises(UserError, match="results/toy-nade: expected a record, found none"):
         run_uses.run("inpainting", "toy-nade")
     (record,) = Path("evaluation").rglob("metrics.json")
@@ -118,6 +119,9 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
     weights = Path("results/toy-nade/model.safetensors")
     tensors = load_file(weights)
     save_file({name: 5 * one for name, one in tensors.items()}, weights)
+    with pytest.raises(UserError, match=r"toy-nade/model\.safetensors: expected the file that was"):
+        run_uses.run("inpainting", "toy-nade")
+    Path("results/toy-nade/artifact.json").unlink()  # which older versions did not write
     with pytest.raises(UserError, match=r"toy-nade/model\.safetensors: expected the weights of"):
         run_uses.run("inpainting", "toy-nade")
 
@@ -131,7 +135,11 @@ def test_kept_weights_serve_where_there_is_no_trained_model(project: Path) -> No
         ("features", "gated_pixelcnn", "an unconditional NADE or MADE, got gated_pixelcnn"),
         ("features", "parallel_multiscale", "an unconditional NADE or MADE, got parallel"),
         ("inpainting", "pixelvae", "an exact model, got pixelvae"),
-        ("interpolation", "nade", "a model told a vector, or an unconditional model with latents"),
+        (
+            "interpolation",
+            "nade",
+            "a vector-conditional model, or an unconditional one with latents",
+        ),
         ("learned", "pixelvae", "a single exact model, or one with a dense first layer, got"),
         ("noise_levels", "nade", "a model with latents, got nade"),
         ("orderings", "nade", "a model with 128 orderings, got nade"),
@@ -203,9 +211,13 @@ def test_entries_of_params_yaml_fit_their_experiments_and_settings(monkeypatch) 
 
 
 def test_other_data_are_refused(project: Path) -> None:
+    Path("models/toy-nade/artifact.json").unlink()  # which older versions did not write
     config = Path("models/toy-nade/config.yaml")
     content = yaml.safe_load(config.read_text())
     config.write_text(yaml.safe_dump(content | {"dataset_sha256": "0" * 64}))
+    with pytest.raises(UserError, match=r"config\.yaml: expected the file that was written"):
+        run_uses.run("inpainting", "toy-nade")
+    config.with_name("artifact.json").unlink()  # as an older version left it
     with pytest.raises(UserError, match="expected the data that toy-nade was trained on"):
         run_uses.run("inpainting", "toy-nade")
 
@@ -227,7 +239,7 @@ def test_the_report_shows_uses_of_all_models_side_by_side(project: Path, monkeyp
     assert section.count("data:image/png") == 2
     assert "The lower half is missing (orange); drawn from the exact posterior." in section
     assert "toy-<wbr>gated_<wbr>pixelcnn: -ln p(missing | observed)" in section
-    assert section.count("The model is told the class of each image.") == 1
+    assert section.count("The model is conditioned on the class of each image.") == 1
     assert section.count('<th scope="col">toy-') == 2
     weights = Path("models/toy-nade/model.safetensors")
     weights.write_bytes(Path("models/toy-made/model.safetensors").read_bytes())

@@ -20,6 +20,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import preprocess, shard_reader
 from pipeline.data.loading import Loader
 from pipeline.data.manifest import read_manifest
+from pipeline.data.shuffling import BatchPlan
 from pipeline.datasets import catalog, read_transforms
 from pipeline.datasets.base import SplitData
 from pipeline.datasets.clips.moving_digits import TEST_SHA256
@@ -147,7 +148,7 @@ def write(folder: Path, rows: list[int], alike: bool = False) -> Path:
 
 def test_clips_are_new_in_each_epoch_and_the_same_in_every_batch(few: Path) -> None:
     def rows_of(epoch: int, **given: int) -> dict[bytes, None]:
-        loader = Loader(few, "train", seed=3, **{"batch_size": 5, **given})
+        loader = Loader(few, "train", BatchPlan(seed=3, **{"batch_size": 5, **given}))
         batches = [batch.x for batch in loader.epoch(epoch)]
         assert all(x.shape[1:] == (6, 1, 8, 8) and x.dtype == torch.uint8 for x in batches)
         return {x.numpy().tobytes(): None for batch in batches for x in batch}
@@ -162,7 +163,7 @@ def test_motions_of_validation_are_no_epochs_of_training(tmp_path: Path) -> None
     folder = write(tmp_path, [12, 4, 6], alike=True)  # so that a clip is its motion
     held_out = torch.cat([batch.x for batch in Loader(folder, "valid").sequential(3)])
     for epoch in range(3):
-        loader = Loader(folder, "train", seed=0, batch_size=5)
+        loader = Loader(folder, "train", BatchPlan(seed=0, batch_size=5))
         seen = {x.numpy().tobytes() for batch in loader.epoch(epoch) for x in batch.x}
         assert not seen & {x.numpy().tobytes() for x in held_out}, epoch
 
@@ -170,7 +171,9 @@ def test_motions_of_validation_are_no_epochs_of_training(tmp_path: Path) -> None
 def test_validation_clips_do_not_depend_on_workers_or_epochs(few: Path) -> None:
     whole = torch.cat([batch.x for batch in Loader(few, "valid").sequential(3)])
     parts = [
-        torch.cat([b.x for b in Loader(few, "valid", rank=r, world_size=2).sequential(9)])
+        torch.cat(
+            [b.x for b in Loader(few, "valid", BatchPlan(rank=r, world_size=2)).sequential(9)]
+        )
         for r in (0, 1)
     ]
     assert torch.equal(torch.cat(parts), whole)
@@ -178,7 +181,7 @@ def test_validation_clips_do_not_depend_on_workers_or_epochs(few: Path) -> None:
     event = read_manifest(few).event
     assert np.array_equal(scoring.read_rows(split, np.arange(4), event), whole.numpy())
     with pytest.raises(UserError, match="shuffle_rows: expected >= 12, the rows of the split"):
-        Loader(few, "train", batch_size=4, shuffle_rows=11)
+        Loader(few, "train", BatchPlan(batch_size=4, shuffle_rows=11))
 
 
 def test_manifest_keeps_what_clips_need(few: Path) -> None:
