@@ -61,7 +61,7 @@ def compress(
     Arguments:
         model: with an exact likelihood over levels and a schedule; no ensemble.
         x: (count, *event.shape) levels, any dtype; padded to one length where the event's is open.
-        condition: of so many rows, for a conditional model. It is not coded: `decompress` needs it.
+        condition: one row per event. It is not coded: `decompress` needs it.
         lengths: for an event of open length, of each row, (count,) integers; None for rows that are
             as long as x. They are coded too; what follows in a row is not, and is 0 when decoded.
             A batch takes the steps of its longest row: order rows by length.

@@ -74,7 +74,7 @@ class GenerativeModel(DerivedBuffers, abc.ABC):
 
     @abc.abstractmethod
     def _check_condition(self, condition: Tensor | None, batch: int) -> None:
-        """Refuse an invalid condition of so many rows."""
+        """Refuse an invalid condition of a batch."""
 
     def _require_length(self) -> None:
         expected = "events of one length to generate (use model.of_length(length))"

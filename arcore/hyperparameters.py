@@ -21,7 +21,7 @@ class Hyperparameters:
     """Base of each model's hyperparameters: plain types only, validated on construction."""
 
     def asked_conditions(self) -> dict[str, Any]:
-        """Return what they ask for beside x: the fields of `CONDITION_FIELDS` that are set."""
+        """Return the conditions asked for: the fields of `CONDITION_FIELDS` that are set."""
         found = {name: getattr(self, name, None) for name in CONDITION_FIELDS}
         return {name: value for name, value in found.items() if value is not None}
 

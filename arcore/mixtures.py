@@ -34,7 +34,7 @@ class MixtureConfig(Hyperparameters):
     members: tuple[Mapping[str, Any], ...] = ()
 
     def asked_conditions(self) -> dict[str, Any]:
-        """Return what any of the members asks for beside x."""
+        """Return the conditions that any of the members asks for."""
         given: dict[str, Any] = {}
         for member in self.members:
             asked = {name: member.get(name) for name in CONDITION_FIELDS}
@@ -220,7 +220,7 @@ def register_weights(model: Combination, weights: Tensor | None, *, sum_to_one: 
 def require_weights(
     weights: Tensor, count: int, *, sum_to_one: bool, where: str = "weights"
 ) -> None:
-    """Refuse weights that are none of so many members: of a mixture's they are of sum 1."""
+    """Refuse weights that are not one per member; those of a mixture sum to 1."""
     wanted = f"({count},) {'of sum 1' if sum_to_one else 'finite'}, none negative"
     fits = isinstance(weights, Tensor) and weights.shape == (count,)
     require(fits, where, wanted, getattr(weights, "shape", weights))
@@ -237,7 +237,7 @@ def require_weights(
 def describe_members(
     members: Sequence[AutoregressiveModel], counts: Sequence[int]
 ) -> MixtureConfig:
-    """Return what the members are rebuilt from, each under so many of its masks or orderings."""
+    """Return what the members are rebuilt from; `counts` are their masks or orderings."""
     return MixtureConfig(
         members=tuple(
             {

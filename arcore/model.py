@@ -322,17 +322,17 @@ class AutoregressiveModel(GenerativeModel):
     def sample_training_noise(self, rows: BatchSlice) -> None:
         """Draw, by torch's global generator, what a training loss needs for each row.
 
-        It serves until it is drawn anew, for batches of as many rows; `eval()` forgets it. Without
-        it `forward` draws by itself.
+        The draw is used for each batch of that number of rows until the next call or `eval()`.
+        Without it `forward` draws by itself.
         """
         self._sampled_noise = rows.draw(self._sample_training_noise)
 
     def _sample_training_noise(self, rows: int) -> Tensor:
-        """Draw what a training loss needs for so many rows, (rows, ...): nothing as a rule."""
+        """Draw what a training loss needs for a number of rows, (rows, ...): nothing by default."""
         return torch.empty(rows, 0)
 
     def _training_noise(self, rows: int) -> Tensor:
-        """Return what `sample_training_noise` drew for a batch of so many rows, or a fresh draw."""
+        """Return what `sample_training_noise` drew for a batch of n rows, or a fresh draw."""
         drawn = self._sampled_noise
         if drawn is None:
             drawn = self._sample_training_noise(rows)
@@ -357,7 +357,7 @@ class AutoregressiveModel(GenerativeModel):
         raise ValueError(f"length: expected a model of events of any length, got {self.event}")
 
     def ensemble(self, num_members: int) -> AutoregressiveModel:
-        """Return the mixture of the model under so many of its masks or orderings.
+        """Return the mixture of the model under its first `num_members` masks or orderings.
 
         Raises:
             ValueError: for more members than `max_members`.

@@ -37,7 +37,7 @@ class Pool(Combination):
     Members share a schedule, so that each conditional is normalised over its own levels alone, and
     the pool keeps the whole contract: exact likelihoods, a decoder, the coder. Logits are added up
     by the weights. The likelihood of a `Mixture` is never above that of its best member for the
-    event; a pool's may be above all of them, since it weighs them anew in each dimension.
+    event; a pool's may be above all of them, since it weighs them again in each dimension.
 
     Members may be of any kind; one that takes no condition is not given what others take.
 

@@ -31,7 +31,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 EXPECTED = "one of arcore.list_models() (of an ensemble, save each member's model)"
 SLACK = 1 << 26  # numbers that a model may have beyond those of its file,
-PER_TENSOR = 1 << 10  # each parameter counting for so many more
+PER_TENSOR = 1 << 10  # what each parameter counts for in addition
 DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.float32, torch.float64, torch.bfloat16, torch.float16,
 )}  # fmt: skip
@@ -40,7 +40,7 @@ DTYPES = {str(d).removeprefix("torch."): d for d in (
 def save(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> None:
     """Write a model to a folder that `load` reads: its config and its weights.
 
-    The folder is written beside its place and renamed when it is whole. One that is there already
+    The folder is written under a temporary name and renamed when it is whole. An existing folder
     is replaced if `save` wrote it, and refused if it holds anything else.
 
     Arguments:
@@ -80,7 +80,7 @@ def write_config(model: AutoregressiveModel, folder: str | os.PathLike[str]) -> 
     """Write `config.json` alone, for a folder whose `model.safetensors` something else writes.
 
     Arguments:
-        model: of the event and hyperparameters; its weights are not looked at, so that it may be on
+        model: of the event and hyperparameters; its weights are not read, so that it may be on
             the meta device.
         folder: that exists.
     """

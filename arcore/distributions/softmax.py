@@ -17,7 +17,7 @@ class Softmax(Categorical):
 
     Arguments:
         logits: (*batch, k), of any finite size; they need not be normalised.
-        validate_args: taken for the sake of torch's signature, and not looked at.
+        validate_args: for torch's signature; ignored.
     """
 
     def __init__(self, logits: Tensor, validate_args: bool | None = False) -> None:

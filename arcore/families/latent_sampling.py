@@ -117,7 +117,7 @@ class LatentSampling(AutoregressiveModel):
         return torch.randn(n, self._noise_size, generator=generator, **options)
 
     def _fixed_noise(self, x: Tensor) -> Latents:
-        """Draw noise that is a function of each event alone, whatever stands beside it."""
+        """Draw noise that is a function of each event alone, whatever the rest of the batch."""
 
         def draw_row(generator: torch.Generator) -> Tensor:
             options: dict[str, Any] = {"dtype": torch.float64, "device": generator.device}
@@ -137,7 +137,7 @@ class LatentSampling(AutoregressiveModel):
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
     def _check_latents(self, latents: Latents, batch: int | None = None) -> int:
-        """Check latents of so many events, or of as many as they are; return the number."""
+        """Check latents of `batch` events, or of any number of events; return the number."""
         fits = isinstance(latents, tuple) and all(
             isinstance(z, Tensor) and z.dim() > 0 for z in latents
         )
@@ -197,11 +197,11 @@ class LatentSampling(AutoregressiveModel):
     ) -> Tensor:
         self._check_temperature(temperature)
         n, shape = len(x), self.event.extents
-        told = known.any(1)
-        anything = bool(told.any())
-        if anything and not bool(told.all()):  # what a row is drawn from is its own affair
+        informed = known.any(1)
+        anything = bool(informed.any())
+        if anything and not bool(informed.all()):  # a row is drawn alike whatever the others are
             whole = torch.empty_like(x)
-            for rows, counted in ((~told, unseen), (told, advance)):
+            for rows, counted in ((~informed, unseen), (informed, advance)):
                 label = None if condition is None else condition[rows]
                 parts = (x[rows], known[rows], label, generator, temperature, counted)
                 whole[rows] = self._complete(*parts).flatten(1)

@@ -143,7 +143,7 @@ class OrderlessModel(OrderedModel):
     ) -> Tensor:
         """Return the mean of J(x) under a few fixed masks, (batch,), in nats.
 
-        A row's masks are a function of its values, whatever stands beside it. It estimates the
+        A row's masks are a function of its values alone. The loss estimates the
         average over orderings, at the cost of four passes instead of D.
         """
         self._check(x, condition)

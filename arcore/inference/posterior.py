@@ -22,7 +22,7 @@ from arcore.model import AutoregressiveModel
 from arcore.primitives.checks import require, require_int, require_positive
 from arcore.primitives.progress import progress_bar
 
-RESAMPLE_ALL = 0.9  # what shares the cost of decoding anew
+RESAMPLE_ALL = 0.9  # rows below it are resampled with those that must be
 
 
 @dataclass(frozen=True)
@@ -140,10 +140,10 @@ def posterior(
 
         w *= sum_k p(k | x_<t) p(y_t | k),  x_t ~ p(k | x_<t) p(y_t | k) / that sum,
 
-    where particles are drawn anew by their weights as soon as the effective number of one row,
+    where particles are resampled by their weights as soon as the effective number of one row,
     1 / sum w^2, is below a share of them. The draws are exact as `num_particles` grows, and for any
     number of particles where the observed dimensions come first in the schedule and are seen as
-    they are. Where particles are drawn anew, the decoder takes in what was decided again: the cost
+    they are. Where particles are resampled, the decoder takes in the earlier values again: the cost
     is that of `num_particles` samples a row, times the number of such steps.
 
     Arguments:

@@ -24,7 +24,7 @@ def embedded(weight: Tensor, condition: Tensor) -> Tensor:
 
 
 def condition_weight(rows: int | None, *shape: int) -> nn.Parameter | None:
-    """Make the weight of a condition of so many classes or numbers, zero at first; None of none."""
+    """Make the weight of a condition of `rows` classes or numbers, zero at first; None of none."""
     return None if rows is None else nn.Parameter(torch.zeros(rows, *shape))
 
 

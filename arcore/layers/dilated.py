@@ -13,7 +13,7 @@ from arcore.primitives.precision import product_dtype
 
 
 def delayed(x: Tensor, steps: int) -> Tensor:
-    """Shift a sequence (batch, T, channels) by so many steps, zeros coming in at the front."""
+    """Shift a sequence (batch, T, channels) by a number of steps, with zeros at the front."""
     steps = min(steps, x.shape[1])  # all that is ever read of a longer delay
     return pad(x, (0, 0, steps, 0))[:, : x.shape[1]] if steps else x
 

@@ -66,7 +66,7 @@ class GroupNetwork(nn.Module):
         image: (C, H, W) of the whole image.
         features: feature maps of the whole image, as `arcore.layers.level_features` encodes it.
         head: of the conditionals.
-        make_projection: makes the projection of the condition for a layer of so many maps.
+        make_projection: makes the projection of the condition for a layer of a number of maps.
         width, num_blocks, kernel: maps, residual blocks and (odd) kernel of the ResNet.
         head_width: maps of the layers that follow the ResNet.
         patch_grid: patch_grid x patch_grid patches at most; None for patches of one pixel.

@@ -26,7 +26,7 @@ def padded(weight: Tensor, rows: int) -> Tensor:
 
 
 def _whole_parts(states: int, width: int) -> int:
-    """Rows for so many states, such that each thread gets whole ones.
+    """Return the rows for a number of states such that each thread gets whole ones.
 
     The states of a block are as many as its data make them. Where a thread's part of a tensor ends
     within a vector, torch computes the last elements by other instructions, so that without this a

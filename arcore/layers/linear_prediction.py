@@ -98,7 +98,7 @@ class GroupPrediction(nn.Module):
 
 
 def _distance(known: Group, group: Group, rows: int, columns: int) -> int:
-    """Count steps on the finer grid from a group's pixel to a known one, so many cells away."""
+    """Count steps on the finer grid from a group's pixel to a known one some cells away."""
     step = group.stride // 2
     down = known.row - group.row + rows * group.stride
     across = known.column - group.column + columns * group.stride

@@ -162,7 +162,7 @@ class MultiscalePixelRNN(AutoregressiveModel):
 class TwoScaleDecoder(Decoder):
     """Decodes the small image by the first network's decoder, the others by the second's.
 
-    The second one passes over pixels of the small image, whose values it is told.
+    The second one is given the values of pixels of the small image.
     """
 
     def __init__(self, model: MultiscalePixelRNN, batch: int, condition: Tensor | None) -> None:

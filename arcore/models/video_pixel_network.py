@@ -167,7 +167,7 @@ class FrameDecoder(TwoStackModel):
         self.output.set_bias(self.head.initial_bias())
 
     def projections(self, outputs: int, units: int) -> nn.ModuleList:
-        """Make the projections of the vectors for so many units; none without vectors."""
+        """Make the projections of the vectors, one per unit; none without vectors."""
         count = units if self.num_vectors else 0
         return nn.ModuleList(ConditionProjection(self.num_vectors, outputs) for _ in range(count))
 

@@ -56,7 +56,7 @@ class WaveNetConfig(Hyperparameters):
         condition_size: length of a global vector instead.
         local_classes: symbols of a local condition, one per frame; may go with `num_classes`.
         local_size: features per frame of a local condition instead, which goes alone: what is
-            global beside them is a feature that is constant over frames.
+            global is then a feature that is constant over frames.
         local_strides: of the upsampling; their product is the number of samples per frame.
         local_width: channels of the upsampled condition.
         upsampling: transposed (learned) or repeat.

@@ -47,7 +47,7 @@ def require_one_of(value: object, name: str, known: Sequence[str]) -> None:
 
 
 def require_seed(value: object, name: str) -> None:
-    """Raise ValueError unless `value` is an integer in [0, 2^31), which leaves room to derive."""
+    """Raise ValueError unless `value` is an integer in [0, 2^31), from which seeds derive."""
     fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
     require(fits, name, "an integer in [0, 2^31)", value)
 

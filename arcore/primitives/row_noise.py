@@ -1,4 +1,4 @@
-"""Draws that belong to a row: a function of its values, whatever stands beside it in a batch."""
+"""Draws that belong to a row: a function of its values, whatever the rest of the batch."""
 
 from __future__ import annotations
 

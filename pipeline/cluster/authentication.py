@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError
 
 
 def keep_token_private(variables: Mapping[str, str]) -> None:
-    """Make Ray's token of mode 0600 before Ray makes one that all can read; mend an old one.
+    """Make Ray's token of mode 0600 before Ray makes one that all can read; fix an old one.
 
     Nothing is done where the token is given otherwise, or no token is asked for.
 

@@ -35,7 +35,7 @@ SECRET_FOLDERS = (
 )  # fmt: skip
 
 
-# A job has no .git, without which DVC refuses to work unless it is told so.
+# A job has no .git, without which DVC refuses to work without this setting.
 NO_SCM = "[core]\n    no_scm = true\n"
 
 

@@ -190,7 +190,7 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def _room(nodes: Sequence[Mapping[str, float]], cpus: int, config: ClusterConfig) -> int:
-    """Return how many workers of so many CPUs, and a GPU each if they use one, nodes hold."""
+    """Return how many workers fit the nodes, with their CPUs, and a GPU each if they use one."""
     held = (
         min(node.get("CPU", 0) // cpus, node.get("GPU", 0) if config.use_gpu else math.inf)
         for node in nodes

@@ -20,7 +20,7 @@ class Work(Protocol):
     """What a worker does: made from plain data, and, once it is there, given piece after piece."""
 
     def prepare(self, threads: int) -> None:
-        """Read what all pieces need, in the worker's process, which may use so many threads."""
+        """Read what all pieces need, in the worker's process, with this number of threads."""
 
     def do(self, piece: Any) -> Any:
         """Do a piece of the work; the same piece gives the same result in any worker."""
@@ -63,7 +63,7 @@ class WorkerPool:
         """Do all pieces, each in whichever worker is free; return their results in order.
 
         A piece whose worker is lost is done by another, and a new worker takes the lost one's place
-        as soon as the cluster has room for it.
+        as soon as it fits the cluster.
 
         Raises:
             UserError: for what a worker raises, and for more lost workers than
@@ -100,7 +100,7 @@ class WorkerPool:
 
         at_work = any(number is not None for _, number in self._running.values())
         try:
-            # A worker that finds no room may wait without end; the others go on.
+            # A worker that does not fit may wait without end; the others go on.
             timeout = None if at_work else START_SECONDS
             while not (done := ray.wait(list(self._running), timeout=timeout)[0]):
                 if not connection.autoscales():

@@ -1,4 +1,4 @@
-"""Several `dvc repro` side by side, each with a share of the processors, told apart by stage."""
+"""Several `dvc repro` at the same time, each with a share of the processors."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ReproDisplay:
 
     def failed(self, stage: str) -> None:
         """Show that a stage has failed, of which more is said when the others have ended."""
-        self._print(f"{_words(stage)} failed; those beside it end what they are at")
+        self._print(f"{_words(stage)} failed; waiting for running stages to finish")
 
     def close(self) -> None:
         """Take the bars away and print where the time went."""

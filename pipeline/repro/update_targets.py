@@ -87,7 +87,7 @@ def _run_alone(stage: str, environment: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _stopped_by_signals(work: Lanes) -> Iterator[None]:
-    """Take a request to end, or a terminal that closes, as Ctrl-C, of which stages are told."""
+    """Take a request to end, or a terminal that closes, as Ctrl-C, which reaches the stages."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         work.stop()

@@ -1,6 +1,6 @@
 """A process that has imported what stages need, and forks for each of them.
 
-torch, MLflow and the like take several seconds of processor to import, at every stage anew. Here a
+torch, MLflow and the like take several seconds of processor to import, again in every stage. Here a
 server imports them once, libraries only, none of this project's own code. A stage that finds
 `ARCORE_WARM` in its environment hands its arguments, folder, environment and standard streams to
 the server, which forks a child that runs the stage from there; the stage's own process waits,

@@ -34,7 +34,7 @@ class TrialSource(Searcher):  # type: ignore[misc]
     Arguments:
         search: the search.
         before: the trials that there are, of which those that ended enter the draws alone.
-        scheduler: told of the epochs that an interrupted trial reported before.
+        scheduler: gets the epochs that an interrupted trial reported before.
     """
 
     def __init__(

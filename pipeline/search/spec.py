@@ -34,7 +34,7 @@ class SchedulerConfig:
     Attributes:
         name: asha or none.
         grace_epochs: no trial is stopped before.
-        reduction_factor: at each rung one trial in so many goes on.
+        reduction_factor: at each rung, one in this many trials goes on.
         brackets: independent halvings, with later first rungs.
     """
 
@@ -61,7 +61,7 @@ class PlanConfig:
         scheduler: what stops trials early.
         seed: of the draws. With several trials at a time the order in which they end enters too.
         time_budget_minutes: no trial starts later and running ones are stopped; null for no limit.
-        objectives: what is lowered: valid_nats, and it may be sampling_seconds beside it, for which
+        objectives: what is lowered: valid_nats, and optionally sampling_seconds, for which
             each trial is trained to its end by one worker.
     """
 

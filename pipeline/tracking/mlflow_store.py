@@ -73,7 +73,7 @@ configure()
 def tracking_uri() -> str:
     """Return the store's URI: MLFLOW_TRACKING_URI, or an SQLite file under `paths.root()`.
 
-    The path of an SQLite URI is made absolute, since each process would resolve it anew.
+    The path of an SQLite URI is made absolute, since each process would resolve it again.
 
     Example:
         >>> tracking_uri().startswith(("sqlite:////", "http", "file:"))
@@ -231,7 +231,7 @@ def start_run(
         params: logged once; a resumed run keeps those that it has.
         tags: set on every start; of a `commit`, and of the command, MLflow's pages learn.
         seconds_ago: when a new run began.
-        fresh: begin anew; unfinished runs of the key end as killed.
+        fresh: begin again; unfinished runs of the key end as killed.
 
     Returns:
         The run's id; None (after one warning) if the store cannot be reached.

@@ -32,7 +32,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """What config.yaml beside a model's weights says.
+    """The content of a model's config.yaml.
 
     Attributes:
         experiment: as composed.

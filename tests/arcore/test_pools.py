@@ -1,4 +1,4 @@
-"""Pools of models of one schedule: the laws of a model, their weights, folders and fit."""
+"""Pools of models of one schedule: the properties of a model, their weights, folders and fit."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from tests.support.cases import Case
 
 WHOLE = [case for case in CASES if not case.mask and case.defined is None]
 BY_MODEL = [list(group) for _, group in itertools.groupby(WHOLE, lambda case: case.model)]
-SOME = [case for cases in BY_MODEL for case in cases[::4]]  # all are rebuilt in laws/test_copies.py
+SOME = [case for cases in BY_MODEL for case in cases[::4]]  # test_copies.py has all
 SIX = Binary((6,))
 
 

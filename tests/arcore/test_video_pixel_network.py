@@ -211,7 +211,7 @@ def test_black_and_white_targets_have_an_exact_likelihood(name: str, small: dict
 
 @both
 def test_networks_of_gray_targets_keep_the_contract(name: str, small: dict, tmp_path: Path) -> None:
-    """What the laws ask of every case, which are of levels and reals."""
+    """What the properties ask of every case, which are of levels and reals."""
     event = Gray((3, 1, 2, 2))
     model = create(name, event, **small).eval()
     x = torch.randint(256, (6, *event.shape), generator=torch.Generator().manual_seed(0))

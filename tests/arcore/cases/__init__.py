@@ -1,7 +1,7 @@
-"""The case table: one row for each model configuration that the laws in `tests/arcore/laws` check.
+"""The case table: one row for each model configuration that `tests/arcore/properties` check.
 
-Each module here holds the rows of one model as `CASES`. A law takes the rows, or the models, that
-it is about by what they declare, never by name: `cases_where`, `models_where`.
+Each module here holds the rows of one model as `CASES`. A property takes the rows, or the models,
+that it is about by what they declare, never by name: `cases_where`, `models_where`.
 """
 
 from __future__ import annotations

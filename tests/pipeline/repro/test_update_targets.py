@@ -92,7 +92,7 @@ def test_a_project_is_brought_up_to_date_in_lanes(project: Path) -> None:
     assert failed.returncode == 1 and not (project / "table").exists()
     assert failed.stderr.startswith("error: train@two failed (all output: ")
     assert "Traceback" not in failed.stderr
-    assert "train two failed; those beside it end what they are at\n" in failed.stdout
+    assert "train two failed; waiting for running stages to finish\n" in failed.stdout
     done = repro(project)
     assert done.returncode == 0, done.stderr
     assert (project / "table").read_text() == "made\n" * 3

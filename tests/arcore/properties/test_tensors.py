@@ -1,4 +1,4 @@
-"""Laws of dtypes, layouts and precision."""
+"""Properties of dtypes, layouts and precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of drawing: samples and completions follow the very probabilities that score them."""
+"""Properties of drawing: samples and completions follow the very probabilities that score them."""
 
 from __future__ import annotations
 

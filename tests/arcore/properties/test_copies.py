@@ -1,4 +1,4 @@
-"""Laws of saving, copying and rebuilding."""
+"""Properties of saving, copying and rebuilding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the incremental form: the same conditionals as in parallel, and errors at its edges."""
+"""The incremental form: the same conditionals as in parallel, and errors at its edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of defaults: every model builds with them alone on any event of a kind that it supports."""
+"""Defaults: every model builds with them alone on any event of a kind that it supports."""
 
 from __future__ import annotations
 

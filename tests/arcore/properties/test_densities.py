@@ -1,4 +1,4 @@
-"""Laws of real events: densities integrate to one, and samples fit them."""
+"""Properties of real events: densities integrate to one, and samples fit them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of losses and gradients, and that training approaches an entropy without beating it."""
+"""Losses and gradients, and that training approaches an entropy without beating it."""
 
 from __future__ import annotations
 

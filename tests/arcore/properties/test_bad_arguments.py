@@ -1,4 +1,4 @@
-"""Laws of errors: one ValueError that names the argument, what was expected and what came."""
+"""Properties of errors: one ValueError that names the argument, what was expected and what came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of speed on accelerators: the host never waits for the device inside a step."""
+"""Properties of speed on accelerators: the host never waits for the device inside a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of map conditions: a pixel of the map acts on the image from where it lies."""
+"""Properties of map conditions: a pixel of the map acts on the image from where it lies."""
 
 from __future__ import annotations
 

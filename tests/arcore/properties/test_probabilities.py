@@ -1,4 +1,4 @@
-"""Laws of scores: probabilities sum to one, conditionals add up, rows do not mix."""
+"""Properties of scores: probabilities sum to one, conditionals add up, rows do not mix."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The formulas stay what they are: kept log-probabilities of every case.
 
-A scorer and a decoder that share code change together. `python -m tests.arcore.laws.test_golden`
-writes the values anew; a change of a value is a change of a model, for which kept weights are void.
+A scorer and a decoder that share code change together. Running this module (`python -m`) writes the
+values again; a change of a value is a change of a model, for which kept weights are void.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Laws of order: a conditional sees earlier blocks of the schedule and nothing else."""
+"""Properties of order: a conditional sees earlier blocks of the schedule and nothing else."""
 
 from __future__ import annotations
 

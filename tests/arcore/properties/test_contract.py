@@ -1,4 +1,4 @@
-"""Laws of what a model says of itself: members, parts that count, its field, its bound."""
+"""Properties of what a model says of itself: members, parts that count, its field, its bound."""
 
 from __future__ import annotations
 
