@@ -29,6 +29,7 @@ class Kind:
             verb of its kind: what an output without a seal was made of.
         logged: files that go to the MLflow run.
         sealed: whether the hash of each file is kept; else the main file has them, or Git does.
+        is_users: whether the folder is of the user's choice, and its lock next to it.
     """
 
     verb: str
@@ -40,6 +41,7 @@ class Kind:
     recorded: Mapping[str, str] = field(default_factory=dict)
     logged: tuple[str, ...] = ()
     sealed: bool = True
+    is_users: bool = False
 
 
 RAW = Kind(verb="fetch", doing="fetching", main="", sealed=False)
@@ -93,7 +95,7 @@ STUDY = Kind(
     origin="study.json",
     hash_key="table_sha256",
 )
-FILES = Kind(verb="decompress", doing="decompressing", main="", sealed=False)
+FILES = Kind(verb="decompress", doing="decompressing", main="", sealed=False, is_users=True)
 REPORT = Kind(verb="report", doing="reporting", main="table.md", sealed=False)
 REGISTRATION = Kind(verb="register", doing="registering", main="registration.json", sealed=False)
 RECORD = Kind(verb="record", doing="recording", main="metrics.json", sealed=False)

@@ -125,6 +125,8 @@ def writing(
 
 
 def _lock_of(artifact: Artifact) -> Path:
+    if artifact.kind.is_users:
+        return artifact.folder.with_name(f".{artifact.folder.name}.lock")
     return locks.path_of(f"{artifact.kind.verb}-{artifact.name}")
 
 

@@ -61,8 +61,7 @@ def _defaults(model: str) -> dict[str, Any]:
 
 def _compose(choices: Mapping[str, str]) -> DictConfig:
     """Compose the defaults and the groups but the dataset's, which is not OmegaConf's to read."""
-    for group in groups.FILE_GROUPS:
-        groups.check_file(group, choices[group])
+    groups.check_file("cluster", choices["cluster"])
     _check_model(choices["model"])
     try:
         with hydra.initialize_config_dir(str(groups.CONF), version_base="1.3"):
@@ -208,8 +207,8 @@ def compose(
         choices[group] = cast(str, given)
     chosen, dotted = groups.sort_overrides([*_own(entry, where), *overrides], GROUPS)
     choices = {**choices, **chosen}
-    config = _compose(choices)
     dataset = catalog.load_config(choices["dataset"])
+    config = _compose(choices)
     overlays = {}
     for section, key in (("model", "model_overrides"), ("trainer",) * 2, ("evaluation",) * 2):
         overlays[section] = given = entry.get(key) or {}

@@ -125,7 +125,7 @@ def test_a_layer_reruns_the_models_that_have_it(repository) -> None:
 
 
 def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
-    """So does the file of data that one names."""
+    """The file of data that a dataset's module names reruns what decodes it."""
     edit(
         repository, "pipeline/experiments/compose.py", "import difflib\n", "import difflib, math\n"
     )
@@ -133,7 +133,9 @@ def test_a_module_that_nobody_listed_reruns_what_imports_it(repository) -> None:
     composed = ONE_MODEL - {"use@nade"}  # of which no experiment is composed
     assert ran >= {"code"} | composed and not ran & (DATA | {"use@nade"})
     edit(repository, "pipeline/datasets/embedded/digits_split.json", "\n", "\n\n")
-    assert {"code", "preprocess@digits", "train@nade"} <= repro(repository)
+    ran = repro(repository)
+    assert {"code", "preprocess@digits", "evaluate@nade"} <= ran
+    assert not {"train@nade", "train@pixelcnn", "tune@made"} & ran, "the shards are the same"
 
 
 def test_what_is_published_reruns_reports_alone(repository) -> None:

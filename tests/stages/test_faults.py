@@ -370,6 +370,7 @@ def test_a_damaged_model_is_one_line(
 ) -> None:
     project = make_project({"wide": WIDE})
     shutil.copytree(undisturbed.folder / "models", project.folder / "models")
+    (project.folder / "models/wide/artifact.json").unlink()  # as an older version left it
     damage(project.folder / "models/wide/model.safetensors")
     line = command(project.folder, "evaluate", "wide")
     assert f"{project.folder}/models/wide/model.safetensors: {message}" in line
@@ -379,7 +380,7 @@ def test_a_damaged_model_is_one_line(
 def test_other_shards_than_trained_on_are_refused(undisturbed, make_project, command) -> None:
     project = make_project({"wide": WIDE})
     shutil.copytree(undisturbed.folder / "models", project.folder / "models")
-
+    (project.folder / "models/wide/artifact.json").unlink()  # as an older version left it
     config = project.folder / "models/wide/config.yaml"
     config.write_text(config.read_text().replace("dataset_sha256: ", "dataset_sha256: 0"))
     line = command(project.folder, "evaluate", "wide")
